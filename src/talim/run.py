@@ -1,0 +1,217 @@
+"""A run's folder: where each file lies, atomic writes, what is finished, and where the numbers came from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from talim.errors import TalimError
+
+
+class Run:
+    """Names of the files in one run's folder; creating a Run touches nothing on disk."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.recipe_file = self.folder / "recipe.yaml"
+        self.facts_file = self.folder / "run.json"
+        self.adapter = self.folder / "adapter"
+        self.log = self.folder / "log.jsonl"
+        self.cost = self.folder / "cost.json"
+        self.scores = self.folder / "scores.json"
+        self.checkpoint = self.folder / "checkpoint.safetensors"
+        self.samples = self.folder / "samples"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end: cost.json is the last thing it writes."""
+        return self.cost.is_file() and self.adapter.is_dir()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process; a second one gets a TalimError. Freed by the system on any exit."""
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (kept open for as long as it is held)
+        with handle:
+            try:
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # Windows has no flock: two runs in one folder are the user's care there
+                pass
+            except OSError:
+                raise TalimError(f"{self.folder}: another talim process is working in this folder") from None
+            yield
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError (full disk, read-only, a file where a folder should be) into one line naming the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TalimError(
+            f"{path}: cannot be written ({reason}); free space or choose another --out"
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary file in the same folder, fsync, rename."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        try:
+            with open(descriptor, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic write of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomic write of indented JSON; NaN is refused, because no other reader knows it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; TalimError names the file and what is wrong with it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TalimError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise TalimError(
+            f"{path}: cannot be read as JSON ({error}); delete it and run the command again"
+        ) from None
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Add one line; after a torn line of a crash a new line is begun first."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    with explained(path), open(path, "ab+") as handle:
+        if handle.tell() > 0:
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                line = "\n" + line
+        handle.write(line.encode("utf-8"))
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Atomic write of one JSON document per line."""
+    write_text(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a torn last line is what a crash leaves and is dropped, one elsewhere is an error."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        raise TalimError(f"{path}: no such file") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number == len(lines):
+                break
+            raise TalimError(f"{path}: line {number} is not JSON; the file was edited or damaged") from None
+    return rows
+
+
+@contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A temporary folder beside `final` that takes its place when the block ends well, and vanishes otherwise."""
+    with explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+        made.chmod(0o755)
+    try:
+        with explained(final):
+            yield made
+        replace_folder(made, final)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def replace_folder(made: Path, final: Path) -> None:
+    """Put the finished folder `made` in the place of `final`; no reader ever sees it half filled."""
+    with explained(final):
+        aside = final.with_name(f".{final.name}.old-{os.getpid()}")
+        if final.exists():
+            os.replace(final, aside)
+        os.replace(made, final)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """TalimError now, before minutes of work, if a file cannot be written at `path`. Leaves nothing behind."""
+    existing = path
+    if path.is_dir():
+        raise TalimError(
+            f"{path}: cannot be written (it is a folder); give a file name such as {path}/music.flac"
+        )
+    while not existing.parent.exists():
+        existing = existing.parent
+    with explained(path):
+        if not existing.parent.is_dir():
+            raise NotADirectoryError(20, f"{existing.parent} is not a folder")
+        with tempfile.TemporaryFile(dir=existing.parent) as handle:
+            handle.write(b"0")
+
+
+def provenance() -> dict[str, Any]:
+    """Which program, libraries and machine made a result, and when (UTC). No torch is imported."""
+    return {
+        "talim": _version("talim"),
+        "libraries": {name: _version(name) for name in ("torch", "transformers", "peft", "numpy")},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "commit": _commit(),
+        "command": " ".join(["talim", *sys.argv[1:]]),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
