@@ -1,0 +1,20 @@
+"""Sound as plain arrays: read any file, write tagged ones, resample, cut, measure loudness."""
+
+from __future__ import annotations
+
+from talim.audio.loudness import loudness_lufs
+from talim.audio.reading import is_audio_name, read
+from talim.audio.sound import Audio, AudioError, content_hash
+from talim.audio.writing import read_tags, write, write_bytes
+
+__all__ = [
+    "Audio",
+    "AudioError",
+    "content_hash",
+    "is_audio_name",
+    "loudness_lufs",
+    "read",
+    "read_tags",
+    "write",
+    "write_bytes",
+]

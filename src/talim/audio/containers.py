@@ -1,0 +1,137 @@
+"""What the bytes of a sound file say about themselves: is it cut off, and the comment of a WAV file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_STREAMED_SIZES = (
+    0,
+    0x7FFFFFFF,
+    0xFFFFFFFF,
+)  # sizes that programs write when they do not know the length yet
+_TAIL_BYTES = 1 << 17  # an Ogg page has at most 65307 bytes
+_MP3_BITRATES_KBPS = {
+    "mpeg1": (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    "mpeg2": (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def cut_off_reason(path: Path) -> str | None:
+    """Why the file is certainly not all there (its last chunk, page or frame is cut), or None.
+
+    Decoders play such WAV, Ogg and MP3 files without a word, up to where they break off.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+        size = file.seek(0, 2)
+        if start[:4] == b"RIFF" and start[8:] == b"WAVE":
+            return _riff_cut_off(file, size)
+        if start[:4] == b"OggS":
+            return _ogg_cut_off(file, size)
+        if start[:3] == b"ID3" or (
+            start[0] == 0xFF and start[1:2] >= b"\xe0" and path.suffix.lower() == ".mp3"
+        ):
+            return _mp3_cut_off(file, size)
+    return None
+
+
+def _riff_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of its data, declared bytes) of every chunk of a RIFF file, reading headers only."""
+    at = 12
+    while at + 8 <= size:
+        file.seek(at)
+        header = file.read(8)
+        length = int.from_bytes(header[4:], "little")
+        yield header[:4], at + 8, length
+        if header[:4] == b"data" and length in _STREAMED_SIZES:
+            return
+        at += 8 + length + length % 2
+
+
+def _riff_cut_off(file: BinaryIO, size: int) -> str | None:
+    for name, at, length in _riff_chunks(file, size):
+        if name == b"data" and length not in _STREAMED_SIZES and at + length > size:
+            return (
+                f"its header promises {length} bytes of sound, {max(0, size - at)} are there; export it again"
+            )
+    return None
+
+
+def _ogg_cut_off(file: BinaryIO, size: int) -> str | None:
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read()
+    at = tail.rfind(b"OggS")
+    page = tail[at:]
+    if at < 0:
+        return None  # damaged rather than cut; the decoder will say so
+    segments = page[26] if len(page) > 26 else 0
+    table = page[27 : 27 + segments]
+    if len(page) <= 26 or len(table) < segments or len(page) < 27 + segments + sum(table):
+        return "the last Ogg page breaks off in the middle; export or send it again"
+    return None
+
+
+def _mp3_cut_off(file: BinaryIO, size: int) -> str | None:
+    """Walk the frames: a last frame that reaches past the end of the file means the rest was lost."""
+    file.seek(0)
+    data = file.read()
+    at = 0
+    if data[:3] == b"ID3":
+        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+        if at > size:
+            return "it ends inside its ID3 tag; export it again"
+    frames = 0
+    while at + 4 <= size:
+        length = _mp3_frame_bytes(data[at : at + 4])
+        if length is None:
+            return None  # tags at the end, or not plain layer III: the decoder judges
+        at += length
+        frames += 1
+    lost = at - size
+    if frames > 1 and lost > 0:
+        return (
+            f"its last frame breaks off ({lost} bytes are missing); export it again, or cut it in an editor"
+        )
+    return None
+
+
+def _mp3_frame_bytes(header: bytes) -> int | None:
+    """Bytes of the MPEG layer III frame with this 4-byte header; None where it is no such header."""
+    version, layer = (header[1] >> 3) & 3, (header[1] >> 1) & 3
+    bitrate, rate = header[2] >> 4, (header[2] >> 2) & 3
+    if header[0] != 0xFF or header[1] < 0xE0 or version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
+        return None
+    kbps = _MP3_BITRATES_KBPS["mpeg1" if version == 3 else "mpeg2"][bitrate]
+    coefficient = 144000 if version == 3 else 72000
+    return coefficient * kbps // _MP3_RATES_HZ[version][rate] + ((header[2] >> 1) & 1)
+
+
+def add_wav_comment(data: bytes, comment: str) -> bytes:
+    """The WAV file with a LIST INFO chunk after the sound (libsndfile's own cuts long comments off)."""
+    body = comment.encode("ascii", "backslashreplace") + b"\0"
+    body += b"\0" * (len(body) % 2)
+    info = b"INFOICMT" + len(body).to_bytes(4, "little") + body
+    data += b"\0" * (len(data) % 2) + b"LIST" + len(info).to_bytes(4, "little") + info
+    return data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
+
+
+def wav_comment(path: Path) -> str | None:
+    """The comment (ICMT) of a WAV file, or None where it has none or is no WAV file."""
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return None
+        size = file.seek(0, 2)
+        for name, at, length in _riff_chunks(file, size):
+            if name != b"LIST":
+                continue
+            file.seek(at)
+            info = file.read(length)
+            found = info.find(b"ICMT")
+            if info[:4] == b"INFO" and found >= 0:
+                count = int.from_bytes(info[found + 4 : found + 8], "little")
+                return info[found + 8 : found + 8 + count].rstrip(b"\0").decode("utf-8", "replace")
+    return None

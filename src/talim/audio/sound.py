@@ -1,0 +1,87 @@
+"""Audio: sound as an array with its rate; resample, change channels, cut, hash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from talim.errors import TalimError
+
+
+class AudioError(TalimError):
+    """A sound file or a piece of sound that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """Sound: samples float32 [C, T], full scale at +-1, at rate_hz samples a second."""
+
+    samples: np.ndarray
+    rate_hz: int
+
+    def __post_init__(self) -> None:
+        samples = np.asarray(self.samples, dtype=np.float32)
+        if samples.ndim == 1:
+            samples = samples[None]
+        if samples.ndim != 2 or samples.shape[0] < 1:
+            raise AudioError(f"audio must be [channels, samples], got an array of shape {samples.shape}")
+        if int(self.rate_hz) <= 0:
+            raise AudioError(f"the sample rate must be positive, got {self.rate_hz} Hz")
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "rate_hz", int(self.rate_hz))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, C."""
+        return self.samples.shape[0]
+
+    @property
+    def frames(self) -> int:
+        """Number of samples in each channel, T."""
+        return self.samples.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.frames / self.rate_hz
+
+    def mono(self) -> Audio:
+        """The mean of the channels, [1, T]; returns itself where there is only one."""
+        return self.to_channels(1)
+
+    def to_channels(self, n: int) -> Audio:
+        """The same sound in n channels: mixed down by the mean, or one channel repeated n times."""
+        if n < 1:
+            raise AudioError(f"a sound needs at least one channel, asked for {n}")
+        if n == self.channels:
+            return self
+        mixed = self.samples.mean(axis=0, keepdims=True, dtype=np.float32)
+        return Audio(np.repeat(mixed, n, axis=0), self.rate_hz)
+
+    def resample(self, rate_hz: int) -> Audio:
+        """The same sound at another rate (band-limited, so nothing folds over); itself at the same rate."""
+        if rate_hz == self.rate_hz:
+            return self
+        if rate_hz <= 0:
+            raise AudioError(f"the sample rate must be positive, got {rate_hz} Hz")
+        import soxr
+
+        resampled = soxr.resample(np.ascontiguousarray(self.samples.T), self.rate_hz, rate_hz, quality="HQ")
+        return Audio(np.ascontiguousarray(resampled.T), rate_hz)
+
+    def cut(self, start_seconds: float, seconds: float) -> Audio:
+        """The part from start_seconds that is seconds long, clipped to what is there; samples are shared."""
+        if start_seconds < 0 or seconds < 0:
+            raise AudioError(f"cannot cut {seconds} s from {start_seconds} s: both must be 0 or more")
+        start = min(round(start_seconds * self.rate_hz), self.frames)
+        stop = min(start + round(seconds * self.rate_hz), self.frames)
+        return Audio(self.samples[:, start:stop], self.rate_hz)
+
+
+def content_hash(audio: Audio) -> str:
+    """Sha256 (hex) of the float32 samples, their shape and the rate: the same sound, the same hash."""
+    digest = hashlib.sha256(f"audio {audio.rate_hz} {audio.channels} {audio.frames}\n".encode())
+    digest.update(np.ascontiguousarray(audio.samples, dtype="<f4").data)
+    return digest.hexdigest()

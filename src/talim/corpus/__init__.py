@@ -1,0 +1,1 @@
+"""From recordings to clips with words, rights and a fair split; numpy only."""
