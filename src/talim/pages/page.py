@@ -1,0 +1,27 @@
+"""Renders a template into one self-contained HTML page: style and script inline, nothing fetched."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of `pages/templates`; every value is escaped unless it is Markup already."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,  # a misspelt name in a template is an error, not a hole in the page
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

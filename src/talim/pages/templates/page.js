@@ -1,0 +1,28 @@
+// Without this script everything still plays; it adds that one sound stops another, and a line that follows.
+document.addEventListener("play", (event) => {
+  for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
+}, true);
+
+for (const card of document.querySelectorAll(".card")) {
+  const audio = card.querySelector("audio");
+  const drawing = card.querySelector(".spectrogram");
+  if (!audio || !drawing) continue;
+  const left = Number(drawing.dataset.left);
+  const seconds = Number(drawing.dataset.seconds);
+  const head = drawing.querySelector(".playhead");
+  const width = drawing.viewBox.baseVal.width;
+  const follow = () => {
+    const x = width * (left + (1 - left) * Math.min(audio.currentTime / seconds, 1));
+    head.setAttribute("x1", x);
+    head.setAttribute("x2", x);
+    if (!audio.paused) requestAnimationFrame(follow);
+  };
+  audio.addEventListener("play", () => { drawing.classList.add("playing"); follow(); });
+  audio.addEventListener("seeked", follow);
+  drawing.addEventListener("click", (event) => {
+    const box = drawing.getBoundingClientRect();
+    const share = ((event.clientX - box.left) / box.width - left) / (1 - left);
+    audio.currentTime = Math.max(0, share) * seconds;
+    audio.play();
+  });
+}

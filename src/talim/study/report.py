@@ -1,0 +1,198 @@
+"""Writes one self-contained page about a run or several: heard, judged, drawn, priced, and reproducible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from talim import __version__
+from talim.backbones import catalogue
+from talim.pages import plots
+from talim.pages.page import render
+from talim.run import write_text
+from talim.study import exhibits, tables, words
+from talim.study.results import Result, find_runs, read_result
+
+BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
+
+
+def report(folder: Path | str) -> Path:
+    """Write FOLDER/report/index.html from what the stages left there, and return its path. Never loads torch.
+
+    FOLDER is a run, or a folder of runs (then the first is shown whole and all are compared). TalimError
+    where there is none, or where a file is damaged; what was not measured is said to be so on the page.
+    """
+    folder = Path(folder)
+    results = [read_result(path) for path in find_runs(folder)]
+    first = next((result for result in results if result.samples), results[0])
+    target = folder / "report" / "index.html"
+    write_text(target, render("report.html", **context(folder, first, results)))
+    return target
+
+
+def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str, Any]:
+    """Every value that the template shows, in the order in which it shows them."""
+    tracker = exhibits.pitch_tracker() if any(sample.path.is_file() for sample in result.samples) else None
+    shown, more = exhibits.exhibits(result, tracker)
+    return {
+        "version": __version__,
+        "folder": folder,
+        "result": result,
+        "deck": deck(result),
+        "notice": notice(result),
+        "verdict": words.verdict(result),
+        "figures": figures(result),
+        "sentences": words.sentences(result),
+        "fall_plots": fall_plots(result),
+        "runs": runs_table(folder, results) if len(results) > 1 else [],
+        "exhibits": shown,
+        "more_exhibits": more,
+        "loss_plots": loss_plots(result),
+        "codebook_plots": codebook_plots(result),
+        "cost": tables.cost_table(result),
+        "data": tables.data_table(result),
+        "skipped": result.corpus.get("skipped") or [],
+        "commands": commands(result),
+        "provenance": tables.provenance_table(result),
+        "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
+    }
+
+
+def deck(result: Result) -> str:
+    """One line under the title: which design in which base, trained on what."""
+    train = (result.corpus.get("split") or {}).get("train") or {}
+    heard = train.get("recordings")
+    recordings = heard if isinstance(heard, int) else len(heard) if isinstance(heard, list) else 0
+    parts = [f"The adapter {result.recipe['design']}" if result.recipe.get("design") else "An adapter"]
+    if recordings and train.get("seconds"):
+        amount = words.duration(train["seconds"])
+        parts.append(f"trained on {words.counted(recordings, 'recording')}, {amount} of music")
+    return ", ".join(parts) + "."
+
+
+def notice(result: Result) -> dict[str, str] | None:
+    """What must be said first of a miniature: the base to take for usable sound, its size, time, command."""
+    if not result.miniature:
+        return None
+    usable = catalogue.MODELS[words.USABLE_BASE]
+    estimate = words.estimate(result)
+    hours = math.ceil(estimate.hours) if estimate else 8
+    return {
+        "base": str(result.base["name"]),
+        "usable": usable.hub,
+        "download": f"{usable.download_gb:g} GB",
+        "licence": usable.licence,
+        "hours": words.hours(estimate.hours) if estimate else "",
+        "basis": estimate.basis if estimate else "",
+        "command": f"talim poc FOLDER --base {usable.hub} --hours {max(1, hours)} --out DIR",
+    }
+
+
+def figures(result: Result) -> list[tuple[str, str]]:
+    """Three numbers to take away, each with its meaning: fall of the loss, trained share, time."""
+    mean = (result.losses.get("fall") or {}).get("mean")
+    share, seconds = words.trained_share(result), result.cost.get("wall_seconds")
+    fallen = words.number(-mean, 2) if mean is not None else "–"
+    return [
+        (
+            fallen if fallen.startswith("−") or mean in (None, 0) else f"+{fallen}",
+            "change of the held-out loss, in nats",
+        ),
+        (words.percent(share) if share is not None else "–", "of the base's size was trained"),
+        (words.duration(seconds) if seconds is not None else "–", "of training"),
+    ]
+
+
+def fall_plots(result: Result) -> dict[str, Markup]:
+    """The fall of the loss for each held-out recording, and their mean with its interval."""
+    fall = result.losses.get("fall") or {}
+    rows = [
+        plots.Interval(str(name), *_value_and_ends(value))
+        for name, value in (fall.get("per_recording") or {}).items()
+    ]
+    if not rows or fall.get("mean") is None:
+        return {}
+    rows.append(plots.Interval("mean, 95 % interval", fall["mean"], *words.interval_of(fall), strong=True))
+    alt = "; ".join(f"{row.label}: {words.number(row.value)}" for row in rows)
+    label = "fall of the held-out loss in nats (right of 0: better)"
+    return {
+        kind: plots.intervals(rows, alt=f"Fall of the loss, {alt}.", x_label=label, width_inches=width)
+        for kind, width in (("broad", BROAD[0]), ("narrow", NARROW[0]))
+    }
+
+
+def _value_and_ends(value: Any) -> tuple[float, float | None, float | None]:
+    return (
+        (value["mean"], *words.interval_of(value)) if isinstance(value, dict) else (float(value), None, None)
+    )
+
+
+def runs_table(folder: Path, results: Sequence[Result]) -> list[dict[str, str]]:
+    """One row a run: where it lies, its design, what it gained."""
+    rows = []
+    for result in results:
+        fall = result.losses.get("fall") or {}
+        low, high = words.interval_of(fall)
+        ends = f"{words.number(low)} to {words.number(high)}" if low is not None and high is not None else ""
+        rows.append(
+            {
+                "name": result.folder.relative_to(folder).as_posix(),
+                "design": str(result.recipe.get("design", "")),
+                "base": str(result.base["name"]),
+                "fall": words.number(fall["mean"]) if fall.get("mean") is not None else words.NOT_MEASURED,
+                "interval": ends,
+            }
+        )
+    return rows
+
+
+def loss_plots(result: Result) -> dict[str, Markup]:
+    """Training and held-out loss over the steps, for a desk and for a phone."""
+    train = [row for row in result.log if row.get("split") == "train"]
+    held_out = [row for row in result.log if row.get("split") == "held_out"]
+    lines = [_line(train, "training", "quiet"), _line(held_out, "held out", "accent")]
+    lines = [line for line in lines if line.xs]
+    if not lines:
+        return {}
+    alt = "Loss over the training steps. " + " ".join(_told(line) for line in lines)
+    return {
+        kind: plots.curves(lines, alt=alt, x_label="training step", y_label="loss in nats", size_inches=size)
+        for kind, size in (("broad", BROAD), ("narrow", NARROW))
+    }
+
+
+def codebook_plots(result: Result) -> list[Markup]:
+    """The held-out loss of each codebook; the first carries the melody, the later ones the detail."""
+    held_out = [row for row in result.log if row.get("split") == "held_out" and row.get("parts")]
+    if len(held_out) < 2:
+        return []
+    drawings = []
+    for place in range(len(held_out[0]["parts"])):
+        line = plots.Line([row["step"] for row in held_out], [row["parts"][place] for row in held_out], "")
+        title = f"Codebook {place + 1}"
+        drawings.append(
+            plots.curves([line], alt=f"{title}: {_told(line)}", title=title, size_inches=(4.4, 2.1))
+        )
+    return drawings
+
+
+def _line(rows: list[dict[str, Any]], label: str, role: plots.Role) -> plots.Line:
+    return plots.Line([row["step"] for row in rows], [row["loss"] for row in rows], label, role)
+
+
+def _told(line: plots.Line) -> str:
+    name = f"{line.label.capitalize()} " if line.label else ""
+    return f"{name}from {words.number(line.ys[0], 2)} to {words.number(line.ys[-1], 2)}."
+
+
+def commands(result: Result) -> list[str]:
+    """What to type to get the same numbers again."""
+    run = result.folder.name
+    typed = (result.facts.get("provenance") or {}).get("command")
+    again = f"talim train --config {run}/recipe.yaml --out {run}-again" if result.recipe else typed
+    return [line for line in (again, f"talim evaluate {run}-again", f"talim report {run}-again") if line]

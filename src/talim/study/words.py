@@ -1,0 +1,205 @@
+"""What a result says in plain sentences, and how its numbers are written out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from talim.backbones import catalogue
+from talim.study.results import Result
+
+NOT_MEASURED = "not measured"
+USABLE_BASE = "musicgen-small"
+FRAME_RATE_HZ = 50
+Verdict = tuple[str, str]  # how it went (better, unclear, worse, unknown), and the headline that says so
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Training time of the usable base on this machine, and what it was worked out from."""
+
+    hours: float
+    basis: str
+
+
+def sentences(result: Result) -> list[str]:
+    """The result in three sentences: what became of the loss, what the adapter does, what it cost."""
+    return [loss_sentence(result), effect_sentence(result), cost_sentence(result)]
+
+
+def verdict(result: Result) -> Verdict:
+    """Better or worse only where the whole interval says so."""
+    fall = result.losses.get("fall") or {}
+    low, high = interval_of(fall)
+    if not _is_number(fall.get("mean")):
+        return "unknown", "Trained, but not judged yet."
+    if low is None or high is None:
+        word = "fell" if fall["mean"] > 0 else "did not fall"
+        return "unclear", f"The held-out loss {word}, but how surely was {NOT_MEASURED}."
+    if low > 0:
+        return "better", "The adapter learned something that carries over to recordings it never heard."
+    if high < 0:
+        return "worse", "The adapter made the model worse on recordings it never heard."
+    return "unclear", "No improvement is shown: the difference may be chance."
+
+
+def loss_sentence(result: Result) -> str:
+    """The fall of the held-out loss, its interval, how many recordings it rests on, the split's step."""
+    losses = result.losses
+    fall = losses.get("fall") or {}
+    mean = fall.get("mean")
+    if not _is_number(mean):
+        return f"The held-out loss before and after training was {NOT_MEASURED}: talim evaluate does that."
+    moved = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
+    amount = f" by {number(abs(mean))} nats" if mean else ""
+    before, after = ((losses.get(key) or {}).get("mean") for key in ("before", "after"))
+    ends = f", from {number(before)} to {number(after)}" if _is_number(before) and _is_number(after) else ""
+    n_recordings = (losses.get("after") or {}).get("n_recordings")
+    rests_on = counted(n_recordings, "recording") if n_recordings else "recordings"
+    low, high = interval_of(fall)
+    if low is None or high is None:
+        sure = f"its interval was {NOT_MEASURED}"
+    else:
+        sure = f"95 % interval of the fall {number(low)} to {number(high)}"
+    step = result.split.get("step")
+    by = f", split by {step}" if step else ""
+    return f"On {rests_on} kept out of training the loss {moved}{amount}{ends} ({sure}{by})."
+
+
+def effect_sentence(result: Result) -> str:
+    """What switching the adapter off changes at the same seed and prompt."""
+    effect = result.scores.get("adapter_effect") or {}
+    share, distance_db = effect.get("same_seed_token_change"), effect.get("log_mel_distance_db")
+    parts = []
+    if _is_number(share):
+        parts.append(f"{percent(share)} of the tokens")
+    if _is_number(distance_db):
+        parts.append(f"the mel spectrogram by {number(distance_db, 1)} dB")
+    if not parts:
+        return f"What switching the adapter off changes at the same seed was {NOT_MEASURED}."
+    if not any(value for value in (share, distance_db) if _is_number(value)):
+        return "With the same prompt and seed, switching the adapter off changes nothing at all."
+    return f"With the same prompt and seed, switching the adapter on changes {' and '.join(parts)}."
+
+
+def cost_sentence(result: Result) -> str:
+    """Time, device and trained share."""
+    cost = result.cost
+    seconds, trained, share = (
+        cost.get("wall_seconds"),
+        cost.get("trainable_parameters"),
+        trained_share(result),
+    )
+    if not _is_number(seconds) and not _is_number(trained):
+        return f"What the training cost was {NOT_MEASURED}."
+    time = f"took {duration(seconds)}" if _is_number(seconds) else f"took a time that was {NOT_MEASURED}"
+    on = f" on {cost['device']}" if cost.get("device") else ""
+    of = f" ({percent(share)} of the base; the base itself stayed as it was)" if share is not None else ""
+    what = f" and changed {count(trained)} parameters{of}" if _is_number(trained) else ""
+    return f"Training {time}{on}{what}."
+
+
+def estimate(result: Result) -> Estimate | None:
+    """How long the same training takes the usable base on this machine; None where too little is known."""
+    cost = result.cost
+    shape = catalogue.MODELS[USABLE_BASE].shape
+    seconds, flops = cost.get("device_seconds") or cost.get("wall_seconds"), cost.get("flops")
+    steps, training = cost.get("steps"), result.recipe.get("training") or {}
+    clip_seconds = training.get("clip_seconds") or result.corpus.get("clip_seconds")
+    batch = training.get("batch_size")
+    if not (shape and all(_is_number(v) and v > 0 for v in (seconds, flops, steps, clip_seconds, batch))):
+        return None
+    weights = shape.decoder_parameters
+    # Forward and back through frozen weights: two multiply-adds, so four operations, a weight and a position.
+    needed = 4.0 * weights * steps * batch * clip_seconds * FRAME_RATE_HZ
+    basis = (
+        f"this run did {scientific(flops)} floating-point operations in {duration(seconds)}; {count(steps)} "
+        f"steps of {count(batch)} clips of {number(clip_seconds, 1)} s through {count(weights)} decoder weights "
+        f"need about {scientific(needed)}, taken here at the same speed; larger matrices often run faster, "
+        f"a machine with too little memory runs far slower"
+    )
+    return Estimate(needed / flops * seconds / 3600, basis)
+
+
+def trained_share(result: Result) -> float | None:
+    """Trainable parameters as a share of the base, 0..1."""
+    trained, total = result.cost.get("trainable_parameters"), result.cost.get("total_parameters")
+    return trained / total if _is_number(trained) and _is_number(total) and total else None
+
+
+def interval_of(score: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Lower and upper end, or two Nones where no interval was measured."""
+    ends = score.get("interval") or (None, None)
+    return (ends[0], ends[1]) if len(ends) == 2 and all(_is_number(end) for end in ends) else (None, None)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with a true minus sign; small ones keep two significant digits."""
+    if value and abs(value) < 0.5 * 10**-digits:
+        digits = min(6, math.ceil(-math.log10(abs(value))) + 1)
+    text = f"{value:,.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if digits <= 1 and "." in text else text
+    return text.replace("-", "−").replace(",", "\u202f")
+
+
+def count(value: float) -> str:
+    """A whole number, its thousands apart; millions are shortened."""
+    if value >= 10_000_000:
+        return f"{value / 1e6:,.0f} million".replace(",", "\u202f")
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def counted(value: int, noun: str) -> str:
+    """`1 recording`, `3 recordings`."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """A share of 0..1 in per cent, one digit after the point where it is small."""
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `4 min 12 s`, `2 h 5 min`, `3 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{round(seconds / 60)} min"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return (
+        f"{hours} h {rest} min"
+        if hours < 48 and rest
+        else f"{hours} h"
+        if hours < 48
+        else f"{hours / 24:.0f} days"
+    )
+
+
+def size(value: float) -> str:
+    """Bytes in kB, MB or GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.{1 if value < 100 * factor else 0}f} {unit}"
+    return f"{value:.0f} bytes"
+
+
+def scientific(value: float) -> str:
+    """`1.2 × 10¹⁴`."""
+    exponent = math.floor(math.log10(value)) if value > 0 else 0
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value / 10**exponent:.1f} × 10{raised}"
+
+
+def hours(value: float) -> str:
+    """A rough time for a person: `about 20 minutes`, `about 3 hours`, `about 4 days`."""
+    if value < 1.5:
+        return f"about {max(5, 5 * round(value * 12))} minutes"
+    if value < 48:
+        return f"about {value:.0f} hours"
+    return f"about {value / 24:.0f} days"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
