@@ -1,0 +1,133 @@
+"""What every base model offers to the rest of talim: the Protocol, and the values that cross its border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from talim.audio import Audio
+
+    Item = tuple[np.ndarray, np.ndarray]  # targets int16 [K, T], text states float32 [L, D]
+    Progress = Callable[[int, int], None]  # (frames made so far, frames wanted)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a base model where an adapter may sit: the output of one module, [B, T, width]."""
+
+    name: str  # as people type it, "layers[3]"
+    module: str  # path inside the model, "decoder.model.decoder.layers.3"
+    width: int
+    depth: float  # 0 at the input, 1 at the output
+    causal: bool  # may a frame look at later frames?
+
+
+@dataclass
+class Loss:
+    """A training loss in float32: its mean, and what each part (codebook, noise level) adds to it."""
+
+    mean: Tensor  # []
+    parts: Tensor  # [K], their mean is `mean`
+    part_names: tuple[str, ...]
+    per_item: Tensor  # [B, K], every clip's own mean, without gradient
+
+
+@dataclass
+class Batch:
+    """Clips of unequal length padded to one: codec tokens and what the text encoder said of the captions."""
+
+    targets: Tensor  # int64 [B, K, T]
+    target_mask: Tensor  # bool [B, T], False beyond a clip's end
+    states: Tensor  # float32 [B, L, D]
+    states_mask: Tensor  # bool [B, L], False for padding and for a dropped condition
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = (self.targets, self.target_mask, self.states, self.states_mask)
+        return Batch(*(tensor.to(device) for tensor in moved))
+
+
+class Backbone(Protocol):
+    """A frozen base model: what it is, how audio and words enter it, its loss, and what it generates."""
+
+    @property
+    def name(self) -> str: ...  # public name, never a path: "facebook/musicgen-small"
+    @property
+    def family(self) -> str: ...  # "musicgen"
+    @property
+    def licence(self) -> str: ...  # of the weights, "CC-BY-NC-4.0", or "unknown"
+    @property
+    def rate_hz(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def frame_rate_hz(self) -> int: ...
+    @property
+    def codebooks(self) -> int: ...
+    @property
+    def window_seconds(self) -> float: ...  # what the model saw at once in its training
+    @property
+    def miniature(self) -> bool: ...  # a toy whose sound is not the point
+    @property
+    def fingerprint(self) -> str: ...  # changes with the weights, not with the precision they are loaded in
+    @property
+    def codec_identity(self) -> str: ...  # changes when encode() would answer otherwise
+    @property
+    def text_identity(self) -> str: ...  # changes when describe() would answer otherwise
+    @property
+    def parameters(self) -> int: ...  # of the part that is adapted, so that an adapter's share has a meaning
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def precision_reason(self) -> str: ...
+
+    def encode(self, audio: Audio) -> np.ndarray:
+        """Audio of any rate and channels -> targets, int16 [K, T]."""
+        ...
+
+    def decode(self, tokens: np.ndarray) -> Audio:
+        """Targets [K, T] -> audio; scaled down only if it would clip."""
+        ...
+
+    def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """Prompts -> what the text encoder says of each, float32 [L, D]."""
+        ...
+
+    def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
+        """Pad clips to one batch; where `drop` is true the text condition is the model's own null."""
+        ...
+
+    def loss(self, batch: Batch) -> Loss:
+        """The training loss of the model's makers, in float32."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int,
+        guidance: float = 3.0,
+        temperature: float = 1.0,
+        top_k: int = 250,
+        progress: Progress | None = None,
+    ) -> list[Audio]:
+        """One piece of `seconds` per prompt; the same arguments give the same pieces."""
+        ...
+
+    def sites(self) -> tuple[Site, ...]:
+        """Where adapters may sit, in order of depth."""
+        ...
+
+    def enable_training(self, gradient_checkpointing: bool = False) -> None:
+        """Training mode for what is trained on top, with the frozen part free of dropout and of caches."""
+        ...

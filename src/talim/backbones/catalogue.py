@@ -1,0 +1,84 @@
+"""The base models talim knows by name: where they are, under what licence, and the shape of each."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+RELEASED_LICENCE = "CC-BY-NC-4.0"
+NANO = "nano-musicgen"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A MusicGen decoder in numbers; enough to count its parameters without its weights."""
+
+    hidden: int
+    layers: int
+    heads: int
+    codebooks: int = 4
+    channels: int = 1
+    vocabulary: int = 2048
+    text_width: int = 768
+
+    @property
+    def ffn(self) -> int:
+        """Width of the feed-forward part."""
+        return 4 * self.hidden
+
+    @property
+    def decoder_parameters(self) -> int:
+        """Exact number of parameters of the decoder with its heads, without text encoder and codec."""
+        d = self.hidden
+        attention, norm = 4 * d * d, 2 * d
+        layer = 2 * attention + 2 * d * self.ffn + 3 * norm
+        embeddings, heads = (self.vocabulary + 1) * d, self.vocabulary * d
+        return self.layers * layer + norm + self.codebooks * (embeddings + heads)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A base model that can be named; `hub` is empty for the one that ships with the package."""
+
+    name: str
+    hub: str
+    licence: str
+    shape: Shape | None = None
+    refused: str = ""
+    download_gb: float = 0.0
+
+
+SHAPES = {"small": Shape(1024, 24, 16), "medium": Shape(1536, 48, 24), "large": Shape(2048, 48, 32)}
+DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
+MELODY = "it is conditioned on a melody, which is not supported yet; take the model without -melody"
+
+
+def _released() -> list[Known]:
+    models = []
+    for size, shape in SHAPES.items():
+        for stereo in (False, True):
+            name = f"musicgen-stereo-{size}" if stereo else f"musicgen-{size}"
+            channels, codebooks = (2, 8) if stereo else (1, 4)
+            full = Shape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
+            models.append(
+                Known(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size])
+            )
+    for name in ("melody", "melody-large", "stereo-melody", "stereo-melody-large"):
+        models.append(
+            Known(f"musicgen-{name}", f"facebook/musicgen-{name}", RELEASED_LICENCE, refused=MELODY)
+        )
+    return models
+
+
+MODELS: dict[str, Known] = {model.name: model for model in [Known(NANO, "", "Apache-2.0"), *_released()]}
+
+
+def find(name: str) -> Known | None:
+    """A known model by its short name ("musicgen-small") or its Hub id ("facebook/musicgen-small")."""
+    return MODELS.get(name.removeprefix("facebook/"))
+
+
+def near(name: str) -> list[str]:
+    """Up to three known names that look like a misspelt one."""
+    usable = [model.name for model in MODELS.values() if not model.refused]
+    return difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)

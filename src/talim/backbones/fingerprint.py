@@ -1,0 +1,57 @@
+"""A short name for a set of weights: cheap to make, and another one as soon as the weights differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAMPLES = 256  # values looked at per tensor: enough for any training step to show
+
+
+def of_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) -> str:
+    """SHA-256 (hex) over facts, every weight's name and shape, and evenly spread values of each.
+
+    Values are rounded to bf16 first, so that a file loaded in bf16 and in fp32 has one fingerprint;
+    `exact` takes them in fp32, for what is always held in fp32.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(stored_tensors(module).items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample(tensor, exact).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def sample(tensor: Tensor, exact: bool) -> Tensor:
+    """Up to SAMPLES evenly spread values of a tensor, float32 on the CPU."""
+    flat = tensor.detach().reshape(-1)
+    if flat.numel() > SAMPLES:
+        # in float64: a float32 linspace misses whole numbers beyond 16 million
+        picks = torch.linspace(0, flat.numel() - 1, SAMPLES, dtype=torch.float64).long()
+        flat = flat[picks.to(flat.device)]
+    values = flat.to("cpu", torch.float32)
+    return values if exact else values.to(torch.bfloat16).float()
+
+
+def count(module: nn.Module) -> int:
+    """Number of values in all stored weights, tied ones counted once."""
+    return sum(tensor.numel() for tensor in stored_tensors(module).values())
+
+
+def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All weights a checkpoint would hold, each once (tied ones too), under the released names."""
+    stored = module.state_dict(keep_vars=True)
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in stored.items():
+        if id(tensor) in seen or name.endswith("embed_positions.weights"):
+            continue  # sinusoids are computed, not learned
+        seen.add(id(tensor))
+        name = name.replace("parametrizations.weight.original0", "weight_g")
+        tensors[name.replace("parametrizations.weight.original1", "weight_v")] = tensor
+    return tensors

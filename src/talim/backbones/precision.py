@@ -1,0 +1,56 @@
+"""Which number format a base model is held in: what the hardware does well, and why, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from talim.errors import UsageError
+
+CHOICES = ("auto", "bf16", "fp32")
+FP16_REASON = "MusicGen's activations overflow in fp16"
+
+
+def choose(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
+    """The dtype for the frozen decoder and the reason to show; fp16 and unknown words raise UsageError."""
+    if requested == "fp16":
+        raise UsageError(f"precision fp16 is refused: {FP16_REASON}; use bf16, fp32 or auto")
+    if requested not in CHOICES:
+        raise UsageError(f"precision {requested!r} is unknown; use one of {', '.join(CHOICES)}")
+    fast, hardware = has_bf16(torch.device(device))
+    if requested == "fp32":
+        return torch.float32, "fp32, as asked"
+    if requested == "bf16":
+        return torch.bfloat16, "bf16, as asked" if fast else f"bf16, as asked ({hardware}: slower than fp32)"
+    return (torch.bfloat16, f"bf16: {hardware}") if fast else (torch.float32, f"fp32: {hardware}")
+
+
+def has_bf16(device: torch.device) -> tuple[bool, str]:
+    """Whether a device computes in bf16 natively, and the sentence that says so."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        # emulated bf16 counts as supported unless asked not to include it
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return True, f"{name} has bf16 instructions"
+        return False, f"{name} has no bf16 instructions"
+    if device.type == "cpu":
+        flags = cpu_flags()
+        found = sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+        if found:
+            return True, f"this CPU has bf16 instructions ({', '.join(found)})"
+        return False, "this CPU has no bf16 instructions"
+    return False, f"bf16 is not used on {device.type}"
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """Instruction sets the CPU reports ("avx512_bf16" on x86, "bf16" on ARM); empty where it tells none."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip().lower() in {"flags", "features"}:
+            return set(value.split())
+    return set()
