@@ -40,7 +40,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one process; a second one gets a TalimError. Freed by the system on any exit."""
+        """Hold the folder for one process; a second one gets a TalimError. Freed on any exit."""
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (kept open for as long as it is held)
@@ -58,7 +58,7 @@ class Run:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError (full disk, read-only, a file where a folder should be) into one line naming the path."""
+    """Turn an OSError (full disk, read-only, a file in a folder's place) into one line naming the path."""
     try:
         yield
     except OSError as error:
@@ -145,7 +145,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final` that takes its place when the block ends well, and vanishes otherwise."""
+    """A temporary folder that takes the place of `final` when the block ends well, and vanishes otherwise."""
     with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
@@ -169,7 +169,7 @@ def replace_folder(made: Path, final: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """TalimError now, before minutes of work, if a file cannot be written at `path`. Leaves nothing behind."""
+    """TalimError now, before minutes of work, if no file can be written at `path`. Leaves nothing behind."""
     existing = path
     if path.is_dir():
         raise TalimError(

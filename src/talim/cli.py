@@ -1,0 +1,321 @@
+"""The door: one function per command, lazy imports, no logic."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import talim
+from talim.errors import TalimError
+
+app = typer.Typer(
+    name="talim",
+    help="Teach a music-generation model a tradition it hardly knows, and hear the difference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+adapters_app = typer.Typer(no_args_is_help=True, help="Look at stored adapters: list, info, check.")
+app.add_typer(adapters_app, name="adapters")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
+Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
+Base = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
+Design = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
+]
+HeldOut = Annotated[
+    list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
+]
+Describe = Annotated[str | None, typer.Option(help="Words for all recordings that have none of their own.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Teach a music-generation model a tradition it hardly knows, and hear the difference."""
+    if show:
+        print(f"talim {talim.__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: `talim prepare my-recordings --out my-corpus --describe 'sitar, raga Yaman'`")
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings, with or without metadata.csv.")],
+    out: Annotated[Path, typer.Option(help="Where to write the corpus.")],
+    describe: Describe = None,
+    clip_seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 10.0,
+    rate: Annotated[int, typer.Option(help="Sample rate of the stored clips in Hz.")] = 32000,
+    held_out_share: Annotated[float, typer.Option(help="Share of the music kept out of training.")] = 0.2,
+    held_out: HeldOut = None,
+    split: Annotated[str, typer.Option(help="auto, performer, recording or blocks.")] = "auto",
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """Turn a folder of recordings into a corpus of clips with words, rights and a fair split."""
+    from talim.corpus.prepare import prepare as work
+    from talim.stages import progress
+    from talim.study.poc import preparing
+
+    corpus = work(
+        folder,
+        out,
+        clip_seconds=clip_seconds,
+        rate_hz=rate,
+        seed=seed,
+        held_out_share=held_out_share,
+        held_out=tuple(held_out or ()),
+        describe=describe,
+        split=split,
+        progress=preparing(progress.for_terminal()),
+    )
+    from talim.study import telling
+
+    _print(corpus.summary, json_, telling.corpus(corpus.summary, out))
+
+
+@app.command(epilog="Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`")
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run; alone, it goes on with the run there.")],
+    corpus: Annotated[str | None, typer.Option(help="Folder written by talim prepare.")] = None,
+    base: Base = None,
+    design: Design = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.")] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Recipe YAML or shipped name; may be repeated.")
+    ] = None,
+    settings: Sets = None,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Train an adapter; interrupted at any point, the same command goes on from the last checkpoint."""
+    from talim.stages.asked import recipe_for
+
+    given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
+    recipe = recipe_for(out, config or [], given, settings or [])
+    from talim.run import read_json
+    from talim.stages import progress
+    from talim.stages.train import train as work
+    from talim.study import telling
+
+    run = work(recipe, out, progress.for_terminal(), device)
+    cost = read_json(run.cost)
+    _print({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
+
+
+@app.command(
+    epilog="Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`"
+)
+def generate(
+    prompt: Annotated[list[str], typer.Option(help="Words for the music. May be repeated.")],
+    out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder where there are many pieces.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base and its adapter.")] = None,
+    base: Base = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder of an adapter.")] = None,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The base of the run, alone.")] = False,
+    seconds: Annotated[
+        float, typer.Option(help="Length; beyond the model's window it goes on by overlap.")
+    ] = 10.0,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
+    guidance: Annotated[float, typer.Option(help="How strongly the words pull; 1 is not at all.")] = 3.0,
+    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw each token from this many likeliest.")] = 250,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Make music from words; every file says in its tags that it is AI-generated, and by what."""
+    from talim.stages import generate as stage
+    from talim.stages import progress
+
+    rows = stage.generate(
+        prompts=prompt,
+        out=out,
+        source=lambda: stage.choose_source(run, base, adapter, no_adapter),
+        seconds=seconds,
+        seed=seed,
+        count=count,
+        sampling=stage.Sampling(guidance, temperature, top_k),
+        progress=progress.for_terminal(),
+        device=device,
+    )
+    _print(rows, json_, "\n".join(row["file"] for row in rows))
+
+
+@app.command(epilog="Example: `talim evaluate my-run`")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    prompts: Annotated[int, typer.Option(min=1, help="Held-out captions to play before and after.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
+    from talim.stages import progress
+    from talim.stages.evaluate import evaluate as work
+    from talim.study import telling
+
+    scores = work(run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device)
+    _print(scores, json_, telling.judgement(run))
+
+
+@app.command(epilog="Example: `talim report my-run`")
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run, or a folder of runs.")],
+    json_: Json = False,
+) -> None:
+    """Write one self-contained HTML page about a run: listen, compare, see what it cost."""
+    from talim.study.report import report as work
+
+    page = work(folder)
+    _print({"page": str(page)}, json_, str(page))
+
+
+@app.command(
+    epilog="Example: `talim poc my-recordings --out my-poc --describe 'sitar, raga Yaman' --hours 1`"
+)
+def poc(
+    folder: Annotated[Path, typer.Argument(help="Folder of your own recordings.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything; the same command goes on there.")],
+    base: Annotated[str, typer.Option(help="Base model: known name, Hub id or folder.")] = "nano-musicgen",
+    hours: Annotated[float | None, typer.Option(help="Time to spend; a few steps are timed first.")] = None,
+    describe: Describe = None,
+    design: Annotated[str, typer.Option(help="Adapter as KIND@SITE:SIZE.")] = "linear@all:2.5%",
+    seed: Seed = 0,
+    held_out: HeldOut = None,
+    settings: Sets = None,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """From your recordings to a page in one command: prepare, train, evaluate, report."""
+    from talim.recipe import parse_setting
+    from talim.stages import progress
+    from talim.study.poc import Wishes
+    from talim.study.poc import poc as work
+
+    wishes = Wishes(
+        base=base,
+        design=design,
+        seed=seed,
+        hours=hours,
+        describe=describe,
+        held_out=tuple(held_out or ()),
+        settings=tuple(parse_setting(text) for text in settings or ()),
+        device=device,
+    )
+    result = work(folder, out, wishes, progress.for_terminal())
+    _print(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+
+
+@app.command(epilog="Example: `talim demo --out my-demo`")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("talim-demo"),
+    json_: Json = False,
+) -> None:
+    """The whole road on a built-in corpus and the miniature base: minutes on two CPU cores."""
+    from talim.stages import progress
+    from talim.study.demo import demo as work
+
+    result = work(out, progress.for_terminal())
+    _print(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+
+
+@adapters_app.command("list", epilog="Example: `talim adapters list runs`")
+def adapters_list(
+    folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("."),
+    json_: Json = False,
+) -> None:
+    """Name every adapter below a folder."""
+    from talim.stages import shelf
+
+    rows = shelf.find(folder)
+    _print(rows, json_, "\n".join(shelf.line(row) for row in rows) or f"no adapter in {folder} or below it")
+
+
+@adapters_app.command("info", epilog="Example: `talim adapters info my-run/adapter`")
+def adapters_info(
+    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
+    json_: Json = False,
+) -> None:
+    """Tell what an adapter is and which base it belongs to."""
+    from talim.stages import shelf
+
+    info = shelf.info(folder)
+    _print(info, json_, "\n".join(f"{key}: {value}" for key, value in info.items()))
+
+
+@adapters_app.command("check", epilog="Example: `talim adapters check my-run/adapter --base nano-musicgen`")
+def adapters_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
+    base: Base = None,
+    json_: Json = False,
+) -> None:
+    """Load an adapter into a base; exit 1 if it does not fit."""
+    from talim.stages import shelf
+
+    result = shelf.check(folder, base)
+    _print(result, json_, f"{folder}: fits {result['base']}")
+
+
+def _print(document: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 it worked, 1 it failed, 2 it was asked wrongly, 130 it was stopped."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _complain("stopped; what was finished is kept, and the same command goes on from there", 130)
+    except TalimError as error:
+        code = _complain(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else the interpreter complains at exit
+        code = 1
+    except Exception as error:
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """One line for what typer refuses, and for bugs, which TALIM_DEBUG=1 shows whole."""
+    tell = getattr(error, "format_message", None)
+    if tell is not None:
+        return _complain(f"{tell()} (talim --help tells what there is)", getattr(error, "exit_code", 2))
+    if type(error).__name__ == "Abort":
+        return _complain("stopped", 130)
+    if os.environ.get("TALIM_DEBUG"):
+        traceback.print_exc()
+        return 1
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    reason = " ".join(str(error).split())
+    return _complain(
+        f"this is a bug in talim: {type(error).__name__} at {place}: {reason} (TALIM_DEBUG=1 shows it all)",
+        1,
+    )
+
+
+def _complain(text: str, code: int) -> int:
+    print("talim: " + " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

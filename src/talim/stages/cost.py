@@ -1,0 +1,127 @@
+"""What a run cost: wall and device time, peak memory, energy where the hardware tells, FLOPs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+T = TypeVar("T")
+
+
+class Meter:
+    """Counts from its creation, on top of what earlier parts of the same run had spent."""
+
+    def __init__(self, device: torch.device, spent: dict[str, float] | None = None) -> None:
+        self.device = device
+        self._spent = dict(spent or {})
+        self._began = time.perf_counter()
+        self._device_seconds = 0.0
+        self._energy = EnergyCounter(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def timed(self, work: Callable[[], T]) -> T:
+        """Run `work` and count its time as device time; waits for the accelerator to finish."""
+        self._synchronise()
+        began = time.perf_counter()
+        result = work()
+        self._synchronise()
+        self._device_seconds += time.perf_counter() - began
+        return result
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds since the run first began, without the pauses between its parts."""
+        return self._spent.get("wall_seconds", 0.0) + time.perf_counter() - self._began
+
+    def spent(self) -> dict[str, float]:
+        """The counters so far, for the checkpoint. `energy_joules` is absent where no part could tell."""
+        counted = {
+            "wall_seconds": self.wall_seconds,
+            "device_seconds": self._spent.get("device_seconds", 0.0) + self._device_seconds,
+            "peak_memory_bytes": max(self._spent.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)),
+        }
+        joules = self._energy.joules()
+        if joules is not None:
+            counted["energy_joules"] = self._spent.get("energy_joules", 0.0) + joules
+        return counted
+
+    def report(self) -> dict[str, Any]:
+        """`spent`, with a reason beside an unknown energy and the name of the device."""
+        counted: dict[str, Any] = self.spent()
+        counted["peak_memory_bytes"] = int(counted["peak_memory_bytes"])
+        counted.setdefault("energy_joules", None)
+        counted["energy_note"] = self._energy.note
+        counted["memory_note"] = (
+            "most GPU memory held by tensors" if self.device.type == "cuda" else "most memory of the process"
+        )
+        counted["device"] = device_name(self.device)
+        return counted
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+class EnergyCounter:
+    """NVML's energy counter, from creation on. It counts the whole GPU, not this process alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._handle = self._nvml = None
+        self._first = 0
+        if device.type != "cuda":
+            self.note = "not known: this hardware has no energy counter that talim can read"
+            return
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            self._first = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+            self._nvml = pynvml
+            self.note = "NVML's counter of the whole GPU"
+        except ImportError:
+            self.note = "not known: install talim[energy] to read the GPU's counter"
+        except Exception as error:
+            self.note = f"not known: the GPU does not tell ({' '.join(str(error).split())})"
+
+    def joules(self) -> float | None:
+        """Energy since creation, or None where the hardware does not tell."""
+        if self._nvml is None:
+            return None
+        return (self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._first) / 1000.0
+
+
+def count_flops(work: Callable[[], T]) -> tuple[T, int]:
+    """Run `work` once and count the floating-point operations of its matrix products and attention."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        result = work()
+    return result, counter.get_total_flops()
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory so far: of tensors on a GPU, else of this process as the system counts it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows: psutil knows the peak there
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", psutil.Process().memory_info().rss))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """`NVIDIA H100 80GB HBM3`, or `CPU, 2 cores`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count()
+    return f"CPU, {cores} cores" if device.type == "cpu" else str(device)

@@ -1,0 +1,132 @@
+"""A first judgement of a run: held-out loss with and without its adapter, and what the adapter changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from talim.adapters import tuner
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError
+from talim.recipe import Recipe
+from talim.run import Run, provenance, read_json, write_json, write_text
+from talim.stages import batches, card, intervals, samples
+from talim.stages.batches import Item
+from talim.stages.progress import Progress
+
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone
+
+
+def evaluate(
+    run_folder: Path | str,
+    progress: Progress | None = None,
+    *,
+    prompts: int = 3,
+    seconds: float = 10.0,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Judge a finished run on its held-out clips; write scores.json, samples/ and the adapter's card.
+
+    `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
+    finished or its corpus has changed.
+    """
+    from talim.backbones.load import load
+    from talim.stages.train import stored_recipe
+
+    progress, run = progress or Progress(), Run(run_folder)
+    recipe = stored_recipe(run)
+    corpus = _corpus(run, recipe)
+    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    peft = tuner.load(backbone, run.adapter)
+    backbone.model.eval()
+    items = batches.items(corpus, corpus.held_out, backbone, progress)
+    after = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "loss with adapter")
+    with tuner.disabled(peft):
+        before = per_clip_losses(
+            backbone, items, recipe.training.batch_size, progress, "loss without adapter"
+        )
+    pairs = samples.make(run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed)
+    scores = {
+        "base": backbone.name,
+        "adapter": recipe.design,
+        "miniature": backbone.miniature,
+        "run_id": read_json(run.facts_file)["run_id"],
+        "split": corpus.summary["split"],
+        "corpus": corpus.summary,
+        "held_out_loss": compare(before, after, [item.clip.recording for item in items]),
+        "adapter_effect": samples.effect(backbone, pairs),
+        "seed": seed,
+        "provenance": provenance(),
+        "command": f"talim evaluate {run.folder}",
+    }
+    write_json(run.scores, scores)
+    base = {"name": backbone.name, "licence": backbone.licence, "miniature": backbone.miniature}
+    text = card.write(recipe, base, corpus.summary, read_json(run.cost), scores)
+    write_text(run.adapter / "README.md", text)
+    return scores
+
+
+def per_clip_losses(
+    backbone: Backbone, items: Sequence[Item], batch_size: int, progress: Progress, title: str
+) -> np.ndarray:
+    """Each clip's loss in nats by codebook, float64 [clips, K], with its words and without dropout."""
+    found = []
+    with torch.no_grad():
+        for _, batch in batches.held_out_batches(items, backbone, batch_size):
+            found.append(backbone.loss(batch).per_item.double().cpu().numpy())
+            progress.step(title, sum(len(f) for f in found), len(items))
+    return np.concatenate(found)
+
+
+def compare(before: np.ndarray, after: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+    """Losses [clips, K] before and after, and their paired fall, each with an interval by recording.
+
+    Means are over recordings, so that a long recording does not outvote a short one. Nats; a positive fall is
+    an improvement.
+    """
+    fall = _summary((before - after).mean(axis=1), recordings)
+    fall["share_of_before"] = fall["mean"] / max(_summary(before.mean(axis=1), recordings)["mean"], 1e-12)
+    return {
+        "before": _with_codebooks(before, recordings),
+        "after": _with_codebooks(after, recordings),
+        "fall": fall,
+        "unit": "nats per token, mean over codebooks; mean over recordings of the mean over their clips",
+    }
+
+
+def _with_codebooks(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+    summary = _summary(losses.mean(axis=1), recordings)
+    by_codebook = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
+    return summary | {"per_codebook": by_codebook}
+
+
+def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+    per_recording = intervals.by_recording(values.tolist(), recordings)
+    return {
+        "mean": float(np.mean(list(per_recording.values()))),
+        "interval": intervals.interval(per_recording),
+        "interval_note": intervals.note(len(per_recording)),
+        "n_recordings": len(per_recording),
+        "n_clips": len(values),
+        "per_recording": per_recording,
+    }
+
+
+def _corpus(run: Run, recipe: Recipe) -> Corpus:
+    if not run.finished:
+        raise TalimError(
+            f"{run.folder}: its training is not finished; go on with: talim train --out {run.folder}"
+        )
+    corpus = Corpus.load(Path(recipe.corpus))
+    if read_json(run.facts_file)["corpus_hash"] != corpus.hash:
+        raise TalimError(
+            f"{recipe.corpus}: the corpus has changed since {run.folder} was trained on it; train into "
+            "another folder, or prepare the same recordings again"
+        )
+    return corpus

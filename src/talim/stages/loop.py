@@ -1,0 +1,265 @@
+"""The training loop of one run: steps, looks at held-out clips, checkpoints, a clean stop, the adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from talim import recipe as recipes
+from talim.adapters import expression, tuner
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError
+from talim.recipe import Recipe, Training
+from talim.run import Run, append_jsonl, explained, new_folder, write_json
+from talim.stages import batches, card, checkpoint
+from talim.stages.checkpoint import Progressed
+from talim.stages.cost import Meter, count_flops
+from talim.stages.progress import Progress
+
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone, Loss
+
+
+class Stopped(TalimError):  # noqa: N818 (stopping on request is no error)
+    """The user stopped the run; a checkpoint was written and the message says how to go on."""
+
+    exit_code = 130
+
+
+class StopSignal:
+    """The first Ctrl-C (or SIGTERM) asks for a stop after the current step; the second one is immediate."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {
+                number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        self._old = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.__exit__()
+
+
+class Loop:
+    """One run between its folder and its model. `go` returns when the adapter is stored."""
+
+    def __init__(
+        self, run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
+    ) -> None:
+        self.run, self.recipe, self.corpus, self.backbone, self.progress = (
+            run,
+            recipe,
+            corpus,
+            backbone,
+            progress,
+        )
+        self.training = recipe.training
+        backbone.enable_training(self.training.gradient_checkpointing)
+        design = expression.parse(recipe.design)
+        self.peft = tuner.attach(backbone.model, design, backbone.sites(), seed=recipe.seed)
+        self.peft.train()
+        self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
+        self.optimiser = torch.optim.AdamW(
+            self.weights.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=self.training.weight_decay
+        )
+        self.state = Progressed(recipes.run_id(recipe, corpus.hash))
+        self.best: dict[str, Tensor] = {}
+
+    def go(self) -> None:
+        """Encode what is missing, go on from the last checkpoint, train to the end, store the adapter."""
+        self.train_items = batches.items(self.corpus, self.corpus.train, self.backbone, self.progress)
+        some = batches.spread(self.corpus.held_out, self.training.evaluate_clips)
+        self.held_out_items = batches.items(self.corpus, some, self.backbone, self.progress)
+        self._resume()
+        with StopSignal() as stop:
+            if self.state.best_loss is None:
+                self._look()
+            while self.state.step < self.training.steps and not self.state.stopped_early:
+                self._take_step()
+                if stop.asked:
+                    self._checkpoint()
+                    raise Stopped(
+                        f"stopped after step {self.state.step} of {self.training.steps}; a checkpoint is "
+                        f"saved. To go on: talim train --out {self.run.folder}"
+                    )
+            self._checkpoint()
+            self._finish()
+
+    def _resume(self) -> None:
+        """Back to the last checkpoint; log lines written after it will be written again, so they go."""
+        if self.run.checkpoint.is_file():
+            self.state, self.best = checkpoint.read(
+                self.run.checkpoint, self.weights, self.optimiser, self.state.run_id
+            )
+            self.progress.say(f"going on from step {self.state.step} of {self.training.steps}")
+        if self.run.log.is_file():
+            with explained(self.run.log):
+                os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
+        self.meter = Meter(self.backbone.device, self.state.spent)
+
+    def _take_step(self) -> None:
+        step = self.state.step + 1
+        rate = learning_rate(step, self.training)
+        loss = self.meter.timed(lambda: self._update(step, rate))
+        self.state.step = step
+        self._log("train", loss.mean.item(), loss.parts.tolist(), rate)
+        if step % self.training.evaluate_every == 0 or step == self.training.steps:
+            self._look()
+        if step % self.training.checkpoint_every == 0:
+            self._checkpoint()
+        speed = step / max(self.meter.spent()["device_seconds"], 1e-9)
+        facts = (
+            f"loss {loss.mean.item():.3f}, held-out {self.state.best_loss:.3f} at best, {speed:.2f} steps/s"
+        )
+        self.progress.step("training", step, self.training.steps, facts)
+
+    def _update(self, step: int, rate: float) -> Loss:
+        """One optimiser step at the given rate. TalimError, with all weights untouched, if the loss is NaN."""
+        batch = batches.training_batch(
+            self.train_items,
+            self.backbone,
+            batch_size=self.training.batch_size,
+            seed=self.recipe.seed,
+            step=step,
+            condition_dropout=self.training.condition_dropout,
+            clip_seconds=self.training.clip_seconds,
+        )
+
+        def forward_and_back() -> Loss:
+            loss = self.backbone.loss(batch)
+            loss.mean.backward()
+            return loss
+
+        with drawn_from(self.recipe.seed, step, self.backbone.device):
+            if "flops_per_step" in self.state.spent:
+                loss = forward_and_back()
+            else:
+                loss, self.state.spent["flops_per_step"] = count_flops(forward_and_back)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.training.max_grad_norm)
+        if not (math.isfinite(loss.mean.item()) and math.isfinite(norm.item())):
+            raise TalimError(
+                f"{self.run.folder}: the loss or its gradient is no longer a number at step {step}; begin again "
+                f"in a new folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    def _look(self) -> None:
+        """Held-out loss, each clip counting once; remember the weights if it is the best so far."""
+        parts = self.meter.timed(self._held_out_parts)
+        loss = parts.mean().item()
+        if not math.isfinite(loss):
+            raise TalimError(
+                f"{self.run.folder}: the held-out loss is not a number at step {self.state.step}"
+            )
+        self._log("held_out", loss, parts.tolist(), learning_rate(max(1, self.state.step), self.training))
+        if self.state.best_loss is None or loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step, self.state.looks_without_best = (
+                loss,
+                self.state.step,
+                0,
+            )
+            self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+            return
+        self.state.looks_without_best += 1
+        if self.state.looks_without_best >= self.training.patience and self.state.step < self.training.steps:
+            self.state.stopped_early = True
+            self.progress.say(
+                f"stopping early at step {self.state.step}: no better held-out loss in "
+                f"{self.training.patience} looks; the best was at step {self.state.best_step}"
+            )
+
+    def _held_out_parts(self) -> Tensor:
+        """Mean over the held-out clips of each codebook's loss, [K], with dropout off."""
+        self.peft.eval()
+        with torch.no_grad():
+            groups = batches.held_out_batches(self.held_out_items, self.backbone, self.training.batch_size)
+            per_clip = torch.cat([self.backbone.loss(batch).per_item.cpu() for _, batch in groups])
+        self.peft.train()
+        return per_clip.mean(dim=0)
+
+    def _log(self, split: str, loss: float, parts: list[float], rate: float) -> None:
+        row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts}
+        append_jsonl(
+            self.run.log, row | {"learning_rate": rate, "seconds": round(self.meter.wall_seconds, 3)}
+        )
+
+    def _checkpoint(self) -> None:
+        with explained(self.run.log), open(self.run.log, "rb") as log:
+            os.fsync(log.fileno())
+            self.state.log_bytes = os.fstat(log.fileno()).st_size
+        self.state.spent |= self.meter.spent()
+        checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
+
+    def _finish(self) -> None:
+        """Store the best weights as an adapter with its card, then the cost, which marks the run finished."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.best[name])
+        cost = self._cost()
+        base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
+        text = card.write(self.recipe, _card_base(self.backbone), self.corpus.summary, cost, scores=None)
+        with new_folder(self.run.adapter) as folder:
+            tuner.save(self.peft, folder, base=base, card=text)
+        write_json(self.run.cost, cost)
+        self.run.checkpoint.unlink(missing_ok=True)
+        self.progress.say(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")
+
+    def _cost(self) -> dict[str, Any]:
+        per_step = int(self.state.spent["flops_per_step"])
+        return {
+            **self.meter.report(),
+            "flops": per_step * self.state.step,
+            "flops_note": "forward and backward of the training steps, counted by torch on the first one",
+            "trainable_parameters": sum(p.numel() for p in self.weights.values()),
+            "total_parameters": self.backbone.parameters,
+            "precision": self.backbone.precision_reason,
+            "steps": self.state.step,
+            "stopped_early": self.state.stopped_early,
+            "best_step": self.state.best_step,
+            "best_held_out_loss": self.state.best_loss,
+        }
+
+
+def learning_rate(step: int, training: Training) -> float:
+    """The rate of step `step` (from 1): a linear rise over the warm-up, then half a cosine down towards 0."""
+    warmup = min(training.warmup_steps, training.steps - 1)
+    if step <= warmup:
+        return training.learning_rate * step / warmup
+    done = (step - warmup - 1) / (training.steps - warmup)
+    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@contextlib.contextmanager
+def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Torch's own draws (adapter dropout) follow from seed and step; the global state is put back after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(batches.rng(seed, batches.WEIGHTS, step).integers(2**63)))
+        yield
+
+
+def _card_base(backbone: Backbone) -> dict[str, Any]:
+    return {"name": backbone.name, "licence": backbone.licence, "miniature": backbone.miniature}

@@ -1,0 +1,86 @@
+"""How many steps fit into the hours that are there: a few steps are timed first, on the real clips."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from talim.adapters import expression, tuner
+from talim.corpus.manifest import Corpus
+from talim.errors import UsageError
+from talim.recipe import Recipe, Training
+from talim.stages import batches
+from talim.stages.progress import Progress
+
+TIMED_STEPS = 3
+SHARE_FOR_TRAINING = 0.85  # the rest is for the judgement and the page
+MOST_STEPS = 20_000
+CHECKPOINT_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds one training step took, and seconds spent before the first one (loading, encoding)."""
+
+    step_seconds: float
+    before_seconds: float
+
+
+def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
+    """Time some training steps of this recipe; encodes the corpus on the way, which is kept for later."""
+    from talim.backbones.load import load
+
+    began = time.perf_counter()
+    corpus = Corpus.load(Path(recipe.corpus))
+    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    backbone.enable_training(recipe.training.gradient_checkpointing)
+    peft = tuner.attach(backbone.model, expression.parse(recipe.design), backbone.sites(), seed=recipe.seed)
+    peft.train()
+    for clips in (corpus.train, corpus.held_out):
+        items = batches.items(corpus, clips, backbone, progress)
+    items = batches.items(corpus, corpus.train, backbone, Progress())
+    before_seconds = time.perf_counter() - began
+    taken = []
+    for step in range(1, TIMED_STEPS + 2):  # the first one warms up
+        start = time.perf_counter()
+        batch = batches.training_batch(
+            items,
+            backbone,
+            batch_size=recipe.training.batch_size,
+            seed=recipe.seed,
+            step=step,
+            condition_dropout=0.0,
+            clip_seconds=recipe.training.clip_seconds,
+        )
+        backbone.loss(batch).mean.backward()
+        if backbone.device.type == "cuda":
+            torch.cuda.synchronize(backbone.device)
+        taken.append(time.perf_counter() - start)
+    return Pace(median(taken[1:]), before_seconds)
+
+
+def fit(training: Training, hours: float, pace: Pace) -> Training:
+    """The training whose steps and looks fill `hours` less what came before; UsageError if none fits."""
+    left = (hours * 3600 - pace.before_seconds) * SHARE_FOR_TRAINING
+    look = (
+        training.evaluate_clips / training.batch_size / 3 * pace.step_seconds
+    )  # forward only: about a third
+    steps = int(left / (pace.step_seconds + look / training.evaluate_every))
+    if steps < 1:
+        needed = (pace.before_seconds + pace.step_seconds) / SHARE_FOR_TRAINING / 3600
+        raise UsageError(
+            f"--hours {hours:g} is too little: {needed:.2f} hours go by before the first step ends"
+        )
+    steps = min(steps, MOST_STEPS)
+    checkpoint_every = max(1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / pace.step_seconds)))
+    changed = {
+        "steps": steps,
+        "warmup_steps": min(training.warmup_steps, steps // 10),
+        "evaluate_every": min(training.evaluate_every, max(1, steps // 4)),
+        "checkpoint_every": checkpoint_every,
+    }
+    return training.model_copy(update=changed)

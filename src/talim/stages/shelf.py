@@ -1,0 +1,51 @@
+"""Stored adapters: find them, tell what they are, check that they fit a base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from talim.errors import TalimError
+
+
+def find(folder: Path) -> list[dict[str, Any]]:
+    """What `info` says of every adapter below `folder`; one that cannot be read is named with its error."""
+    if not folder.is_dir():
+        raise TalimError(f"{folder}: no such folder; give one that holds adapters or runs")
+    rows = []
+    for config in sorted(folder.rglob("adapter_config.json")):
+        if any(part.startswith(".") for part in config.relative_to(folder).parts):
+            continue
+        try:
+            rows.append(info(config.parent))
+        except TalimError as error:
+            rows.append({"folder": str(config.parent), "error": str(error)})
+    return rows
+
+
+def info(folder: Path) -> dict[str, Any]:
+    """Folder, design, base and size in bytes. No weights are read. TalimError if it is no adapter."""
+    from talim.adapters import tuner
+
+    told = tuner.read_info(folder)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return {"folder": str(folder), **told, "bytes": size}
+
+
+def line(row: dict[str, Any]) -> str:
+    """One adapter in one line."""
+    if "error" in row:
+        return f"{row['folder']}  unreadable: {row['error']}"
+    base = row.get("base") or {}
+    return (
+        f"{row['folder']}  {row.get('design', '?')}  for {base.get('name', '?')}  {row['bytes'] / 1e6:.1f} MB"
+    )
+
+
+def check(folder: Path, base: str | None = None) -> dict[str, Any]:
+    """Load the adapter into its own base, or into `base`; TalimError says why it does not fit."""
+    from talim.stages.generate import choose_source, load_source
+
+    source = choose_source(None, base, folder, False)
+    backbone = load_source(source)
+    return {"folder": str(folder), "base": backbone.name, "fits": True}

@@ -1,0 +1,119 @@
+"""Train one adapter: resumable to the last bit, stoppable at any time, honest about its cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from talim import recipe as recipes
+from talim.adapters import expression
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError, UsageError
+from talim.recipe import Recipe
+from talim.run import Run, provenance, read_json, write_json, write_text
+from talim.stages.loop import Loop
+from talim.stages.progress import Progress
+
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone
+
+
+def train(recipe: Recipe, out: Path | str, progress: Progress | None = None, device: str = "auto") -> Run:
+    """Train the recipe's adapter into the folder `out`, or go on where an earlier call was cut off.
+
+    A finished run is left as it is. Raises UsageError if `out` holds another recipe, TalimError if something
+    fails, and `Stopped` after Ctrl-C (a checkpoint has been written then).
+    """
+    progress = progress or Progress()
+    run = Run(out)
+    expression.parse(recipe.design)  # a misspelt design should not cost a model's loading time
+    corpus = Corpus.load(Path(recipe.corpus))
+    _check_clips(corpus)
+    _check_same(run, recipe, corpus)
+    if run.finished:
+        progress.say(
+            f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})"
+        )
+        return run
+    backbone = _load_base(recipe, device, progress)
+    _check_same_base(run, backbone)
+    with run.lock():
+        _write_facts(run, recipe, corpus, backbone)
+        Loop(run, recipe, corpus, backbone, progress).go()
+    return run
+
+
+def stored_recipe(run: Run) -> Recipe:
+    """The recipe a run folder was begun with; TalimError if there is none."""
+    if not run.recipe_file.is_file():
+        raise TalimError(f"{run.folder}: no run is here (recipe.yaml is missing); give --corpus to begin one")
+    return recipes.load([run.recipe_file])
+
+
+def _check_clips(corpus: Corpus) -> None:
+    if not corpus.train:
+        raise TalimError(f"{corpus.folder}: no training clips; run `talim prepare` on more recordings")
+    if not corpus.held_out:
+        raise TalimError(
+            f"{corpus.folder}: no held-out clips, so nothing could be judged; prepare more recordings"
+        )
+
+
+def _check_same(run: Run, recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse to mix two experiments in one folder, naming what differs."""
+    if not run.recipe_file.is_file():
+        return
+    differing = [
+        f"{k} ({a} there, {b} now)" for k, (a, b) in recipes.differences(stored_recipe(run), recipe).items()
+    ]
+    if run.facts_file.is_file() and read_json(run.facts_file)["corpus_hash"] != corpus.hash:
+        differing.append("the corpus's content")
+    if differing:
+        raise UsageError(f"{run.folder}: holds another run: {', '.join(differing)}; choose another --out")
+
+
+def _check_same_base(run: Run, backbone: Backbone) -> None:
+    if run.facts_file.is_file():
+        stored = read_json(run.facts_file)["base"]["fingerprint"]
+        if stored != backbone.fingerprint:
+            raise TalimError(
+                f"{run.folder}: begun on a base with fingerprint {stored}, but {backbone.name} has "
+                f"{backbone.fingerprint}; choose another --out"
+            )
+
+
+def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:
+    from talim.backbones.load import load
+
+    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    progress.say(f"base: {backbone.name}, {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}")
+    progress.say(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")
+    progress.say(f"precision: {backbone.precision_reason}")
+    return backbone
+
+
+def _licence_note(licence: str) -> str:
+    if "NC" in licence.upper().replace("_", "-").split("-"):
+        return " (non-commercial: what this model makes may not be sold, nor may the adapter)"
+    return " (find it out before you publish anything made with it)" if licence == "unknown" else ""
+
+
+def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -> None:
+    """recipe.yaml and run.json, once, at the beginning."""
+    if not run.facts_file.is_file():
+        facts = {
+            "run_id": recipes.run_id(recipe, corpus.hash),
+            "corpus_hash": corpus.hash,
+            "base": {
+                "name": backbone.name,
+                "licence": backbone.licence,
+                "fingerprint": backbone.fingerprint,
+                "parameters": backbone.parameters,
+                "miniature": backbone.miniature,
+                "precision": backbone.precision_reason,
+            },
+            "provenance": provenance(),
+        }
+        write_json(run.facts_file, facts)
+    if not run.recipe_file.is_file():
+        write_text(run.recipe_file, recipes.dump(recipe))

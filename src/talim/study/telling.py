@@ -1,0 +1,41 @@
+"""What a command tells a person on stdout when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from talim.study import results, words
+
+
+def corpus(summary: Mapping[str, Any], out: Path) -> str:
+    """A prepared corpus in a few lines: how much, how split, whose, what was skipped."""
+    split = summary["split"]
+    lines = [
+        f"{summary['clips']} clips of {summary['recordings']} recordings, "
+        f"{float(summary['seconds']) / 60:.1f} minutes",
+        f"split by {split['step']}: {split['train']['clips']} clips to learn from, "
+        f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
+        "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
+        *(f"skipped {row['file']}: {row['reason']}" for row in summary["skipped"]),
+        f"next: talim train --corpus {out} --out RUN",
+    ]
+    return "\n".join(lines)
+
+
+def training(folder: Path, cost: Mapping[str, Any]) -> str:
+    """A finished training in two lines."""
+    loss = words.number(cost["best_held_out_loss"])
+    return (
+        f"{cost['steps']} steps in {words.duration(cost['wall_seconds'])}; lowest held-out loss {loss} nats "
+        f"at step {cost['best_step']}\nnext: talim evaluate {folder}"
+    )
+
+
+def judgement(folder: Path) -> str:
+    """An evaluated run in sentences."""
+    result = results.read_result(folder)
+    return "\n".join(
+        [words.loss_sentence(result), words.effect_sentence(result), f"next: talim report {folder}"]
+    )
