@@ -5,7 +5,7 @@ from __future__ import annotations
 from talim.audio.loudness import loudness_lufs
 from talim.audio.reading import is_audio_name, read
 from talim.audio.sound import Audio, AudioError, content_hash
-from talim.audio.writing import read_tags, write, write_bytes
+from talim.audio.writing import read_tags, write
 
 __all__ = [
     "Audio",
@@ -16,5 +16,4 @@ __all__ = [
     "read",
     "read_tags",
     "write",
-    "write_bytes",
 ]

@@ -40,7 +40,7 @@ def write(path: str | Path, audio: Audio, tags: dict[str, str] | None = None) ->
             f"{path}: not written: the sound holds samples that are not numbers (NaN or infinite)"
         )
     data = _encode(path.suffix.lower(), audio, dict(tags or {}))
-    write_bytes(path, data)
+    _write_bytes(path, data)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _encode(suffix: str, audio: Audio, tags: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def _write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (temporary file beside it, fsync, rename); AudioError names it."""
     temporary = ""
     try:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from talim.audio import write_bytes
 from talim.errors import TalimError
+from talim.run import write_bytes
 
 _FORMAT = "talim-target-1"
 _STALE_SECONDS = 3600.0
@@ -130,7 +130,7 @@ class TargetStore:
         if self._swept:
             return
         self._swept = True
-        for path in self.folder.glob("??/.tmp-*"):
+        for path in self.folder.glob("??/.*.part"):
             try:
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     path.unlink()

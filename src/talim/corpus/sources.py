@@ -1,0 +1,130 @@
+"""One recording -> clip files, and a note of what was made, so that nothing is decoded twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from talim.audio import Audio, AudioError, content_hash, read, write
+from talim.corpus.clips import MIN_CLIP_SECONDS, cut_points, fit, sounding
+from talim.corpus.importers import SourceFile
+from talim.run import write_text
+
+_CUTTER = 1  # raise it when the same options would cut other clips
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How recordings become clips; any change makes all clips anew."""
+
+    clip_seconds: float
+    rate_hz: int
+    channels: int
+
+    @property
+    def key(self) -> str:
+        """Eight hex digits that name this way of cutting."""
+        text = json.dumps([_CUTTER, float(self.clip_seconds), self.rate_hz, self.channels])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class CutClip(BaseModel):
+    """A clip file as it was cut: where it lies in the corpus and where it came from in its source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    start_seconds: float
+    seconds: float
+    audio_hash: str
+    bytes: int
+
+
+class Cut(BaseModel):
+    """What became of one source file: its clips, or why there are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source_hash: str
+    cutting: str
+    clips: tuple[CutClip, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+    skipped_seconds: float = 0.0
+
+
+def cut_file(corpus: Path, source_hash: str, cutting: Cutting) -> Path:
+    """Where the note on one source lies."""
+    return corpus / "sources" / f"{source_hash[:24]}-{cutting.key}.json"
+
+
+def known_cut(corpus: Path, source_hash: str, cutting: Cutting) -> Cut | None:
+    """What an earlier run made of this very file, or None where it has to be made (again)."""
+    try:
+        cut = Cut.model_validate_json(cut_file(corpus, source_hash, cutting).read_bytes())
+        whole = all((corpus / clip.file).stat().st_size == clip.bytes for clip in cut.clips)
+    except (OSError, ValidationError):
+        return None
+    return cut if whole and cut.source_hash == source_hash and cut.cutting == cutting.key else None
+
+
+def make_cut(corpus: Path, file: SourceFile, source_hash: str, cutting: Cutting) -> Cut:
+    """Decode a recording, write its clips as FLAC, then the note on them; or say why it cannot be used."""
+    try:
+        cut = _cut(corpus, read(file.path), source_hash, cutting)
+    except AudioError as error:
+        reason = str(error).removeprefix(f"{file.path}: ")
+        return Cut(source_hash=source_hash, cutting=cutting.key, problem=reason)  # not kept: tried again
+    except MemoryError:
+        reason = "too long for this machine's memory; cut it into parts"
+        return Cut(source_hash=source_hash, cutting=cutting.key, problem=reason)
+    write_text(cut_file(corpus, source_hash, cutting), cut.model_dump_json(indent=1) + "\n")
+    return cut
+
+
+def own_files(corpus: Path) -> list[Path]:
+    """The clips and notes that talim wrote into a corpus, told from anything else by their names."""
+    clips = [
+        path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)
+    ]
+    notes = [path for path in corpus.glob("sources/*.json") if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
+    return clips + notes
+
+
+def _cut(corpus: Path, audio: Audio, source_hash: str, cutting: Cutting) -> Cut:
+    if audio.seconds < MIN_CLIP_SECONDS:
+        raise AudioError(f"too short: {audio.seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
+    fitted, notes = fit(audio, cutting.rate_hz, cutting.channels)
+    stretches = sounding(fitted)
+    if not stretches:
+        raise AudioError("silent: nothing in it is louder than -70 dBFS")
+    points = cut_points(stretches, fitted.rate_hz, cutting.clip_seconds)
+    if not points:
+        raise AudioError(f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s sounds")
+    return Cut(
+        source_hash=source_hash,
+        cutting=cutting.key,
+        clips=tuple(_write_clip(corpus, fitted, at, end, source_hash, cutting) for at, end in points),
+        notes=tuple(notes),
+        skipped_seconds=round(fitted.seconds - sum(end - at for at, end in points) / fitted.rate_hz, 3),
+    )
+
+
+def _write_clip(
+    corpus: Path, audio: Audio, start: int, stop: int, source_hash: str, cutting: Cutting
+) -> CutClip:
+    name = f"clips/{cutting.key}/{source_hash[:12]}-{round(1000 * start / audio.rate_hz):08d}.flac"
+    path = corpus / name
+    write(path, Audio(audio.samples[:, start:stop], audio.rate_hz))
+    return CutClip(
+        file=name,
+        start_seconds=round(start / audio.rate_hz, 4),
+        seconds=round((stop - start) / audio.rate_hz, 4),
+        audio_hash=content_hash(read(path)),  # of what is stored: 16 bits
+        bytes=path.stat().st_size,
+    )
