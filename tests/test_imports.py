@@ -43,7 +43,7 @@ def module_name(path: Path, source: Path = SOURCE) -> str:
 
 def room_of(module: str) -> str:
     """The room a module lies in: pages for talim.pages.plots, '' for talim itself."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def for_type_checking(node: ast.AST) -> bool:
@@ -147,7 +147,9 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path, name: str, text: str) -> None:
 
 
 def test_a_right_arrow_and_a_type_only_import_pass(tmp_path: Path) -> None:
-    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import talim.cli\nfrom talim import errors\n"
+    text = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import talim.cli\nfrom talim import errors\n"
+    )
     source = write_package(tmp_path, {"__init__.py": "", "errors.py": "", "cli.py": "", "run.py": text})
     graph = import_graph(source)
     assert arrow_faults(graph) == []
@@ -155,7 +157,11 @@ def test_a_right_arrow_and_a_type_only_import_pass(tmp_path: Path) -> None:
 
 
 def test_a_cycle_is_seen(tmp_path: Path) -> None:
-    files = {"__init__.py": "", "pages/a.py": "import talim.pages.b", "pages/b.py": "from talim.pages import a"}
+    files = {
+        "__init__.py": "",
+        "pages/a.py": "import talim.pages.b",
+        "pages/b.py": "from talim.pages import a",
+    }
     assert cycle(import_graph(write_package(tmp_path, files))) == [
         "talim.pages.a",
         "talim.pages.b",

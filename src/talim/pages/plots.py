@@ -26,7 +26,7 @@ INK, ACCENT, QUIET, HAIRLINE = STAND_INS
 STYLES: dict[Role, dict[str, object]] = {
     "accent": {"color": ACCENT, "linewidth": 2.2, "marker": "o", "markersize": 4.2},
     "ink": {"color": INK, "linewidth": 1.4, "linestyle": (0, (5, 2))},
-    "quiet": {"color": QUIET, "linewidth": 1.0},
+    "quiet": {"color": QUIET, "linewidth": 1.3},
 }
 SETTINGS = {"svg.fonttype": "none", "font.size": 11, "axes.linewidth": 0.8, "svg.hashsalt": "talim"}
 
@@ -70,7 +70,7 @@ def curves(
             axes.plot(line.xs, line.ys, **STYLES[line.role])  # pyright: ignore[reportArgumentType]
         axes.set_xlabel(x_label, color=QUIET)
         axes.set_ylabel(y_label, color=QUIET)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         if title:
             axes.set_title(title, loc="left", color=INK, fontsize=11)

@@ -117,4 +117,4 @@ def _drawing(title: str, sound: Sound, tracker: Tracker | None) -> tuple[Markup,
     drawing = spectrogram(
         mono, sound.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds)
     )
-    return drawing, f"pitched {percent(share)} of the time"
+    return drawing, f"pitched {percent(share)}"

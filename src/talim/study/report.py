@@ -119,7 +119,7 @@ def fall_plots(result: Result) -> dict[str, Markup]:
         return {}
     rows.append(plots.Interval("mean, 95 % interval", fall["mean"], *words.interval_of(fall), strong=True))
     alt = "; ".join(f"{row.label}: {words.number(row.value)}" for row in rows)
-    label = "fall of the held-out loss in nats (right of 0: better)"
+    label = "fall of the loss in nats, right is better"
     return {
         kind: plots.intervals(rows, alt=f"Fall of the loss, {alt}.", x_label=label, width_inches=width)
         for kind, width in (("broad", BROAD[0]), ("narrow", NARROW[0]))
@@ -155,7 +155,7 @@ def loss_plots(result: Result) -> dict[str, Markup]:
     """Training and held-out loss over the steps, for a desk and for a phone."""
     train = [row for row in result.log if row.get("split") == "train"]
     held_out = [row for row in result.log if row.get("split") == "held_out"]
-    lines = [_line(train, "training", "quiet"), _line(held_out, "held out", "accent")]
+    lines = [_smoothed(train), _line(held_out, "held out", "accent")]
     lines = [line for line in lines if line.xs]
     if not lines:
         return {}
@@ -183,6 +183,14 @@ def codebook_plots(result: Result) -> list[Markup]:
 
 def _line(rows: list[dict[str, Any]], label: str, role: plots.Role) -> plots.Line:
     return plots.Line([row["step"] for row in rows], [row["loss"] for row in rows], label, role)
+
+
+def _smoothed(rows: list[dict[str, Any]], points: int = 40) -> plots.Line:
+    """Means over neighbouring steps: a batch's own loss says more about the batch than about the model."""
+    width = max(1, len(rows) // points)
+    groups = [rows[start : start + width] for start in range(0, len(rows) - width + 1, width)]
+    means = [{key: sum(row[key] for row in part) / width for key in ("step", "loss")} for part in groups]
+    return _line(means, "training", "quiet")
 
 
 def _told(line: plots.Line) -> str:

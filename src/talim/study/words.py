@@ -61,7 +61,7 @@ def loss_sentence(result: Result) -> str:
     if low is None or high is None:
         sure = f"its interval was {NOT_MEASURED}"
     else:
-        sure = f"95 % interval of the fall {number(low)} to {number(high)}"
+        sure = f"95\u202f% interval of the fall {number(low)} to {number(high)}"
     step = result.split.get("step")
     by = f", split by {step}" if step else ""
     return f"On {rests_on} kept out of training the loss {moved}{amount}{ends} ({sure}{by})."
@@ -115,7 +115,7 @@ def estimate(result: Result) -> Estimate | None:
     needed = 4.0 * weights * steps * batch * clip_seconds * FRAME_RATE_HZ
     basis = (
         f"this run did {scientific(flops)} floating-point operations in {duration(seconds)}; {count(steps)} "
-        f"steps of {count(batch)} clips of {number(clip_seconds, 1)} s through {count(weights)} decoder weights "
+        f"steps of {count(batch)} clips of {number(clip_seconds, 1)} s through {count(weights)} weights "
         f"need about {scientific(needed)}, taken here at the same speed; larger matrices often run faster, "
         f"a machine with too little memory runs far slower"
     )
@@ -157,7 +157,7 @@ def counted(value: int, noun: str) -> str:
 
 def percent(share: float) -> str:
     """A share of 0..1 in per cent, one digit after the point where it is small."""
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f}\u202f%"
 
 
 def duration(seconds: float) -> str:
@@ -197,8 +197,8 @@ def hours(value: float) -> str:
     if value < 1.5:
         return f"about {max(5, 5 * round(value * 12))} minutes"
     if value < 48:
-        return f"about {value:.0f} hours"
-    return f"about {value / 24:.0f} days"
+        return f"about {math.ceil(value)} hours"
+    return f"about {math.ceil(value / 24)} days"
 
 
 def _is_number(value: Any) -> bool:
