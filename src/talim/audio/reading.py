@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from talim.audio.containers import cut_off_reason
 from talim.audio.sound import Audio, AudioError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 SOUNDFILE_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
@@ -77,6 +82,15 @@ def _read_soundfile(path: Path) -> Audio | None:
     return Audio(np.ascontiguousarray(samples.T), rate_hz)
 
 
+def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
+    """The length that the header states; 0 where the container only guesses one (raw AAC, AMR)."""
+    if not {"mp4", "matroska"} & set(container.format.name.split(",")):
+        return 0.0
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
+
+
 def _read_av(path: Path) -> Audio:
     """The first audio stream as FFmpeg decodes it: what phones and messengers write."""
     import av
@@ -88,9 +102,7 @@ def _read_av(path: Path) -> Audio:
             if not container.streams.audio:
                 raise AudioError(f"{path}: not audio: the file has no sound track")
             stream = container.streams.audio[0]
-            promised = (
-                float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-            )
+            promised = _promised_seconds(container, stream)
             resampler: av.AudioResampler | None = None
             for frame in container.decode(stream):
                 if resampler is None:

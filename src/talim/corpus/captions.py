@@ -48,29 +48,49 @@ def read_metadata(
 ) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
     """Rows by file name (relative to folder) from every metadata file below it, and notes on odd rows.
 
-    As in the audiofolder convention a metadata file in a subfolder names files relative to itself.
+    As in the audiofolder convention a metadata file names files relative to itself. Where there is none
+    below, the one in the folder above is taken if it names files in here.
     """
+    known = {file.name for file in files}
     rows: dict[str, dict[str, str]] = {}
     notes: list[dict[str, str]] = []
-    known = {file.name for file in files}
-    for place in walk(folder, out):
-        for path in (place / name for name in METADATA_NAMES):
-            if not path.is_file():
+    tables = [
+        place / name for place in walk(folder, out) for name in METADATA_NAMES if (place / name).is_file()
+    ]
+    for path in tables:
+        base, strays = plain_name(path.parent.relative_to(folder)), []
+        shown = plain_name(path.relative_to(folder))
+        for row in read_table(path):
+            name = plain_name(f"{base}/{row.pop('file_name')}")
+            if name not in known:
+                strays.append(name)
                 continue
-            base, strays = plain_name(place.relative_to(folder)), []
-            for row in read_table(path):
-                name = plain_name(f"{base}/{row.pop('file_name')}")
-                if name not in known:
-                    strays.append(name)
-                elif name in rows and rows[name] != row:
-                    text = f"several rows name {name}; the last one counts"
-                    notes.append({"file": str(path.relative_to(folder)), "note": text})
-                if name in known:
-                    rows[name] = row
-            if strays:
-                text = f"names {len(strays)} files that are not there, such as {strays[0]}"
-                notes.append({"file": str(path.relative_to(folder)), "note": text})
+            if rows.get(name, row) != row:
+                notes.append({"file": shown, "note": f"several rows name {name}; the last one counts"})
+            rows[name] = row
+        if strays:
+            text = f"names {len(strays)} files that are not there, such as {strays[0]}"
+            notes.append({"file": shown, "note": text})
+    if not tables:
+        rows, notes = _rows_from_above(folder, known)
     return rows, notes
+
+
+def _rows_from_above(folder: Path, known: set[str]) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """Rows for these files in the metadata of the folder above, for a part of a collection."""
+    here = folder.resolve()
+    prefix = f"{plain_name(here.name)}/"
+    for path in (here.parent / name for name in METADATA_NAMES):
+        try:
+            table = read_table(path) if path.is_file() else []
+        except TalimError:  # a table that nobody pointed at may be about anything
+            continue
+        named = {plain_name(row.pop("file_name")): row for row in table}
+        rows = {name: named[prefix + name] for name in known if prefix + name in named}
+        if rows:
+            note = f"in the folder above: {len(rows)} recordings are described there"
+            return rows, [{"file": f"../{path.name}", "note": note}]
+    return {}, []
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
