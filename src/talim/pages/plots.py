@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import matplotlib.text
@@ -23,12 +23,12 @@ Role = Literal["accent", "ink", "quiet"]
 # one SVG serves both schemes. The three roles differ in lightness, width and dash too: hue alone never tells.
 STAND_INS = {"#010203": "--ink", "#040506": "--accent", "#070809": "--quiet", "#0a0b0c": "--hairline"}
 INK, ACCENT, QUIET, HAIRLINE = STAND_INS
-STYLES: dict[Role, dict[str, object]] = {
+STYLES: dict[Role, dict[str, Any]] = {
     "accent": {"color": ACCENT, "linewidth": 2.2, "marker": "o", "markersize": 4.2},
     "ink": {"color": INK, "linewidth": 1.4, "linestyle": (0, (5, 2))},
     "quiet": {"color": QUIET, "linewidth": 1.3},
 }
-SETTINGS = {"svg.fonttype": "none", "font.size": 11, "axes.linewidth": 0.8, "svg.hashsalt": "talim"}
+SETTINGS: Any = {"svg.fonttype": "none", "font.size": 11, "axes.linewidth": 0.8, "svg.hashsalt": "talim"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def curves(
         axes = figure.add_subplot()
         _frame(axes)
         for line in lines:
-            axes.plot(line.xs, line.ys, **STYLES[line.role])  # pyright: ignore[reportArgumentType]
+            axes.plot(line.xs, line.ys, **STYLES[line.role])
         axes.set_xlabel(x_label, color=QUIET)
         axes.set_ylabel(y_label, color=QUIET)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))

@@ -50,12 +50,27 @@ def log_energy(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     starts = np.linspace(0, len(padded) - size, COLUMNS).astype(int)
     frames = padded[starts[:, None] + np.arange(size)] * np.hanning(size)  # [COLUMNS, size]
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-    rows_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)
-    bins_hz = np.fft.rfftfreq(size, 1 / rate_hz)
-    picked = np.stack([np.interp(rows_hz, bins_hz, frame, right=0.0) for frame in power], axis=1)
+    picked = _by_rows(power, np.fft.rfftfreq(size, 1 / rate_hz))
     level_db = 10 * np.log10(picked + 1e-12)
-    loudest_db = max(float(level_db.max()), -60.0)  # silence stays blank and is not blown up to noise
+    loudest_db = max(float(level_db.max()), -50.0)  # silence stays blank and is not blown up to noise
     return np.clip((level_db - loudest_db) / RANGE_DB + 1, 0, 1)
+
+
+def _by_rows(power: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
+    """The strongest bin of each row's band, float [ROWS, COLUMNS]; between bins where no bin falls into it."""
+    rows_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)
+    edges_hz = rows_hz[0] * (rows_hz[1] / rows_hz[0]) ** (np.arange(ROWS + 1) - 0.5)
+    edges = np.searchsorted(bins_hz, edges_hz)
+    rows = []
+    for row_hz, first, last in zip(rows_hz, edges[:-1], edges[1:], strict=True):
+        if last > first:  # narrow tones between two rows must not vanish
+            rows.append(power[:, first:last].max(axis=1))
+        elif first in (0, len(bins_hz)):
+            rows.append(np.zeros(len(power)))
+        else:
+            share = (row_hz - bins_hz[first - 1]) / (bins_hz[first] - bins_hz[first - 1])
+            rows.append((1 - share) * power[:, first - 1] + share * power[:, first])
+    return np.stack(rows)
 
 
 def time_ticks(seconds: float) -> list[float]:

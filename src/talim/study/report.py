@@ -41,7 +41,7 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
     shown, more = exhibits.exhibits(result, tracker)
     return {
         "version": __version__,
-        "folder": folder,
+        "title": folder.resolve().name,
         "result": result,
         "deck": deck(result),
         "notice": notice(result),

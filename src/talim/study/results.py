@@ -74,12 +74,9 @@ def find_runs(folder: Path) -> list[Path]:
         raise TalimError(f"{folder}: no such folder; give the folder that talim train or talim poc wrote")
     if is_run(folder):
         return [folder]
-    found = [
-        path
-        for pattern in ("*", "*/*")
-        for path in sorted(folder.glob(pattern))
-        if path.is_dir() and is_run(path)
-    ]
+    inside = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
+    # talim poc puts runs that its changed inputs have outdated under earlier/
+    found = [path for path in inside if is_run(path) and "earlier" not in path.relative_to(folder).parts]
     if not found:
         raise TalimError(
             f"{folder}: no run is here (no recipe.yaml, log.jsonl, cost.json or scores.json); "

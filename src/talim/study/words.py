@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from talim.backbones import catalogue
 from talim.study.results import Result
@@ -102,14 +102,17 @@ def cost_sentence(result: Result) -> str:
 
 def estimate(result: Result) -> Estimate | None:
     """How long the same training takes the usable base on this machine; None where too little is known."""
-    cost = result.cost
+    cost, training = result.cost, result.recipe.get("training") or {}
     shape = catalogue.MODELS[USABLE_BASE].shape
     seconds, flops = cost.get("device_seconds") or cost.get("wall_seconds"), cost.get("flops")
-    steps, training = cost.get("steps"), result.recipe.get("training") or {}
+    steps, batch = cost.get("steps"), training.get("batch_size")
     clip_seconds = training.get("clip_seconds") or result.corpus.get("clip_seconds")
-    batch = training.get("batch_size")
-    if not (shape and all(_is_number(v) and v > 0 for v in (seconds, flops, steps, clip_seconds, batch))):
+    known = [
+        value for value in (seconds, flops, steps, batch, clip_seconds) if _is_number(value) and value > 0
+    ]
+    if shape is None or len(known) < 5:
         return None
+    seconds, flops, steps, batch, clip_seconds = known
     weights = shape.decoder_parameters
     # Forward and back through frozen weights: two multiply-adds, so four operations, a weight and a position.
     needed = 4.0 * weights * steps * batch * clip_seconds * FRAME_RATE_HZ
@@ -201,5 +204,5 @@ def hours(value: float) -> str:
     return f"about {math.ceil(value / 24)} days"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
