@@ -42,6 +42,7 @@ class MusicGen:
         precision_reason: str = "fp32",
     ) -> None:
         self.model = model
+        model.name_or_path = name  # what PEFT stores with an adapter: a folder's path helps no one else
         self.tokenizer = tokenizer
         self.name = name
         self.licence = licence
@@ -105,7 +106,7 @@ class MusicGen:
         """Audio of any rate and channels -> codec tokens, int16 [K, T]."""
         heard = audio.resample(self.rate_hz).to_channels(self.channels)
         samples = torch.from_numpy(np.ascontiguousarray(heard.samples)).to(self.device)
-        with torch.no_grad():
+        with torch.no_grad(), sampling.inference(self.model.audio_encoder):
             values = samples[:, None, :]  # a stereo codec is the mono one, once per channel
             seen = torch.ones_like(values, dtype=torch.bool)
             codes = self.model.audio_encoder.encode(values, seen).audio_codes[0]  # [C, K / C, T]
@@ -119,7 +120,7 @@ class MusicGen:
             raise TalimError(f"tokens {tokens.shape} arrived; {self.name} has [{self.codebooks}, frames]")
         codes = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         by_channel = codes.reshape(-1, self.channels, codes.shape[-1]).transpose(0, 1)  # [C, K / C, T]
-        with torch.no_grad():
+        with torch.no_grad(), sampling.inference(self.model.audio_encoder):
             values = self.model.audio_encoder.decode(by_channel[None], [None]).audio_values  # [C, 1, samples]
         samples = values[:, 0].float().cpu().numpy()
         peak = float(np.abs(samples).max(initial=0.0))
@@ -131,7 +132,7 @@ class MusicGen:
         for prompt in prompts:
             if prompt not in made:
                 ids, mask = self._tokenize([prompt])
-                with torch.no_grad(), sampling.inference(self.model):
+                with torch.no_grad(), sampling.inference(self.model.text_encoder):
                     states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
                 made[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
         return [made[prompt] for prompt in prompts]
