@@ -74,15 +74,32 @@ def _ogg_cut_off(file: BinaryIO, size: int) -> str | None:
     return None
 
 
+def mp3_states_length(path: Path) -> bool | None:
+    """Whether an MP3 file says how long it is (a Xing, Info or VBRI header); None where it is no MP3 file."""
+    with path.open("rb") as file:
+        file.seek(_mp3_start(file))
+        first = file.read(256)
+    if len(first) < 4 or _mp3_frame_bytes(first[:4]) is None:
+        return None
+    return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _mp3_start(file: BinaryIO) -> int:
+    """Where the first frame of an MP3 file is: after its ID3 tag."""
+    file.seek(0)
+    head = file.read(10)
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+
+
 def _mp3_cut_off(file: BinaryIO, size: int) -> str | None:
     """Walk the frames: a last frame that reaches past the end of the file means the rest was lost."""
+    at = _mp3_start(file)
+    if at > size:
+        return "it ends inside its ID3 tag; export it again"
     file.seek(0)
     data = file.read()
-    at = 0
-    if data[:3] == b"ID3":
-        at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
-        if at > size:
-            return "it ends inside its ID3 tag; export it again"
     frames = 0
     while at + 4 <= size:
         length = _mp3_frame_bytes(data[at : at + 4])

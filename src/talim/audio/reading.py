@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talim.audio.containers import cut_off_reason
+from talim.audio.containers import cut_off_reason, mp3_states_length
 from talim.audio.sound import Audio, AudioError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ SOUNDFILE_SUFFIXES = frozenset(
 PHONE_SUFFIXES = frozenset(
     {".m4a", ".aac", ".mp4", ".m4b", ".3gp", ".3gpp", ".3g2", ".amr", ".caf", ".wma", ".webm", ".mka", ".mov"}
 )
+
+
+_MP3_SLACK_FRAMES = 2304
 
 
 def is_audio_name(path: str | Path) -> bool:
@@ -74,7 +77,9 @@ def _read_soundfile(path: Path) -> Audio | None:
             raise AudioError(
                 f"{path}: damaged or truncated: decoding stopped with an error ({error})"
             ) from error
-    if len(samples) < declared:
+    # Without a length header libsndfile only estimates how long an MP3 is; with one, encoders pad by frames.
+    states_length = mp3_states_length(path)  # None: no MP3
+    if len(samples) < declared - (_MP3_SLACK_FRAMES if states_length else 0) and states_length is not False:
         there, promised = len(samples) / rate_hz, declared / rate_hz
         raise AudioError(
             f"{path}: truncated: {there:.1f} of {promised:.1f} seconds are there; export it again"
@@ -115,7 +120,7 @@ def _read_av(path: Path) -> Audio:
         what = "truncated or damaged" if pieces else "not audio, or cut off before the sound begins"
         raise AudioError(f"{path}: {what}: {getattr(error, 'strerror', None) or error}") from error
     if not pieces:
-        raise AudioError(f"{path}: empty: it holds 0 seconds of sound")
+        raise AudioError(f"{path}: not audio, or empty: no sound could be decoded from it")
     samples = np.concatenate(pieces, axis=1)
     there = samples.shape[1] / rate_hz
     if there < promised - max(0.5, 0.02 * promised):

@@ -1,0 +1,221 @@
+"""Reading: every format people and phones write, and what is wrong with the rest, said by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from talim.audio import Audio, AudioError, is_audio_name, read, write
+
+RATE_HZ = 48000
+PHONE = [
+    ("voice.m4a", "aac", 48000),
+    ("voice.aac", "aac", 48000),
+    ("voice.opus", "libopus", 48000),
+    ("voice.3gp", "libopencore_amrnb", 8000),
+    ("voice.3gp", "aac", 44100),
+    ("voice.amr", "libopencore_amrnb", 8000),
+    ("voice.mp4", "aac", 44100),
+    ("voice.webm", "libopus", 48000),
+]
+
+
+def tone(rate_hz: int = RATE_HZ, seconds: float = 3.0, hz: float = 440.0) -> Audio:
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    return Audio(0.5 * np.sin(2 * np.pi * hz * time), rate_hz)
+
+
+def write_phone(path: Path, codec: str, audio: Audio, **options: str) -> None:
+    """Write as a phone would, through FFmpeg."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=audio.rate_hz, layout="mono")
+        fifo = av.AudioFifo()
+        frame = av.AudioFrame.from_ndarray(
+            np.round(audio.samples * 32767).astype(np.int16), format="s16", layout="mono"
+        )
+        frame.sample_rate = audio.rate_hz
+        resampler = av.AudioResampler(stream.format.name, "mono", audio.rate_hz)
+        for part in resampler.resample(frame):
+            part.pts = None
+            fifo.write(part)
+        size = stream.codec_context.frame_size or 1024
+        while piece := fifo.read(size) or fifo.read(0, partial=True):
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+
+
+def pitch_hz(audio: Audio) -> float:
+    spectrum = np.abs(np.fft.rfft(audio.mono().samples[0] * np.hanning(audio.frames)))
+    return float(np.argmax(spectrum) * audio.rate_hz / audio.frames)
+
+
+@pytest.mark.parametrize(("name", "codec", "rate_hz"), PHONE)
+def test_phone_formats(tmp_path: Path, name: str, codec: str, rate_hz: int) -> None:
+    write_phone(tmp_path / name, codec, tone(rate_hz))
+    audio = read(tmp_path / name)
+    assert is_audio_name(name)
+    assert audio.rate_hz == rate_hz
+    assert audio.seconds == pytest.approx(3.0, abs=0.15)
+    assert pitch_hz(audio) == pytest.approx(440, abs=1)
+    assert np.std(audio.cut(1.0, 1.0).samples) == pytest.approx(0.354, abs=0.06)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 96000])
+def test_every_depth_rate_and_channel_of_wav(tmp_path: Path, subtype: str, rate_hz: int) -> None:
+    samples = np.tile(tone(rate_hz, 0.5).samples, (3, 1))
+    soundfile.write(tmp_path / "a.wav", samples.T, rate_hz, subtype=subtype)
+    audio = read(tmp_path / "a.wav")
+    assert (audio.channels, audio.rate_hz, audio.samples.dtype) == (3, rate_hz, np.float32)
+    assert np.abs(audio.samples - samples).max() < (0.02 if subtype in ("PCM_U8", "ULAW") else 1e-3)
+
+
+def test_a_file_with_the_wrong_suffix_is_still_read(tmp_path: Path) -> None:
+    write_phone(tmp_path / "real.m4a", "aac", tone())
+    (tmp_path / "real.m4a").rename(tmp_path / "named.mp3")
+    write(tmp_path / "real.flac", tone())
+    (tmp_path / "real.flac").rename(tmp_path / "named.m4a")
+    for name in ("named.mp3", "named.m4a"):
+        assert pitch_hz(read(tmp_path / name)) == pytest.approx(440, abs=1)
+
+
+def test_float_files_above_full_scale_are_read_as_they_are(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 3 * tone().samples.T, RATE_HZ, subtype="FLOAT")
+    assert np.abs(read(tmp_path / "a.wav").samples).max() == pytest.approx(1.5, abs=1e-3)
+
+
+def cut(path: Path, share: float = 0.6) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def make_wav(path: Path) -> None:
+    write(path, tone())
+
+
+TRUNCATED = ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.opus", "faststart.m4a", "a.webm"]
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_truncated_files_are_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "faststart.m4a":
+        write_phone(file, "aac", tone(), movflags="faststart")
+    elif file.suffix in (".m4a", ".opus", ".webm"):
+        write_phone(file, "aac" if file.suffix == ".m4a" else "libopus", tone())
+    else:
+        write(file, tone())
+    assert read(file).frames > 0
+    cut(file)
+    with pytest.raises(AudioError, match=r"truncated|cut off") as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_mp3_without_a_length_header_that_breaks_off(tmp_path: Path) -> None:
+    write_phone(tmp_path / "a.mp3", "libmp3lame", tone(), write_xing="0")
+    assert read(tmp_path / "a.mp3").seconds == pytest.approx(3.0, abs=0.1)
+    cut(tmp_path / "a.mp3", 0.5)
+    with pytest.raises(AudioError, match="truncated: its last frame breaks off"):
+        read(tmp_path / "a.mp3")
+
+
+def test_tags_after_the_sound_of_an_mp3_are_no_damage(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp3", tone())
+    with (tmp_path / "a.mp3").open("ab") as file:
+        file.write(b"TAG" + b"title".ljust(125, b"\0"))
+    assert read(tmp_path / "a.mp3").seconds == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_wav_streamed_through_a_pipe_has_no_length_and_is_fine(tmp_path: Path) -> None:
+    make_wav(tmp_path / "a.wav")
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    at = data.index(b"data") + 4
+    data[4:8] = data[at : at + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(data)
+    assert read(tmp_path / "a.wav").seconds == pytest.approx(3.0, abs=0.01)
+
+
+def write_text(path: Path) -> None:
+    path.write_text("this is a letter, not music\n" * 100)
+
+
+def write_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def write_no_samples(path: Path) -> None:
+    soundfile.write(path, np.zeros((0, 1)), RATE_HZ)
+
+
+def write_nan(path: Path) -> None:
+    samples = np.zeros(1000, dtype=np.float32)
+    samples[[3, 500]] = np.nan, np.inf
+    soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (no_file, "cannot be read: No such file"),
+        (write_text, "not audio"),
+        (write_nothing, "0 bytes"),
+        (write_no_samples, "0 seconds"),
+        (write_nan, "2 of 1000 samples are not numbers"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
+        (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), "not audio"),
+        (lambda path: path.write_bytes(b"RIFF\0\0"), "not audio"),
+    ],
+)
+def test_bad_files_give_one_clear_line(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+    file = tmp_path / "a.wav"
+    make_wav(file)
+    make(file)
+    with pytest.raises(AudioError, match=reason) as caught:
+        read(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".ogg", ".flac", ".3gp", ".opus", ".aac", ".amr"])
+def test_text_under_any_audio_name_is_not_audio(tmp_path: Path, suffix: str) -> None:
+    write_text(tmp_path / f"a{suffix}")
+    with pytest.raises(AudioError, match="not audio"):
+        read(tmp_path / f"a{suffix}")
+
+
+def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for _ in range(5):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    with pytest.raises(AudioError, match="no sound track"):
+        read(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.WAV", True),
+        ("x/y.Flac", True),
+        ("a.m4a", True),
+        ("a.txt", False),
+        ("wav", False),
+        ("a.csv", False),
+    ],
+)
+def test_names(name: str, expected: bool) -> None:
+    assert is_audio_name(name) is expected
