@@ -57,7 +57,7 @@ def log_energy(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 
 
 def _by_rows(power: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
-    """The strongest bin of each row's band, float [ROWS, COLUMNS]; between bins where no bin falls into it."""
+    """The strongest bin of each row's band, float [ROWS, COLUMNS]; interpolated where it holds no bin."""
     rows_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)
     edges_hz = rows_hz[0] * (rows_hz[1] / rows_hz[0]) ** (np.arange(ROWS + 1) - 0.5)
     edges = np.searchsorted(bins_hz, edges_hz)
