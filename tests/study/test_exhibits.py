@@ -40,6 +40,15 @@ def test_a_real_sound_joins_its_prompt_first_then_a_free_place_then_stands_alone
     ]
 
 
+def test_one_caption_for_many_recordings_keeps_them_apart() -> None:
+    rows = [sample(role, "sitar", 0, name) for name in ("x", "y") for role in ("before", "after")]
+    groups = group([*rows, sample("real", "sitar", recording="y"), sample("real", "sitar", recording="x")])
+    assert [{role: sound.recording for role, sound in sounds.items()} for _, _, sounds in groups] == [
+        {"before": "x", "after": "x", "real": "x"},
+        {"before": "y", "after": "y", "real": "y"},
+    ]
+
+
 def test_pitch_is_drawn_and_told(tmp_path: Path) -> None:
     def tracker(samples: np.ndarray, rate_hz: int) -> SimpleNamespace:
         assert samples.ndim == 1

@@ -120,6 +120,7 @@ def test_sections_come_in_order(tmp_path: Path) -> None:
         "Data and rights",
         "Do it again",
     ]
+    assert "On the interval: only 4 held-out recordings" in text
     places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
 

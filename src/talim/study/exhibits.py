@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,21 +63,31 @@ def exhibits(result: Result, tracker: Tracker | None) -> tuple[list[Exhibit], in
 
 def group(samples: list[Sample]) -> list[tuple[str, int | None, dict[str, Sample]]]:
     """Pair before and after by prompt and seed; a real sound joins its prompt, else the first free group."""
-    groups: dict[tuple[str, int | None], dict[str, Sample]] = {}
-    for sample in samples:
-        if sample.role != "real":
-            groups.setdefault((sample.prompt, sample.seed), {}).setdefault(sample.role, sample)
+    groups: dict[tuple[str, int | None, int], dict[str, Sample]] = {}
+    met: Counter[tuple[str, int | None, str]] = Counter()
+    for sample in (sample for sample in samples if sample.role != "real"):
+        # one caption may stand for several recordings: the n-th before belongs to the n-th after
+        repeat = met[sample.prompt, sample.seed, sample.role]
+        met[sample.prompt, sample.seed, sample.role] += 1
+        groups.setdefault((sample.prompt, sample.seed, repeat), {})[sample.role] = sample
     reals = [sample for sample in samples if sample.role == "real"]
-    for same_prompt in (True, False):
+    for matches in (_same_clip, _same_prompt, lambda real, sounds: True):
         for real in list(reals):
-            for (prompt, _), sounds in groups.items():
-                if "real" not in sounds and (prompt == real.prompt or not same_prompt):
-                    sounds["real"] = real
-                    reals.remove(real)
-                    break
-    for real in reals:
-        groups.setdefault((real.prompt or real.recording, None), {}).setdefault("real", real)
-    return [(prompt, seed, sounds) for (prompt, seed), sounds in groups.items()]
+            free = (sounds for sounds in groups.values() if "real" not in sounds and matches(real, sounds))
+            if sounds := next(free, None):
+                sounds["real"] = real
+                reals.remove(real)
+    for place, real in enumerate(reals):
+        groups[real.prompt or real.recording, None, -1 - place] = {"real": real}
+    return [(prompt, seed, sounds) for (prompt, seed, _), sounds in groups.items()]
+
+
+def _same_prompt(real: Sample, sounds: dict[str, Sample]) -> bool:
+    return any(sound.prompt == real.prompt for sound in sounds.values())
+
+
+def _same_clip(real: Sample, sounds: dict[str, Sample]) -> bool:
+    return any((sound.prompt, sound.recording) == (real.prompt, real.recording) for sound in sounds.values())
 
 
 def _card(role: str, sample: Sample | None, tracker: Tracker | None) -> Card:

@@ -48,6 +48,7 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
         "verdict": words.verdict(result),
         "figures": figures(result),
         "sentences": words.sentences(result),
+        "caution": (result.losses.get("fall") or {}).get("interval_note") or "",
         "fall_plots": fall_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
         "exhibits": shown,
