@@ -74,15 +74,24 @@ def known_cut(corpus: Path, source_hash: str, cutting: Cutting) -> Cut | None:
 
 
 def make_cut(corpus: Path, file: SourceFile, source_hash: str, cutting: Cutting) -> Cut:
-    """Decode a recording, write its clips as FLAC, then the note on them; or say why it cannot be used."""
+    """Decode a recording, write its clips as FLAC, then the note on them; or say why it cannot be used.
+
+    Raises TalimError only where the corpus cannot be written.
+    """
     try:
-        cut = _cut(corpus, read(file.path), source_hash, cutting)
-    except AudioError as error:
+        fitted, notes, points = _decode(file.path, cutting)
+    except (AudioError, MemoryError) as error:  # such a note is not kept: the file is tried again
         reason = str(error).removeprefix(f"{file.path}: ")
-        return Cut(source_hash=source_hash, cutting=cutting.key, problem=reason)  # not kept: tried again
-    except MemoryError:
-        reason = "too long for this machine's memory; cut it into parts"
+        if isinstance(error, MemoryError):
+            reason = "too long for this machine's memory; cut it into parts"
         return Cut(source_hash=source_hash, cutting=cutting.key, problem=reason)
+    cut = Cut(
+        source_hash=source_hash,
+        cutting=cutting.key,
+        clips=tuple(_write_clip(corpus, fitted, at, end, source_hash, cutting) for at, end in points),
+        notes=tuple(notes),
+        skipped_seconds=round(fitted.seconds - sum(end - at for at, end in points) / fitted.rate_hz, 3),
+    )
     write_text(cut_file(corpus, source_hash, cutting), cut.model_dump_json(indent=1) + "\n")
     return cut
 
@@ -96,7 +105,9 @@ def own_files(corpus: Path) -> list[Path]:
     return clips + notes
 
 
-def _cut(corpus: Path, audio: Audio, source_hash: str, cutting: Cutting) -> Cut:
+def _decode(path: Path, cutting: Cutting) -> tuple[Audio, list[str], list[tuple[int, int]]]:
+    """The sound at the corpus's rate, notes on it, and its clips as [start, stop) in samples."""
+    audio = read(path)
     if audio.seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"too short: {audio.seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
     fitted, notes = fit(audio, cutting.rate_hz, cutting.channels)
@@ -106,13 +117,7 @@ def _cut(corpus: Path, audio: Audio, source_hash: str, cutting: Cutting) -> Cut:
     points = cut_points(stretches, fitted.rate_hz, cutting.clip_seconds)
     if not points:
         raise AudioError(f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s sounds")
-    return Cut(
-        source_hash=source_hash,
-        cutting=cutting.key,
-        clips=tuple(_write_clip(corpus, fitted, at, end, source_hash, cutting) for at, end in points),
-        notes=tuple(notes),
-        skipped_seconds=round(fitted.seconds - sum(end - at for at, end in points) / fitted.rate_hz, 3),
-    )
+    return fitted, notes, points
 
 
 def _write_clip(

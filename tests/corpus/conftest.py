@@ -1,0 +1,41 @@
+"""Recordings for corpus tests: seeded tones, each different, written in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talim.audio import Audio, write
+
+RATE_HZ = 8000
+MakeRecording = Callable[..., Path]
+
+
+def music(seed: int, seconds: float, rate_hz: int = RATE_HZ) -> Audio:
+    """A gliding tone with some noise, never silent; another seed is another sound."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    phase = 2 * np.pi * (200 + 10 * (seed % 50)) * time + 3 * np.sin(2 * np.pi * 0.3 * time)
+    return Audio(0.4 * np.sin(phase) + 0.01 * random.normal(size=time.size), rate_hz)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "recordings"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def record(folder: Path) -> MakeRecording:
+    """record("a.wav", seconds=20, seed=1) writes a recording into the folder."""
+
+    def make(name: str, seconds: float = 20.0, seed: int | None = None, rate_hz: int = RATE_HZ) -> Path:
+        path = folder / name
+        write(path, music(len(list(folder.rglob("*"))) if seed is None else seed, seconds, rate_hz))
+        return path
+
+    return make
