@@ -22,26 +22,34 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(300, ge=1, le=10_000_000, description="optimiser steps in all")
-    batch_size: int = Field(8, ge=1, le=4096, description="clips in a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="the highest rate, reached after the warm-up")
-    weight_decay: float = Field(0.05, ge=0, le=1, description="AdamW's decoupled weight decay")
-    warmup_steps: int = Field(20, ge=0, description="steps in which the rate rises linearly from 0")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients longer than this are shortened to it")
-    condition_dropout: float = Field(
-        0.1, ge=0, le=1, description="share of clips trained without their words"
+    steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps in all")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="clips in a step")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, le=1, description="the highest rate, reached after the warm-up"
     )
-    evaluate_every: int = Field(50, ge=1, description="steps between two looks at the held-out clips")
-    evaluate_clips: int = Field(32, ge=1, description="held-out clips in each look, spread over recordings")
-    patience: int = Field(5, ge=1, description="looks without a new best after which training stops")
+    weight_decay: float = Field(default=0.05, ge=0, le=1, description="AdamW's decoupled weight decay")
+    warmup_steps: int = Field(default=20, ge=0, description="steps in which the rate rises linearly from 0")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="gradients longer than this are shortened to it"
+    )
+    condition_dropout: float = Field(
+        default=0.1, ge=0, le=1, description="share of clips trained without their words"
+    )
+    evaluate_every: int = Field(default=50, ge=1, description="steps between two looks at the held-out clips")
+    evaluate_clips: int = Field(
+        default=32, ge=1, description="held-out clips in each look, spread over recordings"
+    )
+    patience: int = Field(default=5, ge=1, description="looks without a new best after which training stops")
     checkpoint_every: int = Field(
-        50, ge=1, description="steps between checkpoints: the most a crash can lose"
+        default=50, ge=1, description="steps between checkpoints: the most a crash can lose"
     )
     clip_seconds: float | None = Field(
-        None, gt=0, description="random cut of each clip; none: the whole clip"
+        default=None, gt=0, description="random cut of each clip; none: the whole clip"
     )
-    precision: Literal["auto", "bf16", "fp32", "fp16"] = Field("auto", description="auto asks the hardware")
-    gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
+    precision: Literal["auto", "bf16", "fp32", "fp16"] = Field(
+        default="auto", description="auto asks the hardware"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory, about a third more time")
 
 
 class Recipe(BaseModel):
@@ -49,11 +57,11 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    base: str = Field("nano-musicgen", min_length=1, description="known name, Hub id or local folder")
+    base: str = Field(default="nano-musicgen", min_length=1, description="known name, Hub id or local folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
-    design: str = Field("linear@all:2.5%", min_length=1, description="KIND@SITE:SIZE")
-    seed: int = Field(0, ge=0, lt=2**31, description="every random draw follows from it")
-    training: Training = Training()
+    design: str = Field(default="linear@all:2.5%", min_length=1, description="KIND@SITE:SIZE")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="every random draw follows from it")
+    training: Training = Field(default_factory=Training)
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> Recipe:
@@ -100,7 +108,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, every field written out, so that later defaults cannot change it."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:

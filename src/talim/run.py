@@ -127,7 +127,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Every whole line; a torn last line is what a crash leaves and is dropped, one elsewhere is an error."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
         raise TalimError(f"{path}: no such file") from None
     rows = []

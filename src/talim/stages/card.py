@@ -67,9 +67,9 @@ def _header(base: Mapping[str, Any]) -> str:
 def _what(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
     share = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
-        f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {share:.2%} of "
-        f"the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps, the "
-        f"weights of step {cost['best_step']} (lowest held-out loss).\n"
+        f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {share:.2%} "
+        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps, "
+        f"the weights of step {cost['best_step']} (lowest held-out loss).\n"
     )
     if base.get("miniature"):
         text += (

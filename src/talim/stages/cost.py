@@ -79,7 +79,7 @@ class EnergyCounter:
             self.note = "not known: this hardware has no energy counter that talim can read"
             return
         try:
-            import pynvml
+            import pynvml  # pyright: ignore[reportMissingImports]
 
             pynvml.nvmlInit()
             uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"

@@ -33,9 +33,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         _within("--guidance", self.guidance, 1.0, 50.0)
-        _within("--temperature", self.temperature, 0.01, 10.0)
-        if self.top_k < 1:
-            raise UsageError(f"--top-k is {self.top_k}; it must be 1 or more, for example 250")
+        _within("--temperature", self.temperature, 0.0, 10.0)
+        if self.top_k < 0:
+            raise UsageError(f"--top-k is {self.top_k}; it must be 0 (off) or more, for example 250")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def provenance_tags(
     if adapter is not None:
         info = tuner.read_info(adapter)
         tags["adapter"] = f"{adapter.resolve().parent.name}/{adapter.name}"
-        tags["adapter_design"] = str(info.get("design", "unknown"))
+        tags["adapter_design"] = str(info["expression"])
     return tags | {name: str(value) for name, value in asdict(sampling).items()}
 
 

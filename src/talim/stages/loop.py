@@ -19,7 +19,7 @@ from talim.adapters import expression, tuner
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe, Training
-from talim.run import Run, append_jsonl, explained, new_folder, write_json
+from talim.run import Run, append_jsonl, explained, write_json
 from talim.stages import batches, card, checkpoint
 from talim.stages.checkpoint import Progressed
 from talim.stages.cost import Meter, count_flops
@@ -73,10 +73,9 @@ class Loop:
             progress,
         )
         self.training = recipe.training
-        backbone.enable_training(self.training.gradient_checkpointing)
         design = expression.parse(recipe.design)
         self.peft = tuner.attach(backbone.model, design, backbone.sites(), seed=recipe.seed)
-        self.peft.train()
+        backbone.enable_training(self.training.gradient_checkpointing)
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.weights.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=self.training.weight_decay
@@ -133,7 +132,7 @@ class Loop:
         self.progress.step("training", step, self.training.steps, facts)
 
     def _update(self, step: int, rate: float) -> Loss:
-        """One optimiser step at the given rate. TalimError, with all weights untouched, if the loss is NaN."""
+        """One optimiser step at the given rate. TalimError, no weight touched yet, if the loss is NaN."""
         batch = batches.training_batch(
             self.train_items,
             self.backbone,
@@ -157,8 +156,8 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.training.max_grad_norm)
         if not (math.isfinite(loss.mean.item()) and math.isfinite(norm.item())):
             raise TalimError(
-                f"{self.run.folder}: the loss or its gradient is no longer a number at step {step}; begin again "
-                f"in a new folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
+                f"{self.run.folder}: the loss or its gradient is no longer a number at step {step}; begin "
+                f"anew elsewhere with --set training.learning_rate={self.training.learning_rate / 10:g}"
             )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -197,7 +196,7 @@ class Loop:
         with torch.no_grad():
             groups = batches.held_out_batches(self.held_out_items, self.backbone, self.training.batch_size)
             per_clip = torch.cat([self.backbone.loss(batch).per_item.cpu() for _, batch in groups])
-        self.peft.train()
+        self.backbone.enable_training(self.training.gradient_checkpointing)
         return per_clip.mean(dim=0)
 
     def _log(self, split: str, loss: float, parts: list[float], rate: float) -> None:
@@ -221,8 +220,7 @@ class Loop:
         cost = self._cost()
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
         text = card.write(self.recipe, _card_base(self.backbone), self.corpus.summary, cost, scores=None)
-        with new_folder(self.run.adapter) as folder:
-            tuner.save(self.peft, folder, base=base, card=text)
+        tuner.save(self.peft, self.run.adapter, base=base, card=text)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.say(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")

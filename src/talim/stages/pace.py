@@ -37,9 +37,8 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     began = time.perf_counter()
     corpus = Corpus.load(Path(recipe.corpus))
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    tuner.attach(backbone.model, expression.parse(recipe.design), backbone.sites(), seed=recipe.seed)
     backbone.enable_training(recipe.training.gradient_checkpointing)
-    peft = tuner.attach(backbone.model, expression.parse(recipe.design), backbone.sites(), seed=recipe.seed)
-    peft.train()
     for clips in (corpus.train, corpus.held_out):
         items = batches.items(corpus, clips, backbone, progress)
     items = batches.items(corpus, corpus.train, backbone, Progress())

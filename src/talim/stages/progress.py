@@ -36,7 +36,7 @@ class PlainProgress(Progress):
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         now = time.monotonic()
         began, first = self._began.setdefault(title, (now, done))
-        if done < total and now - self._last < self.every_seconds:
+        if not done or (done < total and now - self._last < self.every_seconds):
             return
         self._last = now
         left = ""

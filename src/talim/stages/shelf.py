@@ -24,7 +24,7 @@ def find(folder: Path) -> list[dict[str, Any]]:
 
 
 def info(folder: Path) -> dict[str, Any]:
-    """Folder, design, base and size in bytes. No weights are read. TalimError if it is no adapter."""
+    """Folder, expression, base and size in bytes. No weights are read. TalimError if it is no adapter."""
     from talim.adapters import tuner
 
     told = tuner.read_info(folder)
@@ -37,9 +37,7 @@ def line(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"{row['folder']}  unreadable: {row['error']}"
     base = row.get("base") or {}
-    return (
-        f"{row['folder']}  {row.get('design', '?')}  for {base.get('name', '?')}  {row['bytes'] / 1e6:.1f} MB"
-    )
+    return f"{row['folder']}  {row['expression']}  for {base.get('name', '?')}  {row['bytes'] / 1e6:.1f} MB"
 
 
 def check(folder: Path, base: str | None = None) -> dict[str, Any]:

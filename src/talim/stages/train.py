@@ -86,7 +86,7 @@ def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:
     from talim.backbones.load import load
 
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-    progress.say(f"base: {backbone.name}, {backbone.parameters / 1e6:.1f} M parameters on {backbone.device}")
+    progress.say(f"base: {backbone.name}, {backbone.parameters:,} parameters on {backbone.device}")
     progress.say(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")
     progress.say(f"precision: {backbone.precision_reason}")
     return backbone

@@ -53,7 +53,7 @@ def perform_corpus(
     """Write `count` performances of the style "demo" as FLAC with a metadata.csv, all or nothing."""
     table = io.StringIO()
     columns = ("file_name", "text", "performer", "licence", "source", "consent")
-    rows = csv.DictWriter(table, columns, lineterminator="\n")
+    rows: csv.DictWriter[str] = csv.DictWriter(table, columns, lineterminator="\n")
     rows.writeheader()
     with new_folder(folder) as made:
         for number in range(count):

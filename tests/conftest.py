@@ -1,0 +1,137 @@
+"""Shared fixtures: a tiny random MusicGen in a folder, synthetic recordings, a corpus made of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+RATE_HZ = 16000
+
+
+def save_tiny_base(folder: Path, layers: int = 2, seed: int = 0) -> Path:
+    """A random MusicGen with all its parts in a folder, as `--base` takes it; 25 frames a second."""
+    import torch
+    from transformers import (
+        ByT5Tokenizer,
+        EncodecConfig,
+        MusicgenConfig,
+        MusicgenDecoderConfig,
+        MusicgenForConditionalGeneration,
+        T5Config,
+    )
+
+    text = T5Config(
+        vocab_size=384, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
+    )
+    codec = EncodecConfig(
+        target_bandwidths=[1.0],
+        sampling_rate=RATE_HZ,
+        num_filters=4,
+        hidden_size=16,
+        upsampling_ratios=[8, 8, 10],
+        codebook_size=64,
+        codebook_dim=16,
+        num_lstm_layers=1,
+    )
+    decoder = MusicgenDecoderConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        ffn_dim=64,
+        num_attention_heads=4,
+        num_codebooks=4,
+        pad_token_id=64,
+        bos_token_id=64,
+        dropout=0.1,
+    )
+    config = MusicgenConfig(
+        text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MusicgenForConditionalGeneration(config)
+        spread_codes(model)
+    model.save_pretrained(folder)
+    ByT5Tokenizer().save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\nrandom weights\n", encoding="utf-8")
+    return folder
+
+
+def spread_codes(model: Any) -> None:
+    """Make a random codec use its codebooks and random heads disagree: no test may pass on constants."""
+    import torch
+
+    sound = torch.from_numpy(synthetic_samples(0, 30.0))[None, None]
+    with torch.no_grad():
+        frames = model.audio_encoder.encoder(sound)[0].T  # [F, D]
+        for layer in model.audio_encoder.quantizer.layers:
+            picked = frames[torch.randperm(len(frames))[: len(layer.codebook.embed)]]
+            layer.codebook.embed.copy_(picked)
+            nearest = torch.cdist(frames, picked).argmin(dim=1)
+            frames = frames - picked[nearest]
+        for head in model.decoder.lm_heads:
+            torch.nn.init.normal_(head.weight, std=0.3)
+
+
+def synthetic_samples(seed: int, seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """A gliding tone in coloured noise, float32 [T]: different for every seed, never silent."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate_hz)) / rate_hz
+    glide_hz = 180 + 60 * rng.random() + 80 * np.sin(2 * np.pi * (0.2 + 0.3 * rng.random()) * time)
+    tone = np.sin(2 * np.pi * np.cumsum(glide_hz) / rate_hz)
+    return (0.4 * tone + 0.1 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def write_recordings(folder: Path, count: int = 6, seconds: float = 7.0) -> Path:
+    """WAV files of `count` performers with a metadata.csv in the audiofolder convention."""
+    import soundfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["file_name", "text", "performer", "licence", "source", "consent"])
+        for number in range(count):
+            name = f"take-{number}.wav"
+            soundfile.write(folder / name, synthetic_samples(number, seconds), RATE_HZ)
+            words = ["slow glide", "noisy tone", "low voice"][number % 3]
+            rows.writerow([name, words, f"player {number}", "CC0-1.0", "synthetic", "given"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random MusicGen (read only by agreement)."""
+    return save_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of six synthetic recordings with metadata.csv (read only by agreement)."""
+    return write_recordings(tmp_path_factory.mktemp("recordings") / "takes")
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
+    """The recordings, prepared in clips of two seconds (read only by agreement; targets are cached in it)."""
+    from talim.corpus.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("corpora") / "corpus"
+    prepare(recordings, folder, clip_seconds=2.0, rate_hz=RATE_HZ, held_out_share=0.34, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_base() -> Callable[..., Path]:
+    """`save_tiny_base`, for tests that need a base of another shape or seed."""
+    return save_tiny_base
+
+
+@pytest.fixture(scope="session")
+def make_recordings() -> Callable[..., Path]:
+    """`write_recordings`, for tests that spoil some of them."""
+    return write_recordings

@@ -1,0 +1,51 @@
+"""Costs add up over the parts of a run; what the hardware does not tell is said, not guessed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from talim.stages import cost
+
+CPU = torch.device("cpu")
+
+
+def test_flops_of_a_matrix_product_and_its_gradient() -> None:
+    left, right = torch.randn(3, 5, requires_grad=True), torch.randn(5, 7, requires_grad=True)
+    result, flops = cost.count_flops(lambda: (left @ right).sum().backward())
+    assert result is None
+    assert flops == 3 * (2 * 3 * 5 * 7)  # forward, and one product for each gradient
+
+
+def test_time_adds_up_over_parts() -> None:
+    meter = cost.Meter(CPU, {"wall_seconds": 100.0, "device_seconds": 50.0, "peak_memory_bytes": 2**60})
+    assert meter.timed(lambda: time.sleep(0.05)) is None
+    spent = meter.spent()
+    assert 100.05 <= spent["wall_seconds"] < 105
+    assert 50.05 <= spent["device_seconds"] < 52
+    assert spent["peak_memory_bytes"] == 2**60
+
+
+def test_energy_of_a_cpu_is_unknown_with_a_reason() -> None:
+    report = cost.Meter(CPU).report()
+    assert report["energy_joules"] is None
+    assert "no energy counter" in report["energy_note"]
+    assert report["device"].startswith("CPU, ")
+
+
+def test_peak_memory_sees_a_large_array() -> None:
+    before = cost.peak_memory_bytes(CPU)
+    block = torch.ones(before // 4 + 25_000_000)  # as large as the old peak, plus 100 MB
+    assert cost.peak_memory_bytes(CPU) >= before + 90_000_000
+    assert block[-1] == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_gpu_counters_are_read() -> None:
+    meter = cost.Meter(torch.device("cuda"))
+    meter.timed(lambda: torch.randn(4096, 4096, device="cuda") @ torch.randn(4096, 4096, device="cuda"))
+    report = meter.report()
+    assert report["peak_memory_bytes"] >= 3 * 4096 * 4096 * 4
+    assert report["energy_joules"] is None or report["energy_joules"] >= 0

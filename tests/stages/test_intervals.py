@@ -1,0 +1,38 @@
+"""Intervals count recordings, not clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.stages import intervals
+
+
+def test_a_recording_counts_once_however_many_clips_it_has() -> None:
+    assert intervals.by_recording([1.0, 3.0, 10.0], ["a", "a", "b"]) == {"a": 2.0, "b": 10.0}
+
+
+def test_one_recording_has_no_interval_and_says_why() -> None:
+    assert intervals.interval({"a": 1.0}) is None
+    assert "one held-out recording" in str(intervals.note(1))
+    assert "likely wider" in str(intervals.note(3))
+    assert intervals.note(8) is None
+
+
+def test_golden_interval_of_a_normal_sample() -> None:
+    values = np.random.default_rng(1).normal(0.5, 0.2, 40)
+    low, high = intervals.interval({str(i): v for i, v in enumerate(values)}) or (0, 0)
+    half = 1.96 * values.std() / np.sqrt(40)  # what theory says of a mean of 40
+    assert low == pytest.approx(values.mean() - half, abs=0.01)
+    assert high == pytest.approx(values.mean() + half, abs=0.01)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=12), st.integers(0, 5))
+def test_an_interval_holds_the_mean_and_lies_within_the_values(values: list[float], seed: int) -> None:
+    named = {str(i): v for i, v in enumerate(values)}
+    found = intervals.interval(named, seed)
+    assert found == intervals.interval(named, seed)
+    low, high = found or (0.0, 0.0)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
