@@ -1,4 +1,4 @@
-"""House rules that a machine can check: sizes, names, docstrings, words that do not belong, README and recipes."""
+"""House rules that a machine can check: sizes, names, docstrings, stray words, README and recipes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_nothing_big_but_the_weights() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_docstrings(path: Path) -> None:
-    """Each module begins with one line that says what it is; each public function and class has a docstring."""
+    """Each module begins with a line that says what it is; each public function and class has a docstring."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert (ast.get_docstring(tree) or "").splitlines()[:1], "no module docstring"
     missing = [
@@ -107,7 +107,7 @@ def documented_commands() -> list[str]:
 
 
 def check_command(line: str) -> None:
-    """Parse a command with the real command line, without running it; AssertionError where it does not fit."""
+    """Parse a command with the real command line, without running it; AssertionError where it is wrong."""
     from talim.cli import app
 
     command: Any = typer.main.get_command(app)
