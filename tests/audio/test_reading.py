@@ -30,10 +30,12 @@ def tone(rate_hz: int = RATE_HZ, seconds: float = 3.0, hz: float = 440.0) -> Aud
     return Audio(0.5 * np.sin(2 * np.pi * hz * time), rate_hz)
 
 
-def write_phone(path: Path, codec: str, audio: Audio, **options: str) -> None:
+def write_phone(
+    path: Path, codec: str, audio: Audio, encoder: dict[str, str] | None = None, **options: str
+) -> None:
     """Write as a phone would, through FFmpeg."""
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=audio.rate_hz, layout="mono")
+        stream = container.add_stream(codec, rate=audio.rate_hz, layout="mono", options=encoder or {})
         fifo = av.AudioFifo()
         frame = av.AudioFrame.from_ndarray(
             np.round(audio.samples * 32767).astype(np.int16), format="s16", layout="mono"
@@ -128,6 +130,15 @@ def test_an_mp3_without_a_length_header_that_breaks_off(tmp_path: Path) -> None:
     cut(tmp_path / "a.mp3", 0.5)
     with pytest.raises(AudioError, match="truncated: its last frame breaks off"):
         read(tmp_path / "a.mp3")
+
+
+def test_a_variable_mp3_without_a_length_header_is_read_to_its_end(tmp_path: Path) -> None:
+    samples = np.concatenate([np.zeros(480000), 0.9 * np.random.default_rng(0).uniform(-1, 1, 480000)])
+    quiet_first = Audio(samples, RATE_HZ)
+    loud_first = Audio(samples[::-1].copy(), RATE_HZ)
+    for audio in (quiet_first, loud_first):
+        write_phone(tmp_path / "a.mp3", "libmp3lame", audio, {"flags": "+qscale", "global_quality": "472"}, write_xing="0")
+        assert read(tmp_path / "a.mp3").seconds == pytest.approx(20, abs=0.1)
 
 
 def test_tags_after_the_sound_of_an_mp3_are_no_damage(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ PHONE_SUFFIXES = frozenset(
 )
 
 
-_MP3_SLACK_FRAMES = 2304
+_BLOCK_FRAMES = 1 << 20
+_MP3_SLACK_FRAMES = 2304  # an MP3 that states its length may lack a frame or two of padding
 
 
 def is_audio_name(path: str | Path) -> bool:
@@ -44,7 +45,9 @@ def read(path: str | Path) -> Audio:
     audio = (_read_soundfile(path) if by_soundfile else None) or _read_av(path)
     if audio.frames == 0:
         raise AudioError(f"{path}: empty: it holds 0 seconds of sound")
-    bad = int(audio.samples.size - np.count_nonzero(np.isfinite(audio.samples)))
+    starts = range(0, audio.frames, _BLOCK_FRAMES)
+    good = sum(int(np.isfinite(audio.samples[:, at : at + _BLOCK_FRAMES]).sum()) for at in starts)
+    bad = audio.samples.size - good
     if bad:
         raise AudioError(f"{path}: {bad} of {audio.samples.size} samples are not numbers (NaN or infinite)")
     return audio
@@ -62,9 +65,12 @@ def _require_bytes(path: Path) -> None:
 
 
 def _read_soundfile(path: Path) -> Audio | None:
-    """The sound as libsndfile decodes it, or None where it does not know the format."""
+    """The sound as libsndfile decodes it, or None where it does not know the format or the length."""
     import soundfile
 
+    states_length = mp3_states_length(path)  # None: no MP3
+    if states_length is False:
+        return None  # libsndfile would only estimate how long it is, and stop there
     try:
         file = soundfile.SoundFile(str(path))
     except (soundfile.LibsndfileError, OSError):
@@ -72,19 +78,21 @@ def _read_soundfile(path: Path) -> Audio | None:
     with file:
         declared, rate_hz = file.frames, file.samplerate
         try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, MemoryError) as error:
+            samples = np.empty((file.channels, declared), dtype=np.float32)
+            frames = 0
+            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                samples[:, frames : frames + len(block)] = block.T
+                frames += len(block)
+        except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{path}: damaged or truncated: decoding stopped with an error ({error})"
             ) from error
-    # Without a length header libsndfile only estimates how long an MP3 is; with one, encoders pad by frames.
-    states_length = mp3_states_length(path)  # None: no MP3
-    if len(samples) < declared - (_MP3_SLACK_FRAMES if states_length else 0) and states_length is not False:
-        there, promised = len(samples) / rate_hz, declared / rate_hz
+    if frames < declared - (_MP3_SLACK_FRAMES if states_length else 0):
+        there, promised = frames / rate_hz, declared / rate_hz
         raise AudioError(
             f"{path}: truncated: {there:.1f} of {promised:.1f} seconds are there; export it again"
         )
-    return Audio(np.ascontiguousarray(samples.T), rate_hz)
+    return Audio(samples[:, :frames], rate_hz)
 
 
 def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:

@@ -43,6 +43,11 @@ class Audio:
         return self.samples.shape[1]
 
     @property
+    def peak(self) -> float:
+        """The largest absolute sample; 1 is full scale, 0 where there is nothing."""
+        return float(max(self.samples.max(), -self.samples.min())) if self.samples.size else 0.0
+
+    @property
     def seconds(self) -> float:
         """Duration in seconds."""
         return self.frames / self.rate_hz
@@ -68,8 +73,8 @@ class Audio:
             raise AudioError(f"the sample rate must be positive, got {rate_hz} Hz")
         import soxr
 
-        resampled = soxr.resample(np.ascontiguousarray(self.samples.T), self.rate_hz, rate_hz, quality="HQ")
-        return Audio(np.ascontiguousarray(resampled.T), rate_hz)
+        parts = [soxr.resample(channel, self.rate_hz, rate_hz, quality="HQ") for channel in self.samples]
+        return Audio(np.stack(parts), rate_hz)
 
     def cut(self, start_seconds: float, seconds: float) -> Audio:
         """The part from start_seconds that is seconds long, clipped to what is there; samples are shared."""

@@ -82,7 +82,7 @@ def _native_tags(path: Path) -> dict[str, str]:
 def _encode(suffix: str, audio: Audio, tags: dict[str, str]) -> bytes:
     import soundfile
 
-    samples = audio.samples / max(1.0, float(np.abs(audio.samples).max(initial=0.0)))
+    samples = audio.samples / max(1.0, audio.peak)
     if suffix in (".flac", ".wav"):
         # Own rounding: k / 32768 reads back as the very same float, so hashes survive a round trip.
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)

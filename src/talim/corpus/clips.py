@@ -56,17 +56,16 @@ def cut_points(stretches: list[tuple[int, int]], rate_hz: int, clip_seconds: flo
 def fit(audio: Audio, rate_hz: int, channels: int) -> tuple[Audio, list[str]]:
     """The sound at the corpus's rate and channels, within full scale; and notes on what had to be done."""
     notes = []
-    peak = float(np.abs(audio.samples).max(initial=0.0))
-    if peak > 1.001:
-        excess_db = 20 * np.log10(peak)
+    if audio.peak > 1.001:
+        excess_db = 20 * np.log10(audio.peak)
         notes.append(f"peaks {excess_db:.1f} dB above full scale; turned down as a whole")
     mixed = audio.to_channels(channels)
     if channels == 1 < audio.channels:
-        powers = np.mean(np.square(audio.samples), axis=1, dtype=np.float64)
-        if np.mean(np.square(mixed.samples), dtype=np.float64) < 0.01 * powers.max():
+        powers = [float(np.vdot(channel, channel)) for channel in audio.samples]
+        if float(np.vdot(mixed.samples, mixed.samples)) < 0.01 * max(powers):
             loudest = int(np.argmax(powers))
             mixed = Audio(audio.samples[loudest], audio.rate_hz)
             notes.append(f"its channels cancel each other out; only channel {loudest + 1} is used")
     fitted = mixed.resample(rate_hz)
-    top = float(np.abs(fitted.samples).max(initial=0.0))
-    return (Audio(fitted.samples / top, rate_hz) if top > 1.0 else fitted), notes
+    too_loud = fitted.peak > 1.0  # resampling may overshoot where the source just fits
+    return (Audio(fitted.samples / fitted.peak, rate_hz) if too_loud else fitted), notes
