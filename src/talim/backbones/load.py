@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import urllib.parse
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
 NANO_CODEC = "talim-nano-codec"
+HUB = "https://huggingface.co"
 REBUILT = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
@@ -47,12 +52,13 @@ def load(
     source = locate(str(name_or_folder))
     place = torch.device(pick_device(device))
     dtype, reason = choose(precision, place)
+    check_reachable(source)
     with teaching(source), quiet():
         nano = _register_nano(source)
         config = _read_config(source)
+        _check_codec(source, config)
         model = _read_weights(source, config, dtype)
         tokenizer = _read_tokenizer(source, config)
-    _check_codec(source, config)
     return MusicGen(
         model.to(place),
         tokenizer,
@@ -69,6 +75,8 @@ def locate(name: str) -> Source:
     if known is not None and known.refused:
         raise TalimError(f"base {name!r} is not supported: {known.refused}")
     if known is not None and not known.hub:
+        if not (NANO_FOLDER / "config.json").is_file():
+            raise TalimError(f"{name} is missing from this installation ({NANO_FOLDER}); install talim again")
         return Source(str(NANO_FOLDER), known.name, True, known)
     folder = Path(name).expanduser()
     if known is None and (folder / "config.json").is_file():
@@ -116,13 +124,35 @@ def teaching(source: Source) -> Iterator[None]:
     except TalimError:
         raise
     except Exception as error:
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
             raise TalimError(f"base {source.name!r} at {source.place} cannot be read: {cause}") from error
         raise TalimError(
             f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
             f"{_advice(source.name)}"
         ) from error
+
+
+def check_reachable(source: Source) -> None:
+    """TalimError at once, not after half a minute of retries, where a Hub model cannot be had."""
+    if source.local or cached(source.place) or urllib.request.getproxies():
+        return
+    host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", HUB)).hostname or ""
+    try:
+        with socket.create_connection((host, 443), timeout=5):
+            return
+    except OSError:
+        raise TalimError(
+            f"base {source.name!r} is not on this machine, and {host} cannot be reached; "
+            f"{_advice(source.name)}"
+        ) from None
+
+
+def cached(hub_id: str) -> bool:
+    """Whether an earlier download of a Hub model is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def _advice(name: str) -> str:
@@ -164,6 +194,11 @@ def _read_weights(source: Source, config: Any, dtype: torch.dtype) -> Any:
     class Mixed(MusicgenForConditionalGeneration):
         # a codec in bf16 is audibly worse, and text states must not depend on the decoder's precision
         _keep_in_fp32_modules_strict: ClassVar = list(FP32_PARTS)
+
+        def post_init(self) -> None:
+            super().post_init()
+            # T5 lets every stray key with "decoder" in it pass, and here that is most of the model
+            self._keys_to_ignore_on_load_unexpected = set()
 
     loaded: Any = Mixed.from_pretrained(source.place, config=config, dtype=dtype, output_loading_info=True)
     model, report = loaded

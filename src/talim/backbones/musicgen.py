@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -221,10 +222,13 @@ class MusicGen:
                     if hasattr(module, name):
                         setattr(module, name, 0.0)
         self.config.decoder.use_cache = False
-        if gradient_checkpointing:
-            self.model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            self.model.decoder.gradient_checkpointing_disable()
+        with warnings.catch_warnings():
+            # transformers 5.23 has a new name for this, older ones know only this one
+            warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+            if gradient_checkpointing:
+                self.model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+            else:
+                self.model.decoder.gradient_checkpointing_disable()
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, int64 [B, L]."""

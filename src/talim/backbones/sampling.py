@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.generation.streamers import BaseStreamer
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from talim.errors import UsageError
 
@@ -87,7 +87,8 @@ def run(
             if window.heard_frames:
                 arguments["decoder_input_ids"] = heard.reshape(batch * codebooks, -1)
             if progress is not None:
-                arguments["streamer"] = _Counter(progress, codes.shape[-1], window.new_frames, total)
+                counter = _Counter(progress, codes.shape[-1], window.new_frames, total)
+                arguments["stopping_criteria"] = StoppingCriteriaList([counter])
             with codes_instead_of_audio(model, codebooks) as caught:
                 model.generate(input_ids=input_ids, attention_mask=attention_mask, **arguments)
             made = caught[0][..., window.heard_frames : window.heard_frames + window.new_frames]
@@ -105,19 +106,17 @@ def _arguments(wishes: Wishes, length: int) -> dict[str, Any]:
     return arguments
 
 
-class _Counter(BaseStreamer):
-    """Turns the steps of generate() into progress."""
+class _Counter(StoppingCriteria):
+    """Turns the steps of generate() into progress; a streamer would not do, MusicGen calls it only once."""
 
     def __init__(self, progress: Progress, before: int, new: int, total: int) -> None:
         self.progress, self.before, self.new, self.total = progress, before, new, total
-        self.steps = -1  # the first call brings the prompt
+        self.steps = 0
 
-    def put(self, value: Any) -> None:
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         self.steps += 1
         self.progress(self.before + min(self.steps, self.new), self.total)
-
-    def end(self) -> None:
-        self.progress(self.before + self.new, self.total)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""The released models' shapes, counted on the meta device, without any weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    EncodecConfig,
+    MusicgenConfig,
+    MusicgenDecoderConfig,
+    MusicgenForConditionalGeneration,
+    T5Config,
+)
+
+from talim.backbones import catalogue, fingerprint
+from talim.backbones.musicgen import MusicGen
+
+# written out, so that a slip in the formula or in the shapes shows
+PARAMETERS = {
+    "musicgen-small": 419_584_000,
+    "musicgen-stereo-small": 436_365_312,
+    "musicgen-medium": 1_837_556_736,
+    "musicgen-stereo-medium": 1_862_728_704,
+    "musicgen-large": 3_255_382_016,
+    "musicgen-stereo-large": 3_288_944_640,
+}
+RELEASED = [model for model in catalogue.MODELS.values() if model.shape is not None]
+
+
+def on_meta(shape: catalogue.Shape) -> MusicgenForConditionalGeneration:
+    """A whole released model without memory: its decoder, T5-base and the 32 kHz codec."""
+    text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32128)
+    codec = EncodecConfig(
+        target_bandwidths=[2.2],
+        sampling_rate=32000,
+        num_filters=64,
+        upsampling_ratios=[8, 5, 4, 4],
+        codebook_size=2048,
+        use_causal_conv=False,
+        use_conv_shortcut=False,
+    )
+    decoder = MusicgenDecoderConfig(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        ffn_dim=shape.ffn,
+        num_codebooks=shape.codebooks,
+        audio_channels=shape.channels,
+    )
+    with torch.device("meta"):
+        return MusicgenForConditionalGeneration(
+            MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder)
+        )
+
+
+@pytest.mark.parametrize("model", RELEASED, ids=lambda model: model.name)
+def test_released_sizes_without_memory(model: catalogue.Known) -> None:
+    shape = model.shape
+    assert shape is not None
+    built = on_meta(shape)
+    assert shape.decoder_parameters == fingerprint.count(built.decoder) == PARAMETERS[model.name]
+    assert built.enc_to_dec_proj.weight.shape == (shape.hidden, shape.text_width)
+    assert len(built.decoder.lm_heads) == shape.codebooks == 4 * shape.channels
+    assert built.config.audio_encoder.frame_rate == 50
+    assert built.config.audio_encoder.num_quantizers * shape.channels == shape.codebooks
+    layers = dict(built.named_modules())
+    for site in MusicGen.sites(_Shell(built)):  # type: ignore[arg-type]
+        assert layers[site.module].embed_dim == site.width == shape.hidden
+        assert layers[site.module].self_attn.head_dim == 64
+    assert site.name == f"layers[{shape.layers - 1}]"
+    assert site.depth == 1.0
+
+
+class _Shell:
+    """Only what `sites` reads."""
+
+    def __init__(self, model: MusicgenForConditionalGeneration) -> None:
+        self.config = model.config
+
+
+def test_every_released_model_carries_its_licence() -> None:
+    assert len(RELEASED) == 6
+    assert {model.licence for model in RELEASED} == {"CC-BY-NC-4.0"}
+
+
+def test_names() -> None:
+    small = catalogue.find("musicgen-small")
+    assert small is not None
+    assert small is catalogue.find("facebook/musicgen-small")
+    assert catalogue.find("facebook/musicgen-smal") is None
+    assert catalogue.near("facebok/musicgen-smal")[0] == "musicgen-small"
+    assert catalogue.near("zzz") == []

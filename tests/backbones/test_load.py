@@ -1,0 +1,221 @@
+"""Loading: the released layout, precision, licences, and one clear line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures import released
+from safetensors.torch import load_file, save_file
+
+from talim.backbones import catalogue
+from talim.backbones import load as loading
+from talim.backbones.load import load
+from talim.backbones.musicgen import MusicGen
+from talim.errors import TalimError, UsageError
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError("Name or service not known")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(loading, "cached", lambda hub_id: False)
+    monkeypatch.setattr(loading.urllib.request, "getproxies", dict)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return released.write(tmp_path / "tiny")
+
+
+def spoil(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_released_layout_loads(shared: MusicGen, released_folder: Path) -> None:
+    stored = load_file(released_folder / "model.safetensors")
+    assert any(key.endswith("weight_g") for key in stored)
+    convolution = shared.model.audio_encoder.encoder.layers[0].conv.parametrizations.weight
+    assert torch.equal(convolution.original0, stored["audio_encoder.encoder.layers.0.conv.weight_g"])
+    assert torch.equal(convolution.original1, stored["audio_encoder.encoder.layers.0.conv.weight_v"])
+    positions = shared.model.decoder.model.decoder.embed_positions.weights
+    assert positions.abs().max() <= 1.0  # sinusoids, not the 7s of the file
+    heads = shared.model.decoder.lm_heads
+    assert torch.equal(heads[-1].weight, stored[f"decoder.lm_heads.{len(heads) - 1}.weight"])
+
+
+def test_what_it_says_of_itself(shared: MusicGen, released_folder: Path) -> None:
+    channels = 2 if released_folder.name.endswith("stereo") else 1
+    assert shared.name == released_folder.name
+    assert shared.family == "musicgen"
+    assert (shared.rate_hz, shared.channels, shared.codebooks) == (800, channels, 4 * channels)
+    assert (shared.frame_rate_hz, shared.window_seconds) == (50, 0.5)
+    assert shared.dtype is torch.float32
+    assert not shared.miniature
+    assert shared.parameters == sum(p.numel() for p in shared.model.decoder.parameters())
+    assert not any(weight.requires_grad for weight in shared.model.parameters())
+
+
+def test_window_defaults_to_thirty_seconds(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["talim_window_seconds"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert load(folder, device="cpu").window_seconds == 30.0
+    config["decoder"]["talim_window_seconds"] = 20.0
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert load(folder, device="cpu").window_seconds == 20.0
+
+
+def test_bf16_keeps_codec_and_text_encoder_exact(shared: MusicGen, released_folder: Path) -> None:
+    half = load(released_folder, precision="bf16", device="cpu")
+    assert half.dtype is torch.bfloat16
+    assert {w.dtype for w in half.model.decoder.state_dict().values()} == {torch.bfloat16}
+    for part in ("audio_encoder", "text_encoder"):
+        ours, theirs = getattr(half.model, part).state_dict(), getattr(shared.model, part).state_dict()
+        for key, value in theirs.items():
+            assert torch.equal(ours[key], value), key
+    assert np.array_equal(half.describe(["tabla"])[0], shared.describe(["tabla"])[0])
+    assert (half.codec_identity, half.text_identity) == (shared.codec_identity, shared.text_identity)
+
+
+def test_fingerprint_is_of_the_weights_not_of_the_precision(shared: MusicGen, released_folder: Path) -> None:
+    assert load(released_folder, precision="bf16", device="cpu").fingerprint == shared.fingerprint
+
+
+def test_fingerprint_changes_with_any_weight(folder: Path) -> None:
+    before = load(folder, device="cpu")
+    for key in ("decoder.model.decoder.layers.1.fc2.weight", "text_encoder.encoder.final_layer_norm.weight"):
+        weights = load_file(folder / "model.safetensors")
+        weights[key] += 0.05
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        after = load(folder, device="cpu")
+        assert after.fingerprint != before.fingerprint
+        assert (after.text_identity == before.text_identity) == (not key.startswith("text"))
+        assert after.codec_identity == before.codec_identity
+        before = after
+
+
+def test_a_copy_elsewhere_is_the_same_base(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "elsewhere" / "other-name")
+    assert load(copy, device="cpu").fingerprint == load(folder, device="cpu").fingerprint
+    assert load(copy, device="cpu").name == "other-name"
+
+
+def test_licence_of_a_folder_is_its_cards(folder: Path) -> None:
+    assert load(folder, device="cpu").licence == "unknown"
+    card = "---\ntags:\n- x\nlicense: cc-by-4.0\n---\nlicense: nonsense\n"
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert load(folder, device="cpu").licence == "cc-by-4.0"
+
+
+@pytest.mark.parametrize("name", ["facebook/musicgen-melody", "musicgen-stereo-melody-large"])
+def test_melody_is_refused(name: str) -> None:
+    with pytest.raises(TalimError, match=r"melody.*not supported yet"):
+        load(name)
+
+
+def test_melody_in_a_folder_is_refused(folder: Path) -> None:
+    spoil(folder, model_type="musicgen_melody")
+    with pytest.raises(TalimError, match="not supported"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("musicgen-smal", "did you mean musicgen-small"),
+        ("nano-musicgn", "did you mean nano-musicgen"),
+        ("./no/such/folder", "hf download"),
+        ("gibberish", "use nano-musicgen"),
+    ],
+)
+def test_unknown_base_is_one_line(name: str, advice: str) -> None:
+    with pytest.raises(TalimError, match=advice) as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_hub_model_without_network_is_one_line_at_once() -> None:
+    with pytest.raises(TalimError, match=r"huggingface\.co cannot be reached.*hf download") as caught:
+        load("musicgen-small")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TalimError, match="did you mean musicgen-small"):
+        load("facebok/musicgen-smal")
+
+
+def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "check_reachable", lambda source: None)
+    monkeypatch.setattr(loading, "_read_config", refuse)
+    with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
+        load("facebook/musicgen-large")
+    assert "Name or service not known" in str(caught.value)
+
+
+def test_a_model_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(loading, "cached", lambda hub_id: True)
+    loading.check_reachable(loading.Source("facebook/musicgen-small", "x", False, None))
+
+
+def test_missing_nano_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loading, "NANO_FOLDER", tmp_path)
+    with pytest.raises(TalimError, match="missing from this installation"):
+        load()
+
+
+def test_other_models_are_refused(folder: Path, tmp_path: Path) -> None:
+    spoil(folder, model_type="t5")
+    with pytest.raises(TalimError, match="is a t5 model; expected MusicGen"):
+        load(folder)
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TalimError, match="cannot be read"):
+        load(folder)
+    with pytest.raises(TalimError, match=r"without config\.json"):
+        load(tmp_path)
+
+
+def test_incomplete_weights_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["decoder.lm_heads.2.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TalimError, match=r"lacks 1 weights \(decoder\.lm_heads\.2\.weight"):
+        load(folder)
+    weights["decoder.lm_heads.2.weight"] = torch.zeros(32, 16)
+    weights["decoder.stranger.weight"] = torch.zeros(2)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TalimError, match=r"unknown 1 weights \(decoder\.stranger"):
+        load(folder)
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(TalimError, match="cannot be read"):
+        load(folder)
+
+
+def test_a_codec_with_too_few_codebooks_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["audio_encoder"]["target_bandwidths"] = [0.5]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(TalimError, match="codebooks a channel"):
+        load(folder)
+
+
+def test_fp16_and_absent_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="fp16 is refused"):
+        load(folder, precision="fp16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TalimError, match="sees no GPU"):
+        load(folder, device="cuda")
+
+
+def test_sizes_to_download_are_told() -> None:
+    assert all(model.download_gb > 1 for model in catalogue.MODELS.values() if model.shape)

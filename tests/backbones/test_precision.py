@@ -1,0 +1,66 @@
+"""What the hardware has decides the number format, and the reason is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from talim.backbones import precision
+from talim.errors import UsageError
+
+X86 = "processor\t: 0\nflags\t\t: fpu avx512f {more} sse\nbugs\t: none\n"
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch):
+    def give(*flags: str) -> None:
+        monkeypatch.setattr(precision, "cpu_flags", lambda: {"fpu", *flags})
+
+    return give
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_bf16_where_the_cpu_has_it(cpu, flag: str) -> None:
+    cpu(flag)
+    dtype, reason = precision.choose("auto", "cpu")
+    assert dtype is torch.bfloat16
+    assert flag in reason
+    assert precision.choose("fp32", "cpu")[0] is torch.float32
+
+
+def test_fp32_where_it_has_not(cpu) -> None:
+    cpu("avx512f")
+    dtype, reason = precision.choose("auto", "cpu")
+    assert dtype is torch.float32
+    assert "no bf16" in reason
+    dtype, reason = precision.choose("bf16", "cpu")
+    assert dtype is torch.bfloat16
+    assert "slower" in reason
+
+
+def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Quick 9000")
+    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        dtype, reason = precision.choose("auto", "cuda")
+        assert dtype is expected
+        assert "Quick 9000" in reason
+
+
+def test_fp16_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match="overflow") as caught:
+        precision.choose("fp16", "cpu")
+    assert "bf16, fp32 or auto" in str(caught.value)
+    with pytest.raises(UsageError, match="'int8' is unknown"):
+        precision.choose("int8", "cpu")
+
+
+def test_flags_are_read_from_the_kernels_file(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(X86.format(more="avx512_bf16"), encoding="utf-8")
+    assert {"avx512_bf16", "sse"} <= precision.cpu_flags(file)
+    file.write_text("CPU implementer : 0x41\nFeatures\t: fp asimd bf16\n", encoding="utf-8")
+    assert precision.cpu_flags(file) == {"fp", "asimd", "bf16"}
+    assert precision.cpu_flags(tmp_path / "absent") == set()
