@@ -137,7 +137,13 @@ def test_a_variable_mp3_without_a_length_header_is_read_to_its_end(tmp_path: Pat
     quiet_first = Audio(samples, RATE_HZ)
     loud_first = Audio(samples[::-1].copy(), RATE_HZ)
     for audio in (quiet_first, loud_first):
-        write_phone(tmp_path / "a.mp3", "libmp3lame", audio, {"flags": "+qscale", "global_quality": "472"}, write_xing="0")
+        write_phone(
+            tmp_path / "a.mp3",
+            "libmp3lame",
+            audio,
+            {"flags": "+qscale", "global_quality": "472"},
+            write_xing="0",
+        )
         assert read(tmp_path / "a.mp3").seconds == pytest.approx(20, abs=0.1)
 
 

@@ -114,7 +114,7 @@ def test_bad_files_are_reported_and_stop_nothing(three: Path, out: Path) -> None
 
 def test_only_bad_files_is_one_clear_line_and_leaves_nothing(folder: Path, out: Path) -> None:
     make_bad_files(folder)
-    with pytest.raises(TalimError, match=r"none of its 7 sound files can be used; .*: ") as caught:
+    with pytest.raises(TalimError, match=r"none of its sound files can be used \(7\); .*: ") as caught:
         make(folder, out)
     assert "\n" not in str(caught.value)
     assert not out.exists()
@@ -202,7 +202,7 @@ def test_a_kill_while_the_manifest_is_written_is_noticed(
     three: Path, out: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     make(three, out)
-    from talim.corpus import prepare as module
+    from talim.corpus import stock as module
     from talim.run import write_text
 
     count = []
@@ -239,7 +239,7 @@ def test_without_words_an_editable_table_is_written_and_honoured(three: Path, ou
     assert corpus.work["decoded"] == 0
     assert corpus.summary["captions"] == {"corpus metadata.csv": 1, "none": 1, "text file": 1}
     assert table.read_bytes() == before
-    assert "captions_to_write" not in make(three, out, describe="all the rest").summary
+    assert make(three, out, describe="all the rest").summary["captions_to_write"] is None
 
 
 def test_the_folder_of_recordings_is_never_written_to(three: Path, out: Path) -> None:
@@ -419,6 +419,8 @@ def test_progress_names_every_file(three: Path, out: Path) -> None:
     make(three, out, progress=lambda done, total, what: told.append((done, total, what)))
     assert [what for _, _, what in told[:3]] == ["a.wav", "c.ogg", "deep/b.flac"]
     assert told[-1][:2] == (3, 3)
+    assert "3 cut, 0 as before" in told[-1][2]
+    assert f"type them into {out / 'metadata.csv'}" in told[-1][2]
 
 
 def test_the_summary_is_strict_json(three: Path, out: Path) -> None:

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.captions import Words, describe_file, read_metadata, read_table, write_editable
-from talim.corpus.importers import SourceFile, file_hash, find_recordings, plain_name
-from talim.corpus.manifest import Clip, Corpus, manifest_text
-from talim.corpus.sources import Cut, Cutting, cut_file, known_cut, make_cut, own_files
+from talim.corpus.captions import Words, describe_file, read_metadata, write_editable
+from talim.corpus.importers import SourceFile, find_recordings
+from talim.corpus.manifest import Clip, Corpus
+from talim.corpus.sources import Cutting, Progress, Work, cut_all
 from talim.corpus.split import Piece, make_split
-from talim.corpus.summary import summarise
+from talim.corpus.stock import earlier_summary, edited_rows, remove_corpus, remove_stale, store
+from talim.corpus.summary import on_sides, summarise
 from talim.errors import TalimError, UsageError
-from talim.run import Run, explained, write_text
-
-Progress = Callable[[int, int, str], None]  # files done, files in all, what is being done
-
-
-@dataclass
-class _Work:
-    """What one call did, file by file."""
-
-    cuts: dict[str, Cut] = field(default_factory=dict)  # by file name
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    decoded: int = 0
-    reused: int = 0
+from talim.run import Run
 
 
 def prepare(
@@ -57,16 +43,12 @@ def prepare(
     files = find_recordings(folder, out)
     rows, notes = read_metadata(folder, out, files)
     with Run(out).lock():
-        before = _before(out)
-        work = _cut_all(files, out, cutting, progress)
+        before = earlier_summary(out)
+        work = cut_all(files, out, cutting, progress)
         try:
-            edited = _edited_rows(out)
-            words = _describe_all([f for f in files if f.name in work.cuts], rows, edited, describe, work)
-            if not words:
-                first = work.skipped[0]
-                what = f"none of its {len(files)} sound files can be used; {first['file']}: {first['reason']}"
-                raise TalimError(f"{folder}: {what}")
-            clips = _make_clips(words, work)
+            edited = edited_rows(out)
+            words = _describe_all(files, rows, edited, describe, work)
+            clips = _make_clips(folder, words, work)
             division = make_split(
                 [_piece(clip) for clip in clips],
                 share=held_out_share,
@@ -76,23 +58,16 @@ def prepare(
             )
         except TalimError:
             if before is None:
-                _remove_corpus(out)
+                remove_corpus(out)
             raise
         waiting = write_editable(out / "metadata.csv", words, edited)
-        sided = [
-            clip.model_copy(update={"split": side}) for clip in clips if (side := division.sides.get(clip.id))
-        ]
-        gap = [clip for clip in clips if clip.id not in division.sides]
-        summary = summarise(sided, gap, division, seed, cutting, words, work.cuts)
-        summary |= {
-            "skipped": sorted(work.skipped, key=lambda row: row["file"]),
-            "notes": notes + _notes(work),
-        }
-        if waiting:
-            summary["captions_to_write"] = {"file": "metadata.csv", "recordings": len(waiting)}
-        corpus = Corpus(out, tuple(sided), summary, _report(before, work, cutting))
-        _store(corpus)
-        _remove_stale(out, work, cutting)
+        summary = summarise(clips, division, seed, cutting, words, work, notes, len(waiting))
+        done = _report(before, work, cutting)
+        corpus = Corpus(out, on_sides(clips, division), summary, done)
+        store(corpus)
+        remove_stale(out, work.cuts.values(), cutting)
+    if progress:
+        progress(len(files), len(files), _last_word(corpus))
     return corpus
 
 
@@ -116,48 +91,18 @@ def _check_wishes(cutting: Cutting, share: float, describe: str | None, out: Pat
         )
 
 
-def _cut_all(files: list[SourceFile], out: Path, cutting: Cutting, progress: Progress | None) -> _Work:
-    """Cut every file that is new or changed; the same sound found twice is used once."""
-    say = progress or (lambda done, total, what: None)
-    work = _Work()
-    seen: dict[object, str] = {}
-    for done, file in enumerate(files):
-        say(done, len(files), file.name)
-        try:
-            source_hash = file_hash(file.path)
-        except TalimError as error:
-            work.skipped.append({"file": file.name, "reason": str(error).removeprefix(f"{file.path}: ")})
-            continue
-        twin = seen.get(source_hash)
-        cut = None if twin else known_cut(out, source_hash, cutting)
-        if cut is not None:
-            work.reused += 1
-        elif not twin:
-            cut = make_cut(out, file, source_hash, cutting)
-            work.decoded += not cut.problem
-        if cut is not None and cut.clips:
-            twin = seen.get(tuple(clip.audio_hash for clip in cut.clips))
-        if twin or cut is None:
-            work.skipped.append({"file": file.name, "reason": f"the same sound as {twin}"})
-        elif cut.problem:
-            work.skipped.append({"file": file.name, "reason": cut.problem})
-        else:
-            work.cuts[file.name] = cut
-            seen[source_hash] = seen[tuple(clip.audio_hash for clip in cut.clips)] = file.name
-    say(len(files), len(files), "recordings are cut")
-    return work
-
-
 def _describe_all(
-    usable: list[SourceFile],
+    files: list[SourceFile],
     rows: dict[str, dict[str, str]],
     edited: dict[str, dict[str, str]],
     describe: str | None,
-    work: _Work,
+    work: Work,
 ) -> dict[str, Words]:
     """The words of every file; one whose words cannot be read is skipped and reported."""
     words: dict[str, Words] = {}
-    for file in usable:
+    for file in files:
+        if file.name not in work.cuts:
+            continue
         try:
             own, typed = rows.get(file.name, {}), edited.get(file.name, {})
             words[file.name] = describe_file(file, own, typed, describe)
@@ -166,17 +111,14 @@ def _describe_all(
     return words
 
 
-def _edited_rows(out: Path) -> dict[str, dict[str, str]]:
-    """What was typed into the corpus's own metadata.csv, by file name."""
-    path = out / "metadata.csv"
-    if not path.is_file():
-        return {}
-    rows = read_table(path)
-    return {plain_name(row["file_name"]): {k: v for k, v in row.items() if k != "file_name"} for row in rows}
-
-
-def _make_clips(words: dict[str, Words], work: _Work) -> list[Clip]:
+def _make_clips(folder: Path, words: dict[str, Words], work: Work) -> list[Clip]:
     """Every clip, still on no side of the split, in the order of files and time."""
+    if not words:
+        first = work.skipped[0]
+        what = (
+            f"none of its sound files can be used ({len(work.skipped)}); {first['file']}: {first['reason']}"
+        )
+        raise TalimError(f"{folder}: {what}")
     slugs = _slugs(list(words), work)
     clips = []
     for name, said in words.items():
@@ -204,7 +146,7 @@ def _make_clips(words: dict[str, Words], work: _Work) -> list[Clip]:
     return clips
 
 
-def _slugs(names: list[str], work: _Work) -> dict[str, str]:
+def _slugs(names: list[str], work: Work) -> dict[str, str]:
     """A short readable name for every file, with a part of its hash where two would be the same."""
     plain = {name: re.sub(r"\W+", "-", Path(name).stem).strip("-").lower()[:60] or "clip" for name in names}
     count = Counter(plain.values())
@@ -218,20 +160,7 @@ def _piece(clip: Clip) -> Piece:
     return Piece(clip.id, clip.recording, clip.performer, clip.source_file, clip.start_seconds, clip.seconds)
 
 
-def _notes(work: _Work) -> list[dict[str, str]]:
-    return [{"file": name, "note": note} for name, cut in sorted(work.cuts.items()) for note in cut.notes]
-
-
-def _before(out: Path) -> dict[str, Any] | None:
-    """The summary of the corpus as an earlier run left it, or None where there is none."""
-    try:
-        summary = json.loads((out / "summary.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) and (out / "corpus.jsonl").is_file() else None
-
-
-def _report(before: dict[str, Any] | None, work: _Work, cutting: Cutting) -> dict[str, Any]:
+def _report(before: dict[str, Any] | None, work: Work, cutting: Cutting) -> dict[str, Any]:
     """What this run did, for the one who typed it: {"decoded", "reused", "rebuilt_because"}."""
     changed = []
     for name, now in (
@@ -244,42 +173,17 @@ def _report(before: dict[str, Any] | None, work: _Work, cutting: Cutting) -> dic
     return {"decoded": work.decoded, "reused": work.reused, "rebuilt_because": changed}
 
 
-def _store(corpus: Corpus) -> None:
-    """Write the manifest, then the summary. In between there is no summary, so no mixture is ever loaded."""
-    manifest, summary = corpus.folder / "corpus.jsonl", corpus.folder / "summary.json"
-    lines = manifest_text(corpus.clips)
-    words = json.dumps(corpus.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        if manifest.read_text("utf-8") == lines and summary.read_text("utf-8") == words:
-            return
-    except (OSError, ValueError):
-        pass
-    with explained(summary):
-        summary.unlink(missing_ok=True)
-    write_text(manifest, lines)
-    write_text(summary, words)
-
-
-def _remove_stale(out: Path, work: _Work, cutting: Cutting) -> None:
-    """Delete clips and notes that belong to no present source; after the new manifest is in place."""
-    hashes = {cut.source_hash for cut in work.cuts.values()}
-    notes = {cut_file(out, source_hash, cutting) for source_hash in hashes}
-    clips = {out / clip.file for cut in work.cuts.values() for clip in cut.clips}
-    with explained(out):
-        for path in own_files(out):
-            if path not in notes | clips:
-                path.unlink()
-        for path in (out / "clips").iterdir():
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-
-
-def _remove_corpus(out: Path) -> None:
-    """Take back what a first run wrote when no corpus can come of it; other files stay."""
-    with explained(out):
-        for path in own_files(out):
-            path.unlink()
-        (out / ".lock").unlink(missing_ok=True)
-        for path in (*(out / "clips").glob("*"), out / "clips", out / "sources", out):
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+def _last_word(corpus: Corpus) -> str:
+    """What the one who typed the command should know first."""
+    told = [
+        f"{corpus.work['decoded']} cut, {corpus.work['reused']} as before",
+        *corpus.work["rebuilt_because"],
+    ]
+    if corpus.summary["skipped"]:
+        told.append(f"{len(corpus.summary['skipped'])} files skipped")
+    if waiting := corpus.summary["captions_to_write"]:
+        file = corpus.folder / waiting["file"]
+        told.append(
+            f"{waiting['recordings']} recordings have no words: type them into {file} and run this again"
+        )
+    return "; ".join(told)

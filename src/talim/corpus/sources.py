@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.audio import Audio, AudioError, content_hash, read, write
 from talim.corpus.clips import MIN_CLIP_SECONDS, cut_points, fit, sounding
-from talim.corpus.importers import SourceFile
+from talim.corpus.importers import SourceFile, file_hash
+from talim.errors import TalimError
 from talim.run import write_text
+
+Progress = Callable[[int, int, str], None]  # files done, files in all, what is being done
 
 _CUTTER = 1  # raise it when the same options would cut other clips
 
@@ -97,12 +101,16 @@ def make_cut(corpus: Path, file: SourceFile, source_hash: str, cutting: Cutting)
 
 
 def own_files(corpus: Path) -> list[Path]:
-    """The clips and notes that talim wrote into a corpus, told from anything else by their names."""
+    """The clips and notes that talim wrote into a corpus, and what a killed run left half-written.
+
+    They are told from anything else by their names.
+    """
     clips = [
         path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)
     ]
     notes = [path for path in corpus.glob("sources/*.json") if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
-    return clips + notes
+    torn = [*corpus.glob("clips/*/.tmp-*.flac"), *corpus.glob("sources/.*.part"), *corpus.glob(".*.part")]
+    return clips + notes + torn
 
 
 def _decode(path: Path, cutting: Cutting) -> tuple[Audio, list[str], list[tuple[int, int]]]:
@@ -133,3 +141,44 @@ def _write_clip(
         audio_hash=content_hash(read(path)),  # of what is stored: 16 bits
         bytes=path.stat().st_size,
     )
+
+
+@dataclass
+class Work:
+    """What one call did, file by file."""
+
+    cuts: dict[str, Cut] = field(default_factory=dict)  # by file name
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    decoded: int = 0
+    reused: int = 0
+
+
+def cut_all(files: list[SourceFile], out: Path, cutting: Cutting, progress: Progress | None) -> Work:
+    """Cut every file that is new or changed; the same sound found twice is used once."""
+    say = progress or (lambda done, total, what: None)
+    work = Work()
+    seen: dict[object, str] = {}
+    for done, file in enumerate(files):
+        say(done, len(files), file.name)
+        try:
+            source_hash = file_hash(file.path)
+        except TalimError as error:
+            work.skipped.append({"file": file.name, "reason": str(error).removeprefix(f"{file.path}: ")})
+            continue
+        twin = seen.get(source_hash)
+        cut = None if twin else known_cut(out, source_hash, cutting)
+        if cut is not None:
+            work.reused += 1
+        elif not twin:
+            cut = make_cut(out, file, source_hash, cutting)
+            work.decoded += not cut.problem
+        if cut is not None and cut.clips:
+            twin = seen.get(tuple(clip.audio_hash for clip in cut.clips))
+        if twin or cut is None:
+            work.skipped.append({"file": file.name, "reason": f"the same sound as {twin}"})
+        elif cut.problem:
+            work.skipped.append({"file": file.name, "reason": cut.problem})
+        else:
+            work.cuts[file.name] = cut
+            seen[source_hash] = seen[tuple(clip.audio_hash for clip in cut.clips)] = file.name
+    return work

@@ -1,0 +1,72 @@
+"""Cutting one source: what counts as already done, and what talim may delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from talim.corpus.importers import SourceFile, file_hash
+from talim.corpus.sources import Cut, Cutting, cut_file, known_cut, make_cut, own_files
+
+CUTTING = Cutting(10.0, 8000, 1)
+
+
+@pytest.fixture
+def cut(record, tmp_path: Path) -> tuple[Path, str, Cut]:
+    path = record("a.wav", 25)
+    source_hash = file_hash(path)
+    return (
+        tmp_path / "corpus",
+        source_hash,
+        make_cut(tmp_path / "corpus", SourceFile(path, "a.wav"), source_hash, CUTTING),
+    )
+
+
+def test_what_was_cut_is_known_again(cut: tuple[Path, str, Cut]) -> None:
+    corpus, source_hash, made = cut
+    assert known_cut(corpus, source_hash, CUTTING) == made
+    assert len(made.clips) == 3
+    assert known_cut(corpus, "0" * 64, CUTTING) is None
+    for other in (Cutting(9.0, 8000, 1), Cutting(10.0, 16000, 1), Cutting(10.0, 8000, 2)):
+        assert known_cut(corpus, source_hash, other) is None
+
+
+@pytest.mark.parametrize("harm", ["clip gone", "clip cut", "note torn", "note of another"])
+def test_damage_makes_it_be_cut_again(cut: tuple[Path, str, Cut], harm: str) -> None:
+    corpus, source_hash, made = cut
+    clip, note = corpus / made.clips[1].file, cut_file(corpus, source_hash, CUTTING)
+    if harm == "clip gone":
+        clip.unlink()
+    elif harm == "clip cut":
+        clip.write_bytes(clip.read_bytes()[:100])
+    elif harm == "note torn":
+        note.write_bytes(note.read_bytes()[:50])
+    else:
+        note.write_text(made.model_copy(update={"source_hash": "1" * 64}).model_dump_json())
+    assert known_cut(corpus, source_hash, CUTTING) is None
+
+
+def test_a_file_that_cannot_be_used_is_tried_again(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.wav").write_text("no music")
+    cut = make_cut(tmp_path / "corpus", SourceFile(folder / "a.wav", "a.wav"), "ab" * 32, CUTTING)
+    assert cut.problem is not None
+    assert cut.problem.startswith("not audio")
+    assert known_cut(tmp_path / "corpus", "ab" * 32, CUTTING) is None
+
+
+def test_only_own_files_and_torn_ones_are_own(cut: tuple[Path, str, Cut]) -> None:
+    corpus, _, made = cut
+    place = (corpus / made.clips[0].file).parent
+    torn = [place / ".tmp-x1.flac", corpus / "sources" / ".a.json.x.part", corpus / ".corpus.jsonl.x.part"]
+    foreign = [place / "take.flac", corpus / "sources" / "notes.json", corpus / "my.part"]
+    for path in torn + foreign:
+        path.write_text("x")
+    assert len(own_files(corpus)) == 3 + 1 + 3
+    assert set(torn) < set(own_files(corpus))
+    assert not set(foreign) & set(own_files(corpus))
+
+
+def test_the_way_of_cutting_has_a_stable_name() -> None:
+    assert CUTTING.key == Cutting(10, 8000, 1).key
+    assert CUTTING.key == "797d013b"  # golden: another value would cut all corpora again
