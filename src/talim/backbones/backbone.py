@@ -124,6 +124,19 @@ class Backbone(Protocol):
         """One piece of `seconds` per prompt; the same arguments give the same pieces."""
         ...
 
+    def generate_tokens(
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int,
+        guidance: float = 3.0,
+        temperature: float = 1.0,
+        top_k: int = 250,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """As `generate`, before decoding: targets int16 [B, K, T]."""
+        ...
+
     def sites(self) -> tuple[Site, ...]:
         """Where adapters may sit, in order of depth."""
         ...
