@@ -107,11 +107,8 @@ def _mp3_cut_off(file: BinaryIO, size: int) -> str | None:
             return None  # tags at the end, or not plain layer III: the decoder judges
         at += length
         frames += 1
-    lost = at - size
-    if frames > 1 and lost > 0:
-        return (
-            f"its last frame breaks off ({lost} bytes are missing); export it again, or cut it in an editor"
-        )
+    if frames > 1 and at > size:
+        return "its last frame breaks off, so the end is missing; copy or export it again"
     return None
 
 
