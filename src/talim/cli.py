@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import talim
-from talim.errors import TalimError
+from talim.stages.ending import exit_status
 
 app = typer.Typer(
     name="talim",
@@ -54,6 +54,7 @@ def prepare(
     describe: Describe = None,
     clip_seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 10.0,
     rate: Annotated[int, typer.Option(help="Sample rate of the stored clips in Hz.")] = 32000,
+    channels: Annotated[int, typer.Option(help="1, or 2 for a stereo model.")] = 1,
     held_out_share: Annotated[float, typer.Option(help="Share of the music kept out of training.")] = 0.2,
     held_out: HeldOut = None,
     split: Annotated[str, typer.Option(help="auto, performer, recording or blocks.")] = "auto",
@@ -75,6 +76,7 @@ def prepare(
         held_out=tuple(held_out or ()),
         describe=describe,
         split=split,
+        channels=channels,
         progress=preparing(progress.for_terminal()),
     )
     from talim.study import telling
@@ -213,8 +215,7 @@ def poc(
         settings=tuple(parse_setting(text) for text in settings or ()),
         device=device,
     )
-    result = work(folder, out, wishes, progress.for_terminal())
-    _print(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+    _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
 
 
 @app.command(epilog="Example: `talim demo --out my-demo`")
@@ -226,8 +227,7 @@ def demo(
     from talim.stages import progress
     from talim.study.demo import demo as work
 
-    result = work(out, progress.for_terminal())
-    _print(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+    _print_road(work(out, progress.for_terminal()), json_)
 
 
 @adapters_app.command("list", epilog="Example: `talim adapters list runs`")
@@ -271,50 +271,18 @@ def _print(document: Any, as_json: bool, text: str) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
 
 
+def _print_road(result: dict[str, Any], as_json: bool) -> None:
+    _print(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 it worked, 1 it failed, 2 it was asked wrongly, 130 it was stopped."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        code = _complain("stopped; what was finished is kept, and the same command goes on from there", 130)
-    except TalimError as error:
-        code = _complain(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else the interpreter complains at exit
-        code = 1
-    except Exception as error:
-        code = _explain(error)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _explain(error: Exception) -> int:
-    """One line for what typer refuses, and for bugs, which TALIM_DEBUG=1 shows whole."""
-    tell = getattr(error, "format_message", None)
-    if tell is not None:
-        return _complain(f"{tell()} (talim --help tells what there is)", getattr(error, "exit_code", 2))
-    if type(error).__name__ == "Abort":
-        return _complain("stopped", 130)
-    if os.environ.get("TALIM_DEBUG"):
-        traceback.print_exc()
-        return 1
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    reason = " ".join(str(error).split())
-    return _complain(
-        f"this is a bug in talim: {type(error).__name__} at {place}: {reason} (TALIM_DEBUG=1 shows it all)",
-        1,
-    )
-
-
-def _complain(text: str, code: int) -> int:
-    print("talim: " + " ".join(text.split()), file=sys.stderr)
-    return code
+    if not os.environ.get("TALIM_DEBUG"):
+        warnings.simplefilter("ignore")  # of the libraries; what matters to a user is said by talim itself
+    sys.exit(exit_status(lambda: app(arguments, standalone_mode=False)))
 
 
 if __name__ == "__main__":

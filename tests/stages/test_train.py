@@ -227,9 +227,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
     assert train(quick_recipe(), tmp_path).finished
 
 
-def test_early_stopping_ends_the_run_and_keeps_the_best(
-    tmp_path: Path, quick_recipe: Any
-) -> None:
+def test_early_stopping_ends_the_run_and_keeps_the_best(tmp_path: Path, quick_recipe: Any) -> None:
     recipe = quick_recipe(training__learning_rate=1.0, training__patience=1, training__evaluate_every=1)
     run = train(recipe, tmp_path)
     cost, rows = read_json(run.cost), read_jsonl(run.log)

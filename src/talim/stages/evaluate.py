@@ -60,7 +60,7 @@ def evaluate(
         "split": corpus.summary["split"],
         "corpus": corpus.summary,
         "held_out_loss": compare(before, after, [item.clip.recording for item in items]),
-        "adapter_effect": samples.effect(backbone, pairs),
+        "adapter_effect": samples.effect(pairs),
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",

@@ -40,7 +40,7 @@ class PlainProgress(Progress):
             return
         self._last = now
         left = ""
-        if first < done < total:
+        if first < done < total and now > began:
             left = f", {clock((now - began) / (done - first) * (total - done))} left"
         self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{left}", done >= total)
         if done >= total:

@@ -25,12 +25,20 @@ FLOOR_DB = 80.0
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A generated piece: its tokens, int16 [K, T], and how they sound."""
+
+    tokens: np.ndarray
+    audio: Audio
+
+
+@dataclass(frozen=True)
 class Pair:
     """The same words and seed, without and with the adapter."""
 
     prompt: str
-    before: Audio
-    after: Audio
+    before: Piece
+    after: Piece
 
 
 def make(
@@ -55,7 +63,7 @@ def make(
     with new_folder(run.samples) as folder:
         for number, clip in enumerate(clips, start=1):
             for role in ("before", "after"):
-                piece = played[role][number - 1]
+                piece = played[role][number - 1].audio
                 adapter = run.adapter if role == "after" else None
                 name = f"{number:02d}-{role}.flac"
                 audio.write(
@@ -84,20 +92,21 @@ def _row(name: str, role: str, clip: Any, piece: Audio, seed: int | None) -> dic
 
 def _play(
     backbone: Backbone, words: Sequence[str], seconds: float, seed: int, progress: Progress, title: str
-) -> list[Audio]:
+) -> list[Piece]:
     def tell(done: int, total: int) -> None:
         progress.step(f"generating {title}", done, total)
 
-    return backbone.generate(list(words), seconds, seed, progress=tell)
+    tokens = backbone.generate_tokens(list(words), seconds, seed, progress=tell)
+    return [Piece(row, backbone.decode(row).cut(0, seconds)) for row in tokens]
 
 
-def effect(backbone: Backbone, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How much the adapter changes at the same seed: share of codec tokens, and log-mel distance in dB.
+def effect(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """How much the adapter changes at the same seed: share of generated tokens, and log-mel distance in dB.
 
-    Both are exactly 0 for an adapter without effect. Tokens are those of the codec on the generated audio.
+    Both are exactly 0 for an adapter without effect.
     """
-    changes = [token_change(backbone.encode(p.before), backbone.encode(p.after)) for p in pairs]
-    distances = [log_mel_distance_db(p.before, p.after) for p in pairs]
+    changes = [token_change(p.before.tokens, p.after.tokens) for p in pairs]
+    distances = [log_mel_distance_db(p.before.audio, p.after.audio) for p in pairs]
     return {
         "same_seed_token_change": float(np.mean(changes)),
         "log_mel_distance_db": float(np.mean(distances)),

@@ -27,6 +27,7 @@ WISHES = Wishes(
         ("training.evaluate_clips", 8),
         ("training.checkpoint_every", 30),
     ),
+    held_out_share=0.3,
     clip_seconds=8.0,
     sample_seconds=8.0,
 )

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from talim import recipe as recipes
+from talim.backbones import catalogue
 from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
-from talim.errors import TalimError, UsageError
+from talim.errors import UsageError
 from talim.recipe import Recipe
 from talim.run import Run, read_json, write_json
 from talim.stages.progress import Progress
-from talim.study import report, results, words
+from talim.study import report, results, telling, words
 
 DEFAULT_DESIGN = "linear@all:2.5%"
 
@@ -32,6 +33,7 @@ class Wishes:
     hours: float | None = None
     describe: str | None = None
     held_out: tuple[str, ...] = ()
+    held_out_share: float = 0.25  # of few recordings a fifth is often one, and one gives no interval
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set
@@ -133,9 +135,10 @@ def _recipe(wishes: Wishes, out: Path) -> Recipe:
 
 
 def _prepare(folder: Path, out: Path, wishes: Wishes, stamps: Stamps, progress: Progress) -> Corpus:
-    options = [wishes.clip_seconds, wishes.seed, wishes.describe, list(wishes.held_out)]
-    target = out / "corpus"
-    if stamps.holds("prepare", _key(folder, options), target / "corpus.jsonl"):
+    target, channels = out / "corpus", _channels(wishes.base)
+    options = [wishes.clip_seconds, channels, wishes.seed, wishes.describe, list(wishes.held_out)]
+    options.append(wishes.held_out_share)
+    if stamps.holds("prepare", _key(folder, out, options), target / "summary.json"):
         progress.say(f"{target}: the recordings have not changed; nothing to prepare")
         return Corpus.load(target)
     corpus = prepare(
@@ -145,10 +148,20 @@ def _prepare(folder: Path, out: Path, wishes: Wishes, stamps: Stamps, progress: 
         seed=wishes.seed,
         describe=wishes.describe,
         held_out=wishes.held_out,
+        held_out_share=wishes.held_out_share,
+        channels=channels,
         progress=preparing(progress),
     )
-    stamps.set("prepare", _key(folder, options))  # after: prepare may write a metadata.csv into the folder
+    stamps.set("prepare", _key(folder, out, options))  # after: prepare may have written a metadata.csv
+    for line in telling.corpus(corpus.summary, target).splitlines()[:-1]:
+        progress.say(line)
     return corpus
+
+
+def _channels(base: str) -> int:
+    """Stereo clips for the stereo models, mono for all others."""
+    known = catalogue.find(base)
+    return known.shape.channels if known and known.shape else 1
 
 
 def preparing(progress: Progress) -> Callable[..., None]:
@@ -160,15 +173,18 @@ def preparing(progress: Progress) -> Callable[..., None]:
     return tell
 
 
-def _key(folder: Path, options: list[Any]) -> str:
-    """Changes with any file's name, size or time, and with the options."""
+def _key(folder: Path, out: Path, options: list[Any]) -> str:
+    """Changes with any file's name, size or time, with words typed into the corpus, and with the options."""
     if not folder.is_dir():
-        raise TalimError(f"{folder}: no such folder; give the folder that holds your recordings")
+        raise UsageError(f"{folder}: no such folder; give the folder that holds your recordings")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"--out {out} lies within the recordings; choose a folder outside of {folder}")
+    files = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
     listing = []
-    for root, _, names in sorted(os.walk(folder)):
-        for name in sorted(names):
-            status = (Path(root) / name).stat()
-            listing.append([os.path.relpath(Path(root) / name, folder), status.st_size, status.st_mtime_ns])
+    for path in sorted([*files, out / "corpus" / "metadata.csv"]):
+        if path.is_file():
+            status = path.stat()
+            listing.append([os.path.relpath(path, folder), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps([listing, options]).encode()).hexdigest()
 
 

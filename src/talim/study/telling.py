@@ -18,10 +18,19 @@ def corpus(summary: Mapping[str, Any], out: Path) -> str:
         f"split by {split['step']}: {split['train']['clips']} clips to learn from, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
+        *_words_to_write(summary, out),
         *(f"skipped {row['file']}: {row['reason']}" for row in summary["skipped"]),
         f"next: talim train --corpus {out} --out RUN",
     ]
     return "\n".join(lines)
+
+
+def _words_to_write(summary: Mapping[str, Any], out: Path) -> list[str]:
+    wanted = summary.get("captions_to_write")
+    if not wanted:
+        return []
+    table = out / wanted["file"]
+    return [f"{wanted['recordings']} recordings have no words: write them into {table}, then run this again"]
 
 
 def training(folder: Path, cost: Mapping[str, Any]) -> str:
