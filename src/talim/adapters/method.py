@@ -92,7 +92,8 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             block = config.build(row)
             block.initialise(_generator(config.seed, f"{self.module_path}:{index}"))
             blocks.append(block)
-        self.talim_blocks[adapter_name] = blocks.train(self.base_layer.training)
+        self.talim_blocks[adapter_name] = blocks
+        self.talim_blocks.train(self.base_layer.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -209,7 +210,8 @@ def exactly(paths: Iterable[str]) -> str:
 
 def _generator(seed: int, place: str) -> torch.Generator:
     """Random numbers for one block: they depend on the seed and its place, not on what else was drawn."""
-    return torch.Generator().manual_seed(zlib.crc32(place.encode()) + (seed << 32))
+    # a generator looks at the lowest 32 bits only, so seed and place are mixed into these
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed}:{place}".encode()))
 
 
 def register() -> None:

@@ -78,6 +78,8 @@ def attach(
 def place(model: nn.Module, config: AdapterConfig, name: str) -> PeftModel:
     """Put the blocks of a configuration into a model; it is the active adapter afterwards."""
     plain, wrapped = base_of(model), wrapper_of(model)
+    if wrapped is not None and name in wrapped.peft_config:
+        raise UsageError(f"an adapter called {name!r} is already in this model; choose another name")
     check_name(name, plain, config)
     if wrapped is None:
         with warnings.catch_warnings():
@@ -86,8 +88,6 @@ def place(model: nn.Module, config: AdapterConfig, name: str) -> PeftModel:
             made = cast(PeftModel, get_peft_model(plain, config, adapter_name=name))  # type: ignore[arg-type]
         plain.__dict__["talim_wrapper"] = made  # not as a child module, which would be a circle
         return made
-    if name in wrapped.peft_config:
-        raise UsageError(f"an adapter called {name!r} is already in this model; choose another name")
     wrapped.add_adapter(name, config)
     wrapped.set_adapter(name, inference_mode=config.inference_mode)
     return wrapped
