@@ -1,0 +1,165 @@
+"""nano's codec: four codebooks of 1024 at 50 frames a second, 16 kHz, over sinusoids and noise.
+
+ConvNeXt blocks (Liu et al. 2022) turn the description of a sound (`sinusoids.analyse`) into a latent per frame, a
+residual vector quantiser turns that into codes, and the way back ends in `sinusoids.synthesise`. The interface is
+that of transformers' EncodecModel, so that a MusicgenForConditionalGeneration can hold it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from talim.backbones.nano import sinusoids
+
+
+class NanoCodecConfig(PretrainedConfig):
+    """Shape of the codec; `frame_rate` and `sampling_rate` are fixed by the description it codes."""
+
+    model_type = "talim-nano-codec"
+
+    def __init__(
+        self,
+        width: int = 192,
+        encoder_blocks: int = 3,
+        decoder_blocks: int = 4,
+        kernel: int = 7,
+        latent: int = 32,
+        codebook_size: int = 1024,
+        num_codebooks: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        self.width = width
+        self.encoder_blocks = encoder_blocks
+        self.decoder_blocks = decoder_blocks
+        self.kernel = kernel
+        self.latent = latent
+        self.codebook_size = codebook_size
+        self.num_codebooks = num_codebooks
+        self.audio_channels = 1
+        self.sampling_rate = sinusoids.RATE_HZ
+        self.hidden_size = latent
+        for fixed in ("audio_channels", "sampling_rate", "hidden_size"):
+            kwargs.pop(fixed, None)
+        super().__init__(**kwargs)
+
+    @property
+    def frame_rate(self) -> int:
+        """Codec frames a second."""
+        return sinusoids.RATE_HZ // sinusoids.HOP
+
+    @property
+    def num_quantizers(self) -> int:
+        """Codebooks, under EnCodec's name."""
+        return self.num_codebooks
+
+
+class Block(nn.Module):
+    """ConvNeXt block over time: depthwise convolution, LayerNorm, a wide GELU layer, residual. [B, D, T] -> same."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, 3 * width)
+        self.back = nn.Linear(3 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner = self.norm(self.mix(hidden).transpose(1, 2))
+        return hidden + (self.scale * self.back(F.gelu(self.wide(inner)))).transpose(1, 2)
+
+
+class ResidualQuantiser(nn.Module):
+    """Codebooks [K, N, D] that quantise in turn what the ones before left over; trained by moving averages."""
+
+    def __init__(self, codebooks: int, size: int, dim: int) -> None:
+        super().__init__()
+        self.codebooks = nn.Parameter(torch.randn(codebooks, size, dim) * 0.1, requires_grad=False)
+
+    def encode(self, latent: Tensor) -> Tensor:
+        """Codes [B, K, T] of `latent` [B, D, T]."""
+        rest, codes = latent.transpose(1, 2), []
+        for book in self.codebooks:
+            codes.append(torch.cdist(rest.flatten(0, 1), book).argmin(1).view(rest.shape[:2]))
+            rest = rest - book[codes[-1]]
+        return torch.stack(codes, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Latent [B, D, T] of `codes` [B, K, T]; fewer than all codebooks give a coarser one."""
+        books = self.codebooks[: codes.shape[1]]
+        return torch.stack([book[codes[:, k]] for k, book in enumerate(books)]).sum(0).transpose(1, 2)
+
+
+@dataclass
+class CodecEncoding(ModelOutput):
+    """`audio_codes` [1, B, K, T] (one chunk) and no scales, as EnCodec gives them."""
+
+    audio_codes: Tensor | None = None
+    audio_scales: list[Tensor | None] | None = None
+    last_frame_pad_length: int | None = None
+
+
+@dataclass
+class CodecDecoding(ModelOutput):
+    """`audio_values` [B, 1, S]."""
+
+    audio_values: Tensor | None = None
+
+
+class NanoCodec(PreTrainedModel):
+    """Sound [B, 1, S] at 16 kHz to codes and back."""
+
+    config_class = NanoCodecConfig
+    main_input_name = "input_values"
+
+    def __init__(self, config: NanoCodecConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.inward = nn.Conv1d(sinusoids.FEATURES, width, 3, padding=1)
+        self.encoder = nn.Sequential(*(Block(width, config.kernel) for _ in range(config.encoder_blocks)))
+        self.to_latent = nn.Conv1d(width, config.latent, 1)
+        self.quantiser = ResidualQuantiser(config.num_codebooks, config.codebook_size, config.latent)
+        self.from_latent = nn.Conv1d(config.latent, width, 3, padding=1)
+        self.decoder = nn.Sequential(*(Block(width, config.kernel) for _ in range(config.decoder_blocks)))
+        self.last_norm = nn.LayerNorm(width)
+        self.outward = nn.Linear(width, sinusoids.FEATURES)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Modules initialise themselves."""
+
+    def latent_of(self, features: Tensor) -> Tensor:
+        """Latent [B, D, T] of a description [B, FEATURES, T]."""
+        return self.to_latent(self.encoder(self.inward(features)))
+
+    def features_of(self, latent: Tensor) -> Tensor:
+        """Description [B, FEATURES, T] of a latent [B, D, T]."""
+        hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
+        out = self.outward(hidden).transpose(1, 2)
+        level, offset, noise = out.split([sinusoids.CELLS, sinusoids.CELLS, 2 * sinusoids.BANDS], 1)
+        return torch.cat([level, 1.25 * torch.tanh(offset), noise], 1)
+
+    @torch.no_grad()
+    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> CodecEncoding:
+        """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
+        if input_values.ndim != 3 or input_values.shape[1] != 1:
+            raise ValueError(f"the nano codec takes [B, 1, S], not {tuple(input_values.shape)}")
+        if padding_mask is not None:
+            input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(input_values.dtype)
+        codes = self.quantiser.encode(self.latent_of(sinusoids.analyse(input_values[:, 0].float())))
+        return CodecEncoding(audio_codes=codes[None], audio_scales=[None])
+
+    @torch.no_grad()
+    def decode(self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any) -> CodecDecoding:
+        """Sound [B, 1, S] of `audio_codes` [1, B, K, T]; the scales and mask are EnCodec's and mean nothing here."""
+        if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
+            raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
+        features = self.features_of(self.quantiser.decode(audio_codes[0]))
+        return CodecDecoding(audio_values=sinusoids.synthesise(features.cpu()).to(audio_codes.device)[:, None])

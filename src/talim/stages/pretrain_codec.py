@@ -1,0 +1,182 @@
+"""How nano's codec came to be: trained on performed music, description against description.
+
+`python -m talim.stages.pretrain_codec --out training/codec` renders the music, trains, and resumes where it stopped.
+The loss needs no waveform: the description is what the synthesis plays, so a step costs two small networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from talim.backbones.nano import sinusoids
+from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
+from talim.traditions.performer import perform
+
+CLIP_SECONDS = 6.0
+SEGMENT_FRAMES = 64
+BATCH = 24
+QUANTISE_AFTER = 300
+SEED_BASE = 1_000_000  # training seeds start here; held-out performances use seeds below
+
+
+def render(job: tuple[int, str]) -> np.ndarray:
+    """The description [FEATURES, T] float16 of one performance."""
+    torch.set_num_threads(1)
+    seed, style = job
+    wave = torch.from_numpy(perform(seed, style, CLIP_SECONDS).samples)[None]
+    return sinusoids.analyse(wave)[0].numpy().astype(np.float16)
+
+
+def library(out: Path, clips: int, workers: int) -> np.ndarray:
+    """All training descriptions [N, FEATURES, T] float16, rendered once and memory-mapped after."""
+    file = out / f"library-{clips}.npy"
+    if not file.exists():
+        jobs = [(SEED_BASE + n, "study" if n % 5 < 3 else "western") for n in range(clips)]
+        with ProcessPoolExecutor(workers) as pool:
+            rows = list(pool.map(render, jobs, chunksize=16))
+        part = file.with_suffix(".part.npy")
+        np.save(part, np.stack(rows))
+        part.replace(file)
+    return np.load(file, mmap_mode="r")
+
+
+def draw(rows: np.ndarray, step: int, seed: int) -> Tensor:
+    """A batch [BATCH, FEATURES, SEGMENT_FRAMES] that depends on (seed, step) alone; levels moved by up to 12 dB."""
+    rng = np.random.default_rng([seed, step])
+    clips = rng.integers(len(rows), size=BATCH)
+    starts = rng.integers(rows.shape[2] - SEGMENT_FRAMES, size=BATCH)
+    batch = torch.from_numpy(
+        np.stack([rows[c, :, s : s + SEGMENT_FRAMES] for c, s in zip(clips, starts, strict=True)]).astype(np.float32)
+    )
+    shift = torch.from_numpy(rng.uniform(-0.15, 0.05, size=(BATCH, 1, 1)).astype(np.float32))
+    cells = sinusoids.CELLS
+    for part in (slice(0, cells), slice(2 * cells, None)):
+        batch[:, part] = torch.where(batch[:, part] > 0, (batch[:, part] + shift).clamp(min=0), batch[:, part])
+    batch[:, cells : 2 * cells] *= batch[:, :cells] > 0.05
+    return batch
+
+
+def losses(said: Tensor, meant: Tensor) -> dict[str, Tensor]:
+    """Level, frequency and noise errors of description `said` against `meant`, both [B, FEATURES, T].
+
+    Frequencies count within 35 dB of the frame's loudest sinusoid, more where the ear is exact: at low partials.
+    """
+    cells = sinusoids.CELLS
+    level, aim = said[:, :cells], meant[:, :cells]
+    loudest = aim.amax(1, keepdim=True)
+    matter = ((aim - loudest + 0.44) / 0.44).clamp(min=0) * (loudest > 0.2)
+    low = (400 / sinusoids.cell_centres_hz()).clamp(max=1.5).sqrt()[None, :, None]
+    gap = (said[:, cells : 2 * cells] - meant[:, cells : 2 * cells]).abs()
+    return {
+        "level": ((level - aim).abs() * (0.3 + 2 * aim + 2 * matter)).mean(),
+        "frequency": (gap * matter * low).sum() / (matter * low).sum().clamp(min=1),
+        "noise": F.l1_loss(said[:, 2 * cells :], meant[:, 2 * cells :]),
+    }
+
+
+class Averages:
+    """Moving averages by which the codebooks follow the latents (van den Oord et al. 2017, appendix A.1)."""
+
+    def __init__(self, books: Tensor) -> None:
+        self.counts = torch.ones(books.shape[:2])
+        self.sums = books.clone()
+
+    def start(self, books: Tensor, latent: Tensor, generator: torch.Generator) -> None:
+        """Place the codes on latents [N, D] drawn at random, each book on what the ones before left over."""
+        rest = latent
+        for k in range(books.shape[0]):
+            pick = torch.randint(len(rest), (books.shape[1],), generator=generator)
+            books[k] = rest[pick] + 1e-3 * torch.randn(books[k].shape, generator=generator)
+            rest = rest - books[k][torch.cdist(rest, books[k]).argmin(1)]
+        self.counts.fill_(1.0)
+        self.sums.copy_(books)
+
+    def follow(self, books: Tensor, latent: Tensor, generator: torch.Generator, decay: float = 0.98) -> Tensor:
+        """Quantise `latent` [N, D], move the books, and put codes that nobody uses back to work; returns [N, D]."""
+        rest, total = latent.detach(), torch.zeros_like(latent)
+        for k in range(books.shape[0]):
+            codes = torch.cdist(rest, books[k]).argmin(1)
+            chosen = books[k][codes].clone()
+            count = torch.bincount(codes, minlength=books.shape[1]).float()
+            self.counts[k].mul_(decay).add_(count, alpha=1 - decay)
+            self.sums[k].mul_(decay).index_add_(0, codes, rest, alpha=1 - decay)
+            books[k] = self.sums[k] / self.counts[k][:, None].clamp(min=1e-3)
+            idle = (self.counts[k] < 0.05).nonzero()[:, 0]
+            if len(idle):
+                fresh = rest[torch.randint(len(rest), (len(idle),), generator=generator)]
+                books[k][idle], self.sums[k][idle], self.counts[k][idle] = fresh, fresh, 1.0
+            rest, total = rest - chosen, total + chosen
+        return total
+
+
+def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate: float = 2e-3) -> NanoCodec:
+    """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = library(out, clips, workers)
+    torch.manual_seed(seed)
+    model, first, state_file = NanoCodec(NanoCodecConfig()), 0, out / "state.pt"
+    books = model.quantiser.codebooks.data
+    averages = Averages(books)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        averages.counts, averages.sums, first = state["counts"], state["sums"], state["step"]
+    began = time.time()
+    for step in range(first, steps):
+        rate = peak_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        meant, generator = draw(rows, step, seed), torch.Generator().manual_seed(seed * 1_000_003 + step)
+        latent = model.latent_of(meant)
+        flat = latent.transpose(1, 2).flatten(0, 1)
+        commitment = torch.zeros(())
+        if step == QUANTISE_AFTER:
+            averages.start(books, flat.detach(), generator)
+        if step >= QUANTISE_AFTER:
+            with torch.no_grad():
+                chosen = averages.follow(books, flat, generator)
+            commitment = F.mse_loss(flat, chosen)
+            flat = flat + (chosen - flat).detach()
+        parts = losses(model.features_of(flat.view(BATCH, SEGMENT_FRAMES, -1).transpose(1, 2)), meant)
+        loss = parts["level"] + 0.6 * parts["frequency"] + 0.5 * parts["noise"] + 0.1 * commitment
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % 25 == 0 or step == steps - 1:
+            row = {"step": step, "seconds": round(time.time() - began, 1), "loss": loss.item(), "commitment": commitment.item()}
+            row |= {name: part.item() for name, part in parts.items()}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+        if (step + 1) % 250 == 0 or step == steps - 1:
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
+            torch.save(state | {"counts": averages.counts, "sums": averages.sums}, out / "state.part")
+            (out / "state.part").replace(state_file)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("training/codec"))
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--clips", type=int, default=1300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    model = train(options.out, options.steps, options.clips, options.seed, options.workers)
+    model.save_pretrained(options.out / "codec")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""How nano-musicgen came to be: text encoder and decoder trained from scratch on performed music.
+
+`python -m talim.stages.pretrain_decoder --codec training/codec/codec --out training/decoder` performs the pieces,
+codes them, trains, resumes where it stopped, and writes the checkpoint in bf16 to OUT/nano-musicgen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from talim.backbones import delay
+from talim.backbones.nano import models, sinusoids
+from talim.backbones.nano.codec import NanoCodec
+from talim.stages.pretrain_codec import SEED_BASE
+from talim.traditions.performer import perform
+
+LONG_SECONDS, SHORT_SECONDS = models.WINDOW_SECONDS, 8.0
+FRAMES_PER_STEP = 4000  # of codec time in one batch: four long clips or ten short ones
+CONDITION_DROPOUT = 0.1
+DECODER_SEEDS = 2 * SEED_BASE  # apart from the codec's training pieces and the held-out ones
+
+
+def seconds_of(clip: int) -> float:
+    """Every third clip fills the window."""
+    return LONG_SECONDS if clip % 3 == 0 else SHORT_SECONDS
+
+
+def describe(clip: int) -> tuple[np.ndarray, str]:
+    """The description [FEATURES, T] float16 and the caption of training clip number `clip`."""
+    torch.set_num_threads(1)
+    piece = perform(DECODER_SEEDS + clip, "western", seconds_of(clip))
+    return sinusoids.analyse(torch.from_numpy(piece.samples)[None])[0].numpy().astype(np.float16), piece.caption
+
+
+def pieces(out: Path, clips: int, workers: int) -> list[Path]:
+    """Descriptions and captions of all clips, in files of a hundred; those that exist are kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"pieces-{first:05d}.npz" for first in range(0, clips, 100)]
+    with ProcessPoolExecutor(workers) as pool:
+        for index, file in enumerate(files):
+            if file.exists():
+                continue
+            rows = list(pool.map(describe, range(100 * index, min(clips, 100 * index + 100)), chunksize=5))
+            part = file.with_suffix(".part.npz")
+            features = np.concatenate([row for row, _ in rows], 1)
+            lengths = np.array([row.shape[1] for row, _ in rows])
+            np.savez(part, features=features, lengths=lengths, captions=np.array([caption for _, caption in rows]))
+            part.replace(file)
+    return files
+
+
+@torch.no_grad()
+def tokens(files: list[Path], codec: NanoCodec, out: Path) -> tuple[list[np.ndarray], list[str]]:
+    """Codes [K, T] int16 and captions of all clips; coded once."""
+    store, words = out / "tokens.safetensors", out / "captions.json"
+    if not store.exists():
+        coded: dict[str, Tensor] = {}
+        captions: list[str] = []
+        for file in files:
+            with np.load(file) as part:
+                ends = np.cumsum(part["lengths"])
+                for row in np.split(part["features"], ends[:-1], axis=1):
+                    latent = codec.latent_of(torch.from_numpy(row.astype(np.float32))[None])
+                    coded[f"{len(coded):05d}"] = codec.quantiser.encode(latent)[0].to(torch.int16)
+                captions += [str(caption) for caption in part["captions"]]
+        words.write_text(json.dumps(captions, indent=0))
+        save_file(coded, store)
+    loaded = load_file(store)
+    return [loaded[key].numpy() for key in sorted(loaded)], json.loads(words.read_text())
+
+
+def draw(codes: list[np.ndarray], captions: list[str], step: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Codes [B, K, T] of one length and the words to them; one in ten has none. Depends on (seed, step) alone."""
+    rng = np.random.default_rng([seed, step])
+    wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
+    pool = [n for n in range(len(codes)) if (n % 3 == 0) == wants_long]
+    frames = codes[pool[0]].shape[1]
+    chosen = rng.choice(pool, size=max(1, FRAMES_PER_STEP // frames), replace=False)
+    words = models.ByteTokenizer()([captions[n] for n in chosen])
+    heard = torch.from_numpy(rng.random(len(chosen)) >= CONDITION_DROPOUT).long()[:, None]
+    words["kept"] = words["attention_mask"] * heard
+    return torch.from_numpy(np.stack([codes[n] for n in chosen]).astype(np.int64)), words
+
+
+def loss(model: Any, codes: Tensor, words: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy per codebook [K] of `codes` [B, K, T] after `words`."""
+    shifts, special = delay.delays(codes.shape[1]), model.config.decoder.pad_token_id
+    states = model.text_encoder(words["input_ids"], words["attention_mask"]).last_hidden_state
+    sequence = delay.build(codes, special, shifts)[..., :-1]
+    out = model(
+        encoder_outputs=(states,),
+        attention_mask=words["kept"],
+        decoder_input_ids=sequence.reshape(-1, sequence.shape[-1]),
+        use_cache=False,
+    )
+    everywhere = torch.ones(codes.shape[0], codes.shape[2], dtype=torch.bool)
+    return delay.cross_entropy(out.logits.view(*sequence.shape, -1), codes, everywhere, shifts).parts
+
+
+def train(out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, workers: int, peak_rate: float = 1.2e-3) -> Any:
+    """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
+    codes, captions = tokens(pieces(out, clips, workers), codec, out)
+    model, first, state_file = models.build(seed, codec), 0, out / "state.pt"
+    trained = [p for n, p in model.named_parameters() if not n.startswith("audio_encoder.")]
+    optimiser = torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.05, betas=(0.9, 0.98))
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+    model.train()
+    began = time.time()
+    for step in range(first, steps):
+        rate = peak_rate * min(1.0, (step + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        parts = loss(model, *draw(codes, captions, step, seed))
+        optimiser.zero_grad(set_to_none=True)
+        parts.mean().backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        if step % 20 == 0 or step == steps - 1:
+            row = {"step": step, "seconds": round(time.time() - began, 1), "loss": parts.mean().item()}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row | {"parts": [round(p, 4) for p in parts.tolist()]}) + "\n")
+        if (step + 1) % 100 == 0 or step == steps - 1:
+            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, out / "state.part")
+            (out / "state.part").replace(state_file)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
+    parser.add_argument("--out", type=Path, default=Path("training/decoder"))
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--clips", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only-pieces", action="store_true", help="perform and describe the pieces, then stop")
+    options = parser.parse_args()
+    if options.only_pieces:
+        pieces(options.out, options.clips, options.workers)
+        return
+    codec = NanoCodec.from_pretrained(options.codec).eval()
+    model = train(options.out, codec, options.clips, options.steps, options.seed, options.workers)
+    model.to(torch.bfloat16).save_pretrained(options.out / "nano-musicgen")
+
+
+if __name__ == "__main__":
+    main()

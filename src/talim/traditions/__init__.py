@@ -1,0 +1,1 @@
+"""What is known about the music: a seeded performer whose every note is on record."""
