@@ -104,6 +104,7 @@ def test_a_real_base_gets_no_such_notice(tmp_path: Path) -> None:
 
 def test_without_a_cost_no_time_is_made_up(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
+    assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
     assert "how long it trains on this machine could not be estimated" in text
     assert "cost was not measured" in text
 
@@ -196,7 +197,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     text = Outline(page_of(tmp_path)).text
     assert "All 2 runs" in text
     assert "runs/one" in text
-    assert "are those of two" in text
+    assert "What is told, heard and drawn here is two" in text
 
 
 def test_the_corpus_and_skipped_files_are_named(tmp_path: Path) -> None:

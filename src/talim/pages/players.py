@@ -37,12 +37,16 @@ class Sound:
 
 def read_sound(path: Path) -> Sound:
     """Read a sound file that an earlier stage wrote; TalimError names one that is missing or empty."""
+    if not path.is_file():
+        raise TalimError(f"{path.name}: cannot be played on the page (there is no such file)")
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise TalimError(f"{path}: cannot be played on the page ({error})") from error
+        raise TalimError(
+            f"{path.name}: cannot be played on the page (it is not sound, or damaged)"
+        ) from error
     if not len(samples):
-        raise TalimError(f"{path}: cannot be played on the page (it holds no sound)")
+        raise TalimError(f"{path.name}: cannot be played on the page (it holds no sound)")
     return Sound(np.nan_to_num(samples), int(rate_hz))
 
 

@@ -82,7 +82,7 @@ def notice(result: Result) -> dict[str, str] | None:
         return None
     usable = catalogue.MODELS[words.USABLE_BASE]
     estimate = words.estimate(result)
-    hours = math.ceil(estimate.hours) if estimate else 8
+    hours = f" --hours {max(1, math.ceil(estimate.hours))}" if estimate else ""
     return {
         "base": str(result.base["name"]),
         "usable": usable.hub,
@@ -90,23 +90,23 @@ def notice(result: Result) -> dict[str, str] | None:
         "licence": usable.licence,
         "hours": words.hours(estimate.hours) if estimate else "",
         "basis": estimate.basis if estimate else "",
-        "command": f"talim poc FOLDER --base {usable.hub} --hours {max(1, hours)} --out DIR",
+        "command": f"talim poc FOLDER --base {usable.hub}{hours} --out DIR",
     }
 
 
 def figures(result: Result) -> list[tuple[str, str]]:
-    """Three numbers to take away, each with its meaning: fall of the loss, trained share, time."""
+    """Up to three numbers to take away, each with its meaning: change of the loss, trained share, time."""
     mean = (result.losses.get("fall") or {}).get("mean")
     share, seconds = words.trained_share(result), result.cost.get("wall_seconds")
-    fallen = words.number(-mean, 2) if mean is not None else "–"
-    return [
-        (
-            fallen if fallen.startswith("−") or mean in (None, 0) else f"+{fallen}",
-            "change of the held-out loss, in nats",
-        ),
-        (words.percent(share) if share is not None else "–", "of the base's size was trained"),
-        (words.duration(seconds) if seconds is not None else "–", "of training"),
-    ]
+    found = []
+    if mean is not None:
+        sign = "+" if mean < 0 else ""  # a loss that rose
+        found.append((sign + words.number(-mean, 2), "change of the held-out loss, in nats"))
+    if share is not None:
+        found.append((words.percent(share), "of the base's size was trained"))
+    if seconds is not None:
+        found.append((words.duration(seconds), "of training"))
+    return found
 
 
 def fall_plots(result: Result) -> dict[str, Markup]:
