@@ -219,3 +219,18 @@ def test_fp16_and_absent_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_sizes_to_download_are_told() -> None:
     assert all(model.download_gb > 1 for model in catalogue.MODELS.values() if model.shape)
+
+
+def test_a_nano_folder_brings_its_own_codec_and_bytes(tmp_path: Path) -> None:
+    from talim.backbones.nano import codec, models
+
+    small = codec.NanoCodec(codec.NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1))
+    built = models.build(0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1)
+    built.to(torch.bfloat16).save_pretrained(tmp_path / "nano-x")
+    for word in ("fp32", "bf16"):
+        base = load(tmp_path / "nano-x", precision=word, device="cpu")
+        assert base.miniature
+        assert (base.rate_hz, base.frame_rate_hz, base.codebooks) == (16000, 50, 4)
+        assert {w.dtype for w in base.model.audio_encoder.state_dict().values()} == {torch.float32}
+        assert base.describe(["राग"])[0].shape == (len("राग".encode()) + 1, 16)
+        assert base.generate(["x"], 0.2, seed=0)[0].samples.shape == (1, 3200)
