@@ -33,7 +33,7 @@ class Wishes:
     hours: float | None = None
     describe: str | None = None
     held_out: tuple[str, ...] = ()
-    held_out_share: float = 0.25  # of few recordings a fifth is often one, and one gives no interval
+    held_out_share: float = 0.3  # a fifth of few recordings is often one, and one gives no interval
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set

@@ -1,0 +1,66 @@
+"""The road on noise, through the real command line: recordings in, a page with players out."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from talim import audio
+
+SMALL = [
+    *("--set", "training.steps=4", "--set", "training.batch_size=2", "--set", "training.learning_rate=0.05"),
+    *("--set", "training.evaluate_every=2", "--set", "training.evaluate_clips=4"),
+]
+
+
+def talim(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "talim", *(str(a) for a in arguments)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_from_recordings_to_a_page(tmp_path: Path, recordings: Path, tiny_base: Path) -> None:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = spent.ru_utime + spent.ru_stime
+    out = tmp_path / "poc"
+    road = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%", *SMALL]
+    done = talim(*road, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert len(result["sentences"]) == 3
+    assert "licence of the base: cc-by-nc-4.0 (non-commercial" in done.stderr
+
+    page = Path(result["page"]).read_text(encoding="utf-8")
+    assert page.count("<audio") >= 3
+    assert "data:audio/" in page
+    assert "http-equiv" not in page
+    assert (
+        str(tmp_path) not in page.split("</style>")[-1].split("<pre")[0]
+    )  # a reader needs no path of this disk
+
+    adapter = out / "run" / "adapter"
+    assert {path.name for path in adapter.iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+    }
+    piece = tmp_path / "piece.flac"
+    done = talim(
+        *("generate", "--base", tiny_base, "--adapter", adapter, "--prompt", "slow glide"),
+        *("--seconds", 1.5, "--out", piece),
+    )
+    assert done.returncode == 0, done.stderr
+    assert audio.read(piece).seconds == pytest.approx(1.5, abs=0.05)
+    assert audio.read_tags(piece)["ai_generated"] == "AI-generated"
+
+    again = talim(*road)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-1] == f"Page: {result['page']}"
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert spent.ru_utime + spent.ru_stime - before < 90  # processor seconds: a crowded machine is no slower
