@@ -47,7 +47,9 @@ def track(
 
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
-        raise ValueError(f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}")
+        raise ValueError(
+            f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
+        )
     hop = max(1, round(hop_seconds * rate_hz))
     frame = 1 << math.ceil(math.log2(2.2 * rate_hz / lowest_hz))
     padded = np.pad(samples, (0, max(0, frame - samples.size)))
@@ -61,7 +63,9 @@ def track(
     return PitchTrack(fine, voiced, hop / rate_hz)
 
 
-def refine(samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8) -> np.ndarray:
+def refine(
+    samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8
+) -> np.ndarray:
     """Sharpen `coarse_hz` [n] (NaN = unvoiced) by at most 40 cents, from the harmonics' reassigned frequencies.
 
     Harmonic k votes for f_k / k with the weight k^2 |X_k|^2, the inverse variance of that estimate in white noise;

@@ -20,7 +20,9 @@ def tempo_bpm(samples: np.ndarray, rate_hz: int) -> float:
     import librosa
 
     hop = max(1, round(rate_hz * 0.01))
-    strength = librosa.onset.onset_strength(y=np.asarray(samples, np.float32), sr=rate_hz, hop_length=hop, n_fft=1024)
+    strength = librosa.onset.onset_strength(
+        y=np.asarray(samples, np.float32), sr=rate_hz, hop_length=hop, n_fft=1024
+    )
     strength = strength - strength.mean()
     if not np.any(strength):
         return float("nan")

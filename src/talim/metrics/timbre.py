@@ -17,7 +17,12 @@ def describe(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -> np.nd
 
     hop = max(1, round(rate_hz * 0.01))
     cepstrum = librosa.feature.mfcc(
-        y=np.asarray(samples, np.float32), sr=rate_hz, n_mfcc=coefficients, n_fft=1024, hop_length=hop, n_mels=64
+        y=np.asarray(samples, np.float32),
+        sr=rate_hz,
+        n_mfcc=coefficients,
+        n_fft=1024,
+        hop_length=hop,
+        n_mels=64,
     )
     cepstrum[0] -= cepstrum[0].mean()
     change = np.diff(cepstrum, axis=1, prepend=cepstrum[:, :1])

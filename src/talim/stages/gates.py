@@ -105,7 +105,9 @@ def codec_gates(backbone: Any, clips: int, real: Path | None) -> dict[str, Any]:
     """The codec on held-out performances and, where a folder is given, on the real recordings in it."""
     originals = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS).samples for n in range(clips)]
     pairs = [(samples, round_trip(backbone, samples)) for samples in originals]
-    found: dict[str, Any] = {"performances": pitch_kept(pairs) | {"log_mel_distance": log_mel_distance(pairs)}}
+    found: dict[str, Any] = {
+        "performances": pitch_kept(pairs) | {"log_mel_distance": log_mel_distance(pairs)}
+    }
     if real is not None:
         pairs = []
         for file in sorted(p for p in real.iterdir() if audio.is_audio_name(p)):
@@ -114,11 +116,16 @@ def codec_gates(backbone: Any, clips: int, real: Path | None) -> dict[str, Any]:
                 samples = whole.cut(float(start), CLIP_SECONDS).samples[0]
                 pairs.append((samples, round_trip(backbone, samples)))
         found["real"] = pitch_kept(pairs)
-    bounds = {"performances.median_cents": 8.0, "performances.within_50_cents": 0.95, "real.within_50_cents": 0.80}
+    bounds = {
+        "performances.median_cents": 8.0,
+        "performances.within_50_cents": 0.95,
+        "real.within_50_cents": 0.80,
+    }
     return found | {"bounds": bounds}
 
 
 def share(flags: list[bool]) -> float:
+    """How many of the flags are up, 0 to 1."""
     return float(np.mean(flags))
 
 
@@ -146,7 +153,9 @@ def prompts_met(heard: list[Heard], facts: list[dict[str, Any]], recognise: Reco
     met = share([h.key == k for h, k in zip(heard, keys, strict=True)])
     others = share([h.key == k for i, h in enumerate(heard) for j, k in enumerate(keys) if i != j])
     return {
-        "tempo": share([rhythm.same_tempo(h.tempo_bpm, f["tempo_bpm"]) for h, f in zip(heard, facts, strict=True)]),
+        "tempo": share(
+            [rhythm.same_tempo(h.tempo_bpm, f["tempo_bpm"]) for h, f in zip(heard, facts, strict=True)]
+        ),
         "instrument": share([recognise(h.timbre) == f["family"] for h, f in zip(heard, facts, strict=True)]),
         "key": met,
         "key_shuffled": others,
@@ -171,12 +180,17 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
         made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance=guidance)]
     if folder is not None:
         for n, samples in enumerate(made):
-            audio.write(folder / f"{n:03d}.flac", audio.Audio(samples[None], RATE_HZ), {"prompt": captions[n]})
+            audio.write(
+                folder / f"{n:03d}.flac", audio.Audio(samples[None], RATE_HZ), {"prompt": captions[n]}
+            )
     heard = everywhere(hear, made)
     real = everywhere(hear, [round_trip(backbone, p.samples) for p in pieces])
     lessons = everywhere(partial(lesson), [TEACHER_SEEDS + n for n in range(240)])
     recognise = Recogniser(np.stack([v for v, _ in lessons]), [f for _, f in lessons])
-    centre, scale = np.stack([h.timbre for h in real]).mean(0), np.stack([h.timbre for h in real]).std(0) + 1e-6
+    centre, scale = (
+        np.stack([h.timbre for h in real]).mean(0),
+        np.stack([h.timbre for h in real]).std(0) + 1e-6,
+    )
     found: dict[str, Any] = {
         "voiced": float(np.mean([h.voiced for h in heard])),
         "on_grid_within_25_cents": float(np.nanmean([h.on_grid for h in heard])),
@@ -216,7 +230,9 @@ def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[fl
     with torch.no_grad():
         for first in range(0, len(codes), 8):
             items = list(zip(codes[first : first + 8], states[first : first + 8], strict=True))
-            parts.append(backbone.loss(backbone.collate(items, [False] * len(items))).parts.numpy() * len(items))
+            parts.append(
+                backbone.loss(backbone.collate(items, [False] * len(items))).parts.numpy() * len(items)
+            )
     unigram = []
     for k in range(codes[0].shape[0]):
         counts = np.bincount(np.concatenate([c[k] for c in codes]))
@@ -226,6 +242,7 @@ def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[fl
 
 
 def main() -> None:
+    """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("which", choices=("codec", "base"))
     parser.add_argument("--base", default="nano-musicgen")

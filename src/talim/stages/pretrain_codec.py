@@ -25,6 +25,7 @@ CLIP_SECONDS = 6.0
 SEGMENT_FRAMES = 64
 BATCH = 24
 QUANTISE_AFTER = 300
+KEEP_EVERY = 250  # steps between checkpoints
 SEED_BASE = 1_000_000  # training seeds start here; held-out performances use seeds below
 
 
@@ -55,12 +56,16 @@ def draw(rows: np.ndarray, step: int, seed: int) -> Tensor:
     clips = rng.integers(len(rows), size=BATCH)
     starts = rng.integers(rows.shape[2] - SEGMENT_FRAMES, size=BATCH)
     batch = torch.from_numpy(
-        np.stack([rows[c, :, s : s + SEGMENT_FRAMES] for c, s in zip(clips, starts, strict=True)]).astype(np.float32)
+        np.stack([rows[c, :, s : s + SEGMENT_FRAMES] for c, s in zip(clips, starts, strict=True)]).astype(
+            np.float32
+        )
     )
     shift = torch.from_numpy(rng.uniform(-0.15, 0.05, size=(BATCH, 1, 1)).astype(np.float32))
     cells = sinusoids.CELLS
     for part in (slice(0, cells), slice(2 * cells, None)):
-        batch[:, part] = torch.where(batch[:, part] > 0, (batch[:, part] + shift).clamp(min=0), batch[:, part])
+        batch[:, part] = torch.where(
+            batch[:, part] > 0, (batch[:, part] + shift).clamp(min=0), batch[:, part]
+        )
     batch[:, cells : 2 * cells] *= batch[:, :cells] > 0.05
     return batch
 
@@ -100,7 +105,9 @@ class Averages:
         self.counts.fill_(1.0)
         self.sums.copy_(books)
 
-    def follow(self, books: Tensor, latent: Tensor, generator: torch.Generator, decay: float = 0.98) -> Tensor:
+    def follow(
+        self, books: Tensor, latent: Tensor, generator: torch.Generator, decay: float = 0.98
+    ) -> Tensor:
         """Quantise `latent` [N, D], move the books, and put codes that nobody uses back to work; returns [N, D]."""
         rest, total = latent.detach(), torch.zeros_like(latent)
         for k in range(books.shape[0]):
@@ -126,7 +133,9 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
     model, first, state_file = NanoCodec(NanoCodecConfig()), 0, out / "state.pt"
     books = model.quantiser.codebooks.data
     averages = Averages(books)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98)
+    )
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
@@ -134,7 +143,9 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
         averages.counts, averages.sums, first = state["counts"], state["sums"], state["step"]
     began = time.time()
     for step in range(first, steps):
-        rate = peak_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        rate = float(
+            peak_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         meant, generator = draw(rows, step, seed), torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -155,11 +166,16 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if step % 25 == 0 or step == steps - 1:
-            row = {"step": step, "seconds": round(time.time() - began, 1), "loss": loss.item(), "commitment": commitment.item()}
+            row = {
+                "step": step,
+                "seconds": round(time.time() - began, 1),
+                "loss": loss.item(),
+                "commitment": commitment.item(),
+            }
             row |= {name: part.item() for name, part in parts.items()}
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
-        if (step + 1) % 250 == 0 or step == steps - 1:
+        if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
             torch.save(state | {"counts": averages.counts, "sums": averages.sums}, out / "state.part")
             (out / "state.part").replace(state_file)
@@ -167,6 +183,7 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
 
 
 def main() -> None:
+    """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("training/codec"))
     parser.add_argument("--steps", type=int, default=4000)

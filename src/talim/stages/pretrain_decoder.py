@@ -25,8 +25,9 @@ from talim.stages.pretrain_codec import SEED_BASE
 from talim.traditions.performer import perform
 
 LONG_SECONDS, SHORT_SECONDS = models.WINDOW_SECONDS, 8.0
-FRAMES_PER_STEP = 4000  # of codec time in one batch: four long clips or ten short ones
+FRAMES_PER_STEP = 2000  # of codec time in one batch: two long clips or five short ones
 CONDITION_DROPOUT = 0.1
+KEEP_EVERY = 50  # steps between checkpoints
 DECODER_SEEDS = 2 * SEED_BASE  # apart from the codec's training pieces and the held-out ones
 
 
@@ -39,7 +40,9 @@ def describe(clip: int) -> tuple[np.ndarray, str]:
     """The description [FEATURES, T] float16 and the caption of training clip number `clip`."""
     torch.set_num_threads(1)
     piece = perform(DECODER_SEEDS + clip, "western", seconds_of(clip))
-    return sinusoids.analyse(torch.from_numpy(piece.samples)[None])[0].numpy().astype(np.float16), piece.caption
+    return sinusoids.analyse(torch.from_numpy(piece.samples)[None])[0].numpy().astype(
+        np.float16
+    ), piece.caption
 
 
 def pieces(out: Path, clips: int, workers: int) -> list[Path]:
@@ -54,7 +57,9 @@ def pieces(out: Path, clips: int, workers: int) -> list[Path]:
             part = file.with_suffix(".part.npz")
             features = np.concatenate([row for row, _ in rows], 1)
             lengths = np.array([row.shape[1] for row, _ in rows])
-            np.savez(part, features=features, lengths=lengths, captions=np.array([caption for _, caption in rows]))
+            np.savez(
+                part, features=features, lengths=lengths, captions=np.array([caption for _, caption in rows])
+            )
             part.replace(file)
     return files
 
@@ -79,7 +84,9 @@ def tokens(files: list[Path], codec: NanoCodec, out: Path) -> tuple[list[np.ndar
     return [loaded[key].numpy() for key in sorted(loaded)], json.loads(words.read_text())
 
 
-def draw(codes: list[np.ndarray], captions: list[str], step: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+def draw(
+    codes: list[np.ndarray], captions: list[str], step: int, seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Codes [B, K, T] of one length and the words to them; one in ten has none. Depends on (seed, step) alone."""
     rng = np.random.default_rng([seed, step])
     wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
@@ -107,7 +114,9 @@ def loss(model: Any, codes: Tensor, words: dict[str, Tensor]) -> Tensor:
     return delay.cross_entropy(out.logits.view(*sequence.shape, -1), codes, everywhere, shifts).parts
 
 
-def train(out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, workers: int, peak_rate: float = 1.2e-3) -> Any:
+def train(
+    out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, workers: int, peak_rate: float = 1.5e-3
+) -> Any:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(out, clips, workers), codec, out)
     model, first, state_file = models.build(seed, codec), 0, out / "state.pt"
@@ -121,7 +130,9 @@ def train(out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, worker
     model.train()
     began = time.time()
     for step in range(first, steps):
-        rate = peak_rate * min(1.0, (step + 1) / 150) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        rate = float(
+            peak_rate * min(1.0, (step + 1) / 80) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         parts = loss(model, *draw(codes, captions, step, seed))
@@ -133,13 +144,17 @@ def train(out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, worker
             row = {"step": step, "seconds": round(time.time() - began, 1), "loss": parts.mean().item()}
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row | {"parts": [round(p, 4) for p in parts.tolist()]}) + "\n")
-        if (step + 1) % 100 == 0 or step == steps - 1:
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, out / "state.part")
+        if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
+            torch.save(
+                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1},
+                out / "state.part",
+            )
             (out / "state.part").replace(state_file)
     return model
 
 
 def main() -> None:
+    """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
     parser.add_argument("--out", type=Path, default=Path("training/decoder"))
@@ -147,7 +162,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only-pieces", action="store_true", help="perform and describe the pieces, then stop")
+    parser.add_argument(
+        "--only-pieces", action="store_true", help="perform and describe the pieces, then stop"
+    )
     options = parser.parse_args()
     if options.only_pieces:
         pieces(options.out, options.clips, options.workers)

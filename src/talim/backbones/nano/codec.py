@@ -152,14 +152,20 @@ class NanoCodec(PreTrainedModel):
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"the nano codec takes [B, 1, S], not {tuple(input_values.shape)}")
         if padding_mask is not None:
-            input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(input_values.dtype)
+            input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(
+                input_values.dtype
+            )
         codes = self.quantiser.encode(self.latent_of(sinusoids.analyse(input_values[:, 0].float())))
         return CodecEncoding(audio_codes=codes[None], audio_scales=[None])
 
     @torch.no_grad()
-    def decode(self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any) -> CodecDecoding:
+    def decode(
+        self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any
+    ) -> CodecDecoding:
         """Sound [B, 1, S] of `audio_codes` [1, B, K, T]; the scales and mask are EnCodec's and mean nothing here."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
         features = self.features_of(self.quantiser.decode(audio_codes[0]))
-        return CodecDecoding(audio_values=sinusoids.synthesise(features.cpu()).to(audio_codes.device)[:, None])
+        return CodecDecoding(
+            audio_values=sinusoids.synthesise(features.cpu()).to(audio_codes.device)[:, None]
+        )

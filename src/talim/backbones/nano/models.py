@@ -29,7 +29,9 @@ class ByteTokenizer:
     pad_token_id = PAD
     eos_token_id = EOS
 
-    def __call__(self, prompts: str | Sequence[str], padding: bool = True, return_tensors: str = "pt", **_: Any) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, prompts: str | Sequence[str], padding: bool = True, return_tensors: str = "pt", **_: Any
+    ) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask`, int64 [B, L]; prompts beyond 255 bytes are cut between characters."""
         rows = [self.encode(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         longest = max(len(row) for row in rows)
@@ -44,7 +46,9 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The prompt that `ids` stand for, special tokens left out."""
-        return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256).decode("utf-8", errors="ignore")
+        return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256).decode(
+            "utf-8", errors="ignore"
+        )
 
 
 def register() -> None:
@@ -54,9 +58,14 @@ def register() -> None:
 
 
 def config(
-    width: int = 256, layers: int = 6, heads: int = 4, text_width: int = 128, text_layers: int = 2, codec: NanoCodecConfig | None = None
+    width: int = 192,
+    layers: int = 6,
+    heads: int = 4,
+    text_width: int = 128,
+    text_layers: int = 2,
+    codec: NanoCodecConfig | None = None,
 ) -> MusicgenConfig:
-    """The configuration of a nano MusicGen; the text encoder is narrower than the decoder, as it is in the released ones."""
+    """The configuration of a nano MusicGen; its text encoder is narrower than its decoder, as in the released ones."""
     register()
     codec = codec or NanoCodecConfig()
     special = codec.codebook_size
@@ -85,21 +94,30 @@ def config(
         attention_dropout=0.0,
         activation_dropout=0.0,
         num_codebooks=codec.num_codebooks,
+        initializer_factor=0.05,
         audio_channels=1,
         pad_token_id=special,
         bos_token_id=special,
         eos_token_id=None,
         talim_window_seconds=WINDOW_SECONDS,
     )
-    return MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict())
+    return MusicgenConfig(
+        text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
+    )
 
 
 def build(seed: int, codec: NanoCodec | None = None, **shape: int) -> MusicgenForConditionalGeneration:
     """A nano MusicGen with random weights (or a given codec), ready to train or to save."""
     torch.manual_seed(seed)
-    model = MusicgenForConditionalGeneration(config(codec=codec.config if codec is not None else None, **shape))
+    model = MusicgenForConditionalGeneration(
+        config(codec=codec.config if codec is not None else None, **shape)
+    )
     if codec is not None:
         model.audio_encoder.load_state_dict(codec.state_dict())
+    # Released models add codes to sinusoidal positions of amplitude one: at the usual 0.02 the codes of a small
+    # model drown in them, and training from scratch stays at the unigram loss for hundreds of steps.
+    for table in model.decoder.model.decoder.embed_tokens:
+        torch.nn.init.normal_(table.weight, std=0.4)
     special = model.config.decoder.vocab_size
     model.generation_config = GenerationConfig(
         bos_token_id=special,

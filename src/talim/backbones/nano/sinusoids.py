@@ -49,7 +49,9 @@ def bands() -> Tensor:
     mel = torch.linspace(0, 2595 * math.log10(1 + 7900 / 700), BANDS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     low, mid, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    spread = torch.clamp(torch.minimum((frequencies - low) / (mid - low), (high - frequencies) / (high - mid)), min=0)
+    spread = torch.clamp(
+        torch.minimum((frequencies - low) / (mid - low), (high - frequencies) / (high - mid)), min=0
+    )
     nearest = F.one_hot((frequencies[None] - mid).abs().argmin(1), frequencies.numel()).float()
     spread = torch.where(spread.sum(1, keepdim=True) > 0.5, spread, nearest)
     return spread / spread.sum(1, keepdim=True)
@@ -62,7 +64,9 @@ def compress(amplitude: Tensor) -> Tensor:
 
 def expand(level: Tensor) -> Tensor:
     """The inverse of `compress`; levels at or below 0 are silence."""
-    return torch.where(level > 0.02, FLOOR * 10 ** (level.clamp(max=1.05) * -math.log10(FLOOR)), torch.zeros_like(level))
+    return torch.where(
+        level > 0.02, FLOOR * 10 ** (level.clamp(max=1.05) * -math.log10(FLOOR)), torch.zeros_like(level)
+    )
 
 
 def frames_of(samples: int) -> int:
@@ -75,8 +79,9 @@ def reassigned(wave: Tensor) -> tuple[Tensor, Tensor]:
     steps = torch.arange(WINDOW, device=wave.device, dtype=wave.dtype)
     hann = 0.5 - 0.5 * torch.cos(2 * math.pi * steps / WINDOW)
     slope = math.pi / WINDOW * torch.sin(2 * math.pi * steps / WINDOW)
-    frames = F.pad(wave, (WINDOW // 2 - HOP // 2, WINDOW // 2)).unfold(1, WINDOW, HOP)  # [B, T', WINDOW]
-    frames = frames[:, : frames_of(wave.shape[1])]
+    count, left = frames_of(wave.shape[1]), WINDOW // 2 - HOP // 2
+    right = max(0, (count - 1) * HOP + WINDOW - left - wave.shape[1])
+    frames = F.pad(wave, (left, right)).unfold(1, WINDOW, HOP)[:, :count]  # [B, T, WINDOW]
     plain, derived = torch.fft.rfft(frames * hann), torch.fft.rfft(frames * slope)
     amplitude = plain.abs() * (2 / hann.sum())
     ratio = (derived * plain.conj()).imag / plain.abs().square().clamp(min=1e-12)
@@ -87,8 +92,9 @@ def reassigned(wave: Tensor) -> tuple[Tensor, Tensor]:
 def tonality(amplitude: Tensor, frequency: Tensor) -> Tensor:
     """How tonal each bin is, 0..1 [B, bins, T], from reassigned `amplitude` and `frequency`.
 
-    A sinusoid's energy is concentrated (its peak is up to 8.6 times the mean over 13 bins, against 2.3 in white noise) and
-    the bins of its main lobe agree on one frequency (within 0.1 bins, against 0.8); the thresholds lie between.
+    A sinusoid's energy is concentrated (its peak is up to 8.6 times the mean over 13 bins, against 2.3 in white
+    noise) and the bins of its main lobe agree on one frequency (within 0.1 bins, against 0.8); the thresholds lie
+    between.
     """
     near = F.pad(frequency, (0, 0, 1, 1), mode="replicate")
     loud = F.pad(amplitude, (0, 0, 1, 1))
@@ -109,7 +115,9 @@ def sinusoids(amplitude: Tensor, frequency: Tensor, tonal: Tensor) -> tuple[Tens
     bin_hz = RATE_HZ / WINDOW
     bins = torch.arange(amplitude.shape[1], device=amplitude.device)[None, :, None] * bin_hz
     inside = ((frequency - bins).abs() < 2.2 * bin_hz) & (frequency > 30) & (frequency < 7900)
-    energy = torch.where(inside, amplitude.square() * tonal, torch.zeros_like(amplitude)) / 1.5  # a Hann lobe's sum
+    energy = (
+        torch.where(inside, amplitude.square() * tonal, torch.zeros_like(amplitude)) / 1.5
+    )  # a Hann lobe's sum
     centres, widths = cell_centres_hz().to(amplitude.device), cell_widths_hz().to(amplitude.device)
     upper = torch.searchsorted(centres, frequency.contiguous()).clamp(1, CELLS - 1)
     share = ((frequency - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
@@ -134,7 +142,7 @@ def noise_levels(wave: Tensor, amplitude: Tensor, tonal: Tensor) -> Tensor:
     The long window tells which share of a band's energy is noise, the short one how loud the band is when.
     """
     window = torch.hann_window(NOISE_WINDOW, device=wave.device)
-    padded = F.pad(wave, (NOISE_WINDOW // 2 - NOISE_HOP // 2, NOISE_WINDOW))
+    padded = F.pad(wave, (NOISE_WINDOW // 2 - NOISE_HOP // 2, NOISE_WINDOW + HOP))
     frames = padded.unfold(1, NOISE_WINDOW, NOISE_HOP)[:, : 2 * tonal.shape[2]]
     power = torch.fft.rfft(frames * window).abs().square() / window.square().sum()  # [B, 2T, F]
     wide = wide_bands().to(wave.device)
@@ -152,7 +160,9 @@ def analyse(wave: Tensor) -> Tensor:
     noise = noise_levels(wave, spectrum, tonal)
     batch, _, frames = amplitude.shape
     level = compress(amplitude)
-    pairs = compress(noise).view(batch, BANDS, frames, 2).permute(0, 3, 1, 2).reshape(batch, 2 * BANDS, frames)
+    pairs = (
+        compress(noise).view(batch, BANDS, frames, 2).permute(0, 3, 1, 2).reshape(batch, 2 * BANDS, frames)
+    )
     return torch.cat([level, offset * (level > 0.05), pairs], 1)
 
 
@@ -165,7 +175,9 @@ def synthesise(features: Tensor, seed: int = 0) -> Tensor:
 
 def _oscillators(amplitude: Tensor, offset: Tensor) -> Tensor:
     """Overlap-added sinusoids [T * HOP] of one clip: `amplitude` and `offset` [CELLS, T]."""
-    frequency = cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
+    frequency = (
+        cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
+    )
     phase = _running_phase(amplitude, frequency)
     frames = amplitude.shape[1]
     steps = torch.arange(2 * HOP, dtype=torch.float32) - HOP

@@ -1,0 +1,69 @@
+"""The codec's interface and quantiser; how good the shipped weights are is measured by the gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualQuantiser
+
+SMALL = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
+
+
+@pytest.fixture
+def codec() -> NanoCodec:
+    torch.manual_seed(0)
+    return NanoCodec(NanoCodecConfig(**SMALL)).eval()
+
+
+def test_codes_and_sound_have_encodecs_shapes(codec: NanoCodec) -> None:
+    codes = codec.encode(torch.randn(2, 1, 16000) * 0.1).audio_codes
+    assert codes is not None
+    assert codes.shape == (1, 2, 4, 50)
+    assert codes.min() >= 0
+    assert codes.max() < 32
+    sound = codec.decode(codes, [None]).audio_values
+    assert sound is not None
+    assert sound.shape == (2, 1, 16000)
+
+
+def test_each_further_codebook_brings_the_latent_nearer() -> None:
+    torch.manual_seed(0)
+    quantiser, latent = ResidualQuantiser(4, 64, 8), torch.randn(2, 8, 30)
+    quantiser.codebooks.data = torch.randn(4, 64, 8) * torch.tensor([1.0, 0.6, 0.4, 0.3])[:, None, None]
+    quantiser.codebooks.data[:, 0] = 0.0  # "leave it": then no codebook can make it worse
+    codes = quantiser.encode(latent)
+    errors = [(quantiser.decode(codes[:, :k]) - latent).square().mean().item() for k in range(1, 5)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * latent.square().mean().item()
+
+
+def test_codes_of_a_code_are_itself() -> None:
+    quantiser = ResidualQuantiser(1, 32, 8)
+    codes = torch.arange(32).view(1, 1, 32)
+    torch.testing.assert_close(quantiser.encode(quantiser.decode(codes)), codes)
+
+
+def test_padding_counts_as_silence(codec: NanoCodec) -> None:
+    loud, mask = torch.randn(1, 1, 6400), torch.ones(1, 1, 6400, dtype=torch.bool)
+    mask[..., 3200:] = False
+    quiet = loud.clone()
+    quiet[..., 3200:] = 0
+    torch.testing.assert_close(codec.encode(loud, mask).audio_codes, codec.encode(quiet).audio_codes)
+
+
+def test_save_and_load_in_bf16(codec: NanoCodec, tmp_path: Path) -> None:
+    codec.to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = NanoCodec.from_pretrained(tmp_path, dtype=torch.float32)
+    for (name, one), (_, two) in zip(codec.state_dict().items(), loaded.state_dict().items(), strict=True):
+        torch.testing.assert_close(one.float(), two, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("shape", [(16000,), (1, 16000), (1, 2, 16000)])
+def test_other_shapes_are_refused(codec: NanoCodec, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\[B, 1, S\]"):
+        codec.encode(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"\[1, B, K, T\]"):
+        codec.decode(torch.zeros(2, 4, 50, dtype=torch.long))

@@ -1,0 +1,72 @@
+"""Analysis and synthesis around the codec: exact pitch, kept loudness, repeatable noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from talim.backbones.nano import sinusoids
+from talim.metrics import pitch
+from talim.traditions.performer import perform
+
+RATE_HZ = sinusoids.RATE_HZ
+
+
+def there_and_back(samples: np.ndarray) -> np.ndarray:
+    features = sinusoids.analyse(torch.from_numpy(samples.astype(np.float32))[None])
+    return sinusoids.synthesise(features)[0].numpy()[: samples.size]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(90, 1500), st.floats(0.02, 0.5))
+def test_a_sine_keeps_its_frequency_and_level(hz: float, amplitude: float) -> None:
+    samples = amplitude * np.sin(2 * np.pi * hz * np.arange(RATE_HZ) / RATE_HZ)
+    back = there_and_back(samples)[2000:-2000]
+    spectrum = np.abs(np.fft.rfft(back * np.hanning(back.size), 1 << 18))
+    found = np.argmax(spectrum) * RATE_HZ / (1 << 18)
+    assert abs(1200 * np.log2(found / hz)) < 2
+    assert np.sqrt(2 * np.mean(back**2)) == pytest.approx(amplitude, rel=0.12)
+
+
+def test_music_keeps_its_pitch_to_two_cents() -> None:
+    samples = perform(1, "western", 5.0).samples
+    before, after = pitch.track(samples, RATE_HZ), pitch.track(there_and_back(samples), RATE_HZ)
+    both = before.voiced & after.voiced
+    assert both.sum() > 0.9 * before.voiced.sum()
+    assert np.median(np.abs(before.cents - after.cents)[both]) < 2
+
+
+def test_noise_stays_noise_of_the_same_level() -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE_HZ)
+    features = sinusoids.analyse(torch.from_numpy(samples.astype(np.float32))[None])
+    tonal = sinusoids.expand(features[:, : sinusoids.CELLS]).square().sum(1).mean().sqrt()
+    assert tonal < 0.05
+    assert np.std(there_and_back(samples)) == pytest.approx(0.1, rel=0.25)
+
+
+def test_silence_stays_silent() -> None:
+    assert np.abs(there_and_back(np.zeros(RATE_HZ))).max() < 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 8000])
+def test_shapes_for_any_length(samples: int) -> None:
+    features = sinusoids.analyse(0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0)))
+    frames = sinusoids.frames_of(samples)
+    assert features.shape == (2, sinusoids.FEATURES, frames)
+    assert sinusoids.synthesise(features).shape == (2, frames * sinusoids.HOP)
+
+
+def test_levels_are_decibels_and_come_back() -> None:
+    amplitude = torch.tensor([1.0, 0.1, 0.01])
+    torch.testing.assert_close(sinusoids.compress(amplitude), torch.tensor([1.0, 0.75, 0.5]))
+    torch.testing.assert_close(sinusoids.expand(sinusoids.compress(amplitude)), amplitude)
+    assert sinusoids.expand(torch.zeros(1)) == 0
+
+
+def test_synthesis_is_repeatable_and_the_seed_matters() -> None:
+    features = sinusoids.analyse(0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(sinusoids.synthesise(features), sinusoids.synthesise(features), rtol=0, atol=0)
+    assert not torch.equal(sinusoids.synthesise(features, 1), sinusoids.synthesise(features, 2))

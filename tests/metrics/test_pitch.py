@@ -1,0 +1,55 @@
+"""The pitch tracker against tones of known pitch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talim.metrics import pitch
+
+RATE_HZ = 16000
+
+
+def tone(f0_hz: np.ndarray, harmonics: int = 5, noise: float = 0.01) -> np.ndarray:
+    phase = 2 * np.pi * np.cumsum(f0_hz) / RATE_HZ
+    sound = sum(np.sin(k * phase) / k for k in range(1, harmonics + 1))
+    return sound + noise * np.random.default_rng(0).standard_normal(f0_hz.size)
+
+
+@pytest.mark.parametrize("cents", [0.0, 3.0, -4.4, 37.5])
+def test_steady_tone_to_a_tenth_of_a_cent_although_candidates_come_on_a_ten_cent_grid(cents: float) -> None:
+    track = pitch.track(tone(np.full(RATE_HZ, 220 * 2 ** (cents / 1200))), RATE_HZ)
+    assert np.nanmedian(track.cents[5:-5]) == pytest.approx(cents - 1200, abs=0.1)
+
+
+def test_glide_is_followed() -> None:
+    seconds = np.arange(2 * RATE_HZ) / RATE_HZ
+    curve = 300 * 2 ** (np.sin(2 * np.pi * seconds) / 6)
+    track = pitch.track(tone(curve, 1), RATE_HZ)
+    at = np.minimum(np.arange(track.hz.size) * round(track.hop_seconds * RATE_HZ), curve.size - 1)
+    errors = np.abs(1200 * np.log2(track.hz / curve[at]))
+    assert np.nanmedian(errors) < 1
+    assert np.nanpercentile(errors, 90) < 5
+
+
+def test_another_sound_does_not_pull_the_pitch() -> None:
+    melody, other = (
+        tone(np.full(RATE_HZ, 440.0)),
+        0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ),
+    )
+    track = pitch.track(melody + other, RATE_HZ)
+    assert np.nanmedian(track.hz) == pytest.approx(440.0, rel=2e-4)
+
+
+def test_silence_is_unvoiced_and_noise_mostly() -> None:
+    """pYIN calls about a third of white noise voiced; a tone in the same noise is voiced throughout."""
+    noise = np.random.default_rng(0).standard_normal(3 * RATE_HZ)
+    assert not pitch.track(np.zeros(RATE_HZ), RATE_HZ).voiced.any()
+    assert pitch.track(noise, RATE_HZ).voiced.mean() < 0.5
+    assert pitch.track(tone(np.full(3 * RATE_HZ, 300.0)) + 0.1 * noise, RATE_HZ).voiced.mean() > 0.95
+
+
+@pytest.mark.parametrize("bad", [np.zeros(0), np.zeros((2, 100)), np.array([np.nan] * 100)])
+def test_bad_samples_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="finite samples"):
+        pitch.track(bad, RATE_HZ)
