@@ -17,7 +17,7 @@ from talim.recipe import Recipe, Training
 def test_defaults_and_golden_id() -> None:
     recipe = Recipe(corpus="songs")
     assert (recipe.base, recipe.design, recipe.training.steps) == ("nano-musicgen", "linear@all:2.5%", 300)
-    assert recipes.run_id(recipe, "0" * 64) == "50ac187f1f5d"
+    assert recipes.run_id(recipe, "0" * 64) == "2ba286fe1760"
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ class Training(BaseModel):
         default=32, ge=1, description="held-out clips in each look, spread over recordings"
     )
     patience: int = Field(default=5, ge=1, description="looks without a new best after which training stops")
+    keep: Literal["best", "last"] = Field(
+        default="best",
+        description="which weights are stored: of the best look at held-out clips, or the last ones",
+    )
     checkpoint_every: int = Field(
         default=50, ge=1, description="steps between checkpoints: the most a crash can lose"
     )

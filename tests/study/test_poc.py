@@ -102,6 +102,9 @@ def test_another_wish_keeps_the_earlier_run_and_makes_a_new_one(
     assert read_json(out / "run" / "run.json")["run_id"] != earlier
     assert any("is kept in" in line for line in heard.said)
     assert results.find_runs(out) == [out / "run"]  # the page is about the new one alone
+    poc(recordings, out, wishes(tiny_base))  # the first wish again: its run comes back, nothing is trained
+    assert read_json(out / "run" / "run.json")["run_id"] == earlier
+    assert not (out / "earlier" / earlier / "run").exists()
 
 
 def test_held_out_names_what_is_kept_out(tmp_path: Path, recordings: Path, tiny_base: Path) -> None:

@@ -65,11 +65,13 @@ def _header(base: Mapping[str, Any]) -> str:
 
 
 def _what(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
+    best = f"the weights of step {cost['best_step']}, which had the lowest held-out loss"
+    stored = best if recipe.training.keep == "best" else "the weights of the last step"
     share = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
         f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {share:.2%} "
-        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps, "
-        f"the weights of step {cost['best_step']} (lowest held-out loss).\n"
+        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
+        f"stored are {stored}.\n"
     )
     if base.get("miniature"):
         text += (

@@ -206,17 +206,18 @@ class Loop:
         )
 
     def _checkpoint(self) -> None:
-        with explained(self.run.log), open(self.run.log, "rb") as log:
+        with explained(self.run.log), open(self.run.log, "ab") as log:
             os.fsync(log.fileno())
             self.state.log_bytes = os.fstat(log.fileno()).st_size
         self.state.spent |= self.meter.spent()
         checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
 
     def _finish(self) -> None:
-        """Store the best weights as an adapter with its card, then the cost, which marks the run finished."""
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(self.best[name])
+        """Store the weights as an adapter with its card, then the cost, which marks the run finished."""
+        if self.training.keep == "best":
+            with torch.no_grad():
+                for name, weight in self.weights.items():
+                    weight.copy_(self.best[name])
         cost = self._cost()
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
         text = card.write(self.recipe, _card_base(self.backbone), self.corpus.summary, cost, scores=None)

@@ -55,9 +55,12 @@ class RichProgress(PlainProgress):
     """One line that is redrawn in place, for a terminal."""
 
     def __init__(self) -> None:
+        import atexit
+
         from rich.console import Console
 
         super().__init__(every_seconds=0.2)
+        atexit.register(self.close)  # an error may end the command in the middle of a line
         self._console = Console(stderr=True)
         self._status = None
 

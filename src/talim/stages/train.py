@@ -10,7 +10,7 @@ from talim.adapters import expression
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe
-from talim.run import Run, provenance, read_json, write_json, write_text
+from talim.run import Run, check_writable, provenance, read_json, write_json, write_text
 from talim.stages.loop import Loop
 from talim.stages.progress import Progress
 
@@ -35,6 +35,7 @@ def train(recipe: Recipe, out: Path | str, progress: Progress | None = None, dev
             f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})"
         )
         return run
+    check_writable(run.recipe_file)
     backbone = _load_base(recipe, device, progress)
     _check_same_base(run, backbone)
     with run.lock():
@@ -99,7 +100,9 @@ def _licence_note(licence: str) -> str:
 
 
 def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -> None:
-    """recipe.yaml and run.json, once, at the beginning."""
+    """recipe.yaml and run.json, once, at the beginning; the recipe first, as it guards the folder."""
+    if not run.recipe_file.is_file():
+        write_text(run.recipe_file, recipes.dump(recipe))
     if not run.facts_file.is_file():
         facts = {
             "run_id": recipes.run_id(recipe, corpus.hash),
@@ -115,5 +118,3 @@ def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -
             "provenance": provenance(),
         }
         write_json(run.facts_file, facts)
-    if not run.recipe_file.is_file():
-        write_text(run.recipe_file, recipes.dump(recipe))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.recipe import Recipe
-from talim.run import Run, read_json, write_json
+from talim.run import Run, explained, read_json, write_json
 from talim.stages.progress import Progress
 from talim.study import report, results, telling, words
 
@@ -85,6 +87,7 @@ def poc(
         train(recipe, run.folder, progress, wishes.device)
     except Stopped as stopped:
         raise Stopped(f"{str(stopped).split('To go on')[0]}To go on: run the same command again") from None
+    _free_memory()
     judged = f"{recipes.run_id(recipe, corpus.hash)} {wishes.sample_seconds} {wishes.seed}"
     if not stamps.holds("evaluate", judged, run.scores):
         evaluate(run.folder, progress, seconds=wishes.sample_seconds, seed=wishes.seed, device=wishes.device)
@@ -206,6 +209,7 @@ def _with_hours(recipe: Recipe, corpus: Corpus, wishes: Wishes, out: Path, progr
     if plan.is_file() and read_json(plan)["key"] == key:
         return recipes.build(read_json(plan)["recipe"])
     measured = pace.measure(recipe, progress, wishes.device)
+    _free_memory()
     fitted = recipe.model_copy(update={"training": pace.fit(recipe.training, wishes.hours, measured)})
     progress.say(f"a step takes {measured.step_seconds:.2f} s: {fitted.training.steps} steps fit")
     write_json(
@@ -215,14 +219,25 @@ def _with_hours(recipe: Recipe, corpus: Corpus, wishes: Wishes, out: Path, progr
 
 
 def _place(out: Path, recipe: Recipe, corpus: Corpus, progress: Progress) -> Run:
-    """DIR/run, after an earlier run with another recipe or corpus has been moved to DIR/earlier."""
-    run = Run(out / "run")
-    if not run.facts_file.is_file():
-        return run
-    earlier = read_json(run.facts_file)["run_id"]
-    if earlier != recipes.run_id(recipe, corpus.hash):
-        kept = out / "earlier" / earlier / "run"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(run.folder, kept)
+    """DIR/run; a run with another recipe or corpus moves to DIR/earlier, and comes back when it is wanted."""
+    run, wanted = Run(out / "run"), recipes.run_id(recipe, corpus.hash)
+    there = read_json(run.facts_file)["run_id"] if run.facts_file.is_file() else wanted
+    if there != wanted:
+        kept = out / "earlier" / there / "run"
+        with explained(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(run.folder, kept)
         progress.say(f"something has changed since the last run: it is kept in {kept}")
+    stored = out / "earlier" / wanted / "run"
+    if stored.is_dir() and not run.folder.exists():
+        with explained(run.folder):
+            os.replace(stored, run.folder)
     return run
+
+
+def _free_memory() -> None:
+    """Give the last stage's model back before the next one loads its own: models hold circles of references."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
