@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
 NANO_CODEC = "talim-nano-codec"
-HUB = "https://huggingface.co"
 REBUILT = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
@@ -137,7 +136,9 @@ def check_reachable(source: Source) -> None:
     """TalimError at once, not after half a minute of retries, where a Hub model cannot be had."""
     if source.local or cached(source.place) or urllib.request.getproxies():
         return
-    host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", HUB)).hostname or ""
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT)).hostname or ""
     try:
         with socket.create_connection((host, 443), timeout=5):
             return
