@@ -1,0 +1,54 @@
+"""The demonstration on the shipped miniature: in two steps here, whole and against the clock in the slow set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talim import audio
+from talim.study import demo
+
+SIX_MINUTES = 360.0
+
+
+def test_two_steps_of_the_demo_end_with_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "RECORDINGS", 4)
+    monkeypatch.setattr(demo, "SECONDS", 4.0)
+    settings = dict(demo.WISHES.settings) | {
+        "training.steps": 2,
+        "training.warmup_steps": 1,
+        "training.evaluate_every": 2,
+        "training.evaluate_clips": 1,
+    }
+    wishes = replace(demo.WISHES, settings=tuple(settings.items()), clip_seconds=2.0, sample_seconds=1.0)
+    told = demo.demo(tmp_path, wishes=wishes)
+    assert Path(told["page"]).is_file()
+    assert len(told["sentences"]) == 3
+    assert "miniature" in Path(told["page"]).read_text(encoding="utf-8")
+    fall = told["scores"]["held_out_loss"]
+    assert 0 < fall["before"]["mean"] < 2 * np.log(1024)
+
+
+@pytest.mark.slow
+def test_the_whole_demo_takes_less_than_six_minutes_and_the_loss_falls(tmp_path: Path) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "talim", "demo", "--out", str(tmp_path / "demo"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    print(f"demo: {seconds:.0f} s; {told['sentences']}")
+    assert seconds < SIX_MINUTES
+    assert told["scores"]["held_out_loss"]["fall"]["mean"] > 0
+    assert told["scores"]["adapter_effect"]["same_seed_token_change"] > 0.05
+    sounds = sorted((tmp_path / "demo" / "run" / "samples").glob("*-after.flac"))
+    assert len(sounds) == 3
+    assert audio.read_tags(sounds[0])
