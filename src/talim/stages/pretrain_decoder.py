@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
     parser.add_argument("--out", type=Path, default=Path("training/decoder"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
@@ -171,6 +171,8 @@ def main() -> None:
         return
     codec = NanoCodec.from_pretrained(options.codec).eval()
     model = train(options.out, codec, options.clips, options.steps, options.seed, options.workers)
+    if options.polished is not None:
+        model.audio_encoder.load_state_dict(NanoCodec.from_pretrained(options.polished).state_dict())
     model.to(torch.bfloat16).save_pretrained(options.out / "nano-musicgen")
 
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone
 
 SETTINGS: dict[str, Any] = {
-    "training.steps": 120,
+    "training.steps": 80,
     "training.batch_size": 4,
     "training.warmup_steps": 10,
-    "training.evaluate_every": 120,
+    "training.evaluate_every": 80,
     "training.evaluate_clips": 1,
     "training.checkpoint_every": 40,
     "training.keep": "last",
