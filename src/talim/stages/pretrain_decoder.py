@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--polished", type=Path, help="the same codec with a better way back, to be shipped")
     parser.add_argument(
         "--only-pieces", action="store_true", help="perform and describe the pieces, then stop"
     )

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone
 
 SETTINGS: dict[str, Any] = {
-    "training.steps": 80,
+    "training.steps": 50,
     "training.batch_size": 4,
     "training.warmup_steps": 10,
-    "training.evaluate_every": 80,
+    "training.evaluate_every": 50,
     "training.evaluate_clips": 1,
-    "training.checkpoint_every": 40,
+    "training.checkpoint_every": 50,
     "training.keep": "last",
 }
 Falls = dict[str, dict[str, float]]  # recording -> seed -> fall of its loss in nats

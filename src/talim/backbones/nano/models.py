@@ -79,7 +79,6 @@ def config(
         dropout_rate=0.0,
         is_encoder_decoder=False,
         use_cache=False,
-        tie_word_embeddings=True,
         pad_token_id=PAD,
         eos_token_id=EOS,
     )
@@ -99,8 +98,8 @@ def config(
         pad_token_id=special,
         bos_token_id=special,
         eos_token_id=None,
-        talim_window_seconds=WINDOW_SECONDS,
     )
+    decoder.talim_window_seconds = WINDOW_SECONDS  # stored with the rest; the backbone reads it
     return MusicgenConfig(
         text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
     )
@@ -109,9 +108,8 @@ def config(
 def build(seed: int, codec: NanoCodec | None = None, **shape: int) -> MusicgenForConditionalGeneration:
     """A nano MusicGen with random weights (or a given codec), ready to train or to save."""
     torch.manual_seed(seed)
-    model = MusicgenForConditionalGeneration(
-        config(codec=codec.config if codec is not None else None, **shape)
-    )
+    settings: Any = codec.config if codec is not None else None
+    model: Any = MusicgenForConditionalGeneration(config(codec=settings, **shape))
     if codec is not None:
         model.audio_encoder.load_state_dict(codec.state_dict())
     # Released models add codes to sinusoidal positions of amplitude one: at the usual 0.02 the codes of a small
