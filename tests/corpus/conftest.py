@@ -39,3 +39,16 @@ def record(folder: Path) -> MakeRecording:
         return path
 
     return make
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "corpus"
+
+
+@pytest.fixture
+def three(folder: Path, record: MakeRecording) -> Path:
+    for name in ("a.wav", "deep/b.flac", "c.ogg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        record(name, 25)
+    return folder

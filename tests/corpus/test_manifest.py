@@ -82,3 +82,12 @@ def test_rows_are_one_json_object_a_line_in_utf8(folder: Path, record, tmp_path:
     lines = (corpus.folder / "corpus.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["caption"] for line in lines] == ["राग यमन"] * len(corpus.clips)
     assert "राग" in lines[0]
+
+
+def test_a_caption_may_hold_any_separator(folder: Path, record, tmp_path: Path) -> None:
+    words = "raga Yaman\u2028slow\u0085alap"
+    record("a.wav", 12)
+    record("b.wav", 12)
+    made = prepare(folder, tmp_path / "corpus", rate_hz=8000, describe=words)
+    assert {clip.caption for clip in Corpus.load(made.folder).clips} == {made.clips[0].caption}
+    assert len(Corpus.load(made.folder).clips) == len(made.clips)

@@ -58,7 +58,7 @@ class Corpus:
                 f"make one with: talim prepare FOLDER --out {folder}"
             )
         try:
-            lines = manifest.read_text("utf-8").splitlines()
+            lines = manifest.read_text("utf-8").split("\n")  # a caption may hold other line separators
             clips = tuple(Clip.model_validate_json(line) for line in lines if line.strip())
             words = json.loads(summary.read_text("utf-8"))
         except (OSError, ValueError, ValidationError) as error:

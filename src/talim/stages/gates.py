@@ -12,7 +12,6 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from talim.traditions.performer import Performance, perform
 RATE_HZ = 16000
 CLIP_SECONDS = 10.0
 HELD_OUT_SEEDS = 500  # performances 500, 501, ... ; training begins at a million
+LESSONS = 240
 TEACHER_SEEDS = 20_000  # performances from which the instrument recogniser learns
 
 
@@ -185,7 +185,7 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
             )
     heard = everywhere(hear, made)
     real = everywhere(hear, [round_trip(backbone, p.samples) for p in pieces])
-    lessons = everywhere(partial(lesson), [TEACHER_SEEDS + n for n in range(240)])
+    lessons = [lesson(backbone, TEACHER_SEEDS + n) for n in range(LESSONS)]
     recognise = Recogniser(np.stack([v for v, _ in lessons]), [f for _, f in lessons])
     centre, scale = (
         np.stack([h.timbre for h in real]).mean(0),
@@ -214,10 +214,10 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
     return found
 
 
-def lesson(seed: int) -> tuple[np.ndarray, str]:
-    """Timbre and family of one performance."""
+def lesson(backbone: Any, seed: int) -> tuple[np.ndarray, str]:
+    """Timbre and family of one performance as the codec gives it back: the recogniser must know that sound."""
     piece = perform(seed, "western", CLIP_SECONDS)
-    return timbre.describe(piece.samples, RATE_HZ), str(piece.facts["family"])
+    return timbre.describe(round_trip(backbone, piece.samples), RATE_HZ), str(piece.facts["family"])
 
 
 def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[float]]:
