@@ -12,7 +12,8 @@ from talim.metrics.pitch import PitchTrack
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 10)
-# How much of a scale's time its degrees get: the tonic first, then the fifth and third (cf. Temperley 2007, ch. 4).
+# Tonic first, then fifth and third. Chosen among four such sets: right on 82 % of 400 of the performer's melodies,
+# so its ceiling on other music is not known.
 DEGREE_WEIGHTS = (5.0, 3.0, 3.5, 3.0, 4.0, 3.0, 2.5)
 
 

@@ -7,7 +7,6 @@ The loss needs no waveform: the description is what the synthesis plays, so a st
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from talim.backbones.nano import sinusoids
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
+from talim.stages import schooling
 from talim.traditions.performer import perform
 
 CLIP_SECONDS = 6.0
@@ -143,11 +143,7 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
         averages.counts, averages.sums, first = state["counts"], state["sums"], state["step"]
     began = time.time()
     for step in range(first, steps):
-        rate = float(
-            peak_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.02))
         meant, generator = draw(rows, step, seed), torch.Generator().manual_seed(seed * 1_000_003 + step)
         latent = model.latent_of(meant)
         flat = latent.transpose(1, 2).flatten(0, 1)
@@ -173,12 +169,10 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
                 "commitment": commitment.item(),
             }
             row |= {name: part.item() for name, part in parts.items()}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
+            schooling.log_row(out / "log.jsonl", row)
         if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            torch.save(state | {"counts": averages.counts, "sums": averages.sums}, out / "state.part")
-            (out / "state.part").replace(state_file)
+            schooling.keep(state_file, state | {"counts": averages.counts, "sums": averages.sums})
     return model
 
 
@@ -194,10 +188,7 @@ def polish(
     trained = [p for part in parts for p in part.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = float(
-                peak_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * step / steps))
-            )
+        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=50, floor=0.0))
         meant = draw(rows, step, seed)
         with torch.no_grad():
             latent = codec.quantiser.decode(codec.quantiser.encode(codec.latent_of(meant)))
@@ -208,8 +199,7 @@ def polish(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if step % 25 == 0 or step == steps - 1:
-            with (out / "polish.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step} | {k: v.item() for k, v in found.items()}) + "\n")
+            schooling.log_row(out / "polish.jsonl", {"step": step} | {k: v.item() for k, v in found.items()})
 
 
 def main() -> None:

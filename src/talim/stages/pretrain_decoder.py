@@ -21,6 +21,7 @@ from torch import Tensor
 from talim.backbones import delay
 from talim.backbones.nano import models, sinusoids
 from talim.backbones.nano.codec import NanoCodec
+from talim.stages import schooling
 from talim.stages.pretrain_codec import SEED_BASE
 from talim.traditions.performer import perform
 
@@ -130,11 +131,7 @@ def train(
     model.train()
     began = time.time()
     for step in range(first, steps):
-        rate = float(
-            peak_rate * min(1.0, (step + 1) / 80) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-        )
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03))
         parts = loss(model, *draw(codes, captions, step, seed))
         optimiser.zero_grad(set_to_none=True)
         parts.mean().backward()
@@ -142,14 +139,10 @@ def train(
         optimiser.step()
         if step % 20 == 0 or step == steps - 1:
             row = {"step": step, "seconds": round(time.time() - began, 1), "loss": parts.mean().item()}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row | {"parts": [round(p, 4) for p in parts.tolist()]}) + "\n")
+            schooling.log_row(out / "log.jsonl", row | {"parts": [round(p, 4) for p in parts.tolist()]})
         if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
-            torch.save(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1},
-                out / "state.part",
-            )
-            (out / "state.part").replace(state_file)
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
+            schooling.keep(state_file, state)
     return model
 
 

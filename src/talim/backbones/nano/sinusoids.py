@@ -212,7 +212,7 @@ def _noise(amplitude: Tensor, seed: int) -> Tensor:
     """Noise [B, T * HOP] whose bands follow `amplitude` [B, 2 * BANDS, T]."""
     batch, _, frames = amplitude.shape
     levels = amplitude.view(batch, 2, BANDS, frames).permute(0, 3, 1, 2).reshape(batch, 2 * frames, BANDS)
-    spread = (bands() > 0).float() * bands() / bands().amax(1, keepdim=True)
+    spread = bands() / bands().amax(1, keepdim=True)
     gain = (levels.square() @ spread / spread.sum(0).clamp(min=1e-3)).sqrt()  # [B, 2T, F]
     generator = torch.Generator().manual_seed(seed)
     samples = torch.randn((2 * frames + 1) * NOISE_HOP + NOISE_WINDOW, generator=generator)

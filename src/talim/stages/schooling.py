@@ -1,0 +1,38 @@
+"""What the two trainings of the nano family share: the learning rate's course, a log line, a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def rate_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
+    """A linear rise over `warmup` steps times half a cosine from the peak down to the share `floor` of it."""
+    return float(
+        peak
+        * min(1.0, (step + 1) / warmup)
+        * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * step / steps)))
+    )
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Let the next step be taken at `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def log_row(file: Path, row: dict[str, Any]) -> None:
+    """Append one JSON object to a log."""
+    with file.open("a") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def keep(file: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(file)
