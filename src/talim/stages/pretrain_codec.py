@@ -41,7 +41,7 @@ def library(out: Path, clips: int, workers: int) -> np.ndarray:
     """All training descriptions [N, FEATURES, T] float16, rendered once and memory-mapped after."""
     file = out / f"library-{clips}.npy"
     if not file.exists():
-        jobs = [(SEED_BASE + n, "study" if n % 5 < 3 else "western") for n in range(clips)]
+        jobs = [(SEED_BASE + n, "study" if n % 5 < 2 else "western") for n in range(clips)]
         with ProcessPoolExecutor(workers) as pool:
             rows = list(pool.map(render, jobs, chunksize=16))
         part = file.with_suffix(".part.npy")
@@ -176,47 +176,15 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
     return model
 
 
-def polish(
-    codec: NanoCodec, out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate: float
-) -> None:
-    """Train the way back from codes on, codes fixed: what was coded with the codec stays valid.
-
-    Changes `codec` in place; a run is minutes, so it does not resume. Logs to OUT/polish.jsonl.
-    """
-    rows = library(out, clips, workers)
-    parts = (codec.from_latent, codec.decoder, codec.last_norm, codec.outward)
-    trained = [p for part in parts for p in part.parameters()]
-    optimiser = torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    for step in range(steps):
-        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=50, floor=0.0))
-        meant = draw(rows, step, seed)
-        with torch.no_grad():
-            latent = codec.quantiser.decode(codec.quantiser.encode(codec.latent_of(meant)))
-        found = losses(codec.features_of(latent), meant)
-        loss = found["level"] + 0.6 * found["frequency"] + 0.5 * found["noise"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        if step % 25 == 0 or step == steps - 1:
-            schooling.log_row(out / "polish.jsonl", {"step": step} | {k: v.item() for k, v in found.items()})
-
-
 def main() -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("training/codec"))
-    parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--clips", type=int, default=1300)
+    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--polish", type=int, default=0, help="only polish OUT/codec for so many steps")
     options = parser.parse_args()
-    if options.polish:
-        model = NanoCodec.from_pretrained(options.out / "codec")
-        polish(model, options.out, options.polish, options.clips, options.seed + 1, options.workers, 1e-3)
-        model.save_pretrained(options.out / "polished")
-        return
     model = train(options.out, options.steps, options.clips, options.seed, options.workers)
     model.save_pretrained(options.out / "codec")
 

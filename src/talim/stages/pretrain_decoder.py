@@ -1,7 +1,12 @@
-"""How nano-musicgen came to be: text encoder and decoder trained from scratch on performed music.
+"""How nano-musicgen came to be: a decoder trained from scratch on performed music, over a text encoder that can read.
 
-`python -m talim.stages.pretrain_decoder --codec training/codec/codec --out training/decoder` performs the pieces,
-codes them, trains, resumes where it stopped, and writes the checkpoint in bf16 to OUT/nano-musicgen.
+`python -m talim.stages.pretrain_decoder --codec training/codec/codec --text training/text --out training/decoder`
+performs the pieces, codes them, trains, resumes where it stopped, and writes the checkpoint in bf16 to
+OUT/nano-musicgen.
+
+It begins with crops of one to three seconds. A caption is worth some nine nats a piece, however long the piece: in
+crops they are one part in a hundred of the loss, in whole windows one in a thousand, and a decoder that began with
+whole windows learned to play and never listened.
 """
 
 from __future__ import annotations
@@ -21,13 +26,17 @@ from torch import Tensor
 from talim.backbones import delay
 from talim.backbones.nano import models, sinusoids
 from talim.backbones.nano.codec import NanoCodec
-from talim.stages import schooling
+from talim.stages import pretrain_text, schooling
 from talim.stages.pretrain_codec import SEED_BASE
 from talim.traditions.performer import perform
 
 LONG_SECONDS, SHORT_SECONDS = models.WINDOW_SECONDS, 8.0
 FRAMES_PER_STEP = 2000  # of codec time in one batch: two long clips or five short ones
+CROP_FRAMES = (50, 150)
+CROPS_FIRST = 0.5  # of the steps see crops only,
+CROPS_LATER = 0.3  # and of the others this share
 CONDITION_DROPOUT = 0.1
+HEARD_EVERY = 200  # steps between two measurements of what the words are worth
 KEEP_EVERY = 50  # steps between checkpoints
 DECODER_SEEDS = 2 * SEED_BASE  # apart from the codec's training pieces and the held-out ones
 
@@ -86,18 +95,27 @@ def tokens(files: list[Path], codec: NanoCodec, out: Path) -> tuple[list[np.ndar
 
 
 def draw(
-    codes: list[np.ndarray], captions: list[str], step: int, seed: int
+    codes: list[np.ndarray], captions: list[str], step: int, seed: int, crops: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Codes [B, K, T] of one length and the words to them; one in ten has none. Depends on (seed, step) alone."""
+    """Codes [B, K, T] of one length and the words to them; one in ten has none. Depends on the arguments alone.
+
+    A batch is of crops with probability `crops`, half of them from where their piece begins.
+    """
     rng = np.random.default_rng([seed, step])
-    wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
-    pool = [n for n in range(len(codes)) if (n % 3 == 0) == wants_long]
-    frames = codes[pool[0]].shape[1]
-    chosen = rng.choice(pool, size=max(1, FRAMES_PER_STEP // frames), replace=False)
+    if rng.random() < crops:
+        pool, frames = np.arange(len(codes)), int(rng.integers(CROP_FRAMES[0], CROP_FRAMES[1] + 1))
+    else:
+        wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
+        pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
+        frames = codes[pool[0]].shape[1]
+    size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
+    chosen = rng.choice(pool, size=size, replace=False)
+    starts = [int(rng.integers(codes[n].shape[1] - frames + 1)) * int(rng.integers(2)) for n in chosen]
+    batch = np.stack([codes[n][:, s : s + frames] for n, s in zip(chosen, starts, strict=True)])
     words = models.ByteTokenizer()([captions[n] for n in chosen])
-    heard = torch.from_numpy(rng.random(len(chosen)) >= CONDITION_DROPOUT).long()[:, None]
+    heard = torch.from_numpy(rng.random(size) >= CONDITION_DROPOUT).long()[:, None]
     words["kept"] = words["attention_mask"] * heard
-    return torch.from_numpy(np.stack([codes[n] for n in chosen]).astype(np.int64)), words
+    return torch.from_numpy(batch.astype(np.int64)), words
 
 
 def loss(model: Any, codes: Tensor, words: dict[str, Tensor]) -> Tensor:
@@ -115,13 +133,33 @@ def loss(model: Any, codes: Tensor, words: dict[str, Tensor]) -> Tensor:
     return delay.cross_entropy(out.logits.view(*sequence.shape, -1), codes, everywhere, shifts).parts
 
 
+@torch.no_grad()
+def words_worth(model: Any, codes: Tensor, words: dict[str, Tensor]) -> float:
+    """How many nats a clip its own words save, against the words of the clip before it."""
+    swapped = {name: rows.roll(1, 0) for name, rows in words.items()}
+    own, other = (float(loss(model, codes, said).sum()) for said in (words, swapped))
+    return (other - own) * codes.shape[2]
+
+
 def train(
-    out: Path, codec: NanoCodec, clips: int, steps: int, seed: int, workers: int, peak_rate: float = 1.5e-3
+    out: Path,
+    codec: NanoCodec,
+    text: Path,
+    clips: int,
+    steps: int,
+    seed: int,
+    workers: int,
+    peak_rate: float = 1.5e-3,
 ) -> Any:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(out, clips, workers), codec, out)
     model, first, state_file = models.build(seed, codec), 0, out / "state.pt"
-    trained = [p for n, p in model.named_parameters() if not n.startswith("audio_encoder.")]
+    pretrain_text.restore(model.text_encoder, text)
+    trained = [
+        p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
+    ]
+    listened = draw(codes, captions, 0, seed + 1, crops=1.0)
+    listened[1]["kept"] = listened[1]["attention_mask"]
     optimiser = torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.05, betas=(0.9, 0.98))
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
@@ -132,14 +170,20 @@ def train(
     began = time.time()
     for step in range(first, steps):
         schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03))
-        parts = loss(model, *draw(codes, captions, step, seed))
+        crops = 1.0 if step < CROPS_FIRST * steps else CROPS_LATER
+        batch = draw(codes, captions, step, seed, crops=crops)
+        with schooling.fast():
+            parts = loss(model, *batch)
         optimiser.zero_grad(set_to_none=True)
         parts.mean().backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if step % 20 == 0 or step == steps - 1:
             row = {"step": step, "seconds": round(time.time() - began, 1), "loss": parts.mean().item()}
-            schooling.log_row(out / "log.jsonl", row | {"parts": [round(p, 4) for p in parts.tolist()]})
+            row |= {"parts": [round(p, 4) for p in parts.tolist()], "frames": batch[0].shape[2]}
+            if step % HEARD_EVERY == 0:
+                row["words_worth"] = round(words_worth(model, *listened), 2)
+            schooling.log_row(out / "log.jsonl", row)
         if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
             schooling.keep(state_file, state)
@@ -151,11 +195,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
     parser.add_argument("--out", type=Path, default=Path("training/decoder"))
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--text", type=Path, default=Path("training/text"))
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--polished", type=Path, help="the same codec with a better way back, to be shipped")
     parser.add_argument(
         "--only-pieces", action="store_true", help="perform and describe the pieces, then stop"
     )
@@ -164,9 +208,9 @@ def main() -> None:
         pieces(options.out, options.clips, options.workers)
         return
     codec = NanoCodec.from_pretrained(options.codec).eval()
-    model = train(options.out, codec, options.clips, options.steps, options.seed, options.workers)
-    if options.polished is not None:
-        model.audio_encoder.load_state_dict(NanoCodec.from_pretrained(options.polished).state_dict())
+    model = train(
+        options.out, codec, options.text, options.clips, options.steps, options.seed, options.workers
+    )
     model.to(torch.bfloat16).save_pretrained(options.out / "nano-musicgen")
 
 

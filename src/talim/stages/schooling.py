@@ -1,4 +1,4 @@
-"""What the two trainings of the nano family share: the learning rate's course, a log line, a checkpoint."""
+"""What the trainings of the nano family share: the learning rate's course, a log line, a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from talim.backbones import precision
 
 
 def rate_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
@@ -23,6 +25,12 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Let the next step be taken at `rate`."""
     for group in optimiser.param_groups:
         group["lr"] = rate
+
+
+def fast() -> torch.autocast:
+    """A context in which matrix products run in bf16, where this machine has instructions for it."""
+    native, _ = precision.has_bf16(torch.device("cpu"))
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=native)
 
 
 def log_row(file: Path, row: dict[str, Any]) -> None:
