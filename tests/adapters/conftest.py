@@ -20,7 +20,16 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fresh(base_folder: Path) -> Callable[..., MusicGen]:
-    """Give an untouched copy of the base."""
-    loaded = {word: load(base_folder, precision=word, device="cpu") for word in ("fp32", "bf16")}
-    return lambda precision="fp32": copy.deepcopy(loaded[precision])  # type: ignore[return-value]
+def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MusicGen]:
+    """Give an untouched copy of the base, in a precision, with two layers or more."""
+    loaded: dict[tuple[str, int], MusicGen] = {}
+
+    def copied(precision: str = "fp32", layers: int = 2) -> MusicGen:
+        if (precision, layers) not in loaded:
+            folder = base_folder
+            if layers != 2:
+                folder = released.write(tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers)
+            loaded[precision, layers] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
+        return copy.deepcopy(loaded[precision, layers])
+
+    return copied

@@ -13,13 +13,14 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 import talim.adapters as adapters
-from talim.adapters.designs import KINDS
-from talim.adapters.method import AdapterConfig, AdapterLayer
+from talim.adapters.config import AdapterConfig
+from talim.adapters.layer import AdapterLayer
 from talim.backbones import sampling
 from talim.backbones.backbone import Batch
 from talim.backbones.musicgen import MusicGen
+from talim.designs.kinds import KINDS
 
-DESIGNS = {"linear": "linear@all:4k"}
+DESIGNS = {"linear": "linear@all:4k", "conv": "conv@all:4k", "transformer": "transformer@all:4k"}
 Fresh = Callable[..., MusicGen]
 
 

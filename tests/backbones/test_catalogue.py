@@ -14,6 +14,7 @@ from transformers import (
 
 from talim.backbones import catalogue, fingerprint
 from talim.backbones.musicgen import MusicGen
+from talim.designs.sites import MusicGenShape
 
 # written out, so that a slip in the formula or in the shapes shows
 PARAMETERS = {
@@ -27,7 +28,7 @@ PARAMETERS = {
 RELEASED = [model for model in catalogue.MODELS.values() if model.shape is not None]
 
 
-def on_meta(shape: catalogue.Shape) -> MusicgenForConditionalGeneration:
+def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
     """A whole released model without memory: its decoder, T5-base and the 32 kHz codec."""
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32128)
     codec = EncodecConfig(
@@ -43,7 +44,7 @@ def on_meta(shape: catalogue.Shape) -> MusicgenForConditionalGeneration:
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
-        ffn_dim=shape.ffn,
+        ffn_dim=shape.feed_forward,
         num_codebooks=shape.codebooks,
         audio_channels=shape.channels,
     )

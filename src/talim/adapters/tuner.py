@@ -1,68 +1,84 @@
-"""Adapters on a model: place them by a design, switch them off, store them, and load them where they fit."""
+"""Adapters on a model: place them by a design, choose among them, mix them, switch them off."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
-import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from peft import PeftModel, get_peft_model
+from peft.config import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from talim import __version__
-from talim.adapters import sizing
-from talim.adapters.expression import Design, parse
-from talim.adapters.method import AdapterConfig, AdapterLayer, report_unmatched
-from talim.adapters.places import SiteLike, base_parameters, select, sites_of
-from talim.errors import TalimError, UsageError
-from talim.run import new_folder, write_json, write_text
+from talim.adapters import foreign
+from talim.adapters.config import FULL, AdapterConfig
+from talim.adapters.layer import AdapterLayer
+from talim.designs import sizing
+from talim.designs.expression import Design, parse
+from talim.designs.places import base_parameters, select, sites_of
+from talim.designs.sites import Site
+from talim.errors import UsageError
 
 DEFAULT_NAME = "adapter"
 DROPOUT = 0.1
-INFO_FILE = "talim.json"
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-CARD_FILE = "README.md"
-KEY_PREFIX = "base_model.model."  # PEFT's, before every module path
+STRONGEST = 1.5
 
 
 def adapter_config(
-    model: Any, expression: str | Design, *, dropout: float = DROPOUT, seed: int = 0
-) -> AdapterConfig:
-    """The PEFT configuration of a design on a transformers MusicGen or a Backbone; UsageError if none."""
+    model: Any,
+    expression: str | Design,
+    *,
+    dropout: float = DROPOUT,
+    seed: int = 0,
+    settings: dict[str, dict[str, Any]] | None = None,
+) -> PeftConfig:
+    """The PEFT configuration of a design on a transformers MusicGen or a Backbone; UsageError if none.
+
+    An `AdapterConfig`, or PEFT's own where the design is a lone lora, dora or ia3. `settings` by kind, such as
+    {"conv": {"kernel": 7}}.
+    """
     design = parse(expression) if isinstance(expression, str) else expression
-    return plan(design, sites_of(model), base_parameters(model), dropout=dropout, seed=seed)
+    return plan(
+        design, sites_of(model), base_parameters(model), dropout=dropout, seed=seed, settings=settings
+    )
 
 
 def plan(
     design: Design,
-    sites: Sequence[SiteLike],
+    sites: Sequence[Site],
     base: int,
     *,
     dropout: float = DROPOUT,
     seed: int = 0,
-) -> AdapterConfig:
+    settings: dict[str, dict[str, Any]] | None = None,
+) -> PeftConfig:
     """Widths for every site of a design, from shapes alone. `base`: parameters that a share is a share of."""
-    blocks = []
-    for part in design.parts:
-        chosen = select(part.site, sites)
-        widths = sizing.solve(part, chosen, base)
-        for site, width in zip(chosen, widths, strict=True):
-            blocks.append({"module": site.module, "kind": part.kind, "features": site.width, "width": width})
+    if design.peft_kind is not None:
+        part = design.parts[0]
+        return foreign.config(part, select(part.site, sites), base, dropout)
+    blocks: list[dict[str, Any]] = []
+    for part in sorted(design.parts, key=lambda part: part.site == "post"):  # post acts after any other there
+        chosen, own = select(part.site, sites), (settings or {}).get(part.kind, {})
+        if part.kind == FULL:
+            wholes = [whole for site in chosen for whole in site.whole]
+            blocks += [{"module": module, "kind": FULL, "parameters": count} for module, count in wholes]
+            continue
+        for site, width in zip(chosen, sizing.solve(part, chosen, base, own), strict=True):
+            row = {"module": site.module, "kind": part.kind, "features": site.width, "width": width}
+            blocks.append(row | {"causal": site.causal, "settings": own})
+    trained = [block["module"] for block in blocks if block["kind"] == FULL]
+    if twice := sorted({module for module in trained if trained.count(module) > 1}):
+        raise UsageError(f"{design}: full trains {twice[0]} twice; name each site once")
     return AdapterConfig(blocks=blocks, expression=str(design), dropout=dropout, seed=seed)
 
 
 def attach(
     model: nn.Module,
     design: Design | str,
-    sites: Sequence[SiteLike] | None = None,
+    sites: Sequence[Site] | None = None,
     name: str = DEFAULT_NAME,
     seed: int = 0,
     *,
@@ -75,8 +91,8 @@ def attach(
     return place(model, plan(design, places, base_parameters(plain), dropout=dropout, seed=seed), name)
 
 
-def place(model: nn.Module, config: AdapterConfig, name: str) -> PeftModel:
-    """Put the blocks of a configuration into a model; it is the active adapter afterwards."""
+def place(model: nn.Module, config: PeftConfig, name: str) -> PeftModel:
+    """Put what a configuration says into a model; it is the active adapter afterwards."""
     plain, wrapped = base_of(model), wrapper_of(model)
     if wrapped is not None and name in wrapped.peft_config:
         raise UsageError(f"an adapter called {name!r} is already in this model; choose another name")
@@ -88,9 +104,51 @@ def place(model: nn.Module, config: AdapterConfig, name: str) -> PeftModel:
             made = cast(PeftModel, get_peft_model(plain, config, adapter_name=name))  # type: ignore[arg-type]
         plain.__dict__["talim_wrapper"] = made  # not as a child module, which would be a circle
         return made
+    there = next(iter(wrapped.peft_config.values()))
+    if there.peft_type != config.peft_type:
+        raise UsageError(
+            f"a {foreign.word_of(config)} adapter cannot join a {foreign.word_of(there)} adapter: PEFT holds one "
+            "method per model; load them one at a time"
+        )
     wrapped.add_adapter(name, config)
     wrapped.set_adapter(name, inference_mode=config.inference_mode)
     return wrapped
+
+
+def use(model: PeftModel, strengths: dict[str, float]) -> None:
+    """Let exactly these adapters act, each at its strength 0 to 1.5 (1 is as trained); none: the plain base.
+
+    UsageError for an unknown name or a strength out of range, and where the method (ia3) has no strength.
+    """
+    for name, strength in strengths.items():
+        if name not in model.peft_config:
+            raise UsageError(f"no adapter called {name!r} here; there are {', '.join(model.peft_config)}")
+        if not 0 <= strength <= STRONGEST:
+            raise UsageError(
+                f"strength {strength} of {name} is out of range; 0 is off, 1 as trained, at most 1.5"
+            )
+    if not strengths:
+        model.base_model.disable_adapter_layers()
+        return
+    model.base_model.enable_adapter_layers()
+    flags = [(weight, weight.requires_grad) for weight in model.parameters()]
+    model.base_model.set_adapter(list(strengths))
+    for weight, flag in flags:  # PEFT turns the gradients of what it switches on
+        weight.requires_grad_(flag)
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            for name, strength in strengths.items():
+                _set_strength(layer, name, strength)
+
+
+def _set_strength(layer: Any, name: str, strength: float) -> None:
+    if isinstance(layer, AdapterLayer):
+        if name in layer.strength:
+            layer.strength[name] = strength
+    elif hasattr(layer, "set_scale"):  # LoRA and DoRA
+        layer.set_scale(name, strength)
+    elif strength != 1:
+        raise UsageError(f"a {type(layer).__name__} adapter has no strength but 1")
 
 
 def base_of(model: nn.Module) -> nn.Module:
@@ -102,24 +160,29 @@ def wrapper_of(model: nn.Module) -> PeftModel | None:
     """The PeftModel around a model that already has adapters in it; None for a plain model."""
     if isinstance(model, PeftModel):
         return model
-    if not any(isinstance(module, AdapterLayer) for module in model.modules()):
+    if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         return None
     if "talim_wrapper" not in model.__dict__:
         raise UsageError("this model already has adapters in it; pass the PeftModel that get_peft_model gave")
     return model.__dict__["talim_wrapper"]
 
 
-def check_name(name: str, model: nn.Module, config: AdapterConfig) -> None:
+def check_name(name: str, model: nn.Module, config: PeftConfig) -> None:
     """UsageError for an adapter name under which PEFT would lose or mix up weights."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(nn.ModuleDict(), name):
         raise UsageError(f"adapter name {name!r} will not do; use letters, digits, - and _, such as raga-1")
     paths = [path for path, _ in model.named_modules()]
-    with torch.device("meta"):
-        kinds = {block["kind"]: config.build(block) for block in config.blocks}
-    paths += [path for kind in kinds.values() for path, _ in kind.named_modules()]
+    if isinstance(config, AdapterConfig):
+        paths += [key for shapes in _kind_shapes(config, model) for key in shapes]
     # PEFT drops every weight below a part of a path that is called like another adapter
-    if name in {"talim_blocks", "base_layer"}.union(*(path.split(".") for path in paths)):
+    if name in {"talim_blocks", "base_layer", "module"}.union(*(path.split(".") for path in paths)):
         raise UsageError(f"adapter name {name!r} is part of a path inside the model; choose another name")
+
+
+def _kind_shapes(config: AdapterConfig, model: nn.Module) -> list[dict[str, tuple[int, ...]]]:
+    """The weights of one block of each kind."""
+    by_kind = {block["kind"]: block for block in config.blocks if block["kind"] != FULL}
+    return [config.shapes(block, model) for block in by_kind.values()]
 
 
 @contextmanager
@@ -137,129 +200,3 @@ def disabled(model: PeftModel) -> Iterator[None]:
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The weights that training changes."""
     return [weight for weight in model.parameters() if weight.requires_grad]
-
-
-def save(
-    model: PeftModel,
-    folder: Path | str,
-    name: str = DEFAULT_NAME,
-    *,
-    base: dict[str, Any],
-    card: str | None = None,
-    facts: dict[str, Any] | None = None,
-) -> None:
-    """Store one adapter's weights, its PEFT configuration and what it belongs to; all files or none.
-
-    `base` holds at least "name" and "fingerprint"; `card` becomes README.md; `facts` join talim.json.
-    """
-    config = model.peft_config[name]
-    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    values = config.to_dict() | {"base_model_name_or_path": base["name"], "inference_mode": True}
-    info = {
-        "format": 1,
-        "talim": __version__,
-        "base": dict(base),
-        "expression": getattr(config, "expression", ""),
-        "parameters": sum(weight.numel() for weight in weights.values()),
-        **(facts or {}),
-    }
-    with new_folder(Path(folder)) as made:
-        save_file(
-            {k: v.detach().contiguous().cpu() for k, v in weights.items()},
-            made / WEIGHTS_FILE,
-            {"format": "pt"},
-        )
-        write_json(made / CONFIG_FILE, {key: _plain(value) for key, value in sorted(values.items())})
-        write_json(made / INFO_FILE, info)
-        if card is not None:
-            write_text(made / CARD_FILE, card)
-
-
-def read_info(folder: Path | str) -> dict[str, Any]:
-    """What an adapter folder says of itself: base, expression, parameters ...; TalimError if it is none."""
-    path = Path(folder) / INFO_FILE
-    if not path.is_file():
-        raise TalimError(
-            f"{folder} is no adapter folder: it has no {INFO_FILE}; give RUN/adapter of a finished run"
-        )
-    info = _read_json(path)
-    if not isinstance(info, dict) or not isinstance(info.get("base"), dict):
-        raise TalimError(f"{path}: this is not what talim writes there; is the file damaged?")
-    return info
-
-
-def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
-    """Put a stored adapter into a backbone's model; nothing is changed unless all of it fits.
-
-    TalimError where the adapter was made for another base, or its weights and their places do not match.
-    """
-    folder = Path(folder)
-    _check_base(read_info(folder)["base"], backbone, folder)
-    config, weights = _read_config(folder), _read_weights(folder)
-    _check_fit(config, weights, backbone.model, folder)
-    config.inference_mode = not trainable
-    config.base_model_name_or_path = None  # PEFT writes down what this base is called here
-    wrapped = place(backbone.model, config, name)
-    set_peft_model_state_dict(wrapped, weights, adapter_name=name)
-    return wrapped
-
-
-def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
-    """The fingerprint decides; a name alone is believed only where no fingerprint was stored."""
-    theirs, ours = stored.get("fingerprint"), backbone.fingerprint
-    if theirs == ours or (theirs is None and stored.get("name") == backbone.name):
-        return
-    raise TalimError(
-        f"{folder} was trained on base {stored.get('name')} (fingerprint {str(theirs)[:12]}), but this is "
-        f"{backbone.name} (fingerprint {ours[:12]}); load it with --base {stored.get('name')}"
-    )
-
-
-def _read_config(folder: Path) -> AdapterConfig:
-    values = _read_json(folder / CONFIG_FILE)
-    try:
-        config = AdapterConfig.from_peft_type(**values)
-    except (TypeError, KeyError, ValueError) as error:
-        raise TalimError(f"{folder / CONFIG_FILE} cannot be understood: {error}") from error
-    if not isinstance(config, AdapterConfig):
-        raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected one that talim made")
-    return config
-
-
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / WEIGHTS_FILE
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
-
-
-def _check_fit(config: AdapterConfig, weights: dict[str, Any], model: nn.Module, folder: Path) -> None:
-    """Compare names and shapes with what the configuration asks for, before the model is touched."""
-    modules = {path for path, _ in base_of(model).named_modules()}
-    expected: dict[str, tuple[int, ...]] = {}
-    with torch.device("meta"):
-        for path in dict.fromkeys(block["module"] for block in config.blocks):
-            for index, block in enumerate(config.blocks_at(path)):
-                for key, value in config.build(block).state_dict().items():
-                    expected[f"{KEY_PREFIX}{path}.talim_blocks.{index}.{key}"] = tuple(value.shape)
-            if path not in modules:
-                raise TalimError(
-                    f"{folder} has an adapter at {path}, which this model lacks; is it another base?"
-                )
-    report_unmatched(expected.keys() - weights.keys(), weights.keys() - expected.keys())
-    for key, shape in expected.items():
-        if tuple(weights[key].shape) != shape:
-            raise TalimError(f"{folder}: {key} has shape {tuple(weights[key].shape)}, expected {shape}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    return sorted(value) if isinstance(value, set) else value

@@ -12,20 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from talim.audio import Audio
+    from talim.designs.sites import Site
 
     Item = tuple[np.ndarray, np.ndarray]  # targets int16 [K, T], text states float32 [L, D]
     Progress = Callable[[int, int], None]  # (frames made so far, frames wanted)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place in a base model where an adapter may sit: the output of one module, [B, T, width]."""
-
-    name: str  # as people type it, "layers[3]"
-    module: str  # path inside the model, "decoder.model.decoder.layers.3"
-    width: int
-    depth: float  # 0 at the input, 1 at the output
-    causal: bool  # may a frame look at later frames?
 
 
 @dataclass

@@ -5,35 +5,10 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from talim.designs.sites import MusicGenShape
+
 RELEASED_LICENCE = "CC-BY-NC-4.0"
 NANO = "nano-musicgen"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A MusicGen decoder in numbers; enough to count its parameters without its weights."""
-
-    hidden: int
-    layers: int
-    heads: int
-    codebooks: int = 4
-    channels: int = 1
-    vocabulary: int = 2048
-    text_width: int = 768
-
-    @property
-    def ffn(self) -> int:
-        """Width of the feed-forward part."""
-        return 4 * self.hidden
-
-    @property
-    def decoder_parameters(self) -> int:
-        """Exact number of parameters of the decoder with its heads, without text encoder and codec."""
-        d = self.hidden
-        attention, norm = 4 * d * d, 2 * d
-        layer = 2 * attention + 2 * d * self.ffn + 3 * norm
-        embeddings, heads = (self.vocabulary + 1) * d, self.vocabulary * d
-        return self.layers * layer + norm + self.codebooks * (embeddings + heads)
 
 
 @dataclass(frozen=True)
@@ -43,12 +18,16 @@ class Known:
     name: str
     hub: str
     licence: str
-    shape: Shape | None = None
+    shape: MusicGenShape | None = None
     refused: str = ""
     download_gb: float = 0.0
 
 
-SHAPES = {"small": Shape(1024, 24, 16), "medium": Shape(1536, 48, 24), "large": Shape(2048, 48, 32)}
+SHAPES = {
+    "small": MusicGenShape(1024, 24, 16),
+    "medium": MusicGenShape(1536, 48, 24),
+    "large": MusicGenShape(2048, 48, 32),
+}
 DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
 MELODY = "it is conditioned on a melody, which is not supported yet; take the model without -melody"
 
@@ -59,7 +38,7 @@ def _released() -> list[Known]:
         for stereo in (False, True):
             name = f"musicgen-stereo-{size}" if stereo else f"musicgen-{size}"
             channels, codebooks = (2, 8) if stereo else (1, 4)
-            full = Shape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
+            full = MusicGenShape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
             models.append(
                 Known(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size])
             )

@@ -11,7 +11,8 @@ from transformers.models.musicgen import modeling_musicgen
 
 from talim.audio import Audio
 from talim.backbones import delay, fingerprint, sampling
-from talim.backbones.backbone import Batch, Loss, Site
+from talim.backbones.backbone import Batch, Loss
+from talim.designs.sites import MusicGenShape, Site
 from talim.errors import TalimError
 
 if TYPE_CHECKING:
@@ -204,12 +205,8 @@ class MusicGen:
         return codes.to(torch.int16).cpu().numpy()
 
     def sites(self) -> tuple[Site, ...]:
-        """Every decoder layer, in order of depth."""
-        last, width = self.config.decoder.num_hidden_layers - 1, self.config.decoder.hidden_size
-        path = "decoder.model.decoder.layers"
-        return tuple(
-            Site(f"layers[{i}]", f"{path}.{i}", width, i / max(last, 1), causal=True) for i in range(last + 1)
-        )
+        """Between text and decoder, every decoder layer in order of depth, and before the heads."""
+        return MusicGenShape.of(self.config).sites()
 
     def enable_training(self, gradient_checkpointing: bool = False) -> None:
         """Training mode with the frozen dropouts at 0 and no cache; codec and text encoder stay in eval."""

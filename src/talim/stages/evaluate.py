@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from talim.adapters import tuner
+from talim.adapters import store, tuner
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe
@@ -43,7 +43,7 @@ def evaluate(
     recipe = stored_recipe(run)
     corpus = _corpus(run, recipe)
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-    peft = tuner.load(backbone, run.adapter)
+    peft = store.load(backbone, run.adapter)
     backbone.model.eval()
     items = batches.items(corpus, corpus.held_out, backbone, progress)
     after = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "loss with adapter")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import talim
 from talim import audio
-from talim.adapters import tuner
+from talim.adapters import store
 from talim.errors import TalimError, UsageError
 from talim.run import Run, check_writable, write_jsonl
 from talim.stages.progress import Progress
@@ -93,7 +93,7 @@ def choose_source(run: Path | None, base: str | None, adapter: Path | None, no_a
     if adapter is not None and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
     if adapter is not None:
-        info = tuner.read_info(adapter)
+        info = store.read_info(adapter)
         return Source(base or info["base"]["name"], adapter)
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
@@ -105,10 +105,10 @@ def load_source(source: Source, device: str = "auto") -> Backbone:
     from talim.backbones.load import load
 
     if source.adapter is not None:
-        tuner.read_info(source.adapter)  # a wrong folder should not cost a model's loading time
+        store.read_info(source.adapter)  # a wrong folder should not cost a model's loading time
     backbone = load(source.base, device=device)
     if source.adapter is not None:
-        tuner.load(backbone, source.adapter)
+        store.load(backbone, source.adapter)
     backbone.model.eval()
     return backbone
 
@@ -148,7 +148,7 @@ def provenance_tags(
         "seed": str(seed),
     }
     if adapter is not None:
-        info = tuner.read_info(adapter)
+        info = store.read_info(adapter)
         tags["adapter"] = f"{adapter.resolve().parent.name}/{adapter.name}"
         tags["adapter_design"] = str(info["expression"])
     return tags | {name: str(value) for name, value in asdict(sampling).items()}

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from talim import recipe as recipes
-from talim.adapters import expression, tuner
+from talim.adapters import store, tuner
 from talim.corpus.manifest import Corpus
+from talim.designs import expression
 from talim.errors import TalimError
 from talim.recipe import Recipe, Training
 from talim.run import Run, append_jsonl, explained, write_json
@@ -221,7 +222,7 @@ class Loop:
         cost = self._cost()
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
         text = card.write(self.recipe, _card_base(self.backbone), self.corpus.summary, cost, scores=None)
-        tuner.save(self.peft, self.run.adapter, base=base, card=text)
+        store.save(self.peft, self.run.adapter, base=base, card=text)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.say(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")

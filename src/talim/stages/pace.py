@@ -9,8 +9,9 @@ from statistics import median
 
 import torch
 
-from talim.adapters import expression, tuner
+from talim.adapters import tuner
 from talim.corpus.manifest import Corpus
+from talim.designs import expression
 from talim.errors import UsageError
 from talim.recipe import Recipe, Training
 from talim.stages import batches

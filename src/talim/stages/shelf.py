@@ -25,9 +25,9 @@ def find(folder: Path) -> list[dict[str, Any]]:
 
 def info(folder: Path) -> dict[str, Any]:
     """Folder, expression, base and size in bytes. No weights are read. TalimError if it is no adapter."""
-    from talim.adapters import tuner
+    from talim.adapters import store
 
-    told = tuner.read_info(folder)
+    told = store.read_info(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return {"folder": str(folder), **told, "bytes": size}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talim import recipe as recipes
-from talim.adapters import expression
 from talim.corpus.manifest import Corpus
+from talim.designs import expression
 from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe
 from talim.run import Run, check_writable, provenance, read_json, write_json, write_text

@@ -125,13 +125,13 @@ def _fall(
 def _judge(
     recipe: Recipe, adapter: Path, corpus: Corpus, clips: Sequence[Clip], progress: Progress
 ) -> dict[str, float]:
-    from talim.adapters import tuner
+    from talim.adapters import store, tuner
     from talim.backbones.load import load
     from talim.stages import batches
     from talim.stages.evaluate import per_clip_losses
 
     backbone: Backbone = load(recipe.base, precision=recipe.training.precision)
-    peft = tuner.load(backbone, adapter)
+    peft = store.load(backbone, adapter)
     backbone.model.eval()
     items, size = batches.items(corpus, clips, backbone, progress), recipe.training.batch_size
     after = per_clip_losses(backbone, items, size, progress, "loss with adapter").mean(axis=1)

@@ -131,7 +131,7 @@ def _recipe(wishes: Wishes, out: Path) -> Recipe:
         **dict(wishes.settings),
     }
     recipe = recipes.load((), values)
-    from talim.adapters import expression
+    from talim.designs import expression
 
     expression.parse(recipe.design)
     return recipe

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.adapters import sizing, tuner
-from talim.adapters.designs import KINDS, Linear
-from talim.adapters.expression import parse
-from talim.adapters.places import Place
+from talim.adapters import tuner
+from talim.designs import sizing
+from talim.designs.expression import parse
+from talim.designs.kinds import KINDS, Linear
+from talim.designs.places import Place
 from talim.errors import UsageError
 
 RELEASED = {

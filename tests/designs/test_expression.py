@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.adapters.expression import Design, Part, Size, layer_range, parse
+from talim.designs.expression import Design, Part, Size, layer_range, parse
 from talim.errors import UsageError
 
 

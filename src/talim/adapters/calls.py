@@ -1,0 +1,124 @@
+"""What an adapter must know of the calls around it: the cache, the padding, and what it answered last."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from talim.adapters import full
+from talim.designs import streaming
+
+MASK_WORD = "attention_mask"
+
+
+class Calls:
+    """Reads a wrapped module's arguments. For a projection, whose own arguments tell nothing of padding, it listens
+    to the model around: the words' mask, without which padding would leak into the words.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        words = list(inspect.signature(layer.forward).parameters)
+        self.is_projection = isinstance(layer, nn.Linear)
+        self.places = {w: words.index(w) for w in (*streaming.CACHE_WORDS, MASK_WORD) if w in words}
+        self.words_mask: Tensor | None = None
+        self._handles: list[Any] = []
+        self._answer: tuple[Any, Any, Any] | None = None
+        self._blend: tuple[Any, nn.Module] | None = None
+
+    def listen(self, parent: nn.Module) -> None:
+        """Hear the mask [B, L] with which the module around a projection is called."""
+        if self.is_projection:
+            words = list(inspect.signature(parent.forward).parameters)
+            self.places_around = {MASK_WORD: words.index(MASK_WORD)} if MASK_WORD in words else {}
+            self._handles.append(parent.register_forward_pre_hook(self._hear, with_kwargs=True))
+
+    def stop_listening(self) -> None:
+        """Leave the module around as it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.words_mask = _argument(MASK_WORD, self.places_around, args, kwargs)
+
+    def context(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
+    ) -> tuple[Any, Tensor | None]:
+        """The cache, if the model is decoding with one, and the mask [B, T] of the present frames, if any is padded."""
+        if self.is_projection:
+            mask = self.words_mask
+            fits = mask is not None and mask.shape == hidden.shape[:2]
+            return None, mask.bool() if mask is not None and fits else None
+        cache = None
+        for word in streaming.CACHE_WORDS:
+            cache = cache if cache is not None else _argument(word, self.places, args, kwargs)
+        mask = _argument(MASK_WORD, self.places, args, kwargs)
+        if mask is None or hidden.shape[1] == 1:
+            return cache, None
+        return cache, present_frames(mask, hidden.shape[1], cache)
+
+    def remembered(
+        self, states: Tensor, weights: Sequence[tuple[Tensor, float]], compute: Callable[[], Any]
+    ) -> Any:
+        """`compute()`, or its last result where the same states met the same weights, mask and strengths.
+
+        A projection runs at every decoding step, each time on the same words.
+        """
+        if states.is_inference():
+            return compute()  # such tensors do not tell whether they were changed
+        mask = self.words_mask
+        key = (states._version, *((id(w), w._version, s) for w, s in weights if not w.is_inference()))
+        if self._answer is not None:
+            (heard, heard_mask), told, result = self._answer
+            if heard() is states and told == key and _same(mask, heard_mask):
+                return result
+        result = compute()
+        self._answer = ((weakref.ref(states), mask), key, result)
+        return result
+
+    def blend(self, layer: nn.Module, copies: Sequence[tuple[full.Full, float]]) -> nn.Module:
+        """What several trained copies, or one at less than full strength, make of a layer; kept until they change."""
+        key = [(id(p), p._version, s) for c, s in copies for p in c.parameters()]
+        if self._blend is None or self._blend[0] != key:
+            self._blend = (key, full.blended(layer, copies))
+        return self._blend[1]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Calls:
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        vars(twin).update(vars(self), words_mask=None, _answer=None, _blend=None)
+        twin._handles = copy.deepcopy(self._handles, memo)
+        return twin
+
+
+def present_frames(mask: Tensor, frames: int, cache: Any) -> Tensor | None:
+    """Which of the present frames are no padding, [B, T], from a layer's mask [B, L] or [B, 1, T, S]; None if all.
+
+    In a mask over pairs, the last frame's row tells: it sees all frames but padding.
+    """
+    past = streaming.past_frames(cache, frames) if cache is not None else 0
+    if mask.ndim == 4:
+        row = mask[:, 0, -1]
+        mask = row if not row.is_floating_point() else row > -1e4
+    if mask.ndim != 2 or mask.shape[1] < past + frames:
+        return None
+    present = mask[:, past : past + frames].bool()
+    return None if bool(present.all()) else present
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None or one is other:
+        return one is other
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _argument(word: str, places: dict[str, int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if word in kwargs:
+        return kwargs[word]
+    place = places.get(word)
+    return args[place] if place is not None and place < len(args) else None

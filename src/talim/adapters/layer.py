@@ -1,0 +1,132 @@
+"""A block of the base model with adapters behind it."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from talim.adapters.calls import Calls
+from talim.adapters.config import AdapterConfig
+from talim.adapters.full import Full
+from talim.designs import streaming
+from talim.errors import TalimError
+
+
+class AdapterLayer(nn.Module, BaseTunerLayer):
+    """A block of the base model with adapters behind it; shapes, arguments and attributes are the block's."""
+
+    adapter_layer_names = ("talim_blocks",)
+    other_param_names = ("strength",)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: AdapterConfig, module: str) -> None:
+        nn.Module.__init__(self)
+        self.base_layer = base_layer  # PEFT looks for this name
+        self.module_path = module
+        self.talim_blocks = nn.ModuleDict()
+        self.strength: dict[str, float] = {}
+        self.merged_adapters: list[str] = []  # an own list: the class has one shared by all layers
+        self._disable_adapters = False
+        self._active_adapter = adapter_name
+        self.calls = Calls(base_layer)
+        self.training = base_layer.training
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: AdapterConfig) -> None:
+        """Put one more adapter behind the block, in the block's own training mode."""
+        blocks = nn.ModuleList()
+        for index, row in enumerate(config.blocks_at(self.module_path, self.base_layer)):
+            block = config.build(row, self.base_layer)
+            block.initialise(_generator(config.seed, f"{self.module_path}:{index}"))
+            blocks.append(block)
+        self.talim_blocks[adapter_name] = blocks
+        self.strength[adapter_name] = 1.0
+        self.talim_blocks.train(self.base_layer.training)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device, None]:
+        # a block has no .weight that PEFT could ask; adapters keep their own float32
+        return next(base_layer.parameters()).device, None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The block's own output, with the active adapters' changes added to its hidden states."""
+        if self.disable_adapters:
+            return self.base_layer(*args, **kwargs)
+        active = [
+            name for name in self.active_adapters if name in self.talim_blocks
+        ]  # it may leave a block alone
+        if self.calls.is_projection and not torch.is_grad_enabled():
+            return self.calls.remembered(
+                args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
+            )
+        return self._adapt(active, args, kwargs)
+
+    def _weights(self, active: list[str]) -> list[tuple[Any, float]]:
+        found = [(weight, 1.0) for weight in self.base_layer.parameters()]
+        for name in active:
+            found += [(weight, self.strength[name]) for weight in self.talim_blocks[name].parameters()]
+        return found
+
+    def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = self._block(active)(*args, **kwargs)
+        hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
+        cache, mask = self.calls.context(args, kwargs, hidden)
+        past = None if cache is None else streaming.past_frames(cache, hidden.shape[1])
+        for name in active:
+            for index, block in enumerate(self.talim_blocks[name]):  # type: ignore[arg-type]
+                if isinstance(block, Full):
+                    continue
+                memory = None
+                if block.mixes_frames and past is not None:
+                    memory = streaming.memory_of(cache, (self.module_path, name, index), past)
+                delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
+                if memory is not None:
+                    memory.frames += hidden.shape[1]
+                strength = self.strength[name]
+                hidden = hidden + (delta if strength == 1.0 else strength * delta)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _block(self, active: list[str]) -> nn.Module:
+        """The block itself, or what `full` made of it."""
+        copies = [
+            (block, self.strength[name])
+            for name in active
+            for block in self.talim_blocks[name]  # type: ignore[union-attr]
+            if isinstance(block, Full)
+        ]
+        if not copies:
+            return self.base_layer
+        if len(copies) == 1 and copies[0][1] == 1.0:
+            return copies[0][0]
+        if torch.is_grad_enabled() and any(w.requires_grad for c, _ in copies for w in c.parameters()):
+            raise TalimError(
+                f"{self.module_path}: `full` is trained at strength 1 and one adapter at a time; freeze the others"
+            )
+        return self.calls.blend(self.base_layer, copies)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refused: what an adapter adds depends on its input."""
+        raise TalimError("adapters cannot be merged into the base: what they add depends on their input")
+
+    def unmerge(self) -> None:
+        """Refused, as nothing is ever merged."""
+        raise TalimError("nothing is merged: adapters stay beside the base")
+
+    def __getattr__(self, name: str) -> Any:
+        # models read attributes off their blocks, and some take another branch if they find none
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+
+def _generator(seed: int, place: str) -> torch.Generator:
+    """Random numbers for one block: they depend on the seed and its place, not on what else was drawn."""
+    # a generator looks at the lowest 32 bits only, so seed and place are mixed into these
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed}:{place}".encode()))
