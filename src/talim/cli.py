@@ -114,6 +114,28 @@ def train(
     _print({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
 
 
+@app.command(epilog="Example: `talim designs --base musicgen-medium --budget 40M`")
+def designs(
+    base: Annotated[str, typer.Option(help="Base model: known name or a folder with config.json.")],
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Size: 40M, 250k or 2.5% of the base. May be repeated.")
+    ] = None,
+    design: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this expression, such as conv@shallow:20M. May be repeated."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of a training clip; else the base's window.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List every kind of adapter at every site with its exact cost; needs no weights and no network."""
+    from talim.stages import designs as stage
+
+    found = stage.designs(base, budget or (), design or (), seconds)
+    _print(found, json_, stage.table(found))
+
+
 @app.command(
     epilog="Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`"
 )
