@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
 import talim.adapters as adapters
-from talim.adapters import method, tuner
+from talim.adapters import store
+from talim.adapters.config import AdapterConfig, exactly
+from talim.adapters.layer import AdapterLayer
 from talim.backbones.load import load
 from talim.backbones.musicgen import MusicGen
 from talim.errors import TalimError, UsageError
@@ -61,7 +63,7 @@ def test_another_base_is_refused(stored: Path, tmp_path: Path) -> None:
     with pytest.raises(TalimError, match=r"trained on base tiny .*but this is other") as caught:
         adapters.load(other, stored)
     assert "\n" not in str(caught.value)
-    assert not any(isinstance(module, method.AdapterLayer) for module in other.model.modules())
+    assert not any(isinstance(module, AdapterLayer) for module in other.model.modules())
 
 
 def test_the_same_base_in_another_place_is_taken(stored: Path, base_folder: Path, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_unmatched_weights_are_refused(stored: Path, fresh: Fresh, change, words
     with pytest.raises(TalimError, match=words) as caught:
         adapters.load(base, stored)
     assert "\n" not in str(caught.value)
-    assert not any(isinstance(module, method.AdapterLayer) for module in base.model.modules())
+    assert not any(isinstance(module, AdapterLayer) for module in base.model.modules())
 
 
 def test_plain_peft_refuses_unmatched_weights_too(stored: Path, fresh: Fresh) -> None:
@@ -139,9 +141,9 @@ def test_damaged_folders_are_one_line(stored: Path, fresh: Fresh, file: str, har
 def test_other_adapters_are_refused(stored: Path, fresh: Fresh, tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="is no adapter folder"):
         adapters.read_info(tmp_path)
-    config = {"peft_type": "LORA", "r": 4}
+    config = {"peft_type": "LOHA", "r": 4}
     (stored / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(TalimError, match="LORA"):
+    with pytest.raises(TalimError, match="LOHA"):
         adapters.load(fresh(), stored)
     config = {"peft_type": "TALIM", "blocks": [{"module": "x", "kind": "quantum", "features": 1, "width": 1}]}
     (stored / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -159,7 +161,7 @@ def test_a_failed_save_leaves_the_old_adapter(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tuner, "write_json", full)
+    monkeypatch.setattr(store, "write_json", full)
     with pytest.raises(TalimError, match="No space left"):
         adapters.save(model, stored, base={"name": "tiny", "fingerprint": "x"})
     assert (stored / "adapter_model.safetensors").read_bytes() == before
@@ -192,7 +194,7 @@ def test_only_decoder_layers_are_wrapped(fresh: Fresh) -> None:
 @pytest.mark.parametrize("count", [1, 3, 48])
 def test_the_expression_matches_nothing_else(count: int) -> None:
     paths = [f"decoder.model.decoder.layers.{i}" for i in range(count)]
-    pattern = method.exactly(paths)
+    pattern = exactly(paths)
     assert all(re.fullmatch(pattern, path) for path in paths)
     strangers = [
         "audio_encoder.decoder.layers.0",
@@ -242,10 +244,8 @@ def test_modes_follow_the_block(fresh: Fresh) -> None:
 
 
 def test_dropout_acts_in_training_only(fresh: Fresh) -> None:
-    block = method.AdapterConfig(
-        blocks=[{"module": "x", "kind": "linear", "features": 8, "width": 4}], dropout=0.5
-    )
-    kind = block.build(block.blocks[0])
+    block = AdapterConfig(blocks=[{"module": "x", "kind": "linear", "features": 8, "width": 4}], dropout=0.5)
+    kind = block.build(block.blocks[0], torch.nn.Identity())
     hidden = torch.ones(1, 3, 8)
     torch.manual_seed(0)
     kind.train()
@@ -261,8 +261,8 @@ def test_tuples_pass_through() -> None:
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, str]:
             return super().forward(x), "kept"
 
-    config = method.AdapterConfig(blocks=[{"module": "m", "kind": "linear", "features": 4, "width": 2}])
-    layer = method.AdapterLayer(Pair(4, 4), "raga", config, "m")
+    config = AdapterConfig(blocks=[{"module": "m", "kind": "linear", "features": 4, "width": 2}])
+    layer = AdapterLayer(Pair(4, 4), "raga", config, "m")
     torch.nn.init.ones_(layer.talim_blocks["raga"][0].up.bias)  # type: ignore[index,union-attr]
     x = torch.zeros(1, 2, 4)
     hidden, rest = layer(x)

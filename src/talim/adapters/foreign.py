@@ -8,6 +8,7 @@ from typing import Any
 
 from peft import IA3Config, LoraConfig
 from peft.config import PeftConfig
+from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
 from talim.adapters.config import exactly
@@ -52,12 +53,12 @@ def word_of(config: Any) -> str:
 def shapes(config: Any, model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weights that a lora, dora or ia3 configuration puts into a plain model.
 
-    A rank pattern is looked up as PEFT does. UsageError where the configuration matches nothing.
+    Targets and rank patterns are looked up as PEFT does.
     """
     found: dict[str, tuple[int, ...]] = {}
     for path, module in model.named_modules():
         path = path.replace(".base_layer", "")
-        if not (isinstance(module, nn.Linear) and re.fullmatch(config.target_modules, path)):
+        if not (isinstance(module, nn.Linear) and check_target_module_exists(config, path)):
             continue
         inputs, outputs = module.in_features, module.out_features
         if word_of(config) == "ia3":
