@@ -144,7 +144,13 @@ def generate(
     out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder where there are many pieces.")],
     run: Annotated[Path | None, typer.Option(help="Folder of a run: its base and its adapter.")] = None,
     base: Base = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder of an adapter.")] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="Folder of an adapter. May be repeated: they act together.")
+    ] = None,
+    strength: Annotated[
+        list[float] | None,
+        typer.Option(help="How strongly each adapter acts: 0 to 1.5, 1 as trained. One for each."),
+    ] = None,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The base of the run, alone.")] = False,
     seconds: Annotated[
         float, typer.Option(help="Length; beyond the model's window it goes on by overlap.")
@@ -164,7 +170,7 @@ def generate(
     rows = stage.generate(
         prompts=prompt,
         out=out,
-        source=lambda: stage.choose_source(run, base, adapter, no_adapter),
+        source=lambda: stage.choose_source(run, base, adapter or [], no_adapter, strength or []),
         seconds=seconds,
         seed=seed,
         count=count,

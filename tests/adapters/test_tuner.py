@@ -132,6 +132,8 @@ def test_fewer_layers_are_refused(stored: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "talim.json"])
 @pytest.mark.parametrize("harm", ["gone", "torn"])
 def test_damaged_folders_are_one_line(stored: Path, fresh: Fresh, file: str, harm: str) -> None:
+    if harm == "gone" and file == "talim.json":
+        pytest.skip("such a folder is plain PEFT's: see test_store.py")
     (stored / file).unlink() if harm == "gone" else (stored / file).write_bytes(b"{torn")
     with pytest.raises(TalimError, match=re.escape(file)) as caught:
         adapters.load(fresh(), stored)

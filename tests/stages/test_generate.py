@@ -13,7 +13,7 @@ from talim import audio
 from talim.errors import TalimError, UsageError
 from talim.run import Run, read_jsonl
 from talim.stages import generate as stage
-from talim.stages.generate import Sampling, Source, choose_source, generate
+from talim.stages.generate import Chosen, Sampling, Source, choose_source, generate
 
 
 def made(out: Path, source: Source, **changes: Any) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def made(out: Path, source: Source, **changes: Any) -> list[dict[str, Any]]:
 
 
 def test_the_same_seed_gives_the_same_piece_and_another_one_does_not(tmp_path: Path, tiny_base: Path) -> None:
-    source = Source(str(tiny_base), None)
+    source = Source(str(tiny_base))
     pieces = []
     for number, seed in enumerate((4, 4, 5)):
         made(tmp_path / f"{number}.flac", source, seed=seed)
@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_piece_and_another_one_does_not(tmp_path: P
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav"])
 def test_a_file_tells_what_made_it(tmp_path: Path, finished_run: Run, suffix: str) -> None:
-    source = choose_source(finished_run.folder, None, None, no_adapter=False)
+    source = choose_source(finished_run.folder, None, [], no_adapter=False)
     rows = made(tmp_path / f"a{suffix}", source, seed=3, sampling=Sampling(2.0, 0.9, 50))
     tags = audio.read_tags(tmp_path / f"a{suffix}")
     assert tags["ai_generated"] == "AI-generated"
@@ -48,13 +48,13 @@ def test_the_adapter_changes_the_piece_and_no_adapter_is_the_base(
     tmp_path: Path, finished_run: Run, tiny_base: Path
 ) -> None:
     for name, source in {
-        "with": choose_source(finished_run.folder, None, None, no_adapter=False),
-        "same": choose_source(None, None, finished_run.adapter, no_adapter=False),
-        "without": choose_source(finished_run.folder, None, None, no_adapter=True),
-        "base": choose_source(None, str(tiny_base), None, no_adapter=False),
+        "with": choose_source(finished_run.folder, None, [], no_adapter=False),
+        "same": choose_source(None, None, [finished_run.adapter], no_adapter=False),
+        "without": choose_source(finished_run.folder, None, [], no_adapter=True),
+        "base": choose_source(None, str(tiny_base), [], no_adapter=False),
     }.items():
         # an adapter knows its base by name; here that base is a folder
-        named = Source(str(tiny_base), source.adapter)
+        named = Source(str(tiny_base), source.adapters)
         made(tmp_path / f"{name}.flac", named, seed=1)
     heard = {n: audio.read(tmp_path / f"{n}.flac").samples for n in ("with", "same", "without", "base")}
     assert np.array_equal(heard["with"], heard["same"])
@@ -63,7 +63,7 @@ def test_the_adapter_changes_the_piece_and_no_adapter_is_the_base(
 
 
 def test_many_pieces_go_to_a_folder_with_a_manifest(tmp_path: Path, tiny_base: Path) -> None:
-    rows = made(tmp_path / "many", Source(str(tiny_base), None), prompts=["a", "b"], count=2, seed=7)
+    rows = made(tmp_path / "many", Source(str(tiny_base)), prompts=["a", "b"], count=2, seed=7)
     manifest = read_jsonl(tmp_path / "many" / "manifest.jsonl")
     assert [(r["prompt"], r["seed"]) for r in manifest] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
     assert all((tmp_path / "many" / r["file"]).is_file() for r in manifest)
@@ -107,15 +107,18 @@ def test_sampling_has_bounds(values: dict, words: str) -> None:
 def test_an_output_that_cannot_be_written_is_refused_before_any_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TalimError, match="cannot be written"):
-        made(tmp_path / "file" / "a.flac", Source("never-looked-at", None))
+        made(tmp_path / "file" / "a.flac", Source("never-looked-at"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((None, None, None, False), "--run RUN, --adapter FOLDER or --base NAME"),
-        ((Path("r"), "b", None, False), "leave out --base"),
-        ((None, "b", Path("a"), True), "contradict"),
+        ((None, None, [], False), "--run RUN, --adapter FOLDER or --base NAME"),
+        ((Path("r"), "b", [], False), "leave out --base"),
+        ((None, "b", [Path("a")], True), "contradict"),
+        ((None, "b", [Path("a"), Path("c")], False, [0.5]), "1 times for 2 adapters"),
+        ((None, "b", [Path("a")], False, [1.6]), "must be between 0 and 1.5"),
+        ((None, "b", [], False, [1.0]), "1 times for 0 adapters"),
     ],
 )
 def test_contradictions_are_refused(arguments: tuple, words: str) -> None:
@@ -128,9 +131,9 @@ def test_an_adapter_of_another_base_is_refused(
 ) -> None:
     other = make_base(tmp_path / "other", seed=5)
     with pytest.raises(TalimError, match="was trained on base tiny"):
-        stage.load_source(Source(str(other), finished_run.adapter))
+        stage.load_source(Source(str(other), (Chosen(finished_run.adapter),)))
 
 
 def test_a_folder_that_is_no_adapter_is_refused_before_the_base_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="no adapter folder"):
-        stage.load_source(Source("never-looked-at", tmp_path))
+        stage.load_source(Source("never-looked-at", (Chosen(tmp_path),)))

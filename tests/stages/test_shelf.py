@@ -19,7 +19,7 @@ def test_adapters_are_found_and_a_broken_one_is_named(tmp_path: Path, finished_r
     (tmp_path / "b" / "adapter" / "talim.json").unlink()
     rows = shelf.find(tmp_path)
     assert [row["folder"] for row in rows] == [str(tmp_path / n / "adapter") for n in "ab"]
-    assert "linear@all:10%  for tiny" in shelf.line(rows[0])
+    assert "linear@all:10%  4,159 parameters  for tiny" in shelf.line(rows[0])
     assert "unreadable" in shelf.line(rows[1])
 
 

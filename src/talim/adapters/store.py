@@ -65,9 +65,14 @@ def save(
 
 
 def read_info(folder: Path | str) -> dict[str, Any]:
-    """What an adapter folder says of itself: base, expression, parameters ...; TalimError if it is none."""
+    """What an adapter folder says of itself: base, expression, parameters ...; TalimError if it is none.
+
+    A folder that plain PEFT wrote says less: its base may be None and has no fingerprint.
+    """
     path = Path(folder) / INFO_FILE
     if not path.is_file():
+        if (Path(folder) / CONFIG_FILE).is_file():
+            return _told_by_peft(Path(folder))
         raise TalimError(
             f"{folder} is no adapter folder: it has no {INFO_FILE}; give RUN/adapter of a finished run"
         )
@@ -77,15 +82,27 @@ def read_info(folder: Path | str) -> dict[str, Any]:
     return info
 
 
+def _told_by_peft(folder: Path) -> dict[str, Any]:
+    config, weights = read_config(folder), _read_weights(folder)
+    return {
+        "base": {"name": config.base_model_name_or_path or None, "fingerprint": None},
+        "expression": getattr(config, "expression", "") or foreign.word_of(config),
+        "parameters": sum(weight.numel() for weight in weights.values()),
+    }
+
+
 def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
     """Put a stored adapter into a backbone's model; nothing is changed unless all of it fits.
 
     TalimError where the adapter was made for another base, or its weights and their places do not match.
     """
     folder = Path(folder)
-    _check_base(read_info(folder)["base"], backbone, folder)
+    info = read_info(folder)
+    if (folder / INFO_FILE).is_file():  # what plain PEFT wrote can only be judged by its shapes
+        _check_base(info["base"], backbone, folder)
     config, weights = read_config(folder), _read_weights(folder)
     check_fit(config, weights, backbone.model, folder)
+    config.__dict__["expression"] = info["expression"]
     config.inference_mode = not trainable
     config.base_model_name_or_path = None  # PEFT writes down what this base is called here
     wrapped = place(backbone.model, config, name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,6 +16,7 @@ from torch import nn
 
 from talim.adapters import foreign
 from talim.adapters.config import FULL, AdapterConfig
+from talim.adapters.full import Full
 from talim.adapters.layer import AdapterLayer
 from talim.designs import sizing
 from talim.designs.expression import Design, parse
@@ -58,7 +60,9 @@ def plan(
     """Widths for every site of a design, from shapes alone. `base`: parameters that a share is a share of."""
     if design.peft_kind is not None:
         part = design.parts[0]
-        return foreign.config(part, select(part.site, sites), base, dropout)
+        made = foreign.config(part, select(part.site, sites), base, dropout)
+        made.__dict__["expression"] = str(design)  # PEFT's own have no field for it; `save` writes it down
+        return made
     blocks: list[dict[str, Any]] = []
     for part in sorted(design.parts, key=lambda part: part.site == "post"):  # post acts after any other there
         chosen, own = select(part.site, sites), (settings or {}).get(part.kind, {})
@@ -139,6 +143,21 @@ def use(model: PeftModel, strengths: dict[str, float]) -> None:
         if isinstance(layer, BaseTunerLayer):
             for name, strength in strengths.items():
                 _set_strength(layer, name, strength)
+
+
+def to_precision(model: PeftModel, dtype: torch.dtype) -> None:
+    """Let the adapters compute as the base does, which decodes faster; `full` stays in float32. Not for training."""
+    for layer in model.modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        for word in layer.adapter_layer_names:
+            for name, held in getattr(layer, word).items():
+                if isinstance(held, nn.Parameter):
+                    getattr(layer, word)[name] = nn.Parameter(held.data.to(dtype), held.requires_grad)
+                    continue
+                for block in held if isinstance(held, nn.ModuleList) else [held]:
+                    if not isinstance(block, Full):
+                        block.to(dtype)
 
 
 def _set_strength(layer: Any, name: str, strength: float) -> None:

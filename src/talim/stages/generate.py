@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import talim
 from talim import audio
-from talim.adapters import store
+from talim.adapters import store, tuner
+from talim.adapters.tuner import STRONGEST
 from talim.errors import TalimError, UsageError
 from talim.run import Run, check_writable, write_jsonl
 from talim.stages.progress import Progress
@@ -39,11 +40,19 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """An adapter's folder and how strongly it acts: 0 not at all, 1 as trained, at most 1.5."""
+
+    folder: Path
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
 class Source:
-    """Which base and which adapter to use; `adapter` None means the base alone."""
+    """Which base and which adapters to use; none means the base alone."""
 
     base: str
-    adapter: Path | None
+    adapters: tuple[Chosen, ...] = ()
 
 
 def generate(
@@ -65,12 +74,12 @@ def generate(
     progress, sampling = progress or Progress(), sampling or Sampling()
     files = _plan(prompts, out, seconds, seed, count)
     source = source if isinstance(source, Source) else source()
-    backbone = load_source(source, device)
-    progress.say(f"base: {backbone.name}, licence {backbone.licence}; adapter: {source.adapter or 'none'}")
+    backbone = load_source(source, device, progress)
+    progress.say(f"base: {backbone.name}, licence {backbone.licence}; {_spoken(source.adapters)}")
     rows = []
     for path, prompt, piece_seed in files:
         made = one(backbone, prompt, seconds, piece_seed, sampling, progress, path.name)
-        row = provenance_tags(backbone, source.adapter, prompt, piece_seed, sampling)
+        row = provenance_tags(backbone, source.adapters, prompt, piece_seed, sampling)
         audio.write(path, made, row)
         rows.append({"file": path.name, "seconds": round(made.seconds, 3), **row, "seed": piece_seed})
     if len(files) > 1 or out != files[0][0]:
@@ -78,39 +87,64 @@ def generate(
     return [row | {"file": str(path)} for row, (path, _, _) in zip(rows, files, strict=True)]
 
 
-def choose_source(run: Path | None, base: str | None, adapter: Path | None, no_adapter: bool) -> Source:
-    """What --run, --base, --adapter and --no-adapter mean together; UsageError where they contradict."""
+def choose_source(
+    run: Path | None,
+    base: str | None,
+    adapters: Sequence[Path],
+    no_adapter: bool,
+    strengths: Sequence[float] = (),
+) -> Source:
+    """What --run, --base, --adapter, --strength and --no-adapter mean together; UsageError where they contradict."""
+    for strength in strengths:
+        _within("--strength", strength, 0.0, STRONGEST)
     if run is not None:
-        if base is not None or adapter is not None:
+        if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
         from talim.stages.train import stored_recipe
 
         folder = Run(run)
-        recipe = stored_recipe(folder)
+        base, adapters = stored_recipe(folder).base, [] if no_adapter else [folder.adapter]
         if not no_adapter and not folder.adapter.is_dir():
             raise TalimError(f"{run}: its training is not finished; go on with: talim train --out {run}")
-        return Source(recipe.base, None if no_adapter else folder.adapter)
-    if adapter is not None and no_adapter:
+    elif adapters and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
-    if adapter is not None:
-        info = store.read_info(adapter)
-        return Source(base or info["base"]["name"], adapter)
+    if strengths and len(strengths) != len(adapters):
+        raise UsageError(
+            f"--strength was given {len(strengths)} times for {len(adapters)} adapters; give one for each, in order"
+        )
+    chosen = tuple(Chosen(f, s) for f, s in zip(adapters, strengths or [1.0] * len(adapters), strict=True))
+    if base is None and chosen:
+        base = store.read_info(chosen[0].folder)["base"]["name"]
+        if base is None:
+            raise UsageError(f"{chosen[0].folder} does not say what it was trained on; add --base NAME")
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
-    return Source(base, None)
+    return Source(base, chosen)
 
 
-def load_source(source: Source, device: str = "auto") -> Backbone:
-    """The base with the adapter in it, ready to generate. TalimError if the adapter does not fit."""
+def load_source(source: Source, device: str = "auto", progress: Progress | None = None) -> Backbone:
+    """The base with the adapters in it, in its precision, ready to generate. TalimError if one does not fit."""
     from talim.backbones.load import load
 
-    if source.adapter is not None:
-        store.read_info(source.adapter)  # a wrong folder should not cost a model's loading time
+    told = [store.read_info(chosen.folder) for chosen in source.adapters]  # before the model costs its time
     backbone = load(source.base, device=device)
-    if source.adapter is not None:
-        store.load(backbone, source.adapter)
+    names = {}
+    for index, (chosen, info) in enumerate(zip(source.adapters, told, strict=True)):
+        name = tuner.DEFAULT_NAME + (f"-{index + 1}" if index else "")
+        model = store.load(backbone, chosen.folder, name)
+        names[name] = chosen.strength
+        if info["base"].get("fingerprint") is None and progress is not None:
+            progress.say(f"{chosen.folder} does not say which weights it was trained on; it fits in shape")
+    if names:
+        tuner.use(model, names)
+        tuner.to_precision(model, backbone.dtype)
     backbone.model.eval()
     return backbone
+
+
+def _spoken(adapters: Sequence[Chosen]) -> str:
+    words = [str(c.folder) + (f" at {c.strength:g}" if c.strength != 1 else "") for c in adapters]
+    return f"adapter{'s' * (len(words) > 1)}: {', '.join(words) or 'none'}"
 
 
 def one(
@@ -133,7 +167,7 @@ def one(
 
 
 def provenance_tags(
-    backbone: Backbone, adapter: Path | None, prompt: str, seed: int, sampling: Sampling
+    backbone: Backbone, adapters: Sequence[Chosen], prompt: str, seed: int, sampling: Sampling
 ) -> dict[str, str]:
     """What a file says about itself; the words AI-generated come first."""
     tags = {
@@ -147,10 +181,10 @@ def provenance_tags(
         "prompt": prompt,
         "seed": str(seed),
     }
-    if adapter is not None:
-        info = store.read_info(adapter)
-        tags["adapter"] = f"{adapter.resolve().parent.name}/{adapter.name}"
-        tags["adapter_design"] = str(info["expression"])
+    if adapters:
+        tags["adapter"] = "; ".join(f"{c.folder.resolve().parent.name}/{c.folder.name}" for c in adapters)
+        tags["adapter_design"] = "; ".join(str(store.read_info(c.folder)["expression"]) for c in adapters)
+        tags["adapter_strength"] = "; ".join(f"{c.strength:g}" for c in adapters)
     return tags | {name: str(value) for name, value in asdict(sampling).items()}
 
 

@@ -14,7 +14,7 @@ from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.run import Run, new_folder, write_jsonl
 from talim.stages import batches
-from talim.stages.generate import Sampling, provenance_tags
+from talim.stages.generate import Chosen, Sampling, provenance_tags
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def make(
         for number, clip in enumerate(clips, start=1):
             for role in ("before", "after"):
                 piece = played[role][number - 1].audio
-                adapter = run.adapter if role == "after" else None
+                adapters = [Chosen(run.adapter)] if role == "after" else []
                 name = f"{number:02d}-{role}.flac"
                 audio.write(
-                    folder / name, piece, provenance_tags(backbone, adapter, clip.caption, seed, sampling)
+                    folder / name, piece, provenance_tags(backbone, adapters, clip.caption, seed, sampling)
                 )
                 rows.append(_row(name, role, clip, piece, seed))
             real = corpus.read_clip(clip).cut(0, seconds)

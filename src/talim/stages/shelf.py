@@ -25,11 +25,12 @@ def find(folder: Path) -> list[dict[str, Any]]:
 
 def info(folder: Path) -> dict[str, Any]:
     """Folder, expression, base and size in bytes. No weights are read. TalimError if it is no adapter."""
-    from talim.adapters import store
+    from talim.adapters import foreign, store
 
     told = store.read_info(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return {"folder": str(folder), **told, "bytes": size}
+    kind = foreign.word_of(store.read_config(folder))
+    return {"folder": str(folder), "method": kind, **told, "bytes": size}
 
 
 def line(row: dict[str, Any]) -> str:
@@ -37,13 +38,14 @@ def line(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"{row['folder']}  unreadable: {row['error']}"
     base = row.get("base") or {}
-    return f"{row['folder']}  {row['expression']}  for {base.get('name', '?')}  {row['bytes'] / 1e6:.1f} MB"
+    whose = f"{row['parameters']:,} parameters  for {base.get('name') or '?'}"
+    return f"{row['folder']}  {row['expression']}  {whose}  {row['bytes'] / 1e6:.1f} MB"
 
 
 def check(folder: Path, base: str | None = None) -> dict[str, Any]:
     """Load the adapter into its own base, or into `base`; TalimError says why it does not fit."""
     from talim.stages.generate import choose_source, load_source
 
-    source = choose_source(None, base, folder, False)
+    source = choose_source(None, base, [folder], False)
     backbone = load_source(source)
     return {"folder": str(folder), "base": backbone.name, "fits": True}
