@@ -10,23 +10,54 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from peft.config import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 import talim.adapters as adapters
 from talim.adapters.config import AdapterConfig
-from talim.adapters.layer import AdapterLayer
 from talim.backbones import sampling
 from talim.backbones.backbone import Batch
 from talim.backbones.musicgen import MusicGen
+from talim.designs import sizing
+from talim.designs.expression import kind_names, parse
 from talim.designs.kinds import KINDS
+from talim.designs.places import select
 
-DESIGNS = {"linear": "linear@all:4k", "conv": "conv@all:4k", "transformer": "transformer@all:4k"}
+SITES = ("conditioner", "all", "shallow", "deep", "layers[0]", "post")  # two layers have no middle
+BY_KIND = {
+    **{kind: f"{kind}@all:4k" for kind in KINDS},
+    "lora": "lora@all:6k",
+    "dora": "dora@all:6k",
+    "ia3": "ia3@all",
+    "full": "full@layers[1]",
+    "hybrid": "linear@all:2k+full@layers[0]",
+}
+EVERYWHERE = {
+    **{f"{kind}@{site}": f"{kind}@{site}:3k" for kind in KINDS for site in SITES},
+    **{f"{kind}@{site}": f"{kind}@{site}:r2" for kind in ("lora", "dora") for site in SITES},
+    **{f"{kind}@{site}": f"{kind}@{site}" for kind in ("ia3", "full") for site in SITES},
+    "mixture": "conv@shallow:2k+transformer@deep:3k+linear@post:1k",
+    "hybrid": "linear@all:2k+full@layers[0]",
+    "twice": "linear@all:2k+conv@all:3k",
+}
 Fresh = Callable[..., MusicGen]
 
 
-@pytest.fixture(params=DESIGNS)
+@pytest.fixture(params=BY_KIND)
 def design(request: pytest.FixtureRequest) -> str:
-    return DESIGNS[request.param]
+    """One design of every kind, where the place does not matter."""
+    return BY_KIND[request.param]
+
+
+@pytest.fixture(params=EVERYWHERE)
+def anywhere(request: pytest.FixtureRequest) -> str:
+    """Every kind at every site, and mixtures."""
+    return EVERYWHERE[request.param]
+
+
+def is_adapter_weight(name: str) -> bool:
+    return any(word in name for word in (".talim_blocks.", ".lora_", ".ia3_"))
 
 
 def batch_for(base: MusicGen) -> Batch:
@@ -67,24 +98,33 @@ def adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(adapters.trainable_parameters(model), lr=3e-3)
 
 
-def test_the_table_has_every_kind() -> None:
-    assert set(DESIGNS) == set(KINDS)
+def test_the_tables_have_every_kind() -> None:
+    assert set(BY_KIND) == {*kind_names(), "hybrid"}
+    assert {name.partition("@")[0] for name in EVERYWHERE} >= set(kind_names())
 
 
-def test_identity_at_the_start(fresh: Fresh, design: str) -> None:
+def test_identity_at_the_start(fresh: Fresh, anywhere: str) -> None:
     base = fresh()
     before = logits(base)
-    adapters.attach(base.model, design, base.sites())
+    adapters.attach(base.model, anywhere, base.sites())
     torch.testing.assert_close(logits(base), before, atol=1e-5, rtol=0)
 
 
-def test_parameters_are_exact(fresh: Fresh, design: str) -> None:
+def test_parameters_are_exact(fresh: Fresh, anywhere: str) -> None:
     base = fresh()
-    config = adapters.adapter_config(base, design)
-    model = adapters.attach(base.model, design, base.sites())
-    counted = sum(weight.numel() for weight in adapters.trainable_parameters(model))
-    assert counted == config.parameters() == model.peft_config["adapter"].parameters()
-    assert abs(counted - 4000) <= 40
+    expected = 0
+    for part in parse(anywhere).parts:
+        sites = select(part.site, base.sites())
+        if part.size is None:
+            expected += sum(sizing.fixed_cost(part.kind, site) for site in sites)
+        else:
+            widths = sizing.solve(part, sites, base.parameters)
+            expected += sizing.total(sizing.cost_of(part.kind), sites, widths)
+    model = adapters.attach(base.model, anywhere, base.sites())
+    assert sum(weight.numel() for weight in adapters.trainable_parameters(model)) == expected
+    config = model.peft_config["adapter"]
+    if isinstance(config, AdapterConfig):
+        assert config.parameters() == expected
 
 
 def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
@@ -93,7 +133,7 @@ def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
     model = adapters.attach(base.model, design, base.sites())
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained
-    assert all(".talim_blocks." in name for name in trained)
+    assert all(is_adapter_weight(name) for name in trained)
     frozen = {n: w.clone() for n, w in model.named_parameters() if n not in trained}
     before = {n: w.clone() for n, w in model.named_parameters() if n in trained}
     losses = train(base, adamw(model), 12)
@@ -103,10 +143,10 @@ def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_save_and_load_under_another_name(fresh: Fresh, design: str, tmp_path: Path) -> None:
+def test_save_and_load_under_another_name(fresh: Fresh, anywhere: str, tmp_path: Path) -> None:
     base = fresh()
     plain = logits(base)
-    model = adapters.attach(base.model, design, base.sites(), name="first")
+    model = adapters.attach(base.model, anywhere, base.sites(), name="first")
     stir(model)
     adapters.save(model, tmp_path / "adapter", "first", base=base_facts(base))
     taught = logits(base)
@@ -119,10 +159,10 @@ def test_save_and_load_under_another_name(fresh: Fresh, design: str, tmp_path: P
     assert len(adapters.trainable_parameters(again)) == len(adapters.trainable_parameters(model))
 
 
-def test_disabled_is_the_base(fresh: Fresh, design: str) -> None:
+def test_disabled_is_the_base(fresh: Fresh, anywhere: str) -> None:
     base = fresh()
     plain = logits(base)
-    model = adapters.attach(base.model, design, base.sites())
+    model = adapters.attach(base.model, anywhere, base.sites())
     stir(model)
     taught = logits(base)
     with adapters.disabled(model):
@@ -169,7 +209,7 @@ def test_unload_gives_the_base_back(fresh: Fresh, design: str) -> None:
     model = adapters.attach(base.model, design, base.sites())
     stir(model)
     model.unload()
-    assert not any(isinstance(module, AdapterLayer) for module in base.model.modules())
+    assert not any(isinstance(module, BaseTunerLayer) for module in base.model.modules())
     assert torch.equal(logits(base), plain)
     adapters.attach(base.model, design, base.sites())  # and it can be taught anew
     torch.testing.assert_close(logits(base), plain, atol=1e-5, rtol=0)
@@ -181,7 +221,8 @@ def test_bf16_base(fresh: Fresh, design: str) -> None:
     base.enable_training()
     model = adapters.attach(base.model, design, base.sites())
     assert {weight.dtype for weight in adapters.trainable_parameters(model)} == {torch.float32}
-    assert torch.equal(logits(base), plain)
+    # `full` computes in float32, and so at the start more exactly than the base
+    torch.testing.assert_close(logits(base), plain, atol=0.2 if "full" in design else 1e-6, rtol=0)
     losses = train(base, adamw(model), 6)
     assert losses[-1] < losses[0]
     assert base.generate_tokens(["x"], 0.3, seed=0).shape == (1, 4, 15)
@@ -203,10 +244,27 @@ def test_gradient_checkpointing_changes_nothing(fresh: Fresh, design: str) -> No
 
 def test_configuration_survives_json(fresh: Fresh, design: str) -> None:
     config = adapters.adapter_config(fresh(), design, dropout=0.25, seed=3)
-    copied = AdapterConfig.from_peft_type(**json.loads(json.dumps(config.to_dict())))
-    assert isinstance(copied, AdapterConfig)
+    told = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
+    copied = PeftConfig.from_peft_type(**json.loads(json.dumps(told)))
+    assert type(copied) is type(config)
     assert copied.to_dict() == config.to_dict()
-    assert copied.parameters() == config.parameters()
+
+
+def test_compiled_it_says_the_same(fresh: Fresh, design: str) -> None:
+    base = fresh()
+    model = adapters.attach(base.model, design, base.sites())
+    stir(model)
+    model.requires_grad_(False)
+    expected = logits(base)
+    plain = base.model
+    base.model = torch.compile(plain, backend="eager")
+    try:
+        batch = batch_for(base)
+        with torch.no_grad(), sampling.inference(plain):
+            torch.testing.assert_close(base.logits(batch), expected, atol=1e-5, rtol=0)
+    finally:
+        base.model = plain
+        torch.compiler.reset()
 
 
 def test_seeds_decide_the_start(fresh: Fresh, design: str) -> None:
@@ -216,34 +274,8 @@ def test_seeds_decide_the_start(fresh: Fresh, design: str) -> None:
         base = fresh()
         weights.append(adapters.trainable_parameters(adapters.attach(base.model, design, seed=seed)))
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
-
-
-@pytest.mark.parametrize("guidance", [None, 3.0])
-def test_cached_generation_equals_uncached(fresh: Fresh, design: str, guidance: float | None) -> None:
-    """Plain generate() of transformers, prompts of unequal length."""
-    base = fresh()
-    ids, mask = base._tokenize(["a", "longer words", "x y z"])
-    made, plain = [], []
-    with sampling.codes_instead_of_audio(base.model, 4) as caught:
-        base.model.generate(input_ids=ids, attention_mask=mask, max_length=24, do_sample=False)
-        plain = caught.pop()
-    model = adapters.attach(base.model, design, base.sites())
-    stir(model)
-    model.eval()
-    for cache in (True, False):
-        with sampling.codes_instead_of_audio(base.model, 4) as caught:
-            base.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_length=24,
-                do_sample=False,
-                guidance_scale=guidance,
-                use_cache=cache,
-            )
-        made.append(caught[0])
-    assert torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], plain)
+    drawn = not design.startswith(("ia3", "full"))  # these start as the base, whatever the seed
+    assert drawn != all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
 
 
 def test_training_resumes_exactly(fresh: Fresh, design: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_adapters_are_found_and_a_broken_one_is_named(tmp_path: Path, finished_r
     shutil.copytree(finished_run.adapter, tmp_path / "a" / "adapter")
     shutil.copytree(finished_run.adapter, tmp_path / "b" / "adapter")
     shutil.copytree(finished_run.adapter, tmp_path / ".adapter.x.part")
-    (tmp_path / "b" / "adapter" / "talim.json").unlink()
+    (tmp_path / "b" / "adapter" / "talim.json").write_text("{torn")
     rows = shelf.find(tmp_path)
     assert [row["folder"] for row in rows] == [str(tmp_path / n / "adapter") for n in "ab"]
     assert "linear@all:10%  4,159 parameters  for tiny" in shelf.line(rows[0])

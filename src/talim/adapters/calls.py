@@ -22,7 +22,13 @@ class Calls:
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        words = list(inspect.signature(layer.forward).parameters)
+        named = inspect.signature(layer.forward).parameters
+        words = list(named)
+        # what takes any keyword may be given a cache
+        self.hears_cache = any(
+            word in streaming.CACHE_WORDS or parameter.kind is parameter.VAR_KEYWORD
+            for word, parameter in named.items()
+        )
         self.is_projection = isinstance(layer, nn.Linear)
         self.places = {w: words.index(w) for w in (*streaming.CACHE_WORDS, MASK_WORD) if w in words}
         self.words_mask: Tensor | None = None
@@ -57,6 +63,8 @@ class Calls:
         cache = None
         for word in streaming.CACHE_WORDS:
             cache = cache if cache is not None else _argument(word, self.places, args, kwargs)
+        if cache is not None and streaming.past_frames(cache, hidden.shape[1]) < 0:
+            cache = None  # the block did not use it: gradient checkpointing keeps it away from blocks
         mask = _argument(MASK_WORD, self.places, args, kwargs)
         if mask is None or hidden.shape[1] == 1:
             return cache, None
@@ -99,15 +107,17 @@ class Calls:
 def present_frames(mask: Tensor, frames: int, cache: Any) -> Tensor | None:
     """Which of the present frames are no padding, [B, T], from a layer's mask [B, L] or [B, 1, T, S]; None if all.
 
-    In a mask over pairs, the last frame's row tells: it sees all frames but padding.
+    In a mask over pairs, the diagonal tells: whatever the window, a frame sees itself unless it is padding.
     """
     past = streaming.past_frames(cache, frames) if cache is not None else 0
-    if mask.ndim == 4:
-        row = mask[:, 0, -1]
-        mask = row if not row.is_floating_point() else row > -1e4
-    if mask.ndim != 2 or mask.shape[1] < past + frames:
+    if mask.ndim not in (2, 4) or mask.shape[-1] < frames:
         return None
-    present = mask[:, past : past + frames].bool()
+    start = min(past, mask.shape[-1] - frames)  # the keys of a sliding window begin later than the music
+    if mask.ndim == 4:
+        present = mask[:, 0].diagonal(start, dim1=-2, dim2=-1)  # [B, T]
+        present = present > -1e4 if present.is_floating_point() else present.bool()
+    else:
+        present = mask[:, start : start + frames].bool()
     return None if bool(present.all()) else present
 
 

@@ -13,7 +13,8 @@ from talim.adapters.calls import Calls
 from talim.adapters.config import AdapterConfig
 from talim.adapters.full import Full
 from talim.designs import streaming
-from talim.errors import TalimError
+from talim.designs.kinds import Kind
+from talim.errors import TalimError, UsageError
 
 
 class AdapterLayer(nn.Module, BaseTunerLayer):
@@ -40,6 +41,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         blocks = nn.ModuleList()
         for index, row in enumerate(config.blocks_at(self.module_path, self.base_layer)):
             block = config.build(row, self.base_layer)
+            self._check_streaming(block)
             block.initialise(_generator(config.seed, f"{self.module_path}:{index}"))
             blocks.append(block)
         self.talim_blocks[adapter_name] = blocks
@@ -47,6 +49,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.talim_blocks.train(self.base_layer.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _check_streaming(self, block: Kind | Full) -> None:
+        """A causal block that looks back must be told of the cache, or decoding would not be what was trained."""
+        if isinstance(block, Full) or not (block.mixes_frames and block.causal) or self.calls.hears_cache:
+            return
+        raise UsageError(
+            f"{self.module_path}: a {type(self.base_layer).__name__} is not given the cache of a decoding model, so "
+            f"a causal {type(block).__name__} adapter cannot remember there; name whole decoder blocks in "
+            "target_modules, or give causal=False in a model that hears everything at once"
+        )
 
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device, None]:
         # a block has no .weight that PEFT could ask; adapters keep their own float32
@@ -80,15 +92,28 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             for index, block in enumerate(self.talim_blocks[name]):  # type: ignore[arg-type]
                 if isinstance(block, Full):
                     continue
-                memory = None
-                if block.mixes_frames and past is not None:
-                    memory = streaming.memory_of(cache, (self.module_path, name, index), past)
+                memory = self._memory(block, cache, (name, index), past)
                 delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
                 if memory is not None:
                     memory.frames += hidden.shape[1]
                 strength = self.strength[name]
                 hidden = hidden + (delta if strength == 1.0 else strength * delta)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _memory(
+        self, block: Any, cache: Any, key: tuple[str, int], past: int | None
+    ) -> streaming.Memory | None:
+        """What the block remembers of the frames before; None where it needs no memory."""
+        if past is None or not block.mixes_frames:
+            return None
+        if block.causal:
+            return streaming.memory_of(cache, (self.module_path, *key), past)
+        if past == 0:
+            return None  # all there is, at once
+        raise TalimError(
+            f"{self.module_path}: this adapter looks at later frames (causal=False), but the model decodes step by "
+            "step; train one with causal=True, or generate with use_cache=False"
+        )
 
     def _block(self, active: list[str]) -> nn.Module:
         """The block itself, or what `full` made of it."""

@@ -92,7 +92,10 @@ def attach(
     design = parse(design) if isinstance(design, str) else design
     plain = base_of(model)
     places = sites_of(plain) if sites is None else sites
-    return place(model, plan(design, places, base_parameters(plain), dropout=dropout, seed=seed), name)
+    config = plan(design, places, base_parameters(plain), dropout=dropout, seed=seed)
+    with torch.random.fork_rng():  # PEFT's own methods draw from the global state
+        torch.manual_seed(seed)
+        return place(model, config, name)
 
 
 def place(model: nn.Module, config: PeftConfig, name: str) -> PeftModel:

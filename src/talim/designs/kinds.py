@@ -6,6 +6,7 @@ A kind is one class: what it adds to the hidden states, and its exact cost witho
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +32,7 @@ class Kind(nn.Module):
         self, features: int, width: int, *, causal: bool = True, dropout: float = 0.0, **settings: Any
     ) -> None:
         super().__init__()
-        self.features, self.width, self.dropout = features, width, dropout
+        self.features, self.width, self.causal, self.dropout = features, width, causal, dropout
         self.down = nn.Linear(features, width)
         self.build(width, causal, **self.settings_for(width, **settings))
         self.up = nn.Linear(width, features)
@@ -208,12 +209,16 @@ def draw_linear(layer: nn.Linear, generator: torch.Generator) -> None:
 
 
 def _known(cls: type[Kind], given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """The given settings, lists as tuples; UsageError for one that the kind does not have."""
+    """The given settings, lists as tuples; UsageError for one that the kind does not have, or that is below 1."""
     if unknown := sorted(set(given) - set(known)):
         raise UsageError(
             f"adapter kind {cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(known)}"
         )
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name, value in settings.items():
+        if any(number < 1 for number in (value if isinstance(value, tuple) else (value,))):
+            raise UsageError(f"adapter kind {cls.__name__}: {name} is {value}; it must be at least 1")
+    return settings
 
 
 KINDS: dict[str, type[Kind]] = {"linear": Linear, "conv": Conv, "transformer": Transformer}
@@ -221,6 +226,10 @@ KINDS: dict[str, type[Kind]] = {"linear": Linear, "conv": Conv, "transformer": T
 
 def register(word: str, kind: type[Kind]) -> None:
     """Make a kind of one's own known under a word, in expressions and stored adapters alike."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
+        raise UsageError(
+            f"{word!r} cannot stand in an expression; use small letters, digits and _, such as my_kind"
+        )
     if word in expression.kind_names() and KINDS.get(word) is not kind:
         raise UsageError(f"{word!r} is already the name of an adapter kind")
     KINDS[word] = kind
