@@ -11,25 +11,23 @@ from torch import Tensor, nn
 
 
 class InFloat32(nn.Module):
-    """A module that computes in float32 in a model that may not: same arguments, same kinds of results."""
+    """A copy of a module that computes in float32, in a model that may not: same arguments, same kinds of results."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, original: nn.Module) -> None:
         super().__init__()
-        self.module = module
+        self.module = copy.deepcopy(original).float()
+        self.comes_out = next(
+            original.parameters()
+        ).dtype  # what enters may be float32 in a bf16 model: text states
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What comes out is in the precision of what went in."""
-        came_in = next(value.dtype for value in (*args, *kwargs.values()) if _is_float(value))
-        return _as_type(
-            self.module(*_as_type(args, torch.float32), **_as_type(kwargs, torch.float32)), came_in
-        )
+        """What comes out is in the precision of the original."""
+        args, kwargs = _as_type(args, torch.float32), _as_type(kwargs, torch.float32)
+        return _as_type(self.module(*args, **kwargs), self.comes_out)
 
 
 class Full(InFloat32):
     """A trainable float32 copy of a module, called in its place."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__(copy.deepcopy(original).float())
 
     def initialise(self, generator: torch.Generator) -> None:
         """It starts as the original."""
@@ -37,13 +35,13 @@ class Full(InFloat32):
 
 def blended(original: nn.Module, copies: Sequence[tuple[Full, float]]) -> InFloat32:
     """The original moved towards several copies, each by its strength: W + sum of s (W' - W), frozen."""
-    mixed = copy.deepcopy(original).float().requires_grad_(False)
+    mixed = InFloat32(original).requires_grad_(False)
     with torch.no_grad():
-        for name, weight in mixed.named_parameters():
+        for name, weight in mixed.module.named_parameters():
             start = weight.clone()
             for other, strength in copies:
                 weight.add_(strength * (other.module.get_parameter(name).float() - start))
-    return InFloat32(mixed)
+    return mixed
 
 
 def _is_float(value: Any) -> bool:

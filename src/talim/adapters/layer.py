@@ -71,7 +71,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         active = [
             name for name in self.active_adapters if name in self.talim_blocks
         ]  # it may leave a block alone
-        if self.calls.is_projection and not torch.is_grad_enabled():
+        if self.calls.is_projection and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return self.calls.remembered(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
