@@ -130,10 +130,11 @@ def designs(
     json_: Json = False,
 ) -> None:
     """List every kind of adapter at every site with its exact cost; needs no weights and no network."""
-    from talim.stages import designs as stage
+    from talim.stages.design_table import draw
+    from talim.stages.designs import designs as work
 
-    found = stage.designs(base, budget or (), design or (), seconds)
-    _print(found, json_, stage.table(found))
+    found = work(base, budget or (), design or (), seconds)
+    _print(found, json_, "" if json_ else draw(found))
 
 
 @app.command(

@@ -10,76 +10,121 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    EncodecConfig,
-    MusicgenConfig,
-    MusicgenDecoderConfig,
-    MusicgenForConditionalGeneration,
-    T5Config,
-)
+from fixtures.shapes import on_meta
 
 import talim.adapters as adapters
 from talim.backbones import catalogue
-from talim.designs.expression import SITE_WORDS, kind_names
-from talim.designs.sites import MusicGenShape
+from talim.designs import expression, kinds
+from talim.designs.expression import SITE_WORDS, UNSIZED_KINDS, kind_names, parse
 from talim.errors import TalimError, UsageError
 from talim.stages import designs as stage
 
 RELEASED = [name for name, model in catalogue.MODELS.items() if model.shape is not None]
+NUMBERS = ("parameters", "share", "width", "widths", "flops_per_second", "file_bytes", "activation_bytes")
 
 
-def on_meta(shape: MusicGenShape) -> Any:
-    """A base of that shape without memory; codec and text encoder as small as they can be."""
-    text = T5Config(vocab_size=8, d_model=shape.text_width, d_kv=4, d_ff=4, num_layers=1, num_heads=1)
-    decoder = MusicgenDecoderConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        ffn_dim=shape.feed_forward,
-        num_codebooks=shape.codebooks,
-        audio_channels=shape.channels,
-    )
+def built(model: Any, design: str) -> tuple[int, list[int]]:
+    """Trainable parameters of a design that is really attached, and the widths or ranks in it; then it is gone."""
     with torch.device("meta"):
-        config = MusicgenConfig(text_encoder=text, audio_encoder=EncodecConfig(), decoder=decoder)
-        return MusicgenForConditionalGeneration(config).requires_grad_(False)
+        peft = adapters.attach(model, design)
+    counted = sum(weight.numel() for weight in adapters.trainable_parameters(peft))
+    config = peft.peft_config["adapter"]
+    if hasattr(config, "blocks"):
+        widths = [row["width"] for row in config.blocks if "width" in row]
+    else:  # PEFT's own
+        found = (getattr(module, "r", {}) for module in peft.modules())
+        widths = [ranks["adapter"] for ranks in found if isinstance(ranks, dict) and "adapter" in ranks]
+    peft.unload()
+    del model.__dict__["talim_wrapper"]
+    model.requires_grad_(False)
+    return counted, widths
+
+
+def check_row(row: dict[str, Any], model: Any, base: int) -> None:
+    design, size = row["expression"], parse(row["expression"]).parts[0].size
+    if row["parameters"] is None:
+        assert row["remark"].startswith("impossible: ")
+        assert {row[word] for word in NUMBERS} == {None}
+        with pytest.raises(UsageError):
+            adapters.adapter_config(model, design)
+        return
+    counted, widths = built(model, design)
+    assert row["parameters"] == counted, design
+    assert row["share"] == counted / base
+    assert row["widths"] == [[min(widths), max(widths)] if widths else None], design
+    assert row["width"] == (min(widths) if widths else None)
+    assert (row["width"] is None) == (row["kind"] in UNSIZED_KINDS)
+    if size is not None:
+        assert max(widths) - min(widths) <= 1
+        budget = size.parameters(base)
+        missed = abs(counted - budget) > 0.01 * budget
+        assert missed == ("nearest possible" in row["remark"]), design
 
 
 def check_counts(name: str, budgets: list[str]) -> None:
     """Attach, count, take out again: one base for all designs."""
     listed = stage.designs(name, budgets)
-    _, shape = stage.shape_of(name)
+    shape = stage.numbers_of(name).shape
+    expected = [
+        f"{kind}@{site}{'' if kind in UNSIZED_KINDS else f':{size}'}"
+        for kind in kind_names()
+        for site in SITE_WORDS
+        for size in (budgets[:1] if kind in UNSIZED_KINDS else budgets)
+    ]
+    assert sorted(row["expression"] for row in listed["designs"]) == sorted(expected)
     model = on_meta(shape)
-    assert {row["kind"] for row in listed["designs"]} == set(kind_names())
-    assert {row["site"] for row in listed["designs"]} == set(SITE_WORDS)
     for row in listed["designs"]:
-        budget = row["expression"].partition(":")[2]
-        if row["parameters"] is None:
-            assert row["remark"].startswith("impossible: ")
-            with pytest.raises(UsageError):
-                adapters.adapter_config(model, row["expression"])
-            continue
-        with torch.device("meta"):
-            peft = adapters.attach(model, row["expression"])
-        counted = sum(weight.numel() for weight in adapters.trainable_parameters(peft))
-        assert row["parameters"] == counted, row["expression"]
-        assert row["share"] == counted / shape.decoder_parameters
-        peft.unload()
-        del model.__dict__["talim_wrapper"]
-        model.requires_grad_(False)
-        if budget.endswith("M"):
-            off = abs(counted - 1e6 * float(budget[:-1])) / (1e6 * float(budget[:-1]))
-            assert off <= 0.01 or "nearest possible" in row["remark"]
+        check_row(row, model, shape.decoder_parameters)
 
 
 def test_counts_on_the_miniature() -> None:
     check_counts("nano-musicgen", ["2.5%"])
 
 
+def test_counts_on_the_smallest_released_model() -> None:
+    check_counts("musicgen-small", ["8M"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RELEASED)
 def test_counts_on_all_sizes_and_budgets(name: str) -> None:
     check_counts(name, list(stage.BUDGETS))
+
+
+@pytest.mark.slow
+def test_counts_of_all_shares() -> None:
+    check_counts("nano-musicgen", list(stage.SHARES))
+
+
+def test_mixtures_are_built_as_listed() -> None:
+    designs = [
+        "conv@shallow:2%+transformer@deep:2%",
+        "linear@all:1%+full@layers[4-5]",
+        "linear@post:1%+conv@layers[5]:1%",
+        "transformer@all:width7",
+    ]
+    model = on_meta(stage.numbers_of("nano-musicgen").shape)
+    rows = stage.designs("nano-musicgen", expressions=designs)["designs"]
+    assert [row["expression"] for row in rows] == designs
+    for row in rows:
+        counted, widths = built(model, row["expression"])
+        assert row["parameters"] == counted
+        assert {w for span in row["widths"] if span for w in span} == set(widths)
+    assert (rows[0]["kind"], rows[0]["site"]) == ("conv+transformer", "shallow+deep")
+    assert rows[1]["widths"][1] is None
+
+
+def test_mixtures_add_up() -> None:
+    mixed, one, two = stage.designs(
+        "musicgen-medium",
+        expressions=["conv@shallow:20M+transformer@deep:20M", "conv@shallow:20M", "transformer@deep:20M"],
+    )["designs"]
+    for word in ("parameters", "file_bytes", "widths"):
+        assert mixed[word] == one[word] + two[word]
+    assert abs(mixed["flops_per_second"] - one["flops_per_second"] - two["flops_per_second"]) <= 1
+    # the frozen layers above the first site are held once
+    assert max(one["activation_bytes"], two["activation_bytes"]) < mixed["activation_bytes"]
+    assert mixed["activation_bytes"] < one["activation_bytes"] + two["activation_bytes"]
 
 
 def test_every_released_size_meets_every_budget() -> None:
@@ -89,63 +134,120 @@ def test_every_released_size_meets_every_budget() -> None:
             if "impossible" in row["remark"] or "nearest possible" in row["remark"]:
                 missed.add(row["expression"])
     # a rank of one in every linear is more than 2M already, or a step of rank more than a hundredth of it
-    assert {expression.partition("@")[0] for expression in missed} <= {"lora", "dora"}
-    assert {expression.partition(":")[2] for expression in missed} <= {"2M", "8M"}
+    assert {design.partition("@")[0] for design in missed} <= {"lora", "dora"}
+    assert {design.partition(":")[2] for design in missed} <= {"2M", "8M"}
 
 
-def test_mixtures_add_up() -> None:
-    mixed, one, two = stage.designs(
-        "musicgen-medium",
-        expressions=["conv@shallow:20M+transformer@deep:20M", "conv@shallow:20M", "transformer@deep:20M"],
-    )["designs"]
-    assert mixed["parameters"] == one["parameters"] + two["parameters"]
-    assert mixed["flops_per_second"] == one["flops_per_second"] + two["flops_per_second"]
-    assert mixed["width"] == f"{one['width']}+{two['width']}"
-    assert max(one["activation_bytes"], two["activation_bytes"]) < mixed["activation_bytes"]
+def test_the_nearer_the_heads_the_less_is_held() -> None:
+    rows = {row["site"]: row for row in stage.designs("musicgen-large", ["40M"])["designs"][:6]}
+    held = [rows[s]["activation_bytes"] for s in ("conditioner", "shallow", "middle", "deep", "post")]
+    assert sorted(held[1:], reverse=True) == held[1:]
+    assert held[0] > held[2]
+    longer = stage.designs("musicgen-large", expressions=["linear@all:40M"], clip_seconds=60)["designs"][0]
+    assert longer["activation_bytes"] == 2 * rows["all"]["activation_bytes"]
+    assert longer["flops_per_second"] == rows["all"]["flops_per_second"]
 
 
-def test_a_local_folder_and_what_is_none(tmp_path: Path) -> None:
-    values = {
-        "decoder": {
-            "hidden_size": 16,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "num_codebooks": 4,
-            "vocab_size": 32,
-            "ffn_dim": 64,
-        },
-        "text_encoder": {"d_model": 16},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    found = stage.designs(str(tmp_path), ["5%"])
-    assert found["base"] == tmp_path.name
-    assert "conditioner" not in {row["site"] for row in found["designs"]}  # the widths are equal
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(TalimError, match="no MusicGen configuration"):
-        stage.designs(str(tmp_path))
-    with pytest.raises(TalimError, match="musicgen-medium"):
-        stage.designs("musicgen-mediun")
-    with pytest.raises(TalimError, match="melody"):
-        stage.designs("facebook/musicgen-melody")
-    with pytest.raises(UsageError, match="cannot be read"):
-        stage.designs("musicgen-small", ["forty"])
-    with pytest.raises(UsageError, match="at most 600 s"):
-        stage.designs("musicgen-small", clip_seconds=0)
+def test_a_kind_of_ones_own_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "KINDS", kinds.KINDS)
+    monkeypatch.setattr(expression, "OWN_KINDS", list(expression.OWN_KINDS))
+    monkeypatch.setitem(kinds.KINDS, "plain", kinds.Linear)
+    expression.OWN_KINDS.append("plain")
+    rows = stage.designs("nano-musicgen", ["2.5%"])["designs"]
+    plain, linear = ([row for row in rows if row["kind"] == kind] for kind in ("plain", "linear"))
+    assert [row["site"] for row in plain] == list(SITE_WORDS)
+    for word in NUMBERS:
+        assert [row[word] for row in plain] == [row[word] for row in linear]
+
+
+def test_default_sizes() -> None:
+    def sizes(base: str) -> set[str]:
+        rows = stage.designs(base)["designs"]
+        return {row["expression"].partition(":")[2] for row in rows if ":" in row["expression"]}
+
+    assert sizes("musicgen-small") == {"2M", "8M", "20M", "40M", "70M"}
+    assert sizes("facebook/musicgen-stereo-large") == sizes("musicgen-small")
+    assert sizes("nano-musicgen") == {"1%", "2.5%", "5%"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"base": "musicgen-mediun"}, TalimError, "did you mean musicgen-medium"),
+        ({"base": "facebook/musicgen-melody"}, TalimError, "conditioned on a melody"),
+        ({"base": "someone/raga-gen"}, TalimError, "fetch its config.json and give the folder"),
+        ({"budgets": ["forty"]}, UsageError, "--budget 'forty' cannot be read"),
+        ({"budgets": ["r16"]}, UsageError, "--design linear@all:width64"),
+        ({"budgets": ["2M+linear@all:2M"]}, UsageError, "cannot be read"),
+        ({"expressions": ["linaer@all:2M"]}, UsageError, "did you mean 'linear'"),
+        ({"budgets": ["2M"], "expressions": ["full@all"]}, UsageError, "give one of them"),
+        ({"clip_seconds": 0}, UsageError, "at most 600 s"),
+        ({"clip_seconds": 601}, UsageError, "at most 600 s"),
+    ],
+)
+def test_mistakes_are_taught(asked: dict[str, Any], error: type[TalimError], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        stage.designs(**({"base": "nano-musicgen"} | asked))
+    assert isinstance(caught.value, UsageError) == (error is UsageError)
 
 
 def test_the_command_prints_one_document_and_loads_no_model_library() -> None:
     code = (
         "import sys; from talim.cli import app; "
-        "app(['designs', '--base', 'musicgen-large', '--budget', '40M', '--json'], standalone_mode=False); "
-        "print([m for m in ('transformers', 'peft', 'diffusers') if m in sys.modules], file=sys.stderr)"
+        "app(['designs', '--base', 'musicgen-large', '--budget', '2M', '--json'], standalone_mode=False); "
+        "heavy = ('transformers', 'peft', 'diffusers', 'librosa', 'talim.adapters'); "
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    rows = json.loads(done.stdout)["designs"]
-    assert {"expression", "kind", "site", "parameters", "share", "width"} <= rows[0].keys()
+    document = json.loads(done.stdout)
+    assert (document["base"], document["clip_seconds"]) == ("musicgen-large", 30.0)
+    assert {"expression", "kind", "site", "remark", *NUMBERS} <= document["designs"][0].keys()
+    assert any(row["parameters"] is None for row in document["designs"])
     assert done.stderr.strip().splitlines()[-1] == "[]"
 
 
-def test_the_table_fits_a_terminal() -> None:
-    text = stage.table(stage.designs("musicgen-large"))
-    assert max(len(line) for line in text.splitlines()) <= 100
-    assert "impossible: lora@all:2M" in text
+def write_config(folder: Path, **changes: Any) -> Path:
+    decoder = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "num_codebooks": 4}
+    values = {
+        "model_type": "musicgen",
+        "decoder": decoder | {"vocab_size": 32, "ffn_dim": 64},
+        "text_encoder": {"d_model": 16},
+        "audio_encoder": {"sampling_rate": 16000, "upsampling_ratios": [8, 8, 10]},
+    }
+    (folder / "config.json").write_text(json.dumps(values | changes), encoding="utf-8")
+    return folder
+
+
+def test_a_local_folder(tmp_path: Path) -> None:
+    found = stage.designs(str(write_config(tmp_path, talim_window_seconds=12.0)), ["5%"])
+    assert (found["base"], found["clip_seconds"]) == (tmp_path.name, 12.0)
+    assert "conditioner" not in {row["site"] for row in found["designs"]}  # the widths are equal
+    numbers = stage.numbers_of(str(tmp_path))
+    assert numbers.frame_rate_hz == 25
+    assert numbers.shape.text_width == 16
+
+
+def test_a_folder_as_the_library_writes_it(tiny_base: Path) -> None:
+    model = on_meta(stage.numbers_of(str(tiny_base)).shape)
+    found = stage.designs(str(tiny_base), expressions=["conv@all:5%", "full@post"])
+    assert found["parameters"] == sum(weight.numel() for weight in model.decoder.parameters())
+    assert [row["parameters"] for row in found["designs"]] == [
+        built(model, row["expression"])[0] for row in found["designs"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "llama"}, "a llama model; expected MusicGen"),
+        ({"model_type": "musicgen_melody"}, "conditioned on a melody"),
+        ({"decoder": {}}, "is no MusicGen configuration"),
+        ({"text_encoder": None}, "is no MusicGen configuration"),
+    ],
+)
+def test_a_folder_that_is_none(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TalimError, match=words):
+        stage.designs(str(write_config(tmp_path, **changes)))
+    (tmp_path / "config.json").write_text("[1, 2", encoding="utf-8")
+    with pytest.raises(TalimError, match="is no MusicGen configuration"):
+        stage.designs(str(tmp_path))

@@ -5,66 +5,85 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from talim.designs.expression import RANKED_KINDS, Part, layer_range
 from talim.designs.kinds import KINDS
-from talim.designs.sites import MusicGenShape, Site
-from talim.designs.sizing import fixed_cost, ia3_matrices
+from talim.designs.sites import Matrix, MusicGenShape, Site
+from talim.designs.sizing import ia3_matrices
 
-WORDS = 32  # text positions that a conditioner is reckoned with
-KEPT_PER_FRAME = (
-    13  # hidden widths a frozen decoder layer keeps: 3 norms, q k v and 2 attention results, q, GELU's 4
-)
-KEPT_BY_FULL = 9  # more for a trained one: what enters its linears
+WORDS = 32  # text positions that a clip is reckoned with
+FLOAT = 4  # bytes; adapters compute in float32, whatever the base does
+MASK = 4  # bytes of dropout's mask per number: a CPU keeps float32, a GPU one byte; the larger is reckoned
+# Hidden widths that a frozen decoder layer keeps: 3 norms, q k v and 2 attention results, q, GELU's 4.
+KEPT_PER_FRAME = 13
+KEPT_BY_FULL = 9  # more for a trained layer: what enters its linears
 HEADER_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
-
+TENSORS_OF_A_LAYER = 16
 
 Solved = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a width (or rank) for each
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What is trained on: frames of music, and the bytes of a number in the base's precision."""
+    """What is heard at once: frames of music, positions of text, and the bytes of a number in the base's precision."""
 
     frames: int
-    base_bytes: int = 4
+    words: int = WORDS
+    base_bytes: int = FLOAT
+
+    def seen_by(self, matrix: Matrix) -> int:
+        """Positions that a linear map is applied to."""
+        return self.words if matrix.on_words else self.frames
+
+    def seen_at(self, site: Site) -> int:
+        """Positions that a block at a site acts on."""
+        return self.words if site.name == "conditioner" else self.frames
 
 
-def flops(part: Part, sites: Sequence[Site], widths: Sequence[int], frames: int) -> int:
-    """Operations that a part adds to one forward pass over `frames` frames; a multiply-add counts as two."""
+def flops(solved: Solved, clip: Clip) -> int:
+    """Operations that a part adds to one forward pass over a whole clip; a multiply-add counts as two."""
+    part, sites, widths = solved
     if part.kind == "full":
         return 0  # it takes the place of what is there
     if part.kind == "ia3":
-        return sum(fixed_cost("ia3", site) for site in sites) * frames
-    total = 0
-    for site, width in zip(sites, widths, strict=True):
-        seen = WORDS if site.name == "conditioner" else frames
-        if part.kind in RANKED_KINDS:
-            total += 2 * width * seen * sum(m.inputs + m.outputs for m in site.matrices)
-        else:
-            total += KINDS[part.kind].flops_of(site.width, width, seen)
-    return total
+        return sum(m.outputs * clip.seen_by(m) for site in sites for m in ia3_matrices(site))
+    pairs = list(zip(sites, widths, strict=True))
+    if part.kind in RANKED_KINDS:
+        return sum(_ranked_flops(part.kind, m, rank, clip) for site, rank in pairs for m in site.matrices)
+    return sum(KINDS[part.kind].flops_of(site.width, width, clip.seen_at(site)) for site, width in pairs)
 
 
-def base_flops(shape: MusicGenShape, frames: int) -> int:
-    """Operations of the bare decoder's matrix products over `frames` frames and `WORDS` words, forward."""
-    d = shape.hidden
-    per_frame = (
-        shape.layers * (6 * d * d + 2 * d * shape.feed_forward) + shape.codebooks * d * shape.vocabulary
-    )
-    words = shape.layers * 2 * d * d * WORDS + shape.text_width * d * WORDS
-    attention = shape.layers * 2 * d * frames * (frames + WORDS)
-    return 2 * (per_frame * frames + words + attention)
+def _ranked_flops(kind: str, matrix: Matrix, rank: int, clip: Clip) -> int:
+    # PEFT's dora sends the identity through both matrices at every pass, to know the norms of the sum
+    positions = clip.seen_by(matrix) + (matrix.inputs if kind == "dora" else 0)
+    return 2 * rank * (matrix.inputs + matrix.outputs) * positions
 
 
-def tensors(part: Part, sites: Sequence[Site]) -> int:
-    """About how many tensors a part's file holds."""
+def base_flops(shape: MusicGenShape, clip: Clip) -> int:
+    """Operations of the bare decoder's matrix products, forward over a whole clip."""
+    d, frames, words = shape.hidden, clip.frames, clip.words
+    per_frame = shape.layers * (6 * d * d + 2 * d * shape.feed_forward)
+    per_frame += shape.codebooks * d * shape.vocabulary
+    per_word = shape.layers * 2 * d * d + (shape.text_width * d if shape.text_width != d else 0)
+    attention = shape.layers * 2 * d * frames * (frames + words)
+    return 2 * (per_frame * frames + per_word * words + attention)
+
+
+def file_bytes(solved: Solved, parameters: int) -> int:
+    """About the size of a part's safetensors file: float32 weights, and a header that names each of them."""
+    return FLOAT * parameters + HEADER_PER_TENSOR * _tensors(*solved)
+
+
+def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
     if part.kind in RANKED_KINDS:
         return sum(len(site.matrices) for site in sites) * (3 if part.kind == "dora" else 2)
     if part.kind == "ia3":
         return sum(len(ia3_matrices(site)) for site in sites)
     if part.kind == "full":
-        return sum(16 if layer_range(site.name) else 2 * len(site.whole) for site in sites)
-    return {"linear": 4, "conv": 12, "transformer": 16}.get(part.kind, 8) * len(sites)
+        return sum(TENSORS_OF_A_LAYER if layer_range(site.name) else 2 * len(site.whole) for site in sites)
+    with torch.device("meta"):  # so that a registered kind is counted too
+        return len(KINDS[part.kind](sites[0].width, widths[0]).state_dict()) * len(sites)
 
 
 def kept_bytes(solved: Sequence[Solved], shape: MusicGenShape, clip: Clip) -> int:
@@ -73,9 +92,9 @@ def kept_bytes(solved: Sequence[Solved], shape: MusicGenShape, clip: Clip) -> in
     """
     first = min(_first_layer_above(part.kind, site, shape) for part, sites, _ in solved for site in sites)
     frozen = (shape.layers - first) * KEPT_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
-    out = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * 4) * clip.frames
+    out = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT) * clip.frames
     own = sum(
-        _own_bytes(part, site, width, clip)
+        _own_bytes(part.kind, site, width, clip)
         for part, sites, widths in solved
         for site, width in zip(sites, widths, strict=True)
     )
@@ -90,15 +109,24 @@ def _first_layer_above(kind: str, site: Site, shape: MusicGenShape) -> int:
     return 0 if site.name == "conditioner" else shape.layers
 
 
-def _own_bytes(part: Part, site: Site, width: int, clip: Clip) -> int:
-    frames = WORDS if site.name == "conditioner" else clip.frames
-    if (
-        part.kind in RANKED_KINDS
-    ):  # float32: each linear's own dropped input with its mask, and what the rank holds
-        return sum((5 * m.inputs + 4 * width) * frames for m in site.matrices)
-    if part.kind == "ia3":
-        return sum(clip.base_bytes * m.outputs * frames for m in ia3_matrices(site))
-    if part.kind == "full":
-        extra = 4 * (KEPT_PER_FRAME + KEPT_BY_FULL) - clip.base_bytes * KEPT_PER_FRAME
-        return (extra if layer_range(site.name) else 4) * site.width * frames
-    return 4 * KINDS[part.kind].kept_of(site.width, width, frames) + site.width * frames
+def _own_bytes(kind: str, site: Site, width: int, clip: Clip) -> int:
+    if kind in RANKED_KINDS:
+        inside_layer = layer_range(site.name) is not None
+        return sum(_ranked_bytes(kind, m, width, inside_layer) * clip.seen_by(m) for m in site.matrices)
+    if kind == "ia3":
+        return sum(clip.base_bytes * m.outputs * clip.seen_by(m) for m in ia3_matrices(site))
+    seen = clip.seen_at(site)
+    if kind == "full":
+        extra = FLOAT * (KEPT_PER_FRAME + KEPT_BY_FULL) - clip.base_bytes * KEPT_PER_FRAME
+        return (extra if layer_range(site.name) else FLOAT) * site.width * seen
+    return FLOAT * KINDS[kind].kept_of(site.width, width, seen) + MASK * site.width * seen
+
+
+def _ranked_bytes(kind: str, matrix: Matrix, rank: int, inside_layer: bool) -> int:
+    """Per position: what went in after dropout, what the rank holds, and both products of dora's magnitudes.
+
+    Dropout's mask is kept only where the gradient goes on below: not under the heads, not under the text's projection.
+    """
+    mask = MASK if inside_layer else 0
+    outputs = 2 * matrix.outputs if kind == "dora" else 0
+    return (FLOAT + mask) * matrix.inputs + FLOAT * (rank + outputs)

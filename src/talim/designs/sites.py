@@ -8,6 +8,7 @@ from typing import Any
 LAYERS_PATH = "decoder.model.decoder.layers"
 HEADS_PATH = "decoder.lm_heads"
 PROJECTION_PATH = "enc_to_dec_proj"
+ON_WORDS = ("encoder_attn.k_proj", "encoder_attn.v_proj")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Matrix:
     module: str  # path inside the model
     inputs: int
     outputs: int
+    on_words: bool = False  # it is fed the text's states, not the music's frames
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class MusicGenShape:
     def _conditioner(self) -> tuple[Site, ...]:
         if self.text_width == self.hidden:
             return ()  # transformers builds no projection then
-        matrix = Matrix(PROJECTION_PATH, self.text_width, self.hidden)
+        matrix = Matrix(PROJECTION_PATH, self.text_width, self.hidden, on_words=True)
         whole = ((PROJECTION_PATH, self.text_width * self.hidden + self.hidden),)
         return (Site("conditioner", PROJECTION_PATH, self.hidden, 0.0, False, (matrix,), whole),)
 
@@ -98,7 +100,7 @@ class MusicGenShape:
         path, d, wide = f"{LAYERS_PATH}.{index}", self.hidden, self.feed_forward
         square = [f"{part}.{name}_proj" for part in ("self_attn", "encoder_attn") for name in "kvq"]
         square += [f"{part}.out_proj" for part in ("self_attn", "encoder_attn")]
-        matrices = [Matrix(f"{path}.{name}", d, d) for name in square]
+        matrices = [Matrix(f"{path}.{name}", d, d, name in ON_WORDS) for name in square]
         matrices += [Matrix(f"{path}.fc1", d, wide), Matrix(f"{path}.fc2", wide, d)]
         whole = ((path, self.layer_parameters),)
         depth = index / max(self.layers - 1, 1)

@@ -91,7 +91,7 @@ def remark(part: Part, sites: Sequence[Site], widths: Sequence[int], reached: in
         said.append(f"nearest possible: {100 * (reached - budget) / budget:+.1f}%")
     if part.kind in RANKED_KINDS:
         widest = [min(min(m.inputs, m.outputs) for m in site.matrices) for site in sites]
-        word = "rank above the matrices'"
+        word = "rank above the matrix"
     else:
         widest, word = [site.width for site in sites], "wider than the model"
     if any(width > limit for width, limit in zip(widths, widest, strict=False)):
