@@ -64,12 +64,15 @@ def test_released_sizes_without_memory(model: catalogue.Known) -> None:
     assert len(built.decoder.lm_heads) == shape.codebooks == 4 * shape.channels
     assert built.config.audio_encoder.frame_rate == 50
     assert built.config.audio_encoder.num_quantizers * shape.channels == shape.codebooks
-    layers = dict(built.named_modules())
-    for site in MusicGen.sites(_Shell(built)):  # type: ignore[arg-type]
-        assert layers[site.module].embed_dim == site.width == shape.hidden
-        assert layers[site.module].self_attn.head_dim == 64
-    assert site.name == f"layers[{shape.layers - 1}]"
-    assert site.depth == 1.0
+    modules = dict(built.named_modules())
+    sites = MusicGen.sites(_Shell(built))  # type: ignore[arg-type]
+    layers = [site for site in sites if site.name.startswith("layers[")]
+    for site in layers:
+        assert modules[site.module].embed_dim == site.width == shape.hidden
+        assert modules[site.module].self_attn.head_dim == 64
+    assert layers[-1].name == f"layers[{shape.layers - 1}]"
+    assert layers[-1].depth == 1.0
+    assert (sites[0].name, sites[-1].name) == ("conditioner", "post")
 
 
 class _Shell:
