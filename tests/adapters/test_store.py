@@ -137,7 +137,7 @@ def test_strength_runs_from_the_base_to_beyond_the_adapter(fresh: Fresh, design:
 
 def test_strengths_and_names_that_make_no_sense(fresh: Fresh) -> None:
     base = fresh()
-    model = stirred(base, "ia3@all")
+    model = stirred(base, "dora@all:r2")
     for wishes, words in (
         ({"adapter": 1.6}, "out of range"),
         ({"adapter": -0.1}, "out of range"),

@@ -167,10 +167,10 @@ def _set_strength(layer: Any, name: str, strength: float) -> None:
     if isinstance(layer, AdapterLayer):
         if name in layer.strength:
             layer.strength[name] = strength
-    elif hasattr(layer, "set_scale"):  # LoRA and DoRA
+    elif hasattr(layer, "set_scale") and not getattr(layer, "use_dora", {}).get(name):
         layer.set_scale(name, strength)
-    elif strength != 1:
-        raise UsageError(f"a {type(layer).__name__} adapter has no strength but 1")
+    elif strength != 1:  # DoRA rescales what it finds, ia3 multiplies: half of either is nothing in between
+        raise UsageError("a dora or ia3 adapter has no strength but 1")
 
 
 def base_of(model: nn.Module) -> nn.Module:
