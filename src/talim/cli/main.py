@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -12,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 import talim
+from talim.cli import adapters
+from talim.cli.options import Base, Describe, Design, Device, HeldOut, Json, Seed, Sets, show
 from talim.stages.ending import exit_status
 
 app = typer.Typer(
@@ -22,21 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-adapters_app = typer.Typer(no_args_is_help=True, help="Look at stored adapters: list, info, check.")
-app.add_typer(adapters_app, name="adapters")
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
-Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
-Base = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
-Design = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
-]
-HeldOut = Annotated[
-    list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
-]
-Describe = Annotated[str | None, typer.Option(help="Words for all recordings that have none of their own.")]
+app.add_typer(adapters.app, name="adapters")
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +68,7 @@ def prepare(
     )
     from talim.study import telling
 
-    _print(corpus.summary, json_, telling.corpus(corpus.summary, out))
+    show(corpus.summary, json_, telling.corpus(corpus.summary, out))
 
 
 @app.command(epilog="Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`")
@@ -111,7 +98,7 @@ def train(
 
     run = work(recipe, out, progress.for_terminal(), device)
     cost = read_json(run.cost)
-    _print({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
+    show({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
 
 
 @app.command(epilog="Example: `talim designs --base musicgen-medium --budget 40M`")
@@ -134,7 +121,7 @@ def designs(
     from talim.stages.designs import designs as work
 
     found = work(base, budget or (), design or (), seconds)
-    _print(found, json_, "" if json_ else draw(found))
+    show(found, json_, "" if json_ else draw(found))
 
 
 @app.command(
@@ -179,7 +166,7 @@ def generate(
         progress=progress.for_terminal(),
         device=device,
     )
-    _print(rows, json_, "\n".join(row["file"] for row in rows))
+    show(rows, json_, "\n".join(row["file"] for row in rows))
 
 
 @app.command(epilog="Example: `talim evaluate my-run`")
@@ -197,7 +184,7 @@ def evaluate(
     from talim.study import telling
 
     scores = work(run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device)
-    _print(scores, json_, telling.judgement(run))
+    show(scores, json_, telling.judgement(run))
 
 
 @app.command(epilog="Example: `talim report my-run`")
@@ -209,7 +196,7 @@ def report(
     from talim.study.report import report as work
 
     page = work(folder)
-    _print({"page": str(page)}, json_, str(page))
+    show({"page": str(page)}, json_, str(page))
 
 
 @app.command(
@@ -244,7 +231,7 @@ def poc(
         settings=tuple(parse_setting(text) for text in settings or ()),
         device=device,
     )
-    _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
+    print_road(work(folder, out, wishes, progress.for_terminal()), json_)
 
 
 @app.command(epilog="Example: `talim demo --out my-demo`")
@@ -256,52 +243,11 @@ def demo(
     from talim.stages import progress
     from talim.study.demo import demo as work
 
-    _print_road(work(out, progress.for_terminal()), json_)
+    print_road(work(out, progress.for_terminal()), json_)
 
 
-@adapters_app.command("list", epilog="Example: `talim adapters list runs`")
-def adapters_list(
-    folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("."),
-    json_: Json = False,
-) -> None:
-    """Name every adapter below a folder."""
-    from talim.stages import shelf
-
-    rows = shelf.find(folder)
-    _print(rows, json_, "\n".join(shelf.line(row) for row in rows) or f"no adapter in {folder} or below it")
-
-
-@adapters_app.command("info", epilog="Example: `talim adapters info my-run/adapter`")
-def adapters_info(
-    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
-    json_: Json = False,
-) -> None:
-    """Tell what an adapter is and which base it belongs to."""
-    from talim.stages import shelf
-
-    info = shelf.info(folder)
-    _print(info, json_, "\n".join(f"{key}: {value}" for key, value in info.items()))
-
-
-@adapters_app.command("check", epilog="Example: `talim adapters check my-run/adapter --base nano-musicgen`")
-def adapters_check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
-    base: Base = None,
-    json_: Json = False,
-) -> None:
-    """Load an adapter into a base; exit 1 if it does not fit."""
-    from talim.stages import shelf
-
-    result = shelf.check(folder, base)
-    _print(result, json_, f"{folder}: fits {result['base']}")
-
-
-def _print(document: Any, as_json: bool, text: str) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
-
-
-def _print_road(result: dict[str, Any], as_json: bool) -> None:
-    _print(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+def print_road(result: dict[str, Any], as_json: bool) -> None:
+    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
 
 
 def main(arguments: list[str] | None = None) -> None:

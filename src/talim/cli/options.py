@@ -1,0 +1,26 @@
+"""What several commands share: options of one meaning, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
+Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
+Base = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
+Design = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
+]
+HeldOut = Annotated[
+    list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
+]
+Describe = Annotated[str | None, typer.Option(help="Words for all recordings that have none of their own.")]
+
+
+def show(document: Any, as_json: bool, text: str) -> None:
+    """The document as JSON, or the text for people, on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
