@@ -231,7 +231,7 @@ def poc(
         settings=tuple(parse_setting(text) for text in settings or ()),
         device=device,
     )
-    print_road(work(folder, out, wishes, progress.for_terminal()), json_)
+    _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
 
 
 @app.command(epilog="Example: `talim demo --out my-demo`")
@@ -243,10 +243,10 @@ def demo(
     from talim.stages import progress
     from talim.study.demo import demo as work
 
-    print_road(work(out, progress.for_terminal()), json_)
+    _print_road(work(out, progress.for_terminal()), json_)
 
 
-def print_road(result: dict[str, Any], as_json: bool) -> None:
+def _print_road(result: dict[str, Any], as_json: bool) -> None:
     show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
 
 
