@@ -16,6 +16,7 @@ from peft.config import PeftConfig
 import talim.adapters as adapters
 from talim.backbones import sampling
 from talim.backbones.musicgen import MusicGen
+from talim.designs.expression import kind_names
 
 Fresh = Callable[..., MusicGen]
 
@@ -30,14 +31,8 @@ def design(kind: str) -> str:
     return table.BY_KIND[kind]
 
 
-@pytest.fixture
-def make(fresh: Fresh) -> Fresh:
-    """An untouched base of three layers, in a precision."""
-    return lambda precision="fp32": fresh(precision, layers=table.LAYERS)
-
-
-def test_only_adapter_weights_are_trained(make: Fresh, design: str) -> None:
-    base = make()
+def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
+    base = fresh()
     base.enable_training()
     model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
     flags = {name: weight.requires_grad for name, weight in model.named_parameters()}
@@ -48,9 +43,9 @@ def test_only_adapter_weights_are_trained(make: Fresh, design: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_bf16_base(make: Fresh, kind: str, design: str) -> None:
+def test_bf16_base(fresh: Fresh, kind: str, design: str) -> None:
     """The adapter keeps float32 for training, and decodes in the base's precision."""
-    base = make("bf16")
+    base = fresh("bf16")
     plain = logits(base)
     base.enable_training()
     model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
@@ -63,10 +58,10 @@ def test_bf16_base(make: Fresh, kind: str, design: str) -> None:
     assert base.generate_tokens(["x"], 0.3, seed=0).shape == (1, 4, 15)
 
 
-def test_gradient_checkpointing_changes_nothing(make: Fresh, design: str) -> None:
+def test_gradient_checkpointing_changes_nothing(fresh: Fresh, design: str) -> None:
     found = []
     for checkpointed in (False, True):
-        base = make()
+        base = fresh()
         base.enable_training(gradient_checkpointing=checkpointed)
         model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
         stir(model)
@@ -77,11 +72,14 @@ def test_gradient_checkpointing_changes_nothing(make: Fresh, design: str) -> Non
         torch.testing.assert_close(plain, checkpointed)
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_compiled_it_says_the_same(make: Fresh, kind: str, design: str, training: bool) -> None:
+COMPILED = {kind: table.BY_KIND[kind] for kind in kind_names()} | {"mixture": table.MIXTURES["everywhere"]}
+
+
+@pytest.mark.parametrize(("kind", "training"), [*((kind, False) for kind in COMPILED), ("mixture", True)])
+def test_compiled_it_says_the_same(fresh: Fresh, kind: str, training: bool) -> None:
     """As one graph, without a break; dora, which has breaks, is told apart in the table."""
-    base = make()
-    model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
+    base = fresh(layers=1)
+    model = adapters.attach(base.model, COMPILED[kind], base.sites(), dropout=0.0)
     stir(model)
     expected, plain = logits(base), base.model
     base.model = torch.compile(plain, backend="eager", fullgraph=True)
@@ -100,28 +98,28 @@ def test_compiled_it_says_the_same(make: Fresh, kind: str, design: str, training
     torch.testing.assert_close(heard.detach(), expected, atol=1e-5, rtol=0)
 
 
-def test_seeds_decide_the_start(make: Fresh, kind: str, design: str) -> None:
+def test_seeds_decide_the_start(fresh: Fresh, kind: str, design: str) -> None:
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(weights))  # whatever else was drawn before
-        weights.append(adapters.trainable_parameters(adapters.attach(make().model, design, seed=seed)))
+        weights.append(adapters.trainable_parameters(adapters.attach(fresh().model, design, seed=seed)))
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
     assert table.DRAWN[kind] != all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
 
 
-def test_training_resumes_exactly(make: Fresh, design: str, tmp_path: Path) -> None:
-    whole = make()
+def test_training_resumes_exactly(fresh: Fresh, design: str, tmp_path: Path) -> None:
+    whole = fresh()
     whole.enable_training()
     model = adapters.attach(whole.model, design, whole.sites(), dropout=0.0)
     expected = train(whole, adamw(model), 4)
-    first = make()
+    first = fresh()
     first.enable_training()
     model = adapters.attach(first.model, design, first.sites(), dropout=0.0)
     optimiser = adamw(model)
     begun = train(first, optimiser, 2)
     adapters.save(model, tmp_path / "half", base=base_facts(first))
     torch.save(optimiser.state_dict(), tmp_path / "optimiser.pt")
-    second = make()
+    second = fresh()
     second.enable_training()
     model = adapters.load(second, tmp_path / "half", trainable=True)
     optimiser = adamw(model)
@@ -129,23 +127,23 @@ def test_training_resumes_exactly(make: Fresh, design: str, tmp_path: Path) -> N
     assert begun + train(second, optimiser, 2) == expected
 
 
-def test_configuration_survives_json(make: Fresh, design: str) -> None:
-    config = adapters.adapter_config(make(), design, dropout=0.25, seed=3)
+def test_configuration_survives_json(fresh: Fresh, design: str) -> None:
+    config = adapters.adapter_config(fresh(), design, dropout=0.25, seed=3)
     told = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
     copied = PeftConfig.from_peft_type(**json.loads(json.dumps(told)))
     assert type(copied) is type(config)
     assert copied.to_dict() == config.to_dict()
 
 
-def test_plain_peft_users(make: Fresh, design: str, tmp_path: Path) -> None:
+def test_plain_peft_users(fresh: Fresh, design: str, tmp_path: Path) -> None:
     """Without talim's own save and load: get_peft_model, save_pretrained, from_pretrained."""
-    base = make()
+    base = fresh()
     model = get_peft_model(base.model, adapters.adapter_config(base.model, design))  # type: ignore[arg-type]
     stir(model)
     taught = logits(base)
     model.save_pretrained(tmp_path / "peft", save_embedding_layers=False)
     for low_memory in (False, True):
-        other = make()
+        other = fresh()
         again = PeftModel.from_pretrained(other.model, tmp_path / "peft", low_cpu_mem_usage=low_memory)
         assert torch.equal(logits(other), taught)
         assert adapters.trainable_parameters(again) == []
