@@ -87,7 +87,7 @@ def test_padding_is_not_heard_in_one_forward(kind: str, attention: str) -> None:
 
 
 def test_gradients_with_a_cache_and_with_checkpointing(kind: str) -> None:
-    """transformers hands a cache to every layer unless told otherwise; checkpointing keeps it from them."""
+    """transformers hands a cache to every layer unless told otherwise, and none while it checkpoints."""
     found = []
     for cached, checkpointed in ((False, False), (True, False), (True, True)):
         model = taught(strangers.llama(), kind).train()

@@ -64,8 +64,6 @@ class Calls:
         cache = None
         for word in streaming.CACHE_WORDS:
             cache = cache if cache is not None else _argument(word, self.places, args, kwargs)
-        if cache is not None and streaming.past_frames(cache, hidden.shape[1]) < 0:
-            cache = None  # the block did not use it: gradient checkpointing keeps it away from blocks
         mask = _argument(MASK_WORD, self.places, args, kwargs)
         if mask is None or hidden.shape[1] == 1:
             return cache, None
