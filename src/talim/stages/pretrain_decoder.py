@@ -196,8 +196,8 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
     parser.add_argument("--out", type=Path, default=Path("training/decoder"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--clips", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -208,6 +208,9 @@ def main() -> None:
         pieces(options.out, options.clips, options.workers)
         return
     codec = NanoCodec.from_pretrained(options.codec).eval()
+    codec.to(
+        torch.bfloat16
+    ).float()  # rounded as it will be shipped, so that its tokens are those it will give
     model = train(
         options.out, codec, options.text, options.clips, options.steps, options.seed, options.workers
     )
