@@ -143,6 +143,7 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         averages.counts, averages.sums, first = state["counts"], state["sums"], state["step"]
+    schooling.forget_after(out / "log.jsonl", first)
     began = time.time()
     for step in range(first, steps):
         schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.02))

@@ -167,6 +167,7 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
     model.train()
+    schooling.forget_after(out / "log.jsonl", first)
     began = time.time()
     for step in range(first, steps):
         schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03))
