@@ -153,7 +153,8 @@ def train(
 ) -> Any:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(out, clips, workers), codec, out)
-    model, first, state_file = models.build(seed, codec), 0, out / "state.pt"
+    model: Any = models.build(seed, codec)
+    first, state_file = 0, out / "state.pt"
     pretrain_text.restore(model.text_encoder, text)
     trained = [
         p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
@@ -208,7 +209,7 @@ def main() -> None:
     if options.only_pieces:
         pieces(options.out, options.clips, options.workers)
         return
-    codec = NanoCodec.from_pretrained(options.codec).eval()
+    codec: Any = NanoCodec.from_pretrained(options.codec).eval()
     codec.to(
         torch.bfloat16
     ).float()  # rounded as it will be shipped, so that its tokens are those it will give
