@@ -31,3 +31,13 @@ def test_a_failed_checkpoint_leaves_the_last_one(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="no space"):
         schooling.keep(file, {"step": 2})
     assert torch.load(file, weights_only=True) == {"step": 1}
+
+
+def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for step in (0, 20, 40, 60):
+        schooling.log_row(log, {"step": step})
+    schooling.forget_after(log, 40)
+    schooling.log_row(log, {"step": 40})
+    assert log.read_text() == '{"step": 0}\n{"step": 20}\n{"step": 40}\n'
+    schooling.forget_after(tmp_path / "none.jsonl", 3)  # nothing was written yet

@@ -173,33 +173,51 @@ def spread_between(heard: list[Heard], centre: np.ndarray, scale: np.ndarray) ->
 def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) -> dict[str, Any]:
     """Generated clips for the captions of held-out performances, measured beside those performances."""
     pieces = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS) for n in range(clips)]
-    captions, facts = [p.caption for p in pieces], [p.facts for p in pieces]
-    made: list[np.ndarray] = []
-    for first in range(0, clips, 16):
-        part = captions[first : first + 16]
-        made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance=guidance)]
-    if folder is not None:
-        for n, samples in enumerate(made):
-            audio.write(
-                folder / f"{n:03d}.flac", audio.Audio(samples[None], RATE_HZ), {"prompt": captions[n]}
-            )
+    made = generated(backbone, [p.caption for p in pieces], folder, guidance)
     heard = everywhere(hear, made)
     real = everywhere(hear, [round_trip(backbone, p.samples) for p in pieces])
     lessons = [lesson(backbone, TEACHER_SEEDS + n) for n in range(LESSONS)]
     recognise = Recogniser(np.stack([v for v, _ in lessons]), [f for _, f in lessons])
-    centre, scale = (
-        np.stack([h.timbre for h in real]).mean(0),
-        np.stack([h.timbre for h in real]).std(0) + 1e-6,
-    )
-    found: dict[str, Any] = {
-        "voiced": float(np.mean([h.voiced for h in heard])),
-        "on_grid_within_25_cents": float(np.nanmean([h.on_grid for h in heard])),
+    facts = [p.facts for p in pieces]
+    return {
+        "voiced": mean_of(heard, "voiced"),
+        "on_grid_within_25_cents": mean_of(heard, "on_grid"),
         "prompts": prompts_met(heard, facts, recognise),
         "prompts_by_performances": prompts_met(real, facts, recognise),
         "held_out_loss": held_out_loss(backbone, pieces),
         "guidance": guidance,
         "clips": clips,
+        **within_reality(heard, real),
+        "performances": {
+            "voiced": mean_of(real, "voiced"),
+            "on_grid_within_25_cents": mean_of(real, "on_grid"),
+        },
     }
+
+
+def generated(backbone: Any, captions: list[str], folder: Path | None, guidance: float) -> list[np.ndarray]:
+    """One clip per caption, sixteen at a time; kept in `folder` if there is one."""
+    made: list[np.ndarray] = []
+    for first in range(0, len(captions), 16):
+        part = captions[first : first + 16]
+        made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance=guidance)]
+    if folder is not None:
+        for n, (samples, caption) in enumerate(zip(made, captions, strict=True)):
+            clip = audio.Audio(samples[None], RATE_HZ)
+            audio.write(folder / f"{n:03d}.flac", clip, {"prompt": caption})
+    return made
+
+
+def mean_of(heard: list[Heard], measure: str) -> float:
+    """The mean of one measure, clips that have none left out."""
+    return float(np.nanmean([getattr(h, measure) for h in heard]))
+
+
+def within_reality(heard: list[Heard], real: list[Heard]) -> dict[str, dict[str, float]]:
+    """Means that should lie between the 5th and the 95th percentile of the performances', with both."""
+    timbres = np.stack([h.timbre for h in real])
+    centre, scale = timbres.mean(0), timbres.std(0) + 1e-6
+    found: dict[str, dict[str, float]] = {}
     for name, of_made, of_real in (
         ("entropy_bits", [h.entropy_bits for h in heard], [h.entropy_bits for h in real]),
         ("notes_per_second", [h.notes_per_second for h in heard], [h.notes_per_second for h in real]),
@@ -207,10 +225,6 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
     ):
         low, high = np.percentile(of_real, [5, 95])
         found[name] = {"mean": float(np.mean(of_made)), "real_5": float(low), "real_95": float(high)}
-    found["performances"] = {
-        "voiced": float(np.mean([h.voiced for h in real])),
-        "on_grid_within_25_cents": float(np.nanmean([h.on_grid for h in real])),
-    }
     return found
 
 

@@ -153,7 +153,8 @@ def train(
 ) -> Any:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(out, clips, workers), codec, out)
-    model, first, state_file = models.build(seed, codec), 0, out / "state.pt"
+    model: Any = models.build(seed, codec)
+    first, state_file = 0, out / "state.pt"
     pretrain_text.restore(model.text_encoder, text)
     trained = [
         p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
@@ -167,6 +168,7 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
     model.train()
+    schooling.forget_after(out / "log.jsonl", first)
     began = time.time()
     for step in range(first, steps):
         schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03))
@@ -196,8 +198,8 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, default=Path("training/codec/codec"))
     parser.add_argument("--out", type=Path, default=Path("training/decoder"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--clips", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
@@ -207,7 +209,10 @@ def main() -> None:
     if options.only_pieces:
         pieces(options.out, options.clips, options.workers)
         return
-    codec = NanoCodec.from_pretrained(options.codec).eval()
+    codec: Any = NanoCodec.from_pretrained(options.codec).eval()
+    codec.to(
+        torch.bfloat16
+    ).float()  # rounded as it will be shipped, so that its tokens are those it will give
     model = train(
         options.out, codec, options.text, options.clips, options.steps, options.seed, options.workers
     )

@@ -39,6 +39,13 @@ def log_row(file: Path, row: dict[str, Any]) -> None:
         log.write(json.dumps(row) + "\n")
 
 
+def forget_after(file: Path, step: int) -> None:
+    """Take the rows from `step` on out of a log: training resumes there and will write them again."""
+    if file.exists():
+        rows = [line for line in file.read_text().splitlines() if json.loads(line)["step"] < step]
+        file.write_text("".join(f"{line}\n" for line in rows))
+
+
 def keep(file: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all."""
     part = file.with_suffix(".part")
