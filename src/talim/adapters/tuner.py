@@ -134,12 +134,13 @@ def use(model: PeftModel, strengths: dict[str, float]) -> None:
             raise UsageError(
                 f"strength {strength} of {name} is out of range; 0 is off, 1 as trained, at most 1.5"
             )
+    inside: Any = model.base_model  # PeftModel's own set_adapter takes one name only
     if not strengths:
-        model.base_model.disable_adapter_layers()
+        inside.disable_adapter_layers()
         return
-    model.base_model.enable_adapter_layers()
+    inside.enable_adapter_layers()
     flags = [(weight, weight.requires_grad) for weight in model.parameters()]
-    model.base_model.set_adapter(list(strengths))
+    inside.set_adapter(list(strengths))
     for weight, flag in flags:  # PEFT turns the gradients of what it switches on
         weight.requires_grad_(flag)
     for layer in model.modules():
