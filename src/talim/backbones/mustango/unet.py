@@ -1,0 +1,221 @@
+"""Mustango's U-Net: diffusers' blocks, with three transformers in series wherever one would stand.
+
+At each attention site the frames first attend to the text, then to the beats, then to the chords. Latents are
+[B, C, T, F]: T frames in time, F bands of mel. Module names are those of the released checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from talim.backbones.mustango.unet_config import UNetConfig
+
+# Not minus infinity: a row without a single valid key must still attend, to all keys by their own scores.
+MASKED = -10000.0
+
+
+class Context(NamedTuple):
+    """What a site attends to: tokens, and a bias that shuts out the ones that are padding."""
+
+    tokens: Tensor  # [B, L, D]
+    bias: Tensor | None  # [B, 1, L], 0 or MASKED
+
+    @classmethod
+    def of(cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Context:
+        """From a mask [B, L], true where a token counts; None lets all count."""
+        bias = None if mask is None else ((1 - mask.to(dtype)) * MASKED)[:, None]
+        return cls(tokens.to(dtype), bias)
+
+
+class MusicTransformer(Transformer2DModel):
+    """Self-attention over all places of the latent, attention to one context, feed-forward; adds itself."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, hidden: Tensor, tokens: Tensor, bias: Tensor | None
+    ) -> Tensor:  # [B, C, T, F]
+        return super().forward(
+            hidden, encoder_hidden_states=tokens, encoder_attention_mask=bias, return_dict=False
+        )[0]
+
+
+class MusicBlock(nn.Module):
+    """ResNets, each followed by its text, beat and chord transformers if the block attends at all."""
+
+    def __init__(self, config: UNetConfig, level: int, music: bool, resnets: Sequence[ResnetBlock2D]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.checkpointing = False
+        self.music = music
+        if music:
+            sites = len(resnets) - (1 if isinstance(self, MidBlock) else 0)
+            self.attentions = nn.ModuleList(_transformer(config, level) for _ in range(sites))
+            self.attentions2 = nn.ModuleList(_transformer(config, level) for _ in range(sites))
+            self.attentions3 = nn.ModuleList(_transformer(config, level) for _ in range(sites))
+
+    def run(self, module: nn.Module | Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Call a part, or, while training with gradient checkpointing, let it be computed again backwards."""
+        if self.checkpointing and torch.is_grad_enabled():
+            made = checkpoint(module, *inputs, use_reentrant=False)
+            assert isinstance(made, Tensor)
+            return made
+        return module(*inputs)
+
+    def attend(self, site: int, hidden: Tensor, contexts: Sequence[Context]) -> Tensor:
+        """Text, then beats, then chords."""
+        for stack, context in zip(self.stacks(), contexts, strict=True):
+            hidden = self.run(stack[site], hidden, *context)
+        return hidden
+
+    def stacks(self) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
+        """The transformers of all sites in the block, in the order in which a site calls them."""
+        return self.attentions, self.attentions2, self.attentions3
+
+    def layer(self, index: int, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> Tensor:
+        """One ResNet and its site."""
+        hidden = self.run(self.resnets[index], hidden, time)
+        return self.attend(index, hidden, contexts) if self.music else hidden
+
+
+class DownBlock(MusicBlock):
+    """One level on the way down; every layer's output is kept for the way up."""
+
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        width, first = config.channels[level], config.channels[max(level - 1, 0)]
+        inputs = [first, *[width] * (config.layers[level] - 1)]
+        super().__init__(
+            config, level, config.music_down[level], [_resnet(config, start, width) for start in inputs]
+        )
+        self.downsamplers = None
+        if level < config.levels - 1:
+            half = Downsample2D(width, use_conv=True, padding=config.downsample_padding, name="op")
+            self.downsamplers = nn.ModuleList([half])
+
+    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> list[Tensor]:
+        kept = []
+        for index in range(len(self.resnets)):
+            hidden = self.layer(index, hidden, time, contexts)
+            kept.append(hidden)
+        if self.downsamplers is not None:
+            kept.append(self.downsamplers[0](hidden))
+        return kept
+
+
+class MidBlock(MusicBlock):
+    """The coarsest level: a ResNet, a site, a ResNet."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        width = config.channels[-1]
+        resnets = [_resnet(config, width, width, config.mid_scale) for _ in range(2)]
+        super().__init__(config, config.levels - 1, True, resnets)
+
+    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> Tensor:
+        hidden = self.layer(0, hidden, time, contexts)
+        return self.run(self.resnets[1], hidden, time)
+
+
+class UpBlock(MusicBlock):
+    """One level on the way up; every layer first takes back what the way down kept."""
+
+    def __init__(self, config: UNetConfig, place: int) -> None:
+        level = config.levels - 1 - place
+        width, below = config.channels[level], config.channels[min(level + 1, config.levels - 1)]
+        layers = config.layers[level] + 1
+        # the last one meets what entered the level on the way down, the others what left its layers
+        skips = [*[width] * (layers - 1), config.channels[max(level - 1, 0)]]
+        inputs = [below, *[width] * (layers - 1)]
+        resnets = [_resnet(config, a + b, width) for a, b in zip(inputs, skips, strict=True)]
+        super().__init__(config, level, config.music_up[place], resnets)
+        self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)]) if level > 0 else None
+
+    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context], kept: list[Tensor]) -> Tensor:
+        for index in range(len(self.resnets)):
+            hidden = torch.cat([hidden, kept.pop()], dim=1)
+            hidden = self.layer(index, hidden, time, contexts)
+        if self.upsamplers is not None:  # to the very size of what comes next, so that odd sizes fit
+            hidden = self.upsamplers[0](hidden, output_size=kept[-1].shape[2:])
+        return hidden
+
+
+class MusicUNet(nn.Module):
+    """Noisy latents, noise level, text, beats and chords -> the velocity, of the latents' shape."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        first = config.channels[0]
+        self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
+        self.time_proj = Timesteps(first, config.flip_sin_to_cos, config.freq_shift)
+        self.time_embedding = TimestepEmbedding(first, 4 * first, act_fn=config.activation)
+        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(config.levels))
+        self.mid_block = MidBlock(config)
+        self.up_blocks = nn.ModuleList(UpBlock(config, place) for place in range(config.levels))
+        self.conv_norm_out = nn.GroupNorm(config.norm_groups, first, eps=config.norm_eps)
+        self.conv_act = nn.SiLU()
+        self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
+
+    def forward(
+        self,
+        sample: Tensor,  # [B, C, T, F]
+        timestep: Tensor,  # int64 [] or [B], 0 (clean) to 999 (noise)
+        text: Tensor,  # [B, L, D]
+        beats: Tensor,  # [B, 50, D]
+        chords: Tensor,  # [B, 20, D]
+        text_mask: Tensor | None = None,  # bool, as the tokens without D
+        beat_mask: Tensor | None = None,
+        chord_mask: Tensor | None = None,
+    ) -> Tensor:  # [B, C, T, F]
+        dtype = sample.dtype
+        tokens, masks = (text, beats, chords), (text_mask, beat_mask, chord_mask)
+        contexts = [Context.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)]
+        # the sinusoids are float32 whatever the model is in: 999 has no exact neighbours in bf16
+        waves = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
+        time = self.time_embedding(waves.to(dtype))
+        hidden = self.conv_in(2 * sample - 1 if self.config.center_input else sample)
+        kept = [hidden]
+        for block in self.down_blocks:
+            kept += block(kept[-1], time, contexts)
+        hidden = self.mid_block(kept[-1], time, contexts)
+        for block in self.up_blocks:
+            hidden = block(hidden, time, contexts, kept)
+        return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Trade time for memory while training: every part's activations are computed again backwards."""
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            assert isinstance(block, MusicBlock)
+            block.checkpointing = on
+
+
+def _resnet(config: UNetConfig, inputs: int, outputs: int, scale: float = 1.0) -> ResnetBlock2D:
+    return ResnetBlock2D(
+        in_channels=inputs,
+        out_channels=outputs,
+        temb_channels=4 * config.channels[0],
+        groups=config.norm_groups,
+        eps=config.norm_eps,
+        non_linearity=config.activation,
+        output_scale_factor=scale,
+    )
+
+
+def _transformer(config: UNetConfig, level: int) -> MusicTransformer:
+    heads = config.heads[level]
+    return MusicTransformer(
+        heads,
+        config.channels[level] // heads,
+        in_channels=config.channels[level],
+        norm_num_groups=config.norm_groups,
+        cross_attention_dim=config.context_width[level],
+        use_linear_projection=config.linear_projection,
+        upcast_attention=config.upcast_attention,
+    )

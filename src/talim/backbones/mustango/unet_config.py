@@ -1,0 +1,108 @@
+"""The U-Net's numbers, read from the configuration file of the released checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from talim.errors import TalimError
+
+MUSIC_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2DMusic", "DownBlock2D"
+MUSIC_UP, PLAIN_UP = "CrossAttnUpBlock2DMusic", "UpBlock2D"
+MUSIC_MID = "UNetMidBlock2DCrossAttnMusic"
+
+# Settings that this U-Net knows in one value only; the released model and its miniatures have these.
+ONLY: Mapping[str, tuple[Any, ...]] = {
+    "mid_block_type": (MUSIC_MID,),
+    "dual_cross_attention": (False, None),
+    "only_cross_attention": (False, None),
+    "num_class_embeds": (None,),
+    "class_embed_type": (None,),
+    "time_embedding_type": ("positional", None),
+    "resnet_time_scale_shift": ("default", None),
+    "conv_in_kernel": (3, None),
+    "conv_out_kernel": (3, None),
+    "time_cond_proj_dim": (None,),
+    "timestep_post_act": (None,),
+    "projection_class_embeddings_input_dim": (None,),
+}
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Levels run from fine to coarse; every tuple has one entry a level, in the order of the way down."""
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    heads: tuple[int, ...]  # the file calls them attention_head_dim, but they are numbers of heads
+    layers: tuple[int, ...]  # ResNets on the way down; the way up has one more
+    context_width: tuple[int, ...]  # of text, beat and chord tokens
+    music_down: tuple[bool, ...]  # whether a level attends to text, beats and chords on the way down
+    music_up: tuple[bool, ...]  # the same on the way up, in its own order: coarse to fine
+    norm_groups: int = 32
+    norm_eps: float = 1e-5
+    activation: str = "silu"
+    downsample_padding: int = 1
+    mid_scale: float = 1.0
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0.0
+    center_input: bool = False
+    linear_projection: bool = False
+    upcast_attention: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> UNetConfig:
+        """Read diffusers' names; TalimError for a setting that this U-Net has no code for."""
+        for name, allowed in ONLY.items():
+            if name in config and config[name] not in allowed:
+                raise TalimError(
+                    f"U-Net setting {name}={config[name]!r} is not Mustango's; expected {allowed[0]!r}"
+                )
+        try:
+            return cls._read(config)
+        except KeyError as missing:
+            raise TalimError(f"the U-Net's configuration lacks {missing}; is it Mustango's?") from None
+
+    @classmethod
+    def _read(cls, config: Mapping[str, Any]) -> UNetConfig:
+        channels = tuple(config["block_out_channels"])
+
+        def per_level(name: str, default: Any) -> tuple[Any, ...]:
+            value = config.get(name, default)
+            values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * len(channels)
+            if len(values) != len(channels):
+                raise TalimError(f"U-Net setting {name} has {len(values)} values for {len(channels)} levels")
+            return values
+
+        down = per_level("down_block_types", None)
+        up = per_level("up_block_types", None)
+        for kind, known in [*((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down), *((k, (MUSIC_UP, PLAIN_UP)) for k in up)]:
+            if kind not in known:
+                raise TalimError(f"U-Net block {kind!r} is not Mustango's; expected {' or '.join(known)}")
+        return cls(
+            in_channels=config["in_channels"],
+            out_channels=config["out_channels"],
+            channels=channels,
+            heads=per_level("attention_head_dim", 8),
+            layers=per_level("layers_per_block", 2),
+            context_width=per_level("cross_attention_dim", 1280),
+            music_down=tuple(kind == MUSIC_DOWN for kind in down),
+            music_up=tuple(kind == MUSIC_UP for kind in up),
+            norm_groups=config.get("norm_num_groups", 32),
+            norm_eps=config.get("norm_eps", 1e-5),
+            activation=config.get("act_fn", "silu"),
+            downsample_padding=config.get("downsample_padding", 1),
+            mid_scale=config.get("mid_block_scale_factor", 1),
+            flip_sin_to_cos=config.get("flip_sin_to_cos", True),
+            freq_shift=config.get("freq_shift", 0),
+            center_input=config.get("center_input_sample", False),
+            linear_projection=config.get("use_linear_projection", False),
+            upcast_attention=config.get("upcast_attention", False),
+        )
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.channels)
