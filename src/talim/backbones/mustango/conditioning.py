@@ -1,0 +1,116 @@
+"""Beats and chords as tokens that the U-Net attends to: ids and times in, embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from talim.backbones.mustango.music import Beats, Chords, beat_row, chord_row
+
+TIME_BASE = 10001.0
+BEAT_CLASSES, CHORD_KINDS, INVERSIONS = 7, 12, 4
+
+
+class BeatTokens(NamedTuple):
+    """A batch of beats; a clip without beats is all padding at 0 s."""
+
+    ids: Tensor  # int64 [B, 50]
+    times_seconds: Tensor  # float32 [B, 50]
+    mask: Tensor  # bool [B, 50]
+
+    @classmethod
+    def of(cls, clips: Sequence[Beats]) -> BeatTokens:
+        """One row a clip."""
+        rows = [beat_row(clip.times_seconds, clip.places) for clip in clips]
+        ids, times, mask = zip(*rows, strict=True)
+        return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
+
+    def to(self, device: torch.device | str) -> BeatTokens:
+        """The same on another device."""
+        return BeatTokens(*(tensor.to(device) for tensor in self))
+
+
+class ChordTokens(NamedTuple):
+    """A batch of chords; a clip without chords has one valid N at 0 s."""
+
+    ids: Tensor  # int64 [B, 20, 3]: root, kind, inversion
+    times_seconds: Tensor  # float32 [B, 20]
+    mask: Tensor  # bool [B, 20]
+
+    @classmethod
+    def of(cls, clips: Sequence[Chords]) -> ChordTokens:
+        """One row a clip."""
+        rows = [chord_row(clip.times_seconds, clip.names) for clip in clips]
+        ids, times, mask = zip(*rows, strict=True)
+        return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
+
+    def to(self, device: torch.device | str) -> ChordTokens:
+        """The same on another device."""
+        return ChordTokens(*(tensor.to(device) for tensor in self))
+
+
+class BeatEmbedding(nn.Module):
+    """Place in the bar and time -> one token a beat."""
+
+    def __init__(self, width: int, time_width: int) -> None:
+        super().__init__()
+        self.time_width = time_width
+        self.beat_ffn = nn.Linear(BEAT_CLASSES + time_width, width)
+
+    def forward(self, ids: Tensor, times_seconds: Tensor) -> Tensor:  # [B, L] each -> [B, L, width]
+        dtype = self.beat_ffn.weight.dtype
+        time = time_embedding(times_seconds, self.time_width)
+        return self.beat_ffn(torch.cat([F.one_hot(ids, BEAT_CLASSES).to(dtype), time.to(dtype)], dim=-1))
+
+
+class RootEmbedding(nn.Module):
+    """The root of a chord: its sine and cosine over and over, plus a learned shift.
+
+    The released model was trained with base 1, so all its "frequencies" are the same one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.translation_bias = nn.Parameter(torch.rand(1, width))
+
+    def forward(self, roots: Tensor) -> Tensor:  # [B, L] -> [B, L, width]
+        angles = roots.to(torch.float32)[..., None].expand(*roots.shape, self.translation_bias.shape[-1])
+        return _interleaved(angles).to(self.translation_bias.dtype) + self.translation_bias
+
+
+class ChordEmbedding(nn.Module):
+    """Root, kind, inversion and time -> one token a chord."""
+
+    def __init__(self, width: int, root_width: int, time_width: int) -> None:
+        super().__init__()
+        self.time_width = time_width
+        self.FME = RootEmbedding(root_width)
+        self.chord_ffn = nn.Linear(CHORD_KINDS + INVERSIONS + root_width + time_width, width)
+
+    def forward(self, ids: Tensor, times_seconds: Tensor) -> Tensor:  # [B, L, 3], [B, L] -> [B, L, width]
+        dtype = self.chord_ffn.weight.dtype
+        roots, kinds, inversions = ids.unbind(dim=-1)
+        parts = [
+            self.FME(roots),
+            F.one_hot(kinds, CHORD_KINDS),
+            F.one_hot(inversions, INVERSIONS),
+            time_embedding(times_seconds, self.time_width),
+        ]
+        return self.chord_ffn(torch.cat([part.to(dtype) for part in parts], dim=-1))
+
+
+def time_embedding(seconds: Tensor, width: int) -> Tensor:  # [..] -> float32 [.., width]
+    """Sinusoids of a time in seconds: rate i is 10001^(-2 floor(i/2) / width), sine where i is even."""
+    pairs = torch.arange(width, device=seconds.device) // 2
+    rates = 1 / TIME_BASE ** (2 * pairs.to(torch.float32) / width)
+    return _interleaved(seconds.to(torch.float32)[..., None] * rates)
+
+
+def _interleaved(angles: Tensor) -> Tensor:
+    """Sine in even places, cosine in odd ones."""
+    even = torch.arange(angles.shape[-1], device=angles.device) % 2 == 0
+    return torch.where(even, angles.sin(), angles.cos())

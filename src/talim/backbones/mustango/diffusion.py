@@ -1,0 +1,119 @@
+"""Mustango's diffusion: its noise schedule, what it learns (velocity), and three ways to sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from talim.errors import UsageError
+
+TRAINED_LEVELS = 1000
+# Stable Diffusion 2.1's schedule, under which Mustango was trained. The offset of 1 that its file carries was
+# ignored by the sampler of those days: steps are 990, 980 ... 0, not 991 ... 1.
+SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": TRAINED_LEVELS,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+}
+SAMPLERS = ("ddpm", "ddim", "dpm++")
+WEIGHTINGS = ("v", "reference", "none")
+SNR_GAMMA = 5.0
+
+Predict = Callable[[Tensor, Tensor], Tensor]  # latents [B, C, T, F], level int64 [B] -> velocity
+
+
+def scheduler(name: str = "ddpm", schedule: dict[str, Any] | None = None) -> Any:
+    """A diffusers scheduler on Mustango's noise schedule; UsageError for a name that is none of SAMPLERS."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+    numbers = SCHEDULE if schedule is None else SCHEDULE | schedule
+    if name == "ddpm":
+        return DDPMScheduler(**numbers, variance_type="fixed_small", clip_sample=False)
+    if name == "ddim":
+        return DDIMScheduler(**numbers, clip_sample=False, set_alpha_to_one=False)
+    if name == "dpm++":
+        return DPMSolverMultistepScheduler(**numbers, algorithm_type="dpmsolver++")
+    raise UsageError(f"sampler {name!r} is unknown; use one of {', '.join(SAMPLERS)}")
+
+
+def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean squared error of each clip, float32 [B]; `mask` [B, T] leaves out what lies beyond a clip's end."""
+    errors = (predicted.float() - target.float()).square()
+    if mask is None:
+        return errors.mean(dim=(1, 2, 3))
+    valid = mask[:, None, :, None].to(errors.dtype)
+    return (errors * valid).sum(dim=(1, 2, 3)) / (valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3])
+
+
+def weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:
+    """Min-SNR weights of noise levels, float32 [B] (Hang et al. 2023, gamma 5).
+
+    "v" is min(snr, gamma) / (snr + 1), right for velocity; "reference" is the min(snr, gamma) / snr that the
+    released model was trained with, made for noise prediction; "none" is 1.
+    """
+    if weighting not in WEIGHTINGS:
+        raise UsageError(f"weighting {weighting!r} is unknown; use one of {', '.join(WEIGHTINGS)}")
+    kept = alphas_cumprod.to(timesteps.device, torch.float32)[timesteps]
+    if weighting == "none":
+        return torch.ones_like(kept)
+    snr = kept / (1 - kept)
+    return snr.clamp(max=SNR_GAMMA) / (snr + 1 if weighting == "v" else snr)
+
+
+def guided(predict: Predict, guidance: float) -> Predict:
+    """Classifier-free guidance: `predict` takes a doubled batch, the rows without conditions first."""
+    if guidance == 1:
+        return predict
+
+    def steered(latents: Tensor, timesteps: Tensor) -> Tensor:
+        free, bound = predict(torch.cat([latents] * 2), torch.cat([timesteps] * 2)).chunk(2)
+        return free + guidance * (bound - free)
+
+    return steered
+
+
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    """One source of noise a piece, so that a piece does not depend on how many are made beside it."""
+    made = []
+    for index in range(count):
+        words = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+        made.append(torch.Generator("cpu").manual_seed(int(words[0] >> np.uint64(1))))
+    return made
+
+
+def initial_noise(shape: tuple[int, int, int], sources: Sequence[torch.Generator], device: Any) -> Tensor:
+    """Standard normal latents [B, *shape], drawn on the CPU so that every device gets the same."""
+    return torch.stack([torch.randn(shape, generator=source) for source in sources]).to(device)
+
+
+def denoise(
+    predict: Predict,
+    latents: Tensor,  # [B, C, T, F], noise
+    steps: int,
+    sampler: Any,  # what `scheduler` made
+    sources: Sequence[torch.Generator] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Noise to latents in `steps` calls of `predict`; DDPM draws its steps' noise from `sources`."""
+    if not 1 <= steps <= TRAINED_LEVELS:
+        raise UsageError(f"{steps} steps are out of range; 100 is usual, {TRAINED_LEVELS} the most")
+    sampler.set_timesteps(steps, device=latents.device)
+    noise = {"generator": list(sources)} if sources and "DDPM" in type(sampler).__name__ else {}
+    latents = latents * sampler.init_noise_sigma
+    for number, timestep in enumerate(sampler.timesteps, start=1):
+        rows = timestep.expand(latents.shape[0])
+        velocity = predict(sampler.scale_model_input(latents, timestep), rows)
+        latents = sampler.step(velocity, timestep, latents, **noise).prev_sample
+        if progress is not None:
+            progress(number, len(sampler.timesteps))
+    return latents

@@ -1,0 +1,125 @@
+"""What the released checkpoint adds to guess beats and chords from a text: two networks and their languages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from talim.backbones.mustango.music import (
+    MOST_BEATS,
+    MOST_CHORDS,
+    NO_CHORD,
+    Beats,
+    Chords,
+    chord_ids,
+)
+from talim.errors import UsageError
+
+TIME_LIMIT_SECONDS = 10.0
+CHORD_AT = re.compile(r"(\S+) at (\d+(?:\.\d*)?)")
+# How the released chord network is asked to answer.
+SEARCH = {"min_length": 8, "max_length": 128, "num_beams": 5, "early_stopping": True}
+
+
+class BeatNet(nn.Module):
+    """DeBERTa with two readings of each token: a metre (1 to 4), and seconds to the next beat."""
+
+    def __init__(self, config: Any) -> None:
+        from transformers import DebertaV2Model
+
+        super().__init__()
+        width = config.hidden_size
+        self.deberta = DebertaV2Model(config)
+        self.hidden1, self.classifier = nn.Linear(width, width), nn.Linear(width, 4)
+        self.hidden2, self.regressor = nn.Linear(width, width), nn.Linear(width, 1)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # int64 [B, L] each
+        """Metre logits [B, L, 4] and intervals in seconds [B, L, 1]."""
+        hidden = self.deberta(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self.classifier(self.hidden1(hidden)), self.regressor(self.hidden2(hidden))
+
+
+def metre_of(first_token_logits: Tensor) -> int:  # [4]
+    """Beats in a bar."""
+    return 1 + int(first_token_logits.argmax())
+
+
+def beat_times(intervals: Sequence[float]) -> list[float]:
+    """Times of the beats: intervals added up, those under ten seconds, to a hundredth, at most fifty."""
+    times, now = [], 0.0
+    for interval in intervals:
+        now += round(float(interval), 4)
+        if now < TIME_LIMIT_SECONDS:
+            times.append(round(now, 2))
+    return times[:MOST_BEATS]
+
+
+def beats_of(first_token_logits: Tensor, intervals: Sequence[float]) -> Beats:
+    """Predicted beats, the first a downbeat; where the network runs back in time the beat is left out."""
+    times: list[float] = []
+    for time in beat_times(intervals):
+        if time >= (times[-1] if times else 0.0):
+            times.append(time)
+    metre = metre_of(first_token_logits)
+    return Beats(tuple(times), tuple(1 + index % metre for index in range(len(times))))
+
+
+def chord_question(prompt: str, beats: Beats) -> str:
+    """What the chord network is asked; the backslashes are really in the text that it was trained on."""
+    times = " , ".join(str(time) for time in beats.times_seconds)
+    metre = max(beats.places, default=1)
+    return f"Caption: {prompt} \\n Timestamps: {times} \\n Max Beat: {metre}"
+
+
+def chords_of(answer: str) -> Chords:
+    """Chords from the network's "Gm at 0.46 n Eb/G at 3.2"; what is not readable or not known is left out."""
+    times: list[float] = []
+    names: list[str] = []
+    for part in answer.split(" n "):
+        found = CHORD_AT.fullmatch(part.strip())
+        if found is None or not _known(found[1]):
+            continue
+        time = float(found[2])
+        if time >= (times[-1] if times else 0.0):
+            times.append(time)
+            names.append(found[1])
+    return Chords(tuple(times[:MOST_CHORDS]), tuple(names[:MOST_CHORDS]))
+
+
+def _known(name: str) -> bool:
+    try:
+        chord_ids(name)
+    except UsageError:
+        return False
+    return True
+
+
+class Predictors:
+    """The two networks with their tokenizers: prompts in, beats and chords out."""
+
+    def __init__(self, beat_net: BeatNet, beat_words: Any, chord_net: Any, chord_words: Any) -> None:
+        self.beat_net, self.beat_words = beat_net.eval(), beat_words
+        self.chord_net, self.chord_words = chord_net.eval(), chord_words
+
+    @torch.no_grad()
+    def beats(self, prompt: str) -> Beats:
+        """Beats of at most the first ten seconds; no more than the prompt has tokens."""
+        words = self.beat_words([prompt], max_length=512, truncation=True, return_tensors="pt")
+        device = next(self.beat_net.parameters()).device
+        logits, intervals = self.beat_net(words["input_ids"].to(device), words["attention_mask"].to(device))
+        return beats_of(logits[0, 0], intervals[0, :, 0].tolist())
+
+    @torch.no_grad()
+    def chords(self, prompt: str, beats: Beats) -> Chords:
+        """Chords for a prompt and its beats, found by beam search."""
+        asked = [chord_question(prompt, beats)]
+        words = self.chord_words(asked, max_length=512, truncation=True, return_tensors="pt")
+        device = next(self.chord_net.parameters()).device
+        answer = self.chord_net.generate(
+            input_ids=words["input_ids"].to(device), attention_mask=words["attention_mask"].to(device), **SEARCH
+        )
+        return chords_of(self.chord_words.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD)
