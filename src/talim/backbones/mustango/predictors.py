@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +18,12 @@ from talim.backbones.mustango.music import (
     Chords,
     chord_ids,
 )
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 
 TIME_LIMIT_SECONDS = 10.0
 CHORD_AT = re.compile(r"(\S+) at (\d+(?:\.\d*)?)")
+TIED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # both are shared.weight
+HEAD_WIDTH = 64  # of DeBERTa's attention
 # How the released chord network is asked to answer.
 SEARCH = {"min_length": 8, "max_length": 128, "num_beams": 5, "early_stopping": True}
 
@@ -34,6 +37,8 @@ class BeatNet(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.deberta = DebertaV2Model(config)
+        for layer in self.deberta.encoder.layer:
+            layer.attention.self.register_forward_hook(_silence_padding)
         self.hidden1, self.classifier = nn.Linear(width, width), nn.Linear(width, 4)
         self.hidden2, self.regressor = nn.Linear(width, width), nn.Linear(width, 1)
 
@@ -43,19 +48,62 @@ class BeatNet(nn.Module):
         return self.classifier(self.hidden1(hidden)), self.regressor(self.hidden2(hidden))
 
 
+def _silence_padding(_module: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Any]) -> Any:
+    """Padding attends to nothing, as in the DeBERTa of the released model's days; now it attends to all."""
+    context, seen = output
+    return context * inputs[1].bool().any(dim=-1)[:, 0, :, None].to(context.dtype), seen
+
+
+def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
+    """DeBERTa-v3's configuration: sizes from the weights' shapes, the rest as in every model of that name."""
+    from transformers import DebertaV2Config
+
+    try:
+        vocabulary, width = weights["deberta.embeddings.word_embeddings.weight"].shape
+        inner = weights["deberta.encoder.layer.0.intermediate.dense.weight"].shape[0]
+        buckets = weights["deberta.encoder.rel_embeddings.weight"].shape[0] // 2
+    except KeyError as missing:
+        raise TalimError(f"{where} lacks 1 weight ({missing}); is the download complete?") from None
+    layers = {name.split(".")[3] for name in weights if name.startswith("deberta.encoder.layer.")}
+    return DebertaV2Config(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(1, width // HEAD_WIDTH),
+        intermediate_size=inner,
+        max_position_embeddings=512,
+        type_vocab_size=0,
+        layer_norm_eps=1e-7,
+        relative_attention=True,
+        max_relative_positions=-1,
+        position_buckets=buckets,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+    )
+
+
+def beat_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the table of positions, which is counted anew."""
+    return {name: tensor for name, tensor in released.items() if name != "deberta.embeddings.position_ids"}
+
+
+def chord_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the second and third name of the word embeddings."""
+    return {name: tensor for name, tensor in released.items() if name not in TIED}
+
+
 def metre_of(first_token_logits: Tensor) -> int:  # [4]
     """Beats in a bar."""
     return 1 + int(first_token_logits.argmax())
 
 
 def beat_times(intervals: Sequence[float]) -> list[float]:
-    """Times of the beats: intervals added up, those under ten seconds, to a hundredth, at most fifty."""
-    times, now = [], 0.0
-    for interval in intervals:
-        now += round(float(interval), 4)
-        if now < TIME_LIMIT_SECONDS:
-            times.append(round(now, 2))
-    return times[:MOST_BEATS]
+    """Times of the beats: intervals added up until they reach ten seconds, to a hundredth, at most fifty."""
+    sums = itertools.accumulate(round(float(interval), 4) for interval in intervals)
+    early = itertools.takewhile(lambda time: time < TIME_LIMIT_SECONDS, sums)
+    return [round(time, 2) for time in early][:MOST_BEATS]
 
 
 def beats_of(first_token_logits: Tensor, intervals: Sequence[float]) -> Beats:

@@ -1,0 +1,108 @@
+"""Where an adapter may sit in Mustango's U-Net, from the model's numbers alone: no torch, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from talim.designs.sites import Matrix, Site
+
+STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site ends with the last
+BEAT_INPUTS, CHORD_INPUTS = 7, 16  # of the embeddings, beside the sinusoids
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """A U-Net in numbers, levels from fine to coarse; `music_up` runs from coarse to fine."""
+
+    channels: tuple[int, ...]
+    layers: tuple[int, ...]
+    context_width: tuple[int, ...]
+    music_down: tuple[bool, ...]
+    music_up: tuple[bool, ...]
+    linear_projection: bool = True
+
+    @classmethod
+    def of(cls, config: Any) -> UNetShape:
+        """The numbers in a `UNetConfig`."""
+        names = ("channels", "layers", "context_width", "music_down", "music_up", "linear_projection")
+        return cls(**{name: getattr(config, name) for name in names})
+
+    def sites(self) -> tuple[Site, ...]:
+        """The conditioner, then down[block.layer], mid, up[block.layer] in the order of the signal."""
+        places = list(self._places())
+        last = max(len(places) - 1, 1)
+        music = [
+            self._site(name, block, layer, level, inputs, index / last)
+            for index, (name, block, layer, level, inputs) in enumerate(places)
+        ]
+        return (self._conditioner(), *music)
+
+    def resolutions(self) -> dict[str, int]:
+        """For each site of the U-Net its level, 0 the finest: what "shallow" and "deep" mean here."""
+        return {name: level for name, _, _, level, _ in self._places()}
+
+    def _places(self) -> Iterator[tuple[str, str, int, int, int]]:
+        """Name, path of the block, layer in it, level, channels that enter the layer's ResNet."""
+        top = len(self.channels) - 1
+        for level, width in enumerate(self.channels):
+            entering = self.channels[max(level - 1, 0)]
+            for layer in range(self.layers[level] if self.music_down[level] else 0):
+                inputs = width if layer else entering
+                yield f"down[{level}.{layer}]", f"unet.down_blocks.{level}", layer, level, inputs
+        yield "mid", "unet.mid_block", 0, top, self.channels[top]
+        for place in range(len(self.channels)):
+            level = top - place
+            width, below = self.channels[level], self.channels[min(level + 1, top)]
+            count = self.layers[level] + 1
+            for layer in range(count if self.music_up[place] else 0):
+                skip = self.channels[max(level - 1, 0)] if layer == count - 1 else width
+                inputs = (width if layer else below) + skip
+                yield f"up[{place}.{layer}]", f"unet.up_blocks.{place}", layer, level, inputs
+
+    def _site(self, name: str, block: str, layer: int, level: int, inputs: int, depth: float) -> Site:
+        width, context = self.channels[level], self.context_width[level]
+        paths = [f"{block}.{stack}.{layer}" for stack in STACKS]
+        matrices = tuple(matrix for path in paths for matrix in self._matrices(path, width, context))
+        whole = [(f"{block}.resnets.{layer}", self._resnet_parameters(inputs, width))]
+        whole += [(path, self._transformer_parameters(width, context)) for path in paths]
+        if name == "mid":
+            whole.append((f"{block}.resnets.1", self._resnet_parameters(width, width)))
+        return Site(name, paths[-1], width, depth, False, matrices, tuple(whole))
+
+    def _conditioner(self) -> Site:
+        """Between the text encoder and the U-Net; beats and chords have their embeddings as matrices."""
+        d = self.context_width[0]
+        beats = Matrix("beat_embedding_layer.beat_ffn", BEAT_INPUTS + d, d, on_words=True)
+        chords = Matrix("chord_embedding_layer.chord_ffn", CHORD_INPUTS + 2 * d, d, on_words=True)
+        whole = tuple((m.module, (m.inputs + 1) * m.outputs) for m in (beats, chords))
+        return Site("conditioner", "conditioner", d, 0.0, False, (beats, chords), whole)
+
+    def _matrices(self, path: str, width: int, context: int) -> Iterator[Matrix]:
+        if self.linear_projection:
+            yield Matrix(f"{path}.proj_in", width, width)
+        block = f"{path}.transformer_blocks.0"
+        for attention in ("attn1", "attn2"):
+            for part in ("to_q", "to_k", "to_v", "to_out.0"):
+                words = attention == "attn2" and part in ("to_k", "to_v")
+                yield Matrix(f"{block}.{attention}.{part}", context if words else width, width, words)
+        yield Matrix(f"{block}.ff.net.0.proj", width, 8 * width)
+        yield Matrix(f"{block}.ff.net.2", 4 * width, width)
+        if self.linear_projection:
+            yield Matrix(f"{path}.proj_out", width, width)
+
+    def _transformer_parameters(self, width: int, context: int) -> int:
+        """Exact: group norm, two projections, self- and cross-attention, feed-forward, three layer norms."""
+        d = width
+        projections = 2 * (d * d + d)
+        attention = (4 * d * d + d) + (2 * d * d + 2 * context * d + d)
+        feed_forward = (8 * d * d + 8 * d) + (4 * d * d + d)
+        return 2 * d + projections + attention + feed_forward + 3 * 2 * d
+
+    def _resnet_parameters(self, inputs: int, outputs: int) -> int:
+        """Exact: two norms, two convolutions, the noise level's projection, a shortcut where widths differ."""
+        convolutions = 9 * inputs * outputs + outputs + 9 * outputs * outputs + outputs
+        time = 4 * self.channels[0] * outputs + outputs
+        shortcut = inputs * outputs + outputs if inputs != outputs else 0
+        return 2 * inputs + 2 * outputs + convolutions + time + shortcut

@@ -1,0 +1,114 @@
+"""VAE, vocoder, spectrogram, and the way from a file to the VAE's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from talim.backbones.mustango.audio import LOG_FLOOR, MelConfig, MelSpectrogram, Sound, fitted, normalise
+from talim.backbones.mustango.checkpoint import sound_for
+
+from .cases import Check, Golden, compare, prefixes
+
+TOLERANCE, MEL_TOLERANCE = 1e-5, 1e-4
+
+
+def load(golden: Golden) -> Sound:
+    """The small VAE with its vocoder."""
+    config = golden.json("vae_config.json")
+    mel = MelConfig.of(golden.json("stft_config.json"))
+    return sound_for(config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden").eval()
+
+
+@torch.no_grad()
+def vae(golden: Golden, sound: Sound) -> Iterator[Check]:
+    """Posterior, scaled latents, and back."""
+    theirs = golden.tensors("vae_cases.safetensors")
+    for case in prefixes(theirs, ".in."):
+        found = sound.posterior(theirs[f"{case}.in.mel"])
+        named = {"moments": found.parameters, "mean": found.mean, "logvar": found.logvar, "std": found.std}
+        latents = sound.scaled(found.mean + found.std * theirs[f"{case}.enc.noise"])
+        for name, ours in (named | {"scaled_latent": latents}).items():
+            yield compare(f"vae {case} {name}", ours, theirs[f"{case}.enc.{name}"], TOLERANCE)
+        mel = sound.mel_of(theirs[f"{case}.enc.scaled_latent"])
+        yield compare(f"vae {case} decoded", mel, theirs[f"{case}.dec.mel"], TOLERANCE)
+    if "clamp.moments" in theirs:
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        clamped = DiagonalGaussianDistribution(theirs["clamp.moments"])
+        yield compare("vae clamp logvar", clamped.logvar, theirs["clamp.logvar"], TOLERANCE)
+        relative = ((clamped.std - theirs["clamp.std"]) / theirs["clamp.std"]).abs().max().item()
+        yield Check("vae clamp std, relative", relative, TOLERANCE)
+
+
+@torch.no_grad()
+def vocoder(golden: Golden, sound: Sound) -> Iterator[Check]:
+    """Waves as floats, and as the reference's 16-bit integers within one step."""
+    theirs = golden.tensors("vocoder_cases.safetensors")
+    for case in prefixes(theirs, ".in."):
+        wave = sound.wave_of(theirs[f"{case}.in.mel"].transpose(1, 2)[:, None])
+        yield compare(f"vocoder {case}", wave[:, None], theirs[f"{case}.out.wave_float"], TOLERANCE)
+        yield compare(f"vocoder {case} int16", integers(wave), theirs[f"{case}.out.wave_int16"], 1.0)
+    if "decode_chain.latents" in theirs:
+        mel = sound.mel_of(theirs["decode_chain.latents"])
+        yield compare("decode chain mel", mel, theirs["decode_chain.mel"], TOLERANCE)
+        wave = sound.wave_of(mel)
+        yield compare("decode chain int16", integers(wave), theirs["decode_chain.wave_int16"], 1.0)
+
+
+def integers(wave: Tensor) -> Tensor:
+    return (wave.double() * 32768).trunc().clamp(-32768, 32767)
+
+
+@torch.no_grad()
+def spectrogram(golden: Golden) -> Iterator[Check]:
+    """Log-mel, and a stereo file all the way; the reference hears only its left channel."""
+    theirs = golden.tensors("stft_cases.safetensors")
+    mel = MelSpectrogram(MelConfig.of(golden.json("stft_config.json")))
+    yield compare("mel basis", mel.basis, theirs["mel_basis"], TOLERANCE)
+    wave = theirs["wave"]
+    yield compare("log mel", mel(wave), theirs["log_mel"], MEL_TOLERANCE)
+    magnitudes = mel.magnitudes(wave)
+    energy = magnitudes.square().sum(dim=1).sqrt()
+    yield compare("energy", energy, theirs["energy"], MEL_TOLERANCE * max(1.0, energy.max().item()))
+    key = "log_magnitude_row0_first40frames"
+    logs = magnitudes[:1, :, :40].clamp(min=LOG_FLOOR).log()
+    # single bins near silence are noise in float32; what matters is their mean, and every bin that sounds
+    loud = theirs[key] > -6
+    yield Check("log magnitudes of bins above -6", (logs - theirs[key])[loud].abs().max().item(), 10 * MEL_TOLERANCE)
+    count = int(theirs["odd_len.n_samples"])
+    yield compare("log mel, odd length", mel(wave[:1, :count]), theirs["odd_len.log_mel"], MEL_TOLERANCE)
+
+
+@torch.no_grad()
+def wave_file(golden: Golden, sound: Sound) -> Iterator[Check]:
+    """A file to the VAE's input."""
+    theirs = golden.tensors("stft_cases.safetensors")
+    samples, _ = soundfile.read(golden.folder / "synthetic_stereo_16k.wav", dtype="float32")
+    left = np.ascontiguousarray(samples[:, 0])
+    for frames in (1024, 128):
+        prefix = f"wavfile.t{frames}"
+        wave = torch.from_numpy(fitted(normalise(left), frames * 160))[None]
+        for key, ours in ((f"{prefix}.waveform", wave), (f"{prefix}.fbank", sound.spectrogram(left, frames))):
+            for name in (name for name in theirs if name.startswith(key)):
+                yield compare(name, ours[:, : theirs[name].shape[1]], theirs[name], MEL_TOLERANCE)
+
+
+def all_checks(golden: Golden) -> Iterator[Check]:
+    """Whatever the folder has."""
+    stft = golden.has("stft_cases.safetensors", "stft_config.json")
+    if stft:
+        yield from spectrogram(golden)
+    if not golden.has("vae_config.json", "vae.safetensors", "stft_config.json"):
+        return
+    sound = load(golden)
+    if golden.has("vae_cases.safetensors"):
+        yield from vae(golden, sound)
+    if golden.has("vocoder_cases.safetensors"):
+        yield from vocoder(golden, sound)
+    if stft and golden.has("synthetic_stereo_16k.wav"):
+        yield from wave_file(golden, sound)

@@ -1,0 +1,91 @@
+"""The U-Net, case by case, in float32 and float64, and what its parts say on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from talim.backbones.mustango.unet import MusicUNet
+from talim.backbones.mustango.unet_config import UNetConfig
+
+from .cases import Check, Golden, compare, prefixes
+
+CONTEXTS = (
+    ("encoder_hidden_states", "encoder_attention_mask"),
+    ("beat_features", "beat_attention_mask"),
+    ("chord_features", "chord_attention_mask"),
+)
+F64_TOLERANCE = 1e-7
+
+
+def load(golden: Golden, name: str, **changes: Any) -> MusicUNet:
+    """The U-Net called `name`, with its configuration changed where a test wants it wrong."""
+    unet = MusicUNet(UNetConfig.of(golden.json(f"{name}_config.json") | changes)).eval()
+    unet.load_state_dict(golden.tensors(f"{name}.safetensors"))
+    return unet
+
+
+def case_inputs(tensors: dict[str, Tensor], case: str, dtype: torch.dtype) -> list[Tensor | None]:
+    """The arguments of forward, in its order."""
+
+    def get(name: str) -> Tensor | None:
+        found = tensors.get(f"{case}.in.{name}")
+        return found.to(dtype) if found is not None and found.is_floating_point() else found
+
+    return [get("sample"), get("timestep"), *(get(token) for token, _ in CONTEXTS), *(get(m) for _, m in CONTEXTS)]
+
+
+def tolerance(tensors: dict[str, Tensor], case: str) -> float:
+    """1e-5; 1e-3 where float32 cannot do better: a row without a valid key, or almost no signal."""
+    masks = [tensors.get(f"{case}.in.{mask}") for _, mask in CONTEXTS]
+    blind = any(mask is not None and not mask.any(dim=1).all() for mask in masks)
+    faint = tensors[f"{case}.in.sample"].abs().max().item() < 1e-2
+    return 1e-3 if blind or faint else 1e-5
+
+
+@torch.no_grad()
+def cases(golden: Golden, name: str, unet: MusicUNet) -> Iterator[Check]:
+    """All cases of one U-Net, in both precisions."""
+    if not golden.has(f"{name}_cases.safetensors"):
+        return
+    tensors = golden.tensors(f"{name}_cases.safetensors")
+    for case in prefixes(tensors, ".in."):
+        for dtype, suffix in ((torch.float32, ""), (torch.float64, "_float64")):
+            expected = tensors.get(f"{case}.out.sample{suffix}")
+            if expected is None:
+                continue
+            made = unet.to(dtype)(*case_inputs(tensors, case, dtype))
+            allowed = F64_TOLERANCE if suffix else tolerance(tensors, case)
+            yield compare(f"{name} {case}{suffix}", made, expected, allowed)
+    unet.float()
+
+
+@torch.no_grad()
+def intermediates(golden: Golden, name: str, unet: MusicUNet) -> Iterator[Check]:
+    """Outputs of the parts, under their module names."""
+    for path in sorted(golden.folder.glob(f"{name}_intermediates_*.safetensors")):
+        case = path.stem.removeprefix(f"{name}_intermediates_")
+        expected, heard = golden.tensors(path.name), {}
+
+        def listen(part: str, heard: dict[str, Tensor] = heard) -> Callable[..., None]:
+            return lambda _module, _inputs, output: heard.__setitem__(part, output)
+
+        hooks = [unet.get_submodule(part).register_forward_hook(listen(part)) for part in expected]
+        unet(*case_inputs(golden.tensors(f"{name}_cases.safetensors"), case, torch.float32))
+        for hook in hooks:
+            hook.remove()
+        for part, theirs in expected.items():
+            ours = heard[part]
+            whole = ours if isinstance(ours, Tensor) else ours[-1]  # a level on the way down returns its skips
+            yield compare(f"{name} {case} {part}", whole, theirs, 1e-5 * max(1.0, theirs.abs().max().item()))
+
+
+def all_checks(golden: Golden) -> Iterator[Check]:
+    """Every U-Net of the folder."""
+    for name in golden.unets:
+        unet = load(golden, name)
+        yield from cases(golden, name, unet)
+        yield from intermediates(golden, name, unet)
