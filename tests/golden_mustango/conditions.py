@@ -35,7 +35,7 @@ def model(golden: Golden, unet: str = "unet") -> MustangoModel:
 
 def word_ids(prompts: Sequence[str], length: int = 0) -> tuple[Tensor, Tensor]:
     """The golden files' own tokenizer: bytes plus 3, then 1, padded with 0."""
-    rows = [[3 + byte for byte in prompt.encode()][:511] + [1] for prompt in prompts]
+    rows = [[*(3 + byte for byte in prompt.encode()[:511]), 1] for prompt in prompts]
     longest = max(length, *(len(row) for row in rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -90,7 +90,9 @@ def tokens(golden: Golden) -> Iterator[Check]:
 
 def vocabulary(cases: Any) -> Iterator[Check]:
     """Names and ids."""
-    spoken = {float(place): music.beat_row([0.0], [place])[0][0] for place in range(1, music.NAMED_PLACES + 1)}
+    spoken = {
+        float(place): music.beat_row([0.0], [place])[0][0] for place in range(1, music.NAMED_PLACES + 1)
+    }
     theirs = {float(k): v for k, v in cases["beat_vocab"].items() if k not in ("pad", "None")}
     yield same("beat vocabulary", spoken, theirs)
     special = {"pad": music.PAD, "None": music.NONE, "N": music.NONE}
@@ -108,7 +110,8 @@ def embeddings(golden: Golden) -> Iterator[Check]:
     order = cases["batch3_order"]
     clips: dict[str, list[Any]] = {f"beats.{name}": [case["input"]] for name, case in cases["beats"].items()}
     clips |= {
-        f"chords.{name}": [(case["input_chords"], case["input_times"])] for name, case in cases["chords"].items()
+        f"chords.{name}": [(case["input_chords"], case["input_times"])]
+        for name, case in cases["chords"].items()
     }
     for what, empty in (("beats", [[], []]), ("chords", ([], []))):
         batch = [clips[f"{what}.{name}"][0] for name in order[what]]
@@ -172,16 +175,24 @@ def predicted(golden: Golden) -> Iterator[Check]:
         else:
             yield same(f"beats {name} in order", list(kept.times_seconds), sorted(kept.times_seconds))
     times = tuple(cases["generate_beats"]["regular_4"]["times"])
-    asked = predictors.chord_question("A tabla solo.", music.Beats(times, tuple(1 + i % 4 for i in range(len(times)))))
+    asked = predictors.chord_question(
+        "A tabla solo.", music.Beats(times, tuple(1 + i % 4 for i in range(len(times))))
+    )
     for name, case in cases["generate_chords"].items():
         yield same(f"chord question {name}", asked, case["t5_input"])
         found = predictors.chords_of(case["decoded_text"])
         if "chords" in case:
-            yield same(f"chords {name}", (list(found.names), list(found.times_seconds)), (case["chords"], case["times"]))
+            yield same(
+                f"chords {name}",
+                (list(found.names), list(found.times_seconds)),
+                (case["chords"], case["times"]),
+            )
         else:
             readable = [part for part in case["decoded_text"].split(" n ") if " at " in part]
             yield same(f"chords {name} readable part", len(found.names), len(readable))
-        theirs = {key: value for key, value in case["generate_kwargs"].items() if key != "num_return_sequences"}
+        theirs = {
+            key: value for key, value in case["generate_kwargs"].items() if key != "num_return_sequences"
+        }
         yield same(f"chord search {name}", predictors.SEARCH, theirs)
 
 

@@ -25,7 +25,14 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     theirs = golden.tensors("scheduler.safetensors")
     ours = diffusion.scheduler("ddpm")
     config = golden.json("scheduler_config.json")
-    shared = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "clip_sample")
+    shared = (
+        "beta_start",
+        "beta_end",
+        "beta_schedule",
+        "num_train_timesteps",
+        "prediction_type",
+        "clip_sample",
+    )
     yield same("scheduler configuration", [ours.config[k] for k in shared], [config[k] for k in shared])
     yield compare("betas", ours.betas, theirs["betas"], STEP_TOLERANCE)
     yield compare("alphas_cumprod", ours.alphas_cumprod, theirs["alphas_cumprod"], STEP_TOLERANCE)
@@ -38,10 +45,14 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     sample, noise = theirs["step.sample"], theirs["step.noise"]
     at = theirs["add_noise.timesteps"]
     yield compare("add_noise", ours.add_noise(sample, noise, at), theirs["add_noise.out"], STEP_TOLERANCE)
-    yield compare("get_velocity", ours.get_velocity(sample, noise, at), theirs["get_velocity.out"], STEP_TOLERANCE)
+    yield compare(
+        "get_velocity", ours.get_velocity(sample, noise, at), theirs["get_velocity.out"], STEP_TOLERANCE
+    )
     at, kept = theirs["snr.timesteps"], ours.alphas_cumprod
     snr = kept[at] / (1 - kept[at])
-    yield Check("snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE)
+    yield Check(
+        "snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE
+    )
     weights = diffusion.weights(kept, at, "reference")
     yield compare("min-SNR weight as coded", weights, theirs["snr.weight_gamma5_as_coded"], STEP_TOLERANCE)
 
@@ -53,8 +64,15 @@ def one_step(ours: Any, theirs: dict[str, Tensor], case: str) -> Iterator[Check]
         made = ours.step(theirs["step.model_output"], int(level[1:]), theirs["step.sample"])
     yield compare(case, made.prev_sample, theirs[f"{case}.prev_sample"], STEP_TOLERANCE)
     clean = theirs[f"{case}.pred_original_sample"]
-    yield compare(f"{case} x0", made.pred_original_sample, clean, STEP_TOLERANCE * max(1.0, clean.abs().max().item()))
-    yield compare(f"{case} variance", ours._get_variance(int(level[1:])).reshape(1), theirs[f"{case}.variance"], STEP_TOLERANCE)
+    yield compare(
+        f"{case} x0", made.pred_original_sample, clean, STEP_TOLERANCE * max(1.0, clean.abs().max().item())
+    )
+    yield compare(
+        f"{case} variance",
+        ours._get_variance(int(level[1:])).reshape(1),
+        theirs[f"{case}.variance"],
+        STEP_TOLERANCE,
+    )
 
 
 class Training:
@@ -62,11 +80,16 @@ class Training:
 
     def __init__(self, golden: Golden, unet: str) -> None:
         self.model = conditions.model(golden, unet)
-        self.theirs, self.case = golden.tensors("training_loss.safetensors"), golden.json("training_loss.json")
+        self.theirs, self.case = (
+            golden.tensors("training_loss.safetensors"),
+            golden.json("training_loss.json"),
+        )
         self.schedule = diffusion.scheduler("ddpm")
         self.ids, self.mask = conditions.word_ids(self.case["prompts"])
         self.beats = conditions.beat_tokens(self.case["beats"])
-        self.chords = conditions.chord_tokens(list(zip(self.case["chords"], self.case["chords_time"], strict=True)))
+        self.chords = conditions.chord_tokens(
+            list(zip(self.case["chords"], self.case["chords_time"], strict=True))
+        )
 
     def tokens(self) -> list[Tensor]:
         """Text, beats and chords as the U-Net gets them, text without gradient."""
@@ -113,7 +136,9 @@ def training(golden: Golden, unet: str) -> Iterator[Check]:
     yield compare("training min-SNR loss", loss[None], theirs["loss.snr5"], LOSS_TOLERANCE)
     middle = torch.full_like(levels, 500)
     at_middle = batch.weighted(batch.errors(middle)[0], middle)
-    yield compare("training loss at 500", at_middle[None], theirs["loss.validation_t500_snr5"], LOSS_TOLERANCE)
+    yield compare(
+        "training loss at 500", at_middle[None], theirs["loss.validation_t500_snr5"], LOSS_TOLERANCE
+    )
     dropped = batch.weighted(batch.errors(levels, without=0)[0], levels)
     key = "loss.uncondition_row0_dropped_snr5"
     yield compare("training loss, one clip unconditioned", dropped[None], theirs[key], LOSS_TOLERANCE)

@@ -21,7 +21,9 @@ def load(golden: Golden) -> Sound:
     """The small VAE with its vocoder."""
     config = golden.json("vae_config.json")
     mel = MelConfig.of(golden.json("stft_config.json"))
-    return sound_for(config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden").eval()
+    return sound_for(
+        config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden"
+    ).eval()
 
 
 @torch.no_grad()
@@ -79,7 +81,9 @@ def spectrogram(golden: Golden) -> Iterator[Check]:
     logs = magnitudes[:1, :, :40].clamp(min=LOG_FLOOR).log()
     # single bins near silence are noise in float32; what matters is their mean, and every bin that sounds
     loud = theirs[key] > -6
-    yield Check("log magnitudes of bins above -6", (logs - theirs[key])[loud].abs().max().item(), 10 * MEL_TOLERANCE)
+    yield Check(
+        "log magnitudes of bins above -6", (logs - theirs[key])[loud].abs().max().item(), 10 * MEL_TOLERANCE
+    )
     count = int(theirs["odd_len.n_samples"])
     yield compare("log mel, odd length", mel(wave[:1, :count]), theirs["odd_len.log_mel"], MEL_TOLERANCE)
 

@@ -83,4 +83,8 @@ def all_checks(golden: Golden) -> Iterator[Check]:
 
         answerer = T5ForConditionalGeneration(text_config(chords, "chords", "", decoder=True))
     keys.check(answerer, chords, "chords", given=predictors.TIED)
-    yield same("full-size chords parameters", sum(t.numel() for t in chords.values()), found["chords"]["n_parameters_unique"])
+    yield same(
+        "full-size chords parameters",
+        sum(t.numel() for t in chords.values()),
+        found["chords"]["n_parameters_unique"],
+    )

@@ -35,7 +35,12 @@ def case_inputs(tensors: dict[str, Tensor], case: str, dtype: torch.dtype) -> li
         found = tensors.get(f"{case}.in.{name}")
         return found.to(dtype) if found is not None and found.is_floating_point() else found
 
-    return [get("sample"), get("timestep"), *(get(token) for token, _ in CONTEXTS), *(get(m) for _, m in CONTEXTS)]
+    return [
+        get("sample"),
+        get("timestep"),
+        *(get(token) for token, _ in CONTEXTS),
+        *(get(m) for _, m in CONTEXTS),
+    ]
 
 
 def tolerance(tensors: dict[str, Tensor], case: str) -> float:
@@ -79,7 +84,9 @@ def intermediates(golden: Golden, name: str, unet: MusicUNet) -> Iterator[Check]
             hook.remove()
         for part, theirs in expected.items():
             ours = heard[part]
-            whole = ours if isinstance(ours, Tensor) else ours[-1]  # a level on the way down returns its skips
+            whole = (
+                ours if isinstance(ours, Tensor) else ours[-1]
+            )  # a level on the way down returns its skips
             yield compare(f"{name} {case} {part}", whole, theirs, 1e-5 * max(1.0, theirs.abs().max().item()))
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from talim.audio import Audio
     from talim.designs.sites import Site
 
-    Item = tuple[np.ndarray, np.ndarray]  # targets int16 [K, T], text states float32 [L, D]
+    # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D]
+    Item = tuple[np.ndarray, np.ndarray]
     Progress = Callable[[int, int], None]  # (frames made so far, frames wanted)
 
 
@@ -30,9 +31,9 @@ class Loss:
 
 @dataclass
 class Batch:
-    """Clips of unequal length padded to one: codec tokens and what the text encoder said of the captions."""
+    """Clips of unequal length padded to one: targets and what the text encoder said of the captions."""
 
-    targets: Tensor  # int64 [B, K, T]
+    targets: Tensor  # int64 [B, K, T], or float32 [B, C, T, F] for latents
     target_mask: Tensor  # bool [B, T], False beyond a clip's end
     states: Tensor  # float32 [B, L, D]
     states_mask: Tensor  # bool [B, L], False for padding and for a dropped condition
@@ -49,7 +50,7 @@ class Backbone(Protocol):
     @property
     def name(self) -> str: ...  # public name, never a path: "facebook/musicgen-small"
     @property
-    def family(self) -> str: ...  # "musicgen"
+    def family(self) -> str: ...  # "musicgen", "mustango"
     @property
     def licence(self) -> str: ...  # of the weights, "CC-BY-NC-4.0", or "unknown"
     @property
@@ -59,7 +60,7 @@ class Backbone(Protocol):
     @property
     def frame_rate_hz(self) -> int: ...
     @property
-    def codebooks(self) -> int: ...
+    def codebooks(self) -> int: ...  # 0 where targets are latents
     @property
     def window_seconds(self) -> float: ...  # what the model saw at once in its training
     @property
@@ -82,11 +83,11 @@ class Backbone(Protocol):
     def precision_reason(self) -> str: ...
 
     def encode(self, audio: Audio) -> np.ndarray:
-        """Audio of any rate and channels -> targets, int16 [K, T]."""
+        """Audio of any rate and channels -> targets, int16 [K, T] or float32 [C, T, F]: time is axis 1 in both."""
         ...
 
     def decode(self, tokens: np.ndarray) -> Audio:
-        """Targets [K, T] -> audio; scaled down only if it would clip."""
+        """Targets -> audio; scaled down only if it would clip."""
         ...
 
     def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
@@ -124,7 +125,7 @@ class Backbone(Protocol):
         top_k: int = 250,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """As `generate`, before decoding: targets int16 [B, K, T]."""
+        """As `generate`, before decoding: targets, [B, K, T] or [B, C, T, F]."""
         ...
 
     def sites(self) -> tuple[Site, ...]:

@@ -21,6 +21,7 @@ class Known:
     shape: MusicGenShape | None = None
     refused: str = ""
     download_gb: float = 0.0
+    family: str = "musicgen"
 
 
 SHAPES = {
@@ -49,12 +50,18 @@ def _released() -> list[Known]:
     return models
 
 
-MODELS: dict[str, Known] = {model.name: model for model in [Known(NANO, "", "Apache-2.0"), *_released()]}
+MUSTANGO = [
+    Known(name, f"declare-lab/{name}", "Apache-2.0", download_gb=7.5, family="mustango")
+    for name in ("mustango", "mustango-pretrained")
+]
+MODELS: dict[str, Known] = {
+    model.name: model for model in [Known(NANO, "", "Apache-2.0"), *_released(), *MUSTANGO]
+}
 
 
 def find(name: str) -> Known | None:
     """A known model by its short name ("musicgen-small") or its Hub id ("facebook/musicgen-small")."""
-    return MODELS.get(name.removeprefix("facebook/"))
+    return MODELS.get(name.removeprefix("facebook/").removeprefix("declare-lab/"))
 
 
 def near(name: str) -> list[str]:

@@ -52,6 +52,19 @@ def load(
     place = torch.device(pick_device(device))
     dtype, reason = choose(precision, place)
     check_reachable(source)
+    if family_of(source) == "mustango":
+        from talim.backbones.mustango.opening import load_mustango
+
+        with teaching(source), quiet():
+            return load_mustango(
+                source.place,
+                source.local,
+                place,
+                dtype,
+                name=source.name,
+                licence=licence_of(source),
+                reason=reason,
+            )
     with teaching(source), quiet():
         nano = _register_nano(source)
         config = _read_config(source)
@@ -68,6 +81,19 @@ def load(
     )
 
 
+def family_of(source: Source) -> str:
+    """ "mustango" or "musicgen", by what is known of the name or by what lies in the folder."""
+    if source.known is not None:
+        return source.known.family
+    if source.local:
+        return "mustango" if (Path(source.place) / "ldm").is_dir() else "musicgen"
+    with teaching(source):
+        from huggingface_hub import hf_hub_download
+
+        config = json.loads(Path(hf_hub_download(source.place, "config.json")).read_text(encoding="utf-8"))
+    return "mustango" if "unet_model_config_path" in config else "musicgen"
+
+
 def locate(name: str) -> Source:
     """Which files a name means; TalimError, with names that are near, where it means none."""
     known = catalogue.find(name)
@@ -78,10 +104,12 @@ def locate(name: str) -> Source:
             raise TalimError(f"{name} is missing from this installation ({NANO_FOLDER}); install talim again")
         return Source(str(NANO_FOLDER), known.name, True, known)
     folder = Path(name).expanduser()
-    if known is None and (folder / "config.json").is_file():
+    if known is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
         return Source(str(folder), folder.resolve().name, True, None)
     if folder.is_dir() and known is None:
-        raise TalimError(f"base {name!r} is a folder without config.json; expected a MusicGen checkpoint")
+        raise TalimError(
+            f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint"
+        )
     if known is not None:
         return Source(known.hub, known.hub, False, known)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):

@@ -66,7 +66,13 @@ class MelSpectrogram(nn.Module):
         """Of the short-time Fourier transform, ends reflected."""
         c = self.config
         return torch.stft(
-            samples, c.filter_length, c.hop_length, c.win_length, self.window, return_complex=True, pad_mode="reflect"
+            samples,
+            c.filter_length,
+            c.hop_length,
+            c.win_length,
+            self.window,
+            return_complex=True,
+            pad_mode="reflect",
         ).abs()
 
     def forward(self, samples: Tensor) -> Tensor:

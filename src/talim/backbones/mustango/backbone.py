@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from talim.audio import Audio
 from talim.backbones import fingerprint, sampling
 from talim.backbones.backbone import Batch, Loss
 from talim.backbones.mustango import diffusion
-from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
+from talim.backbones.mustango.batch import LatentBatch, MusicalItem, collate, music_tokens, padded
 from talim.backbones.mustango.music import Music
 from talim.designs.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
@@ -28,37 +28,11 @@ if TYPE_CHECKING:
     from talim.backbones.mustango.predictors import Predictors
     from talim.designs.sites import Site
 
-    # latents float32 [C, T, F], text states float32 [L, D], and beats and chords where they are known
-    MusicalItem = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Music]
 
 WINDOW_SECONDS = 10.24  # what the released model was trained on
 LONGEST_SECONDS = 60.0  # attention grows with the square of the length
 HELD_OUT_LEVELS = (100, 300, 500, 700, 900)
 MOST_WORDS = 512
-
-
-@dataclass
-class LatentBatch(Batch):
-    """Latents float32 [B, C, T, F] in `targets`, with beats and chords beside the text."""
-
-    beats: BeatTokens
-    chords: ChordTokens
-
-    def to(self, device: torch.device | str) -> LatentBatch:
-        """The same batch on another device."""
-        moved = (self.targets, self.target_mask, self.states, self.states_mask, self.beats, self.chords)
-        return LatentBatch(*(part.to(device) for part in moved))
-
-    def rows(self, picked: Tensor, frames: int) -> LatentBatch:
-        """Some clips of the batch, the first `frames` frames of them."""
-        return LatentBatch(
-            self.targets[picked, :, :frames],
-            self.target_mask[picked, :frames],
-            self.states[picked],
-            self.states_mask[picked],
-            BeatTokens(*(part[picked] for part in self.beats)),
-            ChordTokens(*(part[picked] for part in self.chords)),
-        )
 
 
 class Mustango:
@@ -155,19 +129,7 @@ class Mustango:
 
     def collate(self, items: Sequence[MusicalItem], drop: Sequence[bool]) -> LatentBatch:
         """Pad clips to one batch; a dropped condition is guidance's own null: no words, beats or chords."""
-        frames = max(item[0].shape[1] for item in items)
-        targets = torch.zeros(len(items), self.sound.channels, frames, self.sound.bands)
-        target_mask = torch.zeros(len(items), frames, dtype=torch.bool)
-        for row, item in enumerate(items):
-            length = item[0].shape[1]
-            targets[row, :, :length] = torch.from_numpy(np.array(item[0], dtype=np.float32))
-            target_mask[row, :length] = True
-        said = [self.null_states if dropped else item[1] for item, dropped in zip(items, drop, strict=True)]
-        music = [
-            item[2] if len(item) == 3 and not dropped else Music()
-            for item, dropped in zip(items, drop, strict=True)
-        ]
-        return LatentBatch(targets, target_mask, *_padded(said), *_tokens(music))
+        return collate(items, drop, self.null_states)
 
     def loss(self, batch: Batch) -> Loss:
         """The weighted squared error of the velocity, float32.
@@ -206,7 +168,9 @@ class Mustango:
 
     def _fixed_loss(self, batch: LatentBatch, level: int) -> Tensor:
         noise = torch.zeros(batch.targets.shape)
-        for row, (latents, valid) in enumerate(zip(batch.targets.cpu(), batch.target_mask.cpu(), strict=True)):
+        for row, (latents, valid) in enumerate(
+            zip(batch.targets.cpu(), batch.target_mask.cpu(), strict=True)
+        ):
             clip = latents[:, valid]
             source = torch.Generator().manual_seed(level * 2**32 + zlib.crc32(clip.numpy().tobytes()))
             noise[row, :, valid] = torch.randn(clip.shape, generator=source)
@@ -275,8 +239,8 @@ class Mustango:
     def _velocity(self, prompts: Sequence[str], music: Sequence[Music], guidance: float) -> diffusion.Predict:
         """The model with its conditions filled in; with guidance, rows without any condition come first."""
         free = 0 if guidance == 1 else len(prompts)
-        states, mask = _padded([self.null_states] * free + self.describe(prompts))
-        beats, chords = _tokens([Music()] * free + list(music))
+        states, mask = padded([self.null_states] * free + self.describe(prompts))
+        beats, chords = music_tokens([Music()] * free + list(music))
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
 
@@ -284,7 +248,9 @@ class Mustango:
         """Beats and chords that the checkpoint's own networks guess for a prompt."""
         if self._predictors is None:
             if self._find_predictors is None:
-                raise TalimError(f"{self.name} has no networks that predict beats and chords; give them yourself")
+                raise TalimError(
+                    f"{self.name} has no networks that predict beats and chords; give them yourself"
+                )
             self._predictors = self._find_predictors()
         beats = self._predictors.beats(prompt)
         return Music(beats, self._predictors.chords(prompt, beats))
@@ -303,21 +269,6 @@ class Mustango:
         """Token ids and mask, int64 [1, L]."""
         words = self.tokenizer([prompt], max_length=MOST_WORDS, truncation=True, return_tensors="pt")
         return words["input_ids"].to(self.device), words["attention_mask"].to(self.device)
-
-
-def _padded(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Text states of unequal length as one batch [B, L, D], with their mask."""
-    longest = max(len(states) for states in said)
-    states = torch.zeros(len(said), longest, said[0].shape[1])
-    mask = torch.zeros(len(said), longest, dtype=torch.bool)
-    for row, words in enumerate(said):
-        states[row, : len(words)] = torch.from_numpy(np.array(words, dtype=np.float32))
-        mask[row, : len(words)] = True
-    return states, mask
-
-
-def _tokens(music: Sequence[Music]) -> tuple[BeatTokens, ChordTokens]:
-    return BeatTokens.of([m.beats for m in music]), ChordTokens.of([m.chords for m in music])
 
 
 def _check_wishes(seconds: float, guidance: float, temperature: float, top_k: int) -> None:

@@ -52,7 +52,9 @@ def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
     if mask is None:
         return errors.mean(dim=(1, 2, 3))
     valid = mask[:, None, :, None].to(errors.dtype)
-    return (errors * valid).sum(dim=(1, 2, 3)) / (valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3])
+    return (errors * valid).sum(dim=(1, 2, 3)) / (
+        valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3]
+    )
 
 
 def weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:

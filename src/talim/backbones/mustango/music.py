@@ -6,6 +6,7 @@ chords "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds). An empty text means none.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -40,11 +41,15 @@ class Beats:
 
     def __post_init__(self) -> None:
         if len(self.times_seconds) != len(self.places):
-            raise UsageError(f"{len(self.times_seconds)} beat times with {len(self.places)} places in the bar")
+            raise UsageError(
+                f"{len(self.times_seconds)} beat times with {len(self.places)} places in the bar"
+            )
         _check_times("beats", self.times_seconds, MOST_BEATS)
         for place in self.places:
             if place not in range(1, LAST_PLACE + 1):
-                raise UsageError(f"place {place} in the bar is unknown to Mustango; it takes 1 to {LAST_PLACE}")
+                raise UsageError(
+                    f"place {place} in the bar is unknown to Mustango; it takes 1 to {LAST_PLACE}"
+                )
 
     @classmethod
     def parse(cls, text: str, seconds: float = 10.0) -> Beats:
@@ -173,5 +178,5 @@ def _check_times(what: str, times: tuple[float, ...], most: int) -> None:
         raise UsageError(f"{len(times)} {what} are too many for Mustango; it takes at most {most}")
     if any(not math.isfinite(time) or time < 0 for time in times):
         raise UsageError(f"{what} need times of 0 s or later, got {', '.join(f'{t:g}' for t in times)}")
-    if any(later < earlier for earlier, later in zip(times, times[1:], strict=False)):
+    if any(later < earlier for earlier, later in itertools.pairwise(times)):
         raise UsageError(f"{what} must be in order of time, got {', '.join(f'{t:g}' for t in times)}")

@@ -33,12 +33,14 @@ class BeatNet(nn.Module):
 
     def __init__(self, config: Any) -> None:
         from transformers import DebertaV2Model
+        from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
         super().__init__()
         width = config.hidden_size
         self.deberta = DebertaV2Model(config)
-        for layer in self.deberta.encoder.layer:
-            layer.attention.self.register_forward_hook(_silence_padding)
+        for part in self.deberta.modules():
+            if isinstance(part, DisentangledSelfAttention):
+                part.register_forward_hook(_silence_padding)
         self.hidden1, self.classifier = nn.Linear(width, width), nn.Linear(width, 4)
         self.hidden2, self.regressor = nn.Linear(width, width), nn.Linear(width, 1)
 
@@ -58,6 +60,7 @@ def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
     """DeBERTa-v3's configuration: sizes from the weights' shapes, the rest as in every model of that name."""
     from transformers import DebertaV2Config
 
+    deberta: Any = DebertaV2Config  # takes more than its signature says
     try:
         vocabulary, width = weights["deberta.embeddings.word_embeddings.weight"].shape
         inner = weights["deberta.encoder.layer.0.intermediate.dense.weight"].shape[0]
@@ -65,7 +68,7 @@ def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
     except KeyError as missing:
         raise TalimError(f"{where} lacks 1 weight ({missing}); is the download complete?") from None
     layers = {name.split(".")[3] for name in weights if name.startswith("deberta.encoder.layer.")}
-    return DebertaV2Config(
+    return deberta(
         vocab_size=vocabulary,
         hidden_size=width,
         num_hidden_layers=len(layers),
@@ -168,6 +171,8 @@ class Predictors:
         words = self.chord_words(asked, max_length=512, truncation=True, return_tensors="pt")
         device = next(self.chord_net.parameters()).device
         answer = self.chord_net.generate(
-            input_ids=words["input_ids"].to(device), attention_mask=words["attention_mask"].to(device), **SEARCH
+            input_ids=words["input_ids"].to(device),
+            attention_mask=words["attention_mask"].to(device),
+            **SEARCH,
         )
         return chords_of(self.chord_words.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD)

@@ -137,7 +137,9 @@ class UpBlock(MusicBlock):
         super().__init__(config, level, config.music_up[place], resnets)
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)]) if level > 0 else None
 
-    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context], kept: list[Tensor]) -> Tensor:
+    def forward(
+        self, hidden: Tensor, time: Tensor, contexts: Sequence[Context], kept: list[Tensor]
+    ) -> Tensor:
         for index in range(len(self.resnets)):
             hidden = torch.cat([hidden, kept.pop()], dim=1)
             hidden = self.layer(index, hidden, time, contexts)

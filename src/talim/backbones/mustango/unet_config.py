@@ -78,7 +78,10 @@ class UNetConfig:
 
         down = per_level("down_block_types", None)
         up = per_level("up_block_types", None)
-        for kind, known in [*((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down), *((k, (MUSIC_UP, PLAIN_UP)) for k in up)]:
+        for kind, known in [
+            *((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down),
+            *((k, (MUSIC_UP, PLAIN_UP)) for k in up),
+        ]:
             if kind not in known:
                 raise TalimError(f"U-Net block {kind!r} is not Mustango's; expected {' or '.join(known)}")
         return cls(
