@@ -33,7 +33,7 @@ def test_ranges_and_words() -> None:
     assert names("layers[2-4]", 6) == ["layers[2]", "layers[3]", "layers[4]"]
     assert names("layers[5]", 6) == ["layers[5]"]
     assert names("post", 6) == ["post"]
-    with pytest.raises(UsageError, match="it has 6 layers, 0 to 5"):
+    with pytest.raises(UsageError, match="6 layers, 0 to 5"):
         names("layers[2-6]", 6)
     with pytest.raises(UsageError, match="have no thirds"):
         names("middle", 2)

@@ -15,11 +15,13 @@ from talim.adapters import full
 from talim.designs import streaming
 
 MASK_WORD = "attention_mask"
+MASKS_OF_WORDS = (MASK_WORD, "states_mask")  # what the model around a conditioner may call the mask of its words
 
 
 class Calls:
-    """Reads a wrapped module's arguments. For a projection, whose own arguments tell nothing of padding, it listens
-    to the model around: the words' mask, without which padding would leak into the words.
+    """Reads a wrapped module's arguments. For what only passes the words on (a projection, or nothing at all), whose
+    own arguments tell nothing of padding, it listens to the model around: the words' mask, without which padding
+    would leak into the words.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -30,7 +32,7 @@ class Calls:
             word in streaming.CACHE_WORDS or parameter.kind is parameter.VAR_KEYWORD
             for word, parameter in named.items()
         )
-        self.is_projection = isinstance(layer, nn.Linear)
+        self.is_projection = isinstance(layer, nn.Linear | nn.Identity)
         self.places = {w: words.index(w) for w in (*streaming.CACHE_WORDS, MASK_WORD) if w in words}
         self.words_mask: Tensor | None = None
         self._handles: list[Any] = []
@@ -41,7 +43,7 @@ class Calls:
         """Hear the mask [B, L] with which the module around a projection is called."""
         if self.is_projection:
             words = list(inspect.signature(parent.forward).parameters)
-            self.places_around = {MASK_WORD: words.index(MASK_WORD)} if MASK_WORD in words else {}
+            self.places_around = {word: words.index(word) for word in MASKS_OF_WORDS if word in words}
             self._handles.append(parent.register_forward_pre_hook(self._hear, with_kwargs=True))
 
     def stop_listening(self) -> None:
@@ -51,7 +53,8 @@ class Calls:
         self._handles.clear()
 
     def _hear(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.words_mask = _argument(MASK_WORD, self.places_around, args, kwargs)
+        found = (_argument(word, self.places_around, args, kwargs) for word in MASKS_OF_WORDS)
+        self.words_mask = next((mask for mask in found if mask is not None), None)
 
     def context(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor

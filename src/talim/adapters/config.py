@@ -13,6 +13,7 @@ from torch import nn
 
 from talim.adapters.full import Full
 from talim.designs.kinds import KINDS, Kind
+from talim.designs.layouts import FRAMES
 from talim.errors import UsageError
 
 METHOD = "TALIM"  # peft_type in adapter_config.json
@@ -26,8 +27,8 @@ class AdapterConfig(PeftConfig):
     Two ways to say it. For the same block behind every module that a regular expression matches in full:
     AdapterConfig(kind="conv", width=64, target_modules=r"model\\.layers\\.\\d+", causal=True), with `settings` as
     the kind has them. For any design: `blocks`, one row per block in the order in which they act, {"module": path,
-    "kind": a word of KINDS or "full", "features": D, "width": W, "causal": bool, "settings": {...}}; a module may
-    have several rows. `dropout` is on what a block adds, `seed` decides its first weights.
+    "kind": a word of KINDS or "full", "features": D, "width": W, "causal": bool, "layout": "frames" or "bands",
+    "settings": {...}}; a module may have several rows. `dropout` is on what a block adds, `seed` decides its first weights.
     """
 
     blocks: list[dict[str, Any]] = field(default_factory=list)
@@ -76,6 +77,7 @@ class AdapterConfig(PeftConfig):
             block["width"],
             causal=block.get("causal", True),
             dropout=self.dropout,
+            layout=block.get("layout", FRAMES),
             **block.get("settings", {}),
         )
 

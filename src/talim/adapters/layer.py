@@ -23,8 +23,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("talim_blocks",)
     other_param_names = ("strength",)
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: AdapterConfig, module: str) -> None:
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: AdapterConfig,
+        module: str,
+        around: nn.Module | None = None,
+    ) -> None:
         nn.Module.__init__(self)
+        self.around = (around,)  # a tuple, so that it is no child
         self.base_layer = base_layer  # PEFT looks for this name
         self.module_path = module
         self.talim_blocks = nn.ModuleDict()
@@ -61,8 +69,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         )
 
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device, None]:
-        # a block has no .weight that PEFT could ask; adapters keep their own float32
-        return next(base_layer.parameters()).device, None
+        # a block has no .weight that PEFT could ask, and one that does nothing no weights; adapters keep their float32
+        asked = (base_layer, *filter(None, self.around))
+        return next(weight.device for module in asked for weight in module.parameters()), None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The block's own output, with the active adapters' changes added to its hidden states."""

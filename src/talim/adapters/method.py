@@ -37,7 +37,7 @@ class AdapterModel(BaseTuner):
         if isinstance(target, AdapterLayer):  # a second adapter on the same block
             target.update_layer(adapter_name, peft_config)
             return
-        layer = AdapterLayer(target, adapter_name, peft_config, current_key)
+        layer = AdapterLayer(target, adapter_name, peft_config, current_key, around=parent)
         layer.calls.listen(parent)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)

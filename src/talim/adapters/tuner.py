@@ -72,7 +72,7 @@ def plan(
             continue
         for site, width in zip(chosen, sizing.solve(part, chosen, base, own), strict=True):
             row = {"module": site.module, "kind": part.kind, "features": site.width, "width": width}
-            blocks.append(row | {"causal": site.causal, "settings": own})
+            blocks.append(row | {"causal": site.causal, "layout": site.layout, "settings": own})
     trained = [block["module"] for block in blocks if block["kind"] == FULL]
     if twice := sorted({module for module in trained if trained.count(module) > 1}):
         raise UsageError(f"{design}: full trains {twice[0]} twice; name each site once")

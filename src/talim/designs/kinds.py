@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.designs import expression
+from talim.designs import expression, layouts
 from talim.designs.mixing import Attention, Convolution, Excitation
 from talim.designs.streaming import Memory
 from talim.errors import UsageError
@@ -22,6 +22,8 @@ from talim.errors import UsageError
 class Kind(nn.Module):
     """What sits behind a block: hidden states [B, T, D] -> what is added to them; zero until it is trained.
 
+    In the layout "bands" the states are a U-Net's, [B, D, T, F]; see `talim.designs.layouts`.
+
     `features` is D, `width` the channels of the bottleneck. Subclasses build `down` (D -> W) and `up` (W -> D),
     and say in between what happens: `inside`. Settings have defaults that follow from the width.
     """
@@ -29,9 +31,17 @@ class Kind(nn.Module):
     mixes_frames: ClassVar[bool] = False  # then it must honour `causal`, `memory` and `mask`
 
     def __init__(
-        self, features: int, width: int, *, causal: bool = True, dropout: float = 0.0, **settings: Any
+        self,
+        features: int,
+        width: int,
+        *,
+        causal: bool = True,
+        dropout: float = 0.0,
+        layout: str = layouts.FRAMES,
+        **settings: Any,
     ) -> None:
         super().__init__()
+        self.layout = layouts.check(layout)
         self.features, self.width, self.causal, self.dropout = features, width, causal, dropout
         self.down = nn.Linear(features, width)
         self.build(width, causal, **self.settings_for(width, **settings))
@@ -93,7 +103,9 @@ class Kind(nn.Module):
 
     def forward(self, hidden: Tensor, memory: Memory | None = None, mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; `memory` of the frames before, `mask` [B, T] False for padding."""
-        delta = self.up(self.inside(self.down(hidden), memory, mask))
+        frames = layouts.to_frames(hidden, self.layout)
+        delta = self.up(self.inside(self.down(frames), memory, mask))
+        delta = layouts.from_frames(delta, hidden, self.layout)
         return F.dropout(delta, self.dropout, self.training) if self.dropout else delta
 
 

@@ -10,33 +10,43 @@ from talim.designs.sites import MusicGenShape, Site
 from talim.errors import UsageError
 
 THIRDS = {"shallow": 0, "middle": 1, "deep": 2}
+BODY = ("layers", "down", "mid", "up")  # the parts of a model that `all` means
 
 
 def select(word: str, sites: Sequence[Site]) -> tuple[Site, ...]:
-    """The sites that a design's word means; UsageError where the model has none such."""
-    layers = [site for site in sites if layer_range(site.name)]
-    if word == "all":
-        return tuple(layers)
-    if word in THIRDS:
-        third = THIRDS[word]
-        first, end = (round(len(layers) * part / 3) for part in (third, third + 1))
-        if first == end:
-            raise UsageError(f"site {word}: {len(layers)} layers have no thirds; name them as layers[0]")
-        return tuple(layers[first:end])
+    """The sites that a design's word means, in order of depth; UsageError where the model has none such.
+
+    Thirds are of a decoder's layers, or of a U-Net's resolutions: "shallow" the finest, "deep" the coarsest.
+    """
+    layers = [site for site in sites if site.part == "layers"]
     bounds = layer_range(word)
-    if bounds is not None:
-        if bounds[1] >= len(layers):
-            raise UsageError(
-                f"site {word} is not in this model; it has {len(layers)} layers, 0 to {len(layers) - 1}"
-            )
-        return tuple(layers[bounds[0] : bounds[1] + 1])
-    found = tuple(site for site in sites if site.name == word)
+    if word == "all":
+        found = [site for site in sites if site.part in BODY]
+    elif word in THIRDS:
+        found = _third(layers, word) if layers else [site for site in sites if _height(site) == word]
+    elif bounds is not None:
+        found = layers[bounds[0] : bounds[1] + 1] if bounds[1] < len(layers) else []
+    else:
+        found = [site for site in sites if word in (site.part, site.name)]
     if not found:
-        raise UsageError(
-            f"site {word} is not in this model; it has {', '.join(s.name for s in sites if s not in layers)} "
-            f"and {len(layers)} layers"
-        )
-    return found
+        words = dict.fromkeys(site.part for site in sites if site not in layers)
+        numbers = [f"{len(layers)} layers, 0 to {len(layers) - 1}"] if layers else []
+        raise UsageError(f"site {word} is not in this model; it has {', '.join([*words, *numbers])}")
+    return tuple(found)
+
+
+def _third(layers: Sequence[Site], word: str) -> Sequence[Site]:
+    first, end = (round(len(layers) * part / 3) for part in (THIRDS[word], THIRDS[word] + 1))
+    if first == end:
+        raise UsageError(f"site {word}: {len(layers)} layers have no thirds; name them as layers[0]")
+    return layers[first:end]
+
+
+def _height(site: Site) -> str | None:
+    """The third of a U-Net's resolutions that a site lies in."""
+    if site.level is None:
+        return None
+    return "shallow" if site.level < 1 / 3 else "middle" if site.level < 2 / 3 else "deep"
 
 
 def sites_of(model: Any) -> tuple[Site, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from talim.designs.layouts import FRAMES
+
 LAYERS_PATH = "decoder.model.decoder.layers"
 HEADS_PATH = "decoder.lm_heads"
 PROJECTION_PATH = "enc_to_dec_proj"
@@ -23,7 +25,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Site:
-    """One place in a base model: an adapter acts on the output of `module`, [B, T, width]."""
+    """One place in a base model: an adapter acts on the output of `module`, [B, T, width] or as `layout` says."""
 
     name: str  # "layers[3]", "conditioner", "post"
     module: str  # path inside the model
@@ -32,6 +34,13 @@ class Site:
     causal: bool  # a frame must not look at later frames
     matrices: tuple[Matrix, ...] = ()
     whole: tuple[tuple[str, int], ...] = ()  # (path, parameters) of the modules that `full` trains here
+    layout: str = FRAMES
+    level: float | None = None  # of a U-Net's resolutions: 0 the finest, 1 the coarsest
+
+    @property
+    def part(self) -> str:
+        """Which part of the model it belongs to: "layers", "down", "mid", "up", or its own name."""
+        return self.name.partition("[")[0]
 
 
 @dataclass(frozen=True)

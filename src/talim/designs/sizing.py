@@ -11,7 +11,8 @@ from talim.designs.sites import Matrix, Site
 from talim.errors import UsageError
 
 TOLERANCE = 0.01  # of the budget
-IA3_NAMES = ("k_proj", "v_proj", "fc2")
+IA3_NAMES = ("k_proj", "v_proj", "fc2", "to_k", "to_v", "ff.net.2")
+AFTER_ACTIVATION = (".fc2", ".ff.net.2")
 Cost = Callable[[Site, int], int]  # parameters at a site, given a width or rank
 
 
@@ -49,7 +50,7 @@ def ia3_matrices(site: Site) -> tuple[Matrix, ...]:
 
 def scales_input(matrix: Matrix) -> bool:
     """Whether ia3 scales what enters a linear map instead of what leaves it: so it does after the activation."""
-    return matrix.module.endswith(".fc2")
+    return matrix.module.endswith(AFTER_ACTIVATION)
 
 
 def solve(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from talim.designs.layouts import BANDS
 from talim.designs.sites import Matrix, Site
 
 STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site ends with the last
@@ -39,10 +40,6 @@ class UNetShape:
         ]
         return (self._conditioner(), *music)
 
-    def resolutions(self) -> dict[str, int]:
-        """For each site of the U-Net its level, 0 the finest: what "shallow" and "deep" mean here."""
-        return {name: level for name, _, _, level, _ in self._places()}
-
     def _places(self) -> Iterator[tuple[str, str, int, int, int]]:
         """Name, path of the block, layer in it, level, channels that enter the layer's ResNet."""
         top = len(self.channels) - 1
@@ -69,7 +66,8 @@ class UNetShape:
         whole += [(path, self._transformer_parameters(width, context)) for path in paths]
         if name == "mid":
             whole.append((f"{block}.resnets.1", self._resnet_parameters(width, width)))
-        return Site(name, paths[-1], width, depth, False, matrices, tuple(whole))
+        height = level / max(len(self.channels) - 1, 1)
+        return Site(name, paths[-1], width, depth, False, matrices, tuple(whole), BANDS, height)
 
     def _conditioner(self) -> Site:
         """Between the text encoder and the U-Net; beats and chords have their embeddings as matrices."""
