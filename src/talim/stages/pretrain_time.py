@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ CLOCK_WEIGHT = 2.0  # of the clock's error beside the music's loss
 DRILL_RATE, RATE = 1e-3, 7e-4  # of learning, at the peak
 UNHEARD = 0.5  # of the pieces of a drill
 KEEP_EVERY = 50  # steps between checkpoints
+LOOK_EVERY = 200  # steps between two looks at the clock
 
 
 def phases(captions: list[str], frames: int) -> Tensor:
@@ -91,9 +91,7 @@ def draw(
     if rng.random() < BEGINNINGS:
         pool, frames = np.arange(len(codes)), int(rng.integers(BEGINNING_FRAMES[0], BEGINNING_FRAMES[1] + 1))
     else:
-        wants_long = rng.random() < 0.45
-        pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
-        frames = codes[pool[0]].shape[1]
+        pool, frames = pretrain_decoder.wholes(codes, rng)
     size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
     chosen = rng.choice(pool, size=size, replace=False)
     batch = np.stack([codes[n][:, :frames] for n in chosen]).astype(np.int64)
@@ -146,52 +144,36 @@ def train(start: Path, pieces: Path, out: Path, drills: int, steps: int, seed: i
     codes, captions = pretrain_decoder.tokens([], model.audio_encoder, pieces)
     torch.manual_seed(seed)
     clock = Clock(model)
-    trained = [
-        p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
-    ]
-    taught = [*trained, *clock.parameters()]
-    optimiser = torch.optim.AdamW(taught, lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
-    first, state_file = 0, out / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        clock.load_state_dict(state["clock"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
     for part in (model.text_encoder, model.audio_encoder):
         part.requires_grad_(False)
+    taught = [*(weight for weight in model.parameters() if weight.requires_grad), *clock.parameters()]
     tried = draw(codes, captions, 0, seed + 1)
     model.train()
-    schooling.forget_after(out / "log.jsonl", first)
-    began = time.time()
-    for step in range(first, drills + steps):
-        term = (step, drills) if step < drills else (step - drills, steps)
-        peak = DRILL_RATE if step < drills else RATE
-        schooling.set_rate(optimiser, schooling.rate_at(*term, peak, warmup=80, floor=0.03))
+
+    def study(step: int) -> tuple[Tensor, dict[str, Any]]:
         batch = draw(codes, captions, step, seed)
-        row: dict[str, Any] = {"step": step, "frames": batch[0].shape[2]}
+        told: dict[str, Any] = {"frames": batch[0].shape[2]}
         with schooling.fast():
             if step < drills:
                 unheard = torch.arange(len(batch[1])) < UNHEARD * len(batch[1])
-                loss = drill(model, clock, batch[0], batch[1], unheard).mean()
-                row["clock"] = loss.item()
-            else:
-                parts, error = lesson(model, clock, *batch)
-                loss = parts.mean() + CLOCK_WEIGHT * error
-                row |= {"loss": parts.mean().item(), "clock": error.item()}
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(taught, 1.0)
-        optimiser.step()
-        last = step == drills + steps - 1
-        if step % 20 == 0 or last:
-            row["seconds"] = round(time.time() - began, 1)
-            if step % 200 == 0 or last:
-                row |= kept_time(model, clock, tried[0], tried[1])
-            schooling.log_row(out / "log.jsonl", row)
-        if (step + 1) % KEEP_EVERY == 0 or last:
-            state = {"model": model.state_dict(), "clock": clock.state_dict(), "step": step + 1}
-            schooling.keep(state_file, state | {"optimiser": optimiser.state_dict()})
+                error = drill(model, clock, batch[0], batch[1], unheard).mean()
+                return error, told | {"clock": error}
+            parts, error = lesson(model, clock, *batch)
+        return parts.mean() + CLOCK_WEIGHT * error, told | {"loss": parts.mean(), "clock": error}
+
+    def rate(step: int) -> float:
+        now, term, peak = (step, drills, DRILL_RATE) if step < drills else (step - drills, steps, RATE)
+        return schooling.rate_at(now, term, peak, warmup=80, floor=0.03)
+
+    schooling.teach(
+        out,
+        schooling.Term(drills + steps, log_every=20, keep_every=KEEP_EVERY),
+        {"model": model, "clock": clock},
+        torch.optim.AdamW(taught, lr=RATE, weight_decay=0.05, betas=(0.9, 0.98)),
+        study,
+        rate,
+        lambda step: kept_time(model, clock, tried[0], tried[1]) if step % LOOK_EVERY == 0 else {},
+    )
     return model
 
 
