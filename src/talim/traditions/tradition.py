@@ -15,7 +15,7 @@ from talim.errors import TalimError
 from talim.run import read_json
 from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
 from talim.traditions.names import fold, slug_of, unknown
-from talim.traditions.reading import Reader, checked, entries
+from talim.traditions.reading import Reader, checked, entries, listed
 
 __all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
 
@@ -92,14 +92,16 @@ def load(source: str | Path) -> Tradition:
     head = checked(read_json(head_file), "tradition", head_file, "tradition")
     try:
         reader = Reader(head)
-    except (TypeError, ValueError, AttributeError) as error:
+        names = {key: listed(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
+        slug = head.get("slug", slug_of(head["name"]))
+    except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
     tradition = Tradition(
-        slug=head.get("slug", slug_of(head["name"])),
+        slug=slug,
         name=head["name"],
-        aliases=tuple(head.get("aliases", ())),
-        mode_words=tuple(head["mode_words"]),
-        cycle_words=tuple(head["cycle_words"]),
+        aliases=names["aliases"],
+        mode_words=names["mode_words"],
+        cycle_words=names["cycle_words"],
         modes=entries(folder / "modes.json", "mode", reader.mode),
         cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
         ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
