@@ -44,7 +44,7 @@ def strokes(line: str) -> list[tuple[float, float, str]]:
     for token in line.replace("|", " ").split():
         syllables, _, length = token.partition(":")
         parts = [syllables] if length else re.findall(r"-|[^\W\d_a-zçğıöşüâîû][^\W\d_A-ZÇĞİÖŞÜ]*", syllables)
-        if "".join(parts) != syllables or (length and not re.fullmatch(r"\d+(/\d+)?", length)):
+        if "".join(parts) != syllables or (length and not re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", length)):
             raise TalimError(
                 f"cannot read the stroke {token!r}; write Syllable, SyllableSyllable or Syllable:beats"
             )
