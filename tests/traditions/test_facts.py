@@ -352,3 +352,21 @@ def test_annotated_cycles_are_as_long_as_the_talas_say() -> None:
                 assert HINDUSTANI.cycle(section["tala"]).beats == tempo["matras_per_cycle"], path.name
                 checked += 1
     assert checked >= 130
+
+
+@pytest.mark.real
+def test_annotated_phrases_keep_to_the_svaras_of_their_raga() -> None:
+    sung: dict[str, list[bool]] = {}
+    letters = dict(zip("SrRgGmMPdDnN", range(12), strict=True))
+    for row in rows("hindustani/phrases.csv"):
+        if not row["raga"] or row["raga"] in RARE:
+            continue
+        raga = HINDUSTANI.mode(row["raga"])
+        allowed = {round(cents / 100) % 12 for cents in (*raga.degrees_cents, *raga.touched_cents)}
+        sung.setdefault(raga.name, []).extend(
+            letters[svara] in allowed for svara in row["svaras"] if svara in letters
+        )
+    shares = {name: float(np.mean(inside)) for name, inside in sung.items()}
+    assert len(shares) >= 30
+    assert np.median(list(shares.values())) == 1.0
+    assert {name for name, share in shares.items() if share < 0.93} <= {"Yaman"}  # one Kalyan is sung with ma

@@ -46,3 +46,10 @@ def test_lengths_may_be_fractions() -> None:
 def test_unreadable_strokes_are_named(line: str) -> None:
     with pytest.raises(TalimError, match="cannot read the stroke"):
         strokes(line)
+
+
+def test_spelling_gives_back_what_was_read() -> None:
+    line = ".N S R S' ..N"
+    assert SVARAS.spell(SVARAS.notes(line)) == line
+    assert SVARAS.spell([1190.0, -90.0]) == "S' .N"
+    assert COMMAS.spell(COMMAS.notes("-5 0 53")) == "-5 0 53"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from talim.errors import TalimError, UsageError
@@ -24,10 +24,12 @@ def numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.0f}" for value in values)
 
 
-def mode_row(mode: Mode) -> list[str]:
-    """Name, played degrees, degrees of theory where they differ by more than intonation, strong notes."""
-    theory = "" if mode.theory_cents == mode.degrees_cents else numbers(mode.theory_cents)
-    return [mode.name, numbers(mode.degrees_cents), theory, numbers(mode.strong_cents), mode.contour]
+def mode_row(mode: Mode, spell: Callable[[Sequence[float]], str]) -> list[str]:
+    """Name, degrees, those of theory where they are spelled otherwise, strong notes, movement, contour."""
+    played, theory = spell(mode.degrees_cents), spell(mode.theory_cents)
+    written = theory if theory != played else ""
+    movement = f"{spell(mode.ascent_cents)}, {spell(mode.descent_cents)}"
+    return [mode.name, played, written, spell(mode.strong_cents), movement, mode.contour]
 
 
 def cycle_row(cycle: Cycle) -> list[str]:
@@ -65,8 +67,8 @@ def catalogue(traditions: Sequence[Tradition]) -> str:
             f"({tradition.cycle_word}), {struck} of them with strokes, {len(tradition.ornaments)} ornaments. Sources:",
             sources,
             table(
-                (tradition.mode_word, "played, cents", "theory, cents", "leant on", "contour"),
-                map(mode_row, tradition.modes),
+                (tradition.mode_word, "as played", "theory, if other", "leant on", "up, down", "contour"),
+                (mode_row(mode, tradition.notation.spell) for mode in tradition.modes),
             ),
             table(
                 (tradition.cycle_word, "beats", "sections", "claps", "waves", "strokes"),

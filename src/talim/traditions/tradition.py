@@ -16,6 +16,7 @@ from talim.errors import TalimError
 from talim.run import read_json
 from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
 from talim.traditions.names import fold, slug_of, unknown
+from talim.traditions.notation import Notation
 from talim.traditions.reading import Reader, checked, entries, listed
 
 __all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
@@ -28,7 +29,7 @@ class Tradition:
     """Everything that is known of one tradition.
 
     `mode_words` and `cycle_words` are what a mode and a cycle are called here (raga, raag; tala, taal), the usual
-    word first; they are also the words that may stand before or after a name.
+    word first; they are also the words that may stand before or after a name. `notation` reads and spells its notes.
     """
 
     slug: str
@@ -39,6 +40,7 @@ class Tradition:
     modes: tuple[Mode, ...]
     cycles: tuple[Cycle, ...]
     ornaments: tuple[Ornament, ...]
+    notation: Notation
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,6 +122,7 @@ def load(source: str | Path) -> Tradition:
         modes=entries(folder / "modes.json", "mode", reader.mode),
         cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
         ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
+        notation=reader.played,
         facts=head.get("facts", {}),
     )
     refuse_doubles(folder / "modes.json", tradition.modes, tradition.mode_words)
