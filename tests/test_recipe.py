@@ -17,7 +17,7 @@ from talim.recipe import Recipe, Training
 def test_defaults_and_golden_id() -> None:
     recipe = Recipe(corpus="songs")
     assert (recipe.base, recipe.design, recipe.training.steps) == ("nano-musicgen", "linear@all:2.5%", 300)
-    assert recipes.run_id(recipe, "0" * 64) == "2ba286fe1760"
+    assert recipes.run_id(recipe, "0" * 64) == "929c08d209b4"
 
 
 def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
@@ -47,7 +47,10 @@ def test_the_base_recipe_is_the_defaults() -> None:
             {"corpus": "c", "training.learnig_rate": 0.1},
             ["training.learnig_rate", "did you mean training.learning_rate"],
         ),
-        ({"corpus": "c", "stepz": 3}, ["unknown key stepz", "Known: base, corpus, design, seed, training"]),
+        (
+            {"corpus": "c", "stepz": 3},
+            ["unknown key stepz", "Known: base, corpus, design, settings, seed, training"],
+        ),
         ({"corpus": "c", "steps": 3}, ["unknown key steps", "did you mean training.steps"]),
         ({"corpus": "c", "training.steps": "many"}, ["training.steps is 'many'"]),
         ({"corpus": "c", "training.steps": 0}, ["training.steps is 0"]),
@@ -109,6 +112,13 @@ def test_a_wrong_setting_teaches(text: str) -> None:
 def test_null_in_an_overlay_empties_a_field(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("corpus: c\ntraining: {clip_seconds: 5}\n")
     assert recipes.load([tmp_path / "a.yaml"], {"training.clip_seconds": None}).training.clip_seconds is None
+
+
+def test_settings_of_a_kind_are_numbers_or_lists_of_them() -> None:
+    recipe = recipes.load(overrides={"corpus": "songs", "settings.conv.dilations": [1, 3]})
+    assert recipe.settings == {"conv": {"dilations": [1, 3]}}
+    with pytest.raises(UsageError, match=r"settings\.conv\.kernel"):
+        recipes.load(overrides={"corpus": "songs", "settings.conv.kernel": "wide"})
 
 
 def test_differences_name_keys_and_leave_out_where_the_corpus_lies() -> None:

@@ -64,6 +64,9 @@ class Recipe(BaseModel):
     base: str = Field(default="nano-musicgen", min_length=1, description="known name, Hub id or local folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
     design: str = Field(default="linear@all:2.5%", min_length=1, description="KIND@SITE:SIZE")
+    settings: dict[str, dict[str, int | list[int]]] = Field(
+        default_factory=dict, description="of the design's kinds, such as conv: {kernel: 7}"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="every random draw follows from it")
     training: Training = Field(default_factory=Training)
 

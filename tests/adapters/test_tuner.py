@@ -270,3 +270,23 @@ def test_tuples_pass_through() -> None:
     hidden, rest = layer(x)
     assert rest == "kept"
     torch.testing.assert_close(hidden, layer.base_layer(x)[0] + 1)
+
+
+def test_settings_reach_the_kind(fresh: Fresh) -> None:
+    counts = []
+    for settings in ({"conv": {"kernel": 3}}, None):
+        base = fresh()
+        model = adapters.attach(base.model, "conv@all:width8", base.sites(), settings=settings)
+        counts.append(sum(weight.numel() for weight in adapters.trainable_parameters(model)))
+    taps = (5 - 3) * 8 * 8 * 2 * len(base.model.decoder.model.decoder.layers)
+    assert counts[1] - counts[0] == taps
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [({"conv": {"kernel": 3}}, "settings.conv"), ({"linear": {"kernel": 3}}, "no setting kernel")],
+)
+def test_settings_that_fit_no_kind_of_the_design_are_refused(fresh: Fresh, settings: dict, word: str) -> None:
+    base = fresh()
+    with pytest.raises(UsageError, match=word):
+        adapters.attach(base.model, "linear@all:1k", base.sites(), settings=settings)

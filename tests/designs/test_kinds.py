@@ -82,7 +82,7 @@ def test_settings_below_one_are_refused(word: str, settings: dict[str, Any]) -> 
 
 
 def test_settings_follow_the_width() -> None:
-    assert KINDS["conv"].settings_for(64) == {"kernel": 5, "dilations": (1, 4), "squeezed": 8}
+    assert KINDS["conv"].settings_for(64) == {"kernel": 5, "dilations": (1, 4), "squeezed": 8, "hold": 8}
     assert KINDS["transformer"].settings_for(320) == {"heads": 5, "feed_forward": 640}
     assert KINDS["transformer"].settings_for(20) == {"heads": 1, "feed_forward": 40}
     assert KINDS["conv"].settings_for(64, dilations=[1, 2, 4])["dilations"] == (1, 2, 4)  # as JSON has it

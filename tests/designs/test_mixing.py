@@ -20,7 +20,8 @@ MIXERS: dict[str, Callable[[bool], nn.Module]] = {
     "convolution": lambda causal: Convolution(WIDTH, 3, 2, causal, "a"),
     "even convolution": lambda causal: Convolution(WIDTH, 4, 1, causal, "a"),
     "one tap": lambda causal: Convolution(WIDTH, 1, 3, causal, "a"),
-    "excitation": lambda causal: Excitation(WIDTH, 2, causal, "a"),
+    "excitation": lambda causal: Excitation(WIDTH, 2, causal, "a", hold=3),
+    "restless excitation": lambda causal: Excitation(WIDTH, 2, causal, "a", hold=1),
     "attention": lambda causal: Attention(WIDTH, 2, causal, "a"),
     "attention of odd heads": lambda causal: Attention(WIDTH, 4, causal, "a"),  # 6 // 4: one channel a head
 }
@@ -176,11 +177,13 @@ def test_attention_is_torchs_own(causal: bool, heads: int, frames: int, padding:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@given(frames=st.integers(1, 12), seed=seeds)
-def test_excitation_scales_by_the_mean(causal: bool, frames: int, seed: int) -> None:
-    module, hidden = Excitation(WIDTH, 3, causal, "a").requires_grad_(False), noise(seed, 2, frames)
+@given(frames=st.integers(1, 12), hold=st.integers(1, 5), seed=seeds)
+def test_excitation_scales_by_the_mean(causal: bool, frames: int, hold: int, seed: int) -> None:
+    module, hidden = Excitation(WIDTH, 3, causal, "a", hold).requires_grad_(False), noise(seed, 2, frames)
     for frame in range(frames):
-        mean = hidden[:, : frame + 1 if causal else frames].mean(1)
+        before = frame // hold * hold  # where the present stretch began
+        heard = hidden[:, : before if causal else frames]
+        mean = heard.sum(1) / max(1, heard.shape[1])
         gate = torch.sigmoid(module.excite(F.gelu(module.squeeze(mean))))
         close(module(hidden)[:, frame], hidden[:, frame] * gate)
     assert sum(w.numel() for w in module.parameters()) == Excitation.parameters_of(WIDTH, 3)
@@ -191,7 +194,7 @@ def test_the_running_mean_does_not_tire_in_bf16() -> None:
     module = made("excitation", causal=True).to(torch.bfloat16)
     hidden = torch.ones(1, 2000, WIDTH, dtype=torch.bfloat16)
     stepped = in_pieces(module, hidden, [1] * 2000)
-    torch.testing.assert_close(stepped[:, -1], stepped[:, 0], atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(stepped[:, -1], stepped[:, 3], atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", MIXERS)

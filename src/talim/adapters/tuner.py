@@ -20,6 +20,7 @@ from talim.adapters.full import Full
 from talim.adapters.layer import AdapterLayer
 from talim.designs import sizing
 from talim.designs.expression import Design, parse
+from talim.designs.kinds import KINDS
 from talim.designs.places import base_parameters, select, sites_of
 from talim.designs.sites import Site
 from talim.errors import UsageError
@@ -58,6 +59,8 @@ def plan(
     settings: dict[str, dict[str, Any]] | None = None,
 ) -> PeftConfig:
     """Widths for every site of a design, from shapes alone. `base`: parameters that a share is a share of."""
+    if strays := sorted(set(settings or {}) - {part.kind for part in design.parts if part.kind in KINDS}):
+        raise UsageError(f"settings.{strays[0]}: {design} has no adapter of that kind that could be set")
     if design.peft_kind is not None:
         part = design.parts[0]
         made = foreign.config(part, select(part.site, sites), base, dropout)
@@ -87,12 +90,13 @@ def attach(
     seed: int = 0,
     *,
     dropout: float = DROPOUT,
+    settings: dict[str, dict[str, Any]] | None = None,
 ) -> PeftModel:
     """Place a new, trainable adapter in a model (changed in place); a second one joins the first."""
     design = parse(design) if isinstance(design, str) else design
     plain = base_of(model)
     places = sites_of(plain) if sites is None else sites
-    config = plan(design, places, base_parameters(plain), dropout=dropout, seed=seed)
+    config = plan(design, places, base_parameters(plain), dropout=dropout, seed=seed, settings=settings)
     with torch.random.fork_rng():  # PEFT's own methods draw from the global state
         torch.manual_seed(seed)
         return place(model, config, name)

@@ -120,14 +120,15 @@ class Conv(Kind):
     """Down, dilated residual convolutions, squeeze-and-excitation, up, dropout.
 
     Settings: `kernel` taps, one `dilations` entry per convolution (5 and (1, 4) reach over 21 frames, 0.42 s at 50
-    frames a second: an ornament), `squeezed` channels of the excitation (an eighth of the width).
+    frames a second: an ornament), `squeezed` channels of the excitation (an eighth of the width, at least four), which
+    is asked anew every `hold` frames.
     """
 
     mixes_frames = True
 
     @classmethod
     def settings_for(cls, width: int, **given: Any) -> dict[str, Any]:
-        known = {"kernel": 5, "dilations": (1, 4), "squeezed": max(1, width // 8)}
+        known = {"kernel": 5, "dilations": (1, 4), "squeezed": max(4, width // 8), "hold": 8}
         return known | _known(cls, given, known)
 
     @classmethod
@@ -140,12 +141,14 @@ class Conv(Kind):
     @classmethod
     def inside_flops(cls, width: int, frames: int, **settings: Any) -> int:
         taps = len(settings["dilations"]) * settings["kernel"] * width * width
-        return 2 * frames * (taps + 2 * width * settings["squeezed"])
+        gates = -(-frames // settings["hold"])
+        return 2 * (frames * taps + gates * 2 * width * settings["squeezed"])
 
     @classmethod
     def inside_kept(cls, width: int, frames: int, **settings: Any) -> int:
         stack = len(settings["dilations"]) * (settings["kernel"] + 1) * width
-        return frames * (stack + 4 * width + 2 * settings["squeezed"])
+        gates = -(-frames // settings["hold"])
+        return frames * (stack + 3 * width) + gates * (width + 2 * settings["squeezed"])
 
     def build(self, width: int, causal: bool, **settings: Any) -> None:
         rows = enumerate(settings["dilations"])
@@ -153,7 +156,7 @@ class Conv(Kind):
             Convolution(width, settings["kernel"], dilation, causal, f"convolution {index}")
             for index, dilation in rows
         )
-        self.excitation = Excitation(width, settings["squeezed"], causal, "excitation")
+        self.excitation = Excitation(width, settings["squeezed"], causal, "excitation", settings["hold"])
 
     def inside(self, hidden: Tensor, memory: Memory | None, mask: Tensor | None) -> Tensor:
         for convolution in self.stack:

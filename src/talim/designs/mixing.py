@@ -56,12 +56,13 @@ class Convolution(nn.Module):
 class Excitation(nn.Module):
     """Squeeze-and-excitation (Hu et al. 2018): each channel is scaled by what the mean over frames says of it.
 
-    The causal mean is over the frames so far; sums are in float32 whatever the weights are in.
+    The causal mean is over the frames before the present stretch of `hold` frames (zeros in the first stretch), so
+    that decoding asks anew only where a stretch begins. Padding does not count. Sums are in float32 always.
     """
 
-    def __init__(self, width: int, squeezed: int, causal: bool, name: str) -> None:
+    def __init__(self, width: int, squeezed: int, causal: bool, name: str, hold: int) -> None:
         super().__init__()
-        self.causal, self.name = causal, name
+        self.causal, self.name, self.hold = causal, name, hold
         self.squeeze = nn.Linear(width, squeezed)
         self.excite = nn.Linear(squeezed, width)
 
@@ -71,35 +72,69 @@ class Excitation(nn.Module):
         return 2 * width * squeezed + squeezed + width
 
     def forward(self, hidden: Tensor, memory: Memory | None = None, mask: Tensor | None = None) -> Tensor:
-        mean = self._mean(hidden.float(), memory, mask).to(hidden.dtype)
-        return hidden * torch.sigmoid(self.excite(F.gelu(self.squeeze(mean))))
-
-    def _mean(self, hidden: Tensor, memory: Memory | None, mask: Tensor | None) -> Tensor:
-        """[B, T, W], or [B, 1, W] of all frames where it is not causal."""
-        heard = None if mask is None else mask[..., None].float()  # [B, T, 1]
-        weighted = hidden if heard is None else hidden * heard
         if not self.causal:
-            if heard is None:
-                return hidden.mean(1, keepdim=True)
-            return weighted.sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)
-        frames = hidden.shape[1]
-        total = weighted if frames == 1 else weighted.cumsum(1)
-        before, count_before = (0.0, 0.0) if memory is None else memory.kept.get(self.name, (0.0, 0.0))
-        total = total + before
-        if heard is None and not isinstance(
-            count_before, Tensor
-        ):  # a number counts for the whole batch alike
-            last = count_before + frames
-            if frames == 1:
-                mean = total / last
-            else:
-                mean = total / torch.arange(count_before + 1, last + 1, device=total.device)[None, :, None]
-        else:
-            count = count_before + (torch.ones_like(total[..., :1]) if heard is None else heard).cumsum(1)
-            mean, last = total / count.clamp(min=1), count[:, -1:]
-        if memory is not None:
-            memory.kept[self.name] = [total[:, -1:], last]
-        return mean
+            return hidden * self._gate(_mean(hidden.float(), mask), hidden.dtype)
+        memory = Memory() if memory is None else memory
+        if self.name not in memory.kept:
+            nothing = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[2], dtype=torch.float32)
+            memory.kept[self.name] = [nothing, nothing]
+        if mask is None and self._counts not in memory.kept:
+            return hidden * self._together(hidden, memory)
+        return hidden * self._apart(hidden, memory, mask)
+
+    @property
+    def _counts(self) -> str:
+        return f"{self.name} counts"
+
+    def _gate(self, mean: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.sigmoid(self.excite(F.gelu(self.squeeze(mean.to(dtype)))))
+
+    def _together(self, hidden: Tensor, memory: Memory) -> Tensor:
+        """The gates [B, T or 1, W] where no row has padding: one a stretch, kept until the next begins."""
+        before, frames = memory.frames, hidden.shape[1]
+        total, mean = memory.kept[self.name]
+        word = f"{self.name} gate"
+        if frames == 1:
+            if before % self.hold == 0:
+                mean = total / max(before, 1)
+                memory.kept[word] = self._gate(mean, hidden.dtype)
+            memory.kept[self.name] = [total + hidden, mean]
+            return memory.kept[word]
+        sums = torch.cat([total, total + hidden.float().cumsum(1)], 1)  # of the frames before each
+        begins = range(-(-before // self.hold) * self.hold, before + frames, self.hold)
+        counts = torch.tensor([max(begin, 1) for begin in begins], device=hidden.device)
+        means = sums[:, [begin - before for begin in begins]] / counts[:, None]
+        gates = self._gate(means, hidden.dtype)
+        if before % self.hold:
+            means, gates = torch.cat([mean, means], 1), torch.cat([memory.kept[word], gates], 1)
+        memory.kept[self.name], memory.kept[word] = [sums[:, -1:], means[:, -1:]], gates[:, -1:]
+        stretch = torch.arange(before, before + frames, device=hidden.device) // self.hold
+        return gates[:, stretch - before // self.hold]
+
+    def _apart(self, hidden: Tensor, memory: Memory, mask: Tensor | None) -> Tensor:
+        """The gates [B, T, W] where each row counts its own frames."""
+        rows, frames, width = hidden.shape
+        total, mean = memory.kept[self.name]
+        heard = (
+            torch.ones(rows, frames, dtype=torch.long, device=hidden.device) if mask is None else mask.long()
+        )
+        count = memory.kept.get(self._counts, torch.full_like(heard[:, :1], memory.frames))  # [B, 1]
+        counts = torch.cat([count, count + heard.cumsum(1)], 1)  # [B, 1 + T]
+        sums = torch.cat([total, total + (hidden.float() * heard[..., None]).cumsum(1)], 1)
+        begins = (counts[:, 1:] - 1).clamp(min=0) // self.hold * self.hold  # [B, T]
+        index = torch.searchsorted(counts, begins)[..., None].expand(-1, -1, width)
+        fresh = sums.gather(1, index) / begins.clamp(min=1)[..., None]
+        means = torch.where((begins < count)[..., None], mean, fresh)
+        memory.kept[self.name], memory.kept[self._counts] = [sums[:, -1:], means[:, -1:]], counts[:, -1:]
+        return self._gate(means, hidden.dtype)
+
+
+def _mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over all frames that are no padding, [B, T, W] -> [B, 1, W]."""
+    if mask is None:
+        return hidden.mean(1, keepdim=True)
+    heard = mask[..., None].float()
+    return (hidden * heard).sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)
 
 
 class Attention(nn.Module):

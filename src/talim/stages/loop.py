@@ -60,6 +60,12 @@ class StopSignal:
         self.__exit__()
 
 
+def attach(backbone: Backbone, recipe: Recipe) -> Any:
+    """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
+    design, sites = expression.parse(recipe.design), backbone.sites()
+    return tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+
+
 class Loop:
     """One run between its folder and its model. `go` returns when the adapter is stored."""
 
@@ -74,8 +80,7 @@ class Loop:
             progress,
         )
         self.training = recipe.training
-        design = expression.parse(recipe.design)
-        self.peft = tuner.attach(backbone.model, design, backbone.sites(), seed=recipe.seed)
+        self.peft = attach(backbone, recipe)
         backbone.enable_training(self.training.gradient_checkpointing)
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(

@@ -9,12 +9,11 @@ from statistics import median
 
 import torch
 
-from talim.adapters import tuner
 from talim.corpus.manifest import Corpus
-from talim.designs import expression
 from talim.errors import UsageError
 from talim.recipe import Recipe, Training
 from talim.stages import batches
+from talim.stages.loop import attach
 from talim.stages.progress import Progress
 
 TIMED_STEPS = 3
@@ -38,7 +37,7 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     began = time.perf_counter()
     corpus = Corpus.load(Path(recipe.corpus))
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-    tuner.attach(backbone.model, expression.parse(recipe.design), backbone.sites(), seed=recipe.seed)
+    attach(backbone, recipe)
     backbone.enable_training(recipe.training.gradient_checkpointing)
     for clips in (corpus.train, corpus.held_out):
         items = batches.items(corpus, clips, backbone, progress)

@@ -7,13 +7,13 @@ The loss needs no waveform: the description is what the synthesis plays, so a st
 from __future__ import annotations
 
 import argparse
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talim.backbones.nano import sinusoids
@@ -90,12 +90,15 @@ def losses(said: Tensor, meant: Tensor) -> dict[str, Tensor]:
     }
 
 
-class Averages:
+class Averages(nn.Module):
     """Moving averages by which the codebooks follow the latents (van den Oord et al. 2017, appendix A.1)."""
 
     def __init__(self, books: Tensor) -> None:
-        self.counts = torch.ones(books.shape[:2])
-        self.sums = books.clone()
+        super().__init__()
+        self.counts: Tensor
+        self.sums: Tensor
+        self.register_buffer("counts", torch.ones(books.shape[:2]))
+        self.register_buffer("sums", books.clone())
 
     def start(self, books: Tensor, latent: Tensor, generator: torch.Generator) -> None:
         """Place the codes on latents [N, D] drawn at random, each book on what the ones before left over."""
@@ -132,21 +135,14 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
     out.mkdir(parents=True, exist_ok=True)
     rows = library(out, clips, workers)
     torch.manual_seed(seed)
-    model, first, state_file = NanoCodec(NanoCodecConfig()), 0, out / "state.pt"
+    model = NanoCodec(NanoCodecConfig())
     books = model.quantiser.codebooks.data
     averages = Averages(books)
     optimiser = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        averages.counts, averages.sums, first = state["counts"], state["sums"], state["step"]
-    schooling.forget_after(out / "log.jsonl", first)
-    began = time.time()
-    for step in range(first, steps):
-        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.02))
+
+    def lesson(step: int) -> tuple[Tensor, dict[str, Any]]:
         meant, generator = draw(rows, step, seed), torch.Generator().manual_seed(seed * 1_000_003 + step)
         latent = model.latent_of(meant)
         flat = latent.transpose(1, 2).flatten(0, 1)
@@ -160,22 +156,16 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
             flat = flat + (chosen - flat).detach()
         parts = losses(model.features_of(flat.view(BATCH, SEGMENT_FRAMES, -1).transpose(1, 2)), meant)
         loss = parts["level"] + 0.36 * parts["frequency"] + 0.3 * parts["noise"] + 0.1 * commitment
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        if step % 25 == 0 or step == steps - 1:
-            row = {
-                "step": step,
-                "seconds": round(time.time() - began, 1),
-                "loss": loss.item(),
-                "commitment": commitment.item(),
-            }
-            row |= {name: part.item() for name, part in parts.items()}
-            schooling.log_row(out / "log.jsonl", row)
-        if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            schooling.keep(state_file, state | {"counts": averages.counts, "sums": averages.sums})
+        return loss, {"loss": loss, "commitment": commitment} | parts
+
+    schooling.teach(
+        out,
+        schooling.Term(steps, log_every=25, keep_every=KEEP_EVERY),
+        {"model": model, "averages": averages},
+        optimiser,
+        lesson,
+        lambda step: schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.02),
+    )
     return model
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -94,6 +93,13 @@ def tokens(files: list[Path], codec: NanoCodec, out: Path) -> tuple[list[np.ndar
     return [loaded[key].numpy() for key in sorted(loaded)], json.loads(words.read_text())
 
 
+def wholes(codes: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Which pieces are of one length, long or short by chance, and how many frames that is."""
+    wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
+    pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
+    return pool, codes[pool[0]].shape[1]
+
+
 def draw(
     codes: list[np.ndarray], captions: list[str], step: int, seed: int, crops: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -105,9 +111,7 @@ def draw(
     if rng.random() < crops:
         pool, frames = np.arange(len(codes)), int(rng.integers(CROP_FRAMES[0], CROP_FRAMES[1] + 1))
     else:
-        wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
-        pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
-        frames = codes[pool[0]].shape[1]
+        pool, frames = wholes(codes, rng)
     size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
     chosen = rng.choice(pool, size=size, replace=False)
     starts = [int(rng.integers(codes[n].shape[1] - frames + 1)) * int(rng.integers(2)) for n in chosen]
@@ -154,41 +158,33 @@ def train(
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(out, clips, workers), codec, out)
     model: Any = models.build(seed, codec)
-    first, state_file = 0, out / "state.pt"
     pretrain_text.restore(model.text_encoder, text)
     trained = [
         p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
     ]
     listened = draw(codes, captions, 0, seed + 1, crops=1.0)
     listened[1]["kept"] = listened[1]["attention_mask"]
-    optimiser = torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.05, betas=(0.9, 0.98))
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
     model.train()
-    schooling.forget_after(out / "log.jsonl", first)
-    began = time.time()
-    for step in range(first, steps):
-        schooling.set_rate(optimiser, schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03))
+
+    def lesson(step: int) -> tuple[Tensor, dict[str, Any]]:
         crops = 1.0 if step < CROPS_FIRST * steps else CROPS_LATER
         batch = draw(codes, captions, step, seed, crops=crops)
         with schooling.fast():
             parts = loss(model, *batch)
-        optimiser.zero_grad(set_to_none=True)
-        parts.mean().backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        if step % 20 == 0 or step == steps - 1:
-            row = {"step": step, "seconds": round(time.time() - began, 1), "loss": parts.mean().item()}
-            row |= {"parts": [round(p, 4) for p in parts.tolist()], "frames": batch[0].shape[2]}
-            if step % HEARD_EVERY == 0:
-                row["words_worth"] = round(words_worth(model, *listened), 2)
-            schooling.log_row(out / "log.jsonl", row)
-        if (step + 1) % KEEP_EVERY == 0 or step == steps - 1:
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            schooling.keep(state_file, state)
+        return parts.mean(), {"loss": parts.mean(), "parts": parts, "frames": batch[0].shape[2]}
+
+    def look(step: int) -> dict[str, Any]:
+        return {"words_worth": words_worth(model, *listened)} if step % HEARD_EVERY == 0 else {}
+
+    schooling.teach(
+        out,
+        schooling.Term(steps, log_every=20, keep_every=KEEP_EVERY),
+        {"model": model},
+        torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.05, betas=(0.9, 0.98)),
+        lesson,
+        lambda step: schooling.rate_at(step, steps, peak_rate, warmup=80, floor=0.03),
+        look,
+    )
     return model
 
 

@@ -1,15 +1,78 @@
-"""What the trainings of the nano family share: the learning rate's course, a log line, a checkpoint."""
+"""What the trainings of the nano family share: steps that resume, the learning rate's course, a log, a checkpoint."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from talim.backbones import precision
+
+
+@dataclass(frozen=True)
+class Term:
+    """How long a training is and how often it writes: `steps` in all, between two log rows, between checkpoints."""
+
+    steps: int
+    log_every: int
+    keep_every: int
+
+
+def teach(
+    out: Path,
+    term: Term,
+    parts: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    lesson: Callable[[int], tuple[Tensor, dict[str, Any]]],
+    rate: Callable[[int], float],
+    look: Callable[[int], dict[str, Any]] = lambda step: {},
+) -> None:
+    """Take the steps that are still missing; log to OUT/log.jsonl, keep OUT/state.pt and resume from it.
+
+    `lesson(step)` gives the loss and what to log beside it, and must depend on the step alone; `rate(step)` the
+    learning rate; `look(step)` more to log after a step that is logged. `parts` are the modules to keep.
+    """
+    state_file, log = out / "state.pt", out / "log.jsonl"
+    first = 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+    forget_after(log, first)
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    began = time.time()
+    for step in range(first, term.steps):
+        set_rate(optimiser, rate(step))
+        loss, told = lesson(step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        last = step == term.steps - 1
+        if step % term.log_every == 0 or last:
+            row = {"step": step, "seconds": round(time.time() - began, 1)}
+            log_row(log, row | {name: _plain(value) for name, value in (told | look(step)).items()})
+        if (step + 1) % term.keep_every == 0 or last:
+            kept = {name: part.state_dict() for name, part in parts.items()}
+            keep(state_file, {"parts": kept, "optimiser": optimiser.state_dict(), "step": step + 1})
+
+
+def _plain(value: Any) -> Any:
+    """Tensors as numbers, rounded."""
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def rate_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
