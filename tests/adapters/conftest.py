@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures import released
+from fixtures import mustango, released
 
 from talim.backbones.load import load
 from talim.backbones.musicgen import MusicGen
+from talim.backbones.mustango.backbone import Mustango
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,12 @@ def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         return copy.deepcopy(loaded[precision, layers])
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def fresh_unet(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Mustango]:
+    """Give an untouched copy of a Mustango of two levels."""
+    loaded = load(
+        mustango.write(tmp_path_factory.mktemp("bases") / "mustango"), precision="fp32", device="cpu"
+    )
+    return lambda: copy.deepcopy(loaded)  # type: ignore[return-value]

@@ -22,15 +22,28 @@ from talim.backbones.musicgen import MusicGen
 Fresh = Callable[..., MusicGen]
 
 
-@pytest.fixture
-def base(fresh: Fresh) -> MusicGen:
-    return fresh(layers=table.LAYERS)
-
-
-@pytest.fixture(params=table.EVERYWHERE)
-def anywhere(request: pytest.FixtureRequest) -> str:
-    """Every kind at every site, and mixtures."""
+@pytest.fixture(params=table.ROWS, ids=" ".join)
+def row(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A family of bases and a design: every kind at every site, and mixtures."""
     return request.param
+
+
+@pytest.fixture
+def anywhere(row: tuple[str, str]) -> str:
+    """The row's design."""
+    return row[1]
+
+
+@pytest.fixture
+def another(request: pytest.FixtureRequest, fresh: Fresh, fresh_unet: Callable[[], Any]) -> Callable[[], Any]:
+    """Makes untouched bases of the row's family, or MusicGens."""
+    in_a_unet = "row" in request.fixturenames and request.getfixturevalue("row")[0] == "mustango"
+    return fresh_unet if in_a_unet else lambda: fresh(layers=table.LAYERS)
+
+
+@pytest.fixture
+def base(another: Callable[[], Any]) -> Any:
+    return another()
 
 
 @pytest.fixture(params=table.BY_KIND)
@@ -39,17 +52,22 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def same(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Equal up to the last bits: a U-Net's sums depend on where its tensors lie in memory."""
+    torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
+
+
 def test_the_table_is_complete() -> None:
     table.check_complete()
 
 
-def test_identity_at_the_start(base: MusicGen, anywhere: str) -> None:
+def test_identity_at_the_start(base: Any, anywhere: str) -> None:
     before = logits(base)
     adapters.attach(base.model, anywhere, base.sites())
     torch.testing.assert_close(logits(base), before, atol=1e-5, rtol=0)
 
 
-def test_parameters_are_exact(base: MusicGen, anywhere: str) -> None:
+def test_parameters_are_exact(base: Any, anywhere: str) -> None:
     expected = table.counted(base, anywhere)
     model = adapters.attach(base.model, anywhere, base.sites())
     assert sum(weight.numel() for weight in adapters.trainable_parameters(model)) == expected
@@ -58,14 +76,14 @@ def test_parameters_are_exact(base: MusicGen, anywhere: str) -> None:
         assert config.parameters() == expected
 
 
-def test_gradients_are_where_they_belong(base: MusicGen, anywhere: str) -> None:
+def test_gradients_are_where_they_belong(base: Any, anywhere: str) -> None:
     """Every weight of the adapter has one, no other has, and nothing below the first site is in the graph."""
-    layers = base.model.decoder.model.decoder.layers
     base.enable_training()
     model = adapters.attach(base.model, anywhere, base.sites(), dropout=0.0)
     stir(model)
     in_graph: list[bool] = []
-    layers[0].register_forward_hook(lambda _m, _a, out: in_graph.append(_hidden(out).requires_grad))
+    first, before = table.first_block(base)
+    first.register_forward_hook(lambda _m, _a, out: in_graph.append(_hidden(out).requires_grad))
     base.loss(table.batch_for(base)).mean.backward()
     reached = {name for name, weight in base.model.named_parameters() if weight.grad is not None}
     assert reached == {name for name, weight in base.model.named_parameters() if weight.requires_grad}
@@ -74,7 +92,7 @@ def test_gradients_are_where_they_belong(base: MusicGen, anywhere: str) -> None:
     expected = table.modules_of(base, anywhere)
     assert {next(m for m in expected if name.startswith(f"{m}.")) for name in reached} == expected
     sites = {site.name for _, found in table.sites_by_part(base, anywhere) for site in found}
-    assert in_graph == [bool(sites & {"conditioner", "layers[0]"})]
+    assert in_graph == [bool(sites & before)]
 
 
 def _hidden(output: Any) -> torch.Tensor:
@@ -82,7 +100,7 @@ def _hidden(output: Any) -> torch.Tensor:
 
 
 def test_save_and_load_under_another_name(
-    fresh: Fresh, base: MusicGen, anywhere: str, tmp_path: Path
+    another: Callable[[], Any], base: Any, anywhere: str, tmp_path: Path
 ) -> None:
     plain = logits(base)
     model = adapters.attach(base.model, anywhere, base.sites(), name="first")
@@ -90,33 +108,33 @@ def test_save_and_load_under_another_name(
     adapters.save(model, tmp_path / "adapter", "first", base=base_facts(base))
     taught = logits(base)
     assert (taught - plain).abs().max() > 0.1
-    other = fresh(layers=table.LAYERS)
+    other = another()
     loaded = adapters.load(other, tmp_path / "adapter", name="second")
-    assert torch.equal(logits(other), taught)
+    same(logits(other), taught)
     assert adapters.trainable_parameters(loaded) == []
 
 
-def test_disabled_is_the_base(base: MusicGen, anywhere: str) -> None:
+def test_disabled_is_the_base(base: Any, anywhere: str) -> None:
     plain = logits(base)
     model = adapters.attach(base.model, anywhere, base.sites())
     stir(model)
     taught = logits(base)
     with adapters.disabled(model):
         torch.testing.assert_close(logits(base), plain, atol=1e-5, rtol=0)
-    assert torch.equal(logits(base), taught)
+    same(logits(base), taught)
     model.requires_grad_(False)
     with adapters.disabled(model):
         pass
     assert adapters.trainable_parameters(model) == []  # a frozen adapter stays frozen
 
 
-def test_unload_gives_the_base_back(base: MusicGen, anywhere: str) -> None:
+def test_unload_gives_the_base_back(base: Any, anywhere: str) -> None:
     plain = logits(base)
     model = adapters.attach(base.model, anywhere, base.sites())
     stir(model)
     model.unload()
     assert not any(isinstance(module, BaseTunerLayer) for module in base.model.modules())
-    assert torch.equal(logits(base), plain)
+    same(logits(base), plain)
     adapters.attach(base.model, anywhere, base.sites())  # and it can be taught anew
     torch.testing.assert_close(logits(base), plain, atol=1e-5, rtol=0)
 
@@ -132,9 +150,9 @@ def test_two_adapters_in_one_model(fresh: Fresh, kind: str, tmp_path: Path) -> N
     base = fresh()
     adapters.load(base, tmp_path / "raga", name="raga")
     model = adapters.load(base, tmp_path / "makam", name="makam")
-    assert torch.equal(logits(base), outputs["makam"])
+    same(logits(base), outputs["makam"])
     adapters.use(model, {"raga": 1.0})
-    assert torch.equal(logits(base), outputs["raga"])
+    same(logits(base), outputs["raga"])
     adapters.use(model, {"raga": 1.0, "makam": 1.0})
     both = logits(base)
     assert not torch.allclose(both, outputs["raga"], atol=1e-2)
@@ -142,10 +160,10 @@ def test_two_adapters_in_one_model(fresh: Fresh, kind: str, tmp_path: Path) -> N
     adapters.save(model, tmp_path / "copy", "raga", base=base_facts(base))
     other = fresh()
     adapters.load(other, tmp_path / "copy")
-    assert torch.equal(logits(other), outputs["raga"])
+    same(logits(other), outputs["raga"])
 
 
-def test_delete_leaves_the_other(base: MusicGen, kind: str) -> None:
+def test_delete_leaves_the_other(base: Any, kind: str) -> None:
     design = table.BY_KIND[kind]
     model = adapters.attach(base.model, design, base.sites(), name="raga")
     stir(model)
@@ -158,10 +176,10 @@ def test_delete_leaves_the_other(base: MusicGen, kind: str) -> None:
     assert list(model.peft_config) == ["raga"]
     assert not any("makam" in name for name, _ in model.named_parameters())
     model.set_adapter("raga")
-    assert torch.equal(logits(base), taught)
+    same(logits(base), taught)
 
 
-def test_strength(base: MusicGen, kind: str) -> None:
+def test_strength(base: Any, kind: str) -> None:
     plain = logits(base)
     model = adapters.attach(base.model, table.BY_KIND[kind], base.sites())
     stir(model)
@@ -176,17 +194,17 @@ def test_strength(base: MusicGen, kind: str) -> None:
     adapters.use(model, {"adapter": 0.0})
     torch.testing.assert_close(logits(base), plain, atol=1e-5, rtol=0)
     adapters.use(model, {"adapter": 1.0})
-    assert torch.equal(logits(base), taught)
+    same(logits(base), taught)
 
 
-def test_merging(base: MusicGen, kind: str) -> None:
+def test_merging(base: Any, kind: str) -> None:
     model = adapters.attach(base.model, table.BY_KIND[kind], base.sites())
     stir(model)
     taught = logits(base)
     if refusal := table.REFUSED["merge"].get(kind):
         with pytest.raises(refusal[0], match=refusal[1]):
             model.merge_and_unload()
-        assert torch.equal(logits(base), taught)
+        same(logits(base), taught)
         return
     model.merge_and_unload()
     assert not any(isinstance(module, BaseTunerLayer) for module in base.model.modules())

@@ -41,7 +41,7 @@ def test_ranges_and_words() -> None:
 
 def test_no_projection_no_conditioner() -> None:
     sites = MusicGenShape(8, 3, 1, text_width=8).sites()
-    with pytest.raises(UsageError, match="conditioner is not in this model; it has post and 3 layers"):
+    with pytest.raises(UsageError, match="conditioner is not in this model; it has post, 3 layers, 0 to 2"):
         select("conditioner", sites)
 
 

@@ -15,7 +15,10 @@ from talim.adapters import full
 from talim.designs import streaming
 
 MASK_WORD = "attention_mask"
-MASKS_OF_WORDS = (MASK_WORD, "states_mask")  # what the model around a conditioner may call the mask of its words
+MASKS_OF_WORDS = (
+    MASK_WORD,
+    "states_mask",
+)  # what the model around a conditioner may call the mask of its words
 
 
 class Calls:

@@ -28,7 +28,8 @@ class AdapterConfig(PeftConfig):
     AdapterConfig(kind="conv", width=64, target_modules=r"model\\.layers\\.\\d+", causal=True), with `settings` as
     the kind has them. For any design: `blocks`, one row per block in the order in which they act, {"module": path,
     "kind": a word of KINDS or "full", "features": D, "width": W, "causal": bool, "layout": "frames" or "bands",
-    "settings": {...}}; a module may have several rows. `dropout` is on what a block adds, `seed` decides its first weights.
+    "settings": {...}}; a module may have several rows. `dropout` is on what a block adds, `seed` decides its first
+    weights.
     """
 
     blocks: list[dict[str, Any]] = field(default_factory=list)

@@ -50,12 +50,14 @@ def _height(site: Site) -> str | None:
 
 
 def sites_of(model: Any) -> tuple[Site, ...]:
-    """The sites of a Backbone, or of a plain transformers MusicGen."""
+    """The sites of a Backbone, of a plain transformers MusicGen, or of any model that names its own."""
     return tuple(model.sites()) if hasattr(model, "sites") else _shape(model).sites()
 
 
 def base_parameters(model: Any) -> int:
     """Parameters of the decoder with its heads, adapters left out: what a share is a share of."""
+    if isinstance(own := getattr(model, "own_parameters", None), int):
+        return own
     return int(model.parameters) if hasattr(model, "sites") else _shape(model).decoder_parameters
 
 

@@ -18,7 +18,6 @@ from talim.backbones.backbone import Batch, Loss
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.batch import LatentBatch, MusicalItem, collate, music_tokens, padded
 from talim.backbones.mustango.music import Music
-from talim.designs.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Mustango:
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
         probe = {"probe": self._tokenize("Tempo 90, raga Bhūpālī")[0].tolist()}
         self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
-        self.parameters = sum(fingerprint.count(part) for part in model.adapted)
+        self.parameters = model.own_parameters
 
     @property
     def rate_hz(self) -> int:
@@ -257,7 +256,7 @@ class Mustango:
 
     def sites(self) -> tuple[Site, ...]:
         """Between text and U-Net, and after the three attentions of every site, in the order of the signal."""
-        return UNetShape.of(self.model.unet.config).sites()
+        return self.model.sites()
 
     def enable_training(self, gradient_checkpointing: bool = False) -> None:
         """Training mode for what is trained on top; the frozen text encoder stays free of dropout."""

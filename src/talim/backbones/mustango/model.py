@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from talim.backbones.mustango.conditioning import BeatEmbedding, BeatTokens, ChordEmbedding, ChordTokens
 from talim.backbones.mustango.unet import MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
+from talim.designs.sites import Site
+from talim.designs.unet_sites import UNetShape
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,17 @@ class MustangoModel(nn.Module):
         self.chord_embedding_layer = ChordEmbedding(widths.chord, widths.chord_root, widths.chord_time)
         # changes nothing: the place between the text encoder and the U-Net that an adapter can sit at
         self.conditioner = nn.Identity()
+        # counted before there are adapters inside
+        self.own_parameters = sum(weight.numel() for part in self.adapted for weight in part.parameters())
 
     @property
     def adapted(self) -> tuple[nn.Module, ...]:
         """What the diffusion trained: everything but the text encoder."""
         return self.unet, self.beat_embedding_layer, self.chord_embedding_layer
+
+    def sites(self) -> tuple[Site, ...]:
+        """Between text and U-Net, and after the three attentions of every site, in the order of the signal."""
+        return UNetShape.of(self.unet.config).sites()
 
     def words(self, ids: Tensor, mask: Tensor) -> Tensor:  # int64 [B, L] each -> [B, L, D]
         """What the text encoder says of tokens."""
