@@ -100,10 +100,8 @@ def read_predictors(checkpoint: Checkpoint, device: torch.device) -> Predictors:
     with torch.device("meta"):
         beat_net = predictors.BeatNet(predictors.beat_config(beats, BEATS))
     keys.load(beat_net, beats, BEATS)
-    embeddings = beat_net.deberta.embeddings  # this table is counted, not stored
-    embeddings.position_ids = nn.Buffer(
-        torch.arange(beat_net.deberta.config.max_position_embeddings)[None], persistent=False
-    )
+    positions = torch.arange(predictors.MOST_WORDS)[None]  # this table is counted, not stored
+    beat_net.deberta.embeddings.position_ids = nn.Buffer(positions, persistent=False)
     chords = predictors.chord_weights(checkpoint.weights(CHORDS))
     with torch.device("meta"):
         chord_net = T5ForConditionalGeneration(text_config(chords, CHORDS, "", decoder=True))
