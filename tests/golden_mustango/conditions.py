@@ -38,7 +38,8 @@ def embedders(golden: Golden) -> MustangoModel:
             name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(part)
         }
         left = made.get_submodule(part).load_state_dict(own, strict=False, assign=True)
-        assert not left.unexpected_keys and set(left.missing_keys) <= {"encoder.embed_tokens.weight"}
+        assert not left.unexpected_keys
+        assert set(left.missing_keys) <= {"encoder.embed_tokens.weight"}
     made.text_encoder.encoder.embed_tokens.weight = made.text_encoder.shared.weight
     return made.eval()
 

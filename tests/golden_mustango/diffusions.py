@@ -200,9 +200,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
     noise = [theirs[f"step_noise.{index}"] for index in range(steps - 1)]
     sampler = diffusion.scheduler("ddpm")
     with mock.patch(DRAW, side_effect=noise):
-        made = diffusion.denoise(
-            diffusion.guided(predict, guidance), theirs["initial_noise"], steps, sampler
-        )
+        made = diffusion.denoise(diffusion.guided(predict, guidance), theirs["initial_noise"], steps, sampler)
     if "timesteps" in theirs:
         yield same(f"{name} timesteps", sampler.timesteps, theirs["timesteps"])
     for index, ours in enumerate(heard):

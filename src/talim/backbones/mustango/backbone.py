@@ -91,7 +91,7 @@ class Mustango:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the U-Net computes in; text encoder, VAE and vocoder stay in float32."""
+        """What the U-Net computes in; everything else stays in float32."""
         return self.model.unet.conv_in.weight.dtype
 
     @torch.no_grad()

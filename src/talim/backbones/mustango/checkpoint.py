@@ -27,7 +27,7 @@ def read_model(checkpoint: Checkpoint) -> MustangoModel:
     keys.load(model, weights, LDM)
     encoder = model.text_encoder
     encoder.encoder.embed_tokens.weight = encoder.shared.weight
-    return model.eval()
+    return model.float().eval()
 
 
 def model_for(unet: UNetConfig, weights: Mapping[str, Tensor], where: str) -> MustangoModel:
@@ -122,7 +122,7 @@ def read_sound(checkpoint: Checkpoint) -> Sound:
     sound = sound_for(config, checkpoint.weights(VAE), mel, VAE)
     if (checkpoint.folder / STFT).is_file():
         _check_mel(sound, checkpoint.weights(STFT))
-    return sound.eval()
+    return sound.float().eval()
 
 
 def sound_for(config: Mapping[str, Any], weights: Mapping[str, Tensor], mel: MelConfig, where: str) -> Sound:
