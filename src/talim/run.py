@@ -188,7 +188,9 @@ def provenance() -> dict[str, Any]:
     """Which program, libraries and machine made a result, and when (UTC). No torch is imported."""
     return {
         "talim": _version("talim"),
-        "libraries": {name: _version(name) for name in ("torch", "transformers", "peft", "numpy")},
+        "libraries": {
+            name: _version(name) for name in ("torch", "transformers", "diffusers", "peft", "numpy")
+        },
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

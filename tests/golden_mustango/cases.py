@@ -30,6 +30,9 @@ class Check:
         return self.error <= self.tolerance
 
 
+Parts = Iterator[tuple[str, Iterator[Check]]]  # the checks of a folder in named parts
+
+
 @dataclass(frozen=True)
 class Golden:
     """A folder of golden files."""

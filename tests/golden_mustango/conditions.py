@@ -13,24 +13,42 @@ from talim.backbones.mustango.checkpoint import model_for
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
 from talim.backbones.mustango.keys import diffusion_weights, load
 from talim.backbones.mustango.model import MustangoModel
-from talim.backbones.mustango.unet_config import UNetConfig
+from talim.backbones.mustango.unet_config import PLAIN_DOWN, PLAIN_UP, UNetConfig
 from talim.errors import TalimError
 
-from .cases import Check, Golden, compare, same
+from . import unets
+from .cases import Check, Golden, Parts, compare, same
 
 TOLERANCE = 1e-5
 DEBERTA_TOLERANCE = 1e-4
 
 
-def model(golden: Golden, unet: str = "unet") -> MustangoModel:
-    """The small diffusion module: U-Net, tiny T5, beats and chords."""
-    weights = golden.tensors("ldm_extra.safetensors")
-    weights |= {f"unet.{name}": tensor for name, tensor in golden.tensors(f"{unet}.safetensors").items()}
-    ours = diffusion_weights(weights, "golden")
-    made = model_for(UNetConfig.of(golden.json(f"{unet}_config.json")), ours, "golden")
-    load(made, ours, "golden")
+EMBEDDERS = ("text_encoder", "beat_embedding_layer", "chord_embedding_layer")
+
+
+def embedders(golden: Golden) -> MustangoModel:
+    """Tiny T5, beats and chords, with a U-Net that has no weights and is not called."""
+    weights = diffusion_weights(golden.tensors("ldm_extra.safetensors"), "golden")
+    width = weights["beat_embedding_layer.beat_ffn.bias"].shape[0]
+    nothing = {"down_block_types": [PLAIN_DOWN], "up_block_types": [PLAIN_UP], "cross_attention_dim": width}
+    nothing |= {"block_out_channels": [32], "attention_head_dim": 1, "in_channels": 8, "out_channels": 8}
+    made = model_for(UNetConfig.of(nothing), weights, "golden")
+    for part in EMBEDDERS:
+        own = {
+            name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(part)
+        }
+        left = made.get_submodule(part).load_state_dict(own, strict=False, assign=True)
+        assert not left.unexpected_keys
+        assert set(left.missing_keys) <= {"encoder.embed_tokens.weight"}
     made.text_encoder.encoder.embed_tokens.weight = made.text_encoder.shared.weight
     return made.eval()
+
+
+def model(golden: Golden, unet: str) -> MustangoModel:
+    """The small diffusion module: U-Net, tiny T5, beats and chords."""
+    made = embedders(golden)
+    made.unet = unets.load(golden, unet)
+    return made
 
 
 def word_ids(prompts: Sequence[str], length: int = 0) -> tuple[Tensor, Tensor]:
@@ -105,7 +123,7 @@ def vocabulary(cases: Any) -> Iterator[Check]:
 @torch.no_grad()
 def embeddings(golden: Golden) -> Iterator[Check]:
     """Tokens of beats and chords as the U-Net gets them."""
-    made = model(golden, golden.unets[0])
+    made = embedders(golden)
     cases, theirs = golden.json("tokenizer_cases.json"), golden.tensors("music_embeddings.safetensors")
     order = cases["batch3_order"]
     clips: dict[str, list[Any]] = {f"beats.{name}": [case["input"]] for name, case in cases["beats"].items()}
@@ -145,7 +163,7 @@ def raw_embeddings(made: MustangoModel, theirs: dict[str, Tensor]) -> Iterator[C
 @torch.no_grad()
 def text(golden: Golden) -> Iterator[Check]:
     """T5 states, padded as in guidance."""
-    made = model(golden, golden.unets[0])
+    made = embedders(golden)
     theirs, prompts = golden.tensors("text_encoder.safetensors"), golden.json("text_prompts.json")
     ids, mask = word_ids(prompts["b3"])
     yield same("text b3 ids", ids, theirs["b3.input_ids"])
@@ -212,15 +230,15 @@ def beat_net(golden: Golden) -> Iterator[Check]:
         yield compare(f"{name} values", values, theirs["out.values"], DEBERTA_TOLERANCE)
 
 
-def all_checks(golden: Golden) -> Iterator[Check]:
+def all_checks(golden: Golden) -> Parts:
     """Whatever the folder has."""
-    small = bool(golden.unets) and golden.has("ldm_extra.safetensors")
+    small = golden.has("ldm_extra.safetensors")
     if golden.has("tokenizer_cases.json"):
-        yield from tokens(golden)
+        yield "tokens", tokens(golden)
         if small and golden.has("music_embeddings.safetensors"):
-            yield from embeddings(golden)
+            yield "embeddings", embeddings(golden)
     if small and golden.has("text_encoder.safetensors", "text_prompts.json"):
-        yield from text(golden)
+        yield "text", text(golden)
     if golden.has("feature_predictor_io.json"):
-        yield from predicted(golden)
-    yield from beat_net(golden)
+        yield "predictors", predicted(golden)
+    yield "beat network", beat_net(golden)

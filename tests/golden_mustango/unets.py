@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from talim.backbones.mustango.unet import MusicUNet
+from talim.backbones.mustango.unet import Context, DownBlock, MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
 
-from .cases import Check, Golden, compare, prefixes
+from .cases import Check, Golden, Parts, compare, prefixes
 
 CONTEXTS = (
     ("encoder_hidden_states", "encoder_attention_mask"),
@@ -90,9 +90,41 @@ def intermediates(golden: Golden, name: str, unet: MusicUNet) -> Iterator[Check]
             yield compare(f"{name} {case} {part}", whole, theirs, 1e-5 * max(1.0, theirs.abs().max().item()))
 
 
-def all_checks(golden: Golden) -> Iterator[Check]:
-    """Every U-Net of the folder."""
+def first_level(golden: Golden, name: str) -> tuple[DownBlock, dict[str, Tensor]]:
+    """The finest level of a U-Net alone, and what goes through it."""
+    tensors = golden.tensors(f"{name}_down0.safetensors")
+    block = DownBlock(UNetConfig.of(golden.json(f"{name}_config.json")), 0).eval()
+    block.load_state_dict({key[2:]: tensor for key, tensor in tensors.items() if key.startswith("w.")})
+    return block, tensors
+
+
+@torch.no_grad()
+def level_checks(block: DownBlock, tensors: dict[str, Tensor], name: str) -> Iterator[Check]:
+    """A ResNet, a whole site, and the way down to the next level."""
+    given = {key[3:]: tensor for key, tensor in tensors.items() if key.startswith("in.")}
+    contexts = [Context.of(given[token], given[mask], torch.float32) for token, mask in CONTEXTS]
+    first = block.resnets[0](given["hidden"], given["time"])
+    yield compare(f"{name} resnet", first, tensors["out.resnets.0"], 1e-5)
+    *sites, half = block(given["hidden"], given["time"], contexts)
+    yield compare(f"{name} site", sites[-1], tensors["out.attentions3.0"], 1e-5)
+    yield compare(f"{name} half", half, tensors["out.downsamplers.0"], 1e-5)
+
+
+def sinusoids(golden: Golden, name: str, **changes: Any) -> Check:
+    """What the noise level becomes before anything learned."""
+    tensors = golden.tensors(f"{name}_down0.safetensors")
+    config = UNetConfig.of(golden.json(f"{name}_config.json") | changes)
+    waves = MusicUNet(config).time_proj(tensors["in.timestep"].reshape(-1))
+    return compare(f"{name} noise level", waves, tensors["out.time_proj"], 1e-5)
+
+
+def all_checks(golden: Golden) -> Parts:
+    """Every U-Net of the folder, whole or its first level alone."""
     for name in golden.unets:
         unet = load(golden, name)
-        yield from cases(golden, name, unet)
-        yield from intermediates(golden, name, unet)
+        yield name, cases(golden, name, unet)
+        yield f"{name}, inside", intermediates(golden, name, unet)
+    for path in sorted(golden.folder.glob("*_down0.safetensors")):
+        name = path.name.removesuffix("_down0.safetensors")
+        yield f"{name}, first level", level_checks(*first_level(golden, name), name)
+        yield f"{name}, noise level", iter([sinusoids(golden, name)])

@@ -187,9 +187,11 @@ def cached(hub_id: str) -> bool:
 def _advice(name: str) -> str:
     near = catalogue.near(name)
     hint = f"did you mean {' or '.join(near)}? " if near and catalogue.find(name) is None else ""
+    known = catalogue.find(name)
+    hub = known.hub if known is not None and known.hub else "facebook/musicgen-small"
     return (
-        f"{hint}use nano-musicgen (ships with talim), a Hub id such as facebook/musicgen-small, "
-        "or a folder made with: hf download facebook/musicgen-small --local-dir musicgen-small"
+        f"{hint}use nano-musicgen (ships with talim), a Hub id such as {hub}, "
+        f"or a folder made with: hf download {hub} --local-dir {hub.rsplit('/', 1)[-1]}"
     )
 
 

@@ -56,7 +56,7 @@ class Mustango:
         window_seconds: float = WINDOW_SECONDS,
     ) -> None:
         self.model, self.sound, self.tokenizer = model, sound, tokenizer
-        model.name_or_path = name  # pyright: ignore[reportAttributeAccessIssue] (PEFT stores it with an adapter)
+        vars(model)["name_or_path"] = name  # what PEFT stores with an adapter: a folder's path helps no one
         self.name, self.licence, self.miniature = name, licence, miniature
         self.precision_reason, self.window_seconds = precision_reason, window_seconds
         self.weighting = weighting
@@ -90,7 +90,7 @@ class Mustango:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the U-Net computes in; text encoder, VAE and vocoder stay in float32."""
+        """What the U-Net computes in; everything else stays in float32."""
         return self.model.unet.conv_in.weight.dtype
 
     @torch.no_grad()

@@ -70,4 +70,5 @@ def padded(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def music_tokens(music: Sequence[Music]) -> tuple[BeatTokens, ChordTokens]:
+    """The beats and the chords of all clips."""
     return BeatTokens.of([m.beats for m in music]), ChordTokens.of([m.chords for m in music])

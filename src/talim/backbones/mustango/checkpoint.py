@@ -27,7 +27,7 @@ def read_model(checkpoint: Checkpoint) -> MustangoModel:
     keys.load(model, weights, LDM)
     encoder = model.text_encoder
     encoder.encoder.embed_tokens.weight = encoder.shared.weight
-    return model.eval()
+    return model.float().eval()
 
 
 def model_for(unet: UNetConfig, weights: Mapping[str, Tensor], where: str) -> MustangoModel:
@@ -100,10 +100,8 @@ def read_predictors(checkpoint: Checkpoint, device: torch.device) -> Predictors:
     with torch.device("meta"):
         beat_net = predictors.BeatNet(predictors.beat_config(beats, BEATS))
     keys.load(beat_net, beats, BEATS)
-    embeddings = beat_net.deberta.embeddings  # this table is counted, not stored
-    embeddings.position_ids = nn.Buffer(
-        torch.arange(beat_net.deberta.config.max_position_embeddings)[None], persistent=False
-    )
+    positions = torch.arange(predictors.MOST_WORDS)[None]  # this table is counted, not stored
+    beat_net.deberta.embeddings.position_ids = nn.Buffer(positions, persistent=False)
     chords = predictors.chord_weights(checkpoint.weights(CHORDS))
     with torch.device("meta"):
         chord_net = T5ForConditionalGeneration(text_config(chords, CHORDS, "", decoder=True))
@@ -124,7 +122,7 @@ def read_sound(checkpoint: Checkpoint) -> Sound:
     sound = sound_for(config, checkpoint.weights(VAE), mel, VAE)
     if (checkpoint.folder / STFT).is_file():
         _check_mel(sound, checkpoint.weights(STFT))
-    return sound.eval()
+    return sound.float().eval()
 
 
 def sound_for(config: Mapping[str, Any], weights: Mapping[str, Tensor], mel: MelConfig, where: str) -> Sound:

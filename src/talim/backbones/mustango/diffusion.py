@@ -40,7 +40,8 @@ def scheduler(name: str = "ddpm", schedule: dict[str, Any] | None = None) -> Any
     if name == "ddpm":
         return DDPMScheduler(**numbers, variance_type="fixed_small", clip_sample=False)
     if name == "ddim":
-        return DDIMScheduler(**numbers, clip_sample=False, set_alpha_to_one=False)
+        # the last step goes all the way: to level 0's own alpha, as the file says, it would do nothing
+        return DDIMScheduler(**numbers, clip_sample=False, set_alpha_to_one=True)
     if name == "dpm++":
         return DPMSolverMultistepScheduler(**numbers, algorithm_type="dpmsolver++")
     raise UsageError(f"sampler {name!r} is unknown; use one of {', '.join(SAMPLERS)}")

@@ -12,12 +12,11 @@ from talim.backbones.mustango.predictors import Predictors
 def load_mustango(
     place: str, local: bool, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
 ) -> Mustango:
-    """The model at `place`; only what is adapted is held in `dtype`, everything else in float32."""
+    """The model at `place`; the U-Net is held in `dtype`, everything else is small or precise: float32."""
     stored = files.Checkpoint(files.fetch(place, local))
     tokenizer = checkpoint.read_tokenizer(stored)
     model, sound = checkpoint.read_model(stored), checkpoint.read_sound(stored)
-    for part in model.adapted:
-        part.to(dtype)
+    model.unet.to(dtype)
 
     def predictors() -> Predictors:
         return checkpoint.read_predictors(

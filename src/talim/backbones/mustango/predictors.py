@@ -23,6 +23,7 @@ from talim.errors import TalimError, UsageError
 TIME_LIMIT_SECONDS = 10.0
 CHORD_AT = re.compile(r"(\S+) at (\d+(?:\.\d*)?)")
 TIED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # both are shared.weight
+MOST_WORDS = 512
 HEAD_WIDTH = 64  # of DeBERTa's attention
 # How the released chord network is asked to answer.
 SEARCH = {"min_length": 8, "max_length": 128, "num_beams": 5, "early_stopping": True}
@@ -74,7 +75,7 @@ def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
         num_hidden_layers=len(layers),
         num_attention_heads=max(1, width // HEAD_WIDTH),
         intermediate_size=inner,
-        max_position_embeddings=512,
+        max_position_embeddings=MOST_WORDS,
         type_vocab_size=0,
         layer_norm_eps=1e-7,
         relative_attention=True,
@@ -159,7 +160,7 @@ class Predictors:
     @torch.no_grad()
     def beats(self, prompt: str) -> Beats:
         """Beats of at most the first ten seconds; no more than the prompt has tokens."""
-        words = self.beat_words([prompt], max_length=512, truncation=True, return_tensors="pt")
+        words = self.beat_words([prompt], max_length=MOST_WORDS, truncation=True, return_tensors="pt")
         device = next(self.beat_net.parameters()).device
         logits, intervals = self.beat_net(words["input_ids"].to(device), words["attention_mask"].to(device))
         return beats_of(logits[0, 0], intervals[0, :, 0].tolist())
@@ -168,7 +169,7 @@ class Predictors:
     def chords(self, prompt: str, beats: Beats) -> Chords:
         """Chords for a prompt and its beats, found by beam search."""
         asked = [chord_question(prompt, beats)]
-        words = self.chord_words(asked, max_length=512, truncation=True, return_tensors="pt")
+        words = self.chord_words(asked, max_length=MOST_WORDS, truncation=True, return_tensors="pt")
         device = next(self.chord_net.parameters()).device
         answer = self.chord_net.generate(
             input_ids=words["input_ids"].to(device),

@@ -1,0 +1,222 @@
+"""Mustango behind the Protocol: latents, the null condition, the loss, and generation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from talim.audio import Audio
+from talim.backbones.mustango import diffusion
+from talim.backbones.mustango.backbone import HELD_OUT_LEVELS, Mustango
+from talim.backbones.mustango.batch import LatentBatch
+from talim.backbones.mustango.music import Beats, Chords, Music
+from talim.errors import TalimError, UsageError
+
+PROMPTS = ["sitar, slow", "drums"]
+MUSIC = Music(Beats.parse("120 bpm 3/4"), Chords.parse("Gm@0 Eb/G@2 F7@5"))
+
+
+def noise(seconds: float, seed: int = 0, rate_hz: int = 16000, channels: int = 1) -> Audio:
+    samples = np.random.default_rng(seed).normal(size=(channels, round(seconds * rate_hz)))
+    return Audio(samples.astype(np.float32) * 0.1, rate_hz)
+
+
+def batch_of(
+    model: Mustango,
+    frames: tuple[int, ...] = (12, 7),
+    drop: list[bool] | None = None,
+    music: Music | None = None,
+    seed: int = 3,
+) -> LatentBatch:
+    rng = np.random.default_rng(seed)
+    states = model.describe([PROMPTS[index % 2] for index in range(len(frames))])
+    items: list[Any] = [
+        (rng.normal(size=(8, count, 16)).astype(np.float32), said, *([music] if music else []))
+        for count, said in zip(frames, states, strict=True)
+    ]
+    return model.collate(items, drop or [False] * len(frames))
+
+
+def test_facts(tiny: Mustango) -> None:
+    assert (tiny.family, tiny.licence, tiny.name) == ("mustango", "apache-2.0", "tiny-mustango")
+    assert (tiny.rate_hz, tiny.frame_rate_hz, tiny.channels, tiny.window_seconds) == (16000, 25, 1, 10.24)
+    adapted = sum(weight.numel() for part in tiny.model.adapted for weight in part.parameters())
+    assert tiny.parameters == adapted
+    assert not any(weight.requires_grad for weight in tiny.model.parameters())
+    assert len({tiny.fingerprint, tiny.codec_identity, tiny.text_identity}) == 3
+
+
+def test_encoding_and_decoding_lengths(tiny: Mustango) -> None:
+    latents = tiny.encode(noise(1.01))
+    assert latents.dtype == np.float32
+    assert latents.shape == (8, 26, 16)
+    assert tiny.decode(latents).samples.shape == (1, 26 * 640)
+    assert tiny.encode(noise(0.001)).shape == (8, 1, 16)
+    assert tiny.encode(noise(1.0, rate_hz=44100, channels=2)).shape == (8, 25, 16)
+
+
+def test_encoding_is_the_posteriors_mean_whatever_the_level(tiny: Mustango) -> None:
+    sound = noise(0.5)
+    louder = Audio(sound.samples * 3, 16000)
+    assert np.allclose(tiny.encode(sound), tiny.encode(louder), atol=1e-3)
+    assert np.array_equal(tiny.encode(sound), tiny.encode(sound))
+
+
+def test_foreign_latents_are_refused(tiny: Mustango) -> None:
+    with pytest.raises(TalimError, match=r"has \[8, frames, 16\]"):
+        tiny.decode(np.zeros((8, 5, 4), np.float32))
+
+
+def test_a_prompt_is_described_alone(tiny: Mustango) -> None:
+    both, alone = tiny.describe(PROMPTS), tiny.describe(PROMPTS[1:])
+    assert np.array_equal(both[1], alone[0])
+    assert both[0].shape == (len(PROMPTS[0]) + 1, 24)
+
+
+def test_what_is_dropped_is_what_guidance_leaves_out(tiny: Mustango, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[Any, ...]] = []
+    right = type(tiny.model).forward
+
+    def forward(self: nn.Module, *inputs: Any) -> torch.Tensor:
+        heard.append(inputs)
+        return right(self, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(tiny.model), "forward", forward)
+    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, steps=1, guidance=2.0, music=[MUSIC])
+    dropped = batch_of(tiny, frames=(8,), drop=[True], music=MUSIC)
+    free = heard[0]
+    valid = free[3][0]
+    assert torch.equal(free[2][:1, valid], dropped.states[:1])
+    assert dropped.states_mask.all()
+    for ours, theirs in zip((*dropped.beats, *dropped.chords), (*free[4], *free[5]), strict=True):
+        assert torch.equal(ours[0], theirs[0])
+    kept = batch_of(tiny, frames=(8,), music=MUSIC)
+    assert kept.beats.mask.any()
+    assert kept.chords.mask.sum() == 3
+
+
+def test_held_out_loss_is_the_same_whatever_else_is_in_the_batch(tiny: Mustango) -> None:
+    together = tiny.loss(batch_of(tiny))
+    assert together.part_names == tuple(f"noise level {level}" for level in HELD_OUT_LEVELS)
+    assert together.mean == together.parts.mean()
+    torch.manual_seed(99)
+    assert torch.equal(tiny.loss(batch_of(tiny)).per_item, together.per_item)
+    alone = tiny.loss(batch_of(tiny, frames=(12,)))
+    assert torch.allclose(alone.per_item[0], together.per_item[0], rtol=1e-4)
+
+
+def test_training_draws_follow_the_seed(tiny: Mustango) -> None:
+    batch = batch_of(tiny)
+    tiny.enable_training()
+    losses = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        losses.append(tiny.loss(batch).mean)
+    assert losses[0] == losses[1] != losses[2]
+    assert not tiny.model.text_encoder.training
+    assert tiny.loss(batch).per_item.shape == (2, 1)
+
+
+def test_the_loss_is_the_formula(tiny: Mustango) -> None:
+    """Written out once more, from alphas alone."""
+    batch = batch_of(tiny, frames=(8,), music=MUSIC)
+    levels, added = torch.tensor([321]), torch.randn(1, 8, 8, 16)
+    kept = diffusion.scheduler().alphas_cumprod[321]
+    signal, grain = kept.sqrt(), (1 - kept).sqrt()
+    noisy = signal * batch.targets + grain * added
+    with torch.no_grad():
+        made = tiny.model(noisy, levels, batch.states, batch.states_mask, batch.beats, batch.chords)
+        error = (made - (signal * added - grain * batch.targets)).square().mean()
+        snr = kept / (1 - kept)
+        for weighting, weight in (
+            ("v", min(snr, 5) / (snr + 1)),
+            ("reference", min(snr, 5) / snr),
+            ("none", 1),
+        ):
+            tiny.weighting = weighting
+            ours = tiny.velocity_loss(batch, levels, added)[0]
+            assert torch.isclose(ours, error * weight, rtol=1e-4)
+
+
+def test_gradients_reach_what_is_trained_on_top(tiny: Mustango) -> None:
+    tiny.enable_training(gradient_checkpointing=True)
+    trained = nn.Parameter(torch.zeros(24))
+    hook = tiny.model.conditioner.register_forward_hook(lambda _m, _i, output: output + trained)
+    torch.manual_seed(0)
+    tiny.loss(batch_of(tiny, music=MUSIC)).mean.backward()
+    hook.remove()
+    assert trained.grad is not None
+    assert trained.grad.abs().max() > 0
+
+
+def test_the_same_seed_gives_the_same_piece_alone_or_not(tiny: Mustango) -> None:
+    made = tiny.generate_tokens(PROMPTS, 0.3, seed=5, steps=4)
+    assert made.shape == (2, 8, 8, 16)
+    assert np.array_equal(made, tiny.generate_tokens(PROMPTS, 0.3, seed=5, steps=4))
+    assert np.allclose(made[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, steps=4), atol=1e-4)
+    assert abs(made - tiny.generate_tokens(PROMPTS, 0.3, seed=6, steps=4)).max() > 0.1
+
+
+def test_words_beats_chords_and_guidance_are_heard(tiny: Mustango) -> None:
+    def run(prompt: str = PROMPTS[0], guidance: float = 3.0, music: Music | None = None) -> np.ndarray:
+        given = [music] if music else None
+        return tiny.generate_tokens([prompt], 0.3, seed=0, steps=3, guidance=guidance, music=given)
+
+    plain = run()
+    beats, chords = Music(beats=MUSIC.beats), Music(chords=MUSIC.chords)
+    for other in (run(PROMPTS[1]), run(guidance=1.0), run(music=beats), run(music=chords)):
+        assert abs(plain - other).max() > 1e-4
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_other_samplers(tiny: Mustango, sampler: str) -> None:
+    seen: list[tuple[int, int]] = []
+    pieces = tiny.generate(
+        PROMPTS, 0.5, seed=0, steps=3, sampler=sampler, progress=lambda *done: seen.append(done)
+    )
+    assert [piece.samples.shape for piece in pieces] == [(1, 8000)] * 2
+    assert all(np.isfinite(piece.samples).all() and piece.peak <= 1.0 for piece in pieces)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.33, 1.0, 11.5])
+def test_any_length(tiny: Mustango, seconds: float) -> None:
+    (piece,) = tiny.generate(PROMPTS[:1], seconds, seed=0, steps=1, guidance=1.0)
+    assert piece.seconds == pytest.approx(seconds)
+
+
+def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> None:
+    tiny.enable_training()
+    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, steps=1)
+    assert tiny.model.unet.training
+    assert not tiny.model.text_encoder.training
+
+
+@pytest.mark.parametrize(
+    ("wishes", "says"),
+    [
+        ({"seconds": 0.0}, "up to 60 s"),
+        ({"seconds": 61.0}, "up to 60 s"),
+        ({"seconds": float("nan")}, "up to 60 s"),
+        ({"guidance": 0.5}, "1 is none, 3 is usual"),
+        ({"temperature": 0.5}, "temperature and top-k mean nothing"),
+        ({"top_k": 10}, "temperature and top-k mean nothing"),
+        ({"steps": 0}, "100 is usual"),
+        ({"sampler": "heun"}, "ddpm, ddim"),
+        ({"music": []}, "1 prompts with the beats and chords of 0"),
+    ],
+)
+def test_wishes_that_make_no_sense(tiny: Mustango, wishes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        tiny.generate_tokens(PROMPTS[:1], **({"seconds": 0.3, "seed": 0} | wishes))
+
+
+def test_without_networks_nothing_is_predicted(tiny: Mustango) -> None:
+    bare = Mustango(tiny.model, tiny.sound, tiny.tokenizer, name="bare", licence="unknown")
+    with pytest.raises(TalimError, match="give them yourself"):
+        bare.predict("hello")
+    vars(tiny.model)["name_or_path"] = tiny.name

@@ -1,0 +1,50 @@
+"""Tokens of beats and chords: null conditions, batches, and which parts of a chord are heard."""
+
+from __future__ import annotations
+
+import torch
+
+from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
+from talim.backbones.mustango.music import Beats, Chords
+
+
+def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:
+    beats, chords = BeatTokens.of([Beats()]), ChordTokens.of([Chords()])
+    assert beats.ids.shape == (1, 50)
+    assert not beats.mask.any()
+    assert not beats.times_seconds.any()
+    assert chords.ids[0, 0].tolist() == [1, 1, 1]
+    assert chords.mask[0].tolist() == [True] + [False] * 19
+
+
+def test_padding_repeats_the_last_time() -> None:
+    beats = BeatTokens.of([Beats((0.5, 1.25), (1, 2)), Beats()])
+    assert beats.times_seconds[0].tolist() == [0.5] + [1.25] * 49
+    assert beats.mask.sum(dim=1).tolist() == [2, 0]
+
+
+def test_time_is_told_apart_to_a_hundredth() -> None:
+    at = time_embedding(torch.tensor([0.0, 0.01, 5.0]), 1024)
+    assert at[0, ::2].abs().max() == 0
+    assert (at[0, 1::2] == 1).all()
+    assert (at[0] - at[1]).abs().max() > 5e-3
+
+
+@torch.no_grad()
+def test_root_kind_inversion_place_and_time_are_heard(tiny: Mustango) -> None:
+    def chord(name: str, time: float = 1.0) -> torch.Tensor:
+        tokens = ChordTokens.of([Chords((time,), (name,))])
+        return tiny.model.chord_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
+
+    def beat(place: int, time: float = 1.0) -> torch.Tensor:
+        tokens = BeatTokens.of([Beats((time,), (place,))])
+        return tiny.model.beat_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
+
+    plain = chord("C")
+    assert torch.equal(plain, chord("B#"))
+    assert torch.equal(chord("C/E"), chord("C/G")), "the bass note itself is not part of the model"
+    for other in (chord("D"), chord("Cm"), chord("C/E"), chord("C", 2.0)):
+        assert (plain - other).abs().max() > 1e-2
+    assert (beat(1) - beat(2)).abs().max() > 1e-2
+    assert (beat(1) - beat(1, 2.0)).abs().max() > 1e-2

@@ -1,0 +1,79 @@
+"""The sites of Mustango's U-Net, against the modules that they name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from fixtures import mustango
+from golden_mustango.structure import RELEASED_UNET
+from torch import nn
+from transformers import T5Config
+
+from talim.backbones.mustango.model import MustangoModel, Widths
+from talim.backbones.mustango.unet import MusicTransformer
+from talim.backbones.mustango.unet_config import UNetConfig
+from talim.designs.unet_sites import UNetShape
+
+
+def model(config: dict[str, Any]) -> MustangoModel:
+    """On the meta device, with embeddings as wide as what the U-Net attends to."""
+    width = config["cross_attention_dim"]
+    text = T5Config(vocab_size=50, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    with torch.device("meta"):
+        return MustangoModel(UNetConfig.of(config), text, Widths(width, width, width, width, width))
+
+
+@pytest.mark.parametrize("config", [mustango.UNET, RELEASED_UNET], ids=["small", "released"])
+def test_sites_name_real_modules_and_count_them(config: dict[str, Any]) -> None:
+    made = model(config)
+    sites = UNetShape.of(made.unet.config).sites()
+    for site in sites:
+        module = made.get_submodule(site.module)
+        if site.name != "conditioner":
+            assert isinstance(module, MusicTransformer)
+            assert module.in_channels == site.width
+        for matrix in site.matrices:
+            linear = made.get_submodule(matrix.module)
+            assert isinstance(linear, nn.Linear)
+            assert (linear.in_features, linear.out_features) == (matrix.inputs, matrix.outputs)
+        for path, count in site.whole:
+            assert sum(weight.numel() for weight in made.get_submodule(path).parameters()) == count
+    inside = {
+        name for name, part in made.named_modules() if isinstance(part, nn.Linear) and "attentions" in name
+    }
+    assert {matrix.module for site in sites[1:] for matrix in site.matrices} == inside
+
+
+def test_the_released_model_has_sixteen_in_the_order_of_the_signal() -> None:
+    shape = UNetShape.of(UNetConfig.of(RELEASED_UNET))
+    conditioner, *sites = shape.sites()
+    assert conditioner.name == "conditioner"
+    assert [site.name for site in sites] == (
+        [f"down[{block}.{layer}]" for block in range(3) for layer in range(2)]
+        + ["mid"]
+        + [f"up[{block}.{layer}]" for block in (1, 2, 3) for layer in range(3)]
+    )
+    depths = [site.depth for site in sites]
+    assert depths == sorted(depths)
+    assert (depths[0], depths[-1]) == (0.0, 1.0)
+    levels = shape.resolutions()
+    assert (levels["down[0.1]"], levels["mid"], levels["up[1.0]"], levels["up[3.2]"]) == (0, 3, 2, 0)
+    assert not any(site.causal for site in sites)
+
+
+def test_an_adapter_after_a_site_acts_after_all_three_attentions() -> None:
+    torch.manual_seed(0)
+    made = mustango.model().eval()
+    unet = made.unet
+    calls: list[str] = []
+    for name, part in unet.named_modules():
+        if isinstance(part, MusicTransformer):
+            part.register_forward_hook(lambda _m, _i, _o, name=name: calls.append(f"unet.{name}"))
+    unet(
+        torch.randn(1, 8, 4, 4), torch.tensor([5]), *(torch.randn(1, n, mustango.WIDTH) for n in (3, 50, 20))
+    )
+    ends = [site.module for site in UNetShape.of(unet.config).sites()[1:]]
+    assert calls[2::3] == ends
+    assert len(calls) == 3 * len(ends)
