@@ -16,6 +16,7 @@ STEP_CENTS = 10.0
 CLASSES = 120  # pitch classes of an octave at STEP_CENTS
 INTERVALS_CENTS = np.arange(-600.0, 600.0, STEP_CENTS)
 LEAVE_CENTS = 60.0  # a note ends where the pitch leaves its running mean by more
+GLIDE_CENTS = 50.0  # what drifts by more, from its first third to its last, is a slow glide
 SHORTEST_SECONDS = 0.12  # shorter stretches are glides and ornaments, not notes
 LONGEST_GAP_SECONDS = 1.0  # after a longer silence a new phrase begins: no movement leads there
 MEMORY_SECONDS = 0.3  # of the running mean
@@ -34,9 +35,14 @@ class Notes:
 
 def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
     """Cut a pitch track [frames] into the notes it rests on; glides and very short notes are left out."""
-    stretches = steady_stretches(np.asarray(cents, np.float64), max(1, round(MEMORY_SECONDS / hop_seconds)))
+    cents = np.asarray(cents, np.float64)
+    stretches = steady_stretches(cents, max(1, round(MEMORY_SECONDS / hop_seconds)))
     shortest = max(1, math.ceil(SHORTEST_SECONDS / hop_seconds - 1e-6))
-    kept = [(start, end) for start, end in stretches if end - start >= shortest]
+    kept = [
+        (start, end)
+        for start, end in stretches
+        if end - start >= shortest and drift_cents(cents[start:end]) <= GLIDE_CENTS
+    ]
     starts = np.array([start for start, _ in kept], np.float64)
     ends = np.array([end for _, end in kept], np.float64)
     before = np.concatenate([[-np.inf], ends[:-1]]) if kept else ends
@@ -46,6 +52,12 @@ def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
         onset_seconds=starts * hop_seconds,
         gap_seconds=(starts - before) * hop_seconds,
     )
+
+
+def drift_cents(stretch: np.ndarray) -> float:
+    """How far a stretch [frames] moves from its first third to its last."""
+    third = max(1, stretch.size // 3)
+    return float(abs(np.median(stretch[-third:]) - np.median(stretch[:third])))
 
 
 def steady_stretches(cents: np.ndarray, memory_frames: int) -> list[tuple[int, int]]:

@@ -56,10 +56,15 @@ class Judgement:
 class Listener:
     """Knows some traditions' modes and judges melodies; made once, used for many."""
 
-    def __init__(self, traditions: Sequence[Tradition], shape: Shape = SHAPE, *, counted: bool = True) -> None:
-        """Learn the modes of `traditions`; without `counted`, from their grammar alone."""
+    def __init__(
+        self, traditions: Sequence[Tradition], shape: Shape = SHAPE, *, counted: bool = True, common: bool = True
+    ) -> None:
+        """Learn the modes of `traditions`; without `counted` and `common`, from their grammar alone.
+
+        `counted`: use the weights that practice gives the notes; `common`: how often modes are heard.
+        """
         self.modes = tuple((tradition, mode) for tradition in traditions for mode in tradition.modes)
-        self.prior = np.concatenate([prior(tradition, counted) for tradition in traditions])
+        self.prior = np.concatenate([prior(tradition, common) for tradition in traditions])
         self.prior -= np.log(len(traditions))
         shares = [
             tradition.practice[mode.slug].shares if counted and mode.slug in tradition.practice else None
@@ -93,11 +98,12 @@ class Listener:
         return Judgement(self.modes, np.exp(logsumexp(joint, axis=0)), np.exp(logsumexp(joint, axis=1)))
 
 
-def prior(tradition: Tradition, counted: bool = True) -> np.ndarray:
-    """The log probability of each mode before anything is heard; modes that nobody counted are as rare as the rarest."""
-    heard = [tradition.practice[mode.slug].heard if mode.slug in tradition.practice else None for mode in tradition.modes]
+def prior(tradition: Tradition, common: bool = True) -> np.ndarray:
+    """The log probability of each mode before anything is heard; one that nobody counted is as rare as the rarest."""
+    practice = [tradition.practice.get(mode.slug) for mode in tradition.modes]
+    heard = [one.heard if one else None for one in practice]
     known = [count for count in heard if count]
-    if not counted or not known:
+    if not common or not known:
         return np.full(len(heard), -np.log(len(heard)))
     logs = np.log([count or min(known) for count in heard])
     return logs - logsumexp(logs)
