@@ -42,7 +42,14 @@ def test_lengths_may_be_fractions() -> None:
     assert strokes("Düm:3/2 Tek:1/2") == [(0.0, 1.5, "Düm"), (1.5, 0.5, "Tek"), (2.0, 0.0, "")]
 
 
-@pytest.mark.parametrize("line", ["dha", "Dha:x", "Dha:-1", "Dha3"])
+@pytest.mark.parametrize("line", ["dha", "Dha:x", "Dha:-1", "Dha3", "Dha:0", "Dha:1/0"])
 def test_unreadable_strokes_are_named(line: str) -> None:
     with pytest.raises(TalimError, match="cannot read the stroke"):
         strokes(line)
+
+
+def test_spelling_gives_back_what_was_read() -> None:
+    line = ".N S R S' ..N"
+    assert SVARAS.spell(SVARAS.notes(line)) == line
+    assert SVARAS.spell([1190.0, -90.0]) == "S' .N"
+    assert COMMAS.spell(COMMAS.notes("-5 0 53")) == "-5 0 53"

@@ -19,7 +19,7 @@ from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
 from talim.traditions import movement, recognition
 from talim.traditions.names import fold, unknown
-from talim.traditions.tradition import Tradition, load, shipped
+from talim.traditions.tradition import Tradition, all_shipped, load
 
 CONCERT_A_HZ = 440.0
 TRACKING_RATE_HZ = 16_000
@@ -44,7 +44,7 @@ def modes(file: Path, tradition: str | None = None, tonic_hz: float | None = Non
     """
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
-    traditions = [named(tradition)] if tradition else [load(slug) for slug in shipped()]
+    traditions = [named(tradition)] if tradition else list(all_shipped())
     heard = melody(file)
     known_hz = tonic_hz or heard.tonic_hz
     reference_hz = known_hz or float(np.nanmedian(heard.hz))
@@ -69,11 +69,10 @@ def named(tradition: str) -> Tradition:
     """The tradition of a folder, or the shipped one of that name in any common spelling."""
     if Path(tradition).is_dir():
         return load(tradition)
-    known = [load(slug) for slug in shipped()]
-    table = {fold(name): one for one in known for name in (one.slug, one.name, *one.aliases)}
+    table = {fold(name): one for one in all_shipped() for name in (one.slug, one.name, *one.aliases)}
     if fold(tradition) in table:
         return table[fold(tradition)]
-    error = unknown("tradition", tradition, table, {key: one.slug for key, one in table.items()}, ())
+    error = unknown("tradition", tradition, {key: one.slug for key, one in table.items()}, ())
     raise TalimError(f"{error}; or give the folder of your own")
 
 

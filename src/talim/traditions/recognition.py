@@ -23,7 +23,7 @@ from talim.traditions import grammar, movement
 from talim.traditions.entries import Mode
 from talim.traditions.grammar import SHAPE, Shape
 from talim.traditions.movement import CLASSES, STEP_CENTS, Notes
-from talim.traditions.tradition import Tradition, load, shipped
+from talim.traditions.tradition import Tradition, all_shipped
 
 WITNESSES = 20.0
 DOUBT = 0.1
@@ -141,7 +141,7 @@ def find_tonic(f0_hz: np.ndarray, hop_seconds: float, tradition: Tradition | Non
 
     Without a tradition the modes of all shipped ones are tried. Raises TalimError where there is too little melody.
     """
-    traditions = [tradition] if tradition else [load(slug) for slug in shipped()]
+    traditions = [tradition] if tradition else all_shipped()
     f0_hz = np.asarray(f0_hz, np.float64)
     voiced_hz = np.where(f0_hz > 0, f0_hz, np.nan)
     reference_hz = float(np.nanmedian(voiced_hz)) if np.isfinite(voiced_hz).any() else 440.0
