@@ -28,9 +28,15 @@ def test_notes_are_what_the_pitch_rests_on() -> None:
 
 
 def test_glides_and_touches_are_no_notes() -> None:
-    fast, slow = np.linspace(0, 700, 30), np.linspace(700, 580, 100)
-    track = np.concatenate([held((0, 0.5)), fast, held((700, 0.5)), slow, held((500, 0.08)), held((580, 0.5))])
-    assert np.unique(np.round(movement.notes(track, HOP_SECONDS).cents, -1)).tolist() == [0, 580, 700]
+    fast, slow = np.linspace(0, 700, 30), np.linspace(640, 520, 60)
+    track = np.concatenate([held((0, 0.5)), fast, held((700, 0.5)), slow, held((700, 0.08)), held((500, 0.5))])
+    assert movement.notes(track, HOP_SECONDS).cents.round(-1).tolist() == [0, 700, 500]
+
+
+def test_a_slow_swing_round_a_note_is_that_note() -> None:
+    swing = 100 + 35 * np.sin(2 * np.pi * 1.5 * np.arange(200) * HOP_SECONDS)
+    heard = movement.notes(swing, HOP_SECONDS)
+    assert np.average(heard.cents, weights=heard.seconds) == pytest.approx(100, abs=20)
 
 
 def test_vibrato_is_one_note() -> None:

@@ -16,7 +16,7 @@ STEP_CENTS = 10.0
 CLASSES = 120  # pitch classes of an octave at STEP_CENTS
 INTERVALS_CENTS = np.arange(-600.0, 600.0, STEP_CENTS)
 LEAVE_CENTS = 60.0  # a note ends where the pitch leaves its running mean by more
-GLIDE_CENTS = 50.0  # what drifts by more, from its first third to its last, is a slow glide
+GLIDE_CENTS = 20.0  # what moves on by more, from each third of its length to the next, is a slow glide
 SHORTEST_SECONDS = 0.12  # shorter stretches are glides and ornaments, not notes
 LONGEST_GAP_SECONDS = 1.0  # after a longer silence a new phrase begins: no movement leads there
 MEMORY_SECONDS = 0.3  # of the running mean
@@ -41,7 +41,7 @@ def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
     kept = [
         (start, end)
         for start, end in stretches
-        if end - start >= shortest and drift_cents(cents[start:end]) <= GLIDE_CENTS
+        if end - start >= shortest and not glides(cents[start:end])
     ]
     starts = np.array([start for start, _ in kept], np.float64)
     ends = np.array([end for _, end in kept], np.float64)
@@ -54,10 +54,12 @@ def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
     )
 
 
-def drift_cents(stretch: np.ndarray) -> float:
-    """How far a stretch [frames] moves from its first third to its last."""
+def glides(stretch: np.ndarray) -> bool:
+    """Whether a stretch [frames] moves on one way through all its length; a swing round a note comes back."""
     third = max(1, stretch.size // 3)
-    return float(abs(np.median(stretch[-third:]) - np.median(stretch[:third])))
+    thirds = (stretch[:third], stretch[third:-third] if stretch.size > 2 * third else stretch, stretch[-third:])
+    onward, again = np.diff([np.median(part) for part in thirds])
+    return bool(onward * again > 0 and min(abs(onward), abs(again)) > GLIDE_CENTS)
 
 
 def steady_stretches(cents: np.ndarray, memory_frames: int) -> list[tuple[int, int]]:
