@@ -47,5 +47,7 @@ def test_counted_weights_replace_the_written_ones_and_the_tonic_weighs_alike() -
 
 
 def test_notes_beside_the_scale_are_notes_too() -> None:
-    touching = Mode("t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,))
+    touching = Mode(
+        "t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,)
+    )
     assert grammar.all_degrees(touching, {709.0: 1.0}).tolist() == [0.0, 200.0, 504.0, 709.0, 1100.0]

@@ -29,7 +29,9 @@ def test_notes_are_what_the_pitch_rests_on() -> None:
 
 def test_glides_and_touches_are_no_notes() -> None:
     fast, slow = np.linspace(0, 700, 30), np.linspace(640, 520, 60)
-    track = np.concatenate([held((0, 0.5)), fast, held((700, 0.5)), slow, held((700, 0.08)), held((500, 0.5))])
+    track = np.concatenate(
+        [held((0, 0.5)), fast, held((700, 0.5)), slow, held((700, 0.08)), held((500, 0.5))]
+    )
     assert movement.notes(track, HOP_SECONDS).cents.round(-1).tolist() == [0, 700, 500]
 
 
@@ -64,10 +66,15 @@ def test_nothing_sung_gives_nothing(track: np.ndarray) -> None:
     assert not movement.steps(heard).any()
 
 
-@given(st.lists(st.integers(-24, 24), min_size=3, max_size=12), st.lists(st.integers(-2, 2), min_size=12, max_size=12))
+@given(
+    st.lists(st.integers(-24, 24), min_size=3, max_size=12),
+    st.lists(st.integers(-2, 2), min_size=12, max_size=12),
+)
 def test_octaves_change_no_step(semitones: list[int], octaves: list[int]) -> None:
     plain = held(*[(100.0 * note, 0.3) for note in semitones])
-    moved = held(*[(100.0 * note + 1200.0 * octave, 0.3) for note, octave in zip(semitones, octaves, strict=False)])
+    moved = held(
+        *[(100.0 * note + 1200.0 * octave, 0.3) for note, octave in zip(semitones, octaves, strict=False)]
+    )
     one, other = (movement.notes(track, HOP_SECONDS) for track in (plain, moved))
     if one.cents.size == other.cents.size:  # notes that repeat are one; an octave parts them
         assert movement.steps(one) == pytest.approx(movement.steps(other))

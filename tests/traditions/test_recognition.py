@@ -16,7 +16,9 @@ from talim.traditions.recognition import Listener
 from talim.traditions.tradition import Tradition, load
 
 HINDUSTANI, MAKAM = load("hindustani"), load("makam")
-GRAMMAR = {tradition.slug: Listener([tradition], counted=False, common=False) for tradition in (HINDUSTANI, MAKAM)}
+GRAMMAR = {
+    tradition.slug: Listener([tradition], counted=False, common=False) for tradition in (HINDUSTANI, MAKAM)
+}
 
 
 def first(tradition: Tradition, cents: np.ndarray) -> str:
@@ -64,7 +66,12 @@ def test_scores_are_probabilities_best_first() -> None:
 
 def test_octaves_and_gaps_change_nothing_much() -> None:
     cents = sing(HINDUSTANI.mode("Todi"), 2)
-    assert first(HINDUSTANI, cents) == first(HINDUSTANI, cents + 1200) == first(HINDUSTANI, cents - 2400) == "todi"
+    assert (
+        first(HINDUSTANI, cents)
+        == first(HINDUSTANI, cents + 1200)
+        == first(HINDUSTANI, cents - 2400)
+        == "todi"
+    )
     holes = cents.copy()
     holes[np.random.default_rng(0).random(cents.size) < 0.01] = np.nan
     assert first(HINDUSTANI, holes) == "todi"
@@ -73,8 +80,10 @@ def test_octaves_and_gaps_change_nothing_much() -> None:
 @pytest.mark.parametrize("shift_cents", [0.0, 137.0, -431.0, 702.0])
 def test_without_a_tonic_only_the_relations_count(shift_cents: float) -> None:
     cents = sing(MAKAM.mode("Hicazkâr"), 4)
-    plain = dict((m.slug, p) for m, p in recognition.rank(cents, HOP_SECONDS, MAKAM, tonic_known=False))
-    moved = dict((m.slug, p) for m, p in recognition.rank(cents + shift_cents, HOP_SECONDS, MAKAM, tonic_known=False))
+    plain, moved = (
+        {mode.slug: score for mode, score in recognition.rank(track, HOP_SECONDS, MAKAM, tonic_known=False)}
+        for track in (cents, cents + shift_cents)
+    )
     assert max(plain, key=plain.__getitem__) == max(moved, key=moved.__getitem__)
 
 
@@ -91,11 +100,15 @@ def test_a_wrongly_said_tonic_is_doubted() -> None:
     rast = MAKAM.mode("Rast")
     heard = movement.notes(sing(rast, 5) + 500, HOP_SECONDS)  # said a fourth too low
     slugs = [mode.slug for _, mode, _ in Listener([MAKAM]).judge(heard, tonic_known=True).ranked()]
-    trusting = [mode.slug for _, mode, _ in Listener([MAKAM]).judge(heard, tonic_known=True, doubt=0.0).ranked()]
+    trusting = [
+        mode.slug for _, mode, _ in Listener([MAKAM]).judge(heard, tonic_known=True, doubt=0.0).ranked()
+    ]
     assert slugs.index("rast") < trusting.index("rast")
 
 
-@pytest.mark.parametrize("cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)])
+@pytest.mark.parametrize(
+    "cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)]
+)
 def test_too_little_melody_is_said(cents: np.ndarray) -> None:
     with pytest.raises(TalimError, match="too little melody"):
         recognition.rank(cents, HOP_SECONDS, MAKAM)
@@ -106,12 +119,27 @@ def test_too_little_melody_is_said(cents: np.ndarray) -> None:
 def test_a_tradition_of_ones_own_needs_no_practice(tmp_path: Path) -> None:
     head = {"name": "Mine", "mode_words": ["mode"], "cycle_words": ["round"], "unit_cents": 100}
     modes = [
-        {"name": "Dorian", "degrees": "0 2 3 5 7 9 10", "ascent": "0 2 3 5 7 9 10 12", "descent": "12 10 9 7 5 3 2 0"},
-        {"name": "Lydian", "degrees": "0 2 4 6 7 9 11", "ascent": "0 2 4 6 7 9 11 12", "descent": "12 11 9 7 6 4 2 0"},
+        {
+            "name": "Dorian",
+            "degrees": "0 2 3 5 7 9 10",
+            "ascent": "0 2 3 5 7 9 10 12",
+            "descent": "12 10 9 7 5 3 2 0",
+        },
+        {
+            "name": "Lydian",
+            "degrees": "0 2 4 6 7 9 11",
+            "ascent": "0 2 4 6 7 9 11 12",
+            "descent": "12 11 9 7 6 4 2 0",
+        },
     ]
     cycles = [{"name": "Four", "beats": 4}]
     ornaments = [{"name": "Trill", "shape": "shake", "seconds": [0.1, 1], "extent_cents": [50, 200]}]
-    for name, content in (("tradition", head), ("modes", modes), ("cycles", cycles), ("ornaments", ornaments)):
+    for name, content in (
+        ("tradition", head),
+        ("modes", modes),
+        ("cycles", cycles),
+        ("ornaments", ornaments),
+    ):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     mine = load(tmp_path)
     assert not mine.practice

@@ -238,7 +238,8 @@ def poc(
 def modes(
     file: Annotated[Path, typer.Argument(help="A recording, or an .npz with cents, hop_s and tonic_hz.")],
     tradition: Annotated[
-        str | None, typer.Option(help="hindustani, makam or a folder of your own; without it, all shipped ones.")
+        str | None,
+        typer.Option(help="hindustani, makam or a folder of your own; without it, all shipped ones."),
     ] = None,
     tonic: Annotated[float | None, typer.Option(help="The tonic in Hz; found where none is given.")] = None,
     json_: Json = False,

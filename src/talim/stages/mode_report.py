@@ -1,6 +1,6 @@
 """The confusion report: how well modes are told apart on real tracks, and by which part of what is known.
 
-    python -m talim.stages.mode_report --hindustani DIR --makam DIR --out docs/modes.md
+python -m talim.stages.mode_report --hindustani DIR --makam DIR --out docs/modes.md
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ recordings, each recording weighing the same.
 One number is fitted ({witnesses:g}: how many independent witnesses the steps of one melody are worth). *One
 recording out*: it was fitted without the recording and everything of its release or work. *One mode out*: without any
 recording of the mode. All else is facts (`traditions/facts`) and the few constants of `traditions/grammar.py`, chosen
-by hand on these tracks; nothing was learnt from any recording's phrases or intonation. The makams' weights are note
+by hand on these tracks (so were the rules for what is a note, in `traditions/movement.py`); nothing was learnt from any recording's phrases or intonation. The makams' weights are note
 statistics of 2200 scores, in which works may occur that are also played here; the rows above "as counted" do not use
 them. How often a makam is heard is its number of scores there, and the six makams tried are the commonest: on tracks
 of rarer ones that row would gain less, or lose. How often a raga is heard is a grading by hand, in three steps.
@@ -64,8 +64,16 @@ def ablation(tradition: Tradition, found: Sequence[Trial]) -> list[str]:
     truths = [trial.truth for trial in found]
     scale, weighty = replace(SHAPE, weighted=False, moving=False), replace(SHAPE, moving=False)
     steps = (
-        ("the scale: steady notes on its degrees", Listener([tradition], scale, counted=False, common=False), 0.0),
-        ("+ each degree's weight, by grammar", Listener([tradition], weighty, counted=False, common=False), 0.0),
+        (
+            "the scale: steady notes on its degrees",
+            Listener([tradition], scale, counted=False, common=False),
+            0.0,
+        ),
+        (
+            "+ each degree's weight, by grammar",
+            Listener([tradition], weighty, counted=False, common=False),
+            0.0,
+        ),
         ("+ movement: ascent, descent, phrases", Listener([tradition], counted=False, common=False), 0.0),
         ("+ weights as counted in practice", Listener([tradition], common=False), 0.0),
         ("+ how often a mode is heard", Listener([tradition]), 0.0),
@@ -78,19 +86,24 @@ def ablation(tradition: Tradition, found: Sequence[Trial]) -> list[str]:
     return lines
 
 
-def held_out(listener: Listener, found: Sequence[Trial]) -> list[str]:
+def held_out(tradition: Tradition, listener: Listener, found: Sequence[Trial]) -> list[str]:
     """The table of the figures to trust, and of what happens where nobody says the tonic."""
     truths = [trial.truth for trial in found]
     lines = [HEAD]
-    for name, leaves in (
-        ("one recording out", [trial.group for trial in found]),
-        ("one mode out", [str(trial.truth) for trial in found]),
+    groups, modes = [trial.group for trial in found], [str(trial.truth) for trial in found]
+    even = Listener([tradition], common=False)
+    for name, heard_by, leaves in (
+        ("one recording out", listener, groups),
+        ("one mode out", listener, modes),
+        ("one recording out, all modes equally likely beforehand", even, groups),
     ):
-        scores, chosen = held_out_scores(listener, found, leaves)
+        scores, chosen = held_out_scores(heard_by, found, leaves)
         told = f"{name} ({len(set(leaves))} folds; fitted {min(chosen):g} to {max(chosen):g})"
         lines.append(row(told, ranks(scores, truths), found))
     unknown = judgements(listener, found, tonic_known=False)
-    lines.append(row("the tonic must be found", ranks(np.array([one.scores for one in unknown]), truths), found))
+    lines.append(
+        row("the tonic must be found", ranks(np.array([one.scores for one in unknown]), truths), found)
+    )
     right = tonic_found(unknown)
     means = by_recording([float(one) for one in right], [trial.recording for trial in found])
     lines += ["", f"The tonic is found (within 50 cents, in any octave) in {np.mean(right):.0%} of the tracks, "
@@ -169,14 +182,23 @@ def chapter(tradition: Tradition, folder: Path) -> list[str]:
     listener = Listener([tradition])
     word, count = tradition.mode_word, len(tradition.modes)
     recordings = len({trial.recording for trial in found})
-    lines = [f"## {tradition.name}: {len(found)} tracks of {recordings} recordings, {count} {word}s to choose from", ""]
+    lines = [
+        f"## {tradition.name}: {len(found)} tracks of {recordings} recordings, {count} {word}s to choose from",
+        "",
+    ]
     if strangers:
         lines += [f"Left out, their {word} not being in the table: {', '.join(sorted(set(strangers)))}.", ""]
-    lines += ["### The figures to trust", "", *held_out(listener, found), ""]
+    lines += ["### The figures to trust", "", *held_out(tradition, listener, found), ""]
     lines += ["### What each part adds", "", *ablation(tradition, found), ""]
     if (folder / "phrases.csv").is_file():
         lines += controls(tradition, found, symbol_trials(folder / "phrases.csv", tradition))
-    return [*lines, "### Which was taken for which (one recording out)", "", *confusion(tradition, listener, found), ""]
+    return [
+        *lines,
+        "### Which was taken for which (one recording out)",
+        "",
+        *confusion(tradition, listener, found),
+        "",
+    ]
 
 
 def controls(tradition: Tradition, found: Sequence[Trial], symbols: Sequence[Trial]) -> list[str]:
@@ -212,7 +234,9 @@ def report(hindustani: Path | None, makam: Path | None) -> str:
 
 def main() -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(description="Measure how well modes are told apart on real pitch tracks.")
+    parser = argparse.ArgumentParser(
+        description="Measure how well modes are told apart on real pitch tracks."
+    )
     parser.add_argument("--hindustani", type=Path, help="folder with metadata.csv and pitch/*.npz")
     parser.add_argument("--makam", type=Path, help="folder of the same form")
     parser.add_argument("--out", type=Path, required=True, help="the page to write, Markdown")

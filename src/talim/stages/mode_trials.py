@@ -90,7 +90,9 @@ def histogram_scores(found: Sequence[Trial], tradition: Tradition) -> np.ndarray
     logs = []
     for mode in tradition.modes:
         off = apart_cents(grid_cents[:, None], np.array(mode.degrees_cents))
-        bells = np.exp(-0.5 * (off / HISTOGRAM_SPREAD_CENTS) ** 2) / (HISTOGRAM_SPREAD_CENTS * np.sqrt(2 * np.pi))
+        bells = np.exp(-0.5 * (off / HISTOGRAM_SPREAD_CENTS) ** 2) / (
+            HISTOGRAM_SPREAD_CENTS * np.sqrt(2 * np.pi)
+        )
         logs.append(np.log((1 - HISTOGRAM_STRAY) * bells.mean(1) + HISTOGRAM_STRAY / 1200))
     shares = []
     for trial in found:
@@ -121,7 +123,10 @@ def held_out_scores(
     `leaves` names, for each trial, what goes out with it: its group, or its mode.
     """
     logs = np.array(
-        [np.log([one.scores + 1e-300 for one in judgements(listener, found, witnesses=w)]) for w in TRIED_WITNESSES]
+        [
+            np.log([one.scores + 1e-300 for one in judgements(listener, found, witnesses=w)])
+            for w in TRIED_WITNESSES
+        ]
     )
     truths = np.array([trial.truth for trial in found])
     right = logs[:, np.arange(len(found)), truths]
@@ -129,7 +134,11 @@ def held_out_scores(
     scores, chosen = np.empty(logs.shape[1:]), []
     for leaving in sorted(set(leaves)):
         out = np.array([name == leaving for name in leaves])
-        best = int(np.argmax((right * weight)[:, ~out].sum(1))) if not out.all() else TRIED_WITNESSES.index(WITNESSES)
+        best = (
+            int(np.argmax((right * weight)[:, ~out].sum(1)))
+            if not out.all()
+            else TRIED_WITNESSES.index(WITNESSES)
+        )
         scores[out] = logs[best, out]
         chosen.append(TRIED_WITNESSES[best])
     return scores, chosen

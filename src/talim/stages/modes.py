@@ -81,7 +81,9 @@ def melody(file: Path) -> Melody:
     if not file.exists():
         raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
     if not file.is_file():
-        raise TalimError(f"{file}: is no file; give one recording, or one .npz with cents, hop_s and tonic_hz")
+        raise TalimError(
+            f"{file}: is no file; give one recording, or one .npz with cents, hop_s and tonic_hz"
+        )
     found = written_melody(file) if file.suffix.lower() == ".npz" else sounding_melody(file)
     if not np.isfinite(found.hz).any():
         raise TalimError(f"{file}: unvoiced from end to end; there is no melody to tell a mode by")
@@ -92,7 +94,9 @@ def sounding_melody(file: Path) -> Melody:
     """The melody of a sound file, tracked."""
     sound = audio.read(file).mono()
     if sound.peak < 1e-4:
-        raise TalimError(f"{file}: silent (peak {sound.peak:.1e} of full scale); there is no melody to tell a mode by")
+        raise TalimError(
+            f"{file}: silent (peak {sound.peak:.1e} of full scale); there is no melody to tell a mode by"
+        )
     samples = sound.resample(TRACKING_RATE_HZ).samples[0]
     tracked = pitch.quick(samples / np.abs(samples).max(), TRACKING_RATE_HZ)
     return Melody(tracked.hz, tracked.hop_seconds)
@@ -107,19 +111,29 @@ def written_melody(file: Path) -> Melody:
         raise TalimError(f"{file}: cannot be read as an .npz: {error}") from error
     for key in ("cents", "hop_s"):
         if key not in values:
-            raise TalimError(f"{file}: has no {key!r}; a pitch track needs cents and hop_s, and tonic_hz if known")
+            raise TalimError(
+                f"{file}: has no {key!r}; a pitch track needs cents and hop_s, and tonic_hz if known"
+            )
     cents = values["cents"]
     if cents.ndim != 1 or cents.size == 0 or not np.issubdtype(cents.dtype, np.number):
-        raise TalimError(f"{file}: cents must be one row of numbers, not {cents.dtype} of shape {cents.shape}")
+        raise TalimError(
+            f"{file}: cents must be one row of numbers, not {cents.dtype} of shape {cents.shape}"
+        )
     hop_seconds = single(file, "hop_s", values["hop_s"])
     tonic_hz = single(file, "tonic_hz", values["tonic_hz"]) if "tonic_hz" in values else None
-    real = np.where(np.abs(cents) < 12_000, cents, np.nan).astype(np.float64)  # infinite or absurd is unvoiced
+    real = np.where(np.abs(cents) < 12_000, cents, np.nan).astype(
+        np.float64
+    )  # infinite or absurd is unvoiced
     return Melody((tonic_hz or CONCERT_A_HZ) * 2 ** (real / 1200), hop_seconds, tonic_hz)
 
 
 def single(file: Path, key: str, value: np.ndarray) -> float:
     """One number above 0 from an .npz."""
-    if value.size != 1 or not np.issubdtype(value.dtype, np.number) or not 0 < float(value.reshape(-1)[0]) < 1e6:
+    if (
+        value.size != 1
+        or not np.issubdtype(value.dtype, np.number)
+        or not 0 < float(value.reshape(-1)[0]) < 1e6
+    ):
         raise TalimError(f"{file}: {key} must be one number above 0, not {value!r}")
     return float(value.reshape(-1)[0])
 
@@ -129,7 +143,8 @@ def telling(result: dict[str, Any]) -> str:
     best = result["modes"][:SHOWN]
     width = max(len(row["name"]) for row in best)
     lines = [
-        f"{place}. {row['name']:<{width}}  {row['score']:6.1%}" + (f"  {row['tradition']}" if "tradition" in row else "")
+        f"{place}. {row['name']:<{width}}  {row['score']:6.1%}"
+        + (f"  {row['tradition']}" if "tradition" in row else "")
         for place, row in enumerate(best, 1)
     ]
     sure = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"

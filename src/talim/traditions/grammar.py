@@ -133,7 +133,9 @@ def table(mode: Mode, counted: Mapping[float, float] | None = None, shape: Shape
     belongs = share * (near(here_cents[:, None], degrees, shape.spread_cents) + 1e-4)
     belongs /= belongs.sum(1, keepdims=True)
     target_cents = here_cents[:, None] + INTERVALS_CENTS
-    lands = near(target_cents[:, :, None], degrees, shape.spread_cents) / (shape.spread_cents * np.sqrt(2 * np.pi))
+    lands = near(target_cents[:, :, None], degrees, shape.spread_cents) / (
+        shape.spread_cents * np.sqrt(2 * np.pi)
+    )
     ahead = np.einsum("xa,ab,xib->xi", belongs, onward, lands, optimize=True)
     return np.log((1.0 - shape.stray) * ahead + shape.stray / 1200.0).astype(np.float32)
 

@@ -39,9 +39,7 @@ def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
     stretches = steady_stretches(cents, max(1, round(MEMORY_SECONDS / hop_seconds)))
     shortest = max(1, math.ceil(SHORTEST_SECONDS / hop_seconds - 1e-6))
     kept = [
-        (start, end)
-        for start, end in stretches
-        if end - start >= shortest and not glides(cents[start:end])
+        (start, end) for start, end in stretches if end - start >= shortest and not glides(cents[start:end])
     ]
     starts = np.array([start for start, _ in kept], np.float64)
     ends = np.array([end for _, end in kept], np.float64)
@@ -57,7 +55,11 @@ def notes(cents: np.ndarray, hop_seconds: float) -> Notes:
 def glides(stretch: np.ndarray) -> bool:
     """Whether a stretch [frames] moves on one way through all its length; a swing round a note comes back."""
     third = max(1, stretch.size // 3)
-    thirds = (stretch[:third], stretch[third:-third] if stretch.size > 2 * third else stretch, stretch[-third:])
+    thirds = (
+        stretch[:third],
+        stretch[third:-third] if stretch.size > 2 * third else stretch,
+        stretch[-third:],
+    )
     onward, again = np.diff([np.median(part) for part in thirds])
     return bool(onward * again > 0 and min(abs(onward), abs(again)) > GLIDE_CENTS)
 

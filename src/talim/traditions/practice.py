@@ -38,7 +38,9 @@ def read(file: Path, notation: Notation, slugs: Collection[str]) -> dict[str, Pr
     whole = read_json(file)
     modes = whole.get("modes") if isinstance(whole, dict) else None
     if not isinstance(modes, dict):
-        raise TalimError(f'{file}: expected {{"modes": {{slug: {{"heard": ..., "weights": {{note: share}}}}}}}}')
+        raise TalimError(
+            f'{file}: expected {{"modes": {{slug: {{"heard": ..., "weights": {{note: share}}}}}}}}'
+        )
     found = {}
     for slug, entry in modes.items():
         if slug not in slugs:

@@ -57,7 +57,12 @@ class Listener:
     """Knows some traditions' modes and judges melodies; made once, used for many."""
 
     def __init__(
-        self, traditions: Sequence[Tradition], shape: Shape = SHAPE, *, counted: bool = True, common: bool = True
+        self,
+        traditions: Sequence[Tradition],
+        shape: Shape = SHAPE,
+        *,
+        counted: bool = True,
+        common: bool = True,
     ) -> None:
         """Learn the modes of `traditions`; without `counted` and `common`, from their grammar alone.
 
@@ -70,7 +75,9 @@ class Listener:
             tradition.practice[mode.slug].shares if counted and mode.slug in tradition.practice else None
             for tradition, mode in self.modes
         ]
-        tables = [grammar.table(mode, mine, shape) for (_, mode), mine in zip(self.modes, shares, strict=True)]
+        tables = [
+            grammar.table(mode, mine, shape) for (_, mode), mine in zip(self.modes, shares, strict=True)
+        ]
         self.spectra = np.conj(np.fft.rfft(np.stack(tables), axis=1))
 
     def fit(self, heard: Notes) -> np.ndarray:
@@ -91,7 +98,9 @@ class Listener:
         """Judge a melody; where the tonic is known, its cents are measured from it."""
         where = resting(heard)
         if tonic_known:
-            slip = np.exp(-0.5 * (grammar.apart_cents(np.arange(CLASSES) * STEP_CENTS, 0.0) / SLIP_CENTS) ** 2)
+            slip = np.exp(
+                -0.5 * (grammar.apart_cents(np.arange(CLASSES) * STEP_CENTS, 0.0) / SLIP_CENTS) ** 2
+            )
             where = np.log((1.0 - doubt) * slip / slip.sum() + doubt * np.exp(where) + 1e-30)
         joint = witnesses * self.fit(heard) + self.prior + where[:, None]
         joint -= logsumexp(joint)
