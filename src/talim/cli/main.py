@@ -234,6 +234,24 @@ def poc(
     _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
 
 
+@app.command(epilog="Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`")
+def modes(
+    file: Annotated[Path, typer.Argument(help="A recording, or an .npz with cents, hop_s and tonic_hz.")],
+    tradition: Annotated[
+        str | None,
+        typer.Option(help="hindustani, makam or a folder of your own; without it, all shipped ones."),
+    ] = None,
+    tonic: Annotated[float | None, typer.Option(help="The tonic in Hz; found where none is given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Tell which raga or makam a recording is in, with scores."""
+    from talim.stages.modes import modes as work
+    from talim.stages.modes import telling
+
+    result = work(file, tradition, tonic)
+    show(result, json_, telling(result))
+
+
 @app.command(epilog="Example: `talim demo --out my-demo`")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("talim-demo"),
