@@ -7,16 +7,9 @@ Units: pitches are cents above the tonic, time is beats of the cycle (matras, or
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-import unicodedata
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-from talim.errors import TalimError
 
 FACTS = Path(__file__).parent / "facts"
 FILES = ("tradition.json", "modes.json", "cycles.json", "ornaments.json")
