@@ -65,10 +65,12 @@ def prepare(
     from talim.study import telling
     from talim.study.poc import preparing
 
+    shown = progress.for_terminal()
     corpus = work(
         source,
         out,
         kind=from_,
+        say=shown.say,
         clip_seconds=clip_seconds,
         rate_hz=rate,
         seed=seed,
@@ -77,7 +79,7 @@ def prepare(
         describe=describe,
         split=split,
         channels=channels,
-        progress=preparing(progress.for_terminal()),
+        progress=preparing(shown),
     )
     show(corpus.summary, json_, telling.corpus(corpus.summary, out))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from markupsafe import Markup
 
 from talim import __version__
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
+from talim.corpus.phrasing import listed
 from talim.errors import TalimError
 from talim.pages.page import TEMPLATES, render
 from talim.pages.players import player, read_sound
@@ -25,6 +28,7 @@ MOST_SECONDS = 12.0  # of a clip that is heard: a corpus may be cut in minutes
 _CLIPPED_SHARE = 0.0005
 _SILENT_SHARE = 0.3
 _QUIET_LUFS, _LOUD_LUFS = -35.0, -6.0
+_NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 _KINDS = {
     "performer": "performer",
     "release": "release",
@@ -76,6 +80,7 @@ def context(corpus: Corpus) -> dict[str, Any]:
         "title": corpus.folder.resolve().name,
         "facts": facts,
         "amount": duration(facts["seconds"]),
+        "deck": deck(facts),
         "cautions": cautions(facts, levels),
         "figures": _figures(facts, levels),
         "players": _players(corpus),
@@ -93,6 +98,16 @@ def context(corpus: Corpus) -> dict[str, Any]:
         "phrases": list(dict.fromkeys(clip.caption for clip in clips))[:5],
         "rights": {name: _rights(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
+
+
+def deck(facts: Mapping[str, Any]) -> str:
+    """One line under the title: what music, and how it is split."""
+    kinds = [name for name in facts["labels"]["tradition"] if name != UNKNOWN][:3]
+    music = f"{listed(tuple(kinds))} music" if kinds else "music of a tradition that nobody named"
+    step = {"blocks": "in blocks of one recording"}.get(
+        facts["split"]["step"], f"by {facts['split']['step']}"
+    )
+    return f"{counted(facts['recordings'], 'recording')} of {music}, split {step}."
 
 
 def duration(seconds: float) -> str:
@@ -126,6 +141,12 @@ def cautions(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> l
     if count := licences.get(UNKNOWN, 0):
         found.append(
             f"{counted(count, 'recording')} with an unknown licence: ask before anything is published."
+        )
+    if count := sum(n for name, n in licences.items() if _NON_COMMERCIAL.search(name)):
+        found.append(f"{counted(count, 'recording')} under a licence that forbids commercial use.")
+    if count := facts["recordings_without_performer"]:
+        found.append(
+            f"{counted(count, 'recording')} without a performer's name: the split cannot keep them apart."
         )
     if facts["rights"]["consent"].get(UNKNOWN, 0) == facts["recordings"]:
         found.append("Nobody's consent is on record; a column consent in metadata.csv keeps it.")
@@ -171,7 +192,11 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
-    shown = {"caption": clip.caption, "recording": clip.recording, "side": clip.split.replace("_", " ")}
+    shown = {
+        "caption": clip.caption,
+        "recording": clip.recording,
+        "side": "Held out" if clip.split == "held_out" else "To learn from",
+    }
     try:
         sound = read_sound(corpus.folder / clip.file)
     except TalimError as error:
@@ -206,7 +231,7 @@ def _loudness(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
     edges = (-float("inf"), -35, -30, -25, -20, -15, -10, -6, float("inf"))
     names = (
         "under -35",
-        *(f"{low:g} to {high:g}" for low, high in zip(edges[1:-2], edges[2:-1], strict=True)),
+        *(f"{low:g} to {high:g}" for low, high in pairwise(edges[1:-1])),
     )
     found = [row["lufs"] for row in levels if row["lufs"] is not None]
     return _bins(found, edges, tuple(name.replace("-", "−") for name in (*names, "over -6")))
@@ -214,9 +239,7 @@ def _loudness(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
 
 def _bins(values: Sequence[float], edges: Sequence[float], names: Sequence[str]) -> list[Bar]:
     """A histogram as bars, without the empty bins at its ends."""
-    counts = [
-        sum(low <= value < high for value in values) for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    counts = [sum(low <= value < high for value in values) for low, high in pairwise(edges)]
     filled = [place for place, count in enumerate(counts) if count]
     if not filled:
         return []

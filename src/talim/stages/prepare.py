@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from talim.corpus.prepare import prepare as prepare_found
 from talim.stages.sounding import Players
 
 
-def prepare(source: str | Path, out: Path, *, kind: str | None = None, **wishes: Any) -> Corpus:
+def prepare(
+    source: str | Path, out: Path, *, kind: str | None = None, say: Callable[[str], None] = str, **wishes: Any
+) -> Corpus:
     """Make or update the corpus `out` from a source of any kind, and write its page CORPUS/report/index.html.
 
-    `kind` is KIND or KIND:DETAIL, None to recognise it; wishes are those of talim.corpus.prepare. Raises
-    UsageError for a source that is none, TalimError where nothing usable remains.
+    `kind` is KIND or KIND:DETAIL, None to recognise it; `say` hears what is left out of a source that gives
+    nothing; wishes are those of talim.corpus.prepare. Raises UsageError for a source that is none, TalimError
+    where nothing usable remains.
     """
     found = table.find(str(source), Path(out), kind, Players())
+    for row in found.left_out if not found.files else ():
+        say(f"left out {row['file']}: {row['reason']}")
     corpus = prepare_found(found, out, **wishes)
     report.write(corpus)
     return corpus

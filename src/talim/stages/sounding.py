@@ -1,4 +1,4 @@
-"""Sound for what importers find without any: scores played by instruments, pitch tracks sung by a plain tone."""
+"""Sound for what importers find without any: scores played by instruments, pitch tracks as a plain tone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _TAIL_SECONDS = 0.5
 _RMS = 0.1
 _SHORT_GAP_SECONDS = 0.03  # a pitch tracker's hiccup, not a breath
 _SHORTEST_SECONDS = 0.04
+_PARTIALS = 12
 
 
 class Players:
@@ -49,8 +50,7 @@ class Players:
         return _levelled(track)
 
     def track(self, track: PitchTrack) -> Audio:
-        """A pitch track as one voice-like tone, silent where nothing is voiced; RMS near 0.1."""
-        rng = np.random.default_rng(0)
+        """A pitch track as one tone of twelve harmonics, silent where nothing is voiced; RMS near 0.1."""
         sung = np.zeros(round(track.seconds * RATE_HZ), np.float32)
         for start, stop in voiced(track):
             frames = np.arange(start, stop)
@@ -59,7 +59,9 @@ class Players:
                 round(start * track.hop_seconds * RATE_HZ), round(stop * track.hop_seconds * RATE_HZ)
             )
             cents = np.interp(at / (RATE_HZ * track.hop_seconds), known, track.cents[known])
-            tone = instruments.voice(track.tonic_hz * 2 ** (cents / 1200), 0, rng)
+            curve_hz = track.tonic_hz * 2 ** (cents / 1200)
+            tone = instruments.partial_sum(curve_hz, lambda k, _: k**-1.3, _PARTIALS)
+            tone *= instruments.envelope(tone.size, 0.03, 0.04)
             sung[at[0] : at[0] + tone.size] = tone[: sung.size - at[0]]
         return _levelled(sung)
 

@@ -29,7 +29,7 @@ class Sounding(Protocol):
         ...
 
     def track(self, track: PitchTrack) -> Audio:
-        """The pitch track sung by a plain voice-like tone."""
+        """The pitch track as a plain tone with harmonics."""
         ...
 
 

@@ -82,10 +82,10 @@ def _source(name: str, path: Path, told: Row, tonic_hz: float, sounding: Soundin
         return sounding.track(read_track(path))
 
     row = told | {
-        "instruments": "voice-like tone",
+        "instruments": "harmonic tone",
         "tonic_hz": f"{tonic_hz:.3f}",
         "source": f"pitch track, resynthesised by talim{'; ' + told['source'] if 'source' in told else ''}",
     }
     row.pop("lead_instrument", None)
     row.pop("instrument", None)
-    return SourceFile(path, name, RenderedSound(path, "voice-like tone", render), row)
+    return SourceFile(path, name, RenderedSound(path, "harmonic tone", render), row)

@@ -17,7 +17,7 @@ IMPORTERS = (
     Importer("symbtr", "SymbTr scores, rendered (symbtr:theory for KomaAE)", symbtr.recognises, symbtr.find),
     Importer(
         "pitch-tracks",
-        "pitch tracks (.npz), sung by a plain tone",
+        "pitch tracks (.npz), as a plain tone",
         pitch_tracks.recognises,
         pitch_tracks.find,
         asked_only="its sound would be a plain tone and no recording",
@@ -57,6 +57,6 @@ def _named(name: str) -> Importer:
     kinds = {importer.kind: importer for importer in IMPORTERS}
     if name not in kinds:
         near = difflib.get_close_matches(name, kinds, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown kind of source {name!r}{hint} choose one of: {', '.join(kinds)}")
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise UsageError(f"unknown kind of source {name!r}{hint} Choose one of: {', '.join(kinds)}")
     return kinds[name]
