@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import yaml
 
 from talim.audio import is_audio_name
 from talim.corpus.importers.contract import Request
-from talim.corpus.metadata import plain_row
+from talim.corpus.metadata import Row, plain_row
 from talim.corpus.recordings import EmbeddedSound, FileSound, Found, SourceFile, plain_name
 from talim.errors import TalimError, UsageError
 
@@ -40,19 +40,23 @@ def find(request: Request) -> Found:
     fixed = {
         "source": f"Hugging Face data set {request.path.name if request.path.exists() else request.source}"
     }
-    fixed |= {"licence": licence} if licence else {}
     files: list[SourceFile] = []
     left_out: list[dict[str, str]] = []
     for split, table in splits.items():
         column = _audio_column(table, request)
-        table = _undecoded(datasets, table, column)
-        for number, (told, shown) in enumerate(_rows(table, column)):
-            made = _source(request, table, split, column, number, shown, fixed | told)
+        for number, told in enumerate(_rows(table, column)):
+            made = _source(request, table, split, column, number, _with_licence(fixed | told, licence))
             if made is None:
                 left_out.append({"file": f"{split}/{number}", "reason": "its row holds no sound"})
             else:
                 files.append(made)
     return Found("huggingface", request.source, tuple(files), tuple(left_out))
+
+
+def _with_licence(row: Row, licence: str) -> Row:
+    """The row, with the data set's licence where it names none itself."""
+    told = {"licence", "license", "rights", "copyright"} & {*row}
+    return row if told or not licence else row | {"licence": licence}
 
 
 def _load(datasets: Any, request: Request) -> Mapping[str, Any]:
@@ -101,43 +105,43 @@ def _audio_column(table: Any, request: Request) -> str:
     raise UsageError(f"{request.source}: no audio column among {', '.join(table.features)}")
 
 
-def _undecoded(datasets: Any, table: Any, column: str) -> Any:
-    """The table with encoded bytes in place of samples: talim decodes itself, and no decoder is needed."""
-    if type(table.features[column]).__name__ == "Audio":
-        return table.cast_column(column, datasets.Audio(decode=False))
-    return table
+def _rows(table: Any, column: str) -> Iterator[dict[str, str]]:
+    """Each row's metadata as text; numbers of classes become their names."""
+    classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
+    rest = table.remove_columns([column]).with_format("arrow")
+    for start in range(0, len(table), 1000):
+        told = (
+            rest[start : start + 1000].to_pylist()
+            if rest.column_names
+            else [{}] * min(1000, len(table) - start)
+        )
+        for row in told:
+            named = {
+                name: classes[name].int2str(value) if name in classes and value is not None else value
+                for name, value in row.items()
+                if not isinstance(value, dict | bytes)
+            }
+            yield plain_row(named)
 
 
-def _rows(table: Any, column: str) -> Iterator[tuple[dict[str, str], str]]:
-    """Each row's metadata as text, and the file name that its sound had."""
-    named: dict[str, Callable[[int], str]] = {
-        name: feature.int2str for name, feature in table.features.items() if hasattr(feature, "int2str")
-    }
-    paths = (str((cell or {}).get("path") or "") for cell in table.select_columns([column])[column])
-    rest = table.remove_columns([column])
-    for shown, row in zip(
-        paths, rest if rest.column_names else ({} for _ in range(len(table))), strict=False
-    ):
-        told = {
-            name: named[name](value) if name in named and value is not None else value
-            for name, value in row.items()
-            if not isinstance(value, dict | bytes)
-        }
-        yield plain_row(told), shown
+def _cell(table: Any, column: str, number: int) -> dict[str, Any]:
+    """The encoded sound of a row, {"bytes", "path"}, as it is stored: talim decodes itself."""
+    return table.with_format("arrow")[number : number + 1][column][0].as_py() or {}
 
 
 def _source(
-    request: Request, table: Any, split: str, column: str, number: int, shown: str, row: dict[str, str]
+    request: Request, table: Any, split: str, column: str, number: int, row: dict[str, str]
 ) -> SourceFile | None:
+    cell = _cell(table, column, number)
+    shown = str(cell.get("path") or "")
     stem = plain_name(Path(shown.replace("\\", "/")).name) if shown else ""
     name = f"{split}/{number:06d}{'-' + stem if stem else ''}"
-    cell = table[number][column] or {}
     if cell.get("bytes"):
 
         def fetch() -> bytes:
-            return bytes(table[number][column]["bytes"])
+            return bytes(_cell(table, column, number)["bytes"])
 
-        suffix = Path(stem).suffix if is_audio_name(stem) else _MAGIC.get(bytes(cell["bytes"][:4]), ".wav")
+        suffix = Path(stem).suffix if is_audio_name(stem) else _MAGIC.get(cell["bytes"][:4], ".wav")
         return SourceFile(request.path, name, EmbeddedSound(fetch, suffix), row)
     path = Path(shown)
     return SourceFile(path, name, FileSound(path), row) if shown and path.is_file() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,12 @@ def _names(entries: Any) -> list[str]:
 
 
 def _sections(data: Any) -> tuple[Section, ...]:
-    """mirdata's SectionData: intervals [n, 2] in seconds and labels."""
+    """mirdata's SectionData: intervals [n, 2] in seconds and labels, to which some loaders add a number."""
     intervals, labels = getattr(data, "intervals", None), getattr(data, "labels", None)
     if intervals is None or labels is None:
         return ()
     return tuple(
-        Section(float(start), float(stop) - float(start), str(label))
+        Section(float(start), float(stop) - float(start), re.sub(r"-\d+$", "", str(label)))
         for (start, stop), label in zip(intervals, labels, strict=False)
     )
 
