@@ -127,9 +127,9 @@ def make_older(out: Path) -> None:
 
 def check_whole_or_none(out: Path) -> None:
     """A killed run leaves a corpus that loads, or none; never one that loads wrongly."""
-    try:
-        corpus = Corpus.load(out)
-    except TalimError as error:
-        assert "not a corpus" in str(error)
+    if not (out / "summary.json").is_file():
+        with pytest.raises(TalimError, match="not a corpus"):
+            Corpus.load(out)
         return
+    corpus = Corpus.load(out)
     assert corpus.summary["clips"] == len(corpus.clips)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from talim.audio import Audio
+from talim.audio import Audio, is_audio_name, read
 from talim.corpus.twins import find_twins, landmarks, packed, unpacked
 
 RATE_HZ = 22050
@@ -48,13 +49,33 @@ def part(audio: Audio, start: float, stop: float) -> Audio:
     return Audio(audio.samples[:, round(start * audio.rate_hz) : round(stop * audio.rate_hz)], audio.rate_hz)
 
 
+def ogg(audio: Audio) -> Audio:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", audio.rate_hz, 1, format="OGG", subtype="VORBIS", compression_level=0.9
+    ) as file:
+        for at in range(0, audio.frames, 4096):  # in one piece a long one ends libsndfile
+            file.write(audio.samples[0, at : at + 4096])
+    buffer.seek(0)
+    samples, rate_hz = soundfile.read(buffer, dtype="float32", always_2d=True)
+    return Audio(samples.T.copy(), rate_hz)
+
+
+def noisy(audio: Audio) -> Audio:
+    level = 0.1 * float(np.sqrt(np.mean(audio.samples**2)))  # 20 dB below
+    noise = np.random.default_rng(1).normal(0, level, audio.samples.shape)
+    return Audio((audio.samples + noise).astype(np.float32), audio.rate_hz)
+
+
 CHANGES: dict[str, Callable[[Audio], Audio]] = {
     "rate": lambda audio: audio.resample(16000),
     "gain": lambda audio: Audio(0.1 * audio.samples, audio.rate_hz),
     "mp3": mp3,
     "trim": lambda audio: part(audio, 1.234, 18.9),
     "excerpt": lambda audio: part(audio, 7.01, 13.5),
-    "all": lambda audio: mp3(Audio(0.3 * part(audio, 4.5, 14.2).samples, RATE_HZ).resample(32000)),
+    "all": lambda audio: mp3(Audio(0.3 * part(audio, 4.5, 14.2).samples, audio.rate_hz).resample(32000)),
+    "ogg": ogg,
+    "noise": noisy,
     "clipped": lambda audio: Audio(np.clip(3 * audio.samples, -0.3, 0.3), audio.rate_hz),
 }
 
@@ -98,3 +119,36 @@ def test_landmarks_survive_storage() -> None:
     assert marks.dtype == np.uint32
     with pytest.raises(ValueError, match=r"."):
         unpacked(b"torn")
+
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "audio"
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, tuple[Audio, np.ndarray]]:
+    """Twelve real recordings, up to 30 s of each, with their landmarks."""
+    paths = sorted(path for path in REAL.glob("*/*") if is_audio_name(path))
+    if not paths:
+        pytest.skip("the real recordings (shared/data/audio) are not here")
+    sounds = {path.stem: part(read(path).to_channels(1), 0, 30) for path in paths}
+    return {name: (audio, landmarks(audio)) for name, audio in sounds.items()}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_real_recording_is_known_again_and_none_is_mistaken(
+    real: dict[str, tuple[Audio, np.ndarray]], change: str
+) -> None:
+    marks = {f"{name} as it is": own for name, (_, own) in real.items()}
+    marks |= {f"{name} changed": landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()}
+    found = {(pair.first, pair.second) for pair in find_twins(marks)}
+    assert found == {(f"{name} as it is", f"{name} changed") for name in real}
+
+
+@pytest.mark.real
+def test_two_parts_of_one_real_recording_are_no_twins(real: dict[str, tuple[Audio, np.ndarray]]) -> None:
+    halves = {}
+    for name, (audio, _) in real.items():
+        halves[f"{name} 1"] = landmarks(part(audio, 0, audio.seconds / 2))
+        halves[f"{name} 2"] = landmarks(part(audio, audio.seconds / 2, audio.seconds))
+    assert find_twins(halves) == []

@@ -14,7 +14,12 @@ from talim.stages.sounding import Players
 
 
 def prepare(
-    source: str | Path, out: Path, *, kind: str | None = None, say: Callable[[str], None] = str, **wishes: Any
+    source: str | Path,
+    out: Path,
+    *,
+    kind: str | None = None,
+    say: Callable[[str], None] | None = None,
+    **wishes: Any,
 ) -> Corpus:
     """Make or update the corpus `out` from a source of any kind, and write its page CORPUS/report/index.html.
 
@@ -23,7 +28,7 @@ def prepare(
     where nothing usable remains.
     """
     found = table.find(str(source), Path(out), kind, Players())
-    for row in found.left_out if not found.files else ():
+    for row in found.left_out if say and not found.files else ():
         say(f"left out {row['file']}: {row['reason']}")
     corpus = prepare_found(found, out, **wishes)
     report.write(corpus)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from fixtures.sources import ROWS, Row
 
+from talim.corpus.captions import _ALIASES, _TEXT_COLUMNS
 from talim.corpus.importers import table
+from talim.corpus.labels import COLUMNS
 from talim.corpus.prepare import prepare
 from talim.corpus.recordings import Found
 from talim.errors import TalimError, UsageError
@@ -92,3 +95,19 @@ def test_an_unknown_kind_offers_the_nearest(folder: Path, out: Path) -> None:
         table.find(str(folder), out, "symbtrr", Players())
     with pytest.raises(UsageError, match="practice or symbtr:theory"):
         table.find(str(folder), out, "symbtr:loud", Players())
+
+
+def test_the_guide_names_every_kind_and_every_column_that_it_promises() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "corpora.md").read_text("utf-8")
+    rows = {line.split("`")[1].partition(":")[0] for line in guide.splitlines() if line.startswith("| `")}
+    assert rows == {importer.kind for importer in table.IMPORTERS}
+    told = {
+        word
+        for line in guide.splitlines()
+        if line.startswith("| ")
+        for word in re.findall(r"`([a-z_]+)`", line)
+    }
+    understood = {column for columns in (*COLUMNS.values(), *_ALIASES.values()) for column in columns}
+    understood |= {*_TEXT_COLUMNS, "mode_kind", "cycle_kind", "lead_performer", "release_mbid", "work_mbid"}
+    kinds = {importer.kind for importer in table.IMPORTERS} | {"audio_path"}
+    assert told - kinds <= understood

@@ -29,7 +29,7 @@ def recognises(path: Path) -> bool:
 def find(request: Request) -> Found:
     """Every row of every split that holds sound; the other columns are its metadata."""
     try:
-        import datasets  # an optional extra
+        import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
         raise TalimError(
             "the datasets library is not installed; type: pip install 'talim[datasets]'"

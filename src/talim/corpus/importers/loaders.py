@@ -74,7 +74,7 @@ def from_dataset(dataset: Any, name: str, folder: Path, out: Path) -> Found:
 
 def _dataset(name: str, folder: Path) -> Any:
     try:
-        import mirdata  # an optional extra
+        import mirdata  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
         raise TalimError("mirdata is not installed; type: pip install 'talim[mirdata]'") from error
     if name not in mirdata.list_datasets():
