@@ -28,8 +28,9 @@ def prepare(
     where nothing usable remains.
     """
     found = table.find(str(source), Path(out), kind, Players())
-    for row in found.left_out if say and not found.files else ():
-        say(f"left out {row['file']}: {row['reason']}")
+    if say and not found.files:
+        for row in found.left_out:
+            say(f"left out {row['file']}: {row['reason']}")
     corpus = prepare_found(found, out, **wishes)
     report.write(corpus)
     return corpus
