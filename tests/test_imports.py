@@ -27,6 +27,8 @@ TORCHLESS = (
     "talim",
     "talim.cli",
     "talim.corpus.prepare",
+    "talim.corpus.report",
+    "talim.stages.prepare",
     "talim.study.report",
     "talim.pages.page",
     "talim.pages.players",
