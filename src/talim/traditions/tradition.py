@@ -1,111 +1,168 @@
 """A tradition as data: its modes, cycles and ornaments, read from a folder of JSON files.
 
 The shipped folders lie in `facts/`; a user's own folder of the same form is passed by its path, and needs no code.
-
-Units: pitches are cents above the tonic, time is beats of the cycle (matras, or pulses of the usul).
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from talim.errors import TalimError
+from talim.run import read_json
+from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
+from talim.traditions.names import fold, slug_of, unknown
+from talim.traditions.reading import Reader, checked, entries
+
+__all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
 
 FACTS = Path(__file__).parent / "facts"
-FILES = ("tradition.json", "modes.json", "cycles.json", "ornaments.json")
-
-
-@dataclass(frozen=True)
-class Mode:
-    """A raga or makam.
-
-    `degrees_cents` are the notes of one octave from the tonic up, in [0, 1200), as they are played;
-    `theory_cents` the same notes as theory writes them (equal to them where practice does not differ).
-    `ascent_cents`, `descent_cents` and each of `phrases_cents` are movements: notes in the order they are sung,
-    lower and upper octaves included. `strong_cents` are the notes leant on, the most important first (vadi and
-    samvadi; güçlü), `final_cents` where it comes to rest. `contour` is "ascending", "descending", "both" or ""
-    (seyir). `facts` is what else is known, as words.
-    """
-
-    slug: str
-    name: str
-    aliases: tuple[str, ...]
-    degrees_cents: tuple[float, ...]
-    theory_cents: tuple[float, ...]
-    ascent_cents: tuple[float, ...] = ()
-    descent_cents: tuple[float, ...] = ()
-    phrases_cents: tuple[tuple[float, ...], ...] = ()
-    strong_cents: tuple[float, ...] = ()
-    final_cents: float = 0.0
-    contour: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """One stroke of a cycle: when it falls (beats after the first), how long it stays, its syllable, its weight 0..1."""
-
-    onset_beats: float
-    beats: float
-    syllable: str
-    weight: float
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """A tala or usul: `beats` long, divided into `sections` (vibhag), with strokes (theka; düm, tek).
-
-    `claps` and `waves` are beats counted from 1 (tali, khali). `strokes` is empty where only the length is known.
-    """
-
-    slug: str
-    name: str
-    aliases: tuple[str, ...]
-    beats: float
-    sections: tuple[float, ...] = ()
-    strokes: tuple[Stroke, ...] = ()
-    claps: tuple[int, ...] = ()
-    waves: tuple[int, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Ornament:
-    """A kind of ornament. `shape` says how the pitch moves, the pairs say within which bounds (least, most).
-
-    Shapes: "glide" (from note to note), "shake" (fast, around a note), "swing" (slow, around a note), "touch"
-    (a short neighbour before the note), "turn" (a quick run through neighbours).
-    """
-
-    slug: str
-    name: str
-    aliases: tuple[str, ...]
-    shape: str
-    seconds: tuple[float, float]
-    extent_cents: tuple[float, float]
-    rate_hz: tuple[float, float] = (0.0, 0.0)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-Named = TypeVar("Named", Mode, Cycle, Ornament)
 
 
 @dataclass(frozen=True)
 class Tradition:
-    """Everything that is known of one tradition."""
+    """Everything that is known of one tradition.
+
+    `mode_words` and `cycle_words` are what a mode and a cycle are called here (raga, raag; tala, taal), the usual
+    word first; they are also the words that may stand before or after a name.
+    """
 
     slug: str
     name: str
-    mode_word: str  # what a mode is called here: raga, makam
-    cycle_word: str  # what a cycle is called here: tala, usul
+    aliases: tuple[str, ...]
+    mode_words: tuple[str, ...]
+    cycle_words: tuple[str, ...]
     modes: tuple[Mode, ...]
     cycles: tuple[Cycle, ...]
     ornaments: tuple[Ornament, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mode_word(self) -> str:
+        return self.mode_words[0]
+
+    @property
+    def cycle_word(self) -> str:
+        return self.cycle_words[0]
+
+    def mode(self, name: str) -> Mode:
+        """The mode called `name` under any common spelling; TalimError offers the nearest ones."""
+        return find(name, self.modes, self.mode_word, self.mode_words)
+
+    def cycle(self, name: str) -> Cycle:
+        """The cycle called `name` under any common spelling; TalimError offers the nearest ones."""
+        return find(name, self.cycles, self.cycle_word, self.cycle_words)
+
+    def ornament(self, name: str) -> Ornament:
+        """The ornament called `name` under any common spelling; TalimError offers the nearest ones."""
+        return find(name, self.ornaments, "ornament", ())
+
+
+def keys_of(entry: Named, affixes: Sequence[str]) -> dict[str, str]:
+    """Every folded key of an entry, each with the spelling it came from."""
+    return {fold(word, affixes): word for word in (entry.slug, *entry.aliases, entry.name)}
+
+
+def find(name: str, entries: Sequence[Named], kind: str, affixes: Sequence[str]) -> Named:
+    """The entry that answers to `name`; TalimError, with the nearest names, where none does."""
+    wanted = fold(name, affixes)
+    table = {key: entry for entry in entries for key in keys_of(entry, affixes)}
+    if wanted in table:
+        return table[wanted]
+    raise unknown(kind, name, table, {key: entry.name for key, entry in table.items()}, affixes)
+
+
+def shipped() -> tuple[str, ...]:
+    """The slugs of the traditions that come with talim."""
+    return tuple(sorted(path.parent.name for path in FACTS.glob("*/tradition.json")))
+
+
+def load(source: str | Path) -> Tradition:
+    """The tradition of a shipped slug or of a folder of the same form.
+
+    TalimError, with the file and the entry, for whatever is missing, unknown, doubled or does not add up.
+    """
+    folder = FACTS / str(source) if str(source) in shipped() else Path(source)
+    if not folder.is_dir():
+        raise TalimError(f"no tradition {str(source)!r}: name {', '.join(shipped())} or a folder of your own")
+    head_file = folder / "tradition.json"
+    head = checked(read_json(head_file), "tradition", head_file, "tradition")
+    try:
+        reader = Reader(head)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TalimError(f"{head_file}: {error}") from error
+    tradition = Tradition(
+        slug=head.get("slug", slug_of(head["name"])),
+        name=head["name"],
+        aliases=tuple(head.get("aliases", ())),
+        mode_words=tuple(head["mode_words"]),
+        cycle_words=tuple(head["cycle_words"]),
+        modes=entries(folder / "modes.json", "mode", reader.mode),
+        cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
+        ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
+        facts=head.get("facts", {}),
+    )
+    refuse_doubles(folder / "modes.json", tradition.modes, tradition.mode_words)
+    refuse_doubles(folder / "cycles.json", tradition.cycles, tradition.cycle_words)
+    refuse_doubles(folder / "ornaments.json", tradition.ornaments, ())
+    return tradition
+
+
+def refuse_doubles(file: Path, found: Sequence[Named], affixes: Sequence[str]) -> None:
+    """TalimError where two entries answer to one name: it would be a guess which is meant."""
+    owner: dict[str, Named] = {}
+    for entry in found:
+        for key, spelling in keys_of(entry, affixes).items():
+            other = owner.setdefault(key, entry)
+            if other is not entry:
+                raise TalimError(
+                    f"{file}: {other.name!r} and {entry.name!r} both answer to {spelling!r}; rename one"
+                )
+
+
+def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = None) -> Tradition | str:
+    """The tradition that metadata words speak of, or the reason (one line) why it cannot be told.
+
+    `tradition` decides where it is given; else a mode or cycle word (raga, makam, usul ...) whose value is known in
+    just one of `known` (default: the shipped ones). Several values in one word are parted by comma, bar or slash.
+    """
+    known = [load(slug) for slug in shipped()] if known is None else known
+    given = {slug_of(key): str(value).strip() for key, value in words.items() if str(value or "").strip()}
+    if "tradition" in given:
+        for tradition in known:
+            if fold(given["tradition"]) in {
+                fold(w) for w in (tradition.slug, tradition.name, *tradition.aliases)
+            }:
+                return tradition
+        names = ", ".join(tradition.slug for tradition in known)
+        return f"its tradition {given['tradition']!r} is none of {names}"
+    claims = {tradition.slug: claims_of(tradition, given) for tradition in known}
+    sure = [tradition for tradition in known if claims[tradition.slug][0]]
+    if len(sure) == 1:
+        return sure[0]
+    if sure:
+        return (
+            f"its words speak of {' and '.join(tradition.slug for tradition in sure)} at once; set tradition"
+        )
+    doubts = [doubt for _, unknowns in claims.values() for doubt in unknowns]
+    wanted = ", ".join(word for tradition in known for word in (tradition.mode_word, tradition.cycle_word))
+    return f"{doubts[0]}; set tradition" if doubts else f"none of its words names a tradition ({wanted})"
+
+
+def claims_of(tradition: Tradition, given: Mapping[str, str]) -> tuple[int, list[str]]:
+    """How many of the `given` modes and cycles the tradition knows, and what it says of those it does not."""
+    hits, doubts = 0, []
+    for key, value in given.items():
+        if key not in {slug_of(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
+            continue
+        look_up = tradition.mode if key in map(slug_of, tradition.mode_words) else tradition.cycle
+        for name in filter(None, (part.strip() for part in re.split(r"[,|/;]", value))):
+            try:
+                look_up(name)
+                hits += 1
+            except TalimError as error:
+                doubts.append(str(error))
+    return hits, doubts
