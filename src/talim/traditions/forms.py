@@ -71,10 +71,10 @@ def free(
         held = rng.random(len(notes)) < 0.12
         lengths = np.clip(np.where(held, 2.5 * lengths, lengths), 0.1, 7.0)
         left = end_seconds - now
-        if lengths.sum() > left - 0.5:  # the last phrase: come to rest, and fill the time
-            home = movement.nearest(movement.mode.final_cents)
-            notes = [*notes[: int(np.searchsorted(np.cumsum(lengths), 0.5 * left))][:-1], home]
-            lengths = lengths[: len(notes)]
+        if lengths.sum() > left - 0.5:  # the last phrase: come home, and stay there
+            notes = movement.way(at, movement.nearest(movement.mode.final_cents))
+            notes = notes[-max(1, int(0.4 * left / manner.passing_seconds)) :]
+            lengths = np.full(len(notes), manner.passing_seconds)
             lengths[-1] = left - lengths[:-1].sum()
         for cents, length in zip(notes, lengths, strict=True):
             tones.append(Tone(now, float(length), cents, name, 0.9, bool(rng.random() < manner.slurs)))
@@ -106,9 +106,13 @@ def figure(
 def shortened(
     figure: Figure, by_seconds: float, beat_seconds: float
 ) -> list[tuple[float, float, float, bool]]:
-    """The figure with breath taken at its end: its last tone shorter, by at most half."""
-    beat, beats, cents, slurred = figure[-1]
-    return [*figure[:-1], (beat, max(0.5 * beats, beats - by_seconds / beat_seconds), cents, slurred)]
+    """The figure with breath taken at its end, at most 0.35 of it; it still ends on its last note."""
+    first, (last_beat, last_beats, rest, _) = figure[0][0], figure[-1]
+    end = last_beat + last_beats
+    end -= min(by_seconds / beat_seconds, 0.35 * (end - first))
+    kept = [tone for tone in figure if tone[0] < end - 0.15 / beat_seconds] or [figure[0]]
+    beat, _, cents, slurred = kept[-1]
+    return [*kept[:-1], (beat, end - beat, rest if len(kept) > 1 else cents, slurred)]
 
 
 def mukhra_form(
@@ -120,7 +124,7 @@ def mukhra_form(
     pickup = pickup_beat(grid, rng)
     landing = movement.nearest(float(rng.choice([*movement.mode.strong_cents[:2], movement.mode.final_cents])))
     high = movement.nearest(1200.0)
-    pace = float(rng.uniform(0.26, 0.5))
+    pace = float(rng.uniform(0.36, 0.85))
     mukhra = figure(movement, manner, grid, (pickup, beats), (landing, movement.neighbour(landing, -1)), pace, rng)
     bodies = {
         "sthayi": figure(movement, manner, grid, (0, pickup), (landing, landing), pace, rng),
@@ -160,11 +164,11 @@ def improvised(
     movement: Movement, manner: Manner, grid: Grid, until: float, landing: float, rng: np.random.Generator
 ) -> list[tuple[float, float, float, bool]]:
     """A cycle's improvisation: the landing note, a breath, then phrases of one of three paces, with pauses."""
-    pace = float(rng.choice((0.16, 0.3, 0.55), p=(0.3, 0.4, 0.3)))
+    pace = float(rng.choice((0.13, 0.3, 0.8), p=(0.45, 0.15, 0.4)))
     whole: list[tuple[float, float, float, bool]] = []
     at, now = landing, 0.0
     while until - now > 1e-6:
-        stretch = min(max(1.0, round(float(rng.uniform(1.8, 4.5)) / grid.beat_seconds)), until - now)
+        stretch = min(max(1.0, round(float(rng.uniform(1.6, 4.0)) / grid.beat_seconds)), until - now)
         rest = movement.rest(float(rng.uniform(0, 1200)), 500, rng)
         part = figure(movement, manner, grid, (now, now + stretch), (at, rest), pace, rng)
         whole += shortened(part, float(rng.uniform(*manner.pause_seconds)), grid.beat_seconds)

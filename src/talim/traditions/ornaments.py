@@ -151,7 +151,10 @@ def swing(place: Place, ornament: Ornament) -> Done | None:
 
 
 def oscillate(place: Place, ornament: Ornament, start: int, extent: float) -> Done | None:
-    """Whole periods of a drawn rate, faded in and out over half a period; None where too few fit."""
+    """Whole periods of a drawn rate, no two quite alike, faded in and out over half a period; None where too few fit.
+
+    The extent on record is the mean one.
+    """
     room = (min(place.at + place.frames, place.contour.bend.size) - start) * CONTROL_SECONDS
     least, (slowest, fastest) = LEAST_PERIODS[ornament.shape], ornament.rate_hz
     slowest = max(slowest, min(fastest, least / max(room, 0.01)))
@@ -163,7 +166,8 @@ def oscillate(place: Place, ornament: Ornament, start: int, extent: float) -> Do
     turns = np.arange(frames) * CONTROL_SECONDS * rate
     fade = np.clip(2 * np.minimum(turns, periods - turns), 0.0, 1.0)
     lean = 0.0 if extent < WIDE_CENTS else (0.5 if place.rng.random() < 0.6 else -0.5)
-    bend = extent * fade * (0.5 * np.sin(2 * np.pi * turns) + lean)
+    uneven = np.interp(turns, np.arange(periods + 1), place.rng.uniform(0.9, 1.1, periods + 1))
+    bend = extent * uneven * fade * (0.5 * np.sin(2 * np.pi * turns) + lean)
     place.contour.bend[start : start + frames] += bend[: max(0, place.contour.bend.size - start)]
     return Done(start, frames, extent, rate)
 
@@ -175,3 +179,4 @@ SHAPES: dict[str, Callable[[Place, Ornament], Done | None]] = {
     "touch": touch,
     "turn": turn,
 }
+OPENINGS, LASTING = ("glide", "touch", "turn"), ("shake", "swing")

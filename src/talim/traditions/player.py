@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from talim.traditions.line import Manner, Tone, breaths
 from talim.traditions.movement import Movement
-from talim.traditions.ornaments import SHAPES, Contour, Place, fits, frame
+from talim.traditions.ornaments import LASTING, OPENINGS, SHAPES, Contour, Done, Place, fits, frame
 from talim.traditions.sounds import CONTROL_SECONDS, Curve, Instrument
 from talim.traditions.tradition import Ornament
 from talim.traditions.truth import PlayedNote, PlayedOrnament
@@ -60,28 +60,35 @@ class Player:
         return Played(Curve(cents, level, since, tuple(attacks)), notes, tuple(ornaments))
 
     def _breath(self, group: list[Tone], first: int, frames: int) -> tuple[Contour, list[PlayedOrnament]]:
+        """The contour of one breath and its ornaments: one where a tone begins, one while it lasts, or either."""
         contour, played = Contour(frames, group[0].cents), list[PlayedOrnament]()
-        for index, tone in enumerate(group):
-            before = group[index - 1] if index else None
-            at = frame(tone.onset_seconds) - first
+        for before, tone in zip([None, *group], group, strict=False):
+            at, way = frame(tone.onset_seconds) - first, self._way(tone, before)
             place = Place(
                 contour, self.movement, tone.cents + self._scatter(), before.cents if before else None, at,
-                frame(tone.seconds), self._way(tone, before), self.instrument.transition > 0, self.rng,
+                frame(tone.seconds), way, self.instrument.transition > 0, self.rng,
             )  # fmt: skip
             if before is None:
                 self._scoop(place)
-            ornament = self._choose(place)
-            if ornament is None or ornament.shape in ("shake", "swing"):
-                contour.move(at - place.way // 2, place.cents, place.way)
-            done = SHAPES[ornament.shape](place, ornament) if ornament is not None else None
-            if ornament is not None and done is not None:
-                onset = (first + done.at) * CONTROL_SECONDS
-                taken = min(done.frames, frames - done.at) * CONTROL_SECONDS
-                played.append(
-                    PlayedOrnament(ornament.slug, ornament.shape, onset, taken, done.extent_cents, done.rate_hz)
-                )
+            opening = self._choose(OPENINGS, place)
+            done = SHAPES[opening.shape](place, opening) if opening else None
+            if opening is None or done is None:
+                contour.move(at - way // 2, place.cents, way)
+            else:
+                played.append(self._record(opening, done, first, frames))
+                place = replace(place, at=done.at + done.frames, frames=place.frames - done.frames, way=0)
+            lasting = self._choose(LASTING, place)
+            done = SHAPES[lasting.shape](place, lasting) if lasting else None
+            if lasting is not None and done is not None:
+                played.append(self._record(lasting, done, first, frames))
         self._fall(contour, group[-1])
         return contour, played
+
+    def _record(self, ornament: Ornament, done: Done, first: int, frames: int) -> PlayedOrnament:
+        """The truth of an ornament that was played in the breath that begins at frame `first`."""
+        taken = min(done.frames, frames - done.at) * CONTROL_SECONDS
+        onset = (first + done.at) * CONTROL_SECONDS
+        return PlayedOrnament(ornament.slug, ornament.shape, onset, taken, done.extent_cents, done.rate_hz)
 
     def _consonants(self, cents: np.ndarray, level: np.ndarray, struck: list[tuple[int, float]]) -> None:
         """Fall silent before each new syllable, for as long as a consonant lasts; singers only."""
@@ -94,13 +101,13 @@ class Player:
             cents[at - taken : at] = np.nan
             level[at - taken : at] = 0.0
 
-    def _choose(self, place: Place) -> Ornament | None:
-        """Draw an ornament that this tone has the room for, or none."""
-        fitting = [o for o in self.ornaments if fits(o, place)]
-        shapes = [shape for shape in SHAPES if any(o.shape == shape for o in fitting)]
-        for at in self.rng.permutation(len(shapes)):
-            if self.rng.random() < self.manner.ornaments.get(shapes[at], 0.0):
-                kinds = [o for o in fitting if o.shape == shapes[at]]
+    def _choose(self, shapes: Sequence[str], place: Place) -> Ornament | None:
+        """Draw an ornament of these shapes that this place has the room for, or none."""
+        fitting = [o for o in self.ornaments if o.shape in shapes and fits(o, place)]
+        found = [shape for shape in shapes if any(o.shape == shape for o in fitting)]
+        for at in self.rng.permutation(len(found)):
+            if self.rng.random() < self.manner.ornaments.get(found[at], 0.0):
+                kinds = [o for o in fitting if o.shape == found[at]]
                 return kinds[int(self.rng.integers(len(kinds)))]
         return None
 
@@ -109,12 +116,12 @@ class Player:
         return self.manner.scatter_cents * float(self.rng.standard_normal()) * (self.instrument.transition > 0)
 
     def _way(self, tone: Tone, before: Tone | None) -> int:
-        """How many frames the way into a tone takes: drawn evenly on a log scale, at most 0.4 of the tone."""
+        """How many frames the way into a tone takes: drawn evenly on a log scale, at most half of the tone."""
         if before is None or not self.instrument.transition:
             return 1
         short, long = self.manner.transition_seconds
         drawn = short * (long / short) ** float(self.rng.random()) * self.instrument.transition
-        return max(1, frame(min(drawn, 0.4 * tone.seconds)))
+        return max(1, frame(min(drawn, 0.5 * tone.seconds)))
 
     def _scoop(self, place: Place) -> None:
         """Begin a breath below its first note now and then, as voices and bows do."""

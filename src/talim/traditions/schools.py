@@ -51,19 +51,19 @@ class School:
 
 HINDUSTANI = School(
     manner=Manner(
-        ornaments={"glide": 0.35, "shake": 0.8, "swing": 0.15, "touch": 0.3, "turn": 0.35},
-        transition_seconds=(0.07, 0.3),
+        ornaments={"glide": 0.35, "shake": 0.75, "swing": 0.2, "touch": 0.65, "turn": 0.75},
+        transition_seconds=(0.1, 0.4),
         scoop=0.5,
         fall=0.35,
         slip_cents=(80, 400),
-        drift_cents=10.0,
-        scatter_cents=10.0,
+        drift_cents=12.0,
+        scatter_cents=13.0,
         slurs=0.6,
         consonant_seconds=(0.03, 0.09),
-        passing_seconds=0.27,
-        held_seconds=1.2,
+        passing_seconds=0.24,
+        held_seconds=2.3,
         pause_seconds=(0.4, 2.0),
-        reach_cents=600.0,
+        reach_cents=700.0,
         leaps=0.06,
     ),
     leads=("male voice", "male voice", "female voice", "female voice", "sarangi", "bansuri", "violin", "sitar", "sarod", "shehnai"),
@@ -78,8 +78,8 @@ HINDUSTANI = School(
 )
 MAKAM = School(
     manner=Manner(
-        ornaments={"glide": 0.25, "shake": 0.75, "swing": 0.15, "touch": 0.5, "turn": 0.25},
-        transition_seconds=(0.03, 0.13),
+        ornaments={"glide": 0.25, "shake": 0.85, "swing": 0.2, "touch": 0.55, "turn": 0.3},
+        transition_seconds=(0.04, 0.16),
         scoop=0.35,
         fall=0.2,
         slip_cents=(80, 350),
@@ -89,7 +89,7 @@ MAKAM = School(
         consonant_seconds=(0.03, 0.09),
         passing_seconds=0.26,
         held_seconds=0.8,
-        pause_seconds=(0.1, 0.7),
+        pause_seconds=(0.05, 0.5),
         reach_cents=650.0,
         leaps=0.2,
     ),
