@@ -125,7 +125,7 @@ def mukhra_form(
     landing = movement.nearest(float(rng.choice([*movement.mode.strong_cents[:2], movement.mode.final_cents])))
     high = movement.nearest(1200.0)
     pace = float(rng.uniform(0.36, 0.85))
-    mukhra = figure(movement, manner, grid, (pickup, beats), (landing, movement.neighbour(landing, -1)), pace, rng)
+    mukhra = figure(movement, manner, grid, (pickup, beats), (landing, movement.leading_to(landing)), pace, rng)
     bodies = {
         "sthayi": figure(movement, manner, grid, (0, pickup), (landing, landing), pace, rng),
         "antara": figure(movement, manner, grid, (0, pickup), (high, movement.rest(700, 500, rng)), pace, rng),

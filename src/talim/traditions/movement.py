@@ -68,6 +68,14 @@ class Movement:
         at = self.degrees.index(self.nearest(cents))
         return self.degrees[min(max(at + steps, 0), len(self.degrees) - 1)]
 
+    def leading_to(self, cents: float) -> float:
+        """The note from which the ascent steps up to a note: the last one below it."""
+        below = [note for note in self._inside_sorted(self.up) if note < cents - SAME_CENTS]
+        return below[-1] if below else self.neighbour(cents, 1)
+
+    def _inside_sorted(self, line: Sequence[float]) -> list[float]:
+        return sorted({note for note in line if self.lowest - 1 <= note <= self.highest + 1})
+
     def way(self, start: float, goal: float) -> list[float]:
         """The notes after `start` on the way to `goal`, `goal` last: along the ascent going up, the descent going down."""
         if _same(start, goal):
@@ -99,10 +107,18 @@ class Movement:
         return kept
 
     def rest(self, around: float, width: float, rng: np.random.Generator) -> float:
-        """A strong note to rest on, drawn near `around` (cents), nearer ones more often."""
+        """A strong note to rest on, drawn near `around` (cents): nearer ones more often, and the strongest."""
         gaps = np.array([abs(note - around) for note in self.strong])
         weights = np.maximum(0.0, 1.0 - gaps / (width + gaps.min())) + 1e-6
+        weights *= [self._importance(note) for note in self.strong]
         return self.strong[int(rng.choice(len(self.strong), p=weights / weights.sum()))]
+
+    def _importance(self, note: float) -> float:
+        """1.6 for the strongest note (vadi, güçlü), 1.3 for the second, 1 for the others."""
+        for weight, strong in zip((1.6, 1.3), self.mode.strong_cents, strict=False):
+            if _same(note % 1200, strong % 1200):
+                return weight
+        return 1.0
 
     def phrase(
         self, start: float, rest: float, rng: np.random.Generator, reach: float = 400.0, leaps: float = 0.0
@@ -121,15 +137,13 @@ class Movement:
         if fitting and rng.random() < 0.5:
             chosen = fitting[int(rng.integers(len(fitting)))]
             return self._inside([*self.way(start, chosen[0]), *chosen, *self.way(chosen[-1], rest)])
-        higher = rng.random() < 0.6
-        turn = self.nearest(
-            max(start, rest) + rng.uniform(0.3, 1.0) * reach
-            if higher
-            else min(start, rest) - rng.uniform(0.2, 0.8) * reach
-        )
+        if rng.random() < 0.6:  # turn above, on a note of the ascent; else below, on one of the descent
+            turn = self.nearest(max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up))
+        else:
+            turn = self.nearest(min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down))
         notes = self.way(start, turn)
         if rng.random() < 0.3:  # a second, smaller turn
-            back = self.nearest((turn + rest) / 2)
+            back = self.nearest((turn + rest) / 2, self._inside_sorted(self.down if turn > rest else self.up))
             notes += [*self.way(notes[-1], back), *self.way(back, turn)]
         whole = self._inside([*notes, *self.way(notes[-1], rest)])
         if leaps and len(whole) > 2:

@@ -164,7 +164,7 @@ class Player:
         frames = last - first
         knots = [(frame(t.onset_seconds) - first + frame(t.seconds) // 3, t.accent) for t in group]
         level = np.interp(np.arange(frames), *np.array(knots, float).T)
-        attack = max(1, frame(self.instrument.attack_seconds))
+        attack = min(max(1, frame(self.instrument.attack_seconds)), frames)
         for at, _ in self._strokes(group, first, last)[1:]:
             if not self.instrument.struck:
                 dip = level[max(0, at - first - attack) : at - first + attack]
