@@ -17,8 +17,8 @@ class Mode:
     `theory_cents` the same notes as theory writes them (equal to them where practice does not differ).
     `ascent_cents`, `descent_cents` and each of `phrases_cents` are movements: notes in the order they are sung,
     lower and upper octaves included. `strong_cents` are the notes leant on, the most important first (vadi and
-    samvadi; güçlü), `touched_cents` those heard beside the scale's own, `final_cents` where it comes to rest. `contour` is "ascending", "descending", "both" or ""
-    (seyir). `facts` is what else is known, as words.
+    samvadi; güçlü), `touched_cents` those heard now and then beside the scale's own, `final_cents` where it comes
+    to rest. `contour` is "ascending", "descending", "both" or "" (seyir). `facts` is what else is known, as words.
     """
 
     slug: str
@@ -38,7 +38,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class Stroke:
-    """One stroke of a cycle: when it falls (beats after the first), how long it stays, its syllable, its weight 0..1."""
+    """One stroke of a cycle: when it falls (beats after the first), its length, its syllable, its weight 0..1."""
 
     onset_beats: float
     beats: float

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 from talim.errors import TalimError
 
 UNDECOMPOSED = str.maketrans({"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ß": "ss", "æ": "ae", "ə": "e"})
 SOUNDS = (  # in this order; the long vowels before the doubled letters are made single
+    ("iii", "i2"),  # "semaiii" is "semai ii", not a long vowel
     ("ee", "i"),
     ("ii", "i"),
     ("oo", "u"),
@@ -56,7 +58,8 @@ def sounds_like(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("a") else word
 
 
-def fold(name: str, affixes: Sequence[str] = ()) -> str:
+@lru_cache(maxsize=8192)
+def fold(name: str, affixes: tuple[str, ...] = ()) -> str:
     """The key under which a name is found; `affixes` ("raga", "taal", "makam") at either end are left out.
 
     As a word of its own an affix is dropped at both ends ("raag yaman", "hicaz makamı"), written together only at
@@ -68,18 +71,17 @@ def fold(name: str, affixes: Sequence[str] = ()) -> str:
         words = words[1:]
     while len(words) > 1 and words[-1] in spare:
         words = words[:-1]
-    key = sounds_like("".join(NUMERALS.get(word, word) for word in words))
-    for ending in sorted({sounds_like(word) for word in spare}, key=len, reverse=True):
-        if key.endswith(ending) and len(key) >= len(ending) + 2:
-            return key[: -len(ending)]
-    return key
+    joined = "".join(NUMERALS.get(word, word) for word in words)
+    for ending in sorted(spare, key=len, reverse=True):
+        if joined.endswith(ending) and len(joined) >= len(ending) + 2:
+            joined = joined[: -len(ending)]
+            break
+    return sounds_like(joined)
 
 
-def unknown(
-    kind: str, name: str, keys: Iterable[str], names: dict[str, str], affixes: Sequence[str]
-) -> TalimError:
+def unknown(kind: str, name: str, names: Mapping[str, str], affixes: tuple[str, ...]) -> TalimError:
     """The error for a name that nothing answers to; it offers up to three nearest of `names` (key -> name)."""
-    near = difflib.get_close_matches(fold(name, affixes), list(keys), n=6, cutoff=0.5)
+    near = difflib.get_close_matches(fold(name, affixes), names, n=6, cutoff=0.5)
     offers = list(dict.fromkeys(names[key] for key in near))[:3]
     if offers:
         return TalimError(f"no {kind} is called {name!r}: did you mean {', '.join(offers)}?")

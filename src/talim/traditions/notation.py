@@ -9,7 +9,7 @@ and its capitals share it (`DhaGe`); `-` is silence; bars `|` are for the eye.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -37,6 +37,18 @@ class Notation:
         """A line of notes in cents above the tonic, in the order written."""
         return tuple(self.note(token) for token in line.split())
 
+    def spell(self, cents: Sequence[float]) -> str:
+        """Pitches as the tradition writes them: the nearest letter of the octave, or the nearest whole unit."""
+        return " ".join(self.spell_note(pitch) for pitch in cents)
+
+    def spell_note(self, cents: float) -> str:
+        """One pitch as the tradition writes it."""
+        if not self.letters:
+            return f"{cents / self.unit_cents:.0f}"
+        spellings = [(letter, octave) for letter in self.letters for octave in range(-4, 5)]
+        letter, octave = min(spellings, key=lambda one: abs(self.letters[one[0]] + 1200.0 * one[1] - cents))
+        return "." * -octave + letter + "'" * octave
+
 
 def strokes(line: str) -> list[tuple[float, float, str]]:
     """A line of strokes as (onset_beats, beats, syllable), silences left out; the last item is (end, 0, "")."""
@@ -44,7 +56,7 @@ def strokes(line: str) -> list[tuple[float, float, str]]:
     for token in line.replace("|", " ").split():
         syllables, _, length = token.partition(":")
         parts = [syllables] if length else re.findall(r"-|[^\W\d_a-zçğıöşüâîû][^\W\d_A-ZÇĞİÖŞÜ]*", syllables)
-        if "".join(parts) != syllables or (length and not re.fullmatch(r"\d+(/\d+)?", length)):
+        if "".join(parts) != syllables or (length and not re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", length)):
             raise TalimError(
                 f"cannot read the stroke {token!r}; write Syllable, SyllableSyllable or Syllable:beats"
             )

@@ -47,14 +47,16 @@ def checked(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
 def entries(file: Path, kind: str, read: Callable[[dict[str, Any]], Named]) -> tuple[Named, ...]:
     """Every entry of a file, read; TalimError names the file and the entry that is wrong."""
     whole = read_json(file)
-    if not isinstance(whole, list) or not whole:
-        raise TalimError(f"{file}: expected a list of {kind}s")
+    if not isinstance(whole, list) or (kind == "mode" and not whole):
+        raise TalimError(f"{file}: expected a list of {kind}s" + (", at least one" if kind == "mode" else ""))
     found: list[Named] = []
     for number, entry in enumerate(whole, 1):
         name = f"{kind} {number}"
         if isinstance(entry, dict) and entry.get("name"):
             name = f"{kind} {entry['name']!r}"
         try:
+            if isinstance(entry, dict) and not isinstance(entry.get("name", ""), str):
+                raise TalimError(f"name must be a word in quotes, not {entry['name']!r}")
             found.append(read(checked(entry, kind, file, name)))
         except TalimError as error:
             raise (
@@ -73,10 +75,13 @@ class Reader:
         letters = {str(letter): float(cents) for letter, cents in head.get("notes", {}).items()}
         unit_cents = float(head.get("unit_cents", 0.0))
         if not letters and not unit_cents > 0:
-            raise ValueError("give 'notes' (letter: cents), 'unit_cents' (for numbers), or both")
+            raise TalimError("give 'notes' (letter: cents), 'unit_cents' (for numbers), or both")
         self.played = Notation(letters, unit_cents)
         self.theory = Notation({**letters, **head.get("theory_notes", {})}, unit_cents)
         self.weights = {str(word): float(weight) for word, weight in head.get("stroke_weights", {}).items()}
+        for word, weight in self.weights.items():
+            if not 0 <= weight <= 1:
+                raise TalimError(f"stroke_weights: {word!r} must weigh 0 to 1, not {weight:g}")
         self.first_weight = float(head.get("first_weight", 0.0))
         self.clap_weight = float(head.get("clap_weight", 0.0))
 
@@ -90,12 +95,14 @@ class Reader:
         return Mode(
             slug=entry.get("slug", slug_of(entry["name"])),
             name=entry["name"],
-            aliases=tuple(entry.get("aliases", ())),
+            aliases=listed(entry.get("aliases", []), "aliases"),
             degrees_cents=degrees,
             theory_cents=theory,
             ascent_cents=self.played.notes(entry.get("ascent", "")),
             descent_cents=self.played.notes(entry.get("descent", "")),
-            phrases_cents=tuple(self.played.notes(phrase) for phrase in entry.get("phrases", ())),
+            phrases_cents=tuple(
+                self.played.notes(phrase) for phrase in listed(entry.get("phrases", []), "phrases")
+            ),
             strong_cents=self.played.notes(entry.get("strong", "")),
             touched_cents=self.played.notes(entry.get("touched", "")),
             final_cents=self.played.note(entry["final"]) if "final" in entry else degrees[0],
@@ -121,7 +128,7 @@ class Reader:
         return Cycle(
             slug=entry.get("slug", slug_of(entry["name"])),
             name=entry["name"],
-            aliases=tuple(entry.get("aliases", ())),
+            aliases=listed(entry.get("aliases", []), "aliases"),
             beats=beats,
             sections=sections,
             strokes=tuple(Stroke(at, long, word, self.weight(at, word, claps)) for at, long, word in played),
@@ -144,13 +151,20 @@ class Reader:
         return Ornament(
             slug=entry.get("slug", slug_of(entry["name"])),
             name=entry["name"],
-            aliases=tuple(entry.get("aliases", ())),
+            aliases=listed(entry.get("aliases", []), "aliases"),
             shape=one_of(entry["shape"], SHAPES, "shape"),
             seconds=bounds(entry["seconds"], "seconds"),
             extent_cents=bounds(entry["extent_cents"], "extent_cents"),
             rate_hz=bounds(entry.get("rate_hz", (0, 0)), "rate_hz"),
             facts=entry.get("facts", {}),
         )
+
+
+def listed(value: Any, key: str) -> tuple[str, ...]:
+    """`value`, if it is a list of words."""
+    if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+        raise TalimError(f"{key} must be a list of words in quotes, not {value!r}")
+    return tuple(value)
 
 
 def one_of(value: str, allowed: Sequence[str], key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from talim.errors import TalimError
 from talim.run import read_json
 from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
 from talim.traditions.names import fold, slug_of, unknown
-from talim.traditions.reading import Reader, checked, entries
+from talim.traditions.notation import Notation
+from talim.traditions.reading import Reader, checked, entries, listed
 
 __all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
 
@@ -27,7 +29,7 @@ class Tradition:
     """Everything that is known of one tradition.
 
     `mode_words` and `cycle_words` are what a mode and a cycle are called here (raga, raag; tala, taal), the usual
-    word first; they are also the words that may stand before or after a name.
+    word first; they are also the words that may stand before or after a name. `notation` reads and spells its notes.
     """
 
     slug: str
@@ -38,6 +40,7 @@ class Tradition:
     modes: tuple[Mode, ...]
     cycles: tuple[Cycle, ...]
     ornaments: tuple[Ornament, ...]
+    notation: Notation
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,29 +53,43 @@ class Tradition:
 
     def mode(self, name: str) -> Mode:
         """The mode called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.modes, self.mode_word, self.mode_words)
+        return find(name, self.mode_keys, self.mode_word, self.mode_words)
 
     def cycle(self, name: str) -> Cycle:
         """The cycle called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.cycles, self.cycle_word, self.cycle_words)
+        return find(name, self.cycle_keys, self.cycle_word, self.cycle_words)
 
     def ornament(self, name: str) -> Ornament:
         """The ornament called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.ornaments, "ornament", ())
+        return find(name, self.ornament_keys, "ornament", ())
+
+    @cached_property
+    def mode_keys(self) -> dict[str, Mode]:
+        """Every folded name of a mode."""
+        return {key: mode for mode in self.modes for key in keys_of(mode, self.mode_words)}
+
+    @cached_property
+    def cycle_keys(self) -> dict[str, Cycle]:
+        """Every folded name of a cycle."""
+        return {key: cycle for cycle in self.cycles for key in keys_of(cycle, self.cycle_words)}
+
+    @cached_property
+    def ornament_keys(self) -> dict[str, Ornament]:
+        """Every folded name of an ornament."""
+        return {key: ornament for ornament in self.ornaments for key in keys_of(ornament, ())}
 
 
-def keys_of(entry: Named, affixes: Sequence[str]) -> dict[str, str]:
+def keys_of(entry: Named, affixes: tuple[str, ...]) -> dict[str, str]:
     """Every folded key of an entry, each with the spelling it came from."""
     return {fold(word, affixes): word for word in (entry.slug, *entry.aliases, entry.name)}
 
 
-def find(name: str, entries: Sequence[Named], kind: str, affixes: Sequence[str]) -> Named:
+def find(name: str, table: Mapping[str, Named], kind: str, affixes: tuple[str, ...]) -> Named:
     """The entry that answers to `name`; TalimError, with the nearest names, where none does."""
-    wanted = fold(name, affixes)
-    table = {key: entry for entry in entries for key in keys_of(entry, affixes)}
-    if wanted in table:
-        return table[wanted]
-    raise unknown(kind, name, table, {key: entry.name for key, entry in table.items()}, affixes)
+    entry = table.get(fold(name, affixes))
+    if entry is None:
+        raise unknown(kind, name, {key: entry.name for key, entry in table.items()}, affixes)
+    return entry
 
 
 def shipped() -> tuple[str, ...]:
@@ -92,17 +109,20 @@ def load(source: str | Path) -> Tradition:
     head = checked(read_json(head_file), "tradition", head_file, "tradition")
     try:
         reader = Reader(head)
-    except (TypeError, ValueError, AttributeError) as error:
+        names = {key: listed(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
+        slug = head.get("slug", slug_of(head["name"]))
+    except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
     tradition = Tradition(
-        slug=head.get("slug", slug_of(head["name"])),
+        slug=slug,
         name=head["name"],
-        aliases=tuple(head.get("aliases", ())),
-        mode_words=tuple(head["mode_words"]),
-        cycle_words=tuple(head["cycle_words"]),
+        aliases=names["aliases"],
+        mode_words=names["mode_words"],
+        cycle_words=names["cycle_words"],
         modes=entries(folder / "modes.json", "mode", reader.mode),
         cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
         ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
+        notation=reader.played,
         facts=head.get("facts", {}),
     )
     refuse_doubles(folder / "modes.json", tradition.modes, tradition.mode_words)
@@ -111,7 +131,7 @@ def load(source: str | Path) -> Tradition:
     return tradition
 
 
-def refuse_doubles(file: Path, found: Sequence[Named], affixes: Sequence[str]) -> None:
+def refuse_doubles(file: Path, found: Sequence[Named], affixes: tuple[str, ...]) -> None:
     """TalimError where two entries answer to one name: it would be a guess which is meant."""
     owner: dict[str, Named] = {}
     for entry in found:
@@ -123,13 +143,19 @@ def refuse_doubles(file: Path, found: Sequence[Named], affixes: Sequence[str]) -
                 )
 
 
+@cache
+def all_shipped() -> tuple[Tradition, ...]:
+    """Every shipped tradition, read once."""
+    return tuple(load(slug) for slug in shipped())
+
+
 def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = None) -> Tradition | str:
     """The tradition that metadata words speak of, or the reason (one line) why it cannot be told.
 
     `tradition` decides where it is given; else a mode or cycle word (raga, makam, usul ...) whose value is known in
     just one of `known` (default: the shipped ones). Several values in one word are parted by comma, bar or slash.
     """
-    known = [load(slug) for slug in shipped()] if known is None else known
+    known = all_shipped() if known is None else known
     given = {slug_of(key): str(value).strip() for key, value in words.items() if str(value or "").strip()}
     if "tradition" in given:
         for tradition in known:
