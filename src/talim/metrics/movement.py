@@ -8,6 +8,7 @@ bridged over gaps of 50 ms, so that a track from a noisy old recording and one w
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,9 @@ def measures(cents: np.ndarray, hop_seconds: float = 0.01) -> dict[str, float]:
         "range_cents": float(np.subtract(*np.nanpercentile(track, [95, 5]))),
         "sharpness": sharpness(track),
     }
-    return found | _transitions(track, notes, hop_seconds, seconds) | _oscillations(track, hop_seconds, seconds)
+    return (
+        found | _transitions(track, notes, hop_seconds, seconds) | _oscillations(track, hop_seconds, seconds)
+    )
 
 
 MEANING = {
@@ -102,7 +105,7 @@ def _without_jumps(track: np.ndarray, hop_seconds: float) -> np.ndarray:
     values = track[voiced]
     cuts = np.flatnonzero(np.abs(np.diff(values)) > 900)
     edges = np.concatenate([[0], cuts + 1, [values.size]])
-    for left, right in zip(edges[1:-2], edges[2:-1], strict=True):
+    for left, right in itertools.pairwise(edges[1:-1]):
         before, after = values[left - 1], values[right]
         if (right - left) * hop_seconds > 0.3 or abs(before - after) > 400:
             continue
@@ -117,12 +120,10 @@ def _bridged(track: np.ndarray, hop_seconds: float) -> np.ndarray:
     """Gaps of at most 50 ms between pitches less than 300 cents apart, filled on a straight line."""
     out = track.copy()
     for start, stop in runs(~np.isfinite(track)):
-        inside = 0 < start and stop < track.size
-        if inside and (stop - start) * hop_seconds <= BRIDGE_SECONDS + 1e-9:
-            if abs(track[stop] - track[start - 1]) < 300:
-                out[start:stop] = np.interp(
-                    np.arange(start, stop), [start - 1, stop], track[[start - 1, stop]]
-                )
+        inside = start > 0 and stop < track.size
+        short = (stop - start) * hop_seconds <= BRIDGE_SECONDS + 1e-9
+        if inside and short and abs(track[stop] - track[start - 1]) < 300:
+            out[start:stop] = np.interp(np.arange(start, stop), [start - 1, stop], track[[start - 1, stop]])
     return out
 
 
@@ -158,7 +159,7 @@ def _transitions(
 ) -> dict[str, float]:
     """Moves between neighbouring steady notes: direct ones (glides), and those with a detour (touches)."""
     times, speeds, steps, detours = [], [], [], 0
-    for one, two in zip(notes, notes[1:], strict=False):
+    for one, two in itertools.pairwise(notes):
         between = track[one.stop - 1 : two.start + 1]
         if not np.isfinite(between).all() or between.size * hop_seconds > 1.5:
             continue
@@ -244,7 +245,7 @@ def phrase_seconds(track: np.ndarray, hop_seconds: float) -> np.ndarray:
     """Lengths of the phrases: voiced stretches of 0.1 s or more, pauses below 0.2 s bridged."""
     sounding = np.isfinite(track)
     for start, stop in runs(~sounding):
-        if 0 < start and stop < track.size and (stop - start) * hop_seconds < PAUSE_SECONDS:
+        if start > 0 and stop < track.size and (stop - start) * hop_seconds < PAUSE_SECONDS:
             sounding[start:stop] = True
     lengths = np.array([(b - a) * hop_seconds for a, b in runs(sounding)])
     return lengths[lengths >= 0.1]

@@ -62,7 +62,9 @@ def real_measures(folder: Path) -> list[dict[str, float]]:
     for file in sorted(folder.rglob("*.npz")):
         with np.load(file, allow_pickle=False) as track:
             if "cents" not in track or "hop_s" not in track:
-                raise TalimError(f"{file}: a pitch track has the arrays cents and hop_s, this one {list(track)}")
+                raise TalimError(
+                    f"{file}: a pitch track has the arrays cents and hop_s, this one {list(track)}"
+                )
             found.append(measures(track["cents"], float(track["hop_s"])))
     return found
 
@@ -77,7 +79,9 @@ def rows(
     real: Sequence[dict[str, float]], performed: Sequence[dict[str, float]], meaning: dict[str, str]
 ) -> list[Row]:
     """One row a measure, in the order of `meaning`."""
-    return [Row(name, spread([m[name] for m in real]), spread([m[name] for m in performed])) for name in meaning]
+    return [
+        Row(name, spread([m[name] for m in real]), spread([m[name] for m in performed])) for name in meaning
+    ]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -122,7 +126,9 @@ def performed_cycles(truths: Sequence[Truth]) -> list[dict[str, float]]:
     ]
 
 
-def compared(tradition_name: str, folders: Sequence[Path], count: int, seconds: float) -> tuple[list[Row], int]:
+def compared(
+    tradition_name: str, folders: Sequence[Path], count: int, seconds: float
+) -> tuple[list[Row], int]:
     """All rows of one tradition, and the number of real pitch tracks."""
     tradition = load(tradition_name)
     real = [m for folder in folders for m in real_measures(folder)]

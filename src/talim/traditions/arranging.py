@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from talim.traditions.schools import School, school_of
 from talim.traditions.sounds import INSTRUMENTS, Instrument
 from talim.traditions.tradition import Cycle, Mode, Tradition
 
+Thing = TypeVar("Thing")
 FORMS = ("free", "composition", "full")
 SHORTEST_FREE_SECONDS = 5.0
 WINDOW_RETURNS = 3  # statements of the refrain that any window must hold whole: the first and two returns
@@ -43,6 +46,8 @@ class Wishes:
             raise UsageError(f"a window needs a positive length, not {self.window_seconds} s")
         if self.window_seconds is not None and self.form not in (None, "composition"):
             raise UsageError(f"window_seconds asks for a composition: leave form={self.form!r} out")
+        if self.form == "free" and (self.cycle is not None or self.ensemble == 3):
+            raise UsageError("a free part has no cycle and no drum: leave cycle and ensemble=3 out")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Arrangement:
     drummed: bool
     tonic_hz: float
 
+    @property
+    def drum(self) -> str:
+        """What the drum is called: what the cycle's facts say, else the school's."""
+        return str(self.grid.cycle.facts.get("drum", self.school.drum)) if self.grid else self.school.drum
+
 
 def arrange(tradition: Tradition, wishes: Wishes, seconds: float, rng: np.random.Generator) -> Arrangement:
     """Draw what the wishes leave open. UsageError where they cannot be met in `seconds`."""
@@ -72,9 +82,9 @@ def arrange(tradition: Tradition, wishes: Wishes, seconds: float, rng: np.random
     tail = tail_seconds(metred)
     grid = Grid(cycle, free_seconds, (metred - tail) / count / cycle.beats, count) if cycle else None
     ensemble = wishes.ensemble or int(rng.integers(1, 3 if form == "free" else 4))
-    if form == "free" and ensemble == 3:
-        raise UsageError("a free part has no cycle, so no drum: at most 2 players, not ensemble=3")
-    doubled = ensemble == 3 or (ensemble == 2 and (form == "free" or (school.form == "rounds" and rng.random() < 0.5)))
+    doubled = ensemble == 3 or (
+        ensemble == 2 and (form == "free" or (school.form == "rounds" and rng.random() < 0.5))
+    )
     drummed = grid is not None and bool(grid.cycle.strokes) and ensemble == (3 if doubled else 2)
     lead = INSTRUMENTS[str(pick(school.leads, rng))]
     second = INSTRUMENTS[str(pick([name for name in school.companions if name != lead.name], rng))]
@@ -89,24 +99,19 @@ def draw_form(
     tradition: Tradition, school: School, wishes: Wishes, seconds: float, rng: np.random.Generator
 ) -> tuple[str, Cycle | None, int, tuple[int, int], float]:
     """Form, cycle, number of cycles, cycles of (section, refrain), and length of the free part."""
-    forms = [wishes.form] if wishes.form else list(rng.permutation(["composition", "full", "free"]))
-    if wishes.window_seconds or (wishes.cycle and not wishes.form):
-        forms = ["composition"] if wishes.window_seconds else ["composition", "full"]
-    if wishes.ensemble == 3:
-        forms = [form for form in forms if form != "free" or wishes.form]
-    for form in forms:
+    metred_only = bool(wishes.window_seconds or wishes.cycle or wishes.ensemble == 3)
+    forms = [wishes.form] if wishes.form else [form for form in FORMS if form != "free" or not metred_only]
+    if wishes.window_seconds:
+        forms = ["composition"]
+    for form in (forms[at] for at in rng.permutation(len(forms))):
         if form == "free":
-            return "free", None, 0, (1, 1), seconds
-        free_seconds = 0.0
-        if form == "full":
-            free_seconds = float(rng.uniform(0.25, 0.45)) * seconds
-            if free_seconds < SHORTEST_FREE_SECONDS:
-                continue
+            return form, None, 0, (1, 1), seconds
+        free_seconds = float(rng.uniform(0.25, 0.45)) * seconds if form == "full" else 0.0
+        if 0 < free_seconds < SHORTEST_FREE_SECONDS:
+            continue
         found = draw_cycle(tradition, school, wishes, seconds - free_seconds, rng)
         if found is not None:
             return form, *found, free_seconds
-    if wishes.form is None and wishes.window_seconds is None and wishes.cycle is None and wishes.ensemble != 3:
-        return "free", None, 0, (1, 1), seconds
     raise UsageError(refusal(tradition, wishes, seconds))
 
 
@@ -117,7 +122,8 @@ def refusal(tradition: Tradition, wishes: Wishes, seconds: float) -> str:
     window = f" with its refrain twice back in {wishes.window_seconds:g} s" if wishes.window_seconds else ""
     if not any(c.strokes for c in tradition.cycles):
         return f"{tradition.name} has no cycle with strokes: ask for form='free'"
-    return f"{seconds:g} s are too short (or the cycle too long) for {what}{cycle}{window}: give more seconds, or a shorter cycle"
+    short = f"{seconds:g} s are too short, or the cycle too long, for {what}{cycle}{window}"
+    return f"{short}: give more seconds or a shorter cycle"
 
 
 def draw_cycle(
@@ -155,7 +161,7 @@ def tail_seconds(seconds: float) -> float:
     return min(2.0, 0.12 * seconds)
 
 
-def pick(things, rng: np.random.Generator):  # noqa: ANN001, ANN201
+def pick(things, rng: np.random.Generator):
     """One of a sequence, evenly."""
     return things[int(rng.integers(len(things)))]
 
@@ -174,5 +180,7 @@ def score_of(arrangement: Arrangement, movement: Movement, rng: np.random.Genera
         mukhra_form(score, movement, school.manner, grid, arrangement.seconds, rng)
     elif grid:
         names = (section_name, refrain_name)
-        round_form(score, movement, school.manner, grid, course, names, arrangement.rounds, arrangement.seconds, rng)
+        round_form(
+            score, movement, school.manner, grid, course, names, arrangement.rounds, arrangement.seconds, rng
+        )
     return score

@@ -1,4 +1,4 @@
-"""Cycles in time: where beats and strokes fall, which tempi let a form fit, and rhythms that fill a stretch of beats."""
+"""Cycles in time: where beats and strokes fall, which tempi let a form fit, and rhythms that fill beats."""
 
 from __future__ import annotations
 

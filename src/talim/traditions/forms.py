@@ -122,13 +122,19 @@ def mukhra_form(
     the next sam, always the same notes."""
     beats = grid.cycle.beats
     pickup = pickup_beat(grid, rng)
-    landing = movement.nearest(float(rng.choice([*movement.mode.strong_cents[:2], movement.mode.final_cents])))
+    landing = movement.nearest(
+        float(rng.choice([*movement.mode.strong_cents[:2], movement.mode.final_cents]))
+    )
     high = movement.nearest(1200.0)
     pace = float(rng.uniform(0.36, 0.85))
-    mukhra = figure(movement, manner, grid, (pickup, beats), (landing, movement.leading_to(landing)), pace, rng)
+    mukhra = figure(
+        movement, manner, grid, (pickup, beats), (landing, movement.leading_to(landing)), pace, rng
+    )
     bodies = {
         "sthayi": figure(movement, manner, grid, (0, pickup), (landing, landing), pace, rng),
-        "antara": figure(movement, manner, grid, (0, pickup), (high, movement.rest(700, 500, rng)), pace, rng),
+        "antara": figure(
+            movement, manner, grid, (0, pickup), (high, movement.rest(700, 500, rng)), pace, rng
+        ),
     }
     for cycle, name in enumerate(themes(grid.count)):
         body = bodies.get(name) or improvised(movement, manner, grid, pickup, landing, rng)
@@ -145,7 +151,16 @@ def mukhra_form(
 
 def themes(count: int) -> list[str]:
     """What fills the cycles before each refrain: the theme twice, improvisation, the second theme, and home."""
-    pattern = ("sthayi", "sthayi", "improvisation", "improvisation", "sthayi", "antara", "improvisation", "improvisation")
+    pattern = (
+        "sthayi",
+        "sthayi",
+        "improvisation",
+        "improvisation",
+        "sthayi",
+        "antara",
+        "improvisation",
+        "improvisation",
+    )
     names = [pattern[k % len(pattern)] for k in range(count)]
     if count == 2:
         names[1] = "improvisation"
@@ -153,7 +168,7 @@ def themes(count: int) -> list[str]:
 
 
 def pickup_beat(grid: Grid, rng: np.random.Generator) -> float:
-    """The beat on which the refrain begins: where a section of the cycle begins in its second half, else two thirds on."""
+    """The beat on which the refrain begins: where a section of the cycle does in its second half, else two thirds on."""
     beats = grid.cycle.beats
     starts = np.cumsum((0.0, *grid.cycle.sections))
     inside = [float(b) for b in starts if 0.5 * beats <= b <= 0.8 * beats]
@@ -195,7 +210,9 @@ def round_form(
     pace = float(rng.uniform(0.24, 0.42))
     beats = grid.cycle.beats
     refrain_figure = shortened(
-        figure(movement, manner, grid, (0, returning * beats), (middle, home), pace, rng), 0.15, grid.beat_seconds
+        figure(movement, manner, grid, (0, returning * beats), (middle, home), pace, rng),
+        0.15,
+        grid.beat_seconds,
     )
     rounds = grid.count // (own + returning)
     at = movement.nearest(around(course, 0.0))

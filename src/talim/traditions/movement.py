@@ -33,9 +33,7 @@ class Movement:
         self.strong = [d for d in self.degrees if any(_same(d % 1200, s) for s in strong)] or self.degrees
 
     def _within(self, notes: Sequence[float]) -> list[float]:
-        return sorted(
-            {n + o for n in notes for o in OCTAVES if self.lowest - 1 <= n + o <= self.highest + 1}
-        )
+        return sorted({n + o for n in notes for o in OCTAVES if self.lowest - 1 <= n + o <= self.highest + 1})
 
     def _through_octaves(self, line: Sequence[float], *, rising: bool) -> list[float]:
         """The line in every octave, joined where one ends on the note with which the next begins."""
@@ -77,7 +75,7 @@ class Movement:
         return sorted({note for note in line if self.lowest - 1 <= note <= self.highest + 1})
 
     def way(self, start: float, goal: float) -> list[float]:
-        """The notes after `start` on the way to `goal`, `goal` last: along the ascent going up, the descent going down."""
+        """The notes after `start` on the way to `goal`, `goal` last: by the ascent going up, the descent going down."""
         if _same(start, goal):
             return [goal]
         line = self.up if goal > start else self.down
@@ -138,9 +136,13 @@ class Movement:
             chosen = fitting[int(rng.integers(len(fitting)))]
             return self._inside([*self.way(start, chosen[0]), *chosen, *self.way(chosen[-1], rest)])
         if rng.random() < 0.6:  # turn above, on a note of the ascent; else below, on one of the descent
-            turn = self.nearest(max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up))
+            turn = self.nearest(
+                max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up)
+            )
         else:
-            turn = self.nearest(min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down))
+            turn = self.nearest(
+                min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down)
+            )
         notes = self.way(start, turn)
         if rng.random() < 0.3:  # a second, smaller turn
             back = self.nearest((turn + rest) / 2, self._inside_sorted(self.down if turn > rest else self.up))
@@ -151,7 +153,13 @@ class Movement:
         return whole
 
     def line(
-        self, count: int, start: float, rest: float, rng: np.random.Generator, reach: float = 400.0, leaps: float = 0.0
+        self,
+        count: int,
+        start: float,
+        rest: float,
+        rng: np.random.Generator,
+        reach: float = 400.0,
+        leaps: float = 0.0,
     ) -> list[float]:
         """Exactly `count` notes that end on `rest`: phrase after phrase, the first one begun in its middle."""
         notes = self.phrase(start, rest, rng, reach, leaps)

@@ -145,9 +145,7 @@ def shake(place: Place, ornament: Ornament) -> Done | None:
 
 def swing(place: Place, ornament: Ornament) -> Done | None:
     """Slowly, around the note."""
-    return oscillate(
-        place, ornament, place.at + place.way, float(place.rng.uniform(*ornament.extent_cents))
-    )
+    return oscillate(place, ornament, place.at + place.way, float(place.rng.uniform(*ornament.extent_cents)))
 
 
 def oscillate(place: Place, ornament: Ornament, start: int, extent: float) -> Done | None:

@@ -34,6 +34,7 @@ from talim.traditions.tradition import Tradition, load, shipped
 from talim.traditions.truth import Truth
 
 STYLES = ("western", "study", "demo")
+SHORTEST_SECONDS = 1.0  # of a tradition's performance: less holds no phrase
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def perform(
     if not isinstance(style, str) or style not in STYLES:
         return of_tradition(seed, style, seconds, wishes or Wishes())
     if wishes is not None and wishes != Wishes():
-        raise UsageError(f"the style {style!r} takes no wishes; they go with {', '.join(shipped())} or a folder")
+        raise UsageError(
+            f"the style {style!r} takes no wishes; they go with {', '.join(shipped())} or a folder"
+        )
     rng = np.random.default_rng([seed, STYLES.index(style)])
     if style == "study":
         return exercise(rng, seconds)
@@ -82,6 +85,10 @@ def of_tradition(seed: int, style: str | Path | Tradition, seconds: float, wishe
     if isinstance(style, str) and style not in shipped() and not Path(style).is_dir():
         names = ", ".join((*STYLES, *shipped()))
         raise UsageError(f"no style {style!r}: choose one of {names}, or a tradition's folder")
+    if seconds < SHORTEST_SECONDS:
+        raise UsageError(
+            f"a performance in a tradition needs {SHORTEST_SECONDS:g} s or more, not {seconds:g} s"
+        )
     tradition = style if isinstance(style, Tradition) else load(style)
     samples, words, known, truth = perform_tradition(seed, tradition, seconds, wishes)
     above_c4 = 1200 * float(np.log2(truth.tonic_hz / hz(0.0)))

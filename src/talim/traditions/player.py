@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,9 +42,12 @@ class Player:
         attacks: list[tuple[int, float]] = []
         ornaments: list[PlayedOrnament] = []
         groups = breaths(tones)
-        for group, following in zip(groups, [*groups[1:], None], strict=True):
+        for group, following in zip(groups, [*groups[1:], None], strict=False):
             free = seconds if following is None else following[0].onset_seconds - 0.01
-            end = min(max(group[-1].end_seconds, min(group[-1].end_seconds + self.instrument.ring_seconds, free)), seconds)
+            end = min(
+                max(group[-1].end_seconds, min(group[-1].end_seconds + self.instrument.ring_seconds, free)),
+                seconds,
+            )
             first, last = frame(group[0].onset_seconds), min(frames, frame(end))
             if last - first < 4:
                 continue
@@ -113,7 +117,9 @@ class Player:
 
     def _scatter(self) -> float:
         """How far a tone lies off its degree; nothing where the instrument fixes it."""
-        return self.manner.scatter_cents * float(self.rng.standard_normal()) * (self.instrument.transition > 0)
+        return (
+            self.manner.scatter_cents * float(self.rng.standard_normal()) * (self.instrument.transition > 0)
+        )
 
     def _way(self, tone: Tone, before: Tone | None) -> int:
         """How many frames the way into a tone takes: drawn evenly on a log scale, at most half of the tone."""
@@ -151,7 +157,7 @@ class Player:
     def _strokes(self, group: list[Tone], first: int, last: int) -> list[tuple[int, float]]:
         """Where the sound begins anew: at every tone of a struck string that is not slurred, else at syllables."""
         found = [(first, group[0].accent)]
-        for before, tone in zip(group, group[1:], strict=False):
+        for before, tone in itertools.pairwise(group):
             bound = tone.slurred and (self.instrument.transition > 0 or not self.instrument.struck)
             rung_out = self.instrument.struck and tone.onset_seconds - found[-1][0] * CONTROL_SECONDS > 0.7
             same = abs(before.cents - tone.cents) < 1

@@ -15,7 +15,7 @@ from talim.traditions.movement import Movement
 from talim.traditions.ornaments import frame
 from talim.traditions.player import Played, Player
 from talim.traditions.rooms import Room, heard_in
-from talim.traditions.sounds import CONTROL_SECONDS, FRAME, Instrument, harmonics, sound
+from talim.traditions.sounds import CONTROL_SECONDS, Instrument, harmonics, sound
 from talim.traditions.truth import HOP_SECONDS, PlayedStroke, Voice
 
 LEVEL_RMS = 0.1
@@ -50,11 +50,11 @@ def lines(
 
 def lagging(tones: list[Tone], lag_seconds: float, seconds: float) -> list[Tone]:
     """The line a little later (or earlier), still inside the recording."""
-    moved = [
-        replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in tones
-    ]
+    moved = [replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in tones]
     return [
-        replace(t, seconds=min(t.seconds, seconds - t.onset_seconds)) for t in moved if t.onset_seconds < seconds - 0.05
+        replace(t, seconds=min(t.seconds, seconds - t.onset_seconds))
+        for t in moved
+        if t.onset_seconds < seconds - 0.05
     ]
 
 
@@ -76,7 +76,12 @@ def mixed(
     size = round(arrangement.seconds * RATE_HZ)
     mix = np.zeros(size)
     for index, (instrument, played) in enumerate(players):
-        add(mix, unit(sound(played.curve, arrangement.tonic_hz, instrument, rng)), 0, LEVELS["second" if index else "lead"])
+        add(
+            mix,
+            unit(sound(played.curve, arrangement.tonic_hz, instrument, rng)),
+            0,
+            LEVELS["second" if index else "lead"],
+        )
     if arrangement.school.drone:
         add(mix, unit(drone(arrangement, rng)), 0, LEVELS["drone"] * float(rng.uniform(0.6, 1.4)))
     if strokes:
@@ -95,11 +100,15 @@ def add(mix: np.ndarray, samples: np.ndarray, at: int, gain: float) -> None:
 def unit(samples: np.ndarray) -> np.ndarray:
     """Samples with an RMS of 1 where they sound."""
     sounding = samples[np.abs(samples) > 1e-4]
-    return samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9) if sounding.size else samples
+    return (
+        samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9)
+        if sounding.size
+        else samples
+    )
 
 
 def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
-    """A tanpura: fifth (or the mode's fourth, or seventh), upper tonic twice, lower tonic, over and over; float64 [T]."""
+    """Tanpura: fifth (or the mode's fourth, or seventh), upper tonic twice, lower tonic, and again; float64 [T]."""
     mode = arrangement.mode
     has = {round(c / 100) for c in mode.degrees_cents}
     first = next((cents for step, cents in ((7, 702.0), (5, 498.0), (11, 1088.0)) if step in has), 1200.0)
@@ -145,6 +154,3 @@ def drumming(
         gain = (0.55 + 0.45 * stroke.weight) * float(rng.uniform(0.85, 1.0))
         add(track, takes[key], round(stroke.onset_seconds * RATE_HZ), gain)
     return track
-
-
-__all__ = ["FRAME", "drone", "drumming", "lines", "mixed", "voice_of"]

@@ -12,6 +12,11 @@ from talim.traditions.forms import Course
 from talim.traditions.line import Manner
 from talim.traditions.tradition import Cycle, Mode
 
+# Beats a minute. The words: annotated sections of Saraga (vilambit 15 to 54, madhya 54 to 219, drut 172 to 273). The
+# pulses: tempi of SymbTr's scores for usuls in halves, quarters, eighths and sixteenths, 5th to 95th percentile.
+TEMPI_BPM = {"slow": (14.0, 60.0), "medium": (54.0, 170.0), "fast": (150.0, 280.0), "any": (14.0, 280.0)}
+PULSES_BPM = {"2": (40.0, 70.0), "4": (58.0, 115.0), "8": (96.0, 245.0), "16": (150.0, 300.0)}
+
 
 @dataclass(frozen=True)
 class School:
@@ -33,9 +38,16 @@ class School:
     lag_seconds: tuple[float, float]
 
     def tempo_range_bpm(self, cycle: Cycle) -> tuple[float, float]:
-        """The tempi of a cycle: what its facts say (`tempo_bpm`: [slowest, fastest]), else the school's."""
-        said = cycle.facts.get("tempo_bpm")
-        return (float(said[0]), float(said[1])) if said else self.tempo_bpm
+        """Slowest and fastest tempo of a cycle, as far as its facts say: `tempo_bpm` as two numbers, `tempo` in words
+        (slow to medium), or `signature`, whose lower number tells how short a pulse is; else the school's own."""
+        facts = cycle.facts
+        if facts.get("tempo_bpm"):
+            return float(facts["tempo_bpm"][0]), float(facts["tempo_bpm"][1])
+        named = [TEMPI_BPM[word] for word in str(facts.get("tempo", "")).split() if word in TEMPI_BPM]
+        if not named:
+            pulses = str(facts.get("signature", "")).split("/")[1:]
+            named = [PULSES_BPM[pulse] for pulse in pulses if pulse in PULSES_BPM]
+        return (min(low for low, _ in named), max(high for _, high in named)) if named else self.tempo_bpm
 
     def course(self, mode: Mode) -> Course:
         """Around which height phrases rest as the piece goes on: the mode's contour, a slow rise where it has none."""
@@ -66,7 +78,18 @@ HINDUSTANI = School(
         reach_cents=700.0,
         leaps=0.06,
     ),
-    leads=("male voice", "male voice", "female voice", "female voice", "sarangi", "bansuri", "violin", "sitar", "sarod", "shehnai"),
+    leads=(
+        "male voice",
+        "male voice",
+        "female voice",
+        "female voice",
+        "sarangi",
+        "bansuri",
+        "violin",
+        "sitar",
+        "sarod",
+        "shehnai",
+    ),
     companions=("harmonium", "sarangi", "violin"),
     drum="tabla",
     drone="tanpura",

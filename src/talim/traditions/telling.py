@@ -47,7 +47,7 @@ def perform_tradition(
 def company(plan: Arrangement) -> list[str]:
     """Everybody who is heard, the leading player first."""
     names = [instrument.name for instrument in plan.instruments]
-    return names + [plan.school.drum] * plan.drummed + [plan.school.drone] * bool(plan.school.drone)
+    return names + [plan.drum] * plan.drummed + [plan.school.drone] * bool(plan.school.drone)
 
 
 def caption(plan: Arrangement, rng: np.random.Generator) -> str:

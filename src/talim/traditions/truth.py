@@ -40,7 +40,7 @@ class PlayedOrnament:
 
 @dataclass(frozen=True)
 class Voice:
-    """One melodic player: `cents` float32 [n] is the sounding pitch every 10 ms (frame k at k * 0.01 s), NaN = silent."""
+    """One melodic player: `cents` float32 [n] is the pitch that sounds, frame k at k * 0.01 s, NaN if silent."""
 
     instrument: str
     family: str
