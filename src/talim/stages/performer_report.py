@@ -20,7 +20,7 @@ import numpy as np
 from talim.errors import TalimError
 from talim.metrics.movement import MEANING, measures
 from talim.run import write_text
-from talim.traditions.performer import perform
+from talim.traditions.performer import truth_of
 from talim.traditions.tradition import Tradition, load
 from talim.traditions.truth import HOP_SECONDS, Truth
 
@@ -71,8 +71,7 @@ def real_measures(folder: Path) -> list[dict[str, float]]:
 
 def performed_truths(tradition: str, count: int, seconds: float) -> list[Truth]:
     """Truths of `count` performances of mixed forms, seeds FIRST_SEED and on."""
-    truths = [perform(FIRST_SEED + n, tradition, seconds).truth for n in range(count)]
-    return [truth for truth in truths if truth is not None]
+    return [truth_of(FIRST_SEED + n, tradition, seconds) for n in range(count)]
 
 
 def rows(

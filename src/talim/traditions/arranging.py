@@ -161,7 +161,7 @@ def tail_seconds(seconds: float) -> float:
     return min(2.0, 0.12 * seconds)
 
 
-def pick(things, rng: np.random.Generator):
+def pick(things: Sequence[Thing], rng: np.random.Generator) -> Thing:
     """One of a sequence, evenly."""
     return things[int(rng.integers(len(things)))]
 

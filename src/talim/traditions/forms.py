@@ -168,7 +168,7 @@ def themes(count: int) -> list[str]:
 
 
 def pickup_beat(grid: Grid, rng: np.random.Generator) -> float:
-    """The beat on which the refrain begins: where a section of the cycle does in its second half, else two thirds on."""
+    """The beat on which the refrain begins: a section of the cycle in its second half, else two thirds on."""
     beats = grid.cycle.beats
     starts = np.cumsum((0.0, *grid.cycle.sections))
     inside = [float(b) for b in starts if 0.5 * beats <= b <= 0.8 * beats]

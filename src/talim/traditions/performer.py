@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from talim.errors import UsageError
-from talim.traditions import instruments
+from talim.traditions import instruments, telling
 from talim.traditions.arranging import Wishes
 from talim.traditions.instruments import RATE_HZ
 from talim.traditions.score import (
@@ -29,7 +29,6 @@ from talim.traditions.score import (
     facts,
     melody,
 )
-from talim.traditions.telling import perform_tradition
 from talim.traditions.tradition import Tradition, load, shipped
 from talim.traditions.truth import Truth
 
@@ -80,20 +79,34 @@ def perform(
     return Performance(samples, RATE_HZ, caption(plan, style, rng), tuple(notes), facts(plan, style))
 
 
+def truth_of(
+    seed: int, style: str | Path | Tradition, seconds: float = 10.0, wishes: Wishes | None = None
+) -> Truth:
+    """The truth of what `perform` would play with the same arguments in a tradition, without rendering its sound."""
+    return piece_of(seed, style, seconds, wishes or Wishes()).truth
+
+
 def of_tradition(seed: int, style: str | Path | Tradition, seconds: float, wishes: Wishes) -> Performance:
     """A performance in a tradition, from its facts."""
+    piece = piece_of(seed, style, seconds, wishes)
+    samples, known = telling.render(seed, piece)
+    above_c4 = 1200 * float(np.log2(piece.truth.tonic_hz / hz(0.0)))
+    lead = piece.truth.voices[0].notes
+    notes = tuple(Note(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in lead)
+    return Performance(samples, RATE_HZ, piece.caption, notes, known, piece.truth)
+
+
+def piece_of(seed: int, style: str | Path | Tradition, seconds: float, wishes: Wishes) -> telling.Piece:
+    """What is played, before it is sound. UsageError where the style is no tradition or the time is too short."""
     if isinstance(style, str) and style not in shipped() and not Path(style).is_dir():
         names = ", ".join((*STYLES, *shipped()))
         raise UsageError(f"no style {style!r}: choose one of {names}, or a tradition's folder")
-    if seconds < SHORTEST_SECONDS:
+    if not (np.isfinite(seconds) and seconds >= SHORTEST_SECONDS):
         raise UsageError(
             f"a performance in a tradition needs {SHORTEST_SECONDS:g} s or more, not {seconds:g} s"
         )
     tradition = style if isinstance(style, Tradition) else load(style)
-    samples, words, known, truth = perform_tradition(seed, tradition, seconds, wishes)
-    above_c4 = 1200 * float(np.log2(truth.tonic_hz / hz(0.0)))
-    notes = tuple(Note(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in truth.voices[0].notes)
-    return Performance(samples, RATE_HZ, words, notes, known, truth)
+    return telling.play(seed, tradition, seconds, wishes)
 
 
 def hz(cents: float | np.ndarray) -> np.ndarray:

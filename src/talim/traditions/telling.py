@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from talim.traditions.arranging import Arrangement, Wishes, arrange, score_of
 from talim.traditions.movement import Movement
+from talim.traditions.player import Played
 from talim.traditions.rendering import lines, mixed, voice_of
 from talim.traditions.rooms import ROOMS, Room
+from talim.traditions.sounds import Instrument
 from talim.traditions.tradition import Tradition
 from talim.traditions.truth import Truth
 
 
-def perform_tradition(
-    seed: int, tradition: Tradition, seconds: float, wishes: Wishes
-) -> tuple[np.ndarray, str, dict[str, object], Truth]:
-    """Samples float32 [T] at 16 kHz, caption, facts and truth of the performance that the seed stands for.
+@dataclass(frozen=True)
+class Piece:
+    """A performance before it is sound: what was decided, who plays what, its truth and its caption."""
 
-    Two generators: one for the music, one for its sound, so that another instrument's noise moves no note.
-    """
+    plan: Arrangement
+    players: list[tuple[Instrument, Played]]
+    truth: Truth
+    caption: str
+
+
+def play(seed: int, tradition: Tradition, seconds: float, wishes: Wishes) -> Piece:
+    """The piece that the seed stands for, not rendered. UsageError where the wishes cannot be met."""
     rng = np.random.default_rng([seed, *tradition.slug.encode()])
-    timbre = np.random.default_rng([seed, 1, *tradition.slug.encode()])
     plan = arrange(tradition, wishes, seconds, rng)
     movement = Movement(plan.mode, *plan.school.register_cents)
     score = score_of(plan, movement, rng)
     players = lines(plan, score, movement, rng)
-    strokes = plan.grid.strokes() if plan.grid and plan.drummed else ()
-    room = ROOMS[int(timbre.integers(len(ROOMS)))]
-    samples = mixed(plan, players, strokes, room, timbre)
+    grid = plan.grid
     truth = Truth(
         tradition=tradition.slug,
         mode=plan.mode.slug,
-        cycle=plan.grid.cycle.slug if plan.grid else None,
+        cycle=grid.cycle.slug if grid else None,
         tonic_hz=plan.tonic_hz,
-        tempo_bpm=60 / plan.grid.beat_seconds if plan.grid else None,
-        cycle_beats=plan.grid.cycle.beats if plan.grid else None,
+        tempo_bpm=60 / grid.beat_seconds if grid else None,
+        cycle_beats=grid.cycle.beats if grid else None,
         voices=tuple(voice_of(instrument, played) for instrument, played in players),
         sections=tuple(score.sections),
-        first_beats_seconds=plan.grid.first_beats_seconds() if plan.grid else np.empty(0),
-        beats_seconds=plan.grid.beats_seconds() if plan.grid else np.empty(0),
-        strokes=strokes,
+        first_beats_seconds=grid.first_beats_seconds() if grid else np.empty(0),
+        beats_seconds=grid.beats_seconds() if grid else np.empty(0),
+        strokes=grid.strokes() if grid and plan.drummed else (),
     )
-    return samples, caption(plan, rng), facts(plan, truth, room), truth
+    return Piece(plan, players, truth, caption(plan, rng))
+
+
+def render(seed: int, piece: Piece) -> tuple[np.ndarray, dict[str, object]]:
+    """The piece as samples float32 [T] at 16 kHz, and its facts; the sound has a generator of its own."""
+    rng = np.random.default_rng([seed, 1, *piece.plan.tradition.slug.encode()])
+    room = ROOMS[int(rng.integers(len(ROOMS)))]
+    samples = mixed(piece.plan, piece.players, piece.truth.strokes, room, rng)
+    return samples, facts(piece.plan, piece.truth, room)
 
 
 def company(plan: Arrangement) -> list[str]:
