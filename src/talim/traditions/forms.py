@@ -111,8 +111,8 @@ def shortened(
     end = last_beat + last_beats
     end -= min(by_seconds / beat_seconds, 0.35 * (end - first))
     kept = [tone for tone in figure if tone[0] < end - 0.15 / beat_seconds] or [figure[0]]
-    beat, _, cents, slurred = kept[-1]
-    return [*kept[:-1], (beat, end - beat, rest if len(kept) > 1 else cents, slurred)]
+    beat, _, _, slurred = kept[-1]
+    return [*kept[:-1], (beat, end - beat, rest, slurred)]
 
 
 def mukhra_form(

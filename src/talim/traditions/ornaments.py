@@ -149,7 +149,7 @@ def swing(place: Place, ornament: Ornament) -> Done | None:
 
 
 def oscillate(place: Place, ornament: Ornament, start: int, extent: float) -> Done | None:
-    """Whole periods of a drawn rate, no two quite alike, faded in and out over half a period; None where too few fit.
+    """Whole periods of a drawn rate, no two quite alike, faded in and out over a quarter; None where too few fit.
 
     The extent on record is the mean one.
     """
@@ -157,12 +157,13 @@ def oscillate(place: Place, ornament: Ornament, start: int, extent: float) -> Do
     least, (slowest, fastest) = LEAST_PERIODS[ornament.shape], ornament.rate_hz
     slowest = max(slowest, min(fastest, least / max(room, 0.01)))
     rate = slowest + (fastest - slowest) * float(place.rng.random()) ** 2  # slower ones are the common ones
-    periods = int(min(place.drawn(ornament.seconds, room), room) * rate + 1e-6)
+    shortest, longest = max(ornament.seconds[0], least / rate), ornament.seconds[1]
+    periods = int(min(place.drawn((shortest, longest), room), room) * rate + 1e-6)
     if periods < least:
         return None
     frames = frame(periods / rate)
     turns = np.arange(frames) * CONTROL_SECONDS * rate
-    fade = np.clip(2 * np.minimum(turns, periods - turns), 0.0, 1.0)
+    fade = np.clip(4 * np.minimum(turns, periods - turns), 0.0, 1.0)
     lean = 0.0 if extent < WIDE_CENTS else (0.5 if place.rng.random() < 0.6 else -0.5)
     uneven = np.interp(turns, np.arange(periods + 1), place.rng.uniform(0.9, 1.1, periods + 1))
     bend = extent * uneven * fade * (0.5 * np.sin(2 * np.pi * turns) + lean)
