@@ -36,9 +36,13 @@ Made by `{command}`.
 
 Every measure is computed by `talim.metrics.movement` from pitch tracks alone, the same way for both: real tracks
 ({real} of them, made from recordings by other people's pitch trackers, with their gaps and octave errors) and performed
-ones ({performed} performances of {seconds:g} s in mixed forms and ensembles, seeds {first} to {last}: the pitch that
-the performer rendered). Tempi of the real music are annotations: of the recordings' sections (Hindustani), of scores
-(makam). A measure is *inside* where the performed median lies between the real 5th and 95th percentile.
+ones ({performed} performances of {seconds:g} s in mixed forms, instruments and ensembles, seeds {first} to {last}: the
+leading player's pitch as it was rendered). Tempi of the real music are annotations: of the recordings' sections
+(Hindustani), of scores (makam). A measure is *inside* where the performed median lies between the real 5th and 95th
+percentile.
+
+The performer's manners were tuned on these same real tracks, with other seeds, so the table shows that they could be
+met, not that they would be met on other recordings. It is blind to whatever pitch alone does not show.
 """
 
 
