@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from talim.traditions import telling
@@ -46,3 +49,12 @@ def test_the_strokes_on_record_tell_which_cycle_it_is() -> None:
         weights = np.array([s.weight for s in truth.strokes])
         found = best_cycles(onsets, weights, cycles, 60 / truth.tempo_bpm)
         assert name in [cycle.name for cycle, _ in found[:2]]
+
+
+def test_the_example_in_the_documents_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "performing.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    truth = names["truth"]
+    assert getattr(truth, "mode", None) == "yaman"
