@@ -106,12 +106,11 @@ def draw_form(
     for form in (forms[at] for at in rng.permutation(len(forms))):
         if form == "free":
             return form, None, 0, (1, 1), seconds
-        free_seconds = float(rng.uniform(0.25, 0.45)) * seconds if form == "full" else 0.0
-        if 0 < free_seconds < SHORTEST_FREE_SECONDS:
-            continue
-        found = draw_cycle(tradition, school, wishes, seconds - free_seconds, rng)
-        if found is not None:
-            return form, *found, free_seconds
+        drawn = max(SHORTEST_FREE_SECONDS, float(rng.uniform(0.25, 0.45)) * seconds)
+        for free_seconds in (drawn, SHORTEST_FREE_SECONDS) if form == "full" else (0.0,):
+            found = draw_cycle(tradition, school, wishes, seconds - free_seconds, rng)
+            if found is not None:
+                return form, *found, free_seconds
     raise UsageError(refusal(tradition, wishes, seconds))
 
 
@@ -133,6 +132,8 @@ def draw_cycle(
     cycles = [tradition.cycle(wishes.cycle)] if wishes.cycle else [c for c in tradition.cycles if c.strokes]
     choices = ((1, 1),) if school.form == "mukhra" else ((1, 1), (2, 1), (3, 1), (2, 2))
     playing = seconds - tail_seconds(seconds)
+    if playing <= 0:
+        return None
     for at in rng.permutation(len(cycles)):
         cycle = cycles[at]
         for choice in rng.permutation(len(choices)):
