@@ -34,6 +34,8 @@ TORCHLESS = (
     "talim.pages.players",
     "talim.pages.plots",
     "talim.pages.spectrogram",
+    "talim.traditions.performer",
+    "talim.stages.performer_report",
 )
 
 

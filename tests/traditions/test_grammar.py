@@ -8,8 +8,8 @@ import pytest
 from talim.traditions import grammar
 from talim.traditions.entries import Mode
 from talim.traditions.grammar import SHAPE
-from talim.traditions.movement import INTERVALS_CENTS, STEP_CENTS
 from talim.traditions.tradition import load, shipped
+from talim.traditions.transcription import INTERVALS_CENTS, STEP_CENTS
 
 PLAIN = Mode("plain", "Plain", (), (0.0, 200.0, 500.0, 700.0), (0.0, 200.0, 500.0, 700.0))
 MODES = [mode for slug in shipped() for mode in load(slug).modes]

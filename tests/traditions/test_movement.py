@@ -1,80 +1,73 @@
-"""Notes and steps of a pitch track."""
+"""Ways through a mode: up by its ascent, down by its descent, always on its notes, always arriving."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talim.traditions import movement
-from talim.traditions.movement import INTERVALS_CENTS, STEP_CENTS
+from talim.traditions.entries import Mode
+from talim.traditions.movement import Movement
+from talim.traditions.tradition import load
 
-HOP_SECONDS = 0.01
-
-
-def held(*parts: tuple[float, float]) -> np.ndarray:
-    """Plain notes: (cents, seconds), NaN for silence."""
-    return np.concatenate([np.full(round(seconds / HOP_SECONDS), cents) for cents, seconds in parts])
-
-
-def test_notes_are_what_the_pitch_rests_on() -> None:
-    track = held((0, 0.5), (200, 0.3), (np.nan, 0.6), (700, 1.0))
-    heard = movement.notes(track, HOP_SECONDS)
-    assert heard.cents.tolist() == [0, 200, 700]
-    assert heard.seconds == pytest.approx([0.5, 0.3, 1.0])
-    assert heard.onset_seconds == pytest.approx([0, 0.5, 1.4])
-    assert heard.gap_seconds == pytest.approx([np.inf, 0, 0.6])
+# Up without the second and sixth, down with all seven: the classical case of a raga that differs by direction.
+MODE = Mode(
+    "m", "M", (), (0, 200, 300, 500, 700, 900, 1000), (0, 200, 300, 500, 700, 900, 1000),
+    ascent_cents=(0, 300, 500, 700, 1000, 1200), descent_cents=(1200, 1000, 900, 700, 500, 300, 200, 0),
+    strong_cents=(500, 0),
+)  # fmt: skip
 
 
-def test_glides_and_touches_are_no_notes() -> None:
-    fast, slow = np.linspace(0, 700, 30), np.linspace(640, 520, 60)
-    track = np.concatenate(
-        [held((0, 0.5)), fast, held((700, 0.5)), slow, held((700, 0.08)), held((500, 0.5))]
+def test_the_way_up_is_the_ascent_and_the_way_down_the_descent() -> None:
+    movement = Movement(MODE, -500, 1700)
+    assert movement.way(0, 700) == [300, 500, 700]
+    assert movement.way(700, 0) == [500, 300, 200, 0]
+    assert movement.way(900, 1500) == [1000, 1200, 1500]
+    assert movement.way(300, -300) == [200, 0, -200, -300]
+    assert movement.way(500, 500) == [500]
+
+
+def test_a_crooked_ascent_is_gone_as_it_is_written() -> None:
+    crooked = Mode(
+        "k", "K", (), (0, 200, 400, 500, 700), (0, 200, 400, 500, 700), ascent_cents=(0, 500, 400, 700, 1200)
     )
-    assert movement.notes(track, HOP_SECONDS).cents.round(-1).tolist() == [0, 700, 500]
+    assert Movement(crooked, -500, 1700).way(0, 700) == [500, 400, 700]
 
 
-def test_a_slow_swing_round_a_note_is_that_note() -> None:
-    swing = 100 + 35 * np.sin(2 * np.pi * 1.5 * np.arange(200) * HOP_SECONDS)
-    heard = movement.notes(swing, HOP_SECONDS)
-    assert np.average(heard.cents, weights=heard.seconds) == pytest.approx(100, abs=20)
+def test_a_mode_without_movements_goes_by_its_degrees() -> None:
+    plain = Mode("p", "P", (), (0, 150, 500), (0, 150, 500))
+    movement = Movement(plain, 0, 1200)
+    assert movement.way(0, 500) == [150, 500]
+    assert movement.way(1200, 150) == [500, 150]
+    assert set(movement.strong) == {0, 1200}
 
 
-def test_vibrato_is_one_note() -> None:
-    times = np.arange(100) * HOP_SECONDS
-    heard = movement.notes(400 + 40 * np.sin(2 * np.pi * 6 * times), HOP_SECONDS)
-    assert heard.cents == pytest.approx([400], abs=5)
+def test_neighbours_stop_at_the_edge_of_the_register() -> None:
+    movement = Movement(MODE, -500, 1700)
+    assert movement.neighbour(300, 1) == 500
+    assert movement.neighbour(310, -1) == 200
+    assert movement.neighbour(1700, 1) == max(movement.degrees)
+    assert movement.leading_to(300) == 0  # the second is no step of the ascent
 
 
-def test_a_step_is_counted_where_it_leaves_and_by_what_it_reaches() -> None:
-    counts = movement.steps(movement.notes(held((0, 0.5), (200, 0.6), (0, 0.2)), HOP_SECONDS))
-    up, down = np.searchsorted(INTERVALS_CENTS, 200), np.searchsorted(INTERVALS_CENTS, -200)
-    assert counts[0, up] == pytest.approx(0.75)
-    assert counts[round(200 / STEP_CENTS), down] == pytest.approx(0.25)
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from(["hindustani", "makam"]))
+def test_a_line_has_the_count_ends_on_its_rest_and_keeps_to_the_mode(
+    seed: int, count: int, name: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    modes = load(name).modes
+    movement = Movement(modes[seed % len(modes)], -500, 1500)
+    start, rest = movement.rest(0, 500, rng), movement.rest(700, 500, rng)
+    notes = movement.line(count, start, rest, rng, 600, 0.2)
+    assert len(notes) == count
+    assert notes[-1] == pytest.approx(rest)
+    assert set(notes) <= set(movement.notes)
 
 
-def test_no_step_leads_over_a_long_silence() -> None:
-    apart = movement.notes(held((0, 0.5), (np.nan, 2.0), (200, 0.5)), HOP_SECONDS)
-    assert not movement.steps(apart).any()
-
-
-@pytest.mark.parametrize("track", [np.empty(0), np.full(500, np.nan), np.array([3.0])])
-def test_nothing_sung_gives_nothing(track: np.ndarray) -> None:
-    heard = movement.notes(track, HOP_SECONDS)
-    assert heard.cents.size == 0
-    assert not movement.steps(heard).any()
-
-
-@given(
-    st.lists(st.integers(-24, 24), min_size=3, max_size=12),
-    st.lists(st.integers(-2, 2), min_size=12, max_size=12),
-)
-def test_octaves_change_no_step(semitones: list[int], octaves: list[int]) -> None:
-    plain = held(*[(100.0 * note, 0.3) for note in semitones])
-    moved = held(
-        *[(100.0 * note + 1200.0 * octave, 0.3) for note, octave in zip(semitones, octaves, strict=False)]
-    )
-    one, other = (movement.notes(track, HOP_SECONDS) for track in (plain, moved))
-    if one.cents.size == other.cents.size:  # notes that repeat are one; an octave parts them
-        assert movement.steps(one) == pytest.approx(movement.steps(other))
+def test_the_strongest_note_is_rested_on_most() -> None:
+    movement = Movement(MODE, 0, 1200)
+    rng = np.random.default_rng(0)
+    rests = [movement.rest(250, 2000, rng) for _ in range(600)]
+    assert rests.count(500) > 1.15 * rests.count(0) > 0

@@ -11,7 +11,7 @@ import pytest
 from traditions.sung import HOP_SECONDS, sing
 
 from talim.errors import TalimError
-from talim.traditions import movement, recognition
+from talim.traditions import recognition, transcription
 from talim.traditions.recognition import Listener
 from talim.traditions.tradition import Tradition, load
 
@@ -29,7 +29,7 @@ def first(tradition: Tradition, cents: np.ndarray) -> str:
 def test_every_mode_is_known_by_its_own_movement(tradition: Tradition) -> None:
     places = []
     for seed, mode in enumerate(tradition.modes):
-        heard = movement.notes(sing(mode, seed), HOP_SECONDS)
+        heard = transcription.notes(sing(mode, seed), HOP_SECONDS)
         slugs = [one.slug for _, one, _ in GRAMMAR[tradition.slug].judge(heard, tonic_known=True).ranked()]
         places.append(slugs.index(mode.slug) + 1)
     assert np.mean(np.array(places) <= 3) >= 0.93
@@ -51,7 +51,7 @@ def test_modes_of_the_same_notes_are_told_apart_by_movement(
 ) -> None:
     rivals = [tradition.mode(name) for name in names]
     for mode in rivals:
-        heard = movement.notes(sing(mode, seed), HOP_SECONDS)
+        heard = transcription.notes(sing(mode, seed), HOP_SECONDS)
         ranked = [one.slug for _, one, _ in GRAMMAR[tradition.slug].judge(heard, tonic_known=True).ranked()]
         assert min(rivals, key=lambda rival: ranked.index(rival.slug)).slug == mode.slug
 
@@ -98,7 +98,7 @@ def test_the_tonic_is_found(name: str, seed: int, tonic_hz: float) -> None:
 
 def test_a_wrongly_said_tonic_is_doubted() -> None:
     rast = MAKAM.mode("Rast")
-    heard = movement.notes(sing(rast, 5) + 500, HOP_SECONDS)  # said a fourth too low
+    heard = transcription.notes(sing(rast, 5) + 500, HOP_SECONDS)  # said a fourth too low
     slugs = [mode.slug for _, mode, _ in Listener([MAKAM]).judge(heard, tonic_known=True).ranked()]
     trusting = [
         mode.slug for _, mode, _ in Listener([MAKAM]).judge(heard, tonic_known=True, doubt=0.0).ranked()

@@ -27,9 +27,9 @@ from talim.stages.mode_trials import (
     trials,
 )
 from talim.traditions.grammar import SHAPE
-from talim.traditions.movement import Notes
 from talim.traditions.recognition import DOUBT, WITNESSES, Listener
 from talim.traditions.tradition import Tradition, load
+from talim.traditions.transcription import Notes
 
 HEAD = "| what is used | best | in the best three | best three, by recording (95 %) |\n|---|---|---|---|"
 FEWEST_STEPS = 15  # of annotated phrases, for a recording to be tried on them
@@ -43,7 +43,7 @@ recordings, each recording weighing the same.
 One number is fitted ({witnesses:g}: how many independent witnesses the steps of one melody are worth). *One
 recording out*: it was fitted without the recording and everything of its release or work. *One mode out*: without any
 recording of the mode. All else is facts (`traditions/facts`) and the few constants of `traditions/grammar.py` and
-`traditions/movement.py`, chosen by hand on these tracks; nothing was learnt from any recording's phrases or
+`traditions/transcription.py`, chosen by hand on these tracks; nothing was learnt from any recording's phrases or
 intonation. The makams' weights are note statistics of 2200 scores, in which works may occur that are also played
 here; the rows above "as counted" do not use them. How often a makam is heard is its number of scores there, and the
 six makams tried are the commonest: on tracks of rarer ones that row would gain less, or lose. How often a raga is

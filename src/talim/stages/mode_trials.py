@@ -14,11 +14,11 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.stages.modes import melody
-from talim.traditions import movement
+from talim.traditions import transcription
 from talim.traditions.grammar import apart_cents
-from talim.traditions.movement import Notes
 from talim.traditions.recognition import WITNESSES, Judgement, Listener
 from talim.traditions.tradition import Tradition
+from talim.traditions.transcription import Notes
 
 TRIED_WITNESSES = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0)
 HISTOGRAM_SPREAD_CENTS = 30.0
@@ -57,7 +57,7 @@ def trials(folder: Path, tradition: Tradition) -> tuple[list[Trial], list[str]]:
             continue
         track = melody(folder / row["file"])
         cents = 1200 * np.log2(track.hz / track.tonic_hz) if track.tonic_hz else track.hz * np.nan
-        heard = movement.notes(cents, track.hop_seconds)
+        heard = transcription.notes(cents, track.hop_seconds)
         found.append(Trial(row["id"], row.get("recording_id") or row["id"], group, truth, cents, heard))
     return found, strangers
 
@@ -111,7 +111,7 @@ def judgements(
 
 def tonic_found(judged: Sequence[Judgement]) -> np.ndarray:
     """Whether each judgement's likeliest tonic is the annotated one (within 50 cents, in any octave)."""
-    at_cents = np.array([float(np.argmax(one.tonics)) * movement.STEP_CENTS for one in judged])
+    at_cents = np.array([float(np.argmax(one.tonics)) * transcription.STEP_CENTS for one in judged])
     return np.abs(apart_cents(at_cents, 0.0)) <= ON_TONIC_CENTS
 
 

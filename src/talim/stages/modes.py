@@ -17,7 +17,7 @@ import numpy as np
 from talim import audio
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
-from talim.traditions import movement, recognition
+from talim.traditions import recognition, transcription
 from talim.traditions.names import fold, unknown
 from talim.traditions.tradition import Tradition, all_shipped, load
 
@@ -48,7 +48,7 @@ def modes(file: Path, tradition: str | None = None, tonic_hz: float | None = Non
     heard = melody(file)
     known_hz = tonic_hz or heard.tonic_hz
     reference_hz = known_hz or float(np.nanmedian(heard.hz))
-    notes = movement.notes(1200 * np.log2(heard.hz / reference_hz), heard.hop_seconds)
+    notes = transcription.notes(1200 * np.log2(heard.hz / reference_hz), heard.hop_seconds)
     try:
         judged = recognition.Listener(traditions).judge(notes, tonic_known=known_hz is not None)
     except TalimError as error:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from talim.traditions.entries import Mode
-from talim.traditions.movement import CLASSES, INTERVALS_CENTS, STEP_CENTS
+from talim.traditions.transcription import CLASSES, INTERVALS_CENTS, STEP_CENTS
 
 SAME_DEGREE_CENTS = 8.0
 RARE = 0.01  # the weight, before scaling, of a note that is only touched

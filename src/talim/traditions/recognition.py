@@ -1,6 +1,6 @@
 """Which mode a melody is in, and where its tonic lies.
 
-A melody is counted once (`movement.steps`): how often each interval is taken from each pitch class. Under every mode,
+A melody is counted once (`transcription.steps`): how often each interval is taken from each pitch class. Under every mode,
 and every place its tonic may have, that count has a probability (`grammar.table`); Bayes' rule turns it into the
 probability of each mode, given how often modes are heard. Steps of one melody repeat one another, so that their mean
 log density speaks as loud as `WITNESSES` independent ones would: one number, fitted on real tracks (docs/modes.md).
@@ -19,11 +19,11 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import logsumexp
 
 from talim.errors import TalimError
-from talim.traditions import grammar, movement
+from talim.traditions import grammar, transcription
 from talim.traditions.entries import Mode
 from talim.traditions.grammar import SHAPE, Shape
-from talim.traditions.movement import CLASSES, STEP_CENTS, Notes
 from talim.traditions.tradition import Tradition, all_shipped
+from talim.traditions.transcription import CLASSES, STEP_CENTS, Notes
 
 WITNESSES = 20.0
 DOUBT = 0.1
@@ -82,7 +82,7 @@ class Listener:
 
     def fit(self, heard: Notes) -> np.ndarray:
         """The mean log density of the melody's steps, [tonic, mode]; TalimError where there are too few notes."""
-        counts = movement.steps(heard)
+        counts = transcription.steps(heard)
         if heard.cents.size < FEWEST_NOTES or not counts.any():
             raise TalimError(
                 f"too little melody to tell a mode: {heard.cents.size} steady notes, at least {FEWEST_NOTES} are "
@@ -141,7 +141,7 @@ def rank(
     `cents` [frames] is the melody above its tonic, NaN where unvoiced; above any fixed pitch, if `tonic_known` is
     false. Raises TalimError where there is too little melody.
     """
-    judged = Listener([tradition]).judge(movement.notes(cents, hop_seconds), tonic_known=tonic_known)
+    judged = Listener([tradition]).judge(transcription.notes(cents, hop_seconds), tonic_known=tonic_known)
     return [(mode, score) for _, mode, score in judged.ranked()]
 
 
@@ -154,7 +154,7 @@ def find_tonic(f0_hz: np.ndarray, hop_seconds: float, tradition: Tradition | Non
     f0_hz = np.asarray(f0_hz, np.float64)
     voiced_hz = np.where(f0_hz > 0, f0_hz, np.nan)
     reference_hz = float(np.nanmedian(voiced_hz)) if np.isfinite(voiced_hz).any() else 440.0
-    heard = movement.notes(1200 * np.log2(voiced_hz / reference_hz), hop_seconds)
+    heard = transcription.notes(1200 * np.log2(voiced_hz / reference_hz), hop_seconds)
     judged = Listener(traditions).judge(heard, tonic_known=False)
     return reference_hz * 2 ** (tonic_cents(judged, heard) / 1200)
 
