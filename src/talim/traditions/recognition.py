@@ -1,9 +1,10 @@
 """Which mode a melody is in, and where its tonic lies.
 
-A melody is counted once (`transcription.steps`): how often each interval is taken from each pitch class. Under every mode,
-and every place its tonic may have, that count has a probability (`grammar.table`); Bayes' rule turns it into the
-probability of each mode, given how often modes are heard. Steps of one melody repeat one another, so that their mean
-log density speaks as loud as `WITNESSES` independent ones would: one number, fitted on real tracks (docs/modes.md).
+A melody is counted once (`transcription.steps`): how often each interval is taken from each pitch class. Under every
+mode, and every place its tonic may have, that count has a probability (`grammar.table`); Bayes' rule turns it into
+the probability of each mode, given how often modes are heard. Steps of one melody repeat one another, so that their
+mean log density speaks as loud as `WITNESSES` independent ones would: one number, fitted on real tracks
+(docs/modes.md).
 
 Where the tonic is not known, phrases and the whole come to rest on it sooner than elsewhere. Where it is said, it is
 believed but for `DOUBT`: annotated tonics are wrong in some of every hundred recordings.
