@@ -63,6 +63,30 @@ def track(
     return PitchTrack(fine, voiced, hop / rate_hz)
 
 
+def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
+    """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, a hundred
+    times faster than `track`, and without its smoothing: where nothing is voiced, values jump about.
+
+    Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track` does.
+    """
+    import librosa
+
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
+        raise ValueError(
+            f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
+        )
+    hop = max(1, round(hop_seconds * rate_hz))
+    frame = 1 << math.ceil(math.log2(2.2 * rate_hz / LOWEST_HZ))
+    padded = np.pad(samples, (0, max(0, frame - samples.size)))
+    found_hz = librosa.yin(
+        padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop
+    )
+    level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: found_hz.size]
+    voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
+    return PitchTrack(np.where(voiced, found_hz, np.nan), voiced, hop / rate_hz)
+
+
 def refine(
     samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8
 ) -> np.ndarray:

@@ -17,6 +17,8 @@ from talim.run import read_json
 from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
 from talim.traditions.names import fold, slug_of, unknown
 from talim.traditions.notation import Notation
+from talim.traditions.practice import Practice
+from talim.traditions.practice import read as read_practice
 from talim.traditions.reading import Reader, checked, entries, listed
 
 __all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
@@ -42,6 +44,7 @@ class Tradition:
     ornaments: tuple[Ornament, ...]
     notation: Notation
     facts: dict[str, Any] = field(default_factory=dict)
+    practice: Mapping[str, Practice] = field(default_factory=dict)  # by a mode's slug, where it was counted
 
     @property
     def mode_word(self) -> str:
@@ -113,17 +116,19 @@ def load(source: str | Path) -> Tradition:
         slug = head.get("slug", slug_of(head["name"]))
     except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
+    modes = entries(folder / "modes.json", "mode", reader.mode)
     tradition = Tradition(
         slug=slug,
         name=head["name"],
         aliases=names["aliases"],
         mode_words=names["mode_words"],
         cycle_words=names["cycle_words"],
-        modes=entries(folder / "modes.json", "mode", reader.mode),
+        modes=modes,
         cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
         ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
         notation=reader.played,
         facts=head.get("facts", {}),
+        practice=read_practice(folder / "practice.json", reader.played, {mode.slug for mode in modes}),
     )
     refuse_doubles(folder / "modes.json", tradition.modes, tradition.mode_words)
     refuse_doubles(folder / "cycles.json", tradition.cycles, tradition.cycle_words)
