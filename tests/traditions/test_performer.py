@@ -53,7 +53,7 @@ def test_the_notes_on_record_are_the_notes_that_sound() -> None:
     rng = np.random.default_rng(0)
     plan = Plan("blown", 0, 2, "demo", 96, 7, drums=False, chords=False, reverberant=False)
     notes = performer.melody(plan, 6.0, rng)
-    samples = performer.render(plan, notes, 6.0, "western", rng)
+    samples, _ = performer.render(plan, notes, 6.0, "western", rng)
     track = pitch.track(samples, performer.RATE_HZ)
     errors = []
     for note in notes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from talim.designs.sites import MusicGenShape
 
 RELEASED_LICENCE = "CC-BY-NC-4.0"
-NANO = "nano-musicgen"
+NANO, NANO_MUSTANGO = "nano-musicgen", "nano-mustango"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ MUSTANGO = [
     Known(name, f"declare-lab/{name}", "Apache-2.0", download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
-MODELS: dict[str, Known] = {
-    model.name: model for model in [Known(NANO, "", "Apache-2.0"), *_released(), *MUSTANGO]
-}
+SHIPPED = [Known(NANO, "", "Apache-2.0"), Known(NANO_MUSTANGO, "", "Apache-2.0", family="mustango")]
+MODELS: dict[str, Known] = {model.name: model for model in [*SHIPPED, *_released(), *MUSTANGO]}
 
 
 def find(name: str) -> Known | None:

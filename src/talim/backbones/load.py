@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from talim.backbones.backbone import Backbone
 
-NANO_FOLDER = Path(__file__).parent / "nano" / "weights"
-NANO_CODEC = "talim-nano-codec"
+NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder for each of the family
+NANO_CODEC, NANO_MUSTANGO = "talim-nano-codec", "talim-nano-mustango"
 REBUILT = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
@@ -53,18 +53,8 @@ def load(
     dtype, reason = choose(precision, place)
     check_reachable(source)
     if family_of(source) == "mustango":
-        from talim.backbones.mustango.opening import load_mustango
-
         with teaching(source), quiet():
-            return load_mustango(
-                source.place,
-                source.local,
-                place,
-                dtype,
-                name=source.name,
-                licence=licence_of(source),
-                reason=reason,
-            )
+            return _mustango(source, place, dtype, reason)
     with teaching(source), quiet():
         nano = _register_nano(source)
         config = _read_config(source)
@@ -81,12 +71,29 @@ def load(
     )
 
 
+def _mustango(source: Source, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
+    said = {"name": source.name, "licence": licence_of(source), "reason": reason}
+    if source.local and _is_nano_mustango(source):
+        from talim.backbones.nano import mustango
+
+        return mustango.load(Path(source.place), device, dtype, **said)
+    from talim.backbones.mustango.opening import load_mustango
+
+    return load_mustango(source.place, source.local, device, dtype, **said)
+
+
+def _is_nano_mustango(source: Source) -> bool:
+    file = Path(source.place) / "config.json"
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") == NANO_MUSTANGO
+
+
 def family_of(source: Source) -> str:
     """ "mustango" or "musicgen", by what is known of the name or by what lies in the folder."""
     if source.known is not None:
         return source.known.family
     if source.local:
-        return "mustango" if (Path(source.place) / "ldm").is_dir() else "musicgen"
+        is_mustango = (Path(source.place) / "ldm").is_dir() or _is_nano_mustango(source)
+        return "mustango" if is_mustango else "musicgen"
     with teaching(source):
         from huggingface_hub import hf_hub_download
 
@@ -100,9 +107,10 @@ def locate(name: str) -> Source:
     if known is not None and known.refused:
         raise TalimError(f"base {name!r} is not supported: {known.refused}")
     if known is not None and not known.hub:
-        if not (NANO_FOLDER / "config.json").is_file():
-            raise TalimError(f"{name} is missing from this installation ({NANO_FOLDER}); install talim again")
-        return Source(str(NANO_FOLDER), known.name, True, known)
+        folder = NANO_FOLDER / known.name
+        if not (folder / "config.json").is_file():
+            raise TalimError(f"{name} is missing from this installation ({folder}); install talim again")
+        return Source(str(folder), known.name, True, known)
     folder = Path(name).expanduser()
     if known is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
         return Source(str(folder), folder.resolve().name, True, None)

@@ -174,6 +174,16 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
     """Generated clips for the captions of held-out performances, measured beside those performances."""
     pieces = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS) for n in range(clips)]
     made = generated(backbone, [p.caption for p in pieces], folder, guidance)
+    return {
+        **measured(backbone, pieces, made),
+        "held_out_loss": held_out_loss(backbone, pieces),
+        "guidance": guidance,
+        "clips": clips,
+    }
+
+
+def measured(backbone: Any, pieces: list[Performance], made: list[np.ndarray]) -> dict[str, Any]:
+    """What was made for the captions of `pieces`, and beside it the pieces as the codec gives them back."""
     heard = everywhere(hear, made)
     real = everywhere(hear, [round_trip(backbone, p.samples) for p in pieces])
     lessons = [lesson(backbone, TEACHER_SEEDS + n) for n in range(LESSONS)]
@@ -184,9 +194,6 @@ def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) 
         "on_grid_within_25_cents": mean_of(heard, "on_grid"),
         "prompts": prompts_met(heard, facts, recognise),
         "prompts_by_performances": prompts_met(real, facts, recognise),
-        "held_out_loss": held_out_loss(backbone, pieces),
-        "guidance": guidance,
-        "clips": clips,
         **within_reality(heard, real),
         "performances": {
             "voiced": mean_of(real, "voiced"),

@@ -75,8 +75,9 @@ def perform(
         return exercise(rng, seconds)
     plan = draw_plan(rng, style)
     notes = melody(plan, seconds, rng)
-    samples = render(plan, notes, seconds, style, rng)
-    return Performance(samples, RATE_HZ, caption(plan, style, rng), tuple(notes), facts(plan, style))
+    samples, progression = render(plan, notes, seconds, style, rng)
+    known = facts(plan, style, progression)
+    return Performance(samples, RATE_HZ, caption(plan, style, rng), tuple(notes), known)
 
 
 def truth_of(
@@ -140,8 +141,14 @@ def add(track: np.ndarray, sound: np.ndarray, at_seconds: float, gain: float) ->
     room += gain * sound[: room.size]
 
 
-def render(plan: Plan, notes: list[Note], seconds: float, style: str, rng: np.random.Generator) -> np.ndarray:
-    """Melody, then company under it, then a room; float32 [T] with an RMS near 0.1 and no clipping."""
+def render(
+    plan: Plan, notes: list[Note], seconds: float, style: str, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Melody, then company under it, then a room; float32 [T] with an RMS near 0.1 and no clipping.
+
+    Beside it the degrees on which the chords stand, one a bar, over and over; none where there are no chords.
+    """
+    progression: tuple[int, ...] = ()
     track = np.zeros(round(seconds * RATE_HZ), np.float32)
     sound = instruments.SOUND[plan.family]
     ring = {"plucked": 0.35, "struck": 0.5}.get(plan.family, 0.0)
@@ -153,7 +160,9 @@ def render(plan: Plan, notes: list[Note], seconds: float, style: str, rng: np.ra
     melody_level = float(np.sqrt(np.mean(track**2))) + 1e-9
     track /= melody_level
     if plan.chords:
-        add(track, harmony(plan, seconds, rng), 0.0, 0.28)
+        rows = CHORDS[plan.scale]
+        progression = rows[int(rng.integers(len(rows)))]
+        add(track, harmony(plan, progression, seconds, rng), 0.0, 0.28)
     if style == "demo":
         add(track, drone(plan, seconds, rng), 0.0, 0.18)
     if plan.drums:
@@ -161,13 +170,12 @@ def render(plan: Plan, notes: list[Note], seconds: float, style: str, rng: np.ra
     if plan.reverberant:
         track = room(track, rng)
     track *= 0.1 / (float(np.sqrt(np.mean(track**2))) + 1e-9)
-    return np.clip(track, -0.98, 0.98).astype(np.float32)
+    return np.clip(track, -0.98, 0.98).astype(np.float32), progression
 
 
-def harmony(plan: Plan, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Soft triads an octave under the melody, one a bar; RMS about 1."""
-    scale, roots = SCALES_CENTS[plan.scale], CHORDS[plan.scale]
-    row = roots[int(rng.integers(len(roots)))]
+def harmony(plan: Plan, row: tuple[int, ...], seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Soft triads an octave under the melody, one a bar, on the degrees of `row`; RMS about 1."""
+    scale = SCALES_CENTS[plan.scale]
     track = np.zeros(round(seconds * RATE_HZ), np.float32)
     for bar in range(int(np.ceil(seconds / plan.bar_seconds))):
         for offset in (0, 2, 4):

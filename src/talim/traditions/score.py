@@ -134,8 +134,15 @@ def caption(plan: Plan, style: str, rng: np.random.Generator) -> str:
     return shapes[int(rng.integers(len(shapes)))]
 
 
-def facts(plan: Plan, style: str) -> dict[str, object]:
-    """The truth the piece was played from, for scores that need one."""
+def triad(scale: str, degree: int) -> tuple[int, bool]:
+    """Root of the triad on a scale's `degree`, in semitones above the tonic, and whether its third is minor."""
+    cents = SCALES_CENTS[scale]
+    third = (cents[(degree + 2) % len(cents)] - cents[degree]) % 1200
+    return cents[degree] // 100, third == 300
+
+
+def facts(plan: Plan, style: str, progression: tuple[int, ...] = ()) -> dict[str, object]:
+    """The truth the piece was played from, for scores that need one; `progression` is a chord's degree a bar."""
     return {
         "style": style,
         "family": plan.family,
@@ -147,4 +154,5 @@ def facts(plan: Plan, style: str) -> dict[str, object]:
         "beats_per_bar": plan.beats_per_bar,
         "drums": plan.drums,
         "chords": plan.chords,
+        "progression": list(progression),
     }

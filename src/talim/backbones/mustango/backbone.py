@@ -79,9 +79,9 @@ class Mustango:
         return self.sound.rate_hz
 
     @property
-    def frame_rate_hz(self) -> int:
+    def frame_rate_hz(self) -> float:
         """Latent frames per second."""
-        return self.rate_hz // self.sound.samples_per_frame
+        return self.rate_hz / self.sound.samples_per_frame
 
     @property
     def device(self) -> torch.device:

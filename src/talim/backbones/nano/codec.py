@@ -76,6 +76,12 @@ class Block(nn.Module):
         return hidden + (self.scale * self.back(F.gelu(self.wide(inner)))).transpose(1, 2)
 
 
+def described(out: Tensor) -> Tensor:
+    """What a network's last layer says [B, FEATURES, T], as a description: frequencies stay near their cells."""
+    level, offset, noise = out.split([sinusoids.CELLS, sinusoids.CELLS, 2 * sinusoids.BANDS], 1)
+    return torch.cat([level, 1.25 * torch.tanh(offset), noise], 1)
+
+
 class ResidualQuantiser(nn.Module):
     """Codebooks [K, N, D] that quantise in turn what the ones before left over; trained by moving averages."""
 
@@ -142,9 +148,7 @@ class NanoCodec(PreTrainedModel):
     def features_of(self, latent: Tensor) -> Tensor:
         """Description [B, FEATURES, T] of a latent [B, D, T]."""
         hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
-        out = self.outward(hidden).transpose(1, 2)
-        level, offset, noise = out.split([sinusoids.CELLS, sinusoids.CELLS, 2 * sinusoids.BANDS], 1)
-        return torch.cat([level, 1.25 * torch.tanh(offset), noise], 1)
+        return described(self.outward(hidden).transpose(1, 2))
 
     @torch.no_grad()
     def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> CodecEncoding:

@@ -57,6 +57,23 @@ def register() -> None:
     AutoModel.register(NanoCodecConfig, NanoCodec, exist_ok=True)
 
 
+def text_config(width: int, layers: int) -> T5Config:
+    """The configuration of nano's text encoder."""
+    return T5Config(
+        vocab_size=FIRST_BYTE + 256,
+        d_model=width,
+        d_kv=width // 4,
+        d_ff=3 * width,
+        num_layers=layers,
+        num_heads=4,
+        dropout_rate=0.0,
+        is_encoder_decoder=False,
+        use_cache=False,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+    )
+
+
 def config(
     width: int = 192,
     layers: int = 6,
@@ -69,19 +86,7 @@ def config(
     register()
     codec = codec or NanoCodecConfig()
     special = codec.codebook_size
-    text = T5Config(
-        vocab_size=FIRST_BYTE + 256,
-        d_model=text_width,
-        d_kv=text_width // 4,
-        d_ff=3 * text_width,
-        num_layers=text_layers,
-        num_heads=4,
-        dropout_rate=0.0,
-        is_encoder_decoder=False,
-        use_cache=False,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-    )
+    text = text_config(text_width, text_layers)
     decoder = MusicgenDecoderConfig(
         vocab_size=codec.codebook_size,
         max_position_embeddings=2048,

@@ -1,0 +1,121 @@
+"""nano-mustango's shapes: the true Mustango structure in miniature, over nano's text encoder and sinusoids."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from talim.backbones.mustango import keys
+from talim.backbones.mustango.audio import MelConfig, Sound
+from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.mustango.model import MustangoModel, Widths
+from talim.backbones.mustango.unet_config import UNetConfig
+from talim.backbones.nano import sinusoids
+from talim.backbones.nano.models import ByteTokenizer, text_config
+from talim.backbones.nano.vocoder import NanoVocoder, NanoVocoderConfig
+from talim.errors import TalimError
+from talim.run import read_json, write_json
+
+MODEL_TYPE = "talim-nano-mustango"
+WEIGHTS = "model.safetensors"
+WINDOW_SECONDS = 10.24
+# twenty milliseconds a frame; the VAE makes eight frames by eight bands into one place of the latent
+MEL = MelConfig(sampling_rate=sinusoids.RATE_HZ, hop_length=sinusoids.HOP)
+LATENT_CHANNELS = 16
+VAE: dict[str, Any] = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [16, 32, 64, 128],
+    "layers_per_block": 1,
+    "latent_channels": LATENT_CHANNELS,
+    "norm_num_groups": 8,
+    "scaling_factor": 1.0,
+}
+TEXT_WIDTH = 128
+UNET: dict[str, Any] = {
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
+    "block_out_channels": [64, 128, 128, 128],
+    "layers_per_block": 1,
+    "attention_head_dim": [1, 2, 2, 2],
+    "cross_attention_dim": TEXT_WIDTH,
+    "down_block_types": ["CrossAttnDownBlock2DMusic"] * 3 + ["DownBlock2D"],
+    "mid_block_type": "UNetMidBlock2DCrossAttnMusic",
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2DMusic"] * 3,
+    "norm_num_groups": 16,
+    "use_linear_projection": True,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All numbers of a nano Mustango, as its config.json holds them."""
+
+    unet: dict[str, Any] = field(default_factory=lambda: dict(UNET))
+    vae: dict[str, Any] = field(default_factory=lambda: dict(VAE))
+    vocoder: dict[str, Any] = field(default_factory=dict)
+    text_layers: int = 2
+    window_seconds: float = WINDOW_SECONDS
+
+    def sound(self) -> Sound:
+        """VAE, vocoder and spectrogram with random weights."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        return Sound(
+            AutoencoderKL(**self.vae), NanoVocoder(NanoVocoderConfig(MEL.n_mel_channels, **self.vocoder)), MEL
+        )
+
+    def model(self) -> MustangoModel:
+        """The diffusion side with random weights; text, beats and chords are of one width."""
+        width = self.unet["cross_attention_dim"]
+        return MustangoModel(
+            UNetConfig.of(self.unet), text_config(width, self.text_layers), Widths(*[width] * 5)
+        )
+
+
+def save(folder: Path, shape: Shape, model: MustangoModel, sound: Sound) -> None:
+    """Write FOLDER/config.json and FOLDER/model.safetensors, in bf16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", {"model_type": MODEL_TYPE, **asdict(shape)})
+    weights = {}
+    for part, module in {"model": model, "sound": sound}.items():
+        for name, weight in module.state_dict().items():
+            if name not in keys.ALIASES:
+                weights[f"{part}.{name}"] = weight.to(torch.bfloat16).contiguous()
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def load(
+    folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
+) -> Mustango:
+    """What `save` wrote, ready to use; the U-Net in `dtype`, the rest in float32."""
+    config = read_json(folder / "config.json")
+    config.pop("model_type")
+    try:
+        shape = Shape(**config)
+    except TypeError as error:
+        raise TalimError(f"{folder / 'config.json'} is no nano-mustango's: {error}") from None
+    weights = load_file(folder / WEIGHTS)
+    model, sound = shape.model(), shape.sound()
+    for part, module in {"model": model, "sound": sound}.items():
+        prefix = f"{part}."
+        mine = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        keys.check(module, mine, WEIGHTS)
+        module.load_state_dict(mine, strict=False)
+    model.unet.to(dtype)
+    return Mustango(
+        model.to(device),
+        sound.to(device),
+        ByteTokenizer(),
+        name=name,
+        licence=licence,
+        miniature=True,
+        precision_reason=reason,
+        window_seconds=shape.window_seconds,
+    )

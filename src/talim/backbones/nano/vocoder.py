@@ -1,0 +1,61 @@
+"""nano-mustango's vocoder: from log-mel frames to sinusoids and noise, and from these to sound.
+
+A HiFi-GAN has to learn phase, which takes days; this one names each cell's amplitude and frequency, for which the
+bands around it suffice, and `sinusoids.synthesise` lets them run on. Called as transformers' SpeechT5HifiGan is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from talim.backbones.nano import sinusoids
+from talim.backbones.nano.codec import Block, described
+
+
+class NanoVocoderConfig(PretrainedConfig):
+    """Shape of the vocoder; names that SpeechT5HifiGanConfig has mean the same here."""
+
+    model_type = "talim-nano-vocoder"
+
+    def __init__(
+        self, model_in_dim: int = 64, width: int = 256, blocks: int = 5, kernel: int = 7, **kwargs: Any
+    ) -> None:
+        self.model_in_dim = model_in_dim
+        self.width = width
+        self.blocks = blocks
+        self.kernel = kernel
+        self.sampling_rate = sinusoids.RATE_HZ
+        self.upsample_rates = [sinusoids.HOP]
+        for fixed in ("sampling_rate", "upsample_rates"):
+            kwargs.pop(fixed, None)
+        super().__init__(**kwargs)
+
+
+class NanoVocoder(PreTrainedModel):
+    """Log-mel frames [B, T, bands] to sound [B, 320 T] at 16 kHz."""
+
+    config_class = NanoVocoderConfig
+    main_input_name = "spectrogram"
+
+    def __init__(self, config: NanoVocoderConfig) -> None:
+        super().__init__(config)
+        self.inward = nn.Conv1d(config.model_in_dim, config.width, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(config.width, config.kernel) for _ in range(config.blocks)))
+        self.last_norm = nn.LayerNorm(config.width)
+        self.outward = nn.Linear(config.width, sinusoids.FEATURES)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Modules initialise themselves."""
+
+    def features_of(self, spectrogram: Tensor) -> Tensor:
+        """Description [B, FEATURES, T] of log-mel frames [B, T, bands]."""
+        hidden = self.blocks(self.inward(spectrogram.transpose(1, 2)))
+        return described(self.outward(self.last_norm(hidden.transpose(1, 2))).transpose(1, 2))
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        features = self.features_of(spectrogram)
+        return sinusoids.synthesise(features.float().cpu()).to(features.device)

@@ -1,0 +1,240 @@
+"""How nano-mustango came to be: its U-Net, trained from scratch on performed music with its beats and chords.
+
+`python -m talim.stages.pretrain_diffusion --sound training/sound --text training/text --out training/diffusion`
+performs the pieces, encodes them, trains, resumes where it stopped, and keeps a running average of the weights,
+which is what sounds. Words, beats and chords each go missing now and then, so that none can lean on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talim.backbones.mustango import diffusion
+from talim.backbones.mustango.audio import Sound
+from talim.backbones.mustango.batch import music_tokens
+from talim.backbones.mustango.music import Beats, Chords, Music
+from talim.backbones.nano import models, mustango
+from talim.run import write_json
+from talim.stages import pretrain_text, schooling
+from talim.stages.pretrain_codec import SEED_BASE
+from talim.traditions import score
+from talim.traditions.performer import perform
+
+SECONDS = mustango.WINDOW_SECONDS
+DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
+BATCH = 8
+NOTHING_SAID = 0.1  # of the pieces lose words, beats and chords together: guidance's null
+UNSAID = 0.3  # of the others lose, each by itself, the tempo, the key, the beats, the chords
+MEMORY = 0.999  # of the running average, a step
+KEEP_EVERY = 100  # steps between checkpoints
+ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+
+def music_of(facts: dict[str, Any], seconds: float) -> Music:
+    """The beats and chords of a performance in the western style."""
+    beats = Beats.grid(facts["tempo_bpm"], facts["beats_per_bar"], seconds)
+    return Music(beats, chords_of(facts, seconds))
+
+
+def chords_of(facts: dict[str, Any], seconds: float) -> Chords:
+    """One chord a bar; none where nobody plays them."""
+    row = facts["progression"]
+    if not row:
+        return Chords()
+    bar = facts["beats_per_bar"] * 60 / facts["tempo_bpm"]
+    times, names = [], []
+    for number in range(int(np.ceil(seconds / bar - 1e-9))):
+        root, minor = score.triad(facts["scale"], row[number % len(row)])
+        times.append(round(number * bar, 4))
+        names.append(ROOTS[(facts["tonic_class"] + root) % 12] + ("m" if minor else ""))
+    return Chords(tuple(times), tuple(names))
+
+
+def without(caption: str, tempo: bool, key: bool) -> str:
+    """The caption without its tempo or its key."""
+    parts = caption.split(", ")
+    if tempo:
+        parts = [part for part in parts if not re.fullmatch(r"\d+ bpm", part)]
+    if key:
+        parts = [part for part in parts if not re.fullmatch(r"\S+( sharp| flat)? (major|minor)", part)]
+    return ", ".join(parts)
+
+
+def restored(folder: Path) -> Sound:
+    """VAE and vocoder as `pretrain_sound` left them, rounded as they will be shipped."""
+    state = torch.load(folder / "state.pt", weights_only=True)["parts"]
+    sound = mustango.Shape().sound()
+    sound.vae.load_state_dict(state["vae"])
+    sound.vocoder.load_state_dict(state["vocoder"])
+    return sound.to(torch.bfloat16).float().eval()
+
+
+@torch.no_grad()
+def piece(sound: Sound, clip: int) -> tuple[np.ndarray, str, dict[str, Any]]:
+    """Unscaled latents [C, T, F] float16, caption and facts of training clip number `clip`."""
+    torch.set_num_threads(1)
+    played = perform(DIFFUSION_SEEDS + clip, "western", SECONDS)
+    mel = sound.spectrogram(played.samples, round(SECONDS * sound.rate_hz / sound.mel.config.hop_length))
+    latents = sound.posterior(mel[:, None]).mean[0]
+    return latents.numpy().astype(np.float16), played.caption, played.facts
+
+
+def pieces(out: Path, sound: Sound, clips: int, workers: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Latents [N, C, T, F] and what is known of each clip; made once."""
+    out.mkdir(parents=True, exist_ok=True)
+    latents, words = out / f"latents-{clips}.npy", out / f"pieces-{clips}.json"
+    if not words.exists():
+        with ProcessPoolExecutor(workers) as pool:
+            rows = list(pool.map(partial(piece, sound), range(clips), chunksize=20))
+        np.save(latents, np.stack([row[0] for row in rows]))
+        write_json(words, [{"caption": caption, **facts} for _, caption, facts in rows])
+    return np.load(latents, mmap_mode="r"), json.loads(words.read_text())
+
+
+def scaling(latents: np.ndarray) -> float:
+    """What brings latents to unit variance."""
+    return 1 / float(np.std(latents[:500].astype(np.float32)))
+
+
+def draw(
+    latents: np.ndarray, known: list[dict[str, Any]], step: int, seed: int
+) -> tuple[Tensor, list[str], list[Music], list[bool]]:
+    """Latents [BATCH, C, T, F], words, beats and chords, and which have nothing said; by (seed, step) alone."""
+    rng = np.random.default_rng([seed, step])
+    chosen = rng.choice(len(known), size=BATCH, replace=False)
+    words, music = [], []
+    for index in chosen:
+        facts = known[index]
+        tempo, key, beats, chords = rng.random(4) < UNSAID
+        words.append(without(facts["caption"], tempo, key))
+        full = music_of(facts, SECONDS)
+        music.append(Music(Beats() if beats else full.beats, Chords() if chords else full.chords))
+    nothing = (rng.random(BATCH) < NOTHING_SAID).tolist()
+    return torch.from_numpy(latents[chosen].astype(np.float32)), words, music, nothing
+
+
+def levels(count: int, generator: torch.Generator) -> Tensor:
+    """Noise levels int64 [count], one from each of `count` equal parts of the whole range."""
+    places = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return (places * diffusion.TRAINED_LEVELS).long()
+
+
+class Average(nn.Module):
+    """The running average of a model's trained weights; young averages forget faster."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = deepcopy(model).requires_grad_(False)
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        """Take in the weights of `model` as they are now."""
+        self.steps += 1
+        memory = min(MEMORY, float(self.steps) / (10 + float(self.steps)))
+        kept, now = list(self.model.parameters()), list(model.parameters())
+        torch._foreach_lerp_(kept, now, 1 - memory)
+
+
+def conditions(model: Any, words: list[str], music: list[Music], nothing: list[bool]) -> list[Any]:
+    """Text states and mask, beats and chords of a batch; where nothing is said, the model's null."""
+    told = ["" if gone else said for said, gone in zip(words, nothing, strict=True)]
+    tokens = models.ByteTokenizer()(told)
+    with torch.no_grad():
+        states = model.words(tokens["input_ids"], tokens["attention_mask"])
+    played = [Music() if gone else each for each, gone in zip(music, nothing, strict=True)]
+    return [states, tokens["attention_mask"].bool(), *music_tokens(played)]
+
+
+def train(
+    out: Path, sound: Sound, text: Path, clips: int, steps: int, seed: int, workers: int, peak_rate: float
+) -> Average:
+    """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
+    latents, known = pieces(out, sound, clips, workers)
+    scale = scaling(latents)
+    torch.manual_seed(seed)
+    model = mustango.Shape().model()
+    pretrain_text.restore(model.text_encoder, text)
+    schedule = diffusion.scheduler("ddpm")
+    trained = [weight for part in model.adapted for weight in part.parameters()]
+    adapted = nn.ModuleList(model.adapted)
+    average = Average(adapted)
+    model.train()
+
+    def lesson(step: int) -> tuple[Tensor, dict[str, Any]]:
+        if step:
+            average.follow(adapted)
+        clean, words, music, nothing = draw(latents, known, step, seed)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        clean, at = clean * scale, levels(BATCH, generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy, target = schedule.add_noise(clean, noise, at), schedule.get_velocity(clean, noise, at)
+        with schooling.fast():
+            made = model(noisy, at, *conditions(model, words, music, nothing))
+        errors = diffusion.velocity_losses(made, target)
+        weighted = errors * diffusion.weights(schedule.alphas_cumprod, at, "v")
+        return weighted.mean(), {"loss": weighted.mean(), "levels": errors.detach()}
+
+    schooling.teach(
+        out,
+        schooling.Term(steps, log_every=20, keep_every=KEEP_EVERY),
+        {"adapted": adapted, "average": average},
+        torch.optim.AdamW(trained, lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
+        lesson,
+        lambda step: schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.05),
+    )
+    return average
+
+
+def ship(out: Path, sound: Sound, text: Path, average: Average, scale: float) -> None:
+    """Write OUT/nano-mustango: the average of the weights, and the sound with the latents' scale."""
+    shape = mustango.Shape()
+    shape = replace(shape, vae=shape.vae | {"scaling_factor": scale})
+    model = shape.model()
+    pretrain_text.restore(model.text_encoder, text)
+    nn.ModuleList(model.adapted).load_state_dict(average.model.state_dict())
+    mustango.save(out / "nano-mustango", shape, model, sound)
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sound", type=Path, default=Path("training/sound"))
+    parser.add_argument("--text", type=Path, default=Path("training/text"))
+    parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--peak-rate", type=float, default=1e-3)
+    options = parser.parse_args()
+    sound = restored(options.sound)
+    latents, _ = pieces(options.out, sound, options.clips, options.workers)
+    average = train(
+        options.out,
+        sound,
+        options.text,
+        options.clips,
+        options.steps,
+        options.seed,
+        options.workers,
+        options.peak_rate,
+    )
+    ship(options.out, sound, options.text, average, scaling(latents))
+
+
+if __name__ == "__main__":
+    main()
