@@ -50,15 +50,16 @@ def perform_corpus(
     progress: Progress,
     count: int = RECORDINGS,
     seconds: float = SECONDS,
+    style: str = "demo",
 ) -> None:
-    """Write `count` performances of the style "demo" as FLAC with a metadata.csv, all or nothing."""
+    """Write `count` performances of a style as FLAC with a metadata.csv, all or nothing."""
     table = io.StringIO()
     columns = ("file_name", "text", "performer", "licence", "source", "consent")
     rows: csv.DictWriter[str] = csv.DictWriter(table, columns, lineterminator="\n")
     rows.writeheader()
     with new_folder(folder) as made:
         for number in range(count):
-            piece = perform(FIRST_SEED + number, "demo", seconds)
+            piece = perform(FIRST_SEED + number, style, seconds)
             name = f"piece-{number + 1:02d}.flac"
             audio.write(made / name, audio.Audio(np.atleast_2d(piece.samples), piece.rate_hz))
             facts = {"performer": f"talim's performer, seed {FIRST_SEED + number}", "licence": "CC0-1.0"}

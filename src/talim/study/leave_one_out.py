@@ -66,16 +66,16 @@ def leave_one_out(
         corpus = prepare(folder, out / "corpus", clip_seconds=clip_seconds, held_out=(name,))
         left = [clip for clip in corpus.clips if clip.recording == name]
         for seed in seeds:
-            recipe = _recipe(base, out / "corpus", design, seed, settings)
+            recipe = recipe_of(base, out / "corpus", design, seed, settings)
             fold = out / "runs" / f"{name}-{seed}"
-            own.setdefault(name, {})[str(seed)] = _fall(recipe, fold, corpus, left, progress)[name]
+            own.setdefault(name, {})[str(seed)] = fall_of(recipe, fold, corpus, left, progress)[name]
     others: Falls = {}
     if control is not None:
         prepare(control, out / "control", clip_seconds=clip_seconds)
         for seed in seeds:
-            recipe = _recipe(base, out / "control", design, seed, settings)
+            recipe = recipe_of(base, out / "control", design, seed, settings)
             fold = out / "runs" / f"control-{seed}"
-            for name, fall in _fall(recipe, fold, corpus, corpus.clips, progress).items():
+            for name, fall in fall_of(recipe, fold, corpus, corpus.clips, progress).items():
                 others.setdefault(name, {})[str(seed)] = fall
     found = {"base": base, "design": design, "seeds": list(seeds), "settings": SETTINGS | (settings or {})}
     found |= {"unit": "nats per token, positive is better", "clip_seconds": clip_seconds}
@@ -100,12 +100,13 @@ def summary(own: Falls, others: Falls) -> dict[str, Any]:
     return found
 
 
-def _recipe(base: str, corpus: Path, design: str, seed: int, settings: dict[str, Any] | None) -> Recipe:
+def recipe_of(base: str, corpus: Path, design: str, seed: int, settings: dict[str, Any] | None) -> Recipe:
     values = {"base": base, "corpus": str(corpus), "design": design, "seed": seed}
+    """The recipe of one run of a small study."""
     return recipes.load((), values | SETTINGS | (settings or {}))
 
 
-def _fall(
+def fall_of(
     recipe: Recipe, fold: Path, corpus: Corpus, clips: Sequence[Clip], progress: Progress
 ) -> dict[str, float]:
     """The fall of the loss on each recording of `clips`; trained and judged once, then read from the fold."""
