@@ -37,6 +37,9 @@ DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 BATCH = 8
 NOTHING_SAID = 0.1  # of the pieces lose words, beats and chords together: guidance's null
 UNSAID = 0.3  # of the others lose, each by itself, the tempo, the key, the beats, the chords
+# Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
+# no weight; so they hold at first only.
+SOUND_FIRST = 600  # steps
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
 ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
@@ -185,7 +188,9 @@ def train(
         with schooling.fast():
             made = model(noisy, at, *conditions(model, words, music, nothing))
         errors = diffusion.velocity_losses(made, target)
-        weighted = errors * diffusion.weights(schedule.alphas_cumprod, at, "v")
+        weighted = errors * diffusion.weights(
+            schedule.alphas_cumprod, at, "v" if step < SOUND_FIRST else "none"
+        )
         return weighted.mean(), {"loss": weighted.mean(), "levels": errors.detach()}
 
     schooling.teach(
