@@ -94,7 +94,7 @@ def leak(
         if sides.get(piece.id) == "held_out":
             held[piece.recording].append(piece)
     train = [piece for piece in pieces if sides.get(piece.id) == "train"]
-    shared: dict[str, set[str]] = {kind: set() for kind in (*TIES, "twin")}
+    shared: dict[str, set[str]] = {}
     for kind in TIES:
         heard = {name for piece in train for name in TIED_BY[kind](piece)}
         shared[kind] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from talim.corpus.groups import Clusters
 from talim.errors import TalimError
 from talim.stages.modes import melody
 from talim.traditions import transcription
@@ -64,19 +65,12 @@ def trials(folder: Path, tradition: Tradition) -> tuple[list[Trial], list[str]]:
 
 def leaving_together(rows: Sequence[dict[str, str]]) -> list[str]:
     """A group for each row: rows share one if a recording, release or work of theirs is the same, over any chain."""
-    parent = list(range(len(rows)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            n = parent[n]
-        return n
-
-    owner: dict[tuple[str, str], int] = {}
+    clusters = Clusters()
     for n, row in enumerate(rows):
         for key in ("recording_id", "release_mbid", "release", "work_mbid"):
             for value in filter(None, (row.get(key) or "").split(",")):
-                parent[root(n)] = root(owner.setdefault((key, value), n))
-    return [str(root(n)) for n in range(len(rows))]
+                clusters.tie(f"row {n}", f"{key} {value}")
+    return [clusters.find(f"row {n}") for n in range(len(rows))]
 
 
 def ranks(scores: np.ndarray, truths: Sequence[int]) -> np.ndarray:

@@ -29,8 +29,9 @@ def find(source: Path, out: Path) -> Found:
             f"{source}: no sound file in it or below it; files ending in {known} are read{first}"
         )
     names = {plain_name(path.relative_to(source)): path for path in paths}
-    rows, notes = read_metadata(source, walk(source, out), set(names))
-    sections = read_sections(source, walk(source, out))
+    places = list(walk(source, out))
+    rows, notes = read_metadata(source, places, set(names))
+    sections = read_sections(source, places)
     files = [
         SourceFile(path, name, FileSound(path), rows.get(name, {}), sections.get(name, ()))
         for name, path in sorted(names.items())
