@@ -21,6 +21,7 @@ from talim.errors import UsageError
 from talim.recipe import Recipe
 from talim.run import Run, read_json, read_jsonl
 from talim.stages.evaluate import evaluate
+from talim.stages.generate import Sampling
 from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
 from talim.stages.train import train
@@ -290,5 +291,5 @@ def test_guessed_beats_are_kept_beside_the_targets(
 def test_half_precision_trains_and_is_judged(tmp_path: Path, recipe: Any) -> None:
     finished = train(recipe(training__precision="bf16"), tmp_path)
     assert all(np.isfinite(row["loss"]) for row in read_jsonl(finished.log))
-    scores = evaluate(finished.folder, prompts=1, seconds=1.0, sampling=None)
+    scores = evaluate(finished.folder, prompts=1, seconds=1.0, sampling=Sampling(steps=2))
     assert np.isfinite(scores["held_out_loss"]["fall"]["mean"])

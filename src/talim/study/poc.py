@@ -176,7 +176,7 @@ def _prepare(folder: Path, out: Path, wishes: Wishes, stamps: Stamps, progress: 
 def _channels(base: str) -> int:
     """Stereo clips for the stereo models, mono for all others."""
     known = catalogue.find(base)
-    return known.shape.channels if known and known.shape else 1
+    return known.channels if known else 1
 
 
 def preparing(progress: Progress) -> Callable[..., None]:

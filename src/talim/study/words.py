@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from talim.backbones import catalogue
+from talim.designs.sites import MusicGenShape
 from talim.study.results import Result
 
 NOT_MEASURED = "not measured"
@@ -134,7 +135,7 @@ def estimate(result: Result) -> Estimate | None:
     known = [
         value for value in (seconds, flops, steps, batch, clip_seconds) if _is_number(value) and value > 0
     ]
-    if shape is None or len(known) < 5:
+    if not isinstance(shape, MusicGenShape) or len(known) < 5:
         return None
     seconds, flops, steps, batch, clip_seconds = known
     weights = shape.decoder_parameters
