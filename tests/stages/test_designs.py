@@ -283,6 +283,14 @@ def test_a_folder_in_the_released_layout_is_listed_from_its_configuration(tmp_pa
     (tmp_path / "configs" / "music_diffusion_model_config.json").write_text(json.dumps(mustango.UNET))
     listed = stage.designs(str(tmp_path), ["10%"])
     assert listed["parameters"] == mustango.model().own_parameters
+    nano = tmp_path / "nano"
+    nano.mkdir()
+    config = {"unet": mustango.UNET, "vae": {"block_out_channels": [16] * 4}, "window_seconds": 8.0}
+    (nano / "config.json").write_text(json.dumps(config))
+    small = stage.numbers_of(str(nano))
+    assert (small.frame_rate_hz, small.window_seconds) == (6.25, 8.0)  # 20 ms a frame, eight of them in one
+    assert isinstance(small.shape, UNetShape)
+    assert small.shape.bands == 8
     (tmp_path / "configs" / "music_diffusion_model_config.json").write_text("{")
     with pytest.raises(TalimError, match="no configuration of a U-Net"):
         stage.designs(str(tmp_path))

@@ -60,7 +60,7 @@ class Backbone(Protocol):
     @property
     def channels(self) -> int: ...
     @property
-    def frame_rate_hz(self) -> int: ...
+    def frame_rate_hz(self) -> float: ...  # of targets; not always a whole number
     @property
     def targets(
         self,

@@ -29,7 +29,7 @@ class Item:
     states: np.ndarray  # float32 [L, D]
     music: Music = field(default_factory=Music)  # beats and chords, as far as they are known and can be heard
 
-    def cut(self, start: int, frames: int, frame_rate_hz: int) -> Any:
+    def cut(self, start: int, frames: int, frame_rate_hz: float) -> Any:
         """What `collate` takes of a stretch of frames; a base that hears no beats gets none to pass over."""
         music = self.music.cut(start / frame_rate_hz, frames / frame_rate_hz)
         return (self.targets[:, start : start + frames], self.states, *([music] if music else []))
@@ -50,7 +50,7 @@ def items(
     if not clips:
         raise TalimError(f"{corpus.folder}: no clips to use; run `talim prepare` on more recordings")
     store = TargetStore(corpus.targets)
-    most_frames = int(backbone.window_seconds * backbone.frame_rate_hz)
+    most_frames = int(backbone.window_seconds * backbone.frame_rate_hz + 1e-6)
     found = []
     for number, clip in enumerate(clips, start=1):
         targets = _targets(store, corpus, clip, backbone)[:, :most_frames]

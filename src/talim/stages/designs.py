@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Numbers:
 
     name: str
     shape: costs.Shape
-    frame_rate_hz: int = 50
+    frame_rate_hz: float = 50
     window_seconds: float = 30.0
 
 
@@ -72,7 +72,7 @@ def designs(
     if not expressions:
         sizes = [_budget(text) for text in budgets]
         expressions = grid(sizes or default_sizes(found.shape), found.shape)
-    clip = costs.clip_of(found.shape, round(seconds * found.frame_rate_hz))
+    clip = costs.clip_of(found.shape, max(1, round(seconds * found.frame_rate_hz)))
     return {
         "base": found.name,
         "parameters": found.shape.decoder_parameters,
@@ -178,6 +178,7 @@ def numbers_of(base: str) -> Numbers:
 
 
 def _read_unet(source: Source, file: Path) -> Numbers:
+    """Of the released layout: a file that holds the U-Net's numbers alone."""
     from talim.backbones.mustango.unet_config import UNetConfig
 
     try:
@@ -187,9 +188,23 @@ def _read_unet(source: Source, file: Path) -> Numbers:
     return Numbers(source.name, shape, *catalogue.CLOCKS["mustango"])
 
 
+def _nano_unet(source: Source, values: dict[str, Any]) -> Numbers:
+    """Of the miniature: U-Net and VAE in one file; each of the VAE's halvings halves bands and frames."""
+    from talim.backbones.mustango.audio import MelConfig
+    from talim.backbones.mustango.unet_config import UNetConfig
+    from talim.backbones.nano.sinusoids import HOP, RATE_HZ
+
+    shrinkage = 2 ** (len(values["vae"]["block_out_channels"]) - 1)
+    shape = UNetShape.of(UNetConfig.of(values["unet"]))
+    shape = replace(shape, bands=MelConfig().n_mel_channels // shrinkage)
+    return Numbers(source.name, shape, RATE_HZ / HOP / shrinkage, values["window_seconds"])
+
+
 def _read(source: Source, file: Path) -> Numbers:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        if "unet" in values:
+            return _nano_unet(source, values)
         family = values.get("model_type", "musicgen")
         if family != "musicgen":
             why = catalogue.MELODY if family == "musicgen_melody" else f"a {family} model; expected MusicGen"

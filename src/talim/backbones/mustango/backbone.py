@@ -84,9 +84,9 @@ class Mustango:
         return self.sound.rate_hz
 
     @property
-    def frame_rate_hz(self) -> int:
-        """Latent frames per second."""
-        return self.rate_hz // self.sound.samples_per_frame
+    def frame_rate_hz(self) -> float:
+        """Latent frames per second: 25 in the released model, and no whole number in every miniature."""
+        return self.rate_hz / self.sound.samples_per_frame
 
     @property
     def device(self) -> torch.device:
