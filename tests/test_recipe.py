@@ -26,7 +26,7 @@ def test_settings_that_came_later_change_a_runs_name_only_where_they_are_set() -
     for training in (Training(weighting="v"), Training(weighting="none"), Training(predict_music=True)):
         names.add(recipes.run_id(Recipe(corpus="songs", training=training)))
     assert len(names) == 4
-    with pytest.raises(UsageError, match="training.weighting"):
+    with pytest.raises(UsageError, match=r"training\.weighting"):
         recipes.load((), {"corpus": "songs", "training.weighting": "snr"})
 
 
