@@ -20,6 +20,16 @@ def test_defaults_and_golden_id() -> None:
     assert recipes.run_id(recipe, "0" * 64) == "929c08d209b4"
 
 
+def test_settings_that_came_later_change_a_runs_name_only_where_they_are_set() -> None:
+    plain = Recipe(corpus="songs")
+    names = {recipes.run_id(plain)}
+    for training in (Training(weighting="v"), Training(weighting="none"), Training(predict_music=True)):
+        names.add(recipes.run_id(Recipe(corpus="songs", training=training)))
+    assert len(names) == 4
+    with pytest.raises(UsageError, match=r"training\.weighting"):
+        recipes.load((), {"corpus": "songs", "training.weighting": "snr"})
+
+
 def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text("corpus: one\ntraining: {steps: 10, batch_size: 2, warmup_steps: 1}\n")

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from talim.errors import UsageError
 
+# Settings that came later: left out of a run's name where they are as they were before there was a choice.
+LATER: Mapping[str, Any] = {"weighting": None, "predict_music": False}
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -52,6 +54,15 @@ class Training(BaseModel):
     )
     precision: Literal["auto", "bf16", "fp32", "fp16"] = Field(
         default="auto", description="auto asks the hardware"
+    )
+    weighting: Literal["v", "reference", "none"] | None = Field(
+        default=None,
+        description="how noise levels count where a base has any (Mustango): v is right for what it predicts, "
+        "reference is what it was trained with; none given: v",
+    )
+    predict_music: bool = Field(
+        default=False,
+        description="let a base that hears beats and chords guess them where the corpus has none",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, about a third more time")
 
@@ -121,6 +132,8 @@ def dump(recipe: Recipe) -> str:
 def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
     """Twelve hex digits that name the experiment; the corpus enters by content, not by where it lies."""
     values = recipe.model_dump(mode="json")
+    training = values["training"]
+    values["training"] = {k: v for k, v in training.items() if k not in LATER or v != LATER[k]}
     if corpus_hash is not None:
         values["corpus"] = corpus_hash
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))

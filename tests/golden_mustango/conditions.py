@@ -15,6 +15,7 @@ from talim.backbones.mustango.keys import diffusion_weights, load
 from talim.backbones.mustango.model import MustangoModel
 from talim.backbones.mustango.unet_config import PLAIN_DOWN, PLAIN_UP, UNetConfig
 from talim.errors import TalimError
+from talim.music import Beats, Chords, Music
 
 from . import unets
 from .cases import Check, Golden, Parts, compare, same
@@ -87,7 +88,7 @@ def tokens(golden: Golden) -> Iterator[Check]:
     for name, case in cases["beats"].items():
         times, counts = case["input"]
         if "tokens" not in case or "encode_error" in case:
-            refused = refuses(lambda t=times, c=counts: music.Beats(tuple(t), tuple(c)))
+            refused = refuses(lambda t=times, c=counts: music.check(Music(Beats(tuple(t), tuple(c)))))
             yield same(f"beats {name} refused", refused, True)
         if "tokens" in case:
             found = music.beat_row(times, counts)
@@ -95,7 +96,7 @@ def tokens(golden: Golden) -> Iterator[Check]:
     for name, case in cases["chords"].items():
         names, times = list(case["input_chords"]), list(case["input_times"])
         if "root" not in case:
-            refused = refuses(lambda t=times, n=names: music.Chords(tuple(t), tuple(n)))
+            refused = refuses(lambda t=times, n=names: music.check(Music(chords=Chords(tuple(t), tuple(n)))))
             yield same(f"chords {name} refused", refused, True)
             continue
         ids, when, mask = music.chord_row(times, names)
@@ -194,7 +195,7 @@ def predicted(golden: Golden) -> Iterator[Check]:
             yield same(f"beats {name} in order", list(kept.times_seconds), sorted(kept.times_seconds))
     times = tuple(cases["generate_beats"]["regular_4"]["times"])
     asked = predictors.chord_question(
-        "A tabla solo.", music.Beats(times, tuple(1 + i % 4 for i in range(len(times))))
+        "A tabla solo.", Beats(times, tuple(1 + i % 4 for i in range(len(times))))
     )
     for name, case in cases["generate_chords"].items():
         yield same(f"chord question {name}", asked, case["t5_input"])

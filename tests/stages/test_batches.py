@@ -23,7 +23,8 @@ class FakeBackbone:
     """Counts what it is asked; tokens are the sample count, states the length of the words."""
 
     window_seconds, frame_rate_hz, device = 1.0, 25, "cpu"
-    codec_identity, text_identity = "codec", "text"
+    codec_identity, text_identity, fingerprint = "codec", "text", "weights"
+    targets, hears_music = "tokens", False
 
     def __init__(self) -> None:
         self.encoded = self.described = 0
@@ -57,8 +58,8 @@ def test_targets_are_encoded_once_and_cut_to_the_window(tmp_path: Path) -> None:
     items = batches.items(corpus, corpus.clips, backbone, Progress())  # type: ignore[arg-type]
     again = batches.items(corpus, corpus.clips, backbone, Progress())  # type: ignore[arg-type]
     assert (backbone.encoded, backbone.described) == (3, 1)
-    assert items[0].tokens.shape == (4, 25)
-    assert all(np.array_equal(a.tokens, b.tokens) for a, b in zip(items, again, strict=True))
+    assert items[0].targets.shape == (4, 25)
+    assert all(np.array_equal(a.targets, b.targets) for a, b in zip(items, again, strict=True))
 
 
 @pytest.mark.parametrize("changed", ["codec_identity", "text_identity"])

@@ -35,6 +35,7 @@ SUMMARY: dict[str, Any] = {
 
 def written(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
     base = {"name": name, "licence": licence, "miniature": rest.get("miniature", False)}
+    base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
     return card.write(Recipe(corpus="c"), base, SUMMARY, COST, rest.get("scores"))
 
 

@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures import mustango
 from fixtures.shapes import on_meta
 
 import talim.adapters as adapters
 from talim.backbones import catalogue
 from talim.designs import expression, kinds
-from talim.designs.expression import SITE_WORDS, UNSIZED_KINDS, kind_names, parse
+from talim.designs.expression import UNSIZED_KINDS, kind_names, parse
+from talim.designs.sites import MusicGenShape
+from talim.designs.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 from talim.stages import designs as stage
 
-RELEASED = [name for name, model in catalogue.MODELS.items() if model.shape is not None]
+RELEASED = [name for name, model in catalogue.MODELS.items() if isinstance(model.shape, MusicGenShape)]
+DECODER_WORDS = ("conditioner", "all", "shallow", "middle", "deep", "post")
 NUMBERS = ("parameters", "share", "width", "widths", "flops_per_second", "file_bytes", "activation_bytes")
 
 
@@ -68,7 +72,7 @@ def check_counts(name: str, budgets: list[str]) -> None:
     expected = [
         f"{kind}@{site}{'' if kind in UNSIZED_KINDS else f':{size}'}"
         for kind in kind_names()
-        for site in SITE_WORDS
+        for site in DECODER_WORDS
         for size in (budgets[:1] if kind in UNSIZED_KINDS else budgets)
     ]
     assert sorted(row["expression"] for row in listed["designs"]) == sorted(expected)
@@ -155,7 +159,7 @@ def test_a_kind_of_ones_own_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     expression.OWN_KINDS.append("plain")
     rows = stage.designs("nano-musicgen", ["2.5%"])["designs"]
     plain, linear = ([row for row in rows if row["kind"] == kind] for kind in ("plain", "linear"))
-    assert [row["site"] for row in plain] == list(SITE_WORDS)
+    assert [row["site"] for row in plain] == list(DECODER_WORDS)
     for word in NUMBERS:
         assert [row[word] for row in plain] == [row[word] for row in linear]
 
@@ -250,4 +254,43 @@ def test_a_folder_that_is_none(tmp_path: Path, changes: dict[str, Any], words: s
         stage.designs(str(write_config(tmp_path, **changes)))
     (tmp_path / "config.json").write_text("[1, 2", encoding="utf-8")
     with pytest.raises(TalimError, match="is no MusicGen configuration"):
+        stage.designs(str(tmp_path))
+
+
+def test_a_unet_is_listed_without_its_weights() -> None:
+    listed = stage.designs("mustango", ["40M"])
+    assert (listed["base"], listed["part"]) == ("mustango", "U-Net")
+    assert listed["parameters"] == 1_413_192_008 + 1_056_768 + 2_115_584  # as the released files have it
+    assert listed["clip_seconds"] == 10.24
+    rows = {row["expression"]: row for row in listed["designs"]}
+    assert {row["site"] for row in rows.values()} == {
+        *("conditioner", "all", "shallow", "middle", "deep", "down", "mid", "up")
+    }
+    assert not any("impossible" in row["remark"] for row in rows.values() if row["kind"] != "full")
+    everywhere = rows["conv@all:40M"]
+    assert everywhere["parameters"] == pytest.approx(40e6, rel=0.01)
+    assert everywhere["flops_per_second"] > 0
+    # the nearer the output, the less is held; beside the whole way up, the coarsest level alone is little
+    held = [rows[f"conv@{site}:40M"]["activation_bytes"] for site in ("all", "mid", "up")]
+    assert held[0] > held[2] > 0
+    assert rows["conv@down:40M"]["activation_bytes"] > rows["conv@mid:40M"]["activation_bytes"]
+    assert isinstance(catalogue.MODELS["mustango"].shape, UNetShape)
+
+
+def test_a_folder_in_the_released_layout_is_listed_from_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "configs" / "music_diffusion_model_config.json").write_text(json.dumps(mustango.UNET))
+    listed = stage.designs(str(tmp_path), ["10%"])
+    assert listed["parameters"] == mustango.model().own_parameters
+    nano = tmp_path / "nano"
+    nano.mkdir()
+    config = {"unet": mustango.UNET, "vae": {"block_out_channels": [16] * 4}, "window_seconds": 8.0}
+    (nano / "config.json").write_text(json.dumps(config))
+    small = stage.numbers_of(str(nano))
+    assert (small.frame_rate_hz, small.window_seconds) == (6.25, 8.0)  # 20 ms a frame, eight of them in one
+    assert isinstance(small.shape, UNetShape)
+    assert small.shape.bands == 8
+    (tmp_path / "configs" / "music_diffusion_model_config.json").write_text("{")
+    with pytest.raises(TalimError, match="no configuration of a U-Net"):
         stage.designs(str(tmp_path))

@@ -26,7 +26,7 @@ def test_golden_comparison() -> None:
     found = compare(before, after, ["a", "a", "b"])
     assert found["before"]["per_recording"] == {"a": 2.5, "b": 5.0}
     assert found["before"]["mean"] == 3.75
-    assert found["before"]["per_codebook"] == [4.0, 3.5]
+    assert found["before"]["per_part"] == [4.0, 3.5]
     assert found["fall"]["per_recording"] == {"a": 0.5, "b": 2.0}
     assert found["fall"]["mean"] == 1.25
     assert found["fall"]["share_of_before"] == pytest.approx(1.25 / 3.75)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures import mustango
 
 from talim import audio
+from talim.corpus.manifest import Corpus
 from talim.study import demo
 
 SIX_MINUTES = 360.0
@@ -35,6 +37,31 @@ def test_two_steps_of_the_demo_end_with_a_page(tmp_path: Path, monkeypatch: pyte
     assert "miniature" in Path(told["page"]).read_text(encoding="utf-8")
     fall = told["scores"]["held_out_loss"]
     assert 0 < fall["before"]["mean"] < 2 * np.log(1024)
+
+
+def test_the_demo_goes_with_a_base_that_hears_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "RECORDINGS", 4)
+    monkeypatch.setattr(demo, "SECONDS", 4.0)
+    steps = {"steps": 2, "warmup_steps": 1, "evaluate_every": 2, "evaluate_clips": 1}
+    settings = dict(demo.WISHES.settings) | {f"training.{name}": value for name, value in steps.items()}
+    base = mustango.write(tmp_path / "tiny-mustango")
+    wishes = replace(
+        demo.wishes_for(str(base)),
+        settings=tuple(settings.items()),
+        sampling=(("steps", 2), ("sampler", "ddim")),
+        clip_seconds=2.0,
+        sample_seconds=1.0,
+    )
+    told = demo.demo(tmp_path / "demo", wishes=wishes)
+    page = Path(told["page"]).read_text(encoding="utf-8")
+    assert "squared error" in page
+    assert "nats" not in page
+    clips = Corpus.load(tmp_path / "demo" / "corpus").clips
+    assert all(clip.beats.startswith(("1@", "2@", "3@", "4@", "5@", "6@", "7@")) for clip in clips)
+    tags = audio.read_tags(tmp_path / "demo" / "run" / "samples" / "01-after.flac")
+    assert tags["steps"] == "2"
+    assert tags["beats"]
+    assert told["scores"]["adapter_effect"]["same_seed_latent_change"] >= 0
 
 
 @pytest.mark.slow

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from talim.audio import Audio
     from talim.designs.sites import Site
+    from talim.music import Music
 
-    # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D]
-    Item = tuple[np.ndarray, np.ndarray]
-    Progress = Callable[[int, int], None]  # (frames made so far, frames wanted)
+    # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D], and where they
+    # are known beats and chords; a base that hears none passes over them
+    Item = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Music]
+    Progress = Callable[[int, int], None]  # (frames or steps made so far, how many there will be)
 
 
 @dataclass
@@ -58,13 +60,29 @@ class Backbone(Protocol):
     @property
     def channels(self) -> int: ...
     @property
-    def frame_rate_hz(self) -> float: ...
+    def frame_rate_hz(self) -> float: ...  # of targets; not always a whole number
+    @property
+    def targets(
+        self,
+    ) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: time is axis 1 in both
     @property
     def codebooks(self) -> int: ...  # 0 where targets are latents
+    @property
+    def loss_unit(self) -> str: ...  # "nats", "squared error"
+    @property
+    def held_out_parts(
+        self,
+    ) -> tuple[str, ...]: ...  # of the loss in evaluation: "codebook 0", "noise level 500"
+    @property
+    def hears_music(self) -> bool: ...  # beats and chords, besides words
+    @property
+    def options(self) -> Mapping[str, Any]: ...  # what `generate` can be asked by name, with the usual values
     @property
     def window_seconds(self) -> float: ...  # what the model saw at once in its training
     @property
     def miniature(self) -> bool: ...  # a toy whose sound is not the point
+    @property
+    def transformers_class(self) -> str: ...  # that loads the weights without talim; empty where none does
     @property
     def fingerprint(self) -> str: ...  # changes with the weights, not with the precision they are loaded in
     @property
@@ -83,7 +101,7 @@ class Backbone(Protocol):
     def precision_reason(self) -> str: ...
 
     def encode(self, audio: Audio) -> np.ndarray:
-        """Audio of any rate and channels -> targets, int16 [K, T] or float32 [C, T, F]: time is axis 1 in both."""
+        """Audio of any rate and channels -> targets."""
         ...
 
     def decode(self, tokens: np.ndarray) -> Audio:
@@ -95,7 +113,7 @@ class Backbone(Protocol):
         ...
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
-        """Pad clips to one batch; where `drop` is true the text condition is the model's own null."""
+        """Pad clips to one batch; where `drop` is true all conditions together are the model's own null."""
         ...
 
     def loss(self, batch: Batch) -> Loss:
@@ -108,11 +126,16 @@ class Backbone(Protocol):
         seconds: float,
         seed: int,
         guidance: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
+        *,
         progress: Progress | None = None,
+        music: Sequence[Music] | None = None,
+        **asked: Any,
     ) -> list[Audio]:
-        """One piece of `seconds` per prompt; the same arguments give the same pieces."""
+        """One piece of `seconds` per prompt; the same arguments give the same pieces.
+
+        `asked` may hold what `options` names; `music` gives each prompt its beats and chords. UsageError for what the
+        model cannot hear or be asked.
+        """
         ...
 
     def generate_tokens(
@@ -121,17 +144,29 @@ class Backbone(Protocol):
         seconds: float,
         seed: int,
         guidance: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
+        *,
         progress: Progress | None = None,
+        music: Sequence[Music] | None = None,
+        **asked: Any,
     ) -> np.ndarray:
         """As `generate`, before decoding: targets, [B, K, T] or [B, C, T, F]."""
+        ...
+
+    def predict_music(self, prompts: Sequence[str], given: Sequence[Music] | None = None) -> list[Music]:
+        """Beats and chords that fit the prompts, what is given kept; UsageError or TalimError if it cannot."""
+        ...
+
+    def nearest_music(self, music: Sequence[Music]) -> list[Music]:
+        """What the model can hear of recordings' beats and chords; empty where it hears none."""
         ...
 
     def sites(self) -> tuple[Site, ...]:
         """Where adapters may sit, in order of depth."""
         ...
 
-    def enable_training(self, gradient_checkpointing: bool = False) -> None:
-        """Training mode for what is trained on top, with the frozen part free of dropout and of caches."""
+    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
+        """Training mode for what is trained on top, with the frozen part free of dropout and of caches.
+
+        `weighting` names how the loss weighs noise levels, where there are any; UsageError where it cannot.
+        """
         ...

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from talim.designs.sites import MusicGenShape
+from talim.designs.unet_sites import UNetShape
 
 RELEASED_LICENCE = "CC-BY-NC-4.0"
 NANO, NANO_MUSTANGO = "nano-musicgen", "nano-mustango"
@@ -18,10 +19,15 @@ class Known:
     name: str
     hub: str
     licence: str
-    shape: MusicGenShape | None = None
+    shape: MusicGenShape | UNetShape | None = None
     refused: str = ""
     download_gb: float = 0.0
     family: str = "musicgen"
+
+    @property
+    def channels(self) -> int:
+        """Of the sound it makes: 1, or 2 for the stereo models."""
+        return self.shape.channels if isinstance(self.shape, MusicGenShape) else 1
 
 
 SHAPES = {
@@ -50,8 +56,21 @@ def _released() -> list[Known]:
     return models
 
 
+# The released U-Net: the numbers of its configs/music_diffusion_model_config.json.
+UNET = UNetShape(
+    channels=(320, 640, 1280, 1280),
+    layers=(2, 2, 2, 2),
+    context_width=(1024,) * 4,
+    music_down=(True, True, True, False),
+    music_up=(False, True, True, True),
+)
+UNET_CONFIG = "configs/music_diffusion_model_config.json"
+CLOCKS = {
+    "musicgen": (50, 30.0),
+    "mustango": (25, 10.24),
+}  # frames a second, and the longest stretch heard at once
 MUSTANGO = [
-    Known(name, f"declare-lab/{name}", "Apache-2.0", download_gb=7.5, family="mustango")
+    Known(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
 SHIPPED = [Known(NANO, "", "Apache-2.0"), Known(NANO_MUSTANGO, "", "Apache-2.0", family="mustango")]

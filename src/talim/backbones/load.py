@@ -87,6 +87,13 @@ def _is_nano_mustango(source: Source) -> bool:
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") == NANO_MUSTANGO
 
 
+def family_named(name: str) -> str:
+    """The family of a base by its name, before it is loaded; TalimError as `load` has it."""
+    source = locate(name)
+    check_reachable(source)
+    return family_of(source)
+
+
 def family_of(source: Source) -> str:
     """ "mustango" or "musicgen", by what is known of the name or by what lies in the folder."""
     if source.known is not None:

@@ -10,13 +10,14 @@ import torch
 from transformers.models.musicgen import modeling_musicgen
 
 from talim.audio import Audio
-from talim.backbones import delay, fingerprint, sampling
+from talim.backbones import delay, fingerprint, options, sampling
 from talim.backbones.backbone import Batch, Loss
 from talim.designs.sites import MusicGenShape, Site
 from talim.errors import TalimError
+from talim.music import Music
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from talim.backbones.backbone import Item, Progress
 
@@ -32,6 +33,9 @@ class MusicGen:
     """A `MusicgenForConditionalGeneration` behind the Backbone Protocol; the model is changed in place."""
 
     family = "musicgen"
+    targets = "tokens"
+    loss_unit = "nats"
+    hears_music = False  # words alone
 
     def __init__(
         self,
@@ -85,6 +89,16 @@ class MusicGen:
     def codebooks(self) -> int:
         """Codebooks per frame, both channels together."""
         return int(self.config.decoder.num_codebooks)
+
+    @property
+    def transformers_class(self) -> str:
+        """Plain transformers loads the released models; it does not know the miniature's codec."""
+        return "" if self.miniature else "MusicgenForConditionalGeneration"
+
+    @property
+    def held_out_parts(self) -> tuple[str, ...]:
+        """The parts of the loss: one a codebook."""
+        return tuple(f"codebook {index}" for index in range(self.codebooks))
 
     @property
     def window_seconds(self) -> float:
@@ -141,12 +155,12 @@ class MusicGen:
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
         """Pad clips to one batch; a dropped condition is an attention mask of zeros, as in guidance."""
-        frames, words = max(t.shape[1] for t, _ in items), max(s.shape[0] for _, s in items)
+        frames, words = max(item[0].shape[1] for item in items), max(item[1].shape[0] for item in items)
         targets = torch.zeros(len(items), self.codebooks, frames, dtype=torch.int64)
         target_mask = torch.zeros(len(items), frames, dtype=torch.bool)
         states = torch.zeros(len(items), words, items[0][1].shape[1])
         states_mask = torch.zeros(len(items), words, dtype=torch.bool)
-        for row, ((tokens, said), dropped) in enumerate(zip(items, drop, strict=True)):
+        for row, ((tokens, said, *_), dropped) in enumerate(zip(items, drop, strict=True)):
             targets[row, :, : tokens.shape[1]] = torch.from_numpy(tokens.astype(np.int64))
             target_mask[row, : tokens.shape[1]] = True
             states[row, : said.shape[0]] = torch.from_numpy(np.array(said, dtype=np.float32))
@@ -169,8 +183,7 @@ class MusicGen:
         """Mean over codebooks of the cross-entropy over valid positions, in float32 nats."""
         logits = self.logits(batch)
         parts, per_item = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
-        names = tuple(f"codebook {index}" for index in range(self.codebooks))
-        return Loss(parts.mean(), parts, names, per_item)
+        return Loss(parts.mean(), parts, self.held_out_parts, per_item)
 
     def generate(
         self,
@@ -181,9 +194,13 @@ class MusicGen:
         temperature: float = 1.0,
         top_k: int = 250,
         progress: Progress | None = None,
+        music: Sequence[Music] | None = None,
+        **foreign: Any,
     ) -> list[Audio]:
         """One piece of `seconds` per prompt; beyond the window each next one continues an overlap."""
-        tokens = self.generate_tokens(prompts, seconds, seed, guidance, temperature, top_k, progress)
+        tokens = self.generate_tokens(
+            prompts, seconds, seed, guidance, temperature, top_k, progress, music, **foreign
+        )
         pieces = [self.decode(row) for row in tokens]
         return [Audio(piece.samples[:, : round(seconds * self.rate_hz)], self.rate_hz) for piece in pieces]
 
@@ -196,8 +213,12 @@ class MusicGen:
         temperature: float = 1.0,
         top_k: int = 250,
         progress: Progress | None = None,
+        music: Sequence[Music] | None = None,
+        **foreign: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
-        """As `generate`, before the codec."""
+        """As `generate`, before the codec; UsageError for beats, chords and options of other families."""
+        options.settled(self.family, self.name, foreign)
+        options.check_music(self.family, self.name, music)
         wishes = sampling.Wishes(seconds, seed, guidance, temperature, top_k)
         ids, mask = self._tokenize(prompts)
         plan = sampling.windows(seconds, self.frame_rate_hz, self.window_seconds)
@@ -208,8 +229,22 @@ class MusicGen:
         """Between text and decoder, every decoder layer in order of depth, and before the heads."""
         return MusicGenShape.of(self.config).sites()
 
-    def enable_training(self, gradient_checkpointing: bool = False) -> None:
+    def predict_music(self, prompts: Sequence[str], given: Sequence[Music] | None = None) -> list[Music]:
+        """UsageError: it hears words alone."""
+        raise options.deaf(self.name)
+
+    def nearest_music(self, music: Sequence[Music]) -> list[Music]:
+        """Nothing of it."""
+        return [Music()] * len(music)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What `generate` can be asked by name, and the usual values."""
+        return options.OPTIONS[self.family]
+
+    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
         """Training mode with the frozen dropouts at 0 and no cache; codec and text encoder stay in eval."""
+        options.weighting(self.family, self.name, weighting)
         self.model.train()
         self.model.text_encoder.eval()
         self.model.audio_encoder.eval()

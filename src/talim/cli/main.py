@@ -11,8 +11,20 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters
-from talim.cli.options import Base, Describe, Design, Device, HeldOut, Json, Seed, Sets, show
+from talim.cli import adapters, making
+from talim.cli.options import (
+    Base,
+    Describe,
+    Design,
+    Device,
+    HeldOut,
+    Json,
+    Sampler,
+    Seed,
+    Sets,
+    Steps,
+    show,
+)
 from talim.stages.ending import exit_status
 
 app = typer.Typer(
@@ -137,49 +149,7 @@ def designs(
     show(found, json_, "" if json_ else draw(found))
 
 
-@app.command(
-    epilog="Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`"
-)
-def generate(
-    prompt: Annotated[list[str], typer.Option(help="Words for the music. May be repeated.")],
-    out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder where there are many pieces.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base and its adapter.")] = None,
-    base: Base = None,
-    adapter: Annotated[
-        list[Path] | None, typer.Option(help="Folder of an adapter. May be repeated: they act together.")
-    ] = None,
-    strength: Annotated[
-        list[float] | None,
-        typer.Option(help="How strongly each adapter acts: 0 to 1.5, 1 as trained. One for each."),
-    ] = None,
-    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The base of the run, alone.")] = False,
-    seconds: Annotated[
-        float, typer.Option(help="Length; beyond the model's window it goes on by overlap.")
-    ] = 10.0,
-    seed: Seed = 0,
-    count: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
-    guidance: Annotated[float, typer.Option(help="How strongly the words pull; 1 is not at all.")] = 3.0,
-    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 wilder.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Draw each token from this many likeliest.")] = 250,
-    device: Device = "auto",
-    json_: Json = False,
-) -> None:
-    """Make music from words; every file says in its tags that it is AI-generated, and by what."""
-    from talim.stages import generate as stage
-    from talim.stages import progress
-
-    rows = stage.generate(
-        prompts=prompt,
-        out=out,
-        source=lambda: stage.choose_source(run, base, adapter or [], no_adapter, strength or []),
-        seconds=seconds,
-        seed=seed,
-        count=count,
-        sampling=stage.Sampling(guidance, temperature, top_k),
-        progress=progress.for_terminal(),
-        device=device,
-    )
-    show(rows, json_, "\n".join(row["file"] for row in rows))
+app.command(epilog=making.EXAMPLE)(making.generate)
 
 
 @app.command(epilog="Example: `talim evaluate my-run`")
@@ -188,15 +158,26 @@ def evaluate(
     prompts: Annotated[int, typer.Option(min=1, help="Held-out captions to play before and after.")] = 3,
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
     seed: Seed = 0,
+    steps: Steps = None,
+    sampler: Sampler = None,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
     from talim.stages import progress
     from talim.stages.evaluate import evaluate as work
+    from talim.stages.generate import Sampling
     from talim.study import telling
 
-    scores = work(run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device)
+    scores = work(
+        run,
+        progress.for_terminal(),
+        prompts=prompts,
+        seconds=seconds,
+        seed=seed,
+        sampling=Sampling(steps=steps, sampler=sampler),
+        device=device,
+    )
     show(scores, json_, telling.judgement(run))
 
 
@@ -268,13 +249,17 @@ def modes(
 @app.command(epilog="Example: `talim demo --out my-demo`")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("talim-demo"),
+    base: Annotated[
+        str, typer.Option(help="A miniature base; a larger one takes its time.")
+    ] = "nano-musicgen",
     json_: Json = False,
 ) -> None:
-    """The whole road on a built-in corpus and the miniature base: minutes on two CPU cores."""
+    """The whole road on a built-in corpus and a miniature base: minutes on two CPU cores."""
     from talim.stages import progress
     from talim.study.demo import demo as work
+    from talim.study.demo import wishes_for
 
-    _print_road(work(out, progress.for_terminal()), json_)
+    _print_road(work(out, progress.for_terminal(), wishes_for(base)), json_)
 
 
 def _print_road(result: dict[str, Any], as_json: bool) -> None:

@@ -18,6 +18,8 @@ Sets = Annotated[
 HeldOut = Annotated[
     list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
 ]
+Steps = Annotated[int | None, typer.Option(help="Mustango: steps from noise to music.", show_default="100")]
+Sampler = Annotated[str | None, typer.Option(help="Mustango: ddpm, ddim or dpm++.", show_default="ddpm")]
 Describe = Annotated[str | None, typer.Option(help="Words for all recordings that have none of their own.")]
 
 

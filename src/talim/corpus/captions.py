@@ -15,6 +15,8 @@ from talim.corpus.labels import Labels, holding, labels_of
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.phrasing import phrase
 from talim.corpus.recordings import FileSound, Section, SourceFile
+from talim.corpus.timing import COLUMNS as TIMING_COLUMNS
+from talim.corpus.timing import Timing, timing_of
 from talim.errors import TalimError
 from talim.run import write_text
 
@@ -49,6 +51,7 @@ class Words:
     extra: dict[str, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
     sections: tuple[Section, ...] = ()
+    timing: Timing = field(default_factory=Timing)
 
     def at(self, start_seconds: float, stop_seconds: float, seed: int) -> tuple[str, Labels]:
         """Caption and labels of a stretch; the phrasing is drawn from seed, recording and place."""
@@ -64,7 +67,7 @@ def describe_file(file: SourceFile, edited: Mapping[str, str], describe: str | N
     """The words of one recording. Edits in the corpus's own metadata.csv win over the source's row.
 
     Caption: a text column, else a .txt beside the sound, else --describe, else built from descriptive
-    columns, else a neutral one. Raises TalimError where a text beside the sound cannot be read.
+    columns, else a neutral one. Raises TalimError where a text, or beats or chords, cannot be read.
     """
     own = {name: text for name, text in edited.items() if not (name in _TEXT_COLUMNS and text == NEUTRAL)}
     cells = {**file.row, **own}
@@ -74,11 +77,12 @@ def describe_file(file: SourceFile, edited: Mapping[str, str], describe: str | N
     }
     if said["recording"] == UNKNOWN:
         said["recording"] = file.name.rpartition(".")[0] or file.name
-    used = {column for columns in _ALIASES.values() for column in columns} | {*_TEXT_COLUMNS}
+    used = {column for columns in _ALIASES.values() for column in columns} | {*_TEXT_COLUMNS, *TIMING_COLUMNS}
     labels = labels_of(cells)
     caption, origin = _caption(file, own, labels, describe)
     extra = {name: text for name, text in sorted(cells.items()) if name not in used}
-    return Words(caption, origin, **said, extra=extra, labels=labels, sections=file.sections)
+    timing = timing_of(file, cells)
+    return Words(caption, origin, **said, extra=extra, labels=labels, sections=file.sections, timing=timing)
 
 
 def _caption(

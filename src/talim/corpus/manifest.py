@@ -14,6 +14,7 @@ from talim.audio import Audio, AudioError, read
 from talim.errors import TalimError
 
 UNKNOWN = "unknown"
+_MUSIC = ("beats", "chords")
 
 
 class Clip(BaseModel):
@@ -43,6 +44,10 @@ class Clip(BaseModel):
     section: str = UNKNOWN
     instruments: str = UNKNOWN  # divided by |
     tonic_hz: float | None = None
+    beats: str = (
+        ""  # "1@0.5 2@1.0": place in the bar @ seconds from the clip's beginning; empty where not known
+    )
+    chords: str = ""  # "Gm@0 Eb/G@2.5": likewise
     extra: dict[str, Any] = {}  # every other column of the metadata
 
 
@@ -96,6 +101,11 @@ class Corpus:
         """The folder of cached targets (tokens, text states)."""
         return self.folder / "targets"
 
+    @property
+    def knows_music(self) -> bool:
+        """Whether any clip has beats or chords."""
+        return any(clip.beats or clip.chords for clip in self.clips)
+
     def read_clip(self, clip: Clip) -> Audio:
         """The sound of a clip, float32 [C, T]; TalimError where its file is gone or damaged."""
         try:
@@ -106,5 +116,10 @@ class Corpus:
 
 def manifest_text(clips: tuple[Clip, ...]) -> str:
     """The lines of corpus.jsonl: one clip a line, in canonical order of keys."""
-    rows = (json.dumps(clip.model_dump(), ensure_ascii=False, sort_keys=True) for clip in clips)
+    rows = (json.dumps(_row(clip), ensure_ascii=False, sort_keys=True) for clip in clips)
     return "".join(f"{row}\n" for row in rows)
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """All fields; beats and chords only where there are any, so that corpora older than these keep their hash."""
+    return {name: value for name, value in clip.model_dump().items() if value or name not in _MUSIC}

@@ -136,6 +136,7 @@ def _clip(key: str, name: str, said: Words, work: Work, at: int, seed: int) -> C
     cut = work.cuts[name]
     piece = cut.clips[at]
     caption, labels = said.at(piece.start_seconds, piece.start_seconds + piece.seconds, seed)
+    music = said.timing.at(piece.start_seconds, piece.seconds)
     return Clip(
         id=key,
         file=piece.file,
@@ -159,6 +160,8 @@ def _clip(key: str, name: str, said: Words, work: Work, at: int, seed: int) -> C
         section=labels.section or UNKNOWN,
         instruments=" | ".join(labels.instruments) or UNKNOWN,
         tonic_hz=labels.tonic_hz,
+        beats=str(music.beats),
+        chords=str(music.chords),
         extra=dict(said.extra),
     )
 

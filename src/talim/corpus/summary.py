@@ -54,6 +54,7 @@ def summarise(
             "consent": _recordings_by(clips, "consent"),
         },
         "labels": {name: _seconds_by(clips, name) for name in ("tradition", "mode", "cycle", "instruments")},
+        **_known_music(clips),
         "captions": dict(sorted(Counter(said.origin for said in words.values()).items())),
         "silence_skipped_seconds": round(sum(work.cuts[name].skipped_seconds for name in words), 1),
         "captions_to_write": {"file": "metadata.csv", "recordings": waiting} if waiting else None,
@@ -109,6 +110,12 @@ def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
             seconds[value] += clip.seconds
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
     return {value: round(total, 1) for value, total in ordered}
+
+
+def _known_music(clips: Sequence[Clip]) -> dict[str, Any]:
+    """How many clips have beats and chords; nothing where none has."""
+    counts = {name: sum(bool(getattr(clip, name)) for clip in clips) for name in ("beats", "chords")}
+    return {"clips_with_music": counts} if any(counts.values()) else {}
 
 
 def _amount(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from talim.designs.expression import RANKED_KINDS, Part, layer_range
 from talim.designs.kinds import KINDS
 from talim.designs.sites import Matrix, MusicGenShape, Site
 from talim.designs.sizing import ia3_matrices
+from talim.designs.unet_costs import Places, first_above, kept, kept_by_full
+from talim.designs.unet_costs import flops as unet_flops
+from talim.designs.unet_sites import UNetShape
 
 WORDS = 32  # text positions that a clip is reckoned with
 FLOAT = 4  # bytes; adapters compute in float32, whatever the base does
@@ -21,6 +24,9 @@ KEPT_BY_FULL = 9  # more for a trained layer: what enters its linears
 HEADER_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
 TENSORS_OF_A_LAYER = 16
 
+INSIDE = (*RANKED_KINDS, "ia3", "full")  # kinds that change what is inside a site, not what leaves it
+
+Shape = MusicGenShape | UNetShape
 Solved = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a width (or rank) for each
 
 
@@ -40,8 +46,19 @@ class Clip:
         """Positions that a block at a site acts on."""
         return self.words if site.name == "conditioner" else self.frames
 
+    def bands_at(self, site: Site) -> int:
+        """A decoder has one sequence of frames; a U-Net has one in every band."""
+        return 1
 
-def flops(solved: Solved, clip: Clip) -> int:
+
+def clip_of(shape: Shape, frames: int, words: int = WORDS, base_bytes: int = FLOAT) -> Clip | Places:
+    """What a base of this shape hears at once."""
+    if isinstance(shape, UNetShape):
+        return Places(shape, frames, words, base_bytes)
+    return Clip(frames, words, base_bytes)
+
+
+def flops(solved: Solved, clip: Clip | Places) -> int:
     """Operations that a part adds to one forward pass over a whole clip; a multiply-add counts as two."""
     part, sites, widths = solved
     if part.kind == "full":
@@ -51,17 +68,21 @@ def flops(solved: Solved, clip: Clip) -> int:
     pairs = list(zip(sites, widths, strict=True))
     if part.kind in RANKED_KINDS:
         return sum(_ranked_flops(part.kind, m, rank, clip) for site, rank in pairs for m in site.matrices)
-    return sum(KINDS[part.kind].flops_of(site.width, width, clip.seen_at(site)) for site, width in pairs)
+    flops_of = KINDS[part.kind].flops_of
+    return sum(flops_of(site.width, width, clip.seen_at(site)) * clip.bands_at(site) for site, width in pairs)
 
 
-def _ranked_flops(kind: str, matrix: Matrix, rank: int, clip: Clip) -> int:
+def _ranked_flops(kind: str, matrix: Matrix, rank: int, clip: Clip | Places) -> int:
     # PEFT's dora sends the identity through both matrices at every pass, to know the norms of the sum
     positions = clip.seen_by(matrix) + (matrix.inputs if kind == "dora" else 0)
     return 2 * rank * (matrix.inputs + matrix.outputs) * positions
 
 
-def base_flops(shape: MusicGenShape, clip: Clip) -> int:
-    """Operations of the bare decoder's matrix products, forward over a whole clip."""
+def base_flops(shape: Shape, clip: Clip | Places) -> int:
+    """Operations of the bare decoder's (or U-Net's) matrix products, forward over a whole clip."""
+    if isinstance(clip, Places):
+        return unet_flops(clip)
+    assert isinstance(shape, MusicGenShape)
     d, frames, words = shape.hidden, clip.frames, clip.words
     per_frame = shape.layers * (6 * d * d + 2 * d * shape.feed_forward)
     per_frame += shape.codebooks * d * shape.vocabulary
@@ -86,40 +107,50 @@ def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
         return len(KINDS[part.kind](sites[0].width, widths[0]).state_dict()) * len(sites)
 
 
-def kept_bytes(solved: Sequence[Solved], shape: MusicGenShape, clip: Clip) -> int:
+def kept_bytes(solved: Sequence[Solved], shape: Shape, clip: Clip | Places) -> int:
     """Bytes that one training clip keeps for the way back: the adapter's own, and those of the frozen layers above
     its first site, through which the gradient comes down. Weights, gradients and optimiser are not in it.
     """
+    if isinstance(clip, Places):
+        firsts = [first_above(clip, site, part.kind in INSIDE) for part, sites, _ in solved for site in sites]
+        return kept(clip, min(firsts)) * clip.base_bytes + _all_own_bytes(solved, clip)
+    assert isinstance(shape, MusicGenShape)
     first = min(_first_layer_above(part.kind, site, shape) for part, sites, _ in solved for site in sites)
     frozen = (shape.layers - first) * KEPT_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
     out = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT) * clip.frames
-    own = sum(
+    return frozen + out + _all_own_bytes(solved, clip)
+
+
+def _all_own_bytes(solved: Sequence[Solved], clip: Clip | Places) -> int:
+    return sum(
         _own_bytes(part.kind, site, width, clip)
         for part, sites, widths in solved
         for site, width in zip(sites, widths, strict=True)
     )
-    return frozen + out + own
 
 
 def _first_layer_above(kind: str, site: Site, shape: MusicGenShape) -> int:
     """Index of the first layer whose activations a gradient needs to reach this site."""
     layer = layer_range(site.name)
     if layer is not None:  # what sits inside a layer needs that layer's too
-        return layer[0] + (0 if kind in (*RANKED_KINDS, "ia3", "full") else 1)
+        return layer[0] + (0 if kind in INSIDE else 1)
     return 0 if site.name == "conditioner" else shape.layers
 
 
-def _own_bytes(kind: str, site: Site, width: int, clip: Clip) -> int:
+def _own_bytes(kind: str, site: Site, width: int, clip: Clip | Places) -> int:
     if kind in RANKED_KINDS:
-        inside_layer = layer_range(site.name) is not None
+        inside_layer = layer_range(site.name) is not None or site.level is not None
         return sum(_ranked_bytes(kind, m, width, inside_layer) * clip.seen_by(m) for m in site.matrices)
     if kind == "ia3":
         return sum(clip.base_bytes * m.outputs * clip.seen_by(m) for m in ia3_matrices(site))
+    if kind == "full" and isinstance(clip, Places) and site.level is not None:
+        return FLOAT * kept_by_full(clip, site)
     seen = clip.seen_at(site)
     if kind == "full":
         extra = FLOAT * (KEPT_PER_FRAME + KEPT_BY_FULL) - clip.base_bytes * KEPT_PER_FRAME
         return (extra if layer_range(site.name) else FLOAT) * site.width * seen
-    return FLOAT * KINDS[kind].kept_of(site.width, width, seen) + MASK * site.width * seen
+    own = FLOAT * KINDS[kind].kept_of(site.width, width, seen) + MASK * site.width * seen
+    return own * clip.bands_at(site)
 
 
 def _ranked_bytes(kind: str, matrix: Matrix, rank: int, inside_layer: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from talim.designs.expression import layer_range
+from talim.designs.expression import SITE_WORDS, layer_range
 from talim.designs.sites import MusicGenShape, Site
 from talim.errors import UsageError
 
@@ -33,6 +33,12 @@ def select(word: str, sites: Sequence[Site]) -> tuple[Site, ...]:
         numbers = [f"{len(layers)} layers, 0 to {len(layers) - 1}"] if layers else []
         raise UsageError(f"site {word} is not in this model; it has {', '.join([*words, *numbers])}")
     return tuple(found)
+
+
+def words_of(sites: Sequence[Site]) -> tuple[str, ...]:
+    """The words for sites that mean something in a model like this; a small one may have no thirds."""
+    parts = {site.part for site in sites}
+    return tuple(word for word in SITE_WORDS if word in parts or word == "all" or word in THIRDS)
 
 
 def _third(layers: Sequence[Site], word: str) -> Sequence[Site]:

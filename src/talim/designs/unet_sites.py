@@ -14,6 +14,16 @@ BEAT_INPUTS, CHORD_INPUTS = 7, 16  # of the embeddings, beside the sinusoids
 
 
 @dataclass(frozen=True)
+class UNetPart:
+    """A ResNet, with three transformers where it is a site; or a convolution to another level."""
+
+    level: int
+    resnets: tuple[int, ...]  # channels that enter each
+    site: str = ""
+    resample: int | None = None  # the level it leads to
+
+
+@dataclass(frozen=True)
 class UNetShape:
     """A U-Net in numbers, levels from fine to coarse; `music_up` runs from coarse to fine."""
 
@@ -23,12 +33,59 @@ class UNetShape:
     music_down: tuple[bool, ...]
     music_up: tuple[bool, ...]
     linear_projection: bool = True
+    latent_channels: int = 8
+    bands: int = 16  # of a latent
 
     @classmethod
     def of(cls, config: Any) -> UNetShape:
         """The numbers in a `UNetConfig`."""
         names = ("channels", "layers", "context_width", "music_down", "music_up", "linear_projection")
-        return cls(**{name: getattr(config, name) for name in names})
+        return cls(**{name: getattr(config, name) for name in names}, latent_channels=config.in_channels)
+
+    @property
+    def text_width(self) -> int:
+        """Width of the text's states."""
+        return self.context_width[0]
+
+    @property
+    def decoder_parameters(self) -> int:
+        """Exact number of parameters of the U-Net with the embeddings of beats and chords (all as wide as the text)."""
+        first, d = self.channels[0], self.text_width
+        ends = 2 * 9 * self.latent_channels * first + first + self.latent_channels + 2 * first
+        time = first * 4 * first + 4 * first + (4 * first) ** 2 + 4 * first
+        embeddings = (
+            (BEAT_INPUTS + d + 1) * d + (CHORD_INPUTS + 2 * d + 1) * d + d
+        )  # the last shifts the roots
+        return ends + time + embeddings + sum(self._parameters(part) for part in self.parts())
+
+    def _parameters(self, part: UNetPart) -> int:
+        width, context = self.channels[part.level], self.context_width[part.level]
+        if part.resample is not None:
+            return 9 * width * width + width
+        found = sum(self._resnet_parameters(inputs, width) for inputs in part.resnets)
+        return found + (3 * self._transformer_parameters(width, context) if part.site else 0)
+
+    def parts(self) -> Iterator[UNetPart]:
+        """Everything between the first and the last convolution, in the order of the signal."""
+        top = len(self.channels) - 1
+        for level, width in enumerate(self.channels):
+            for layer in range(self.layers[level]):
+                inputs = width if layer else self.channels[max(level - 1, 0)]
+                site = f"down[{level}.{layer}]" if self.music_down[level] else ""
+                yield UNetPart(level, (inputs,), site)
+            if level < top:
+                yield UNetPart(level, (), resample=level + 1)
+        yield UNetPart(top, (self.channels[top],), "mid")
+        yield UNetPart(top, (self.channels[top],))
+        for place in range(top + 1):
+            level = top - place
+            width, below = self.channels[level], self.channels[min(level + 1, top)]
+            for layer in range(self.layers[level] + 1):
+                skip = self.channels[max(level - 1, 0)] if layer == self.layers[level] else width
+                site = f"up[{place}.{layer}]" if self.music_up[place] else ""
+                yield UNetPart(level, ((width if layer else below) + skip,), site)
+            if level:
+                yield UNetPart(level, (), resample=level - 1)
 
     def sites(self) -> tuple[Site, ...]:
         """The conditioner, then down[block.layer], mid, up[block.layer] in the order of the signal."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from talim.corpus.targets import TargetStore
 from talim.errors import TalimError
+from talim.music import Music
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,40 +25,86 @@ class Item:
     """One clip as the model meets it; the arrays are read-only views of files in the store."""
 
     clip: Clip
-    tokens: np.ndarray  # int16 [K, T]
+    targets: np.ndarray  # int16 [K, T] tokens or float32 [C, T, F] latents
     states: np.ndarray  # float32 [L, D]
+    music: Music = field(default_factory=Music)  # beats and chords, as far as they are known and can be heard
+
+    def cut(self, start: int, frames: int, frame_rate_hz: float) -> Any:
+        """What `collate` takes of a stretch of frames; a base that hears no beats gets none to pass over."""
+        music = self.music.cut(start / frame_rate_hz, frames / frame_rate_hz)
+        return (self.targets[:, start : start + frames], self.states, *([music] if music else []))
 
 
-def items(corpus: Corpus, clips: Sequence[Clip], backbone: Backbone, progress: Progress) -> list[Item]:
-    """Tokens and text states of `clips`, [K, T] and [L, D]; what is not in the store yet is encoded and kept.
+def items(
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    backbone: Backbone,
+    progress: Progress,
+    predict_music: bool = False,
+) -> list[Item]:
+    """Targets, text states and music of `clips`; what is not in the store yet is encoded and kept.
 
-    Clips longer than the model's window are cut to it. TalimError if there are no clips.
+    Clips longer than the model's window are cut to it. `predict_music` lets the base guess beats and chords of clips
+    that have none. TalimError if there are no clips.
     """
     if not clips:
         raise TalimError(f"{corpus.folder}: no clips to use; run `talim prepare` on more recordings")
     store = TargetStore(corpus.targets)
-    most_frames = int(backbone.window_seconds * backbone.frame_rate_hz)
+    most_frames = int(backbone.window_seconds * backbone.frame_rate_hz + 1e-6)
     found = []
     for number, clip in enumerate(clips, start=1):
-        found.append(
-            Item(clip, _tokens(store, corpus, clip, backbone, most_frames), _states(store, clip, backbone))
-        )
+        targets = _targets(store, corpus, clip, backbone)[:, :most_frames]
+        music = _music(store, clip, backbone, predict_music)
+        found.append(Item(clip, targets, _states(store, clip, backbone), music))
         progress.step("encoding clips", number, len(clips))
     return found
 
 
-def _tokens(
-    store: TargetStore, corpus: Corpus, clip: Clip, backbone: Backbone, most_frames: int
-) -> np.ndarray:
+def _targets(store: TargetStore, corpus: Corpus, clip: Clip, backbone: Backbone) -> np.ndarray:
     fields = {
-        "kind": "tokens",
+        "kind": backbone.targets,
         "audio": clip.audio_hash,
         "codec": backbone.codec_identity,
         "start_seconds": 0.0,
         "seconds": round(float(clip.seconds), 6),
     }
-    stored = store.get_or_make(fields, lambda: {"tokens": backbone.encode(corpus.read_clip(clip))})
-    return stored["tokens"][:, :most_frames]
+    made = store.get_or_make(fields, lambda: {backbone.targets: backbone.encode(corpus.read_clip(clip))})
+    return made[backbone.targets]
+
+
+def _music(store: TargetStore, clip: Clip, backbone: Backbone, predict: bool) -> Music:
+    """What the corpus knows of a clip's beats and chords, else what the base guesses of them if that is wished."""
+    if predict:
+        return _guessed(store, clip, backbone)
+    return music_of(clip) if backbone.hears_music else Music()
+
+
+def music_of(clip: Clip) -> Music:
+    """The beats and chords that a corpus knows of a clip."""
+    return Music.parse(clip.beats, clip.chords, clip.seconds)
+
+
+def _guessed(store: TargetStore, clip: Clip, backbone: Backbone) -> Music:
+    known = {"beats": clip.beats, "chords": clip.chords}
+    fields = {"kind": "music", "prompt": clip.caption, "base": backbone.fingerprint, **known}
+
+    def guess() -> dict[str, np.ndarray]:
+        (made,) = backbone.predict_music([clip.caption], [music_of(clip)])
+        written = {"beats": str(made.beats), "chords": str(made.chords)}
+        return {name: np.frombuffer(text.encode(), np.uint8) for name, text in written.items()}
+
+    stored = store.get_or_make(fields, guess)
+    beats, chords = (stored[name].tobytes().decode() for name in ("beats", "chords"))
+    return Music.parse(beats, chords, clip.seconds).cut(0.0, clip.seconds)
+
+
+def told(found: Sequence[Item]) -> str:
+    """How many clips have beats and chords, in words; nothing where none has."""
+    beats = sum(bool(item.music.beats) for item in found)
+    chords = sum(bool(item.music.chords) for item in found)
+    return (
+        f"beats are known for {beats} of {len(found)} clips, chords for {chords}" if beats or chords else ""
+    )
 
 
 def _states(store: TargetStore, clip: Clip, backbone: Backbone) -> np.ndarray:
@@ -94,9 +141,9 @@ def training_batch(
     picked = [clips[index] for index in chosen(len(clips), batch_size, seed, step)]
     cutter = rng(seed, CROP, step)
     frames = None if clip_seconds is None else max(1, round(clip_seconds * backbone.frame_rate_hz))
-    pairs = [(_crop(item.tokens, frames, cutter), item.states) for item in picked]
-    drop = (rng(seed, DROP, step).random(len(pairs)) < condition_dropout).tolist()
-    return backbone.collate(pairs, drop).to(backbone.device)
+    cuts = [item.cut(*_crop(item, frames, cutter), backbone.frame_rate_hz) for item in picked]
+    drop = (rng(seed, DROP, step).random(len(cuts)) < condition_dropout).tolist()
+    return backbone.collate(cuts, drop).to(backbone.device)
 
 
 def held_out_batches(
@@ -104,10 +151,12 @@ def held_out_batches(
 ) -> list[tuple[list[Item], Batch]]:
     """All clips in order, whole and with their words, with the batch that holds them."""
     groups = [list(clips[i : i + batch_size]) for i in range(0, len(clips), batch_size)]
-    pairs = [[(item.tokens, item.states) for item in group] for group in groups]
+    wholes = [
+        [item.cut(0, item.targets.shape[1], backbone.frame_rate_hz) for item in group] for group in groups
+    ]
     return [
-        (group, backbone.collate(pair, [False] * len(pair)).to(backbone.device))
-        for group, pair in zip(groups, pairs, strict=True)
+        (group, backbone.collate(whole, [False] * len(whole)).to(backbone.device))
+        for group, whole in zip(groups, wholes, strict=True)
     ]
 
 
@@ -129,8 +178,9 @@ def _evenly(count: int) -> list[int]:
     return [i for i in mirrored if i < count]
 
 
-def _crop(tokens: np.ndarray, frames: int | None, cutter: np.random.Generator) -> np.ndarray:
-    if frames is None or tokens.shape[1] <= frames:
-        return tokens
-    start = int(cutter.integers(tokens.shape[1] - frames + 1))
-    return tokens[:, start : start + frames]
+def _crop(item: Item, frames: int | None, cutter: np.random.Generator) -> tuple[int, int]:
+    """Where a cut begins and how many frames it has."""
+    there = item.targets.shape[1]
+    if frames is None or there <= frames:
+        return 0, there
+    return int(cutter.integers(there - frames + 1)), frames

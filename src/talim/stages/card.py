@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from talim.recipe import Recipe
+
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone
 
 HUB_LICENCES = {
     "cc-by-nc-4.0": "cc-by-nc-4.0",
@@ -34,7 +37,7 @@ def write(
 ) -> str:
     """The card as Hub Markdown with a YAML header.
 
-    `base` has name, licence, miniature; `summary` is the corpus's; `scores` is None before `talim evaluate`.
+    `base` is what `base_of` tells; `summary` is the corpus's; `scores` is None before `talim evaluate`.
     """
     parts = [
         _header(base),
@@ -50,6 +53,12 @@ def write(
     return "\n".join(parts)
 
 
+def base_of(backbone: Backbone) -> dict[str, Any]:
+    """What the card says of a base."""
+    names = ("name", "licence", "miniature", "family", "transformers_class")
+    return {name: getattr(backbone, name) for name in names}
+
+
 def _header(base: Mapping[str, Any]) -> str:
     known = HUB_LICENCES.get(str(base["licence"]).lower())
     fields: dict[str, Any] = {
@@ -57,7 +66,7 @@ def _header(base: Mapping[str, Any]) -> str:
         "library_name": "peft",
         "license": known or "other",
         "pipeline_tag": "text-to-audio",
-        "tags": ["talim", "adapter", "music", "music-generation", "musicgen"],
+        "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
     if known is None:
         fields["license_name"] = str(base["licence"])
@@ -109,9 +118,10 @@ def _counts(counts: Mapping[str, Any] | None) -> str:
 
 
 def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    unit = cost.get("loss_unit", "nats")
     if scores is None:
         best = (
-            f"{cost['best_held_out_loss']:.4f} nats"
+            f"{cost['best_held_out_loss']:.4f} {unit}"
             if cost.get("best_held_out_loss") is not None
             else "not known"
         )
@@ -120,14 +130,20 @@ def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any], summary
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
         "|---|---|---|",
-        f"| loss, nats, lower is better | {loss['before']['mean']:.4f} | {loss['after']['mean']:.4f} |",
+        f"| loss, {unit}, lower is better | {loss['before']['mean']:.4f} | {loss['after']['mean']:.4f} |",
         "",
-        f"Fall of the loss: {loss['fall']['mean']:.4f} nats, {interval_words(loss['fall'])}. "
+        f"Fall of the loss: {loss['fall']['mean']:.4f} {unit}, {interval_words(loss['fall'])}. "
         f"Split by {split.get('step', 'unknown')}: {split.get('explanation', '')}",
-        f"Same seed, adapter on against off: {effect['same_seed_token_change']:.0%} of the codec tokens "
-        f"change, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
+        f"Same seed, adapter on against off: {_change(effect)}, log-mel distance "
+        f"{effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _change(effect: Mapping[str, Any]) -> str:
+    if "same_seed_token_change" in effect:
+        return f"{effect['same_seed_token_change']:.0%} of the codec tokens change"
+    return f"the latents change by {effect['same_seed_latent_change']:.0%} of their size"
 
 
 def interval_words(fall: Mapping[str, Any]) -> str:
@@ -142,13 +158,10 @@ def _loading(base: Mapping[str, Any]) -> str:
     command = (
         f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your words' --out music.flac"
     )
-    if base.get("miniature"):
-        load = f"from talim.backbones.load import load\n\nbase = load({base['name']!r}).model\n"
+    if plain := base.get("transformers_class"):
+        load = f"from transformers import {plain}\n\nbase = {plain}.from_pretrained({base['name']!r})\n"
     else:
-        load = (
-            "from transformers import MusicgenForConditionalGeneration\n\n"
-            f"base = MusicgenForConditionalGeneration.from_pretrained({base['name']!r})\n"
-        )
+        load = f"from talim.backbones.load import load\n\nbase = load({base['name']!r}).model\n"
     return (
         f"```bash\n{command}\n```\n\nWith plain PEFT:\n\n```python\n"
         f"import talim.adapters  # makes PEFT know the method\nfrom peft import PeftModel\n{load}"

@@ -22,7 +22,7 @@ class Progressed:
     run_id: str
     step: int = 0
     best_step: int = 0
-    best_loss: float | None = None  # held-out, nats
+    best_loss: float | None = None  # held-out, in the base's own unit
     looks_without_best: int = 0
     stopped_early: bool = False
     log_bytes: int = 0  # the log is cut back to this length on resumption

@@ -34,9 +34,9 @@ def draw(found: dict[str, Any]) -> str:
 
 
 def _above(found: dict[str, Any]) -> str:
+    heard = f"{short(found['flops_per_second'])}FLOP for a second of music, forward"
     return (
-        f"{found['base']}: {found['parameters']:,} parameters in its decoder, {short(found['flops_per_second'])}FLOP "
-        "for a second of music, forward.\n"
+        f"{found['base']}: {found['parameters']:,} parameters in its {found['part']}, {heard}.\n"
         f"FLOP: what a design adds to that. memory: what a training clip of {found['clip_seconds']:g} s keeps in "
         "float32, without gradient checkpointing; weights and optimiser come on top.\n"
     )

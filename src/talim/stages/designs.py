@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 from talim.backbones import catalogue
 from talim.backbones.load import Source, cached, locate
 from talim.designs import costs, sizing
-from talim.designs.expression import SITE_WORDS, UNSIZED_KINDS, Part, kind_names, parse
-from talim.designs.places import select
+from talim.designs.expression import UNSIZED_KINDS, Part, kind_names, parse
+from talim.designs.places import select, words_of
 from talim.designs.sites import MusicGenShape, Site
+from talim.designs.unet_costs import Places
+from talim.designs.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 
 BUDGETS = ("2M", "8M", "20M", "40M", "70M")
@@ -29,8 +31,8 @@ class Numbers:
     """What must be known of a base: its public name, its shape, its clock and the longest stretch it hears."""
 
     name: str
-    shape: MusicGenShape
-    frame_rate_hz: int = 50
+    shape: costs.Shape
+    frame_rate_hz: float = 50
     window_seconds: float = 30.0
 
 
@@ -70,17 +72,18 @@ def designs(
     if not expressions:
         sizes = [_budget(text) for text in budgets]
         expressions = grid(sizes or default_sizes(found.shape), found.shape)
-    clip = costs.Clip(round(seconds * found.frame_rate_hz))
+    clip = costs.clip_of(found.shape, max(1, round(seconds * found.frame_rate_hz)))
     return {
         "base": found.name,
         "parameters": found.shape.decoder_parameters,
+        "part": "U-Net" if isinstance(found.shape, UNetShape) else "decoder",
         "flops_per_second": round(costs.base_flops(found.shape, clip) / seconds),
         "clip_seconds": seconds,
         "designs": [asdict(row(text, found.shape, clip, seconds)) for text in expressions],
     }
 
 
-def default_sizes(shape: MusicGenShape) -> tuple[str, ...]:
+def default_sizes(shape: costs.Shape) -> tuple[str, ...]:
     """Which budgets a base is listed with where none is asked for."""
     return BUDGETS if shape.decoder_parameters > LARGE else SHARES
 
@@ -100,15 +103,15 @@ def _budget(text: str) -> str:
     return str(size)
 
 
-def grid(sizes: Sequence[str], shape: MusicGenShape) -> list[str]:
+def grid(sizes: Sequence[str], shape: costs.Shape) -> list[str]:
     """Expressions of every kind at every site, each size in turn; what takes no size comes once, last."""
-    there = [word for word in SITE_WORDS if word != "conditioner" or shape.text_width != shape.hidden]
+    there = words_of(_sites(shape))
     sized = [kind for kind in kind_names() if kind not in UNSIZED_KINDS]
     found = [f"{kind}@{site}:{size}" for size in sizes for kind in sized for site in there]
     return found + [f"{kind}@{site}" for kind in UNSIZED_KINDS for site in there]
 
 
-def row(expression: str, shape: MusicGenShape, clip: costs.Clip, seconds: float) -> Row:
+def row(expression: str, shape: costs.Shape, clip: costs.Clip | Places, seconds: float) -> Row:
     """One design's costs over a clip of so many seconds; UsageError for a misspelt expression."""
     design = parse(expression)
     kind, site = ("+".join(getattr(part, word) for part in design.parts) for word in ("kind", "site"))
@@ -136,11 +139,11 @@ def row(expression: str, shape: MusicGenShape, clip: costs.Clip, seconds: float)
 
 
 @lru_cache(maxsize=4)
-def _sites(shape: MusicGenShape) -> tuple[Site, ...]:
+def _sites(shape: costs.Shape) -> tuple[Site, ...]:
     return shape.sites()
 
 
-def _solved(part: Part, shape: MusicGenShape) -> costs.Solved:
+def _solved(part: Part, shape: costs.Shape) -> costs.Solved:
     sites = select(part.site, _sites(shape))
     widths = sizing.solve(part, sites, shape.decoder_parameters) if part.size else (0,) * len(sites)
     return part, sites, widths
@@ -157,9 +160,13 @@ def numbers_of(base: str) -> Numbers:
     """A base's numbers by its known name or Hub id, or from a local folder's config.json; TalimError if none."""
     source = locate(base)
     if source.known is not None and source.known.shape is not None:
-        return Numbers(source.known.name, source.known.shape)
+        clock = catalogue.CLOCKS[source.known.family]
+        return Numbers(source.known.name, source.known.shape, *clock)
     if source.local:
-        return _read(source, Path(source.place) / "config.json")
+        unet = Path(source.place) / catalogue.UNET_CONFIG
+        return (
+            _read_unet(source, unet) if unet.is_file() else _read(source, Path(source.place) / "config.json")
+        )
     if cached(source.place):
         from huggingface_hub import try_to_load_from_cache
 
@@ -170,9 +177,34 @@ def numbers_of(base: str) -> Numbers:
     )
 
 
+def _read_unet(source: Source, file: Path) -> Numbers:
+    """Of the released layout: a file that holds the U-Net's numbers alone."""
+    from talim.backbones.mustango.unet_config import UNetConfig
+
+    try:
+        shape = UNetShape.of(UNetConfig.of(json.loads(file.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError) as error:
+        raise TalimError(f"{file} is no configuration of a U-Net ({error!r})") from error
+    return Numbers(source.name, shape, *catalogue.CLOCKS["mustango"])
+
+
+def _nano_unet(source: Source, values: dict[str, Any]) -> Numbers:
+    """Of the miniature: U-Net and VAE in one file; each of the VAE's halvings halves bands and frames."""
+    from talim.backbones.mustango.audio import MelConfig
+    from talim.backbones.mustango.unet_config import UNetConfig
+    from talim.backbones.nano.sinusoids import HOP, RATE_HZ
+
+    shrinkage = 2 ** (len(values["vae"]["block_out_channels"]) - 1)
+    shape = UNetShape.of(UNetConfig.of(values["unet"]))
+    shape = replace(shape, bands=MelConfig().n_mel_channels // shrinkage)
+    return Numbers(source.name, shape, RATE_HZ / HOP / shrinkage, values["window_seconds"])
+
+
 def _read(source: Source, file: Path) -> Numbers:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
+        if "unet" in values:
+            return _nano_unet(source, values)
         family = values.get("model_type", "musicgen")
         if family != "musicgen":
             why = catalogue.MELODY if family == "musicgen_melody" else f"a {family} model; expected MusicGen"

@@ -16,6 +16,7 @@ from talim.recipe import Recipe
 from talim.run import Run, provenance, read_json, write_json, write_text
 from talim.stages import batches, card, intervals, samples
 from talim.stages.batches import Item
+from talim.stages.generate import Sampling
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def evaluate(
     prompts: int = 3,
     seconds: float = 10.0,
     seed: int = 0,
+    sampling: Sampling | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Judge a finished run on its held-out clips; write scores.json, samples/ and the adapter's card.
@@ -36,22 +38,33 @@ def evaluate(
     `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
     finished or its corpus has changed.
     """
+    from talim.backbones import asking
     from talim.backbones.load import load
     from talim.stages.train import stored_recipe
 
     progress, run = progress or Progress(), Run(run_folder)
     recipe = stored_recipe(run)
-    corpus = _corpus(run, recipe)
+    corpus, sampling = _corpus(run, recipe), sampling or Sampling()
+    asking.settle(recipe.base, sampling.given, (), recipe.training.predict_music)
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
     peft = store.load(backbone, run.adapter)
     backbone.model.eval()
-    items = batches.items(corpus, corpus.held_out, backbone, progress)
+    items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
     after = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "loss with adapter")
     with tuner.disabled(peft):
         before = per_clip_losses(
             backbone, items, recipe.training.batch_size, progress, "loss without adapter"
         )
-    pairs = samples.make(run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed)
+    pairs = samples.make(
+        run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed, sampling=sampling
+    )
+    losses = compare(
+        before,
+        after,
+        [item.clip.recording for item in items],
+        parts=backbone.held_out_parts,
+        unit=backbone.loss_unit,
+    )
     scores = {
         "base": backbone.name,
         "adapter": recipe.design,
@@ -59,17 +72,14 @@ def evaluate(
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
         "corpus": corpus.summary,
-        "held_out_loss": _with_caution(
-            compare(before, after, [item.clip.recording for item in items]), recipe
-        ),
+        "held_out_loss": _with_caution(losses, recipe),
         "adapter_effect": samples.effect(pairs),
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",
     }
     write_json(run.scores, scores)
-    base = {"name": backbone.name, "licence": backbone.licence, "miniature": backbone.miniature}
-    text = card.write(recipe, base, corpus.summary, read_json(run.cost), scores)
+    text = card.write(recipe, card.base_of(backbone), corpus.summary, read_json(run.cost), scores)
     write_text(run.adapter / "README.md", text)
     return scores
 
@@ -77,7 +87,7 @@ def evaluate(
 def per_clip_losses(
     backbone: Backbone, items: Sequence[Item], batch_size: int, progress: Progress, title: str
 ) -> np.ndarray:
-    """Each clip's loss in nats by codebook, float64 [clips, K], with its words and without dropout."""
+    """Each clip's loss by part (codebook, noise level), float64 [clips, K], with its words and without dropout."""
     found = []
     with torch.no_grad():
         for _, batch in batches.held_out_batches(items, backbone, batch_size):
@@ -86,19 +96,28 @@ def per_clip_losses(
     return np.concatenate(found)
 
 
-def compare(before: np.ndarray, after: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+def compare(
+    before: np.ndarray,
+    after: np.ndarray,
+    recordings: Sequence[str],
+    *,
+    parts: Sequence[str] = (),
+    unit: str = "nats",
+) -> dict[str, Any]:
     """Losses [clips, K] before and after, and their paired fall, each with an interval by recording.
 
-    Means are over recordings, so that a long recording does not outvote a short one. Nats; a positive fall is
-    an improvement.
+    Means are over recordings, so that a long recording does not outvote a short one. `parts` names the K columns,
+    `unit` is that of the losses; a positive fall is an improvement.
     """
     fall = _summary((before - after).mean(axis=1), recordings)
     fall["share_of_before"] = fall["mean"] / max(_summary(before.mean(axis=1), recordings)["mean"], 1e-12)
     return {
-        "before": _with_codebooks(before, recordings),
-        "after": _with_codebooks(after, recordings),
+        "before": _with_parts(before, recordings),
+        "after": _with_parts(after, recordings),
         "fall": fall,
-        "unit": "nats per token, mean over codebooks; mean over recordings of the mean over their clips",
+        "parts": list(parts),
+        "loss_unit": unit,
+        "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
     }
 
 
@@ -111,10 +130,10 @@ def _with_caution(losses: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     return losses
 
 
-def _with_codebooks(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+def _with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
     summary = _summary(losses.mean(axis=1), recordings)
-    by_codebook = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
-    return summary | {"per_codebook": by_codebook}
+    by_part = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
+    return summary | {"per_part": by_part}
 
 
 def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from talim import audio
-from talim.backbones.mustango.music import Chords
 from talim.metrics import rhythm
+from talim.music import Chords
 from talim.stages import gates
 from talim.stages.pretrain_diffusion import ROOTS, chords_of, music_of, without
 from talim.traditions.performer import Performance, perform
@@ -123,7 +123,7 @@ def what_conditions_save(backbone: Any, pieces: list[Performance]) -> dict[str, 
     """Loss per held-out noise level with everything said, and with words, beats or chords left out."""
     import torch
 
-    from talim.backbones.mustango.music import Music
+    from talim.music import Music
 
     targets = [backbone.encode(audio.Audio(p.samples[None], gates.RATE_HZ)) for p in pieces]
     music = [music_of(p.facts, gates.CLIP_SECONDS) for p in pieces]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from talim import audio
 from talim.adapters import store, tuner
 from talim.adapters.tuner import STRONGEST
 from talim.errors import TalimError, UsageError
+from talim.music import Music
 from talim.run import Run, check_writable, write_jsonl
 from talim.stages.progress import Progress
 
@@ -22,21 +23,38 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS = 3600.0
 SUFFIXES = (".flac", ".wav")
+MOST_STEPS = 1000
+SAMPLERS = ("ddpm", "ddim", "dpm++")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. A guidance of 1 leaves the words' pull as trained; 3 is MusicGen's habit."""
+    """How a piece is drawn; None is as usual. A guidance of 1 leaves the words' pull as trained.
+
+    Temperature and top-k are for bases that draw tokens, steps and sampler for those that remove noise.
+    """
 
     guidance: float = 3.0
-    temperature: float = 1.0
-    top_k: int = 250
+    temperature: float | None = None
+    top_k: int | None = None
+    steps: int | None = None
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
         _within("--guidance", self.guidance, 1.0, 50.0)
-        _within("--temperature", self.temperature, 0.0, 10.0)
-        if self.top_k < 0:
+        if self.temperature is not None:
+            _within("--temperature", self.temperature, 0.0, 10.0)
+        if self.top_k is not None and self.top_k < 0:
             raise UsageError(f"--top-k is {self.top_k}; it must be 0 (off) or more, for example 250")
+        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"--steps is {self.steps}; it must be between 1 and {MOST_STEPS}, 100 is usual")
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise UsageError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -64,27 +82,66 @@ def generate(
     seed: int = 0,
     count: int = 1,
     sampling: Sampling | None = None,
+    music: Sequence[Music] = (),
+    predict_music: bool = False,
     progress: Progress | None = None,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Write one file, or for many a folder with manifest.jsonl; return a row per file.
 
-    Everything that can be refused is refused before a model is loaded.
+    `music` has beats and chords for each prompt, or once for all; `predict_music` lets the base guess what is not
+    given. Everything that can be refused is refused before a model is loaded.
     """
+    from talim.backbones import asking
+
     progress, sampling = progress or Progress(), sampling or Sampling()
     files = _plan(prompts, out, seconds, seed, count)
+    heard = _for_each(prompts, music)
     source = source if isinstance(source, Source) else source()
+    asked = asking.settle(source.base, sampling.given, heard, predict_music)
     backbone = load_source(source, device, progress)
     progress.say(f"base: {backbone.name}, licence {backbone.licence}; {_spoken(source.adapters)}")
+    if predict_music:
+        heard = backbone.predict_music(prompts, heard)
     rows = []
-    for path, prompt, piece_seed in files:
-        made = one(backbone, prompt, seconds, piece_seed, sampling, progress, path.name)
-        row = provenance_tags(backbone, source.adapters, prompt, piece_seed, sampling)
+    for index, (path, prompt, piece_seed) in enumerate(files):
+        with_music = heard[index // count]
+        made = one(backbone, prompt, seconds, piece_seed, asked, with_music, progress, path.name)
+        row = provenance_tags(backbone, source.adapters, prompt, piece_seed, asked, with_music)
         audio.write(path, made, row)
         rows.append({"file": path.name, "seconds": round(made.seconds, 3), **row, "seed": piece_seed})
     if len(files) > 1 or out != files[0][0]:
         write_jsonl(out / "manifest.jsonl", rows)
     return [row | {"file": str(path)} for row, (path, _, _) in zip(rows, files, strict=True)]
+
+
+def read_music(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[Music]:
+    """Beats and chords as written after --beats and --chords, each once for all prompts or once for each.
+
+    UsageError where they cannot be read, or where the two are given in different numbers.
+    """
+    if len({len(each) for each in (beats, chords) if len(each) > 1}) > 1:
+        raise UsageError(
+            f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once a prompt"
+        )
+    pieces = max(len(beats), len(chords))
+    pairs = zip(_repeated(beats, pieces), _repeated(chords, pieces), strict=True)
+    return [Music.parse(*pair, seconds) for pair in pairs]
+
+
+def _repeated(texts: Sequence[str], count: int) -> list[str]:
+    return [*texts] if len(texts) == count else [*(texts or [""])] * count
+
+
+def _for_each(prompts: Sequence[str], music: Sequence[Music]) -> list[Music]:
+    """Beats and chords for every prompt, in order."""
+    if len(music) <= 1:
+        return [*(music or [Music()])] * len(prompts)
+    if len(music) != len(prompts):
+        raise UsageError(
+            f"--beats or --chords were given {len(music)} times for {len(prompts)} prompts; give one for each, in order"
+        )
+    return [*music]
 
 
 def choose_source(
@@ -152,22 +209,29 @@ def one(
     prompt: str,
     seconds: float,
     seed: int,
-    sampling: Sampling,
+    asked: Mapping[str, Any],
+    music: Music,
     progress: Progress,
     title: str,
 ) -> Audio:
-    """A single piece [C, T]; beyond the model's window it goes on from an overlap."""
+    """A single piece [C, T]; `asked` are the base's options."""
     return backbone.generate(
         [prompt],
         seconds,
         seed,
         progress=lambda done, total: progress.step(f"generating {title}", done, total),
-        **asdict(sampling),
+        music=[music] if music else None,
+        **asked,
     )[0]
 
 
 def provenance_tags(
-    backbone: Backbone, adapters: Sequence[Chosen], prompt: str, seed: int, sampling: Sampling
+    backbone: Backbone,
+    adapters: Sequence[Chosen],
+    prompt: str,
+    seed: int,
+    asked: Mapping[str, Any],
+    music: Music,
 ) -> dict[str, str]:
     """What a file says about itself; the words AI-generated come first."""
     tags = {
@@ -185,7 +249,8 @@ def provenance_tags(
         tags["adapter"] = "; ".join(f"{c.folder.resolve().parent.name}/{c.folder.name}" for c in adapters)
         tags["adapter_design"] = "; ".join(str(store.read_info(c.folder)["expression"]) for c in adapters)
         tags["adapter_strength"] = "; ".join(f"{c.strength:g}" for c in adapters)
-    return tags | {name: str(value) for name, value in asdict(sampling).items()}
+    tags |= {name: str(part) for name, part in (("beats", music.beats), ("chords", music.chords)) if part}
+    return tags | {name: str(value) for name, value in asked.items()}
 
 
 def _plan(

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone, Loss
+    from talim.corpus.manifest import Clip
+    from talim.stages.batches import Item
 
 
 class Stopped(TalimError):  # noqa: N818 (stopping on request is no error)
@@ -81,7 +83,7 @@ class Loop:
         )
         self.training = recipe.training
         self.peft = attach(backbone, recipe)
-        backbone.enable_training(self.training.gradient_checkpointing)
+        self._begin_training()
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.weights.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=self.training.weight_decay
@@ -91,9 +93,11 @@ class Loop:
 
     def go(self) -> None:
         """Encode what is missing, go on from the last checkpoint, train to the end, store the adapter."""
-        self.train_items = batches.items(self.corpus, self.corpus.train, self.backbone, self.progress)
+        self.train_items = self._items(self.corpus.train)
+        if music := batches.told(self.train_items):
+            self.progress.say(music)
         some = batches.spread(self.corpus.held_out, self.training.evaluate_clips)
-        self.held_out_items = batches.items(self.corpus, some, self.backbone, self.progress)
+        self.held_out_items = self._items(some)
         self._resume()
         with StopSignal() as stop:
             if self.state.best_loss is None:
@@ -108,6 +112,14 @@ class Loop:
                     )
             self._checkpoint()
             self._finish()
+
+    def _items(self, clips: Sequence[Clip]) -> list[Item]:
+        return batches.items(
+            self.corpus, clips, self.backbone, self.progress, predict_music=self.training.predict_music
+        )
+
+    def _begin_training(self) -> None:
+        self.backbone.enable_training(self.training.gradient_checkpointing, self.training.weighting)
 
     def _resume(self) -> None:
         """Back to the last checkpoint; log lines written after it will be written again, so they go."""
@@ -126,7 +138,7 @@ class Loop:
         rate = learning_rate(step, self.training)
         loss = self.meter.timed(lambda: self._update(step, rate))
         self.state.step = step
-        self._log("train", loss.mean.item(), loss.parts.tolist(), rate)
+        self._log("train", loss.mean.item(), loss.parts.tolist(), loss.part_names, rate)
         if step % self.training.evaluate_every == 0 or step == self.training.steps:
             self._look()
         if step % self.training.checkpoint_every == 0:
@@ -179,7 +191,8 @@ class Loop:
             raise TalimError(
                 f"{self.run.folder}: the held-out loss is not a number at step {self.state.step}"
             )
-        self._log("held_out", loss, parts.tolist(), learning_rate(max(1, self.state.step), self.training))
+        rate = learning_rate(max(1, self.state.step), self.training)
+        self._log("held_out", loss, parts.tolist(), self.backbone.held_out_parts, rate)
         if self.state.best_loss is None or loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step, self.state.looks_without_best = (
                 loss,
@@ -197,16 +210,16 @@ class Loop:
             )
 
     def _held_out_parts(self) -> Tensor:
-        """Mean over the held-out clips of each codebook's loss, [K], with dropout off."""
+        """Mean over the held-out clips of each part (codebook, noise level) of the loss, [K], with dropout off."""
         self.peft.eval()
         with torch.no_grad():
             groups = batches.held_out_batches(self.held_out_items, self.backbone, self.training.batch_size)
-            per_clip = torch.cat([self.backbone.loss(batch).per_item.cpu() for _, batch in groups])
-        self.backbone.enable_training(self.training.gradient_checkpointing)
-        return per_clip.mean(dim=0)
+            losses = [self.backbone.loss(batch) for _, batch in groups]
+        self._begin_training()
+        return torch.cat([loss.per_item.cpu() for loss in losses]).mean(dim=0)
 
-    def _log(self, split: str, loss: float, parts: list[float], rate: float) -> None:
-        row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts}
+    def _log(self, split: str, loss: float, parts: list[float], names: Sequence[str], rate: float) -> None:
+        row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts, "part_names": [*names]}
         append_jsonl(
             self.run.log, row | {"learning_rate": rate, "seconds": round(self.meter.wall_seconds, 3)}
         )
@@ -226,7 +239,7 @@ class Loop:
                     weight.copy_(self.best[name])
         cost = self._cost()
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
-        text = card.write(self.recipe, _card_base(self.backbone), self.corpus.summary, cost, scores=None)
+        text = card.write(self.recipe, card.base_of(self.backbone), self.corpus.summary, cost, scores=None)
         store.save(self.peft, self.run.adapter, base=base, card=text)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
@@ -245,6 +258,7 @@ class Loop:
             "stopped_early": self.state.stopped_early,
             "best_step": self.state.best_step,
             "best_held_out_loss": self.state.best_loss,
+            "loss_unit": self.backbone.loss_unit,
         }
 
 
@@ -264,7 +278,3 @@ def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(int(batches.rng(seed, batches.WEIGHTS, step).integers(2**63)))
         yield
-
-
-def _card_base(backbone: Backbone) -> dict[str, Any]:
-    return {"name": backbone.name, "licence": backbone.licence, "miniature": backbone.miniature}

@@ -38,10 +38,10 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     corpus = Corpus.load(Path(recipe.corpus))
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
     attach(backbone, recipe)
-    backbone.enable_training(recipe.training.gradient_checkpointing)
+    backbone.enable_training(recipe.training.gradient_checkpointing, recipe.training.weighting)
     for clips in (corpus.train, corpus.held_out):
-        items = batches.items(corpus, clips, backbone, progress)
-    items = batches.items(corpus, corpus.train, backbone, Progress())
+        batches.items(corpus, clips, backbone, progress, recipe.training.predict_music)
+    items = batches.items(corpus, corpus.train, backbone, Progress(), recipe.training.predict_music)
     before_seconds = time.perf_counter() - began
     taken = []
     for step in range(1, TIMED_STEPS + 2):  # the first one warms up

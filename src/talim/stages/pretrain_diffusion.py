@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.audio import Sound
 from talim.backbones.mustango.batch import music_tokens
-from talim.backbones.mustango.music import Beats, Chords, Music
 from talim.backbones.nano import models, mustango
+from talim.music import Beats, Chords, Music
 from talim.run import write_json
 from talim.stages import pretrain_text, schooling
 from talim.stages.pretrain_codec import SEED_BASE

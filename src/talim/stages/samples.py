@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from talim import audio
 from talim.adapters import tuner
 from talim.audio import Audio
 from talim.corpus.manifest import Corpus
+from talim.music import Music
 from talim.run import Run, new_folder, write_jsonl
 from talim.stages import batches
 from talim.stages.generate import Chosen, Sampling, provenance_tags
@@ -26,9 +27,9 @@ FLOOR_DB = 80.0
 
 @dataclass(frozen=True)
 class Piece:
-    """A generated piece: its tokens, int16 [K, T], and how they sound."""
+    """A generated piece: its targets, int16 [K, T] or float32 [C, T, F], and how they sound."""
 
-    tokens: np.ndarray
+    targets: np.ndarray
     audio: Audio
 
 
@@ -51,14 +52,23 @@ def make(
     prompts: int,
     seconds: float,
     seed: int,
+    sampling: Sampling,
 ) -> list[Pair]:
-    """Write RUN/samples (FLAC files and manifest.jsonl) for the captions of `prompts` held-out clips."""
+    """Write RUN/samples (FLAC files and manifest.jsonl) for the captions of `prompts` held-out clips.
+
+    A base that hears beats and chords is given those of the clip, as far as the corpus knows them.
+    """
     clips = batches.spread(corpus.held_out, prompts)
     words = [clip.caption for clip in clips]
-    sampling = Sampling()
-    played = {"after": _play(backbone, words, seconds, seed, progress, "with adapter")}
+    asked = {**backbone.options, **sampling.given}
+    music = backbone.nearest_music([batches.music_of(clip).cut(0.0, seconds) for clip in clips])
+
+    def play(title: str) -> list[Piece]:
+        return _play(backbone, words, music, seconds, seed, asked, progress, title)
+
+    played = {"after": play("with adapter")}
     with tuner.disabled(peft):
-        played["before"] = _play(backbone, words, seconds, seed, progress, "without adapter")
+        played["before"] = play("without adapter")
     rows: list[dict[str, Any]] = []
     with new_folder(run.samples) as folder:
         for number, clip in enumerate(clips, start=1):
@@ -66,9 +76,8 @@ def make(
                 piece = played[role][number - 1].audio
                 adapters = [Chosen(run.adapter)] if role == "after" else []
                 name = f"{number:02d}-{role}.flac"
-                audio.write(
-                    folder / name, piece, provenance_tags(backbone, adapters, clip.caption, seed, sampling)
-                )
+                tags = provenance_tags(backbone, adapters, clip.caption, seed, asked, music[number - 1])
+                audio.write(folder / name, piece, tags)
                 rows.append(_row(name, role, clip, piece, seed))
             real = corpus.read_clip(clip).cut(0, seconds)
             name = f"{number:02d}-real.flac"
@@ -91,27 +100,36 @@ def _row(name: str, role: str, clip: Any, piece: Audio, seed: int | None) -> dic
 
 
 def _play(
-    backbone: Backbone, words: Sequence[str], seconds: float, seed: int, progress: Progress, title: str
+    backbone: Backbone,
+    words: Sequence[str],
+    music: Sequence[Music],
+    seconds: float,
+    seed: int,
+    asked: Mapping[str, Any],
+    progress: Progress,
+    title: str,
 ) -> list[Piece]:
     def tell(done: int, total: int) -> None:
         progress.step(f"generating {title}", done, total)
 
-    tokens = backbone.generate_tokens(list(words), seconds, seed, progress=tell)
-    return [Piece(row, backbone.decode(row).cut(0, seconds)) for row in tokens]
+    targets = backbone.generate_tokens(list(words), seconds, seed, progress=tell, music=music, **asked)
+    return [Piece(row, backbone.decode(row).cut(0, seconds)) for row in targets]
 
 
 def effect(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How much the adapter changes at the same seed: share of generated tokens, and log-mel distance in dB.
+    """How much the adapter changes at the same seed: tokens or latents, and log-mel distance in dB.
 
     Both are exactly 0 for an adapter without effect.
     """
-    changes = [token_change(p.before.tokens, p.after.tokens) for p in pairs]
+    tokens = all(np.issubdtype(p.before.targets.dtype, np.integer) for p in pairs)
+    what, change = ("token", token_change) if tokens else ("latent", latent_change)
+    changes = [change(p.before.targets, p.after.targets) for p in pairs]
     distances = [log_mel_distance_db(p.before.audio, p.after.audio) for p in pairs]
     return {
-        "same_seed_token_change": float(np.mean(changes)),
+        f"same_seed_{what}_change": float(np.mean(changes)),
         "log_mel_distance_db": float(np.mean(distances)),
         "per_prompt": [
-            {"prompt": p.prompt, "token_change": c, "log_mel_distance_db": d}
+            {"prompt": p.prompt, f"{what}_change": c, "log_mel_distance_db": d}
             for p, c, d in zip(pairs, changes, distances, strict=True)
         ],
         "note": "adapter switched off and on at the same prompt and seed; 0 means that it changes nothing",
@@ -122,6 +140,17 @@ def token_change(one: np.ndarray, other: np.ndarray) -> float:
     """Share of differing tokens in two [K, T], over the frames both have; 0 to 1."""
     frames = min(one.shape[1], other.shape[1])
     return float(np.mean(one[:, :frames] != other[:, :frames])) if frames else 0.0
+
+
+def latent_change(one: np.ndarray, other: np.ndarray) -> float:
+    """How far two latents [C, T, F] lie apart over the frames both have, as a share of the first one's size.
+
+    Root mean squares; 0 for equal ones, about 1.4 for two that have nothing to do with each other.
+    """
+    frames = min(one.shape[1], other.shape[1])
+    first, second = (part[:, :frames].astype(np.float64) for part in (one, other))
+    size = np.sqrt(np.mean(np.square(first))) if frames else 0.0
+    return float(np.sqrt(np.mean(np.square(second - first))) / size) if size else 0.0
 
 
 def log_mel_distance_db(one: Audio, other: Audio) -> float:

@@ -38,6 +38,7 @@ def train(recipe: Recipe, out: Path | str, progress: Progress | None = None, dev
     check_writable(run.recipe_file)
     backbone = _load_base(recipe, device, progress)
     _check_same_base(run, backbone)
+    _check_training(recipe, backbone)
     with run.lock():
         _write_facts(run, recipe, corpus, backbone)
         Loop(run, recipe, corpus, backbone, progress).go()
@@ -81,6 +82,13 @@ def _check_same_base(run: Run, backbone: Backbone) -> None:
                 f"{run.folder}: begun on a base with fingerprint {stored}, but {backbone.name} has "
                 f"{backbone.fingerprint}; choose another --out"
             )
+
+
+def _check_training(recipe: Recipe, backbone: Backbone) -> None:
+    """UsageError for settings that this base has no use for, before the folder is a run's."""
+    backbone.enable_training(weighting=recipe.training.weighting)
+    if recipe.training.predict_music and not backbone.hears_music:
+        backbone.predict_music([])
 
 
 def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:

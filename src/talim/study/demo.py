@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ WISHES = Wishes(
 )
 
 
+def wishes_for(base: str) -> Wishes:
+    """The demonstration's wishes with another base."""
+    return replace(WISHES, base=base)
+
+
+def beats_of(piece: Any) -> str:
+    """A performance's beats in their written form: they are known exactly, and begin with it."""
+    tempo_bpm, metre = (piece.facts.get(name) for name in ("tempo_bpm", "beats_per_bar"))
+    return f"{tempo_bpm} bpm {metre}/4" if tempo_bpm and metre else ""
+
+
 def demo(out: Path, progress: Progress | None = None, wishes: Wishes = WISHES) -> dict[str, Any]:
     """Play the built-in corpus into DIR/recordings, then go the road of `talim poc` on it."""
     progress = progress or Progress()
@@ -54,7 +66,7 @@ def perform_corpus(
 ) -> None:
     """Write `count` performances of a style as FLAC with a metadata.csv, all or nothing."""
     table = io.StringIO()
-    columns = ("file_name", "text", "performer", "licence", "source", "consent")
+    columns = ("file_name", "text", "performer", "licence", "source", "consent", "beats")
     rows: csv.DictWriter[str] = csv.DictWriter(table, columns, lineterminator="\n")
     rows.writeheader()
     with new_folder(folder) as made:
@@ -64,6 +76,7 @@ def perform_corpus(
             audio.write(made / name, audio.Audio(np.atleast_2d(piece.samples), piece.rate_hz))
             facts = {"performer": f"talim's performer, seed {FIRST_SEED + number}", "licence": "CC0-1.0"}
             facts |= {"source": "rendered by talim", "consent": "not needed: no person is heard"}
-            rows.writerow({"file_name": name, "text": piece.caption, **facts})
+            known = {"beats": beats_of(piece), **facts}
+            rows.writerow({"file_name": name, "text": piece.caption, **known})
             progress.step("performing the built-in corpus", number + 1, count)
         (made / "metadata.csv").write_text(table.getvalue(), encoding="utf-8")

@@ -78,7 +78,7 @@ def leave_one_out(
             for name, fall in fall_of(recipe, fold, corpus, corpus.clips, progress).items():
                 others.setdefault(name, {})[str(seed)] = fall
     found = {"base": base, "design": design, "seeds": list(seeds), "settings": SETTINGS | (settings or {})}
-    found |= {"unit": "nats per token, positive is better", "clip_seconds": clip_seconds}
+    found |= {"unit": "of the base's held-out loss, positive is better", "clip_seconds": clip_seconds}
     found |= summary(own, others)
     write_json(out / "leave-one-out.json", found)
     return found

@@ -39,6 +39,9 @@ class Wishes:
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set
+    sampling: tuple[
+        tuple[str, Any], ...
+    ] = ()  # of the samples: names and values as in stages.generate.Sampling
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -74,6 +77,7 @@ def poc(
     wishes have changed, the earlier run is moved to DIR/earlier and a new one is made.
     """
     from talim.stages.evaluate import evaluate
+    from talim.stages.generate import Sampling
     from talim.stages.loop import Stopped
     from talim.stages.train import train
 
@@ -89,8 +93,16 @@ def poc(
         raise Stopped(f"{str(stopped).split('To go on')[0]}To go on: run the same command again") from None
     _free_memory()
     judged = f"{recipes.run_id(recipe, corpus.hash)} {wishes.sample_seconds} {wishes.seed}"
+    judged += f" {wishes.sampling}" if wishes.sampling else ""
     if not stamps.holds("evaluate", judged, run.scores):
-        evaluate(run.folder, progress, seconds=wishes.sample_seconds, seed=wishes.seed, device=wishes.device)
+        evaluate(
+            run.folder,
+            progress,
+            seconds=wishes.sample_seconds,
+            seed=wishes.seed,
+            sampling=Sampling(**dict(wishes.sampling)),
+            device=wishes.device,
+        )
         stamps.set("evaluate", judged)
     page = out / "report" / "index.html"
     shown = _hash_of_files((run.scores, run.cost, run.log, run.recipe_file))
@@ -164,7 +176,7 @@ def _prepare(folder: Path, out: Path, wishes: Wishes, stamps: Stamps, progress: 
 def _channels(base: str) -> int:
     """Stereo clips for the stereo models, mono for all others."""
     known = catalogue.find(base)
-    return known.shape.channels if known and known.shape else 1
+    return known.channels if known else 1
 
 
 def preparing(progress: Progress) -> Callable[..., None]:

@@ -54,7 +54,8 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
         "exhibits": shown,
         "more_exhibits": more,
         "loss_plots": loss_plots(result),
-        "codebook_plots": codebook_plots(result),
+        "part_plots": part_plots(result),
+        "meaning": words.meaning(result),
         "cost": tables.cost_table(result),
         "data": tables.data_table(result),
         "skipped": result.corpus.get("skipped") or [],
@@ -101,7 +102,7 @@ def figures(result: Result) -> list[tuple[str, str]]:
     found = []
     if mean is not None:
         sign = "+" if mean < 0 else ""  # a loss that rose
-        found.append((sign + words.number(-mean, 2), "change of the held-out loss, in nats"))
+        found.append((sign + words.number(-mean, 2), f"change of the held-out loss, in {result.loss_unit}"))
     if share is not None:
         found.append((words.percent(share), "of the base's size was trained"))
     if seconds is not None:
@@ -120,7 +121,7 @@ def fall_plots(result: Result) -> dict[str, Markup]:
         return {}
     rows.append(plots.Interval("mean, 95 % interval", fall["mean"], *words.interval_of(fall), strong=True))
     alt = "; ".join(f"{row.label}: {words.number(row.value)}" for row in rows)
-    label = "fall of the loss in nats, right is better"
+    label = f"fall of the loss in {result.loss_unit}, right is better"
     return {
         kind: plots.intervals(rows, alt=f"Fall of the loss, {alt}.", x_label=label, width_inches=width)
         for kind, width in (("broad", BROAD[0]), ("narrow", NARROW[0]))
@@ -161,25 +162,32 @@ def loss_plots(result: Result) -> dict[str, Markup]:
     if not lines:
         return {}
     alt = "Loss over the training steps. " + " ".join(_told(line) for line in lines)
+    label = f"loss in {result.loss_unit}"
     return {
-        kind: plots.curves(lines, alt=alt, x_label="training step", y_label="loss in nats", size_inches=size)
+        kind: plots.curves(lines, alt=alt, x_label="training step", y_label=label, size_inches=size)
         for kind, size in (("broad", BROAD), ("narrow", NARROW))
     }
 
 
-def codebook_plots(result: Result) -> list[Markup]:
-    """The held-out loss of each codebook; the first carries the melody, the later ones the detail."""
+def part_plots(result: Result) -> list[Markup]:
+    """The held-out loss of each part: of each codebook, or at each noise level."""
     held_out = [row for row in result.log if row.get("split") == "held_out" and row.get("parts")]
     if len(held_out) < 2:
         return []
     drawings = []
     for place in range(len(held_out[0]["parts"])):
         line = plots.Line([row["step"] for row in held_out], [row["parts"][place] for row in held_out], "")
-        title = f"Codebook {place + 1}"
+        title = part_title(held_out[0].get("part_names") or [], place)
         drawings.append(
             plots.curves([line], alt=f"{title}: {_told(line)}", title=title, size_inches=(4.4, 2.1))
         )
     return drawings
+
+
+def part_title(names: Sequence[str], place: int) -> str:
+    """A part's name as people count: the first codebook is 1; logs older than the names have codebooks."""
+    name = names[place] if place < len(names) else f"codebook {place}"
+    return f"Codebook {place + 1}" if name.startswith("codebook") else name.capitalize()
 
 
 def _line(rows: list[dict[str, Any]], label: str, role: plots.Role) -> plots.Line:

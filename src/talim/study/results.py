@@ -57,6 +57,11 @@ class Result:
         return self.scores.get("held_out_loss") or {}
 
     @property
+    def loss_unit(self) -> str:
+        """What the loss is counted in: nats, or squared error."""
+        return str(self.losses.get("loss_unit") or self.cost.get("loss_unit") or "nats")
+
+    @property
     def split(self) -> dict[str, Any]:
         """By which step the corpus was split, with the explanation that belongs beside every score."""
         return self.scores.get("split") or self.corpus.get("split") or {}

@@ -46,8 +46,8 @@ def training(folder: Path, cost: Mapping[str, Any]) -> str:
     """A finished training in two lines."""
     loss = words.number(cost["best_held_out_loss"])
     return (
-        f"{cost['steps']} steps in {words.duration(cost['wall_seconds'])}; lowest held-out loss {loss} nats "
-        f"at step {cost['best_step']}\nnext: talim evaluate {folder}"
+        f"{cost['steps']} steps in {words.duration(cost['wall_seconds'])}; lowest held-out loss {loss} "
+        f"{cost.get('loss_unit', 'nats')} at step {cost['best_step']}\nnext: talim evaluate {folder}"
     )
 
 

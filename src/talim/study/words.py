@@ -7,11 +7,26 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from talim.backbones import catalogue
+from talim.designs.sites import MusicGenShape
 from talim.study.results import Result
 
 NOT_MEASURED = "not measured"
 USABLE_BASE = "musicgen-small"
 FRAME_RATE_HZ = 50
+# What a loss says, and what its parts are, by its unit.
+MEANINGS = {
+    "nats": (
+        "The loss says how surprised the model is by the next 20 milliseconds of music, on average over its codebooks.",
+        "Held-out loss in nats, codebook by codebook: the first carries the melody and the broad sound, the later "
+        "ones ever finer detail.",
+    ),
+    "squared error": (
+        "The loss says how far the model is from the music when it is asked to take noise away from it, on average "
+        "over fixed amounts of noise.",
+        "Held-out loss at fixed noise levels, each with the same noise for every look: at high ones the model decides "
+        "what is played, at low ones how it sounds.",
+    ),
+}
 Verdict = tuple[str, str]  # how it went (better, unclear, worse, unknown), and the headline that says so
 
 
@@ -44,6 +59,12 @@ def verdict(result: Result) -> Verdict:
     return "unclear", "No improvement is shown: the difference may be chance."
 
 
+def meaning(result: Result) -> tuple[str, str]:
+    """What the loss of this base says, and what its parts are."""
+    unknown = (f"The loss is in {result.loss_unit}.", f"Held-out loss in {result.loss_unit}, part by part.")
+    return MEANINGS.get(result.loss_unit, unknown)
+
+
 def loss_sentence(result: Result) -> str:
     """The fall of the held-out loss, its interval, how many recordings it rests on, the split's step."""
     losses = result.losses
@@ -52,7 +73,8 @@ def loss_sentence(result: Result) -> str:
     if not _is_number(mean):
         return f"The held-out loss before and after training was {NOT_MEASURED}: talim evaluate does that."
     moved = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
-    amount = f" by {number(abs(mean))} nats" if mean else ""
+    unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
+    amount = f" by {number(abs(mean))}{unit}" if mean else ""
     before, after = ((losses.get(key) or {}).get("mean") for key in ("before", "after"))
     ends = f", from {number(before)} to {number(after)}" if _is_number(before) and _is_number(after) else ""
     n_recordings = (losses.get("after") or {}).get("n_recordings")
@@ -70,15 +92,18 @@ def loss_sentence(result: Result) -> str:
 def effect_sentence(result: Result) -> str:
     """What switching the adapter off changes at the same seed and prompt."""
     effect = result.scores.get("adapter_effect") or {}
-    share, distance_db = effect.get("same_seed_token_change"), effect.get("log_mel_distance_db")
+    share, moved = effect.get("same_seed_token_change"), effect.get("same_seed_latent_change")
+    distance_db = effect.get("log_mel_distance_db")
     parts = []
     if _is_number(share):
         parts.append(f"{percent(share)} of the tokens")
+    if _is_number(moved):
+        parts.append(f"the latents by {percent(moved)} of their size")
     if _is_number(distance_db):
         parts.append(f"the mel spectrogram by {number(distance_db, 1)} dB")
     if not parts:
         return f"What switching the adapter off changes at the same seed was {NOT_MEASURED}."
-    if not any(value for value in (share, distance_db) if _is_number(value)):
+    if not any(value for value in (share, moved, distance_db) if _is_number(value)):
         return "With the same prompt and seed, switching the adapter off changes nothing at all."
     return f"With the same prompt and seed, switching the adapter on changes {' and '.join(parts)}."
 
@@ -110,7 +135,7 @@ def estimate(result: Result) -> Estimate | None:
     known = [
         value for value in (seconds, flops, steps, batch, clip_seconds) if _is_number(value) and value > 0
     ]
-    if shape is None or len(known) < 5:
+    if not isinstance(shape, MusicGenShape) or len(known) < 5:
         return None
     seconds, flops, steps, batch, clip_seconds = known
     weights = shape.decoder_parameters

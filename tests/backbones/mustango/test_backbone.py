@@ -13,8 +13,8 @@ from talim.audio import Audio
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.backbone import HELD_OUT_LEVELS, Mustango
 from talim.backbones.mustango.batch import LatentBatch
-from talim.backbones.mustango.music import Beats, Chords, Music
 from talim.errors import TalimError, UsageError
+from talim.music import Beats, Chords, Music
 
 PROMPTS = ["sitar, slow", "drums"]
 MUSIC = Music(Beats.parse("120 bpm 3/4"), Chords.parse("Gm@0 Eb/G@2 F7@5"))
@@ -203,8 +203,14 @@ def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> No
         ({"seconds": 61.0}, "up to 60 s"),
         ({"seconds": float("nan")}, "up to 60 s"),
         ({"guidance": 0.5}, "1 is none, 3 is usual"),
-        ({"temperature": 0.5}, "temperature and top-k mean nothing"),
-        ({"top_k": 10}, "temperature and top-k mean nothing"),
+        ({"temperature": 0.5}, "--temperature is no option of tiny-mustango: MusicGen has it; .*--steps"),
+        ({"top_k": 10}, "--top-k is no option of tiny-mustango: MusicGen has it"),
+        ({"colour": 1}, "no base has it"),
+        (
+            {"music": [Music(Beats((0.0,), (6,)))]},
+            "place 6 in the bar is unknown to Mustango; it takes 1 to 5",
+        ),
+        ({"music": [Music(chords=Chords((0.0,), ("Csus4",)))]}, "'sus4', unknown"),
         ({"steps": 0}, "100 is usual"),
         ({"sampler": "heun"}, "ddpm, ddim"),
         ({"music": []}, "1 prompts with the beats and chords of 0"),
@@ -218,5 +224,5 @@ def test_wishes_that_make_no_sense(tiny: Mustango, wishes: dict[str, Any], says:
 def test_without_networks_nothing_is_predicted(tiny: Mustango) -> None:
     bare = Mustango(tiny.model, tiny.sound, tiny.tokenizer, name="bare", licence="unknown")
     with pytest.raises(TalimError, match="give them yourself"):
-        bare.predict("hello")
+        bare.predict_music(["hello"])
     vars(tiny.model)["name_or_path"] = tiny.name

@@ -6,7 +6,7 @@ import torch
 
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
-from talim.backbones.mustango.music import Beats, Chords
+from talim.music import Beats, Chords
 
 
 def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:

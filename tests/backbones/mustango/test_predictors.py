@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from talim.backbones.mustango import predictors
 from talim.backbones.mustango.backbone import Mustango
-from talim.backbones.mustango.music import Beats, Chords, Music
+from talim.music import Beats, Chords, Music
 
 
 @given(st.lists(st.floats(-20, 20), max_size=120), st.lists(st.floats(-5, 5), min_size=4, max_size=4))
@@ -41,7 +41,7 @@ def test_the_question_is_the_trained_one() -> None:
 
 def test_the_networks_are_loaded_when_asked(tiny: Mustango) -> None:
     """The fixture's beat network says half a second at every token."""
-    music = tiny.predict("hello")
+    (music,) = tiny.predict_music(["hello"])
     expected = tuple(0.5 * (index + 1) for index in range(len("hello") + 1))
     assert music.beats.times_seconds == expected
     assert isinstance(music.chords, Chords)

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from talim.audio import Audio
 from talim.backbones.load import load
-from talim.backbones.mustango.music import Beats, Chords, Music
 from talim.backbones.nano import mustango
 from talim.errors import TalimError
+from talim.music import Beats, Chords, Music
 from talim.run import read_json, write_json
 from tests.fixtures import nano_mustango
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from talim.audio import Audio
-from talim.backbones import fingerprint, sampling
+from talim.backbones import fingerprint, options, sampling
 from talim.backbones.backbone import Batch, Loss
-from talim.backbones.mustango import diffusion
+from talim.backbones.mustango import diffusion, objective
 from talim.backbones.mustango.batch import LatentBatch, MusicalItem, collate, music_tokens, padded
-from talim.backbones.mustango.music import Music
+from talim.backbones.mustango.music import check, nearest
+from talim.backbones.mustango.objective import HELD_OUT_LEVELS
 from talim.errors import TalimError, UsageError
+from talim.music import Music
 
 if TYPE_CHECKING:
     from talim.backbones.backbone import Progress
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 10.24  # what the released model was trained on
 LONGEST_SECONDS = 60.0  # attention grows with the square of the length
-HELD_OUT_LEVELS = (100, 300, 500, 700, 900)
 MOST_WORDS = 512
 
 
@@ -40,6 +40,11 @@ class Mustango:
     family = "mustango"
     channels = 1
     codebooks = 0  # its targets are latents, not tokens
+    targets = "latents"
+    loss_unit = "squared error"
+    hears_music = True
+    transformers_class = ""
+    held_out_parts = tuple(f"noise level {level}" for level in HELD_OUT_LEVELS)
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class Mustango:
 
     @property
     def frame_rate_hz(self) -> float:
-        """Latent frames per second."""
+        """Latent frames per second: 25 in the released model, and no whole number in every miniature."""
         return self.rate_hz / self.sound.samples_per_frame
 
     @property
@@ -131,50 +136,29 @@ class Mustango:
         return collate(items, drop, self.null_states)
 
     def loss(self, batch: Batch) -> Loss:
-        """The weighted squared error of the velocity, float32.
+        """The squared error of the velocity, float32.
 
-        In training each clip meets one noise level and noise from torch's generator; in evaluation every
-        clip meets HELD_OUT_LEVELS, one part each, with noise that depends on nothing but the clip.
+        In training each clip meets one noise level and noise from torch's generator, and levels are weighted; in
+        evaluation every clip meets HELD_OUT_LEVELS, one part each, with noise that depends on nothing but the clip,
+        unweighted, so that runs can be compared whatever they were trained with.
         """
         assert isinstance(batch, LatentBatch)
-        count = batch.targets.shape[0]
         if self.model.training:
-            levels = torch.randint(diffusion.TRAINED_LEVELS, (count,)).to(self.device)
-            noise = torch.randn(batch.targets.shape).to(self.device)
-            columns, names = [self.velocity_loss(batch, levels, noise)], ("velocity",)
+            columns, names = [self.velocity_loss(batch, *objective.drawn(batch))], ("velocity",)
         else:
-            names = tuple(f"noise level {level}" for level in HELD_OUT_LEVELS)
-            columns = [self._fixed_loss(batch, level) for level in HELD_OUT_LEVELS]
+            names = self.held_out_parts
+            columns = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
         per_item = torch.stack(columns, dim=1)  # [B, K]
         parts = per_item.mean(dim=0)
         return Loss(parts.mean(), parts, names, per_item.detach())
 
     def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
-        """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F].
+        """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F]."""
+        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
+        return self._errors(batch, levels, noise) * weights
 
-        Clips of one length go through the U-Net together and without padding, which it would attend to.
-        """
-        lengths = batch.target_mask.sum(dim=1)
-        losses = torch.zeros(len(lengths), device=batch.targets.device)
-        for frames in lengths.unique().tolist():
-            picked = (lengths == frames).nonzero()[:, 0]
-            some, at, added = batch.rows(picked, frames), levels[picked], noise[picked, :, :frames]
-            noisy = self.schedule.add_noise(some.targets, added, at)
-            target = self.schedule.get_velocity(some.targets, added, at)
-            made = self.model(noisy, at, some.states, some.states_mask, some.beats, some.chords)
-            losses = losses.index_copy(0, picked, diffusion.velocity_losses(made, target))
-        return losses * diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
-
-    def _fixed_loss(self, batch: LatentBatch, level: int) -> Tensor:
-        noise = torch.zeros(batch.targets.shape)
-        for row, (latents, valid) in enumerate(
-            zip(batch.targets.cpu(), batch.target_mask.cpu(), strict=True)
-        ):
-            clip = latents[:, valid]
-            source = torch.Generator().manual_seed(level * 2**32 + zlib.crc32(clip.numpy().tobytes()))
-            noise[row, :, valid] = torch.randn(clip.shape, generator=source)
-        levels = torch.full((len(noise),), level, device=self.device)
-        return self.velocity_loss(batch, levels, noise.to(self.device))
+    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
+        return objective.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
         self,
@@ -182,14 +166,15 @@ class Mustango:
         seconds: float,
         seed: int,
         guidance: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
+        *,
         progress: Progress | None = None,
-        **wishes: Any,
+        music: Sequence[Music] | None = None,
+        predict: bool = False,
+        **asked: Any,
     ) -> list[Audio]:
-        """One piece of `seconds` per prompt; `wishes` are those of `generate_tokens`."""
+        """One piece of `seconds` per prompt; the rest as in `generate_tokens`."""
         latents = self.generate_tokens(
-            prompts, seconds, seed, guidance, temperature, top_k, progress, **wishes
+            prompts, seconds, seed, guidance, progress=progress, music=music, predict=predict, **asked
         )
         return [self.decode(row).cut(0, seconds) for row in latents]
 
@@ -200,40 +185,45 @@ class Mustango:
         seconds: float,
         seed: int,
         guidance: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
-        progress: Progress | None = None,
         *,
-        steps: int = 100,
-        sampler: str = "ddpm",
+        progress: Progress | None = None,
         music: Sequence[Music] | None = None,
         predict: bool = False,
+        **asked: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
         """As `generate`, before the VAE: latents of at least `seconds`, each piece with a seed of its own.
 
-        `music` gives every prompt its beats and chords; `predict` lets the checkpoint's networks guess them;
-        without either they are empty. `progress` counts steps.
+        `music` gives every prompt its beats and chords, `predict` lets the checkpoint's networks guess what is not
+        given; without either they are empty. `asked` may have `steps` and `sampler`; `progress` counts steps.
         """
-        _check_wishes(seconds, guidance, temperature, top_k)
-        if music is None:
-            music = [self.predict(prompt) if predict else Music() for prompt in prompts]
-        if len(music) != len(prompts):
-            raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(music)} pieces")
-        coarsest = 2 ** (self.model.unet.config.levels - 1)
-        frames = math.ceil(seconds * self.rate_hz / self.sound.samples_per_frame / coarsest - 1e-9) * coarsest
-        shape = (self.sound.channels, frames, self.sound.bands)
+        wanted = options.settled(self.family, self.name, {"guidance": guidance, **asked})
+        _check_wishes(seconds, guidance)
+        music = self._heard(prompts, music, predict)
+        shape = (self.sound.channels, self._frames(seconds), self.sound.bands)
         sources = diffusion.generators(seed, len(prompts))
         noise = diffusion.initial_noise(shape, sources, self.device)
         with sampling.inference(self.model):
             latents = diffusion.denoise(
                 diffusion.guided(self._velocity(prompts, music, guidance), guidance),
                 noise,
-                steps,
-                diffusion.scheduler(sampler),
+                wanted["steps"],
+                diffusion.scheduler(wanted["sampler"]),
                 sources,
                 progress,
             )
         return latents.cpu().numpy()
+
+    def _heard(self, prompts: Sequence[str], music: Sequence[Music] | None, predict: bool) -> Sequence[Music]:
+        """Beats and chords of every prompt, checked."""
+        music = [Music()] * len(prompts) if music is None else music
+        if len(music) != len(prompts):
+            raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(music)} pieces")
+        return [check(one) for one in (self.predict_music(prompts, music) if predict else music)]
+
+    def _frames(self, seconds: float) -> int:
+        """Latent frames that hold a length and can be halved down to the coarsest level."""
+        coarsest = 2 ** (self.model.unet.config.levels - 1)
+        return math.ceil(seconds * self.rate_hz / self.sound.samples_per_frame / coarsest - 1e-9) * coarsest
 
     def _velocity(self, prompts: Sequence[str], music: Sequence[Music], guidance: float) -> diffusion.Predict:
         """The model with its conditions filled in; with guidance, rows without any condition come first."""
@@ -243,23 +233,40 @@ class Mustango:
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
 
-    def predict(self, prompt: str) -> Music:
-        """Beats and chords that the checkpoint's own networks guess for a prompt."""
+    def nearest_music(self, music: Sequence[Music]) -> list[Music]:
+        """What it can hear of recordings' beats and chords."""
+        return [nearest(one) for one in music]
+
+    def predict_music(self, prompts: Sequence[str], given: Sequence[Music] | None = None) -> list[Music]:
+        """Beats and chords that the checkpoint's own networks guess for prompts; what is given is kept."""
         if self._predictors is None:
             if self._find_predictors is None:
                 raise TalimError(
                     f"{self.name} has no networks that predict beats and chords; give them yourself"
                 )
             self._predictors = self._find_predictors()
-        beats = self._predictors.beats(prompt)
-        return Music(beats, self._predictors.chords(prompt, beats))
+        made = []
+        for prompt, known in zip(prompts, given or [Music()] * len(prompts), strict=True):
+            beats = known.beats or self._predictors.beats(prompt)
+            made.append(Music(beats, known.chords or self._predictors.chords(prompt, beats)))
+        return made
 
     def sites(self) -> tuple[Site, ...]:
         """Between text and U-Net, and after the three attentions of every site, in the order of the signal."""
         return self.model.sites()
 
-    def enable_training(self, gradient_checkpointing: bool = False) -> None:
-        """Training mode for what is trained on top; the frozen text encoder stays free of dropout."""
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What `generate` can be asked by name, and the usual values."""
+        return options.OPTIONS[self.family]
+
+    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
+        """Training mode for what is trained on top; the frozen text encoder stays free of dropout.
+
+        `weighting` is how noise levels are weighted from now on; None leaves it as it is.
+        """
+        if weighting is not None:
+            self.weighting = options.weighting(self.family, self.name, weighting) or self.weighting
         self.model.train()
         self.model.text_encoder.eval()
         self.model.unet.set_checkpointing(gradient_checkpointing)
@@ -270,7 +277,7 @@ class Mustango:
         return words["input_ids"].to(self.device), words["attention_mask"].to(self.device)
 
 
-def _check_wishes(seconds: float, guidance: float, temperature: float, top_k: int) -> None:
+def _check_wishes(seconds: float, guidance: float) -> None:
     if not (math.isfinite(seconds) and 0 < seconds <= LONGEST_SECONDS):
         raise UsageError(
             f"length {seconds} s is out of range; Mustango makes up to {LONGEST_SECONDS:g} s at once, and knows "
@@ -278,5 +285,3 @@ def _check_wishes(seconds: float, guidance: float, temperature: float, top_k: in
         )
     if not (math.isfinite(guidance) and guidance >= 1):
         raise UsageError(f"guidance {guidance} is out of range; 1 is none, 3 is usual")
-    if (temperature, top_k) != (1.0, 250):
-        raise UsageError("temperature and top-k mean nothing to Mustango, which denoises; leave them out")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from talim.backbones.backbone import Batch
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
-from talim.backbones.mustango.music import Music
+from talim.backbones.mustango.music import nearest
+from talim.music import Music
 
 # latents float32 [C, T, F], text states float32 [L, D], and beats and chords where they are known
 MusicalItem = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Music]
@@ -19,18 +20,23 @@ MusicalItem = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Musi
 
 @dataclass
 class LatentBatch(Batch):
-    """Latents float32 [B, C, T, F] in `targets`, with beats and chords beside the text."""
+    """Latents float32 [B, C, T, F] in `targets`, with beats and chords beside the text.
+
+    `frames` are the clips' lengths as plain numbers, so that no tensor has to be looked into to know them.
+    """
 
     beats: BeatTokens
     chords: ChordTokens
+    frames: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> LatentBatch:
         """The same batch on another device."""
         plain = (self.targets, self.target_mask, self.states, self.states_mask)
         moved = Batch(*(part.to(device) for part in plain))
-        return LatentBatch(**vars(moved), beats=self.beats.to(device), chords=self.chords.to(device))
+        music = {"beats": self.beats.to(device), "chords": self.chords.to(device)}
+        return LatentBatch(**vars(moved), **music, frames=self.frames)
 
-    def rows(self, picked: Tensor, frames: int) -> LatentBatch:
+    def rows(self, picked: list[int], frames: int) -> LatentBatch:
         """Some clips of the batch, the first `frames` frames of them."""
         return LatentBatch(
             self.targets[picked, :, :frames],
@@ -39,11 +45,15 @@ class LatentBatch(Batch):
             self.states_mask[picked],
             BeatTokens(*(part[picked] for part in self.beats)),
             ChordTokens(*(part[picked] for part in self.chords)),
+            (frames,) * len(picked),
         )
 
 
 def collate(items: Sequence[MusicalItem], drop: Sequence[bool], null_states: np.ndarray) -> LatentBatch:
-    """Pad clips to one batch; where `drop` is true, words, beats and chords are those of guidance's null."""
+    """Pad clips to one batch; where `drop` is true, words, beats and chords are those of guidance's null.
+
+    Of a recording's beats and chords the model hears the `nearest` that it knows.
+    """
     channels, _, bands = items[0][0].shape
     frames = max(item[0].shape[1] for item in items)
     targets = torch.zeros(len(items), channels, frames, bands)
@@ -54,8 +64,9 @@ def collate(items: Sequence[MusicalItem], drop: Sequence[bool], null_states: np.
         targets[row, :, :length] = torch.from_numpy(np.array(item[0], dtype=np.float32))
         target_mask[row, :length] = True
         said.append(null_states if dropped else item[1])
-        music.append(item[2] if len(item) == 3 and not dropped else Music())
-    return LatentBatch(targets, target_mask, *padded(said), *music_tokens(music))
+        music.append(nearest(item[2]) if len(item) == 3 and not dropped else Music())
+    lengths = tuple(item[0].shape[1] for item in items)
+    return LatentBatch(targets, target_mask, *padded(said), *music_tokens(music), lengths)
 
 
 def padded(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

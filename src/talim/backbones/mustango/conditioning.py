@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.backbones.mustango.music import Beats, Chords, beat_row, chord_row
+from talim.backbones.mustango.music import beat_row, chord_row
+from talim.music import Beats, Chords
 
 TIME_BASE = 10001.0
 BEAT_CLASSES, CHORD_KINDS, INVERSIONS = 7, 12, 4

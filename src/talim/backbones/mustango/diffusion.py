@@ -110,11 +110,11 @@ def denoise(
     """Noise to latents in `steps` calls of `predict`; DDPM draws its steps' noise from `sources`."""
     if not 1 <= steps <= TRAINED_LEVELS:
         raise UsageError(f"{steps} steps are out of range; 100 is usual, {TRAINED_LEVELS} the most")
-    sampler.set_timesteps(steps, device=latents.device)
+    sampler.set_timesteps(steps)  # on the CPU: the sampler asks for the values of its levels at every step
     noise = {"generator": list(sources)} if sources and "DDPM" in type(sampler).__name__ else {}
     latents = latents * sampler.init_noise_sigma
     for number, timestep in enumerate(sampler.timesteps, start=1):
-        rows = timestep.expand(latents.shape[0])
+        rows = timestep.to(latents.device).expand(latents.shape[0])
         velocity = predict(sampler.scale_model_input(latents, timestep), rows)
         latents = sampler.step(velocity, timestep, latents, **noise).prev_sample
         if progress is not None:

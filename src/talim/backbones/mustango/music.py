@@ -1,18 +1,12 @@
-"""Beats and chords as people write them, checked, and as the numbers that Mustango was trained on. No torch.
-
-Written forms: beats "1@0.5 2@1.0 3@1.5" (place in the bar @ seconds) or "92 bpm 3/4", optionally "from 0.4";
-chords "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds). An empty text means none.
-"""
+"""What Mustango hears of beats and chords: its limits, and the numbers that it was trained on. No torch."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from talim.errors import UsageError
+from talim.music import NO_CHORD, Beats, Chords, Music
 
 MOST_BEATS, MOST_CHORDS = 50, 20
 PAD, NONE = 0, 1
@@ -24,108 +18,55 @@ ROOTS = {
 }
 KINDS = {"maj": 2, "maj7": 3, "m": 4, "m6": 5, "m7": 6, "m7b5": 7, "6": 8, "7": 9, "aug": 10, "dim": 11}
 INVERTED, NOT_INVERTED = 2, 3
-NO_CHORD = "N"
+GROUPS = (4, 3, 5)  # a cycle too long for the model is counted in the first of these that divides it
 
 CHORD = re.compile(r"([A-G][#b]?)([^/]*)(/.*)?")
-GRID = re.compile(r"(\d+(?:\.\d+)?) *bpm(?: +(\d+)/\d+)?(?: +from +(\d+(?:\.\d+)?))?", re.IGNORECASE)
-BEAT_FORMS = 'write beats as "1@0.5 2@1.0 3@1.5" (place in the bar @ seconds) or "92 bpm 3/4 from 0.4"'
-CHORD_FORMS = 'write chords as "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds)'
 
 
-@dataclass(frozen=True)
-class Beats:
-    """When the beats are, and which beat of its bar each one is; UsageError says what the model takes."""
-
-    times_seconds: tuple[float, ...] = ()
-    places: tuple[int, ...] = ()  # 1 is the downbeat
-
-    def __post_init__(self) -> None:
-        if len(self.times_seconds) != len(self.places):
-            raise UsageError(
-                f"{len(self.times_seconds)} beat times with {len(self.places)} places in the bar"
-            )
-        _check_times("beats", self.times_seconds, MOST_BEATS)
-        for place in self.places:
-            if place not in range(1, LAST_PLACE + 1):
-                raise UsageError(
-                    f"place {place} in the bar is unknown to Mustango; it takes 1 to {LAST_PLACE}"
-                )
-
-    @classmethod
-    def parse(cls, text: str, seconds: float = 10.0) -> Beats:
-        """From a written form; a tempo becomes beats up to `seconds`."""
-        if found := GRID.fullmatch(text.strip()):
-            bpm, metre, start = found.groups()
-            return cls.grid(float(bpm), int(metre or 4), seconds, float(start or 0))
-        places, times = [], []
-        for word in text.split():
-            place, _, time = word.partition("@")
-            try:
-                places.append(int(place))
-                times.append(float(time))
-            except ValueError:
-                raise UsageError(f"beat {word!r} is not readable; {BEAT_FORMS}") from None
-        return cls(tuple(times), tuple(places))
-
-    @classmethod
-    def grid(cls, bpm: float, metre: int, seconds: float, start_seconds: float = 0.0) -> Beats:
-        """Even beats from `start_seconds`, a downbeat first, up to `seconds`."""
-        if not 20 <= bpm <= 400:
-            raise UsageError(f"tempo {bpm:g} bpm is out of range; give 20 to 400")
-        if not 1 <= metre <= LAST_PLACE:
-            raise UsageError(f"a bar of {metre} beats is unknown to Mustango; it takes 1 to {LAST_PLACE}")
-        count = max(0, math.ceil((seconds - start_seconds) * bpm / 60 - 1e-9))
-        times = tuple(round(start_seconds + 60 * index / bpm, 4) for index in range(count))
-        if count > MOST_BEATS:
-            raise UsageError(
-                f"{bpm:g} bpm makes {count} beats in {seconds:g} s; Mustango takes at most {MOST_BEATS}, "
-                "so give every second beat: half the tempo"
-            )
-        return cls(times, tuple(1 + index % metre for index in range(count)))
-
-    def __str__(self) -> str:
-        return " ".join(
-            f"{place}@{time:g}" for place, time in zip(self.places, self.times_seconds, strict=True)
+def check(music: Music) -> Music:
+    """The same, where Mustango can hear all of it; else UsageError that says what it takes."""
+    beats, chords = music.beats, music.chords
+    if len(beats.places) > MOST_BEATS:
+        raise UsageError(
+            f"{len(beats.places)} beats are too many for Mustango; it takes at most {MOST_BEATS}: give every "
+            "second beat, or half the tempo"
         )
+    if len(chords.names) > MOST_CHORDS:
+        raise UsageError(
+            f"{len(chords.names)} chords are too many for Mustango; it takes at most {MOST_CHORDS}"
+        )
+    for place in beats.places:
+        if place > LAST_PLACE:
+            raise UsageError(f"place {place} in the bar is unknown to Mustango; it takes 1 to {LAST_PLACE}")
+    for name in chords.names:
+        chord_ids(name)
+    return music
 
 
-@dataclass(frozen=True)
-class Chords:
-    """Which chord begins when; UsageError says which chords the model knows."""
+def nearest(music: Music) -> Music:
+    """What Mustango can hear of a recording's beats and chords.
 
-    times_seconds: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()  # "Gm", "Eb/G", "F#m7b5", "N" for none
-
-    def __post_init__(self) -> None:
-        if len(self.times_seconds) != len(self.names):
-            raise UsageError(f"{len(self.times_seconds)} chord times with {len(self.names)} chords")
-        _check_times("chords", self.times_seconds, MOST_CHORDS)
-        for name in self.names:
-            chord_ids(name)
-
-    @classmethod
-    def parse(cls, text: str) -> Chords:
-        """From the written form."""
-        names, times = [], []
-        for word in text.split():
-            name, _, time = word.partition("@")
-            try:
-                times.append(float(time))
-            except ValueError:
-                raise UsageError(f"chord {word!r} is not readable; {CHORD_FORMS}") from None
-            names.append(name)
-        return cls(tuple(times), tuple(names))
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}@{time:g}" for name, time in zip(self.names, self.times_seconds, strict=True))
+    A long cycle (a tala, an usul) is counted in groups of four, three or five; of too many beats every second is
+    kept; a chord of an unknown kind is none; of too many chords the first are kept.
+    """
+    times, places = music.beats.times_seconds, music.beats.places
+    longest = max(places, default=0)
+    if longest > LAST_PLACE:
+        group = next((size for size in GROUPS if longest % size == 0), GROUPS[0])
+        places = tuple(1 + (place - 1) % group for place in places)
+    while len(times) > MOST_BEATS:
+        times, places = times[::2], places[::2]
+    names = tuple(name if known(name) else NO_CHORD for name in music.chords.names[:MOST_CHORDS])
+    return Music(Beats(times, places), Chords(music.chords.times_seconds[:MOST_CHORDS], names))
 
 
-@dataclass(frozen=True)
-class Music:
-    """The musical half of a condition; empty parts are the ones that guidance calls unconditional."""
-
-    beats: Beats = field(default_factory=Beats)
-    chords: Chords = field(default_factory=Chords)
+def known(name: str) -> bool:
+    """Whether Mustango has a name for this chord."""
+    try:
+        chord_ids(name)
+    except UsageError:
+        return False
+    return True
 
 
 def chord_ids(name: str) -> tuple[int, int, int]:
@@ -171,12 +112,3 @@ def chord_row(
     spare = max(0, length - len(names))
     ids = [*map(chord_ids, names), *[(PAD, PAD, PAD)] * spare]
     return ids, [*map(float, times), *[float(times[-1])] * spare], [True] * len(names) + [False] * spare
-
-
-def _check_times(what: str, times: tuple[float, ...], most: int) -> None:
-    if len(times) > most:
-        raise UsageError(f"{len(times)} {what} are too many for Mustango; it takes at most {most}")
-    if any(not math.isfinite(time) or time < 0 for time in times):
-        raise UsageError(f"{what} need times of 0 s or later, got {', '.join(f'{t:g}' for t in times)}")
-    if any(later < earlier for earlier, later in itertools.pairwise(times)):
-        raise UsageError(f"{what} must be in order of time, got {', '.join(f'{t:g}' for t in times)}")

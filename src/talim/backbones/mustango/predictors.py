@@ -10,15 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from talim.backbones.mustango.music import (
-    MOST_BEATS,
-    MOST_CHORDS,
-    NO_CHORD,
-    Beats,
-    Chords,
-    chord_ids,
-)
-from talim.errors import TalimError, UsageError
+from talim.backbones.mustango.music import MOST_BEATS, MOST_CHORDS, known
+from talim.errors import TalimError
+from talim.music import NO_CHORD, Beats, Chords
 
 TIME_LIMIT_SECONDS = 10.0
 CHORD_AT = re.compile(r"(\S+) at (\d+(?:\.\d*)?)")
@@ -133,21 +127,13 @@ def chords_of(answer: str) -> Chords:
     names: list[str] = []
     for part in answer.split(" n "):
         found = CHORD_AT.fullmatch(part.strip())
-        if found is None or not _known(found[1]):
+        if found is None or not known(found[1]):
             continue
         time = float(found[2])
         if time >= (times[-1] if times else 0.0):
             times.append(time)
             names.append(found[1])
     return Chords(tuple(times[:MOST_CHORDS]), tuple(names[:MOST_CHORDS]))
-
-
-def _known(name: str) -> bool:
-    try:
-        chord_ids(name)
-    except UsageError:
-        return False
-    return True
 
 
 class Predictors:
