@@ -64,9 +64,9 @@ def test_tempo_and_key_can_be_left_unsaid() -> None:
 
 def test_each_part_goes_missing_by_itself() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
-    drawn = [pretrain_diffusion.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
-    words = [word for _, said, _, _ in drawn for word in said]
-    music = [each for _, _, said, _ in drawn for each in said]
+    drawn = [pretrain_diffusion.draw(latents, [FACTS] * 10, step, 1, 0.3) for step in range(60)]
+    words = [word for _, _, said, _, _ in drawn for word in said]
+    music = [each for _, _, _, said, _ in drawn for each in said]
     for gone in (
         ["bpm" not in word for word in words],
         ["minor" not in word for word in words],
@@ -84,6 +84,36 @@ def test_noise_levels_cover_the_range_in_every_batch() -> None:
     assert (levels // 125).tolist() == list(range(8))
 
 
+def test_the_reader_is_asked_what_was_played() -> None:
+    right, asked = pretrain_diffusion.answers([FACTS, FACTS | {"progression": []}], 64)
+    # columns are 0.16 s apart; the fourth's middle lies 0.06 s into the second beat of half a second
+    assert right[0, 3, 0] == pytest.approx(np.sin(2 * np.pi * 0.06 / 0.5), abs=1e-5)
+    assert right[0, 3, 3] == pytest.approx(np.cos(2 * np.pi * 0.56 / 2), abs=1e-5)
+    assert right[0, 0, 4:16].nonzero()[:, 0].tolist() == [2, 6, 11]  # B minor
+    assert right[0, 13, 4:16].nonzero()[:, 0].tolist() == [1, 4, 9]  # from two seconds on A major
+    assert right[0, 9, 28:].argmax() == 8  # 120 bpm
+    assert right[0, 0, 16:28].nonzero()[:, 0].tolist() == [1, 2, 4, 6, 7, 9, 11]
+    assert asked[0].all()
+    assert not asked[1, 0, 4:16].any()
+    assert asked[1, 0, 16:].all()
+
+
+def test_a_drill_goes_no_further_than_the_reader() -> None:
+    torch.manual_seed(0)
+    model = nano_mustango.SHAPE.model()
+    reader = pretrain_diffusion.Reader(model.unet)
+    inputs = [torch.randn(1, 4, 8, 8), torch.tensor([900])]
+    said = pretrain_diffusion.conditions(model, ["solo flute"], [music_of(FACTS, 1.28)], [False])
+    model(*inputs, *said)
+    whole = reader.errors([FACTS])
+    reader.alone = True
+    with pytest.raises(pretrain_diffusion.Halt):
+        model(*inputs, *said)
+    torch.testing.assert_close(reader.errors([FACTS]), whole)
+    whole.sum().backward()
+    assert reader.read[1].weight.grad is not None
+
+
 def test_an_average_follows_slowly() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(model.weight)
@@ -99,6 +129,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pretrain_diffusion, "SECONDS", 1.28)
     monkeypatch.setattr(pretrain_diffusion, "BATCH", 2)
     monkeypatch.setattr(pretrain_diffusion, "KEEP_EVERY", 2)
+    monkeypatch.setattr(pretrain_diffusion, "DRILL", (1, 3))
     monkeypatch.setattr(pretrain_diffusion.pretrain_text, "restore", lambda encoder, folder: None)
     torch.manual_seed(0)
     sound = nano_mustango.SHAPE.sound().eval()
@@ -108,10 +139,10 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
         said = {"clips": 4, "steps": 5, "seed": 3, "workers": 1, "peak_rate": 1e-3}
         return pretrain_diffusion.train(tmp_path / name, sound, tmp_path, **said)
 
-    def interrupted(latents: Any, known: Any, step: int, seed: int) -> Any:
+    def interrupted(latents: Any, known: Any, step: int, *rest: Any) -> Any:
         if step == 3:
             raise KeyboardInterrupt
-        return real_draw(latents, known, step, seed)
+        return real_draw(latents, known, step, *rest)
 
     whole = train("whole")
     monkeypatch.setattr(pretrain_diffusion, "draw", interrupted)
@@ -122,4 +153,4 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
     for (name, one), (_, two) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert {"step", "loss", "levels"} <= rows[-1].keys()
+    assert {"step", "loss", "levels", "read"} <= rows[-1].keys()
