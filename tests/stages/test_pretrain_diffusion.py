@@ -64,7 +64,7 @@ def test_tempo_and_key_can_be_left_unsaid() -> None:
 
 def test_each_part_goes_missing_by_itself() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
-    drawn = [pretrain_diffusion.draw(latents, [FACTS] * 10, step, 1, 0.3) for step in range(60)]
+    drawn = [pretrain_diffusion.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
     words = [word for _, _, said, _, _ in drawn for word in said]
     music = [each for _, _, _, said, _ in drawn for each in said]
     for gone in (
@@ -77,6 +77,14 @@ def test_each_part_goes_missing_by_itself() -> None:
     both = [not m.beats.times_seconds and not m.chords.names for m in music]
     assert 0.04 < np.mean(both) < 0.16
     assert 0.04 < np.mean([flag for *_, flags in drawn for flag in flags]) < 0.18
+
+
+def test_in_a_drill_either_words_or_music_tell() -> None:
+    latents = np.zeros((10, 4, 8, 8), np.float16)
+    for step in range(5):
+        _, _, words, music, _ = pretrain_diffusion.draw(latents, [FACTS] * 10, step, 1, drill=True)
+        for said, played in zip(words, music, strict=True):
+            assert ("bpm" in said) == ("minor" in said) != bool(played.beats) == bool(played.chords)
 
 
 def test_noise_levels_cover_the_range_in_every_batch() -> None:
