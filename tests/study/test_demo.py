@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from fixtures import mustango
 
 from talim import audio
 from talim.corpus.manifest import Corpus
+from talim.music import Beats
 from talim.study import demo
+from talim.traditions.performer import truth_of
 
 SIX_MINUTES = 360.0
 
@@ -37,6 +40,20 @@ def test_two_steps_of_the_demo_end_with_a_page(tmp_path: Path, monkeypatch: pyte
     assert "miniature" in Path(told["page"]).read_text(encoding="utf-8")
     fall = told["scores"]["held_out_loss"]
     assert 0 < fall["before"]["mean"] < 2 * np.log(1024)
+
+
+def test_beats_of_performances_are_their_truth() -> None:
+    truth = truth_of(7, "hindustani", 20.0)
+    piece = SimpleNamespace(truth=truth, facts={})
+    beats = Beats.parse(demo.beats_of(piece))
+    assert np.allclose(beats.times_seconds, truth.beats_seconds, atol=1e-4)
+    downbeats = [t for t, place in zip(beats.times_seconds, beats.places, strict=True) if place == 1]
+    assert np.allclose(downbeats, truth.first_beats_seconds, atol=1e-4)
+    assert max(beats.places) == truth.cycle_beats == 16
+    assert beats.places[:3] == (1, 2, 3)
+    assert demo.beats_of(SimpleNamespace(truth=truth_of(3, "makam", 20.0), facts={})) == ""  # a taksim
+    plain = SimpleNamespace(truth=None, facts={"tempo_bpm": 96, "beats_per_bar": 7})
+    assert Beats.parse(demo.beats_of(plain)).places[:8] == (1, 2, 3, 4, 5, 6, 7, 1)
 
 
 def test_the_demo_goes_with_a_base_that_hears_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ def generate(
     ] = None,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The base of the run, alone.")] = False,
     seconds: Annotated[
-        float, typer.Option(help="Length; beyond the model's window it goes on by overlap.")
+        float,
+        typer.Option(help="Length; MusicGen goes on beyond its window by overlap, Mustango makes up to 60."),
     ] = 10.0,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,

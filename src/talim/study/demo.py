@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from talim import audio
+from talim.music import Beats
 from talim.run import new_folder
 from talim.stages.progress import Progress
 from talim.study.poc import Wishes, poc
@@ -19,6 +20,7 @@ from talim.study.poc import Wishes, poc
 RECORDINGS = 12
 SECONDS = 24.0
 FIRST_SEED = 7000
+ROUNDING_SECONDS = 1e-3  # by which a cycle's beginning and its first beat may differ
 WISHES = Wishes(
     settings=(
         ("training.steps", 120),
@@ -40,7 +42,15 @@ def wishes_for(base: str) -> Wishes:
 
 
 def beats_of(piece: Any) -> str:
-    """A performance's beats in their written form: they are known exactly, and begin with it."""
+    """A performance's beats in their written form, known exactly; nothing where nothing is metred.
+
+    Of a tradition's performance every beat has its place in the cycle; the three plain styles keep one tempo.
+    """
+    if piece.truth is not None:
+        beats, firsts = piece.truth.beats_seconds, piece.truth.first_beats_seconds
+        begun = np.searchsorted(firsts, beats + ROUNDING_SECONDS, side="right") - 1
+        counts = np.arange(beats.size) - np.searchsorted(beats, firsts - ROUNDING_SECONDS)[begun] + 1
+        return str(Beats(tuple(beats.tolist()), tuple(counts.tolist()))) if beats.size else ""
     tempo_bpm, metre = (piece.facts.get(name) for name in ("tempo_bpm", "beats_per_bar"))
     return f"{tempo_bpm} bpm {metre}/4" if tempo_bpm and metre else ""
 
