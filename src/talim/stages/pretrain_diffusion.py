@@ -49,7 +49,7 @@ WORDS_ALONE = (
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
 # no weight; so they hold at first only.
 SOUND_FIRST = 600  # steps
-DRILL = (1200, 3700)  # steps in which only the reader asks
+DRILL = (1200, 4000)  # steps in which only the reader asks
 DRILL_RATE = 1e-3  # of learning
 # As torch draws them, tokens of beats are a seventh as loud as words, and no attention finds the first among them.
 LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
@@ -132,7 +132,9 @@ def draw(
 ) -> tuple[Tensor, list[dict[str, Any]], list[str], list[Music], list[bool]]:
     """Latents [BATCH, C, T, F], facts, words, beats and chords, and which have nothing said; by (seed, step) alone."""
     rng = np.random.default_rng([seed, step])
-    chosen = rng.choice(len(known), size=BATCH, replace=False)
+    # a drill takes pieces with chords alone: they are harder to read than beats, and half of the pieces have none
+    pool = [n for n, facts in enumerate(known) if facts["progression"] or not drill]
+    chosen = rng.choice(pool, size=BATCH, replace=False)
     words, music = [], []
     for index in chosen:
         facts = known[index]
