@@ -49,12 +49,12 @@ WORDS_ALONE = (
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
 # no weight; so they hold at first only.
 SOUND_FIRST = 600  # steps
-DRILL = (1200, 4000)  # steps in which only the reader asks
+DRILL = (1200, 4400)  # steps in which only the reader asks
 DRILL_RATE = 1e-3  # of learning
 # As torch draws them, tokens of beats are a seventh as loud as words, and no attention finds the first among them.
-LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
+LOUDER_BEATS, LOUDER_CHORDS, LOUDER_ROOTS = 16.0, 6.0, 3.0
 DRILL_LEVEL = 900  # the least noise in a drill
-WORTH = torch.tensor([2.0, 1.0, 1.0, 0.5])  # of places, chord, scale, tempo in the reader's error
+WORTH = torch.tensor([1.0, 3.0, 3.0, 0.5])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
@@ -260,6 +260,7 @@ def train(
     pretrain_text.restore(model.text_encoder, text)
     model.beat_embedding_layer.beat_ffn.weight.data.mul_(LOUDER_BEATS)
     model.chord_embedding_layer.chord_ffn.weight.data.mul_(LOUDER_CHORDS)
+    model.chord_embedding_layer.chord_ffn.weight.data[:, : -mustango.TEXT_WIDTH].mul_(LOUDER_ROOTS)
     schedule = diffusion.scheduler("ddpm")
     adapted = nn.ModuleList(model.adapted)
     average, reader = Average(adapted), Reader(model.unet)
