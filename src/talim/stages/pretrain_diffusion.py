@@ -43,16 +43,16 @@ DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 BATCH = 8
 NOTHING_SAID = 0.1  # of the pieces lose words, beats and chords together: guidance's null
 UNSAID = 0.3  # of the others lose, each by itself, the tempo, the key, the beats, the chords
-WORDS_ALONE = (
-    0.5  # of the pieces of a drill; the others are told their beats and chords, and no tempo and key
-)
+# Of the pieces of a drill; the others are told their beats and chords, and no tempo and key.
+WORDS_ALONE = 0.3
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
 # no weight; so they hold at first only.
-SOUND_FIRST = 600  # steps
-DRILL = (1200, 4400)  # steps in which only the reader asks
+SOUND_FIRST = 600  # steps after the drill
+DRILL = 1000  # steps at the beginning in which only the reader asks
 DRILL_RATE = 1e-3  # of learning
+WARMUP = 100  # steps
 # As torch draws them, tokens of beats are a seventh as loud as words, and no attention finds the first among them.
-LOUDER_BEATS, LOUDER_CHORDS, LOUDER_ROOTS = 16.0, 6.0, 3.0
+LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
 DRILL_LEVEL = 900  # the least noise in a drill
 WORTH = torch.tensor([1.0, 3.0, 3.0, 0.5])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
@@ -260,7 +260,6 @@ def train(
     pretrain_text.restore(model.text_encoder, text)
     model.beat_embedding_layer.beat_ffn.weight.data.mul_(LOUDER_BEATS)
     model.chord_embedding_layer.chord_ffn.weight.data.mul_(LOUDER_CHORDS)
-    model.chord_embedding_layer.chord_ffn.weight.data[:, : -mustango.TEXT_WIDTH].mul_(LOUDER_ROOTS)
     schedule = diffusion.scheduler("ddpm")
     adapted = nn.ModuleList(model.adapted)
     average, reader = Average(adapted), Reader(model.unet)
@@ -270,7 +269,7 @@ def train(
     def lesson(step: int) -> tuple[Tensor, dict[str, Any]]:
         if step:
             average.follow(adapted)
-        reader.alone = DRILL[0] <= step < DRILL[1]
+        reader.alone = step < DRILL
         clean, facts, words, music, nothing = draw(latents, known, step, seed, reader.alone)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         clean, at = clean * scale, levels(BATCH, generator)
@@ -285,7 +284,7 @@ def train(
             read = reader.errors(facts)
             return (read * WORTH).sum(), {"read": read}
         read, errors = reader.errors(facts), diffusion.velocity_losses(made, target)
-        weighting = "v" if step < SOUND_FIRST else "none"
+        weighting = "v" if step < DRILL + SOUND_FIRST else "none"
         loss = (errors * diffusion.weights(schedule.alphas_cumprod, at, weighting)).mean()
         return loss + READING_WEIGHT * (read * WORTH).sum(), {
             "loss": loss,
@@ -293,17 +292,18 @@ def train(
             "read": read,
         }
 
+    def rate(step: int) -> float:
+        if step < DRILL:
+            return DRILL_RATE * min(1.0, (step + 1) / WARMUP)
+        return schooling.rate_at(step - DRILL, steps - DRILL, peak_rate, warmup=WARMUP, floor=0.05)
+
     schooling.teach(
         out,
         schooling.Term(steps, log_every=20, keep_every=KEEP_EVERY),
         {"adapted": adapted, "average": average, "reader": reader},
         torch.optim.AdamW(taught, lr=peak_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True),
         lesson,
-        lambda step: (
-            DRILL_RATE
-            if DRILL[0] <= step < DRILL[1]
-            else schooling.rate_at(step, steps, peak_rate, warmup=100, floor=0.05)
-        ),
+        rate,
     )
     return average
 
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, default=Path("training/sound"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)

@@ -69,27 +69,29 @@ class BeatEmbedding(nn.Module):
 
 
 class RootEmbedding(nn.Module):
-    """The root of a chord: its sine and cosine over and over, plus a learned shift.
+    """The root of a chord: sines and cosines of it at rates base^(-2 floor(i/2) / width), plus a learned shift.
 
-    The released model was trained with base 1, so all its "frequencies" are the same one.
+    The released model was trained with base 1, so all its rates are the same one; with a base below 1 they grow.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, base: float = 1.0) -> None:
         super().__init__()
+        self.base = base
         self.translation_bias = nn.Parameter(torch.rand(1, width))
 
     def forward(self, roots: Tensor) -> Tensor:  # [B, L] -> [B, L, width]
-        angles = roots.to(torch.float32)[..., None].expand(*roots.shape, self.translation_bias.shape[-1])
+        width = self.translation_bias.shape[-1]
+        angles = roots.to(torch.float32)[..., None] * _rates(width, self.base, roots.device)
         return _interleaved(angles).to(self.translation_bias.dtype) + self.translation_bias
 
 
 class ChordEmbedding(nn.Module):
     """Root, kind, inversion and time -> one token a chord."""
 
-    def __init__(self, width: int, root_width: int, time_width: int) -> None:
+    def __init__(self, width: int, root_width: int, time_width: int, root_base: float = 1.0) -> None:
         super().__init__()
         self.time_width = time_width
-        self.FME = RootEmbedding(root_width)
+        self.FME = RootEmbedding(root_width, root_base)
         self.chord_ffn = nn.Linear(CHORD_KINDS + INVERSIONS + root_width + time_width, width)
 
     def forward(self, ids: Tensor, times_seconds: Tensor) -> Tensor:  # [B, L, 3], [B, L] -> [B, L, width]
@@ -106,9 +108,12 @@ class ChordEmbedding(nn.Module):
 
 def time_embedding(seconds: Tensor, width: int) -> Tensor:  # [..] -> float32 [.., width]
     """Sinusoids of a time in seconds: rate i is 10001^(-2 floor(i/2) / width), sine where i is even."""
-    pairs = torch.arange(width, device=seconds.device) // 2
-    rates = 1 / TIME_BASE ** (2 * pairs.to(torch.float32) / width)
-    return _interleaved(seconds.to(torch.float32)[..., None] * rates)
+    return _interleaved(seconds.to(torch.float32)[..., None] * _rates(width, TIME_BASE, seconds.device))
+
+
+def _rates(width: int, base: float, device: torch.device) -> Tensor:
+    pairs = torch.arange(width, device=device) // 2
+    return 1 / base ** (2 * pairs.to(torch.float32) / width)
 
 
 def _interleaved(angles: Tensor) -> Tensor:

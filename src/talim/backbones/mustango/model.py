@@ -24,6 +24,7 @@ class Widths:
     chord: int
     chord_root: int
     chord_time: int
+    root_base: float = 1.0  # of the rates of a root's sinusoids
 
 
 class MustangoModel(nn.Module):
@@ -36,7 +37,9 @@ class MustangoModel(nn.Module):
         self.unet = MusicUNet(unet)
         self.text_encoder = T5EncoderModel(text)
         self.beat_embedding_layer = BeatEmbedding(widths.beat, widths.beat_time)
-        self.chord_embedding_layer = ChordEmbedding(widths.chord, widths.chord_root, widths.chord_time)
+        self.chord_embedding_layer = ChordEmbedding(
+            widths.chord, widths.chord_root, widths.chord_time, widths.root_base
+        )
         # changes nothing: the place between the text encoder and the U-Net that an adapter can sit at
         self.conditioner = nn.Identity()
         # counted before there are adapters inside
