@@ -1,8 +1,9 @@
 """The leading melody of a mixture: pitch salience by harmonic kernels, followed through time.
 
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; frames are centred on n * hop.
-The kernels follow SWIPE' (Camacho and Harris 2008: lobes on the harmonics, trenches between them), on a logarithmic
+The kernels follow SWIPE' (Camacho and Harris 2008: lobes on prime harmonics, trenches between them), on a logarithmic
 axis; the path is Viterbi's, with a cost per cent of movement, as melody extraction asks (Salamon and Gomez 2012).
+The constants were chosen on the excerpts and performances of docs/metrics-pitch.md.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import numpy as np
 STEP_CENTS = 10.0
 TOP_HZ = 5000.0
 WINDOW_SECONDS = 0.08
-HARMONICS = 8
+MULTIPLES = (1, 2, 3, 5, 7, 11)
 LOBE_CENTS = 60.0
+TRENCH = 0.7
+STILL = 0.5
 UNVOICED = 0.28  # salience at which a frame counts as unvoiced as soon as voiced
 JUMP_COST = 0.6  # of any leap, however far; a glide costs GLIDE_COST a semitone
 GLIDE_COST = 0.06
@@ -23,7 +26,7 @@ TURN_COST = 0.4  # of falling silent and of beginning
 
 
 def follow(
-    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, highest_hz: float, *, still: float = 0.0
+    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, highest_hz: float, *, still: float = STILL
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pitch [n] in Hz on a 10-cent grid (NaN = unvoiced) and its salience [n], about 0 (noise) to 1 (one tone).
 
@@ -39,7 +42,7 @@ def follow(
 
 
 def log_spectrum(
-    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, still: float = 0.0
+    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, still: float = STILL
 ) -> np.ndarray:
     """Square root of the magnitude spectrum [bands, n] on a 10-cent axis from `lowest_hz`, of unit length a frame.
 
@@ -67,14 +70,18 @@ def log_spectrum(
 
 @lru_cache(maxsize=4)
 def kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndarray:
-    """One row a candidate pitch [pitches, bands]: lobes at k f, half as deep trenches at (k - 1/2) f."""
+    """One row a candidate pitch f [pitches, bands]: lobes at f and its prime multiples, trenches beside each.
+
+    With prime multiples alone half of the true pitch meets one lobe of two, not all its even ones.
+    """
     pitches = int(1200 * np.log2(highest_hz / lowest_hz) / STEP_CENTS) + 1
     axis, found = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
+    parts = [(k + side / 2, -TRENCH / 2 if side else 1.0) for k in MULTIPLES for side in (-1, 0, 1)]
     for row in range(pitches):
-        for half in range(1, 2 * HARMONICS + 1):
-            gap = np.abs(axis - row * STEP_CENTS - 1200 * np.log2(half / 2)) / LOBE_CENTS
+        for multiple, depth in parts:
+            gap = np.abs(axis - row * STEP_CENTS - 1200 * np.log2(multiple)) / LOBE_CENTS
             lobe = np.where(gap < 1, np.cos(np.pi / 2 * gap) ** 2, 0.0)
-            found[row] += lobe * (1.0 if half % 2 == 0 else -0.5) / np.sqrt(max(1.0, half / 2))
+            found[row] += depth * lobe / np.sqrt(max(1.0, multiple))
         found[row] /= np.linalg.norm(np.maximum(found[row], 0))
     return found.astype(np.float32)
 
