@@ -70,7 +70,9 @@ def test_a_drone_an_octave_below_does_not_take_over() -> None:
 
 
 def test_performances_with_chords_and_drums_are_followed() -> None:
-    pieces = [perform(seed, "western", 5.0) for seed in (902, 905, 918)]  # voice, blown, voice, in full company
+    pieces = [
+        perform(seed, "western", 5.0) for seed in (902, 905, 918)
+    ]  # voice, blown, voice, in full company
     for piece in pieces:
         assert piece.facts["chords"]
         assert piece.facts["drums"]

@@ -111,7 +111,10 @@ def real_excerpts(folder: Path) -> list[Excerpt]:
     """The excerpts of which both sound and track are at hand."""
     found = []
     for name, (track_name, starts) in EXCERPTS.items():
-        file, track_file = folder / "audio" / "hindustani" / name, folder / "hindustani" / "pitch" / track_name
+        file, track_file = (
+            folder / "audio" / "hindustani" / name,
+            folder / "hindustani" / "pitch" / track_name,
+        )
         if not file.is_file() or not track_file.is_file():
             continue
         sound = audio.read(file).mono().resample(RATE_HZ)
@@ -142,9 +145,7 @@ def performed_excerpts(count: int) -> list[Excerpt]:
         if piece.facts["chords"] and piece.facts["drums"]:
             found.append(_performed("chords and drums", piece, 0.03 * (piece.facts["family"] == "voice")))
         seed += 1
-    return found + [
-        _performed("drone", perform(900 + n, "demo", SECONDS), 0.12) for n in range(count)
-    ]
+    return found + [_performed("drone", perform(900 + n, "demo", SECONDS), 0.12) for n in range(count)]
 
 
 def _performed(kind: str, piece: Performance, slide_seconds: float) -> Excerpt:
