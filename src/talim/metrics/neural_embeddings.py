@@ -144,7 +144,7 @@ def start_encodec(place: str, revision: str | None, device: str) -> tuple[int, D
 
 
 def start_vggish(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
-    """VGGish's 128 numbers of 0.96 s, before the last rectifier and the post-processing, as FAD's toolkits take them."""
+    """VGGish's 128 numbers of 0.96 s, before the last rectifier, as the toolkits for FAD take them."""
     import torch
 
     from talim.metrics.vggish import Vggish, log_mel
