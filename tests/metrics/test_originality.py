@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def naive_run(codes: list[int], source: list[int]) -> int:
             while i + n < len(codes) and j + n < len(source) and codes[i + n] == source[j + n]:
                 n += 1
             part = codes[i : i + n]
-            best = max(best, sum(a != b for a, b in zip(part, part[1:], strict=False)))
+            best = max(best, sum(a != b for a, b in itertools.pairwise(part)))
     return best
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from talim import audio
-from talim.audio import Audio
 from talim.metrics import melody_match, originality, pitch
 from talim.metrics.pitch import PitchTrack
 from talim.run import write_text

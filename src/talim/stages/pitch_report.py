@@ -137,15 +137,15 @@ def _lookup(hz: np.ndarray, step_seconds: float, start_seconds: float) -> Callab
     return at
 
 
-def performed_excerpts(count: int) -> list[Excerpt]:
+def performed_excerpts(count: int, seed: int = 900) -> list[Excerpt]:
     """`count` western pieces with chords and drums, and as many of the demo style over its drone."""
-    found, seed = [], 900
+    found, first = [], seed
     while len(found) < count:
         piece = perform(seed, "western", SECONDS)
         if piece.facts["chords"] and piece.facts["drums"]:
             found.append(_performed("chords and drums", piece, 0.03 * (piece.facts["family"] == "voice")))
         seed += 1
-    return found + [_performed("drone", perform(900 + n, "demo", SECONDS), 0.12) for n in range(count)]
+    return found + [_performed("drone", perform(first + n, "demo", SECONDS), 0.12) for n in range(count)]
 
 
 def _performed(kind: str, piece: Performance, slide_seconds: float) -> Excerpt:
@@ -234,11 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--real", type=Path, help="folder with audio/hindustani and hindustani/pitch")
     parser.add_argument("--performances", type=int, default=8, help="of each of the two kinds")
+    parser.add_argument("--first-seed", type=int, default=900, help="of the performances")
     parser.add_argument("--trackers", nargs="*", choices=list(TRACKERS), default=list(TRACKERS))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     excerpts = real_excerpts(options.real) if options.real else []
-    excerpts += performed_excerpts(options.performances)
+    excerpts += performed_excerpts(options.performances, options.first_seed)
     command = f"python -m talim.stages.pitch_report --real FOLDER --performances {options.performances}"
     rows = measure(excerpts, {name: TRACKERS[name] for name in options.trackers})
     text = page(rows, f"{command} --out {options.out.name}")
