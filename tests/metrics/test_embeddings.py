@@ -13,7 +13,7 @@ import pytest
 
 from talim.audio import Audio
 from talim.errors import TalimError, UsageError
-from talim.metrics import embeddings, neural_embeddings, signal_embeddings
+from talim.metrics import embeddings, neural_embeddings, pitch, signal_embeddings
 from talim.metrics.cache import Cache
 from talim.metrics.pitch import PitchTrack
 from talim.traditions.performer import perform
@@ -175,6 +175,14 @@ def test_contract(
     with pytest.raises(ValueError, match="0 samples"):
         embedding(Audio(np.zeros((1, 0)), 16000))
     assert np.isfinite(embedding(Audio(np.zeros(16000), 16000))).all()
+
+
+def test_a_clip_is_tracked_once_for_all(clip: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, embedding = Cache(tmp_path), embeddings.load("pitch")
+    pitch.cached_track(clip, cache)
+    alone = embedding(clip)
+    monkeypatch.setattr(pitch, "track", None)
+    np.testing.assert_array_equal(embeddings.embed([clip], embedding, cache), alone)
 
 
 def test_another_checkpoint_is_another_identity(tmp_path: Path, doubles: dict[str, Path]) -> None:

@@ -59,7 +59,7 @@ def frechet(reference: np.ndarray, evaluated: np.ndarray) -> float:
 def _root(rows: np.ndarray) -> np.ndarray:
     """A matrix R, of at most d rows, with R'R the covariance of `rows` [n, d] (divisor n - 1)."""
     centred = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)
-    return np.linalg.qr(centred, mode="r") if len(rows) > rows.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(rows) > rows.shape[1] else centred
 
 
 def extrapolated(

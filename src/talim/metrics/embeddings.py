@@ -14,8 +14,9 @@ import numpy as np
 
 from talim.audio import Audio
 from talim.errors import UsageError
-from talim.metrics import neural_embeddings, signal_embeddings
+from talim.metrics import neural_embeddings, pitch, signal_embeddings
 from talim.metrics.cache import Cache
+from talim.metrics.pitch import PitchTrack
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Embedding:
     dims: int
     describe: Callable[[np.ndarray], np.ndarray]  # samples [T] at rate_hz -> [dims] of one window
     reach_seconds: float = 0.0  # how far a window reads beyond its end
+    of_track: Callable[[PitchTrack], np.ndarray] | None = (
+        None  # [dims] from the clip's pitch track, if that is enough
+    )
 
     def __call__(self, audio: Audio) -> np.ndarray:
         """The clip's vectors, float32 [windows, dims], at least one. ValueError for a clip without samples."""
@@ -60,7 +64,9 @@ def load(name: str, place: Path | str | None = None, device: str = "cpu") -> Emb
     if name in SHIPPED:
         dims, describe = SHIPPED[name]
         identity = f"{name}/talim-{SHIPPED_VERSION}"
-        return Embedding(name, identity, signal_embeddings.RATE_HZ, None, dims, describe)
+        of_track = signal_embeddings.pitch_invariants if name == "pitch" else None
+        rate_hz = signal_embeddings.RATE_HZ
+        return Embedding(name, identity, rate_hz, None, dims, describe, of_track=of_track)
     if name not in neural_embeddings.MODELS:
         raise UsageError(f"no embedding {name!r}; choose from {', '.join(names())}")
     model = neural_embeddings.MODELS[name]
@@ -94,5 +100,11 @@ def windows(
 def embed(clips: Sequence[Audio], embedding: Embedding, cache: Cache | None = None) -> np.ndarray:
     """One vector a clip, the mean over its windows: float32 [clips, dims]; each clip computed once per cache."""
     cache = cache or Cache(None)
-    rows = [cache.get(clip, embedding.identity, lambda clip=clip: embedding(clip)).mean(0) for clip in clips]
+
+    def vectors(clip: Audio) -> np.ndarray:
+        if embedding.of_track is None:
+            return embedding(clip)
+        return embedding.of_track(pitch.cached_track(clip, cache))[None]  # tracked once, whoever asks
+
+    rows = [cache.get(clip, embedding.identity, lambda clip=clip: vectors(clip)).mean(0) for clip in clips]
     return np.stack(rows) if rows else np.zeros((0, embedding.dims), np.float32)

@@ -119,13 +119,15 @@ def start_mert(place: str, revision: str | None, device: str) -> tuple[int, Desc
 
     (The 330M size adds a constant-Q branch and is refused for its missing weights.)
     """
+    import torch
+
     model = _from_transformers("HubertModel", place, revision).to(device)
     extractor = _from_transformers("Wav2Vec2FeatureExtractor", place, revision)
 
     def describe(samples: np.ndarray) -> np.ndarray:
         inputs = extractor(samples, sampling_rate=MODELS["mert"].rate_hz, return_tensors="pt").to(device)
         layers = _run(model, inputs["input_values"], output_hidden_states=True).hidden_states
-        return sum(layer[0].mean(0) for layer in layers).cpu().numpy() / len(layers)
+        return torch.stack([layer[0].mean(0) for layer in layers]).mean(0).cpu().numpy()
 
     return int(model.config.hidden_size), describe
 

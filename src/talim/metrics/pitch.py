@@ -68,7 +68,7 @@ def cached_track(audio: Audio, cache: Cache) -> PitchTrack:
 
 def _track_hz(audio: Audio) -> np.ndarray:
     sound = audio.mono().resample(RATE_HZ)
-    return track(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz.astype(np.float32)
+    return track(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz
 
 
 def refine(
