@@ -22,11 +22,12 @@ FLAT = 0.1  # spread of a circle vector under which a passage is one held note a
 SHORTLIST = 24
 APART_SECONDS = 0.6  # between two places of one source on the shortlist
 CLOSE_CENTS = 20.0
+MOST_CENTS = 350.0  # farther copies are not looked for: every interval allowed is one more chance for strangers
 FINE_SECONDS = 0.02
 MOVES_SECONDS = (0.1, 0.2, 0.4)
 WHOLE_TONE_CENTS = 200.0
 STILL_WEIGHT = 0.1  # of a frame in a held note, against 1.1 beside a step of a whole tone
-LEAST_WEIGHT = 0.35  # mean weight under which a passage is too still to be sure of
+LEAST_WEIGHT = 0.6  # mean weight under which a passage is too still to be sure of
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,9 @@ def agreement(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarr
     bins = (gaps / 20).astype(int) % 60 + 60 * np.arange(rows)[:, None]
     counts = np.bincount(bins[both], minlength=60 * rows).reshape(rows, 60)
     near = counts + np.roll(counts, 1, axis=1) + np.roll(counts, -1, axis=1)
-    interval = (near.argmax(1) + 0.5) * 20
+    middles = (np.arange(60) + 0.5) * 20
+    far = np.abs((middles + 600) % 1200 - 600) > MOST_CENTS
+    interval = middles[np.where(far, -1, near).argmax(1)]
     for _ in range(2):
         offs = np.mod(gaps - interval[:, None] + 600, 1200) - 600
         close = both & (np.abs(offs) <= 2 * CLOSE_CENTS)
