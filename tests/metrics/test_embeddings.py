@@ -13,9 +13,8 @@ import pytest
 
 from talim.audio import Audio
 from talim.errors import TalimError, UsageError
-from talim.metrics import embeddings, neural_embeddings, pitch, signal_embeddings
+from talim.metrics import embeddings, neural_embeddings, pitch
 from talim.metrics.cache import Cache
-from talim.metrics.pitch import PitchTrack
 from talim.traditions.performer import perform
 
 DIMS = {"timbre": 80, "pitch": 85, "rhythm": 52, "clap": 16, "mert": 32, "culturemert": 32, "encodec": 16}
@@ -264,44 +263,3 @@ def test_unknown_names_and_places() -> None:
 def test_every_learned_embedding_is_pinned_or_says_so() -> None:
     for name, model in neural_embeddings.MODELS.items():
         assert len(model.revision) >= 10 or name == "culturemert"
-
-
-def curve(cents: np.ndarray) -> PitchTrack:
-    return PitchTrack(440 * 2 ** (cents / 1200), np.isfinite(cents), 0.02)
-
-
-def test_pitch_vector_ignores_the_tonic_and_knows_a_mode_from_its_mirror() -> None:
-    rng = np.random.default_rng(0)
-    steps = np.array([0, 150, 350, 500, 700, 850, 1050])
-    line = np.repeat(steps[rng.integers(7, size=60)], 10) + rng.normal(0, 5, 600)
-    one, moved, mirrored = (signal_embeddings.pitch_invariants(curve(c)) for c in (line, line + 270, -line))
-    np.testing.assert_allclose(one, moved, atol=0.05)
-    assert np.linalg.norm(one[:46] - mirrored[:46]) > 20 * np.linalg.norm(one[:46] - moved[:46])
-    assert not signal_embeddings.pitch_invariants(curve(np.full(50, np.nan))).any()
-
-
-def clicks(bpm: float, seconds: float = 6.0) -> np.ndarray:
-    samples = np.zeros(int(seconds * 16000), np.float32)
-    for onset in np.arange(0, seconds - 0.1, 60 / bpm):
-        at = int(onset * 16000)
-        samples[at : at + 200] = np.random.default_rng(0).standard_normal(200)
-    return samples
-
-
-def test_rhythm_vector_knows_tempo_and_ignores_level() -> None:
-    slow, quiet, fast = (
-        signal_embeddings.rhythm_vector(x) for x in (clicks(90), 0.1 * clicks(90), clicks(140))
-    )
-    np.testing.assert_allclose(slow, quiet, atol=1e-3)
-    assert np.linalg.norm(slow - fast) > 1.0
-    assert not signal_embeddings.rhythm_vector(np.zeros(16000, np.float32)).any()
-
-
-def test_cache_survives_damage_and_tells_sounds_apart(tmp_path: Path, clip: Audio) -> None:
-    cache = Cache(tmp_path)
-    assert cache.get(clip, "one/1", lambda: np.arange(3)).tolist() == [0, 1, 2]
-    cache.file(clip, "one/1").write_bytes(b"torn")
-    assert cache.get(clip, "one/1", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]
-    assert cache.get(clip, "one/2", lambda: np.ones(1)).tolist() == [1]
-    assert cache.get(Audio(clip.samples * 0.5, 16000), "one/1", lambda: np.zeros(1)).tolist() == [0]
-    assert cache.get(clip, "one/1", lambda: np.zeros(9)).size == 4

@@ -1,4 +1,4 @@
-"""Where one melody repeats a passage of another, in whatever key and at 0.8 to 1.25 of its tempo.
+"""Where one melody repeats a passage of another, up to 350 cents higher or lower and at 0.8 to 1.25 of its tempo.
 
 Conventions: melodies are `PitchTrack`s (20 ms hop); a passage is as long as it lasts in the source; a ratio is the
 length in the clip over the length in the source. Octaves count as equal, so that a tracker's octave errors do no harm.
@@ -22,7 +22,9 @@ FLAT = 0.1  # spread of a circle vector under which a passage is one held note a
 SHORTLIST = 24
 APART_SECONDS = 0.6  # between two places of one source on the shortlist
 CLOSE_CENTS = 20.0
-MOST_CENTS = 350.0  # farther copies are not looked for: every interval allowed is one more chance for strangers
+MOST_CENTS = (
+    350.0  # farther copies are not looked for: every interval allowed is one more chance for strangers
+)
 FINE_SECONDS = 0.02
 MOVES_SECONDS = (0.1, 0.2, 0.4)
 WHOLE_TONE_CENTS = 200.0
@@ -161,8 +163,8 @@ def _refined(track: PitchTrack, sources: Library, begin: tuple[float, float], co
 def agreement(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How alike lines of cents `here` [b, n] are to `there` [n], frame by frame, and the interval between them [b].
 
-    After the one interval that fits best, octaves forgiven, a frame counts exp(-(gap / 20 cents)^2 / 2), 0 where only
-    one is voiced; frames weigh more where either line moves, and a passage that hardly moves cannot reach 1, for
+    After the one interval within 350 cents that fits best, octaves forgiven, a frame counts
+    exp(-(gap / 20 cents)^2 / 2), 0 where only one is voiced; frames weigh more where either line moves, and a passage that hardly moves cannot reach 1, for
     strangers in one mode hold the same notes but do not step at the same moments. In [0, 1]; NaN is unvoiced.
     """
     rows, n = here.shape

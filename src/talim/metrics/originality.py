@@ -67,10 +67,11 @@ def melody_strangers(sources: Library, recordings: Sequence[str]) -> np.ndarray:
 def copied_melody(
     track: PitchTrack, sources: Library, strangers: np.ndarray, without: Sequence[int] = ()
 ) -> Finding | None:
-    """The passage of 4.5 s whose melody is most like one of the sources', in whatever key and tempo; None without one.
+    """The passage of 4.5 s whose melody is most like one of the sources'; None where there is none to compare.
 
-    likeness: `melody_match.agreement`, [0, 1], lower is more original. Compare `p_value` with 0.01 for a gate. What
-    it cannot hear: a copied rhythm or accompaniment, a held note, a passage without pitch.
+    Found up to 350 cents away and at 0.8 to 1.25 of the tempo; how surely: docs/metrics-originality.md. likeness:
+    `melody_match.agreement`, [0, 1], lower is more original. Compare `p_value` with 0.01 for a gate. What it cannot
+    hear: a copied rhythm or accompaniment, a held note, a passage without pitch.
     """
     match = melody_match.search(track, sources, without)
     if match is None:
