@@ -164,8 +164,9 @@ def agreement(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """How alike lines of cents `here` [b, n] are to `there` [n], frame by frame, and the interval between them [b].
 
     After the one interval within 350 cents that fits best, octaves forgiven, a frame counts
-    exp(-(gap / 20 cents)^2 / 2), 0 where only one is voiced; frames weigh more where either line moves, and a passage that hardly moves cannot reach 1, for
-    strangers in one mode hold the same notes but do not step at the same moments. In [0, 1]; NaN is unvoiced.
+    exp(-(gap / 20 cents)^2 / 2), 0 where only one is voiced; frames weigh more where either line moves, and a passage
+    that hardly moves cannot reach 1, for strangers in one mode hold the same notes but do not step at the same
+    moments. In [0, 1]; NaN is unvoiced.
     """
     rows, n = here.shape
     both = np.isfinite(here) & np.isfinite(there)
