@@ -198,7 +198,7 @@ def page(results: Sequence[dict[str, object]], command: str) -> str:
         "",
         "The goal is 95 % found at 1 % false alarms. Where the share found is lower, rank and place are still of use:",
         "a few strangers do play nearly the same line, for the performer draws from few rhythms and real pieces share",
-        "phrases, and the gate lies above them; in concerts, shifting and stretching a whole mixture disturbs the track.",
+        "phrases, and the gate lies above them; in concerts, shifting and stretching all of a mixture disturbs it.",
         "",
         f"Made by `{command}`.",
         "",
