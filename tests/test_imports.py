@@ -27,11 +27,15 @@ TORCHLESS = (
     "talim",
     "talim.cli",
     "talim.corpus.prepare",
+    "talim.corpus.report",
+    "talim.stages.prepare",
     "talim.study.report",
     "talim.pages.page",
     "talim.pages.players",
     "talim.pages.plots",
     "talim.pages.spectrogram",
+    "talim.traditions.performer",
+    "talim.stages.performer_report",
 )
 
 
