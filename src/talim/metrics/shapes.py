@@ -32,7 +32,7 @@ GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
 
 @dataclass(frozen=True)
 class Ornament:
-    """One found: its `kind`, where, how far it goes (peak to peak, or the way of a glide), the rate of swings (or 0)."""
+    """One found: its `kind`, where, how far it goes (peak to peak, or the way of a glide), its rate of swings or 0."""
 
     kind: str
     onset_seconds: float
