@@ -189,6 +189,10 @@ def evaluate(
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
     seed: Seed = 0,
     device: Device = "auto",
+    protocol: Annotated[
+        str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")
+    ] = "default",
+    jobs: Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")] = 1,
     json_: Json = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
@@ -196,7 +200,10 @@ def evaluate(
     from talim.stages.evaluate import evaluate as work
     from talim.study import telling
 
-    scores = work(run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device)
+    scores = work(
+        run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device,
+        protocol=protocol, jobs=jobs,
+    )  # fmt: skip
     show(scores, json_, telling.judgement(run))
 
 

@@ -14,7 +14,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe
 from talim.run import Run, provenance, read_json, write_json, write_text
-from talim.stages import batches, card, intervals, samples
+from talim.stages import batches, card, intervals, judging, samples
 from talim.stages.batches import Item
 from talim.stages.progress import Progress
 
@@ -30,11 +30,15 @@ def evaluate(
     seconds: float = 10.0,
     seed: int = 0,
     device: str = "auto",
+    protocol: str = "default",
+    jobs: int = 1,
 ) -> dict[str, Any]:
-    """Judge a finished run on its held-out clips; write scores.json, samples/ and the adapter's card.
+    """Judge a finished run on its held-out clips; write scores.json, scores.html, samples/ and the adapter's card.
 
     `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
-    finished or its corpus has changed.
+    finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/heard keeps
+    what was heard.
+    `protocol` "paper" adds the two Fréchet distances of the paper, whose weights must be at hand.
     """
     from talim.backbones.load import load
     from talim.stages.train import stored_recipe
@@ -52,6 +56,7 @@ def evaluate(
             backbone, items, recipe.training.batch_size, progress, "loss without adapter"
         )
     pairs = samples.make(run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed)
+    judged = judging.judge(run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs)
     scores = {
         "base": backbone.name,
         "adapter": recipe.design,
@@ -63,6 +68,7 @@ def evaluate(
             compare(before, after, [item.clip.recording for item in items]), recipe
         ),
         "adapter_effect": samples.effect(pairs),
+        **judged,
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",

@@ -79,7 +79,7 @@ def measured(own: Set, real: Set, base: Set) -> list[Score]:
     rows = []
     for name, (unit, direction, meaning) in scoring.MEANINGS.items():
         mine, floor, ceiling = (_mean(part, name) for part in (own, real, base))
-        rows.append(_row(name, mine, floor[0], ceiling[0], direction, unit, meaning))
+        rows.append(score(name, mine, floor[0], ceiling[0], direction, unit, meaning))
     likeness = [
         [phrases.phrase_likeness(one.phrases, [r.phrases for r in real.heard]) for one in part.heard]
         for part in (own, base)
@@ -89,10 +89,10 @@ def measured(own: Set, real: Set, base: Set) -> list[Score]:
                                               if name != recording])
         for one, recording in zip(real.heard, real.recordings, strict=True)
     ]  # fmt: skip
-    mine = _by_recording(likeness[0], own.recordings)
+    mine = by_recording(likeness[0], own.recordings)
     rows.append(
-        _row("phrase_likeness", mine, _by_recording(halves, real.recordings)[0],
-             _by_recording(likeness[1], base.recordings)[0], "higher", "0 to 1",
+        score("phrase_likeness", mine, by_recording(halves, real.recordings)[0],
+             by_recording(likeness[1], base.recordings)[0], "higher", "0 to 1",
              "phrases in common with the held-out music")
     )  # fmt: skip
     return rows
@@ -120,13 +120,13 @@ def distant(
         )
         gains.append(ceiling - value)
         rows.append(
-            _row(f"kernel_distance_{name}", (value, spread, len(mine)), floor, ceiling, "lower", "0 to 200",
+            score(f"kernel_distance_{name}", (value, spread, len(mine)), floor, ceiling, "lower", "0 to 200",
                  f"how far the clips lie from the held-out music in {name}")
         )  # fmt: skip
         count = min(map(len, (mine, theirs, reference)))
         worth = [variety.effective_pieces(part[:count], reference) for part in (mine, reference, theirs)]
         rows.append(
-            _row(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "as real", "pieces",
+            score(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "as real", "pieces",
                  f"how many different pieces {count} clips are worth in {name}")
         )  # fmt: skip
     if len({gain > 0 for gain in gains}) > 1:
@@ -146,7 +146,7 @@ def as_json(rows: Sequence[Score]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _row(
+def score(
     name: str,
     mine: tuple[float, Sequence[float] | None, int],
     floor: float | None,
@@ -166,12 +166,10 @@ def _told(value: float | None) -> str:
 
 
 def _mean(part: Set, name: str) -> tuple[float, list[float] | None, int]:
-    return _by_recording([one.measures[name] for one in part.heard], part.recordings)
+    return by_recording([one.measures[name] for one in part.heard], part.recordings)
 
 
-def _by_recording(
-    values: Sequence[float], recordings: Sequence[str]
-) -> tuple[float, list[float] | None, int]:
+def by_recording(values: Sequence[float], recordings: Sequence[str]) -> tuple[float, list[float] | None, int]:
     """Mean over recordings, its interval, and how many clips could be measured."""
     kept = [(v, r) for v, r in zip(values, recordings, strict=True) if np.isfinite(v)]
     if not kept:

@@ -27,9 +27,10 @@ from talim.traditions.tradition import Tradition, load
 HOP_SECONDS = 0.01
 TRADITIONS = {"hindustani": "hindustani", "makam": "makam_pitch"}
 SHIFTS_CENTS = (20, 35)
-STRETCH_SECONDS = 90.0
-CLIP_SECONDS = 20.0
-FIRST_SEED, PIECES = 8000, 3
+STRETCH_SECONDS = 60.0
+CLIP_SECONDS = 14.0
+MOST_RECORDINGS = 10  # of a tradition, for the damages of contours
+FIRST_SEED, CONTOURS, PIECES = 8000, 6, 2
 ORNAMENT_SEEDS = range(5000, 5008)
 Found = dict[str, Any]
 
@@ -137,11 +138,12 @@ def real_contours(work: Path, data: Path) -> Iterator[tuple[str, Found]]:
             slug,
             kept(work, f"ranks-{slug}", partial(ranks, found, tradition)),
         )
+        # Tracks with a known cycle first.
         chosen = {one.recording: n for n, one in enumerate(found) if cycles.get(one.name)}
         for n, one in enumerate(found):
             chosen.setdefault(one.recording, n)
         known = practices(found, tradition)
-        for n in list(chosen.values())[:16]:
+        for n in list(chosen.values())[:MOST_RECORDINGS]:
             line = found[n].cents[: round(STRETCH_SECONDS / HOP_SECONDS)]
             make = partial(contour_damages, line, known[n], cycles.get(found[n].name), None)
             yield f"real {found[n].recording}", kept(work, f"contour-{found[n].name}", make)
@@ -161,16 +163,16 @@ def cycle_seconds(table: Path) -> dict[str, float]:
 
 
 def performed_contours(work: Path) -> Iterator[tuple[str, Found]]:
-    """The leading player's contour of performances with their refrain, for 60 s."""
+    """The leading player's contour of performances with their refrain, for a minute."""
     from talim.traditions.arranging import Wishes
     from talim.traditions.performer import truth_of
 
     for slug in TRADITIONS:
         tradition = load(slug)
-        for seed in range(FIRST_SEED, FIRST_SEED + 4 * PIECES):
+        for seed in range(FIRST_SEED, FIRST_SEED + CONTOURS):
 
             def make(seed: int = seed, slug: str = slug, tradition: Tradition = tradition) -> Found:
-                truth = truth_of(seed, slug, 60.0, Wishes(form="composition"))
+                truth = truth_of(seed, slug, STRETCH_SECONDS, Wishes(form="composition"))
                 cents = truth.voices[0].cents.astype(float)
                 practice = intonation.learn(np.array(tradition.mode(truth.mode).degrees_cents))
                 gaps = np.diff(truth.first_beats_seconds)
