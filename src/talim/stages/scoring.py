@@ -66,11 +66,12 @@ def _packed(audio: Audio) -> np.ndarray:
     sound = audio.mono().resample(pitch.RATE_HZ)
     samples = sound.samples[0]
     cents = pitch.track(samples, pitch.RATE_HZ, hop_seconds=HOP_SECONDS).cents
-    found = {**_melodic(cents), **_rhythmic(samples), **_levels(audio)}
+    found = {**melodic(cents), **rhythmic(samples), **level(audio)}
     return np.concatenate([[found[name] for name in MEANINGS], cents])
 
 
-def _melodic(cents: np.ndarray) -> dict[str, float]:
+def melodic(cents: np.ndarray) -> dict[str, float]:
+    """What the melody's contour tells."""
     return {
         "ornaments": ornaments.ornament_score(cents, HOP_SECONDS),
         "glides": ornaments.profile(cents, HOP_SECONDS)["glide"]["per_second"],
@@ -81,7 +82,8 @@ def _melodic(cents: np.ndarray) -> dict[str, float]:
     }
 
 
-def _rhythmic(samples: np.ndarray) -> dict[str, float]:
+def rhythmic(samples: np.ndarray) -> dict[str, float]:
+    """What the onsets tell, at the tempo that is found."""
     beat_seconds = 60 / rhythm.tempo_bpm(samples, pitch.RATE_HZ)
     strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
     if not np.isfinite(beat_seconds):
@@ -92,7 +94,8 @@ def _rhythmic(samples: np.ndarray) -> dict[str, float]:
     }
 
 
-def _levels(audio: Audio) -> dict[str, float]:
+def level(audio: Audio) -> dict[str, float]:
+    """Silence, noise, clipping and loudness."""
     found = levels.levels(audio)
     return {
         "silent_share": found.silent_share,

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from talim import audio
-from talim.metrics import intonation, ornaments, phrases, structure
-from talim.metrics.cache import Cache
+from talim.metrics import intonation, ornaments, phrases, pitch, structure
 from talim.metrics.embeddings import load as embedding
 from talim.run import read_json, write_json, write_text
 from talim.stages import damages, ornament_trials, scoring, sensitivity_page
@@ -200,7 +199,10 @@ def performed_contours(work: Path) -> Iterator[tuple[str, Found]]:
 
 
 def sound_damages(samples: np.ndarray) -> Found:
-    """What is heard in a clip, clean and after each damage, and how far its timbre moved."""
+    """What is heard in a clip, clean and after each damage, and how far its timbre moved.
+
+    Its melody is followed clean and after what must leave it alone; damages of the melody itself are the contours'.
+    """
     rng = np.random.default_rng(0)
     changed = {
         "clean": samples,
@@ -211,13 +213,15 @@ def sound_damages(samples: np.ndarray) -> Found:
         "tempo drift": damages.drifting(samples),
         **{name: way(samples) for name, way in damages.NEUTRAL.items()},
     }
-    timbre, nothing = embedding("timbre"), Cache(None)
-    found = {}
+    timbre, found = embedding("timbre"), Found()
     clean = timbre(audio.Audio(samples[None], damages.RATE_HZ))[0]
     for name, sound in changed.items():
         clip = audio.Audio(np.asarray(sound, np.float32)[None], damages.RATE_HZ)
-        moved = float(np.abs(timbre(clip)[0] - clean).mean())
-        found[name] = {**scoring.hear(clip, nothing).measures, "timbre_moved": moved}
+        moved = {"timbre_moved": float(np.abs(timbre(clip)[0] - clean).mean())}
+        found[name] = scoring.rhythmic(clip.samples[0]) | scoring.level(clip) | moved
+        if name == "clean" or name in damages.NEUTRAL:
+            cents = pitch.track(clip.samples[0], damages.RATE_HZ, hop_seconds=HOP_SECONDS).cents
+            found[name] |= scoring.melodic(cents)
     return found
 
 

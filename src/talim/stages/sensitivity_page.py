@@ -119,7 +119,7 @@ def _table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
                 verdict = "moves" if moved else "**stands still**"
                 lines.append(_line(damage, score, before, change, low_high, n, verdict))
     for damage in [name for name in STILL if any(name in one for one in found.values())]:
-        for score in [name for name in first["clean"] if name != "loudness_lufs" and name != "timbre_moved"]:
+        for score in [name for name in first["clean"] if name not in ("loudness_lufs", "timbre_moved")]:
             before, change, n = changes(found, damage, score)
             width = intervals.interval(dict(_named(before)))
             if n < 2 or width is None:
