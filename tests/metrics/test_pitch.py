@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from talim.audio import Audio
 from talim.metrics import pitch
+from talim.metrics.cache import Cache
+from talim.traditions.performer import perform
 
 RATE_HZ = 16000
 
@@ -42,7 +47,7 @@ def test_another_sound_does_not_pull_the_pitch() -> None:
 
 
 def test_silence_is_unvoiced_and_noise_mostly() -> None:
-    """pYIN calls about a third of white noise voiced; a tone in the same noise is voiced throughout."""
+    """Noise has chance peaks, a tone in the same noise is voiced throughout."""
     noise = np.random.default_rng(0).standard_normal(3 * RATE_HZ)
     assert not pitch.track(np.zeros(RATE_HZ), RATE_HZ).voiced.any()
     assert pitch.track(noise, RATE_HZ).voiced.mean() < 0.5
@@ -53,3 +58,39 @@ def test_silence_is_unvoiced_and_noise_mostly() -> None:
 def test_bad_samples_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite samples"):
         pitch.track(bad, RATE_HZ)
+
+
+def test_a_drone_an_octave_below_does_not_take_over() -> None:
+    """A melody of four notes over a plucked-like drone 12 dB down, steady through all of it."""
+    notes = np.repeat([330.0, 392.0, 440.0, 294.0], RATE_HZ // 2)
+    drone = tone(np.full(notes.size, 110.0), 8) + tone(np.full(notes.size, 165.0), 8)
+    track = pitch.track(tone(notes) + 0.25 * drone, RATE_HZ)
+    truth = np.append(notes, notes[-1])[:: round(track.hop_seconds * RATE_HZ)]
+    assert (np.abs(1200 * np.log2(track.hz / truth)) < 50).mean() > 0.93
+
+
+def test_performances_with_chords_and_drums_are_followed() -> None:
+    pieces = [
+        perform(seed, "western", 5.0) for seed in (902, 905, 918)
+    ]  # voice, blown, voice, in full company
+    for piece in pieces:
+        assert piece.facts["chords"]
+        assert piece.facts["drums"]
+        track = pitch.track(piece.samples, RATE_HZ)
+        truth = np.full(track.hz.size, np.nan)
+        seconds = np.arange(truth.size) * track.hop_seconds
+        for note in piece.notes:
+            held = (seconds >= note.onset_seconds + 0.05) & (seconds < note.onset_seconds + note.seconds)
+            truth[held] = note.cents - 900
+        gaps = np.abs(track.cents - truth)[np.isfinite(truth)]
+        assert (np.abs((gaps + 600) % 1200 - 600) < 50).mean() > 0.85
+
+
+def test_a_clip_is_tracked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = Audio(tone(np.full(RATE_HZ, 250.0)).astype(np.float32), RATE_HZ)
+    once = pitch.cached_track(clip, Cache(tmp_path))
+    monkeypatch.setattr(pitch, "track", None)
+    again = pitch.cached_track(clip, Cache(tmp_path))
+    np.testing.assert_array_equal(once.hz, again.hz)
+    assert np.nanmedian(again.hz) == pytest.approx(250.0, rel=1e-4)
+    assert again.voiced.mean() > 0.95

@@ -39,3 +39,44 @@ def test_octaves_are_forgiven_and_thirds_are_not() -> None:
 
 def test_silence_has_no_tempo() -> None:
     assert np.isnan(rhythm.tempo_bpm(np.zeros(RATE_HZ, np.float32), RATE_HZ))
+
+
+def strokes(onsets: np.ndarray, weights: np.ndarray, seconds: float = 30.0) -> np.ndarray:
+    """An onset strength with one frame of each weight at each onset."""
+    strength = np.zeros(round(seconds * rhythm.FRAMES_A_SECOND))
+    strength[np.round(onsets * rhythm.FRAMES_A_SECOND).astype(int)] = weights
+    return np.convolve(strength, np.hanning(7), mode="same")
+
+
+def cycles(beats: int = 7, beat_seconds: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    onsets = np.arange(0, 29, beat_seconds)
+    return onsets, np.random.default_rng(1).uniform(0.2, 1, beats)[np.arange(onsets.size) % beats]
+
+
+def test_a_cycle_is_strong_at_its_own_length() -> None:
+    onsets, weights = cycles()
+    strength = strokes(onsets, weights)
+    assert rhythm.cycle_strength(strength, 2.8) > 0.1
+    assert rhythm.cycle_strength(strength, 2.8) > rhythm.cycle_strength(strength, 2.0) + 0.05
+    shuffled = strokes(onsets, np.random.default_rng(0).permutation(weights))
+    assert rhythm.cycle_strength(shuffled, 2.8) < rhythm.cycle_strength(strength, 2.8) - 0.05
+    assert np.isnan(rhythm.cycle_strength(strength[:300], 2.8))
+
+
+def test_onsets_off_the_grid_are_less_exact() -> None:
+    onsets, weights = cycles()
+    loose = np.clip(onsets + np.random.default_rng(0).normal(0, 0.06, onsets.size), 0, 29.5)
+    assert rhythm.beat_accuracy(strokes(onsets, weights), 0.4) > 0.95
+    assert rhythm.beat_accuracy(strokes(loose, weights), 0.4) < 0.8
+    assert np.isnan(rhythm.beat_accuracy(np.zeros(1000), 0.4))
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.1, 0.2])
+def test_the_drift_of_a_tempo_is_measured(drift: float) -> None:
+    times, now = [], 0.0
+    while now < 29:
+        times.append(now)
+        now += 0.4 / (1 + drift * now / 60)
+    assert rhythm.tempo_drift(strokes(np.array(times), np.ones(len(times))), 0.4) == pytest.approx(
+        drift, abs=0.03
+    )

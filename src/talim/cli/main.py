@@ -161,6 +161,10 @@ def evaluate(
     steps: Steps = None,
     sampler: Sampler = None,
     device: Device = "auto",
+    protocol: Annotated[
+        str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")
+    ] = "default",
+    jobs: Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")] = 1,
     json_: Json = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
@@ -177,6 +181,8 @@ def evaluate(
         seed=seed,
         sampling=Sampling(steps=steps, sampler=sampler),
         device=device,
+        protocol=protocol,
+        jobs=jobs,
     )
     show(scores, json_, telling.judgement(run))
 

@@ -1,8 +1,8 @@
-"""The pitch of a recording over time, to a cent.
+"""The pitch of a recording's leading melody over time, to a cent.
 
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; one value every `hop_seconds`,
-the n-th at n * hop_seconds. Candidates and voicing come from pYIN (Mauch and Dixon 2014) in librosa, which answers
-on a grid of ten cents; each is then refined by the reassigned frequencies of its harmonics (Auger and Flandrin 1995).
+the n-th at n * hop_seconds. Path and voicing come from `salience`, on a grid of ten cents; each value is then refined
+by the reassigned frequencies of its harmonics (Auger and Flandrin 1995). How good it is: docs/metrics-pitch.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from talim.audio import Audio
+from talim.metrics import salience
+from talim.metrics.cache import Cache
+
+VERSION = 2  # goes up with every change of `track`, so that no old cache answers
+RATE_HZ = 16000
+HOP_SECONDS = 0.02
 LOWEST_HZ = 75.0
 HIGHEST_HZ = 1100.0
 FRAME_SECONDS = 0.064
@@ -35,30 +42,34 @@ def track(
     samples: np.ndarray,
     rate_hz: int,
     *,
-    hop_seconds: float = 0.02,
+    hop_seconds: float = HOP_SECONDS,
     lowest_hz: float = LOWEST_HZ,
     highest_hz: float = HIGHEST_HZ,
 ) -> PitchTrack:
-    """The melody's pitch in `samples` [T].
+    """The leading melody's pitch in `samples` [T], also over a drone, chords and drums.
 
     Raises ValueError for samples that are not one finite, non-empty channel.
     """
-    import librosa
+    samples, _, _, hop = framed(samples, rate_hz, hop_seconds, lowest_hz)
+    coarse, _ = salience.follow(samples, rate_hz, hop, lowest_hz, highest_hz)
+    fine = refine(samples, rate_hz, coarse, hop)
+    return PitchTrack(fine, np.isfinite(coarse), hop / rate_hz)
 
-    samples, padded, frame, hop = framed(samples, rate_hz, hop_seconds, lowest_hz)
-    coarse, voiced, _ = librosa.pyin(
-        padded, fmin=lowest_hz, fmax=highest_hz, sr=rate_hz, frame_length=frame, hop_length=hop
-    )
-    count = 1 + samples.size // hop
-    coarse, voiced = coarse[:count], voiced[:count]
-    voiced = voiced & np.isfinite(coarse)
-    fine = refine(samples, rate_hz, np.where(voiced, coarse, np.nan), hop)
-    return PitchTrack(fine, voiced, hop / rate_hz)
+
+def cached_track(audio: Audio, cache: Cache) -> PitchTrack:
+    """`track` of the mix-down at 16 kHz, kept by content: a clip is tracked once, whoever asks."""
+    found = cache.get(audio, f"melody/{VERSION}", lambda: _track_hz(audio))
+    return PitchTrack(found, np.isfinite(found), HOP_SECONDS)
+
+
+def _track_hz(audio: Audio) -> np.ndarray:
+    sound = audio.mono().resample(RATE_HZ)
+    return track(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz
 
 
 def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
-    """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, a hundred
-    times faster than `track`, and without its smoothing: where nothing is voiced, values jump about.
+    """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, faster
+    than `track` and without its smoothing: where nothing is voiced, values jump about.
 
     Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track` does.
     """
@@ -108,16 +119,16 @@ def refine(
     for n in np.flatnonzero(np.isfinite(coarse_hz)):
         frame = padded[n * hop : n * hop + size]
         for _ in range(2):
-            at_hz = orders * fine[n]
-            usable = at_hz < 0.45 * rate_hz
-            turn = np.exp(-2j * np.pi / rate_hz * np.outer(at_hz[usable], steps))
+            order = orders[orders * fine[n] < 0.45 * rate_hz]
+            once = np.exp(-2j * np.pi / rate_hz * fine[n] * steps)
+            turn = np.cumprod(np.broadcast_to(once, (order.size, size)), axis=0)  # the k-th power for order k
             plain, derived = turn @ (hann * frame), turn @ (slope * frame)
             power = np.abs(plain) ** 2 + 1e-18
-            voted = at_hz[usable] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
-            votes = voted / orders[usable]
+            voted = order * fine[n] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
+            votes = voted / order
             close = np.abs(1200 * np.log2(np.maximum(votes, 1.0) / coarse_hz[n])) < 40
             if not close.any():
                 break
-            weight = (power * orders[usable] ** 2)[close]
+            weight = (power * order**2)[close]
             fine[n] = float((votes[close] * weight).sum() / weight.sum())
     return fine

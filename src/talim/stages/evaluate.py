@@ -14,7 +14,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe
 from talim.run import Run, provenance, read_json, write_json, write_text
-from talim.stages import batches, card, intervals, samples
+from talim.stages import batches, card, intervals, judging, samples
 from talim.stages.batches import Item
 from talim.stages.generate import Sampling
 from talim.stages.progress import Progress
@@ -32,11 +32,15 @@ def evaluate(
     seed: int = 0,
     sampling: Sampling | None = None,
     device: str = "auto",
+    protocol: str = "default",
+    jobs: int = 1,
 ) -> dict[str, Any]:
-    """Judge a finished run on its held-out clips; write scores.json, samples/ and the adapter's card.
+    """Judge a finished run on its held-out clips; write scores.json, scores.html, samples/ and the adapter's card.
 
     `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
-    finished or its corpus has changed.
+    finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/heard keeps
+    what was heard.
+    `protocol` "paper" adds the two Fréchet distances of the paper, whose weights must be at hand.
     """
     from talim.backbones import asking
     from talim.backbones.load import load
@@ -65,6 +69,7 @@ def evaluate(
         parts=backbone.held_out_parts,
         unit=backbone.loss_unit,
     )
+    judged = judging.judge(run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs)
     scores = {
         "base": backbone.name,
         "adapter": recipe.design,
@@ -74,6 +79,7 @@ def evaluate(
         "corpus": corpus.summary,
         "held_out_loss": _with_caution(losses, recipe),
         "adapter_effect": samples.effect(pairs),
+        **judged,
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",

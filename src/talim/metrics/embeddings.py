@@ -1,0 +1,110 @@
+"""Embeddings by name: what each one is, how it is loaded, and its vectors for a clip, kept on disk.
+
+Conventions: an embedding takes float samples [T] at its own `rate_hz` and gives float32 [windows, dims]; windows of
+`window_seconds` follow one another without overlap, the last one padded with silence (None: the whole clip is one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from talim.audio import Audio
+from talim.errors import UsageError
+from talim.metrics import neural_embeddings, pitch, signal_embeddings
+from talim.metrics.cache import Cache
+from talim.metrics.pitch import PitchTrack
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One way to describe a clip. `identity` names it, its version and its weights: equal identity, equal vectors."""
+
+    name: str
+    identity: str
+    rate_hz: int
+    window_seconds: float | None
+    dims: int
+    describe: Callable[[np.ndarray], np.ndarray]  # samples [T] at rate_hz -> [dims] of one window
+    reach_seconds: float = 0.0  # how far a window reads beyond its end
+    of_track: Callable[[PitchTrack], np.ndarray] | None = (
+        None  # [dims] from the clip's pitch track, if that is enough
+    )
+
+    def __call__(self, audio: Audio) -> np.ndarray:
+        """The clip's vectors, float32 [windows, dims], at least one. ValueError for a clip without samples."""
+        samples = audio.mono().resample(self.rate_hz).samples[0]
+        if samples.size == 0:
+            raise ValueError("an embedding needs sound: the clip has 0 samples")
+        parts = windows(samples, self.rate_hz, self.window_seconds, self.reach_seconds)
+        return np.stack([self.describe(part) for part in parts]).astype(np.float32)
+
+
+SHIPPED: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
+    "timbre": (80, signal_embeddings.timbre_vector),
+    "pitch": (85, signal_embeddings.pitch_vector),
+    "rhythm": (52, signal_embeddings.rhythm_vector),
+}
+SHIPPED_VERSION = 1  # goes up whenever one of the vectors changes, so that no old cache answers
+
+
+def names() -> list[str]:
+    """All names that `load` takes; the first three need nothing but talim."""
+    return [*SHIPPED, *neural_embeddings.MODELS]
+
+
+def load(name: str, place: Path | str | None = None, device: str = "cpu") -> Embedding:
+    """The embedding called `name`; a neural one from `place`, a folder or file in its released layout, if given.
+
+    UsageError for an unknown name; TalimError, in one line, where a package or the weights cannot be had.
+    """
+    if name in SHIPPED:
+        dims, describe = SHIPPED[name]
+        identity = f"{name}/talim-{SHIPPED_VERSION}"
+        of_track = signal_embeddings.pitch_invariants if name == "pitch" else None
+        rate_hz = signal_embeddings.RATE_HZ
+        return Embedding(name, identity, rate_hz, None, dims, describe, of_track=of_track)
+    if name not in neural_embeddings.MODELS:
+        raise UsageError(f"no embedding {name!r}; choose from {', '.join(names())}")
+    model = neural_embeddings.MODELS[name]
+    loaded = neural_embeddings.load(name, None if place is None else Path(place), device)
+    return Embedding(
+        name,
+        loaded.identity,
+        model.rate_hz,
+        model.window_seconds,
+        loaded.dims,
+        loaded.describe,
+        model.reach_seconds,
+    )
+
+
+def windows(
+    samples: np.ndarray, rate_hz: int, window_seconds: float | None, reach_seconds: float = 0.0
+) -> list[np.ndarray]:
+    """The clip [T] in windows, the last padded with zeros and left out if it is less than half full and not alone.
+
+    Each reads `reach_seconds` into what follows, so that its last frames are whole.
+    """
+    if window_seconds is None:
+        return [samples]
+    size, reach = round(window_seconds * rate_hz), round(reach_seconds * rate_hz)
+    count = max(1, int(samples.size / size + 0.5))
+    padded = np.pad(samples, (0, max(0, count * size + reach - samples.size)))
+    return [padded[n * size : (n + 1) * size + reach] for n in range(count)]
+
+
+def embed(clips: Sequence[Audio], embedding: Embedding, cache: Cache | None = None) -> np.ndarray:
+    """One vector a clip, the mean over its windows: float32 [clips, dims]; each clip computed once per cache."""
+    cache = cache or Cache(None)
+
+    def vectors(clip: Audio) -> np.ndarray:
+        if embedding.of_track is None:
+            return embedding(clip)
+        return embedding.of_track(pitch.cached_track(clip, cache))[None]  # tracked once, whoever asks
+
+    rows = [cache.get(clip, embedding.identity, lambda clip=clip: vectors(clip)).mean(0) for clip in clips]
+    return np.stack(rows) if rows else np.zeros((0, embedding.dims), np.float32)

@@ -1,0 +1,166 @@
+"""Does a clip copy the training set: its nearest clip, the passage most like one of theirs, and exact fragments.
+
+Conventions: every likeness is judged against strangers: what real recordings reach among one another, clips of one
+recording never compared. A p-value of 0.01 says that one stranger in a hundred is as alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from talim.metrics import melody_match
+from talim.metrics.melody_match import Library
+from talim.metrics.pitch import PitchTrack
+
+FALSE_ALARMS = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A passage of a clip that is suspiciously like one of the training set, with times in both, in seconds.
+
+    `kind` is "melody" or "tokens"; `likeness` in that kind's unit; `p_value` (0, 1], see `p_value`.
+    """
+
+    kind: str
+    source: int
+    clip_seconds: tuple[float, float]
+    source_seconds: tuple[float, float]
+    likeness: float
+    p_value: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The training clip nearest in an embedding: its number, distance, and percentile of it among real pairs."""
+
+    source: int
+    distance: float
+    percentile: float
+
+
+def p_value(likeness: float, strangers: np.ndarray) -> float:
+    """How often a stranger is as alike, in (0, 1]: (1 + strangers at or above) / (1 + strangers); lower is suspect.
+
+    Valid for any distribution (conformal p-value, Vovk et al. 2005); n strangers cannot give less than 1 / (n + 1),
+    so a gate at 0.01 needs 99 of them.
+    """
+    return float((1 + (np.asarray(strangers) >= likeness).sum()) / (1 + len(strangers)))
+
+
+def melody_strangers(sources: Library, recordings: Sequence[str]) -> np.ndarray:
+    """Likeness of each source's melody to the sources of all other recordings [n]; those without one left out."""
+    if len(recordings) != len(sources.tracks):
+        raise ValueError(f"{len(sources.tracks)} melodies but {len(recordings)} names of recordings")
+    found = []
+    for track, recording in zip(sources.tracks, recordings, strict=True):
+        own = [n for n, other in enumerate(recordings) if other == recording]
+        match = melody_match.search(track, sources, without=own)
+        found += [match.likeness] if match is not None else []
+    return np.array(found)
+
+
+def copied_melody(
+    track: PitchTrack, sources: Library, strangers: np.ndarray, without: Sequence[int] = ()
+) -> Finding | None:
+    """The passage of 4.5 s whose melody is most like one of the sources'; None where there is none to compare.
+
+    Found up to 350 cents away and at 0.8 to 1.25 of the tempo; how surely: docs/metrics-originality.md. likeness:
+    `melody_match.agreement`, [0, 1], lower is more original. Compare `p_value` with 0.01 for a gate. What it cannot
+    hear: a copied rhythm or accompaniment, a held note, a passage without pitch.
+    """
+    match = melody_match.search(track, sources, without)
+    if match is None:
+        return None
+    detail = f"{match.cents:+.0f} cents, {1 / match.ratio:.2f} of the tempo"
+    chance = p_value(match.likeness, strangers)
+    return Finding(
+        "melody", match.source, match.clip_seconds, match.source_seconds, match.likeness, chance, detail
+    )
+
+
+def nearest(
+    vectors: np.ndarray, sources: np.ndarray, recordings: Sequence[str], among: np.ndarray | None = None
+) -> list[Nearest]:
+    """The nearest source [m, d] of each vector [n, d], by Euclidean distance after scaling each axis to the sources.
+
+    percentile: share of real clips that have a nearer neighbour in another recording, 0 to 100 (`among`: these
+    distances from `nearest_between`, if computed before); near 0 is suspect, 50 is as near as strangers are.
+    """
+    from scipy.spatial.distance import cdist
+
+    scale = sources.std(0) + 1e-9
+    among = nearest_between(sources, recordings) if among is None else among
+    gaps = cdist(vectors / scale, sources / scale)
+    found = []
+    for row in gaps:
+        source = int(row.argmin())
+        percentile = 100 * float((among < row[source]).mean()) if among.size else float("nan")
+        found.append(Nearest(source, float(row[source]), percentile))
+    return found
+
+
+def nearest_between(sources: np.ndarray, recordings: Sequence[str]) -> np.ndarray:
+    """Distance of each source to its nearest one of another recording, on the scale of `nearest`; [m], or [0]."""
+    from scipy.spatial.distance import cdist
+
+    names = np.asarray(recordings)
+    if len(names) != len(sources):
+        raise ValueError(f"{len(sources)} vectors but {len(names)} names of recordings")
+    scaled = sources / (sources.std(0) + 1e-9)
+    gaps = np.where(names[:, None] == names, np.inf, cdist(scaled, scaled)).min(1)
+    return gaps[np.isfinite(gaps)]
+
+
+def longest_run(codes: np.ndarray, sources: Sequence[np.ndarray]) -> tuple[int, int, int, int, int]:
+    """The longest fragment of `codes` [F] that stands in a source token by token, told in (changes, source, start
+
+    in the clip, start in the source, length), in frames. Measured in changes of token, so that silence, one token
+    over and over, is no fragment; (0, -1, 0, 0, 0) where there is none. Codes are a codec's first codebook.
+    """
+    joined = np.concatenate([part for source in sources for part in (np.asarray(source), [-1])] or [[-1]])
+    owner = np.repeat(np.arange(len(sources)), [len(source) + 1 for source in sources])
+    moved = np.diff(joined, prepend=-1) != 0
+    length, changes = np.zeros(joined.size, int), np.zeros(joined.size, int)
+    best = (0, -1, 0, 0, 0)
+    for n, token in enumerate(np.asarray(codes)):
+        same = joined == token
+        before = np.concatenate([[0], length[:-1]])
+        changes = np.where(same, np.concatenate([[0], changes[:-1]]) + (moved & (before > 0)), 0)
+        length = np.where(same, before + 1, 0)
+        at = int(changes.argmax()) if changes.size else 0
+        if changes.size and changes[at] > best[0]:
+            run, source = int(length[at]), int(owner[at])
+            first = int(np.searchsorted(owner, source))
+            best = (int(changes[at]), source, n - run + 1, at - run + 1 - first, run)
+    return best
+
+
+def token_strangers(sources: Sequence[np.ndarray], recordings: Sequence[str]) -> np.ndarray:
+    """Changes in the longest run that each source shares with the sources of other recordings, [n]."""
+    found = []
+    for codes, recording in zip(sources, recordings, strict=True):
+        rest = [other for other, name in zip(sources, recordings, strict=True) if name != recording]
+        found += [longest_run(codes, rest)[0]] if rest else []
+    return np.array(found)
+
+
+def copied_tokens(
+    codes: np.ndarray, sources: Sequence[np.ndarray], frame_hz: float, strangers: np.ndarray
+) -> Finding | None:
+    """The longest fragment that a clip shares with a source to the token, in a codec's first codebook; None if none.
+
+    likeness: changes of token in it, 1 up, lower is more original. It proves a copy but misses one that is shifted by
+    part of a frame, transposed or filtered: those are `copied_melody`'s.
+    """
+    changes, source, here, there, length = longest_run(codes, sources)
+    if not changes:
+        return None
+    seconds = length / frame_hz
+    times = [(start / frame_hz, start / frame_hz + seconds) for start in (here, there)]
+    chance = p_value(changes, strangers)
+    return Finding("tokens", source, times[0], times[1], float(changes), chance, f"{length} frames alike")

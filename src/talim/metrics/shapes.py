@@ -1,0 +1,268 @@
+"""Shapes in the contour of one breath: turning points, oscillations, visits, glides. See `ornaments` for the kinds.
+
+Conventions: a piece is float [n] in cents, unbroken, as `movement.clean` leaves it; `hop` is its frame in seconds;
+onsets count from the beginning of the piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from talim.metrics import movement
+
+LEAST_VISIT_CENTS = 55.0
+LEAST_SHAKE_CENTS = 80.0
+LEAST_VIBRATO_CENTS = 30.0
+VIBRATO_HALVES = 2
+SWING_HALVES = 3
+LEAST_SWING_CENTS = 40.0
+LEAST_VISIT_SECONDS = 0.02
+TOGETHER_SECONDS = 0.1
+EDGE_SECONDS = 0.03
+QUICK_SECONDS = 0.15  # a visit lasts no longer, at half its height
+LEAST_GLIDE_SECONDS = 0.1
+LONGEST_GLIDE_SECONDS = 2.0
+GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
+
+
+@dataclass(frozen=True)
+class Ornament:
+    """One found: its `kind`, where, how far it goes (peak to peak, or the way of a glide), its rate of swings or 0."""
+
+    kind: str
+    onset_seconds: float
+    seconds: float
+    extent_cents: float
+    rate_hz: float = 0.0
+
+
+@dataclass(frozen=True)
+class Turning:
+    """A turning point of the contour: the frame in its middle, its cents, +1 for a top and -1 for a dip."""
+
+    frame: int
+    cents: float
+    side: int
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A quick turning point, with its first and last frame at half its height."""
+
+    point: Turning
+    first: int
+    last: int
+
+
+def of_breath(piece: np.ndarray, hop: float) -> list[Ornament]:
+    """The ornaments of an unbroken piece: oscillations first, visits in what is left, glides outside of both."""
+    found = oscillations(piece, hop)
+    taken = np.zeros(piece.size, bool)
+    for one in found:
+        if one.kind != "swing":
+            taken[_frames(one, hop, margin=1)] = True
+    visits = _visits(piece, hop, taken)
+    for one in visits:
+        taken[_frames(one, hop, margin=0)] = True
+    return found + visits + _glides(piece, hop, taken)
+
+
+def _frames(one: Ornament, hop: float, margin: int) -> slice:
+    start = round(one.onset_seconds / hop)
+    return slice(max(0, start - margin), start + round(one.seconds / hop) + margin)
+
+
+def turnings(piece: np.ndarray, least_cents: float) -> list[Turning]:
+    """The turning points of a piece [n] whose ways to both neighbours are `least_cents` or more (a zigzag)."""
+    found: list[Turning] = []
+    low = high = 0
+    side = 0
+    for n in range(1, piece.size):
+        if piece[n] > piece[high]:
+            high = n
+        if piece[n] < piece[low]:
+            low = n
+        if side <= 0 and piece[n] - piece[low] >= least_cents:
+            if side < 0 or low > 0:
+                found.append(Turning(low, float(piece[low]), -1))
+            side, high = 1, n
+        elif side >= 0 and piece[high] - piece[n] >= least_cents:
+            if side > 0 or high > 0:
+                found.append(Turning(high, float(piece[high]), 1))
+            side, low = -1, n
+        if side > 0 and piece[n] >= piece[high]:
+            high, low = n, n
+        if side < 0 and piece[n] <= piece[low]:
+            low, high = n, n
+    return [Turning(_middle(piece, point), point.cents, point.side) for point in found]
+
+
+def _middle(piece: np.ndarray, point: Turning) -> int:
+    """The middle of the flat top or dip at a turning point."""
+    first = last = point.frame
+    while first > 0 and abs(piece[first - 1] - point.cents) < 15:
+        first -= 1
+    while last < piece.size - 1 and abs(piece[last + 1] - point.cents) < 15:
+        last += 1
+    return (first + last) // 2
+
+
+def oscillations(piece: np.ndarray, hop: float) -> list[Ornament]:
+    """Shakes, vibrato and swings of an unbroken piece: three or more half swings, alike in length and extent."""
+    found = [
+        Ornament("shake", *where, extent, rate)
+        for where, extent, rate in _swinging(piece, hop, LEAST_SHAKE_CENTS / 2, (3.6, 12.0), 2)
+        if extent >= LEAST_SHAKE_CENTS
+    ]
+    for where, extent, rate in _swinging(piece, hop, LEAST_VIBRATO_CENTS, (3.6, 9.0), VIBRATO_HALVES):
+        one = Ornament("vibrato", *where, extent, rate)
+        if extent < LEAST_SHAKE_CENTS and not any(_overlap(one, other) > 0.3 for other in found):
+            found.append(one)
+    calm = ndimage.uniform_filter1d(piece, max(1, round(0.12 / hop)), mode="nearest")
+    for where, extent, rate in _swinging(calm, hop, LEAST_SWING_CENTS, (0.7, 3.6), SWING_HALVES):
+        one = Ornament("swing", *where, extent, rate)
+        if extent <= 140 and not any(_overlap(one, other) > 0.3 for other in found):
+            found.append(one)
+    return found
+
+
+def _swinging(
+    piece: np.ndarray, hop: float, least_cents: float, rates_hz: tuple[float, float], halves: int
+) -> list[tuple[tuple[float, float], float, float]]:
+    """Stretches of `halves` or more half swings in a row: (onset, seconds), extent, rate."""
+    shortest, longest = 0.5 / rates_hz[1], 0.5 / rates_hz[0]
+    rows: list[list[Turning]] = []
+    for point in turnings(piece, least_cents):
+        if rows and _goes_on(rows[-1], point, hop, shortest, longest):
+            rows[-1].append(point)
+        elif rows and shortest <= (point.frame - rows[-1][-1].frame) * hop <= longest:
+            rows.append([rows[-1][-1], point])
+        else:
+            rows.append([point])
+    found = []
+    for row in rows:
+        if len(row) > halves and _comes_back(row):
+            half = (row[-1].frame - row[0].frame) * hop / (len(row) - 1)
+            begun, ended = max(0.0, row[0].frame * hop - half / 2), row[-1].frame * hop + half / 2
+            extent = float(np.median(np.abs(np.diff([point.cents for point in row]))))
+            found.append(((begun, ended - begun), extent, 0.5 / half))
+    return found
+
+
+def _comes_back(row: Sequence[Turning]) -> bool:
+    """Whether three turning points end where they began, as swings do and turns do not; four in a row are enough."""
+    gap, extent = abs(row[2].cents - row[0].cents), abs(row[1].cents - row[0].cents)
+    return len(row) > 3 or gap < 0.4 * extent
+
+
+def _goes_on(row: Sequence[Turning], point: Turning, hop: float, shortest: float, longest: float) -> bool:
+    """Whether the next half swing is as quick as allowed, and like the ones before in length and extent."""
+    half = (point.frame - row[-1].frame) * hop
+    if not shortest <= half <= longest:
+        return False
+    if len(row) < 2:
+        return True
+    before = np.diff([p.frame for p in row[-3:]]) * hop
+    extents = np.abs(np.diff([p.cents for p in row[-3:]]))
+    extent = abs(point.cents - row[-1].cents)
+    return bool(
+        max(half, before.mean()) <= 1.9 * min(half, before.mean())
+        and max(extent, extents.mean()) <= 2.2 * min(extent, extents.mean())
+    )
+
+
+def _overlap(one: Ornament, other: Ornament) -> float:
+    """Shared time over the shorter one's."""
+    shared = min(one.onset_seconds + one.seconds, other.onset_seconds + other.seconds) - max(
+        one.onset_seconds, other.onset_seconds
+    )
+    return max(0.0, shared) / max(min(one.seconds, other.seconds), 1e-9)
+
+
+def _visits(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]:
+    """Quick turning points, those that follow each other at once taken together as one ornament."""
+    points = turnings(piece, LEAST_VISIT_CENTS)
+    groups: list[list[Visit]] = []
+    edge = round(EDGE_SECONDS / hop)
+    for before, point, after in zip([None, *points], points, [*points[1:], None], strict=False):
+        if taken[point.frame] or not edge <= point.frame < piece.size - edge:
+            continue
+        first, last = _half_height(piece, point, before, after)
+        if not LEAST_VISIT_SECONDS <= (last - first + 1) * hop <= QUICK_SECONDS:
+            continue
+        if groups and (first - groups[-1][-1].last) * hop <= TOGETHER_SECONDS:
+            groups[-1].append(Visit(point, first, last))
+        else:
+            groups.append([Visit(point, first, last)])
+    return _opening_visit(piece, hop) + [_visited(piece, group, hop) for group in groups]
+
+
+def _visited(piece: np.ndarray, group: Sequence[Visit], hop: float) -> Ornament:
+    """One ornament of one or more visits; its extent is their range, the note that follows included."""
+    first, last = group[0].first, group[-1].last
+    note = float(np.median(piece[min(last + 1, piece.size - 1) :][: max(1, round(0.1 / hop))]))
+    extent = float(np.ptp([note, *(visit.point.cents for visit in group)]))
+    return Ornament("visit", first * hop, max(1, last - first) * hop, extent)
+
+
+def _opening_visit(piece: np.ndarray, hop: float) -> list[Ornament]:
+    """A breath that begins above its first note and drops to it: a touch (from below it would be a scoop)."""
+    ahead = piece[: round(0.35 / hop)]
+    notes = movement.steady_notes(ahead, hop)
+    if not notes or notes[0].start == 0:
+        return []
+    note = notes[0].cents
+    falls = np.flatnonzero(ahead - note < LEAST_VISIT_CENTS / 2)
+    if piece[0] - note < LEAST_VISIT_CENTS or not falls.size or falls[0] * hop > QUICK_SECONDS:
+        return []
+    return [Ornament("visit", 0.0, float(falls[0]) * hop, float(piece[0] - note))]
+
+
+def _half_height(
+    piece: np.ndarray, point: Turning, before: Turning | None, after: Turning | None
+) -> tuple[int, int]:
+    """First and last frame of a visit at half its height, its height taken from the nearer side."""
+    bound = (before.frame if before else 0, after.frame if after else piece.size - 1)
+    away = point.side * (point.cents - piece)
+    height = min(away[bound[0] : point.frame + 1].max(), away[point.frame : bound[1] + 1].max())
+    first = last = point.frame
+    while first > bound[0] and away[first - 1] < height / 2:
+        first -= 1
+    while last < bound[1] and away[last + 1] < height / 2:
+        last += 1
+    return first, last
+
+
+def _glides(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]:
+    """Slow direct ways between held notes, clear of other ornaments."""
+    found = []
+    notes = movement.steady_notes(piece, hop)
+    for one, two in itertools.pairwise(notes):
+        move = two.cents - one.cents
+        span = piece[one.start : two.stop]
+        if abs(move) < movement.LEAST_MOVE_CENTS or (two.start - one.stop) * hop > LONGEST_GLIDE_SECONDS:
+            continue
+        way = (span - one.cents) / move
+        middle = (one.stop + two.start) // 2 - one.start
+        left = right = min(max(middle, 0), span.size - 1)
+        while left > 0 and way[left] > 0.1:
+            left -= 1
+        while right < span.size - 1 and way[right] < 0.9:
+            right += 1
+        smooth = _likeness_to_glide(way[left : right + 1])
+        seconds = (right - left) * hop
+        clear = not taken[one.start + left : one.start + right].any()
+        if LEAST_GLIDE_SECONDS <= seconds <= LONGEST_GLIDE_SECONDS and smooth < GLIDE_BUMP and clear:
+            found.append(Ornament("glide", (one.start + left) * hop, seconds, abs(move)))
+    return found
+
+
+def _likeness_to_glide(way: np.ndarray) -> float:
+    """How far a way [n] from about 0.1 to 0.9 lies off the middle of a raised cosine, root mean square."""
+    cosine = 0.5 - 0.5 * np.cos(np.linspace(np.arccos(0.8), np.arccos(-0.8), way.size))
+    return float(np.sqrt(np.mean((way - cosine) ** 2)))

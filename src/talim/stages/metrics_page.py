@@ -1,0 +1,82 @@
+"""docs/metrics.md from the docstrings of the metrics: `python -m talim.stages.metrics_page --out docs/metrics.md`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from talim.metrics import (
+    adherence,
+    distances,
+    intonation,
+    levels,
+    originality,
+    ornaments,
+    phrases,
+    rhythm,
+    signal_embeddings,
+    structure,
+    tonality,
+    variety,
+)
+from talim.run import write_text
+
+MODULES = (
+    intonation, ornaments, phrases, rhythm, structure, variety, adherence, tonality, levels, distances,
+    signal_embeddings, originality,
+)  # fmt: skip
+OPENING = """# The metrics, one by one
+
+Made by `python -m talim.stages.metrics_page --out docs/metrics.md` from the docstrings in `src/talim/metrics`: what a
+metric is, its range and unit, which direction is better, and its source. What each one notices, measured on damaged
+music: [metrics-sensitivity.md](metrics-sensitivity.md). How well melodies are followed:
+[metrics-pitch.md](metrics-pitch.md).
+How well copies are found: [metrics-originality.md](metrics-originality.md).
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    lines = [OPENING]
+    for module in MODULES:
+        lines += [f"## {module.__name__.rsplit('.', 1)[-1]}", "", inspect.cleandoc(module.__doc__ or ""), ""]
+        for name, function in public(module):
+            described = inspect.cleandoc(function.__doc__ or "")
+            lines += [f"### `{name}{signature(function)}`", "", described, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def public(module: ModuleType) -> list[tuple[str, object]]:
+    """The functions that a module itself defines for others, in the order of its source."""
+    found = [
+        (name, value)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    return sorted(found, key=lambda pair: inspect.getsourcelines(pair[1])[1])
+
+
+def signature(function: object) -> str:
+    """The names of the arguments, in brackets; a star where the rest goes by name only."""
+    assert callable(function)
+    names, starred = [], False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            names.append("*")
+            starred = True
+        names.append(parameter.name)
+    return f"({', '.join(names)})"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description="Write the reference of the metrics from their docstrings.")
+    parser.add_argument("--out", type=Path, required=True, help="the page to write, Markdown")
+    write_text(parser.parse_args(arguments).out, page())
+
+
+if __name__ == "__main__":
+    main()

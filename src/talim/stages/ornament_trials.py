@@ -1,0 +1,149 @@
+"""How well ornaments are found in performed mixtures: F1 by kind against what was really played.
+
+Asked for is what can be heard in the contour. Neither asked for nor punished (a find there is no false alarm):
+oscillations narrower than 35 cents, swings narrower than 40 cents or shorter than one and a half periods, glides under
+0.17 s, visits that lie on the way from note to note (the same curve as a passing note), and all that the second player
+plays. A shake of 62 to 118 cents may be called shake or vibrato. Ordinary slow ways are glides, for
+the curve is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from talim.metrics import ornaments, pitch
+from talim.metrics.shapes import Ornament
+from talim.traditions.arranging import Wishes
+from talim.traditions.performer import perform
+from talim.traditions.truth import PlayedOrnament, Truth, Voice
+
+HOP_SECONDS = 0.01
+NEAR_SECONDS = 0.12
+
+
+@dataclass(frozen=True)
+class Played:
+    """One ornament of the truth: asked for, or only excused where it is found."""
+
+    kind: str
+    onset_seconds: float
+    seconds: float
+    asked: bool
+
+
+def played(truth: Truth) -> list[Played]:
+    """Everything of the truth that may be found."""
+    lead = truth.voices[0]
+    found = [one for ornament in lead.ornaments for one in _heard(ornament, lead.cents.astype(float))]
+    found += _slow_ways(lead)
+    for voice in truth.voices[1:]:
+        for ornament in voice.ornaments:
+            for one in _heard(ornament, voice.cents.astype(float)):
+                found.append(Played(one.kind, one.onset_seconds, one.seconds, False))
+    return found
+
+
+def _heard(one: PlayedOrnament, cents: np.ndarray) -> list[Played]:
+    """What an ornament on record sounds as: usually itself, a shake of middling width as either kind."""
+
+    def as_kind(kind: str, asked: bool) -> Played:
+        return Played(kind, one.onset_seconds, one.seconds, asked)
+
+    if one.shape == "shake":
+        if 62 < one.extent_cents < 118:
+            return [as_kind("shake", False), as_kind("vibrato", False)]
+        return [as_kind("shake" if one.extent_cents > 80 else "vibrato", one.extent_cents >= 35)]
+    if one.shape == "swing":
+        return [as_kind("swing", one.extent_cents >= 40 and one.rate_hz * one.seconds >= 1.5)]
+    if one.shape == "glide":
+        return [as_kind("glide", one.seconds >= 0.17)]
+    return [as_kind("visit", _stands_out(one, cents))]
+
+
+def _stands_out(one: PlayedOrnament, cents: np.ndarray) -> bool:
+    """Whether the contour leaves the range of the notes before and after by 60 cents (from a silence: from above)."""
+    start, stop = (
+        round(one.onset_seconds / HOP_SECONDS),
+        round((one.onset_seconds + one.seconds) / HOP_SECONDS) + 1,
+    )
+    inside, after = cents[start:stop], cents[stop : stop + 6]
+    if not inside.size or np.isnan(inside).any() or not np.isfinite(after).any():
+        return False
+    note, before = float(np.nanmedian(after)), float(cents[max(0, start - 4)])
+    if not np.isfinite(before):
+        return bool(inside.max() - note >= 60)
+    return bool(inside.max() - max(note, before) >= 60 or min(note, before) - inside.min() >= 60)
+
+
+def _slow_ways(voice: Voice) -> list[Played]:
+    """Ways between neighbouring notes that take 70 ms or more from 15 to 85 %, asked for from 120 ms on."""
+    cents, found = voice.cents.astype(float), []
+    busy = [(o.onset_seconds, o.onset_seconds + o.seconds) for o in voice.ornaments if o.shape != "swing"]
+    for one, two in zip(voice.notes, voice.notes[1:], strict=False):
+        at = round(two.onset_seconds / HOP_SECONDS)
+        first = max(round((one.onset_seconds + 0.3 * one.seconds) / HOP_SECONDS), at - 40)
+        span = cents[first : min(round((two.onset_seconds + 0.8 * two.seconds) / HOP_SECONDS), at + 60)]
+        if abs(two.cents - one.cents) < 80 or span.size < 5 or not np.isfinite(span).all():
+            continue
+        way = (span - one.cents) / (two.cents - one.cents)
+        arrived = np.flatnonzero(way > 0.85)
+        left = np.flatnonzero(way[: arrived[0]] < 0.15) if arrived.size else arrived
+        if not left.size:
+            continue
+        begun, ended = (first + left[-1]) * HOP_SECONDS, (first + arrived[0]) * HOP_SECONDS
+        if ended - begun >= 0.07 and not any(a < ended and b > begun for a, b in busy):
+            found.append(Played("glide", begun, ended - begun, ended - begun >= 0.12))
+    return found
+
+
+def counts(truth: Sequence[Played], found: Sequence[Ornament], kind: str) -> np.ndarray:
+    """Hits, false alarms and misses of a kind: [3]. A hit shares 30 % of the shorter one, or its middle is near."""
+    mine = sorted((one for one in truth if one.kind == kind), key=lambda one: not one.asked)
+    theirs, used = [one for one in found if one.kind == kind], set[int]()
+    hits = misses = 0
+    for one in mine:
+        gaps = [
+            (_gap(one, other), n) for n, other in enumerate(theirs) if n not in used and _meets(one, other)
+        ]
+        if gaps:
+            used.add(min(gaps)[1])
+            hits += one.asked
+        else:
+            misses += one.asked
+    alarms = [
+        other
+        for n, other in enumerate(theirs)
+        if n not in used and not any(not one.asked and _meets(one, other) for one in mine)
+    ]
+    return np.array([hits, len(alarms), misses])
+
+
+def _gap(one: Played, other: Ornament) -> float:
+    return abs(one.onset_seconds + one.seconds / 2 - other.onset_seconds - other.seconds / 2)
+
+
+def _meets(one: Played, other: Ornament) -> bool:
+    start = max(one.onset_seconds, other.onset_seconds)
+    stop = min(one.onset_seconds + one.seconds, other.onset_seconds + other.seconds)
+    return stop - start > 0.3 * min(one.seconds, other.seconds) or _gap(one, other) < NEAR_SECONDS
+
+
+def trial(seed: int, tradition: str, seconds: float) -> dict[str, list[list[int]]]:
+    """Counts by kind for a performed mixture (two players, the tradition's drone): as tracked, and from the truth."""
+    piece = perform(seed, tradition, seconds, Wishes(ensemble=2))
+    assert piece.truth is not None
+    cents = pitch.track(piece.samples, piece.rate_hz, hop_seconds=HOP_SECONDS).cents
+    truth = played(piece.truth)
+    both = (
+        ornaments.find(cents, HOP_SECONDS),
+        ornaments.find(piece.truth.voices[0].cents.astype(float), HOP_SECONDS),
+    )
+    return {kind: [counts(truth, found, kind).tolist() for found in both] for kind in ornaments.KINDS}
+
+
+def f1(hits: float, alarms: float, misses: float) -> float:
+    """Harmonic mean of precision and recall; NaN where there was nothing to find or to miss."""
+    return 2 * hits / (2 * hits + alarms + misses) if hits + alarms + misses else float("nan")

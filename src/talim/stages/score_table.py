@@ -1,0 +1,191 @@
+"""The table of scores: every measure of a set of clips, between a floor and a ceiling, with an interval by recording.
+
+A protocol says what was measured and how; its hash stands with the scores, and tables refuse to mix hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from talim.audio import Audio
+from talim.errors import TalimError
+from talim.metrics import distances, embeddings, phrases, variety
+from talim.metrics.cache import Cache
+from talim.stages import intervals, scoring
+from talim.stages.scoring import Heard
+
+FEW = 20  # clips under which distances are warned of
+EMBEDDINGS = ("timbre", "pitch", "rhythm")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score: `value` in [low, high] (95 %, by recording; None where there are too few), from `n` clips.
+
+    `floor` is what real held-out music has (of a distance: its two halves), `ceiling` what the untrained base has.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    floor: float | None
+    ceiling: float | None
+    direction: str
+    unit: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Set:
+    """Clips of equal rate and length, what was heard in them, and the recording that each belongs to."""
+
+    clips: Sequence[Audio]
+    heard: Sequence[Heard]
+    recordings: Sequence[str]
+
+
+def protocol(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol: `facts` (data, lengths, rates), embeddings and versions, and the hash over them."""
+    from talim.run import provenance
+
+    versions = provenance()
+    said = {**facts, "embeddings": {name: embeddings.load(name).identity for name in EMBEDDINGS}}
+    said |= {"measures": json.loads(scoring.identity()), "talim": versions.get("talim")}
+    text = json.dumps(said, sort_keys=True, default=str)
+    return {**said, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def same_protocol(tables: Sequence[Mapping[str, Any]]) -> str:
+    """The one hash of several scores.json; TalimError where they differ, for their values cannot be compared."""
+    hashes = {str(table.get("protocol", {}).get("hash")) for table in tables}
+    if len(hashes) != 1:
+        raise TalimError(
+            f"scores of different protocols ({', '.join(sorted(hashes))}) share no table; run talim evaluate with the "
+            "same corpus, lengths and version on each"
+        )
+    return hashes.pop()
+
+
+def measured(own: Set, real: Set, base: Set) -> list[Score]:
+    """A row for each measure of single clips: the mean over recordings of the means of their clips."""
+    rows = []
+    for name, (unit, direction, meaning) in scoring.MEANINGS.items():
+        mine, floor, ceiling = (_mean(part, name) for part in (own, real, base))
+        rows.append(score(name, mine, floor[0], ceiling[0], direction, unit, meaning))
+    likeness = [
+        [phrases.phrase_likeness(one.phrases, [r.phrases for r in real.heard]) for one in part.heard]
+        for part in (own, base)
+    ]
+    halves = [
+        phrases.phrase_likeness(one.phrases, [r.phrases for r, name in zip(real.heard, real.recordings, strict=True)
+                                              if name != recording])
+        for one, recording in zip(real.heard, real.recordings, strict=True)
+    ]  # fmt: skip
+    mine = by_recording(likeness[0], own.recordings)
+    rows.append(
+        score("phrase_likeness", mine, by_recording(halves, real.recordings)[0],
+             by_recording(likeness[1], base.recordings)[0], "higher", "0 to 1",
+             "phrases in common with the held-out music")
+    )  # fmt: skip
+    return rows
+
+
+def distant(
+    own: Set, real: Set, base: Set, cache: Cache, rng: np.random.Generator
+) -> tuple[list[Score], list[str]]:
+    """Kernel distance, coverage and diversity in each shipped embedding, and the warnings that go with them."""
+    rows, gains, notes = [], [], []
+    for name in EMBEDDINGS:
+        vectors = [embeddings.embed(part.clips, embeddings.load(name), cache) for part in (real, own, base)]
+        if min(map(len, vectors)) < 2:
+            return [], ["distances need two clips or more of each kind; give more prompts"]
+        reference, mine, theirs = (_scaled(v, vectors[0]) for v in vectors)
+        one, other = _halves(real.recordings, rng)
+        floor = (
+            distances.kernel_distance(reference[one], reference[other])
+            if min(map(len, (one, other))) > 1
+            else None
+        )
+        value, ceiling = (distances.kernel_distance(reference, rows_) for rows_ in (mine, theirs))
+        spread = distances.interval_by_recording(
+            distances.kernel_distance, reference, mine, real.recordings, own.recordings, rng
+        )
+        gains.append(ceiling - value)
+        rows.append(
+            score(f"kernel_distance_{name}", (value, spread, len(mine)), floor, ceiling, "lower", "0 to 200",
+                 f"how far the clips lie from the held-out music in {name}")
+        )  # fmt: skip
+        count = min(map(len, (mine, theirs, reference)))
+        worth = [variety.effective_pieces(part[:count], reference) for part in (mine, reference, theirs)]
+        rows.append(
+            score(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "as real", "pieces",
+                 f"how many different pieces {count} clips are worth in {name}")
+        )  # fmt: skip
+    if len({gain > 0 for gain in gains}) > 1:
+        notes.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
+    fewest = min(len(own.clips), len(real.clips))
+    if fewest < FEW:
+        notes.append(f"only {fewest} clips in a set: distances from fewer than {FEW} are rough")
+    return rows, notes
+
+
+def as_json(rows: Sequence[Score]) -> list[dict[str, Any]]:
+    """The rows as plain values; NaN becomes null."""
+    return [
+        {key: None if isinstance(value, float) and not np.isfinite(value) else value
+         for key, value in asdict(row).items()}
+        for row in rows
+    ]  # fmt: skip
+
+
+def score(
+    name: str,
+    mine: tuple[float, Sequence[float] | None, int],
+    floor: float | None,
+    ceiling: float | None,
+    direction: str,
+    unit: str,
+    meaning: str,
+) -> Score:
+    value, spread, n = mine
+    low, high = spread if spread else (None, None)
+    told = f"{meaning}: {_told(value)} ({unit}); real music {_told(floor)}, the base alone {_told(ceiling)}"
+    return Score(name, value, low, high, n, floor, ceiling, direction, unit, told)
+
+
+def _told(value: float | None) -> str:
+    return "not measured" if value is None or not np.isfinite(value) else f"{value:.3g}"
+
+
+def _mean(part: Set, name: str) -> tuple[float, list[float] | None, int]:
+    return by_recording([one.measures[name] for one in part.heard], part.recordings)
+
+
+def by_recording(values: Sequence[float], recordings: Sequence[str]) -> tuple[float, list[float] | None, int]:
+    """Mean over recordings, its interval, and how many clips could be measured."""
+    kept = [(v, r) for v, r in zip(values, recordings, strict=True) if np.isfinite(v)]
+    if not kept:
+        return float("nan"), None, 0
+    means = intervals.by_recording([v for v, _ in kept], [r for _, r in kept])
+    return float(np.mean(list(means.values()))), intervals.interval(means), len(kept)
+
+
+def _scaled(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Each dimension over its spread in the real set, so that none decides by its unit."""
+    return (rows - reference.mean(0)) / np.maximum(reference.std(0), 1e-6)
+
+
+def _halves(recordings: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of the clips, of whole recordings."""
+    names = np.array(sorted(set(recordings)))
+    chosen = set(rng.permutation(names)[: len(names) // 2])
+    first = np.array([name in chosen for name in recordings])
+    return np.flatnonzero(first), np.flatnonzero(~first)

@@ -1,0 +1,167 @@
+"""The page of `sensitivity`: what was ranked, what was found, which score moved by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from talim.metrics import ornaments
+from talim.run import read_json
+from talim.stages import intervals, ornament_trials
+
+# damage: which scores must move, and whereto
+OWN = {
+    "ornaments flattened": {"ornament_score": -1},
+    "jitter of 20 cents": {"note_stability_cents": 1},
+    "detuned by 20 cents": {"intonation_error": 1},
+    "order shuffled": {"cycle_recurrence": -1},
+    "looped": {"redundancy": 1, "novelty": -1, "returning_share": 1},
+    "refrain deleted": {"returning_share": -1},
+    "noise": {"noise_db": 1},
+    "low-pass": {"timbre_moved": 1},
+    "silence": {"silent_share": 1},
+    "clipping": {"clipped_share": 1},
+    "tempo drift": {"tempo_drift": 1},
+}
+STILL = ("transposed (tonic known)", "offset of 1 s", "gain of -6 dB", "transposition", "128 kbit/s")
+OPENING = """# What each score notices
+
+Made by `python -m talim.stages.sensitivity --data FOLDER --work FOLDER --out docs/metrics-sensitivity.md`. FOLDER holds
+real pitch tracks (hindustani, makam_pitch) and real clips (audio), which are no part of the project. Performed music
+is the traditions' performer, of seeds that nothing was tuned on. Intervals are bootstrapped over recordings (95 %).
+"""
+
+
+def page(work: Path) -> str:
+    """The whole page from what the work folder holds."""
+    lines = [OPENING, *_ranks(work), "", *_ornaments(work)]
+    for title, pattern in (("Contours", "contour-*.json"), ("Sound", "sound-*.json")):
+        found = {file.stem: read_json(file) for file in sorted(work.glob(pattern))}
+        performed = {n: f for n, f in found.items() if _performed(n)}
+        real = {n: f for n, f in found.items() if not _performed(n)}
+        for kind, mine in (("real", real), ("performed", performed)):
+            if len(mine) > 1:
+                lines += ["", f"## {title}, {kind} music ({len(mine)} recordings)", "", *_table(mine)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _performed(name: str) -> bool:
+    """Whether a part is of the performer: its name has a tradition and a seed."""
+    parts = name.split("-")
+    return len(parts) == 3 and parts[1] in ("hindustani", "makam") and parts[2].isdigit()
+
+
+def _ranks(work: Path) -> list[str]:
+    """Real tracks against themselves."""
+    told = {
+        slug: read_json(f) for slug in ("hindustani", "makam") if (f := work / f"ranks-{slug}.json").is_file()
+    }
+    if not told:
+        return []
+    heads = " | ".join(
+        f"{slug} ({row['tracks']} tracks, {row['recordings']} recordings)" for slug, row in told.items()
+    )
+    lines = [
+        "## Real tracks against themselves", "",
+        "Share of real pitch tracks that are better than themselves after the change: by `intonation_error` for",
+        "shifts (up and down; the mode's intonation is learnt from other recordings, releases and works of the mode,",
+        "or is the theory's where there are none), by `ornament_score` for the others, with the mean score after the",
+        "change over that before.", "",
+        f"| change | {heads} |", "|---|" + "---|" * len(told),
+    ]  # fmt: skip
+    names = [name for name in next(iter(told.values())) if name not in ("tracks", "recordings")]
+    for name in names:
+        cells = [
+            f"{row[name]:.1%}" if isinstance(row[name], float) else f"{row[name][0]:.1%}, {row[name][1]:.2f}"
+            for row in told.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, "", "The constants of both scores were chosen on these tracks."]
+
+
+def _ornaments(work: Path) -> list[str]:
+    """F1 by kind."""
+    found = [read_json(file) for file in sorted(work.glob("f1-*.json"))]
+    if not found:
+        return []
+    lines = [
+        "## Ornaments found in performed mixtures", "",
+        f"{len(found)} mixtures of 20 s of both traditions (two players, and a drone in the Hindustani ones); see",
+        "`talim.stages.ornament_trials` for what is asked for. *From the truth*: on the contour that was played,",
+        "without any tracking.", "",
+        "| kind | found | false alarms | missed | F1 | F1 from the truth |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for kind in ornaments.KINDS:
+        tracked, true = (np.sum([one[kind][n] for one in found], axis=0) for n in (0, 1))
+        lines.append(
+            f"| {kind} | {tracked[0]} | {tracked[1]} | {tracked[2]} | {ornament_trials.f1(*tracked):.2f} | "
+            f"{ornament_trials.f1(*true):.2f} |"
+        )
+    return lines
+
+
+def _table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """A row for each damage and score it is meant for, then what moved under changes that no score should notice."""
+    lines = [
+        "| damage | score | before | change | 95 % | recordings | verdict |",
+        "|---|---|--:|--:|---|--:|---|",
+    ]
+    first = next(iter(found.values()))
+    for damage, wanted in OWN.items():
+        for score, side in wanted.items():
+            if any(damage in one for one in found.values()) and score in first["clean"]:
+                before, change, n = changes(found, damage, score)
+                low_high = intervals.interval(dict(_named(change)))
+                moved = low_high is not None and (low_high[0] > 0 if side > 0 else low_high[1] < 0)
+                verdict = "moves" if moved else "**stands still**"
+                lines.append(_line(damage, score, before, change, low_high, n, verdict))
+    for damage in [name for name in STILL if any(name in one for one in found.values())]:
+        for score in [name for name in first["clean"] if name not in ("loudness_lufs", "timbre_moved")]:
+            before, change, n = changes(found, damage, score)
+            width = intervals.interval(dict(_named(before)))
+            if n < 2 or width is None:
+                continue
+            still = abs(float(np.mean(change))) <= max((width[1] - width[0]) / 2, 1e-9)
+            low_high = intervals.interval(dict(_named(change)))
+            lines.append(_line(damage, score, before, change, low_high, n, "still" if still else "**moves**"))
+    return lines
+
+
+def changes(
+    found: Mapping[str, Mapping[str, Mapping[str, float]]], damage: str, score: str
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The score before, its change by the damage, and how many recordings have both."""
+    pairs = [
+        (one["clean"][score], one[damage][score])
+        for one in found.values()
+        if damage in one and all(np.isfinite(_number(one[name][score])) for name in ("clean", damage))
+    ]
+    table = np.array(pairs, float).reshape(-1, 2)
+    return table[:, 0], table[:, 1] - table[:, 0], len(table)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _named(values: Sequence[float] | np.ndarray) -> list[tuple[str, float]]:
+    """Values under made-up names, one a recording."""
+    return [(str(n), float(value)) for n, value in enumerate(values)]
+
+
+def _line(
+    damage: str,
+    score: str,
+    before: np.ndarray,
+    change: np.ndarray,
+    low_high: list[float] | None,
+    n: int,
+    verdict: str,
+) -> str:
+    spread = f"{low_high[0]:+.3g} to {low_high[1]:+.3g}" if low_high else "too few"
+    if n == 0:
+        return f"| {damage} | {score} | - | - | not measurable | 0 | - |"
+    return f"| {damage} | {score} | {before.mean():.3g} | {change.mean():+.3g} | {spread} | {n} | {verdict} |"

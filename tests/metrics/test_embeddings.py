@@ -1,0 +1,265 @@
+"""One contract for all embeddings, shipped or learned; doubles stand in the released layouts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from talim.audio import Audio
+from talim.errors import TalimError, UsageError
+from talim.metrics import embeddings, neural_embeddings, pitch
+from talim.metrics.cache import Cache
+from talim.traditions.performer import perform
+
+DIMS = {"timbre": 80, "pitch": 85, "rhythm": 52, "clap": 16, "mert": 32, "culturemert": 32, "encodec": 16}
+DIMS |= {"vggish": 128, "panns": 2048}
+
+
+def save_clap(folder: Path) -> None:
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    sound = {
+        "spec_size": 64,
+        "num_mel_bins": 16,
+        "window_size": 4,
+        "patch_size": 2,
+        "patch_stride": [2, 2],
+        "hidden_size": 32,
+        "patch_embeds_hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "freq_ratio": 4,
+        "projection_dim": 16,
+    }
+    words = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 384,
+        "projection_dim": 16,
+    }
+    ClapModel(ClapConfig(text_config=words, audio_config=sound, projection_dim=16)).save_pretrained(folder)
+    ClapFeatureExtractor(feature_size=16, hop_length=4800).save_pretrained(folder)
+
+
+def save_mert(folder: Path) -> None:
+    """As released: a config of type mert_model that points at its own code, weights by their old names in a .bin."""
+    import torch
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    config = HubertConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=[8, 8],
+        conv_kernel=[10, 8],
+        conv_stride=[20, 16],
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    model = HubertModel(config)
+    config.save_pretrained(folder)
+    state = {
+        key.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for key, value in model.state_dict().items()
+    }
+    torch.save(state, folder / "pytorch_model.bin")
+    raw = json.loads((folder / "config.json").read_text())
+    raw |= {"model_type": "mert_model", "auto_map": {"AutoModel": "modeling_MERT.MERTModel"}}
+    (folder / "config.json").write_text(json.dumps(raw))
+    Wav2Vec2FeatureExtractor(sampling_rate=24000, do_normalize=True).save_pretrained(folder)
+
+
+def save_encodec(folder: Path) -> None:
+    from transformers import EncodecConfig, EncodecModel
+
+    config = EncodecConfig(
+        sampling_rate=24000,
+        num_filters=4,
+        hidden_size=16,
+        codebook_size=16,
+        codebook_dim=16,
+        num_lstm_layers=1,
+        target_bandwidths=[1.5],
+    )
+    EncodecModel(config).save_pretrained(folder)
+
+
+def save_vggish(folder: Path) -> None:
+    import torch
+
+    from talim.metrics.vggish import Vggish
+
+    torch.save(Vggish(dense=16).state_dict(), folder / "vggish.pth")
+
+
+SAVE = {"clap": save_clap, "mert": save_mert, "culturemert": save_mert, "encodec": save_encodec}
+
+
+class FakeTagger:
+    """What panns_inference offers, with its call and its shapes."""
+
+    def __init__(self, checkpoint_path: str | None = None, device: str = "cuda") -> None:
+        assert device == "cpu"
+
+    def inference(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert audio.shape == (1, 320000)
+        return np.zeros((1, 527)), np.abs(np.fft.rfft(audio[0]))[None, 1000 : 1000 + 4 * 2048 : 4]
+
+
+@pytest.fixture(scope="module")
+def doubles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder (or file) a neural embedding, saved with the released classes."""
+    import torch
+
+    places = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, save in (SAVE | {"vggish": save_vggish}).items():
+            places[name] = tmp_path_factory.mktemp(name)
+            save(places[name])
+    places["vggish"] = places["vggish"] / "vggish.pth"
+    return places
+
+
+@pytest.fixture(scope="module")
+def clip() -> Audio:
+    return Audio(perform(5, "demo", 2.5).samples, 16000)
+
+
+def open_embedding(name: str, doubles: dict[str, Path], patch: pytest.MonkeyPatch) -> embeddings.Embedding:
+    package: Any = types.ModuleType("panns_inference")
+    package.AudioTagging = FakeTagger
+    patch.setitem(sys.modules, "panns_inference", package)
+    return embeddings.load(name, doubles.get(name))
+
+
+@pytest.mark.parametrize("name", embeddings.names())
+def test_contract(
+    name: str, doubles: dict[str, Path], clip: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shape, type, determinism, own rate and mix-down, windows, cache, and difference between sounds."""
+    embedding = open_embedding(name, doubles, monkeypatch)
+    rows = embedding(clip)
+    expected = 1
+    if embedding.window_seconds is not None:
+        expected = max(1, int(2.5 / embedding.window_seconds + 0.5))
+    assert rows.dtype == np.float32
+    assert rows.shape == (expected, embedding.dims) == (expected, DIMS[name])
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows, embedding(clip))
+    stereo = Audio(np.stack([clip.samples[0]] * 2), 16000).resample(44100)
+    there = np.linalg.norm(embedding(stereo) - rows)
+    noise = Audio(0.1 * np.random.default_rng(0).standard_normal(40000), 16000)
+    assert there < 0.5 * np.linalg.norm(embedding(noise) - rows)
+    cache = Cache(tmp_path)
+    once = embeddings.embed([clip, noise], embedding, cache)
+    calls = []
+    recalled = embeddings.embed(
+        [clip, noise], embeddings.Embedding(**{**vars(embedding), "describe": calls.append}), cache
+    )
+    np.testing.assert_array_equal(once, recalled)
+    assert once.shape == (2, embedding.dims)
+    with pytest.raises(ValueError, match="0 samples"):
+        embedding(Audio(np.zeros((1, 0)), 16000))
+    assert np.isfinite(embedding(Audio(np.zeros(16000), 16000))).all()
+
+
+def test_a_clip_is_tracked_once_for_all(clip: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, embedding = Cache(tmp_path), embeddings.load("pitch")
+    pitch.cached_track(clip, cache)
+    alone = embedding(clip)
+    monkeypatch.setattr(pitch, "track", None)
+    np.testing.assert_array_equal(embeddings.embed([clip], embedding, cache), alone)
+
+
+def test_another_checkpoint_is_another_identity(tmp_path: Path, doubles: dict[str, Path]) -> None:
+    save_encodec(tmp_path)
+    assert (
+        embeddings.load("encodec", tmp_path).identity
+        != embeddings.load("encodec", doubles["encodec"]).identity
+    )
+
+
+def test_released_weights_reach_the_model(doubles: dict[str, Path], clip: Audio) -> None:
+    """The old names of the weight norm must be understood: a random positional convolution would go unnoticed."""
+    import torch
+
+    place = doubles["mert"]
+    model = neural_embeddings._from_transformers("HubertModel", str(place), None)
+    stored = torch.load(place / "pytorch_model.bin", weights_only=True)
+    loaded = model.state_dict()["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
+    assert torch.equal(loaded, stored["encoder.pos_conv_embed.conv.weight_v"])
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    import torch
+
+    save_mert(tmp_path)
+    stored = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
+    del stored["encoder.layers.0.attention.k_proj.weight"]
+    torch.save(stored, tmp_path / "pytorch_model.bin")
+    with pytest.raises(TalimError, match=r"1 weights are missing, such as encoder\.layers\.0"):
+        embeddings.load("mert", tmp_path)
+
+
+def test_vggish_hears_what_it_was_trained_on() -> None:
+    """Mel weights against those of transformers, made independently; a tone's place and its level by hand."""
+    from transformers.audio_utils import mel_filter_bank
+
+    from talim.metrics import vggish
+
+    other = mel_filter_bank(
+        257, 64, 125.0, 7500.0, 16000, norm=None, mel_scale="kaldi", triangularize_in_mel_space=True
+    )
+    np.testing.assert_allclose(vggish.mel_weights(), other, atol=2e-3)
+    tone = np.sin(2 * np.pi * 1000 * np.arange(15600) / 16000)
+    patch = vggish.log_mel(tone)
+    assert patch.shape == (96, 64)
+    band = int(patch[50].argmax())
+    assert vggish.mel_weights()[32, band] == vggish.mel_weights()[32].max()
+    assert np.exp(patch).max() - 0.01 < 200 * 1.5  # 400-point Hann of a full-scale sine peaks at 100
+    assert patch.min() == pytest.approx(np.log(0.01), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("panns", "pip install panns_inference"),
+        ("culturemert", "give its folder"),
+        ("clap", "go online once"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "panns_inference", None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(TalimError, match=words) as caught:
+        embeddings.load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_and_places() -> None:
+    with pytest.raises(UsageError, match="timbre, pitch, rhythm, vggish"):
+        embeddings.load("openl3")
+    with pytest.raises(TalimError, match="not found"):
+        embeddings.load("clap", "no-such-folder")
+
+
+def test_every_learned_embedding_is_pinned_or_says_so() -> None:
+    for name, model in neural_embeddings.MODELS.items():
+        assert len(model.revision) >= 10 or name == "culturemert"

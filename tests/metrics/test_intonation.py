@@ -1,0 +1,64 @@
+"""Intonation: scales played truly, detuned, and learnt."""
+
+import numpy as np
+import pytest
+
+from talim.metrics import intonation
+
+DEGREES = np.array([0.0, 200.0, 386.0, 498.0, 702.0, 884.0, 1088.0])
+
+
+def played(offsets=0.0, seed=0, notes=80):
+    rng = np.random.default_rng(seed)
+    off = np.broadcast_to(np.asarray(offsets, float), DEGREES.shape)
+    order = rng.integers(DEGREES.size, size=notes)
+    return np.concatenate([np.full(40, DEGREES[n] + off[n]) + rng.normal(0, 6, 40) for n in order])
+
+
+def test_the_offset_of_every_degree_is_found():
+    offsets = np.array([0, 10, -20, 5, 0, 15, -25])
+    found, shares = intonation.places(intonation.histogram(played(offsets)), DEGREES)
+    assert found == pytest.approx(offsets, abs=3)
+    assert shares.sum() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [-35, -20, 20, 35])
+def test_a_detuned_melody_is_worse(shift):
+    practice = intonation.learn(DEGREES)
+    assert intonation.intonation_error(played(), practice) < intonation.intonation_error(
+        played(shift), practice
+    )
+    assert intonation.off_degrees_cents(played(shift), practice) == pytest.approx(
+        20 if abs(shift) == 20 else 35, abs=3
+    )
+
+
+def test_practice_moves_a_degree_as_far_as_the_tracks_say():
+    offsets = np.array([0, 0, 30, 0, 0, 0, 0])
+    tracks = [played(offsets, seed) for seed in range(12)]
+    practice = intonation.learn(DEGREES, tracks)
+    assert 20 < practice.cents[2] - DEGREES[2] < 30  # a part of the theory stays
+    assert intonation.intonation_error(played(offsets, 99), practice) < intonation.intonation_error(
+        played(offsets, 99), intonation.learn(DEGREES)
+    )
+
+
+def test_the_histogram_distance_is_zero_to_itself_and_blind_to_octaves():
+    track = played()
+    assert intonation.histogram_distance(track, [track]) == pytest.approx(0, abs=1e-9)
+    assert intonation.histogram_distance(track + 1200, [track]) == pytest.approx(0, abs=1e-9)
+    assert intonation.histogram_distance(track + 50, [track]) > 0.3
+
+
+def test_held_notes_that_waver_are_less_stable():
+    steady, rng = np.repeat(DEGREES, 60), np.random.default_rng(0)
+    calm, loose = (steady + rng.normal(0, size, steady.size) for size in (2, 12))
+    assert intonation.note_stability_cents(calm, 0.01) == pytest.approx(2, rel=0.3)
+    assert intonation.note_stability_cents(loose, 0.01) > 8
+
+
+def test_silence_is_not_a_number_and_its_histogram_an_error():
+    silence = np.full(100, np.nan)
+    assert np.isnan(intonation.intonation_error(silence, intonation.learn(DEGREES)))
+    with pytest.raises(ValueError, match="voiced"):
+        intonation.histogram(silence)

@@ -1,0 +1,96 @@
+"""Nearest clips, shared runs of tokens, and the chance that a stranger is as alike."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from talim.metrics import melody_match, originality
+from talim.metrics.pitch import PitchTrack
+
+
+def test_p_value_by_hand_and_its_promise() -> None:
+    assert originality.p_value(3.0, np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(3 / 5)
+    rng = np.random.default_rng(0)
+    alarms = [originality.p_value(rng.normal(), rng.normal(size=99)) <= 0.1 for _ in range(2000)]
+    assert np.mean(alarms) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_copy_is_nearer_than_strangers_are() -> None:
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((60, 6)) * np.array([1, 1, 1, 1, 1, 100])
+    names = [f"r{n // 2}" for n in range(60)]
+    copy, stranger = sources[17] + 0.01, rng.standard_normal(6) * np.array([1, 1, 1, 1, 1, 100])
+    found = originality.nearest(np.stack([copy, stranger]), sources, names)
+    assert found[0].source == 17
+    assert found[0].percentile == 0.0
+    assert found[1].percentile > 1.0
+
+
+def test_neighbours_of_the_same_recording_do_not_count() -> None:
+    sources = np.array([[0.0], [0.1], [5.0], [5.1]])
+    scale = sources.std()
+    found = originality.nearest_between(sources, ["a", "a", "b", "b"])
+    np.testing.assert_allclose(found * scale, [5.0, 4.9, 4.9, 5.0], rtol=1e-6)
+    assert originality.nearest_between(sources, ["a"] * 4).size == 0
+    with pytest.raises(ValueError, match="names of recordings"):
+        originality.nearest_between(sources, ["a"])
+
+
+def naive_run(codes: list[int], source: list[int]) -> int:
+    """Most changes of token in a common substring, by trying them all."""
+    best = 0
+    for i in range(len(codes)):
+        for j in range(len(source)):
+            n = 0
+            while i + n < len(codes) and j + n < len(source) and codes[i + n] == source[j + n]:
+                n += 1
+            part = codes[i : i + n]
+            best = max(best, sum(a != b for a, b in itertools.pairwise(part)))
+    return best
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 2), max_size=14), st.lists(st.lists(st.integers(0, 2), max_size=14), max_size=3)
+)
+def test_longest_run_against_trying_everything(codes: list[int], sources: list[list[int]]) -> None:
+    arrays = [np.array(source, int) for source in sources]
+    changes, source, here, there, length = originality.longest_run(np.array(codes, int), arrays)
+    assert changes == max((naive_run(codes, s) for s in sources), default=0)
+    if changes:
+        assert codes[here : here + length] == sources[source][there : there + length]
+
+
+def test_a_planted_fragment_of_tokens_is_named_with_its_times_and_silence_is_not() -> None:
+    rng = np.random.default_rng(0)
+    sources = [rng.integers(0, 64, 500) for _ in range(20)]
+    names = [str(n) for n in range(20)]
+    strangers = originality.token_strangers(sources, names)
+    codes = rng.integers(0, 64, 500)
+    codes[100:150] = sources[4][230:280]
+    found = originality.copied_tokens(codes, sources, 50.0, strangers)
+    assert found is not None
+    assert (found.source, found.clip_seconds, found.source_seconds) == (4, (2.0, 3.0), (4.6, 5.6))
+    assert found.p_value == pytest.approx(1 / 21)
+    silent = [np.full(500, 7) for _ in range(3)]
+    assert originality.copied_tokens(np.full(500, 7), silent, 50.0, np.zeros(0)) is None
+
+
+def test_a_copied_melody_is_named_in_words() -> None:
+    seconds = np.arange(500) * 0.02
+    cents = 400 * np.sin(0.9 * seconds) + 300 * np.sin(2.3 * seconds + 1) + 200 * np.sin(4.1 * seconds)
+    other = 400 * np.sin(1.3 * seconds + 2) + 300 * np.sin(3.1 * seconds) + 200 * np.sin(5.3 * seconds)
+    tracks = [PitchTrack(440 * 2 ** (c / 1200), np.ones(500, bool), 0.02) for c in (other, cents)]
+    sources = melody_match.library(tracks)
+    higher = PitchTrack(tracks[1].hz * 2 ** (250 / 1200), np.ones(500, bool), 0.02)
+    found = originality.copied_melody(higher, sources, np.full(99, 0.5))
+    assert found is not None
+    assert (found.source, found.p_value) == (1, 0.01)
+    assert found.detail.startswith("+250 cents, 1.0")
+    with pytest.raises(ValueError, match="names of recordings"):
+        originality.melody_strangers(sources, ["a"])

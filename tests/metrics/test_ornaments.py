@@ -1,0 +1,80 @@
+"""Ornaments: contours drawn by hand, one of each kind, and what must not be taken for one."""
+
+import numpy as np
+import pytest
+
+from talim.metrics import ornaments
+
+HOP = 0.01
+
+
+def held(cents, seconds):
+    return np.full(round(seconds / HOP), float(cents))
+
+
+def swung(cents, extent, rate, seconds):
+    at = np.arange(round(seconds / HOP)) * HOP
+    return cents + extent / 2 * np.sin(2 * np.pi * rate * at)
+
+
+def eased(one, two, seconds):
+    return one + (two - one) * (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, round(seconds / HOP))))
+
+
+def kinds(*parts):
+    return [one.kind for one in ornaments.find(np.concatenate(parts), HOP)]
+
+
+def test_a_shake_has_its_rate_and_its_extent():
+    found = ornaments.find(np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5)]), HOP)
+    assert [one.kind for one in found] == ["shake"]
+    assert found[0].rate_hz == pytest.approx(6, rel=0.05)
+    assert found[0].extent_cents == pytest.approx(200, rel=0.1)
+    assert found[0].onset_seconds == pytest.approx(0.5, abs=0.06)
+    assert found[0].seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_vibrato_is_narrow_and_a_swing_slow():
+    assert kinds(held(0, 0.5), swung(0, 50, 5.5, 1.0), held(0, 0.5)) == ["vibrato"]
+    assert kinds(held(0, 0.5), swung(0, 100, 1.5, 2.7), held(0, 0.5)) == ["swing"]
+
+
+def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
+    glide = ornaments.find(np.concatenate([held(0, 0.5), eased(0, 500, 0.5), held(500, 0.5)]), HOP)
+    assert [one.kind for one in glide] == ["glide"]
+    assert glide[0].extent_cents == pytest.approx(500, abs=10)
+    assert kinds(held(0, 0.5), eased(0, 500, 0.08), held(500, 0.5)) == []
+    run = [held(200, 0.11), held(400, 0.11)]
+    assert "glide" not in kinds(held(0, 0.5), *run, held(600, 0.5))
+
+
+def test_a_quick_touch_and_a_turn_are_one_visit_each():
+    touch = (held(0, 0.5), held(200, 0.08), held(0, 0.5))
+    turn = (held(0, 0.5), held(200, 0.07), held(0, 0.07), held(-200, 0.07), held(0, 0.5))
+    assert kinds(*touch) == ["visit"]
+    assert kinds(*turn) == ["visit"]
+    assert kinds(held(0, 0.5), held(200, 0.5), held(0, 0.5)) == []  # a note is no ornament
+
+
+def test_the_score_falls_when_the_pitch_is_jittered_and_to_zero_when_it_is_flat():
+    bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]
+    track = np.concatenate(bar * 8)
+    whole = ornaments.ornament_score(track, HOP)
+    rng = np.random.default_rng(0)
+    for size in (10, 30):
+        assert ornaments.ornament_score(track + size * rng.standard_normal(track.size), HOP) < whole
+    flat = np.concatenate([held(0, 1.4), held(200, 1.07)] * 8)
+    assert ornaments.ornament_score(flat, HOP) == 0
+    jittered = flat + 20 * rng.standard_normal(flat.size)
+    assert ornaments.ornament_score(jittered, HOP) < 0.05 * whole
+
+
+def test_transposition_changes_nothing():
+    track = np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5), held(300, 0.08), held(0, 0.5)])
+    one, other = ornaments.profile(track, HOP), ornaments.profile(track + 700, HOP)
+    assert one["shake"] == pytest.approx(other["shake"], nan_ok=True)
+    assert one["visit"]["per_second"] == pytest.approx(1 / (track.size * HOP))
+
+
+def test_silence_is_not_a_number():
+    assert np.isnan(ornaments.ornament_score(np.full(500, np.nan), HOP))

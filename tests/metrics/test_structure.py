@@ -1,0 +1,50 @@
+"""Structure of melodies whose refrain is known to return, or not to."""
+
+import numpy as np
+import pytest
+
+from talim.metrics import structure
+
+HOP = 0.02
+
+
+def tune(rng, seconds):
+    return np.repeat(rng.choice([0, 200, 300, 500, 700, 800, 1000], size=round(seconds / 0.25)), 12) + 0.0
+
+
+def returning(refrains=4, seed=0):
+    """Episodes of 3 s, each followed by one refrain of 3 s."""
+    rng = np.random.default_rng(seed)
+    refrain = tune(rng, 3)
+    return np.concatenate([part for _ in range(refrains) for part in (tune(rng, 3), refrain)])
+
+
+def strange(seed=0):
+    return tune(np.random.default_rng(seed + 100), 24)
+
+
+def test_a_refrain_returns_and_strangers_do_not():
+    assert structure.returning_share(returning(), HOP) > 0.25
+    assert structure.returning_share(strange(), HOP) < 0.1
+    assert structure.novelty(returning(), HOP) < structure.novelty(strange(), HOP) - 0.15
+
+
+def test_what_recurs_recurs_after_its_own_time():
+    piece, cycle = returning(), tune(np.random.default_rng(0), 3).size * 2 * HOP
+    assert structure.recurrence_at(piece, HOP, cycle) > 0.25
+    assert structure.recurrence_at(piece, HOP, 0.7 * cycle) < 0.15
+
+
+@pytest.mark.parametrize("measure", [structure.returning_share, structure.novelty])
+def test_transposition_and_octaves_change_nothing(measure):
+    assert measure(returning() + 340, HOP) == pytest.approx(measure(returning(), HOP))
+    jumped = returning()
+    jumped[::3] += 1200
+    assert measure(jumped, HOP) == pytest.approx(measure(returning(), HOP))
+
+
+def test_what_holds_still_or_is_short_has_no_structure():
+    assert np.isnan(structure.returning_share(np.zeros(1000), HOP))
+    assert np.isnan(structure.novelty(np.zeros(20), HOP))
+    assert np.isnan(structure.recurrence_at(np.zeros(20), HOP, 1.0))
+    assert np.isnan(structure.returning_share(np.full(1000, np.nan), HOP))

@@ -1,0 +1,90 @@
+"""The music of a run in scores: complete, between floor and ceiling, of one protocol, and cached."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talim.audio import Audio
+from talim.errors import TalimError, UsageError
+from talim.metrics.cache import Cache
+from talim.run import Run, read_json
+from talim.stages import judging, score_table, scoring
+
+KEYS = {"name", "value", "low", "high", "n", "floor", "ceiling", "direction", "sentence", "unit"}
+
+
+def test_scores_of_a_run_are_complete(finished_run: Run) -> None:
+    told = read_json(finished_run.scores)
+    assert {*map(str, told["protocol"])} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
+    assert all(set(row) == KEYS for row in told["scores"])
+    names = [row["name"] for row in told["scores"]]
+    assert {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"} <= {
+        *names
+    }
+    assert len(names) == len(set(names))
+    assert any("rough" in warning for warning in told["warnings"])  # two prompts are few, and it is said
+    page = (finished_run.folder / "scores.html").read_text("utf-8")
+    assert told["protocol"]["hash"] in page
+    assert "kernel_distance_timbre" in page
+    assert told["held_out_loss"]  # what was there before stays
+
+
+def test_scores_of_two_protocols_share_no_table() -> None:
+    one, other = ({"protocol": score_table.protocol({"seconds": s})} for s in (10, 5))
+    assert score_table.same_protocol([one, one]) == one["protocol"]["hash"]
+    with pytest.raises(TalimError, match="different protocols"):
+        score_table.same_protocol([one, other])
+
+
+def test_an_unknown_protocol_is_refused(finished_run: Run) -> None:
+    with pytest.raises(UsageError, match="default, paper"):
+        judging.judge(finished_run, None, [], seconds=1, seed=0, kind="other")  # type: ignore[arg-type]
+
+
+def test_the_papers_distances_say_which_weights_they_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise TalimError(f"{name}: cannot be loaded")
+
+    monkeypatch.setattr(judging.embeddings, "load", missing)
+    empty = score_table.Set([], [], [])
+    with pytest.raises(TalimError, match="--protocol paper needs vggish: vggish: cannot be loaded"):
+        judging.paper(empty, empty, empty, Cache(None))
+
+
+def sung(seconds: float = 3.0) -> Audio:
+    """A voice with vibrato, a little noise under it."""
+    at = np.arange(round(seconds * 16000)) / 16000
+    turn = 2 * np.pi * np.cumsum(220 * 2 ** (0.4 / 12 * np.sin(2 * np.pi * 5.5 * at))) / 16000
+    voice = sum(np.sin(k * turn) / k for k in range(1, 6))
+    noise = np.random.default_rng(0).standard_normal(at.size)
+    return Audio((0.1 * voice + 0.001 * noise).astype(np.float32)[None], 16000)
+
+
+def test_a_clip_is_heard_once_and_gain_changes_nothing_but_loudness(tmp_path, monkeypatch) -> None:
+    cache, clip = Cache(tmp_path), sung()
+    one = scoring.hear(clip, cache)
+    quieter = scoring.hear(Audio(clip.samples * 0.5, 16000), cache)
+    for name, value in one.measures.items():
+        if name == "loudness_lufs":
+            assert quieter.measures[name] == pytest.approx(value - 6.02, abs=0.05)
+        else:
+            assert quieter.measures[name] == pytest.approx(value, rel=0.02, abs=1e-3, nan_ok=True), name
+    assert one.measures["ornaments"] > 0
+    monkeypatch.setattr(scoring, "_packed", lambda audio: pytest.fail("heard twice"))
+    assert scoring.hear(clip, cache).measures == pytest.approx(one.measures, nan_ok=True)
+
+
+def test_intervals_and_floors_come_from_recordings() -> None:
+    def part(values: list[float], names: list[str]) -> score_table.Set:
+        heard = [scoring.Heard(dict.fromkeys(scoring.MEANINGS, v), np.zeros(0), {}) for v in values]  # type: ignore[arg-type]
+        return score_table.Set([], heard, names)
+
+    rows = score_table.measured(
+        part([1, 1, 4], ["a", "a", "b"]), part([2, 2], ["a", "b"]), part([float("nan")], ["a"])
+    )
+    first = rows[0]
+    assert (first.value, first.low, first.high, first.n) == (2.5, 1, 4, 3)
+    assert first.floor == 2
+    assert np.isnan(first.ceiling)
+    assert score_table.as_json(rows)[0]["ceiling"] is None

@@ -1,0 +1,106 @@
+"""Known damage does what it says, ornaments of the truth are counted rightly, and the page tells what moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talim.metrics import intonation
+from talim.metrics.shapes import Ornament
+from talim.run import write_json
+from talim.stages import damages, ornament_trials, sensitivity, sensitivity_page
+from talim.stages.mode_trials import trials
+from talim.stages.ornament_trials import Played
+from talim.traditions.arranging import Wishes
+from talim.traditions.performer import truth_of
+from talim.traditions.tradition import load
+from talim.traditions.truth import Section
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+RNG = np.random.default_rng
+
+
+def tone(seconds: float = 2.0) -> np.ndarray:
+    at = np.arange(round(seconds * damages.RATE_HZ)) / damages.RATE_HZ
+    return (0.3 * np.sin(2 * np.pi * 440 * at) + 0.1 * np.sin(2 * np.pi * 4400 * at)).astype(np.float32)
+
+
+def test_damages_of_sound() -> None:
+    clean = tone()
+    added = damages.noisy(clean, RNG(0)) - clean
+    assert 10 * np.log10(np.mean(clean**2) / np.mean(added**2)) == pytest.approx(20, abs=0.2)
+    assert (damages.holed(clean) == 0).mean() == pytest.approx(0.2, abs=0.01)
+    assert np.abs(damages.clipped(clean)).max() == 1
+    spectrum = np.abs(np.fft.rfft(damages.low_passed(clean)))
+    before = np.abs(np.fft.rfft(clean))
+    assert spectrum[8800] < 0.05 * before[8800]  # 4400 Hz
+    assert spectrum[880] == pytest.approx(before[880], rel=0.05)
+    coded = damages.coded(clean)
+    assert coded.size == clean.size
+    assert np.corrcoef(coded[4000:-4000], clean[4000:-4000])[0, 1] > 0.99
+
+
+def test_damages_of_contours() -> None:
+    line = np.repeat([0.0, 200, 400, 200], 50)
+    swung = line + 60 * np.sin(2 * np.pi * 6 * np.arange(line.size) / 100)
+    assert np.ptp(damages.flattened(np.concatenate([line, swung, line]))[:40]) < 10
+    assert np.ptp(damages.averaged(swung)[10:40]) < 0.3 * np.ptp(swung[10:40])
+    assert sorted(damages.shuffled(line, RNG(0), 0.5)) == sorted(line)
+    assert (damages.looped(line, 0.5) == 0).all()
+    refrains = [Section("r", "refrain", 0.5 * n, 0.5, n + 1) for n in (0, 2)]
+    assert damages.without(line, refrains).tolist() == np.delete(line, slice(100, 150)).tolist()
+
+
+def test_counting_forgives_what_was_not_asked_for() -> None:
+    truth = [
+        Played("shake", 1.0, 0.5, True),
+        Played("shake", 3.0, 0.5, False),
+        Played("shake", 5.0, 0.5, True),
+    ]
+    found = [Ornament("shake", at, 0.4, 100, 6) for at in (1.05, 3.0, 8.0)]
+    assert ornament_trials.counts(truth, found, "shake").tolist() == [1, 1, 1]
+    assert ornament_trials.counts(truth, found, "glide").tolist() == [0, 0, 0]
+    assert ornament_trials.f1(1, 1, 1) == 0.5
+
+
+@pytest.mark.parametrize("slug", ["hindustani", "makam"])
+def test_ornaments_of_the_played_contour_are_found_by_kind(slug: str) -> None:
+    total = dict.fromkeys(("glide", "shake", "visit"), np.zeros(3))
+    for seed in range(9100, 9104):
+        truth = truth_of(seed, slug, 20.0, Wishes(ensemble=2))
+        found = sensitivity.ornaments.find(truth.voices[0].cents.astype(float), 0.01)
+        for kind in total:
+            total[kind] = total[kind] + ornament_trials.counts(ornament_trials.played(truth), found, kind)
+    for kind, one in total.items():
+        assert ornament_trials.f1(*one) >= 0.6, (kind, one)
+
+
+def test_the_page_says_what_moved_and_what_wrongly_stood_still(tmp_path: Path) -> None:
+    for seed in range(4):
+        clean = dict.fromkeys(
+            ("noise_db", "silent_share", "timbre_moved", "clipped_share", "tempo_drift"), float(seed)
+        )
+        moved = {name: {**clean, "noise_db": seed + 5.0} for name in ("noise", "gain of -6 dB")}
+        write_json(tmp_path / f"sound-makam-{seed}.json", {"clean": clean, **moved, "silence": clean})
+    page = sensitivity_page.page(tmp_path)
+    assert "| noise | noise_db | 1.5 | +5 | +5 to +5 | 4 | moves |" in page
+    assert "| silence | silent_share | 1.5 | +0 | +0 to +0 | 4 | **stands still** |" in page
+    assert "| gain of -6 dB | noise_db | 1.5 | +5 | +5 to +5 | 4 | **moves** |" in page
+    assert "| gain of -6 dB | silent_share | 1.5 | +0 | +0 to +0 | 4 | still |" in page
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("slug", "part"), [("hindustani", "hindustani"), ("makam", "makam_pitch")])
+def test_real_tracks_are_better_in_tune_than_shifted(slug: str, part: str) -> None:
+    if not (SHARED / part).is_dir():
+        pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
+    tradition = load(slug)
+    found, _ = trials(SHARED / part, tradition)
+    told = sensitivity.shift_ranks(found, tradition)
+    assert told["shifted by 20 cents"] >= 0.92
+    assert told["shifted by 35 cents"] >= 0.98
+    assert np.isfinite(
+        intonation.intonation_error(found[0].cents, sensitivity.practices(found[:1], tradition)[0])
+    )
