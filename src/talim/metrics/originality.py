@@ -127,9 +127,7 @@ def copied_melody(
 def _finding(kind: str, match: Match, chance: float) -> Finding:
     detail = f"{match.cents:+.0f} cents, {1 / match.ratio:.2f} of the tempo"
     times = match.clip_seconds, match.source_seconds
-    return Finding(
-        kind, match.source, *times, match.likeness, chance, detail, match.cents, 1 / match.ratio
-    )
+    return Finding(kind, match.source, *times, match.likeness, chance, detail, match.cents, 1 / match.ratio)
 
 
 def nearest(

@@ -202,9 +202,7 @@ def _peaks(value: np.ndarray, sources: SoundLibrary) -> list[int]:
     return taken
 
 
-def _aligned(
-    print_: np.ndarray, sources: SoundLibrary, begin: tuple[float, float, int], place: int
-) -> Match:
+def _aligned(print_: np.ndarray, sources: SoundLibrary, begin: tuple[float, float, int], place: int) -> Match:
     """The best alignment near a coarse one: ratio to half a percent, offset to a frame, shift to a tenth of a bin."""
     frames = round(PASSAGE_SECONDS / HOP_SECONDS)
     source, first = int(sources.owner[place]), int(sources.start_frames[place])

@@ -1,8 +1,10 @@
 """How surely copied passages are found: five seconds of other clips planted in new ones, changed as copies are.
 
-`python -m talim.stages.originality_report --clips 150 --out docs/metrics-originality.md [--real FOLDER ...]`.
-Negatives are the same hosts without a plant: other pieces of the same scale, cycle and instruments, other real
-recordings, or other parts of the same real recording.
+`python -m talim.stages.originality_report --clips 100 --out docs/metrics-originality.md [--real FOLDER ...]
+[--same FOLDER ...]`.
+Negatives are the same hosts without a plant: other pieces of the same scale, cycle and
+instruments, other real recordings, or other parts of the same real recording (`--same`, for music that was played:
+sequenced music repeats itself to the sample).
 """
 
 from __future__ import annotations
@@ -39,7 +41,6 @@ class Setting:
     recordings: list[str]
     hosts: list[np.ndarray]
     host_recordings: list[str]
-    rounds: int = 1  # plants in each host
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def performed(clips: int) -> Setting:
     return Setting("performances of one mode and cycle", sources, names, hosts, [f"host {n}" for n in names])
 
 
-def real(folders: Sequence[Path]) -> list[Setting]:
-    """Ten-second clips of the real recordings in folders, each a source and a host: against other recordings,
+def real(folders: Sequence[Path], same: bool = False) -> Setting | None:
+    """Ten-second clips of the real recordings in folders, each a source and a host; None for fewer than two.
 
-    and against all other clips, those of the same recording too. Empty for fewer than two recordings.
+    Clips meet those of other recordings or, where `same`, all but themselves: mode, cycle, tonic and player alike.
     """
     clips, names = [], []
     for file in sorted(p for folder in folders for p in folder.iterdir() if audio.is_audio_name(p)):
@@ -92,12 +93,10 @@ def real(folders: Sequence[Path]) -> list[Setting]:
             clips.append(whole.cut(float(start), SECONDS).samples[0])
             names.append(file.stem)
     if len(set(names)) < 2:
-        return []
-    single = [str(n) for n in range(len(clips))]
-    return [
-        Setting("real, other recordings", clips, names, clips, names, 2),
-        Setting("real, other clips of the same recording too", clips, single, clips, single, 2),
-    ]
+        return None
+    name = "real, other clips of the same recording too" if same else "real, other recordings"
+    names = [str(n) for n in range(len(clips))] if same else names
+    return Setting(name, clips, names, clips, names)
 
 
 def measure(setting: Setting, search: Search, seed: int = 0) -> dict[str, Any]:
@@ -111,10 +110,9 @@ def measure(setting: Setting, search: Search, seed: int = 0) -> dict[str, Any]:
         begun = time.process_time()
         alone.append(search.find(search.describe(host), sources, strangers, own))
         seconds.append(time.process_time() - begun)
-        for _ in range(setting.rounds):
-            plants.append(draw(rng, [n for n in range(len(setting.sources)) if n not in own]))
-            mixed = plant(host, setting.sources[plants[-1].source], plants[-1], rng)
-            found.append(search.find(search.describe(mixed), sources, strangers, own))
+        plants.append(draw(rng, [n for n in range(len(setting.sources)) if n not in own]))
+        mixed = plant(host, setting.sources[plants[-1].source], plants[-1], rng)
+        found.append(search.find(search.describe(mixed), sources, strangers, own))
     alarms = np.array([_alarm(finding) for finding in found])
     right = [_told(finding, how) for finding, how in zip(found, plants, strict=True)]
     return {
@@ -247,13 +245,15 @@ def kept(file: Path | None, compute: Callable[[], Any]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--clips", type=int, default=150, help="performances on each side")
+    parser.add_argument("--clips", type=int, default=100, help="performances on each side")
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="folders of real recordings")
+    parser.add_argument("--same", type=Path, nargs="*", default=[], help="of them, those of no pasted sound")
     parser.add_argument("--speed-clips", type=int, default=SPEED_CLIPS, help="clips to time a search against")
     parser.add_argument("--keep", type=Path, help="a folder to keep finished parts in")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
-    settings = [performed(options.clips), *real(options.real)]
+    found = [performed(options.clips), real(options.real), real(options.same, same=True)]
+    settings = [setting for setting in found if setting is not None]
     results = []
     for search in SEARCHES:
         for n, setting in enumerate(settings):
@@ -262,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speeds = kept(options.keep and options.keep / "speed.json", lambda: speed(options.speed_clips))
     command = f"python -m talim.stages.originality_report --clips {options.clips}"
     command += " --real FOLDER ..." if options.real else ""
+    command += " --same FOLDER ..." if options.same else ""
     text = page(results, f"{command} --out {options.out.name}", speeds)
     write_text(options.out, text)
     print(text)

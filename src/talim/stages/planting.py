@@ -7,6 +7,7 @@ Nothing here is shared with the search: time is stretched by a phase vocoder (li
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,7 +100,7 @@ def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
         graph.add("aformat", "sample_fmts=flt"),
         graph.add("abuffersink"),
     ]
-    for first, then in zip(chain[:-1], chain[1:], strict=True):
+    for first, then in itertools.pairwise(chain):
         first.link_to(then)
     graph.configure()
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
