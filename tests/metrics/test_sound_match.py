@@ -88,7 +88,8 @@ def test_the_same_notes_played_again_are_less_alike_than_a_copy() -> None:
 def test_a_clip_is_not_compared_with_its_own_recording(sources: sound_match.SoundLibrary) -> None:
     itself = sound_match.search(sources.prints[7], sources)
     assert itself is not None
-    assert (itself.source, round(itself.likeness, 2)) == (7, 1.0)
+    assert itself.source == 7
+    assert itself.likeness > 0.95
     assert (itself.cents, itself.ratio) == (pytest.approx(0, abs=6), pytest.approx(1, abs=0.006))
     another = sound_match.search(sources.prints[7], sources, without=[7])
     assert another is not None
