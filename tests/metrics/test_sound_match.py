@@ -128,6 +128,10 @@ def test_likeness_is_that_of_the_least_alike_parts() -> None:
 def test_nothing_to_compare(sources: sound_match.SoundLibrary) -> None:
     short = sound_match.sound_print(clip(0)[: 2 * RATE_HZ])
     assert sound_match.search(short, sources) is None
+    mixed = sound_match.sound_library([short, sources.prints[4], short])
+    found = sound_match.search(sources.prints[4], mixed)
+    assert found is not None
+    assert found.source == 1
     for prints in ([], [short]):
         empty = sound_match.sound_library(prints)
         assert sound_match.search(sources.prints[0], empty) is None

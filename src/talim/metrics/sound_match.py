@@ -35,6 +35,7 @@ APART_SECONDS = 0.6  # between two places of one source on the shortlist
 STEP_FRAMES = 2  # every second frame is enough to align by
 BROAD_BANDS, BROAD_FRAMES = 13, 25  # half an octave, half a second: slower than that is timbre and phrasing
 PARTS, LOWEST_PARTS = 8, 3
+AT_ONCE = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
 
 
@@ -102,7 +103,7 @@ def sound_library(prints: Sequence[np.ndarray], seed: int = 0) -> SoundLibrary:
     power, turns = np.linalg.eigh(learnt @ learnt.T)
     kept = np.argsort(power)[::-1][:AXES]
     axes = (learnt.T @ (turns[:, kept] / np.sqrt(np.maximum(power[kept], 1e-6)))).astype(np.float32)
-    projected = [_unit_rows(_flat(_passages(c, columns, 1)) @ axes) for c in coarse]
+    projected = [_projected(_passages(c, columns, 1), axes) for c in coarse]
     return SoundLibrary(
         tuple(prints),
         axes,
@@ -136,8 +137,18 @@ def _passages(coarse: np.ndarray, columns: int, step: int) -> np.ndarray:
     return windows[:, ::step].transpose(1, 0, 2)
 
 
+def _projected(passages: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Passages on the axes, norm 1 [p, AXES]; some at a time, for a view of an hour is small and its copy is not."""
+    parts = [
+        _unit_rows(_flat(passages[first : first + AT_ONCE]) @ axes)
+        for first in range(0, len(passages), AT_ONCE)
+    ]
+    return np.concatenate([np.zeros((0, axes.shape[1]), np.float32), *parts])
+
+
 def _flat(passages: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(passages).reshape(len(passages), -1)
+    count, bands, columns = passages.shape
+    return np.ascontiguousarray(passages).reshape(count, bands * columns)  # -1 fails for no passages
 
 
 def _unit(passages: np.ndarray) -> np.ndarray:

@@ -91,9 +91,11 @@ def moved(samples: np.ndarray, semitones: float, ratio: float, stretch: str) -> 
 
 def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
     """`samples` [T] played `tempo` times as fast at the same pitch, by ffmpeg's atempo (overlap and add)."""
-    import av
+    from av import AudioFrame
+    from av.error import BlockingIOError, EOFError
+    from av.filter import Graph
 
-    graph = av.filter.Graph()
+    graph = Graph()
     chain = [
         graph.add_abuffer(format="flt", sample_rate=RATE_HZ, layout="mono", time_base=f"1/{RATE_HZ}"),  # type: ignore[arg-type]
         graph.add("atempo", f"{tempo:.6f}"),
@@ -103,7 +105,7 @@ def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
     for first, then in itertools.pairwise(chain):
         first.link_to(then)
     graph.configure()
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
     frame.sample_rate, frame.pts = RATE_HZ, 0
     chain[0].push(frame)
     chain[0].push(None)
@@ -111,7 +113,7 @@ def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
     while True:
         try:
             parts.append(chain[-1].pull().to_ndarray().ravel())  # type: ignore[union-attr]
-        except (av.error.EOFError, av.error.BlockingIOError):
+        except (EOFError, BlockingIOError):
             return np.concatenate(parts)
 
 
