@@ -168,6 +168,7 @@ def speed(clips: int = SPEED_CLIPS) -> dict[str, float]:
     """CPU seconds to index the prints of so many clips of ten seconds, here noise, and to search one among them."""
     rng = np.random.default_rng(0)
     sounds = [rng.standard_normal(round(SECONDS * RATE_HZ)).astype(np.float32) for _ in range(3)]
+    sound_match.sound_print(sounds[0])  # loads what it needs
     begun = time.process_time()
     made = [sound_match.sound_print(samples) for samples in sounds]
     printed = time.process_time()
@@ -254,13 +255,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="folders of real recordings")
     parser.add_argument("--same", type=Path, nargs="*", default=[], help="of them, those of no pasted sound")
     parser.add_argument("--speed-clips", type=int, default=SPEED_CLIPS, help="clips to time a search against")
+    names = [search.name for search in SEARCHES]
+    parser.add_argument("--search", nargs="*", default=names, choices=names, help="only these")
     parser.add_argument("--keep", type=Path, help="a folder to keep finished parts in")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     found = [performed(options.clips), real(options.real), real(options.same, same=True)]
     settings = [setting for setting in found if setting is not None]
     results = []
-    for search in SEARCHES:
+    for search in (search for search in SEARCHES if search.name in options.search):
         for n, setting in enumerate(settings):
             file = options.keep and options.keep / f"{search.name}-{n}-{len(setting.sources)}.json"
             results.append(kept(file, lambda s=setting, by=search: measure(s, by)))
@@ -268,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m talim.stages.originality_report --clips {options.clips}"
     command += " --real FOLDER ..." if options.real else ""
     command += " --same FOLDER ..." if options.same else ""
+    command += "" if options.search == names else f" --search {' '.join(options.search)}"
     text = page(results, f"{command} --out {options.out.name}", speeds)
     write_text(options.out, text)
     print(text)
