@@ -94,3 +94,24 @@ def test_a_copied_melody_is_named_in_words() -> None:
     assert found.detail.startswith("+250 cents, 1.0")
     with pytest.raises(ValueError, match="names of recordings"):
         originality.melody_strangers(sources, ["a"])
+
+
+def test_tail_p_value_agrees_inside_and_reaches_further_outside() -> None:
+    rng = np.random.default_rng(0)
+    strangers = rng.gumbel(0.1, 0.05, 60)
+    inside = float(np.quantile(strangers, 0.8))
+    assert originality.tail_p_value(inside, strangers) == originality.p_value(inside, strangers)
+    truth = 1 - np.exp(-np.exp(-(0.5 - 0.1) / 0.05))
+    assert truth / 10 < originality.tail_p_value(0.5, strangers) < truth * 10
+    assert originality.tail_p_value(0.5, strangers) < 0.001 < originality.p_value(0.5, strangers)
+    assert originality.tail_p_value(0.5, np.full(60, 0.1)) == pytest.approx(1 / 61)
+    assert originality.tail_p_value(0.5, strangers[:5]) == pytest.approx(1 / 6)
+
+
+def test_tail_p_value_keeps_its_promise_with_few_strangers() -> None:
+    rng = np.random.default_rng(0)
+    alarms = [
+        originality.tail_p_value(rng.gumbel(), rng.gumbel(size=40)) <= originality.FALSE_ALARMS
+        for _ in range(4000)
+    ]
+    assert 0.005 < np.mean(alarms) < 0.02

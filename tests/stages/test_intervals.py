@@ -36,3 +36,12 @@ def test_an_interval_holds_the_mean_and_lies_within_the_values(values: list[floa
     assert found == intervals.interval(named, seed)
     low, high = found or (0.0, 0.0)
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+
+
+def test_wilson_against_published_values() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for count, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        assert intervals.wilson(count, of) == pytest.approx((low, high), abs=1e-4)
+    assert intervals.wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
+    with pytest.raises(ValueError, match="not 3 of 2"):
+        intervals.wilson(3, 2)

@@ -1,4 +1,7 @@
-"""Does a clip copy the training set: its nearest clip, the passage most like one of theirs, and exact fragments.
+"""Does a clip copy the training set: its nearest clip, passages copied in sound or melody, and exact fragments.
+
+A copy of the sound keeps every attack and waver of a performance, whatever is done to it: two performances of one
+melody never share them. So `copied_sound` is the gate for copies; `copied_melody` tells of the same line played anew.
 
 Conventions: every likeness is judged against strangers: what real recordings reach among one another, clips of one
 recording never compared. A p-value of 0.01 says that one stranger in a hundred is as alike.
@@ -6,14 +9,16 @@ recording never compared. A p-value of 0.01 says that one stranger in a hundred 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from talim.metrics import melody_match
-from talim.metrics.melody_match import Library
+from talim.metrics import melody_match, sound_match
+from talim.metrics.melody_match import Library, Match
 from talim.metrics.pitch import PitchTrack
+from talim.metrics.sound_match import SoundLibrary
 
 FALSE_ALARMS = 0.01
 
@@ -22,7 +27,8 @@ FALSE_ALARMS = 0.01
 class Finding:
     """A passage of a clip that is suspiciously like one of the training set, with times in both, in seconds.
 
-    `kind` is "melody" or "tokens"; `likeness` in that kind's unit; `p_value` (0, 1], see `p_value`.
+    `kind` is "sound", "melody" or "tokens"; `likeness` in that kind's unit; `p_value` (0, 1], see `p_value`; `cents`
+    is how much higher it is than in the source, `tempo` how many times as fast.
     """
 
     kind: str
@@ -32,6 +38,8 @@ class Finding:
     likeness: float
     p_value: float
     detail: str
+    cents: float = 0.0
+    tempo: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,55 @@ def p_value(likeness: float, strangers: np.ndarray) -> float:
     return float((1 + (np.asarray(strangers) >= likeness).sum()) / (1 + len(strangers)))
 
 
+def tail_p_value(likeness: float, strangers: np.ndarray) -> float:
+    """`p_value`, but beyond all strangers by the Gumbel tail through their mean and spread, (0, 1].
+
+    The best of many chance alignments follows a Gumbel law (Karlin and Altschul 1990), so that a few dozen strangers,
+    which alone can give no less than 1 / (n + 1), are enough for a gate at 0.01; fewer than ten are not.
+    """
+    strangers = np.asarray(strangers, float)
+    plain = p_value(likeness, strangers)
+    if strangers.size < 10 or likeness <= strangers.max() or strangers.std() < 1e-6:
+        return plain
+    scale = strangers.std(ddof=1) * np.sqrt(6) / np.pi
+    height = (likeness - strangers.mean()) / scale + np.euler_gamma
+    return float(np.clip(-np.expm1(-np.exp(-height)), 1e-300, plain))
+
+
 def melody_strangers(sources: Library, recordings: Sequence[str]) -> np.ndarray:
     """Likeness of each source's melody to the sources of all other recordings [n]; those without one left out."""
-    if len(recordings) != len(sources.tracks):
-        raise ValueError(f"{len(sources.tracks)} melodies but {len(recordings)} names of recordings")
+    return _strangers(sources.tracks, recordings, lambda own, track: melody_match.search(track, sources, own))
+
+
+def sound_strangers(sources: SoundLibrary, recordings: Sequence[str]) -> np.ndarray:
+    """Likeness of each source's sound to the sources of all other recordings [n]; those without one left out."""
+    return _strangers(sources.prints, recordings, lambda own, made: sound_match.search(made, sources, own))
+
+
+def _strangers(
+    items: Sequence[Any], recordings: Sequence[str], search: Callable[[list[int], Any], Match | None]
+) -> np.ndarray:
+    if len(recordings) != len(items):
+        raise ValueError(f"{len(items)} sources but {len(recordings)} names of recordings")
     found = []
-    for track, recording in zip(sources.tracks, recordings, strict=True):
+    for item, recording in zip(items, recordings, strict=True):
         own = [n for n, other in enumerate(recordings) if other == recording]
-        match = melody_match.search(track, sources, without=own)
+        match = search(own, item) if len(own) < len(items) else None
         found += [match.likeness] if match is not None else []
     return np.array(found)
+
+
+def copied_sound(
+    print_: np.ndarray, sources: SoundLibrary, strangers: np.ndarray, without: Sequence[int] = ()
+) -> Finding | None:
+    """The passage of 4 s whose sound is most like one of the sources'; None where there is none to compare.
+
+    `print_` is the clip's `sound_match.sound_print`. Found up to 350 cents away, at 0.8 to 1.25 of the tempo, behind
+    filters, coding and a drone; how surely: docs/metrics-originality.md. likeness: `sound_match.likeness`, [-1, 1],
+    lower is more original. A copy where `p_value` (of `tail_p_value`) is at most 0.01.
+    """
+    match = sound_match.search(print_, sources, without)
+    return None if match is None else _finding("sound", match, tail_p_value(match.likeness, strangers))
 
 
 def copied_melody(
@@ -74,13 +121,13 @@ def copied_melody(
     hear: a copied rhythm or accompaniment, a held note, a passage without pitch.
     """
     match = melody_match.search(track, sources, without)
-    if match is None:
-        return None
+    return None if match is None else _finding("melody", match, p_value(match.likeness, strangers))
+
+
+def _finding(kind: str, match: Match, chance: float) -> Finding:
     detail = f"{match.cents:+.0f} cents, {1 / match.ratio:.2f} of the tempo"
-    chance = p_value(match.likeness, strangers)
-    return Finding(
-        "melody", match.source, match.clip_seconds, match.source_seconds, match.likeness, chance, detail
-    )
+    times = match.clip_seconds, match.source_seconds
+    return Finding(kind, match.source, *times, match.likeness, chance, detail, match.cents, 1 / match.ratio)
 
 
 def nearest(

@@ -36,3 +36,13 @@ def note(count: int) -> str | None:
     if count < 6:
         return f"only {count} held-out recordings: the true interval is likely wider"
     return None
+
+
+def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share, `count` of `of` (Wilson 1927); sound for shares at 0 and 1 too. ValueError for none."""
+    if not 0 <= count <= of or of < 1:
+        raise ValueError(f"a share needs 0 <= count <= of and something to count, not {count} of {of}")
+    share, spread = count / of, z**2 / of
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
