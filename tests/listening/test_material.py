@@ -67,6 +67,7 @@ def test_a_changed_file_is_refused(make_test: Make) -> None:
 
 def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> None:
     folder = make_test()
+    shutil.rmtree(folder / "material")
     table = folder / "runs/conv/samples/manifest.jsonl"
     table.write_text(table.read_text("utf-8").replace("slow flute", "another tune"), encoding="utf-8")
     material = prepare(folder, p.load(folder))
@@ -76,6 +77,7 @@ def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> 
 
 def test_no_common_words_and_no_samples(make_test: Make) -> None:
     folder = make_test()
+    shutil.rmtree(folder / "material")
     table = folder / "runs/conv/samples/manifest.jsonl"
     text = table.read_text("utf-8")
     for number, words in enumerate(("slow flute", "fast drum", "low voice", "bright lute")):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters
+from talim.cli import adapters, listening
 from talim.cli.options import Base, Describe, Design, Device, HeldOut, Json, Seed, Sets, show
 from talim.stages.ending import exit_status
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(adapters.app, name="adapters")
+app.command(epilog="Example: `talim listen my-poc --links 12`")(listening.listen)
 
 
 @app.callback(invoke_without_command=True)
