@@ -52,3 +52,21 @@ def listen(
     if not serving.is_loopback(host) and url is None:
         print("this address can be reached by others, without https; see --url", file=sys.stderr)
     serving.serve(test, bound, serving.allowed_hosts(host, url), behind_proxy=url is not None)
+
+
+def ratings(
+    folder: Annotated[Path, typer.Argument(help="The folder that talim listen served.")],
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="Another site's JSONL export. May be repeated.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON of automatic scores by metric and condition, to compare.")
+    ] = None,
+    database: Annotated[str | None, typer.Option(help="Database URL; else DIR/votes.db.")] = None,
+    json_: Json = False,
+) -> None:
+    """Say what listeners said: strengths with intervals over listeners, agreement, a page."""
+    from talim.listening.result import rate_folder, sentences
+
+    result = rate_folder(folder, others or (), scores, database)
+    show(result, json_, f"{sentences(result)}\nPage: {result['page']}")

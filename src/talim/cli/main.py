@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(adapters.app, name="adapters")
 app.command(epilog="Example: `talim listen my-poc --links 12`")(listening.listen)
+app.command(epilog="Example: `talim ratings my-poc --with other-site.jsonl`")(listening.ratings)
 
 
 @app.callback(invoke_without_command=True)
