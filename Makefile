@@ -29,8 +29,8 @@ test-slow: setup
 
 # The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
 test-postgres: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'psycopg[binary]>=3.2'
-	PYTHON=$(BIN)/python tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_store.py tests/listening/test_killed.py -m 'slow or not slow'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
+	tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_store.py tests/listening/test_killed.py -m 'slow or not slow'
 
 check: setup
 	$(BIN)/ruff check .
