@@ -108,7 +108,8 @@ def hear(page: Any) -> None:
         button.click()
         page.wait_for_timeout(500)
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.sound small, .rate small')].every(s => s.textContent !== 'not yet heard')"
+        "() => [...document.querySelectorAll('.sound small, .rate small')]"
+        ".every(s => s.textContent !== 'not yet heard')"
     )
 
 
