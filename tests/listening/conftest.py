@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fastapi.testclient import TestClient
+from fixtures.listening_client import Person, client_of
 from fixtures.listening_test import protocol_values, write_test
 
 from talim.listening import material, protocol
+from talim.listening.opened import OpenedTest, open_test
+
+Make = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,22 @@ def make_test(tmp_path: Path, prepared_test: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def test(make_test: Make) -> OpenedTest:
+    """An opened pairwise test."""
+    return open_test(make_test())
+
+
+@pytest.fixture
+def client(test: OpenedTest) -> Iterator[TestClient]:
+    """A client of its server."""
+    with client_of(test) as made:
+        yield made
+
+
+@pytest.fixture
+def person(client: TestClient, test: OpenedTest) -> Person:
+    """A listener who has begun."""
+    return Person(client, test).begin()

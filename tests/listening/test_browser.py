@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.listening_client import served
 
-from talim.listening import serving
 from talim.listening.opened import OpenedTest, open_test
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -44,24 +42,6 @@ def _no_script_fails() -> Iterator[None]:
     SCRIPT_ERRORS.clear()
     yield
     assert SCRIPT_ERRORS == []
-
-
-@contextmanager
-def served(test: OpenedTest) -> Iterator[str]:
-    """The test at a free port of this machine."""
-    import uvicorn
-
-    from talim.listening.app import create_app
-
-    bound = serving.bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(test), log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture(scope="module")

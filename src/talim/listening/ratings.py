@@ -102,13 +102,13 @@ def _pair(
 
     found = _interval(logit(whole), logit(alone)[:, None] if alone else None)[0]
     chance = {key: None if v is None else float(1 / (1 + np.exp(-v))) for key, v in found.items()}
-    place = s.all_pairs(len(names)).tolist().index([i, j])
+    place, low, high = s.all_pairs(len(names)).tolist().index([i, j]), found["low"], found["high"]
     return {
         "first": names[i],
         "second": names[j],
         "preferred": chance,
         "answers": int(table[:, place].sum()),
-        "apart": None if found["low"] is None else bool(found["low"] > 0 or found["high"] < 0),
+        "apart": None if low is None or high is None else low > 0 or high < 0,
     }
 
 
