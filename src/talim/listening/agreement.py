@@ -83,7 +83,7 @@ def rank_correlation(
 
 def _exact_p(people: np.ndarray, machine: np.ndarray, rho: float) -> float | None:
     if not 4 <= len(people) <= 8:
-        return None if len(people) < 4 else float(stats.spearmanr(people, machine)[1])
+        return None if len(people) < 4 else float(stats.spearmanr(people, machine).pvalue)  # type: ignore[attr-defined]
     orders = np.array(list(itertools.permutations(machine)))
     centred = people - people.mean()
     every = (orders - machine.mean()) @ centred / (len(people) * people.std() * machine.std())
