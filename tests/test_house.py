@@ -97,7 +97,7 @@ def test_a_path_of_one_machine_would_be_seen() -> None:
 def documented_commands() -> list[str]:
     """Every `talim ...` line in the code blocks of README and CONTRIBUTING, continuation lines joined."""
     lines = []
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/corpora.md"):
         for block in re.findall(
             r"```(?:sh|bash|console)?\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL
         ):
@@ -139,7 +139,7 @@ def test_a_command_that_does_not_exist_would_be_seen(line: str) -> None:
         check_command(line)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/corpora.md"])
 def test_links_and_pictures_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]

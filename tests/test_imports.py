@@ -27,6 +27,8 @@ TORCHLESS = (
     "talim",
     "talim.cli",
     "talim.corpus.prepare",
+    "talim.corpus.report",
+    "talim.stages.prepare",
     "talim.study.report",
     "talim.listening.app",
     "talim.listening.result",
@@ -35,6 +37,8 @@ TORCHLESS = (
     "talim.pages.players",
     "talim.pages.plots",
     "talim.pages.spectrogram",
+    "talim.traditions.performer",
+    "talim.stages.performer_report",
 )
 
 

@@ -71,6 +71,7 @@ def make_bad_files(folder: Path) -> dict[str, str]:
         "blip.wav": "too short: 0.25 s",
         "nan.wav": "NaN",
         "cut.mp3": "truncated",
+        "gone.wav": "a broken link",
     }
 
 
@@ -88,7 +89,7 @@ def test_bad_files_are_reported_and_stop_nothing(three: Path, out: Path) -> None
 
 def test_only_bad_files_is_one_clear_line_and_leaves_nothing(folder: Path, out: Path) -> None:
     make_bad_files(folder)
-    with pytest.raises(TalimError, match=r"none of its sound files can be used \(7\); .*: ") as caught:
+    with pytest.raises(TalimError, match=r"none of its recordings can be used \(8\); .*: ") as caught:
         make(folder, out)
     assert "\n" not in str(caught.value)
     assert not out.exists()
@@ -113,7 +114,7 @@ def test_only_what_is_new_is_decoded(three: Path, out: Path, record) -> None:
     assert {clip.source_file for clip in corpus.clips} == {"a.wav", "deep/b.flac", "new.wav"}
     stored = {str(path.relative_to(out)) for path in out.glob("clips/*/*")}
     assert stored == {clip.file for clip in corpus.clips}
-    assert len(list(out.glob("sources/*"))) == 3
+    assert len(list(out.glob("sources/*"))) == 2 * 3
 
 
 def test_an_update_equals_a_fresh_start(three: Path, out: Path, tmp_path: Path, record) -> None:

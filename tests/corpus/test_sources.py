@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.importers import SourceFile, file_hash
-from talim.corpus.sources import Cut, Cutting, cut_file, known_cut, make_cut, own_files
+from talim.corpus.recordings import FileSound, SourceFile, file_hash
+from talim.corpus.sources import (
+    Cut,
+    Cutting,
+    cut_file,
+    known_cut,
+    known_landmarks,
+    landmarks_file,
+    make_cut,
+    own_files,
+)
 
 CUTTING = Cutting(10.0, 8000, 1)
 
@@ -19,7 +28,7 @@ def cut(record, tmp_path: Path) -> tuple[Path, str, Cut]:
     return (
         tmp_path / "corpus",
         source_hash,
-        make_cut(tmp_path / "corpus", SourceFile(path, "a.wav"), source_hash, CUTTING),
+        make_cut(tmp_path / "corpus", SourceFile(path, "a.wav", FileSound(path)), source_hash, CUTTING),
     )
 
 
@@ -32,7 +41,7 @@ def test_what_was_cut_is_known_again(cut: tuple[Path, str, Cut]) -> None:
         assert known_cut(corpus, source_hash, other) is None
 
 
-@pytest.mark.parametrize("harm", ["clip gone", "clip cut", "note torn", "note of another"])
+@pytest.mark.parametrize("harm", ["clip gone", "clip cut", "note torn", "note of another", "landmarks gone"])
 def test_damage_makes_it_be_cut_again(cut: tuple[Path, str, Cut], harm: str) -> None:
     corpus, source_hash, made = cut
     clip, note = corpus / made.clips[1].file, cut_file(corpus, source_hash, CUTTING)
@@ -42,14 +51,32 @@ def test_damage_makes_it_be_cut_again(cut: tuple[Path, str, Cut], harm: str) -> 
         clip.write_bytes(clip.read_bytes()[:100])
     elif harm == "note torn":
         note.write_bytes(note.read_bytes()[:50])
+    elif harm == "landmarks gone":
+        landmarks_file(corpus, source_hash, CUTTING).unlink()
     else:
         note.write_text(made.model_copy(update={"source_hash": "1" * 64}).model_dump_json())
     assert known_cut(corpus, source_hash, CUTTING) is None
 
 
+def test_landmarks_and_levels_are_kept(cut: tuple[Path, str, Cut]) -> None:
+    corpus, source_hash, made = cut
+    marks = known_landmarks(corpus, source_hash, CUTTING)
+    assert len(marks) > 20
+    assert marks[-1, 1] < 25 / 0.032
+    assert made.levels is not None
+    assert made.levels.seconds == 25
+    landmarks_file(corpus, source_hash, CUTTING).write_bytes(b"torn")
+    assert known_landmarks(corpus, source_hash, CUTTING).shape == (0, 2)
+
+
 def test_a_file_that_cannot_be_used_is_tried_again(folder: Path, tmp_path: Path) -> None:
     (folder / "a.wav").write_text("no music")
-    cut = make_cut(tmp_path / "corpus", SourceFile(folder / "a.wav", "a.wav"), "ab" * 32, CUTTING)
+    cut = make_cut(
+        tmp_path / "corpus",
+        SourceFile(folder / "a.wav", "a.wav", FileSound(folder / "a.wav")),
+        "ab" * 32,
+        CUTTING,
+    )
     assert cut.problem is not None
     assert cut.problem.startswith("not audio")
     assert known_cut(tmp_path / "corpus", "ab" * 32, CUTTING) is None
@@ -62,11 +89,11 @@ def test_only_own_files_and_torn_ones_are_own(cut: tuple[Path, str, Cut]) -> Non
     foreign = [place / "take.flac", corpus / "sources" / "notes.json", corpus / "my.part"]
     for path in torn + foreign:
         path.write_text("x")
-    assert len(own_files(corpus)) == 3 + 1 + 3
+    assert len(own_files(corpus)) == 3 + 2 + 3
     assert set(torn) < set(own_files(corpus))
     assert not set(foreign) & set(own_files(corpus))
 
 
 def test_the_way_of_cutting_has_a_stable_name() -> None:
     assert CUTTING.key == Cutting(10, 8000, 1).key
-    assert CUTTING.key == "797d013b"  # golden: another value would cut all corpora again
+    assert CUTTING.key == "e850380e"  # golden: another value would cut all corpora again

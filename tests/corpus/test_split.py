@@ -95,7 +95,7 @@ def test_spelling_and_company_do_not_hide_a_performer() -> None:
     )
     split = make_split(pieces)
     assert split.step == "recording"
-    assert "all recordings share a performer" in split.relaxed[0]
+    assert "all recordings are tied to one another by performer" in split.relaxed[0]
 
 
 def test_one_performer_relaxes_to_recordings_and_says_so() -> None:
@@ -172,7 +172,7 @@ def test_the_shortest_recording_that_has_room_for_blocks() -> None:
 def test_a_forced_step_that_is_impossible_says_why() -> None:
     with pytest.raises(UsageError, match="there is only one recording"):
         make_split(recording("one", "A", 300), step="recording")
-    with pytest.raises(UsageError, match="auto, performer, recording, blocks"):
+    with pytest.raises(UsageError, match="auto, performer, lead, release, recording, blocks"):
         make_split(recording("one"), step="random")
 
 

@@ -23,7 +23,7 @@ TINY = {"width": 32, "layers": 4, "heads": 2, "text_width": 16, "text_layers": 1
 def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pretrain_decoder, "LONG_SECONDS", 2.0)
     monkeypatch.setattr(pretrain_decoder, "SHORT_SECONDS", 1.0)
-    monkeypatch.setattr(pretrain_time, "FRAMES_PER_STEP", 100)
+    monkeypatch.setattr(pretrain_decoder, "FRAMES_PER_STEP", 100)
     monkeypatch.setattr(pretrain_time, "BEGINNING_FRAMES", (20, 40))
     monkeypatch.setattr(pretrain_time, "KEEP_EVERY", 2)
     torch.manual_seed(0)

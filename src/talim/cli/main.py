@@ -38,26 +38,41 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command(epilog="Example: `talim prepare my-recordings --out my-corpus --describe 'sitar, raga Yaman'`")
 def prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder of recordings, with or without metadata.csv.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of recordings, with or without metadata.csv; or another source.")
+    ],
     out: Annotated[Path, typer.Option(help="Where to write the corpus.")],
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="folder, paper-csv, otmm, symbtr[:theory], pitch-tracks, huggingface, mirdata:LOADER. "
+            "Else it is recognised.",
+        ),
+    ] = None,
     describe: Describe = None,
     clip_seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 10.0,
     rate: Annotated[int, typer.Option(help="Sample rate of the stored clips in Hz.")] = 32000,
     channels: Annotated[int, typer.Option(help="1, or 2 for a stereo model.")] = 1,
     held_out_share: Annotated[float, typer.Option(help="Share of the music kept out of training.")] = 0.2,
     held_out: HeldOut = None,
-    split: Annotated[str, typer.Option(help="auto, performer, recording or blocks.")] = "auto",
+    split: Annotated[str, typer.Option(help="auto, performer, lead, release, recording or blocks.")] = "auto",
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
-    """Turn a folder of recordings into a corpus of clips with words, rights and a fair split."""
-    from talim.corpus.prepare import prepare as work
+    """Turn recordings into a corpus of clips with words, rights and a fair split, and a page about it."""
     from talim.stages import progress
+    from talim.stages.prepare import prepare as work
+    from talim.study import telling
     from talim.study.poc import preparing
 
+    shown = progress.for_terminal()
     corpus = work(
-        folder,
+        source,
         out,
+        kind=from_,
+        say=shown.say,
         clip_seconds=clip_seconds,
         rate_hz=rate,
         seed=seed,
@@ -66,10 +81,8 @@ def prepare(
         describe=describe,
         split=split,
         channels=channels,
-        progress=preparing(progress.for_terminal()),
+        progress=preparing(shown),
     )
-    from talim.study import telling
-
     show(corpus.summary, json_, telling.corpus(corpus.summary, out))
 
 
@@ -234,6 +247,24 @@ def poc(
         device=device,
     )
     _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
+
+
+@app.command(epilog="Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`")
+def modes(
+    file: Annotated[Path, typer.Argument(help="A recording, or an .npz with cents, hop_s and tonic_hz.")],
+    tradition: Annotated[
+        str | None,
+        typer.Option(help="hindustani, makam or a folder of your own; without it, all shipped ones."),
+    ] = None,
+    tonic: Annotated[float | None, typer.Option(help="The tonic in Hz; found where none is given.")] = None,
+    json_: Json = False,
+) -> None:
+    """Tell which raga or makam a recording is in, with scores."""
+    from talim.stages.modes import modes as work
+    from talim.stages.modes import telling
+
+    result = work(file, tradition, tonic)
+    show(result, json_, telling(result))
 
 
 @app.command(epilog="Example: `talim demo --out my-demo`")

@@ -35,6 +35,14 @@ class Clip(BaseModel):
     licence: str = UNKNOWN
     source: str = UNKNOWN
     consent: str = UNKNOWN
+    release: str = UNKNOWN
+    work: str = UNKNOWN
+    tradition: str = UNKNOWN
+    mode: str = UNKNOWN  # raga, makam, key: only where one is known to hold all through the clip
+    cycle: str = UNKNOWN  # tala, usul: likewise; "none" where it is known that no cycle is played
+    section: str = UNKNOWN
+    instruments: str = UNKNOWN  # divided by |
+    tonic_hz: float | None = None
     extra: dict[str, Any] = {}  # every other column of the metadata
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.captions import Words, describe_file, read_metadata, write_editable
-from talim.corpus.importers import SourceFile, find_recordings
-from talim.corpus.manifest import Clip, Corpus
-from talim.corpus.sources import Cutting, Progress, Work, cut_all
-from talim.corpus.split import Piece, make_split
+from talim.corpus.captions import Words, describe_file, write_editable
+from talim.corpus.importers.folder import find as find_in_folder
+from talim.corpus.manifest import UNKNOWN, Clip, Corpus
+from talim.corpus.recordings import Found
+from talim.corpus.sources import Cutting, Progress, Work, cut_all, known_landmarks
+from talim.corpus.split import make_split, plain_leak
 from talim.corpus.stock import earlier_summary, edited_rows, remove_corpus, remove_stale, store
-from talim.corpus.summary import on_sides, summarise
+from talim.corpus.summary import on_sides, piece_of, summarise
+from talim.corpus.twins import Twins, find_twins
 from talim.errors import TalimError, UsageError
 from talim.run import Run
 
 
 def prepare(
-    folder: str | Path,
+    source: str | Path | Found,
     out: str | Path,
     *,
     clip_seconds: float = 10.0,
@@ -32,42 +35,45 @@ def prepare(
     channels: int = 1,
     progress: Progress | None = None,
 ) -> Corpus:
-    """Make or update the corpus `out` from the recordings below `folder`; only what is new is decoded.
+    """Make or update the corpus `out` from a folder of recordings, or from what an importer found.
 
-    Files that cannot be used are listed in summary["skipped"]. Raises UsageError for wishes that make no
-    sense (no recordings, unknown held-out name), TalimError where nothing usable remains or the disk refuses.
+    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"]. Raises UsageError
+    for wishes that make no sense (no recordings, unknown held-out name), TalimError where nothing usable
+    remains or the disk refuses.
     """
-    folder, out = Path(folder), Path(out)
+    out = Path(out)
     cutting = Cutting(float(clip_seconds), int(rate_hz), int(channels))
     _check_wishes(cutting, held_out_share, describe, out)
-    files = find_recordings(folder, out)
-    rows, notes = read_metadata(folder, out, files)
+    found = source if isinstance(source, Found) else find_in_folder(Path(source), out)
     with Run(out).lock():
         before = earlier_summary(out)
-        work = cut_all(files, out, cutting, progress)
+        work = cut_all(found.files, out, cutting, progress)
+        work.skipped[:0] = found.left_out
         try:
             edited = edited_rows(out)
-            words = _describe_all(files, rows, edited, describe, work)
-            clips = _make_clips(folder, words, work)
+            words = _describe_all(found, edited, describe, work)
+            clips = _make_clips(words, work, seed)
+            pieces = [piece_of(clip) for clip in clips]
+            twins = _twins(words, work, out, cutting)
+            pairs = [(pair.first, pair.second) for pair in twins]
             division = make_split(
-                [_piece(clip) for clip in clips],
-                share=held_out_share,
-                seed=seed,
-                step=split,
-                held_out=held_out,
+                pieces, share=held_out_share, seed=seed, step=split, held_out=held_out, twins=pairs
             )
         except TalimError:
             if before is None:
                 remove_corpus(out)
             raise
         waiting = write_editable(out / "metadata.csv", words, edited)
-        summary = summarise(clips, division, seed, cutting, words, work, notes, len(waiting))
+        by_chance = plain_leak(pieces, held_out_share, seed, pairs)
+        summary = summarise(
+            clips, division, seed, cutting, words, work, found, len(waiting), twins, by_chance
+        )
         done = _report(before, work, cutting)
         corpus = Corpus(out, on_sides(clips, division), summary, done)
         store(corpus)
         remove_stale(out, work.cuts.values(), cutting)
     if progress:
-        progress(len(files), len(files), _last_word(corpus))
+        progress(len(found.files), len(found.files), _last_word(corpus))
     return corpus
 
 
@@ -92,58 +98,75 @@ def _check_wishes(cutting: Cutting, share: float, describe: str | None, out: Pat
 
 
 def _describe_all(
-    files: list[SourceFile],
-    rows: dict[str, dict[str, str]],
-    edited: dict[str, dict[str, str]],
+    found: Found,
+    edited: Mapping[str, Mapping[str, str]],
     describe: str | None,
     work: Work,
 ) -> dict[str, Words]:
     """The words of every file; one whose words cannot be read is skipped and reported."""
     words: dict[str, Words] = {}
-    for file in files:
+    for file in found.files:
         if file.name not in work.cuts:
             continue
         try:
-            own, typed = rows.get(file.name, {}), edited.get(file.name, {})
-            words[file.name] = describe_file(file, own, typed, describe)
+            words[file.name] = describe_file(file, edited.get(file.name, {}), describe)
         except TalimError as error:
             work.skipped.append({"file": file.name, "reason": f"its words: {error}"})
+    if not words:
+        what = "nothing was found in it"
+        if work.skipped:
+            first = work.skipped[0]
+            what = f"none of its recordings can be used ({len(work.skipped)}); {first['file']}: {first['reason']}"
+        raise TalimError(f"{found.place}: {what}")
     return words
 
 
-def _make_clips(folder: Path, words: dict[str, Words], work: Work) -> list[Clip]:
+def _make_clips(words: Mapping[str, Words], work: Work, seed: int) -> list[Clip]:
     """Every clip, still on no side of the split, in the order of files and time."""
-    if not words:
-        first = work.skipped[0]
-        what = (
-            f"none of its sound files can be used ({len(work.skipped)}); {first['file']}: {first['reason']}"
-        )
-        raise TalimError(f"{folder}: {what}")
     slugs = _slugs(list(words), work)
-    clips = []
-    for name, said in words.items():
-        cut = work.cuts[name]
-        for piece in cut.clips:
-            clips.append(
-                Clip(
-                    id=f"{slugs[name]}-{piece.start_seconds:07.1f}",
-                    file=piece.file,
-                    recording=said.recording,
-                    performer=said.performer,
-                    start_seconds=piece.start_seconds,
-                    seconds=piece.seconds,
-                    caption=said.caption,
-                    split="train",
-                    audio_hash=piece.audio_hash,
-                    source_file=name,
-                    source_hash=cut.source_hash,
-                    licence=said.licence,
-                    source=said.source,
-                    consent=said.consent,
-                    extra=dict(said.extra),
-                )
-            )
-    return clips
+    return [
+        _clip(f"{slugs[name]}-{piece.start_seconds:07.1f}", name, said, work, at, seed)
+        for name, said in words.items()
+        for at, piece in enumerate(work.cuts[name].clips)
+    ]
+
+
+def _clip(key: str, name: str, said: Words, work: Work, at: int, seed: int) -> Clip:
+    """One clip with the words and labels that hold in it."""
+    cut = work.cuts[name]
+    piece = cut.clips[at]
+    caption, labels = said.at(piece.start_seconds, piece.start_seconds + piece.seconds, seed)
+    return Clip(
+        id=key,
+        file=piece.file,
+        recording=said.recording,
+        performer=said.performer,
+        start_seconds=piece.start_seconds,
+        seconds=piece.seconds,
+        caption=caption,
+        split="train",
+        audio_hash=piece.audio_hash,
+        source_file=name,
+        source_hash=cut.source_hash,
+        licence=said.licence,
+        source=said.source,
+        consent=said.consent,
+        release=said.release,
+        work=said.work,
+        tradition=labels.tradition or UNKNOWN,
+        mode=labels.mode[0] if labels.mode else UNKNOWN,
+        cycle=labels.cycle[0] if labels.cycle else "none" if labels.free else UNKNOWN,
+        section=labels.section or UNKNOWN,
+        instruments=" | ".join(labels.instruments) or UNKNOWN,
+        tonic_hz=labels.tonic_hz,
+        extra=dict(said.extra),
+    )
+
+
+def _twins(words: Mapping[str, Words], work: Work, out: Path, cutting: Cutting) -> list[Twins]:
+    """Files with a common stretch of sound."""
+    marks = {name: known_landmarks(out, work.cuts[name].source_hash, cutting) for name in words}
+    return find_twins(marks)
 
 
 def _slugs(names: list[str], work: Work) -> dict[str, str]:
@@ -154,10 +177,6 @@ def _slugs(names: list[str], work: Work) -> dict[str, str]:
         name: slug if count[slug] == 1 else f"{slug}-{work.cuts[name].source_hash[:8]}"
         for name, slug in plain.items()
     }
-
-
-def _piece(clip: Clip) -> Piece:
-    return Piece(clip.id, clip.recording, clip.performer, clip.source_file, clip.start_seconds, clip.seconds)
 
 
 def _report(before: dict[str, Any] | None, work: Work, cutting: Cutting) -> dict[str, Any]:

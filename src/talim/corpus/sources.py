@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.audio import Audio, AudioError, content_hash, read, write
 from talim.corpus.clips import MIN_CLIP_SECONDS, cut_points, fit, sounding
-from talim.corpus.importers import SourceFile, file_hash
+from talim.corpus.levels import Levels, measure
+from talim.corpus.recordings import SourceFile
+from talim.corpus.twins import landmarks, packed, unpacked
 from talim.errors import TalimError
-from talim.run import write_text
+from talim.run import write_bytes, write_text
 
 Progress = Callable[[int, int, str], None]  # files done, files in all, what is being done
 
-_CUTTER = 1  # raise it when the same options would cut other clips
+_CUTTER = 2  # raise it when the same options would cut other clips
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Cut(BaseModel):
     notes: tuple[str, ...] = ()
     problem: str | None = None
     skipped_seconds: float = 0.0
+    levels: Levels | None = None  # of the whole source; None where it cannot be used
 
 
 def cut_file(corpus: Path, source_hash: str, cutting: Cutting) -> Path:
@@ -67,11 +71,25 @@ def cut_file(corpus: Path, source_hash: str, cutting: Cutting) -> Path:
     return corpus / "sources" / f"{source_hash[:24]}-{cutting.key}.json"
 
 
+def landmarks_file(corpus: Path, source_hash: str, cutting: Cutting) -> Path:
+    """Where one source's landmarks lie, by which near-duplicates are found."""
+    return cut_file(corpus, source_hash, cutting).with_suffix(".npy")
+
+
+def known_landmarks(corpus: Path, source_hash: str, cutting: Cutting) -> np.ndarray:
+    """The landmarks that were kept of a source; none where the file is gone or damaged."""
+    try:
+        return unpacked(landmarks_file(corpus, source_hash, cutting).read_bytes())
+    except (OSError, ValueError):
+        return np.empty((0, 2), np.uint32)
+
+
 def known_cut(corpus: Path, source_hash: str, cutting: Cutting) -> Cut | None:
     """What an earlier run made of this very file, or None where it has to be made (again)."""
     try:
         cut = Cut.model_validate_json(cut_file(corpus, source_hash, cutting).read_bytes())
         whole = all((corpus / clip.file).stat().st_size == clip.bytes for clip in cut.clips)
+        whole = whole and landmarks_file(corpus, source_hash, cutting).is_file()
     except (OSError, ValidationError):
         return None
     return cut if whole and cut.source_hash == source_hash and cut.cutting == cutting.key else None
@@ -83,8 +101,9 @@ def make_cut(corpus: Path, file: SourceFile, source_hash: str, cutting: Cutting)
     Raises TalimError only where the corpus cannot be written.
     """
     try:
-        fitted, notes, points = _decode(file.path, cutting)
-    except (AudioError, MemoryError) as error:  # such a note is not kept: the file is tried again
+        sound = file.sound.read()
+        fitted, notes, points = _fit(sound, cutting)
+    except (TalimError, MemoryError) as error:  # such a note is not kept: the file is tried again
         reason = str(error).removeprefix(f"{file.path}: ")
         if isinstance(error, MemoryError):
             reason = "too long for this machine's memory; cut it into parts"
@@ -95,7 +114,9 @@ def make_cut(corpus: Path, file: SourceFile, source_hash: str, cutting: Cutting)
         clips=tuple(_write_clip(corpus, fitted, at, end, source_hash, cutting) for at, end in points),
         notes=tuple(notes),
         skipped_seconds=round(fitted.seconds - sum(end - at for at, end in points) / fitted.rate_hz, 3),
+        levels=measure(sound),
     )
+    write_bytes(landmarks_file(corpus, source_hash, cutting), packed(landmarks(fitted)))
     write_text(cut_file(corpus, source_hash, cutting), cut.model_dump_json(indent=1) + "\n")
     return cut
 
@@ -108,14 +129,14 @@ def own_files(corpus: Path) -> list[Path]:
     clips = [
         path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)
     ]
-    notes = [path for path in corpus.glob("sources/*.json") if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
+    kept = [*corpus.glob("sources/*.json"), *corpus.glob("sources/*.npy")]
+    notes = [path for path in kept if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
     torn = [*corpus.glob("clips/*/.tmp-*.flac"), *corpus.glob("sources/.*.part"), *corpus.glob(".*.part")]
     return clips + notes + torn
 
 
-def _decode(path: Path, cutting: Cutting) -> tuple[Audio, list[str], list[tuple[int, int]]]:
+def _fit(audio: Audio, cutting: Cutting) -> tuple[Audio, list[str], list[tuple[int, int]]]:
     """The sound at the corpus's rate, notes on it, and its clips as [start, stop) in samples."""
-    audio = read(path)
     if audio.seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"too short: {audio.seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
     fitted, notes = fit(audio, cutting.rate_hz, cutting.channels)
@@ -153,7 +174,7 @@ class Work:
     reused: int = 0
 
 
-def cut_all(files: list[SourceFile], out: Path, cutting: Cutting, progress: Progress | None) -> Work:
+def cut_all(files: Sequence[SourceFile], out: Path, cutting: Cutting, progress: Progress | None) -> Work:
     """Cut every file that is new or changed; the same sound found twice is used once."""
     say = progress or (lambda done, total, what: None)
     work = Work()
@@ -161,7 +182,7 @@ def cut_all(files: list[SourceFile], out: Path, cutting: Cutting, progress: Prog
     for done, file in enumerate(files):
         say(done, len(files), file.name)
         try:
-            source_hash = file_hash(file.path)
+            source_hash = file.sound.hash()
         except TalimError as error:
             work.skipped.append({"file": file.name, "reason": str(error).removeprefix(f"{file.path}: ")})
             continue

@@ -1,33 +1,36 @@
-"""Hold recordings out fairly: by performer, else by recording, else as blocks 30 s apart; and say which."""
+"""Hold recordings out fairly: nothing known shared, else less strictly, else blocks 30 s apart; and say which."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from talim.corpus.blocks import GAP_SECONDS, blocks, without_twins
+from talim.corpus.groups import TIED_BY, Piece, group, leak, performer_names
 from talim.corpus.manifest import UNKNOWN
 from talim.errors import TalimError, UsageError
 
-STEPS = ("performer", "recording", "blocks")
-GAP_SECONDS = 30.0
+STEPS = ("performer", "lead", "release", "recording", "blocks")  # from strict to relaxed
+TIES = {
+    "performer": ("performer", "release", "work"),
+    "lead": ("lead", "release", "work"),
+    "release": ("release", "work"),
+    "recording": (),
+}
 _TRAIN, _HELD_OUT = "train", "held_out"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A clip as the split sees it: who plays, which recording, where in its file."""
-
-    id: str
-    recording: str
-    performer: str  # several are divided by | or ;
-    source_file: str
-    start_seconds: float
-    seconds: float
+_PLAIN_SPLITS = 20
+_PROMISE = {
+    "performer": "nothing known to be shared with them (performer, release, work) is heard in training",
+    "lead": "their soloists, releases and works are not heard in training; accompanists may be",
+    "release": "their releases and works are not heard in training; their performers may be",
+    "recording": "their performers may be heard in training",
+}
+Twins = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -51,25 +54,24 @@ def make_split(
     seed: int = 0,
     step: str = "auto",
     held_out: Sequence[str] = (),
+    twins: Twins = (),
 ) -> Split:
-    """Divide clips so that nothing of a held-out group is trained on.
+    """Divide clips so that nothing of a held-out group is trained on; twins (files) stay on one side.
 
     The strictest possible step is taken (or `step`, or exactly the recordings named in `held_out`).
     Raises UsageError for an unknown name or an impossible wish, TalimError where nothing can be held out.
     """
     if held_out:
-        return _by_name(pieces, held_out)
-    makers: dict[str, Callable[[], Split]] = {
-        "performer": lambda: _by_performer(pieces, share, seed),
-        "recording": lambda: _by_recording(pieces, share, seed),
-        "blocks": lambda: _by_blocks(pieces, share, seed),
-    }
+        return _by_name(pieces, held_out, twins)
     if step not in ("auto", *STEPS):
         raise UsageError(f"unknown split {step!r}; choose one of: auto, {', '.join(STEPS)}")
     reasons: list[str] = []
-    for name in STEPS if step == "auto" else (step,):
+    for name in _steps(pieces) if step == "auto" else (step,):
         try:
-            made = makers[name]()
+            if name == "blocks":
+                made = _by_blocks(pieces, share, seed, twins)
+            else:
+                made = _by_groups(name, pieces, share, seed, twins)
         except _Impossible as impossible:
             reasons.append(f"not by {name}: {impossible}")
             continue
@@ -80,42 +82,53 @@ def make_split(
     raise TalimError(f"nothing can be held out to judge the training: {'; '.join(reasons)}; add a recording")
 
 
-def performer_names(performer: str) -> tuple[str, ...]:
-    """The single performers of a cell such as "A | B", compared without case; none where unknown."""
-    if performer == UNKNOWN:
-        return ()
-    parts = unicodedata.normalize("NFC", performer).replace(";", "|").split("|")
-    return tuple(dict.fromkeys(" ".join(part.split()).casefold() for part in parts if part.strip()))
+def plain_leak(pieces: Sequence[Piece], share: float, seed: int, twins: Twins) -> dict[str, float] | None:
+    """What would leak if recordings were held out at random: the mean over 20 seeds; None where impossible."""
+    alone = {piece.recording: piece.recording for piece in pieces}
+    found: list[dict[str, float]] = []
+    for number in range(_PLAIN_SPLITS):
+        try:
+            chosen = _choose(alone, pieces, share, seed + number, "recording")
+        except _Impossible:
+            return None
+        found.append(leak(pieces, _sides(pieces, lambda piece, out=chosen: piece.recording in out), twins))
+    return {kind: round(sum(one[kind] for one in found) / len(found), 4) for kind in found[0]}
 
 
-def _by_performer(pieces: Sequence[Piece], share: float, seed: int) -> Split:
-    if all(piece.performer == UNKNOWN for piece in pieces):
-        raise _Impossible("no recording names its performer")
-    groups = _performer_groups(pieces)
-    chosen = _choose(groups, pieces, share, seed, "performer")
+def _steps(pieces: Sequence[Piece]) -> list[str]:
+    """The steps worth trying: one that ties by what nobody has told is the same as the next."""
+    told = {kind for kind in TIED_BY if any(TIED_BY[kind](piece) for piece in pieces)}
+    return [
+        name
+        for name in STEPS
+        if name in ("performer", "recording", "blocks")
+        or (name == "lead" and "lead" in told)
+        or (name == "release" and told & {"release", "work"})
+    ]
+
+
+def _by_groups(step: str, pieces: Sequence[Piece], share: float, seed: int, twins: Twins) -> Split:
+    needed = TIES[step] if step == "release" else TIES[step][:1]
+    if needed and not any(TIED_BY[kind](piece) for kind in needed for piece in pieces):
+        told = {"performer": "its performer", "lead": "its soloist", "release": "its release"}[step]
+        raise _Impossible(f"no recording names {told}")
+    groups = group(pieces, TIES[step], twins)
+    chosen = _choose(groups, pieces, share, seed, step)
     sides = _sides(pieces, lambda piece: groups[piece.recording] in chosen)
     held = _names(pieces, sides)
-    known = sorted(
-        {piece.performer for piece in pieces if piece.recording in held and piece.performer != UNKNOWN}
-    )
-    who = f" ({', '.join(known)})" if known else ""
-    text = (
-        f"By performer: {_list(held)}{who} are held out, and nobody known to play there is heard in training."
-    )
-    return Split("performer", sides, text + _unknown_note(pieces))
+    who = ""
+    if step == "performer":
+        known = {piece.performer for piece in pieces if piece.recording in held} - {UNKNOWN}
+        who = f" ({_list(sorted(known))})" if known else ""
+    text = f"By {step}: {_list(held)}{who} are held out; {_PROMISE[step]}."
+    return Split(step, sides, text + (_unknown_note(pieces) if step == "performer" else ""))
 
 
-def _by_recording(pieces: Sequence[Piece], share: float, seed: int) -> Split:
-    groups = {piece.recording: piece.recording for piece in pieces}
-    chosen = _choose(groups, pieces, share, seed, "recording")
-    sides = _sides(pieces, lambda piece: piece.recording in chosen)
-    held = _list(_names(pieces, sides))
-    text = f"By recording: {held} are held out; their performers may be heard in training."
-    return Split("recording", sides, text)
-
-
-def _by_name(pieces: Sequence[Piece], held_out: Sequence[str]) -> Split:
-    wanted = {_find_recording(name, pieces) for name in held_out}
+def _by_name(pieces: Sequence[Piece], held_out: Sequence[str], twins: Twins) -> Split:
+    named = {_find_recording(name, pieces) for name in held_out}
+    groups = group(pieces, (), twins)
+    along = {groups[name] for name in named}
+    wanted = {piece.recording for piece in pieces if groups[piece.recording] in along}
     sides = _sides(pieces, lambda piece: piece.recording in wanted)
     if _TRAIN not in sides.values():
         raise UsageError("every recording is named as held out; leave at least one to train on")
@@ -123,7 +136,9 @@ def _by_name(pieces: Sequence[Piece], held_out: Sequence[str]) -> Split:
     shared = sorted(
         {p.performer for p in pieces if p.recording in wanted and trained & {*performer_names(p.performer)}}
     )
-    head = f"As asked: {_list(sorted(wanted))} held out"
+    head = f"As asked: {_list(sorted(named))} held out"
+    if wanted - named:
+        head += f", and {_list(sorted(wanted - named))}, which holds the same sound"
     if shared:
         return Split(
             "recording", sides, f"{head}; by recording, since {_list(shared)} is heard in training too."
@@ -157,22 +172,6 @@ def _find_recording(name: str, pieces: Sequence[Piece]) -> str:
     raise UsageError(f"held-out {name!r} {what}; did you mean: {', '.join(near)}?")
 
 
-def _performer_groups(pieces: Sequence[Piece]) -> dict[str, str]:
-    """Recording -> name of its group; recordings that share any performer are in one group."""
-    leader: dict[str, str] = {}
-
-    def find(node: str) -> str:
-        while leader.setdefault(node, node) != node:
-            node = leader[node]
-        return node
-
-    for piece in sorted(pieces, key=lambda piece: piece.id):
-        for name in performer_names(piece.performer):
-            one, other = sorted((find(f"recording {piece.recording}"), find(f"performer {name}")))
-            leader[other] = one
-    return {piece.recording: find(f"recording {piece.recording}") for piece in pieces}
-
-
 def _choose(
     groups: Mapping[str, str], pieces: Sequence[Piece], share: float, seed: int, kind: str
 ) -> set[str]:
@@ -183,9 +182,9 @@ def _choose(
     total = sum(seconds.values())
     names = sorted(seconds)
     if len(names) < 2:
-        raise _Impossible(
-            f"there is only one {kind}" if kind == "recording" else "all recordings share a performer"
-        )
+        single = len({piece.recording for piece in pieces}) == 1
+        tied = f"all recordings are tied to one another by {_ties_in_words(kind)}"
+        raise _Impossible("there is only one recording" if single else tied)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     chosen: set[str] = set()
     held = 0.0
@@ -203,18 +202,13 @@ def _choose(
     return chosen
 
 
-def _by_blocks(pieces: Sequence[Piece], share: float, seed: int) -> Split:
-    random = np.random.default_rng(seed)
-    sides: dict[str, str] = {}
-    divided, longest = [], 0.0
-    for recording in sorted({piece.recording for piece in pieces}):
-        spans = _timeline([piece for piece in pieces if piece.recording == recording])
-        longest = max(longest, max(end for _, end, _ in spans))
-        ends = ("end", "start") if random.integers(2) else ("start", "end")
-        found = next((made for made in (_block(spans, share, end) for end in ends) if made), None)
-        if found:
-            divided.append(recording)
-        sides |= found or {piece.id: _TRAIN for _, _, piece in spans}
+def _ties_in_words(step: str) -> str:
+    return " or ".join([", ".join(TIES[step][:-1]), TIES[step][-1]]) if TIES[step] else "the same sound"
+
+
+def _by_blocks(pieces: Sequence[Piece], share: float, seed: int, twins: Twins) -> Split:
+    kept = without_twins(pieces, twins)
+    sides, divided, longest = blocks(kept, share, seed)
     if not divided:
         raise _Impossible(
             f"the longest recording has {longest:.0f} s, a block needs {GAP_SECONDS:.0f} s of gap "
@@ -224,40 +218,9 @@ def _by_blocks(pieces: Sequence[Piece], share: float, seed: int) -> Split:
         f"By blocks: a stretch at the start or end of {_list(divided)} is held out, {GAP_SECONDS:.0f} s "
         f"next to it are left out. The same recording is trained on, so scores do not speak for new ones."
     )
+    if copies := len({piece.source_file for piece in pieces} - {piece.source_file for piece in kept}):
+        text += f" {copies} files that hold the same sound as another are left out."
     return Split("blocks", sides, text)
-
-
-def _timeline(pieces: Iterable[Piece]) -> list[tuple[float, float, Piece]]:
-    """(start, end, clip) in seconds of one recording; its files follow one another without a pause."""
-    ordered = sorted(pieces, key=lambda piece: (piece.source_file, piece.start_seconds))
-    spans: list[tuple[float, float, Piece]] = []
-    offset, before = 0.0, ""
-    for piece in ordered:
-        if piece.source_file != before:
-            offset, before = (spans[-1][1] - piece.start_seconds if spans else 0.0), piece.source_file
-        start = offset + piece.start_seconds
-        spans.append((start, start + piece.seconds, piece))
-    return spans
-
-
-def _block(spans: list[tuple[float, float, Piece]], share: float, end: str) -> dict[str, str] | None:
-    """Sides of one recording's clips, a block at its start or end held out; None where it is too short."""
-    ordered = spans if end == "start" else spans[::-1]
-    total = sum(piece.seconds for _, _, piece in spans)
-    count, held = 0, 0.0
-    while count < len(ordered) and held < share * total:
-        held += ordered[count][2].seconds
-        count += 1
-    while count:
-        block, rest = ordered[:count], ordered[count:]
-        low, high = min(start for start, _, _ in block), max(stop for _, stop, _ in block)
-        kept = [
-            piece for start, stop, piece in rest if start >= high + GAP_SECONDS or stop <= low - GAP_SECONDS
-        ]
-        if sum(piece.seconds for piece in kept) >= sum(piece.seconds for _, _, piece in block):
-            return {piece.id: _HELD_OUT for _, _, piece in block} | {piece.id: _TRAIN for piece in kept}
-        count -= 1
-    return None
 
 
 def _sides(pieces: Sequence[Piece], is_held_out: Callable[[Piece], bool]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.captions import read_table
-from talim.corpus.importers import plain_name
 from talim.corpus.manifest import Corpus, manifest_text
+from talim.corpus.metadata import read_table
+from talim.corpus.recordings import plain_name
 from talim.corpus.sources import Cut, Cutting, cut_file, own_files
 from talim.run import explained, write_text
 
@@ -52,6 +52,7 @@ def remove_stale(out: Path, cuts: Collection[Cut], cutting: Cutting) -> None:
     """Delete clips and notes that belong to no present source; after the new manifest is in place."""
     hashes = {cut.source_hash for cut in cuts}
     notes = {cut_file(out, source_hash, cutting) for source_hash in hashes}
+    notes |= {path.with_suffix(".npy") for path in notes}
     clips = {out / clip.file for cut in cuts for clip in cut.clips}
     with explained(out):
         for path in own_files(out):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from talim.corpus.captions import Words
+from talim.corpus.groups import Piece, leak, performer_names
 from talim.corpus.manifest import UNKNOWN, Clip
+from talim.corpus.recordings import Found
 from talim.corpus.sources import Cutting, Work
-from talim.corpus.split import Split, performer_names
+from talim.corpus.split import Split
+from talim.corpus.twins import Twins
 
 
 def on_sides(clips: Sequence[Clip], division: Split) -> tuple[Clip, ...]:
@@ -25,8 +29,10 @@ def summarise(
     cutting: Cutting,
     words: Mapping[str, Words],
     work: Work,
-    notes: Sequence[Mapping[str, str]],
+    source: Found,
     waiting: int,
+    twins: Sequence[Twins],
+    by_chance: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     """The facts of a corpus as plain JSON values; `waiting` recordings have no words yet."""
     clips = on_sides(found, division)
@@ -34,25 +40,46 @@ def summarise(
     heard = [{"file": name, "note": note} for name, cut in sorted(work.cuts.items()) for note in cut.notes]
     known = {name for clip in clips for name in performer_names(clip.performer)}
     unknown = {clip.recording for clip in clips if clip.performer == UNKNOWN}
+    ours = leak([piece_of(clip) for clip in clips], division.sides, [(t.first, t.second) for t in twins])
     return {
+        "kind": source.kind,
         **_amount(clips),
         "performers": len(known),
         "recordings_without_performer": len(unknown),
-        "split": _split_facts(clips, gap, division, seed),
+        "split": _split_facts(clips, gap, division, seed)
+        | {"leak": ours, "leak_of_a_plain_split": dict(by_chance) if by_chance else None},
         "rights": {
             "licences": _recordings_by(clips, "licence"),
             "sources": _recordings_by(clips, "source"),
             "consent": _recordings_by(clips, "consent"),
         },
+        "labels": {name: _seconds_by(clips, name) for name in ("tradition", "mode", "cycle", "instruments")},
         "captions": dict(sorted(Counter(said.origin for said in words.values()).items())),
         "silence_skipped_seconds": round(sum(work.cuts[name].skipped_seconds for name in words), 1),
         "captions_to_write": {"file": "metadata.csv", "recordings": waiting} if waiting else None,
+        "near_duplicates": [asdict(pair) for pair in twins],
+        "recordings_as_found": [_levels(name, work) for name in words],
         "skipped": sorted(work.skipped, key=lambda row: row["file"]),
-        "notes": [*notes, *heard],
+        "notes": [*source.notes, *heard],
         "clip_seconds": cutting.clip_seconds,
         "rate_hz": cutting.rate_hz,
         "channels": cutting.channels,
     }
+
+
+def piece_of(clip: Clip) -> Piece:
+    """What the split needs to know; ids of MusicBrainz tell releases and works apart better than titles."""
+    return Piece(
+        clip.id,
+        clip.recording,
+        clip.performer,
+        clip.source_file,
+        clip.start_seconds,
+        clip.seconds,
+        release=clip.extra.get("release_mbid", clip.release),
+        work=clip.extra.get("work_mbid", clip.work),
+        lead=clip.extra.get("lead_performer", UNKNOWN),
+    )
 
 
 def _split_facts(clips: Sequence[Clip], gap: Sequence[Clip], division: Split, seed: int) -> dict[str, Any]:
@@ -67,6 +94,21 @@ def _split_facts(clips: Sequence[Clip], gap: Sequence[Clip], division: Split, se
         "held_out_recordings": sorted({clip.recording for clip in held_out}),
         "gap": _amount(gap),
     }
+
+
+def _levels(name: str, work: Work) -> dict[str, Any]:
+    levels = work.cuts[name].levels
+    return {"file": name, **(levels.model_dump() if levels else {})}
+
+
+def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
+    """Seconds of music by the single values of a column, the most first."""
+    seconds: dict[str, float] = defaultdict(float)
+    for clip in clips:
+        for value in str(getattr(clip, column)).split(" | "):
+            seconds[value] += clip.seconds
+    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    return {value: round(total, 1) for value, total in ordered}
 
 
 def _amount(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -45,14 +45,7 @@ def track(
     """
     import librosa
 
-    samples = np.asarray(samples, np.float32)
-    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
-        raise ValueError(
-            f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
-        )
-    hop = max(1, round(hop_seconds * rate_hz))
-    frame = 1 << math.ceil(math.log2(2.2 * rate_hz / lowest_hz))
-    padded = np.pad(samples, (0, max(0, frame - samples.size)))
+    samples, padded, frame, hop = framed(samples, rate_hz, hop_seconds, lowest_hz)
     coarse, voiced, _ = librosa.pyin(
         padded, fmin=lowest_hz, fmax=highest_hz, sr=rate_hz, frame_length=frame, hop_length=hop
     )
@@ -61,6 +54,40 @@ def track(
     voiced = voiced & np.isfinite(coarse)
     fine = refine(samples, rate_hz, np.where(voiced, coarse, np.nan), hop)
     return PitchTrack(fine, voiced, hop / rate_hz)
+
+
+def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
+    """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, a hundred
+    times faster than `track`, and without its smoothing: where nothing is voiced, values jump about.
+
+    Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track` does.
+    """
+    import librosa
+
+    _, padded, frame, hop = framed(samples, rate_hz, hop_seconds, LOWEST_HZ)
+    found_hz = librosa.yin(
+        padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop
+    )
+    level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: found_hz.size]
+    voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
+    return PitchTrack(np.where(voiced, found_hz, np.nan), voiced, hop / rate_hz)
+
+
+def framed(
+    samples: np.ndarray, rate_hz: int, hop_seconds: float, lowest_hz: float
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """The samples [T] as float32, the same filled up to one frame at least, and frame and hop in samples.
+
+    A frame holds two periods of `lowest_hz`. Raises ValueError for what is not one finite, non-empty channel.
+    """
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
+        raise ValueError(
+            f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
+        )
+    frame = 1 << math.ceil(math.log2(2.2 * rate_hz / lowest_hz))
+    padded = np.pad(samples, (0, max(0, frame - samples.size)))
+    return samples, padded, frame, max(1, round(hop_seconds * rate_hz))
 
 
 def refine(

@@ -93,11 +93,21 @@ def tokens(files: list[Path], codec: NanoCodec, out: Path) -> tuple[list[np.ndar
     return [loaded[key].numpy() for key in sorted(loaded)], json.loads(words.read_text())
 
 
-def wholes(codes: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Which pieces are of one length, long or short by chance, and how many frames that is."""
-    wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
-    pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
-    return pool, codes[pool[0]].shape[1]
+def chosen(
+    codes: list[np.ndarray], rng: np.random.Generator, cut: float, bounds: tuple[int, int]
+) -> tuple[np.ndarray, int]:
+    """Which pieces make a batch, and how many frames of each are played.
+
+    With probability `cut` a number of frames within `bounds`, else all of pieces that are of one length.
+    """
+    if rng.random() < cut:
+        pool, frames = np.arange(len(codes)), int(rng.integers(bounds[0], bounds[1] + 1))
+    else:
+        wants_long = rng.random() < 0.45  # of the time in training, about as much as of the time in the clips
+        pool = np.array([n for n in range(len(codes)) if (n % 3 == 0) == wants_long])
+        frames = codes[pool[0]].shape[1]
+    size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
+    return rng.choice(pool, size=size, replace=False), frames
 
 
 def draw(
@@ -108,16 +118,11 @@ def draw(
     A batch is of crops with probability `crops`, half of them from where their piece begins.
     """
     rng = np.random.default_rng([seed, step])
-    if rng.random() < crops:
-        pool, frames = np.arange(len(codes)), int(rng.integers(CROP_FRAMES[0], CROP_FRAMES[1] + 1))
-    else:
-        pool, frames = wholes(codes, rng)
-    size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
-    chosen = rng.choice(pool, size=size, replace=False)
-    starts = [int(rng.integers(codes[n].shape[1] - frames + 1)) * int(rng.integers(2)) for n in chosen]
-    batch = np.stack([codes[n][:, s : s + frames] for n, s in zip(chosen, starts, strict=True)])
-    words = models.ByteTokenizer()([captions[n] for n in chosen])
-    heard = torch.from_numpy(rng.random(size) >= CONDITION_DROPOUT).long()[:, None]
+    played, frames = chosen(codes, rng, crops, CROP_FRAMES)
+    starts = [int(rng.integers(codes[n].shape[1] - frames + 1)) * int(rng.integers(2)) for n in played]
+    batch = np.stack([codes[n][:, s : s + frames] for n, s in zip(played, starts, strict=True)])
+    words = models.ByteTokenizer()([captions[n] for n in played])
+    heard = torch.from_numpy(rng.random(len(played)) >= CONDITION_DROPOUT).long()[:, None]
     words["kept"] = words["attention_mask"] * heard
     return torch.from_numpy(batch.astype(np.int64)), words
 

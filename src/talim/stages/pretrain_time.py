@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from talim.backbones import delay
 from talim.backbones.nano import models, sinusoids
 from talim.stages import pretrain_decoder, schooling
-from talim.stages.pretrain_decoder import CONDITION_DROPOUT, FRAMES_PER_STEP
+from talim.stages.pretrain_decoder import CONDITION_DROPOUT
 
 LAYERS = 3  # of the decoder: the clock is read from the state after them
 BEGINNING_FRAMES = (150, 400)
@@ -88,15 +88,10 @@ def draw(
 ) -> tuple[Tensor, list[str], Tensor]:
     """Codes [B, K, T] from where their pieces begin, their captions, and which rows [B] are told them."""
     rng = np.random.default_rng([seed, step])
-    if rng.random() < BEGINNINGS:
-        pool, frames = np.arange(len(codes)), int(rng.integers(BEGINNING_FRAMES[0], BEGINNING_FRAMES[1] + 1))
-    else:
-        pool, frames = pretrain_decoder.wholes(codes, rng)
-    size = min(len(pool), max(1, FRAMES_PER_STEP // frames))
-    chosen = rng.choice(pool, size=size, replace=False)
-    batch = np.stack([codes[n][:, :frames] for n in chosen]).astype(np.int64)
-    told = torch.from_numpy(rng.random(size) >= CONDITION_DROPOUT)
-    return torch.from_numpy(batch), [captions[n] for n in chosen], told
+    played, frames = pretrain_decoder.chosen(codes, rng, BEGINNINGS, BEGINNING_FRAMES)
+    batch = np.stack([codes[n][:, :frames] for n in played]).astype(np.int64)
+    told = torch.from_numpy(rng.random(len(played)) >= CONDITION_DROPOUT)
+    return torch.from_numpy(batch), [captions[n] for n in played], told
 
 
 def drill(model: Any, clock: Clock, codes: Tensor, captions: list[str], unheard: Tensor) -> Tensor:
@@ -141,7 +136,9 @@ def train(start: Path, pieces: Path, out: Path, drills: int, steps: int, seed: i
     out.mkdir(parents=True, exist_ok=True)
     models.register()
     model: Any = models.MusicgenForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    codes, captions = pretrain_decoder.tokens([], model.audio_encoder, pieces)
+    codes, captions = pretrain_decoder.tokens(
+        sorted(pieces.glob("pieces-*.npz")), model.audio_encoder, pieces
+    )
     torch.manual_seed(seed)
     clock = Clock(model)
     for part in (model.text_encoder, model.audio_encoder):

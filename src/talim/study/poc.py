@@ -15,10 +15,10 @@ from typing import Any
 from talim import recipe as recipes
 from talim.backbones import catalogue
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.recipe import Recipe
 from talim.run import Run, explained, read_json, write_json
+from talim.stages.prepare import prepare
 from talim.stages.progress import Progress
 from talim.study import report, results, telling, words
 

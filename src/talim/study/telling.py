@@ -19,10 +19,19 @@ def corpus(summary: Mapping[str, Any], out: Path) -> str:
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
         *_words_to_write(summary, out),
-        *(f"skipped {row['file']}: {row['reason']}" for row in summary["skipped"]),
+        *(_one_line(f"same sound: {p['first']} and {p['second']}") for p in summary["near_duplicates"]),
+        *(_one_line(f"left out {row['file']}: {row['reason']}") for row in summary["skipped"]),
+        f"page: {out / 'report' / 'index.html'}",
         f"next: talim train --corpus {out} --out RUN",
     ]
     return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks and other control characters: a file's name may hold any."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def _words_to_write(summary: Mapping[str, Any], out: Path) -> list[str]:

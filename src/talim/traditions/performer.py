@@ -2,16 +2,21 @@
 
 Styles: "western" is generic equal-tempered music, what the nano base models are trained on; "study" is a codec's
 exercise book (any pitch, glides, drones, noise); "demo" is a small imagined tradition with neutral intervals,
-glides and a seven-beat cycle, foreign to the base models, for the demonstration.
+glides and a seven-beat cycle, foreign to the base models, for the demonstration. These three never change: models
+were trained on their samples. A tradition ("hindustani", "makam", or a folder of one's own) is performed from its
+facts, with its whole truth beside the sound.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from talim.traditions import instruments
+from talim.errors import UsageError
+from talim.traditions import instruments, telling
+from talim.traditions.arranging import Wishes
 from talim.traditions.instruments import RATE_HZ
 from talim.traditions.score import (
     CHORDS,
@@ -24,27 +29,47 @@ from talim.traditions.score import (
     facts,
     melody,
 )
+from talim.traditions.tradition import Tradition, load, shipped
+from talim.traditions.truth import Truth
 
 STYLES = ("western", "study", "demo")
+SHORTEST_SECONDS = 1.0  # of a tradition's performance: less holds no phrase
 
 
 @dataclass(frozen=True)
 class Performance:
-    """A rendered piece: `samples` float32 [T] at `rate_hz`, its `caption`, and the truth it was played from."""
+    """A rendered piece: `samples` float32 [T] at `rate_hz`, its `caption`, and the truth it was played from.
+
+    `notes` are the leading melody in cents above C4. `truth` is there for traditions, None for the three styles.
+    """
 
     samples: np.ndarray
     rate_hz: int
     caption: str
     notes: tuple[Note, ...]
     facts: dict[str, object] = field(default_factory=dict)
+    truth: Truth | None = None
 
 
-def perform(seed: int, style: str = "western", seconds: float = 10.0) -> Performance:
-    """Play the piece that `seed` stands for; the same arguments give the same samples."""
-    if style not in STYLES:
-        raise ValueError(f"no style {style!r}: choose one of {', '.join(STYLES)}")
-    if not seconds > 0:
-        raise ValueError(f"a performance needs a positive length, not {seconds} s")
+def perform(
+    seed: int,
+    style: str | Path | Tradition = "western",
+    seconds: float = 10.0,
+    wishes: Wishes | None = None,
+) -> Performance:
+    """Play the piece that `seed` stands for; the same arguments give the same samples.
+
+    `style` is one of STYLES, a shipped tradition, a tradition's folder or a loaded `Tradition`; `wishes` (mode, cycle,
+    form, ensemble, window) go with traditions only. UsageError for what cannot be played.
+    """
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"a performance needs a positive length, not {seconds} s")
+    if not isinstance(style, str) or style not in STYLES:
+        return of_tradition(seed, style, seconds, wishes or Wishes())
+    if wishes is not None and wishes != Wishes():
+        raise UsageError(
+            f"the style {style!r} takes no wishes; they go with {', '.join(shipped())} or a folder"
+        )
     rng = np.random.default_rng([seed, STYLES.index(style)])
     if style == "study":
         return exercise(rng, seconds)
@@ -52,6 +77,36 @@ def perform(seed: int, style: str = "western", seconds: float = 10.0) -> Perform
     notes = melody(plan, seconds, rng)
     samples = render(plan, notes, seconds, style, rng)
     return Performance(samples, RATE_HZ, caption(plan, style, rng), tuple(notes), facts(plan, style))
+
+
+def truth_of(
+    seed: int, style: str | Path | Tradition, seconds: float = 10.0, wishes: Wishes | None = None
+) -> Truth:
+    """The truth of what `perform` would play with the same arguments in a tradition, without rendering its sound."""
+    return piece_of(seed, style, seconds, wishes or Wishes()).truth
+
+
+def of_tradition(seed: int, style: str | Path | Tradition, seconds: float, wishes: Wishes) -> Performance:
+    """A performance in a tradition, from its facts."""
+    piece = piece_of(seed, style, seconds, wishes)
+    samples, known = telling.render(seed, piece)
+    above_c4 = 1200 * float(np.log2(piece.truth.tonic_hz / hz(0.0)))
+    lead = piece.truth.voices[0].notes
+    notes = tuple(Note(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in lead)
+    return Performance(samples, RATE_HZ, piece.caption, notes, known, piece.truth)
+
+
+def piece_of(seed: int, style: str | Path | Tradition, seconds: float, wishes: Wishes) -> telling.Piece:
+    """What is played, before it is sound. UsageError where the style is no tradition or the time is too short."""
+    if isinstance(style, str) and style not in shipped() and not Path(style).is_dir():
+        names = ", ".join((*STYLES, *shipped()))
+        raise UsageError(f"no style {style!r}: choose one of {names}, or a tradition's folder")
+    if not (np.isfinite(seconds) and seconds >= SHORTEST_SECONDS):
+        raise UsageError(
+            f"a performance in a tradition needs {SHORTEST_SECONDS:g} s or more, not {seconds:g} s"
+        )
+    tradition = style if isinstance(style, Tradition) else load(style)
+    return telling.play(seed, tradition, seconds, wishes)
 
 
 def hz(cents: float | np.ndarray) -> np.ndarray:

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.importers import file_hash, find_recordings, plain_name
+from talim.corpus.importers.folder import find
+from talim.corpus.recordings import SourceFile, file_hash, plain_name
 from talim.errors import TalimError, UsageError
+
+
+def find_recordings(folder: Path, out: Path) -> tuple[SourceFile, ...]:
+    return find(folder, out).files
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -45,7 +50,29 @@ def test_linked_files_count_and_folders_that_link_in_circles_do_not(folder: Path
     os.symlink(tmp_path / "elsewhere" / "a.wav", folder / "linked.wav")
     os.symlink(folder, folder / "circle")
     os.symlink(tmp_path / "gone.wav", folder / "broken.wav")
-    assert [file.name for file in find_recordings(folder, tmp_path / "out")] == ["linked.wav"]
+    (folder / "folder.wav").mkdir()
+    found = find(folder, tmp_path / "out")
+    assert [file.name for file in found.files] == ["linked.wav"]
+    assert found.left_out == (
+        {"file": "broken.wav", "reason": "a broken link: gone.wav is not there"},
+        {"file": "folder.wav", "reason": "a folder, although its name ends like a sound file's"},
+    )
+
+
+def test_sound_under_a_foreign_ending_is_found_by_its_first_bytes(folder: Path, tmp_path: Path) -> None:
+    (folder / "take").write_bytes(b"fLaC" + bytes(20))
+    (folder / "bank.sf2").write_bytes(b"RIFF" + bytes(4) + b"sfbk" + bytes(20))
+    (folder / "wave.bin").write_bytes(b"RIFF" + bytes(4) + b"WAVE" + bytes(20))
+    (folder / "notes.txt").write_text("fL")
+    assert [file.name for file in find_recordings(folder, tmp_path / "out")] == ["take", "wave.bin"]
+
+
+def test_names_that_are_no_text_and_names_with_newlines(folder: Path, tmp_path: Path) -> None:
+    (folder / "two\nlines.wav").write_bytes(b"x")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/bad-\xff.wav"))).write_bytes(b"x")
+    names = [file.name for file in find_recordings(folder, tmp_path / "out")]
+    assert names == ["bad-%ff.wav", "two\nlines.wav"]
+    assert "".join(names).encode("utf-8")
 
 
 def test_what_cannot_be_a_folder_of_recordings(folder: Path, tmp_path: Path) -> None:

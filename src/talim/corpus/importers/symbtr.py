@@ -1,0 +1,211 @@
+"""SymbTr scores of Turkish makam music (.txt): read into plain notes, and rendered by instruments.
+
+Format: M. K. Karaosmanoglu, "A Turkish makam music symbolic database for music information retrieval: SymbTr",
+ISMIR 2012. Koma53 holds the pitch as it is played, KomaAE as Arel-Ezgi theory writes it: 53 commas an octave.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+from talim.audio import Audio
+from talim.corpus.importers.contract import Request, Sounding
+from talim.corpus.importers.folder import check_folder, walk
+from talim.corpus.importers.notes import Score, ScoreNote, UsulChange
+from talim.corpus.metadata import Row, read_metadata
+from talim.corpus.recordings import Found, RenderedSound, Section, SourceFile, plain_name
+from talim.errors import TalimError, UsageError
+
+INTONATIONS = {"practice": "Koma53", "theory": "KomaAE"}
+COMMA_CENTS = 1200 / 53
+_A4_COMMAS, _A4_HZ = 305, 440.0
+_USUL, _GRACE = 51, 8
+_CONTROL = frozenset({0, 14, 35, 50, 51, 52, 53, 54, 55, 57, 58, 59, 60})  # rows that are no notes
+_GRACE_SECONDS = 0.07
+_HEADER = ("Sira", "Kod", "Nota53", "NotaAE", "Koma53", "KomaAE", "Pay", "Payda", "Ms", "LNS", "Bas", "Soz1")
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a SymbTr score, or a folder with one in it or in a folder below."""
+    if path.is_dir():
+        return any(
+            _is_score(text) for text in [*sorted(path.glob("*.txt"))[:3], *sorted(path.glob("*/*.txt"))[:3]]
+        )
+    return path.suffix == ".txt" and _is_score(path)
+
+
+def find(request: Request) -> Found:
+    """Every score below the source, to be rendered in practice intonation (or "theory", as the detail says)."""
+    intonation = request.detail or "practice"
+    if intonation not in INTONATIONS:
+        raise UsageError(f"symbtr:{intonation}: no such intonation; choose symbtr:practice or symbtr:theory")
+    if request.sounding is None:
+        raise UsageError("SymbTr scores hold no sound, and nobody was named who plays them")
+    single = request.path.is_file()
+    if not single:
+        check_folder(request.path, request.out)
+    folder = request.path.parent if single else request.path
+    paths = (
+        [request.path] if single else [p for place in walk(folder, request.out) for p in place.glob("*.txt")]
+    )
+    scores = {plain_name(path.relative_to(folder)): path for path in paths if _is_score(path)}
+    if not scores:
+        raise UsageError(
+            f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read"
+        )
+    rows, notes = read_metadata(folder, walk(folder, request.out), {*scores})
+    files, left_out = [], []
+    for name, path in sorted(scores.items()):
+        try:
+            files.append(_source(name, path, rows.get(name, {}), intonation, request.sounding))
+        except TalimError as error:
+            left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ")})
+    return Found("symbtr", str(request.path), tuple(files), tuple(left_out), tuple(notes))
+
+
+def read_score(path: Path, intonation: str = "practice") -> Score:
+    """The notes of a score with onset, length and cents above its karar (the last note).
+
+    Raises TalimError, naming file and row, for what is no score.
+    """
+    column = INTONATIONS[intonation]
+    notes: list[tuple[float, float, int, Mapping[str, str]]] = []  # onset, seconds, commas, row
+    usuls, graces, now = list[UsulChange](), list[tuple[int, Mapping[str, str]]](), 0.0
+    for line, row in enumerate(_rows(path), 2):
+        try:
+            code, commas = int(row["Kod"]), int(row[column])
+            seconds, pulses, unit = float(row["Ms"]) / 1000, int(row["Pay"]), int(row["Payda"])
+        except (TypeError, ValueError) as error:
+            raise TalimError(f"{path}: row {line} is no SymbTr row ({error})") from error
+        if code == _USUL:
+            usuls.append(UsulChange(round(now, 4), _usul_name(row["Soz1"]), pulses, unit))
+        elif code == _GRACE and commas > 0:
+            graces.append((commas, row))
+        elif code not in _CONTROL and seconds > 0:
+            if commas > 0:
+                stolen = min(_GRACE_SECONDS * len(graces), seconds / 2)
+                for at, (grace, its) in enumerate(graces):
+                    notes.append((now + at * stolen / len(graces), stolen / len(graces), grace, its))
+                notes.append((now + stolen, seconds - stolen, commas, row))
+                graces = []
+            now += seconds
+    if not notes:
+        raise TalimError(f"{path}: holds no note")
+    karar = notes[-1][2]
+    return Score(
+        notes=tuple(_note(*note, karar) for note in notes),
+        usuls=tuple(usuls),
+        sections=_sections(notes),
+        karar_hz=_A4_HZ * 2 ** ((karar - _A4_COMMAS) / 53),
+        seconds=round(now, 4),
+        tempo_bpm=_tempo_bpm([row for _, _, _, row in notes]),
+    )
+
+
+def _note(onset: float, seconds: float, commas: int, row: Mapping[str, str], karar: int) -> ScoreNote:
+    return ScoreNote(
+        onset_seconds=round(onset, 4),
+        seconds=round(seconds, 4),
+        sounding_share=min(1.0, max(0.05, int(row["LNS"] or 95) / 100)),
+        cents=(commas - karar) * COMMA_CENTS,
+        velocity=min(1.0, max(0.0, int(row["Bas"] or 96) / 127)),
+        label=" ".join((row["Soz1"] or "").split()),
+        grace=row["Kod"] == str(_GRACE),
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TalimError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    return list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _is_score(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.readline(400).decode("utf-8-sig", "replace")
+    except OSError:
+        return False
+    return tuple(head.strip().split("\t")[: len(_HEADER)]) == _HEADER
+
+
+def _usul_name(text: str) -> str:
+    return re.sub(r"\s*\([^)]*\)", "", text or "").strip()
+
+
+def _sections(notes: list[tuple[float, float, int, Mapping[str, str]]]) -> tuple[tuple[float, str], ...]:
+    """Where sections begin: labels in capitals; an ARANAĞME (instrumental) ends where words are sung again."""
+    found: list[tuple[float, str]] = []
+    for onset, _, _, row in notes:
+        label = " ".join((row["Soz1"] or "").split())
+        if label.isupper() and sum(letter.isalpha() for letter in label) >= 3:
+            found.append((round(onset, 4), label))
+        elif found and found[-1][1].startswith(("ARANAĞME", "SAZ")) and label not in ("", "."):
+            found.append((round(onset, 4), ""))
+    return tuple(found)
+
+
+def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
+    """Quarter notes a minute, from nominal milliseconds and note values."""
+    speeds = [
+        15000 * 16 * int(row["Pay"]) / (int(row["Payda"]) * int(row["Ms"]))
+        for row in rows
+        if int(row["Payda"]) and int(row["Ms"]) and int(row["Pay"])
+    ]
+    return round(statistics.median(speeds), 1) if speeds else 0.0
+
+
+def _source(name: str, path: Path, told: Row, intonation: str, sounding: Sounding) -> SourceFile:
+    score = read_score(path, intonation)
+    seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
+    instrument = sounding.instruments[seed % len(sounding.instruments)]
+
+    def render() -> Audio:
+        return sounding.score(read_score(path, intonation), instrument, seed)
+
+    row = _row(path, told, score) | {"instruments": instrument, "intonation": intonation}
+    return SourceFile(
+        path, name, RenderedSound(path, f"{intonation} {instrument}", render), row, _parts(score)
+    )
+
+
+def _row(path: Path, told: Row, score: Score) -> Row:
+    """The metadata of a score: what a table beside it says, else what its name says."""
+    makam, form, _, title, composer, *_ = [*path.stem.split("--"), "", "", "", ""]
+    words = {
+        "makam": told.get("makam_name") or makam.replace("_", " ").capitalize(),
+        "usul": told.get("usul_name") or " | ".join(dict.fromkeys(u.name for u in score.usuls if u.name)),
+        "form": told.get("form_name") or form.replace("_", " "),
+        "title": told.get("title") or title.replace("_", " "),
+        "composer": told.get("composer") or composer.replace("_", " "),
+        "work": told.get("work_mbid") or path.stem,
+        "licence": "CC BY-NC-SA 4.0 (SymbTr)",
+        "source": "SymbTr score, rendered by talim",
+        "consent": "not needed: no person is heard",
+        "tradition": "makam",
+        "tonic_hz": f"{score.karar_hz:.3f}",
+        "tempo_bpm": f"{score.tempo_bpm:g}" if score.tempo_bpm else "",
+    }
+    kept = {name: text for name, text in told.items() if name not in ("usul_name", "makam_name", "form_name")}
+    return {name: text for name, text in (kept | words).items() if text and text != "?"}
+
+
+def _parts(score: Score) -> tuple[Section, ...]:
+    """Sections of the score with their usul, where it changes or where parts are named."""
+    if len(score.usuls) < 2 and not score.sections:
+        return ()
+    starts = sorted({0.0, *(usul.onset_seconds for usul in score.usuls), *(at for at, _ in score.sections)})
+    parts = []
+    for start, stop in zip(starts, [*starts[1:], score.seconds], strict=True):
+        usul = next((u.name for u in reversed(score.usuls) if u.onset_seconds <= start), "")
+        name = next((name for at, name in reversed(score.sections) if at <= start), "")
+        parts.append(Section(start, stop - start, name.capitalize(), {"usul": usul} if usul else {}))
+    return tuple(part for part in parts if part.seconds > 0)

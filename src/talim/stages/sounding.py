@@ -1,0 +1,98 @@
+"""Sound for what importers find without any: scores played by instruments, pitch tracks as a plain tone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from talim.audio import Audio
+from talim.corpus.importers.notes import PitchTrack, Score, ScoreNote
+from talim.traditions import instruments
+from talim.traditions.instruments import RATE_HZ
+
+PLAYED_ON = {
+    "plucked lute": ("plucked", 2),
+    "end-blown flute": ("blown", 0),
+    "bowed fiddle": ("bowed", 2),
+    "voice-like tone": ("voice", 0),
+}
+_RING_SECONDS = {"plucked": 0.35}
+_SLIDE_SECONDS = {"blown": 0.025, "bowed": 0.035, "voice": 0.05}
+_TAIL_SECONDS = 0.5
+_RMS = 0.1
+_SHORT_GAP_SECONDS = 0.03  # a pitch tracker's hiccup, not a breath
+_SHORTEST_SECONDS = 0.04
+_PARTIALS = 12
+
+
+class Players:
+    """Plays scores and sings pitch tracks with the performer's instruments, at 16 kHz, seeded."""
+
+    @property
+    def instruments(self) -> Sequence[str]:
+        """What scores can be played on."""
+        return tuple(PLAYED_ON)
+
+    def score(self, score: Score, instrument: str, seed: int) -> Audio:
+        """A score, note by note with the slides that the instrument makes; RMS near 0.1."""
+        family, variant = PLAYED_ON[instrument]
+        rng = np.random.default_rng(seed)
+        track = np.zeros(round((score.seconds + _TAIL_SECONDS) * RATE_HZ), np.float32)
+        before: ScoreNote | None = None
+        for note in score.notes:
+            curve_hz = _curve_hz(score.karar_hz, note, before, family)
+            sound = instruments.SOUND[family](curve_hz, variant, rng)
+            start = round(note.onset_seconds * RATE_HZ)
+            room = track[start : start + sound.size]
+            room += (0.4 + 0.6 * note.velocity) * sound[: room.size]
+            before = note
+        return _levelled(track)
+
+    def track(self, track: PitchTrack) -> Audio:
+        """A pitch track as one tone of twelve harmonics, silent where nothing is voiced; RMS near 0.1."""
+        sung = np.zeros(round(track.seconds * RATE_HZ), np.float32)
+        for start, stop in voiced(track):
+            frames = np.arange(start, stop)
+            known = frames[np.isfinite(track.cents[start:stop])]
+            at = np.arange(
+                round(start * track.hop_seconds * RATE_HZ), round(stop * track.hop_seconds * RATE_HZ)
+            )
+            cents = np.interp(at / (RATE_HZ * track.hop_seconds), known, track.cents[known])
+            curve_hz = track.tonic_hz * 2 ** (cents / 1200)
+            tone = instruments.partial_sum(curve_hz, lambda k, _: k**-1.3, _PARTIALS)
+            tone *= instruments.envelope(tone.size, 0.03, 0.04)
+            sung[at[0] : at[0] + tone.size] = tone[: sung.size - at[0]]
+        return _levelled(sung)
+
+
+def voiced(track: PitchTrack) -> list[tuple[int, int]]:
+    """Stretches [start, stop) in frames that sound, over gaps of less than 30 ms, at least 40 ms long."""
+    frames = np.flatnonzero(np.isfinite(track.cents))
+    if not frames.size:
+        return []
+    breaks = np.flatnonzero(np.diff(frames) * track.hop_seconds > _SHORT_GAP_SECONDS + 1e-9)
+    starts = frames[np.concatenate([[0], breaks + 1])]
+    stops = frames[np.concatenate([breaks, [frames.size - 1]])] + 1
+    return [
+        (int(start), int(stop))
+        for start, stop in zip(starts, stops, strict=True)
+        if (stop - start) * track.hop_seconds >= _SHORTEST_SECONDS
+    ]
+
+
+def _curve_hz(karar_hz: float, note: ScoreNote, before: ScoreNote | None, family: str) -> np.ndarray:
+    """The note's frequency for each sample: a slide from a note that leads into it, then steady."""
+    sounding = note.seconds * note.sounding_share + _RING_SECONDS.get(family, 0.0) * min(1.0, note.seconds)
+    seconds = np.arange(max(32, round(sounding * RATE_HZ))) / RATE_HZ
+    cents = np.full(seconds.size, note.cents)
+    slide = _SLIDE_SECONDS.get(family, 0.0)
+    leads_in = before is not None and note.onset_seconds - before.onset_seconds - before.seconds < 0.02
+    if slide and leads_in and before is not None and abs(before.cents - note.cents) < 700:
+        cents = cents + (before.cents - note.cents) * np.exp(-seconds * 3 / min(slide, note.seconds))
+    return karar_hz * 2 ** (cents / 1200)
+
+
+def _levelled(track: np.ndarray) -> Audio:
+    level = float(np.sqrt(np.mean(track**2))) + 1e-9
+    return Audio(np.clip(track * _RMS / level, -0.98, 0.98).astype(np.float32), RATE_HZ)

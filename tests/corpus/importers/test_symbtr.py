@@ -1,0 +1,102 @@
+"""SymbTr scores: notes, times, graces, usuls and sections, in practice and theory; held against real scores."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from fixtures.sources import SCORE_HEAD, score_rows
+
+from talim.corpus.importers.symbtr import COMMA_CENTS, read_score, recognises
+from talim.errors import TalimError
+
+PACK = Path(__file__).parents[4] / "shared" / "data" / "makam"
+ROWS = (
+    "1\t51\t\t\t0\t0\t9\t8\t0\t20\t0\tAksak (9/8)\t0.0\n"
+    "2\t9\tLa4\tA4\t305\t305\t1\t4\t500\t100\t127\tARANAĞME\t0.25\n"
+    "3\t9\tSi4b2\tB4b1\t312\t313\t1\t8\t250\t80\t64\t.\t0.375\n"
+    "4\t9\tEs\tEs\t-1\t-1\t1\t4\t500\t95\t0\t.\t0.6\n"
+    "5\t8\tRe5\tD5\t327\t327\t0\t0\t0\t95\t96\t\t0.6\n"
+    "6\t9\tDo5\tC5\t318\t318\t1\t4\t500\t95\t96\tGül\t0.9\n"
+    "7\t53\t\t\t-1\t-1\t0\t0\t0\t0\t0\t\t0.9\n"
+    "8\t51\t\t\t0\t0\t4\t4\t0\t6\t0\tSofyan\t0.9\n"
+    "9\t9\tLa4\tA4\t305\t305\t1\t2\t1000\t95\t96\t2. HANE\t1.0\n"
+)
+
+
+@pytest.fixture
+def score_file(folder: Path) -> Path:
+    path = folder / "ussak--sarki--aksak--gul--nobody.txt"
+    path.write_text(SCORE_HEAD + ROWS, encoding="utf-8")
+    return path
+
+
+def test_notes_in_time_and_cents(score_file: Path) -> None:
+    score = read_score(score_file)
+    assert score.karar_hz == 440
+    assert score.seconds == pytest.approx(2.75)
+    assert score.tempo_bpm == 120
+    first, second, grace, main, last = score.notes
+    assert (first.onset_seconds, first.seconds, first.cents) == (0, 0.5, 0)
+    assert (first.sounding_share, first.velocity, first.label) == (1.0, 1.0, "ARANAĞME")
+    assert second.cents == pytest.approx(7 * 1200 / 53)  # practice: seven commas above dugah
+    assert (grace.onset_seconds, grace.seconds, grace.grace) == (1.25, 0.07, True)
+    assert grace.cents == pytest.approx(22 * COMMA_CENTS)
+    assert main.onset_seconds == pytest.approx(1.32)
+    assert main.seconds == pytest.approx(0.43)
+    assert main.label == "Gül"
+    assert (last.cents, last.seconds) == (0, 1.0)
+
+
+def test_theory_differs_where_practice_does(score_file: Path) -> None:
+    assert read_score(score_file, "theory").notes[1].cents == pytest.approx(8 * 1200 / 53)
+
+
+def test_usuls_and_sections(score_file: Path) -> None:
+    score = read_score(score_file)
+    assert [(u.onset_seconds, u.name, u.pulses, u.unit) for u in score.usuls] == [
+        (0.0, "Aksak", 9, 8),
+        (1.75, "Sofyan", 4, 4),
+    ]
+    assert score.sections == ((0.0, "ARANAĞME"), (1.32, ""), (1.75, "2. HANE"))
+
+
+def test_what_is_no_score(folder: Path) -> None:
+    path = folder / "letter.txt"
+    path.write_text("dear friend", encoding="utf-8")
+    assert not recognises(path)
+    path.write_text(SCORE_HEAD + "1\t9\tLa4\tA4\thigh\t305\t1\t4\t500\t95\t96\t.\t1\n", encoding="utf-8")
+    assert recognises(path)
+    with pytest.raises(TalimError, match=r"letter\.txt: row 2 is no SymbTr row"):
+        read_score(path)
+    path.write_bytes(SCORE_HEAD.encode() + b"\xff\xfe")
+    with pytest.raises(TalimError, match="UTF-8"):
+        read_score(path)
+    path.write_text(score_rows(0).replace("\t305", "\t-1").replace("\t3", "\t-1"), encoding="utf-8")
+    with pytest.raises(TalimError):
+        read_score(path)
+
+
+@pytest.mark.real
+def test_real_scores_agree_with_their_index() -> None:
+    if not PACK.is_dir():
+        pytest.skip("the real scores (shared/data/makam) are not here")
+    with open(PACK / "metadata.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 96
+    for row in rows:
+        score = read_score(PACK / row["file"])
+        lines = [line.split("\t") for line in (PACK / row["file"]).read_text("utf-8").splitlines()[1:]]
+        unheard = sum(int(cells[8]) for cells in lines if cells[1] == "11") / 1000
+        # The index leaves out rows of code 11, although the scores' own Offset counts their time.
+        assert score.seconds == pytest.approx(float(row["duration_s"]) + unheard, abs=0.02)
+        karar = 440 * 2 ** ((int(row["karar_koma53"]) - 305) / 53)
+        assert score.karar_hz == pytest.approx(karar, rel=1e-6)
+        assert len(score.usuls) == int(row["n_usul_rows"])
+        commas = [
+            round(note.cents / COMMA_CENTS) + int(row["karar_koma53"])
+            for note in score.notes
+            if not note.grace
+        ]
+        assert (min(commas), max(commas)) == (int(row["koma53_min"]), int(row["koma53_max"]))

@@ -1,0 +1,77 @@
+"""Scores and pitch tracks become the sound that they say: pitch in cents, onsets, silence, level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.sources import SCORE_HEAD, score_rows
+
+from talim.corpus.importers.notes import PitchTrack, Score, ScoreNote
+from talim.corpus.importers.symbtr import read_score
+from talim.metrics.pitch import track as pitch_of
+from talim.stages.sounding import PLAYED_ON, Players, voiced
+
+PLAYERS = Players()
+
+
+def score(*cents: float, seconds: float = 0.5) -> Score:
+    notes = tuple(ScoreNote(n * seconds, seconds, 0.95, c, 0.75) for n, c in enumerate(cents))
+    return Score(notes, (), (), 220.0, seconds * len(cents), 120.0)
+
+
+@pytest.mark.parametrize("instrument", PLAYED_ON)
+def test_each_note_is_heard_at_its_pitch(instrument: str) -> None:
+    audio = PLAYERS.score(score(0.0, 158.5, 701.9), instrument, 3)
+    heard = pitch_of(audio.samples[0], audio.rate_hz)
+    cents = 1200 * np.log2(np.asarray(heard.hz) / 220.0)
+    for number, wanted in enumerate((0.0, 158.5, 701.9)):
+        middle = slice(*(round(at / heard.hop_seconds) for at in (0.5 * number + 0.2, 0.5 * number + 0.4)))
+        assert float(np.nanmedian(cents[middle])) == pytest.approx(wanted, abs=8)
+
+
+def test_theory_and_practice_sound_different(tmp_path: Path) -> None:
+    path = tmp_path / "hicaz--x--y--z--w.txt"
+    path.write_text(SCORE_HEAD + score_rows(0).removeprefix(SCORE_HEAD), encoding="utf-8")
+    practice, theory = (
+        PLAYERS.score(read_score(path, name), "plucked lute", 0) for name in ("practice", "theory")
+    )
+    assert practice.frames == theory.frames
+    assert not np.array_equal(practice.samples, theory.samples)
+    assert np.array_equal(practice.samples, PLAYERS.score(read_score(path), "plucked lute", 0).samples)
+
+
+def test_level_and_length() -> None:
+    audio = PLAYERS.score(score(0, 200, 400), "bowed fiddle", 0)
+    assert audio.seconds == pytest.approx(2.0)
+    assert float(np.sqrt(np.mean(audio.samples**2))) == pytest.approx(0.1, rel=0.05)
+    assert audio.peak <= 0.98
+    alone = replace(score(0), notes=(ScoreNote(0, 0.001, 0.05, 0, 0.0),))
+    assert np.isfinite(PLAYERS.score(alone, "plucked lute", 0).samples).all()
+
+
+def test_a_pitch_track_is_sung_as_it_is_and_silent_where_nothing_is_voiced() -> None:
+    cents = np.concatenate([np.linspace(0, 700, 200), np.full(50, np.nan), np.full(100, 386.3)]).astype(
+        np.float32
+    )
+    track = PitchTrack(cents, 200.0, 0.01)
+    audio = PLAYERS.track(track)
+    assert audio.seconds == pytest.approx(3.5)
+    assert not audio.samples[0, 33000:39000].any()
+    heard = pitch_of(audio.samples[0], audio.rate_hz)
+    found = 1200 * np.log2(np.asarray(heard.hz) / 200.0)
+    at = np.arange(found.size) * heard.hop_seconds
+    glide = (at > 0.2) & (at < 1.8) & np.isfinite(found)
+    assert float(np.median(np.abs(found[glide] - 350 * at[glide]))) < 10
+    assert float(np.nanmedian(found[(at > 2.7) & (at < 3.3)])) == pytest.approx(386.3, abs=8)
+
+
+def test_hiccups_are_bridged_and_breaths_are_not() -> None:
+    cents = np.zeros(100, np.float32)
+    cents[20:22] = cents[50:60] = np.nan
+    cents[97] = np.nan
+    assert voiced(PitchTrack(cents, 200.0, 0.01)) == [(0, 50), (60, 100)]
+    cents[:] = np.nan
+    assert voiced(PitchTrack(cents, 200.0, 0.01)) == []
