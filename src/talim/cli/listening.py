@@ -1,4 +1,4 @@
-"""`talim listen` and `talim ratings`: people hear, and what they said."""
+"""What people hear and say: `talim listen`, `talim ratings`, and `talim brief`, which lies beside this file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
+from talim.cli.brief import brief
 from talim.cli.options import Json, show
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands on the command line."""
+    app.command(epilog="Example: `talim listen my-poc --links 12`")(listen)
+    app.command(epilog="Example: `talim ratings my-poc --with other-site.jsonl`")(ratings)
+    app.command(epilog="Example: `talim brief jingle.yaml --run my-run --out my-jingle --links 2`")(brief)
 
 
 def listen(
@@ -51,7 +59,10 @@ def listen(
         return
     if not serving.is_loopback(host) and url is None:
         print("this address can be reached by others, without https; see --url", file=sys.stderr)
-    serving.serve(test, bound, serving.allowed_hosts(host, url), behind_proxy=url is not None)
+    from talim.listening.app import create_app
+
+    application = create_app(test, hosts=serving.allowed_hosts(host, url))
+    serving.serve(application, bound, behind_proxy=url is not None)
 
 
 def ratings(

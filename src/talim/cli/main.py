@@ -24,8 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(adapters.app, name="adapters")
-app.command(epilog="Example: `talim listen my-poc --links 12`")(listening.listen)
-app.command(epilog="Example: `talim ratings my-poc --with other-site.jsonl`")(listening.ratings)
+listening.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

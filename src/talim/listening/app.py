@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,6 +18,7 @@ from talim.listening.store import RefusedError
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _PAGES = {"/": "listen.html", "/organiser": "organiser.html"}
+Words = Mapping[str, dict[str, Any]]  # by language
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"description": words}
     for code, words in {
@@ -37,14 +39,20 @@ def create_app(
 ) -> Guard:
     """The ASGI application; `hosts` are the names it answers to, None any. Its API's description is not served."""
     limits = limits or Limits()
-    api = FastAPI(title="talim listen", docs_url=None, redoc_url=None, openapi_url=None, responses=_REFUSALS)
+    api = new_api("talim listen", limits, _PAGES, test.words)
     api.state.test = test
-    api.state.wrong_links = Bucket(limits.wrong_burst, limits.wrong_per_second)
-    _add_refusals(api)
-    _add_pages(api, test)
     api.include_router(listening)
     api.include_router(organising)
     return Guard(api, limits, hosts)
+
+
+def new_api(title: str, limits: Limits, pages: Mapping[str, str], words: Words) -> FastAPI:
+    """What every server of talim begins with: its pages and their words, refusals, and nobody's description."""
+    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, responses=_REFUSALS)
+    api.state.wrong_links = Bucket(limits.wrong_burst, limits.wrong_per_second)
+    _add_refusals(api)
+    _add_pages(api, pages, words)
+    return api
 
 
 def _add_refusals(api: FastAPI) -> None:
@@ -66,10 +74,10 @@ def _add_refusals(api: FastAPI) -> None:
         return JSONResponse({"reason": "malformed", "where": safe}, 422)
 
 
-def _add_pages(api: FastAPI, test: OpenedTest) -> None:
-    """The two pages and their parts, read once: no path of a request ever touches the disk."""
+def _add_pages(api: FastAPI, pages: Mapping[str, str], every_word: Words) -> None:
+    """The pages (place to file) and their parts, read once: no path of a request ever touches the disk."""
     files = {f"/static/{path.name}": path for path in STATIC.iterdir() if path.suffix in (".js", ".css")}
-    files |= {place: STATIC / name for place, name in _PAGES.items()}
+    files |= {place: STATIC / name for place, name in pages.items()}
     parts = {place: (path.read_bytes(), _TYPES[path.suffix]) for place, path in files.items()}
 
     def add(place: str, body: bytes, kind: str) -> None:
@@ -82,13 +90,13 @@ def _add_pages(api: FastAPI, test: OpenedTest) -> None:
 
     @api.get("/api/languages")
     def languages() -> list[str]:
-        """Codes of the languages, the test's first one first."""
-        return list(test.words)
+        """Codes of the languages, the first one first."""
+        return list(every_word)
 
     @api.get("/api/words/{language}")
     def words(language: str) -> dict[str, Any]:
         """The page's words; no link is needed to read that a link is wrong."""
-        if language not in test.words:
+        if language not in every_word:
             raise HTTPException(404, "nothing_here")
-        others = {code: test.words[code]["language"] for code in test.words}
-        return test.words[language] | {"languages": others}
+        others = {code: told["language"] for code, told in every_word.items()}
+        return every_word[language] | {"languages": others}

@@ -40,7 +40,7 @@ def draft(folder: Path) -> Path:
     conditions += [Condition(name="untrained", source=here, take="base")] if "before" in roles else []
     conditions += [Condition(name="real", source=here, take="real")] if "real" in roles else []
     made = Protocol(
-        name=_plain(folder.resolve().name),
+        name=plain_name(folder.resolve().name),
         conditions=tuple(conditions),
         reference="untrained" if "before" in roles else None,
     )
@@ -59,11 +59,12 @@ def _evaluated(folder: Path) -> list[Path]:
 
 
 def _names(folder: Path, runs: list[Path]) -> list[str]:
-    names = [_plain(run.relative_to(folder).as_posix() if run != folder else "design") for run in runs]
+    names = [plain_name(run.relative_to(folder).as_posix() if run != folder else "design") for run in runs]
     return [f"{name}-{place}" if names.count(name) > 1 else name for place, name in enumerate(names, 1)]
 
 
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
+    """A name as protocols allow it, of any text."""
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:36] or "test"
 
 

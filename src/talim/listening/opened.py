@@ -78,19 +78,19 @@ def open_test(folder: Path, database: str | None = None, site: str = "here") -> 
     material = sounds.prepare(folder, protocol)
     store = Store(database or sqlite_url(folder / DATABASE))
     digest = store.open_test(protocol, material.sounds, material.prompts, site)
-    keys = _keys(folder)
+    keys = read_keys(folder)
     return OpenedTest(folder, protocol, material, store, digest, words, keys["organiser"], keys["secret"])
 
 
-def read_words(folder: Path, languages: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The page's words by language: FOLDER/words/LANGUAGE.json, else what comes with talim.
+def read_words(folder: Path, languages: tuple[str, ...], kind: str = WORDS) -> dict[str, dict[str, Any]]:
+    """A page's words by language: FOLDER/words/LANGUAGE.json, else what comes with talim as that `kind`.
 
     TalimError names a language without a file, and keys that a translation lacks.
     """
-    english = read_json(STATIC / WORDS / "en.json")
+    english = read_json(STATIC / kind / "en.json")
     found = {}
     for language in languages:
-        places = [folder / WORDS / f"{language}.json", STATIC / WORDS / f"{language}.json"]
+        places = [folder / WORDS / f"{language}.json", STATIC / kind / f"{language}.json"]
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             raise UsageError(f"no words for language {language}: translate en.json into {places[0]}")
@@ -112,7 +112,7 @@ def missing_keys(whole: dict[str, Any], part: Any, prefix: str = "") -> list[str
     return found
 
 
-def _keys(folder: Path) -> dict[str, str]:
+def read_keys(folder: Path) -> dict[str, str]:
     """The organiser's token and the secret of the names; made once, readable by the owner only."""
     path = folder / _KEYS
     if not path.is_file():

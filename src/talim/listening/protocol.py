@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from talim.errors import TalimError, UsageError
+from talim.listening import strict
+from talim.listening.strict import Strict, dump
+
+__all__ = ["Condition", "Protocol", "build", "changes", "content", "dump", "load", "test_hash"]
 
 FILE = "protocol.yaml"
 STEPS = (2, 1, 0, -1, -2)  # "A much better" to "B much better"
@@ -24,11 +24,7 @@ _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 _PLACES = ("source",)  # where a condition lies on this machine; its content enters the hash as sound
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Condition(_Strict):
+class Condition(Strict):
     """One thing that is compared: the sounds of one design, of the untrained base, or real music."""
 
     name: str = Field(pattern=_NAME, description="how results call it; listeners never see it")
@@ -40,7 +36,7 @@ class Condition(_Strict):
     )
 
 
-class Aspect(_Strict):
+class Aspect(Strict):
     """One question of a trial. Words for the shipped names come with the translations; others bring theirs."""
 
     name: str = Field(pattern=_NAME)
@@ -54,7 +50,7 @@ class Aspect(_Strict):
         return self
 
 
-class Trials(_Strict):
+class Trials(Strict):
     """How much one listener hears."""
 
     per_listener: int = Field(default=20, ge=1, le=500, description="comparisons that count")
@@ -64,7 +60,7 @@ class Trials(_Strict):
     show_prompt: bool = Field(default=False, description="whether the words of the music are shown")
 
 
-class Exclusions(_Strict):
+class Exclusions(Strict):
     """Whose votes do not count, written down before the first one. A listener is left out whole."""
 
     attention_below: float | None = Field(default=0.5, ge=0, le=1, description="share of checks passed")
@@ -78,14 +74,14 @@ class Exclusions(_Strict):
     trials_below: int = Field(default=5, ge=0, description="trials answered")
 
 
-class Stopping(_Strict):
+class Stopping(Strict):
     """When no new listener is let in. A number fixed beforehand: looking at results may not decide."""
 
     listeners: int | None = Field(default=40, ge=1, le=100_000, description="who began, in all groups")
     per_group: dict[str, int] = Field(default_factory=dict, description="who began, in this group")
 
 
-class Protocol(_Strict):
+class Protocol(Strict):
     """A listening test. The same file at several sites is the same test, and its results merge."""
 
     name: str = Field(pattern=_NAME)
@@ -139,28 +135,12 @@ class Protocol(_Strict):
 def load(folder: Path) -> Protocol:
     """The protocol in FOLDER/protocol.yaml; UsageError in one line for an unknown key or a wrong value."""
     path = folder / FILE
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TalimError(f"{path}: no such file; talim listen FOLDER-OF-RUNS drafts one") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    return build(values, str(path))
+    return build(strict.read_yaml(path, "talim listen FOLDER-OF-RUNS drafts one"), str(path))
 
 
 def build(values: Any, where: str = FILE) -> Protocol:
     """A Protocol from a nested mapping; UsageError says which key is wrong, and what is known."""
-    if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected `key: value` lines, found {type(values).__name__}")
-    try:
-        return Protocol.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
-
-
-def dump(protocol: Protocol) -> str:
-    """The protocol as YAML, every field written out, so that later defaults cannot change it."""
-    return yaml.safe_dump(protocol.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return strict.build(Protocol, values, where)
 
 
 def content(protocol: Protocol) -> dict[str, Any]:
@@ -189,28 +169,3 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") ->
         elif one != other:
             found.append(prefix + key)
     return found
-
-
-def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "extra_forbidden":
-        known = _known(error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"unknown key {key}: {hint}Known: {', '.join(known)}"
-    message = re.sub(r"^Value error, ", "", error["msg"])
-    shown = f"{key} is {error['input']!r}: " if key and not isinstance(error["input"], dict) else ""
-    return shown + message
-
-
-def _known(place: tuple[Any, ...]) -> list[str]:
-    groups: dict[str, type[BaseModel]] = {
-        "trials": Trials,
-        "exclusions": Exclusions,
-        "stopping": Stopping,
-        "conditions": Condition,
-        "aspects": Aspect,
-    }
-    return list((groups[str(place[0])] if place else Protocol).model_fields)

@@ -49,7 +49,7 @@ def _test_of(request: Request) -> OpenedTest:
     return request.app.state.test
 
 
-def _refuse(request: Request) -> HTTPException:
+def refuse(request: Request) -> HTTPException:
     """For a wrong link: 401, and 429 for whoever tries many of them."""
     address = request.client.host if request.client else "?"
     granted = request.app.state.wrong_links.take(address)
@@ -63,14 +63,14 @@ Sent = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_er
 def _listener_of(request: Request, test: Test, sent: Sent) -> dict[str, Any]:
     found = test.store.listener(sent.credentials) if sent else None
     if found is None:
-        raise _refuse(request)
+        raise refuse(request)
     return found
 
 
 def _organiser_only(request: Request, test: Test, sent: Sent) -> None:
     token = sent.credentials if sent else ""
     if not hmac.compare_digest(token.encode(), test.organiser_token.encode()):
-        raise _refuse(request)
+        raise refuse(request)
 
 
 Listener = Annotated[dict[str, Any], Depends(_listener_of)]

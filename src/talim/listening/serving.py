@@ -96,11 +96,9 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(test: OpenedTest, bound: socket.socket, hosts: frozenset[str] | None, behind_proxy: bool) -> None:
+def serve(application: Any, bound: socket.socket, behind_proxy: bool) -> None:
     """Serve until stopped. No access log: nobody's visits are written down."""
     import uvicorn
-
-    from talim.listening.app import create_app
 
     settings: dict[str, Any] = {
         "log_level": "warning",
@@ -112,7 +110,7 @@ def serve(test: OpenedTest, bound: socket.socket, hosts: frozenset[str] | None, 
         "lifespan": "off",
         "ws": "none",
     }
-    server = uvicorn.Server(uvicorn.Config(create_app(test, hosts=hosts), **settings))
+    server = uvicorn.Server(uvicorn.Config(application, **settings))
     server.run(sockets=[bound])
 
 

@@ -16,7 +16,7 @@ from talim.errors import TalimError
 from talim.listening import tables as t
 from talim.listening.assignment import Trial, trials_for
 from talim.listening.protocol import Protocol, changes, content, test_hash
-from talim.listening.tables import open_engine
+from talim.listening.tables import begin_write, drop_the_log, open_engine
 
 
 class RefusedError(TalimError):
@@ -56,10 +56,8 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
-            with connection.begin():
-                yield connection
+        with begin_write(self.engine) as connection:
+            yield connection
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -194,12 +192,8 @@ class Store:
             gone = connection.execute(t.listeners.delete().where(t.listeners.c.id == listener)).rowcount
             if gone:
                 connection.execute(t.test.update().values(deleted=t.test.c.deleted + 1))
-        if gone and self.engine.dialect.name == "sqlite":
-            raw = self.engine.raw_connection()  # outside of any transaction: the log holds what was deleted
-            try:
-                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                raw.close()
+        if gone:
+            drop_the_log(self.engine)
         return bool(gone)
 
     def status(self) -> dict[str, Any]:

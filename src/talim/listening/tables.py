@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     Column,
+    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -87,7 +90,7 @@ votes = Table(
 )
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, tables: MetaData = metadata) -> Engine:
     """An engine with the tables in place. SQLite: write-ahead log, full synchronisation, foreign keys,
     thirty seconds of patience, deleted data overwritten. TalimError where it cannot be opened."""
     try:
@@ -100,7 +103,7 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         _harden_sqlite(engine)
     try:
-        metadata.create_all(engine)
+        tables.create_all(engine)
     except Exception as error:  # each driver has exceptions of its own
         raise TalimError(
             f"the database {_without_password(url)} cannot be opened: {str(error).splitlines()[0]}"
@@ -113,6 +116,26 @@ def open_engine(url: str) -> Engine:
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return f"sqlite:///{path}"
+
+
+@contextmanager
+def begin_write(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: it takes its lock at the beginning, and is kept or undone as a whole."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(writes=True)
+        with connection.begin():
+            yield connection
+
+
+def drop_the_log(engine: Engine) -> None:
+    """Empty SQLite's write-ahead log, which still holds what was deleted; outside of any transaction."""
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        raw.close()
 
 
 def _harden_sqlite(engine: Engine) -> None:
