@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,67 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.browser import (
+    CHROMIUM,
+    PHONE,
+    launched,
+    number,
+    open_page,
+    overflows,
+    shoot,
+    tab_to,
+    violations,
+)
 from fixtures.listening_client import served
 
 from talim.listening.opened import OpenedTest, open_test
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--hide-scrollbars",
-]
-FLAGS += ["--mute-audio", "--autoplay-policy=no-user-gesture-required"]
-PHONE = {"width": 360, "height": 740}
 SHORT = {"per_listener": 3, "repeats": 1, "attention": 1, "minimum_seconds": 0.3}
-SHOTS = os.environ.get("TALIM_SCREENSHOTS")  # a folder, for whoever wants to look
 Make = Callable[..., Path]
-SCRIPT_ERRORS: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def _no_script_fails() -> Iterator[None]:
-    SCRIPT_ERRORS.clear()
-    yield
-    assert SCRIPT_ERRORS == []
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for all."""
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as made:
         yield made
-        made.close()
-
-
-def open_page(browser: Any, link: str, **settings: Any) -> Any:
-    page = browser.new_context(locale="en-GB", **settings).new_page()
-    page.set_default_timeout(30_000)
-    page.on("pageerror", lambda error: SCRIPT_ERRORS.append(str(error)))
-    page.goto(link)
-    page.wait_for_selector("h1")
-    return page
-
-
-def shoot(page: Any, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
-
-
-def violations(page: Any) -> list[str]:
-    """What axe finds on the page as it is now."""
-    axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe is not installed").Axe
-    found = axe().run(page)["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html'][:160]}" for v in found]
 
 
 def fill_in(page: Any) -> None:
@@ -93,10 +58,6 @@ def hear(page: Any) -> None:
     )
 
 
-def number(page: Any) -> str:
-    return page.inner_text("h1")
-
-
 def answer(page: Any) -> None:
     before = number(page)
     hear(page)
@@ -110,10 +71,6 @@ def answer(page: Any) -> None:
 
 def link_of(test: OpenedTest, start: str) -> str:
     return f"{start}/#{test.store.add_listeners(1)[0]['token']}"
-
-
-def overflows(page: Any) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "mushra"])
@@ -154,15 +111,6 @@ def test_a_session_closed_in_the_middle_goes_on_on_a_phone(make_test: Make, brow
         assert {row["answer"] for row in rows} == {1}
         assert Counter(row["kind"] for row in rows) == {"normal": 6, "repeat": 2, "attention": 2}
     assert min(row["heard_seconds"] for row in rows) >= 0.3
-
-
-def tab_to(page: Any, test: str) -> None:
-    """Press Tab until the focused element passes a test in JavaScript."""
-    for _ in range(80):
-        if page.evaluate(f"(e => {test})(document.activeElement)"):
-            return
-        page.keyboard.press("Tab")
-    pytest.fail(f"no Tab leads to an element with {test}")
 
 
 def keyboard_trial(page: Any, kind: str) -> None:

@@ -279,7 +279,8 @@ def demo(
 
 
 def _print_road(result: dict[str, Any], as_json: bool) -> None:
-    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
+    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}", *offer]))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -44,6 +44,7 @@ def rate_folder(
     if strangers := known - {*protocol.names, "spoiled"}:
         raise TalimError(f"the votes are on {', '.join(sorted(strangers))}, which the protocol does not name")
     result = ratings.rate(rows, protocol, _scores(scores))
+    result["verdict"] = verdict(result, next(iter(result["groups"][ratings.EVERYBODY])))
     write_json(place / "ratings.json", result)
     page = place / "ratings" / "index.html"
     write_text(page, render("ratings.html", **context(result, protocol)))
@@ -84,7 +85,7 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
         "version": __version__,
         "result": result,
         "title": protocol.title.get("en", protocol.name),
-        "verdict": verdict(result, first),
+        "verdict": result["verdict"],
         "aspects": [
             {"name": name, "told": told, "plot": plot(name, told, result)} for name, told in everybody.items()
         ],
@@ -143,7 +144,7 @@ def sentences(result: dict[str, Any]) -> str:
         ends = c["strength"]
         shown = f" ({number(ends['low'])} to {number(ends['high'])})" if ends["low"] is not None else ""
         lines.append(f"  {c['name']}: {number(ends['value'])}{shown}")
-    lines += [verdict(result, first)] + ([told["warning"]] if told["warning"] else [])
+    lines += [result["verdict"]] + ([told["warning"]] if told["warning"] else [])
     return "\n".join(lines)
 
 
