@@ -14,13 +14,13 @@ from talim.cli import main
 from talim.errors import TalimError, UsageError
 from talim.listening.brief import candidates, schema
 from talim.listening.brief.opened import open_brief
-from talim.run import read_jsonl
+from talim.run import read_json, read_jsonl
 
 BRIEF = {
     "name": "jingle",
     "seconds": 1,
     "loop": True,
-    "loudness_lufs": -20,
+    "loudness_lufs": -30,
     "prompt": "slow glide",
     "candidates": 2,
     "minimum_seconds": 0,
@@ -53,7 +53,7 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
     assert json.loads(told)["links"][0].startswith("http://127.0.0.1:8766/#")
     piece = audio.read(out / "candidates" / "linear-001.flac")
     assert piece.seconds == 1.0
-    assert audio.loudness_lufs(piece) == pytest.approx(-20, abs=0.2)
+    assert audio.loudness_lufs(piece) == pytest.approx(-30, abs=0.2)
     assert talim(capsys, *asked, "--result") == (1, f"talim: {out}: no review was made yet\n")
 
     opened = open_brief(out, schema.load(file))
@@ -74,6 +74,33 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
     assert tags["adapter_design"] == "linear@all:10%"
 
 
+@pytest.mark.slow
+def test_a_jingle_of_the_shipped_base_may_be_sold(
+    tmp_path: Path, corpus_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The miniature and recordings under CC0: from the YAML to a commercial export, with the cost on the page."""
+    from talim import recipe as recipes
+    from talim.stages.train import train
+
+    values = {"base": "nano-musicgen", "corpus": str(corpus_folder), "design": "linear@all:1%"}
+    train(recipes.load((), values | {"training.steps": 2, "training.batch_size": 1}), tmp_path / "run")
+    file, out = write_brief(tmp_path, seconds=3, loop=False, prompt="slow flute"), tmp_path / "jingle"
+    asked = ("brief", file, "--out", out)
+    assert talim(capsys, *asked, "--run", tmp_path / "run", "--prepare")[0] == 0
+    decide(open_brief(out, schema.load(file)), {"run-001": "accept", "run-002": "accept"})
+    assert talim(capsys, *asked, "--result")[0] == 0
+    measured = read_json(out / "usefulness.json")["designs"][0]
+    cost = measured["cost_per_accepted_minute"]["value"]
+    spent = measured["hours"]["training"] + measured["hours"]["making"]
+    assert cost == pytest.approx(spent * 1.5 / (2 * 3 / 60))  # two pieces of three seconds, 1.5 an hour
+    assert f"{cost:,.2f} EUR" in (out / "usefulness" / "index.html").read_text(encoding="utf-8")
+    status, told = talim(capsys, *asked, "--export", tmp_path / "sold", "--commercial")
+    assert status == 0
+    tags = [audio.read_tags(Path(line)) for line in told.split()]
+    assert [tag["use"] for tag in tags] == ["commercial", "commercial"]
+    assert {tag["base"] for tag in tags} == {"nano-musicgen"}
+
+
 def test_what_is_there_is_kept_and_a_changed_brief_makes_anew(tmp_path: Path, tiny_run: Path) -> None:
     brief = schema.load(write_brief(tmp_path, loop=False))
     first = candidates.make(brief, [tiny_run], tmp_path / "out")
@@ -87,7 +114,7 @@ def test_what_is_there_is_kept_and_a_changed_brief_makes_anew(tmp_path: Path, ti
     assert [row["sha256"] for row in again] == [row["sha256"] for row in first]
     assert again[1]["making_seconds"] == first[1]["making_seconds"]
     assert len(read_jsonl(table)) == 2
-    quieter = schema.load(write_brief(tmp_path, loop=False, loudness_lufs=-30))
+    quieter = schema.load(write_brief(tmp_path, loop=False, loudness_lufs=-33))
     changed = candidates.make(quieter, [tiny_run], tmp_path / "out")
     assert {row["sha256"] for row in changed}.isdisjoint(row["sha256"] for row in first)
 

@@ -60,12 +60,12 @@ def test_tempo() -> None:
 
 
 def test_mode_is_heard_in_what_was_performed_in_it(tmp_path: Path) -> None:
-    """The performer plays Yaman: its own mode is found, another is not; a steady tone tells none."""
-    piece = perform(1, "hindustani", 30.0, Wishes(mode="Yaman"))
-    path = tmp_path / "yaman.flac"
+    """The performer plays Malkauns: its own mode is found, another is not; a steady tone tells none."""
+    piece = perform(1, "hindustani", 30.0, Wishes(mode="Malkauns"))
+    path = tmp_path / "malkauns.flac"
     audio.write(path, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
     wanted: dict[str, Any] = {"tradition": "hindustani", "seconds": 30}
-    assert checks.mode(path, brief_of(mode="Yaman", **wanted)).passed
+    assert checks.mode(path, brief_of(mode="Malkauns", **wanted)).passed
     assert checks.mode(path, brief_of(mode="Bhairav", **wanted)).passed is False
     audio.write(tmp_path / "tone.flac", sound(steady()))
     told = checks.mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **wanted))

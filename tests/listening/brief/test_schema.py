@@ -55,7 +55,7 @@ def test_a_prompt_stands_before_labels() -> None:
         ),
         ({}, "nothing says what music is wanted"),
         ({"mode": "Yaman"}, "need a tradition"),
-        ({"tradition": "hindustani", "mode": "Yamann"}, "Yaman"),
+        ({"tradition": "hindustani", "mode": "Yamanistan"}, "Yaman"),
         ({"tradition": "atlantis"}, "no tradition"),
         ({"prompt": "x", "seconds": 0}, "seconds is 0"),
         ({"prompt": "x", "seconds": float("nan")}, "seconds"),

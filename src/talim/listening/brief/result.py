@@ -69,8 +69,9 @@ def assemble(
 ) -> dict[str, Any]:
     """Everything measured, by design, with the decision on each."""
     designs = []
-    for name in dict.fromkeys(row["design"] for row in rows):
-        mine = [row for row in rows if row["design"] == name]
+    for name in dict.fromkeys([*told, *(row["design"] for row in rows)]):  # in the order of --run
+        if not (mine := [row for row in rows if row["design"] == name]):
+            continue
         ids = {row["id"] for row in mine}
         about = told.get(name) or {}
         found = measures.design(mine, [row for row in said if row["candidate"] in ids], about, brief)

@@ -64,8 +64,9 @@ function told(candidate) {
 
 function reasons() {
   const { words, session } = page;
-  const box = make("div", { class: "choices list" });
+  const box = make("div", { class: "choices list reasons" });
   for (const name of session.reasons) {
+    if (name === "seam" && !session.wanted.loop) continue; // where nothing is joined
     const own = session.reason_words[name];
     const text = own ? localised(own) : words.reason_words[name];
     const input = make("input", { type: "checkbox", name: "reason", value: name });
