@@ -67,6 +67,9 @@ def test_mode_is_heard_in_what_was_performed_in_it(tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"tradition": "hindustani", "seconds": 30}
     assert checks.mode(path, brief_of(mode="Malkauns", **wanted)).passed
     assert checks.mode(path, brief_of(mode="Bhairav", **wanted)).passed is False
+    short = checks.mode(path, brief_of(mode="Bhairav", **wanted | {"seconds": 10}))
+    assert short.passed is None
+    assert "not judged in 10 s: place" in short.found
     audio.write(tmp_path / "tone.flac", sound(steady()))
     told = checks.mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **wanted))
     assert told.passed is None

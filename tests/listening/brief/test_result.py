@@ -24,6 +24,7 @@ def test_a_page_tells_what_an_accepted_minute_costs(tmp_path: Path) -> None:
     linear, conv = found["designs"]
     assert (linear["accepted"], conv["accepted"], conv["needs_editing"]) == (3, 0, 1)
     assert (linear["decision"]["answer"], found["answer"]) == ("go", "go")
+    assert found["sentences"][-1] == "Go on with linear, by the rule of the brief."
     assert found["brief"]["hash"] == opened.digest
     page = Path(found["page"]).read_text(encoding="utf-8")
     # 2 h of training and 4 times 36 s of making at 2, 4 reviews of 10 s at 30, over 3 pieces of 2 s

@@ -24,6 +24,7 @@ SILENCE_DB = -45.0  # under the loudest 50 ms
 LONGEST_SILENCE_SECONDS = 1.0
 CLIPPED_SHARE = 1e-4
 SEAM_RANK = 0.99
+MODE_SECONDS = 20.0  # in less, too few notes tell a mode apart (docs/usefulness.md)
 MODES_SHOWN = 3  # among a tradition's modes, the one that is wanted must be one of so many
 _WINDOW_SECONDS = 0.05
 
@@ -123,7 +124,10 @@ def tempo(sound: Audio, wanted_bpm: float) -> Check:
 
 
 def mode(path: Path, brief: Brief) -> Check:
-    """Whether the mode is among the first three that the melody is taken for, of all modes of the tradition."""
+    """Whether the mode is among the first three that the melody is taken for, of all modes of the tradition.
+
+    In pieces under twenty seconds the place is told and not judged.
+    """
     known = brief.known_tradition()
     assert known is not None
     assert brief.mode is not None
@@ -136,6 +140,8 @@ def mode(path: Path, brief: Brief) -> Check:
     place = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
     first = ranked[0]
     found = f"place {place} with {ranked[place - 1]['score']:.0%}; first is {first['name']} with {first['score']:.0%}"
+    if brief.seconds < MODE_SECONDS:
+        return Check("mode", None, f"not judged in {brief.seconds:g} s: {found}", wanted)
     return Check("mode", place <= MODES_SHOWN, found, wanted)
 
 

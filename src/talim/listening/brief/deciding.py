@@ -25,7 +25,7 @@ def decide(measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Br
     """
     rule, found = brief.rule, []
     if rule.acceptance_at_least is not None:
-        says = f"at least {rule.acceptance_at_least:.0%} of the candidates are accepted"
+        says = f"at least {100 * rule.acceptance_at_least:g} % of the candidates are accepted"
         found.append(_condition(says, measured["acceptance"], rule.acceptance_at_least, "higher", brief))
     if rule.cost_per_minute_at_most is not None:
         says = f"an accepted minute costs at most {rule.cost_per_minute_at_most:g} {brief.prices.currency}"

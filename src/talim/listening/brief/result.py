@@ -109,7 +109,14 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         cost = one["cost_per_accepted_minute"]
         spoken = f"{one['accepted']} of {one['reviewed']} accepted ({ends(one['acceptance'], percent)})"
         lines.append(f"{one['name']}: {spoken}; an accepted minute costs {amount(cost, result['currency'])}")
-    return [*lines, f"{ANSWERS[result['answer']]}, by the rule of the brief."]
+    return [*lines, f"{answer(result)}, by the rule of the brief."]
+
+
+def answer(result: Mapping[str, Any]) -> str:
+    """The decision in words; where only some designs are worth it, with their names."""
+    going = [one["name"] for one in result["designs"] if one["decision"]["answer"] == "go"]
+    named = f" with {' and '.join(going)}" if going and len(result["designs"]) > 1 else ""
+    return ANSWERS[result["answer"]] + named
 
 
 def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
         "result": result,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
-        "answer": ANSWERS[result["answer"]],
+        "answer": answer(result),
         "acceptance": _plot(result["designs"]),
         "percent": percent,
         "number": number,
