@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import io
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from talim.listening.opened import read_keys, read_words
 from talim.listening.tables import sqlite_url
 
 WORDS = "words/review"
+_KEPT = 16  # encoded sounds in memory
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class OpenedBrief:
     words: dict[str, dict[str, Any]]
     secret: str
     _encoded: dict[str, bytes] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def name(self, reviewer: str, candidate: str) -> str:
         """The random name of a candidate's sound, another one for each reviewer."""
@@ -41,11 +44,12 @@ class OpenedBrief:
 
     def sound(self, candidate: str) -> bytes:
         """A WAV without tags, which would name the design; a loop twice, so that its seam is heard."""
-        if candidate not in self._encoded:
-            if len(self._encoded) >= 16:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[candidate] = self._encode(candidate)
-        return self._encoded[candidate]
+        with self._lock:  # requests come in threads
+            if candidate not in self._encoded:
+                if len(self._encoded) >= _KEPT:
+                    self._encoded.pop(next(iter(self._encoded)))
+                self._encoded[candidate] = self._encode(candidate)
+            return self._encoded[candidate]
 
     def least_seconds(self, candidate: str) -> float:
         """How much must be heard before a review: the brief's minimum, or all of a shorter piece."""
