@@ -21,8 +21,12 @@ from fixtures.browser import (
     violations,
 )
 from fixtures.listening_client import served
+from fixtures.votes import simulated
 
+from talim.listening.export import as_jsonl
 from talim.listening.opened import OpenedTest, open_test
+from talim.listening.protocol import load
+from talim.listening.result import rate_folder
 
 pytestmark = [
     pytest.mark.slow,
@@ -230,3 +234,20 @@ def test_the_organisers_page(make_test: Make, browser: Any) -> None:
         with page.expect_download() as saved:
             page.click('[data-form="csv"]')
         assert saved.value.suggested_filename == "votes.csv"
+
+
+def test_the_page_of_ratings_is_accessible_and_fits_a_phone(
+    make_test: Make, browser: Any, tmp_path: Path
+) -> None:
+    folder = make_test()
+    strengths = {"linear": 0.6, "conv": 0.3, "untrained": -1.2, "real": 1.0}
+    rows = [
+        row for group in ("expert", "general") for row in simulated(load(folder), strengths, 6, group=group)
+    ]
+    (tmp_path / "votes.jsonl").write_text(as_jsonl(rows), encoding="utf-8")
+    link = Path(rate_folder(folder, [tmp_path / "votes.jsonl"])["page"]).as_uri()
+    for settings in ({"color_scheme": "light"}, {"viewport": PHONE, "color_scheme": "dark"}):
+        page = open_page(browser, link, **settings)
+        assert violations(page) == []
+        assert not overflows(page)
+        shoot(page, f"ratings-{settings['color_scheme']}")

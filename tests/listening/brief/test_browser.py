@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fixtures.brief_folder import brief_of, opened_brief
+from fixtures.brief_folder import decide as reviewed_by_one
 from fixtures.browser import (
     CHROMIUM,
     PHONE,
@@ -23,6 +24,7 @@ from fixtures.listening_client import served_app
 
 from talim.listening.brief.app import create_app
 from talim.listening.brief.opened import OpenedBrief
+from talim.listening.brief.result import measure
 
 pytestmark = [
     pytest.mark.slow,
@@ -124,3 +126,14 @@ def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any
         page.keyboard.press("Enter")
         page.wait_for_function("() => document.querySelector('h1').textContent === 'ありがとうございました'")
     assert [row["verdict"] for row in opened.reviews.rows()] == ["accept", "accept"]
+
+
+def test_the_result_page_is_accessible_and_fits_a_phone(tmp_path: Path, browser: Any) -> None:
+    opened = opened_brief(tmp_path / "b", brief_of(indicators=[{"name": "skips", "better": "lower"}]))
+    reviewed_by_one(opened, {"linear-001": "accept", "linear-002": "edit"})
+    link = Path(measure(tmp_path / "b", opened.brief)["page"]).as_uri()
+    for settings in ({"color_scheme": "light"}, {"viewport": PHONE, "color_scheme": "dark"}):
+        page = open_page(browser, link, **settings)
+        assert violations(page) == []
+        assert not overflows(page)
+        shoot(page, f"usefulness-{settings['color_scheme']}")

@@ -90,11 +90,11 @@ def test_accepted_pieces_are_delivered_with_tags_licence_and_provenance(tmp_path
 @pytest.mark.parametrize(
     ("rights", "words"),
     [
-        ({"base_licence": "CC-BY-NC-4.0"}, "forbidden by the base nano-musicgen: CC-BY-NC-4.0"),
-        ({"base_licence": "unknown"}, "unknown by the base"),
-        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "forbidden by 1 recordings: CC BY-NC 4.0"),
-        ({"recordings": {"unknown": 4}}, "unknown by 4 recordings: unknown"),
-        ({"recordings": {"unknown": 0}}, "unknown by the recordings: unknown"),
+        ({"base_licence": "CC-BY-NC-4.0"}, "forbidden (the base nano-musicgen: CC-BY-NC-4.0)"),
+        ({"base_licence": "unknown"}, "unknown (the base"),
+        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "forbidden (1 recordings: CC BY-NC 4.0)"),
+        ({"recordings": {"unknown": 4}}, "unknown (4 recordings: unknown)"),
+        ({"recordings": {"unknown": 0}}, "unknown (the recordings: unknown)"),
     ],
     ids=str,
 )

@@ -65,7 +65,7 @@ def export(
 def refuse_unless_allowed(designs: set[str], judged: dict[str, dict[str, Any]]) -> None:
     """TalimError that names what stands against commercial use of any of these designs."""
     against = [
-        f"{name}: {judged[name]['commercial']} by {'; '.join(judged[name]['because'])}"
+        f"{name}: commercial use is {judged[name]['commercial']} ({'; '.join(judged[name]['because'])})"
         for name in sorted(designs)
         if judged[name]["commercial"] != "allowed"
     ]
