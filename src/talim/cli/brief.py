@@ -81,7 +81,11 @@ def _review(
     from talim.listening.brief import app, candidates, deciding, opened
     from talim.stages import progress
 
-    rows = candidates.make(wanted, runs, out, progress.for_terminal(), device)
+    if not runs and (out / candidates.TABLE).is_file():
+        rows = candidates.read(out)  # to serve again what is there
+    else:
+        frozen = opened.is_frozen(out, database)
+        rows = candidates.make(wanted, runs, out, progress.for_terminal(), device, frozen=frozen)
     table = deciding.write_indicators(out, wanted)
     ready = opened.open_brief(out, wanted, database)
     bound = serving.bind(*place[:2]) if place else None

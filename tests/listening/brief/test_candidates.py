@@ -64,6 +64,13 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
     assert "EUR" in told
     page = (out / "usefulness" / "index.html").read_text(encoding="utf-8")
     assert "Per accepted minute" in page
+    whole = (out / "candidates.jsonl").read_bytes()
+    write_brief(tmp_path, prompt="another tune")
+    status, told = talim(capsys, *asked, "--run", tiny_run, "--prepare")
+    assert (status, "reviewed and are frozen" in told) == (1, True)
+    assert (out / "candidates.jsonl").read_bytes() == whole
+    write_brief(tmp_path)
+    assert talim(capsys, *asked, "--prepare")[0] == 0  # again, without a run: what is there
     status, told = talim(capsys, *asked, "--export", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
     assert "forbidden (the base" in told

@@ -55,16 +55,22 @@ def make(
     progress: Progress | None = None,
     device: str = "auto",
     originality: checks.Originality | None = None,
+    frozen: bool = False,
 ) -> list[dict[str, Any]]:
     """Make what is missing in OUT/candidates and return a row for each candidate, design by design.
 
-    Killed at any moment, the same call goes on after the last whole candidate. A changed brief makes anew what it
-    changes.
+    Killed at any moment, the same call goes on after the last whole candidate. A changed brief or run makes anew
+    what it changes; where candidates are `frozen`, because they were reviewed, TalimError refuses that.
     """
     progress, wanted = progress or Progress(), designs(runs)
     with Run(out).lock():
-        write_json(out / DESIGNS, {one.name: _told(one) for one in wanted})
         plan = [(one, seed, key_of(brief, one, seed)) for one in wanted for seed in _seeds(brief)]
+        if frozen and {key for _, _, key in plan} != {row["key"] for row in read(out)}:
+            raise TalimError(
+                f"{out}: its candidates were reviewed and are frozen, but the brief's music or the runs changed; "
+                "undo that, or name a new --out"
+            )
+        write_json(out / DESIGNS, {one.name: _told(one) for one in wanted})
         there = _usable(out)
         kept = [there[key] for _, _, key in plan if key in there]
         write_jsonl(out / TABLE, kept)

@@ -69,6 +69,13 @@ class OpenedBrief:
         return buffer.getvalue()
 
 
+def is_frozen(folder: Path, database: str | None = None) -> bool:
+    """Whether the candidates of a folder were reviewed already."""
+    if database is None and not (folder / DATABASE).is_file():
+        return False
+    return Reviews(database or sqlite_url(folder / DATABASE)).frozen
+
+
 def open_brief(folder: Path, brief: Brief, database: str | None = None) -> OpenedBrief:
     """Open the database of a folder with candidates and check that it holds this very brief and these sounds."""
     rows = {row["id"]: row for row in candidates.read(folder)}

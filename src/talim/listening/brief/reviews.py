@@ -207,6 +207,12 @@ class Reviews:
             drop_the_log(self.engine)
         return bool(gone)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether a first review was made: from then on brief and candidates stay as they are."""
+        with self._read() as connection:
+            return connection.execute(select(briefs.c.frozen_at)).scalar() is not None
+
     def facts(self) -> dict[str, Any]:
         """Which brief and candidates, since when frozen, how many reviewers were deleted on request."""
         with self._read() as connection:
