@@ -242,7 +242,9 @@ def test_the_page_of_ratings_is_accessible_and_fits_a_phone(
     folder = make_test()
     strengths = {"linear": 0.6, "conv": 0.3, "untrained": -1.2, "real": 1.0}
     rows = [
-        row for group in ("expert", "general") for row in simulated(load(folder), strengths, 6, group=group)
+        row
+        for group in ("expert", "general")
+        for row in simulated(load(folder), strengths, 6, group=group, site=group)
     ]
     (tmp_path / "votes.jsonl").write_text(as_jsonl(rows), encoding="utf-8")
     link = Path(rate_folder(folder, [tmp_path / "votes.jsonl"])["page"]).as_uri()
