@@ -101,8 +101,8 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def plot(name: str, told: dict[str, Any], result: dict[str, Any]) -> Markup:
-    """The conditions of one aspect, best first, with their intervals."""
+def plot(name: str, told: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
+    """The conditions of one aspect, best first, with their intervals; for a desk and for a phone."""
     rows = [
         plots.Interval(
             c["name"], c["strength"]["value"], c["strength"]["low"], c["strength"]["high"], strong=i == 0
@@ -111,7 +111,7 @@ def plot(name: str, told: dict[str, Any], result: dict[str, Any]) -> Markup:
     ]
     label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
     alt = f"{name}: " + "; ".join(f"{row.label} {number(row.value)}" for row in rows)
-    return plots.intervals(rows, alt=alt, x_label=label)
+    return plots.both_widths(rows, alt=alt, x_label=label)
 
 
 def ranked(told: dict[str, Any]) -> list[dict[str, Any]]:

@@ -136,14 +136,14 @@ def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
     }
 
 
-def _plot(designs: list[dict[str, Any]]) -> Markup:
+def _plot(designs: list[dict[str, Any]]) -> dict[str, Markup]:
     rows = [
         plots.Interval(d["name"], d["acceptance"]["value"], d["acceptance"]["low"], d["acceptance"]["high"])
         for d in designs
         if d["reviewed"]
     ]
     alt = "Accepted: " + "; ".join(f"{row.label} {percent(row.value)}" for row in rows)
-    return plots.intervals(rows, alt=alt, x_label="share of candidates accepted as they are")
+    return plots.both_widths(rows, alt=alt, x_label="share of candidates accepted as they are")
 
 
 def ends(found: Ends, show: Any) -> str:
