@@ -8,7 +8,7 @@ READY := .venv/.ready
 # Two test processes share two cores; a thread pool in each of them would only get in the way.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow test-postgres check bench clean
 
 setup: $(READY)
 
@@ -26,6 +26,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
+test-postgres: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
+	tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_store.py tests/listening/test_killed.py tests/listening/brief/test_reviews.py -m 'slow or not slow'
 
 check: setup
 	$(BIN)/ruff check .

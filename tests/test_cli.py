@@ -35,7 +35,19 @@ def commands() -> list[tuple[str, ...]]:
 
 def test_the_commands_are_those_of_the_road() -> None:
     assert {c[0] for c in commands()} == {
-        *("prepare", "designs", "train", "generate", "evaluate", "report", "poc", "modes", "demo", "adapters")
+        *(
+            "prepare",
+            "designs",
+            "train",
+            "generate",
+            "evaluate",
+            "report",
+            "poc",
+            "modes",
+            "demo",
+            "adapters",
+        ),
+        *("listen", "ratings", "brief"),
     }
     assert {c[1] for c in commands() if c[0] == "adapters"} == {"list", "info", "check"}
 

@@ -94,10 +94,13 @@ def test_a_path_of_one_machine_would_be_seen() -> None:
     assert not MACHINE_PATHS.search("fed by the /home page and and/or work")
 
 
+PAGES = ("docs/corpora.md", "docs/listening.md", "docs/usefulness.md")
+
+
 def documented_commands() -> list[str]:
-    """Every `talim ...` line in the code blocks of README and CONTRIBUTING, continuation lines joined."""
+    """Every `talim ...` line in the code blocks of README, CONTRIBUTING and some pages, continuation lines joined."""
     lines = []
-    for name in ("README.md", "CONTRIBUTING.md", "docs/corpora.md"):
+    for name in ("README.md", "CONTRIBUTING.md", *PAGES):
         for block in re.findall(
             r"```(?:sh|bash|console)?\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL
         ):
@@ -139,7 +142,7 @@ def test_a_command_that_does_not_exist_would_be_seen(line: str) -> None:
         check_command(line)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/corpora.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md", *PAGES])
 def test_links_and_pictures_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]

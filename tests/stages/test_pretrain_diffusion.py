@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures import nano_mustango
 
 from talim.stages import pretrain_diffusion
 from talim.stages.pretrain_diffusion import Average, chords_of, music_of, without
 from talim.traditions.performer import perform
-from tests.fixtures import nano_mustango
 
 FACTS = {
     "caption": "guitar with chords and drums, B minor, 120 bpm",

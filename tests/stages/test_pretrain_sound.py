@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures import nano_mustango
 
 from talim.backbones.nano import sinusoids
 from talim.stages import pretrain_sound
-from tests.fixtures import nano_mustango
 
 
 @pytest.fixture

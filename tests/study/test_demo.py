@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,9 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fixtures import mustango
+from fixtures.run_folder import make_run
 
 from talim import audio
+from talim.cli import main
 from talim.corpus.manifest import Corpus
+from talim.listening import protocol
 from talim.music import Beats
 from talim.study import demo
 from talim.traditions.performer import truth_of
@@ -40,6 +44,28 @@ def test_two_steps_of_the_demo_end_with_a_page(tmp_path: Path, monkeypatch: pyte
     assert "miniature" in Path(told["page"]).read_text(encoding="utf-8")
     fall = told["scores"]["held_out_loss"]
     assert 0 < fall["before"]["mean"] < 2 * np.log(1024)
+    assert told["listen"] == f"talim listen {tmp_path} --links 1"
+
+
+def test_the_demo_ends_with_a_blind_test_that_can_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command it prints, typed: on the folder as the demo leaves it, here with sounds that no model made."""
+    run = make_run(tmp_path / "run", seconds=1.0)
+    told = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "scores": {}}
+    monkeypatch.setattr(demo, "poc", lambda *_: told)
+    monkeypatch.setattr(demo, "perform_corpus", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main(["demo", "--out", str(tmp_path)])
+    offered = capsys.readouterr().out.splitlines()[-1]
+    assert offered.startswith("Hear for yourself, blind: talim listen ")
+    words = shlex.split(offered.partition("talim ")[2])
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--prepare", "--json"])
+    assert done.value.code == 0
+    assert len(json.loads(capsys.readouterr().out)["links"]) == 1
+    made = protocol.load(tmp_path / "listening")
+    assert [c.take for c in made.conditions] == ["adapter", "base", "real"]
 
 
 def test_beats_of_performances_are_their_truth() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from study.test_leave_one_out import QUICK
 
 from talim.run import read_json
 from talim.stages import train as training
 from talim.study import kinds
-from tests.study.test_leave_one_out import QUICK
 
 
 def test_every_design_meets_every_tradition(

@@ -227,3 +227,13 @@ def test_making_a_page_loads_no_torch(tmp_path: Path) -> None:
     code = f"import sys; from talim.study.report import report; report({str(run)!r})"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_people_said_stands_on_the_page_escaped(tmp_path: Path) -> None:
+    assert "What people say" not in run_page(tmp_path)
+    told = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
+    (tmp_path / "run" / "usefulness.json").write_text(json.dumps(told), encoding="utf-8")
+    page = page_of(tmp_path / "run")
+    assert "What people say" in page
+    assert "Go on, by the rule of the brief." in page
+    assert EVIL not in page

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters, making
+from talim.cli import adapters, listening, making
 from talim.cli.options import (
     Base,
     Describe,
@@ -36,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(adapters.app, name="adapters")
+listening.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -269,7 +270,8 @@ def demo(
 
 
 def _print_road(result: dict[str, Any], as_json: bool) -> None:
-    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
+    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}", *offer]))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -101,6 +101,14 @@ def intervals(rows: Sequence[Interval], *, alt: str, x_label: str, width_inches:
         return _svg(figure, alt)
 
 
+def both_widths(rows: Sequence[Interval], *, alt: str, x_label: str) -> dict[str, Markup]:
+    """The same intervals for a desk (`broad`) and for a phone (`narrow`), of which a page shows one."""
+    return {
+        "broad": intervals(rows, alt=alt, x_label=x_label),
+        "narrow": intervals(rows, alt=alt, x_label=x_label, width_inches=3.8),
+    }
+
+
 def _short(label: str, letters: int = 22) -> str:
     return label if len(label) <= letters else label[: letters - 1] + "…"
 

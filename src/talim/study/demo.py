@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,14 +57,19 @@ def beats_of(piece: Any) -> str:
 
 
 def demo(out: Path, progress: Progress | None = None, wishes: Wishes = WISHES) -> dict[str, Any]:
-    """Play the built-in corpus into DIR/recordings, then go the road of `talim poc` on it."""
+    """Play the built-in corpus into DIR/recordings, then go the road of `talim poc` on it.
+
+    Beside what `poc` returns, "listen" is the command that serves a blind test over what was made.
+    """
     progress = progress or Progress()
     recordings = out / "recordings"
     if not recordings.is_dir():
         from talim.traditions.performer import perform
 
         perform_corpus(recordings, perform, progress)
-    return poc(recordings, out, wishes, progress)
+    return poc(recordings, out, wishes, progress) | {
+        "listen": f"talim listen {shlex.quote(str(out))} --links 1"
+    }
 
 
 def perform_corpus(

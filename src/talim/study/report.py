@@ -15,7 +15,7 @@ from talim.backbones import catalogue
 from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
-from talim.study import exhibits, tables, words
+from talim.study import exhibits, people, tables, words
 from talim.study.results import Result, find_runs, read_result
 
 BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
@@ -51,6 +51,7 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
         "caution": (result.losses.get("fall") or {}).get("interval_note") or "",
         "fall_plots": fall_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
+        "judgements": people.judgements(folder, folder / "report" / "index.html"),
         "exhibits": shown,
         "more_exhibits": more,
         "loss_plots": loss_plots(result),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures import nano_mustango
 from safetensors.torch import load_file, save_file
 
 from talim.audio import Audio
@@ -15,7 +16,6 @@ from talim.backbones.nano import mustango
 from talim.errors import TalimError
 from talim.music import Beats, Chords, Music
 from talim.run import read_json, write_json
-from tests.fixtures import nano_mustango
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,70 @@
+"""What a candidate may be used for: the licences of the base and of the recordings behind it, judged with care.
+
+This is no legal advice: only what is plainly allowed counts as allowed; everything else is forbidden or unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from talim.run import Run, read_json
+
+Use = Literal["allowed", "forbidden", "unknown"]
+_FORBIDS = re.compile(
+    r"\bNC\b|NON-?COMMERCIAL|\bND\b|NO-?DERIV|ALL RIGHTS RESERVED|PROPRIETARY|RESEARCH ONLY|PERSONAL USE|©"
+)
+_ALLOWS = re.compile(
+    r"^(CC0(-1\.0)?|CC[ -]?ZERO|PUBLIC[- ]DOMAIN|PDM(-1\.0)?|CC[- ]BY([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?|"
+    r"APACHE[- ]2\.0|MIT|BSD([- ][23](-CLAUSE)?)?)$"
+)
+
+
+def commercial(licence: str) -> Use:
+    """Whether a licence's name allows commercial use of what was made with it. A name with more words is unknown."""
+    name = re.sub(r"\s+", " ", str(licence).strip().upper().replace("_", "-"))
+    if _FORBIDS.search(name):
+        return "forbidden"
+    return "allowed" if _ALLOWS.match(name) else "unknown"
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """The licences behind a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {..: count}}."""
+    base = read_json(run.facts_file).get("base", {}) if run.facts_file.is_file() else {}
+    told = _summary(run).get("rights") or {}
+    return {
+        "base": str(base.get("name", "unknown")),
+        "base_licence": str(base.get("licence") or "unknown"),
+        "recordings": dict(told.get("licences") or {"unknown": 0}),
+        "consent": dict(told.get("consent") or {"unknown": 0}),
+    }
+
+
+def judge(rights: Mapping[str, Any]) -> dict[str, Any]:
+    """{"commercial": allowed, forbidden or unknown, "because": sentences}: the strictest of all licences counts."""
+    found: list[tuple[Use, str]] = [
+        (commercial(rights["base_licence"]), f"the base {rights['base']}: {rights['base_licence']}")
+    ]
+    for licence, count in rights["recordings"].items():
+        told = f"{count} recordings: {licence}" if count else f"the recordings: {licence}"
+        found.append((commercial(licence), told))
+    uses = [use for use, _ in found]
+    strictest: Use = "forbidden" if "forbidden" in uses else "unknown" if "unknown" in uses else "allowed"
+    return {"commercial": strictest, "because": [told for use, told in found if use == strictest]}
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    """The corpus's summary: in the scores, else where the recipe says, else beside the run."""
+    if run.scores.is_file() and isinstance(kept := read_json(run.scores).get("corpus"), dict):
+        return kept
+    named: list[Path] = []
+    if run.recipe_file.is_file():
+        recipe = yaml.safe_load(run.recipe_file.read_text(encoding="utf-8"))
+        corpus = Path(str(recipe.get("corpus", "corpus")))
+        named = [corpus, run.folder / corpus, run.folder.parent / corpus.name]
+    place = next((p for p in [*named, run.folder.parent / "corpus"] if (p / "summary.json").is_file()), None)
+    return read_json(place / "summary.json") if place else {}

@@ -1,0 +1,56 @@
+"""Licences: only what plainly allows commercial use counts as allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.run_folder import make_run
+
+from talim.listening.brief import rights
+from talim.run import Run
+
+
+@pytest.mark.parametrize(
+    ("licence", "use"),
+    [
+        ("CC0-1.0", "allowed"),
+        ("cc0", "allowed"),
+        ("Public Domain", "allowed"),
+        ("CC BY 4.0", "allowed"),
+        ("CC-BY-SA-4.0", "allowed"),
+        ("Apache-2.0", "allowed"),
+        ("MIT", "allowed"),
+        ("CC-BY-NC-4.0", "forbidden"),
+        ("CC BY-NC-SA 4.0 (SymbTr)", "forbidden"),
+        ("cc_by_nc_4.0", "forbidden"),
+        ("CC BY-ND 4.0", "forbidden"),
+        ("Non-commercial use only", "forbidden"),
+        ("All rights reserved", "forbidden"),
+        ("© the artist", "forbidden"),
+        ("unknown", "unknown"),
+        ("", "unknown"),
+        ("see the label's website", "unknown"),
+        ("CC BY 4.0, but ask the archive first", "unknown"),
+        ("committee", "unknown"),
+    ],
+)
+def test_a_licences_name(licence: str, use: str) -> None:
+    assert rights.commercial(licence) == use
+
+
+def test_the_strictest_counts() -> None:
+    told = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
+    assert rights.judge(told) == {"commercial": "unknown", "because": ["2 recordings: unknown"]}
+    told["base_licence"] = "CC-BY-NC-4.0"
+    assert rights.judge(told) == {"commercial": "forbidden", "because": ["the base b: CC-BY-NC-4.0"]}
+    free = told | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
+    assert rights.judge(free)["commercial"] == "allowed"
+
+
+def test_a_run_tells_its_rights_and_one_that_does_not_is_unknown(tmp_path: Path) -> None:
+    found = rights.of_run(Run(make_run(tmp_path / "run", seconds=0)))
+    assert found["base_licence"] == "Apache-2.0"
+    assert found["recordings"] == {"CC BY 4.0": 9, "unknown": 6}
+    bare = rights.of_run(Run(tmp_path / "elsewhere" / "nothing"))
+    assert rights.judge(bare)["commercial"] == "unknown"

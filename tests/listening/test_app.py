@@ -1,0 +1,296 @@
+"""The server: a session by its API, and one attempt after another at what it must not allow."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from fixtures.listening_client import ABOUT, Person, client_of, organiser
+
+from talim.listening.opened import OpenedTest, open_test
+
+Make = Callable[..., Path]
+
+
+def test_a_session_from_consent_to_the_end(client: TestClient, test: OpenedTest) -> None:
+    person = Person(client, test)
+    assert person.get("/api/session").json()["began"] is False
+    assert person.post("/api/trial").status_code == 403
+    person.begin()
+    for place in range(8):
+        trial = person.post("/api/trial").json()
+        assert trial["position"] == place
+        for name in trial["sounds"]:
+            sound = person.get(f"/api/audio/{name}")
+            assert sound.status_code == 200
+            assert sound.content[:4] == b"RIFF"
+        assert person.post("/api/votes", person.vote_body()).json() == {"stored": True, "new": True}
+    assert person.post("/api/trial").json() == {"done": True}
+    assert person.get("/api/session").json()["answered"] == 8
+    assert len(test.store.rows()) == 16
+
+
+def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: OpenedTest) -> None:
+    told = [person.get("/api/session").text, person.post("/api/trial").text]
+    sound = person.get(f"/api/audio/{person.post('/api/trial').json()['sounds'][0]}")
+    told += [str(sound.headers), sound.content[:200].decode("latin-1")]
+    forbidden = [*test.protocol.names, "normal", "repeat", "attention", "spoiled", "slow flute", "item-0"]
+    assert not [word for word in forbidden for text in told if word in text]
+    assert "last-modified" not in sound.headers  # the order in which sounds were made
+    assert "etag" not in sound.headers
+
+
+def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
+    client: TestClient, test: OpenedTest
+) -> None:
+    names: list[str] = []
+    for person in (Person(client, test).begin(), Person(client, test).begin()):
+        for _ in range(8):
+            names += person.post("/api/trial").json()["sounds"]
+            person.post("/api/votes", person.vote_body())
+    assert len(set(names)) == len(names) == 32
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/audio/..%2f..%2fprotocol.yaml",
+        "/api/audio/../../protocol.yaml",
+        "/api/audio/%2e%2e%2fkeys.json",
+        "/static/..%2fapp.py",
+        "/static/../store.py",
+        "/static/words/en.json",
+        "/votes.db",
+        "/material/material.json",
+        "/api/words/..%2f..%2fkeys",
+        "/openapi.json",
+        "/docs",
+        "/.git/config",
+        "//etc/passwd",
+        "/api/audio/%00",
+    ],
+)
+def test_other_files_are_not_served(person: Person, path: str) -> None:
+    answer = person.get(path)
+    assert answer.status_code in (404, 405)
+    assert answer.json()["reason"] == "nothing_here"
+
+
+def test_files_of_the_test_are_unknown_by_their_own_names(person: Person, test: OpenedTest) -> None:
+    for name in [*test.material.files.values(), *(Path(f).stem for f in test.material.files.values())]:
+        assert person.get(f"/api/audio/{name}").status_code == 404
+
+
+def test_only_the_current_trial_can_be_heard(person: Person) -> None:
+    early = person.post("/api/trial").json()["sounds"][0]
+    person.post("/api/votes", person.vote_body())
+    assert person.get(f"/api/audio/{early}").status_code == 404
+
+
+def test_no_wrong_and_anothers_link(client: TestClient, test: OpenedTest, person: Person) -> None:
+    name = person.post("/api/trial").json()["sounds"][0]
+    other = Person(client, test).begin()
+    other.post("/api/trial")
+    assert other.get(f"/api/audio/{name}").status_code == 404
+    routes = [("GET", "/api/session"), ("POST", "/api/trial"), ("GET", f"/api/audio/{name}")]
+    routes += [("POST", "/api/votes"), ("POST", "/api/begin"), ("DELETE", "/api/session")]
+    for headers in (
+        {},
+        {"Authorization": "Bearer x"},
+        {"Authorization": f"Basic {person.token}"},
+        organiser(test),
+    ):
+        for method, path in routes:
+            body = {"json": person.vote_body()} if path.endswith("votes") else {}
+            assert client.request(method, path, headers=headers, **body).status_code == 401, (headers, path)
+    assert test.store.rows() == []
+
+
+def test_a_listeners_link_is_no_organisers(person: Person) -> None:
+    for path in ("/api/organiser/status", "/api/organiser/votes"):
+        assert person.get(path).status_code == 401
+    assert person.post("/api/organiser/links", {"count": 1}).status_code == 401
+    gone = person.client.delete(f"/api/organiser/listeners/{person.id}", headers=person.headers)
+    assert gone.status_code == 401
+
+
+def test_a_replayed_vote_counts_once(person: Person, test: OpenedTest) -> None:
+    body = person.vote_body()
+    assert person.post("/api/votes", body).json()["new"] is True
+    assert person.post("/api/votes", body).json()["new"] is False
+    assert len(test.store.rows()) == 2
+
+
+def test_another_answer_to_an_answered_trial_is_refused(person: Person, test: OpenedTest) -> None:
+    body = person.vote_body(1)
+    person.post("/api/votes", body)
+    for forged in (body | {"answers": {"overall": -2, "melody": -2}}, body | {"id": str(uuid.uuid4())}):
+        answer = person.post("/api/votes", forged)
+        assert (answer.status_code, answer.json()["reason"]) == (409, "answered")
+    assert test.store.rows()[0]["answer"] == 1
+
+
+def test_a_vote_for_another_trial_is_refused(person: Person) -> None:
+    answer = person.post("/api/votes", person.vote_body() | {"position": 5})
+    assert (answer.status_code, answer.json()["reason"]) == (409, "not_current")
+
+
+def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: OpenedTest) -> None:
+    """A vote names no listener: whose it is follows from the link alone."""
+    one, other = Person(client, test).begin(), Person(client, test).begin()
+    other.post("/api/trial")
+    assert one.post("/api/votes", one.vote_body() | {"listener": other.id}).status_code == 422
+    one.post("/api/votes", one.vote_body())
+    assert {row["listener"] for row in test.store.rows()} == {one.id}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answers": {"overall": 3, "melody": 0}},
+        {"answers": {"overall": 1}},
+        {"answers": {"overall": 1, "melody": 0, "extra": 1}},
+        {"answers": {"overall": "1", "melody": 0}},
+        {"answers": {"overall": True, "melody": 0}},
+        {"answers": []},
+        {"id": "1"},
+        {"id": "'; DROP TABLE votes; --"},
+        {"position": -1},
+        {"position": 10**30},
+        {"position": 0.5},
+        {"heard_seconds": [1.0]},
+        {"heard_seconds": [-1.0, 2.0]},
+        {"heard_seconds": ["NaN", 2.0]},
+        {"kind": "normal"},
+    ],
+)
+def test_a_malformed_vote_is_refused(person: Person, test: OpenedTest, change: dict[str, Any]) -> None:
+    answer = person.post("/api/votes", person.vote_body() | change)
+    assert answer.status_code == 422
+    assert answer.json()["reason"] == "malformed"
+    assert test.store.rows() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[" * 9000,
+        b'{"id": NaN}',
+        b"\xff\xfe",
+        b'{"id": "\\ud800"}',
+        b'{"a":1}' * 9,
+        b"x" * 9000,
+    ],
+)
+def test_a_body_that_is_none_is_refused(person: Person, body: bytes) -> None:
+    headers = person.headers | {"Content-Type": "application/json"}
+    for path in ("/api/votes", "/api/begin"):
+        assert person.client.post(path, headers=headers, content=body).status_code in (400, 422)
+
+
+def test_an_oversized_body_is_refused_whatever_it_says_of_itself(person: Person) -> None:
+    headers = person.headers | {"Content-Type": "application/json"}
+    big = json.dumps({"consent": "x" * 20_000}).encode()
+    assert person.client.post("/api/begin", headers=headers, content=big).status_code == 413
+    pieces = (big[i : i + 1000] for i in range(0, len(big), 1000))  # chunked: no length is sent
+    assert person.client.post("/api/begin", headers=headers, content=pieces).status_code == 413
+    lying = headers | {"Content-Length": "-5"}
+    assert person.client.post("/api/begin", headers=lying, content=b"{}").status_code == 413
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"consent": False},
+        {"group": "king"},
+        {"familiarity": 6},
+        {"language": "xx"},
+        {"name": "me"},
+        {"group": None},
+    ],
+)
+def test_no_beginning_without_consent_or_with_what_is_not_asked(
+    client: TestClient, test: OpenedTest, change: dict[str, Any]
+) -> None:
+    person = Person(client, test)
+    assert person.post("/api/begin", ABOUT | change).status_code == 422
+    assert person.get("/api/session").json()["began"] is False
+
+
+def test_beginning_again_changes_nothing(person: Person) -> None:
+    first = person.post("/api/trial").json()
+    assert person.post("/api/begin", ABOUT | {"group": "general"}).status_code == 200
+    assert person.post("/api/trial").json() == first
+
+
+def test_a_vote_before_the_sound_can_have_been_heard(make_test: Make) -> None:
+    trials = {"per_listener": 6, "repeats": 1, "attention": 1, "minimum_seconds": 0.5}
+    opened = open_test(make_test(trials=trials))
+    with client_of(opened) as client:
+        person = Person(client, opened).begin()
+        unheard = person.vote_body() | {"heard_seconds": [2.0, 0.1]}
+        assert person.post("/api/votes", unheard).json()["reason"] == "not_heard"
+        claimed = person.post(
+            "/api/votes", person.vote_body()
+        )  # it says 2 s of each, but the clock says less
+        assert (claimed.status_code, claimed.json()["reason"]) == (409, "too_soon")
+
+
+def test_full_is_full(make_test: Make) -> None:
+    opened = open_test(make_test(stopping={"listeners": 1}))
+    with client_of(opened) as client:
+        Person(client, opened).begin()
+        answer = Person(client, opened).post("/api/begin", ABOUT)
+        assert (answer.status_code, answer.json()["reason"]) == (403, "full")
+
+
+def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: OpenedTest) -> None:
+    person.post("/api/votes", person.vote_body())
+    gone = person.client.delete("/api/session", headers=person.headers)
+    assert gone.json() == {"deleted": True}
+    assert test.store.rows() == []
+    assert person.get("/api/session").status_code == 401
+
+
+def test_the_organiser(client: TestClient, test: OpenedTest, person: Person) -> None:
+    person.post("/api/votes", person.vote_body(-1))
+    headers = organiser(test)
+    made = client.post("/api/organiser/links", headers=headers, json={"count": 3, "label": "band"}).json()
+    assert len({one["token"] for one in made}) == 3
+    status = client.get("/api/organiser/status", headers=headers).json()
+    assert [p["answered"] for p in status["listeners"] if p["id"] == person.id] == [1]
+    assert "token" not in json.dumps(status)
+    assert "answers" not in json.dumps(status)
+    assert '"answer": -1' in client.get("/api/organiser/votes", headers=headers).text
+    assert client.get("/api/organiser/votes?form=csv", headers=headers).text.startswith("test,site,listener")
+    assert client.get("/api/organiser/votes?form=xls", headers=headers).status_code == 422
+    assert client.post("/api/organiser/links", headers=headers, json={"count": 10**9}).status_code == 422
+    place = f"/api/organiser/listeners/{person.id}"
+    assert client.delete(place, headers=headers).status_code == 200
+    assert client.delete(place, headers=headers).status_code == 404
+    assert client.delete("/api/organiser/listeners/%00", headers=headers).status_code == 404
+
+
+def test_a_mushra_trial_takes_ratings_for_every_row(make_test: Make) -> None:
+    opened = open_test(make_test(kind="mushra", reference="real"))
+    with client_of(opened) as client:
+        person = Person(client, opened).begin()
+        trial = person.post("/api/trial").json()
+        assert len(trial["sounds"]) == 5
+        assert person.get(f"/api/audio/{trial['reference']}").status_code == 200
+        body = {"id": str(uuid.uuid4()), "position": 0, "heard_seconds": [2.0] * 5}
+        short = {str(place): 50 for place in range(4)}
+        for answers in (short, short | {"4": -1}, short | {"4": None}, short | {"4": 101}):
+            assert person.post("/api/votes", body | {"answers": answers}).status_code == 422
+        assert person.post("/api/votes", body | {"answers": short | {"4": 99}}).json()["new"] is True
+        rows = opened.store.rows()
+        assert [row["score"] for row in rows] == [50] * 4 + [99]
+        assert {row["condition"] for row in rows} >= {"linear", "conv", "untrained", "real"}

@@ -1,0 +1,88 @@
+"""Who hears what: balance, hidden repeats, checks, and that all of it follows from the seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.listening import protocol as p
+from talim.listening.assignment import SPOILED, cell, trials_for
+from talim.listening.protocol import ANCHOR
+
+
+def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Protocol:
+    values = {
+        "name": "t",
+        "conditions": [{"name": f"c{i}", "source": "x"} for i in range(conditions)],
+        "trials": {"per_listener": per_listener, "repeats": 2, "attention": 2},
+    }
+    return p.build(values | changes)
+
+
+@given(st.integers(2, 6), st.integers(1, 7), st.integers(1, 200), st.integers(0, 99))
+def test_pairs_and_items_are_given_out_evenly(conditions: int, n_items: int, length: int, seed: int) -> None:
+    protocol = make(conditions, seed=seed)
+    items = [f"i{k}" for k in range(n_items)]
+    drawn = [cell(protocol, items, place) for place in range(length)]
+    by_pair = Counter(order for _, order, _ in drawn)
+    by_cell = Counter((item, order) for item, order, _ in drawn)
+    assert max(by_pair.values()) - (min(by_pair.values()) if len(by_pair) == len(protocol.pairs) else 0) <= 1
+    whole = length // (len(protocol.pairs) * n_items)
+    assert all(whole <= by_cell[i, pair] <= whole + 1 for i in items for pair in protocol.pairs)
+
+
+@given(st.integers(0, 30), st.integers(0, 20))
+def test_a_listener_hears_what_the_protocol_says(number: int, seed: int) -> None:
+    protocol = make(seed=seed)
+    trials = trials_for(protocol, ["a", "b", "c"], number, "site/expert")
+    kinds = Counter(trial.kind for trial in trials)
+    assert kinds == {"normal": 10, "repeat": 2, "attention": 2}
+    assert trials == trials_for(protocol, ["a", "b", "c"], number, "site/expert")
+    for trial in (t for t in trials if t.kind == "attention"):
+        assert set(trial.order) == {"c0", SPOILED}
+    first = sum(t.order[0] < t.order[1] for t in trials if t.kind == "normal")
+    assert first == 5  # sides are halved
+    for place, trial in enumerate(trials):
+        if trial.kind == "repeat":
+            heard = [t for t in trials[:place] if t.kind == "normal" and t.item == trial.item]
+            assert any(t.order == trial.order[::-1] for t in heard)
+    assert trials[0].kind == "normal"
+
+
+def test_listeners_streams_and_seeds_differ() -> None:
+    protocol = make()
+    one = trials_for(protocol, ["a", "b"], 0, "x/expert")
+    assert one != trials_for(protocol, ["a", "b"], 1, "x/expert")
+    assert one != trials_for(protocol, ["a", "b"], 0, "y/expert")
+    assert one != trials_for(make(seed=1), ["a", "b"], 0, "x/expert")
+
+
+def test_repeats_come_later() -> None:
+    protocol = make(per_listener=12)
+    for number in range(20):
+        trials = trials_for(protocol, ["a", "b", "c"], number)
+        for place, trial in enumerate(trials):
+            if trial.kind == "repeat":
+                turned = trial.order[::-1]
+                before = [
+                    i for i, t in enumerate(trials[:place]) if (t.item, t.order) == (trial.item, turned)
+                ]
+                assert before
+                assert place - before[0] > 3
+
+
+@pytest.mark.parametrize("anchor", [True, False])
+def test_mushra_asks_each_aspect_at_each_item_and_hides_the_reference(anchor: bool) -> None:
+    protocol = make(3, per_listener=12, kind="mushra", reference="c0", anchor=anchor)
+    items = ["a", "b", "c"]
+    drawn = Counter((item, aspect) for item, _, aspect in (cell(protocol, items, k) for k in range(18)))
+    assert set(drawn.values()) == {1}
+    assert len(drawn) == 18
+    for trial in trials_for(protocol, items, 0):
+        assert {"c0", "c1", "c2"} <= set(trial.order)
+        if trial.kind == "normal":
+            assert (ANCHOR in trial.order) == anchor
+        assert trial.aspect in p.ASPECTS
