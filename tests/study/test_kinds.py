@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from study.test_leave_one_out import QUICK
+from fixtures.quick import QUICK
 
 from talim.run import read_json
 from talim.stages import train as training

@@ -6,19 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.quick import QUICK
 
 from talim.errors import TalimError
 from talim.run import read_json
 from talim.stages import train as training
 from talim.study import leave_one_out
-
-QUICK = {
-    "training.steps": 2,
-    "training.batch_size": 2,
-    "training.warmup_steps": 1,
-    "training.evaluate_every": 2,
-    "training.checkpoint_every": 2,
-}
 
 
 def test_every_recording_is_left_out_once_and_a_rerun_trains_nothing(
