@@ -101,7 +101,8 @@ def test_what_is_fed_words(pair: tuple[MusicGenShape, Any]) -> None:
 
 
 def test_every_released_model_has_all_sites() -> None:
-    released = [model.shape for model in catalogue.MODELS.values() if model.shape is not None]
+    shapes = [model.shape for model in catalogue.MODELS.values()]
+    released = [shape for shape in shapes if isinstance(shape, MusicGenShape)]
     assert len(released) == 6
     for shape in released:
         assert len(shape.sites()) == shape.layers + 2

@@ -202,7 +202,7 @@ def test_stereo_models_get_stereo_clips() -> None:
 def fake_perform(seed: int, style: str, seconds: float) -> Any:
     rng = np.random.default_rng(seed)
     samples = (0.1 * rng.standard_normal(int(8000 * seconds))).astype(np.float32)
-    return SimpleNamespace(samples=samples, rate_hz=8000, caption=f"{style} {seed}")
+    return SimpleNamespace(samples=samples, rate_hz=8000, caption=f"{style} {seed}", truth=None, facts={})
 
 
 def test_the_built_in_corpus_is_a_folder_like_anybodys(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from talim.designs.sites import MusicGenShape
 from talim.designs.unet_sites import UNetShape
 
 RELEASED_LICENCE = "CC-BY-NC-4.0"
-NANO, NANO_MUSTANGO = "nano-musicgen", "nano-mustango"
+NANO = "nano-musicgen"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ MUSTANGO = [
     Known(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
-SHIPPED = [Known(NANO, "", "Apache-2.0"), Known(NANO_MUSTANGO, "", "Apache-2.0", family="mustango")]
+SHIPPED = [Known(NANO, "", "Apache-2.0")]
 MODELS: dict[str, Known] = {model.name: model for model in [*SHIPPED, *_released(), *MUSTANGO]}
 
 

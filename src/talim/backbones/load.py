@@ -83,8 +83,11 @@ def _mustango(source: Source, device: torch.device, dtype: torch.dtype, reason: 
 
 
 def _is_nano_mustango(source: Source) -> bool:
-    file = Path(source.place) / "config.json"
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("model_type") == NANO_MUSTANGO
+    try:
+        config = json.loads((Path(source.place) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # whoever reads it in earnest says what is wrong
+    return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
 
 
 def family_named(name: str) -> str:

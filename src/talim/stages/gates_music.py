@@ -18,7 +18,7 @@ from talim import audio
 from talim.metrics import rhythm
 from talim.music import Chords
 from talim.stages import gates
-from talim.stages.pretrain_diffusion import ROOTS, chords_of, music_of, without
+from talim.stages.pretrain_told import ROOTS, chords_of, music_of, without
 from talim.traditions.performer import Performance, perform
 
 STEPS, SAMPLER = 25, "dpm++"

@@ -6,7 +6,7 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from talim.metrics import (
     adherence,
@@ -49,7 +49,7 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def public(module: ModuleType) -> list[tuple[str, object]]:
+def public(module: ModuleType) -> list[tuple[str, FunctionType]]:
     """The functions that a module itself defines for others, in the order of its source."""
     found = [
         (name, value)
@@ -59,7 +59,7 @@ def public(module: ModuleType) -> list[tuple[str, object]]:
     return sorted(found, key=lambda pair: inspect.getsourcelines(pair[1])[1])
 
 
-def signature(function: object) -> str:
+def signature(function: FunctionType) -> str:
     """The names of the arguments, in brackets; a star where the rest goes by name only."""
     assert callable(function)
     names, starred = [], False

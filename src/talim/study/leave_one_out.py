@@ -101,8 +101,8 @@ def summary(own: Falls, others: Falls) -> dict[str, Any]:
 
 
 def recipe_of(base: str, corpus: Path, design: str, seed: int, settings: dict[str, Any] | None) -> Recipe:
-    values = {"base": base, "corpus": str(corpus), "design": design, "seed": seed}
     """The recipe of one run of a small study."""
+    values = {"base": base, "corpus": str(corpus), "design": design, "seed": seed}
     return recipes.load((), values | SETTINGS | (settings or {}))
 
 

@@ -23,7 +23,7 @@ def test_what_is_shipped(nano: Backbone) -> None:
     assert nano.window_seconds >= 20
     assert nano.rate_hz == 16000
     assert "Apache" in nano.licence
-    card = (NANO_FOLDER / "README.md").read_text(encoding="utf-8")
+    card = (NANO_FOLDER / "nano-musicgen" / "README.md").read_text(encoding="utf-8")
     assert "seed" in card
     assert "equal-tempered" in card
 

@@ -16,6 +16,7 @@ from talim.listening.brief import checks, rights
 from talim.listening.brief.finishing import finish, raw_seconds
 from talim.listening.brief.schema import Brief
 from talim.listening.draft import plain_name
+from talim.music import Music
 from talim.run import Run, append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from talim.stages.progress import Progress
 
@@ -144,11 +145,12 @@ def _make_of(
     source = stage.choose_source(design.run.folder, None, [], False)
     backbone = stage.load_source(source, device, progress)
     sampling = stage.Sampling(**brief.drawing.model_dump())
+    asked = {**backbone.options, **sampling.given}
     for seed, key in missing:
         number = seed - brief.seed + 1
         name = f"{design.name}-{number:03d}"
-        sound = stage.one(backbone, brief.words, raw_seconds(brief), seed, sampling, progress, name)
-        tags = stage.provenance_tags(backbone, source.adapters, brief.words, seed, sampling)
+        sound = stage.one(backbone, brief.words, raw_seconds(brief), seed, asked, Music(), progress, name)
+        tags = stage.provenance_tags(backbone, source.adapters, brief.words, seed, asked, Music())
         path = out / FOLDER / f"{name}.flac"
         audio.write(path, finish(sound, brief), tags)
         seconds = time.perf_counter() - began

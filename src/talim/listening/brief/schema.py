@@ -24,11 +24,13 @@ _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 
 
 class Drawing(Strict):
-    """How candidates are drawn from a model; as the options of talim generate."""
+    """How candidates are drawn from a model, as the options of talim generate; what is not said is as usual."""
 
     guidance: float = Field(default=3.0, ge=1, le=50)
-    temperature: float = Field(default=1.0, ge=0, le=10)
-    top_k: int = Field(default=250, ge=0)
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    top_k: int | None = Field(default=None, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    sampler: str | None = None
 
 
 class Prices(Strict):
