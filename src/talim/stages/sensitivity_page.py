@@ -25,7 +25,7 @@ OWN = {
     "clipping": {"clipped_share": 1},
     "tempo drift": {"tempo_drift": 1},
 }
-STILL = ("transposed (tonic known)", "offset of 1 s", "gain of -6 dB", "transposition", "128 kbit/s")
+STILL = ("an octave higher", "offset of 1 s", "gain of -6 dB", "transposition", "128 kbit/s")
 OPENING = """# What each score notices
 
 Made by `python -m talim.stages.sensitivity --data FOLDER --work FOLDER --out docs/metrics-sensitivity.md`. FOLDER holds
