@@ -12,7 +12,7 @@ import typer
 
 import talim
 from talim.cli import adapters
-from talim.cli.options import Base, Describe, Design, Device, HeldOut, Json, Seed, Sets, show
+from talim.cli.options import Base, Describe, Design, Device, HeldOut, Jobs, Json, Protocol, Seed, Sets, show
 from talim.stages.ending import exit_status
 
 app = typer.Typer(
@@ -189,10 +189,8 @@ def evaluate(
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
     seed: Seed = 0,
     device: Device = "auto",
-    protocol: Annotated[
-        str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")
-    ] = "default",
-    jobs: Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")] = 1,
+    protocol: Protocol = "default",
+    jobs: Jobs = 1,
     json_: Json = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
@@ -200,10 +198,8 @@ def evaluate(
     from talim.stages.evaluate import evaluate as work
     from talim.study import telling
 
-    scores = work(
-        run, progress.for_terminal(), prompts=prompts, seconds=seconds, seed=seed, device=device,
-        protocol=protocol, jobs=jobs,
-    )  # fmt: skip
+    wished: dict[str, Any] = {"prompts": prompts, "seconds": seconds, "seed": seed, "device": device}
+    scores = work(run, progress.for_terminal(), **wished, protocol=protocol, jobs=jobs)
     show(scores, json_, telling.judgement(run))
 
 

@@ -46,9 +46,10 @@ def likenesses(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
 
 def _along(table: np.ndarray, size: int) -> np.ndarray:
     """Sums of `size` values along the diagonals of a table [n, n]: [n - size + 1, n - size + 1]."""
-    total = np.zeros((table.shape[0] - size + 1,) * 2, np.float32)
+    left = len(table) - size + 1
+    total = np.zeros((left, left), np.float32)
     for k in range(size):
-        total += table[k : k + total.shape[0], k : k + total.shape[0]]
+        total += table[k : k + left, k : k + left]
     return total
 
 

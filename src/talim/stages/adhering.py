@@ -58,7 +58,9 @@ def label(clip: Clip, name: str) -> str | None:
 def preferred(part: Set, labels: Sequence[str | None], fit: Fit) -> tuple[float, list[float] | None, int]:
     """Mean preference of the clips with a label for their own, its interval by recording, and how many there were."""
     rows = [n for n, said in enumerate(labels) if said]
-    known = Set(*([list(values)[n] for n in rows] for values in (part.clips, part.heard, part.recordings)))
+    known = Set(
+        [part.clips[n] for n in rows], [part.heard[n] for n in rows], [part.recordings[n] for n in rows]
+    )
     said = [str(labels[n]) for n in rows]
     if len(set(said)) < 2:
         return float("nan"), None, 0

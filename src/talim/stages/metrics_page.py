@@ -6,7 +6,7 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from talim.metrics import (
     adherence,
@@ -49,19 +49,20 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def public(module: ModuleType) -> list[tuple[str, object]]:
+def public(module: ModuleType) -> list[tuple[str, FunctionType]]:
     """The functions that a module itself defines for others, in the order of its source."""
     found = [
         (name, value)
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
     ]
     return sorted(found, key=lambda pair: inspect.getsourcelines(pair[1])[1])
 
 
-def signature(function: object) -> str:
+def signature(function: FunctionType) -> str:
     """The names of the arguments, in brackets; a star where the rest goes by name only."""
-    assert callable(function)
     names, starred = [], False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
