@@ -13,6 +13,7 @@ from fixtures import nano_mustango
 from talim.stages import pretrain_diffusion, pretrain_told
 from talim.stages.pretrain_diffusion import Average
 
+
 def test_noise_levels_cover_the_range_in_every_batch() -> None:
     levels = pretrain_diffusion.levels(8, torch.Generator().manual_seed(0))
     assert (levels // 125).tolist() == list(range(8))

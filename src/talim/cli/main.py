@@ -18,7 +18,9 @@ from talim.cli.options import (
     Design,
     Device,
     HeldOut,
+    Jobs,
     Json,
+    Protocol,
     Sampler,
     Seed,
     Sets,
@@ -162,10 +164,8 @@ def evaluate(
     steps: Steps = None,
     sampler: Sampler = None,
     device: Device = "auto",
-    protocol: Annotated[
-        str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")
-    ] = "default",
-    jobs: Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")] = 1,
+    protocol: Protocol = "default",
+    jobs: Jobs = 1,
     json_: Json = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""

@@ -15,6 +15,8 @@ Design = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
 ]
+Protocol = Annotated[str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")]
 HeldOut = Annotated[
     list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
 ]

@@ -54,14 +54,15 @@ def public(module: ModuleType) -> list[tuple[str, FunctionType]]:
     found = [
         (name, value)
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
     ]
     return sorted(found, key=lambda pair: inspect.getsourcelines(pair[1])[1])
 
 
 def signature(function: FunctionType) -> str:
     """The names of the arguments, in brackets; a star where the rest goes by name only."""
-    assert callable(function)
     names, starred = [], False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:

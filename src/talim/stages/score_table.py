@@ -155,6 +155,7 @@ def score(
     unit: str,
     meaning: str,
 ) -> Score:
+    """A row from (value, interval, clips), its floor and ceiling, and what it means in words."""
     value, spread, n = mine
     low, high = spread if spread else (None, None)
     told = f"{meaning}: {_told(value)} ({unit}); real music {_told(floor)}, the base alone {_told(ceiling)}"

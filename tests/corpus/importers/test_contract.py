@@ -108,6 +108,15 @@ def test_the_guide_names_every_kind_and_every_column_that_it_promises() -> None:
         for word in re.findall(r"`([a-z_]+)`", line)
     }
     understood = {column for columns in (*COLUMNS.values(), *_ALIASES.values()) for column in columns}
-    understood |= {*_TEXT_COLUMNS, "beats", "chords", "mode_kind", "cycle_kind", "lead_performer", "release_mbid", "work_mbid"}
+    understood |= {
+        *_TEXT_COLUMNS,
+        "beats",
+        "chords",
+        "mode_kind",
+        "cycle_kind",
+        "lead_performer",
+        "release_mbid",
+        "work_mbid",
+    }
     kinds = {importer.kind for importer in table.IMPORTERS} | {"audio_path"}
     assert told - kinds <= understood
