@@ -35,7 +35,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(room, "SECONDS", 1.28)
         monkeypatch.setattr(room, "BATCH", 2)
     monkeypatch.setattr(pretrain_diffusion, "KEEP_EVERY", 2)
-    monkeypatch.setattr(pretrain_diffusion, "DRILL", 2)
+    monkeypatch.setattr(pretrain_diffusion, "DRILL", (1, 3))
     monkeypatch.setattr(pretrain_diffusion.pretrain_text, "restore", lambda encoder, folder: None)
     torch.manual_seed(0)
     sound = nano_mustango.SHAPE.sound().eval()

@@ -37,14 +37,17 @@ from talim.traditions.performer import perform
 DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
 # no weight; so they hold at first only.
-SOUND_FIRST = 600  # steps after the drill
-DRILL = 1000  # steps at the beginning in which only the reader asks
+SOUND_FIRST = 600  # steps
+DRILL = (
+    1200,
+    2600,
+)  # steps in which only the reader asks; a network that has heard nothing yet reads no tempo
 DRILL_RATE = 1e-3  # of learning
 WARMUP = 100  # steps
 # As torch draws them, tokens of beats are a seventh as loud as words, and no attention finds the first among them.
 LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
 DRILL_LEVEL = 900  # the least noise in a drill
-WORTH = torch.tensor([1.0, 3.0, 3.0, 0.5])  # of places, chord, scale, tempo in the reader's error
+WORTH = torch.tensor([2.0, 1.0, 1.0, 1.0])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
@@ -130,7 +133,7 @@ def train(
     def lesson(step: int) -> tuple[Tensor, dict[str, Any]]:
         if step:
             average.follow(adapted)
-        reader.alone = step < DRILL
+        reader.alone = DRILL[0] <= step < DRILL[1]
         clean, facts, words, music, nothing = draw(latents, known, step, seed, reader.alone)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         clean, at = clean * scale, levels(BATCH, generator)
@@ -145,7 +148,7 @@ def train(
             read = reader.errors(facts)
             return (read * WORTH).sum(), {"read": read}
         read, errors = reader.errors(facts), diffusion.velocity_losses(made, target)
-        weighting = "v" if step < DRILL + SOUND_FIRST else "none"
+        weighting = "v" if step < SOUND_FIRST else "none"
         loss = (errors * diffusion.weights(schedule.alphas_cumprod, at, weighting)).mean()
         return loss + READING_WEIGHT * (read * WORTH).sum(), {
             "loss": loss,
@@ -154,9 +157,9 @@ def train(
         }
 
     def rate(step: int) -> float:
-        if step < DRILL:
-            return DRILL_RATE * min(1.0, (step + 1) / WARMUP)
-        return schooling.rate_at(step - DRILL, steps - DRILL, peak_rate, warmup=WARMUP, floor=0.05)
+        if DRILL[0] <= step < DRILL[1]:
+            return DRILL_RATE
+        return schooling.rate_at(step, steps, peak_rate, warmup=WARMUP, floor=0.05)
 
     schooling.teach(
         out,
@@ -185,7 +188,7 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, default=Path("training/sound"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
