@@ -12,7 +12,7 @@ from typing import Any
 
 from talim import audio
 from talim.errors import TalimError, UsageError
-from talim.listening.brief import checks, rights
+from talim.listening.brief import checks, copying, rights
 from talim.listening.brief.finishing import finish, raw_seconds
 from talim.listening.brief.schema import Brief
 from talim.listening.draft import plain_name
@@ -55,7 +55,6 @@ def make(
     out: Path,
     progress: Progress | None = None,
     device: str = "auto",
-    originality: checks.Originality | None = None,
     frozen: bool = False,
 ) -> list[dict[str, Any]]:
     """Make what is missing in OUT/candidates and return a row for each candidate, design by design.
@@ -78,7 +77,7 @@ def make(
         for one in wanted:
             missing = [(seed, key) for other, seed, key in plan if other is one and key not in there]
             if missing:
-                _make_of(one, missing, brief, out, progress, device, originality)
+                _make_of(one, missing, brief, out, progress, device)
         return read(out)
 
 
@@ -136,11 +135,11 @@ def _make_of(
     out: Path,
     progress: Progress,
     device: str,
-    originality: checks.Originality | None,
 ) -> None:
     """Make one design's missing candidates; the first one's time holds the loading of the model."""
     from talim.stages import generate as stage
 
+    search = copying.search_of(design.run)
     began = time.perf_counter()
     source = stage.choose_source(design.run.folder, None, [], False)
     backbone = stage.load_source(source, device, progress)
@@ -154,7 +153,7 @@ def _make_of(
         path = out / FOLDER / f"{name}.flac"
         audio.write(path, finish(sound, brief), tags)
         seconds = time.perf_counter() - began
-        found = checks.run(path, brief, originality)
+        found = checks.run(path, brief, search)
         row = {"id": name, "design": design.name, "number": number, "seed": seed, "key": key}
         row |= {"file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
         length = audio.read(path).seconds

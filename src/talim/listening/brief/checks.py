@@ -51,7 +51,7 @@ def run(path: Path, brief: Brief, originality: Originality | None = None) -> lis
     found += [mode(path, brief)] if brief.mode else []
     found += [cycle(sound, brief)] if brief.cycle else []
     if originality is None:
-        found.append(Check("originality", None, "not checked: no measure of it is installed"))
+        found.append(Check("originality", None, "not checked"))
     else:
         found.append(originality(path))
     return [asdict(check) for check in found]

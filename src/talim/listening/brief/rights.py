@@ -58,13 +58,18 @@ def judge(rights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    """The corpus's summary: in the scores, else where the recipe says, else beside the run."""
+    """The corpus's summary: in the scores, else in the corpus itself."""
     if run.scores.is_file() and isinstance(kept := read_json(run.scores).get("corpus"), dict):
         return kept
+    place = corpus_of(run)
+    return read_json(place / "summary.json") if place else {}
+
+
+def corpus_of(run: Run) -> Path | None:
+    """The folder of the corpus that a run was trained on: where its recipe says, else beside the run."""
     named: list[Path] = []
     if run.recipe_file.is_file():
         recipe = yaml.safe_load(run.recipe_file.read_text(encoding="utf-8"))
         corpus = Path(str(recipe.get("corpus", "corpus")))
         named = [corpus, run.folder / corpus, run.folder.parent / corpus.name]
-    place = next((p for p in [*named, run.folder.parent / "corpus"] if (p / "summary.json").is_file()), None)
-    return read_json(place / "summary.json") if place else {}
+    return next((p for p in [*named, run.folder.parent / "corpus"] if (p / "summary.json").is_file()), None)
