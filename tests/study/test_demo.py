@@ -20,7 +20,7 @@ from fixtures.run_folder import make_run
 from talim import audio
 from talim.cli import main
 from talim.corpus.manifest import Corpus
-from talim.listening import protocol
+from talim.listening import draft, protocol
 from talim.music import Beats
 from talim.study import demo
 from talim.traditions.performer import truth_of
@@ -45,6 +45,15 @@ def test_two_steps_of_the_demo_end_with_a_page(tmp_path: Path, monkeypatch: pyte
     fall = told["scores"]["held_out_loss"]
     assert 0 < fall["before"]["mean"] < 2 * np.log(1024)
     assert told["listen"] == f"talim listen {tmp_path} --links 1"
+    assert list(told["designs"]) == ["linear@all:2.5%", "conv@all:2.5%", "transformer@all:2.5%"]
+    assert all(fall["mean"] is not None for fall in told["designs"].values())
+    assert "conv@all:2.5% by " in demo.beside(told["designs"])
+    offered = protocol.load(draft.draft(tmp_path)).conditions
+    assert sorted((c.take, Path(c.source).name) for c in offered if c.take == "adapter") == [
+        ("adapter", "conv"),
+        ("adapter", "run"),
+        ("adapter", "transformer"),
+    ]
 
 
 def test_the_demo_ends_with_a_blind_test_that_can_be_served(
@@ -52,8 +61,10 @@ def test_the_demo_ends_with_a_blind_test_that_can_be_served(
 ) -> None:
     """The command it prints, typed: on the folder as the demo leaves it, here with sounds that no model made."""
     run = make_run(tmp_path / "run", seconds=1.0)
-    told = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "scores": {}}
+    scores = {"held_out_loss": {"fall": {"mean": 0.5}}}
+    told = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "scores": scores}
     monkeypatch.setattr(demo, "poc", lambda *_: told)
+    monkeypatch.setattr(demo, "OTHERS", ())
     monkeypatch.setattr(demo, "perform_corpus", lambda *_: None)
     with pytest.raises(SystemExit):
         main(["demo", "--out", str(tmp_path)])

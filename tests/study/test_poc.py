@@ -119,7 +119,7 @@ def test_hours_become_steps_and_a_resumed_road_keeps_them(
     tmp_path: Path, recordings: Path, tiny_base: Path
 ) -> None:
     out, hours = tmp_path / "out", wishes(tiny_base, hours=0.01)
-    recipe = road._recipe(hours, out)
+    recipe = road.recipe_of(hours, out)
     corpus = road._prepare(recordings, out, hours, Stamps(out / "poc.json"), Progress())
     fitted = road._with_hours(recipe, corpus, hours, out, Progress())
     assert fitted.training.steps > 4
@@ -227,6 +227,6 @@ def test_a_performer_that_fails_leaves_no_half_corpus(tmp_path: Path) -> None:
 
 
 def test_the_demonstrations_own_wishes_make_a_recipe(tmp_path: Path) -> None:
-    recipe = road._recipe(demonstration.WISHES, tmp_path)
+    recipe = road.recipe_of(demonstration.WISHES, tmp_path)
     assert recipe.base == "nano-musicgen"
     assert recipe.training.steps <= 300

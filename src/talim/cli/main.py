@@ -263,10 +263,11 @@ def demo(
 ) -> None:
     """The whole road on a built-in corpus and a miniature base: minutes on two CPU cores."""
     from talim.stages import progress
+    from talim.study.demo import beside, wishes_for
     from talim.study.demo import demo as work
-    from talim.study.demo import wishes_for
 
-    _print_road(work(out, progress.for_terminal(), wishes_for(base)), json_)
+    told = work(out, progress.for_terminal(), wishes_for(base))
+    _print_road(told | {"sentences": [*told["sentences"], beside(told["designs"])]}, json_)
 
 
 def _print_road(result: dict[str, Any], as_json: bool) -> None:

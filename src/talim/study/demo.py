@@ -14,13 +14,15 @@ import numpy as np
 
 from talim import audio
 from talim.music import Beats
-from talim.run import new_folder
+from talim.run import Run, new_folder, read_json
 from talim.stages.progress import Progress
-from talim.study.poc import Wishes, poc
+from talim.study import report
+from talim.study.poc import Wishes, poc, recipe_of
 
 RECORDINGS = 12
 SECONDS = 24.0
 FIRST_SEED = 7000
+OTHERS = ("conv", "transformer")  # kinds beside the linear one, at the same place and size
 ROUNDING_SECONDS = 1e-3  # by which a cycle's beginning and its first beat may differ
 WISHES = Wishes(
     settings=(
@@ -57,9 +59,10 @@ def beats_of(piece: Any) -> str:
 
 
 def demo(out: Path, progress: Progress | None = None, wishes: Wishes = WISHES) -> dict[str, Any]:
-    """Play the built-in corpus into DIR/recordings, then go the road of `talim poc` on it.
+    """Play the built-in corpus into DIR/recordings, go the road of `talim poc` on it, and try the other kinds too.
 
-    Beside what `poc` returns, "listen" is the command that serves a blind test over what was made.
+    Beside what `poc` returns, "designs" holds each design's fall of the held-out loss with its interval, and "listen"
+    is the command that serves a blind test over what was made.
     """
     progress = progress or Progress()
     recordings = out / "recordings"
@@ -67,9 +70,45 @@ def demo(out: Path, progress: Progress | None = None, wishes: Wishes = WISHES) -
         from talim.traditions.performer import perform
 
         perform_corpus(recordings, perform, progress)
-    return poc(recordings, out, wishes, progress) | {
-        "listen": f"talim listen {shlex.quote(str(out))} --links 1"
+    told = poc(recordings, out, wishes, progress)
+    falls = {wishes.design: told["scores"]["held_out_loss"]["fall"]}
+    for kind in OTHERS:
+        falls |= _other(kind, out, wishes, progress)
+    page = report.report(out)  # anew: it tabulates all that was made
+    return told | {
+        "page": str(page),
+        "designs": falls,
+        "listen": f"talim listen {shlex.quote(str(out))} --links 1",
     }
+
+
+def _other(kind: str, out: Path, wishes: Wishes, progress: Progress) -> dict[str, Any]:
+    """Train and judge a design of the same place and size but another kind, in DIR/designs; its fall by its name."""
+    from talim.stages.evaluate import evaluate
+    from talim.stages.generate import Sampling
+    from talim.stages.train import train
+
+    recipe = recipe_of(replace(wishes, design=wishes.design.replace("linear", kind)), out)
+    run = Run(out / "designs" / kind)
+    progress.say(f"beside it: {recipe.design}")
+    train(recipe, run.folder, progress, wishes.device)
+    if not run.scores.is_file():
+        sampling = Sampling(**dict(wishes.sampling))
+        evaluate(
+            run.folder,
+            progress,
+            seconds=wishes.sample_seconds,
+            seed=wishes.seed,
+            sampling=sampling,
+            device=wishes.device,
+        )
+    return {recipe.design: read_json(run.scores)["held_out_loss"]["fall"]}
+
+
+def beside(falls: dict[str, Any]) -> str:
+    """The designs beside each other, in a sentence, with what one seed cannot tell."""
+    shown = ", ".join(f"{design} by {fall['mean']:.3f}" for design, fall in falls.items())
+    return f"With one seed each, the loss fell with {shown}: no seed alone can say which kind is best."
 
 
 def perform_corpus(

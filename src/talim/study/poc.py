@@ -82,7 +82,7 @@ def poc(
     from talim.stages.train import train
 
     wishes, progress = wishes or Wishes(), progress or Progress()
-    recipe = _recipe(wishes, out)  # before any work: a misspelt setting should not cost an hour
+    recipe = recipe_of(wishes, out)  # before any work: a misspelt setting should not cost an hour
     stamps = Stamps(out / "poc.json")
     corpus = _prepare(folder, out, wishes, stamps, progress)
     recipe = _with_hours(recipe, corpus, wishes, out, progress)
@@ -134,7 +134,8 @@ def next_step(result: results.Result) -> str:
     )
 
 
-def _recipe(wishes: Wishes, out: Path) -> Recipe:
+def recipe_of(wishes: Wishes, out: Path) -> Recipe:
+    """The recipe that the wishes come to, on the corpus in DIR; UsageError where they make no sense."""
     values = {
         "base": wishes.base,
         "corpus": str(out / "corpus"),
