@@ -30,7 +30,9 @@ def skipped(base: Any) -> torch.Tensor:
     """What the highest level's first layer on the way up takes out of the skip connection [B, C, T, F]."""
     block = base.model.unet.up_blocks[-1]
     met: list[torch.Tensor] = []
-    handle = block.resnets[0].register_forward_pre_hook(lambda _module, inputs: met.append(inputs[0].detach()))
+    handle = block.resnets[0].register_forward_pre_hook(
+        lambda _module, inputs: met.append(inputs[0].detach())
+    )
     logits(base)
     handle.remove()
     width = base.model.unet.config.channels[0]

@@ -99,8 +99,11 @@ def test_the_demo_goes_with_a_base_that_hears_beats(tmp_path: Path, monkeypatch:
     steps = {"steps": 2, "warmup_steps": 1, "evaluate_every": 2, "evaluate_clips": 1}
     settings = dict(demo.WISHES.settings) | {f"training.{name}": value for name, value in steps.items()}
     base = mustango.write(tmp_path / "tiny-mustango")
+    usual = demo.wishes_for(str(base))
+    assert dict(usual.sampling) == {"steps": 25, "sampler": "dpm++"}
+    assert demo.wishes_for("nano-musicgen").sampling == ()
     wishes = replace(
-        demo.wishes_for(str(base)),
+        usual,
         settings=tuple(settings.items()),
         sampling=(("steps", 2), ("sampler", "ddim")),
         clip_seconds=2.0,

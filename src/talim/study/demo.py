@@ -23,6 +23,10 @@ RECORDINGS = 12
 SECONDS = 24.0
 FIRST_SEED = 7000
 OTHERS = ("conv", "transformer")  # kinds beside the linear one, at the same place and size
+FEW_STEPS = (
+    ("steps", 25),
+    ("sampler", "dpm++"),
+)  # where noise is removed: the usual hundred take four times as long
 ROUNDING_SECONDS = 1e-3  # by which a cycle's beginning and its first beat may differ
 WISHES = Wishes(
     settings=(
@@ -40,8 +44,10 @@ WISHES = Wishes(
 
 
 def wishes_for(base: str) -> Wishes:
-    """The demonstration's wishes with another base."""
-    return replace(WISHES, base=base)
+    """The demonstration's wishes with another base; TalimError where there is none of that name."""
+    from talim.backbones.load import family_named
+
+    return replace(WISHES, base=base, sampling=FEW_STEPS if family_named(base) == "mustango" else ())
 
 
 def beats_of(piece: Any) -> str:
