@@ -29,6 +29,7 @@ class Loss:
     parts: Tensor  # [K], their mean is `mean`
     part_names: tuple[str, ...]
     per_item: Tensor  # [B, K], every clip's own mean, without gradient
+    per_frame: Tensor  # [B, T], mean over the parts at each frame, 0 beyond a clip's end, without gradient
 
 
 @dataclass

@@ -16,6 +16,7 @@ class CodebookLoss(NamedTuple):
 
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
+    per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
 
 
 def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
@@ -62,12 +63,14 @@ def cross_entropy(
 ) -> CodebookLoss:
     """Cross-entropy per codebook over valid positions only, in float32 whatever the logits are in."""
     frames, valid = codes.shape[-1], mask.float()
-    sums = []
+    sums, per_frame = [], torch.zeros_like(valid)
     for index, shift in enumerate(shifts):  # one codebook at a time: a float32 copy of all logits is large
         picked = logits[:, index, shift : shift + frames].float()
         losses = F.cross_entropy(picked.transpose(1, 2), codes[:, index], reduction="none")  # [B, T]
-        sums.append((losses * valid).sum(dim=1))
+        losses = losses * valid
+        per_frame += losses.detach() / len(shifts)
+        sums.append(losses.sum(dim=1))
     per_clip = torch.stack(sums, dim=1)  # [B, K]
     counts = valid.sum(dim=1, keepdim=True)
     parts = per_clip.sum(dim=0) / counts.sum().clamp(min=1)
-    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach())
+    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame)

@@ -182,8 +182,8 @@ class MusicGen:
     def loss(self, batch: Batch) -> Loss:
         """Mean over codebooks of the cross-entropy over valid positions, in float32 nats."""
         logits = self.logits(batch)
-        parts, per_item = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
-        return Loss(parts.mean(), parts, self.held_out_parts, per_item)
+        found = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
+        return Loss(found.parts.mean(), found.parts, self.held_out_parts, found.per_item, found.per_frame)
 
     def generate(
         self,

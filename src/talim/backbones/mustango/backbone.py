@@ -144,20 +144,25 @@ class Mustango:
         """
         assert isinstance(batch, LatentBatch)
         if self.model.training:
-            columns, names = [self.velocity_loss(batch, *objective.drawn(batch))], ("velocity",)
+            names, looks = ("velocity",), [self._weighted(batch, *objective.drawn(batch))]
         else:
             names = self.held_out_parts
-            columns = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
-        per_item = torch.stack(columns, dim=1)  # [B, K]
+            looks = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
+        per_item = torch.stack([errors for errors, _ in looks], dim=1)  # [B, K]
+        per_frame = torch.stack([frames for _, frames in looks]).mean(dim=0)
         parts = per_item.mean(dim=0)
-        return Loss(parts.mean(), parts, names, per_item.detach())
+        return Loss(parts.mean(), parts, names, per_item.detach(), per_frame)
 
     def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
         """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F]."""
-        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
-        return self._errors(batch, levels, noise) * weights
+        return self._weighted(batch, levels, noise)[0]
 
-    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
+    def _weighted(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        errors, per_frame = self._errors(batch, levels, noise)
+        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
+        return errors * weights, per_frame * weights[:, None]
+
+    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return objective.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
