@@ -1,4 +1,4 @@
-"""Effects over seeds and recordings: against analysis of variance, against their own promise, against bad input."""
+"""Effects over pairs and recordings: against least squares, against their own promise, against bad input."""
 
 from __future__ import annotations
 

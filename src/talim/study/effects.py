@@ -1,7 +1,7 @@
-"""How large an effect is, and how sure that is: over seeds and recordings at once, and over many questions at once.
+"""How large an effect is, and how sure that is: over trials and recordings at once, and over many questions at once.
 
-Every design is trained with the same seeds and judged on the same recordings, so a difference between designs is a
-table of seeds by recordings. Both are samples: other seeds, and other recordings, would have given other numbers.
+Pairs of trials that differ in one thing are judged on the same recordings, so what they differ by is a table of pairs
+by recordings. Both are samples: other seeds, and other recordings, would have given other numbers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Effect:
     """A mean with its standard error, in the unit of what was averaged."""
 
     mean: float
-    error: float  # the mean's standard error; nan where one seed or one recording leaves it unknown
+    error: float  # the mean's standard error; nan where a single number leaves it unknown
     freedom: float  # degrees of freedom of that error
-    seeds: int
+    pairs: int
     recordings: int
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -44,38 +44,38 @@ class Effect:
 
 
 def crossed(differences: np.ndarray) -> Effect:
-    """The mean of differences, float [seeds, recordings], both of them samples.
+    """The mean of differences, float [pairs, recordings], both of them samples.
 
-    Its variance is (MS_seeds + MS_recordings - MS_rest) / (seeds * recordings), the expected mean squares of a crossed
+    Its variance is (MS_pairs + MS_recordings - MS_rest) / (pairs * recordings), the expected mean squares of a crossed
     random-effects design solved for the grand mean, with Satterthwaite's degrees of freedom (Satterthwaite 1946;
-    Clark 1973). It is never taken to be less than what the larger of the first two gives alone. With one seed, or one
+    Clark 1973). It is never taken to be less than what the larger of the first two gives alone. With one pair, or one
     recording, only the other one is taken to be a sample, and the report must say so. ValueError for anything missing.
     """
     table = np.asarray(differences, float)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise ValueError("differences must be a full table [seeds, recordings] of finite numbers")
-    seeds, recordings = table.shape
+        raise ValueError("differences must be a full table [pairs, recordings] of finite numbers")
+    pairs, recordings = table.shape
     mean = float(table.mean())
-    if seeds == 1 or recordings == 1:
+    if pairs == 1 or recordings == 1:
         flat = table.ravel()
         error = float(flat.std(ddof=1) / np.sqrt(flat.size)) if flat.size > 1 else float("nan")
-        return Effect(mean, error, max(flat.size - 1, 1), seeds, recordings)
-    by_seed, by_recording = table.mean(1), table.mean(0)
-    rest = table - by_seed[:, None] - by_recording[None] + mean
+        return Effect(mean, error, max(flat.size - 1, 1), pairs, recordings)
+    by_pair, by_recording = table.mean(1), table.mean(0)
+    rest = table - by_pair[:, None] - by_recording[None] + mean
     squares = np.array(
         [
-            recordings * by_seed.var(ddof=1),
-            seeds * by_recording.var(ddof=1),
-            float(np.square(rest).sum()) / ((seeds - 1) * (recordings - 1)),
+            recordings * by_pair.var(ddof=1),
+            pairs * by_recording.var(ddof=1),
+            float(np.square(rest).sum()) / ((pairs - 1) * (recordings - 1)),
         ]
     )
-    freedom = np.array([seeds - 1, recordings - 1, (seeds - 1) * (recordings - 1)])
+    freedom = np.array([pairs - 1, recordings - 1, (pairs - 1) * (recordings - 1)])
     both = float(squares[0] + squares[1] - squares[2])
     larger = int(np.argmax(squares[:2]))
     if both <= squares[larger]:
-        return Effect(mean, _root(squares[larger] / table.size), float(freedom[larger]), seeds, recordings)
+        return Effect(mean, _root(squares[larger] / table.size), float(freedom[larger]), pairs, recordings)
     spread = float((np.square(squares) / freedom).sum())
-    return Effect(mean, _root(both / table.size), max(both**2 / spread, 1.0), seeds, recordings)
+    return Effect(mean, _root(both / table.size), max(both**2 / spread, 1.0), pairs, recordings)
 
 
 def together(parts: Sequence[Effect]) -> Effect:
@@ -90,7 +90,7 @@ def together(parts: Sequence[Effect]) -> Effect:
         float(np.mean([part.mean for part in parts])),
         _root(total) / len(parts),
         total**2 / spread if spread > 0 else float(freedom.sum()),
-        min(part.seeds for part in parts),
+        sum(part.pairs for part in parts),
         sum(part.recordings for part in parts),
     )
 
