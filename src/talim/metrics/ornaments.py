@@ -20,7 +20,7 @@ from scipy import ndimage
 from talim.metrics import movement
 from talim.metrics.shapes import Ornament, of_breath
 
-KINDS = ("glide", "shake", "vibrato", "swing", "visit")
+KINDS = ("glide", "shake", "vibrato", "swing", "touch", "turn")
 ROUGH_CENTS = 6.0
 STAND_OUT = 30.0
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import signal
 
 from talim.metrics import ornaments, pitch
 from talim.metrics.shapes import Ornament
@@ -22,6 +23,7 @@ from talim.traditions.truth import PlayedOrnament, Truth, Voice
 
 HOP_SECONDS = 0.01
 NEAR_SECONDS = 0.12
+LONGEST_DETOUR_SECONDS = 0.16
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,33 @@ def _heard(one: PlayedOrnament, cents: np.ndarray) -> list[Played]:
         return [as_kind("swing", one.extent_cents >= 40 and one.rate_hz * one.seconds >= 1.5)]
     if one.shape == "glide":
         return [as_kind("glide", one.seconds >= 0.17)]
-    return [as_kind("visit", _stands_out(one, cents))]
+    seconds = _detours(one, cents) if _stands_out(one, cents) else []
+    if not seconds:
+        return [as_kind("touch", False), as_kind("turn", False)]
+    return [as_kind("touch" if len(seconds) == 1 else "turn", max(seconds) <= LONGEST_DETOUR_SECONDS)]
+
+
+def _detours(one: PlayedOrnament, cents: np.ndarray) -> list[float]:
+    """How long each detour of 60 cents or more within an ornament lasts, at half its height: one for a touch."""
+    start, stop = _frames(one)
+    span = cents[max(0, start - 5) : stop + 6]
+    span = np.pad(span[np.isfinite(span)], 1, mode="edge")
+    found = []
+    for side in (1, -1):
+        peaks, _ = signal.find_peaks(side * span, prominence=60)
+        found += (signal.peak_widths(side * span, peaks)[0] * HOP_SECONDS).tolist()
+    return found
+
+
+def _frames(one: PlayedOrnament) -> tuple[int, int]:
+    """First and one-past-last frame."""
+    end = one.onset_seconds + one.seconds
+    return round(one.onset_seconds / HOP_SECONDS), round(end / HOP_SECONDS) + 1
 
 
 def _stands_out(one: PlayedOrnament, cents: np.ndarray) -> bool:
     """Whether the contour leaves the range of the notes before and after by 60 cents (from a silence: from above)."""
-    start, stop = (
-        round(one.onset_seconds / HOP_SECONDS),
-        round((one.onset_seconds + one.seconds) / HOP_SECONDS) + 1,
-    )
+    start, stop = _frames(one)
     inside, after = cents[start:stop], cents[stop : stop + 6]
     if not inside.size or np.isnan(inside).any() or not np.isfinite(after).any():
         return False
