@@ -20,8 +20,7 @@ LEAST_SHAKE_CENTS = 80.0
 LEAST_VIBRATO_CENTS = 30.0
 VIBRATO_HALVES = 2
 SWING_HALVES = 3
-MOST_MISFIT = 0.16
-MOST_MISFIT_OF_THREE = 0.12
+MOST_MISFIT = (0.12, 0.16, 0.2)  # of rows of three, four, and more turning points
 LEAST_SWING_CENTS = 40.0
 LEAST_GLIDE_SECONDS = 0.1
 LONGEST_GLIDE_SECONDS = 2.0
@@ -114,7 +113,7 @@ def _is_round(piece: np.ndarray, row: Sequence[Turning]) -> bool:
     for one, two in itertools.pairwise(row):
         way = (piece[one.frame : two.frame + 1] - one.cents) / (two.cents - one.cents)
         squares.append(float(np.mean((way - 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, way.size))) ** 2)))
-    return float(np.sqrt(np.mean(squares))) < (MOST_MISFIT if len(row) > 3 else MOST_MISFIT_OF_THREE)
+    return float(np.sqrt(np.mean(squares))) < MOST_MISFIT[min(len(row), 5) - 3]
 
 
 def _goes_on(row: Sequence[Turning], point: Turning, hop: float, shortest: float, longest: float) -> bool:

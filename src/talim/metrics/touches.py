@@ -13,13 +13,14 @@ import numpy as np
 
 from talim.metrics.turnings import Turning, turnings
 
-LEAST_DETOUR_CENTS = 55.0
+LEAST_DETOUR_CENTS = 60.0
 LEAST_DETOUR_SECONDS = 0.02
-LONGEST_DETOUR_SECONDS = 0.16  # at half its height; what lasts longer is a note
+LONGEST_DETOUR_SECONDS = 0.15  # at half its height; what lasts longer is a note
 EDGE_SECONDS = 0.03
 SETTLED_SECONDS = 0.06
 SAME_NOTE_CENTS = 50.0
 CALM_CENTS = 10.0  # a contour that moves less in a frame rests
+LEAST_REST_FRAMES = 2
 LONGEST_REST = 1.6  # between the detours of a turn, of their own length
 
 
@@ -67,11 +68,17 @@ def _with_opening(piece: np.ndarray, points: list[Turning], hop: float) -> list[
 
 
 def _one_turn(piece: np.ndarray, one: Detour, two: Detour, hop: float) -> bool:
-    """Whether two detours belong to one turn: what lies between is short, and the note that both come back to."""
+    """Whether two detours belong to one turn: what lies between is short, and the note that both come back to.
+
+    Or the first is that note itself, touched on the way to the second.
+    """
+    note = note_after(piece, two.last, hop)
     rest = piece[one.last + 1 : two.first]
-    if not 0 < rest.size <= LONGEST_REST * max(one.frames, two.frames):
+    if rest.size > LONGEST_REST * max(one.frames, two.frames):
         return False
-    return abs(float(np.median(rest)) - note_after(piece, two.last, hop)) < SAME_NOTE_CENTS
+    if np.count_nonzero(np.abs(rest - note) < SAME_NOTE_CENTS) >= LEAST_REST_FRAMES:
+        return True
+    return rest.size <= 2 and abs(one.point.cents - note) < SAME_NOTE_CENTS
 
 
 def note_after(piece: np.ndarray, last: int, hop: float) -> float:

@@ -23,7 +23,8 @@ from talim.traditions.truth import PlayedOrnament, Truth, Voice
 
 HOP_SECONDS = 0.01
 NEAR_SECONDS = 0.12
-LONGEST_DETOUR_SECONDS = 0.16
+LONGEST_DETOUR_SECONDS = 0.15
+QUICK_NOTE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def played(truth: Truth) -> list[Played]:
     """Everything of the truth that may be found."""
     lead = truth.voices[0]
     found = [one for ornament in lead.ornaments for one in _heard(ornament, lead.cents.astype(float))]
-    found += _slow_ways(lead)
+    found += _slow_ways(lead) + _quick_notes(lead)
     for voice in truth.voices[1:]:
         for ornament in voice.ornaments:
             for one in _heard(ornament, voice.cents.astype(float)):
@@ -96,6 +97,16 @@ def _stands_out(one: PlayedOrnament, cents: np.ndarray) -> bool:
     if not np.isfinite(before):
         return bool(inside.max() - note >= 60)
     return bool(inside.max() - max(note, before) >= 60 or min(note, before) - inside.min() >= 60)
+
+
+def _quick_notes(voice: Voice) -> list[Played]:
+    """Main notes under a fifth of a second: beside the way they are the curve of a touch, several that of a turn."""
+    return [
+        Played(kind, note.onset_seconds, note.seconds, False)
+        for note in voice.notes
+        if note.seconds < QUICK_NOTE_SECONDS
+        for kind in ("touch", "turn")
+    ]
 
 
 def _slow_ways(voice: Voice) -> list[Played]:
