@@ -13,15 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from talim.metrics import movement, touches
+from talim.metrics import movement, touches, waves
 from talim.metrics.turnings import Turning, turnings
 
 LEAST_SHAKE_CENTS = 80.0
-LEAST_VIBRATO_CENTS = 30.0
-VIBRATO_HALVES = 2
-SWING_HALVES = 3
+SLOWEST_SHAKE_HZ, FASTEST_SHAKE_HZ = 3.6, 12.0
 MOST_MISFIT = (0.12, 0.16, 0.2)  # of rows of three, four, and more turning points
-LEAST_SWING_CENTS = 40.0
 LEAST_GLIDE_SECONDS = 0.1
 LONGEST_GLIDE_SECONDS = 2.0
 GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
@@ -60,28 +57,24 @@ def oscillations(piece: np.ndarray, hop: float) -> list[Ornament]:
     """Shakes, vibrato and swings of an unbroken piece: three or more half swings, alike in length and extent."""
     found = [
         Ornament("shake", *where, extent, rate)
-        for where, extent, rate in _swinging(piece, hop, LEAST_SHAKE_CENTS / 2, (3.6, 12.0), 2, rounded=True)
+        for where, extent, rate in _swinging(piece, hop)
         if extent >= LEAST_SHAKE_CENTS
     ]
-    for where, extent, rate in _swinging(piece, hop, LEAST_VIBRATO_CENTS, (3.6, 9.0), VIBRATO_HALVES):
-        one = Ornament("vibrato", *where, extent, rate)
-        if extent < LEAST_SHAKE_CENTS and not any(_overlap(one, other) > 0.3 for other in found):
-            found.append(one)
     calm = ndimage.uniform_filter1d(piece, max(1, round(0.12 / hop)), mode="nearest")
-    for where, extent, rate in _swinging(calm, hop, LEAST_SWING_CENTS, (0.7, 3.6), SWING_HALVES):
-        one = Ornament("swing", *where, extent, rate)
-        if extent <= 140 and not any(_overlap(one, other) > 0.3 for other in found):
-            found.append(one)
+    for kind, line, band in (("vibrato", piece, waves.VIBRATO), ("swing", calm, waves.SWING)):
+        for wave in waves.waves(line, hop, band):
+            seconds = (wave.stop - wave.start) * hop
+            one = Ornament(kind, wave.start * hop, seconds, wave.extent_cents, wave.rate_hz)
+            if not any(_overlap(one, other) > 0.3 for other in found):
+                found.append(one)
     return found
 
 
-def _swinging(
-    piece: np.ndarray, hop: float, least_cents: float, rates_hz: tuple[float, float], halves: int, rounded: bool = False
-) -> list[tuple[tuple[float, float], float, float]]:
-    """Stretches of `halves` or more half swings in a row: (onset, seconds), extent, rate."""
-    shortest, longest = 0.5 / rates_hz[1], 0.5 / rates_hz[0]
+def _swinging(piece: np.ndarray, hop: float) -> list[tuple[tuple[float, float], float, float]]:
+    """Stretches of two or more quick half swings in a row: (onset, seconds), extent, rate."""
+    shortest, longest = 0.5 / FASTEST_SHAKE_HZ, 0.5 / SLOWEST_SHAKE_HZ
     rows: list[list[Turning]] = []
-    for point in turnings(piece, least_cents):
+    for point in turnings(piece, LEAST_SHAKE_CENTS / 2):
         if rows and _goes_on(rows[-1], point, hop, shortest, longest):
             rows[-1].append(point)
         elif rows and shortest <= (point.frame - rows[-1][-1].frame) * hop <= longest:
@@ -90,7 +83,7 @@ def _swinging(
             rows.append([point])
     found = []
     for row in rows:
-        if len(row) > halves and _comes_back(row) and (not rounded or _is_round(piece, row)):
+        if len(row) > 2 and _comes_back(row) and _is_round(piece, row):
             half = (row[-1].frame - row[0].frame) * hop / (len(row) - 1)
             begun, ended = max(0.0, row[0].frame * hop - half / 2), row[-1].frame * hop + half / 2
             extent = float(np.median(np.abs(np.diff([point.cents for point in row]))))
