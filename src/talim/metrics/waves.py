@@ -26,8 +26,8 @@ class Band:
     tilt: float
 
 
-VIBRATO = Band((4.0, 8.0), 2.0, (30.0, 80.0), 0.8, 1.0)
-SWING = Band((0.8, 3.8), 1.5, (40.0, 140.0), 0.85, 0.7)
+VIBRATO = Band((4.0, 8.0), 2.0, (27.0, 80.0), 0.87, 1.0)
+SWING = Band((1.0, 3.6), 1.5, (40.0, 130.0), 0.95, 0.3)
 
 
 @dataclass(frozen=True)
