@@ -52,7 +52,9 @@ def waves(piece: np.ndarray, hop: float, band: Band) -> list[Wave]:
         extent, told, rise = _fit(piece, hop, rate, size)
         good = (told >= band.told) & (extent >= band.extent_cents[0]) & (extent < band.extent_cents[1])
         good &= rise <= band.tilt * extent
-        found += [(told[n], Wave(int(n), int(n) + size, float(extent[n]), rate)) for n in np.flatnonzero(good)]
+        found += [
+            (told[n], Wave(int(n), int(n) + size, float(extent[n]), rate)) for n in np.flatnonzero(good)
+        ]
     return _joined([wave for _, wave in sorted(found, key=lambda one: -one[0])])
 
 
@@ -60,14 +62,15 @@ def _fit(piece: np.ndarray, hop: float, rate: float, size: int) -> tuple[np.ndar
     """In every window of `size` frames: the extent of the sine, the share of what the line leaves that it tells, and
     how far the line rises or falls: [n - size + 1] each."""
     at = (np.arange(size) - (size - 1) / 2) * hop
-    line = np.stack([np.ones(size), at])
-    whole = np.stack([*line, np.cos(2 * np.pi * rate * at), np.sin(2 * np.pi * rate * at)])
-    windows = np.lib.stride_tricks.sliding_window_view(piece, size)
-    fitted, level = windows @ np.linalg.pinv(whole), windows @ np.linalg.pinv(line)
-    left = ((windows - fitted @ whole) ** 2).sum(1)
-    before = ((windows - level @ line) ** 2).sum(1)
-    told = 1 - left / np.maximum(before, 1e-9)
-    return 2 * np.hypot(fitted[:, 2], fitted[:, 3]), told, np.abs(fitted[:, 1]) * size * hop
+    angle = 2 * np.pi * rate * at
+    # Orthonormal columns: the sum of squares that each one tells is the square of what it is correlated with.
+    axes, mixing = np.linalg.qr(np.stack([np.ones(size), at, np.cos(angle), np.sin(angle)], axis=1))
+    level = piece - piece.mean()
+    told = np.stack([np.correlate(level, axis, "valid") for axis in axes.T])
+    squares = np.correlate(level**2, np.ones(size), "valid")
+    before = np.maximum(squares - (told[:2] ** 2).sum(0), 1e-9)
+    _, slope, cosine, sine = np.linalg.solve(mixing, told)
+    return 2 * np.hypot(cosine, sine), (told[2:] ** 2).sum(0) / before, np.abs(slope) * size * hop
 
 
 def _joined(ranked: list[Wave]) -> list[Wave]:
