@@ -17,7 +17,8 @@ from talim.metrics import movement, touches, waves
 from talim.metrics.turnings import Turning, turnings
 
 LEAST_SHAKE_CENTS = 80.0
-SLOWEST_SHAKE_HZ, FASTEST_SHAKE_HZ = 3.6, 12.0
+CALM_SECONDS = 0.12
+SLOWEST_SHAKE_HZ, FASTEST_SHAKE_HZ = 3.8, 12.0
 MOST_MISFIT = (0.12, 0.16, 0.2)  # of rows of three, four, and more turning points
 LEAST_GLIDE_SECONDS = 0.1
 LONGEST_GLIDE_SECONDS = 2.0
@@ -26,7 +27,11 @@ GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
 
 @dataclass(frozen=True)
 class Ornament:
-    """One found: its `kind`, where, how far it goes (peak to peak, or the way of a glide), its rate of swings or 0."""
+    """One found: its `kind`, where, how far it goes, its rate of swings or 0.
+
+    How far: peak to peak of swings, the way of a glide, the height of a touch (the highest of a turn) over the nearer
+    of what is before and after.
+    """
 
     kind: str
     onset_seconds: float
@@ -60,8 +65,8 @@ def oscillations(piece: np.ndarray, hop: float) -> list[Ornament]:
         for where, extent, rate in _swinging(piece, hop)
         if extent >= LEAST_SHAKE_CENTS
     ]
-    calm = ndimage.uniform_filter1d(piece, max(1, round(0.12 / hop)), mode="nearest")
-    for kind, line, band in (("vibrato", piece, waves.VIBRATO), ("swing", calm, waves.SWING)):
+    calm = ndimage.uniform_filter1d(piece, max(1, round(CALM_SECONDS / hop)), mode="nearest")
+    for kind, line, band in (("swing", calm, waves.SWING), ("vibrato", piece, waves.VIBRATO)):
         for wave in waves.waves(line, hop, band):
             seconds = (wave.stop - wave.start) * hop
             one = Ornament(kind, wave.start * hop, seconds, wave.extent_cents, wave.rate_hz)
@@ -139,7 +144,7 @@ def _touches(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]
     for group in touches.detours(piece, hop, taken):
         first, last = group[0].first, group[-1].last
         kind = "touch" if len(group) == 1 else "turn"
-        extent = touches.extent_cents(piece, group, hop)
+        extent = max(one.cents for one in group)
         found.append(Ornament(kind, first * hop, max(1, last - first) * hop, extent))
     return found
 

@@ -6,7 +6,6 @@ onsets count from the beginning of the piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +25,12 @@ LONGEST_REST = 1.6  # between the detours of a turn, of their own length
 
 @dataclass(frozen=True)
 class Detour:
-    """A quick turning point, with its first and last frame at half its height."""
+    """A quick turning point: first and last frame at half its height, its height above or below the nearer side."""
 
     point: Turning
     first: int
     last: int
+    cents: float
 
     @property
     def frames(self) -> int:
@@ -89,8 +89,8 @@ def note_after(piece: np.ndarray, last: int, hop: float) -> float:
 
 def _half_height(
     piece: np.ndarray, point: Turning, before: Turning | None, after: Turning | None
-) -> tuple[int, int]:
-    """First and last frame of a detour at half its height, its height taken from the nearer side."""
+) -> tuple[int, int, float]:
+    """First and last frame of a detour at half its height, and its height, taken from the nearer side."""
     bound = (before.frame if before else 0, after.frame if after else piece.size - 1)
     away = point.side * (point.cents - piece)
     back, on = away[bound[0] : point.frame + 1][::-1], away[point.frame : bound[1] + 1]
@@ -100,7 +100,7 @@ def _half_height(
         first -= 1
     while last < bound[1] and away[last + 1] < height / 2:
         last += 1
-    return first, last
+    return first, last, height
 
 
 def _way(away: np.ndarray) -> float:
@@ -111,8 +111,3 @@ def _way(away: np.ndarray) -> float:
     while n + 1 < away.size and away[n + 1] - away[n] > CALM_CENTS:
         n += 1
     return float(away[n])
-
-
-def extent_cents(piece: np.ndarray, group: Sequence[Detour], hop: float) -> float:
-    """The range of a touch or turn, the note that follows included."""
-    return float(np.ptp([note_after(piece, group[-1].last, hop), *(one.point.cents for one in group)]))

@@ -31,7 +31,6 @@ STRETCH_SECONDS = 60.0
 CLIP_SECONDS = 14.0
 MOST_RECORDINGS = 10  # of a tradition, for the damages of contours
 FIRST_SEED, CONTOURS, PIECES = 8000, 6, 2
-ORNAMENT_SEEDS = {"hindustani": range(5000, 5008), "makam": range(5000, 5016)}
 Found = dict[str, Any]
 
 
@@ -258,9 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if not asked.so_far:
         contours = [*real_contours(asked.work, asked.data), *performed_contours(asked.work)]
-        for slug in TRADITIONS:
-            for seed in ORNAMENT_SEEDS[slug]:
-                kept(asked.work, f"f1-{slug}-{seed}-20", partial(ornament_trials.trial, seed, slug, 20.0))
+        ornament_trials.trials(asked.work)
         print(f"{len(contours)} contours and {len(list(sounds(asked.work, asked.data)))} clips measured")
     write_text(asked.out, sensitivity_page.page(asked.work))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from talim.metrics import ornaments
 from talim.run import read_json
 from talim.stages import intervals, ornament_trials
 
@@ -32,14 +31,13 @@ Made by `python -m talim.stages.sensitivity --data FOLDER --work FOLDER --out do
 real pitch tracks (hindustani, makam_pitch) and real clips (audio), which are no part of the project. Performed music
 is the traditions' performer, of seeds that nothing was tuned on. Intervals are bootstrapped over recordings (95 %).
 Verdicts in bold are faults: a score that stands still under its own damage, or moves, by more than half the interval of
-its value before, where nothing that it names has changed. The seeds of the mixtures were looked at once before the
-vibrato's threshold was last set (on other seeds).
+its value before, where nothing that it names has changed.
 """
 
 
 def page(work: Path) -> str:
     """The whole page from what the work folder holds."""
-    lines = [OPENING, *_ranks(work), "", *_ornaments(work)]
+    lines = [OPENING, *_ranks(work), "", *ornament_trials.table(work)]
     for title, pattern in (("Contours", "contour-*.json"), ("Sound", "sound-*.json")):
         found = {file.stem: read_json(file) for file in sorted(work.glob(pattern))}
         performed = {n: f for n, f in found.items() if _performed(n)}
@@ -82,28 +80,6 @@ def _ranks(work: Path) -> list[str]:
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, "", "The constants of both scores were chosen on these tracks."]
-
-
-def _ornaments(work: Path) -> list[str]:
-    """F1 by kind."""
-    found = [read_json(file) for file in sorted(work.glob("f1-*.json"))]
-    if not found:
-        return []
-    lines = [
-        "## Ornaments found in performed mixtures", "",
-        f"{len(found)} mixtures of 20 s of both traditions (two players, and a drone in the Hindustani ones); see",
-        "`talim.stages.ornament_trials` for what is asked for. *From the truth*: on the contour that was played,",
-        "without any tracking.", "",
-        "| kind | found | false alarms | missed | F1 | F1 from the truth |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]  # fmt: skip
-    for kind in ornaments.KINDS:
-        tracked, true = (np.sum([one[kind][n] for one in found], axis=0) for n in (0, 1))
-        lines.append(
-            f"| {kind} | {tracked[0]} | {tracked[1]} | {tracked[2]} | {ornament_trials.f1(*tracked):.2f} | "
-            f"{ornament_trials.f1(*true):.2f} |"
-        )
-    return lines
 
 
 def _table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
