@@ -90,7 +90,7 @@ def rhythmic(samples: np.ndarray) -> dict[str, float]:
         return {"beat_accuracy": float("nan"), "tempo_drift": float("nan")}
     return {
         "beat_accuracy": rhythm.beat_accuracy(strength, beat_seconds),
-        "tempo_drift": rhythm.tempo_drift(strength, beat_seconds),
+        "tempo_drift": rhythm.tempo_drift(strength),
     }
 
 
