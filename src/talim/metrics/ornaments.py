@@ -24,8 +24,8 @@ from talim.metrics.shapes import Ornament, of_breath
 
 KINDS = ("glide", "shake", "vibrato", "swing", "touch", "turn")
 ROUGH_CENTS = 6.0
-STAND_OUT = 60.0
-GRAIN_CENTS, MOST_TREMBLE_CENTS = 1.8, 8.0
+STAND_OUT = 50.0
+GRAIN_CENTS, MOST_TREMBLE_CENTS = 2.5, 8.0
 
 
 def find(cents: np.ndarray, hop_seconds: float = 0.01) -> list[Ornament]:
@@ -44,7 +44,7 @@ def ornament_score(cents: np.ndarray, hop_seconds: float = 0.01) -> float:
     """Ornaments other than glides a voiced second, each counted by how smoothly it is drawn and how far it stands out.
 
     Range 0 up, higher is richer, 0 for a melody without any; NaN for less than a voiced second. An ornament of extent E
-    counts 1 / (1 + (r / 6 cents)^2) / (1 + (60 t / E)^4): r is how far its contour lies off its own running mean over
+    counts 1 / (1 + (r / 6 cents)^2) / (1 + (50 t / E)^4): r is how far its contour lies off its own running mean over
     50 ms (root mean square), t how much the pitch trembles where it is calmest (`tremble_cents`). Random movement makes
     new shapes, but raises t for all of them, so that it earns nothing. Glides are left out: whatever smooths a contour
     makes more of them. Source: own definition; constants chosen on real tracks, flattened and jittered
@@ -62,7 +62,7 @@ def ornament_score(cents: np.ndarray, hop_seconds: float = 0.01) -> float:
 def tremble_cents(cents: np.ndarray, hop_seconds: float) -> float:
     """How much the pitch trembles where it is calmest: the lower tenth of its distances from its running mean of 0.3 s.
 
-    In cents, 8 at most, and softly held above 1.8, the grain of a tracker. The track is taken as it is, not cleaned,
+    In cents, 8 at most, and softly held above 2.5, the grain of a tracker. The track is taken as it is, not cleaned,
     so that even five cents of jitter are seen.
     """
     track, width = np.asarray(cents, float), round(0.3 / hop_seconds) | 1

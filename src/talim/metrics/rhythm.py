@@ -137,7 +137,9 @@ def tempo_drift(strength: np.ndarray) -> float:
     near = best + np.arange(-3, 4) * 0.01
     finer = np.array([_exactness(at, weights, drift, seconds) for drift in near])
     others = reached[np.abs(drifts - best) >= OTHER_DRIFT]
-    return abs(float(near[int(finer.argmax())])) if finer.max() >= CLEAR_PULSE * others.max() else float("nan")
+    return (
+        abs(float(near[int(finer.argmax())])) if finer.max() >= CLEAR_PULSE * others.max() else float("nan")
+    )
 
 
 def _exactness(at: np.ndarray, weights: np.ndarray, drift: float, seconds: float) -> float:

@@ -114,7 +114,9 @@ def drifting(samples: np.ndarray, share_a_minute: float = 0.3) -> np.ndarray:
     old = samples.size / RATE_HZ
     share = share_a_minute / 60
     at = np.arange(0, np.log1p(share * old) / share, 1 / RATE_HZ)
-    return np.interp(np.expm1(share * at) / share * RATE_HZ, np.arange(samples.size), samples).astype(np.float32)
+    return np.interp(np.expm1(share * at) / share * RATE_HZ, np.arange(samples.size), samples).astype(
+        np.float32
+    )
 
 
 def transposed(samples: np.ndarray, semitones: float = 1.0) -> np.ndarray:

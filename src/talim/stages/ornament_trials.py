@@ -1,15 +1,15 @@
 """How well ornaments are found in performed mixtures: F1 by kind against what was really played.
 
-`python -m talim.stages.ornament_trials --work FOLDER` performs and tracks the mixtures (what the folder holds already is
-not done again) and prints the table of docs/metrics-sensitivity.md.
+`python -m talim.stages.ornament_trials --work FOLDER` performs and tracks the mixtures (what the folder holds is not
+done again) and prints the table of docs/metrics-sensitivity.md.
 
 Asked for is what can be heard in the contour. Neither asked for nor punished (a find there is no false alarm):
 oscillations narrower than 35 cents, swings narrower than 40 cents or shorter than one and a half periods, glides under
 0.17 s, touches and turns that lie on the way from note to note or hold a pitch longer than 0.15 s (the curves of
 passing notes), main notes under 0.2 s (the curve of a touch), and all that the second player plays. A shake of 62 to
-118 cents may be called shake or vibrato, a swing of more than 3.5 Hz swing or vibrato. What leaves the way once is a touch and more often a turn, whatever its name:
-a mordent that begins on its upper note is the same curve as a kan. Ordinary slow ways are glides, for the curve is
-the same.
+118 cents may be called shake or vibrato, a swing of more than 3.5 Hz swing or vibrato. What leaves the way once is a
+touch and what leaves it more often a turn, whatever its name: a mordent that begins on its upper note is the same curve
+as a kan. Ordinary slow ways are glides, for the curve is the same.
 """
 
 from __future__ import annotations
@@ -211,18 +211,19 @@ def trials(work: Path) -> None:
 
 def table(work: Path) -> list[str]:
     """The F1 of each kind over all mixtures that the work folder holds, as lines of Markdown; none without any."""
-    found = {tuple(f.stem.split("-")[1:3]): [] for f in sorted(work.glob("played-*.json"))}
+    found: dict[tuple[str, str], list[dict[str, list[list[int]]]]] = {}
     for file in sorted(work.glob("played-*.json")):
-        found[tuple(file.stem.split("-")[1:3])].append(read_json(file))
+        _, slug, what, _ = file.stem.split("-")
+        found.setdefault((slug, what), []).append(read_json(file))
     if not found:
         return []
     counted = [f"{len(mine)} {slug} ({what})" for (slug, what), mine in found.items()]
     lines = [
         "## Ornaments found in performed mixtures", "",
-        f"Mixtures of {SECONDS:g} s with two players, and a drone in the Hindustani ones: {', '.join(counted)}; *plain* is",
-        "the performer as it is, a name the ornament that it was asked to play wherever it fits. What is asked for is told",
-        "in `talim.stages.ornament_trials`, whose command makes this table alone. Thresholds were set on other seeds.",
-        "*From the truth*: on the contour that was played, without any tracking.", "",
+        f"Mixtures of {SECONDS:g} s with two players, and a drone in the Hindustani ones: {', '.join(counted)};",
+        "*plain* is the performer as it is, a name the ornament that it was asked to play wherever it fits. What is",
+        "asked for is told in `talim.stages.ornament_trials`, whose command makes this table alone. Thresholds were set",
+        "on other seeds. *From the truth*: on the contour that was played, without any tracking.", "",
         "| kind | in the truth | found | false alarms | F1 | hindustani | makam | plain mixtures | from the truth |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
