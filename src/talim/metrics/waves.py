@@ -77,11 +77,9 @@ def _joined(ranked: list[Wave]) -> list[Wave]:
     """Overlapping windows as one wave, of the extent and rate of the clearest."""
     found: list[Wave] = []
     for wave in ranked:
-        for n, other in enumerate(found):
-            if wave.start < other.stop and wave.stop > other.start:
-                start, stop = min(wave.start, other.start), max(wave.stop, other.stop)
-                found[n] = Wave(start, stop, other.extent_cents, other.rate_hz)
-                break
-        else:
-            found.append(wave)
+        shared = [one for one in found if wave.start < one.stop and wave.stop > one.start]
+        found = [one for one in found if one not in shared]
+        clearest = (shared or [wave])[0]
+        start, stop = min(one.start for one in [wave, *shared]), max(one.stop for one in [wave, *shared])
+        found.append(Wave(start, stop, clearest.extent_cents, clearest.rate_hz))
     return sorted(found, key=lambda one: one.start)

@@ -222,8 +222,8 @@ def table(work: Path) -> list[str]:
         "## Ornaments found in performed mixtures", "",
         f"Mixtures of {SECONDS:g} s with two players, and a drone in the Hindustani ones: {', '.join(counted)};",
         "*plain* is the performer as it is, a name the ornament that it was asked to play wherever it fits. What is",
-        "asked for is told in `talim.stages.ornament_trials`, whose command makes this table alone. Thresholds were set",
-        "on other seeds. *From the truth*: on the contour that was played, without any tracking.", "",
+        "asked for is told in `talim.stages.ornament_trials`, whose command makes this table alone. Thresholds were",
+        "set on other seeds. *From the truth*: on the contour that was played, without any tracking.", "",
         "| kind | in the truth | found | false alarms | F1 | hindustani | makam | plain mixtures | from the truth |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
