@@ -19,7 +19,7 @@ from talim.audio import Audio
 from talim.metrics import intonation, levels, ornaments, phrases, pitch, rhythm, structure
 from talim.metrics.cache import Cache
 
-VERSION = 1  # goes up with every change of what is measured, so that no old cache answers
+VERSION = 2  # goes up with every change of what is measured, so that no old cache answers
 HOP_SECONDS = 0.01
 
 
