@@ -92,8 +92,24 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             found += [(weight, self.strength[name]) for weight in self.talim_blocks[name].parameters()]
         return found
 
+    def after(self, output: Any, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` makes of the same arguments, where the block's own `output` is known already.
+
+        TalimError where an active adapter takes the block's place (`full`), as that output is then of no use.
+        """
+        if self.disable_adapters:
+            return output
+        active = [name for name in self.active_adapters if name in self.talim_blocks]
+        if self._block(active) is not self.base_layer:
+            raise TalimError(
+                f"{self.module_path}: `full` is trained here; the frozen block's output does not count"
+            )
+        return self._add(active, output, args, kwargs)
+
     def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        output = self._block(active)(*args, **kwargs)
+        return self._add(active, self._block(active)(*args, **kwargs), args, kwargs)
+
+    def _add(self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
         cache, mask = self.calls.context(args, kwargs, hidden)
         past = None if cache is None else streaming.past_frames(cache, hidden.shape[1])
