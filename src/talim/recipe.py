@@ -15,7 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from talim.errors import UsageError
 
 # Settings that came later: left out of a run's name where they are as they were before there was a choice.
-LATER: Mapping[str, Any] = {"weighting": None, "predict_music": False, "crops": "each_step"}
+LATER: Mapping[str, Any] = {
+    "weighting": None,
+    "predict_music": False,
+    "crops": "each_step",
+    "adapter_precision": "fp32",
+}
 HOW = ("prefix", "prefix_gb")  # of training: how it is computed, not what; part of no name and no comparison
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -67,6 +72,10 @@ class Training(BaseModel):
     )
     precision: Literal["auto", "bf16", "fp32", "fp16"] = Field(
         default="auto", description="auto asks the hardware"
+    )
+    adapter_precision: Literal["fp32", "base"] = Field(
+        default="fp32",
+        description="what adapters multiply in; base: as the base does, about twice as fast, weights still in fp32",
     )
     weighting: Literal["v", "reference", "none"] | None = Field(
         default=None,

@@ -38,6 +38,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.talim_blocks = nn.ModuleDict()
         self.strength: dict[str, float] = {}
         self.merged_adapters: list[str] = []  # an own list: the class has one shared by all layers
+        self.mixed = (
+            False  # multiply in the base's precision, weights and sums in float32: `tuner.mix_precision`
+        )
         self._disable_adapters = False
         self._active_adapter = adapter_name
         self.calls = Calls(base_layer)
@@ -118,12 +121,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 if isinstance(block, Full):
                     continue
                 memory = self._memory(block, cache, (name, index), past)
-                delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
+                with torch.autocast(hidden.device.type, hidden.dtype, enabled=self._mixes(hidden)):
+                    delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
                 if memory is not None:
                     memory.frames += hidden.shape[1]
                 strength = self.strength[name]
                 hidden = hidden + (delta if strength == 1.0 else strength * delta)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _mixes(self, hidden: Tensor) -> bool:
+        return self.mixed and hidden.dtype in (torch.bfloat16, torch.float16)
 
     def _memory(
         self, block: Any, cache: Any, key: tuple[str, int], past: int | None

@@ -65,7 +65,9 @@ class StopSignal:
 def attach(backbone: Backbone, recipe: Recipe) -> Any:
     """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
     design, sites = expression.parse(recipe.design), backbone.sites()
-    return tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    peft = tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    tuner.mix_precision(peft, recipe.training.adapter_precision == "base")
+    return peft
 
 
 class Loop:
@@ -124,11 +126,11 @@ class Loop:
         )
 
     def _chosen_prefix(self) -> tuple[prefix.Prefix | None, dict[str, Any]]:
-        """What is the same at every step is kept: of the clips' only cuts, and of what is looked at."""
-        draws = self.recipe.seed, self.training.clip_seconds
-        train = [batches.lasting_cut(item, self.backbone, *draws) for item in self.train_items]
-        held_out = [item.whole for item in self.held_out_items]
-        return prefix.chosen(self.recipe, self.corpus, self.backbone, self.progress, train, held_out)
+        """Of the clips' only cuts, and of what is looked at."""
+        how = self.backbone, self.recipe.seed, self.training.clip_seconds
+        cuts = [batches.lasting_cut(item, *how) for item in self.train_items]
+        looks = [item.whole for item in self.held_out_items]
+        return prefix.chosen(self.recipe, self.corpus, self.backbone, self.progress, cuts, looks)
 
     def _begin_training(self) -> None:
         self.backbone.enable_training(self.training.gradient_checkpointing, self.training.weighting)
@@ -144,8 +146,7 @@ class Loop:
             with explained(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
         self.meter = Meter(self.backbone.device, self.state.spent)
-        if self.prefix is not None:
-            self.prefix.counts |= {k: v for k, v in self.state.spent.items() if k in prefix.COUNTS}
+        prefix.resume(self.prefix, self.state.spent)
 
     def _take_step(self) -> None:
         step = self.state.step + 1
@@ -229,8 +230,8 @@ class Loop:
         """Mean over the held-out clips of each part (codebook, noise level) of the loss, [K], with dropout off."""
         self.peft.eval()
         with torch.no_grad():
-            size = self.training.batch_size
-            groups = batches.held_out_batches(self.held_out_items, self.backbone, size, self.prefix)
+            how = self.backbone, self.training.batch_size, self.prefix
+            groups = batches.held_out_batches(self.held_out_items, *how)
             losses = [self.backbone.loss(batch) for _, batch in groups]
         self._begin_training()
         return torch.cat([loss.per_item.cpu() for loss in losses]).mean(dim=0)
@@ -267,8 +268,7 @@ class Loop:
         return {
             **self.meter.report(),
             "flops": per_step * self.state.step,
-            "flops_note": "forward and backward of the training steps, counted by torch on the first one; "
-            "of a kept prefix nothing is counted",
+            "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
             "prefix": prefix.account(self.prefix, self.prefix_facts),
             "trainable_parameters": sum(p.numel() for p in self.weights.values()),
             "total_parameters": self.backbone.parameters,

@@ -8,7 +8,7 @@ it is first asked for, hence never more often than without.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,7 +159,8 @@ def chosen(
     training, sites = recipe.training, backbone.sites()
     of, below = depth.layers_of(sites), depth.layers_below(expression.parse(recipe.design), sites)
     facts: dict[str, Any] = {"kept": False, "layers": below, "of_layers": of}
-    if reason := _reason_against(recipe, of, below):
+    cropped = any(cut.frames < cut.item.whole.frames for cut in train)
+    if reason := _reason_against(recipe, of, below, cropped):
         progress.say(f"no prefix is kept: {reason}")
         return None, facts | {"note": reason}
     most = int(training.prefix_gb * GB)
@@ -195,7 +196,13 @@ def account(prefix: Prefix | None, facts: dict[str, Any]) -> dict[str, Any]:
     return facts | counted | {"seconds": counts["seconds"], "held_bytes": prefix.store.held_bytes()}
 
 
-def _reason_against(recipe: Recipe, of: int, below: int) -> str:
+def resume(prefix: Prefix | None, spent: Mapping[str, float]) -> None:
+    """Let a prefix count on from what an earlier part of the same run had counted."""
+    if prefix is not None:
+        prefix.counts |= {name: value for name, value in spent.items() if name in COUNTS}
+
+
+def _reason_against(recipe: Recipe, of: int, below: int, cropped: bool) -> str:
     """Why no prefix is kept, in words; empty where one is."""
     training = recipe.training
     if training.prefix == "off":
@@ -206,7 +213,7 @@ def _reason_against(recipe: Recipe, of: int, below: int) -> str:
         )
     if not below:
         return f"every layer hears {recipe.design}; the text states are kept as ever"
-    if training.clip_seconds is not None and training.crops == "each_step":
+    if cropped and training.crops == "each_step":
         return "crops are drawn at each step (with training.crops=once each clip has one, and a prefix)"
     if training.prefix == "on":
         return ""
