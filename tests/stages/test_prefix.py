@@ -1,4 +1,4 @@
-"""A kept prefix changes nothing but the time: losses, gradients, files, resumption; and it is never believed blindly."""
+"""A kept prefix changes nothing but the time: losses, gradients, files, resumption; it is not believed blindly."""
 
 from __future__ import annotations
 
