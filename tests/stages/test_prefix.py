@@ -399,3 +399,12 @@ def test_how_it_is_computed_is_part_of_no_name() -> None:
     once = recipes.load((), {"corpus": "songs", "training.crops": "once"})
     assert recipes.run_id(once) != recipes.run_id(plain)
     assert recipes.load((), {"corpus": "songs", "training.prefix_gb": 0.5}).training.prefix_gb == 0.5
+
+
+def test_a_recipe_says_what_adapters_multiply_in(loaded: Loaded) -> None:
+    from talim.stages.loop import attach
+
+    for wish, mixed in (("fp32", False), ("base", True)):
+        changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_precision": wish}
+        peft = attach(loaded("bf16"), recipes.load((), changes))
+        assert [layer.mixed for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [mixed]
