@@ -101,3 +101,15 @@ def test_a_disk_that_fills_up_in_writing_refuses_quietly(
     monkeypatch.setattr("os.fsync", full)
     assert not offer(store, 0)
     assert store.held_bytes() == 0
+
+
+def test_a_corpus_that_may_not_be_written_to_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    store = BoundedStore(tmp_path / "read-only", 10**9)
+    assert not offer(store, 0)
+    assert store.get_whole(store.key(**fields(0))) is None

@@ -121,16 +121,21 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 if isinstance(block, Full):
                     continue
                 memory = self._memory(block, cache, (name, index), past)
-                with torch.autocast(hidden.device.type, hidden.dtype, enabled=self._mixes(hidden)):
-                    delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
+                delta = self._delta(block, hidden, memory, mask)
                 if memory is not None:
                     memory.frames += hidden.shape[1]
                 strength = self.strength[name]
                 hidden = hidden + (delta if strength == 1.0 else strength * delta)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    def _mixes(self, hidden: Tensor) -> bool:
-        return self.mixed and hidden.dtype in (torch.bfloat16, torch.float16)
+    def _delta(
+        self, block: Any, hidden: Tensor, memory: streaming.Memory | None, mask: Tensor | None
+    ) -> Tensor:
+        wide = hidden.to(block.up.weight.dtype)
+        if not (self.mixed and hidden.dtype == torch.bfloat16):
+            return block(wide, memory, mask).to(hidden.dtype)
+        with torch.autocast(hidden.device.type, hidden.dtype):
+            return block(wide, memory, mask).to(hidden.dtype)
 
     def _memory(
         self, block: Any, cache: Any, key: tuple[str, int], past: int | None

@@ -52,22 +52,31 @@ class BoundedStore(TargetStore):
             return None
 
     def offer(self, key: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> bool:
-        """Store arrays if there is room for them (True), or leave everything as it is (False)."""
+        """Store arrays if there is room for them (True), or leave everything as it is (False).
+
+        A disk that is full or may not be written to has no room: a store like this is a convenience.
+        """
         if self.most_bytes <= 0:
             return False
-        needed = sum(array.nbytes for array in arrays.values()) + _HEADER_BYTES
-        with self._turn():
-            held = self._sum()
-            before = self.path(key).stat().st_size if self.path(key).is_file() else 0
-            if held - before + needed > self.most_bytes or needed > self._free_bytes():
+        try:
+            with self._turn():
+                return self._put_if_it_fits(key, arrays, fields)
+        except TalimError as error:
+            if isinstance(error.__cause__, OSError):
                 return False
-            try:
-                self.put(key, arrays, fields)
-            except TalimError as error:
-                if isinstance(error.__cause__, OSError):  # the disk is full, whatever it said before
-                    return False
-                raise
-            self._write_sum(held - before + self.path(key).stat().st_size)
+            raise
+
+    def _put_if_it_fits(self, key: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> bool:
+        path, held = self.path(key), self._sum()
+        needed = sum(array.nbytes for array in arrays.values()) + _HEADER_BYTES
+        others = held - (path.stat().st_size if path.is_file() else 0)
+        if others + needed > self.most_bytes or needed > self._free_bytes():
+            return False
+        self.put(key, arrays, fields)
+        try:
+            self._ledger.write_text(str(others + path.stat().st_size), encoding="utf-8")
+        except OSError:
+            self._counted = False  # the sum is counted again
         return True
 
     def _sum(self) -> int:
@@ -77,9 +86,6 @@ class BoundedStore(TargetStore):
                 return int(self._ledger.read_text(encoding="utf-8"))
         self._counted = True
         return self.held_bytes()
-
-    def _write_sum(self, total: int) -> None:
-        self._ledger.write_text(str(total), encoding="utf-8")
 
     def _free_bytes(self) -> int:
         there = self.folder

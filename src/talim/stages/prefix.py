@@ -154,14 +154,15 @@ def chosen(
 ) -> tuple[Prefix | None, dict[str, Any]]:
     """The prefix that these cuts are to be trained and judged on, or None; and in plain values what was decided.
 
-    It is said to `progress`, with the disk that it will need.
+    It is said to `progress`, with the disk that it will need; to who only judges, only where one is kept.
     """
     training, sites = recipe.training, backbone.sites()
     of, below = depth.layers_of(sites), depth.layers_below(expression.parse(recipe.design), sites)
     facts: dict[str, Any] = {"kept": False, "layers": below, "of_layers": of}
     cropped = any(cut.frames < cut.item.whole.frames for cut in train)
     if reason := _reason_against(recipe, of, below, cropped):
-        progress.say(f"no prefix is kept: {reason}")
+        if train:
+            progress.say(f"no prefix is kept: {reason}")
         return None, facts | {"note": reason}
     most = int(training.prefix_gb * GB)
     prefix = Prefix(backbone, below, BoundedStore(corpus.targets / FOLDER, most), progress)
