@@ -47,8 +47,8 @@ def lower(model: Any, steps: Tensor, batch: Batch, layers: int) -> Tensor:  # [B
             "dropout is on in the frozen layers; call the backbone's enable_training() before its prefix()"
         )
     with torch.no_grad():
-        hidden = sum(embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens))
-        hidden = hidden + decoder.embed_positions(steps, 0).to(hidden.device)
+        said = [embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens)]
+        hidden = sum(said[1:], said[0]) + decoder.embed_positions(steps, 0).to(said[0].device)
         return _run([getattr(layer, "base_layer", layer) for layer in chosen], model, hidden, batch)
 
 

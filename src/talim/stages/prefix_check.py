@@ -66,7 +66,7 @@ def random_base(hidden: int, layers: int, heads: int, dtype: torch.dtype) -> Mus
     config = MusicgenConfig(**dict(zip(("text_encoder", "audio_encoder", "decoder"), parts, strict=True)))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = MusicgenForConditionalGeneration(config)
+        model: Any = MusicgenForConditionalGeneration(config)
     model.decoder.to(dtype)
     model.enc_to_dec_proj.to(dtype)
     return MusicGen(model, ByT5Tokenizer(), name="random", licence="CC0-1.0")
