@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--kind", default="conv")
     parser.add_argument("--sites", nargs="+", default=SITES)
     parser.add_argument(
-        "--mixed", nargs="*", default=["post"], help="sites where adapters also multiply as the base does"
+        "--mixed", nargs="*", default=["post", "deep"], help="sites where adapters also multiply as the base does"
     )
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     options, progress = parser.parse_args(), PlainProgress()
