@@ -169,7 +169,8 @@ def page(found: dict[str, Any]) -> str:
         f"clips of {setting['seconds']:g} s, batch 1, {setting['threads']} thread of {setting['device']}, torch "
         f"{setting['torch']}. CPU seconds of whole training steps (batch, forward, backward, clipping, AdamW): the "
         f"median of {setting['rounds']}, without and with the prefix in turns; the ratio's range is over these pairs. "
-        "Kept by default: where at least a quarter of the layers lies below the design.",
+        "Kept by default: where at least a quarter of the layers lies below the design. The same command goes on with "
+        "what is not measured yet.",
         "",
         "| design | adapter multiplies in | layers below | kept by default | without, s | with, s "
         "| times as fast (range) | losses apart, nats |",
@@ -205,7 +206,10 @@ def main() -> None:
     parser.add_argument("--kind", default="conv")
     parser.add_argument("--sites", nargs="+", default=SITES)
     parser.add_argument(
-        "--mixed", nargs="*", default=["post", "deep"], help="sites where adapters also multiply as the base does"
+        "--mixed",
+        nargs="*",
+        default=["post", "deep"],
+        help="sites where adapters also multiply as the base does",
     )
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     options, progress = parser.parse_args(), PlainProgress()
