@@ -21,7 +21,7 @@ from talim.designs import expression
 from talim.errors import TalimError
 from talim.recipe import Recipe, Training
 from talim.run import Run, append_jsonl, explained, write_json
-from talim.stages import batches, card, checkpoint
+from talim.stages import batches, card, checkpoint, prefix
 from talim.stages.checkpoint import Progressed
 from talim.stages.cost import Meter, count_flops
 from talim.stages.progress import Progress
@@ -65,7 +65,9 @@ class StopSignal:
 def attach(backbone: Backbone, recipe: Recipe) -> Any:
     """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
     design, sites = expression.parse(recipe.design), backbone.sites()
-    return tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    peft = tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    tuner.mix_precision(peft, recipe.training.adapter_precision == "base")
+    return peft
 
 
 class Loop:
@@ -86,7 +88,11 @@ class Loop:
         self._begin_training()
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
-            self.weights.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=self.training.weight_decay
+            self.weights.values(),
+            lr=0.0,
+            betas=(0.9, 0.95),
+            weight_decay=self.training.weight_decay,
+            fused=True,  # one pass over the weights: on a CPU five to nine times as fast
         )
         self.state = Progressed(recipes.run_id(recipe, corpus.hash))
         self.best: dict[str, Tensor] = {}
@@ -98,6 +104,7 @@ class Loop:
             self.progress.say(music)
         some = batches.spread(self.corpus.held_out, self.training.evaluate_clips)
         self.held_out_items = self._items(some)
+        self.prefix, self.prefix_facts = self._chosen_prefix()
         self._resume()
         with StopSignal() as stop:
             if self.state.best_loss is None:
@@ -118,6 +125,13 @@ class Loop:
             self.corpus, clips, self.backbone, self.progress, predict_music=self.training.predict_music
         )
 
+    def _chosen_prefix(self) -> tuple[prefix.Prefix | None, dict[str, Any]]:
+        """Of the clips' only cuts, and of what is looked at."""
+        how = self.backbone, self.recipe.seed, self.training.clip_seconds
+        cuts = [batches.lasting_cut(item, *how) for item in self.train_items]
+        looks = [item.whole for item in self.held_out_items]
+        return prefix.chosen(self.recipe, self.corpus, self.backbone, self.progress, cuts, looks)
+
     def _begin_training(self) -> None:
         self.backbone.enable_training(self.training.gradient_checkpointing, self.training.weighting)
 
@@ -132,6 +146,7 @@ class Loop:
             with explained(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
         self.meter = Meter(self.backbone.device, self.state.spent)
+        prefix.resume(self.prefix, self.state.spent)
 
     def _take_step(self) -> None:
         step = self.state.step + 1
@@ -159,6 +174,8 @@ class Loop:
             step=step,
             condition_dropout=self.training.condition_dropout,
             clip_seconds=self.training.clip_seconds,
+            crops=self.training.crops,
+            prefix=self.prefix,
         )
 
         def forward_and_back() -> Loss:
@@ -213,7 +230,8 @@ class Loop:
         """Mean over the held-out clips of each part (codebook, noise level) of the loss, [K], with dropout off."""
         self.peft.eval()
         with torch.no_grad():
-            groups = batches.held_out_batches(self.held_out_items, self.backbone, self.training.batch_size)
+            how = self.backbone, self.training.batch_size, self.prefix
+            groups = batches.held_out_batches(self.held_out_items, *how)
             losses = [self.backbone.loss(batch) for _, batch in groups]
         self._begin_training()
         return torch.cat([loss.per_item.cpu() for loss in losses]).mean(dim=0)
@@ -228,7 +246,7 @@ class Loop:
         with explained(self.run.log), open(self.run.log, "ab") as log:
             os.fsync(log.fileno())
             self.state.log_bytes = os.fstat(log.fileno()).st_size
-        self.state.spent |= self.meter.spent()
+        self.state.spent |= self.meter.spent() | (self.prefix.counts if self.prefix else {})
         checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
 
     def _finish(self) -> None:
@@ -250,7 +268,8 @@ class Loop:
         return {
             **self.meter.report(),
             "flops": per_step * self.state.step,
-            "flops_note": "forward and backward of the training steps, counted by torch on the first one",
+            "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
+            "prefix": prefix.account(self.prefix, self.prefix_facts),
             "trainable_parameters": sum(p.numel() for p in self.weights.values()),
             "total_parameters": self.backbone.parameters,
             "precision": self.backbone.precision_reason,

@@ -238,6 +238,16 @@ class Mustango:
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
 
+    def prefix_shape(self, frames: int) -> tuple[int, int]:
+        """(0, 0): noise is drawn anew at each step, so nothing in the U-Net is the same twice."""
+        return 0, 0
+
+    def prefix(self, batch: Batch, layers: int) -> torch.Tensor:
+        """TalimError: there is none."""
+        raise TalimError(
+            f"{self.name}: a U-Net has no prefix to keep, as its input is noise drawn at each step"
+        )
+
     def nearest_music(self, music: Sequence[Music]) -> list[Music]:
         """What it can hear of recordings' beats and chords."""
         return [nearest(one) for one in music]
