@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -133,9 +134,10 @@ def _mustango(source: Source, dtype: torch.dtype) -> Backbone:
         model, sound = checkpoint.read_model(stored).to("meta"), checkpoint.read_sound(stored).to("meta")
     model.unet.to(dtype)
     said = {"name": source.name, "licence": load.licence_of(source), "precision_reason": str(dtype)}
-    return Mustango(
-        model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, weighting="v", **said
-    )
+    made = Mustango(model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, **said)
+    width = model.unet.config.context_width[0]
+    vars(made)["null_states"] = np.zeros((1, width), np.float32)  # one position of no words, as T5 answers
+    return made
 
 
 def _released_mustango() -> tuple[MustangoModel, Sound]:
