@@ -19,22 +19,36 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 ALIGNMENT = 64  # bytes to which torch rounds what it takes on a CPU; a GPU's 512 make no difference to a plan
 ATEN = torch.ops.aten
 
 
+def _attention_flops(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q.shape, k.shape, v.shape)
+
+
+def _attention_back_flops(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+
+
+FORMULAS: dict[Any, Any] = {
+    **flop_registry,  # torch's own, which lacks the CPU's attention
+    ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back_flops,
+}
+
+
 @dataclass(frozen=True)
 class Operation:
-    """What one kind of call does each time: its FLOPs, the bytes it reads and writes, how many numbers come out."""
+    """What one kind of call does each time: its FLOPs, and the bytes it reads and writes."""
 
     name: str  # "mm", "gelu"
     dtype: str  # of what comes out: "bfloat16"
     shapes: tuple[tuple[int, ...], ...]  # of the tensors that go in; empty where there are no FLOPs
     flops: int
     bytes: int
-    numbers: int
 
 
 @dataclass
@@ -96,7 +110,7 @@ class Follower(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ATEN._local_scalar_dense.default:
             # asked for its value, a number says what it says in a run that goes well: it is finite, no frame is padding
-            return args[0].dtype != torch.bool or True
+            return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
         result = func(*args, **(kwargs or {}))
         self.hold(result)
         self._count(func, args, kwargs or {}, result)
@@ -123,15 +137,13 @@ class Follower(TorchDispatchMode):
         if not made or (not mutates and all(t.untyped_storage()._cdata in storages for t in made)):
             return  # a view moves nothing
         flops = 0
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+        if (formula := FORMULAS.get(func._overloadpacket)) is not None:
             flops = int(formula(*args, **kwargs, out_val=result))
         moved = sum(_bytes(tensor) for tensor in (*given, *made))
         shapes = tuple(tuple(tensor.shape) for tensor in given) if flops else ()
         dtype = str(made[0].dtype).removeprefix("torch.")
-        numbers = max(tensor.numel() for tensor in made)
-        self.operations[
-            Operation(func._overloadpacket.__name__, dtype, shapes, flops, moved, numbers)
-        ] += 1
+        name = func._overloadpacket.__name__
+        self.operations[Operation(name, dtype, shapes, flops, moved)] += 1
 
 
 @contextmanager
