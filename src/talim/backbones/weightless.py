@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talim.backbones import catalogue, load
+from talim.backbones import load
 from talim.backbones.nano.models import ByteTokenizer
 from talim.designs.sites import MusicGenShape
 
@@ -150,7 +150,9 @@ def _released_mustango() -> tuple[MustangoModel, Sound]:
 
     t5, mel = T5Config, MelConfig()
     with torch.device("meta"):
-        model = MustangoModel(UNetConfig.of(released.UNET), t5(**released.TEXT), Widths(*[released.WIDTH] * 5))
+        model = MustangoModel(
+            UNetConfig.of(released.UNET), t5(**released.TEXT), Widths(*[released.WIDTH] * 5)
+        )
         vocoder = vocoder_of(released.VOCODER_CHANNELS, mel.n_mel_channels, mel.sampling_rate)
         sounding = vae_of(released.VAE)
     return model, Sound(sounding, vocoder, mel).to("meta")

@@ -8,7 +8,9 @@ import typer
 
 from talim.cli.options import Json, show
 
-EXAMPLE = "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
+EXAMPLE = (
+    "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
+)
 
 
 def plan(
@@ -48,7 +50,10 @@ def plan(
     from talim.stages.calibration import machine_for
     from talim.stages.shelf_of_traces import usual
 
-    shown, prices = progress.for_terminal(), {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh}
+    shown, prices = (
+        progress.for_terminal(),
+        {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh},
+    )
     stage.check_wishes(precision, memory_gb=memory_gb, watts=watts, **prices)
     machine = machine_for(gpu, watts, usual(), calibrate, shown)
     found = stage.plan(

@@ -29,7 +29,7 @@ from talim.stages import machines, rehearsal, tracing
 from talim.stages.machines import Machine, memory_here
 from talim.stages.progress import Progress
 
-ROUNDS, ROUND_SECONDS = 4, 0.02  # of repeating one kernel
+ROUNDS, ROUND_SECONDS = 3, 0.01  # of repeating one kernel
 FRAMES, WIDTH, HEADS, CHANNELS = 256, 1024, 16, 320
 WEIGHTS = 1024 * 1024
 DTYPES = (torch.float32, torch.bfloat16)
@@ -113,7 +113,8 @@ def measure() -> dict[str, Any]:
 def rates() -> dict[str, Any]:
     """Rates by "operation/dtype" in FLOP/s or bytes/s, and the seconds that a call takes by itself."""
     found: dict[str, float] = {}
-    start = _seconds(lambda x=torch.ones(1): x + 1)
+    one = torch.ones(1)
+    start = _seconds(lambda: one + 1)
     for dtype in DTYPES:
         word = str(dtype).removeprefix("torch.")
         for name, build in _BUILDERS.items():

@@ -17,7 +17,7 @@ from talim.designs.expression import parse
 from talim.errors import UsageError
 from talim.stages import fitting, shelf_of_traces
 from talim.stages.designs import Numbers, numbers_of, row
-from talim.stages.machines import GB, Machine
+from talim.stages.machines import Machine
 from talim.stages.progress import Progress
 from talim.stages.rehearsal import DTYPES, Setting
 
@@ -131,7 +131,9 @@ def total(
         )
         cost = _cost(setting, job.steps, machine, prices, shelf)
         rows.append({**asdict(job), **cost, "file_bytes": told["file_bytes"]})
-    summed = {key: _sum([each[key] for each in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")}
+    summed = {
+        key: _sum([each[key] for each in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")
+    }
     most = max((each["memory_bytes"] for each in rows), default=0)
     return {"machine": machine.name, "runs": len(rows), **summed, "memory_bytes": most, "jobs": rows}
 
@@ -187,7 +189,9 @@ def _ratios(each: dict[str, Any], whole: dict[str, Any]) -> dict[str, float | No
     """Of a design to the training of the whole model."""
     words = {"time": "hours", "memory": "memory_bytes", "storage": "file_bytes", "money": "money"}
     pairs = {word: (each[key], whole[key]) for word, key in words.items()}
-    return {word: mine / theirs if mine is not None and theirs else None for word, (mine, theirs) in pairs.items()}
+    return {
+        word: mine / theirs if mine is not None and theirs else None for word, (mine, theirs) in pairs.items()
+    }
 
 
 def _placed(expression: str, found: Numbers, seconds: float) -> dict[str, Any]:
@@ -208,9 +212,7 @@ def check_wishes(precision: str | None, **positive: float | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {value:g}; it must be more than 0")
 
 
-def _check(
-    found: Numbers, seconds: float, batch: int, music_hours: float = 1.0, epochs: float = 1.0
-) -> None:
+def _check(found: Numbers, seconds: float, batch: int, music_hours: float = 1.0, epochs: float = 1.0) -> None:
     if not 1 / found.frame_rate_hz <= seconds <= found.window_seconds:
         raise UsageError(
             f"--seconds is {seconds:g}; {found.name} hears from one frame up to {found.window_seconds:g} s at once"

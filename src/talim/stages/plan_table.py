@@ -36,8 +36,8 @@ def _above(found: dict[str, Any]) -> str:
     return (
         f"{found['base']} on {found['machine']} ({found['machine_said']}).\n"
         f"{found['clips']:,} clips of {found['seconds']:g} s, {found['epochs']:g} epochs, batch {found['batch']}: "
-        f"{found['steps']:,} steps; base in {found['precision']}{again}. Memory limit {found['limit_bytes'] / GB:.1f} GB."
-        "\n"
+        f"{found['steps']:,} steps; base in {found['precision']}{again}.\n"
+        f"At most {found['limit_bytes'] / GB:.1f} GB may be taken.\n"
     )
 
 
@@ -63,7 +63,9 @@ def _table(found: dict[str, Any]) -> Table:
         ratios = each["ratios"]
         words = ("memory", "time", "storage", *(["money"] if shown["money"] else []))
         table.add_row(
-            each["expression"], *(numbers[heading] for heading in headings), *(_share(ratios[w]) for w in words)
+            each["expression"],
+            *(numbers[heading] for heading in headings),
+            *(_share(ratios[w]) for w in words),
         )
     return table
 

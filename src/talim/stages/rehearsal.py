@@ -19,7 +19,7 @@ from torch import Tensor
 from talim.adapters import tuner
 from talim.backbones.weightless import materialise, weightless
 from talim.designs import expression
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.recipe import Training
 from talim.stages import step, tracing
 from talim.stages.tracing import Trace
@@ -54,7 +54,6 @@ class Rehearsal:
     def __init__(self, setting: Setting) -> None:
         self.setting, self.training = setting, Training()
         self.backbone: Backbone = weightless(setting.base, DTYPES[setting.precision])
-        check_seconds(setting.seconds, self.backbone)
         design = expression.parse(setting.design)
         with torch.device("meta"):
             self.peft = tuner.attach(self.backbone.model, design, self.backbone.sites())
@@ -92,14 +91,6 @@ class Rehearsal:
             return np.zeros((self.backbone.codebooks, frames), np.int16), said
         sound: Any = self.backbone.sound  # type: ignore[attr-defined]
         return np.zeros((sound.channels, frames, sound.bands), np.float32), said
-
-
-def check_seconds(seconds: float, backbone: Backbone) -> None:
-    """UsageError for a clip that is shorter than a frame or longer than the base hears at once."""
-    if not 1 / backbone.frame_rate_hz <= seconds <= backbone.window_seconds:
-        raise UsageError(
-            f"--seconds is {seconds:g}; {backbone.name} hears from one frame up to {backbone.window_seconds:g} s at once"
-        )
 
 
 def traced(setting: Setting) -> Trace:

@@ -18,7 +18,14 @@ from talim.stages.rehearsal import Setting
 from talim.stages.tracing import Trace
 
 LIBRARIES = ("torch", "transformers", "diffusers", "peft")
-ROOMS = ("adapters", "backbones", "designs", "stages")  # whose code decides what a step does
+CODE = (
+    "adapters/**/*.py",
+    "backbones/**/*.py",
+    "designs/**/*.py",
+    "stages/step.py",
+    "stages/rehearsal.py",
+    "stages/tracing.py",
+)  # what decides what a step does and how it is seen
 
 
 def usual() -> Path:
@@ -71,7 +78,7 @@ def _code() -> str:
     """What talim's own code is, so that no trace outlives a change."""
     digest = hashlib.sha256()
     root = Path(talim.__file__).parent
-    for room in ROOMS:
-        for file in sorted((root / room).rglob("*.py")):
+    for pattern in CODE:
+        for file in sorted(root.glob(pattern)):
             digest.update(file.read_bytes())
     return digest.hexdigest()
