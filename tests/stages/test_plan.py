@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from talim.errors import UsageError
+from talim.cli import main
+from talim.errors import TalimError, UsageError
 from talim.stages import calibration, machines, plan_check, plan_table, rehearsal
 from talim.stages.machines import Machine
 from talim.stages.plan import Job, Prices, check_wishes, plan, total
@@ -41,7 +44,7 @@ def planned(tiny_base: Path, shelf: Path) -> Callable[..., dict[str, Any]]:
 def test_every_design_stands_beside_the_whole_model(planned: Any) -> None:
     found = planned(DESIGN, "lora@post:r4", music_hours=0.5, epochs=3, prices=Prices(2.0, 0.5))
     whole, adapter, lora = found["designs"]
-    assert [each["expression"] for each in found["designs"]] == ["full@all", "conv@all:10.0%", "lora@post:r4"]
+    assert [each["expression"] for each in found["designs"]] == ["full@all", "conv@all:10%", "lora@post:r4"]
     assert (found["clips"], found["steps"]) == (450, 1350)
     assert set(whole["ratios"].values()) == {1.0}
     assert adapter["ratios"]["storage"] == adapter["file_bytes"] / whole["file_bytes"] < 0.5
@@ -135,8 +138,48 @@ def test_every_gpu_of_the_table_is_a_machine(name: str) -> None:
     made = machines.gpu(name)
     assert made.gpu
     assert made.usable_bytes < made.memory_bytes
+    assert made.needed_bytes(Trace(10, []), "bf16") > 1e8
     assert made.rates["flops/float32"] <= made.rates["flops/bfloat16"]
     assert made.precision == ("bf16" if machines.GPUS[name].bf16_tflops else "fp32")
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        "transformer@conditioner:10%",
+        "conv@layers[0]:5%+linear@post:5%",
+        "ia3@all",
+        "full@post",
+        "dora@all:r2",
+    ],
+)
+def test_every_sort_of_design_is_traced(tiny_base: Path, design: str) -> None:
+    setting = Setting(str(tiny_base), design, 4.0, 2, "fp32")
+    assert rehearsal.traced(setting).flops > 0
+
+
+def test_a_design_that_looks_at_values_is_refused(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nosy(*_: Any) -> None:
+        torch.nonzero(torch.zeros(3))
+
+    monkeypatch.setattr(rehearsal.Rehearsal, "take_step", nosy)
+    with pytest.raises(TalimError, match="looks at values"):
+        rehearsal.traced(Setting(str(tiny_base), DESIGN, 4.0, precision="fp32"))
+
+
+def test_the_command_tells_it_as_json(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TALIM_CACHE", str(tmp_path))
+    asked = ["plan", "--base", str(tiny_base), "--design", DESIGN, "--seconds", "4", "--gpu", "l4"]
+    with pytest.raises(SystemExit, match="0"):
+        main([*asked, "--price-per-hour", "0.5", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["machine"] == "l4"
+    assert found["designs"][1]["money"] == pytest.approx(0.5 * found["designs"][1]["hours"])
+    with pytest.raises(SystemExit, match="2"):
+        main([*asked[:-1], "l5"])
+    assert "did you mean l4" in capsys.readouterr().err
 
 
 def test_a_study_is_the_sum_of_its_runs(tiny_base: Path, shelf: Path) -> None:
@@ -169,14 +212,15 @@ def test_the_table_shows_every_design_and_remedy(planned: Any) -> None:
         planned(seconds=20.0, batch=4, limit_bytes=roomy["memory_bytes"] - 1, prices=Prices(1.0))
     )
     assert "full@all" in text
-    assert "conv@all:10.0% does not fit. It would with --checkpointing" in text
+    assert "conv@all:10% does not fit. It would with --checkpointing" in text
     assert max(len(line) for line in text.splitlines()) <= plan_table.COLUMNS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_planned_memory_is_near_the_measured() -> None:
     setting = Setting("nano-musicgen", "linear@all:2.5%", 20.0, 8, "fp32")
-    planned = rehearsal.traced(setting).peak_bytes + calibration.in_own_process(1)["runtime_bytes"]
+    cpu = {"rates": RATES, "start_seconds": 0.0, "runtime_bytes": {"fp32": calibration.asked("fp32", 1)}}
+    planned = calibration.as_machine(cpu, 1).needed_bytes(rehearsal.traced(setting), "fp32")
     measured = plan_check.in_own_process(setting)["measured"]["resident_bytes"]
     assert planned == pytest.approx(measured, rel=0.10)
 

@@ -1,7 +1,7 @@
 """How fast this CPU is at what training does: some kernels timed at sizes that training has, once, and kept.
 
-Run by itself (`python -m talim.stages.calibration`) it prints the rates as JSON; `this_cpu` runs it in a process of
-its own, so that the memory that torch's kernels take by being used can be told from that of tensors.
+`python -m talim.stages.calibration speed 1` prints the rates with one thread, `... bf16 1` the bytes of the runtime;
+each is asked of a fresh process, where what torch's kernels take by being used can be told from tensors.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ROUNDS, ROUND_SECONDS = 3, 0.01  # of repeating one kernel
 FRAMES, WIDTH, HEADS, CHANNELS = 256, 1024, 16, 320
 WEIGHTS = 1024 * 1024
 DTYPES = (torch.float32, torch.bfloat16)
+MINIATURE = rehearsal.Setting("nano-musicgen", "conv@all:2.5%", 10.0, 2)
 NOW: Callable[[], float] = time.process_time  # of all threads together; wall time where there are several
 
 
@@ -51,8 +52,8 @@ def this_cpu(
 ) -> Machine:
     """This machine's CPU, with as many threads as torch uses now; the calibration is kept in `cache`."""
     threads = torch.get_num_threads()
-    asked = [processor(), threads, torch.__version__, Path(__file__).read_text(encoding="utf-8")]
-    file = cache / f"cpu-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}.json"
+    about = [processor(), threads, torch.__version__, Path(__file__).read_text(encoding="utf-8")]
+    file = cache / f"cpu-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
     try:
         if not fresh:
             return as_machine(json.loads(file.read_text(encoding="utf-8")), threads, watts)
@@ -76,7 +77,7 @@ def as_machine(found: Mapping[str, Any], threads: int, watts: float | None = Non
         watts,
         bf16,
         gpu=False,
-        base_bytes=found["runtime_bytes"],
+        runtime_bytes=found["runtime_bytes"],
         said=said,
     )
 
@@ -92,9 +93,15 @@ def processor() -> str:
 
 
 def in_own_process(threads: int) -> dict[str, Any]:
-    """What a fresh process measures; TalimError where it fails."""
+    """All that is measured, each part by a fresh process; TalimError where one fails."""
+    runtime = {precision: asked(precision, threads) for precision in rehearsal.DTYPES}
+    return {"runtime_bytes": runtime, **asked("speed", threads)}
+
+
+def asked(what: str, threads: int) -> Any:
+    """`speed`, or the runtime's bytes in a precision, told by a fresh process; TalimError where it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(threads)],
+        [sys.executable, "-m", __name__, what, str(threads)],
         capture_output=True,
         text=True,
         check=False,
@@ -105,16 +112,21 @@ def in_own_process(threads: int) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def measure() -> dict[str, Any]:
-    """What `rates` finds, and the bytes of the runtime, which are told before other kernels have run."""
-    return {"runtime_bytes": runtime_bytes(), **rates()}
+def speed() -> dict[str, Any]:
+    """What `rates` finds, with what a call takes by itself in a real step: one so short that little else counts."""
+    found = rates()
+    setting = replace(MINIATURE, seconds=0.2, precision="fp32")
+    trace = rehearsal.traced(setting)
+    bare = as_machine({**found, "start_seconds": 0.0, "runtime_bytes": {}}, 1).seconds(trace)
+    taken = rehearsal.measured(setting, steps=6, now=NOW).step_seconds
+    return {**found, "start_seconds": max(taken - bare, 0.0) / trace.calls}
 
 
 def rates() -> dict[str, Any]:
-    """Rates by "operation/dtype" in FLOP/s or bytes/s, and the seconds that a call takes by itself."""
+    """Rates by "operation/dtype" in FLOP/s or bytes/s; under "flops" and "bytes" those of all others."""
     found: dict[str, float] = {}
     one = torch.ones(1)
-    start = _seconds(lambda: one + 1)
+    start = _seconds(lambda: one + 1)  # of a call from Python that does nothing
     for dtype in DTYPES:
         word = str(dtype).removeprefix("torch.")
         for name, build in _BUILDERS.items():
@@ -125,15 +137,15 @@ def rates() -> dict[str, Any]:
             moved = sum(operation.bytes * times for operation, times in operations)
             found[f"{name}/{word}"] = (flops or moved) / taken
         found[f"flops/{word}"], found[f"bytes/{word}"] = found[f"mm/{word}"], found[f"mul/{word}"]
-    return {"rates": found, "start_seconds": start}
+    return {"rates": found}
 
 
-def runtime_bytes() -> int:
+def runtime_bytes(precision: str) -> int:
     """What a training step takes besides tensors: the code and the tables of the kernels that it runs.
 
     Told on the miniature that ships with talim: the resident memory of a few real steps less what the trace foretells.
     """
-    setting = rehearsal.Setting("nano-musicgen", "conv@all:2.5%", 5.0, 1, "bf16")
+    setting = replace(MINIATURE, precision=precision)
     resident = rehearsal.measured(setting).resident_bytes
     return max(0, resident - rehearsal.traced(setting).peak_bytes)
 
@@ -253,7 +265,8 @@ _BUILDERS: dict[str, Callable[[torch.dtype], Callable[[], Any]]] = {
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    if int(sys.argv[1]) > 1:
+    what, threads = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(threads)
+    if threads > 1:
         NOW = time.perf_counter
-    print(json.dumps(measure()))
+    print(json.dumps(speed() if what == "speed" else runtime_bytes(what)))

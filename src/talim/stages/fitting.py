@@ -26,8 +26,8 @@ def remedy(
     First to come is what costs least: recomputing, then smaller batches, then shorter clips, then another site.
     """
 
-    def needed(each: Setting) -> float:
-        return shelf.trace(each).peak_bytes + machine.base_bytes
+    def needed(each: Setting) -> int:
+        return machine.needed_bytes(shelf.trace(each), each.precision)
 
     ladder = list(changes(setting, found))
     if not ladder or needed(ladder[-1]) > limit_bytes:
@@ -35,7 +35,7 @@ def remedy(
     for each in ladder:
         if (memory := needed(each)) <= limit_bytes:
             step_seconds = machine.seconds(shelf.trace(each))
-            told = {"memory_bytes": round(memory), "step_seconds": step_seconds}
+            told = {"memory_bytes": memory, "step_seconds": step_seconds}
             return {"words": words(setting, each), **each.facts(), **told}
     return None
 

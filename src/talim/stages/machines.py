@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -38,7 +38,8 @@ class Machine:
     watts: float | None = None
     bf16: bool = True
     gpu: bool = True
-    base_bytes: float = 0.0  # taken before the first tensor
+    # taken besides tensors, by the base's precision
+    runtime_bytes: Mapping[str, float] = field(default_factory=dict)
     said: str = ""  # where the rates are from
 
     @property
@@ -48,8 +49,12 @@ class Machine:
 
     @property
     def usable_bytes(self) -> float:
-        """What tensors may take."""
-        return self.memory_bytes * SPARE - self.base_bytes
+        """What tensors and the runtime may take together."""
+        return self.memory_bytes * SPARE
+
+    def needed_bytes(self, trace: Trace, precision: str) -> int:
+        """What a traced piece of work takes here: its tensors at their most, and the runtime."""
+        return round(trace.peak_bytes + self.runtime_bytes.get(precision, 0.0))
 
     def seconds(self, trace: Trace) -> float:
         """The time of a traced piece of work, one operation after the other."""
@@ -126,7 +131,7 @@ def gpu(name: str) -> Machine:
         START_SECONDS,
         watts=found.watts,
         bf16=found.bf16_tflops > 0,
-        base_bytes=CONTEXT_BYTES,
+        runtime_bytes=dict.fromkeys(("bf16", "fp32"), CONTEXT_BYTES),
         said=f"published rates, of which {MATRIX_SHARE:.0%} (matrix products) and {MEMORY_SHARE:.0%} (memory) are "
         "assumed; its power is the board's limit",
     )

@@ -101,7 +101,7 @@ def plan(
         "base": found.name,
         "machine": machine.name,
         "machine_said": machine.said,
-        "limit_bytes": limit_bytes or machine.usable_bytes + machine.base_bytes,
+        "limit_bytes": limit_bytes or machine.usable_bytes,
         "precision": chosen,
         "checkpointing": checkpointing,
         **asdict(work),
@@ -149,7 +149,7 @@ def _row(
 ) -> dict[str, Any]:
     told = _placed(setting.design, found, setting.seconds)
     cost = _cost(setting, work.steps, machine, prices, shelf)
-    limit = limit_bytes or machine.usable_bytes + machine.base_bytes
+    limit = limit_bytes or machine.usable_bytes
     fits = cost["memory_bytes"] <= limit
     remedy = None if fits else fitting.remedy(setting, found, machine, limit, shelf)
     named = {key: told[key] for key in ("parameters", "share", "file_bytes", "remark")}
@@ -164,7 +164,7 @@ def _cost(
     hours = step_seconds * steps / 3600
     joules = None if machine.watts is None else machine.watts * hours * 3600
     return {
-        "memory_bytes": round(trace.peak_bytes + machine.base_bytes),
+        "memory_bytes": machine.needed_bytes(trace, setting.precision),
         "tensor_bytes": trace.peak_bytes,
         "flops_per_step": trace.flops,
         "step_seconds": step_seconds,

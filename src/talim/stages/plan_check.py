@@ -57,22 +57,22 @@ def check(cases: Sequence[Setting], results: Path, progress: Progress) -> list[d
     """Plan and measure the cases that are not in the results file yet; all rows in the order of the cases."""
     known = {_key(row["setting"]): row for row in _read(results)}
     shelf = shelf_of_traces.Shelf(shelf_of_traces.usual(), progress)
-    runtime = calibration.in_own_process(1)["runtime_bytes"]
+    cpu = calibration.in_own_process(1)
     for number, case in enumerate(cases, start=1):
         if _key(case.facts()) not in known:
-            known[_key(case.facts())] = _row(case, shelf, runtime)
+            known[_key(case.facts())] = _row(case, shelf, cpu)
             write_text(results, json.dumps(list(known.values()), indent=1) + "\n")
         progress.step("measuring", number, len(cases), case.design)
     return [known[_key(case.facts())] for case in cases]
 
 
-def _row(case: Setting, shelf: shelf_of_traces.Shelf, runtime_bytes: int) -> dict[str, Any]:
+def _row(case: Setting, shelf: shelf_of_traces.Shelf, cpu: dict[str, Any]) -> dict[str, Any]:
     trace = shelf.trace(case)
     found = in_own_process(case)
-    machine = calibration.as_machine(found["cpu"] | {"runtime_bytes": runtime_bytes}, 1)
+    machine = calibration.as_machine({**cpu, **found["cpu"]}, 1)
     return {
         "setting": case.facts(),
-        "planned_bytes": round(trace.peak_bytes + runtime_bytes),
+        "planned_bytes": machine.needed_bytes(trace, case.precision),
         "measured_bytes": found["measured"]["resident_bytes"],
         "planned_seconds": machine.seconds(trace),
         "measured_seconds": found["measured"]["step_seconds"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from talim.adapters import tuner
 from talim.backbones.weightless import materialise, weightless
@@ -94,9 +95,15 @@ class Rehearsal:
 
 
 def traced(setting: Setting) -> Trace:
-    """What one step of a setting needs, everything that is resident counted."""
+    """What one step of a setting needs, everything that is resident counted.
+
+    TalimError for a design that does one thing or another by the values of tensors, which a trace has not.
+    """
     rehearsal = Rehearsal(setting)
-    return tracing.trace(rehearsal.take_step, lambda: rehearsal.fill(tracing.empty_like))
+    try:
+        return tracing.trace(rehearsal.take_step, lambda: rehearsal.fill(tracing.empty_like))
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise TalimError(f"{setting.design} cannot be planned: {error.func} looks at values") from error
 
 
 @dataclass(frozen=True)
