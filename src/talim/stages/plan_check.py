@@ -44,12 +44,32 @@ CASES = (
 )
 MEMORY_BOUND, TIME_BOUND = 0.10, 0.25
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-OPENING = """# The plan against measurement
+OPENING = """# What training will cost, before it is begun
 
-Made by `python -m talim.stages.plan_check --out docs/plan.md`: every case traced on tensors without numbers, and then
-run in earnest on random weights, each in a process of its own. Memory is the most that was resident in the third step
-above what was resident before the weights came; time is the CPU time of that step on one thread, against rates that
-were measured in the same process.
+```sh
+talim plan --base musicgen-medium --design conv@all:40M --design lora@all:8M --gpu rtx-3060 --price-per-hour 0.2
+```
+
+`talim plan` takes one step of the real training (forward, loss, backward, clipping, AdamW) with the real modules on
+tensors that hold no numbers, and follows every storage from its birth to its death: the most that was alive at once is
+the memory. No weights are needed. The whole model is resident in it, text encoder and codec too. Every operation is
+told as a roofline: its FLOPs or its bytes, whichever takes longer, and the start of a call. A GPU's rates are its
+maker's, half of them for matrix products and 70 % for memory; that share and the 10 microseconds of a call are
+assumed, so a GPU's hours are a first guess. This CPU's are measured once and kept (`--calibrate` does it anew), with
+as many threads as torch uses. A GPU's step is traced with the CPU's kernels, whose dropout keeps four bytes where a
+GPU keeps one, so its memory is told a little high; 0.8 GB for CUDA itself are added. Energy is time by the board's
+power (`--watts` for your own). Prices are yours (`--price-per-hour`, `--price-per-kwh`); none is invented.
+
+What does not fit is told what would: `--checkpointing`, a smaller `--batch`, shorter `--seconds`, another site, each
+tried by tracing it. Traces are kept in the user's cache (`TALIM_CACHE` names another place) under what they were made
+from: setting, base, talim's code, versions of the libraries.
+
+## The plan against measurement
+
+Made by `python -m talim.stages.plan_check --out docs/plan.md`: every case traced, and then run in earnest on random
+weights, each in a process of its own. Memory is the most that was resident in the third step above what was resident
+before the weights came; time is the CPU time of that step on one thread, against rates that were measured in the
+same process.
 """
 
 
