@@ -130,8 +130,10 @@ def _mustango(source: Source, dtype: torch.dtype) -> Backbone:
         from talim.backbones.mustango import checkpoint, files
 
         stored = files.Checkpoint(files.fetch(source.place, source.local))
-        # this reads what is here; it is for checkpoints of one's own, whose parts only their weights tell
-        model, sound = checkpoint.read_model(stored).to("meta"), checkpoint.read_sound(stored).to("meta")
+        # this reads what is here: of a checkpoint of one's own only the weights tell all widths
+        model, sound = checkpoint.read_model(stored), checkpoint.read_sound(stored)
+        for part in (model, sound):
+            materialise(part, lambda weight: weight.to("meta"))
     model.unet.to(dtype)
     said = {"name": source.name, "licence": load.licence_of(source), "precision_reason": str(dtype)}
     made = Mustango(model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, **said)
