@@ -66,7 +66,7 @@ def this_cpu(
 
 
 def as_machine(found: Mapping[str, Any], threads: int, watts: float | None = None) -> Machine:
-    """What `measure` told, as a machine; KeyError where something is missing."""
+    """What `in_own_process` told, as a machine; KeyError where something is missing."""
     bf16, why = has_bf16(torch.device("cpu"))
     said = f"{processor()}, {threads} thread{'s' * (threads > 1)}, measured here; {why}"
     return Machine(

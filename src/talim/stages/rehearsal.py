@@ -6,6 +6,7 @@ whether that is so (`talim.stages.plan_check`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
@@ -115,13 +117,17 @@ class Measured:
 
 
 def measured(setting: Setting, steps: int = 3, now: Callable[[], float] = time.process_time) -> Measured:
-    """Take some steps on random weights; what is told is of the last. Linux only, in a process that did little else."""
+    """Take some steps on random weights; what is told is of the last. For a process that did little else.
+
+    Where the system tells no peak (all but Linux), resident memory is what is left after the step: too little.
+    """
     rehearsal = Rehearsal(setting)
     before = _resident("VmRSS")
     rehearsal.fill(_random)
     seconds = 0.0
     for _ in range(steps):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        with contextlib.suppress(OSError):  # else the peak is that of all steps
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         began = now()
         rehearsal.take_step()
         seconds = now() - began
@@ -134,5 +140,8 @@ def _random(tensor: Tensor) -> Tensor:
 
 
 def _resident(word: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return psutil.Process().memory_info().rss
     return next(int(line.split()[1]) for line in lines if line.startswith(word)) * 1024
