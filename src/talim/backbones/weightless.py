@@ -81,7 +81,8 @@ def _musicgen(source: Source, dtype: torch.dtype) -> Backbone:
         nano = load.register_nano(source)
         config = load.read_config(source)
     with torch.device("meta"):
-        model: Any = MusicgenForConditionalGeneration(config).to(dtype)
+        model: Any = MusicgenForConditionalGeneration(config)
+        model.to(dtype)
         for part in load.FP32_PARTS:
             getattr(model, part).float()
     said = {"name": source.name, "licence": load.licence_of(source), "precision_reason": str(dtype)}
@@ -135,7 +136,8 @@ def _mustango(source: Source, dtype: torch.dtype) -> Backbone:
         for part in (model, sound):
             materialise(part, lambda weight: weight.to("meta"))
     model.unet.to(dtype)
-    said = {"name": source.name, "licence": load.licence_of(source), "precision_reason": str(dtype)}
+    said: dict[str, Any] = {"name": source.name, "licence": load.licence_of(source)}
+    said["precision_reason"] = str(dtype)
     made = Mustango(model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, **said)
     width = model.unet.config.context_width[0]
     vars(made)["null_states"] = np.zeros((1, width), np.float32)  # one position of no words, as T5 answers
