@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from talim.adapters.calls import Calls
 from talim.adapters.config import AdapterConfig
-from talim.adapters.full import Full
+from talim.adapters.full import Full, InFloat32
 from talim.designs import streaming
 from talim.designs.kinds import Kind
 from talim.errors import TalimError, UsageError
@@ -87,6 +89,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             return self.calls.remembered(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
+        if self.training and torch.is_grad_enabled() and getattr(self, "gradient_checkpointing", False):
+            # the block and all behind it at once: what an adapter keeps is more than what a frozen block keeps
+            return self._gradient_checkpointing_func(lambda *args: self._adapt(active, args, kwargs), *args)
         return self._adapt(active, args, kwargs)
 
     def _weights(self, active: list[str]) -> list[tuple[Any, float]]:
@@ -110,7 +115,10 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         return self._add(active, output, args, kwargs)
 
     def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._add(active, self._block(active)(*args, **kwargs), args, kwargs)
+        block = self._block(active)
+        with once(block):
+            output = block(*args, **kwargs)
+        return self._add(active, output, args, kwargs)
 
     def _add(self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
@@ -186,6 +194,20 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             if name == "base_layer":
                 raise
             return getattr(self.base_layer, name)
+
+
+@contextmanager
+def once(block: nn.Module) -> Iterator[None]:
+    """Keep a block of transformers from checkpointing itself where it is computed again with all that is behind it."""
+    inner = block.module if isinstance(block, InFloat32) else block
+    asked = vars(inner).get("gradient_checkpointing")
+    if asked:
+        inner.gradient_checkpointing = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if asked:
+            inner.gradient_checkpointing = asked  # type: ignore[assignment]
 
 
 def _generator(seed: int, place: str) -> torch.Generator:

@@ -55,7 +55,7 @@ class MusicGen:
         sound = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
         self.codec_identity = fingerprint.of_weights(model.audio_encoder, sound, exact=True)
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
-        probe = {"probe": self._tokenize(["Tempo 90, raga Bhūpālī"])[0].tolist()}
+        probe = {"probe": fingerprint.words_in(tokenizer)}
         self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
         self.parameters = fingerprint.count(model.decoder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,14 +70,18 @@ class Mustango:
         self.schedule = diffusion.scheduler("ddpm")
         for part in (model, sound):
             part.requires_grad_(False).eval()
-        self.null_states = self.describe([""])[0]
         facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(sound.mel.config)}
         self.fingerprint = fingerprint.of_weights(nn.ModuleList([model, sound]), facts)
         self.codec_identity = fingerprint.of_weights(sound, {"mel": facts["mel"]}, exact=True)
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
-        probe = {"probe": self._tokenize("Tempo 90, raga Bhūpālī")[0].tolist()}
+        probe = {"probe": fingerprint.words_in(tokenizer)}
         self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
         self.parameters = model.own_parameters
+
+    @cached_property
+    def null_states(self) -> np.ndarray:
+        """What the text encoder says of no words: the null of guidance, float32 [L, D]."""
+        return self.describe([""])[0]
 
     @property
     def rate_hz(self) -> int:
