@@ -13,7 +13,7 @@ import torch
 from fixtures import mustango
 from torch import Tensor
 
-from talim.backbones import catalogue, load
+from talim.backbones import catalogue, load, sources
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.files import LDM, STFT, VAE, VAE_CONFIG, Checkpoint
 from talim.errors import TalimError
@@ -185,8 +185,8 @@ def test_names_mean_mustango() -> None:
         known = catalogue.find(name)
         assert known is not None
         assert (known.family, known.licence) == ("mustango", "Apache-2.0")
-        assert load.family_of(load.locate(name)) == "mustango"
-    assert load.family_of(load.locate("musicgen-small")) == "musicgen"
+        assert sources.family_of(sources.locate(name)) == "mustango"
+    assert sources.family_of(sources.locate("musicgen-small")) == "musicgen"
 
 
 def test_float16_files_are_held_in_float32(folder: Path) -> None:
