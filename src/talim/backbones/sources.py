@@ -119,19 +119,25 @@ def teaching(source: Source) -> Iterator[None]:
 
 def check_reachable(source: Source) -> None:
     """TalimError at once, not after half a minute of retries, where a Hub model cannot be had."""
-    if source.local or cached(source.place) or urllib.request.getproxies():
-        return
+    if not source.local and (host := out_of_reach(source.place)):
+        raise TalimError(
+            f"base {source.name!r} is not on this machine, and {host} cannot be reached; "
+            f"{_advice(source.name)}"
+        )
+
+
+def out_of_reach(hub_id: str) -> str:
+    """The host that has to be asked for a model, as it is not on this machine, and is silent; else empty."""
+    if cached(hub_id) or urllib.request.getproxies():
+        return ""
     from huggingface_hub import constants
 
     host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT)).hostname or ""
     try:
         with socket.create_connection((host, 443), timeout=5):
-            return
+            return ""
     except OSError:
-        raise TalimError(
-            f"base {source.name!r} is not on this machine, and {host} cannot be reached; "
-            f"{_advice(source.name)}"
-        ) from None
+        return host
 
 
 def cached(hub_id: str) -> bool:
