@@ -49,9 +49,10 @@ LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
 DRILL_LEVEL = 900  # the least noise in a drill
 WORTH = torch.tensor([2.0, 1.0, 1.0, 1.0])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
-# Notes slid between the tones until the reader also asked which is played: a second term, at a rate that rises again.
-FIRST_TERM = 6000  # steps, in which it did not ask
-MELODY_WEIGHT = 0.1
+# Notes slid between the tones: so a second term, at a rate that rises again, in which the reader also asks which note
+# is played. It asks at the finest level, as those below it know nothing of pitch, and could not learn it either.
+FIRST_TERM = 6000  # steps
+MELODY_WEIGHT = 0.3
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
 
@@ -164,7 +165,8 @@ def train(
         whole = loss + READING_WEIGHT * (read * WORTH).sum()
         if step >= FIRST_TERM:
             melody = reader.melody_errors(facts)
-            whole, told = whole + MELODY_WEIGHT * melody.mean(), told | {"melody": melody.detach()}
+            audible = 1 - at / diffusion.TRAINED_LEVELS  # in noise nobody can tell
+            whole, told = whole + MELODY_WEIGHT * (melody * audible).mean(), told | {"melody": melody.detach()}
         return whole, told
 
     def rate(step: int) -> float:
