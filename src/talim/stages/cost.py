@@ -28,18 +28,19 @@ class Meter:
         self.device = device
         self._spent = dict(spent or {})
         self._began = time.perf_counter()
-        self._device_seconds = 0.0
+        self._device_seconds = self._cpu_seconds = 0.0
         self._energy = EnergyCounter(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def timed(self, work: Callable[[], T]) -> T:
-        """Run `work` and count its time as device time; waits for the accelerator to finish."""
+        """Run `work` and count its time as device time, and the processor's; waits for the accelerator to finish."""
         self._synchronise()
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         result = work()
         self._synchronise()
         self._device_seconds += time.perf_counter() - began
+        self._cpu_seconds += time.process_time() - worked
         return result
 
     @property
@@ -52,6 +53,7 @@ class Meter:
         counted = {
             "wall_seconds": self.wall_seconds,
             "device_seconds": self._spent.get("device_seconds", 0.0) + self._device_seconds,
+            "cpu_seconds": self._spent.get("cpu_seconds", 0.0) + self._cpu_seconds,
             "peak_memory_bytes": max(self._spent.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)),
         }
         joules = self._energy.joules()
