@@ -234,6 +234,29 @@ def disabled(model: PeftModel) -> Iterator[None]:
             weight.requires_grad_(flag)
 
 
+@contextmanager
+def lent(model: nn.Module) -> Iterator[None]:
+    """A plain base for a while in which adapters may be put into it: afterwards none is left, and nothing of them."""
+    if wrapper_of(model) is not None:
+        raise UsageError("this model has adapters in it; only a plain one can be lent")
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(weight, weight.requires_grad) for weight in model.parameters()]
+    named = set(model.__dict__)
+    try:
+        yield
+    finally:
+        wrapped = wrapper_of(model)
+        if wrapped is not None:
+            cast(Any, wrapped.base_model).unload()
+        for name in set(model.__dict__) - named:
+            delattr(model, name)
+        for module, mode in modes:
+            module.training = mode
+        for weight, flag in flags:
+            weight.requires_grad_(flag)
+            weight.grad = None
+
+
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The weights that training changes."""
     return [weight for weight in model.parameters() if weight.requires_grad]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters, listening, making, planning
+from talim.cli import adapters, listening, making, planning, studying
 from talim.cli.options import (
     Base,
     Describe,
@@ -154,6 +154,7 @@ def designs(
 
 app.command(epilog=planning.EXAMPLE)(planning.plan)
 app.command(epilog=making.EXAMPLE)(making.generate)
+app.command(epilog=studying.EXAMPLE)(studying.study)
 
 
 @app.command(epilog="Example: `talim evaluate my-run`")

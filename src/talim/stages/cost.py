@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone
 
 T = TypeVar("T")
 
@@ -21,18 +28,19 @@ class Meter:
         self.device = device
         self._spent = dict(spent or {})
         self._began = time.perf_counter()
-        self._device_seconds = 0.0
+        self._device_seconds = self._cpu_seconds = 0.0
         self._energy = EnergyCounter(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def timed(self, work: Callable[[], T]) -> T:
-        """Run `work` and count its time as device time; waits for the accelerator to finish."""
+        """Run `work` and count its time as device time, and the processor's; waits for the accelerator to finish."""
         self._synchronise()
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         result = work()
         self._synchronise()
         self._device_seconds += time.perf_counter() - began
+        self._cpu_seconds += time.process_time() - worked
         return result
 
     @property
@@ -45,6 +53,7 @@ class Meter:
         counted = {
             "wall_seconds": self.wall_seconds,
             "device_seconds": self._spent.get("device_seconds", 0.0) + self._device_seconds,
+            "cpu_seconds": self._spent.get("cpu_seconds", 0.0) + self._cpu_seconds,
             "peak_memory_bytes": max(self._spent.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)),
         }
         joules = self._energy.joules()
@@ -125,3 +134,54 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count()
     return f"CPU, {cores} cores" if device.type == "cpu" else str(device)
+
+
+class Growth:
+    """How much memory a stretch of work takes at its peak, the base's own weights among it, whatever ran before.
+
+    `peak_bytes` is set when the block ends: of tensors on a GPU; on a Linux CPU what the process grew by, and the base;
+    None where the system does not tell.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.device = backbone.device
+        self.peak_bytes: int | None = None
+        weights = [*backbone.model.parameters(), *backbone.model.buffers()]
+        self.base_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+
+    def __enter__(self) -> Growth:
+        gc.collect()
+        if self.device.type == "cpu":
+            _trim()
+            self._known = _forget_peak()
+            self._began = _status_bytes("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":  # the meter began to count anew
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
+        elif self.device.type == "cpu" and self._known:
+            self.peak_bytes = max(0, _status_bytes("VmHWM") - self._began) + self.base_bytes
+
+
+def _forget_peak() -> bool:
+    """Let Linux count this process's peak anew; whether it did."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status_bytes(word: str) -> int:
+    """Of this process, as Linux tells it: VmRSS (memory now) or VmHWM (its peak)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{word}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _trim() -> None:
+    """Give back to the system what the C library holds ready, so that it is not taken for the next work's."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

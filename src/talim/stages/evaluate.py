@@ -34,12 +34,13 @@ def evaluate(
     device: str = "auto",
     protocol: str = "default",
     jobs: int = 1,
+    backbone: Backbone | None = None,
 ) -> dict[str, Any]:
     """Judge a finished run on its held-out clips; write scores.json, scores.html, samples/ and the adapter's card.
 
     `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
     finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/heard keeps
-    what was heard.
+    what was heard. A `backbone` that is given is taken as the run's base; the adapter stays in it.
     `protocol` "paper" adds the two Fréchet distances of the paper, whose weights must be at hand.
     """
     from talim.backbones import asking
@@ -50,7 +51,7 @@ def evaluate(
     recipe = stored_recipe(run)
     corpus, sampling = _corpus(run, recipe), sampling or Sampling()
     asking.settle(recipe.base, sampling.given, (), recipe.training.predict_music)
-    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
     peft = store.load(backbone, run.adapter)
     backbone.model.eval()
     items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from talim.backbones.backbone import Backbone
     from talim.stages.batches import Item
+    from talim.stages.prefix import Prefix
     from talim.traditions.truth import Truth
 
 GROUPS = ("ornament", "plain", "first", "again")
@@ -52,12 +53,17 @@ def groups_of(truth: Truth, start_seconds: float, frames: int, frame_rate_hz: fl
 
 
 def frame_losses(
-    backbone: Backbone, items: Sequence[Item], batch_size: int, progress: Progress, title: str
+    backbone: Backbone,
+    items: Sequence[Item],
+    batch_size: int,
+    progress: Progress,
+    title: str,
+    kept: Prefix | None = None,
 ) -> list[np.ndarray]:
     """Each clip's loss frame by frame, float64 [T], with its words and without dropout."""
     found: list[np.ndarray] = []
     with torch.no_grad():
-        for group, batch in batches.held_out_batches(items, backbone, batch_size):
+        for group, batch in batches.held_out_batches(items, backbone, batch_size, kept):
             rows = backbone.loss(batch).per_frame.double().cpu().numpy()
             found += [row[: item.targets.shape[1]] for row, item in zip(rows, group, strict=True)]
             progress.step(title, len(found), len(items))
@@ -84,11 +90,22 @@ def moments(
     after = frame_losses(backbone, items, batch_size, progress, "moments with adapter")
     with tuner.disabled(peft):
         before = frame_losses(backbone, items, batch_size, progress, "moments without adapter")
+    return by_moment(items, before, after, truths, backbone.frame_rate_hz)
+
+
+def by_moment(
+    items: Sequence[Item],
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+    truths: Mapping[str, Truth],
+    frame_rate_hz: float,
+) -> dict[str, dict[str, Any]]:
+    """As `moments`, of losses frame by frame that are known already, float [T] a clip; every recording has its truth."""
     sums: dict[str, dict[str, np.ndarray]] = {}
     for item, old, new in zip(items, before, after, strict=True):
-        truth, rate_hz = truths[item.clip.recording], backbone.frame_rate_hz
+        truth = truths[item.clip.recording]
         mine = sums.setdefault(item.clip.recording, {name: np.zeros(3) for name in GROUPS})
-        for name, frames in groups_of(truth, item.clip.start_seconds, len(old), rate_hz).items():
+        for name, frames in groups_of(truth, item.clip.start_seconds, len(old), frame_rate_hz).items():
             mine[name] += (old[frames].sum(), new[frames].sum(), frames.sum())
     return {
         recording: {

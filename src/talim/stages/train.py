@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talim import recipe as recipes
+from talim.adapters import tuner
 from talim.corpus.manifest import Corpus
 from talim.designs import expression
 from talim.errors import TalimError, UsageError
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone
 
 
-def train(recipe: Recipe, out: Path | str, progress: Progress | None = None, device: str = "auto") -> Run:
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    progress: Progress | None = None,
+    device: str = "auto",
+    backbone: Backbone | None = None,
+) -> Run:
     """Train the recipe's adapter into the folder `out`, or go on where an earlier call was cut off.
+
+    A `backbone` that is given is taken as the recipe's base, and is as it was when this returns.
 
     A finished run is left as it is. Raises UsageError if `out` holds another recipe, TalimError if something
     fails, and `Stopped` after Ctrl-C (a checkpoint has been written then).
@@ -36,12 +46,14 @@ def train(recipe: Recipe, out: Path | str, progress: Progress | None = None, dev
         )
         return run
     check_writable(run.recipe_file)
-    backbone = _load_base(recipe, device, progress)
+    lent = backbone is not None
+    backbone = backbone or _load_base(recipe, device, progress)
     _check_same_base(run, backbone)
     _check_training(recipe, backbone)
     with run.lock():
         _write_facts(run, recipe, corpus, backbone)
-        Loop(run, recipe, corpus, backbone, progress).go()
+        with tuner.lent(backbone.model) if lent else contextlib.nullcontext():
+            Loop(run, recipe, corpus, backbone, progress).go()
     return run
 
 

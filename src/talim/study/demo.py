@@ -124,6 +124,7 @@ def perform_corpus(
     count: int = RECORDINGS,
     seconds: float = SECONDS,
     style: str = "demo",
+    first_seed: int = FIRST_SEED,
 ) -> None:
     """Write `count` performances of a style as FLAC with a metadata.csv, all or nothing."""
     table = io.StringIO()
@@ -132,10 +133,10 @@ def perform_corpus(
     rows.writeheader()
     with new_folder(folder) as made:
         for number in range(count):
-            piece = perform(FIRST_SEED + number, style, seconds)
+            piece = perform(first_seed + number, style, seconds)
             name = f"piece-{number + 1:02d}.flac"
             audio.write(made / name, audio.Audio(np.atleast_2d(piece.samples), piece.rate_hz))
-            facts = {"performer": f"talim's performer, seed {FIRST_SEED + number}", "licence": "CC0-1.0"}
+            facts = {"performer": f"talim's performer, seed {first_seed + number}", "licence": "CC0-1.0"}
             facts |= {"source": "rendered by talim", "consent": "not needed: no person is heard"}
             known = {"beats": beats_of(piece), **facts}
             rows.writerow({"file_name": name, "text": piece.caption, **known})
