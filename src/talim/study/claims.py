@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from talim.errors import TalimError
 
 FACTORS = ("base", "genre", "texture", "kind", "site", "share")
+ANY = "*"  # of a factor of `this`: whatever it is there, and it need not be alike in `that`
 Factors = Mapping[str, str | float]
 
 
@@ -28,14 +29,16 @@ class Strict(BaseModel):
 class Comparison(Strict):
     """`measure` of the trials `this` minus that of the trials `that`, all other factors alike.
 
-    `expect` "more": `this` is larger by at least `interest`; "no more": it is not. With `between` the difference itself
-    is compared: in the first group minus in the second. `within` narrows both sides.
+    `expect` "more": `this` is larger by at least `interest`; "no more": it is not; "differ": it is larger or smaller by
+    at least that. With `minus` the measure is taken relative to another one of the same trial and recording. With
+    `between` the difference itself is compared: in the first group minus in the second. `within` narrows both sides.
     """
 
     measure: str
+    minus: str | None = None
     this: Factors
     that: Factors
-    expect: Literal["more", "no more"] = "more"
+    expect: Literal["more", "no more", "differ"] = "more"
     interest: float = Field(gt=0)
     within: Factors = Field(default_factory=dict)
     between: tuple[Factors, Factors] | None = None
@@ -48,6 +51,8 @@ class Comparison(Strict):
             raise ValueError(f"{', '.join(unknown)} is no factor; there are {', '.join(FACTORS)}")
         if not self.this or set(self.this) != set(self.that):
             raise ValueError("this and that must name the same factors, at least one")
+        if ANY in {*self.that.values(), *self.within.values()}:
+            raise ValueError(f"{ANY!r} stands for any value in this alone, or trials had several partners")
         if dict(self.this) == dict(self.that):
             raise ValueError("this and that are the same")
         return self
