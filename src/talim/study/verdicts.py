@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from talim.study.claims import ANY, Claim, Claims, Comparison
+from talim.study.claims import ANY, Claim, Claims, Comparison, Contrast
 from talim.study.effects import Effect, crossed, together
 
+TOGETHER = {"base", "genre", "texture", "corpus", "settings"}  # trials alike in these are judged on the same recordings
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
@@ -37,7 +38,7 @@ class Trial:
         """Whether all these factors are the trial's own."""
         return all(_alike(self.factors.get(name), value) for name, value in wanted.items())
 
-    def values(self, comparison: Comparison) -> dict[str, float]:
+    def values(self, comparison: Contrast) -> dict[str, float]:
         """The compared measure by recording, relative to the one that it is taken `minus`; empty where it is missing."""
         found = dict(self.measures.get(comparison.measure, {}))
         if comparison.minus is None:
@@ -123,7 +124,7 @@ class Nothing(Exception):  # noqa: N818 (it is an answer)
     """There is nothing to compare."""
 
 
-def effect_of(trials: Sequence[Trial], comparison: Comparison) -> Effect:
+def effect_of(trials: Sequence[Trial], comparison: Contrast) -> Effect:
     """The mean paired difference; `Nothing` where no two trials can be paired."""
     chosen = [trial for trial in trials if trial.of(comparison.within)]
     if comparison.between is None:
@@ -136,15 +137,15 @@ def effect_of(trials: Sequence[Trial], comparison: Comparison) -> Effect:
     return Effect(first.mean - second.mean, 2 * mean.error, mean.freedom, mean.pairs, mean.recordings)
 
 
-def _difference(trials: Sequence[Trial], comparison: Comparison) -> Effect:
+def _difference(trials: Sequence[Trial], comparison: Contrast) -> Effect:
     """The mean over pairs and recordings, in groups that share recordings, each group counting the same."""
     compared = set(comparison.this)
     paired: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for this, that in _pairs(trials, comparison, compared):
         mine, theirs = (trial.values(comparison) for trial in (this, that))
         row = {name: mine[name] - theirs[name] for name in sorted(set(mine) & set(theirs))}
-        if row:  # trials of one base, genre and texture are judged on the same recordings
-            paired.setdefault(_key(this, {"base", "genre", "texture"} - compared), []).append(row)
+        if row:
+            paired.setdefault(_key(this, TOGETHER - compared), []).append(row)
     parts = [crossed(_table(group)) for _, group in sorted(paired.items(), key=str)]
     if not parts:
         asked = " and ".join(name for name in (comparison.measure, comparison.minus) if name)
@@ -153,7 +154,7 @@ def _difference(trials: Sequence[Trial], comparison: Comparison) -> Effect:
 
 
 def _pairs(
-    trials: Sequence[Trial], comparison: Comparison, compared: set[str]
+    trials: Sequence[Trial], comparison: Contrast, compared: set[str]
 ) -> Iterable[tuple[Trial, Trial]]:
     """Trials of `this` with those of `that` which have the same seed and all other factors alike."""
     others = {_whole(trial, compared): trial for trial in trials if trial.of(comparison.that)}
