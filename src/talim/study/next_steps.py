@@ -86,14 +86,13 @@ def _better(found: Recommendation) -> list[Step]:
     kind, site, size = _parts(found.best)
     alike = [parts for each in found.candidates if (parts := _parts(each.design))[:2] == (kind, site)]
     sizes = sorted(parts[2] for parts in alike if parts[2])
-    best = found.candidate(found.best)
     chosen = found.candidate(found.design)
     if "full" in kind and chosen.behind_low > 0:
         why = f"{found.best} trains the base itself and is ahead of {found.design} by more than chance"
         return [Step("hybrid", f"{why}: try {found.design} beside one part of the base, as in {found.design}+full@post.")]
-    if len(sizes) > 1 and size == sizes[-1]:
-        why = f"The best mean has the largest size that was tried of {kind}@{site}, {best.design}"
-        return [Step("extend", f"{why}: extend the study upwards before calling any size enough.")]
+    if len(sizes) > 1 and size == sizes[-1] and chosen.behind_low > 0:
+        why = f"{found.best} is ahead of {found.design} by more than chance, and no larger {kind}@{site} was tried"
+        return [Step("extend", f"{why}: extend the study upwards before calling a size enough.")]
     return []
 
 

@@ -3,7 +3,8 @@
 A design is shown to be good enough if, for every measure of the goal and against every other design, the difference
 is shown to be less than the margin: an intersection-union test, which needs no correction for the others and no choice
 of a best one (Berger 1982; Hsu 1984). That several designs are tried is corrected for by Holm's method. Where no design
-is shown to be good enough, the cheapest of those that are not shown to be worse is named, and called undecided.
+is shown to be good enough, the cheapest of those that are not shown to be worse by the margin is named, and called
+undecided.
 """
 
 from __future__ import annotations
@@ -73,15 +74,17 @@ class Judged:
 
     def not_worse(self) -> np.ndarray:
         """For each candidate the p value of: some other is better than it by more than the margin."""
-        gains = self.aim.sign * self.means
-        rivals = _best_of_others(gains)
-        return self.spread.above(gains - rivals + self.margin)
+        return self.spread.above(self.short() + self.margin)
 
     def worse(self) -> np.ndarray:
-        """For each candidate the p value of: no other is better, each other being one chance to be wrong."""
+        """For each candidate the p value of: no other is better by more than the margin; each is one chance to err."""
+        chances = self.spread.above(-self.short() - self.margin)
+        return np.minimum(1.0, chances * max(len(self.means) - 1, 1))
+
+    def short(self) -> np.ndarray:
+        """How far each candidate's mean is ahead of the best of the others (behind: below 0)."""
         gains = self.aim.sign * self.means
-        chances = self.spread.above(_best_of_others(gains) - gains)
-        return np.minimum(1.0, chances * max(len(gains) - 1, 1))
+        return gains - _best_of_others(gains)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Candidate:
     behind_low: float
     behind_high: float
     good_enough: bool
-    worse: bool
+    worse: bool  # shown to be worse by more than the margin, in some measure
     chosen_share: float  # of the resamples
     best_share: float
 
@@ -166,7 +169,8 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         )
         for design in order
     ]
-    chosen = (enough or open_ or [best])[0]
+    even = np.min([each.short() / each.margin for each in judged], axis=0)  # where every design falls short somewhere
+    chosen = (enough or open_ or [within[int(np.argmax(even))]])[0]
     return Recommendation(wish, names, outcome, chosen, best, judged, candidates, left_out, missing)
 
 

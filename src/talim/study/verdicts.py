@@ -49,10 +49,9 @@ class Trial:
 
 def _alike(own: Any, wanted: Any) -> bool:
     """Equal; shares of a base are per cent that were divided, so they may differ in the last digit."""
-    if wanted == ANY:
+    if own == wanted or wanted == ANY:
         return True
-    both = isinstance(own, int | float) and isinstance(wanted, int | float)
-    return math.isclose(own, wanted, rel_tol=1e-6) if both else own == wanted
+    return isinstance(own, float) and isinstance(wanted, float) and math.isclose(own, wanted, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)
