@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from talim.study.claims import Contrast
-from talim.study.effects import Effect, crossed, holm
+from talim.study.effects import Effect, crossed, holm, together
 from talim.study.fields import Field, field_of, resampled
 from talim.study.recommending import prices_of
 from talim.study.trials import COSTS, Row, Table
@@ -27,7 +27,7 @@ ASKED = (
 
 @dataclass(frozen=True)
 class Standing:
-    """One design in one table: seeds, costs, every measure's mean with its error, and where it is on the frontiers."""
+    """One design in one table or several: seeds, costs, every measure's mean with its error, and where it is on the frontiers."""
 
     design: str
     factors: Mapping[str, Any]
@@ -38,20 +38,23 @@ class Standing:
     frontier_shares: Mapping[str, float] | None = None  # by cost: of the resamples in which it is on the frontier
 
 
-def standings(table: Table, rng: np.random.Generator, measure: str = "fall") -> list[Standing]:
-    """Every design of a table, the smallest first; frontiers are of `measure` against each cost."""
-    designs = table.designs
-    prices = {design: prices_of([table], design) for design in designs}
-    levels = {design: levels_of(table.of(design)) for design in designs}
-    field = field_of(table, measure)
+def standings(tables: Sequence[Table], rng: np.random.Generator, measure: str = "fall") -> list[Standing]:
+    """Every design that all the tables have, the smallest first; means are over the tables, each counting the same.
+
+    Frontiers are of `measure` against each cost.
+    """
+    designs = [design for design in tables[0].designs if all(table.of(design) for table in tables)]
+    prices = {design: prices_of(tables, design) for design in designs}
+    levels = {design: _levels([table.of(design) for table in tables]) for design in designs}
+    fields = [field for table in tables if (field := field_of(table, measure))]
     means = {design: levels[design][measure].mean for design in designs if measure in levels[design]}
     on = {cost: frontier(means, {d: prices[d][cost] for d in means}) for cost in COSTS}
-    shares = {cost: _frontier_shares(field, prices, cost, rng) for cost in COSTS} if field else {}
+    shares = {cost: _frontier_shares(fields, prices, cost, rng) for cost in COSTS} if fields else {}
     return [
         Standing(
             design,
-            dict(table.of(design)[0].trial.factors),
-            [row.seed for row in table.of(design)],
+            dict(tables[0].of(design)[0].trial.factors),
+            sorted({row.seed for table in tables for row in table.of(design)}),
             prices[design],
             levels[design],
             [cost for cost in COSTS if design in on[cost]],
@@ -59,6 +62,11 @@ def standings(table: Table, rng: np.random.Generator, measure: str = "fall") -> 
         )
         for design in designs
     ]
+
+
+def _levels(parts: Sequence[Sequence[Row]]) -> dict[str, Effect]:
+    found = [levels_of(rows) for rows in parts]
+    return {name: together([each[name] for each in found]) for name in found[0] if all(name in each for each in found)}
 
 
 def levels_of(rows: Sequence[Row]) -> dict[str, Effect]:
@@ -88,14 +96,18 @@ def frontier(quality: Mapping[str, float], price: Mapping[str, float | None]) ->
 
 
 def _frontier_shares(
-    field: Field, prices: Mapping[str, Mapping[str, float | None]], cost: str, rng: np.random.Generator
+    fields: Sequence[Field],
+    prices: Mapping[str, Mapping[str, float | None]],
+    cost: str,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
     """In what share of resamples of seeds and recordings each design is on the frontier."""
-    priced = [d for d in field.designs if prices[d][cost] is not None]
+    shared = [d for d in prices if all(d in field.designs for field in fields)]
+    priced = [d for d in shared if prices[d][cost] is not None]
     if not priced:
         return {}
     order = sorted(priced, key=lambda design: float(prices[design][cost] or 0))
-    means = resampled([field], order, rng)
+    means = resampled(fields, order, rng)
     before = np.maximum.accumulate(means, axis=1)
     ahead = np.concatenate([np.ones((len(means), 1), bool), means[:, 1:] > before[:, :-1]], axis=1)
     return {design: float(ahead[:, place].mean()) for place, design in enumerate(order)}

@@ -46,7 +46,7 @@ def _firmer(found: Recommendation) -> list[Step]:
     if recordings < 2:
         why = "One recording was held out: how much of a difference is that recording's own cannot be known."
         steps.append(Step("recordings", f"{why} Hold out {ENOUGH_RECORDINGS} or more."))
-    if steps or not (found.unresolved and _dearer(found)):
+    if steps or not found.unresolved or (found.outcome == SHOWN and found.likely == found.design):
         return steps
     worst = max(found.judged, key=lambda each: _needed(each, len(found.candidates)))
     factor = _needed(worst, len(found.candidates))
@@ -64,12 +64,6 @@ def _firmer(found: Recommendation) -> list[Step]:
         f"from the {named}: about {about} of them instead of {few} would settle it in four cases of five."
     )
     return [Step(many, why)]
-
-
-def _dearer(found: Recommendation) -> bool:
-    """Whether something open is cheaper than what was chosen, or nothing was shown at all."""
-    order = [each.design for each in found.candidates]
-    return found.outcome != SHOWN or any(order.index(d) < order.index(found.design) for d in found.unresolved)
 
 
 def _needed(judged: Judged, candidates: int) -> float:

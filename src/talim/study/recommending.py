@@ -3,8 +3,7 @@
 A design is shown to be good enough if, for every measure of the goal and against every other design, the difference
 is shown to be less than the margin: an intersection-union test, which needs no correction for the others and no choice
 of a best one (Berger 1982; Hsu 1984). That several designs are tried is corrected for by Holm's method. Where no design
-is shown to be good enough, the cheapest of those that are not shown to be worse by the margin is named, and called
-undecided.
+is shown to be good enough, the cheapest whose mean is within the margin is named, and called undecided.
 """
 
 from __future__ import annotations
@@ -67,7 +66,8 @@ class Judged:
     """One measure over all candidates: their means, the margin, the error of a difference of two."""
 
     aim: Aim
-    means: np.ndarray  # [candidates], in the measure's own direction
+    designs: Sequence[str]
+    means: np.ndarray  # [designs], in the measure's own direction
     margin: float
     spread: Spread
     fields: Sequence[Field]
@@ -112,6 +112,7 @@ class Recommendation:
     outcome: str
     design: str = ""
     best: str = ""
+    likely: str = ""  # the cheapest whose means are within the margins of the best ones
     judged: Sequence[Judged] = ()
     candidates: Sequence[Candidate] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -155,7 +156,9 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
     shares = _again(judged, order, wish, rng)
     place = {design: within.index(design) for design in within}
     enough = [d for d in order if good[place[d]]]
-    open_ = [d for d in order if not worse[place[d]]]
+    ahead = np.min([each.short() / each.margin for each in judged], axis=0)  # in margins; -1 is just good enough
+    near = [d for d in order if ahead[place[d]] >= -1]
+    likely = near[0] if near else within[int(np.argmax(ahead))]  # with no design near in all, what falls short least
     outcome = ONLY if len(within) == 1 else SHOWN if enough else CANNOT_TELL
     candidates = [
         Candidate(
@@ -169,9 +172,8 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         )
         for design in order
     ]
-    even = np.min([each.short() / each.margin for each in judged], axis=0)  # where every design falls short somewhere
-    chosen = (enough or open_ or [within[int(np.argmax(even))]])[0]
-    return Recommendation(wish, names, outcome, chosen, best, judged, candidates, left_out, missing)
+    chosen = enough[0] if enough else likely
+    return Recommendation(wish, names, outcome, chosen, best, likely, judged, candidates, left_out, missing)
 
 
 def prices_of(tables: Sequence[Table], design: str) -> dict[str, float | None]:
@@ -220,7 +222,7 @@ def _judge(aim: Aim, designs: Sequence[str], fields: Mapping[str, Sequence[Field
     everywhere, means, spread = joined(fields[aim.measure])
     kept = means[[everywhere.index(design) for design in designs]]
     scale = joined(fields[aim.of])[1] if aim.of in fields else aim.sign * kept
-    return Judged(aim, kept, share * abs(float(scale.max())), spread, fields[aim.measure])
+    return Judged(aim, designs, kept, share * abs(float(scale.max())), spread, fields[aim.measure])
 
 
 def _behind(judged: Judged, own: int, best: int, level: float) -> tuple[float, float, float]:
