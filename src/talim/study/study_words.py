@@ -205,3 +205,35 @@ def cautions(study: Study) -> list[str]:
     if study.aside:
         said.append(f"{words.counted(len(study.aside), 'trial')} had other settings and stand in no table.")
     return said
+
+
+def compared(finding: Mapping[str, Any]) -> str:
+    """What one comparison of a claim compares: `conv over linear: fall on ornaments less fall between ornaments`."""
+    minus = f" less {named(finding['minus'])}" if finding.get("minus") else ""
+    text = f"{_factors(finding['this'])} over {_factors(finding['that'])}: {named(finding['measure'])}{minus}"
+    if finding.get("between"):
+        text += f", {' against '.join(_factors(group) for group in finding['between'])}"
+    if finding.get("within"):
+        text += f", in {_factors(finding['within'])}"
+    return text
+
+
+def found_out(finding: Mapping[str, Any]) -> str:
+    """What one comparison gave: the effect with its interval, and what an undecided one could have seen."""
+    if finding.get("mean") is None:
+        return finding.get("why") or "no two trials differ so"
+    text = f"{number(finding['mean'])} ({span(finding['low'], finding['high'])})"
+    if finding["verdict"] == "undecided":
+        seen = finding["smallest_visible"]
+        text += "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
+    return text
+
+
+def expected(finding: Mapping[str, Any]) -> str:
+    """`more by 0.03`, `no more by 0.03`, `differ by 0.03`."""
+    return f"{finding.get('expect', 'more')} by {number(finding['interest'])}"
+
+
+def _factors(factors: Mapping[str, Any]) -> str:
+    said = [f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v) for name, v in factors.items()]
+    return " ".join(text for text in said if text != "*")
