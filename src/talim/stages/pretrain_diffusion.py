@@ -166,7 +166,10 @@ def train(
         if step >= FIRST_TERM:
             melody = reader.melody_errors(facts)
             audible = 1 - at / diffusion.TRAINED_LEVELS  # in noise nobody can tell
-            whole, told = whole + MELODY_WEIGHT * (melody * audible).mean(), told | {"melody": melody.detach()}
+            whole, told = (
+                whole + MELODY_WEIGHT * (melody * audible).mean(),
+                told | {"melody": melody.detach()},
+            )
         return whole, told
 
     def rate(step: int) -> float:

@@ -39,7 +39,9 @@ def conduct(
         missing = [each for each in planned if not ledger.done(each.id)]
         missing = [each for each in missing if retry or not ledger.failed(each.id)]
         orders = _orders(study, missing, file.parent, out, device, progress)
-        progress.say(f"{out}: {len(planned)} trials, {len(planned) - len(missing)} known, {len(missing)} to run")
+        progress.say(
+            f"{out}: {len(planned)} trials, {len(planned) - len(missing)} known, {len(missing)} to run"
+        )
         for line in (execute or in_this_process)(orders, progress):
             ledger.add(line)
             progress.say(told(line, ledger, planned))
@@ -71,7 +73,9 @@ def attempt(order: Order, bench: Bench, progress: Progress) -> Line:
     except Stopped:
         raise
     except Exception as error:
-        return failed(order.planned, str(error) if isinstance(error, TalimError) else f"{type(error).__name__}: {error}")
+        return failed(
+            order.planned, str(error) if isinstance(error, TalimError) else f"{type(error).__name__}: {error}"
+        )
 
 
 def told(line: Line, ledger: Ledger, planned: Iterable[Planned]) -> str:

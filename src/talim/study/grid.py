@@ -70,7 +70,9 @@ class Source(Strict):
     def _comes_from_one_place(self) -> Source:
         given = [name for name in ("folder", "prepared", "perform") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of folder, prepared and perform; here is {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give one of folder, prepared and perform; here is {' and '.join(given) or 'none'}"
+            )
         return self
 
     def factors(self, name: str) -> dict[str, str]:
@@ -109,7 +111,9 @@ class Grid(Strict):
     def _has_designs(self) -> Grid:
         three = (self.kinds, self.sites, self.shares or self.sizes)
         if any(three) and not all(three):
-            raise ValueError("kinds, sites and shares (or sizes) make designs together; give all three or none")
+            raise ValueError(
+                "kinds, sites and shares (or sizes) make designs together; give all three or none"
+            )
         if not any(three) and not self.designs:
             raise ValueError("no designs; give designs, or kinds, sites and shares (or sizes)")
         return self

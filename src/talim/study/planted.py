@@ -103,7 +103,13 @@ def _row(
     luck = plan.of_seed * rng.normal()
     measures: dict[str, dict[str, float]] = {name: {} for name in ("before", "after", *OF_LOSS)}
     for name, hardness in hard.items():
-        cell = plan.level * (0.55 + 0.45 * grown) + 0.3 * hardness + luck + own[name] + _added(plan, factors, "fall")
+        cell = (
+            plan.level * (0.55 + 0.45 * grown)
+            + 0.3 * hardness
+            + luck
+            + own[name]
+            + _added(plan, factors, "fall")
+        )
         for measure in OF_LOSS:
             more = 0.0 if measure == "fall" else _added(plan, factors, measure)
             measures[measure][name] = cell + more + plan.of_cell * rng.normal()
@@ -145,7 +151,9 @@ def _row(
 
 
 def _added(plan: Plan, factors: Mapping[str, Any], measure: str) -> float:
-    fitting = (e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items()))
+    fitting = (
+        e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items())
+    )
     return sum(effect.amount for effect in fitting)
 
 
@@ -192,7 +200,9 @@ def main() -> None:
             Effect("fall", {"site": "post"}, -3 * SIZE),
             Effect("fall", {"kind": "full"}, SIZE),
         ]
-        write_jsonl(options.out / RESULTS, rows(Plan(designs, corpora=corpora, effects=effects), options.seed))
+        write_jsonl(
+            options.out / RESULTS, rows(Plan(designs, corpora=corpora, effects=effects), options.seed)
+        )
         print(options.out / RESULTS)
         return
     print(f"{options.studies} studies of three kinds, two sites, three sizes, two genres, three seeds:")

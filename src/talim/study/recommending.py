@@ -54,11 +54,17 @@ class Wish:
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        for name, known in ((self.goal, tuple(GOALS)), (self.price, COSTS), *((n, COSTS) for n in self.limits)):
+        for name, known in (
+            (self.goal, tuple(GOALS)),
+            (self.price, COSTS),
+            *((n, COSTS) for n in self.limits),
+        ):
             if name not in known:
                 raise UsageError(f"{name!r} is not known here; choose one of {', '.join(known)}")
         if not 0 < self.margin_share < 1:
-            raise UsageError(f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1")
+            raise UsageError(
+                f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,9 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         return Recommendation(wish, names, NOTHING, missing=missing)
     compared = _everywhere([found for aim in aims for found in fields[aim.measure]])
     prices = {design: prices_of(tables, design) for design in compared}
-    left_out = {d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared}
+    left_out = {
+        d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared
+    }
     left_out |= {d: why for d in compared if (why := _too_dear(prices[d], wish.limits))}
     within = [design for design in compared if design not in left_out]
     if not within:
@@ -149,16 +157,22 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
     if len(within) == 1:
         good, worse = [False], [False]
     else:
-        good = [p <= 1 - wish.level for p in holm(np.max([each.not_worse() for each in judged], axis=0).tolist())]
+        good = [
+            p <= 1 - wish.level for p in holm(np.max([each.not_worse() for each in judged], axis=0).tolist())
+        ]
         chances = np.minimum(1.0, len(judged) * np.min([each.worse() for each in judged], axis=0))
         worse = [p <= 1 - wish.level for p in holm(chances.tolist())]
     order = sorted(within, key=lambda design: _dearness(prices[design], wish.price))
     shares = _again(judged, order, wish, rng)
     place = {design: within.index(design) for design in within}
     enough = [d for d in order if good[place[d]]]
-    ahead = np.min([each.short() / each.margin for each in judged], axis=0)  # in margins; -1 is just good enough
+    ahead = np.min(
+        [each.short() / each.margin for each in judged], axis=0
+    )  # in margins; -1 is just good enough
     near = [d for d in order if ahead[place[d]] >= -1]
-    likely = near[0] if near else within[int(np.argmax(ahead))]  # with no design near in all, what falls short least
+    likely = (
+        near[0] if near else within[int(np.argmax(ahead))]
+    )  # with no design near in all, what falls short least
     outcome = ONLY if len(within) == 1 else SHOWN if enough else CANNOT_TELL
     candidates = [
         Candidate(
@@ -180,7 +194,9 @@ def prices_of(tables: Sequence[Table], design: str) -> dict[str, float | None]:
     """The median of each cost over the design's trials, None where it was not measured."""
     found: dict[str, float | None] = {}
     for cost in COSTS:
-        values = [price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None]
+        values = [
+            price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None
+        ]
         found[cost] = float(np.median(values)) if values else None
     return found
 
@@ -215,7 +231,9 @@ def _too_dear(prices: Mapping[str, float | None], limits: Mapping[str, float]) -
 
 
 def _dearness(prices: Mapping[str, float | None], price: str) -> tuple[float, ...]:
-    return tuple(float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS))
+    return tuple(
+        float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS)
+    )
 
 
 def _judge(aim: Aim, designs: Sequence[str], fields: Mapping[str, Sequence[Field]], share: float) -> Judged:
@@ -248,7 +266,9 @@ def _again(
     for number, each in enumerate(judged):
         gains = each.aim.sign * resampled(each.fields, order, rng)
         most = gains.max(axis=1, keepdims=True)
-        fitting = fitting & (gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most)))
+        fitting = fitting & (
+            gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most))
+        )
         if number == 0:
             leading = gains == most
     alone = np.where(fitting.any(axis=1), fitting.argmax(axis=1), leading.argmax(axis=1))

@@ -37,7 +37,9 @@ def report(
     if trials.is_study(folder):
         return study_report(folder, wish, claims_file, sounds=sounds)
     if wish is not None or claims_file is not None or not sounds:
-        raise UsageError(f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder")
+        raise UsageError(
+            f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder"
+        )
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])
     target = folder / "report" / "index.html"

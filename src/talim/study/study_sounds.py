@@ -76,7 +76,9 @@ def _shown(table: Table, heard: Sequence[tuple[Row, Result]], tracker: Tracker |
 def _of(samples: Sequence[Sample], role: str, lead: Sample) -> Sample | None:
     """The sample of a role with the lead's prompt, and its recording and seed where there are several."""
     fitting = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
-    return max(fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None)
+    return max(
+        fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None
+    )
 
 
 def _card(role: str, title: str, sample: Sample, tracker: Tracker | None) -> Card:

@@ -21,7 +21,9 @@ SEED = 0  # of the resamples
 WHOLE = "full@all"
 
 
-def told(study: Study, wish: Wish, claims: Claims | None = None, units: Mapping[str, str] | None = None) -> dict[str, Any]:
+def told(
+    study: Study, wish: Wish, claims: Claims | None = None, units: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """All of a study in plain values; what cannot be known is null. `units` are those of the bases' losses."""
     bases = [_base(study.of_base(base), wish, (units or {}).get(base, "")) for base in study.bases]
     value = {
@@ -59,7 +61,9 @@ def _base(tables: Sequence[Table], wish: Wish, unit: str) -> dict[str, Any]:
     groups: list[Sequence[Table]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
     goals = [wish.goal, *(goal for goal in GOALS if goal != wish.goal)]
     advice = [
-        _advice(recommend(group, _for(wish, goal), np.random.default_rng(SEED)), group) for goal in goals for group in groups
+        _advice(recommend(group, _for(wish, goal), np.random.default_rng(SEED)), group)
+        for goal in goals
+        for group in groups
     ]
     return {
         "base": tables[0].base,
@@ -115,7 +119,12 @@ def level_told(effect: Effect) -> dict[str, Any]:
 
 def _question(question: Question) -> dict[str, Any]:
     contrast = question.contrast.model_dump(exclude_none=True, exclude_defaults=True)
-    said = {"factor": question.factor, "named": question.named, "meaning": question.meaning, "answer": question.answer}
+    said = {
+        "factor": question.factor,
+        "named": question.named,
+        "meaning": question.meaning,
+        "answer": question.answer,
+    }
     return said | contrast | effect_told(question.effect, LEVEL) | {"p_holm": question.adjusted}
 
 
@@ -167,7 +176,11 @@ def compared_costs(tables: Sequence[Table], design: str, reference: str) -> dict
         parts = []
         for table in tables:
             own, other = (
-                {row.seed: next(iter(row.trial.measures[name].values())) for row in table.of(each) if name in row.trial.measures}
+                {
+                    row.seed: next(iter(row.trial.measures[name].values()))
+                    for row in table.of(each)
+                    if name in row.trial.measures
+                }
                 for each in (design, reference)
             )
             shared = sorted(set(own) & set(other))
@@ -176,7 +189,11 @@ def compared_costs(tables: Sequence[Table], design: str, reference: str) -> dict
         if parts:
             effect = together(parts)
             low, high = effect.interval(LEVEL)
-            ratios[name.removeprefix("log_")] = {"ratio": math.exp(effect.mean), "low": math.exp(low), "high": math.exp(high)}
+            ratios[name.removeprefix("log_")] = {
+                "ratio": math.exp(effect.mean),
+                "low": math.exp(low),
+                "high": math.exp(high),
+            }
     return ratios
 
 

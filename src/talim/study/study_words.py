@@ -58,7 +58,11 @@ def span(low: float | None, high: float | None) -> str:
 def advice(found: Mapping[str, Any]) -> str:
     """One piece of advice in a sentence or two."""
     if found["outcome"] == NOTHING:
-        return "Nothing to choose from: " + (", ".join(found["missing"]) or "no design") + " was not measured or not allowed."
+        return (
+            "Nothing to choose from: "
+            + (", ".join(found["missing"]) or "no design")
+            + " was not measured or not allowed."
+        )
     chosen = _candidate(found, found["design"])
     margin = f"{number(found['aims'][0]['margin'])} in {named(found['aims'][0]['measure'])}"
     if found["outcome"] == ONLY:
@@ -146,7 +150,11 @@ def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: Wish) -> Pa
         f"勧めるのは{found['design']}です。最良の平均との差は{amount}{base['unit'] or ''}"
         f"(95%の範囲:{_span_ja(behind)})で、{told}。"
     )
-    return english, japanese, _figure(amount, f"{named(aim['measure'])}: how far {found['design']} is behind the best", behind)
+    return (
+        english,
+        japanese,
+        _figure(amount, f"{named(aim['measure'])}: how far {found['design']} is behind the best", behind),
+    )
 
 
 def _cost(found: Mapping[str, Any]) -> Part:
@@ -194,12 +202,21 @@ def cautions(study: Study) -> list[str]:
             "Every design was trained with one seed. The ranges cover other recordings, but not other seeds: how much "
             "of a difference is that seed's luck, one seed cannot show."
         )
-    few = {row.design for table in study.tables for row in table.rows if max(seeds[table.name].values()) > seeds[table.name][row.design]}
+    few = {
+        row.design
+        for table in study.tables
+        for row in table.rows
+        if max(seeds[table.name].values()) > seeds[table.name][row.design]
+    }
     if few:
-        said.append(f"{words.counted(len(few), 'design')} have fewer seeds than others: the study is not finished.")
+        said.append(
+            f"{words.counted(len(few), 'design')} have fewer seeds than others: the study is not finished."
+        )
     recordings = [len(row.trial.measures.get("fall", {})) for row in study.rows]
     if recordings and min(recordings) < 5:
-        said.append(f"Some trials were judged on {words.counted(min(recordings), 'recording')}: the ranges are rough.")
+        said.append(
+            f"Some trials were judged on {words.counted(min(recordings), 'recording')}: the ranges are rough."
+        )
     if study.failed:
         said.append(f"{words.counted(len(study.failed), 'trial')} failed and stand in no table.")
     if study.aside:
@@ -225,7 +242,9 @@ def found_out(finding: Mapping[str, Any]) -> str:
     text = f"{number(finding['mean'])} ({span(finding['low'], finding['high'])})"
     if finding["verdict"] == "undecided":
         seen = finding["smallest_visible"]
-        text += "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
+        text += (
+            "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
+        )
     return text
 
 
@@ -235,5 +254,8 @@ def expected(finding: Mapping[str, Any]) -> str:
 
 
 def _factors(factors: Mapping[str, Any]) -> str:
-    said = [f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v) for name, v in factors.items()]
+    said = [
+        f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v)
+        for name, v in factors.items()
+    ]
     return " ".join(text for text in said if text != "*")

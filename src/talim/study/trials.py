@@ -60,7 +60,9 @@ class Row(BaseModel):
     def trial(self) -> Trial:
         """What the statistics take: factors that a design's name tells, and measures without holes."""
         measures = {
-            name: {where: value for where, value in values.items() if value is not None and math.isfinite(value)}
+            name: {
+                where: value for where, value in values.items() if value is not None and math.isfinite(value)
+            }
             for name, values in self.measures.items()
         }
         place = {"corpus": self.corpus, "settings": self.settings_hash}
