@@ -10,7 +10,7 @@ import pytest
 import torch
 from fixtures import nano_mustango
 
-from talim.stages import pretrain_diffusion, pretrain_told
+from talim.stages import pretrain_diffusion, pretrain_ear, pretrain_told
 from talim.stages.pretrain_diffusion import Average
 
 
@@ -36,14 +36,15 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(room, "BATCH", 2)
     monkeypatch.setattr(pretrain_diffusion, "KEEP_EVERY", 2)
     monkeypatch.setattr(pretrain_diffusion, "DRILL", (1, 3))
+    monkeypatch.setattr(pretrain_diffusion, "FIRST_TERM", 4)
     monkeypatch.setattr(pretrain_diffusion.pretrain_text, "restore", lambda encoder, folder: None)
     torch.manual_seed(0)
-    sound = nano_mustango.SHAPE.sound().eval()
+    sound, ear = nano_mustango.SHAPE.sound().eval(), pretrain_ear.Ear(4 * 8)
     real_draw = pretrain_diffusion.draw
 
     def train(name: str) -> Average:
-        said = {"clips": 4, "steps": 5, "seed": 3, "workers": 1, "peak_rate": 1e-3}
-        return pretrain_diffusion.train(tmp_path / name, sound, tmp_path, **said)
+        said = {"clips": 4, "steps": 6, "seed": 3, "workers": 1, "peak_rate": 1e-3}
+        return pretrain_diffusion.train(tmp_path / name, sound, tmp_path, ear, **said)
 
     def interrupted(latents: Any, known: Any, step: int, *rest: Any) -> Any:
         if step == 3:
@@ -59,4 +60,4 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
     for (name, one), (_, two) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert {"step", "loss", "levels", "read"} <= rows[-1].keys()
+    assert {"step", "loss", "levels", "read", "off"} <= rows[-1].keys()

@@ -29,7 +29,7 @@ from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.audio import Sound
 from talim.backbones.nano import mustango
 from talim.run import write_json
-from talim.stages import pretrain_text, schooling
+from talim.stages import pretrain_ear, pretrain_text, schooling
 from talim.stages.pretrain_codec import SEED_BASE
 from talim.stages.pretrain_told import BATCH, SECONDS, Halt, Reader, conditions, draw
 from talim.traditions.performer import notes_of, perform
@@ -49,10 +49,11 @@ LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
 DRILL_LEVEL = 900  # the least noise in a drill
 WORTH = torch.tensor([2.0, 1.0, 1.0, 1.0])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
-# Notes slid between the tones: so a second term, at a rate that rises again, in which the reader also asks which note
-# is played. It asks at the finest level, as those below it know nothing of pitch, and could not learn it either.
+# Notes slid between the tones, as squared errors hardly mind a quarter of a tone: so a second term, at a rate that
+# rises again, in which an ear (`pretrain_ear`) also judges the pitch of what is left when the noise is taken away.
 FIRST_TERM = 6000  # steps
-MELODY_WEIGHT = 0.3
+EAR_LEVEL = 700  # the least noise in which it is not asked
+EAR_WEIGHT = 0.1
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
 
@@ -76,10 +77,9 @@ def piece(sound: Sound, clip: int) -> tuple[np.ndarray, str, dict[str, Any]]:
     return latents.numpy().astype(np.float16), played.caption, played.facts
 
 
-def melody(clip: int) -> list[tuple[float, int]]:
-    """Onset in seconds and number, as MIDI counts, of each note that training clip number `clip` plays."""
-    notes = notes_of(DIFFUSION_SEEDS + clip, "western", SECONDS)
-    return [(note.onset_seconds, 60 + round(note.cents / 100)) for note in notes]
+def melody(clip: int) -> list[tuple[float, float]]:
+    """Onset in seconds and cents above C4 of each note of training clip number `clip`."""
+    return pretrain_ear.melody(notes_of(DIFFUSION_SEEDS + clip, "western", SECONDS))
 
 
 def pieces(out: Path, sound: Sound, clips: int, workers: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -124,7 +124,15 @@ class Average(nn.Module):
 
 
 def train(
-    out: Path, sound: Sound, text: Path, clips: int, steps: int, seed: int, workers: int, peak_rate: float
+    out: Path,
+    sound: Sound,
+    text: Path,
+    ear: pretrain_ear.Ear,
+    clips: int,
+    steps: int,
+    seed: int,
+    workers: int,
+    peak_rate: float,
 ) -> Average:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     latents, known = pieces(out, sound, clips, workers)
@@ -161,16 +169,17 @@ def train(
         read, errors = reader.errors(facts), diffusion.velocity_losses(made, target)
         weighting = "v" if step < SOUND_FIRST else "none"
         loss = (errors * diffusion.weights(schedule.alphas_cumprod, at, weighting)).mean()
-        told = {"loss": loss, "levels": errors.detach(), "read": read}
+        told = {"loss": loss.detach(), "levels": errors.detach(), "read": read}
         whole = loss + READING_WEIGHT * (read * WORTH).sum()
-        if step >= FIRST_TERM:
-            melody = reader.melody_errors(facts)
-            audible = 1 - at / diffusion.TRAINED_LEVELS  # in noise nobody can tell
-            whole, told = (
-                whole + MELODY_WEIGHT * (melody * audible).mean(),
-                told | {"melody": melody.detach()},
-            )
-        return whole, told
+        if step < FIRST_TERM:
+            return whole, told
+        left = schedule.alphas_cumprod[at]
+        cleaned = (
+            left.sqrt()[:, None, None, None] * noisy - (1 - left).sqrt()[:, None, None, None] * made.float()
+        )
+        tones = pretrain_ear.tones_of([each["melody"] for each in facts], clean.shape[2])
+        off = ear.errors(cleaned, tones)
+        return whole + EAR_WEIGHT * (off * left * (at < EAR_LEVEL)).mean(), told | {"off": off.detach()}
 
     def rate(step: int) -> float:
         if DRILL[0] <= step < DRILL[1]:
@@ -205,7 +214,8 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, default=Path("training/sound"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
-    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--ear", type=Path, default=Path("training/ear"))
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
@@ -217,6 +227,7 @@ def main() -> None:
         options.out,
         sound,
         options.text,
+        pretrain_ear.restored(options.ear),
         options.clips,
         options.steps,
         options.seed,

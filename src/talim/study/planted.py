@@ -137,7 +137,7 @@ def _row(
         "parameters": parameters,
         "percent": 100 * parameters / BASE_PARAMETERS,
         "measures": measures,
-        "directions": {name: "higher" for name in OF_LOSS} | {"score.kernel_distance_timbre": "lower"},
+        "directions": dict.fromkeys(OF_LOSS, "higher") | {"score.kernel_distance_timbre": "lower"},
         "cost": {
             "seconds": seconds,
             "peak_memory_bytes": round(memory),
