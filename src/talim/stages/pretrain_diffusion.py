@@ -50,9 +50,10 @@ DRILL_LEVEL = 900  # the least noise in a drill
 WORTH = torch.tensor([2.0, 1.0, 1.0, 1.0])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
 # Notes slid between the tones, as squared errors hardly mind a quarter of a tone: so a second term, at a rate that
-# rises again, in which an ear (`pretrain_ear`) also judges the pitch of what is left when the noise is taken away.
+# rises again, in which an ear (`pretrain_ear`) also judges the pitch of what is left when the noise is taken away, and
+# most where notes are decided: in so much noise that it can be any of a few.
 FIRST_TERM = 6000  # steps
-EAR_LEVEL = 700  # the least noise in which it is not asked
+EAR_LEVEL = 900  # the least noise in which it is not asked
 EAR_WEIGHT = 0.1
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
@@ -179,7 +180,8 @@ def train(
         )
         tones = pretrain_ear.tones_of([each["melody"] for each in facts], clean.shape[2])
         off = ear.errors(cleaned, tones)
-        return whole + EAR_WEIGHT * (off * left * (at < EAR_LEVEL)).mean(), told | {"off": off.detach()}
+        asked = (1 - at / diffusion.TRAINED_LEVELS) * (at < EAR_LEVEL)
+        return whole + EAR_WEIGHT * (off * asked).mean(), told | {"off": off.detach()}
 
     def rate(step: int) -> float:
         if DRILL[0] <= step < DRILL[1]:
