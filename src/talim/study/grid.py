@@ -70,7 +70,9 @@ class Source(Strict):
     def _comes_from_one_place(self) -> Source:
         given = [name for name in ("folder", "prepared", "perform") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one of folder, prepared and perform; here is {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give one of folder, prepared and perform; here is {' and '.join(given) or 'none'}"
+            )
         return self
 
     def factors(self, name: str) -> dict[str, str]:
@@ -109,7 +111,9 @@ class Grid(Strict):
     def _has_designs(self) -> Grid:
         three = (self.kinds, self.sites, self.shares or self.sizes)
         if any(three) and not all(three):
-            raise ValueError("kinds, sites and shares (or sizes) make designs together; give all three or none")
+            raise ValueError(
+                "kinds, sites and shares (or sizes) make designs together; give all three or none"
+            )
         if not any(three) and not self.designs:
             raise ValueError("no designs; give designs, or kinds, sites and shares (or sizes)")
         return self
@@ -237,7 +241,7 @@ def digest(value: Any) -> str:
 
 
 def factors_of(planned: Planned, base_parameters: int, own_parameters: int) -> dict[str, Any]:
-    """What trials are compared by. Of a mixture, kinds and sites are joined by +, and the share is that of all sizes."""
+    """What trials are compared by. Of a mixture, kinds and sites are joined by +, the share is that of all sizes."""
     parts = expression.parse(planned.design).parts
     kinds, sites = (list(dict.fromkeys(getattr(part, word) for part in parts)) for word in ("kind", "site"))
     sizes = [part.size for part in parts if part.size is not None]
