@@ -65,7 +65,7 @@ def curves(
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=size_inches, layout="constrained")
         axes = figure.add_subplot()
-        _frame(axes)
+        frame(axes)
         for line in lines:
             axes.plot(line.xs, line.ys, **STYLES[line.role])
         axes.set_xlabel(x_label, color=QUIET)
@@ -75,7 +75,7 @@ def curves(
         if title:
             axes.set_title(title, loc="left", color=INK, fontsize=11)
         _name_ends(axes, lines, size_inches[1])
-        return _svg(figure, alt)
+        return svg_of(figure, alt)
 
 
 def intervals(rows: Sequence[Interval], *, alt: str, x_label: str, width_inches: float = 6.8) -> Markup:
@@ -83,7 +83,7 @@ def intervals(rows: Sequence[Interval], *, alt: str, x_label: str, width_inches:
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(width_inches, 0.75 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
-        _frame(axes, grid="x")
+        frame(axes, grid="x")
         axes.spines["left"].set_visible(False)
         axes.axvline(0, color=INK, linewidth=1)
         for place, row in enumerate(rows):
@@ -98,7 +98,7 @@ def intervals(rows: Sequence[Interval], *, alt: str, x_label: str, width_inches:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.set_xlabel(x_label, color=QUIET)
-        return _svg(figure, alt)
+        return svg_of(figure, alt)
 
 
 def both_widths(rows: Sequence[Interval], *, alt: str, x_label: str) -> dict[str, Markup]:
@@ -113,7 +113,7 @@ def _short(label: str, letters: int = 22) -> str:
     return label if len(label) <= letters else label[: letters - 1] + "…"
 
 
-def _frame(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+def frame(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -144,7 +144,7 @@ def _name_ends(axes: Axes, lines: Sequence[Line], height_inches: float) -> None:
         )
 
 
-def _svg(figure: Figure, alt: str) -> Markup:
+def svg_of(figure: Figure, alt: str) -> Markup:
     """The figure as SVG for inlining: own ids, page colours, page font, nothing that points outside."""
     FigureCanvasSVG(figure)
     for text in figure.findobj(matplotlib.text.Text):

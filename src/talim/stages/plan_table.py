@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from talim.stages.design_table import short
+from talim.stages.plan import WHOLE
 from talim.stages.progress import clock
 
 COLUMNS = 110
@@ -49,8 +50,8 @@ def _table(found: dict[str, Any]) -> Table:
     shown["energy"] = any(each["energy_joules"] is not None for each in rows)
     shown["money"] = any(each["money"] is not None for each in rows)
     headings = [name for name, wanted in shown.items() if wanted]
-    for heading in (*headings, "of full@all: memory", "time", "file", *(["money"] if shown["money"] else [])):
-        table.add_column(heading, justify="right", no_wrap="of" not in heading)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in rows:
         numbers = {
             "memory": f"{each['memory_bytes'] / GB:.2f} GB{'' if each['fits'] else ' !'}",
@@ -60,18 +61,21 @@ def _table(found: dict[str, Any]) -> Table:
             "energy": _kwh(each["energy_joules"]),
             "money": "-" if each["money"] is None else f"{each['money']:.2f}",
         }
-        ratios = each["ratios"]
-        words = ("memory", "time", "storage", *(["money"] if shown["money"] else []))
-        table.add_row(
-            each["expression"],
-            *(numbers[heading] for heading in headings),
-            *(_share(ratios[w]) for w in words),
-        )
+        table.add_row(each["expression"], *(numbers[heading] for heading in headings))
     return table
 
 
+def _beside(each: dict[str, Any]) -> str:
+    """A design's ratios to the whole model, in a sentence; time is also what energy and money are proportional to."""
+    ratios = each["ratios"]
+    memory, time, file = (_share(ratios[name]) for name in ("memory", "time", "storage"))
+    return (
+        f"{each['expression']} takes {memory} of full@all's memory, {time} of its time, {file} of its file."
+    )
+
+
 def _below(found: dict[str, Any]) -> list[str]:
-    lines = []
+    lines = [_beside(each) for each in found["designs"] if each["expression"] != WHOLE]
     for each in found["designs"]:
         if each["fits"]:
             continue
@@ -96,4 +100,4 @@ def _kwh(joules: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.3g}%"
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"

@@ -24,6 +24,7 @@ NOTHING_SAID = 0.1  # of the pieces lose words, beats and chords together: guida
 UNSAID = 0.3  # of the others lose, each by itself, the tempo, the key, the beats, the chords
 # Of the pieces of a drill; the others are told their beats and chords, and no tempo and key.
 WORDS_ALONE = 0.3
+LOWEST, NOTES = 51, 30  # of the western melodies, as MIDI counts: E flat 3 to G sharp 5
 ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
@@ -114,26 +115,49 @@ def answers(known: list[dict[str, Any]], columns: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(right), torch.from_numpy(asked)
 
 
+def melody_answers(known: list[dict[str, Any]], columns: int) -> Tensor:
+    """Which of NOTES the melody plays in the middle of each column, int64 [B, columns].
+
+    Facts have `melody`, rows of a note's onset in seconds and its number as MIDI counts.
+    """
+    times = (np.arange(columns) + 0.5) * SECONDS / columns
+    rows = []
+    for facts in known:
+        onsets, notes = np.array(facts["melody"]).T
+        rows.append(notes[np.searchsorted(onsets, times, side="right") - 1].astype(np.int64) - LOWEST)
+    return torch.from_numpy(np.stack(rows))
+
+
 class Halt(Exception):  # noqa: N818 (it is no error)
     """Nothing after this is needed."""
 
 
 class Reader(nn.Module):
-    """Answers from the states [B, D, T, F] before the U-Net's last level."""
+    """Answers from the states [B, D, T, F] before the U-Net's last level; which note is played, from those after it."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        width = unet.config.channels[1]
+        last, width = unet.config.channels[:2]
         self.read = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 40))
+        bands = mustango.MEL.n_mel_channels // mustango.VAE_STEP
+        self.read_melody = nn.Sequential(
+            nn.LayerNorm([bands, last]), nn.Flatten(2), nn.Linear(bands * last, NOTES)
+        )
         self.states: Tensor | None = None
+        self.finest: Tensor | None = None
         self.alone = False
         unet.up_blocks[-2].register_forward_hook(self.listen)
+        unet.up_blocks[-1].register_forward_hook(self.listen_last)
 
     def listen(self, _block: nn.Module, _inputs: Any, output: Tensor) -> None:
         """Keep what the level gives; in a drill go no further."""
         self.states = output
         if self.alone:
             raise Halt
+
+    def listen_last(self, _block: nn.Module, _inputs: Any, output: Tensor) -> None:
+        """Keep what the finest level gives."""
+        self.finest = output
 
     def errors(self, known: list[dict[str, Any]]) -> Tensor:
         """Errors [4] of the last forward: places (squared), chord, scale and tempo (in nats).
@@ -153,3 +177,10 @@ class Reader(nn.Module):
                 F.cross_entropy(said[..., 28:].flatten(0, 1), right[..., 28:].argmax(-1).flatten()),
             ]
         )
+
+    def melody_errors(self, known: list[dict[str, Any]]) -> Tensor:
+        """Nats [B] by which each piece's melody is missed in the last forward; a guess gives 3.4 at most."""
+        assert self.finest is not None
+        said, self.finest = self.read_melody(self.finest.float().permute(0, 2, 3, 1)), None
+        right = melody_answers(known, said.shape[1])
+        return F.cross_entropy(said.transpose(1, 2), right, reduction="none").mean(1)

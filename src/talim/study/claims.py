@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from talim.errors import TalimError
 
 FACTORS = ("base", "genre", "texture", "kind", "site", "share")
+ANY = "*"  # of a factor of `this`: whatever it is there, and it need not be alike in `that`
 Factors = Mapping[str, str | float]
 
 
@@ -25,32 +26,44 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Comparison(Strict):
+class Contrast(Strict):
     """`measure` of the trials `this` minus that of the trials `that`, all other factors alike.
 
-    `expect` "more": `this` is larger by at least `interest`; "no more": it is not. With `between` the difference itself
-    is compared: in the first group minus in the second. `within` narrows both sides.
+    With `minus` the measure is taken relative to another one of the same trial and recording. With `between` the
+    difference itself is compared: in the first group minus in the second. `within` narrows both sides.
     """
 
     measure: str
+    minus: str | None = None
     this: Factors
     that: Factors
-    expect: Literal["more", "no more"] = "more"
-    interest: float = Field(gt=0)
     within: Factors = Field(default_factory=dict)
     between: tuple[Factors, Factors] | None = None
 
     @model_validator(mode="after")
-    def _speaks_of_factors(self) -> Comparison:
+    def _speaks_of_factors(self) -> Contrast:
         groups = [self.this, self.that, self.within, *(self.between or ())]
         unknown = sorted({name for group in groups for name in group} - set(FACTORS))
         if unknown:
             raise ValueError(f"{', '.join(unknown)} is no factor; there are {', '.join(FACTORS)}")
         if not self.this or set(self.this) != set(self.that):
             raise ValueError("this and that must name the same factors, at least one")
+        if ANY in {*self.that.values(), *self.within.values()}:
+            raise ValueError(f"{ANY!r} stands for any value in this alone, or trials had several partners")
         if dict(self.this) == dict(self.that):
             raise ValueError("this and that are the same")
         return self
+
+
+class Comparison(Contrast):
+    """A contrast of which something is expected.
+
+    `expect` "more": `this` is larger by at least `interest`; "no more": it is not; "differ": it is larger or smaller by
+    at least that.
+    """
+
+    expect: Literal["more", "no more", "differ"] = "more"
+    interest: float = Field(gt=0)
 
 
 class Claim(Strict):

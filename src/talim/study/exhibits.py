@@ -99,7 +99,7 @@ def _card(role: str, sample: Sample | None, tracker: Tracker | None) -> Card:
         sound = read_sound(sample.path)
     except TalimError as error:
         return Card(role, title, "", problem=str(error))
-    drawing, voiced = _drawing(title, sound, tracker)
+    drawing, voiced = drawing_of(title, sound, tracker)
     details = [_origin(role, sample), duration(sound.seconds), voiced]
     label = f"{title}: {sample.prompt or sample.recording}"
     return Card(role, title, ", ".join(part for part in details if part), drawing, player(sound, label))
@@ -111,7 +111,7 @@ def _origin(role: str, sample: Sample) -> str:
     return "with the adapter" if role == "after" else "the base alone"
 
 
-def _drawing(title: str, sound: Sound, tracker: Tracker | None) -> tuple[Markup, str]:
+def drawing_of(title: str, sound: Sound, tracker: Tracker | None) -> tuple[Markup, str]:
     """The spectrogram with its pitch, and in words how much of the sound has a pitch."""
     mono = sound.mono
     pitch = tracker(mono, sound.rate_hz) if tracker else None

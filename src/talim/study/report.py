@@ -12,22 +12,34 @@ from markupsafe import Markup
 
 from talim import __version__
 from talim.backbones import catalogue
+from talim.errors import UsageError
 from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
-from talim.study import exhibits, people, tables, words
+from talim.study import exhibits, people, tables, trials, words
+from talim.study.recommending import Wish
 from talim.study.results import Result, find_runs, read_result
+from talim.study.study_page import study_report
 
 BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
 
 
-def report(folder: Path | str) -> Path:
+def report(
+    folder: Path | str, wish: Wish | None = None, claims_file: Path | None = None, *, sounds: bool = True
+) -> Path:
     """Write FOLDER/report/index.html from what the stages left there, and return its path. Never loads torch.
 
-    FOLDER is a run, or a folder of runs (then the first is shown whole and all are compared). TalimError
-    where there is none, or where a file is damaged; what was not measured is said to be so on the page.
+    FOLDER is a study (it holds results.jsonl), a run, or a folder of runs (then the first is shown whole and all are
+    compared). `wish`, claims and `sounds` are for a study's page: UsageError with a run. TalimError where there is
+    nothing to show, or where a file is damaged; what was not measured is said to be so on the page.
     """
     folder = Path(folder)
+    if trials.is_study(folder):
+        return study_report(folder, wish, claims_file, sounds=sounds)
+    if wish is not None or claims_file is not None or not sounds:
+        raise UsageError(
+            f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder"
+        )
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])
     target = folder / "report" / "index.html"

@@ -4,23 +4,32 @@ Two trials are a pair if they differ in what is compared alone: base, genre, sit
 is the mean difference over pairs and recordings, both of them samples, so that it holds for places and sizes at large;
 its t interval is widened for the number of claims (Bonferroni). "more" is supported if the interval lies above 0 and
 its middle reaches the smallest difference of interest, contradicted if the interval lies below that difference; "no
-more" is the reverse. Anything else is undecided, and then the smallest effect that such a study would have seen is part
-of the answer.
+more" is the reverse; "differ" is supported on either side of 0, contradicted if the interval lies within that
+difference of 0. One part is enough to contradict a claim, so for this the interval is widened for the number of its
+parts too. Anything else is undecided, and then the smallest effect that such a study would have seen is part of the
+answer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from talim.study.claims import Claim, Claims, Comparison
+from talim.study.claims import ANY, Claim, Claims, Comparison, Contrast
 from talim.study.effects import Effect, crossed, together
 
+TOGETHER = {
+    "base",
+    "genre",
+    "texture",
+    "corpus",
+    "settings",
+}  # trials alike in these are judged on the same recordings
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
-REVERSE = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, UNDECIDED: UNDECIDED}
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,22 @@ class Trial:
 
     def of(self, wanted: Mapping[str, Any]) -> bool:
         """Whether all these factors are the trial's own."""
-        return all(self.factors.get(name) == value for name, value in wanted.items())
+        return all(_alike(self.factors.get(name), value) for name, value in wanted.items())
+
+    def values(self, comparison: Contrast) -> dict[str, float]:
+        """The compared measure by recording, relative to the one that it is taken `minus`; empty where it is missing."""
+        found = dict(self.measures.get(comparison.measure, {}))
+        if comparison.minus is None:
+            return found
+        other = self.measures.get(comparison.minus, {})
+        return {name: value - other[name] for name, value in found.items() if name in other}
+
+
+def _alike(own: Any, wanted: Any) -> bool:
+    """Equal; shares of a base are per cent that were divided, so they may differ in the last digit."""
+    if own == wanted or wanted == ANY:
+        return True
+    return isinstance(own, float) and isinstance(wanted, float) and math.isclose(own, wanted, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -51,46 +75,63 @@ class Finding:
         row: dict[str, Any] = self.comparison.model_dump(exclude_defaults=True) | {"verdict": self.verdict}
         if self.effect is None:
             return row | {"why": self.why}
-        low, high = self.effect.interval(self.level)
-        row |= {"mean": self.effect.mean, "low": low, "high": high, "level": self.level}
-        row |= {"p": self.effect.chance, "pairs": self.effect.pairs, "recordings": self.effect.recordings}
-        return row | {"smallest_visible": self.effect.visible(self.level)}
+        return row | effect_told(self.effect, self.level)
+
+
+def effect_told(effect: Effect, level: float) -> dict[str, Any]:
+    """An effect as it is written to JSON; what a single pair on a single recording leaves unknown is null."""
+    low, high = effect.interval(level)
+    row = {"mean": effect.mean, "low": low, "high": high, "level": level, "p": effect.chance}
+    row |= {"pairs": effect.pairs, "recordings": effect.recordings, "smallest_visible": effect.visible(level)}
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+    }
 
 
 def judge(trials: Sequence[Trial], claims: Claims) -> list[dict[str, Any]]:
     """A row for every claim: "id", "says", "verdict", and the "findings" that it rests on."""
     level = 1 - (1 - claims.level) / len(claims.claims)
-    return [_row(claim, [find(trials, each, level) for each in claim.comparisons]) for claim in claims.claims]
+    return [_row(trials, claim, level) for claim in claims.claims]
 
 
-def _row(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
+def _row(trials: Sequence[Trial], claim: Claim, level: float) -> dict[str, Any]:
     """A claim of several parts is supported if all are, contradicted if one is (intersection-union)."""
+    findings = [find(trials, each, level, len(claim.comparisons)) for each in claim.comparisons]
     verdicts = {finding.verdict for finding in findings}
     verdict = CONTRADICTED if CONTRADICTED in verdicts else UNDECIDED if UNDECIDED in verdicts else SUPPORTED
     told = [finding.told() for finding in findings]
     return {"id": claim.id, "says": claim.says, "verdict": verdict, "findings": told}
 
 
-def find(trials: Sequence[Trial], comparison: Comparison, level: float) -> Finding:
-    """The effect of one comparison and what follows from it."""
+def find(trials: Sequence[Trial], comparison: Comparison, level: float, parts: int = 1) -> Finding:
+    """The effect of one comparison and what follows from it, as one of a claim's `parts`."""
     try:
         effect = effect_of(trials, comparison)
     except Nothing as why:
         return Finding(comparison, None, level, UNDECIDED, str(why))
+    return Finding(comparison, effect, level, _verdict(effect, comparison, level, parts))
+
+
+def _verdict(effect: Effect, comparison: Comparison, level: float, parts: int) -> str:
     low, high = effect.interval(level)
-    more = UNDECIDED
-    if low > 0 and effect.mean >= comparison.interest:
-        more = SUPPORTED
-    elif high < comparison.interest:
-        more = CONTRADICTED
-    return Finding(comparison, effect, level, more if comparison.expect == "more" else REVERSE[more])
+    surely_low, surely_high = effect.interval(1 - (1 - level) / parts)
+    interest, mean = comparison.interest, effect.mean
+    holds, fails = {
+        "more": (low > 0 and mean >= interest, surely_high < interest),
+        "no more": (high < interest, surely_low > 0 and mean >= interest),
+        "differ": (
+            (low > 0 or high < 0) and abs(mean) >= interest,
+            -interest < surely_low and surely_high < interest,
+        ),
+    }[comparison.expect]
+    return SUPPORTED if holds else CONTRADICTED if fails else UNDECIDED
 
 
 class Nothing(Exception):  # noqa: N818 (it is an answer)
     """There is nothing to compare."""
 
 
-def effect_of(trials: Sequence[Trial], comparison: Comparison) -> Effect:
+def effect_of(trials: Sequence[Trial], comparison: Contrast) -> Effect:
     """The mean paired difference; `Nothing` where no two trials can be paired."""
     chosen = [trial for trial in trials if trial.of(comparison.within)]
     if comparison.between is None:
@@ -103,23 +144,24 @@ def effect_of(trials: Sequence[Trial], comparison: Comparison) -> Effect:
     return Effect(first.mean - second.mean, 2 * mean.error, mean.freedom, mean.pairs, mean.recordings)
 
 
-def _difference(trials: Sequence[Trial], comparison: Comparison) -> Effect:
+def _difference(trials: Sequence[Trial], comparison: Contrast) -> Effect:
     """The mean over pairs and recordings, in groups that share recordings, each group counting the same."""
     compared = set(comparison.this)
     paired: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for this, that in _pairs(trials, comparison, compared):
-        mine, theirs = (trial.measures.get(comparison.measure, {}) for trial in (this, that))
+        mine, theirs = (trial.values(comparison) for trial in (this, that))
         row = {name: mine[name] - theirs[name] for name in sorted(set(mine) & set(theirs))}
-        if row:  # trials of one base, genre and texture are judged on the same recordings
-            paired.setdefault(_key(this, {"base", "genre", "texture"} - compared), []).append(row)
+        if row:
+            paired.setdefault(_key(this, TOGETHER - compared), []).append(row)
     parts = [crossed(_table(group)) for _, group in sorted(paired.items(), key=str)]
     if not parts:
-        raise Nothing(f"no two trials differ so and have {comparison.measure}")
+        asked = " and ".join(name for name in (comparison.measure, comparison.minus) if name)
+        raise Nothing(f"no two trials differ so and have {asked}")
     return together(parts)
 
 
 def _pairs(
-    trials: Sequence[Trial], comparison: Comparison, compared: set[str]
+    trials: Sequence[Trial], comparison: Contrast, compared: set[str]
 ) -> Iterable[tuple[Trial, Trial]]:
     """Trials of `this` with those of `that` which have the same seed and all other factors alike."""
     others = {_whole(trial, compared): trial for trial in trials if trial.of(comparison.that)}

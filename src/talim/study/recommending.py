@@ -1,0 +1,276 @@
+"""Which design to take: the cheapest that is not worse than the best by more than a margin, and how sure that is.
+
+A design is shown to be good enough if, for every measure of the goal and against every other design, the difference
+is shown to be less than the margin: an intersection-union test, which needs no correction for the others and no choice
+of a best one (Berger 1982; Hsu 1984). That several designs are tried is corrected for by Holm's method. Where no design
+is shown to be good enough, the cheapest whose mean is within the margin is named, and called undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from talim.errors import UsageError
+from talim.study.effects import holm
+from talim.study.fields import Field, Spread, field_of, joined, resampled
+from talim.study.trials import COSTS, Table
+
+MARGIN_SHARE = 0.1
+SHOWN, CANNOT_TELL, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A measure that counts for a goal: more of it is better, or less; the margin is a share of what `of` gains."""
+
+    measure: str
+    more: bool = True
+    of: str = ""
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self.more else -1
+
+
+GOALS: dict[str, tuple[Aim, ...]] = {
+    "learning": (Aim("fall"),),
+    "jingle": (Aim("ornament_fall"), Aim("score.kernel_distance_timbre", more=False)),
+    "background": (Aim("return_gain", of="fall"), Aim("fall")),
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants: a goal, what is dear to him, limits in COSTS, and by how much worse is still as good."""
+
+    goal: str = "learning"
+    price: str = "parameters"
+    limits: Mapping[str, float] = field(default_factory=dict)
+    margin_share: float = MARGIN_SHARE
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            (self.goal, tuple(GOALS)),
+            (self.price, COSTS),
+            *((n, COSTS) for n in self.limits),
+        ):
+            if name not in known:
+                raise UsageError(f"{name!r} is not known here; choose one of {', '.join(known)}")
+        if not 0 < self.margin_share < 1:
+            raise UsageError(
+                f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1"
+            )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One measure over all candidates: their means, the margin, the error of a difference of two."""
+
+    aim: Aim
+    designs: Sequence[str]
+    means: np.ndarray  # [designs], in the measure's own direction
+    margin: float
+    spread: Spread
+    fields: Sequence[Field]
+
+    def not_worse(self) -> np.ndarray:
+        """For each candidate the p value of: some other is better than it by more than the margin."""
+        return self.spread.above(self.short() + self.margin)
+
+    def worse(self) -> np.ndarray:
+        """For each candidate the p value of: no other is better by more than the margin; each is one chance to err."""
+        chances = self.spread.above(-self.short() - self.margin)
+        return np.minimum(1.0, chances * max(len(self.means) - 1, 1))
+
+    def short(self) -> np.ndarray:
+        """How far each candidate's mean is ahead of the best of the others (behind: below 0)."""
+        gains = self.aim.sign * self.means
+        return gains - _best_of_others(gains)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A design within the limits: its price, how it did on the goal's first measure, and what was decided."""
+
+    design: str
+    prices: Mapping[str, float | None]
+    mean: float
+    behind: float  # how far behind the best mean, 0 or more
+    behind_low: float
+    behind_high: float
+    good_enough: bool
+    worse: bool  # shown to be worse by more than the margin, in some measure
+    chosen_share: float  # of the resamples
+    best_share: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to take for a goal on some tables, and on what it rests."""
+
+    wish: Wish
+    tables: Sequence[str]
+    outcome: str
+    design: str = ""
+    best: str = ""
+    likely: str = ""  # the cheapest whose means are within the margins of the best ones
+    judged: Sequence[Judged] = ()
+    candidates: Sequence[Candidate] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+
+    def candidate(self, design: str) -> Candidate:
+        """The candidate of that name."""
+        return next(each for each in self.candidates if each.design == design)
+
+    @property
+    def unresolved(self) -> list[str]:
+        """Designs neither shown to be good enough nor shown to be worse, the cheapest first."""
+        return [each.design for each in self.candidates if not each.good_enough and not each.worse]
+
+
+def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> Recommendation:
+    """The recommendation over tables that count the same (the genres of a base); `rng` draws the resamples."""
+    names = [table.name for table in tables]
+    fields = _fields(tables, {name for aim in GOALS[wish.goal] for name in (aim.measure, aim.of or "fall")})
+    aims = [aim for aim in GOALS[wish.goal] if aim.measure in fields] or [Aim("fall")]
+    missing = [aim.measure for aim in GOALS[wish.goal] if aim.measure not in fields]
+    if "fall" not in fields:
+        return Recommendation(wish, names, NOTHING, missing=missing)
+    compared = _everywhere([found for aim in aims for found in fields[aim.measure]])
+    prices = {design: prices_of(tables, design) for design in compared}
+    left_out = {
+        d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared
+    }
+    left_out |= {d: why for d in compared if (why := _too_dear(prices[d], wish.limits))}
+    within = [design for design in compared if design not in left_out]
+    if not within:
+        return Recommendation(wish, names, NOTHING, left_out=left_out, missing=missing)
+    judged = [_judge(aim, within, fields, wish.margin_share) for aim in aims]
+    first = judged[0]
+    best = within[int(np.argmax(first.aim.sign * first.means))]
+    if len(within) == 1:
+        good, worse = [False], [False]
+    else:
+        good = [
+            p <= 1 - wish.level for p in holm(np.max([each.not_worse() for each in judged], axis=0).tolist())
+        ]
+        chances = np.minimum(1.0, len(judged) * np.min([each.worse() for each in judged], axis=0))
+        worse = [p <= 1 - wish.level for p in holm(chances.tolist())]
+    order = sorted(within, key=lambda design: _dearness(prices[design], wish.price))
+    shares = _again(judged, order, wish, rng)
+    place = {design: within.index(design) for design in within}
+    enough = [d for d in order if good[place[d]]]
+    ahead = np.min(
+        [each.short() / each.margin for each in judged], axis=0
+    )  # in margins; -1 is just good enough
+    near = [d for d in order if ahead[place[d]] >= -1]
+    likely = (
+        near[0] if near else within[int(np.argmax(ahead))]
+    )  # with no design near in all, what falls short least
+    outcome = ONLY if len(within) == 1 else SHOWN if enough else CANNOT_TELL
+    candidates = [
+        Candidate(
+            design,
+            prices[design],
+            float(first.means[place[design]]),
+            *_behind(first, place[design], place[best], wish.level),
+            good[place[design]],
+            worse[place[design]],
+            *shares[design],
+        )
+        for design in order
+    ]
+    chosen = enough[0] if enough else likely
+    return Recommendation(wish, names, outcome, chosen, best, likely, judged, candidates, left_out, missing)
+
+
+def prices_of(tables: Sequence[Table], design: str) -> dict[str, float | None]:
+    """The median of each cost over the design's trials, None where it was not measured."""
+    found: dict[str, float | None] = {}
+    for cost in COSTS:
+        values = [
+            price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None
+        ]
+        found[cost] = float(np.median(values)) if values else None
+    return found
+
+
+def _best_of_others(gains: np.ndarray) -> np.ndarray:
+    """The largest gain among the other designs; minus infinity for one alone."""
+    return np.array([np.delete(gains, n).max(initial=-np.inf) for n in range(len(gains))])
+
+
+def _fields(tables: Sequence[Table], measures: set[str]) -> dict[str, list[Field]]:
+    """The fields of every measure that each of the tables has."""
+    found = {measure: [field_of(table, measure) for table in tables] for measure in measures}
+    return {measure: [f for f in fields if f] for measure, fields in found.items() if fields and all(fields)}
+
+
+def _designs(tables: Sequence[Table]) -> list[str]:
+    return list(dict.fromkeys(design for table in tables for design in table.designs))
+
+
+def _everywhere(fields: Sequence[Field]) -> list[str]:
+    return [design for design in fields[0].designs if all(design in found.designs for found in fields)]
+
+
+def _too_dear(prices: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
+    for cost, limit in limits.items():
+        price = prices[cost]
+        if price is None:
+            return f"{cost} was not measured, so it is not known to keep the limit"
+        if price > limit:
+            return f"over the limit of {cost}"
+    return ""
+
+
+def _dearness(prices: Mapping[str, float | None], price: str) -> tuple[float, ...]:
+    return tuple(
+        float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS)
+    )
+
+
+def _judge(aim: Aim, designs: Sequence[str], fields: Mapping[str, Sequence[Field]], share: float) -> Judged:
+    everywhere, means, spread = joined(fields[aim.measure])
+    kept = means[[everywhere.index(design) for design in designs]]
+    scale = joined(fields[aim.of])[1] if aim.of in fields else aim.sign * kept
+    return Judged(aim, designs, kept, share * abs(float(scale.max())), spread, fields[aim.measure])
+
+
+def _behind(judged: Judged, own: int, best: int, level: float) -> tuple[float, float, float]:
+    behind = judged.aim.sign * float(judged.means[best] - judged.means[own])
+    if own == best:
+        return 0.0, 0.0, 0.0
+    half = judged.spread.quantile((1 - level) / 2)
+    return behind, behind - half, behind + half
+
+
+def _again(
+    judged: Sequence[Judged],
+    order: Sequence[str],
+    wish: Wish,
+    rng: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """How often each design would be chosen, and would be the best, by the means of resampled seeds and recordings.
+
+    The choice is that of the means alone: the cheapest whose mean is within the margin of the best in every measure.
+    """
+    fitting = np.ones((1, len(order)), bool)
+    leading = np.zeros((1, len(order)))
+    for number, each in enumerate(judged):
+        gains = each.aim.sign * resampled(each.fields, order, rng)
+        most = gains.max(axis=1, keepdims=True)
+        fitting = fitting & (
+            gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most))
+        )
+        if number == 0:
+            leading = gains == most
+    alone = np.where(fitting.any(axis=1), fitting.argmax(axis=1), leading.argmax(axis=1))
+    chosen = np.bincount(alone, minlength=len(order)) / len(alone)
+    return {design: (float(chosen[n]), float(leading[:, n].mean())) for n, design in enumerate(order)}

@@ -1,0 +1,148 @@
+"""Writes the page of a study: one self-contained file, and beside it everything that it shows as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from talim import __version__
+from talim.pages.page import render
+from talim.run import write_text
+from talim.stages.card import GUIDELINE
+from talim.study import claims as written
+from talim.study import exhibits, study_drawings, study_sounds, tables, words
+from talim.study.claims import Claims
+from talim.study.recommending import Wish
+from talim.study.results import Result
+from talim.study.study_told import told
+from talim.study.study_words import COSTS, GOALS, compared, expected, found_out, named, span
+from talim.study.trials import Study, Table, read
+
+CLAIMS = "claims.yaml"
+
+
+def study_report(
+    folder: Path, wish: Wish | None = None, claims_file: Path | None = None, *, sounds: bool = True
+) -> Path:
+    """Write DIR/report/index.html and DIR/report/study.json from DIR/results.jsonl, and return the page's path.
+
+    Claims are judged where `claims_file` is given or DIR/claims.yaml is there. TalimError for a damaged file.
+    """
+    study, wish = read(folder), wish or Wish()
+    if claims_file is None and (folder / CLAIMS).is_file():
+        claims_file = folder / CLAIMS
+    claims = written.load(claims_file) if claims_file else None
+    runs = study_sounds.runs_of(study)
+    value = told(study, wish, claims, _units(study, runs))
+    target = folder / "report" / "index.html"
+    write_text(target.with_name("study.json"), json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        target, render("study.html", **context(study, value, runs, claims_file, claims, sounds=sounds))
+    )
+    return target
+
+
+def context(
+    study: Study,
+    value: Mapping[str, Any],
+    runs: Mapping[str, Result],
+    claims_file: Path | None,
+    claims: Claims | None,
+    *,
+    sounds: bool,
+) -> dict[str, Any]:
+    """Every value that the template shows: the plain ones, their drawings, the sounds, and ways to write numbers."""
+    worth = list(
+        dict.fromkeys(each["design"] for base in value["bases"] for each in base["advice"] if each["design"])
+    )
+    audible = sounds and any(result.samples for result in runs.values())
+    tracker = exhibits.pitch_tracker() if audible else None
+    return {
+        "version": __version__,
+        "study": value,
+        "deck": deck(study),
+        "bases": [drawn(base) for base in value["bases"]],
+        "claims_level": claims.level if claims else None,
+        "claims_file": claims_file.name if claims_file else "",
+        "side_by_side": study_sounds.side_by_side(study, runs, worth, tracker) if sounds else [],
+        "copies": study_sounds.copies(study),
+        "data": _data(study, runs),
+        "guideline": [line.removeprefix("- ") for line in GUIDELINE.replace("\n  ", " ").splitlines()],
+        "commands": commands(study, claims_file),
+        "provenance": next((tables.provenance_table(result) for result in runs.values()), []),
+        "costs": COSTS,
+        "goals": GOALS,
+        "named": named,
+        "compared": compared,
+        "expected": expected,
+        "found_out": found_out,
+        "number": words.number,
+        "percent": words.percent,
+        "count": words.count,
+        "span": span,
+    }
+
+
+def drawn(base: Mapping[str, Any]) -> dict[str, Any]:
+    """One base's drawings and tables beside its plain values."""
+    return {
+        **base,
+        "frontier_plots": study_drawings.frontiers(base),
+        "frontier_table": study_drawings.frontier_table(base),
+        "site": study_drawings.main_site(base),
+        "size_plots": study_drawings.size_curves(base),
+        "heat_maps": [drawing for table in base["tables"] if (drawing := study_drawings.heat_map(table))],
+        "effect_plots": study_drawings.effects(base),
+        "dependence": study_drawings.dependence(base),
+        "bars": study_drawings.cost_bars(base),
+        "measures": [study_drawings.measures_of(table) for table in base["tables"]],
+    }
+
+
+def deck(study: Study) -> str:
+    """One line under the title: how many trials of how many designs, on what."""
+    if not study.tables:
+        return "No trial has finished yet."
+    designs = {row.design for row in study.rows}
+    seeds = sorted({len({row.seed for row in table.of(d)}) for table in study.tables for d in table.designs})
+    per = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    corpora = {table.corpus for table in study.tables}
+    return (
+        f"{words.counted(len(study.rows), 'trial')} of {words.counted(len(designs), 'design')} in "
+        f"{', '.join(study.bases)}, on {', '.join(sorted(corpora))}; {per} {'seed' if per == '1' else 'seeds'} each."
+    )
+
+
+def commands(study: Study, claims_file: Path | None) -> list[str]:
+    """What to type to get the same results and page again."""
+    folder = shlex.quote(str(study.folder))
+    plan = next(
+        (path.name for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS), "STUDY.yaml"
+    )
+    beside = (
+        f" --claims {shlex.quote(str(claims_file))}"
+        if claims_file and claims_file.parent != study.folder
+        else ""
+    )
+    return [f"talim study {folder}/{plan} --out {folder}", f"talim report {folder}{beside}"]
+
+
+def _units(study: Study, runs: Mapping[str, Result]) -> dict[str, str]:
+    """What each base's loss is counted in, as its runs tell it; the losses of a base without runs have no unit."""
+    return {row.base: runs[row.id].loss_unit for row in study.rows if row.id in runs}
+
+
+def _data(study: Study, runs: Mapping[str, Result]) -> list[tuple[str, tables.Rows]]:
+    """What was shown to the models, how it was split and under which rights, corpus by corpus."""
+    return [(table.corpus, rows) for table in _by_corpus(study) if (rows := _first_data(table, runs))]
+
+
+def _by_corpus(study: Study) -> list[Table]:
+    return list({table.corpus: table for table in study.tables}.values())
+
+
+def _first_data(table: Table, runs: Mapping[str, Result]) -> tables.Rows:
+    return next((tables.data_table(runs[row.id]) for row in table.rows if row.id in runs), [])

@@ -1,0 +1,109 @@
+"""What a study's designs sound like, side by side: the same words and seed in each, as far as runs left sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from talim.errors import TalimError
+from talim.pages.players import player, read_sound
+from talim.study.exhibits import Card, Tracker, drawing_of
+from talim.study.results import Result, Sample, read_result
+from talim.study.trials import Row, Study, Table
+from talim.study.words import duration
+
+MOST_DESIGNS, MOST_CORPORA = 6, 2  # a sound of ten seconds is a tenth of a megabyte of the page
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One corpus and prompt: real music, the base alone, and designs after training."""
+
+    corpus: str
+    prompt: str
+    cards: Sequence[Card]
+
+
+def runs_of(study: Study) -> dict[str, Result]:
+    """The run of one trial for each design and corpus, by trial id; trials whose folder is gone are left out."""
+    found = {}
+    for table in study.tables:
+        for design in table.designs:
+            for row in table.of(design):
+                if row.run and (study.folder / row.run).is_dir():
+                    found[row.id] = read_result(study.folder / row.run)
+                    break
+    return found
+
+
+def side_by_side(
+    study: Study, runs: Mapping[str, Result], worth: Sequence[str], tracker: Tracker | None
+) -> list[SideBySide]:
+    """For the first corpora whose runs left sounds: what can be heard of the designs that are worth hearing."""
+    found = []
+    for table in study.tables:
+        heard = _heard(table, runs, worth)
+        if heard and len(found) < MOST_CORPORA:
+            found.append(_shown(table, heard, tracker))
+    return found
+
+
+def _heard(table: Table, runs: Mapping[str, Result], worth: Sequence[str]) -> list[tuple[Row, Result]]:
+    rows = [row for row in table.rows if row.id in runs and runs[row.id].samples]
+    rows.sort(key=lambda row: worth.index(row.design) if row.design in worth else len(worth))
+    return [(row, runs[row.id]) for row in rows[:MOST_DESIGNS]]
+
+
+def _shown(table: Table, heard: Sequence[tuple[Row, Result]], tracker: Tracker | None) -> SideBySide:
+    first = heard[0][1].samples
+    lead = next((sample for sample in first if sample.role == "after"), first[0])
+    cards = []
+    for role, title in (("real", "Real"), ("before", f"{table.base} alone")):
+        sample = _of(first, role, lead)
+        if sample:
+            cards.append(_card(role, title, sample, tracker))
+    for row, result in heard:
+        sample = _of(result.samples, "after", lead)
+        if sample is None:
+            cards.append(Card("after", row.design, "", problem="no sound of this prompt"))
+        else:
+            cards.append(_card("after", row.design, sample, tracker))
+    return SideBySide(table.corpus, lead.prompt, cards)
+
+
+def _of(samples: Sequence[Sample], role: str, lead: Sample) -> Sample | None:
+    """The sample of a role with the lead's prompt, and its recording and seed where there are several."""
+    fitting = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
+    return max(
+        fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None
+    )
+
+
+def _card(role: str, title: str, sample: Sample, tracker: Tracker | None) -> Card:
+    try:
+        sound = read_sound(sample.path)
+    except TalimError as error:
+        return Card(role, title, "", problem=str(error))
+    drawing, voiced = drawing_of(title, sound, tracker)
+    details = ", ".join(part for part in (duration(sound.seconds), voiced) if part)
+    return Card(role, title, details, drawing, player(sound, f"{title}: {sample.prompt or sample.recording}"))
+
+
+def copies(study: Study) -> list[dict[str, Any]]:
+    """What a search for copied passages found in the runs (`talim.stages.copies`), by trial; empty without one."""
+    from talim.run import read_json
+
+    found = []
+    for row in study.rows:
+        for path in _copies_files(study.folder / row.run) if row.run else []:
+            told = read_json(path)
+            if isinstance(told, dict) and isinstance(told.get("clips"), list):
+                found.append({"design": row.design, "corpus": row.corpus, "seed": row.seed}
+                             | {"copied": told.get("copied", 0), "clips": len(told["clips"])})  # fmt: skip
+    return found
+
+
+def _copies_files(run: Path) -> list[Path]:
+    return sorted([*run.glob("copies.json"), *run.glob("*/copies.json")])

@@ -1,0 +1,206 @@
+"""Everything that a study's page shows, as plain values: what becomes study.json, and what the page is drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from talim.study import study_words
+from talim.study.claims import Claims
+from talim.study.comparing import LEVEL, Question, Standing, questions, standings
+from talim.study.effects import Effect, crossed, together
+from talim.study.next_steps import next_steps
+from talim.study.recommending import GOALS, Judged, Recommendation, Wish, recommend
+from talim.study.trials import Row, Study, Table
+from talim.study.verdicts import effect_told, judge
+
+SEED = 0  # of the resamples
+WHOLE = "full@all"
+
+
+def told(
+    study: Study, wish: Wish, claims: Claims | None = None, units: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """All of a study in plain values; what cannot be known is null. `units` are those of the bases' losses."""
+    bases = [_base(study.of_base(base), wish, (units or {}).get(base, "")) for base in study.bases]
+    value = {
+        "name": study.folder.resolve().name,
+        "level": LEVEL,
+        "wish": {name: getattr(wish, name) for name in ("goal", "price", "limits", "margin_share", "level")},
+        "trials": len(study.rows),
+        "bases": bases,
+        "summary": study_words.summary(bases[0], wish) if bases else None,
+        "cautions": study_words.cautions(study),
+        "verdicts": judge(study.trials, claims) if claims else [],
+        "failed": [_trial(row) | {"error": row.error} for row in study.failed],
+        "aside": [_trial(row) | {"settings": row.settings_hash} for row in study.aside],
+    }
+    return finite(value)
+
+
+def finite(value: Any) -> Any:
+    """The value with six digits of every number, and null for what is none, as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _trial(row: Row) -> dict[str, Any]:
+    return {"id": row.id, "base": row.base, "corpus": row.corpus, "design": row.design, "seed": row.seed}
+
+
+def _base(tables: Sequence[Table], wish: Wish, unit: str) -> dict[str, Any]:
+    """One base: its tables, what its factors do, what to take for each goal over all of its corpora and on each."""
+    groups: list[Sequence[Table]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
+    goals = [wish.goal, *(goal for goal in GOALS if goal != wish.goal)]
+    advice = [
+        _advice(recommend(group, _for(wish, goal), np.random.default_rng(SEED)), group)
+        for goal in goals
+        for group in groups
+    ]
+    return {
+        "base": tables[0].base,
+        "unit": unit,
+        "overall": [_standing(row) for row in standings(tables, np.random.default_rng(SEED))],
+        "tables": [_table(table) for table in tables],
+        "questions": [_question(question) for question in questions(tables)],
+        "advice": advice,
+    }
+
+
+def _for(wish: Wish, goal: str) -> Wish:
+    return Wish(goal, wish.price, wish.limits, wish.margin_share, wish.level)
+
+
+def _table(table: Table) -> dict[str, Any]:
+    rows = standings([table], np.random.default_rng(SEED))
+    return {
+        "corpus": table.corpus,
+        "genre": table.genre,
+        "texture": table.rows[0].factors.get("texture"),
+        "settings": table.settings,
+        "seeds": sorted({row.seed for row in table.rows}),
+        "recordings": max((each.recordings for row in rows for each in row.measures.values()), default=0),
+        "designs": [_standing(row) for row in rows],
+        "directions": {name: way for row in table.rows for name, way in row.directions.items()},
+    }
+
+
+def _standing(row: Standing) -> dict[str, Any]:
+    return {
+        "design": row.design,
+        **{name: row.factors.get(name) for name in ("kind", "site", "share")},
+        "seeds": row.seeds,
+        "prices": dict(row.prices),
+        "frontiers": list(row.frontiers),
+        "frontier_shares": dict(row.frontier_shares or {}),
+        "measures": {name: level_told(effect) for name, effect in row.measures.items()},
+    }
+
+
+def level_told(effect: Effect) -> dict[str, Any]:
+    """A mean with its 95 % interval."""
+    low, high = effect.interval(LEVEL)
+    return {
+        "mean": effect.mean,
+        "low": low,
+        "high": high,
+        "seeds": effect.pairs,
+        "recordings": effect.recordings,
+    }
+
+
+def _question(question: Question) -> dict[str, Any]:
+    contrast = question.contrast.model_dump(exclude_none=True, exclude_defaults=True)
+    said = {
+        "factor": question.factor,
+        "named": question.named,
+        "meaning": question.meaning,
+        "answer": question.answer,
+    }
+    return said | contrast | effect_told(question.effect, LEVEL) | {"p_holm": question.adjusted}
+
+
+def _advice(found: Recommendation, tables: Sequence[Table]) -> dict[str, Any]:
+    reference = _reference(found, tables)
+    value = {
+        "goal": found.wish.goal,
+        "corpora": [table.corpus for table in tables],
+        "outcome": found.outcome,
+        "design": found.design,
+        "best": found.best,
+        "likely": found.likely,
+        "unresolved": found.unresolved,
+        "aims": [_aim(each) for each in found.judged],
+        "best_level": _best_level(found),
+        "missing": list(found.missing),
+        "left_out": dict(found.left_out),
+        "candidates": [vars(each) | {"prices": dict(each.prices)} for each in found.candidates],
+        "percent": next((row.percent for table in tables for row in table.of(found.design)), None),
+        "reference": reference,
+        "ratios": compared_costs(tables, found.design, reference) if reference else {},
+        "next": [vars(step) for step in next_steps(found)],
+    }
+    return value | {"said": study_words.advice(value)}
+
+
+def _aim(judged: Judged) -> dict[str, Any]:
+    return {
+        "measure": judged.aim.measure,
+        "more_is_better": judged.aim.more,
+        "margin": judged.margin,
+        "error": judged.spread.error,
+        "freedom": judged.spread.freedom,
+        "means": dict(zip(judged.designs, judged.means.tolist(), strict=True)),
+    }
+
+
+def _best_level(found: Recommendation) -> dict[str, Any] | None:
+    """The best design's own mean over the tables, each counting the same."""
+    if not found.judged:
+        return None
+    return level_told(together([field.level(found.best) for field in found.judged[0].fields]))
+
+
+def compared_costs(tables: Sequence[Table], design: str, reference: str) -> dict[str, Any]:
+    """Ratios of a design's time and memory to those of another, with 95 % intervals over seeds; empty if unknown."""
+    ratios: dict[str, Any] = {}
+    for name in ("log_seconds", "log_memory"):
+        parts = []
+        for table in tables:
+            own, other = (
+                {
+                    row.seed: next(iter(row.trial.measures[name].values()))
+                    for row in table.of(each)
+                    if name in row.trial.measures
+                }
+                for each in (design, reference)
+            )
+            shared = sorted(set(own) & set(other))
+            if shared:
+                parts.append(crossed(np.array([[own[seed] - other[seed]] for seed in shared])))
+        if parts:
+            effect = together(parts)
+            low, high = effect.interval(LEVEL)
+            ratios[name.removeprefix("log_")] = {
+                "ratio": math.exp(effect.mean),
+                "low": math.exp(low),
+                "high": math.exp(high),
+            }
+    return ratios
+
+
+def _reference(found: Recommendation, tables: Sequence[Table]) -> str:
+    """What the costs stand beside: the whole base trained, else the best design, else nothing."""
+    known = {design for table in tables for design in table.designs}
+    for each in (WHOLE, found.best):
+        if each in known and each != found.design:
+            return each
+    return ""

@@ -1,0 +1,261 @@
+"""A study in sentences: what is best, what to take, what it costs, in English and Japanese; and what to be careful of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from talim.study import words
+from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN, Wish
+from talim.study.trials import Study
+from talim.study.words import number
+
+# What a measure says, in English and in Japanese; scores have their own names.
+MEASURES = {
+    "fall": ("the held-out loss falls most", "保留データの損失が最も大きく下がる"),
+    "ornament_fall": ("the held-out loss falls most on ornaments", "装飾音での損失が最も大きく下がる"),
+    "return_gain": ("most more is gained where material returns", "再現部での改善が最も大きい"),
+    "score.kernel_distance_timbre": ("the timbre is nearest to real music", "音色が実際の音楽に最も近い"),
+}
+NAMES = {
+    "before": "loss before",
+    "after": "loss after",
+    "fall": "fall of the loss",
+    "ornament_fall": "fall on ornaments",
+    "plain_fall": "fall between ornaments",
+    "first_fall": "fall on what comes first",
+    "again_fall": "fall on what returns",
+    "return_gain": "more gained on what returns",
+    "log_seconds": "log of the seconds",
+    "log_memory": "log of the bytes",
+}
+GOALS = {
+    "learning": ("the loss", "損失"),
+    "jingle": ("a short jingle: ornaments and timbre", "短いジングル(装飾音と音色)"),
+    "background": ("long background music: structure", "長い背景音楽(構造)"),
+}
+COSTS = {
+    "parameters": ("trained parameters", words.count),
+    "seconds": ("time of training", words.duration),
+    "memory": ("peak memory", words.size),
+    "bytes": ("adapter on disk", words.size),
+}
+
+
+def named(measure: str) -> str:
+    """A measure's name for people."""
+    return NAMES.get(measure, measure.removeprefix("score.").replace("_", " "))
+
+
+def span(low: float | None, high: float | None) -> str:
+    """`0.1 to 0.3`, or that it is not known."""
+    if low is None or high is None or low != low or high != high:
+        return "not known"
+    return f"{number(low)} to {number(high)}"
+
+
+def advice(found: Mapping[str, Any]) -> str:
+    """One piece of advice in a sentence or two."""
+    if found["outcome"] == NOTHING:
+        return (
+            "Nothing to choose from: "
+            + (", ".join(found["missing"]) or "no design")
+            + " was not measured or not allowed."
+        )
+    chosen = _candidate(found, found["design"])
+    margin = f"{number(found['aims'][0]['margin'])} in {named(found['aims'][0]['measure'])}"
+    if found["outcome"] == ONLY:
+        return f"{found['design']} is the only one within the limits, so nothing was compared."
+    if found["outcome"] == CANNOT_TELL:
+        return (
+            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; take the cheaper: "
+            f"{found['design']} is {number(chosen['behind'])} behind ({span(chosen['behind_low'], chosen['behind_high'])})."
+        )
+    text = f"{found['design']} is the cheapest that is shown to be within {margin} of any other."
+    if found["likely"] != found["design"]:
+        text += f" By the means {found['likely']} is too, and costs less: these data cannot tell."
+    return text
+
+
+def summary(base: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
+    """The headline, three sentences with one figure and its range each, in English and Japanese, and the figures."""
+    found = base["advice"][0]
+    if found["outcome"] == NOTHING:
+        return {"headline": advice(found), "en": [advice(found)], "ja": [], "figures": []}
+    parts = [_quality(base, found), _choice(base, found, wish), _cost(found)]
+    return {
+        "headline": _headline(found),
+        "en": [part[0] for part in parts],
+        "ja": [part[1] for part in parts],
+        "figures": [part[2] for part in parts],
+    }
+
+
+def _headline(found: Mapping[str, Any]) -> str:
+    design = found["design"]
+    return {
+        SHOWN: f"Take {design}: nothing that costs less is shown to be as good.",
+        CANNOT_TELL: f"These data cannot tell which is best. Take the cheaper: {design}.",
+        ONLY: f"{design} is all there is to judge yet.",
+    }[found["outcome"]]
+
+
+Part = tuple[str, str, dict[str, Any]]
+
+
+def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> Part:
+    level, aim = found["best_level"], found["aims"][0]
+    count, corpora, unit = len(found["candidates"]), len(found["corpora"]), base["unit"] or ""
+    says, says_ja = MEASURES.get(aim["measure"], (f"{named(aim['measure'])} is best", named(aim["measure"])))
+    mean, ends = number(level["mean"]), span(level["low"], level["high"])
+    english = (
+        f"Of {words.counted(count, 'design')} in {base['base']}, with {found['best']} {says}: "
+        f"{mean} {unit}".rstrip()
+        + f" (95\u202f% range {ends}), over {words.counted(corpora, 'corpus').replace('corpuss', 'corpora')}."
+    )
+    japanese = (
+        f"{base['base']}の{count}種類の設計のうち、{says_ja}のは{found['best']}で、"
+        f"その値は{mean}{unit}です(95%の範囲:{_span_ja(level)}、コーパス{corpora}個)。"
+    )
+    meaning = f"{named(aim['measure'])} with {found['best']}{', in ' + unit if unit else ''}"
+    return english, japanese, _figure(mean, meaning, level)
+
+
+def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: Wish) -> Part:
+    chosen, aim = _candidate(found, found["design"]), found["aims"][0]
+    behind = {"low": chosen["behind_low"], "high": chosen["behind_high"]}
+    amount, tenth = number(chosen["behind"]), words.percent(wish.margin_share)
+    ends = f"(95\u202f% range {span(behind['low'], behind['high'])})"
+    unit = f" {base['unit']}" if base["unit"] else ""
+    if found["design"] == found["best"]:
+        english = f"{found['design']} has the best mean and is also what to take: it is {amount}{unit} behind {ends}."
+    else:
+        english = f"{found['design']} costs less and is {amount}{unit} behind it {ends}"
+    share = words.percent(chosen["chosen_share"])
+    if found["design"] != found["best"]:
+        english += {
+            SHOWN: f", which is shown to be within the margin of {tenth}.",
+            CANNOT_TELL: f", and no more than {tenth} is allowed: which of {len(found['unresolved'])} designs keep to "
+            "that, these data cannot tell.",
+            ONLY: ".",
+        }[found["outcome"]]
+    english += f" Drawn again, the means choose it in {share} of cases."
+    told = {
+        SHOWN: f"許容幅({tenth})以内であることが示されました",
+        CANNOT_TELL: f"許容幅({tenth})以内かどうかは、このデータでは決められません",
+        ONLY: "比較できる設計はほかにありません",
+    }[found["outcome"]]
+    japanese = (
+        f"勧めるのは{found['design']}です。最良の平均との差は{amount}{base['unit'] or ''}"
+        f"(95%の範囲:{_span_ja(behind)})で、{told}。"
+    )
+    return (
+        english,
+        japanese,
+        _figure(amount, f"{named(aim['measure'])}: how far {found['design']} is behind the best", behind),
+    )
+
+
+def _cost(found: Mapping[str, Any]) -> Part:
+    chosen = _candidate(found, found["design"])
+    trained = words.count(chosen["prices"]["parameters"] or 0)
+    of = f", {words.percent(found['percent'] / 100)} of the base," if found["percent"] else ""
+    of_ja = f"(土台の{words.percent(found['percent'] / 100)})" if found["percent"] else ""
+    ratio = found["ratios"].get("seconds")
+    if ratio is None:
+        seconds = chosen["prices"]["seconds"]
+        took = words.duration(seconds) if seconds is not None else f"a time that was {words.NOT_MEASURED}"
+        return (
+            f"It trains {trained} parameters{of} in {took}.",
+            f"学習するパラメータは{trained}個{of_ja}です。",
+            _figure(trained, f"parameters that {found['design']} trains", {"low": None, "high": None}),
+        )
+    amount, ends = number(ratio["ratio"], 2), span(ratio["low"], ratio["high"])
+    return (
+        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} (95\u202f% range {ends}).",
+        f"学習するパラメータは{trained}個{of_ja}、学習時間は{found['reference']}の{amount}倍"
+        f"(95%の範囲:{_span_ja(ratio)})です。",
+        _figure(amount, f"times the time of {found['reference']}", ratio),
+    )
+
+
+def _figure(value: str, meaning: str, ends: Mapping[str, Any]) -> dict[str, Any]:
+    return {"value": value, "meaning": meaning, "range": span(ends["low"], ends["high"])}
+
+
+def _span_ja(ends: Mapping[str, Any]) -> str:
+    text = span(ends["low"], ends["high"])
+    return "不明" if text == "not known" else text.replace(" to ", "〜")
+
+
+def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:
+    return next(each for each in found["candidates"] if each["design"] == design)
+
+
+def cautions(study: Study) -> list[str]:
+    """What a reader has to know before he believes the numbers."""
+    said = []
+    seeds = {table.name: Counter(row.design for row in table.rows) for table in study.tables}
+    if seeds and all(count == 1 for counted in seeds.values() for count in counted.values()):
+        said.append(
+            "Every design was trained with one seed. The ranges cover other recordings, but not other seeds: how much "
+            "of a difference is that seed's luck, one seed cannot show."
+        )
+    few = {
+        row.design
+        for table in study.tables
+        for row in table.rows
+        if max(seeds[table.name].values()) > seeds[table.name][row.design]
+    }
+    if few:
+        said.append(
+            f"{words.counted(len(few), 'design')} have fewer seeds than others: the study is not finished."
+        )
+    recordings = [len(row.trial.measures.get("fall", {})) for row in study.rows]
+    if recordings and min(recordings) < 5:
+        said.append(
+            f"Some trials were judged on {words.counted(min(recordings), 'recording')}: the ranges are rough."
+        )
+    if study.failed:
+        said.append(f"{words.counted(len(study.failed), 'trial')} failed and stand in no table.")
+    if study.aside:
+        said.append(f"{words.counted(len(study.aside), 'trial')} had other settings and stand in no table.")
+    return said
+
+
+def compared(finding: Mapping[str, Any]) -> str:
+    """What one comparison of a claim compares: `conv over linear: fall on ornaments less fall between ornaments`."""
+    minus = f" less {named(finding['minus'])}" if finding.get("minus") else ""
+    text = f"{_factors(finding['this'])} over {_factors(finding['that'])}: {named(finding['measure'])}{minus}"
+    if finding.get("between"):
+        text += f", {' against '.join(_factors(group) for group in finding['between'])}"
+    if finding.get("within"):
+        text += f", in {_factors(finding['within'])}"
+    return text
+
+
+def found_out(finding: Mapping[str, Any]) -> str:
+    """What one comparison gave: the effect with its interval, and what an undecided one could have seen."""
+    if finding.get("mean") is None:
+        return finding.get("why") or "no two trials differ so"
+    text = f"{number(finding['mean'])} ({span(finding['low'], finding['high'])})"
+    if finding["verdict"] == "undecided":
+        seen = finding["smallest_visible"]
+        text += (
+            "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
+        )
+    return text
+
+
+def expected(finding: Mapping[str, Any]) -> str:
+    """`more by 0.03`, `no more by 0.03`, `differ by 0.03`."""
+    return f"{finding.get('expect', 'more')} by {number(finding['interest'])}"
+
+
+def _factors(factors: Mapping[str, Any]) -> str:
+    said = [
+        f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v)
+        for name, v in factors.items()
+    ]
+    return " ".join(text for text in said if text != "*")
