@@ -9,6 +9,7 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.run import Run, write_text
+from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
 from talim.study import corpora, grid
 from talim.study.grid import Planned, Study
@@ -43,12 +44,18 @@ def conduct(
         orders = _orders(study, missing, file.parent, out, device, shown)
         shown.say(f"{out}: {len(planned)} trials, {len(missing)} of them to run")
         shown.begin(planned, {key: line for key, line in ledger.lines.items() if key not in _ids(missing)})
-        for line in (execute or in_this_process)(orders, shown):
-            ledger.add(line)
-            shown.add(line, told(line, ledger, planned))
-            if study.keep == "results" and line["status"] == "done":
-                drop(Run(out / "runs" / line["id"]))
-        shown.close()
+        try:
+            for line in (execute or in_this_process)(orders, shown):
+                ledger.add(line)
+                shown.add(line, told(line, ledger, planned))
+                if study.keep == "results" and line["status"] == "done":
+                    drop(Run(out / "runs" / line["id"]))
+        except Stopped as stopped:
+            raise Stopped(
+                f"{str(stopped).split('To go on')[0]}To go on: run the same command again"
+            ) from None
+        finally:
+            shown.close()
     lines = [ledger.lines[each.id] for each in planned if each.id in ledger.lines]
     return {
         "study": str(out),
@@ -97,8 +104,6 @@ def in_this_process(orders: Sequence[Order], progress: Progress) -> Iterator[Lin
 
 def attempt(order: Order, bench: Bench, progress: Progress) -> Line:
     """The line of a trial, whatever becomes of it; only a wish to stop is passed on."""
-    from talim.stages.loop import Stopped
-
     try:
         return run_trial(order, bench, progress)
     except Stopped:

@@ -6,6 +6,7 @@ end with the process that started them, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
 from talim.study.ledger import Line
 from talim.study.trial import Bench, Order, failed
@@ -81,14 +83,9 @@ def serve(pipe: Connection, attempt: Attempt, gpu: str | None) -> None:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     bench = Bench()
-    while True:
-        try:
-            order: Any = pipe.recv()
-        except EOFError:
-            return
-        if order is None:
-            return
-        pipe.send(attempt(order, bench, Progress()))
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt, Stopped):
+        while True:
+            pipe.send(attempt(pipe.recv(), bench, Progress()))
 
 
 def visible_gpus() -> list[str]:
