@@ -100,7 +100,7 @@ def by_moment(
     truths: Mapping[str, Truth],
     frame_rate_hz: float,
 ) -> dict[str, dict[str, Any]]:
-    """As `moments`, of losses frame by frame that are known already, float [T] a clip; every recording has its truth."""
+    """As `moments`, of losses frame by frame that are known already, float [T] a clip. All recordings have truths."""
     sums: dict[str, dict[str, np.ndarray]] = {}
     for item, old, new in zip(items, before, after, strict=True):
         truth = truths[item.clip.recording]

@@ -1,17 +1,20 @@
-"""A study conducted: its corpora made, every trial run that has no result yet, each result kept as soon as it is there."""
+"""A study conducted: its corpora made, every trial run that has no result yet, each result kept at once."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from talim.errors import TalimError
 from talim.run import Run, write_text
+from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
 from talim.study import corpora, grid
 from talim.study.grid import Planned, Study
 from talim.study.ledger import Ledger, Line
+from talim.study.showing import Shown, mean_fall
 from talim.study.trial import Bench, Order, drop, failed, run_trial
 
 Executor = Callable[[Sequence[Order], Progress], Iterator[Line]]
@@ -20,33 +23,39 @@ Executor = Callable[[Sequence[Order], Progress], Iterator[Line]]
 def conduct(
     file: Path,
     out: Path,
-    progress: Progress | None = None,
+    shown: Shown | None = None,
     *,
     retry: bool = False,
     device: str = "auto",
     execute: Executor | None = None,
 ) -> dict[str, Any]:
-    """Run what is missing of the study in `file` into the folder `out`; how many trials are done and failed.
+    """Run what is missing of the study in `file` into the folder `out`; how many trials are done, and which failed.
 
     Trials that failed are left alone unless `retry`. Raises UsageError for a file that is no study, TalimError where
-    a corpus cannot be had or another process works in the folder.
+    a corpus cannot be had or another process works in the folder, `Stopped` after Ctrl-C.
     """
-    study, progress = grid.load(file), progress or Progress()
+    study, shown = grid.load(file), shown or Shown()
     planned = grid.expand(study)
     with Run(out).lock():
         write_text(out / "study.yaml", file.read_text(encoding="utf-8"))
         ledger = Ledger(out)
         missing = [each for each in planned if not ledger.done(each.id)]
         missing = [each for each in missing if retry or not ledger.failed(each.id)]
-        orders = _orders(study, missing, file.parent, out, device, progress)
-        progress.say(
-            f"{out}: {len(planned)} trials, {len(planned) - len(missing)} known, {len(missing)} to run"
-        )
-        for line in (execute or in_this_process)(orders, progress):
-            ledger.add(line)
-            progress.say(told(line, ledger, planned))
-            if study.keep == "results" and line["status"] == "done":
-                drop(Run(out / "runs" / line["id"]))
+        orders = _orders(study, missing, file.parent, out, device, shown)
+        shown.say(f"{out}: {len(planned)} trials, {len(missing)} of them to run")
+        shown.begin(planned, {key: line for key, line in ledger.lines.items() if key not in _ids(missing)})
+        try:
+            for line in (execute or in_this_process)(orders, shown):
+                ledger.add(line)
+                shown.add(line, told(line, ledger, planned))
+                if study.keep == "results" and line["status"] == "done":
+                    drop(Run(out / "runs" / line["id"]))
+        except Stopped as stopped:
+            raise Stopped(
+                f"{str(stopped).split('To go on')[0]}To go on: run the same command again"
+            ) from None
+        finally:
+            shown.close()
     lines = [ledger.lines[each.id] for each in planned if each.id in ledger.lines]
     return {
         "study": str(out),
@@ -55,6 +64,35 @@ def conduct(
         "failed": [line for line in lines if line["status"] == "failed"],
         "results": str(ledger.path),
     }
+
+
+def listing(file: Path, out: Path) -> list[tuple[Planned, str, str]]:
+    """Every trial with what is known of it ("done", "failed", "missing") and its base; nothing is written."""
+    lines = Ledger(out, repair=False).lines
+    planned = grid.expand(grid.load(file))
+    return [
+        (each, lines.get(each.id, {}).get("status", "missing"), base_of(each.base, file.parent))
+        for each in planned
+    ]
+
+
+def executor_for(jobs: int, ray: str | None, device: str, progress: Progress) -> Executor:
+    """Where trials run: on a Ray cluster, in worker processes (of one thread, or on a GPU each), or here.
+
+    `jobs` 0 is one worker a GPU, or one a core where there is none.
+    """
+    if ray is not None:
+        from talim.study.cluster import Cluster
+        from talim.study.foretold import Foretold
+
+        foretold = Foretold(None, progress)
+        return Cluster(ray, attempt, lambda order: foretold.needs(order.planned, order.base), jobs or None)
+    if jobs == 1:
+        return in_this_process
+    from talim.study.workers import Workers, visible_gpus
+
+    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    return Workers(jobs or os.cpu_count() or 1, attempt, gpus[: jobs or None])
 
 
 def in_this_process(orders: Sequence[Order], progress: Progress) -> Iterator[Line]:
@@ -66,8 +104,6 @@ def in_this_process(orders: Sequence[Order], progress: Progress) -> Iterator[Lin
 
 def attempt(order: Order, bench: Bench, progress: Progress) -> Line:
     """The line of a trial, whatever becomes of it; only a wish to stop is passed on."""
-    from talim.stages.loop import Stopped
-
     try:
         return run_trial(order, bench, progress)
     except Stopped:
@@ -85,8 +121,11 @@ def told(line: Line, ledger: Ledger, planned: Iterable[Planned]) -> str:
     what = f"[{count}/{len(planned)}] {line['id']} {line['design']}, {line['corpus']}, seed {line['seed']}: "
     if line["status"] == "failed":
         return what + f"failed: {line['error']}"
-    falls = line["measures"]["fall"].values()
-    return what + f"the loss fell by {sum(falls) / len(falls):.4f} in {line['cost']['seconds']:.1f} s"
+    return what + f"the loss fell by {mean_fall(line):.4f} in {line['cost']['seconds']:.1f} s"
+
+
+def _ids(planned: Sequence[Planned]) -> set[str]:
+    return {each.id for each in planned}
 
 
 def _orders(
@@ -97,11 +136,12 @@ def _orders(
     for name in dict.fromkeys(each.corpus for each in missing):
         places[name] = corpora.made(study.corpora[name], name, out, beside, progress).folder.resolve()
     return [
-        Order(each, out.resolve(), places[each.corpus], _base(each.base, beside), device) for each in missing
+        Order(each, out.resolve(), places[each.corpus], base_of(each.base, beside), device)
+        for each in missing
     ]
 
 
-def _base(name: str, beside: Path) -> str:
+def base_of(name: str, beside: Path) -> str:
     """A folder beside the YAML file, or what else the name stands for."""
     folder = beside / name
     return str(folder.resolve()) if (folder / "config.json").is_file() or (folder / "ldm").is_dir() else name

@@ -241,7 +241,7 @@ def digest(value: Any) -> str:
 
 
 def factors_of(planned: Planned, base_parameters: int, own_parameters: int) -> dict[str, Any]:
-    """What trials are compared by. Of a mixture, kinds and sites are joined by +, and the share is that of all sizes."""
+    """What trials are compared by. Of a mixture, kinds and sites are joined by +, the share is that of all sizes."""
     parts = expression.parse(planned.design).parts
     kinds, sites = (list(dict.fromkeys(getattr(part, word) for part in parts)) for word in ("kind", "site"))
     sizes = [part.size for part in parts if part.size is not None]

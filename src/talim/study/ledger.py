@@ -14,13 +14,17 @@ Line = dict[str, Any]
 
 
 class Ledger:
-    """Lines by trial id, in the order in which they came; where an id comes twice the last line counts."""
+    """Lines by trial id, in the order in which they came; where an id comes twice the last line counts.
 
-    def __init__(self, folder: Path) -> None:
+    A torn last line is cut off on opening; without `repair` it is only passed over.
+    """
+
+    def __init__(self, folder: Path, repair: bool = True) -> None:
         self.path = folder / FILE
         self.lines: dict[str, Line] = {}
         if self.path.is_file():
-            self._drop_torn_line()
+            if repair:
+                self._drop_torn_line()
             self.lines = {row["id"]: row for row in read_jsonl(self.path)}
 
     def add(self, line: Line) -> None:

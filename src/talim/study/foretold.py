@@ -1,0 +1,76 @@
+"""What a study's trials will take, as far as a trace of one training step can tell it before anything is spent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from talim.errors import TalimError
+from talim.stages.progress import Progress, clock
+from talim.study.grid import Planned
+
+
+class Foretold:
+    """Memory and time of trials on a machine; settings that are alike are traced once, and kept on disk."""
+
+    def __init__(self, gpu: str | None = None, progress: Progress | None = None) -> None:
+        self.gpu, self.progress = gpu, progress or Progress()
+        self._machine: Any = None
+        self._known: dict[tuple[Any, ...], dict[str, Any] | None] = {}
+
+    def of(self, planned: Planned, base: str) -> dict[str, Any] | None:
+        """`memory_bytes` and `hours` of its training; None where the base or the design is none that can be traced."""
+        from talim.stages.plan import total
+        from talim.stages.shelf_of_traces import usual
+
+        job = self._job(planned, base)
+        key = tuple(vars(job).values())
+        if key not in self._known:
+            try:
+                told = total([job], self._on(), cache=usual(), progress=self.progress)
+                self._known[key] = told["jobs"][0]
+            except TalimError:
+                self._known[key] = None
+        return self._known[key]
+
+    def needs(self, planned: Planned, base: str) -> int | None:
+        """Bytes of memory that its training takes, None where that cannot be told."""
+        told = self.of(planned, base)
+        return None if told is None else int(told["memory_bytes"])
+
+    def _on(self) -> Any:
+        from talim.stages.calibration import machine_for
+        from talim.stages.shelf_of_traces import usual
+
+        self._machine = self._machine or machine_for(self.gpu, None, usual(), False, self.progress)
+        return self._machine
+
+    def _job(self, planned: Planned, base: str) -> Any:
+        from talim.stages.designs import numbers_of
+        from talim.stages.plan import Job
+
+        training, source = planned.recipe.training, planned.source
+        seconds = training.clip_seconds or source.clip_seconds
+        with contextlib.suppress(TalimError):  # `of` meets it again, and says that nothing can be told
+            seconds = min(seconds, numbers_of(base).window_seconds)
+        precision = training.precision if training.precision in ("bf16", "fp32") else None
+        return Job(
+            base, planned.design, seconds, training.batch_size, training.steps, precision,
+            training.gradient_checkpointing,
+        )  # fmt: skip
+
+
+def listed(rows: Sequence[tuple[Planned, str, dict[str, Any] | None]]) -> str:
+    """The trials of a dry run as lines: id, what is known of it, what it is, what it will take."""
+    lines = []
+    for planned, status, told in rows:
+        cost = "not told beforehand"
+        if told is not None:
+            cost = f"{told['memory_bytes'] / 1e9:.2f} GB, {clock(told['hours'] * 3600)}"
+        lines.append(f"{planned.id}  {status:7}  {planned.grid}: {planned.name}  ({cost})")
+    hours = sum(told["hours"] for _, status, told in rows if told is not None and status != "done")
+    missing = sum(status != "done" for _, status, _ in rows)
+    return "\n".join(
+        [*lines, f"{missing} of {len(rows)} trials are to be run: {clock(hours * 3600)} of training"]
+    )
