@@ -54,7 +54,8 @@ READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the d
 # most where notes are decided: in so much noise that it can be any of a few.
 FIRST_TERM = 6000  # steps
 EAR_LEVEL = 900  # the least noise in which it is not asked
-EAR_WEIGHT = 0.1
+EAR_GENTLE = 6400  # steps, until which it counts for a third, so that nothing is unlearned in the beginning
+EAR_WEIGHT = 0.3
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
 
@@ -181,7 +182,8 @@ def train(
         tones = pretrain_ear.tones_of([each["melody"] for each in facts], clean.shape[2])
         off = ear.errors(cleaned, tones)
         asked = (1 - at / diffusion.TRAINED_LEVELS) * (at < EAR_LEVEL)
-        return whole + EAR_WEIGHT * (off * asked).mean(), told | {"off": off.detach()}
+        weight = EAR_WEIGHT / 3 if step < EAR_GENTLE else EAR_WEIGHT
+        return whole + weight * (off * asked).mean(), told | {"off": off.detach()}
 
     def rate(step: int) -> float:
         if DRILL[0] <= step < DRILL[1]:
