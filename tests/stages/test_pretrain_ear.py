@@ -84,7 +84,7 @@ def test_it_is_trained_logged_and_read_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(pretrain_ear, "BATCH", 4)
     monkeypatch.setattr(pretrain_ear, "HELD_OUT", 2)
     sound = nano_mustango.SHAPE.sound().eval()
-    made = pretrain_ear.train(tmp_path, sound, 1.0, clips=8, steps=3, workers=1)
+    made = pretrain_ear.train(tmp_path, sound, 1.0, workers=1, clips=8, steps=3)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"loss", "median_cents", "within_25_cents"} <= rows[-1].keys()
     read = pretrain_ear.restored(tmp_path)

@@ -218,7 +218,6 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, default=Path("training/sound"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
-    parser.add_argument("--ear", type=Path, default=Path("training/ear"))
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
@@ -227,11 +226,15 @@ def main() -> None:
     options = parser.parse_args()
     sound = restored(options.sound)
     latents, _ = pieces(options.out, sound, options.clips, options.workers)
+    ear = options.out / "ear"
+    if not (ear / "done").exists():
+        pretrain_ear.train(ear, sound, scaling(latents), options.workers)
+        (ear / "done").touch()
     average = train(
         options.out,
         sound,
         options.text,
-        pretrain_ear.restored(options.ear),
+        pretrain_ear.restored(ear),
         options.clips,
         options.steps,
         options.seed,

@@ -1,7 +1,5 @@
 """A judge of pitch in nano-mustango's latents: its U-Net is held to it in its second term; then it is dropped.
 
-`python -m talim.stages.pretrain_ear --sound training/sound --out training/ear`
-
 A note a quarter of a tone off changes the latents so little that squared errors hardly mind. This small network tells
 cents from latents; it learns on performances that are tuned up or down by as much as 60 cents, as from those at concert
 pitch alone it would only learn which of the twelve tones is nearest.
@@ -9,7 +7,6 @@ pitch alone it would only learn which of the twelve tones is nearest.
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -120,8 +117,9 @@ def lesson_of(sound: Sound, clip: int) -> tuple[np.ndarray, list[tuple[float, fl
     return latents.numpy().astype(np.float16), [(t / faster, cents + shift) for t, cents in melody(notes)]
 
 
-def train(out: Path, sound: Sound, scale: float, clips: int, steps: int, workers: int) -> Ear:
+def train(out: Path, sound: Sound, scale: float, workers: int, clips: int = 800, steps: int = 1200) -> Ear:
     """Train to `steps`, with a state that resumes; the log tells the median error in cents on clips kept apart."""
+    out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
         rows = list(pool.map(partial(lesson_of, sound), range(clips), chunksize=10))
     latents = torch.from_numpy(np.stack([row[0] for row in rows]).astype(np.float32)) * scale
@@ -159,27 +157,3 @@ def restored(folder: Path) -> Ear:
     ear = Ear(weights["take.weight"].shape[1])
     ear.load_state_dict(weights)
     return ear.eval().requires_grad_(False)
-
-
-def main() -> None:
-    """The command line of this module."""
-    from talim.stages.pretrain_diffusion import pieces, scaling
-    from talim.stages.pretrain_diffusion import restored as sound_in
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sound", type=Path, default=Path("training/sound"))
-    parser.add_argument("--latents", type=Path, default=Path("training/diffusion"), help="for their scale")
-    parser.add_argument("--out", type=Path, default=Path("training/ear"))
-    parser.add_argument("--clips", type=int, default=800)
-    parser.add_argument("--latent-clips", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    sound = sound_in(options.sound)
-    latents, _ = pieces(options.latents, sound, options.latent_clips, options.workers)
-    train(options.out, sound, scaling(latents), options.clips, options.steps, options.workers)
-
-
-if __name__ == "__main__":
-    main()
