@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from talim.cli.options import Json, show
+from talim.errors import UsageError
 
 EXAMPLE = (
     "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
@@ -14,10 +16,17 @@ EXAMPLE = (
 
 
 def plan(
-    base: Annotated[str, typer.Option(help="Base model: known name or a folder; no weights are needed.")],
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="YAML file of a study, for the total of its trials; else give a base."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: known name or a folder; no weights are needed.")
+    ] = None,
     design: Annotated[
-        list[str], typer.Option(help="Adapter as KIND@SITE:SIZE. May be repeated; full@all stands beside.")
-    ],
+        list[str] | None,
+        typer.Option(help="Adapter as KIND@SITE:SIZE. May be repeated; full@all stands beside."),
+    ] = None,
     gpu: Annotated[
         str | None, typer.Option(help="A GPU of the table, such as rtx-3060, l4 or h100-80gb; else this CPU.")
     ] = None,
@@ -55,7 +64,22 @@ def plan(
         {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh},
     )
     stage.check_wishes(precision, memory_gb=memory_gb, watts=watts, **prices)
+    if (study is None) == (base is None):
+        raise UsageError(
+            "talim plan takes either a study's YAML file or --base with --design; see talim plan --help"
+        )
     machine = machine_for(gpu, watts, usual(), calibrate, shown)
+    if study is not None:
+        from talim.study import foretold
+        from talim.study.conduct import listing
+
+        jobs = [foretold.job_of(each, where) for each, _, where in listing(study, study.parent)]
+        summed = stage.total(jobs, machine, stage.Prices(price_per_hour, price_per_kwh), usual(), shown)
+        show(summed, json_, foretold.totalled(summed))
+        return
+    if not design:
+        raise UsageError("talim plan --base needs at least one --design, for example --design conv@all:2.7%")
+    assert base is not None
     found = stage.plan(
         base,
         design,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from talim.errors import TalimError
+from talim.stages.design_table import short
+from talim.stages.plan_table import GB, KWH_JOULES
 from talim.stages.progress import Progress, clock
 from talim.study.grid import Planned
 
@@ -24,7 +26,7 @@ class Foretold:
         from talim.stages.plan import total
         from talim.stages.shelf_of_traces import usual
 
-        job = self._job(planned, base)
+        job = job_of(planned, base)
         key = tuple(vars(job).values())
         if key not in self._known:
             try:
@@ -46,19 +48,35 @@ class Foretold:
         self._machine = self._machine or machine_for(self.gpu, None, usual(), False, self.progress)
         return self._machine
 
-    def _job(self, planned: Planned, base: str) -> Any:
-        from talim.stages.designs import numbers_of
-        from talim.stages.plan import Job
 
-        training, source = planned.recipe.training, planned.source
-        seconds = training.clip_seconds or source.clip_seconds
-        with contextlib.suppress(TalimError):  # `of` meets it again, and says that nothing can be told
-            seconds = min(seconds, numbers_of(base).window_seconds)
-        precision = training.precision if training.precision in ("bf16", "fp32") else None
-        return Job(
-            base, planned.design, seconds, training.batch_size, training.steps, precision,
-            training.gradient_checkpointing,
-        )  # fmt: skip
+def job_of(planned: Planned, base: str) -> Any:
+    """A trial's training as `talim.stages.plan` takes it: clips no longer than the base hears at once."""
+    from talim.stages.designs import numbers_of
+    from talim.stages.plan import Job
+
+    training, source = planned.recipe.training, planned.source
+    seconds = training.clip_seconds or source.clip_seconds
+    with contextlib.suppress(TalimError):  # whoever traces it meets it again, and says what is wrong
+        seconds = min(seconds, numbers_of(base).window_seconds)
+    precision = training.precision if training.precision in ("bf16", "fp32") else None
+    return Job(
+        base, planned.design, seconds, training.batch_size, training.steps, precision,
+        training.gradient_checkpointing,
+    )  # fmt: skip
+
+
+def totalled(found: dict[str, Any]) -> str:
+    """What `talim.stages.plan.total` says of a study, in words."""
+    parts = [f"{clock(found['hours'] * 3600)} of training", f"{short(found['file_bytes'])}B of adapters"]
+    if found["energy_joules"] is not None:
+        parts.append(f"{found['energy_joules'] / KWH_JOULES:.3g} kWh")
+    if found["money"] is not None:
+        parts.append(f"{found['money']:.2f} in money")
+    return (
+        f"{found['runs']} trials, one after the other on {found['machine']}: {', '.join(parts)}. The largest takes "
+        f"{found['memory_bytes'] / GB:.2f} GB of memory. Looks at held-out clips, samples and the encoding of the "
+        "corpora are not in the time, targets and kept prefixes not in the disk."
+    )
 
 
 def listed(rows: Sequence[tuple[Planned, str, dict[str, Any] | None]]) -> str:
