@@ -155,7 +155,11 @@ def _intervals(asked: Sequence[Told], base: Told, title: str) -> dict[str, Marku
     if not rows:
         return {}
     alt = f"{title}: " + "; ".join(f"{row.label} {number(row.value)}" for row in rows)
-    return plots.both_widths(rows, alt=alt, x_label=f"difference{', ' + base['unit'] if base['unit'] else ''}")
+    label = f"difference{', ' + base['unit'] if base['unit'] else ''}"
+    return {
+        width: plots.intervals(rows, alt=alt, x_label=label, width_inches=inches)
+        for width, inches in (("broad", 9.4), ("narrow", 4.2))
+    }
 
 
 def _short(question: Told) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -27,9 +28,10 @@ NAMES = {
     "first_fall": "fall on what comes first",
     "again_fall": "fall on what returns",
     "return_gain": "more gained on what returns",
-    "log_seconds": "log of the seconds",
-    "log_memory": "log of the bytes",
+    "log_seconds": "time of training",
+    "log_memory": "peak memory",
 }
+LOGARITHMS = ("log_seconds", "log_memory")
 GOALS = {
     "learning": ("the loss", "損失"),
     "jingle": ("a short jingle: ornaments and timbre", "短いジングル(装飾音と音色)"),
@@ -222,18 +224,32 @@ def found_out(finding: Mapping[str, Any]) -> str:
     """What one comparison gave: the effect with its interval, and what an undecided one could have seen."""
     if finding.get("mean") is None:
         return finding.get("why") or "no two trials differ so"
-    text = f"{number(finding['mean'])} ({span(finding['low'], finding['high'])})"
+    mean, low, high, seen = (_amount(finding, name) for name in ("mean", "low", "high", "smallest_visible"))
+    text = f"{mean} ({low} to {high})" if finding["low"] is not None else f"{mean} (range not known)"
     if finding["verdict"] == "undecided":
-        seen = finding["smallest_visible"]
-        text += "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
+        known = finding["smallest_visible"] is not None
+        text += f"; {seen} would have been seen" if known else "; from one pair no error is known"
     return text
 
 
 def expected(finding: Mapping[str, Any]) -> str:
     """`more by 0.03`, `no more by 0.03`, `differ by 0.03`."""
-    return f"{finding.get('expect', 'more')} by {number(finding['interest'])}"
+    return f"{finding.get('expect', 'more')} by {_amount(finding, 'interest')}"
+
+
+def _amount(finding: Mapping[str, Any], name: str) -> str:
+    """A number of a finding; logarithms are told as ratios."""
+    value = finding.get(name)
+    if value is None:
+        return "not known"
+    if finding["measure"] in LOGARITHMS:
+        return f"{number(math.exp(value), 2)} times"
+    return number(value).rstrip("0").rstrip(".") if value else "0"
 
 
 def _factors(factors: Mapping[str, Any]) -> str:
-    said = [f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v) for name, v in factors.items()]
-    return " ".join(text for text in said if text != "*")
+    said = {name: f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v) for name, v in factors.items()}
+    said = {name: text for name, text in said.items() if text != "*"}
+    if "kind" in said and "site" in said:
+        said = {"kind": f"{said['kind']}@{said['site']}"} | {n: t for n, t in said.items() if n not in ("kind", "site")}
+    return " ".join(said.values())
