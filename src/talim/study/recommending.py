@@ -8,6 +8,7 @@ is shown to be good enough, the cheapest whose mean is within the margin is name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,14 @@ from talim.study.effects import holm
 from talim.study.fields import Field, Spread, field_of, joined, resampled
 from talim.study.trials import COSTS, Table
 
+BYTES = {"": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+UNITS = {
+    "parameters": {"": 1.0, "k": 1e3, "M": 1e6},
+    "seconds": {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0},
+    "memory": BYTES,
+    "bytes": BYTES,
+}
+LIMIT = re.compile(r"(parameters|seconds|memory|bytes)=(\d+(?:\.\d+)?)([A-Za-z]*)")
 MARGIN_SHARE = 0.1
 SHOWN, CANNOT_TELL, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
 
@@ -59,6 +68,27 @@ class Wish:
                 raise UsageError(f"{name!r} is not known here; choose one of {', '.join(known)}")
         if not 0 < self.margin_share < 1:
             raise UsageError(f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1")
+
+
+def asked(goal: str | None, price: str | None, limits: Sequence[str], margin: float | None) -> Wish | None:
+    """A wish from words, such as "memory=6GB"; None where nothing was asked for. UsageError for what is no limit."""
+    if goal is None and price is None and margin is None and not limits:
+        return None
+    plain = Wish()
+    return Wish(
+        goal or plain.goal,
+        price or plain.price,
+        dict(_limit(text) for text in limits),
+        plain.margin_share if margin is None else margin,
+    )
+
+
+def _limit(text: str) -> tuple[str, float]:
+    found = LIMIT.fullmatch(text.replace(" ", ""))
+    if found is None or found[3] not in UNITS[found[1]]:
+        units = "; ".join(f"{cost}: {', '.join(filter(None, known)) or 'a number'}" for cost, known in UNITS.items())
+        raise UsageError(f"{text!r} is no limit; write COST=NUMBER with a unit, such as memory=6GB ({units})")
+    return found[1], float(found[2]) * UNITS[found[1]][found[3]]
 
 
 @dataclass(frozen=True)
