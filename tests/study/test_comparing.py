@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.study.comparing import frontier, questions, standings
-from talim.study.planted import Effect, grid
+from talim.study.planted import Effect
 
 NUMBERS = st.floats(-5, 5, allow_nan=False)
 
@@ -41,7 +41,9 @@ def test_standings_tell_means_costs_and_frontiers(tmp_path: Path) -> None:
     rows = {row.design: row for row in standings(found.tables, np.random.default_rng(0))}
     assert set(rows) == set(SMALL.designs)
     conv = rows["conv@all:0.53%"]
-    own = [np.mean(list(row.trial.measures["fall"].values())) for row in found.rows if row.design == conv.design]
+    own = [
+        np.mean(list(row.trial.measures["fall"].values())) for row in found.rows if row.design == conv.design
+    ]
     assert conv.measures["fall"].mean == pytest.approx(np.mean(own))
     low, high = conv.measures["fall"].interval()
     assert low < conv.measures["fall"].mean < high
@@ -60,7 +62,7 @@ def test_planted_effects_are_found_and_absent_ones_are_not(tmp_path: Path) -> No
         Effect("ornament_fall", {"kind": "transformer"}, 0.2),
         Effect("fall", {"kind": "linear", "genre": "makam"}, 0.3),
     ]
-    plan = replace(SMALL, designs=grid(("linear", "conv", "transformer"), ("post", "all"), (0.53, 2.7)), effects=effects)
+    plan = replace(SMALL, effects=effects)
     found = {(q.named, q.meaning.split()[2]): q for q in questions(study(tmp_path, plan).tables)}
     answers = {name: question.answer for name, question in found.items()}
     assert answers["transformer over conv", "the"] == "less"
@@ -69,7 +71,9 @@ def test_planted_effects_are_found_and_absent_ones_are_not(tmp_path: Path) -> No
     assert answers["transformer over linear", "ornaments"] == "more"
     assert answers["conv over linear", "ornaments"] == "no difference that these data can show"
     assert answers["conv over linear, in hindustani more than in makam", "the"] == "more"
-    assert answers["transformer over conv, in hindustani more than in makam", "the"].startswith("no difference")
+    assert answers["transformer over conv, in hindustani more than in makam", "the"].startswith(
+        "no difference"
+    )
     none = found["all over post", "what"]
     assert none.answer.startswith("no difference")
     assert 0 < none.effect.visible() < 0.1

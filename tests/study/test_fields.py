@@ -18,7 +18,9 @@ from talim.study.trials import read
 
 def made(values: np.ndarray) -> Field:
     designs, seeds, recordings = values.shape
-    return Field([str(n) for n in range(designs)], values, [str(n) for n in range(recordings)], list(range(seeds)))
+    return Field(
+        [str(n) for n in range(designs)], values, [str(n) for n in range(recordings)], list(range(seeds))
+    )
 
 
 def lucky(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
@@ -57,7 +59,9 @@ def test_what_all_designs_have_is_compared(tmp_path: Path) -> None:
     table = read(write(tmp_path, some)).tables[0]
     field = field_of(table, "fall")
     assert field is not None
-    assert "conv@all:2.7%" not in field.designs  # eleven designs with three seeds are more than twelve with two
+    assert (
+        "conv@all:2.7%" not in field.designs
+    )  # eleven designs with three seeds are more than twelve with two
     assert field.values.shape == (11, 3, 5)
     assert field_of(table, "beauty") is None
     difference = field_of(table, "ornament_fall", "plain_fall")

@@ -18,20 +18,19 @@ from talim.study.recommending import (
     NOTHING,
     ONLY,
     SHOWN,
-    Aim,
     Judged,
-    Wish,
-    asked,
+    Recommendation,
     recommend,
 )
 from talim.study.trials import Study, read
+from talim.study.wishes import Aim, Wish, asked
 
 DESIGNS = ("linear@all:0.53%", "linear@all:2.7%", "conv@all:2.7%", "full@all")
 CONV = Effect("fall", {"kind": "conv"}, 0.4)
 PLAN = replace(SMALL, designs=DESIGNS, effects=[CONV])
 
 
-def advise(found: Study, wish: Wish | None = None, tables: int | None = None):  # noqa: ANN201
+def advise(found: Study, wish: Wish | None = None, tables: int | None = None) -> Recommendation:
     return recommend(found.tables[:tables], wish or Wish(), np.random.default_rng(0))
 
 
@@ -122,7 +121,9 @@ def test_a_design_that_is_too_bad_is_rarely_called_good_enough() -> None:
     for _ in range(400):
         truth = np.array([1.0] + [0.9] * 12)
         y = truth[:, None, None] + 0.03 * rng.normal(size=(13, 3, 1)) + 0.03 * rng.normal(size=(13, 1, 8))
-        field = Field([str(n) for n in range(13)], y + 0.05 * rng.normal(size=(13, 3, 8)), list("12345678"), [0, 1, 2])
+        field = Field(
+            [str(n) for n in range(13)], y + 0.05 * rng.normal(size=(13, 3, 8)), list("12345678"), [0, 1, 2]
+        )
         judged = Judged(Aim("fall"), field.designs, field.means, 0.1, field.spread(), [field])
         wrong.append(min(holm(judged.not_worse().tolist())[1:]) <= 0.05)
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
@@ -145,7 +146,9 @@ def test_what_is_no_limit(text: str) -> None:
         asked(None, None, [text], None)
 
 
-@pytest.mark.parametrize("wish", [{"goal": "fame"}, {"price": "love"}, {"margin_share": 0.0}, {"margin_share": 1.5}])
+@pytest.mark.parametrize(
+    "wish", [{"goal": "fame"}, {"price": "love"}, {"margin_share": 0.0}, {"margin_share": 1.5}]
+)
 def test_what_is_no_wish(wish: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Wish(**wish)  # type: ignore[arg-type]

@@ -67,7 +67,12 @@ def test_holes_in_measures_are_no_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"seed": "x"}, "seed"), ({"status": "maybe"}, "status"), ({"measures": 3}, "measures"), ({"cost": []}, "cost")],
+    [
+        ({"seed": "x"}, "seed"),
+        ({"status": "maybe"}, "status"),
+        ({"measures": 3}, "measures"),
+        ({"cost": []}, "cost"),
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, change: dict[str, object], says: str) -> None:
     folder = write(tmp_path, [lines()[0], lines()[1] | change])

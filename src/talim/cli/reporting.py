@@ -19,7 +19,9 @@ def report(
     ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="Of a study: parameters=2M, seconds=2h, memory=6GB or bytes=20MB. May be repeated."),
+        typer.Option(
+            help="Of a study: parameters=2M, seconds=2h, memory=6GB or bytes=20MB. May be repeated."
+        ),
     ] = None,
     price: Annotated[
         str | None,
@@ -36,8 +38,8 @@ def report(
     json_: Json = False,
 ) -> None:
     """Write one self-contained HTML page about a run or a study: listen, compare, see what it cost, what to take."""
-    from talim.study.recommending import asked
     from talim.study.report import report as work
+    from talim.study.wishes import asked
 
     page = work(folder, asked(goal, price, limit or (), margin), claims, sounds=sounds)
     show({"page": str(page)}, json_, str(page))

@@ -61,7 +61,9 @@ def frontier(points: Sequence[Point], *, alt: str, title: str, x_label: str, y_l
             [p.price for p in rest], [p.quality for p in rest], "o", color=QUIET, markersize=3.6, alpha=0.65
         )
         best = sorted((point for point in points if point.on_frontier), key=lambda point: point.price)
-        axes.step([p.price for p in best], [p.quality for p in best], where="post", color=ACCENT, linewidth=1.8)
+        axes.step(
+            [p.price for p in best], [p.quality for p in best], where="post", color=ACCENT, linewidth=1.8
+        )
         axes.plot([p.price for p in best], [p.quality for p in best], "o", color=ACCENT, markersize=5.5)
         for point in points:
             if point.chosen:
@@ -129,7 +131,9 @@ def _log_axis(axes: Axes, xs: Sequence[float], ticks: bool = False) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         narrow = positive[-1] / positive[0] < 30
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6))
+        axes.xaxis.set_major_locator(
+            LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6)
+        )
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\u202f")))
 

@@ -1,4 +1,4 @@
-"""What a study's trials say: each design's numbers, who is on the frontier of quality and cost, what each factor does."""
+"""What a study's trials say: each design's numbers, the frontier of quality and cost, what each factor does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED = (
 
 @dataclass(frozen=True)
 class Standing:
-    """One design in one table or several: seeds, costs, every measure's mean with its error, and where it is on the frontiers."""
+    """One design in one table or several: seeds, costs, each measure's mean with its error, and its frontiers."""
 
     design: str
     factors: Mapping[str, Any]
@@ -35,7 +35,9 @@ class Standing:
     prices: Mapping[str, float | None]
     measures: Mapping[str, Effect]
     frontiers: Sequence[str] = ()
-    frontier_shares: Mapping[str, float] | None = None  # by cost: of the resamples in which it is on the frontier
+    frontier_shares: Mapping[str, float] | None = (
+        None  # by cost: of the resamples in which it is on the frontier
+    )
 
 
 def standings(tables: Sequence[Table], rng: np.random.Generator, measure: str = "fall") -> list[Standing]:
@@ -66,7 +68,11 @@ def standings(tables: Sequence[Table], rng: np.random.Generator, measure: str = 
 
 def _levels(parts: Sequence[Sequence[Row]]) -> dict[str, Effect]:
     found = [levels_of(rows) for rows in parts]
-    return {name: together([each[name] for each in found]) for name in found[0] if all(name in each for each in found)}
+    return {
+        name: together([each[name] for each in found])
+        for name in found[0]
+        if all(name in each for each in found)
+    }
 
 
 def levels_of(rows: Sequence[Row]) -> dict[str, Effect]:
@@ -85,7 +91,9 @@ def frontier(quality: Mapping[str, float], price: Mapping[str, float | None]) ->
 
     The cheapest first; designs without a price are left out.
     """
-    priced = [(float(value), -quality[design], design) for design, value in price.items() if value is not None]
+    priced = [
+        (float(value), -quality[design], design) for design, value in price.items() if value is not None
+    ]
     found, best = [], -np.inf
     for value, negative, design in sorted(priced):
         twin = found and (value, -negative) == (price[found[-1]], quality[found[-1]])
@@ -168,7 +176,9 @@ Asked = tuple[str, dict[str, Any], dict[str, Any], tuple[dict[str, Any], dict[st
 def _asked(factors: Sequence[Mapping[str, Any]]) -> list[Asked]:
     """What to compare: every two kinds and sites, each size with the next, and where either depends on the music."""
     plain = [each for each in factors if "+" not in str(each.get("kind"))]
-    kinds, sites = ([str(v) for v in dict.fromkeys(each.get(name) for each in plain) if v] for name in ("kind", "site"))
+    kinds, sites = (
+        [str(v) for v in dict.fromkeys(each.get(name) for each in plain) if v] for name in ("kind", "site")
+    )
     shares = sorted({float(each["share"]) for each in plain if each.get("share")})
     two: list[Asked] = [("kind", {"kind": b}, {"kind": a}, None) for a, b in combinations(kinds, 2)]
     two += [("site", {"site": b}, {"site": a}, None) for a, b in combinations(sites, 2)]

@@ -50,7 +50,11 @@ class Field:
         by_seed, by_recording = y.mean(axis=2, keepdims=True) - own, y.mean(axis=1, keepdims=True) - own
         rest = y - own - by_seed - by_recording
         freedom = (designs - 1) * np.array([seeds - 1, recordings - 1, (seeds - 1) * (recordings - 1)])
-        sums = [recordings * np.square(by_seed).sum(), seeds * np.square(by_recording).sum(), np.square(rest).sum()]
+        sums = [
+            recordings * np.square(by_seed).sum(),
+            seeds * np.square(by_recording).sum(),
+            np.square(rest).sum(),
+        ]
         squares = np.array([total / n if n else 0.0 for total, n in zip(sums, freedom, strict=True)])
         larger = int(np.argmax(squares[:2]))
         both = float(squares[0] + squares[1] - squares[2]) if freedom.all() else 0.0
@@ -129,8 +133,10 @@ def joined(fields: Sequence[Field]) -> tuple[list[str], np.ndarray, Spread]:
     freedom = np.array([part.freedom for part in parts])
     weight = float((np.square(squares) / freedom).sum())
     degrees = total**2 / weight if weight > 0 else float(freedom.sum())
-    seeds, recordings = (sum(getattr(part, name) for part in parts) / count**2 for name in ("by_seeds", "by_recordings"))
-    return everywhere, means, Spread(float(np.sqrt(total)) / count, degrees, seeds, recordings)
+    by_seeds, by_recordings = (
+        sum(getattr(part, name) for part in parts) / count**2 for name in ("by_seeds", "by_recordings")
+    )
+    return everywhere, means, Spread(float(np.sqrt(total)) / count, degrees, by_seeds, by_recordings)
 
 
 def resampled(fields: Sequence[Field], designs: Sequence[str], rng: np.random.Generator) -> np.ndarray:
@@ -140,6 +146,8 @@ def resampled(fields: Sequence[Field], designs: Sequence[str], rng: np.random.Ge
         chosen = field.values[[field.designs.index(design) for design in designs]]
         _, seeds, recordings = chosen.shape
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-        of_recordings = rng.multinomial(recordings, np.full(recordings, 1 / recordings), RESAMPLES) / recordings
+        of_recordings = (
+            rng.multinomial(recordings, np.full(recordings, 1 / recordings), RESAMPLES) / recordings
+        )
         total += np.einsum("dsr,bs,br->bd", chosen, of_seeds, of_recordings, optimize=True)
     return total / len(fields)

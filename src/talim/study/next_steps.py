@@ -26,12 +26,18 @@ class Step:
 def next_steps(found: Recommendation) -> list[Step]:
     """What would make the answer surer or better, the most useful first."""
     if found.outcome == NOTHING:
-        return [Step("run", "No design within the limits has results to judge: run the study, or raise the limits.")]
+        return [
+            Step(
+                "run", "No design within the limits has results to judge: run the study, or raise the limits."
+            )
+        ]
     steps = _firmer(found)
     if found.outcome == SHOWN and not steps:
         steps += _better(found)
     if not steps:
-        steps.append(Step("listen", "The numbers have said what they can: let people hear it (talim listen)."))
+        steps.append(
+            Step("listen", "The numbers have said what they can: let people hear it (talim listen).")
+        )
     return steps
 
 
@@ -52,7 +58,11 @@ def _firmer(found: Recommendation) -> list[Step]:
     factor = _needed(worst, len(found.candidates))
     if factor <= 1:
         return []
-    many, few = ("seeds", seeds) if worst.spread.by_seeds >= worst.spread.by_recordings else ("recordings", recordings)
+    many, few = (
+        ("seeds", seeds)
+        if worst.spread.by_seeds >= worst.spread.by_recordings
+        else ("recordings", recordings)
+    )
     if many == "recordings":
         few = min(len(f.recordings) for f in worst.fields)
     if worst.aim.measure.startswith("score."):

@@ -103,7 +103,13 @@ def _row(
     luck = plan.of_seed * rng.normal()
     measures: dict[str, dict[str, float]] = {name: {} for name in ("before", "after", *OF_LOSS)}
     for name, hardness in hard.items():
-        cell = plan.level * (0.55 + 0.45 * grown) + 0.3 * hardness + luck + own[name] + _added(plan, factors, "fall")
+        cell = (
+            plan.level * (0.55 + 0.45 * grown)
+            + 0.3 * hardness
+            + luck
+            + own[name]
+            + _added(plan, factors, "fall")
+        )
         for measure in OF_LOSS:
             more = 0.0 if measure == "fall" else _added(plan, factors, measure)
             measures[measure][name] = cell + more + plan.of_cell * rng.normal()
@@ -131,7 +137,7 @@ def _row(
         "parameters": parameters,
         "percent": 100 * parameters / BASE_PARAMETERS,
         "measures": measures,
-        "directions": {name: "higher" for name in OF_LOSS} | {"score.kernel_distance_timbre": "lower"},
+        "directions": dict.fromkeys(OF_LOSS, "higher") | {"score.kernel_distance_timbre": "lower"},
         "cost": {
             "seconds": seconds,
             "peak_memory_bytes": round(memory),
@@ -145,7 +151,9 @@ def _row(
 
 
 def _added(plan: Plan, factors: Mapping[str, Any], measure: str) -> float:
-    fitting = (e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items()))
+    fitting = (
+        e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items())
+    )
     return sum(effect.amount for effect in fitting)
 
 
@@ -161,7 +169,7 @@ ASKED = {
 
 
 def found_share(effects: Sequence[Effect], studies: int) -> float:
-    """In what share of studies, one for each seed, a claim about conv over transformer is supported, of eight claims."""
+    """In what share of studies, one a seed, a claim about conv over transformer is supported, one of eight claims."""
     other = {"measure": "fall", "this": {"kind": "x"}, "that": {"kind": "y"}, "interest": 1.0}
     asked = [{"id": str(n), "says": "-", "comparisons": [other if n else ASKED]} for n in range(8)]
     claims = Claims.model_validate({"claims": asked})
@@ -192,7 +200,9 @@ def main() -> None:
             Effect("fall", {"site": "post"}, -3 * SIZE),
             Effect("fall", {"kind": "full"}, SIZE),
         ]
-        write_jsonl(options.out / RESULTS, rows(Plan(designs, corpora=corpora, effects=effects), options.seed))
+        write_jsonl(
+            options.out / RESULTS, rows(Plan(designs, corpora=corpora, effects=effects), options.seed)
+        )
         print(options.out / RESULTS)
         return
     print(f"{options.studies} studies of three kinds, two sites, three sizes, two genres, three seeds:")

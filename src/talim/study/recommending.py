@@ -8,87 +8,17 @@ is shown to be good enough, the cheapest whose mean is within the margin is name
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from talim.errors import UsageError
 from talim.study.effects import holm
 from talim.study.fields import Field, Spread, field_of, joined, resampled
 from talim.study.trials import COSTS, Table
+from talim.study.wishes import GOALS, Aim, Wish
 
-BYTES = {"": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-UNITS = {
-    "parameters": {"": 1.0, "k": 1e3, "M": 1e6},
-    "seconds": {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0},
-    "memory": BYTES,
-    "bytes": BYTES,
-}
-LIMIT = re.compile(r"(parameters|seconds|memory|bytes)=(\d+(?:\.\d+)?)([A-Za-z]*)")
-MARGIN_SHARE = 0.1
 SHOWN, CANNOT_TELL, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
-
-
-@dataclass(frozen=True)
-class Aim:
-    """A measure that counts for a goal: more of it is better, or less; the margin is a share of what `of` gains."""
-
-    measure: str
-    more: bool = True
-    of: str = ""
-
-    @property
-    def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return 1 if self.more else -1
-
-
-GOALS: dict[str, tuple[Aim, ...]] = {
-    "learning": (Aim("fall"),),
-    "jingle": (Aim("ornament_fall"), Aim("score.kernel_distance_timbre", more=False)),
-    "background": (Aim("return_gain", of="fall"), Aim("fall")),
-}
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user wants: a goal, what is dear to him, limits in COSTS, and by how much worse is still as good."""
-
-    goal: str = "learning"
-    price: str = "parameters"
-    limits: Mapping[str, float] = field(default_factory=dict)
-    margin_share: float = MARGIN_SHARE
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        for name, known in ((self.goal, tuple(GOALS)), (self.price, COSTS), *((n, COSTS) for n in self.limits)):
-            if name not in known:
-                raise UsageError(f"{name!r} is not known here; choose one of {', '.join(known)}")
-        if not 0 < self.margin_share < 1:
-            raise UsageError(f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1")
-
-
-def asked(goal: str | None, price: str | None, limits: Sequence[str], margin: float | None) -> Wish | None:
-    """A wish from words, such as "memory=6GB"; None where nothing was asked for. UsageError for what is no limit."""
-    if goal is None and price is None and margin is None and not limits:
-        return None
-    plain = Wish()
-    return Wish(
-        goal or plain.goal,
-        price or plain.price,
-        dict(_limit(text) for text in limits),
-        plain.margin_share if margin is None else margin,
-    )
-
-
-def _limit(text: str) -> tuple[str, float]:
-    found = LIMIT.fullmatch(text.replace(" ", ""))
-    if found is None or found[3] not in UNITS[found[1]]:
-        units = "; ".join(f"{cost}: {', '.join(filter(None, known)) or 'a number'}" for cost, known in UNITS.items())
-        raise UsageError(f"{text!r} is no limit; write COST=NUMBER with a unit, such as memory=6GB ({units})")
-    return found[1], float(found[2]) * UNITS[found[1]][found[3]]
 
 
 @dataclass(frozen=True)
@@ -168,7 +98,9 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         return Recommendation(wish, names, NOTHING, missing=missing)
     compared = _everywhere([found for aim in aims for found in fields[aim.measure]])
     prices = {design: prices_of(tables, design) for design in compared}
-    left_out = {d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared}
+    left_out = {
+        d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared
+    }
     left_out |= {d: why for d in compared if (why := _too_dear(prices[d], wish.limits))}
     within = [design for design in compared if design not in left_out]
     if not within:
@@ -179,16 +111,22 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
     if len(within) == 1:
         good, worse = [False], [False]
     else:
-        good = [p <= 1 - wish.level for p in holm(np.max([each.not_worse() for each in judged], axis=0).tolist())]
+        good = [
+            p <= 1 - wish.level for p in holm(np.max([each.not_worse() for each in judged], axis=0).tolist())
+        ]
         chances = np.minimum(1.0, len(judged) * np.min([each.worse() for each in judged], axis=0))
         worse = [p <= 1 - wish.level for p in holm(chances.tolist())]
     order = sorted(within, key=lambda design: _dearness(prices[design], wish.price))
     shares = _again(judged, order, wish, rng)
     place = {design: within.index(design) for design in within}
     enough = [d for d in order if good[place[d]]]
-    ahead = np.min([each.short() / each.margin for each in judged], axis=0)  # in margins; -1 is just good enough
+    ahead = np.min(
+        [each.short() / each.margin for each in judged], axis=0
+    )  # in margins; -1 is just good enough
     near = [d for d in order if ahead[place[d]] >= -1]
-    likely = near[0] if near else within[int(np.argmax(ahead))]  # with no design near in all, what falls short least
+    likely = (
+        near[0] if near else within[int(np.argmax(ahead))]
+    )  # with no design near in all, what falls short least
     outcome = ONLY if len(within) == 1 else SHOWN if enough else CANNOT_TELL
     candidates = [
         Candidate(
@@ -210,7 +148,9 @@ def prices_of(tables: Sequence[Table], design: str) -> dict[str, float | None]:
     """The median of each cost over the design's trials, None where it was not measured."""
     found: dict[str, float | None] = {}
     for cost in COSTS:
-        values = [price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None]
+        values = [
+            price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None
+        ]
         found[cost] = float(np.median(values)) if values else None
     return found
 
@@ -245,7 +185,9 @@ def _too_dear(prices: Mapping[str, float | None], limits: Mapping[str, float]) -
 
 
 def _dearness(prices: Mapping[str, float | None], price: str) -> tuple[float, ...]:
-    return tuple(float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS))
+    return tuple(
+        float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS)
+    )
 
 
 def _judge(aim: Aim, designs: Sequence[str], fields: Mapping[str, Sequence[Field]], share: float) -> Judged:
@@ -278,7 +220,9 @@ def _again(
     for number, each in enumerate(judged):
         gains = each.aim.sign * resampled(each.fields, order, rng)
         most = gains.max(axis=1, keepdims=True)
-        fitting = fitting & (gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most)))
+        fitting = fitting & (
+            gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most))
+        )
         if number == 0:
             leading = gains == most
     alone = np.where(fitting.any(axis=1), fitting.argmax(axis=1), leading.argmax(axis=1))

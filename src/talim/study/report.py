@@ -17,9 +17,9 @@ from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
 from talim.study import exhibits, people, tables, trials, words
-from talim.study.recommending import Wish
 from talim.study.results import Result, find_runs, read_result
 from talim.study.study_page import study_report
+from talim.study.wishes import Wish
 
 BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
 
@@ -37,7 +37,9 @@ def report(
     if trials.is_study(folder):
         return study_report(folder, wish, claims_file, sounds=sounds)
     if wish is not None or claims_file is not None or not sounds:
-        raise UsageError(f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder")
+        raise UsageError(
+            f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder"
+        )
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])
     target = folder / "report" / "index.html"

@@ -15,11 +15,11 @@ from talim.stages.card import GUIDELINE
 from talim.study import claims as written
 from talim.study import study_drawings, study_sounds, tables, words
 from talim.study.claims import Claims
-from talim.study.recommending import Wish
 from talim.study.results import Result
 from talim.study.study_told import told
 from talim.study.study_words import COSTS, GOALS, compared, expected, found_out, named, span
 from talim.study.trials import Study, Table, read
+from talim.study.wishes import Wish
 
 CLAIMS = "claims.yaml"
 
@@ -39,7 +39,9 @@ def study_report(
     value = told(study, wish, claims, _units(study, runs))
     target = folder / "report" / "index.html"
     write_text(target.with_name("study.json"), json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(target, render("study.html", **context(study, value, runs, claims_file, claims, sounds=sounds)))
+    write_text(
+        target, render("study.html", **context(study, value, runs, claims_file, claims, sounds=sounds))
+    )
     return target
 
 
@@ -53,7 +55,9 @@ def context(
     sounds: bool,
 ) -> dict[str, Any]:
     """Every value that the template shows: the plain ones, their drawings, the sounds, and ways to write numbers."""
-    worth = list(dict.fromkeys(each["design"] for base in value["bases"] for each in base["advice"] if each["design"]))
+    worth = list(
+        dict.fromkeys(each["design"] for base in value["bases"] for each in base["advice"] if each["design"])
+    )
     return {
         "version": __version__,
         "study": value,
@@ -115,8 +119,14 @@ def deck(study: Study) -> str:
 def commands(study: Study, claims_file: Path | None) -> list[str]:
     """What to type to get the same results and page again."""
     folder = shlex.quote(str(study.folder))
-    plan = next((path.name for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS), "STUDY.yaml")
-    beside = f" --claims {shlex.quote(str(claims_file))}" if claims_file and claims_file.parent != study.folder else ""
+    plan = next(
+        (path.name for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS), "STUDY.yaml"
+    )
+    beside = (
+        f" --claims {shlex.quote(str(claims_file))}"
+        if claims_file and claims_file.parent != study.folder
+        else ""
+    )
     return [f"talim study {folder}/{plan} --out {folder}", f"talim report {folder}{beside}"]
 
 

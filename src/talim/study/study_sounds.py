@@ -77,7 +77,9 @@ def _shown(table: Table, heard: Sequence[tuple[Row, Result]]) -> SideBySide:
 def _of(samples: Sequence[Sample], role: str, lead: Sample) -> Sample | None:
     """The sample of a role with the lead's prompt, and its recording and seed where there are several."""
     fitting = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
-    return max(fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None)
+    return max(
+        fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None
+    )
 
 
 def _card(role: str, title: str, sample: Sample) -> Card:
@@ -86,7 +88,8 @@ def _card(role: str, title: str, sample: Sample) -> Card:
     except TalimError as error:
         return Card(role, title, "", problem=str(error))
     drawing, _ = drawing_of(title, sound, None)
-    return Card(role, title, duration(sound.seconds), drawing, player(sound, f"{title}: {sample.prompt or sample.recording}"))
+    label = f"{title}: {sample.prompt or sample.recording}"
+    return Card(role, title, duration(sound.seconds), drawing, player(sound, label))
 
 
 def copies(study: Study) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A study in sentences: what is best, what to take, what it costs, in English and Japanese; and what to be careful of."""
+"""A study in sentences, English and Japanese: what is best, what to take, what it costs, what to be careful of."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from talim.study import words
-from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN, Wish
+from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN
 from talim.study.trials import Study
+from talim.study.wishes import Wish
 from talim.study.words import number
 
 # What a measure says, in English and in Japanese; scores have their own names.
@@ -60,15 +61,16 @@ def span(low: float | None, high: float | None) -> str:
 def advice(found: Mapping[str, Any]) -> str:
     """One piece of advice in a sentence or two."""
     if found["outcome"] == NOTHING:
-        return "Nothing to choose from: " + (", ".join(found["missing"]) or "no design") + " was not measured or not allowed."
+        return f"Nothing to choose from: {', '.join(found['missing']) or 'no design'} was not measured or not allowed."
     chosen = _candidate(found, found["design"])
     margin = f"{number(found['aims'][0]['margin'])} in {named(found['aims'][0]['measure'])}"
     if found["outcome"] == ONLY:
         return f"{found['design']} is the only one within the limits, so nothing was compared."
     if found["outcome"] == CANNOT_TELL:
+        ends = span(chosen["behind_low"], chosen["behind_high"])
         return (
-            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; take the cheaper: "
-            f"{found['design']} is {number(chosen['behind'])} behind ({span(chosen['behind_low'], chosen['behind_high'])})."
+            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; "
+            f"take the cheaper: {found['design']} is {number(chosen['behind'])} behind ({ends})."
         )
     text = f"{found['design']} is the cheapest that is shown to be within {margin} of any other."
     if found["likely"] != found["design"]:
@@ -148,7 +150,8 @@ def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: Wish) -> Pa
         f"勧めるのは{found['design']}です。最良の平均との差は{amount}{base['unit'] or ''}"
         f"(95%の範囲:{_span_ja(behind)})で、{told}。"
     )
-    return english, japanese, _figure(amount, f"{named(aim['measure'])}: how far {found['design']} is behind the best", behind)
+    meaning = f"{named(aim['measure'])}: how far {found['design']} is behind the best"
+    return english, japanese, _figure(amount, meaning, behind)
 
 
 def _cost(found: Mapping[str, Any]) -> Part:
@@ -167,7 +170,8 @@ def _cost(found: Mapping[str, Any]) -> Part:
         )
     amount, ends = number(ratio["ratio"], 2), span(ratio["low"], ratio["high"])
     return (
-        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} (95\u202f% range {ends}).",
+        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} "
+        f"(95\u202f% range {ends}).",
         f"学習するパラメータは{trained}個{of_ja}、学習時間は{found['reference']}の{amount}倍"
         f"(95%の範囲:{_span_ja(ratio)})です。",
         _figure(amount, f"times the time of {found['reference']}", ratio),
@@ -196,12 +200,19 @@ def cautions(study: Study) -> list[str]:
             "Every design was trained with one seed. The ranges cover other recordings, but not other seeds: how much "
             "of a difference is that seed's luck, one seed cannot show."
         )
-    few = {row.design for table in study.tables for row in table.rows if max(seeds[table.name].values()) > seeds[table.name][row.design]}
+    most = {name: max(counted.values()) for name, counted in seeds.items()}
+    few = {
+        design for name, counted in seeds.items() for design, count in counted.items() if count < most[name]
+    }
     if few:
-        said.append(f"{words.counted(len(few), 'design')} have fewer seeds than others: the study is not finished.")
+        said.append(
+            f"{words.counted(len(few), 'design')} have fewer seeds than others: the study is not finished."
+        )
     recordings = [len(row.trial.measures.get("fall", {})) for row in study.rows]
     if recordings and min(recordings) < 5:
-        said.append(f"Some trials were judged on {words.counted(min(recordings), 'recording')}: the ranges are rough.")
+        said.append(
+            f"Some trials were judged on {words.counted(min(recordings), 'recording')}: the ranges are rough."
+        )
     if study.failed:
         said.append(f"{words.counted(len(study.failed), 'trial')} failed and stand in no table.")
     if study.aside:
@@ -248,8 +259,11 @@ def _amount(finding: Mapping[str, Any], name: str) -> str:
 
 
 def _factors(factors: Mapping[str, Any]) -> str:
-    said = {name: f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v) for name, v in factors.items()}
-    said = {name: text for name, text in said.items() if text != "*"}
+    said = {name: str(value) for name, value in factors.items() if value != "*"}
+    if isinstance(share := factors.get("share"), float):
+        said["share"] = f"{100 * share:g} %"
     if "kind" in said and "site" in said:
-        said = {"kind": f"{said['kind']}@{said['site']}"} | {n: t for n, t in said.items() if n not in ("kind", "site")}
+        said = {"kind": f"{said['kind']}@{said['site']}"} | {
+            n: t for n, t in said.items() if n not in ("kind", "site")
+        }
     return " ".join(said.values())

@@ -59,11 +59,14 @@ class Row(BaseModel):
     def trial(self) -> Trial:
         """What the statistics take: the factors with corpus and settings among them, and measures without holes."""
         measures = {
-            name: {where: value for where, value in values.items() if value is not None and math.isfinite(value)}
+            name: {
+                where: value for where, value in values.items() if value is not None and math.isfinite(value)
+            }
             for name, values in self.measures.items()
         }
+        measures = {name: values for name, values in measures.items() if values}
         place = {"corpus": self.corpus, "settings": self.settings_hash}
-        return Trial({**self.factors, **place}, self.seed, {name: values for name, values in measures.items() if values})
+        return Trial({**self.factors, **place}, self.seed, measures)
 
     def price(self, of: str) -> float | None:
         """The trial's cost in one of COSTS: trained parameters, seconds, peak bytes of memory, bytes on disk."""

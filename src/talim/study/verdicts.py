@@ -22,7 +22,13 @@ import numpy as np
 from talim.study.claims import ANY, Claim, Claims, Comparison, Contrast
 from talim.study.effects import Effect, crossed, together
 
-TOGETHER = {"base", "genre", "texture", "corpus", "settings"}  # trials alike in these are judged on the same recordings
+TOGETHER = {
+    "base",
+    "genre",
+    "texture",
+    "corpus",
+    "settings",
+}  # trials alike in these are judged on the same recordings
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
@@ -39,7 +45,7 @@ class Trial:
         return all(_alike(self.factors.get(name), value) for name, value in wanted.items())
 
     def values(self, comparison: Contrast) -> dict[str, float]:
-        """The compared measure by recording, relative to the one that it is taken `minus`; empty where it is missing."""
+        """The compared measure by recording, relative to the one it is taken `minus`; empty where it is missing."""
         found = dict(self.measures.get(comparison.measure, {}))
         if comparison.minus is None:
             return found
@@ -77,7 +83,9 @@ def effect_told(effect: Effect, level: float) -> dict[str, Any]:
     low, high = effect.interval(level)
     row = {"mean": effect.mean, "low": low, "high": high, "level": level, "p": effect.chance}
     row |= {"pairs": effect.pairs, "recordings": effect.recordings, "smallest_visible": effect.visible(level)}
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+    }
 
 
 def judge(trials: Sequence[Trial], claims: Claims) -> list[dict[str, Any]]:
