@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from talim.pages.plots import ACCENT, INK, QUIET, SETTINGS, frame, svg_of
+from talim.pages.plots import ACCENT, HAIRLINE, INK, QUIET, SETTINGS, frame, svg_of
 
 SIZE_INCHES = (4.4, 3.3)
 # One after another: they differ in lightness, dash and marker, since hue alone never tells.
@@ -135,6 +135,7 @@ def _log_axis(axes: Axes, xs: Sequence[float], ticks: bool = False) -> None:
             LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6)
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", color=HAIRLINE)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\u202f")))
 
 
