@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters, listening, making, planning, studying
+from talim.cli import adapters, listening, making, planning, reporting, studying
 from talim.cli.options import (
     Base,
     Describe,
@@ -190,16 +190,7 @@ def evaluate(
     show(scores, json_, telling.judgement(run))
 
 
-@app.command(epilog="Example: `talim report my-run`")
-def report(
-    folder: Annotated[Path, typer.Argument(help="A run, or a folder of runs.")],
-    json_: Json = False,
-) -> None:
-    """Write one self-contained HTML page about a run: listen, compare, see what it cost."""
-    from talim.study.report import report as work
-
-    page = work(folder)
-    show({"page": str(page)}, json_, str(page))
+app.command(epilog=reporting.EXAMPLE)(reporting.report)
 
 
 @app.command(

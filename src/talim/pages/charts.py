@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from talim.pages.plots import ACCENT, INK, QUIET, SETTINGS, frame, svg_of
+from talim.pages.plots import ACCENT, HAIRLINE, INK, QUIET, SETTINGS, frame, svg_of
 
 SIZE_INCHES = (4.4, 3.3)
 # One after another: they differ in lightness, dash and marker, since hue alone never tells.
@@ -68,12 +69,12 @@ def frontier(points: Sequence[Point], *, alt: str, title: str, x_label: str, y_l
             if point.chosen:
                 axes.plot([point.price], [point.quality], "o", color=INK, markersize=12, fillstyle="none")
         _log_axis(axes, [point.price for point in points])
-        _marks(axes, best)
         axes.set_title(title, loc="left", color=INK, fontsize=11)
         axes.set_xlabel(x_label, color=QUIET)
         axes.set_ylabel(y_label, color=QUIET)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.margins(y=0.14)
+        _marks(axes, best)
         return svg_of(figure, alt)
 
 
@@ -134,21 +135,23 @@ def _log_axis(axes: Axes, xs: Sequence[float], ticks: bool = False) -> None:
             LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6)
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", color=HAIRLINE)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\u202f")))
 
 
 def _marks(axes: Axes, points: Sequence[Point]) -> None:
-    for point in points:
-        if point.mark:
-            axes.annotate(
-                point.mark,
-                (point.price, point.quality),
-                xytext=(-5, 6),
-                textcoords="offset points",
-                ha="right",
-                color=INK,
-                fontsize=9.5,
-            )
+    """Marks of the points; where two would overlap the better one keeps its mark, and the advised one always."""
+    written: list[tuple[float, float]] = []
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    for point in sorted(points, key=lambda point: (not point.chosen, -point.quality)):
+        place = math.log(point.price / left) / math.log(right / left), (point.quality - low) / (high - low)
+        if not point.mark or any(abs(place[0] - x) < 0.075 and abs(place[1] - y) < 0.07 for x, y in written):
+            continue
+        written.append(place)
+        at = (point.price, point.quality)
+        axes.annotate(
+            point.mark, at, xytext=(-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=9.5
+        )
 
 
 def _names(axes: Axes, named: Sequence[tuple[float, str, str]]) -> None:

@@ -114,6 +114,7 @@ def _short(label: str, letters: int = 22) -> str:
 
 
 def frame(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """Two thin sides, quiet ticks, and a grid across the other axis, in the page's colours."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -1,4 +1,4 @@
-"""What a study's trials say: each design's numbers, who is on the frontier of quality and cost, what each factor does."""
+"""What a study's trials say: each design's numbers, the frontier of quality and cost, what each factor does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKED = (
 
 @dataclass(frozen=True)
 class Standing:
-    """One design in one table or several: seeds, costs, every measure's mean with its error, and where it is on the frontiers."""
+    """One design in one table or several: seeds, costs, each measure's mean with its error, and its frontiers."""
 
     design: str
     factors: Mapping[str, Any]

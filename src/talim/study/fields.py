@@ -133,10 +133,10 @@ def joined(fields: Sequence[Field]) -> tuple[list[str], np.ndarray, Spread]:
     freedom = np.array([part.freedom for part in parts])
     weight = float((np.square(squares) / freedom).sum())
     degrees = total**2 / weight if weight > 0 else float(freedom.sum())
-    seeds, recordings = (
+    by_seeds, by_recordings = (
         sum(getattr(part, name) for part in parts) / count**2 for name in ("by_seeds", "by_recordings")
     )
-    return everywhere, means, Spread(float(np.sqrt(total)) / count, degrees, seeds, recordings)
+    return everywhere, means, Spread(float(np.sqrt(total)) / count, degrees, by_seeds, by_recordings)
 
 
 def resampled(fields: Sequence[Field], designs: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -93,12 +93,9 @@ def _better(found: Recommendation) -> list[Step]:
     chosen = found.candidate(found.design)
     if "full" in kind and chosen.behind_low > 0:
         why = f"{found.best} trains the base itself and is ahead of {found.design} by more than chance"
-        return [
-            Step(
-                "hybrid",
-                f"{why}: try {found.design} beside one part of the base, as in {found.design}+full@post.",
-            )
-        ]
+        mixes = parse(found.design).peft_kind is None and "full" not in found.design
+        example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
+        return [Step("hybrid", f"{why}: try an adapter beside one part of the base, as in {example}.")]
     if len(sizes) > 1 and size == sizes[-1] and chosen.behind_low > 0:
         why = f"{found.best} is ahead of {found.design} by more than chance, and no larger {kind}@{site} was tried"
         return [Step("extend", f"{why}: extend the study upwards before calling a size enough.")]

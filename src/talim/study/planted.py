@@ -169,7 +169,7 @@ ASKED = {
 
 
 def found_share(effects: Sequence[Effect], studies: int) -> float:
-    """In what share of studies, one for each seed, a claim about conv over transformer is supported, of eight claims."""
+    """In what share of studies, one a seed, a claim about conv over transformer is supported, one of eight claims."""
     other = {"measure": "fall", "this": {"kind": "x"}, "that": {"kind": "y"}, "interest": 1.0}
     asked = [{"id": str(n), "says": "-", "comparisons": [other if n else ASKED]} for n in range(8)]
     claims = Claims.model_validate({"claims": asked})

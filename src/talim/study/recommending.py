@@ -13,58 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from talim.errors import UsageError
 from talim.study.effects import holm
 from talim.study.fields import Field, Spread, field_of, joined, resampled
 from talim.study.trials import COSTS, Table
+from talim.study.wishes import GOALS, Aim, Wish
 
-MARGIN_SHARE = 0.1
 SHOWN, CANNOT_TELL, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
-
-
-@dataclass(frozen=True)
-class Aim:
-    """A measure that counts for a goal: more of it is better, or less; the margin is a share of what `of` gains."""
-
-    measure: str
-    more: bool = True
-    of: str = ""
-
-    @property
-    def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return 1 if self.more else -1
-
-
-GOALS: dict[str, tuple[Aim, ...]] = {
-    "learning": (Aim("fall"),),
-    "jingle": (Aim("ornament_fall"), Aim("score.kernel_distance_timbre", more=False)),
-    "background": (Aim("return_gain", of="fall"), Aim("fall")),
-}
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user wants: a goal, what is dear to him, limits in COSTS, and by how much worse is still as good."""
-
-    goal: str = "learning"
-    price: str = "parameters"
-    limits: Mapping[str, float] = field(default_factory=dict)
-    margin_share: float = MARGIN_SHARE
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            (self.goal, tuple(GOALS)),
-            (self.price, COSTS),
-            *((n, COSTS) for n in self.limits),
-        ):
-            if name not in known:
-                raise UsageError(f"{name!r} is not known here; choose one of {', '.join(known)}")
-        if not 0 < self.margin_share < 1:
-            raise UsageError(
-                f"the margin is {self.margin_share:g}; give a share of the best's gain, between 0 and 1"
-            )
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
 from talim.study import exhibits, people, tables, trials, words
-from talim.study.recommending import Wish
 from talim.study.results import Result, find_runs, read_result
 from talim.study.study_page import study_report
+from talim.study.wishes import Wish
 
 BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
 

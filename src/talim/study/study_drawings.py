@@ -68,23 +68,13 @@ def size_curves(base: Told) -> list[Markup]:
     panels = [(table, _curves(table, site)) for table in base["tables"]]
     panels = [(table, curves) for table, curves in panels if any(len(curve.xs) > 1 for curve in curves)]
     wholes = {table["corpus"]: _whole(table) for table, _ in panels}
-    ys = [
-        y
-        for _, curves in panels
-        for curve in curves
-        for y in (*curve.lows, *curve.highs, *curve.ys)
-        if y is not None
-    ]
+    drawn_ys = [(*curve.lows, *curve.highs, *curve.ys) for _, curves in panels for curve in curves]
+    ys = [y for each in drawn_ys for y in each if y is not None]
     ys += [whole for whole in wholes.values() if whole is not None]
     drawn = []
     for table, curves in panels:
         whole = wholes[table["corpus"]]
-        alt = f"Fall of the loss over size at {site}, {table['corpus']}. " + " ".join(
-            f"{curve.label}: "
-            + ", ".join(f"{number(y)} at {x:g} %" for x, y in zip(curve.xs, curve.ys, strict=True))
-            + "."
-            for curve in curves
-        )
+        alt = f"Fall of the loss over size at {site}, {table['corpus']}. " + " ".join(map(_in_words, curves))
         drawn.append(
             charts.size_curves(
                 curves,
@@ -99,6 +89,11 @@ def size_curves(base: Told) -> list[Markup]:
     return drawn
 
 
+def _in_words(curve: charts.Curve) -> str:
+    points = (f"{number(y)} at {x:g} %" for x, y in zip(curve.xs, curve.ys, strict=True))
+    return f"{curve.label}: {', '.join(points)}."
+
+
 def _curves(table: Told, site: str) -> list[charts.Curve]:
     kinds = list(
         dict.fromkeys(row["kind"] for row in table["designs"] if row["site"] == site and row["share"])
@@ -107,17 +102,14 @@ def _curves(table: Told, site: str) -> list[charts.Curve]:
     for style, kind in enumerate(
         sorted(kinds, key=lambda kind: ("conv", "transformer", "linear", kind).index(kind))
     ):
-        rows = [
-            row
-            for row in table["designs"]
-            if (row["kind"], row["site"]) == (kind, site) and "fall" in row["measures"]
-        ]
-        rows = sorted((row for row in rows if row["share"]), key=lambda row: row["share"])
+        rows = [row for row in table["designs"] if (row["kind"], row["site"]) == (kind, site)]
+        rows = [row for row in rows if row["share"] and "fall" in row["measures"]]
+        rows.sort(key=lambda row: row["share"])
         if rows:
             falls = [row["measures"]["fall"] for row in rows]
-            ends = ([fall[end] for fall in falls] for end in ("low", "high"))
+            means, lows, highs = ([fall[name] for fall in falls] for name in ("mean", "low", "high"))
             shares = [round(100 * row["share"], 4) for row in rows]
-            found.append(charts.Curve(str(kind), shares, [fall["mean"] for fall in falls], *ends, style))
+            found.append(charts.Curve(str(kind), shares, means, lows, highs, style))
     return found
 
 
@@ -128,11 +120,8 @@ def _whole(table: Told) -> float | None:
 
 def heat_map(table: Told) -> dict[str, Any] | None:
     """Kinds by sites: the fall of the loss at the size that most of them have, each with its part of the range."""
-    sized = [
-        row
-        for row in table["designs"]
-        if row["share"] and "+" not in str(row["kind"]) and "fall" in row["measures"]
-    ]
+    sized = [row for row in table["designs"] if row["share"] and "fall" in row["measures"]]
+    sized = [row for row in sized if "+" not in str(row["kind"])]
     shares = [row["share"] for row in sized]
     if not sized:
         return None
@@ -143,18 +132,8 @@ def heat_map(table: Told) -> dict[str, Any] | None:
         return None
     means = [fall["mean"] for fall in here.values()]
     low, reach = min(means), max(means) - min(means) or 1.0
-    rows = [
-        (
-            kind,
-            [
-                (here[kind, site], 100 * (here[kind, site]["mean"] - low) / reach)
-                if (kind, site) in here
-                else None
-                for site in sites
-            ],
-        )
-        for kind in kinds
-    ]
+    cells = {place: (fall, 100 * (fall["mean"] - low) / reach) for place, fall in here.items()}
+    rows = [(kind, [cells.get((kind, site)) for site in sites]) for kind in kinds]
     return {"corpus": table["corpus"], "share": 100 * share, "sites": sites, "rows": rows}
 
 
@@ -183,9 +162,11 @@ def _intervals(asked: Sequence[Told], base: Told, title: str) -> dict[str, Marku
     if not rows:
         return {}
     alt = f"{title}: " + "; ".join(f"{row.label} {number(row.value)}" for row in rows)
-    return plots.both_widths(
-        rows, alt=alt, x_label=f"difference{', ' + base['unit'] if base['unit'] else ''}"
-    )
+    label = f"difference{', ' + base['unit'] if base['unit'] else ''}"
+    return {
+        width: plots.intervals(rows, alt=alt, x_label=label, width_inches=inches)
+        for width, inches in (("broad", 9.4), ("narrow", 4.2))
+    }
 
 
 def _short(question: Told) -> str:
@@ -225,14 +206,10 @@ def _worth(base: Told) -> set[str]:
 
 def measures_of(table: Told) -> list[tuple[str, str]]:
     """The measures of a table with their names, those of learning first."""
-    names = dict.fromkeys(
-        name for row in table["designs"] for name in row["measures"] if not name.startswith("log_")
-    )
-    first = [
-        name
-        for name in ("fall", "ornament_fall", "plain_fall", "return_gain", "before", "after")
-        if name in names
-    ]
+    names = dict.fromkeys(name for row in table["designs"] for name in row["measures"])
+    lead = ("fall", "ornament_fall", "plain_fall", "return_gain", "before", "after")
+    names = [name for name in names if not name.startswith("log_")]
+    first = [name for name in lead if name in names]
     return [(name, named(name)) for name in [*first, *(name for name in names if name not in first)]]
 
 
@@ -244,13 +221,13 @@ def frontier_table(base: Told) -> list[dict[str, Any]]:
             "mark": numbers[row["design"]],
             "design": row["design"],
             "fall": row["measures"]["fall"],
-            "shares": [
-                words.percent(row["frontier_shares"][cost])
-                if cost in row["frontiers"] and cost in row["frontier_shares"]
-                else "–"
-                for cost in AXES
-            ],
+            "shares": [_share(row, cost) for cost in AXES],
         }
         for row in base["overall"]
         if row["design"] in numbers
     ]
+
+
+def _share(row: Told, cost: str) -> str:
+    known = cost in row["frontiers"] and cost in row["frontier_shares"]
+    return words.percent(row["frontier_shares"][cost]) if known else "–"

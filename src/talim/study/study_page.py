@@ -13,13 +13,13 @@ from talim.pages.page import render
 from talim.run import write_text
 from talim.stages.card import GUIDELINE
 from talim.study import claims as written
-from talim.study import exhibits, study_drawings, study_sounds, tables, words
+from talim.study import study_drawings, study_sounds, tables, words
 from talim.study.claims import Claims
-from talim.study.recommending import Wish
 from talim.study.results import Result
 from talim.study.study_told import told
 from talim.study.study_words import COSTS, GOALS, compared, expected, found_out, named, span
 from talim.study.trials import Study, Table, read
+from talim.study.wishes import Wish
 
 CLAIMS = "claims.yaml"
 
@@ -58,8 +58,6 @@ def context(
     worth = list(
         dict.fromkeys(each["design"] for base in value["bases"] for each in base["advice"] if each["design"])
     )
-    audible = sounds and any(result.samples for result in runs.values())
-    tracker = exhibits.pitch_tracker() if audible else None
     return {
         "version": __version__,
         "study": value,
@@ -67,7 +65,7 @@ def context(
         "bases": [drawn(base) for base in value["bases"]],
         "claims_level": claims.level if claims else None,
         "claims_file": claims_file.name if claims_file else "",
-        "side_by_side": study_sounds.side_by_side(study, runs, worth, tracker) if sounds else [],
+        "side_by_side": study_sounds.side_by_side(study, runs, worth) if sounds else [],
         "copies": study_sounds.copies(study),
         "data": _data(study, runs),
         "guideline": [line.removeprefix("- ") for line in GUIDELINE.replace("\n  ", " ").splitlines()],
@@ -88,8 +86,10 @@ def context(
 
 def drawn(base: Mapping[str, Any]) -> dict[str, Any]:
     """One base's drawings and tables beside its plain values."""
+    goals = dict.fromkeys(each["goal"] for each in base["advice"])
     return {
         **base,
+        "by_goal": {goal: [each for each in base["advice"] if each["goal"] == goal] for goal in goals},
         "frontier_plots": study_drawings.frontiers(base),
         "frontier_table": study_drawings.frontier_table(base),
         "site": study_drawings.main_site(base),

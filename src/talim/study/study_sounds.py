@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.pages.players import player, read_sound
-from talim.study.exhibits import Card, Tracker, drawing_of
+from talim.study.exhibits import Card, drawing_of
 from talim.study.results import Result, Sample, read_result
 from talim.study.trials import Row, Study, Table
 from talim.study.words import duration
@@ -38,15 +38,16 @@ def runs_of(study: Study) -> dict[str, Result]:
     return found
 
 
-def side_by_side(
-    study: Study, runs: Mapping[str, Result], worth: Sequence[str], tracker: Tracker | None
-) -> list[SideBySide]:
-    """For the first corpora whose runs left sounds: what can be heard of the designs that are worth hearing."""
+def side_by_side(study: Study, runs: Mapping[str, Result], worth: Sequence[str]) -> list[SideBySide]:
+    """For the first corpora whose runs left sounds: what can be heard of the designs that are worth hearing.
+
+    Pitches are not drawn here, since following them takes a second a sound and more: each run's own page has them.
+    """
     found = []
     for table in study.tables:
         heard = _heard(table, runs, worth)
         if heard and len(found) < MOST_CORPORA:
-            found.append(_shown(table, heard, tracker))
+            found.append(_shown(table, heard))
     return found
 
 
@@ -56,20 +57,20 @@ def _heard(table: Table, runs: Mapping[str, Result], worth: Sequence[str]) -> li
     return [(row, runs[row.id]) for row in rows[:MOST_DESIGNS]]
 
 
-def _shown(table: Table, heard: Sequence[tuple[Row, Result]], tracker: Tracker | None) -> SideBySide:
+def _shown(table: Table, heard: Sequence[tuple[Row, Result]]) -> SideBySide:
     first = heard[0][1].samples
     lead = next((sample for sample in first if sample.role == "after"), first[0])
     cards = []
     for role, title in (("real", "Real"), ("before", f"{table.base} alone")):
         sample = _of(first, role, lead)
         if sample:
-            cards.append(_card(role, title, sample, tracker))
+            cards.append(_card(role, title, sample))
     for row, result in heard:
         sample = _of(result.samples, "after", lead)
         if sample is None:
             cards.append(Card("after", row.design, "", problem="no sound of this prompt"))
         else:
-            cards.append(_card("after", row.design, sample, tracker))
+            cards.append(_card("after", row.design, sample))
     return SideBySide(table.corpus, lead.prompt, cards)
 
 
@@ -81,14 +82,14 @@ def _of(samples: Sequence[Sample], role: str, lead: Sample) -> Sample | None:
     )
 
 
-def _card(role: str, title: str, sample: Sample, tracker: Tracker | None) -> Card:
+def _card(role: str, title: str, sample: Sample) -> Card:
     try:
         sound = read_sound(sample.path)
     except TalimError as error:
         return Card(role, title, "", problem=str(error))
-    drawing, voiced = drawing_of(title, sound, tracker)
-    details = ", ".join(part for part in (duration(sound.seconds), voiced) if part)
-    return Card(role, title, details, drawing, player(sound, f"{title}: {sample.prompt or sample.recording}"))
+    drawing, _ = drawing_of(title, sound, None)
+    label = f"{title}: {sample.prompt or sample.recording}"
+    return Card(role, title, duration(sound.seconds), drawing, player(sound, label))
 
 
 def copies(study: Study) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from talim.study.claims import Claims
 from talim.study.comparing import LEVEL, Question, Standing, questions, standings
 from talim.study.effects import Effect, crossed, together
 from talim.study.next_steps import next_steps
-from talim.study.recommending import GOALS, Judged, Recommendation, Wish, recommend
+from talim.study.recommending import Judged, Recommendation, recommend
 from talim.study.trials import Row, Study, Table
 from talim.study.verdicts import effect_told, judge
+from talim.study.wishes import GOALS, Wish
 
 SEED = 0  # of the resamples
 WHOLE = "full@all"
@@ -61,7 +63,7 @@ def _base(tables: Sequence[Table], wish: Wish, unit: str) -> dict[str, Any]:
     groups: list[Sequence[Table]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
     goals = [wish.goal, *(goal for goal in GOALS if goal != wish.goal)]
     advice = [
-        _advice(recommend(group, _for(wish, goal), np.random.default_rng(SEED)), group)
+        _advice(recommend(group, replace(wish, goal=goal), np.random.default_rng(SEED)), group)
         for goal in goals
         for group in groups
     ]
@@ -73,10 +75,6 @@ def _base(tables: Sequence[Table], wish: Wish, unit: str) -> dict[str, Any]:
         "questions": [_question(question) for question in questions(tables)],
         "advice": advice,
     }
-
-
-def _for(wish: Wish, goal: str) -> Wish:
-    return Wish(goal, wish.price, wish.limits, wish.margin_share, wish.level)
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def level_told(effect: Effect) -> dict[str, Any]:
         "mean": effect.mean,
         "low": low,
         "high": high,
-        "seeds": effect.pairs,
+        "trials": effect.pairs,
         "recordings": effect.recordings,
     }
 
@@ -175,26 +173,22 @@ def compared_costs(tables: Sequence[Table], design: str, reference: str) -> dict
     for name in ("log_seconds", "log_memory"):
         parts = []
         for table in tables:
-            own, other = (
-                {
-                    row.seed: next(iter(row.trial.measures[name].values()))
-                    for row in table.of(each)
-                    if name in row.trial.measures
-                }
-                for each in (design, reference)
-            )
+            own, other = (_once(table.of(each), name) for each in (design, reference))
             shared = sorted(set(own) & set(other))
             if shared:
                 parts.append(crossed(np.array([[own[seed] - other[seed]] for seed in shared])))
         if parts:
             effect = together(parts)
             low, high = effect.interval(LEVEL)
-            ratios[name.removeprefix("log_")] = {
-                "ratio": math.exp(effect.mean),
-                "low": math.exp(low),
-                "high": math.exp(high),
-            }
+            ends = {"ratio": math.exp(effect.mean), "low": math.exp(low), "high": math.exp(high)}
+            ratios[name.removeprefix("log_")] = ends
     return ratios
+
+
+def _once(rows: Sequence[Row], measure: str) -> dict[int, float]:
+    """By seed, a measure that a run has once."""
+    found = {row.seed: row.trial.measures.get(measure) for row in rows}
+    return {seed: next(iter(values.values())) for seed, values in found.items() if values}
 
 
 def _reference(found: Recommendation, tables: Sequence[Table]) -> str:

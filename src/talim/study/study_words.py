@@ -1,14 +1,16 @@
-"""A study in sentences: what is best, what to take, what it costs, in English and Japanese; and what to be careful of."""
+"""A study in sentences, English and Japanese: what is best, what to take, what it costs, what to be careful of."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from talim.study import words
-from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN, Wish
+from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN
 from talim.study.trials import Study
+from talim.study.wishes import Wish
 from talim.study.words import number
 
 # What a measure says, in English and in Japanese; scores have their own names.
@@ -27,9 +29,10 @@ NAMES = {
     "first_fall": "fall on what comes first",
     "again_fall": "fall on what returns",
     "return_gain": "more gained on what returns",
-    "log_seconds": "log of the seconds",
-    "log_memory": "log of the bytes",
+    "log_seconds": "time of training",
+    "log_memory": "peak memory",
 }
+LOGARITHMS = ("log_seconds", "log_memory")
 GOALS = {
     "learning": ("the loss", "損失"),
     "jingle": ("a short jingle: ornaments and timbre", "短いジングル(装飾音と音色)"),
@@ -58,19 +61,16 @@ def span(low: float | None, high: float | None) -> str:
 def advice(found: Mapping[str, Any]) -> str:
     """One piece of advice in a sentence or two."""
     if found["outcome"] == NOTHING:
-        return (
-            "Nothing to choose from: "
-            + (", ".join(found["missing"]) or "no design")
-            + " was not measured or not allowed."
-        )
+        return f"Nothing to choose from: {', '.join(found['missing']) or 'no design'} was not measured or not allowed."
     chosen = _candidate(found, found["design"])
     margin = f"{number(found['aims'][0]['margin'])} in {named(found['aims'][0]['measure'])}"
     if found["outcome"] == ONLY:
         return f"{found['design']} is the only one within the limits, so nothing was compared."
     if found["outcome"] == CANNOT_TELL:
+        ends = span(chosen["behind_low"], chosen["behind_high"])
         return (
-            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; take the cheaper: "
-            f"{found['design']} is {number(chosen['behind'])} behind ({span(chosen['behind_low'], chosen['behind_high'])})."
+            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; "
+            f"take the cheaper: {found['design']} is {number(chosen['behind'])} behind ({ends})."
         )
     text = f"{found['design']} is the cheapest that is shown to be within {margin} of any other."
     if found["likely"] != found["design"]:
@@ -150,11 +150,8 @@ def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: Wish) -> Pa
         f"勧めるのは{found['design']}です。最良の平均との差は{amount}{base['unit'] or ''}"
         f"(95%の範囲:{_span_ja(behind)})で、{told}。"
     )
-    return (
-        english,
-        japanese,
-        _figure(amount, f"{named(aim['measure'])}: how far {found['design']} is behind the best", behind),
-    )
+    meaning = f"{named(aim['measure'])}: how far {found['design']} is behind the best"
+    return english, japanese, _figure(amount, meaning, behind)
 
 
 def _cost(found: Mapping[str, Any]) -> Part:
@@ -173,7 +170,8 @@ def _cost(found: Mapping[str, Any]) -> Part:
         )
     amount, ends = number(ratio["ratio"], 2), span(ratio["low"], ratio["high"])
     return (
-        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} (95\u202f% range {ends}).",
+        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} "
+        f"(95\u202f% range {ends}).",
         f"学習するパラメータは{trained}個{of_ja}、学習時間は{found['reference']}の{amount}倍"
         f"(95%の範囲:{_span_ja(ratio)})です。",
         _figure(amount, f"times the time of {found['reference']}", ratio),
@@ -202,11 +200,9 @@ def cautions(study: Study) -> list[str]:
             "Every design was trained with one seed. The ranges cover other recordings, but not other seeds: how much "
             "of a difference is that seed's luck, one seed cannot show."
         )
+    most = {name: max(counted.values()) for name, counted in seeds.items()}
     few = {
-        row.design
-        for table in study.tables
-        for row in table.rows
-        if max(seeds[table.name].values()) > seeds[table.name][row.design]
+        design for name, counted in seeds.items() for design, count in counted.items() if count < most[name]
     }
     if few:
         said.append(
@@ -239,23 +235,35 @@ def found_out(finding: Mapping[str, Any]) -> str:
     """What one comparison gave: the effect with its interval, and what an undecided one could have seen."""
     if finding.get("mean") is None:
         return finding.get("why") or "no two trials differ so"
-    text = f"{number(finding['mean'])} ({span(finding['low'], finding['high'])})"
+    mean, low, high, seen = (_amount(finding, name) for name in ("mean", "low", "high", "smallest_visible"))
+    text = f"{mean} ({low} to {high})" if finding["low"] is not None else f"{mean} (range not known)"
     if finding["verdict"] == "undecided":
-        seen = finding["smallest_visible"]
-        text += (
-            "; with one pair no error is known" if seen is None else f"; {number(seen)} would have been seen"
-        )
+        known = finding["smallest_visible"] is not None
+        text += f"; {seen} would have been seen" if known else "; from one pair no error is known"
     return text
 
 
 def expected(finding: Mapping[str, Any]) -> str:
     """`more by 0.03`, `no more by 0.03`, `differ by 0.03`."""
-    return f"{finding.get('expect', 'more')} by {number(finding['interest'])}"
+    return f"{finding.get('expect', 'more')} by {_amount(finding, 'interest')}"
+
+
+def _amount(finding: Mapping[str, Any], name: str) -> str:
+    """A number of a finding; logarithms are told as ratios."""
+    value = finding.get(name)
+    if value is None:
+        return "not known"
+    if finding["measure"] in LOGARITHMS:
+        return f"{number(math.exp(value), 2)} times"
+    return number(value).rstrip("0").rstrip(".") if value else "0"
 
 
 def _factors(factors: Mapping[str, Any]) -> str:
-    said = [
-        f"{100 * v:g} %" if name == "share" and isinstance(v, float) else str(v)
-        for name, v in factors.items()
-    ]
-    return " ".join(text for text in said if text != "*")
+    said = {name: str(value) for name, value in factors.items() if value != "*"}
+    if isinstance(share := factors.get("share"), float):
+        said["share"] = f"{100 * share:g} %"
+    if "kind" in said and "site" in said:
+        said = {"kind": f"{said['kind']}@{said['site']}"} | {
+            n: t for n, t in said.items() if n not in ("kind", "site")
+        }
+    return " ".join(said.values())

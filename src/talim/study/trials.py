@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from talim.designs.expression import parse
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.run import read_jsonl
 from talim.study.verdicts import Trial
 
@@ -58,16 +57,16 @@ class Row(BaseModel):
 
     @cached_property
     def trial(self) -> Trial:
-        """What the statistics take: factors that a design's name tells, and measures without holes."""
+        """What the statistics take: the factors with corpus and settings among them, and measures without holes."""
         measures = {
             name: {
                 where: value for where, value in values.items() if value is not None and math.isfinite(value)
             }
             for name, values in self.measures.items()
         }
+        measures = {name: values for name, values in measures.items() if values}
         place = {"corpus": self.corpus, "settings": self.settings_hash}
-        told = {**self.factors, **_told(self.design)} | place
-        return Trial(told, self.seed, {name: values for name, values in measures.items() if values})
+        return Trial({**self.factors, **place}, self.seed, measures)
 
     def price(self, of: str) -> float | None:
         """The trial's cost in one of COSTS: trained parameters, seconds, peak bytes of memory, bytes on disk."""
@@ -177,12 +176,3 @@ def _main_settings(rows: Sequence[Row]) -> str:
     counts = Counter(row.settings_hash for row in rows)
     latest = {row.settings_hash: place for place, row in enumerate(rows)}
     return max(counts, key=lambda settings: (counts[settings], latest[settings]))
-
-
-def _told(design: str) -> dict[str, Any]:
-    """Kind and site as the design's name has them, those of a mixture joined by +; nothing of a name that is none."""
-    try:
-        parts = parse(design).parts
-    except UsageError:
-        return {}
-    return {name: "+".join(getattr(part, name) for part in parts) for name in ("kind", "site")}

@@ -45,7 +45,7 @@ class Trial:
         return all(_alike(self.factors.get(name), value) for name, value in wanted.items())
 
     def values(self, comparison: Contrast) -> dict[str, float]:
-        """The compared measure by recording, relative to the one that it is taken `minus`; empty where it is missing."""
+        """The compared measure by recording, relative to the one it is taken `minus`; empty where it is missing."""
         found = dict(self.measures.get(comparison.measure, {}))
         if comparison.minus is None:
             return found
