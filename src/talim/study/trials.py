@@ -25,6 +25,7 @@ class Cost(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     seconds: float | None = None
+    cpu_seconds: float | None = None  # on a CPU: no other program's work makes them more
     peak_memory_bytes: float | None = None
     adapter_bytes: float | None = None
     energy_joules: float | None = None
@@ -72,7 +73,7 @@ class Row(BaseModel):
         """The trial's cost in one of COSTS: trained parameters, seconds, peak bytes of memory, bytes on disk."""
         found = {
             "parameters": self.parameters,
-            "seconds": self.cost.seconds,
+            "seconds": self.cost.cpu_seconds or self.cost.seconds,
             "memory": self.cost.peak_memory_bytes,
             "bytes": self.cost.adapter_bytes,
         }[of]
