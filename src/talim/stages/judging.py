@@ -7,6 +7,7 @@ on loudness, so that bases of different rates are compared as equals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import numpy as np
 from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
-from talim.metrics import distances, embeddings, pitch
+from talim.metrics import clap, distances, embeddings, pitch
 from talim.metrics.cache import Cache
 from talim.pages.table import page_of
 from talim.run import Run, write_text
 from talim.stages import score_table, scoring
 from talim.stages.adhering import adhering
 from talim.stages.batches import spread
+from talim.stages.mode_and_cycle import true_to_words
 from talim.stages.samples import Pair
 from talim.stages.score_table import Score, Set, score
 
@@ -38,13 +40,16 @@ def judge(
     seed: int,
     kind: str = "default",
     jobs: int = 1,
+    clap_place: Path | None = None,
 ) -> dict[str, Any]:
     """`protocol`, `scores` and `warnings` of a run; also written as RUN/scores.html.
 
+    CLAP comes from `clap_place`, else from the hub's cache, else its row says that it is not at hand.
     UsageError for an unknown protocol; TalimError where the paper's is asked for and its weights cannot be had.
     """
     if kind not in PROTOCOLS:
         raise UsageError(f"no protocol {kind!r}: choose one of {', '.join(PROTOCOLS)}")
+    words = clap.at_hand(clap_place)
     asked = spread(corpus.held_out, len(pairs))
     chosen = spread(corpus.held_out, MOST_REAL)
     parts = {
@@ -62,11 +67,13 @@ def judge(
     facts = {
         "corpus": corpus.hash, "kind": kind, "seconds": round(shortest, 3), "rate_hz": pitch.RATE_HZ,
         "generated": len(pairs), "real": len(chosen), "seed": seed,
+        "clap": None if isinstance(words, str) else words.sound.identity,
     }  # fmt: skip
     own, real, base = sets["after"], sets["real"], sets["before"]
     rows = score_table.measured(own, real, base)
     far, notes = score_table.distant(own, real, base, cache, np.random.default_rng(seed))
-    rows += far + adhering(asked, own, base, chosen, real, cache)
+    rows += true_to_words(asked, own, base, chosen, real)
+    rows += far + adhering(asked, own, base, chosen, real, cache, words)
     if kind == "paper":
         rows += paper(own, real, base, cache)
     result = {

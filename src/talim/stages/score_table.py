@@ -162,6 +162,13 @@ def score(
     return Score(name, value, low, high, n, floor, ceiling, direction, unit, told)
 
 
+def unanswered(name: str, direction: str, unit: str, meaning: str, why: str) -> Score:
+    """A row without a value, and why it has none."""
+    return Score(
+        name, None, None, None, 0, None, None, direction, unit, f"{meaning}: not answered, for {why}"
+    )
+
+
 def _told(value: float | None) -> str:
     return "not measured" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
