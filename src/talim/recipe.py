@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from talim.errors import UsageError
 
 # Settings that came later: left out of a run's name where they are as they were before there was a choice.
-LATER: Mapping[str, Any] = {"weighting": None, "predict_music": False}
+LATER: Mapping[str, Any] = {
+    "weighting": None,
+    "predict_music": False,
+    "crops": "each_step",
+    "adapter_precision": "fp32",
+}
+HOW = ("prefix", "prefix_gb")  # of training: how it is computed, not what; part of no name and no comparison
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -52,8 +58,24 @@ class Training(BaseModel):
     clip_seconds: float | None = Field(
         default=None, gt=0, description="random cut of each clip; none: the whole clip"
     )
+    crops: Literal["each_step", "once"] = Field(
+        default="each_step", description="when that cut is drawn: anew at each step, or once for each clip"
+    )
+    prefix: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="keep on disk what the layers below the first trained site make of a clip; auto: where it saves",
+    )
+    prefix_gb: float = Field(
+        default=20.0,
+        ge=0,
+        description="most disk for that in a corpus, in GB; beyond it, it is computed each time",
+    )
     precision: Literal["auto", "bf16", "fp32", "fp16"] = Field(
         default="auto", description="auto asks the hardware"
+    )
+    adapter_precision: Literal["fp32", "base"] = Field(
+        default="fp32",
+        description="what adapters multiply in; base: as the base does, about twice as fast, weights still in fp32",
     )
     weighting: Literal["v", "reference", "none"] | None = Field(
         default=None,
@@ -65,6 +87,11 @@ class Training(BaseModel):
         description="let a base that hears beats and chords guess them where the corpus has none",
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory, about a third more time")
+
+    @field_validator("prefix", mode="before")
+    @classmethod
+    def _yaml_reads_on_and_off_as_truth_values(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Recipe(BaseModel):
@@ -133,7 +160,8 @@ def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
     """Twelve hex digits that name the experiment; the corpus enters by content, not by where it lies."""
     values = recipe.model_dump(mode="json")
     training = values["training"]
-    values["training"] = {k: v for k, v in training.items() if k not in LATER or v != LATER[k]}
+    named = {k: v for k, v in training.items() if k not in HOW}
+    values["training"] = {k: v for k, v in named.items() if k not in LATER or v != LATER[k]}
     if corpus_hash is not None:
         values["corpus"] = corpus_hash
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -141,9 +169,10 @@ def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
 
 
 def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with both values; where the corpus lies does not count."""
+    """Dotted keys whose values differ, with both values; where the corpus lies and `HOW` do not count."""
     before, after = (_flatten(r.model_dump(mode="json")) for r in (old, new))
-    return {k: (before[k], after[k]) for k in after if k != "corpus" and before.get(k) != after[k]}
+    free = {"corpus", *(f"training.{name}" for name in HOW)}
+    return {k: (before[k], after[k]) for k in after if k not in free and before.get(k) != after[k]}
 
 
 def shipped() -> list[str]:

@@ -75,6 +75,9 @@ def test_padding_changes_nothing(data: st.DataObject) -> None:
     whole = delay.cross_entropy(logits, codes, mask, shifts)
     cut = delay.cross_entropy(logits, codes[..., :frames], mask[:, :frames], shifts)
     torch.testing.assert_close(whole.parts, cut.parts)
+    torch.testing.assert_close(whole.per_frame[:, :frames], cut.per_frame)
+    torch.testing.assert_close(cut.per_frame.mean(), cut.parts.mean())
+    assert not whole.per_frame[:, frames:].any()
 
 
 def test_loss_is_fp32_whatever_the_logits_are() -> None:

@@ -156,7 +156,7 @@ def test_a_hub_model_without_network_is_one_line_at_once() -> None:
 
 def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "check_reachable", lambda source: None)
-    monkeypatch.setattr(loading, "_read_config", refuse)
+    monkeypatch.setattr(loading, "read_config", refuse)
     with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
         load("facebook/musicgen-large")
     assert "Name or service not known" in str(caught.value)

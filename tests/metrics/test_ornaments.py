@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from talim.metrics import ornaments
+from talim.stages import damages
 
 HOP = 0.01
 
@@ -48,12 +51,52 @@ def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
     assert "glide" not in kinds(held(0, 0.5), *run, held(600, 0.5))
 
 
-def test_a_quick_touch_and_a_turn_are_one_visit_each():
-    touch = (held(0, 0.5), held(200, 0.08), held(0, 0.5))
+@pytest.mark.parametrize(("rate", "extent"), [(4.5, 40), (5.5, 50), (7.0, 60)])
+def test_vibrato_of_two_periods_has_its_rate_and_extent(rate, extent):
+    found = ornaments.find(
+        np.concatenate([held(0, 0.5), swung(0, extent, rate, 2 / rate), held(0, 0.5)]), HOP
+    )
+    assert [one.kind for one in found] == ["vibrato"]
+    assert found[0].rate_hz == pytest.approx(rate, rel=0.15)
+    assert found[0].extent_cents == pytest.approx(extent, rel=0.25)
+
+
+def test_steps_between_two_notes_are_no_shake():
+    # The same turning points as a shake's, but held: a turn of detours, not a swing.
+    steps = [held(level, 0.09) for level in (200, 0, 200, 0)]
+    assert "shake" not in kinds(held(0, 0.5), *steps, held(0, 0.5))
+    assert kinds(held(0, 0.5), swung(0, 200, 1 / 0.18, 0.36), held(0, 0.5)) == ["shake"]
+
+
+def test_one_detour_is_a_touch_several_round_a_note_are_a_turn():
     turn = (held(0, 0.5), held(200, 0.07), held(0, 0.07), held(-200, 0.07), held(0, 0.5))
-    assert kinds(*touch) == ["visit"]
-    assert kinds(*turn) == ["visit"]
+    touch = ornaments.find(np.concatenate([held(-300, 0.5), held(200, 0.08), held(0, 0.5)]), HOP)
+    assert [one.kind for one in touch] == ["touch"]
+    assert touch[0].extent_cents == pytest.approx(200, abs=10)  # over the nearer of the notes beside it
+    assert touch[0].seconds == pytest.approx(0.08, abs=0.021)
+    assert kinds(*turn) == ["turn"]
+    assert kinds(held(200, 0.08), held(0, 0.6)) == ["touch"]  # a breath that opens with it
     assert kinds(held(0, 0.5), held(200, 0.5), held(0, 0.5)) == []  # a note is no ornament
+
+
+def test_touches_on_two_notes_are_no_turn():
+    line = (held(0, 0.5), held(300, 0.07), held(200, 0.25), held(500, 0.07), held(400, 0.5))
+    assert kinds(*line) == ["touch", "touch"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(2, 40),
+    st.sampled_from([0.0, 3.0]),
+)
+def test_jitter_never_raises_the_score(seed, size, smooth):
+    """Random pitch errors, new in each frame or smoothed over some 30 ms, on a track with ornaments of each kind."""
+    bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]
+    bar += [swung(200, 50, 5, 0.8), held(400, 0.07), held(200, 0.07), held(0, 0.07), held(200, 0.6)]
+    track = np.concatenate(bar * 4)
+    jittered = damages.jittered(track, np.random.default_rng(seed), size, smooth)
+    assert ornaments.ornament_score(jittered, HOP) <= ornaments.ornament_score(track, HOP) + 0.01
 
 
 def test_the_score_falls_when_the_pitch_is_jittered_and_to_zero_when_it_is_flat():
@@ -73,7 +116,7 @@ def test_transposition_changes_nothing():
     track = np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5), held(300, 0.08), held(0, 0.5)])
     one, other = ornaments.profile(track, HOP), ornaments.profile(track + 700, HOP)
     assert one["shake"] == pytest.approx(other["shake"], nan_ok=True)
-    assert one["visit"]["per_second"] == pytest.approx(1 / (track.size * HOP))
+    assert one["touch"]["per_second"] == pytest.approx(1 / (track.size * HOP))
 
 
 def test_silence_is_not_a_number():

@@ -71,12 +71,31 @@ def test_onsets_off_the_grid_are_less_exact() -> None:
     assert np.isnan(rhythm.beat_accuracy(np.zeros(1000), 0.4))
 
 
-@pytest.mark.parametrize("drift", [0.0, 0.1, 0.2])
-def test_the_drift_of_a_tempo_is_measured(drift: float) -> None:
+def drifting_beats(drift: float, beat_seconds: float = 0.4, seconds: float = 29.0) -> np.ndarray:
+    """Onsets of a tempo that grows by the share `drift` a minute."""
     times, now = [], 0.0
-    while now < 29:
+    while now < seconds:
         times.append(now)
-        now += 0.4 / (1 + drift * now / 60)
-    assert rhythm.tempo_drift(strokes(np.array(times), np.ones(len(times))), 0.4) == pytest.approx(
-        drift, abs=0.03
-    )
+        now += beat_seconds / (1 + drift * now / 60)
+    return np.array(times)
+
+
+@pytest.mark.parametrize("drift", [-0.3, -0.1, 0.0, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("beat_seconds", [0.4, 0.63, 1.1])
+def test_the_drift_of_a_tempo_is_measured(drift: float, beat_seconds: float) -> None:
+    times = drifting_beats(drift, beat_seconds)
+    weights = np.random.default_rng(0).uniform(0.3, 1, times.size)
+    # The tempo here grows along a line: in its middle, after 14.5 s, it is 1 + drift * 14.5 / 60 of the first.
+    middle = abs(drift) / (1 + drift * 14.5 / 60)
+    assert rhythm.tempo_drift(strokes(times, weights)) == pytest.approx(middle, abs=0.03)
+
+
+def test_drift_is_answered_only_on_a_clear_pulse_of_24_seconds() -> None:
+    times = drifting_beats(0.0)
+    strength = strokes(times, np.ones(times.size))
+    assert np.isfinite(rhythm.tempo_drift(strength[:2500]))
+    assert np.isnan(rhythm.tempo_drift(strength[:2300]))
+    assert np.isnan(rhythm.tempo_drift(np.zeros(3000)))
+    for seed in range(4):
+        anywhere = np.sort(np.random.default_rng(seed).uniform(0, 29, 90))
+        assert np.isnan(rhythm.tempo_drift(strokes(anywhere, np.ones(90))))

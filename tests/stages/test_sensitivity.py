@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from talim.errors import TalimError
 from talim.metrics import intonation
 from talim.metrics.shapes import Ornament
 from talim.run import write_json
@@ -67,7 +68,7 @@ def test_counting_forgives_what_was_not_asked_for() -> None:
 
 @pytest.mark.parametrize("slug", ["hindustani", "makam"])
 def test_ornaments_of_the_played_contour_are_found_by_kind(slug: str) -> None:
-    total = dict.fromkeys(("glide", "shake", "visit"), np.zeros(3))
+    total = dict.fromkeys(("glide", "shake", "touch", "turn"), np.zeros(3))
     for seed in range(9100, 9104):
         truth = truth_of(seed, slug, 20.0, Wishes(ensemble=2))
         found = sensitivity.ornaments.find(truth.voices[0].cents.astype(float), 0.01)
@@ -104,3 +105,32 @@ def test_real_tracks_are_better_in_tune_than_shifted(slug: str, part: str) -> No
     assert np.isfinite(
         intonation.intonation_error(found[0].cents, sensitivity.practices(found[:1], tradition)[0])
     )
+
+
+def test_the_performer_plays_what_it_is_asked_for() -> None:
+    asked = [truth_of(9200, "makam", 20.0, Wishes(ensemble=2, ornament=name)) for name in (None, "titretme")]
+    counts = [sum(one.kind == "vibrato" for one in truth.voices[0].ornaments) for truth in asked]
+    assert counts[1] > counts[0]
+    assert not any(one.kind == "tril" for one in asked[1].voices[0].ornaments)
+    with pytest.raises(TalimError, match="ornament"):
+        truth_of(9200, "makam", 20.0, Wishes(ornament="grace"))
+
+
+def test_a_drifting_clip_is_shorter_and_ends_faster() -> None:
+    found = damages.drifting(tone(20.0), 0.3)
+    # 20 s of music take 60 / 0.3 * ln(1 + 0.3 / 60 * 20) s while the tempo grows by 0.3 a minute.
+    assert found.size / damages.RATE_HZ == pytest.approx(200 * np.log(1.1), abs=0.01)
+    last = np.abs(np.fft.rfft(found[-damages.RATE_HZ :] * np.hanning(damages.RATE_HZ)))
+    assert last.argmax() == pytest.approx(440 * 1.1, rel=0.01)
+
+
+def test_changes_too_small_to_hear_are_none(tmp_path: Path) -> None:
+    for seed in range(3):
+        clean = dict.fromkeys(("silent_share", "noise_db", "timbre_moved", "clipped_share"), 0.0)
+        write_json(
+            tmp_path / f"sound-makam-{seed}.json",
+            {"clean": clean, "offset of 1 s": {**clean, "silent_share": 0.004, "noise_db": 0.004}},
+        )
+    page = sensitivity_page.page(tmp_path)
+    assert "| offset of 1 s | silent_share | 0 | +0.004 | +0.004 to +0.004 | 3 | still |" in page
+    assert "| offset of 1 s | noise_db | 0 | +0.004 | +0.004 to +0.004 | 3 | **moves** |" in page

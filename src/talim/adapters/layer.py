@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from talim.adapters.calls import Calls
 from talim.adapters.config import AdapterConfig
-from talim.adapters.full import Full
+from talim.adapters.full import Full, InFloat32
 from talim.designs import streaming
 from talim.designs.kinds import Kind
 from talim.errors import TalimError, UsageError
@@ -38,6 +40,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.talim_blocks = nn.ModuleDict()
         self.strength: dict[str, float] = {}
         self.merged_adapters: list[str] = []  # an own list: the class has one shared by all layers
+        self.mixed = (
+            False  # multiply in the base's precision, weights and sums in float32: `tuner.mix_precision`
+        )
         self._disable_adapters = False
         self._active_adapter = adapter_name
         self.calls = Calls(base_layer)
@@ -84,6 +89,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             return self.calls.remembered(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
+        if self.training and torch.is_grad_enabled() and getattr(self, "gradient_checkpointing", False):
+            # the block and all behind it at once: what an adapter keeps is more than what a frozen block keeps
+            return self._gradient_checkpointing_func(lambda *args: self._adapt(active, args, kwargs), *args)
         return self._adapt(active, args, kwargs)
 
     def _weights(self, active: list[str]) -> list[tuple[Any, float]]:
@@ -92,8 +100,27 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             found += [(weight, self.strength[name]) for weight in self.talim_blocks[name].parameters()]
         return found
 
+    def after(self, output: Any, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` makes of the same arguments, where the block's own `output` is known already.
+
+        TalimError where an active adapter takes the block's place (`full`), as that output is then of no use.
+        """
+        if self.disable_adapters:
+            return output
+        active = [name for name in self.active_adapters if name in self.talim_blocks]
+        if self._block(active) is not self.base_layer:
+            raise TalimError(
+                f"{self.module_path}: `full` is trained here; the frozen block's output does not count"
+            )
+        return self._add(active, output, args, kwargs)
+
     def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        output = self._block(active)(*args, **kwargs)
+        block = self._block(active)
+        with once(block):
+            output = block(*args, **kwargs)
+        return self._add(active, output, args, kwargs)
+
+    def _add(self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
         cache, mask = self.calls.context(args, kwargs, hidden)
         past = None if cache is None else streaming.past_frames(cache, hidden.shape[1])
@@ -102,12 +129,21 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 if isinstance(block, Full):
                     continue
                 memory = self._memory(block, cache, (name, index), past)
-                delta = block(hidden.to(block.up.weight.dtype), memory, mask).to(hidden.dtype)
+                delta = self._delta(block, hidden, memory, mask)
                 if memory is not None:
                     memory.frames += hidden.shape[1]
                 strength = self.strength[name]
                 hidden = hidden + (delta if strength == 1.0 else strength * delta)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _delta(
+        self, block: Any, hidden: Tensor, memory: streaming.Memory | None, mask: Tensor | None
+    ) -> Tensor:
+        wide = hidden.to(block.up.weight.dtype)
+        if not (self.mixed and hidden.dtype == torch.bfloat16):
+            return block(wide, memory, mask).to(hidden.dtype)
+        with torch.autocast(hidden.device.type, hidden.dtype):
+            return block(wide, memory, mask).to(hidden.dtype)
 
     def _memory(
         self, block: Any, cache: Any, key: tuple[str, int], past: int | None
@@ -158,6 +194,20 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             if name == "base_layer":
                 raise
             return getattr(self.base_layer, name)
+
+
+@contextmanager
+def once(block: nn.Module) -> Iterator[None]:
+    """Keep a block of transformers from checkpointing itself where it is computed again with all that is behind it."""
+    inner = block.module if isinstance(block, InFloat32) else block
+    asked = vars(inner).get("gradient_checkpointing")
+    if asked:
+        inner.gradient_checkpointing = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if asked:
+            inner.gradient_checkpointing = asked  # type: ignore[assignment]
 
 
 def _generator(seed: int, place: str) -> torch.Generator:

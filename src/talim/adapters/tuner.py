@@ -168,6 +168,16 @@ def to_precision(model: PeftModel, dtype: torch.dtype) -> None:
                         block.to(dtype)
 
 
+def mix_precision(model: nn.Module, on: bool = True) -> None:
+    """Let talim's kinds multiply in the precision of a bf16 base in training, their weights staying in float32.
+
+    On a CPU with bf16 instructions that is about twice as fast. `full` and PEFT's own kinds are left as they are.
+    """
+    for layer in model.modules():
+        if isinstance(layer, AdapterLayer):
+            layer.mixed = on
+
+
 def _set_strength(layer: Any, name: str, strength: float) -> None:
     if isinstance(layer, AdapterLayer):
         if name in layer.strength:

@@ -29,6 +29,7 @@ class Loss:
     parts: Tensor  # [K], their mean is `mean`
     part_names: tuple[str, ...]
     per_item: Tensor  # [B, K], every clip's own mean, without gradient
+    per_frame: Tensor  # [B, T], mean over the parts at each frame, 0 beyond a clip's end, without gradient
 
 
 @dataclass
@@ -44,6 +45,19 @@ class Batch:
         """The same batch on another device."""
         moved = (self.targets, self.target_mask, self.states, self.states_mask)
         return Batch(*(tensor.to(device) for tensor in moved))
+
+
+@dataclass
+class PrefixedBatch(Batch):
+    """A batch of which the outcome of a decoder's first layers is known, so that they need not run."""
+
+    hidden: Tensor  # [B, S, D], as `Backbone.prefix` gives it
+    layers: int  # how many layers that was
+
+    def to(self, device: torch.device | str) -> PrefixedBatch:
+        """The same batch on another device."""
+        plain = Batch(self.targets, self.target_mask, self.states, self.states_mask).to(device)
+        return PrefixedBatch(**vars(plain), hidden=self.hidden.to(device), layers=self.layers)
 
 
 class Backbone(Protocol):
@@ -117,7 +131,18 @@ class Backbone(Protocol):
         ...
 
     def loss(self, batch: Batch) -> Loss:
-        """The training loss of the model's makers, in float32."""
+        """The training loss of the model's makers, in float32; of a PrefixedBatch by the layers that are left."""
+        ...
+
+    def prefix_shape(self, frames: int) -> tuple[int, int]:
+        """[S, D] of the hidden states of a clip of so many frames; (0, 0) where none stay the same."""
+        ...
+
+    def prefix(self, batch: Batch, layers: int) -> Tensor:
+        """What leaves the first `layers` layers, [B, S, D], before any adapter acts on it; without gradient.
+
+        TalimError where a model has none, or where dropout in its frozen part would make it another each time.
+        """
         ...
 
     def generate(

@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
 
@@ -16,6 +18,7 @@ class CodebookLoss(NamedTuple):
 
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
+    per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
 
 
 def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
@@ -55,19 +58,22 @@ def revert(
 
 
 def cross_entropy(
-    logits: Tensor,  # [B, K, S or S - 1, V]
+    logits: Tensor | Iterable[Tensor],  # [B, K, S or S - 1, V], or one codebook's after the other
     codes: Tensor,  # int64 [B, K, T]
     mask: Tensor,  # bool [B, T]
     shifts: tuple[int, ...],
 ) -> CodebookLoss:
     """Cross-entropy per codebook over valid positions only, in float32 whatever the logits are in."""
     frames, valid = codes.shape[-1], mask.float()
-    sums = []
-    for index, shift in enumerate(shifts):  # one codebook at a time: a float32 copy of all logits is large
-        picked = logits[:, index, shift : shift + frames].float()
-        losses = F.cross_entropy(picked.transpose(1, 2), codes[:, index], reduction="none")  # [B, T]
-        sums.append((losses * valid).sum(dim=1))
+    sums, per_frame = [], torch.zeros_like(valid)
+    rows = logits.unbind(1) if isinstance(logits, torch.Tensor) else logits
+    for index, (shift, said) in enumerate(zip(shifts, rows, strict=True)):  # a float32 copy of all is large
+        # classes last: five times as fast on a CPU
+        picked = said[:, shift : shift + frames].float().flatten(0, 1)
+        losses = F.cross_entropy(picked, codes[:, index].flatten(), reduction="none").view_as(valid) * valid
+        per_frame += losses.detach() / len(shifts)
+        sums.append(losses.sum(dim=1))
     per_clip = torch.stack(sums, dim=1)  # [B, K]
     counts = valid.sum(dim=1, keepdim=True)
     parts = per_clip.sum(dim=0) / counts.sum().clamp(min=1)
-    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach())
+    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame)

@@ -56,8 +56,8 @@ def load(
         with teaching(source), quiet():
             return _mustango(source, place, dtype, reason)
     with teaching(source), quiet():
-        nano = _register_nano(source)
-        config = _read_config(source)
+        nano = register_nano(source)
+        config = read_config(source)
         _check_codec(source, config)
         model = _read_weights(source, config, dtype)
         tokenizer = _read_tokenizer(source, config)
@@ -73,7 +73,7 @@ def load(
 
 def _mustango(source: Source, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
     said = {"name": source.name, "licence": licence_of(source), "reason": reason}
-    if source.local and _is_nano_mustango(source):
+    if source.local and is_nano_mustango(source):
         from talim.backbones.nano import mustango
 
         return mustango.load(Path(source.place), device, dtype, **said)
@@ -82,11 +82,12 @@ def _mustango(source: Source, device: torch.device, dtype: torch.dtype, reason: 
     return load_mustango(source.place, source.local, device, dtype, **said)
 
 
-def _is_nano_mustango(source: Source) -> bool:
+def is_nano_mustango(source: Source) -> bool:
+    """Whether a folder holds a nano-mustango."""
     try:
         config = json.loads((Path(source.place) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False  # whoever reads it in earnest says what is wrong
+    except (OSError, ValueError):  # whoever reads it in earnest says what is wrong
+        return False
     return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
 
 
@@ -102,7 +103,7 @@ def family_of(source: Source) -> str:
     if source.known is not None:
         return source.known.family
     if source.local:
-        is_mustango = (Path(source.place) / "ldm").is_dir() or _is_nano_mustango(source)
+        is_mustango = (Path(source.place) / "ldm").is_dir() or is_nano_mustango(source)
         return "mustango" if is_mustango else "musicgen"
     with teaching(source):
         from huggingface_hub import hf_hub_download
@@ -213,11 +214,11 @@ def _advice(name: str) -> str:
     )
 
 
-def _register_nano(source: Source) -> bool:
+def register_nano(source: Source) -> bool:
     """Make transformers know the miniature codec where the checkpoint needs it."""
     if not source.local:
         return False
-    text = (Path(source.place) / "config.json").read_text(encoding="utf-8") if source.local else ""
+    text = (Path(source.place) / "config.json").read_text(encoding="utf-8")
     if json.loads(text).get("audio_encoder", {}).get("model_type") != NANO_CODEC:
         return False
     from talim.backbones.nano import models
@@ -226,7 +227,8 @@ def _register_nano(source: Source) -> bool:
     return True
 
 
-def _read_config(source: Source) -> Any:
+def read_config(source: Source) -> Any:
+    """transformers' configuration of a MusicGen; TalimError for another model."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.place)

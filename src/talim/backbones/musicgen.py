@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers.models.musicgen import modeling_musicgen
 
 from talim.audio import Audio
-from talim.backbones import delay, fingerprint, options, sampling
-from talim.backbones.backbone import Batch, Loss
+from talim.backbones import delay, fingerprint, halves, options, sampling
+from talim.backbones.backbone import Batch, Loss, PrefixedBatch
 from talim.designs.sites import MusicGenShape, Site
 from talim.errors import TalimError
 from talim.music import Music
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from talim.backbones.backbone import Item, Progress
 
 DEFAULT_WINDOW_SECONDS = 30.0  # what the released models were trained on
-FROZEN_PARTS = (
-    modeling_musicgen.MusicgenDecoder,
-    modeling_musicgen.MusicgenDecoderLayer,
-    modeling_musicgen.MusicgenAttention,
-)
 
 
 class MusicGen:
@@ -61,7 +55,7 @@ class MusicGen:
         sound = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
         self.codec_identity = fingerprint.of_weights(model.audio_encoder, sound, exact=True)
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
-        probe = {"probe": self._tokenize(["Tempo 90, raga Bhūpālī"])[0].tolist()}
+        probe = {"probe": fingerprint.words_in(tokenizer)}
         self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
         self.parameters = fingerprint.count(model.decoder)
 
@@ -169,8 +163,7 @@ class MusicGen:
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """What the decoder says at each step of the delayed sequence, [B, K, T + max shift, V]."""
-        sequence = delay.build(batch.targets, self.special, self.shifts, batch.target_mask)
-        steps = sequence[..., :-1]  # the last step only predicts what lies beyond the clip
+        steps = self._steps(batch)
         output = self.model(
             encoder_outputs=(batch.states,),
             attention_mask=batch.states_mask.long(),
@@ -181,9 +174,25 @@ class MusicGen:
 
     def loss(self, batch: Batch) -> Loss:
         """Mean over codebooks of the cross-entropy over valid positions, in float32 nats."""
-        logits = self.logits(batch)
-        parts, per_item = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
-        return Loss(parts.mean(), parts, self.held_out_parts, per_item)
+        if isinstance(batch, PrefixedBatch):
+            hidden, heads = halves.upper(self.model, batch), self.model.decoder.lm_heads
+            logits = (head(hidden) for head in heads)  # one head's at a time, as all together are large
+        else:
+            logits = self.logits(batch)
+        found = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
+        return Loss(found.parts.mean(), found.parts, self.held_out_parts, found.per_item, found.per_frame)
+
+    def prefix_shape(self, frames: int) -> tuple[int, int]:
+        """Steps of the delayed sequence, and the decoder's width."""
+        return frames + max(self.shifts), int(self.config.decoder.hidden_size)
+
+    def prefix(self, batch: Batch, layers: int) -> torch.Tensor:
+        """What leaves the first `layers` layers, [B, S, D], in the decoder's precision, before any adapter there."""
+        return halves.lower(self.model, self._steps(batch), batch, layers)
+
+    def _steps(self, batch: Batch) -> torch.Tensor:
+        """What the decoder reads, int64 [B, K, S]; the last step would only predict what lies beyond the clip."""
+        return delay.build(batch.targets, self.special, self.shifts, batch.target_mask)[..., :-1]
 
     def generate(
         self,
@@ -248,11 +257,7 @@ class MusicGen:
         self.model.train()
         self.model.text_encoder.eval()
         self.model.audio_encoder.eval()
-        for module in self.model.decoder.modules():
-            if isinstance(module, FROZEN_PARTS):  # an adapter's own dropout is not among these
-                for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
-                    if hasattr(module, name):
-                        setattr(module, name, 0.0)
+        halves.stop_dropout(self.model.decoder)
         self.config.decoder.use_cache = False
         with warnings.catch_warnings():
             # transformers 5.23 has a new name for this, older ones know only this one

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import talim
-from talim.cli import adapters, listening, making
+from talim.cli import adapters, listening, making, planning
 from talim.cli.options import (
     Base,
     Describe,
@@ -152,6 +152,7 @@ def designs(
     show(found, json_, "" if json_ else draw(found))
 
 
+app.command(epilog=planning.EXAMPLE)(planning.plan)
 app.command(epilog=making.EXAMPLE)(making.generate)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from talim.designs.depth import INSIDE, first_layer_above
 from talim.designs.expression import RANKED_KINDS, Part, layer_range
 from talim.designs.kinds import KINDS
 from talim.designs.sites import Matrix, MusicGenShape, Site
@@ -23,8 +24,6 @@ KEPT_PER_FRAME = 13
 KEPT_BY_FULL = 9  # more for a trained layer: what enters its linears
 HEADER_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
 TENSORS_OF_A_LAYER = 16
-
-INSIDE = (*RANKED_KINDS, "ia3", "full")  # kinds that change what is inside a site, not what leaves it
 
 Shape = MusicGenShape | UNetShape
 Solved = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a width (or rank) for each
@@ -115,7 +114,9 @@ def kept_bytes(solved: Sequence[Solved], shape: Shape, clip: Clip | Places) -> i
         firsts = [first_above(clip, site, part.kind in INSIDE) for part, sites, _ in solved for site in sites]
         return kept(clip, min(firsts)) * clip.base_bytes + _all_own_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
-    first = min(_first_layer_above(part.kind, site, shape) for part, sites, _ in solved for site in sites)
+    first = min(
+        first_layer_above(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites
+    )
     frozen = (shape.layers - first) * KEPT_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
     out = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT) * clip.frames
     return frozen + out + _all_own_bytes(solved, clip)
@@ -127,14 +128,6 @@ def _all_own_bytes(solved: Sequence[Solved], clip: Clip | Places) -> int:
         for part, sites, widths in solved
         for site, width in zip(sites, widths, strict=True)
     )
-
-
-def _first_layer_above(kind: str, site: Site, shape: MusicGenShape) -> int:
-    """Index of the first layer whose activations a gradient needs to reach this site."""
-    layer = layer_range(site.name)
-    if layer is not None:  # what sits inside a layer needs that layer's too
-        return layer[0] + (0 if kind in INSIDE else 1)
-    return 0 if site.name == "conditioner" else shape.layers
 
 
 def _own_bytes(kind: str, site: Site, width: int, clip: Clip | Places) -> int:

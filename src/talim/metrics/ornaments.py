@@ -4,10 +4,12 @@ Conventions: `cents` is float [n] above any fixed pitch, NaN where unvoiced, one
 meant: at 20 ms the quickest touches are lost). Kinds are shapes of the contour, as the traditions' tables have them:
 
 - glide: a slow direct way from one held note to another (meend, sut, glissando), 0.1 s or more between 10 and 90 %;
-- shake: three or more quick swings of 80 cents or more (gamak, zamzama, tril); vibrato: the same, but narrower;
-- swing: slow turns round a held note at 0.7 to 3.5 Hz, 25 to 140 cents wide (andolan, perde kaymasi);
-- visit: a quick visit to another pitch beside the way, or several in a row (kan, carpma, murki, khatka, mordent). What
-  lies on the way from note to note is the same curve as a passing note, and is no visit.
+- shake: three or more quick swings of 80 cents or more, round ones (gamak, zamzama, tril); vibrato: two or more quick
+  periods of a sine, narrower;
+- swing: slow turns round a held note at 1 to 3.6 Hz, 40 to 130 cents wide (andolan, perde kaymasi);
+- touch: one quick visit to another pitch beside the way (kan, carpma, mordent); turn: several in a row that come back
+  to one note (murki, khatka, krintan, gruppetto). What lies on the way from note to note is the same curve as a passing
+  note, and is neither; so is what lasts longer than 0.15 s at half its height.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from scipy import ndimage
 from talim.metrics import movement
 from talim.metrics.shapes import Ornament, of_breath
 
-KINDS = ("glide", "shake", "vibrato", "swing", "visit")
+KINDS = ("glide", "shake", "vibrato", "swing", "touch", "turn")
 ROUGH_CENTS = 6.0
-STAND_OUT = 30.0
+STAND_OUT = 50.0
+GRAIN_CENTS, MOST_TREMBLE_CENTS = 2.5, 8.0
 
 
 def find(cents: np.ndarray, hop_seconds: float = 0.01) -> list[Ornament]:
@@ -41,10 +44,11 @@ def ornament_score(cents: np.ndarray, hop_seconds: float = 0.01) -> float:
     """Ornaments other than glides a voiced second, each counted by how smoothly it is drawn and how far it stands out.
 
     Range 0 up, higher is richer, 0 for a melody without any; NaN for less than a voiced second. An ornament of extent E
-    counts 1 / (1 + (r / 6 cents)^2) / (1 + (30 t / E)^4): r is how far its contour lies off its own running mean over
-    50 ms (root mean square), t how much the pitch trembles in the calm quarter of the track (`tremble_cents`), so that
-    a pitch that wavers at random earns nothing. Glides are left out: whatever smooths a contour makes more of them.
-    Source: own definition; constants chosen on real tracks, flattened and jittered (docs/metrics-sensitivity.md).
+    counts 1 / (1 + (r / 6 cents)^2) / (1 + (50 t / E)^4): r is how far its contour lies off its own running mean over
+    50 ms (root mean square), t how much the pitch trembles where it is calmest (`tremble_cents`). Random movement makes
+    new shapes, but raises t for all of them, so that it earns nothing. Glides are left out: whatever smooths a contour
+    makes more of them. Source: own definition; constants chosen on real tracks, flattened and jittered
+    (docs/metrics-sensitivity.md).
     """
     noise = STAND_OUT * tremble_cents(cents, hop_seconds)
     counts = (
@@ -56,25 +60,26 @@ def ornament_score(cents: np.ndarray, hop_seconds: float = 0.01) -> float:
 
 
 def tremble_cents(cents: np.ndarray, hop_seconds: float) -> float:
-    """How much the pitch trembles where it is calm: the lower quartile of its distance from its running mean of 0.3 s.
+    """How much the pitch trembles where it is calmest: the lower tenth of its distances from its running mean of 0.3 s.
 
-    In cents, held between 2 and 8: below is the grain of a tracker, above are ornaments rather than noise.
+    In cents, 8 at most, and softly held above 2.5, the grain of a tracker. The track is taken as it is, not cleaned,
+    so that even five cents of jitter are seen.
     """
-    track, width = movement.clean(cents, hop_seconds), round(0.3 / hop_seconds) | 1
+    track, width = np.asarray(cents, float), round(0.3 / hop_seconds) | 1
     apart = [
         np.abs(track[a:b] - ndimage.uniform_filter1d(track[a:b], width, mode="nearest"))
         for a, b in movement.runs(np.isfinite(track))
         if b - a >= width
     ]
-    calm = float(np.quantile(np.concatenate(apart), 0.25)) if apart else 0.0
-    return min(max(calm, 2.0), 8.0)
+    calm = float(np.quantile(np.concatenate(apart), 0.1)) if apart else 0.0
+    return min((calm**4 + GRAIN_CENTS**4) ** 0.25, MOST_TREMBLE_CENTS)
 
 
 def profile(cents: np.ndarray, hop_seconds: float = 0.01) -> dict[str, dict[str, float]]:
     """By kind: `per_second` (a voiced second), and the medians of `seconds`, `extent_cents`, `rate_hz`, `speed`.
 
     `speed` is in cents a second: of a glide its way over its time, of an oscillation twice its extent times its rate,
-    of a visit its extent over half its time. NaN where nothing was found.
+    of a touch or turn its extent over half its time. NaN where nothing was found.
     """
     found, voiced = find(cents, hop_seconds), _voiced_seconds(cents, hop_seconds)
     told = {}

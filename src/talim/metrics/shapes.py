@@ -1,4 +1,4 @@
-"""Shapes in the contour of one breath: turning points, oscillations, visits, glides. See `ornaments` for the kinds.
+"""Shapes in the contour of one breath: oscillations, touches and turns, glides. See `ornaments` for the kinds.
 
 Conventions: a piece is float [n] in cents, unbroken, as `movement.clean` leaves it; `hop` is its frame in seconds;
 onsets count from the beginning of the piece.
@@ -13,18 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from talim.metrics import movement
+from talim.metrics import movement, touches, waves
+from talim.metrics.turnings import Turning, turnings
 
-LEAST_VISIT_CENTS = 55.0
 LEAST_SHAKE_CENTS = 80.0
-LEAST_VIBRATO_CENTS = 30.0
-VIBRATO_HALVES = 2
-SWING_HALVES = 3
-LEAST_SWING_CENTS = 40.0
-LEAST_VISIT_SECONDS = 0.02
-TOGETHER_SECONDS = 0.1
-EDGE_SECONDS = 0.03
-QUICK_SECONDS = 0.15  # a visit lasts no longer, at half its height
+CALM_SECONDS = 0.12
+SLOWEST_SHAKE_HZ, FASTEST_SHAKE_HZ = 3.8, 12.0
+MOST_MISFIT = (0.12, 0.16, 0.2)  # of rows of three, four, and more turning points
 LEAST_GLIDE_SECONDS = 0.1
 LONGEST_GLIDE_SECONDS = 2.0
 GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
@@ -32,7 +27,11 @@ GLIDE_BUMP = 0.08  # off a raised cosine: a run of notes moves in steps
 
 @dataclass(frozen=True)
 class Ornament:
-    """One found: its `kind`, where, how far it goes (peak to peak, or the way of a glide), its rate of swings or 0."""
+    """One found: its `kind`, where, how far it goes, its rate of swings or 0.
+
+    How far: peak to peak of swings, the way of a glide, the height of a touch (the highest of a turn) over the nearer
+    of what is before and after.
+    """
 
     kind: str
     onset_seconds: float
@@ -41,35 +40,17 @@ class Ornament:
     rate_hz: float = 0.0
 
 
-@dataclass(frozen=True)
-class Turning:
-    """A turning point of the contour: the frame in its middle, its cents, +1 for a top and -1 for a dip."""
-
-    frame: int
-    cents: float
-    side: int
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A quick turning point, with its first and last frame at half its height."""
-
-    point: Turning
-    first: int
-    last: int
-
-
 def of_breath(piece: np.ndarray, hop: float) -> list[Ornament]:
-    """The ornaments of an unbroken piece: oscillations first, visits in what is left, glides outside of both."""
+    """The ornaments of an unbroken piece: oscillations first, touches and turns beside them, glides beside both."""
     found = oscillations(piece, hop)
     taken = np.zeros(piece.size, bool)
     for one in found:
         if one.kind != "swing":
             taken[_frames(one, hop, margin=1)] = True
-    visits = _visits(piece, hop, taken)
-    for one in visits:
+    quick = _touches(piece, hop, taken)
+    for one in quick:
         taken[_frames(one, hop, margin=0)] = True
-    return found + visits + _glides(piece, hop, taken)
+    return found + quick + _glides(piece, hop, taken)
 
 
 def _frames(one: Ornament, hop: float, margin: int) -> slice:
@@ -77,67 +58,28 @@ def _frames(one: Ornament, hop: float, margin: int) -> slice:
     return slice(max(0, start - margin), start + round(one.seconds / hop) + margin)
 
 
-def turnings(piece: np.ndarray, least_cents: float) -> list[Turning]:
-    """The turning points of a piece [n] whose ways to both neighbours are `least_cents` or more (a zigzag)."""
-    found: list[Turning] = []
-    low = high = 0
-    side = 0
-    for n in range(1, piece.size):
-        if piece[n] > piece[high]:
-            high = n
-        if piece[n] < piece[low]:
-            low = n
-        if side <= 0 and piece[n] - piece[low] >= least_cents:
-            if side < 0 or low > 0:
-                found.append(Turning(low, float(piece[low]), -1))
-            side, high = 1, n
-        elif side >= 0 and piece[high] - piece[n] >= least_cents:
-            if side > 0 or high > 0:
-                found.append(Turning(high, float(piece[high]), 1))
-            side, low = -1, n
-        if side > 0 and piece[n] >= piece[high]:
-            high, low = n, n
-        if side < 0 and piece[n] <= piece[low]:
-            low, high = n, n
-    return [Turning(_middle(piece, point), point.cents, point.side) for point in found]
-
-
-def _middle(piece: np.ndarray, point: Turning) -> int:
-    """The middle of the flat top or dip at a turning point."""
-    first = last = point.frame
-    while first > 0 and abs(piece[first - 1] - point.cents) < 15:
-        first -= 1
-    while last < piece.size - 1 and abs(piece[last + 1] - point.cents) < 15:
-        last += 1
-    return (first + last) // 2
-
-
 def oscillations(piece: np.ndarray, hop: float) -> list[Ornament]:
     """Shakes, vibrato and swings of an unbroken piece: three or more half swings, alike in length and extent."""
     found = [
         Ornament("shake", *where, extent, rate)
-        for where, extent, rate in _swinging(piece, hop, LEAST_SHAKE_CENTS / 2, (3.6, 12.0), 2)
+        for where, extent, rate in _swinging(piece, hop)
         if extent >= LEAST_SHAKE_CENTS
     ]
-    for where, extent, rate in _swinging(piece, hop, LEAST_VIBRATO_CENTS, (3.6, 9.0), VIBRATO_HALVES):
-        one = Ornament("vibrato", *where, extent, rate)
-        if extent < LEAST_SHAKE_CENTS and not any(_overlap(one, other) > 0.3 for other in found):
-            found.append(one)
-    calm = ndimage.uniform_filter1d(piece, max(1, round(0.12 / hop)), mode="nearest")
-    for where, extent, rate in _swinging(calm, hop, LEAST_SWING_CENTS, (0.7, 3.6), SWING_HALVES):
-        one = Ornament("swing", *where, extent, rate)
-        if extent <= 140 and not any(_overlap(one, other) > 0.3 for other in found):
-            found.append(one)
+    calm = ndimage.uniform_filter1d(piece, max(1, round(CALM_SECONDS / hop)), mode="nearest")
+    for kind, line, band in (("swing", calm, waves.SWING), ("vibrato", piece, waves.VIBRATO)):
+        for wave in waves.waves(line, hop, band):
+            seconds = (wave.stop - wave.start) * hop
+            one = Ornament(kind, wave.start * hop, seconds, wave.extent_cents, wave.rate_hz)
+            if not any(_overlap(one, other) > 0.3 for other in found):
+                found.append(one)
     return found
 
 
-def _swinging(
-    piece: np.ndarray, hop: float, least_cents: float, rates_hz: tuple[float, float], halves: int
-) -> list[tuple[tuple[float, float], float, float]]:
-    """Stretches of `halves` or more half swings in a row: (onset, seconds), extent, rate."""
-    shortest, longest = 0.5 / rates_hz[1], 0.5 / rates_hz[0]
+def _swinging(piece: np.ndarray, hop: float) -> list[tuple[tuple[float, float], float, float]]:
+    """Stretches of two or more quick half swings in a row: (onset, seconds), extent, rate."""
+    shortest, longest = 0.5 / FASTEST_SHAKE_HZ, 0.5 / SLOWEST_SHAKE_HZ
     rows: list[list[Turning]] = []
-    for point in turnings(piece, least_cents):
+    for point in turnings(piece, LEAST_SHAKE_CENTS / 2):
         if rows and _goes_on(rows[-1], point, hop, shortest, longest):
             rows[-1].append(point)
         elif rows and shortest <= (point.frame - rows[-1][-1].frame) * hop <= longest:
@@ -146,7 +88,7 @@ def _swinging(
             rows.append([point])
     found = []
     for row in rows:
-        if len(row) > halves and _comes_back(row):
+        if len(row) > 2 and _comes_back(row) and _is_round(piece, row):
             half = (row[-1].frame - row[0].frame) * hop / (len(row) - 1)
             begun, ended = max(0.0, row[0].frame * hop - half / 2), row[-1].frame * hop + half / 2
             extent = float(np.median(np.abs(np.diff([point.cents for point in row]))))
@@ -158,6 +100,18 @@ def _comes_back(row: Sequence[Turning]) -> bool:
     """Whether three turning points end where they began, as swings do and turns do not; four in a row are enough."""
     gap, extent = abs(row[2].cents - row[0].cents), abs(row[1].cents - row[0].cents)
     return len(row) > 3 or gap < 0.4 * extent
+
+
+def _is_round(piece: np.ndarray, row: Sequence[Turning]) -> bool:
+    """Whether the ways between turning points are raised cosines, as swings are, and not steps, as turns are.
+
+    The distance is the root mean square over a way, in shares of it.
+    """
+    squares = []
+    for one, two in itertools.pairwise(row):
+        way = (piece[one.frame : two.frame + 1] - one.cents) / (two.cents - one.cents)
+        squares.append(float(np.mean((way - 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, way.size))) ** 2)))
+    return float(np.sqrt(np.mean(squares))) < MOST_MISFIT[min(len(row), 5) - 3]
 
 
 def _goes_on(row: Sequence[Turning], point: Turning, hop: float, shortest: float, longest: float) -> bool:
@@ -184,58 +138,15 @@ def _overlap(one: Ornament, other: Ornament) -> float:
     return max(0.0, shared) / max(min(one.seconds, other.seconds), 1e-9)
 
 
-def _visits(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]:
-    """Quick turning points, those that follow each other at once taken together as one ornament."""
-    points = turnings(piece, LEAST_VISIT_CENTS)
-    groups: list[list[Visit]] = []
-    edge = round(EDGE_SECONDS / hop)
-    for before, point, after in zip([None, *points], points, [*points[1:], None], strict=False):
-        if taken[point.frame] or not edge <= point.frame < piece.size - edge:
-            continue
-        first, last = _half_height(piece, point, before, after)
-        if not LEAST_VISIT_SECONDS <= (last - first + 1) * hop <= QUICK_SECONDS:
-            continue
-        if groups and (first - groups[-1][-1].last) * hop <= TOGETHER_SECONDS:
-            groups[-1].append(Visit(point, first, last))
-        else:
-            groups.append([Visit(point, first, last)])
-    return _opening_visit(piece, hop) + [_visited(piece, group, hop) for group in groups]
-
-
-def _visited(piece: np.ndarray, group: Sequence[Visit], hop: float) -> Ornament:
-    """One ornament of one or more visits; its extent is their range, the note that follows included."""
-    first, last = group[0].first, group[-1].last
-    note = float(np.median(piece[min(last + 1, piece.size - 1) :][: max(1, round(0.1 / hop))]))
-    extent = float(np.ptp([note, *(visit.point.cents for visit in group)]))
-    return Ornament("visit", first * hop, max(1, last - first) * hop, extent)
-
-
-def _opening_visit(piece: np.ndarray, hop: float) -> list[Ornament]:
-    """A breath that begins above its first note and drops to it: a touch (from below it would be a scoop)."""
-    ahead = piece[: round(0.35 / hop)]
-    notes = movement.steady_notes(ahead, hop)
-    if not notes or notes[0].start == 0:
-        return []
-    note = notes[0].cents
-    falls = np.flatnonzero(ahead - note < LEAST_VISIT_CENTS / 2)
-    if piece[0] - note < LEAST_VISIT_CENTS or not falls.size or falls[0] * hop > QUICK_SECONDS:
-        return []
-    return [Ornament("visit", 0.0, float(falls[0]) * hop, float(piece[0] - note))]
-
-
-def _half_height(
-    piece: np.ndarray, point: Turning, before: Turning | None, after: Turning | None
-) -> tuple[int, int]:
-    """First and last frame of a visit at half its height, its height taken from the nearer side."""
-    bound = (before.frame if before else 0, after.frame if after else piece.size - 1)
-    away = point.side * (point.cents - piece)
-    height = min(away[bound[0] : point.frame + 1].max(), away[point.frame : bound[1] + 1].max())
-    first = last = point.frame
-    while first > bound[0] and away[first - 1] < height / 2:
-        first -= 1
-    while last < bound[1] and away[last + 1] < height / 2:
-        last += 1
-    return first, last
+def _touches(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]:
+    """Touches, and turns of two or more detours."""
+    found = []
+    for group in touches.detours(piece, hop, taken):
+        first, last = group[0].first, group[-1].last
+        kind = "touch" if len(group) == 1 else "turn"
+        extent = max(one.cents for one in group)
+        found.append(Ornament(kind, first * hop, max(1, last - first) * hop, extent))
+    return found
 
 
 def _glides(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornament]:

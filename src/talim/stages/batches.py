@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from talim.stages.progress import Progress
 if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone, Batch
     from talim.corpus.manifest import Clip, Corpus
+    from talim.stages.prefix import Prefix
 
 ORDER, CROP, DROP, WEIGHTS = range(4)  # one independent stream of draws for each purpose
 
@@ -29,10 +31,24 @@ class Item:
     states: np.ndarray  # float32 [L, D]
     music: Music = field(default_factory=Music)  # beats and chords, as far as they are known and can be heard
 
-    def cut(self, start: int, frames: int, frame_rate_hz: float) -> Any:
-        """What `collate` takes of a stretch of frames; a base that hears no beats gets none to pass over."""
-        music = self.music.cut(start / frame_rate_hz, frames / frame_rate_hz)
-        return (self.targets[:, start : start + frames], self.states, *([music] if music else []))
+    @property
+    def whole(self) -> Cut:
+        """All of it."""
+        return Cut(self, 0, self.targets.shape[1])
+
+
+class Cut(NamedTuple):
+    """A stretch of a clip, in frames of its targets."""
+
+    item: Item
+    start: int
+    frames: int
+
+    def content(self, frame_rate_hz: float) -> Any:
+        """What `collate` takes of it; a base that hears no beats gets none to pass over."""
+        item, start, frames = self
+        music = item.music.cut(start / frame_rate_hz, frames / frame_rate_hz)
+        return (item.targets[:, start : start + frames], item.states, *([music] if music else []))
 
 
 def items(
@@ -136,28 +152,45 @@ def training_batch(
     step: int,
     condition_dropout: float,
     clip_seconds: float | None,
+    crops: str = "each_step",
+    prefix: Prefix | None = None,
 ) -> Batch:
-    """The batch of one step, on the model's device: the same for the same arguments, whatever came before."""
+    """The batch of one step, on the model's device: the same for the same arguments, whatever came before.
+
+    With `crops` "once" a clip is always cut at the same place. `prefix` knows what the frozen layers below make of it.
+    """
     picked = [clips[index] for index in chosen(len(clips), batch_size, seed, step)]
-    cutter = rng(seed, CROP, step)
-    frames = None if clip_seconds is None else max(1, round(clip_seconds * backbone.frame_rate_hz))
-    cuts = [item.cut(*_crop(item, frames, cutter), backbone.frame_rate_hz) for item in picked]
+    if crops == "once":
+        cuts = [lasting_cut(item, backbone, seed, clip_seconds) for item in picked]
+    else:
+        cutter, frames = rng(seed, CROP, step), _frames(clip_seconds, backbone)
+        cuts = [_crop(item, frames, cutter) for item in picked]
     drop = (rng(seed, DROP, step).random(len(cuts)) < condition_dropout).tolist()
-    return backbone.collate(cuts, drop).to(backbone.device)
+    return _batch(cuts, drop, backbone, prefix)
+
+
+def lasting_cut(item: Item, backbone: Backbone, seed: int, clip_seconds: float | None) -> Cut:
+    """The one cut of a clip that follows from the seed and its sound, not from the step or the other clips."""
+    place = rng(seed, CROP, int(hashlib.sha256(item.clip.audio_hash.encode()).hexdigest()[:12], 16))
+    return _crop(item, _frames(clip_seconds, backbone), place)
 
 
 def held_out_batches(
-    clips: Sequence[Item], backbone: Backbone, batch_size: int
-) -> list[tuple[list[Item], Batch]]:
+    clips: Sequence[Item], backbone: Backbone, batch_size: int, prefix: Prefix | None = None
+) -> Iterator[tuple[list[Item], Batch]]:
     """All clips in order, whole and with their words, with the batch that holds them."""
-    groups = [list(clips[i : i + batch_size]) for i in range(0, len(clips), batch_size)]
-    wholes = [
-        [item.cut(0, item.targets.shape[1], backbone.frame_rate_hz) for item in group] for group in groups
-    ]
-    return [
-        (group, backbone.collate(whole, [False] * len(whole)).to(backbone.device))
-        for group, whole in zip(groups, wholes, strict=True)
-    ]
+    for first in range(0, len(clips), batch_size):
+        group = list(clips[first : first + batch_size])
+        yield group, _batch([item.whole for item in group], [False] * len(group), backbone, prefix)
+
+
+def _batch(cuts: Sequence[Cut], drop: Sequence[bool], backbone: Backbone, prefix: Prefix | None) -> Batch:
+    batch = backbone.collate([cut.content(backbone.frame_rate_hz) for cut in cuts], drop)
+    return (batch if prefix is None else prefix.under(batch, cuts, drop)).to(backbone.device)
+
+
+def _frames(clip_seconds: float | None, backbone: Backbone) -> int | None:
+    return None if clip_seconds is None else max(1, round(clip_seconds * backbone.frame_rate_hz))
 
 
 def spread(clips: Sequence[Clip], most: int) -> list[Clip]:
@@ -178,9 +211,8 @@ def _evenly(count: int) -> list[int]:
     return [i for i in mirrored if i < count]
 
 
-def _crop(item: Item, frames: int | None, cutter: np.random.Generator) -> tuple[int, int]:
-    """Where a cut begins and how many frames it has."""
+def _crop(item: Item, frames: int | None, cutter: np.random.Generator) -> Cut:
     there = item.targets.shape[1]
     if frames is None or there <= frames:
-        return 0, there
-    return int(cutter.integers(there - frames + 1)), frames
+        return item.whole
+    return Cut(item, int(cutter.integers(there - frames + 1)), frames)

@@ -66,8 +66,7 @@ def read(
         prefix = f"optimiser/{name}/"
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if state:
-            moved = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
-            optimiser.state[parameter] = moved
+            optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
     best = {key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")}
     return progressed, best
 

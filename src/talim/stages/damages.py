@@ -105,16 +105,18 @@ def clipped(samples: np.ndarray, drive_db: float = 12.0) -> np.ndarray:
     return np.clip(samples * np.float32(10 ** (drive_db / 20) / peak), -1, 1)
 
 
-def drifting(samples: np.ndarray, share_a_minute: float = 0.3, step_seconds: float = 1.0) -> np.ndarray:
-    """Ever faster, by this share of the tempo a minute, the pitch kept: stretched in steps of a second."""
-    import librosa
+def drifting(samples: np.ndarray, share_a_minute: float = 0.3) -> np.ndarray:
+    """Ever faster, by this share of the tempo a minute, as a tape that speeds up: the pitch rises with it.
 
-    step = round(step_seconds * RATE_HZ)
-    parts = []
-    for n in range(0, samples.size - step // 2, step):
-        rate = 1 + share_a_minute * (n / RATE_HZ) / 60
-        parts.append(librosa.effects.time_stretch(samples[n : n + step], rate=rate))
-    return np.concatenate(parts)
+    Stretching piece by piece would keep the pitch and leave a seam every second, which is a beat of its own.
+    """
+    # After t seconds of the new clip 60 / share * (exp(share * t / 60) - 1) seconds of the old one have been played.
+    old = samples.size / RATE_HZ
+    share = share_a_minute / 60
+    at = np.arange(0, np.log1p(share * old) / share, 1 / RATE_HZ)
+    return np.interp(np.expm1(share * at) / share * RATE_HZ, np.arange(samples.size), samples).astype(
+        np.float32
+    )
 
 
 def transposed(samples: np.ndarray, semitones: float = 1.0) -> np.ndarray:

@@ -14,7 +14,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe
 from talim.run import Run, provenance, read_json, write_json, write_text
-from talim.stages import batches, card, intervals, judging, samples
+from talim.stages import batches, card, intervals, judging, prefix, samples
 from talim.stages.batches import Item
 from talim.stages.generate import Sampling
 from talim.stages.progress import Progress
@@ -54,11 +54,11 @@ def evaluate(
     peft = store.load(backbone, run.adapter)
     backbone.model.eval()
     items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
-    after = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "loss with adapter")
+    size = recipe.training.batch_size
+    kept, _ = prefix.chosen(recipe, corpus, backbone, progress, held_out=[item.whole for item in items])
+    after = per_clip_losses(backbone, items, size, progress, "loss with adapter", kept)
     with tuner.disabled(peft):
-        before = per_clip_losses(
-            backbone, items, recipe.training.batch_size, progress, "loss without adapter"
-        )
+        before = per_clip_losses(backbone, items, size, progress, "loss without adapter", kept)
     pairs = samples.make(
         run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed, sampling=sampling
     )
@@ -91,12 +91,17 @@ def evaluate(
 
 
 def per_clip_losses(
-    backbone: Backbone, items: Sequence[Item], batch_size: int, progress: Progress, title: str
+    backbone: Backbone,
+    items: Sequence[Item],
+    batch_size: int,
+    progress: Progress,
+    title: str,
+    kept: prefix.Prefix | None = None,
 ) -> np.ndarray:
     """Each clip's loss by part (codebook, noise level), float64 [clips, K], with its words and without dropout."""
     found = []
     with torch.no_grad():
-        for _, batch in batches.held_out_batches(items, backbone, batch_size):
+        for _, batch in batches.held_out_batches(items, backbone, batch_size, kept):
             found.append(backbone.loss(batch).per_item.double().cpu().numpy())
             progress.step(title, sum(len(f) for f in found), len(items))
     return np.concatenate(found)

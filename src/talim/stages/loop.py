@@ -21,7 +21,7 @@ from talim.designs import expression
 from talim.errors import TalimError
 from talim.recipe import Recipe, Training
 from talim.run import Run, append_jsonl, explained, write_json
-from talim.stages import batches, card, checkpoint
+from talim.stages import batches, card, checkpoint, prefix, step
 from talim.stages.checkpoint import Progressed
 from talim.stages.cost import Meter, count_flops
 from talim.stages.progress import Progress
@@ -65,7 +65,9 @@ class StopSignal:
 def attach(backbone: Backbone, recipe: Recipe) -> Any:
     """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
     design, sites = expression.parse(recipe.design), backbone.sites()
-    return tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    peft = tuner.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
+    tuner.mix_precision(peft, recipe.training.adapter_precision == "base")
+    return peft
 
 
 class Loop:
@@ -85,9 +87,7 @@ class Loop:
         self.peft = attach(backbone, recipe)
         self._begin_training()
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
-        self.optimiser = torch.optim.AdamW(
-            self.weights.values(), lr=0.0, betas=(0.9, 0.95), weight_decay=self.training.weight_decay
-        )
+        self.optimiser = step.optimiser_for(self.weights, self.training)
         self.state = Progressed(recipes.run_id(recipe, corpus.hash))
         self.best: dict[str, Tensor] = {}
 
@@ -98,6 +98,7 @@ class Loop:
             self.progress.say(music)
         some = batches.spread(self.corpus.held_out, self.training.evaluate_clips)
         self.held_out_items = self._items(some)
+        self.prefix, self.prefix_facts = self._chosen_prefix()
         self._resume()
         with StopSignal() as stop:
             if self.state.best_loss is None:
@@ -118,6 +119,13 @@ class Loop:
             self.corpus, clips, self.backbone, self.progress, predict_music=self.training.predict_music
         )
 
+    def _chosen_prefix(self) -> tuple[prefix.Prefix | None, dict[str, Any]]:
+        """Of the clips' only cuts, and of what is looked at."""
+        how = self.backbone, self.recipe.seed, self.training.clip_seconds
+        cuts = [batches.lasting_cut(item, *how) for item in self.train_items]
+        looks = [item.whole for item in self.held_out_items]
+        return prefix.chosen(self.recipe, self.corpus, self.backbone, self.progress, cuts, looks)
+
     def _begin_training(self) -> None:
         self.backbone.enable_training(self.training.gradient_checkpointing, self.training.weighting)
 
@@ -132,55 +140,49 @@ class Loop:
             with explained(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
         self.meter = Meter(self.backbone.device, self.state.spent)
+        prefix.resume(self.prefix, self.state.spent)
 
     def _take_step(self) -> None:
-        step = self.state.step + 1
-        rate = learning_rate(step, self.training)
-        loss = self.meter.timed(lambda: self._update(step, rate))
-        self.state.step = step
+        number = self.state.step + 1
+        rate = learning_rate(number, self.training)
+        loss = self.meter.timed(lambda: self._update(number, rate))
+        self.state.step = number
         self._log("train", loss.mean.item(), loss.parts.tolist(), loss.part_names, rate)
-        if step % self.training.evaluate_every == 0 or step == self.training.steps:
+        if number % self.training.evaluate_every == 0 or number == self.training.steps:
             self._look()
-        if step % self.training.checkpoint_every == 0:
+        if number % self.training.checkpoint_every == 0:
             self._checkpoint()
-        speed = step / max(self.meter.spent()["device_seconds"], 1e-9)
+        speed = number / max(self.meter.spent()["device_seconds"], 1e-9)
         facts = (
             f"loss {loss.mean.item():.3f}, held-out {self.state.best_loss:.3f} at best, {speed:.2f} steps/s"
         )
-        self.progress.step("training", step, self.training.steps, facts)
+        self.progress.step("training", number, self.training.steps, facts)
 
-    def _update(self, step: int, rate: float) -> Loss:
-        """One optimiser step at the given rate. TalimError, no weight touched yet, if the loss is NaN."""
+    def _update(self, number: int, rate: float) -> Loss:
+        """Step `number` at the given rate. TalimError, no weight touched yet, if the loss is NaN."""
         batch = batches.training_batch(
             self.train_items,
             self.backbone,
             batch_size=self.training.batch_size,
             seed=self.recipe.seed,
-            step=step,
+            step=number,
             condition_dropout=self.training.condition_dropout,
             clip_seconds=self.training.clip_seconds,
+            crops=self.training.crops,
+            prefix=self.prefix,
         )
-
-        def forward_and_back() -> Loss:
-            loss = self.backbone.loss(batch)
-            loss.mean.backward()
-            return loss
-
-        with drawn_from(self.recipe.seed, step, self.backbone.device):
+        with drawn_from(self.recipe.seed, number, self.backbone.device):
             if "flops_per_step" in self.state.spent:
-                loss = forward_and_back()
+                loss = step.forward_and_back(self.backbone, batch)
             else:
-                loss, self.state.spent["flops_per_step"] = count_flops(forward_and_back)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.training.max_grad_norm)
-        if not (math.isfinite(loss.mean.item()) and math.isfinite(norm.item())):
+                loss, self.state.spent["flops_per_step"] = count_flops(
+                    lambda: step.forward_and_back(self.backbone, batch)
+                )
+        if not step.update(self.weights, self.optimiser, loss, rate, self.training.max_grad_norm):
             raise TalimError(
-                f"{self.run.folder}: the loss or its gradient is no longer a number at step {step}; begin "
+                f"{self.run.folder}: the loss or its gradient is no longer a number at step {number}; begin "
                 f"anew elsewhere with --set training.learning_rate={self.training.learning_rate / 10:g}"
             )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
         return loss
 
     def _look(self) -> None:
@@ -213,7 +215,8 @@ class Loop:
         """Mean over the held-out clips of each part (codebook, noise level) of the loss, [K], with dropout off."""
         self.peft.eval()
         with torch.no_grad():
-            groups = batches.held_out_batches(self.held_out_items, self.backbone, self.training.batch_size)
+            how = self.backbone, self.training.batch_size, self.prefix
+            groups = batches.held_out_batches(self.held_out_items, *how)
             losses = [self.backbone.loss(batch) for _, batch in groups]
         self._begin_training()
         return torch.cat([loss.per_item.cpu() for loss in losses]).mean(dim=0)
@@ -228,7 +231,7 @@ class Loop:
         with explained(self.run.log), open(self.run.log, "ab") as log:
             os.fsync(log.fileno())
             self.state.log_bytes = os.fstat(log.fileno()).st_size
-        self.state.spent |= self.meter.spent()
+        self.state.spent |= self.meter.spent() | (self.prefix.counts if self.prefix else {})
         checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
 
     def _finish(self) -> None:
@@ -250,7 +253,8 @@ class Loop:
         return {
             **self.meter.report(),
             "flops": per_step * self.state.step,
-            "flops_note": "forward and backward of the training steps, counted by torch on the first one",
+            "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
+            "prefix": prefix.account(self.prefix, self.prefix_facts),
             "trainable_parameters": sum(p.numel() for p in self.weights.values()),
             "total_parameters": self.backbone.parameters,
             "precision": self.backbone.precision_reason,

@@ -12,7 +12,7 @@ import torch
 from talim.corpus.manifest import Corpus
 from talim.errors import UsageError
 from talim.recipe import Recipe, Training
-from talim.stages import batches
+from talim.stages import batches, prefix
 from talim.stages.loop import attach
 from talim.stages.progress import Progress
 
@@ -31,34 +31,46 @@ class Pace:
 
 
 def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
-    """Time some training steps of this recipe; encodes the corpus on the way, which is kept for later."""
+    """Time some training steps of this recipe; encodes the corpus on the way, which is kept for later.
+
+    Where a prefix is kept, the time to compute it is reckoned with what comes before.
+    """
     from talim.backbones.load import load
 
     began = time.perf_counter()
-    corpus = Corpus.load(Path(recipe.corpus))
-    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    corpus, training = Corpus.load(Path(recipe.corpus)), recipe.training
+    backbone = load(recipe.base, precision=training.precision, device=device)
     attach(backbone, recipe)
-    backbone.enable_training(recipe.training.gradient_checkpointing, recipe.training.weighting)
-    for clips in (corpus.train, corpus.held_out):
-        batches.items(corpus, clips, backbone, progress, recipe.training.predict_music)
-    items = batches.items(corpus, corpus.train, backbone, Progress(), recipe.training.predict_music)
+    backbone.enable_training(training.gradient_checkpointing, training.weighting)
+    batches.items(corpus, corpus.held_out, backbone, progress, training.predict_music)
+    items = batches.items(corpus, corpus.train, backbone, progress, training.predict_music)
+    cuts = [batches.lasting_cut(item, backbone, recipe.seed, training.clip_seconds) for item in items]
+    kept, _ = prefix.chosen(recipe, corpus, backbone, Progress(), cuts)
     before_seconds = time.perf_counter() - began
-    taken = []
-    for step in range(1, TIMED_STEPS + 2):  # the first one warms up
+
+    def step_seconds(step: int) -> float:
         start = time.perf_counter()
         batch = batches.training_batch(
             items,
             backbone,
-            batch_size=recipe.training.batch_size,
+            batch_size=training.batch_size,
             seed=recipe.seed,
             step=step,
             condition_dropout=0.0,
-            clip_seconds=recipe.training.clip_seconds,
+            clip_seconds=training.clip_seconds,
+            crops=training.crops,
+            prefix=kept,
         )
         backbone.loss(batch).mean.backward()
         if backbone.device.type == "cuda":
             torch.cuda.synchronize(backbone.device)
-        taken.append(time.perf_counter() - start)
+        return time.perf_counter() - start
+
+    timed = range(1, TIMED_STEPS + 2)  # the first one warms up
+    taken = [step_seconds(step) for step in timed]
+    if kept is not None:
+        before_seconds += sum(taken) + kept.seconds_to_fill(cuts, training.condition_dropout)
+        taken = [step_seconds(step) for step in timed]  # now that theirs is there
     return Pace(median(taken[1:]), before_seconds)
 
 

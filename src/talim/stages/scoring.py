@@ -19,7 +19,7 @@ from talim.audio import Audio
 from talim.metrics import intonation, levels, ornaments, phrases, pitch, rhythm, structure
 from talim.metrics.cache import Cache
 
-VERSION = 1  # goes up with every change of what is measured, so that no old cache answers
+VERSION = 2  # goes up with every change of what is measured, so that no old cache answers
 HOP_SECONDS = 0.01
 
 
@@ -90,7 +90,7 @@ def rhythmic(samples: np.ndarray) -> dict[str, float]:
         return {"beat_accuracy": float("nan"), "tempo_drift": float("nan")}
     return {
         "beat_accuracy": rhythm.beat_accuracy(strength, beat_seconds),
-        "tempo_drift": rhythm.tempo_drift(strength, beat_seconds),
+        "tempo_drift": rhythm.tempo_drift(strength),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,9 +12,10 @@ from talim.errors import UsageError
 from talim.traditions.cycles import Grid, fitting_counts
 from talim.traditions.forms import Score, free, mukhra_form, round_form
 from talim.traditions.movement import Movement
+from talim.traditions.ornaments import LASTING, OPENINGS
 from talim.traditions.schools import School, school_of
 from talim.traditions.sounds import INSTRUMENTS, Instrument
-from talim.traditions.tradition import Cycle, Mode, Tradition
+from talim.traditions.tradition import Cycle, Mode, Ornament, Tradition
 
 Thing = TypeVar("Thing")
 FORMS = ("free", "composition", "full")
@@ -28,7 +29,8 @@ class Wishes:
 
     `form` is "free" (unmetred only), "composition" (metred only) or "full" (both). `ensemble` is 1 to 3 players, a
     drone not counted. `window_seconds` makes the cycle and the refrain return at least twice inside every window of
-    that length (and leaves the free part out).
+    that length (and leaves the free part out). `ornament` is played wherever there is room for it, in place of those
+    that would begin or last at the same moment.
     """
 
     mode: str | None = None
@@ -36,6 +38,7 @@ class Wishes:
     form: str | None = None
     ensemble: int | None = None
     window_seconds: float | None = None
+    ornament: str | None = None
 
     def __post_init__(self) -> None:
         if self.form is not None and self.form not in FORMS:
@@ -76,6 +79,8 @@ class Arrangement:
 def arrange(tradition: Tradition, wishes: Wishes, seconds: float, rng: np.random.Generator) -> Arrangement:
     """Draw what the wishes leave open. UsageError where they cannot be met in `seconds`."""
     school = school_of(tradition.slug)
+    if wishes.ornament is not None:
+        tradition, school = favouring(tradition, school, tradition.ornament(wishes.ornament))
     mode = tradition.mode(wishes.mode) if wishes.mode else pick(tradition.modes, rng)
     form, cycle, count, rounds, free_seconds = draw_form(tradition, school, wishes, seconds, rng)
     metred = seconds - free_seconds
@@ -93,6 +98,14 @@ def arrange(tradition: Tradition, wishes: Wishes, seconds: float, rng: np.random
         tradition, school, mode, form, ensemble, seconds, free_seconds, grid, rounds,
         (lead, second) if doubled else (lead,), drummed, low * (high / low) ** float(rng.random()),
     )  # fmt: skip
+
+
+def favouring(tradition: Tradition, school: School, ornament: Ornament) -> tuple[Tradition, School]:
+    """The tradition without the ornaments that are played at this one's moment, and the school that always plays it."""
+    rivals = next(shapes for shapes in (OPENINGS, LASTING) if ornament.shape in shapes)
+    kept = tuple(one for one in tradition.ornaments if one is ornament or one.shape not in rivals)
+    manner = replace(school.manner, ornaments={**school.manner.ornaments, ornament.shape: 1.0})
+    return replace(tradition, ornaments=kept), replace(school, manner=manner)
 
 
 def draw_form(

@@ -32,12 +32,14 @@ def test_clips_of_any_length_meet_the_unet_without_padding(tiny: Mustango) -> No
     batch = batch_of(tiny, frames)
     levels, noise = torch.tensor([3, 999, 400, 70, 500]), torch.randn(batch.targets.shape)
     with torch.no_grad():
-        together = objective.velocity_errors(tiny.model, tiny.schedule, batch, levels, noise)
+        together, per_frame = objective.velocity_errors(tiny.model, tiny.schedule, batch, levels, noise)
         for row, length in enumerate(frames):
-            alone = objective.velocity_errors(
+            alone, _ = objective.velocity_errors(
                 tiny.model, tiny.schedule, batch.rows([row], length), levels[[row]], noise[[row], :, :length]
             )
             torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(per_frame[row, :length].mean(), together[row], rtol=1e-4, atol=1e-6)
+            assert not per_frame[row, length:].any()
 
 
 @pytest.mark.parametrize("design", ["conv@all:width4", "transformer@up:width8", "lora@mid:r2", "full@mid"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,14 +70,18 @@ class Mustango:
         self.schedule = diffusion.scheduler("ddpm")
         for part in (model, sound):
             part.requires_grad_(False).eval()
-        self.null_states = self.describe([""])[0]
         facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(sound.mel.config)}
         self.fingerprint = fingerprint.of_weights(nn.ModuleList([model, sound]), facts)
         self.codec_identity = fingerprint.of_weights(sound, {"mel": facts["mel"]}, exact=True)
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
-        probe = {"probe": self._tokenize("Tempo 90, raga Bhūpālī")[0].tolist()}
+        probe = {"probe": fingerprint.words_in(tokenizer)}
         self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
         self.parameters = model.own_parameters
+
+    @cached_property
+    def null_states(self) -> np.ndarray:
+        """What the text encoder says of no words: the null of guidance, float32 [L, D]."""
+        return self.describe([""])[0]
 
     @property
     def rate_hz(self) -> int:
@@ -144,20 +149,25 @@ class Mustango:
         """
         assert isinstance(batch, LatentBatch)
         if self.model.training:
-            columns, names = [self.velocity_loss(batch, *objective.drawn(batch))], ("velocity",)
+            names, looks = ("velocity",), [self._weighted(batch, *objective.drawn(batch))]
         else:
             names = self.held_out_parts
-            columns = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
-        per_item = torch.stack(columns, dim=1)  # [B, K]
+            looks = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
+        per_item = torch.stack([errors for errors, _ in looks], dim=1)  # [B, K]
+        per_frame = torch.stack([frames for _, frames in looks]).mean(dim=0)
         parts = per_item.mean(dim=0)
-        return Loss(parts.mean(), parts, names, per_item.detach())
+        return Loss(parts.mean(), parts, names, per_item.detach(), per_frame)
 
     def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
         """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F]."""
-        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
-        return self._errors(batch, levels, noise) * weights
+        return self._weighted(batch, levels, noise)[0]
 
-    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
+    def _weighted(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        errors, per_frame = self._errors(batch, levels, noise)
+        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
+        return errors * weights, per_frame * weights[:, None]
+
+    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return objective.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
@@ -232,6 +242,16 @@ class Mustango:
         beats, chords = music_tokens([Music()] * free + list(music))
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
+
+    def prefix_shape(self, frames: int) -> tuple[int, int]:
+        """(0, 0): noise is drawn anew at each step, so nothing in the U-Net is the same twice."""
+        return 0, 0
+
+    def prefix(self, batch: Batch, layers: int) -> torch.Tensor:
+        """TalimError: there is none."""
+        raise TalimError(
+            f"{self.name}: a U-Net has no prefix to keep, as its input is noise drawn at each step"
+        )
 
     def nearest_music(self, music: Sequence[Music]) -> list[Music]:
         """What it can hear of recordings' beats and chords."""

@@ -17,12 +17,14 @@ HELD_OUT_LEVELS = (100, 300, 500, 700, 900)
 
 def velocity_errors(
     model: Callable[..., Tensor], schedule: Any, batch: LatentBatch, levels: Tensor, noise: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Mean squared error of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F].
 
-    Clips of one length go through the U-Net together and without padding, which it would attend to.
+    Clips of one length go through the U-Net together and without padding, which it would attend to. Beside it the mean
+    error of each frame [B, T], 0 beyond a clip's end, without gradient.
     """
     found: list[Tensor] = []
+    per_frame = torch.zeros(batch.targets.shape[0], batch.targets.shape[2], device=batch.targets.device)
     order: list[int] = []
     for frames in sorted(set(batch.frames)):
         picked = [row for row, length in enumerate(batch.frames) if length == frames]
@@ -31,9 +33,10 @@ def velocity_errors(
         target = schedule.get_velocity(some.targets, added, at)
         made = model(noisy, at, some.states, some.states_mask, some.beats, some.chords)
         found.append(diffusion.velocity_losses(made, target))
+        per_frame[picked, :frames] = (made.detach().float() - target.float()).square().mean(dim=(1, 3))
         order += picked
     back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat(found)[back]
+    return torch.cat(found)[back], per_frame
 
 
 def drawn(batch: LatentBatch) -> tuple[Tensor, Tensor]:
