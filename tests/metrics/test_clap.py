@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_embeddings import save_clap
+from fixtures.clap import save_clap
 
 from talim.audio import Audio
 from talim.errors import TalimError
@@ -16,10 +16,10 @@ from talim.metrics import clap
 
 def save_words(folder: Path) -> None:
     """The tokenizer's files as CLAP's release has them: bytes, no merges."""
-    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+    from tokenizers.pre_tokenizers import ByteLevel
 
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    letters = {word: n for n, word in enumerate([*special, *bytes_to_unicode().values()])}
+    letters = {word: n for n, word in enumerate([*special, *sorted(ByteLevel.alphabet())])}
     (folder / "vocab.json").write_text(json.dumps(letters))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(

@@ -151,4 +151,4 @@ def _exactness(at: np.ndarray, weights: np.ndarray, drift: float, seconds: float
     beats = np.expm1(share * at) / share if abs(share) > 1e-9 else at
     rates = np.arange(SLOWEST_BPM / 60, 4 * SLOWEST_BPM / 60, 1 / (8 * seconds))
     turns = np.exp(2j * np.pi * np.outer(rates, beats))
-    return float(sum(np.abs(turns**multiple @ weights) for multiple in (1, 2, 4)).max())
+    return float(np.sum([np.abs(turns**multiple @ weights) for multiple in (1, 2, 4)], axis=0).max())
