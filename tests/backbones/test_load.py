@@ -13,7 +13,7 @@ import torch
 from fixtures import released
 from safetensors.torch import load_file, save_file
 
-from talim.backbones import catalogue
+from talim.backbones import catalogue, sources
 from talim.backbones import load as loading
 from talim.backbones.load import load
 from talim.backbones.musicgen import MusicGen
@@ -27,8 +27,8 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(loading, "cached", lambda hub_id: False)
-    monkeypatch.setattr(loading.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(sources, "cached", lambda hub_id: False)
+    monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_hub_model_without_network_is_one_line_at_once() -> None:
 
 
 def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "check_reachable", lambda source: None)
+    monkeypatch.setattr(sources, "check_reachable", lambda source: None)
     monkeypatch.setattr(loading, "read_config", refuse)
     with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
         load("facebook/musicgen-large")
@@ -164,12 +164,12 @@ def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_model_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(loading, "cached", lambda hub_id: True)
-    loading.check_reachable(loading.Source("facebook/musicgen-small", "x", False, None))
+    monkeypatch.setattr(sources, "cached", lambda hub_id: True)
+    sources.check_reachable(sources.Source("facebook/musicgen-small", "x", False, None))
 
 
 def test_missing_nano_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading, "NANO_FOLDER", tmp_path)
+    monkeypatch.setattr(sources, "NANO_FOLDER", tmp_path)
     with pytest.raises(TalimError, match="missing from this installation"):
         load()
 

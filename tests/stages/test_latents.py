@@ -284,8 +284,8 @@ def test_guessed_beats_are_kept_beside_the_targets(
         == guessed[0].music
     )
     whole = plain[known[0]]
-    assert whole.cut(0, 25, 25)[2] == whole.music
-    assert whole.cut(5, 10, 25)[2] == whole.music.cut(0.2, 0.4)
+    assert batches.Cut(whole, 0, 25).content(25)[2] == whole.music
+    assert batches.Cut(whole, 5, 10).content(25)[2] == whole.music.cut(0.2, 0.4)
 
 
 def test_half_precision_trains_and_is_judged(tmp_path: Path, recipe: Any) -> None:

@@ -75,7 +75,7 @@ def test_frames_make_up_the_whole(tiny: Any) -> None:
     assert [row.size for row in rows] == [item.targets.shape[1] for item in items]
     for item, row in zip(items, rows, strict=True):
         with torch.no_grad():
-            alone = tiny.loss(tiny.collate([item.cut(0, row.size, tiny.frame_rate_hz)], [False]))
+            alone = tiny.loss(tiny.collate([item.whole.content(tiny.frame_rate_hz)], [False]))
         assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
 
 

@@ -9,7 +9,7 @@ from fixtures import nano_mustango
 
 from talim.stages import pretrain_told
 from talim.stages.pretrain_told import chords_of, music_of, without
-from talim.traditions.performer import perform
+from talim.traditions.performer import notes_of, perform
 
 FACTS = {
     "caption": "guitar with chords and drums, B minor, 120 bpm",
@@ -111,3 +111,38 @@ def test_a_drill_goes_no_further_than_the_reader() -> None:
     torch.testing.assert_close(reader.errors([FACTS]), whole)
     whole.sum().backward()
     assert reader.read[1].weight.grad is not None
+
+
+def test_the_reader_is_asked_which_note_the_melody_plays() -> None:
+    rows = [(0.0, 60), (0.5, 64), (2.0, 80)]
+    right = pretrain_told.melody_answers([{"melody": rows}, {"melody": [(0.0, 51)]}], 64)
+    # columns are 0.16 s apart: the fourth's middle is at 0.56 s, the thirteenth's at 2 s
+    assert (right[0, :14] + pretrain_told.LOWEST).tolist() == [60] * 3 + [64] * 9 + [80] * 2
+    assert not right[1].any()
+
+
+def test_every_melody_can_be_asked_for() -> None:
+    played = [note for seed in range(300) for note in notes_of(seed, "western", 10.24)]
+    asked = {60 + round(note.cents / 100) - pretrain_told.LOWEST for note in played}
+    assert asked == set(range(pretrain_told.NOTES))
+
+
+def test_the_melody_can_be_read_from_the_states_of_the_network() -> None:
+    """A few steps on one piece, and the reader knows its notes: question, states and answer belong together."""
+    torch.manual_seed(0)
+    model = nano_mustango.SHAPE.model()
+    reader = pretrain_told.Reader(model.unet)
+    facts = [FACTS | {"melody": [(0.0, 60), (5.12, 67)]}]
+    said = pretrain_told.conditions(model, ["solo flute"], [music_of(FACTS, 1.28)], [False])
+    inputs = [torch.randn(1, 4, 8, 8), torch.tensor([10])]
+    optimiser = torch.optim.Adam([*model.unet.parameters(), *reader.parameters()], lr=3e-3)
+    found = []
+    for _ in range(20):
+        model(*inputs, *said)
+        error = reader.melody_errors(facts).mean()
+        optimiser.zero_grad()
+        error.backward()
+        optimiser.step()
+        found.append(float(error.detach()))
+    assert found[0] > 2
+    assert found[-1] < 0.1

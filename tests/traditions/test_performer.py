@@ -15,7 +15,7 @@ from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
 from talim.traditions import performer
 from talim.traditions.arranging import Wishes
-from talim.traditions.performer import perform, truth_of
+from talim.traditions.performer import notes_of, perform, truth_of
 from talim.traditions.score import Plan
 from talim.traditions.tradition import load
 from talim.traditions.truth import HOP_SECONDS
@@ -47,6 +47,12 @@ def test_what_models_were_trained_on_does_not_change(kept: dict) -> None:
     steps = np.round(piece.samples[::499] * 32767).astype(int)
     assert np.abs(steps - np.array(kept["every_499th_sample"])).max() <= 1
     assert np.mean(piece.samples.astype(float) ** 2) == pytest.approx(kept["mean_square"], rel=1e-5)
+
+
+@pytest.mark.parametrize("style", ["western", "demo"])
+def test_a_melody_is_known_without_its_sound(style: str) -> None:
+    for seed in range(3):
+        assert notes_of(seed, style, 4.0) == perform(seed, style, 4.0).notes
 
 
 def test_the_notes_on_record_are_the_notes_that_sound() -> None:

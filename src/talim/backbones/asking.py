@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from talim.backbones import options
-from talim.backbones.load import family_named
+from talim.backbones.sources import family_named
 
 if TYPE_CHECKING:
     from talim.music import Music

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talim.backbones import load
+from talim.backbones import load, sources
 from talim.backbones.nano.models import ByteTokenizer
 from talim.designs.sites import MusicGenShape
 
 if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone
-    from talim.backbones.load import Source
     from talim.backbones.mustango.audio import Sound
     from talim.backbones.mustango.model import MustangoModel
+    from talim.backbones.sources import Source
 
 # The parts that all released MusicGens share: google-t5/t5-base and facebook/encodec_32khz.
 T5_BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
@@ -45,13 +45,13 @@ def weightless(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
 
     TalimError where there is no such base, or where it is neither known nor here.
     """
-    source = load.locate(str(name_or_folder))
-    with load.teaching(source), load.quiet():
+    source = sources.locate(str(name_or_folder))
+    with sources.teaching(source), load.quiet():
         if source.known is not None and source.known.shape is not None:
             family = source.known.family
         else:
-            load.check_reachable(source)
-            family = load.family_of(source)
+            sources.check_reachable(source)
+            family = sources.family_of(source)
         return _mustango(source, dtype) if family == "mustango" else _musicgen(source, dtype)
 
 
@@ -85,7 +85,7 @@ def _musicgen(source: Source, dtype: torch.dtype) -> Backbone:
         model.to(dtype)
         for part in load.FP32_PARTS:
             getattr(model, part).float()
-    said = {"name": source.name, "licence": load.licence_of(source), "precision_reason": str(dtype)}
+    said = {"name": source.name, "licence": sources.licence_of(source), "precision_reason": str(dtype)}
     return MusicGen(model, ByteTokenizer(), miniature=nano, **said)
 
 
@@ -118,7 +118,7 @@ def _mustango(source: Source, dtype: torch.dtype) -> Backbone:
     window_seconds, nano = WINDOW_SECONDS, False
     if source.known is not None and source.known.shape is not None:
         model, sound = _released_mustango()
-    elif load.is_nano_mustango(source):
+    elif sources.is_nano_mustango(source):
         from talim.backbones.nano.mustango import Shape
 
         config = json.loads((Path(source.place) / "config.json").read_text(encoding="utf-8"))
@@ -136,7 +136,7 @@ def _mustango(source: Source, dtype: torch.dtype) -> Backbone:
         for part in (model, sound):
             materialise(part, lambda weight: weight.to("meta"))
     model.unet.to(dtype)
-    said: dict[str, Any] = {"name": source.name, "licence": load.licence_of(source)}
+    said: dict[str, Any] = {"name": source.name, "licence": sources.licence_of(source)}
     said["precision_reason"] = str(dtype)
     made = Mustango(model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, **said)
     width = model.unet.config.context_width[0]

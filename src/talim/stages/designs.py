@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.backbones import catalogue
-from talim.backbones.load import Source, cached, locate
+from talim.backbones.sources import Source, cached, locate
 from talim.designs import costs, sizing
 from talim.designs.expression import UNSIZED_KINDS, Part, kind_names, parse
 from talim.designs.places import select, words_of

@@ -93,7 +93,7 @@ def plan(
     shelf = shelf_of_traces.Shelf(cache, progress or Progress())
     rows = []
     for text in wanted:
-        setting = Setting(base, text, seconds, batch, chosen, checkpointing, machine.gpu or None)
+        setting = Setting(base, text, seconds, batch, chosen, checkpointing)
         rows.append(_row(setting, found, work, machine, limit_bytes, prices, shelf))
     for each in rows:
         each["ratios"] = _ratios(each, rows[0])
@@ -126,9 +126,7 @@ def total(
         _check(found, job.seconds, job.batch)
         told = _placed(job.design, found, job.seconds)
         chosen = job.precision or machine.precision
-        setting = Setting(
-            job.base, job.design, job.seconds, job.batch, chosen, job.checkpointing, machine.gpu or None
-        )
+        setting = Setting(job.base, job.design, job.seconds, job.batch, chosen, job.checkpointing)
         cost = _cost(setting, job.steps, machine, prices, shelf)
         rows.append({**asdict(job), **cost, "file_bytes": told["file_bytes"]})
     summed = {

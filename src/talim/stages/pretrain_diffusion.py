@@ -32,7 +32,7 @@ from talim.run import write_json
 from talim.stages import pretrain_text, schooling
 from talim.stages.pretrain_codec import SEED_BASE
 from talim.stages.pretrain_told import BATCH, SECONDS, Halt, Reader, conditions, draw
-from talim.traditions.performer import perform
+from talim.traditions.performer import notes_of, perform
 
 DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
@@ -49,6 +49,9 @@ LOUDER_BEATS, LOUDER_CHORDS = 16.0, 6.0
 DRILL_LEVEL = 900  # the least noise in a drill
 WORTH = torch.tensor([2.0, 1.0, 1.0, 1.0])  # of places, chord, scale, tempo in the reader's error
 READING_WEIGHT = 0.2  # of the reader's error beside the velocity's, after the drill
+# Notes slid between the tones until the reader also asked which is played: a second term, at a rate that rises again.
+FIRST_TERM = 6000  # steps, in which it did not ask
+MELODY_WEIGHT = 0.1
 MEMORY = 0.999  # of the running average, a step
 KEEP_EVERY = 100  # steps between checkpoints
 
@@ -70,6 +73,12 @@ def piece(sound: Sound, clip: int) -> tuple[np.ndarray, str, dict[str, Any]]:
     mel = sound.spectrogram(played.samples, round(SECONDS * sound.rate_hz / sound.mel.config.hop_length))
     latents = sound.posterior(mel[:, None]).mean[0]
     return latents.numpy().astype(np.float16), played.caption, played.facts
+
+
+def melody(clip: int) -> list[tuple[float, int]]:
+    """Onset in seconds and number, as MIDI counts, of each note that training clip number `clip` plays."""
+    notes = notes_of(DIFFUSION_SEEDS + clip, "western", SECONDS)
+    return [(note.onset_seconds, 60 + round(note.cents / 100)) for note in notes]
 
 
 def pieces(out: Path, sound: Sound, clips: int, workers: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -118,6 +127,7 @@ def train(
 ) -> Average:
     """Train to `steps`, logging to OUT/log.jsonl and keeping a checkpoint from which it resumes."""
     latents, known = pieces(out, sound, clips, workers)
+    known = [facts | {"melody": melody(clip)} for clip, facts in enumerate(known)]
     scale = scaling(latents)
     torch.manual_seed(seed)
     model = mustango.Shape().model()
@@ -150,16 +160,18 @@ def train(
         read, errors = reader.errors(facts), diffusion.velocity_losses(made, target)
         weighting = "v" if step < SOUND_FIRST else "none"
         loss = (errors * diffusion.weights(schedule.alphas_cumprod, at, weighting)).mean()
-        return loss + READING_WEIGHT * (read * WORTH).sum(), {
-            "loss": loss,
-            "levels": errors.detach(),
-            "read": read,
-        }
+        told = {"loss": loss, "levels": errors.detach(), "read": read}
+        whole = loss + READING_WEIGHT * (read * WORTH).sum()
+        if step >= FIRST_TERM:
+            melody = reader.melody_errors(facts)
+            whole, told = whole + MELODY_WEIGHT * melody.mean(), told | {"melody": melody.detach()}
+        return whole, told
 
     def rate(step: int) -> float:
         if DRILL[0] <= step < DRILL[1]:
             return DRILL_RATE
-        return schooling.rate_at(step, steps, peak_rate, warmup=WARMUP, floor=0.05)
+        end = steps if step >= FIRST_TERM else FIRST_TERM
+        return schooling.rate_at(step, end, peak_rate, warmup=WARMUP, floor=0.05)
 
     schooling.teach(
         out,
@@ -188,7 +200,7 @@ def main() -> None:
     parser.add_argument("--sound", type=Path, default=Path("training/sound"))
     parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--out", type=Path, default=Path("training/diffusion"))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)

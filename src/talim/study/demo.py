@@ -45,7 +45,7 @@ WISHES = Wishes(
 
 def wishes_for(base: str) -> Wishes:
     """The demonstration's wishes with another base; TalimError where there is none of that name."""
-    from talim.backbones.load import family_named
+    from talim.backbones.sources import family_named
 
     return replace(WISHES, base=base, sampling=FEW_STEPS if family_named(base) == "mustango" else ())
 

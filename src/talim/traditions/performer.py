@@ -70,7 +70,7 @@ def perform(
         raise UsageError(
             f"the style {style!r} takes no wishes; they go with {', '.join(shipped())} or a folder"
         )
-    rng = np.random.default_rng([seed, STYLES.index(style)])
+    rng = _dice(seed, style)
     if style == "study":
         return exercise(rng, seconds)
     plan = draw_plan(rng, style)
@@ -78,6 +78,16 @@ def perform(
     samples, progression = render(plan, notes, seconds, style, rng)
     known = facts(plan, style, progression)
     return Performance(samples, RATE_HZ, caption(plan, style, rng), tuple(notes), known)
+
+
+def notes_of(seed: int, style: str = "western", seconds: float = 10.0) -> tuple[Note, ...]:
+    """The melody that `perform` would play with the same arguments in a plain style, without rendering its sound."""
+    rng = _dice(seed, style)
+    return tuple(melody(draw_plan(rng, style), seconds, rng))
+
+
+def _dice(seed: int, style: str) -> np.random.Generator:
+    return np.random.default_rng([seed, STYLES.index(style)])
 
 
 def truth_of(

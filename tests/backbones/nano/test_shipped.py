@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from talim.backbones.backbone import Backbone
-from talim.backbones.load import NANO_FOLDER, load
+from talim.backbones.load import load
+from talim.backbones.sources import NANO_FOLDER
 from talim.stages import gates
 from talim.traditions.performer import perform
 

@@ -171,21 +171,10 @@ class Mustango:
         return objective.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int,
-        guidance: float = 3.0,
-        *,
-        progress: Progress | None = None,
-        music: Sequence[Music] | None = None,
-        predict: bool = False,
-        **asked: Any,
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance: float = 3.0, **asked: Any
     ) -> list[Audio]:
-        """One piece of `seconds` per prompt; the rest as in `generate_tokens`."""
-        latents = self.generate_tokens(
-            prompts, seconds, seed, guidance, progress=progress, music=music, predict=predict, **asked
-        )
+        """One piece of `seconds` per prompt; all arguments as in `generate_tokens`."""
+        latents = self.generate_tokens(prompts, seconds, seed, guidance, **asked)
         return [self.decode(row).cut(0, seconds) for row in latents]
 
     @torch.no_grad()

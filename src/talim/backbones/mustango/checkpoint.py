@@ -15,6 +15,7 @@ from talim.backbones.mustango.files import BEATS, CHORDS, LDM, STFT, STFT_CONFIG
 from talim.backbones.mustango.model import MustangoModel, Widths
 from talim.backbones.mustango.predictors import Predictors
 from talim.backbones.mustango.unet_config import UNetConfig
+from talim.backbones.sources import out_of_reach
 from talim.errors import TalimError
 
 MEL_TOLERANCE = 1e-5
@@ -84,6 +85,8 @@ def read_tokenizer(checkpoint: Checkpoint, folder: str = "tokenizer", name: str 
 
     own, name = checkpoint.folder / folder, name or str(checkpoint.main.get("text_encoder_name", ""))
     try:
+        if not own.is_dir() and (host := out_of_reach(name)):
+            raise ConnectionError(f"{host} cannot be reached")  # at once, not after a minute of retries
         return AutoTokenizer.from_pretrained(str(own) if own.is_dir() else name)
     except Exception as error:
         raise TalimError(

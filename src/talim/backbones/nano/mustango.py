@@ -25,6 +25,7 @@ WEIGHTS = "model.safetensors"
 WINDOW_SECONDS = 10.24
 # twenty milliseconds a frame; the VAE makes eight frames by eight bands into one place of the latent
 MEL = MelConfig(sampling_rate=sinusoids.RATE_HZ, hop_length=sinusoids.HOP)
+VAE_STEP = 8
 LATENT_CHANNELS = 16
 VAE: dict[str, Any] = {
     "in_channels": 1,
