@@ -17,6 +17,7 @@ from talim.metrics import embeddings
 from talim.metrics.embeddings import Embedding
 from talim.metrics.neural_embeddings import MODELS
 
+WORDS = ("tokenizer.json", "vocab.json")
 MOST_TOKENS = 77  # as CLAP was trained
 
 
@@ -68,6 +69,10 @@ def _loaded(place: Path) -> Clap:
     import transformers
 
     sound = embeddings.load("clap", place)
+    if not any(
+        (place / name).is_file() for name in WORDS
+    ):  # transformers would make an empty tokenizer of nothing
+        raise TalimError(f"{place}: no words of CLAP there; expected {' or '.join(WORDS)} beside its weights")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
         model = transformers.ClapModel.from_pretrained(place, local_files_only=True).eval()

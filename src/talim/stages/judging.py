@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from talim.audio import Audio
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError, UsageError
 from talim.metrics import clap, distances, embeddings, pitch
 from talim.metrics.cache import Cache
@@ -22,7 +22,7 @@ from talim.run import Run, write_text
 from talim.stages import score_table, scoring
 from talim.stages.adhering import adhering
 from talim.stages.batches import spread
-from talim.stages.mode_and_cycle import true_to_words
+from talim.stages.mode_and_cycle import tempo_said, true_to_words
 from talim.stages.samples import Pair
 from talim.stages.score_table import Score, Set, score
 
@@ -60,10 +60,7 @@ def judge(
     shortest = min([seconds, *(clip.seconds for clips in parts.values() for clip in clips)])
     cache = Cache(run.folder / "heard")
     named = {"real": chosen, "after": asked, "before": asked}
-    sets = {
-        role: prepared(clips, [clip.recording for clip in named[role]], shortest, cache, jobs)
-        for role, clips in parts.items()
-    }
+    sets = {role: prepared(clips, named[role], shortest, cache, jobs) for role, clips in parts.items()}
     facts = {
         "corpus": corpus.hash, "kind": kind, "seconds": round(shortest, 3), "rate_hz": pitch.RATE_HZ,
         "generated": len(pairs), "real": len(chosen), "seed": seed,
@@ -85,12 +82,11 @@ def judge(
     return result
 
 
-def prepared(
-    clips: Sequence[Audio], recordings: Sequence[str], seconds: float, cache: Cache, jobs: int
-) -> Set:
-    """Clips of one channel, rate and length, and what is heard in them."""
+def prepared(clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: Cache, jobs: int) -> Set:
+    """Clips of one channel, rate and length, what is heard in them, and the recordings and tempi of their words."""
     alike = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
-    return Set(alike, scoring.hear_all(alike, cache.folder, jobs), recordings)
+    heard = scoring.hear_all(alike, cache.folder, jobs)
+    return Set(alike, heard, [clip.recording for clip in named], [tempo_said(clip) for clip in named])
 
 
 def paper(own: Set, real: Set, base: Set, cache: Cache) -> list[Score]:

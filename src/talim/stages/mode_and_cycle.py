@@ -166,12 +166,13 @@ def _marking(part: Set, clips: Sequence[Clip]) -> dict[str, tuple[float, list[fl
         found = dict.fromkeys(CYCLE, float("nan"))
         if label:
             samples = sound.samples[0]
-            lengths = [cycle_of(label).beats * 60 / bpm for bpm in beats_bpm(samples, clip)]
+            beats, tempi = cycle_of(label).beats, beats_bpm(samples, tempo_said(clip))
             strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
             found = {
-                "cycle_strength": strongest(strength, lengths),
+                "cycle_strength": strongest(strength, beats, tempi),
                 "cycle_recurrence": highest(
-                    structure.recurrence_at(heard.cents, scoring.HOP_SECONDS, one) for one in lengths
+                    structure.recurrence_at(heard.cents, scoring.HOP_SECONDS, beats * 60 / bpm)
+                    for bpm in tempi
                 ),
             }
         for name, value in found.items():
@@ -179,11 +180,12 @@ def _marking(part: Set, clips: Sequence[Clip]) -> dict[str, tuple[float, list[fl
     return {name: by_recording(mine, part.recordings) for name, mine in values.items()}
 
 
-def beats_bpm(samples: np.ndarray, clip: Clip | None = None) -> tuple[float, ...]:
-    """The tempi that a clip may have: that of its words, else what is heard and its half, double and fourfold."""
-    said = tempo_said(clip) if clip else None
-    heard = said or rhythm.tempo_bpm(samples, pitch.RATE_HZ)
-    return (heard,) if said else tuple(heard * factor for factor in (0.5, 1, 2, 4) if np.isfinite(heard))
+def beats_bpm(samples: np.ndarray, said_bpm: float | None = None) -> tuple[float, ...]:
+    """The tempi that a clip may have: the one that was said, else what is heard and its half, double and fourfold."""
+    if said_bpm:
+        return (said_bpm,)
+    heard = rhythm.tempo_bpm(samples, pitch.RATE_HZ)
+    return tuple(heard * factor for factor in (0.5, 1, 2, 4) if np.isfinite(heard))
 
 
 def tempo_said(clip: Clip) -> float | None:
@@ -195,9 +197,9 @@ def tempo_said(clip: Clip) -> float | None:
     return said if np.isfinite(said) and said > 0 else None
 
 
-def strongest(strength: np.ndarray, lengths_seconds: Sequence[float]) -> float:
-    """The highest cycle strength at some lengths of the cycle; NaN where none can be measured."""
-    return highest(rhythm.cycle_strength(strength, one) for one in lengths_seconds if np.any(strength))
+def strongest(strength: np.ndarray, beats: float, tempi_bpm: Sequence[float]) -> float:
+    """The highest cycle strength at some tempi; NaN where none can be measured."""
+    return highest(rhythm.cycle_strength(strength, beats, bpm) for bpm in tempi_bpm if np.any(strength))
 
 
 def highest(values: Iterable[float]) -> float:
