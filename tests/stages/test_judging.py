@@ -19,14 +19,15 @@ def test_scores_of_a_run_are_complete(finished_run: Run) -> None:
     assert {*map(str, told["protocol"])} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
     assert all(set(row) == KEYS for row in told["scores"])
     names = [row["name"] for row in told["scores"]]
-    assert {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"} <= {
-        *names
-    }
+    wanted = {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"}
+    assert wanted | {"cycle_strength", "intonation_error", "adherence_clap", "copied_tokens"} <= {*names}
     assert len(names) == len(set(names))
     assert any("rough" in warning for warning in told["warnings"])  # two prompts are few, and it is said
     page = (finished_run.folder / "scores.html").read_text("utf-8")
     assert told["protocol"]["hash"] in page
     assert "kernel_distance_timbre" in page
+    assert len(told["copies"]["clips"]) == 2
+    assert (finished_run.folder / "copies.html").is_file()
     assert told["held_out_loss"]  # what was there before stays
 
 

@@ -69,7 +69,16 @@ def evaluate(
         parts=backbone.held_out_parts,
         unit=backbone.loss_unit,
     )
-    judged = judging.judge(run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs)
+    known = None
+    if backbone.targets == "tokens":
+        known = (
+            [item.targets for item in batches.items(corpus, corpus.train, backbone, progress)],
+            [item.targets for item in items],
+            backbone.frame_rate_hz,
+        )
+    judged = judging.judge(
+        run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs, training=known
+    )
     scores = {
         "base": backbone.name,
         "adapter": recipe.design,

@@ -19,7 +19,7 @@ from talim.metrics import clap, distances, embeddings, pitch
 from talim.metrics.cache import Cache
 from talim.pages.table import page_of
 from talim.run import Run, write_text
-from talim.stages import score_table, scoring
+from talim.stages import copies, copying, score_table, scoring
 from talim.stages.adhering import adhering
 from talim.stages.batches import spread
 from talim.stages.mode_and_cycle import tempo_said, true_to_words
@@ -41,8 +41,12 @@ def judge(
     kind: str = "default",
     jobs: int = 1,
     clap_place: Path | None = None,
+    training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
 ) -> dict[str, Any]:
-    """`protocol`, `scores` and `warnings` of a run; also written as RUN/scores.html.
+    """`protocol`, `scores`, `warnings` and `copies` of a run; also written as RUN/scores.html and RUN/copies.html.
+
+    `training`: codec tokens [K, frames] of the training and of the held-out clips, and frames a second, where the base
+    writes tokens; fragments that were learnt by heart are then looked for.
 
     CLAP comes from `clap_place`, else from the hub's cache, else its row says that it is not at hand.
     UsageError for an unknown protocol; TalimError where the paper's is asked for and its weights cannot be had.
@@ -71,6 +75,8 @@ def judge(
     far, notes = score_table.distant(own, real, base, cache, np.random.default_rng(seed))
     rows += true_to_words(asked, own, base, chosen, real)
     rows += far + adhering(asked, own, base, chosen, real, cache, words)
+    more, copied = copying.copying(corpus, own, base, real, _tokens(pairs, training), cache)
+    rows += more
     if kind == "paper":
         rows += paper(own, real, base, cache)
     result = {
@@ -79,7 +85,22 @@ def judge(
         "warnings": notes,
     }
     write_text(run.folder / "scores.html", page_of("Scores", result))
+    for row in copied["clips"]:
+        row["clip"] = str(run.samples / row["clip"])
+    write_text(run.folder / "copies.html", copies.page(copied))
+    result["copies"] = copied
     return result
+
+
+def _tokens(
+    pairs: Sequence[Pair], training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None
+) -> copying.Tokens | str:
+    """First codebooks of all that is compared; or why there are none."""
+    if training is None:
+        return "this base writes no tokens"
+    known, strangers, frame_hz = training
+    parts = known, strangers, *([getattr(p, role).targets for p in pairs] for role in ("after", "before"))
+    return copying.Tokens(*([codes[0] for codes in part] for part in parts), frame_hz)
 
 
 def prepared(clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: Cache, jobs: int) -> Set:
