@@ -99,8 +99,12 @@ def _tokens(
     if training is None:
         return "this base writes no tokens"
     known, strangers, frame_hz = training
-    parts = known, strangers, *([getattr(p, role).targets for p in pairs] for role in ("after", "before"))
-    return copying.Tokens(*([codes[0] for codes in part] for part in parts), frame_hz)
+
+    def first(part: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [codes[0] for codes in part]
+
+    own, base = [pair.after.targets for pair in pairs], [pair.before.targets for pair in pairs]
+    return copying.Tokens(first(known), first(strangers), first(own), first(base), frame_hz)
 
 
 def prepared(clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: Cache, jobs: int) -> Set:

@@ -52,7 +52,7 @@ def recordings(folder: Path) -> Iterator[Sections]:
         beats = np.array(told["sama_s"], float) - float(last["t0_s"])
         beats = beats[(beats >= 0) & (beats < SECONDS)]
         if beats.size >= FEWEST_BEATS:
-            yield Sections(name[:8], *(_minute(folder / row["file"]) for row in (last, first)), beats)
+            yield Sections(name[:8], _minute(folder / last["file"]), _minute(folder / first["file"]), beats)
 
 
 def _minute(file: Path) -> np.ndarray:
