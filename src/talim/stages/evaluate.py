@@ -71,11 +71,12 @@ def evaluate(
     )
     known = None
     if backbone.targets == "tokens":
-        known = (
-            [item.targets for item in batches.items(corpus, corpus.train, backbone, progress)],
-            [item.targets for item in items],
-            backbone.frame_rate_hz,
+        real = batches.spread(corpus.held_out, judging.MOST_REAL)
+        learnt, strangers = (
+            [item.targets for item in batches.items(corpus, clips, backbone, progress)]
+            for clips in (corpus.train, real)
         )
+        known = learnt, strangers, backbone.frame_rate_hz
     judged = judging.judge(
         run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs, training=known
     )

@@ -45,8 +45,8 @@ def judge(
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `warnings` and `copies` of a run; also written as RUN/scores.html and RUN/copies.html.
 
-    `training`: codec tokens [K, frames] of the training and of the held-out clips, and frames a second, where the base
-    writes tokens; fragments that were learnt by heart are then looked for.
+    `training`: codec tokens [K, frames] of the training clips and of at most 60 held-out ones (`batches.spread`), and
+    frames a second, where the base writes tokens; fragments that were learnt by heart are then looked for.
 
     CLAP comes from `clap_place`, else from the hub's cache, else its row says that it is not at hand.
     UsageError for an unknown protocol; TalimError where the paper's is asked for and its weights cannot be had.
@@ -104,7 +104,10 @@ def _tokens(
         return [codes[0] for codes in part]
 
     own, base = [pair.after.targets for pair in pairs], [pair.before.targets for pair in pairs]
-    return copying.Tokens(first(known), first(strangers), first(own), first(base), frame_hz)
+    most = max(map(len, first(own)))  # a longer stranger would share longer runs by chance
+    return copying.Tokens(
+        first(known), [codes[:most] for codes in first(strangers)], first(own), first(base), frame_hz
+    )
 
 
 def prepared(clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: Cache, jobs: int) -> Set:
