@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,13 @@ def test_intervals_and_floors_come_from_recordings() -> None:
     assert first.floor == 2
     assert np.isnan(first.ceiling)
     assert score_table.as_json(rows)[0]["ceiling"] is None
+
+
+def test_strangers_tokens_are_no_longer_than_the_outputs() -> None:
+    made = [np.full((4, 50), n, np.int16) for n in range(2)]
+    pair = SimpleNamespace(after=SimpleNamespace(targets=made[0]), before=SimpleNamespace(targets=made[1]))
+    known, strangers = [np.zeros((4, 90), np.int16)], [np.zeros((4, 80), np.int16)] * 2
+    found: Any = judging._tokens([pair], (known, strangers, 50.0))  # type: ignore[list-item]
+    assert [codes.shape for codes in (*found.training, *found.strangers)] == [(90,), (50,), (50,)]
+    assert (found.own[0][0], found.base[0][0], found.frame_hz) == (0, 1, 50.0)
+    assert "writes no tokens" in str(judging._tokens([pair], None))  # type: ignore[list-item]
