@@ -141,8 +141,7 @@ def mode_fit(part: Set, said: Sequence[str]) -> np.ndarray:
 def cycle_fit(part: Set, said: Sequence[str]) -> np.ndarray:
     """How well each asked cycle is marked at the tempo of the output's own words, else at one that is heard, [n, n].
 
-    NaN where the clip is too short. On 24 performances of six talas, 12 s long, own cycles were preferred to others in
-    99 % of pairs where the tempo was said, in 67 % where it was heard.
+    NaN where the clip is too short. Where the tempo has to be heard, cycles are told apart much less surely.
     """
     fits = np.full((len(said), len(said)), np.nan)
     for row, clip in enumerate(part.clips):
