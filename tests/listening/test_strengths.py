@@ -102,7 +102,7 @@ def test_the_jackknife_of_a_mean_is_the_t_interval() -> None:
 
 
 def test_intervals_over_listeners_hold_where_votes_do_not() -> None:
-    """Few studies, wide bounds: the full table is benchmarks/coverage.py, the full test is the slow one."""
+    """Few studies, wide bounds: the full table is benchmarks/interval_coverage.py, the full test is the slow one."""
     found = coverage(World(), listeners=12, studies=40, resamples=120)
     assert 0.87 <= found["jackknife"] <= 1.0
     assert found["votes"] < found["jackknife"] - 0.08

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.clap import save_clap
 
 from talim.audio import Audio
 from talim.errors import TalimError, UsageError
@@ -19,34 +20,6 @@ from talim.traditions.performer import perform
 
 DIMS = {"timbre": 80, "pitch": 85, "rhythm": 52, "clap": 16, "mert": 32, "culturemert": 32, "encodec": 16}
 DIMS |= {"vggish": 128, "panns": 2048}
-
-
-def save_clap(folder: Path) -> None:
-    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
-
-    sound = {
-        "spec_size": 64,
-        "num_mel_bins": 16,
-        "window_size": 4,
-        "patch_size": 2,
-        "patch_stride": [2, 2],
-        "hidden_size": 32,
-        "patch_embeds_hidden_size": 16,
-        "depths": [1, 1],
-        "num_attention_heads": [2, 2],
-        "freq_ratio": 4,
-        "projection_dim": 16,
-    }
-    words = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "vocab_size": 384,
-        "projection_dim": 16,
-    }
-    ClapModel(ClapConfig(text_config=words, audio_config=sound, projection_dim=16)).save_pretrained(folder)
-    ClapFeatureExtractor(feature_size=16, hop_length=4800).save_pretrained(folder)
 
 
 def save_mert(folder: Path) -> None:

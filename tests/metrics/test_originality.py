@@ -76,7 +76,7 @@ def test_a_planted_fragment_of_tokens_is_named_with_its_times_and_silence_is_not
     found = originality.copied_tokens(codes, sources, 50.0, strangers)
     assert found is not None
     assert (found.source, found.clip_seconds, found.source_seconds) == (4, (2.0, 3.0), (4.6, 5.6))
-    assert found.p_value == pytest.approx(1 / 21)
+    assert found.p_value < 1e-4  # far beyond the longest runs of 20 strangers
     silent = [np.full(500, 7) for _ in range(3)]
     assert originality.copied_tokens(np.full(500, 7), silent, 50.0, np.zeros(0)) is None
 

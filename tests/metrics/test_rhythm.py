@@ -56,11 +56,18 @@ def cycles(beats: int = 7, beat_seconds: float = 0.4) -> tuple[np.ndarray, np.nd
 def test_a_cycle_is_strong_at_its_own_length() -> None:
     onsets, weights = cycles()
     strength = strokes(onsets, weights)
-    assert rhythm.cycle_strength(strength, 2.8) > 0.1
-    assert rhythm.cycle_strength(strength, 2.8) > rhythm.cycle_strength(strength, 2.0) + 0.05
+    own = rhythm.cycle_strength(strength, 7, 150)
+    assert own > 0.1
+    assert own > rhythm.cycle_strength(strength, 5, 150) + 0.05
     shuffled = strokes(onsets, np.random.default_rng(0).permutation(weights))
-    assert rhythm.cycle_strength(shuffled, 2.8) < rhythm.cycle_strength(strength, 2.8) - 0.05
-    assert np.isnan(rhythm.cycle_strength(strength[:300], 2.8))
+    assert rhythm.cycle_strength(shuffled, 7, 150) < own - 0.05
+    assert np.isnan(rhythm.cycle_strength(strength[:300], 7, 150))
+
+
+@pytest.mark.parametrize("beats", [3, 5, 7, 9])
+def test_a_pulse_alone_is_no_cycle(beats: int) -> None:
+    even = strokes(np.arange(0, 29, 0.4), np.ones(73))
+    assert abs(rhythm.cycle_strength(even, beats, 150)) < 0.05
 
 
 def test_onsets_off_the_grid_are_less_exact() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,14 +22,18 @@ def test_scores_of_a_run_are_complete(finished_run: Run) -> None:
     assert {*map(str, told["protocol"])} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
     assert all(set(row) == KEYS for row in told["scores"])
     names = [row["name"] for row in told["scores"]]
-    assert {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"} <= {
-        *names
-    }
+    wanted = {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"}
+    assert wanted | {"cycle_strength", "intonation_error", "adherence_clap", "copied_tokens"} <= {*names}
     assert len(names) == len(set(names))
     assert any("rough" in warning for warning in told["warnings"])  # two prompts are few, and it is said
     page = (finished_run.folder / "scores.html").read_text("utf-8")
     assert told["protocol"]["hash"] in page
     assert "kernel_distance_timbre" in page
+    (copied,) = (row for row in told["scores"] if row["name"] == "copied_tokens")
+    assert copied["value"] is None
+    assert "it takes 10 held-out clips" in copied["sentence"]  # and this corpus has fewer
+    assert told["copies"]["clips"] == []
+    assert (finished_run.folder / "copies.html").is_file()
     assert told["held_out_loss"]  # what was there before stays
 
 
@@ -88,3 +95,13 @@ def test_intervals_and_floors_come_from_recordings() -> None:
     assert first.floor == 2
     assert np.isnan(first.ceiling)
     assert score_table.as_json(rows)[0]["ceiling"] is None
+
+
+def test_strangers_tokens_are_no_longer_than_the_outputs() -> None:
+    made = [np.full((4, 50), n, np.int16) for n in range(2)]
+    pair = SimpleNamespace(after=SimpleNamespace(targets=made[0]), before=SimpleNamespace(targets=made[1]))
+    known, strangers = [np.zeros((4, 90), np.int16)], [np.zeros((4, 80), np.int16)] * 2
+    found: Any = judging._tokens([pair], (known, strangers, 50.0))  # type: ignore[list-item]
+    assert [codes.shape for codes in (*found.training, *found.strangers)] == [(90,), (50,), (50,)]
+    assert (found.own[0][0], found.base[0][0], found.frame_hz) == (0, 1, 50.0)
+    assert "writes no tokens" in str(judging._tokens([pair], None))  # type: ignore[list-item]

@@ -202,12 +202,13 @@ def copied_tokens(
     """The longest fragment that a clip shares with a source to the token, in a codec's first codebook; None if none.
 
     likeness: changes of token in it, 1 up, lower is more original. It proves a copy but misses one that is shifted by
-    part of a frame, transposed or filtered: those are `copied_melody`'s.
+    part of a frame, transposed or filtered: those are `copied_sound`'s. A copy where `p_value` is at most 0.01, by the
+    law of longest runs that `tail_p_value` goes by.
     """
     changes, source, here, there, length = longest_run(codes, sources)
     if not changes:
         return None
     seconds = length / frame_hz
     times = [(start / frame_hz, start / frame_hz + seconds) for start in (here, there)]
-    chance = p_value(changes, strangers)
+    chance = tail_p_value(changes, strangers)
     return Finding("tokens", source, times[0], times[1], float(changes), chance, f"{length} frames alike")

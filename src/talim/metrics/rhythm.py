@@ -73,25 +73,26 @@ def autocorrelation(strength: np.ndarray) -> np.ndarray:
     return likeness * (strength.size / np.arange(strength.size, 0, -1))
 
 
-def cycle_strength(strength: np.ndarray, cycle_seconds: float) -> float:
-    """How strongly the strokes of one cycle are those of the next: their correlation one cycle later.
+def cycle_strength(strength: np.ndarray, beats: float, bpm: float) -> float:
+    """How strongly the strokes of one cycle of so many beats are those of the next: their correlation a cycle later.
 
     Range -1 to 1, higher is stronger, about 0 where nothing repeats; NaN where the clip holds less than one and a half
-    cycles. The best lag within 3 % of the cycle counts, above the mean of the other peaks from half a cycle to one and
-    a half, so that a pulse alone is no cycle. Source: own definition, after Foote and Uchihashi 2001.
+    cycles. The best lag within 3 % of the cycle counts, above the mean of the lags of other whole numbers of beats
+    from half a cycle to one and a half, so that a pulse alone is no cycle. Source: own definition, after Foote and
+    Uchihashi 2001.
     """
-    lag = cycle_seconds * FRAMES_A_SECOND
-    if strength.size < 1.5 * lag or lag < 4:
+    beat_frames = 60 / bpm * FRAMES_A_SECOND
+    if strength.size < 1.5 * beats * beat_frames or beat_frames < 4:
         return float("nan")
-    likeness = autocorrelation(strength)
-    smooth = np.convolve(likeness, np.full(3, 1 / 3), mode="same")
-    at = np.arange(1, smooth.size - 1)
-    tops = at[(smooth[at] >= smooth[at - 1]) & (smooth[at] > smooth[at + 1])]
-    others = tops[
-        (tops > 0.5 * lag) & (tops < min(1.5 * lag, 0.95 * strength.size)) & (abs(tops / lag - 1) > 0.05)
-    ]
-    own = smooth[int(0.97 * lag) : int(np.ceil(1.03 * lag)) + 1].max()
-    return float(own - (smooth[others].mean() if others.size else 0.0))
+    likeness = np.convolve(autocorrelation(strength), np.full(3, 1 / 3), mode="same")
+
+    def after(count: float) -> float:
+        lag = count * beat_frames
+        return float(likeness[int(0.97 * lag) : int(np.ceil(1.03 * lag)) + 1].max())
+
+    most = min(1.5 * beats, 0.95 * strength.size / beat_frames)
+    others = [count for count in range(max(1, round(beats / 2)), int(most) + 1) if abs(count - beats) >= 1]
+    return after(beats) - (float(np.mean([after(count) for count in others])) if others else 0.0)
 
 
 def beat_accuracy(strength: np.ndarray, beat_seconds: float) -> float:

@@ -1,4 +1,6 @@
-"""Do outputs have the mode, tempo and instruments that their own prompts ask for, rather than those of other prompts.
+"""Do outputs have the mode, cycle, tempo and instruments of their own prompts, rather than those of other prompts.
+
+By the measures of the music, and by CLAP, which has sound and words in one space, where its weights are at hand.
 
 The same is measured on real held-out clips with their own labels, which is the most to be hoped for, and on the base.
 """
@@ -11,56 +13,88 @@ import numpy as np
 
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
-from talim.metrics import adherence, embeddings, pitch, rhythm
+from talim.metrics import adherence, clap, embeddings, pitch, rhythm
 from talim.metrics.cache import Cache
-from talim.stages import scoring
-from talim.stages.score_table import Score, Set, by_recording, score
+from talim.stages import mode_and_cycle, scoring
+from talim.stages.score_table import Score, Set, by_recording, score, unanswered
 from talim.traditions import transcription
 from talim.traditions.recognition import Listener
-from talim.traditions.tradition import load, shipped
+from talim.traditions.tradition import load
 
 Fit = Callable[[Set, Sequence[str]], np.ndarray]
 
 
+ASKED = ("mode", "cycle", "tempo", "instruments")
+CHANCE = "(0.5 is chance)"
+
+
 def adhering(
-    asked: Sequence[Clip], own: Set, base: Set, chosen: Sequence[Clip], real: Set, cache: Cache
+    asked: Sequence[Clip],
+    own: Set,
+    base: Set,
+    chosen: Sequence[Clip],
+    real: Set,
+    cache: Cache,
+    words: clap.Clap | str = "it was not asked for",
 ) -> list[Score]:
-    """A row for each of mode, tempo and instruments that the prompts ask for in two ways or more."""
+    """A row for each of mode, cycle, tempo, instruments and whole captions, by `words` (a str: why it is missing).
+
+    Unanswered, with the reason, is what the prompts ask for in fewer than two ways.
+    """
     rows = []
-    for name in ("mode", "tempo", "instruments"):
+    for name in ASKED:
         labels, real_labels = ([label(clip, name) for clip in clips] for clips in (asked, chosen))
         fit = fit_of(name, real, real_labels, cache)
-        if len(set(filter(None, labels))) < 2:
-            continue
-        mine, floor, ceiling = (
-            preferred(part, said, fit) for part, said in ((own, labels), (real, real_labels), (base, labels))
+        meaning = f"outputs that fit their own prompt's {name} better than other prompts' {CHANCE}"
+        rows.append(
+            _row(f"adherence_{name}", meaning, f"in {name}", own, base, real, labels, real_labels, fit)
         )
-        meaning = f"outputs that fit their own prompt's {name} better than other prompts' (0.5 is chance)"
-        rows.append(score(f"adherence_{name}", mine, floor[0], ceiling[0], "higher", "0 to 1", meaning))
+    meaning = f"outputs that CLAP finds nearer to their own prompt than to other prompts {CHANCE}"
+    if isinstance(words, str):
+        return [*rows, unanswered("adherence_clap", "higher", "0 to 1", meaning, words)]
+    captions, real_captions = ([clip.caption or None for clip in clips] for clips in (asked, chosen))
+    fit = clap_fit(words, cache)
+    rows.append(_row("adherence_clap", meaning, "at all", own, base, real, captions, real_captions, fit))
     return rows
+
+
+def _row(
+    name: str,
+    meaning: str,
+    what: str,
+    own: Set,
+    base: Set,
+    real: Set,
+    labels: Sequence[str | None],
+    real_labels: Sequence[str | None],
+    fit: Fit,
+) -> Score:
+    if len(set(filter(None, labels))) < 2:
+        why = f"the prompts do not differ {what} as far as talim can tell; ask for more prompts"
+        return unanswered(name, "higher", "0 to 1", meaning, why)
+    mine, floor, ceiling = (
+        preferred(part, said, fit) for part, said in ((own, labels), (real, real_labels), (base, labels))
+    )
+    if not mine[2]:
+        why = "the outputs are too short or too silent to tell; ask for more seconds"
+        return unanswered(name, "higher", "0 to 1", meaning, why)
+    return score(name, mine, floor[0], ceiling[0], "higher", "0 to 1", meaning)
 
 
 def label(clip: Clip, name: str) -> str | None:
     """What a clip's words ask for; None where they say nothing that can be measured."""
     if name == "tempo":
-        said = clip.extra.get("tempo_bpm")
-        return str(said) if _number(said) else None
+        said = mode_and_cycle.tempo_said(clip)
+        return None if said is None else f"{said:g}"
     if name == "instruments":
         return None if clip.instruments == UNKNOWN else clip.instruments
-    if clip.mode == UNKNOWN or clip.tradition not in shipped():
-        return None
-    try:
-        return f"{clip.tradition}/{load(clip.tradition).mode(clip.mode).slug}"
-    except TalimError:
-        return None
+    return mode_and_cycle.mode_label(clip) if name == "mode" else mode_and_cycle.cycle_label(clip)
 
 
 def preferred(part: Set, labels: Sequence[str | None], fit: Fit) -> tuple[float, list[float] | None, int]:
     """Mean preference of the clips with a label for their own, its interval by recording, and how many there were."""
     rows = [n for n, said in enumerate(labels) if said]
-    known = Set(
-        [part.clips[n] for n in rows], [part.heard[n] for n in rows], [part.recordings[n] for n in rows]
-    )
+    known = part.part(rows)
     said = [str(labels[n]) for n in rows]
     if len(set(said)) < 2:
         return float("nan"), None, 0
@@ -71,6 +105,8 @@ def fit_of(name: str, real: Set, real_labels: Sequence[str | None], cache: Cache
     """How well the outputs of a set have what each label asks for, as a function of both."""
     if name == "mode":
         return mode_fit
+    if name == "cycle":
+        return cycle_fit
     if name == "tempo":
         return lambda part, said: adherence.tempo_fit(tempi(part), [float(one) for one in said])
     timbre = embeddings.load("timbre")
@@ -102,13 +138,34 @@ def mode_fit(part: Set, said: Sequence[str]) -> np.ndarray:
     return fits
 
 
+def cycle_fit(part: Set, said: Sequence[str]) -> np.ndarray:
+    """How well each asked cycle is marked at the tempo of the output's own words, else at one that is heard, [n, n].
+
+    NaN where the clip is too short. Where the tempo has to be heard, cycles are told apart much less surely.
+    """
+    fits = np.full((len(said), len(said)), np.nan)
+    for row, clip in enumerate(part.clips):
+        samples = clip.samples[0]
+        tempi = mode_and_cycle.beats_bpm(samples, part.said_bpm[row] if part.said_bpm else None)
+        strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
+        for column, one in enumerate(said):
+            beats = mode_and_cycle.cycle_of(one).beats
+            fits[row, column] = mode_and_cycle.strongest(strength, beats, tempi)
+    return fits
+
+
+def clap_fit(words: clap.Clap, cache: Cache) -> Fit:
+    """Cosine of each output and each caption in CLAP's space, as a function of both."""
+
+    def fit(part: Set, said: Sequence[str]) -> np.ndarray:
+        sounds = embeddings.embed(part.clips, words.sound, cache)
+        told = {one: words.of_text(one) for one in {*said}}
+        lengths = np.maximum(np.linalg.norm(sounds, axis=1, keepdims=True), 1e-12)
+        return sounds / lengths @ np.stack([told[one] for one in said]).T
+
+    return fit
+
+
 def tempi(part: Set) -> list[float]:
     """The tempo of each clip in beats a minute; NaN for silence."""
     return [rhythm.tempo_bpm(clip.samples[0], pitch.RATE_HZ) for clip in part.clips]
-
-
-def _number(said: object) -> bool:
-    try:
-        return float(str(said)) > 0
-    except ValueError:
-        return False

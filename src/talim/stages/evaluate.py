@@ -70,7 +70,17 @@ def evaluate(
         parts=backbone.held_out_parts,
         unit=backbone.loss_unit,
     )
-    judged = judging.judge(run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs)
+    known = None
+    if backbone.targets == "tokens":
+        real = batches.spread(corpus.held_out, judging.MOST_REAL)
+        learnt, strangers = (
+            [item.targets for item in batches.items(corpus, clips, backbone, progress)]
+            for clips in (corpus.train, real)
+        )
+        known = learnt, strangers, backbone.frame_rate_hz
+    judged = judging.judge(
+        run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs, training=known
+    )
     scores = {
         "base": backbone.name,
         "adapter": recipe.design,

@@ -7,20 +7,22 @@ on loudness, so that bases of different rates are compared as equals.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from talim.audio import Audio
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError, UsageError
-from talim.metrics import distances, embeddings, pitch
+from talim.metrics import clap, distances, embeddings, pitch
 from talim.metrics.cache import Cache
 from talim.pages.table import page_of
 from talim.run import Run, write_text
-from talim.stages import score_table, scoring
+from talim.stages import copies, copying, score_table, scoring
 from talim.stages.adhering import adhering
 from talim.stages.batches import spread
+from talim.stages.mode_and_cycle import tempo_said, true_to_words
 from talim.stages.samples import Pair
 from talim.stages.score_table import Score, Set, score
 
@@ -38,13 +40,20 @@ def judge(
     seed: int,
     kind: str = "default",
     jobs: int = 1,
+    clap_place: Path | None = None,
+    training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
 ) -> dict[str, Any]:
-    """`protocol`, `scores` and `warnings` of a run; also written as RUN/scores.html.
+    """`protocol`, `scores`, `warnings` and `copies` of a run; also written as RUN/scores.html and RUN/copies.html.
 
+    `training`: codec tokens [K, frames] of the training clips and of at most 60 held-out ones (`batches.spread`), and
+    frames a second, where the base writes tokens; fragments that were learnt by heart are then looked for.
+
+    CLAP comes from `clap_place`, else from the hub's cache, else its row says that it is not at hand.
     UsageError for an unknown protocol; TalimError where the paper's is asked for and its weights cannot be had.
     """
     if kind not in PROTOCOLS:
         raise UsageError(f"no protocol {kind!r}: choose one of {', '.join(PROTOCOLS)}")
+    words = clap.at_hand(clap_place)
     asked = spread(corpus.held_out, len(pairs))
     chosen = spread(corpus.held_out, MOST_REAL)
     parts = {
@@ -55,18 +64,19 @@ def judge(
     shortest = min([seconds, *(clip.seconds for clips in parts.values() for clip in clips)])
     cache = Cache(run.folder / "heard")
     named = {"real": chosen, "after": asked, "before": asked}
-    sets = {
-        role: prepared(clips, [clip.recording for clip in named[role]], shortest, cache, jobs)
-        for role, clips in parts.items()
-    }
+    sets = {role: prepared(clips, named[role], shortest, cache, jobs) for role, clips in parts.items()}
     facts = {
         "corpus": corpus.hash, "kind": kind, "seconds": round(shortest, 3), "rate_hz": pitch.RATE_HZ,
         "generated": len(pairs), "real": len(chosen), "seed": seed,
+        "clap": None if isinstance(words, str) else words.sound.identity,
     }  # fmt: skip
     own, real, base = sets["after"], sets["real"], sets["before"]
     rows = score_table.measured(own, real, base)
     far, notes = score_table.distant(own, real, base, cache, np.random.default_rng(seed))
-    rows += far + adhering(asked, own, base, chosen, real, cache)
+    rows += true_to_words(asked, own, base, chosen, real)
+    rows += far + adhering(asked, own, base, chosen, real, cache, words)
+    more, copied = copying.copying(corpus, own, base, real, _tokens(pairs, training), cache)
+    rows += more
     if kind == "paper":
         rows += paper(own, real, base, cache)
     result = {
@@ -75,15 +85,36 @@ def judge(
         "warnings": notes,
     }
     write_text(run.folder / "scores.html", page_of("Scores", result))
+    for row in copied["clips"]:
+        row["clip"] = str(run.samples / row["clip"])
+    write_text(run.folder / "copies.html", copies.page(copied))
+    result["copies"] = copied
     return result
 
 
-def prepared(
-    clips: Sequence[Audio], recordings: Sequence[str], seconds: float, cache: Cache, jobs: int
-) -> Set:
-    """Clips of one channel, rate and length, and what is heard in them."""
+def _tokens(
+    pairs: Sequence[Pair], training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None
+) -> copying.Tokens | str:
+    """First codebooks of all that is compared; or why there are none."""
+    if training is None:
+        return "this base writes no tokens"
+    known, strangers, frame_hz = training
+
+    def first(part: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [codes[0] for codes in part]
+
+    own, base = [pair.after.targets for pair in pairs], [pair.before.targets for pair in pairs]
+    most = max(map(len, first(own)))  # a longer stranger would share longer runs by chance
+    return copying.Tokens(
+        first(known), [codes[:most] for codes in first(strangers)], first(own), first(base), frame_hz
+    )
+
+
+def prepared(clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: Cache, jobs: int) -> Set:
+    """Clips of one channel, rate and length, what is heard in them, and the recordings and tempi of their words."""
     alike = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
-    return Set(alike, scoring.hear_all(alike, cache.folder, jobs), recordings)
+    heard = scoring.hear_all(alike, cache.folder, jobs)
+    return Set(alike, heard, [clip.recording for clip in named], [tempo_said(clip) for clip in named])
 
 
 def paper(own: Set, real: Set, base: Set, cache: Cache) -> list[Score]:

@@ -35,6 +35,9 @@ metric is, its range and unit, which direction is better, and its source. What e
 music: [metrics-sensitivity.md](metrics-sensitivity.md). How well melodies are followed:
 [metrics-pitch.md](metrics-pitch.md).
 How well copies are found: [metrics-originality.md](metrics-originality.md).
+
+What it costs: to judge 20 clips of ten seconds took 21.7 s of CPU time on one core, 9.3 of them to hear each clip
+alone, which `--jobs` shares out (`python benchmarks/judging.py --clips 20 --jobs 1`).
 """
 
 

@@ -45,11 +45,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Set:
-    """Clips of equal rate and length, what was heard in them, and the recording that each belongs to."""
+    """Clips of equal rate and length, what was heard in them, and the recording that each belongs to.
+
+    `said_bpm`, where given, is the tempo in each clip's words, None where they name none.
+    """
 
     clips: Sequence[Audio]
     heard: Sequence[Heard]
     recordings: Sequence[str]
+    said_bpm: Sequence[float | None] = ()
+
+    def part(self, rows: Sequence[int]) -> Set:
+        """Some of the clips alone, by number."""
+        return Set(
+            [self.clips[n] for n in rows],
+            [self.heard[n] for n in rows],
+            [self.recordings[n] for n in rows],
+            [self.said_bpm[n] for n in rows] if self.said_bpm else (),
+        )
 
 
 def protocol(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +173,13 @@ def score(
     low, high = spread if spread else (None, None)
     told = f"{meaning}: {_told(value)} ({unit}); real music {_told(floor)}, the base alone {_told(ceiling)}"
     return Score(name, value, low, high, n, floor, ceiling, direction, unit, told)
+
+
+def unanswered(name: str, direction: str, unit: str, meaning: str, why: str) -> Score:
+    """A row without a value, and why it has none."""
+    return Score(
+        name, None, None, None, 0, None, None, direction, unit, f"{meaning}: not answered, for {why}"
+    )
 
 
 def _told(value: float | None) -> str:

@@ -18,7 +18,7 @@ from talim import audio
 from talim.metrics import intonation, ornaments, phrases, pitch, structure
 from talim.metrics.embeddings import load as embedding
 from talim.run import read_json, write_json, write_text
-from talim.stages import damages, ornament_trials, pulses, scoring, sensitivity_page
+from talim.stages import damages, ornament_trials, pulses, scoring, section_trials, sensitivity_page
 from talim.stages.mode_report import tempered
 from talim.stages.mode_trials import Trial, trials
 from talim.traditions.arranging import Wishes
@@ -263,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if not asked.so_far:
         contours = [*real_contours(asked.work, asked.data), *performed_contours(asked.work)]
+        section_trials.measure(asked.work, asked.data / "hindustani")
         ornament_trials.trials(asked.work)
         pulses.measure(asked.work, asked.data)
         print(f"{len(contours)} contours and {len(list(sounds(asked.work, asked.data)))} clips measured")

@@ -18,6 +18,7 @@ OWN = {
     "order shuffled": {"cycle_recurrence": -1},
     "looped": {"redundancy": 1, "novelty": -1, "returning_share": 1},
     "refrain deleted": {"returning_share": -1},
+    "sections mixed": {"cycle_recurrence": -1, "redundancy": -1},
     "noise": {"noise_db": 1},
     "low-pass": {"timbre_moved": 1},
     "silence": {"silent_share": 1},
@@ -25,7 +26,19 @@ OWN = {
     "tempo drift": {"tempo_drift": 1},
 }
 STILL = ("an octave higher", "offset of 1 s", "gain of -6 dB", "transposition", "128 kbit/s")
-PARTS = (("Contours", "contour-*.json"), ("Sound", "sound-*.json"), ("Tempo", "pulse-*.json"))
+PARTS = (
+    ("Contours", "contour-*.json"),
+    ("Annotated sections", "sections-*.json"),
+    ("Sound", "sound-*.json"),
+    ("Tempo", "pulse-*.json"),
+)
+NOTES = {
+    "Annotated sections": (
+        "A minute of the last annotated section of a recording; what is done to it is told in\n"
+        "`talim.stages.section_trials`. Returning share and novelty do not notice sections that are mixed: the first\n"
+        "section is an alap mostly, which comes back to its own phrases as much as a song does."
+    )
+}
 # Smaller changes than these are none to a listener; where a score is 0 before, its interval has no width to go by.
 LEAST_OF_INTEREST = {"silent_share": 0.005, "clipped_share": 0.001, "tempo_drift": 0.03}
 OPENING = """# What each score notices
@@ -48,7 +61,9 @@ def page(work: Path) -> str:
         real = {n: f for n, f in found.items() if not _performed(n)}
         for kind, mine in (("real", real), ("performed", performed)):
             if len(mine) > 1:
-                lines += ["", f"## {title}, {kind} music ({len(mine)} recordings)", "", *_table(mine)]
+                lines += ["", f"## {title}, {kind} music ({len(mine)} recordings)", ""]
+                lines += [NOTES[title], ""] if title in NOTES else []
+                lines += _table(mine)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,6 +1,6 @@
 """How often intervals over listeners cover the truth: the table of docs/listening.md.
 
-python benchmarks/coverage.py [STUDIES [RESAMPLES]]   (1000 and 500 unless told; minutes)
+python benchmarks/interval_coverage.py [STUDIES [RESAMPLES]]   (1000 and 500 unless told; minutes)
 """
 
 from __future__ import annotations

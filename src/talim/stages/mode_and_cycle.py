@@ -1,0 +1,222 @@
+"""How true outputs are to the mode and the cycle that their words name: intonation, and how the cycle is marked.
+
+The tonic of an output is nobody's to say, so it is placed where the named mode fits the melody best, in outputs and
+in real clips alike: what is judged is the mode's inner tuning, not the pitch of the whole. Real clips are judged
+against the other recordings of their mode only, and outputs against those that are not their own prompt's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from talim.corpus.manifest import UNKNOWN, Clip
+from talim.errors import TalimError
+from talim.metrics import intonation, pitch, rhythm, structure
+from talim.stages import scoring
+from talim.stages.score_table import Score, Set, by_recording, score, unanswered
+from talim.traditions import transcription
+from talim.traditions.entries import Cycle, Mode
+from talim.traditions.recognition import Listener
+from talim.traditions.tradition import load, shipped
+from talim.traditions.transcription import STEP_CENTS
+
+A4_HZ = 440.0
+NEAR_CENTS = 40.0  # how far the tonic may be moved from where it was recognised
+LEAST_VOICED_SECONDS = 1.0
+
+INTONATION = {
+    "off_degrees_cents": ("cents", "how far the degrees of the mode are played off their usual places"),
+    "intonation_error": (
+        "spreads",
+        "the same in the spreads between real recordings (about 1 for real ones)",
+    ),
+    "mode_histogram_distance": ("0 to 1", "pitches unlike those of other real clips of the mode"),
+}
+CYCLE = {
+    "cycle_strength": ("-1 to 1", "how strongly one cycle's onsets are the next one's"),
+    "cycle_recurrence": (
+        "-1 to 1",
+        "how much more the melody is like itself one cycle later than at other times",
+    ),
+}
+
+
+def true_to_words(
+    asked: Sequence[Clip], own: Set, base: Set, chosen: Sequence[Clip], real: Set
+) -> list[Score]:
+    """Intonation in the mode and marking of the cycle that each clip's words name; a row says why it has no value."""
+    return [*_intoned(asked, own, base, chosen, real), *_marked(asked, own, base, chosen, real)]
+
+
+def mode_label(clip: Clip) -> str | None:
+    """ "tradition/mode" of a clip; None where its words name none that talim knows."""
+    return _label(clip, clip.mode, lambda slug, name: load(slug).mode(name).slug)
+
+
+def cycle_label(clip: Clip) -> str | None:
+    """ "tradition/cycle" of a clip; None where its words name none that talim knows."""
+    return _label(clip, clip.cycle, lambda slug, name: load(slug).cycle(name).slug)
+
+
+def _label(clip: Clip, name: str, find: Callable[[str, str], str]) -> str | None:
+    if name in ("", "none", UNKNOWN) or clip.tradition not in shipped():
+        return None
+    try:
+        return f"{clip.tradition}/{find(clip.tradition, name)}"
+    except TalimError:
+        return None
+
+
+def _intoned(asked: Sequence[Clip], own: Set, base: Set, chosen: Sequence[Clip], real: Set) -> list[Score]:
+    labels, real_labels = ([mode_label(clip) for clip in clips] for clips in (asked, chosen))
+    if not any(labels):
+        why = "the prompts' words name no mode that talim knows"
+        return [unanswered(name, "lower", *told, why) for name, told in INTONATION.items()]
+    lines = [
+        (label, name, _said_or_found(heard.cents, label, clip))
+        for label, name, heard, clip in zip(real_labels, real.recordings, real.heard, chosen, strict=True)
+        if label
+    ]
+    known = [(label, name, line) for label, name, line in lines if line is not None]
+    sets = ((own, labels), (real, real_labels), (base, labels))
+    found = [_intonation(part, said, known) for part, said in sets]
+    why = "the outputs hold too little melody, or no other recording of their modes is held out"
+    return [_row(name, "lower", INTONATION[name], [part[name] for part in found], why) for name in INTONATION]
+
+
+def _said_or_found(cents: np.ndarray, label: str, clip: Clip) -> np.ndarray | None:
+    """A real line above its tonic: the one that is said, else the one that is recognised."""
+    if clip.tonic_hz and np.isfinite(cents).any():
+        return cents - 1200 * np.log2(clip.tonic_hz / A4_HZ)
+    return above_tonic(cents, label)
+
+
+def _intonation(
+    part: Set, labels: Sequence[str | None], known: Sequence[tuple[str, str, np.ndarray]]
+) -> dict[str, tuple[float, list[float] | None, int]]:
+    values: dict[str, list[float]] = {name: [] for name in INTONATION}
+    for heard, label, recording in zip(part.heard, labels, part.recordings, strict=True):
+        line = above_tonic(heard.cents, label) if label else None
+        others = [track for said, name, track in known if said == label and name != recording]
+        found = dict.fromkeys(INTONATION, float("nan"))
+        if label and line is not None:
+            practice = intonation.learn(np.array(_mode(label).degrees_cents), others)
+            found = {
+                "off_degrees_cents": intonation.off_degrees_cents(line, practice),
+                "intonation_error": intonation.intonation_error(line, practice),
+                "mode_histogram_distance": intonation.histogram_distance(line, others),
+            }
+        for name, value in found.items():
+            values[name].append(value)
+    return {name: by_recording(mine, part.recordings) for name, mine in values.items()}
+
+
+def above_tonic(cents: np.ndarray, label: str) -> np.ndarray | None:
+    """A melody [n] (cents above any pitch) above the tonic where the mode "tradition/mode" fits it best.
+
+    None where there is too little melody to tell. The tonic is recognised to 10 cents and then moved, by at most 40,
+    so that the degrees lie right on average.
+    """
+    if np.isfinite(cents).sum() * scoring.HOP_SECONDS < LEAST_VOICED_SECONDS:
+        return None
+    try:
+        judged = _listener(label).judge(transcription.notes(cents, scoring.HOP_SECONDS), tonic_known=False)
+    except TalimError:
+        return None
+    line = cents - float(judged.tonics.argmax()) * STEP_CENTS
+    offsets, shares = intonation.places(intonation.histogram(line), np.array(_mode(label).degrees_cents))
+    moved = float(np.average(offsets, weights=shares + 1e-9))
+    return line - np.clip(moved, -NEAR_CENTS, NEAR_CENTS)
+
+
+@lru_cache(maxsize=64)
+def _listener(label: str) -> Listener:
+    """Knows this mode alone."""
+    return Listener([replace(load(label.split("/")[0]), modes=(_mode(label),))])
+
+
+def _mode(label: str) -> Mode:
+    slug, name = label.split("/")
+    return load(slug).mode(name)
+
+
+def cycle_of(label: str) -> Cycle:
+    """The cycle of "tradition/cycle"."""
+    slug, name = label.split("/")
+    return load(slug).cycle(name)
+
+
+def _marked(asked: Sequence[Clip], own: Set, base: Set, chosen: Sequence[Clip], real: Set) -> list[Score]:
+    if not any(cycle_label(clip) for clip in asked):
+        why = "the prompts' words name no cycle that talim knows"
+        return [unanswered(name, "as real", *told, why) for name, told in CYCLE.items()]
+    found = [_marking(part, clips) for part, clips in ((own, asked), (real, chosen), (base, asked))]
+    why = "the clips are shorter than one and a half cycles, or silent; ask for more seconds"
+    return [_row(name, "as real", CYCLE[name], [part[name] for part in found], why) for name in CYCLE]
+
+
+def _marking(part: Set, clips: Sequence[Clip]) -> dict[str, tuple[float, list[float] | None, int]]:
+    values: dict[str, list[float]] = {name: [] for name in CYCLE}
+    for sound, heard, clip in zip(part.clips, part.heard, clips, strict=True):
+        label = cycle_label(clip)
+        found = dict.fromkeys(CYCLE, float("nan"))
+        if label:
+            samples = sound.samples[0]
+            beats, tempi = cycle_of(label).beats, beats_bpm(samples, tempo_said(clip))
+            strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
+            found = {
+                "cycle_strength": strongest(strength, beats, tempi),
+                "cycle_recurrence": highest(
+                    structure.recurrence_at(heard.cents, scoring.HOP_SECONDS, beats * 60 / bpm)
+                    for bpm in tempi
+                ),
+            }
+        for name, value in found.items():
+            values[name].append(value)
+    return {name: by_recording(mine, part.recordings) for name, mine in values.items()}
+
+
+def beats_bpm(samples: np.ndarray, said_bpm: float | None = None) -> tuple[float, ...]:
+    """The tempi that a clip may have: the one that was said, else what is heard and its half, double and fourfold."""
+    if said_bpm:
+        return (said_bpm,)
+    heard = rhythm.tempo_bpm(samples, pitch.RATE_HZ)
+    return tuple(heard * factor for factor in (0.5, 1, 2, 4) if np.isfinite(heard))
+
+
+def tempo_said(clip: Clip) -> float | None:
+    """Beats a minute in a clip's words, if any."""
+    try:
+        said = float(str(clip.extra.get("tempo_bpm")))
+    except ValueError:
+        return None
+    return said if np.isfinite(said) and said > 0 else None
+
+
+def strongest(strength: np.ndarray, beats: float, tempi_bpm: Sequence[float]) -> float:
+    """The highest cycle strength at some tempi; NaN where none can be measured."""
+    return highest(rhythm.cycle_strength(strength, beats, bpm) for bpm in tempi_bpm if np.any(strength))
+
+
+def highest(values: Iterable[float]) -> float:
+    """The highest of those that are numbers; NaN where none is."""
+    return max((value for value in values if np.isfinite(value)), default=float("nan"))
+
+
+def _row(
+    name: str,
+    direction: str,
+    told: tuple[str, str],
+    found: Sequence[tuple[float, list[float] | None, int]],
+    why: str,
+) -> Score:
+    """A row from what outputs, real clips and the base have; unanswered where no output could be measured."""
+    unit, meaning = told
+    mine, floor, ceiling = found
+    if not mine[2]:
+        return unanswered(name, direction, unit, meaning, why)
+    return score(name, mine, floor[0], ceiling[0], direction, unit, meaning)

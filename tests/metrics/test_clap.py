@@ -1,0 +1,77 @@
+"""CLAP's two sides, by a double in the released layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.clap import save_clap
+
+from talim.audio import Audio
+from talim.errors import TalimError
+from talim.metrics import clap
+
+
+def save_words(folder: Path) -> None:
+    """The tokenizer's files as CLAP's release has them: bytes, no merges."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    letters = {word: n for n, word in enumerate([*special, *sorted(ByteLevel.alphabet())])}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "RobertaTokenizer", "model_max_length": 77})
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    place = tmp_path_factory.mktemp("clap")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_clap(place)
+    save_words(place)
+    return place
+
+
+def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
+    words = clap.at_hand(place)
+    assert isinstance(words, clap.Clap)
+    one, other = words.of_text("a sitar"), words.of_text("drums, fast")
+    assert one.shape == other.shape == (words.sound.dims,)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    assert np.abs(one - other).max() > 1e-4
+    assert np.array_equal(one, words.of_text("a sitar"))
+    assert np.isfinite(words.of_text("long " * 500)).all()
+    noise = np.random.default_rng(0).standard_normal((1, 48000)).astype(np.float32)
+    assert words.sound(Audio(0.1 * noise, 48000)).shape == (1, words.sound.dims)
+
+
+def test_without_weights_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clap, "_cached", lambda: None)
+    found = clap.at_hand()
+    assert isinstance(found, str)
+    assert "not at hand" in found
+
+
+def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(clap, "_cached", lambda: tmp_path)
+    assert "in part" in str(clap.at_hand())
+    with pytest.raises(TalimError) as told:
+        clap.at_hand(tmp_path)
+    assert "\n" not in str(told.value)
+    with pytest.raises(TalimError, match="not found"):
+        clap.at_hand(tmp_path / "nowhere")
+
+
+def test_sound_without_words_is_no_clap(tmp_path: Path, place: Path) -> None:
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((place / name).read_bytes())
+    with pytest.raises(TalimError, match="no words of CLAP there"):
+        clap.at_hand(tmp_path)
