@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -43,7 +44,8 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     attach(backbone, recipe)
     backbone.enable_training(training.gradient_checkpointing, training.weighting)
     batches.items(corpus, corpus.held_out, backbone, progress, training.predict_music)
-    items = batches.items(corpus, corpus.train, backbone, progress, training.predict_music)
+    learned = batches.learned(corpus, training.recordings_share, recipe.seed)
+    items = batches.items(corpus, learned, backbone, progress, training.predict_music)
     cuts = [batches.lasting_cut(item, backbone, recipe.seed, training.clip_seconds) for item in items]
     kept, _ = prefix.chosen(recipe, corpus, backbone, Progress(), cuts)
     before_seconds = time.perf_counter() - began
@@ -76,17 +78,25 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
 
 def fit(training: Training, hours: float, pace: Pace) -> Training:
     """The training whose steps and looks fill `hours` less what came before; UsageError if none fits."""
-    left = (hours * 3600 - pace.before_seconds) * SHARE_FOR_TRAINING
-    look = (
-        training.evaluate_clips / training.batch_size / 3 * pace.step_seconds
-    )  # forward only: about a third
-    steps = int(left / (pace.step_seconds + look / training.evaluate_every))
+    steps = steps_within(training, hours * 3600, [pace])
     if steps < 1:
         needed = (pace.before_seconds + pace.step_seconds) / SHARE_FOR_TRAINING / 3600
         raise UsageError(
             f"--hours {hours:g} is too little: {needed:.2f} hours go by before the first step ends"
         )
-    steps = min(steps, MOST_STEPS)
+    return of_steps(training, steps, pace)
+
+
+def steps_within(training: Training, seconds: float, paces: Sequence[Pace]) -> int:
+    """How many steps each of several trainings may take, all the same number, one after the other; 0 if none fits."""
+    left = (seconds - sum(pace.before_seconds for pace in paces)) * SHARE_FOR_TRAINING
+    looks = training.evaluate_clips / training.batch_size / 3  # forward only: about a third of a step
+    each = sum(pace.step_seconds * (1 + looks / training.evaluate_every) for pace in paces)
+    return max(0, min(int(left / each), MOST_STEPS))
+
+
+def of_steps(training: Training, steps: int, pace: Pace) -> Training:
+    """The training with so many steps: its warm-up and looks among them, a checkpoint every few minutes."""
     checkpoint_every = max(1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / pace.step_seconds)))
     changed = {
         "steps": steps,
