@@ -39,9 +39,9 @@ def prepare(
 ) -> Corpus:
     """Make or update the corpus `out` from a folder of recordings, or from what an importer found.
 
-    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"], and with `use` "commercial"
-    those whose licence forbids that or is unknown. Raises UsageError for wishes that make no sense (no recordings, unknown held-out name), TalimError where nothing usable
-    remains or the disk refuses.
+    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"], and with `use`
+    "commercial" those whose licence forbids that or is unknown. Raises UsageError for wishes that make no sense (no
+    recordings, unknown held-out name), TalimError where nothing usable remains or the disk refuses.
     """
     out = Path(out)
     cutting = Cutting(float(clip_seconds), int(rate_hz), int(channels))

@@ -16,6 +16,7 @@ from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
 from talim.study import exhibits, people, tables, words
+from talim.study.poc import page as staged
 from talim.study.results import Result, find_runs, read_result
 
 BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and for a phone
@@ -24,12 +25,17 @@ BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches: the same curve for a desk and 
 def report(folder: Path | str) -> Path:
     """Write FOLDER/report/index.html from what the stages left there, and return its path. Never loads torch.
 
-    FOLDER is a run, or a folder of runs (then the first is shown whole and all are compared). TalimError
+    FOLDER is a run, or a folder of runs (then the chosen one, else the first, is shown whole and all are compared);
+    where `talim poc` left its stages, they are told. TalimError
     where there is none, or where a file is damaged; what was not measured is said to be so on the page.
     """
     folder = Path(folder)
+    plan = staged.section(folder)
+    if plan and not plan["designs"]:
+        return staged.without_runs(folder)
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])
+    first = next((result for result in results if result.folder == staged.chosen_run(folder)), first)
     target = folder / "report" / "index.html"
     write_text(target, render("report.html", **context(folder, first, results)))
     return target
@@ -51,6 +57,7 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
         "caution": (result.losses.get("fall") or {}).get("interval_note") or "",
         "fall_plots": fall_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
+        "plan": staged.section(folder),
         "judgements": people.judgements(folder, folder / "report" / "index.html"),
         "exhibits": shown,
         "more_exhibits": more,
