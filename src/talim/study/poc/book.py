@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Spent:
         """So far."""
         return float(self._all().get(self.purpose, 0.0))
 
-    @contextmanager
+    @contextlib.contextmanager
     def counting(self, progress: Progress) -> Iterator[Progress]:
         """Count the time inside; report through the progress that is given back, so that it is kept as it goes."""
         self._last = time.monotonic()
@@ -115,6 +115,8 @@ def settle(out: Path, key: str, progress: Progress) -> None:
             progress.say(f"something has changed since the last run: it is kept in {kept}")
     if stored.is_dir():
         _move(_parts(stored), out)
+        with contextlib.suppress(OSError):  # what else lies there stays
+            stored.rmdir()
 
 
 def _parts(folder: Path) -> list[Path]:

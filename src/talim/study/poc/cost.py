@@ -158,8 +158,8 @@ def _within(
     if steps < gates.cost.least_steps:
         needed = _hours_for(gates.cost.least_steps, training, again, seconds, wishes.hours or 0)
         plan["stopped"] = (
-            f"only {words.counted(steps, 'step')} of each design would fit into the {wishes.hours:g} h, and the gate asks for "
-            f"{gates.cost.least_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
+            f"only {words.counted(steps, 'step')} of each design would fit into the {wishes.hours:g} h, and the gate "
+            f"asks for {gates.cost.least_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
         )
         return chosen
     progress.say(f"{steps} steps of each of {len(chosen)} designs fit into {wishes.hours:g} h")
@@ -194,7 +194,8 @@ def told(plan: Mapping[str, Any], wishes: Wishes) -> list[str]:
         if name != WHOLE and all(ratios.values()):
             beside = (
                 f"; of training the whole model {words.percent(ratios['memory'])} of the memory, "
-                f"{words.percent(ratios['operations'])} of the operations and {words.percent(ratios['storage'])} of the disk"
+                f"{words.percent(ratios['operations'])} of the operations and {words.percent(ratios['storage'])} of "
+                "the disk"
             )
         out = "" if name in plan["fitting"] else "; it does not fit and is left out"
         lines.append(f"{name}: {words.size(row['memory_bytes'])} of memory{step}{beside}{out}.")

@@ -89,8 +89,8 @@ def sentence(points: Sequence[Mapping[str, Any]], margin_share: float) -> str:
     gains = {name: value - half["per_recording"][name] for name, value in whole["per_recording"].items()}
     gain, ends = float(np.mean(list(gains.values()))), interval(gains)
     told = (
-        f"From {half['recordings']} to {words.counted(whole['recordings'], 'recording')}, with the same number of steps, "
-        f"the fall grew by {words.number(gain)}"
+        f"From {half['recordings']} to {words.counted(whole['recordings'], 'recording')}, with the same number of "
+        f"steps, the fall grew by {words.number(gain)}"
     )
     if ends is None:
         return f"{told}; with one held-out recording it cannot be told from chance, so whether more would help is open."

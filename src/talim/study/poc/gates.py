@@ -122,7 +122,8 @@ def told(gates: Gates, hours: float | None, memory_bytes: float) -> dict[str, An
         "quality": {
             "measured": "the fall of the loss on recordings kept out of training, interval by recording",
             "threshold": f"of the chosen design the whole 95 % interval lies above {quality.fall_above:g}; chosen is "
-            f"the cheapest that is not worse than the best by more than {quality.margin_share:.0%} of the best one's fall",
+            f"the cheapest that is not worse than the best by more than {quality.margin_share:.0%} of the "
+            "best one's fall",
             "why": "what is not told from chance on recordings it never heard is not worth more money",
         },
         "task": {
