@@ -11,7 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
-# errors <- {recipe, audio, music, licences, pages, designs} <- run <- {corpus | ...} <- stages <- {study | listening} <- cli
+# errors <- {recipe, audio, music, licences, pages, designs} <- run <- {corpus | ...} <- stages <- {study | listening}
+# <- cli
 STOREYS = (
     {"", "errors"},
     {"recipe", "audio", "music", "licences", "pages", "designs"},

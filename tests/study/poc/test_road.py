@@ -230,6 +230,19 @@ def test_a_design_that_breaks_does_not_stop_the_rest(
         poc(recordings, tmp_path / "other", short(designs=("linear@all:2.7%",)))
 
 
+def dying(work: Any, after: int) -> Any:
+    """Does its work so many times, and is killed then."""
+    calls: list[int] = []
+
+    def once(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return work(*given, **named)
+
+    return once
+
+
 def test_killed_anywhere_the_same_command_goes_on(
     tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,18 +251,8 @@ def test_killed_anywhere_the_same_command_goes_on(
     for stage in ("train.train", "evaluate.evaluate", "held_out.held_out_loss"):
         name = stage.partition(".")[2]
         for number in range(5 if name == "train" else 3 if name == "evaluate" else 2):
-            calls = []
-
-            def dying(
-                *given: Any, name: str = name, number: int = number, calls: list[int] = calls, **named: Any
-            ) -> Any:
-                calls.append(1)
-                if len(calls) > number:
-                    raise KeyboardInterrupt
-                return getattr(made, name)(*given, **named)
-
             out = tmp_path / f"{name}-{number}"
-            monkeypatch.setattr(f"talim.stages.{stage}", dying)
+            monkeypatch.setattr(f"talim.stages.{stage}", dying(getattr(made, name), number))
             with pytest.raises(KeyboardInterrupt):
                 poc(recordings, out, short(curve=True))
             monkeypatch.setattr(f"talim.stages.{stage}", getattr(made, name))
