@@ -31,7 +31,7 @@ def report(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     plan = staged.section(folder)
-    if plan and not plan["designs"]:
+    if plan and plan["stopped"] and not plan["designs"]:
         return staged.without_runs(folder)
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])

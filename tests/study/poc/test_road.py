@@ -113,7 +113,8 @@ def test_three_designs_stand_beside_each_other_and_the_cheapest_good_one_is_chos
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "Musical quality: met" in page
     assert "Contribution to the task: not decided" in page
-    assert page.index("<strong>linear@all:2.7%</strong>, chosen") < page.index("transformer@all:2.7%</td>")
+    assert "<strong>linear@all:2.7%</strong>, chosen" in page
+    assert "<td>transformer@all:2.7%</td>" in page
 
 
 def test_the_gates_are_there_before_anything_is_trained(
@@ -178,20 +179,20 @@ def test_hours_are_shared_out_so_that_all_designs_get_equal_steps(
         "talim.stages.pace.measure", lambda recipe, *_: paces[recipe.design.partition("@")[0]]
     )
     out = tmp_path / "out"
-    told = poc(recordings, out, short(hours=0.05))
+    told = poc(recordings, out, short(hours=1))
     steps = {
         name: read_json(out / f"{name}-all-2.7" / "cost.json")["steps"]
         for name in ("linear", "conv", "transformer")
     }
     assert len(set(steps.values())) == 1
-    assert 0.7 * 180 * 0.85 / 0.7 < 0.7 * steps["linear"] + 60 < 180
+    assert 0.6 * 3600 < 0.7 * steps["linear"] < 0.85 * 3600  # less what preparing took
     monkeypatch.setattr("talim.stages.pace.measure", lambda *_: 1 / 0)
-    assert poc(recordings, out, short(hours=0.05))["designs"] == told["designs"]  # the plan is kept
+    assert poc(recordings, out, short(hours=1))["designs"] == told["designs"]  # the plan is kept
     pages = Path(told["page"]).read_text(encoding="utf-8")
-    assert f"{steps['linear']} steps for each of the 3 designs within 0.05 h." in pages
+    assert f"{steps['linear']} steps for each of the 3 designs within 1 h." in pages
     little = tmp_path / "little"
     monkeypatch.setattr("talim.stages.pace.measure", lambda *_: Pace(60.0, 3, 2))
-    stopped = poc(recordings, little, short(hours=0.05))["stopped"]
+    stopped = poc(recordings, little, short(hours=1))["stopped"]
     assert "steps of each design would fit" in stopped
     assert "give --hours" in stopped
 

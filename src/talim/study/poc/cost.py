@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def planned(
     With hours each fitting design is timed on some real steps, and what is left of the hours is shared out so that
     all get the same number of steps; the time for a learning curve is kept free where that leaves enough.
     """
+    began = time.monotonic()
     rows = traced(found, corpus, wishes.device, progress)
     limit = limit_bytes(gates, machine_bytes(wishes.device))
     memory = {row["design"]: row["memory_bytes"] for row in rows}
@@ -119,7 +121,8 @@ def planned(
             "--set training.batch_size=1, or ask talim plan what would fit"
         )
     elif wishes.hours is not None:
-        chosen = _within(chosen, wishes, gates, progress, spent_seconds, plan, curve_wanted(wishes, corpus))
+        began -= spent_seconds
+        chosen = _within(chosen, wishes, gates, progress, began, plan, curve_wanted(wishes, corpus))
     plan["recipes"] = {name: recipe.model_dump(mode="json") for name, recipe in chosen.items()}
     return plan
 
@@ -134,18 +137,18 @@ def _within(
     wishes: Wishes,
     gates: Gates,
     progress: Progress,
-    spent_seconds: float,
+    began: float,
     plan: dict[str, Any],
     curve: bool,
 ) -> dict[str, Recipe]:
-    """The recipes with the steps that fit into the hours; `plan` is told the paces, the steps, and why none fit."""
-    import time
+    """The recipes with the steps that fit into the hours, which began at `began` of the monotonic clock.
 
+    `plan` is told the paces, the steps, and why none fit.
+    """
     from talim.stages import pace
 
-    began = time.monotonic()
     paces = {name: pace.measure(recipe, progress, wishes.device) for name, recipe in chosen.items()}
-    seconds = (wishes.hours or 0) * 3600 - spent_seconds - (time.monotonic() - began)
+    seconds = (wishes.hours or 0) * 3600 - (time.monotonic() - began)
     again = [each.again for each in paces.values()]
     training = next(iter(chosen.values())).training
     steps = pace.steps_within(training, seconds, again)

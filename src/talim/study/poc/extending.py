@@ -31,20 +31,25 @@ SLACK = 1.1
 JUDGING = 0.15  # of a run's time, for its samples and scores
 
 
-def check(out: Path, core: str, folder: Path) -> str:
-    """The key of the plan in DIR; UsageError, with what to type, where none has passed the quality gate."""
+def check(out: Path, folder: Path) -> None:
+    """UsageError, with what to type first, where no plan in DIR has passed the quality gate."""
     first = f"type first: talim poc {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
     if not (out / book.PLAN).is_file() or not (out / book.STAGES).is_file():
         raise UsageError(f"{out}: there are no finished runs to go on from; {first}")
-    plan, decided = read_json(out / book.PLAN), read_json(out / book.STAGES)
-    if plan.get("core") != core:
-        raise UsageError(
-            f"{out}: its runs are of other recordings or wishes; give the same options as before, or {first} with these"
-        )
-    met = {row["name"]: row["passed"] for row in decided["stages"]}
+    met = {row["name"]: row["passed"] for row in read_json(out / book.STAGES)["stages"]}
     if not met.get("quality"):
         raise UsageError(
             f"{out}: no design has passed the quality gate yet, so there is nothing to go on from; {first}"
+        )
+
+
+def key_of(out: Path, core: str) -> str:
+    """The key of the plan in DIR; UsageError where it is of other recordings or wishes than now."""
+    plan = read_json(out / book.PLAN)
+    if plan.get("core") != core:
+        raise UsageError(
+            f"{out}: its runs are of other recordings or wishes; give the same options as before, or first go the "
+            "road with these (without --stage)"
         )
     return str(plan["key"])
 

@@ -37,11 +37,19 @@ def told(runs: Mapping[str, Run], broken: Mapping[str, str], choice: Choice) -> 
     lines += [f"{name} broke and was left out: {why}" for name, why in broken.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {note}." for note in scores.get("warnings") or []]
-    copied = scores.get("originality")
-    if isinstance(copied, Mapping) and copied.get("sentence"):
-        lines.append(str(copied["sentence"]))
+    lines += _copies(scores.get("copies") or {})
     caution = fall_of(runs[choice.design]).get("interval_note")
     return [*lines, f"On the interval: {caution}."] if caution else lines
+
+
+def _copies(found: Mapping[str, Any]) -> list[str]:
+    """What evaluate says of outputs that copy training clips, where it was looked for."""
+    if "copied" not in found:
+        return []
+    among = f"of {words.counted(len(found['clips']), 'output')}"
+    if found["copied"]:
+        return [f"Caution: {found['copied']} {among} hold a passage that is too near to a training clip."]
+    return [f"None {among} holds a passage that is too near to a training clip."]
 
 
 def _fell(name: str, run: Run) -> str:

@@ -47,6 +47,8 @@ def poc(
     thresholds = gates.read(wishes.gates)
     wanted = recipes_of(wishes, out)  # before any work: a misspelt setting should not cost an hour
     book.check_places(folder, out)
+    if stage != "all":
+        extending.check(out, folder)
     with Run(out).lock():
         stamps = Stamps(out / book.STAMPS)
         corpus = _prepare(folder, out, wishes, stamps, progress)
@@ -55,7 +57,7 @@ def poc(
             key = core if wishes.hours is None else f"{core}-{wishes.hours:g}h"
             book.settle(out, key, progress)
         else:
-            key = extending.check(out, core, folder)
+            key = extending.key_of(out, core)
             thresholds = gates.stored(out, wishes.gates)
         before = Spent(out / book.SPENT, _preparing(corpus)).seconds if stage == "all" else 0.0
         spent = Spent(out / book.SPENT, f"{stage} {key}")
@@ -79,7 +81,7 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
     out, wishes = way.out, way.wishes
     before = read_json(out / book.STAGES) if (out / book.STAGES).is_file() else {}
     limit = gates.limit_bytes(thresholds, cost.machine_bytes(wishes.device))
-    written = gates.write(out, thresholds, wishes.hours, limit, decided=bool(before))
+    written = gates.write(out, thresholds, wishes.hours, limit, decided=len(before.get("stages", [])) > 1)
     plan = _planned(way, wanted, thresholds, core, key)
     said: dict[str, Any] = {
         "plan": key,
@@ -93,7 +95,8 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
         "commands": [],
         "further": before.get("further", []),
     }
-    stage(said, "cost", "Cost", written, not plan["stopped"], cost.told(plan, wishes), plan["stopped"])
+    told = cost.told(plan, wishes)
+    _decide(way, said, "cost", "Cost", written, not plan["stopped"], told, plan["stopped"])
     if plan["stopped"]:
         return said
     runs, broken = train_all(way, cost.recipes_in(plan, out / "corpus"))
@@ -102,31 +105,25 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
     why = quality.stopped(run, thresholds)
     met = quality.passed(run, thresholds)
     lines = quality.told(runs, broken, choice)
-    stage(said, "quality", "Musical quality", written, met, lines, why)
     said |= {
         "designs": quality.table(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
         "limits": quality.LIMITS if len(runs) > 1 else "",
     }
+    _decide(way, said, "quality", "Musical quality", written, met, lines, why)
     if why:
         return said
     said["curve"] = curve(way, _recipe(run), run, thresholds.quality.margin_share)
     task.draft(out, way.corpus, wishes.sample_seconds, thresholds.task.acceptance_at_least)
     answer, heard = task.decided(out)
-    stage(
-        said,
-        "task",
-        "Contribution to the task",
-        written,
-        answer,
-        task.adherence(read_json(run.scores)) + heard,
-        "",
-    )
     said["commands"] = task.commands(out, run.folder)
+    lines = task.adherence(read_json(run.scores)) + heard
+    _decide(way, said, "task", "Contribution to the task", written, answer, lines, "")
     return said
 
 
-def stage(
+def _decide(
+    way: Way,
     said: dict[str, Any],
     name: str,
     title: str,
@@ -135,9 +132,12 @@ def stage(
     lines: list[str],
     stopped: str,
 ) -> None:
-    """Add what was decided at one stage: its gate as written beforehand, whether it is met (None: open)."""
+    """Add what was decided at one stage, and write it down: its gate, whether it is met (None: open), why it ends."""
     row = {"name": name, "title": title, "gate": written[name], "passed": met, "sentences": lines}
     said["stages"].append(row | {"stopped": f"Stopped here because {stopped}." if stopped else ""})
+    path = way.out / book.STAGES
+    if not path.is_file() or len(read_json(path)["stages"]) < len(said["stages"]):
+        write_json(path, said)
 
 
 def _recipe(run: Run) -> Recipe:
