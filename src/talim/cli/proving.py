@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -48,6 +48,7 @@ def poc(
     """From your recordings to a page in one command: cost, quality, task, with a gate at each stage."""
     from talim.recipe import parse_setting
     from talim.stages import progress
+    from talim.study import telling
     from talim.study.poc.road import poc as work
     from talim.study.poc.wishes import DESIGNS, Wishes
 
@@ -64,7 +65,8 @@ def poc(
         curve=curve,
         device=device,
     )
-    _print_road(work(folder, out, wishes, progress.for_terminal(), stage), json_)
+    result = work(folder, out, wishes, progress.for_terminal(), stage)
+    show(result, json_, telling.road(result))
 
 
 def demo(
@@ -76,18 +78,10 @@ def demo(
 ) -> None:
     """The whole road on a built-in corpus and a miniature base: minutes on two CPU cores."""
     from talim.stages import progress
+    from talim.study import telling
     from talim.study.demo import beside, wishes_for
     from talim.study.demo import demo as work
 
     told = work(out, progress.for_terminal(), wishes_for(base))
-    _print_road(told | {"sentences": [*told["sentences"], beside(told["designs"])]}, json_)
-
-
-def _print_road(result: dict[str, Any], as_json: bool) -> None:
-    """The sentences, where the road ended early, the page, and the blind test where one is offered."""
-    curve = [result["curve"]["sentence"]] if result.get("curve") else []
-    further = [line for row in result.get("further") or [] for line in row["sentences"]]
-    stopped = [result["stopped"]] if result.get("stopped") else []
-    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
-    lines = [*result["sentences"], *curve, *further, *stopped, f"Page: {result['page']}", *offer]
-    show(result, as_json, "\n".join(lines))
+    result = told | {"sentences": [*told["sentences"], beside(told["designs"])]}
+    show(result, json_, telling.road(result))

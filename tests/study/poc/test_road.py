@@ -13,7 +13,7 @@ from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe
 from talim.run import Run, read_json
 from talim.stages.pace import Pace
-from talim.study import results
+from talim.study import results, telling
 from talim.study.poc import road
 from talim.study.poc.road import poc
 from talim.study.poc.wishes import Wishes
@@ -107,6 +107,9 @@ def test_three_designs_stand_beside_each_other_and_the_cheapest_good_one_is_chos
         ("task", None),
     ]
     assert told["stopped"] == ""
+    spoken = telling.road(told).splitlines()
+    assert spoken[-2] == "Gates: Cost: met, Musical quality: met, Contribution to the task: not decided."
+    assert spoken[-1] == f"Page: {told['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")
     assert "one seed" in decided["limits"]
     assert decided["commands"][0].startswith("talim listen ")
@@ -142,6 +145,7 @@ def test_a_fall_that_may_be_chance_stops_the_road_and_says_why(
     assert told["stopped"].startswith("Stopped here because the interval of the fall begins at")
     assert told["curve"] is None
     assert told["stopped"] in Path(told["page"]).read_text(encoding="utf-8")
+    assert telling.road(told).splitlines()[-2] == told["stopped"]
 
 
 def test_one_held_out_recording_can_tell_nothing_from_chance(

@@ -201,7 +201,9 @@ def told(plan: Mapping[str, Any], wishes: Wishes) -> list[str]:
                 "the disk"
             )
         out = "" if name in plan["fitting"] else "; it does not fit and is left out"
-        lines.append(f"{name}: {words.size(row['memory_bytes'])} of memory{step}{beside}{out}.")
+        lines.append(
+            f"{name}: {words.size(row['memory_bytes'])} of memory for its tensors{step}{beside}{out}."
+        )
     if plan["stopped"]:
         return lines
     steps = max((recipe["training"]["steps"] for recipe in plan["recipes"].values()), default=0)

@@ -14,11 +14,11 @@ from talim.pages.page import render
 from talim.run import read_json, write_text
 from talim.study import words
 from talim.study.poc import task
+from talim.study.telling import ANSWERS
 
 FILE = "stages.json"
 WIDTHS = {"broad": (6.8, 2.8), "narrow": (4.4, 2.6)}
 STUDY_RESULT = ""  # a sentence that points to the committed study's result; empty while there is none
-ANSWERS = {True: "met", False: "not met", None: "not decided"}
 FURTHER = {"extend": "Other seeds and more steps", "hybrid": "A part of the base beside it"}
 
 
