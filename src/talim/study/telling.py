@@ -63,7 +63,7 @@ ANSWERS = {True: "met", False: "not met", None: "not decided"}
 
 
 def road(result: Mapping[str, Any]) -> str:
-    """What `talim poc` or `talim demo` came to: sentences, the gates, why it ended, the page, a blind test if offered."""
+    """What `talim poc` or `talim demo` came to: sentences, the gates, why it ended, the page, a blind test."""
     gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
     curve = [result["curve"]["sentence"]] if result.get("curve") else []
     further = [line for row in result.get("further") or [] for line in row["sentences"]]

@@ -17,7 +17,7 @@ from talim.study.poc import task
 from talim.study.telling import ANSWERS
 
 FILE = "stages.json"
-WIDTHS = {"broad": (6.8, 2.8), "narrow": (4.4, 2.6)}
+WIDTHS = {"broad": (8.4, 3.1), "narrow": (4.4, 3.0)}  # inches, for a desk and for a phone
 STUDY_RESULT = ""  # a sentence that points to the committed study's result; empty while there is none
 FURTHER = {"extend": "Other seeds and more steps", "hybrid": "A part of the base beside it"}
 
@@ -38,7 +38,7 @@ def section(folder: Path) -> dict[str, Any] | None:
         "stopped": next((row["stopped"] for row in stages if row["stopped"]), ""),
         "use": said["use"],
         "designs": [_row(row, said["chosen"]) for row in said["designs"]],
-        "falls": falls(said["designs"]),
+        "falls": falls(said["designs"], said["chosen"]),
         "limits": said["limits"],
         "study": STUDY_RESULT,
         "curve": said["curve"],
@@ -86,15 +86,23 @@ def _row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dict[str, 
     }
 
 
-def falls(designs: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+def falls(designs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None) -> dict[str, Markup]:
     """Every design's fall with its interval, for a desk and for a phone; nothing for one design alone."""
     if len(designs) < 2:
         return {}
-    rows = [plots.Interval(row["design"], row["fall"], *(row["interval"] or (None, None))) for row in designs]
+    rows = []
+    for row in designs:
+        low, high = row["interval"] or (None, None)
+        is_chosen = row["design"] == (chosen or {}).get("design")
+        rows.append(plots.Interval(row["design"], row["fall"], low, high, is_chosen))
     alt = "; ".join(f"{row.label}: {words.number(row.value)}" for row in rows)
-    return plots.both_widths(
-        rows, alt=f"Fall of the loss by design, {alt}.", x_label="fall of the held-out loss, right is better"
-    )
+    told = f"Fall of the loss by design, {alt}."
+    return {
+        name: plots.intervals(
+            rows, alt=told, x_label="fall of the held-out loss, right is better", width_inches=size[0]
+        )
+        for name, size in WIDTHS.items()
+    }
 
 
 def curve_plots(points: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
