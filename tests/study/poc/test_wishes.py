@@ -18,6 +18,8 @@ def test_unasked_three_kinds_of_one_size_at_one_place(tmp_path: Path) -> None:
     assert {recipe.training.steps for recipe in found.values()} == {77}
     twice = recipes_of(Wishes(designs=("conv@all:3%", "conv@all:3.0%")), tmp_path)
     assert list(twice) == ["conv@all:3%"]
+    with pytest.raises(UsageError, match="--use 'selling'"):
+        Wishes(use="selling")
     with pytest.raises(UsageError, match="no design"):
         Wishes(designs=())
 

@@ -66,7 +66,7 @@ def extend(way: Way, stage: str, decided: dict[str, Any], thresholds: Gates) -> 
 
 def _extended(way: Way, chosen: Run, thresholds: Gates) -> dict[str, Any]:
     """Two further seeds of the chosen design, and one run of twice the steps."""
-    recipe, name = recipes.load([chosen.recipe_file]), chosen.folder.name
+    recipe, name = _recipe(way, chosen), chosen.folder.name
     steps = recipe.training.steps * MORE_STEPS
     seeds = [recipe.seed + more for more in range(1, MORE_SEEDS + 1)]
     wanted = {f"{name}-seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
@@ -81,6 +81,11 @@ def _extended(way: Way, chosen: Run, thresholds: Gates) -> dict[str, Any]:
         told = f"In {words.count(steps)} steps instead of {words.count(recipe.training.steps)}"
         lines.append(_gain(told, Run(way.out / longer), chosen)[1])
     return {"passed": passed, "sentences": lines, "runs": done}
+
+
+def _recipe(way: Way, run: Run) -> Recipe:
+    """The run's recipe, on the corpus where it lies now."""
+    return recipes.load([run.recipe_file], {"corpus": str(way.corpus.folder)})
 
 
 def _of_steps(recipe: Recipe, steps: int) -> Recipe:
@@ -140,7 +145,7 @@ def _gain(told: str, run: Run, chosen: Run) -> tuple[bool | None, str]:
 
 def _hybrid(way: Way, chosen: Run, thresholds: Gates) -> dict[str, Any]:
     """The chosen design with a part of the base trained beside it, with the same steps and seed."""
-    recipe = recipes.load([chosen.recipe_file])
+    recipe = _recipe(way, chosen)
     design = f"{recipe.design}+{PARTS[family_named(recipe.base)]}"
     mixed = recipe.model_copy(update={"design": design})
     row = cost.traced({design: mixed}, way.corpus, way.wishes.device, way.progress)[0]

@@ -99,7 +99,8 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
     _decide(way, said, "cost", "Cost", written, not plan["stopped"], told, plan["stopped"])
     if plan["stopped"]:
         return said
-    runs, broken = train_all(way, cost.recipes_in(plan, out / "corpus"))
+    found = cost.recipes_in(plan, out / "corpus")
+    runs, broken = train_all(way, found)
     choice = quality.chosen(runs, thresholds)
     run = runs[choice.design]
     why = quality.stopped(run, thresholds)
@@ -113,7 +114,7 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
     _decide(way, said, "quality", "Musical quality", written, met, lines, why)
     if why:
         return said
-    said["curve"] = curve(way, _recipe(run), run, thresholds.quality.margin_share)
+    said["curve"] = curve(way, found[choice.design], run, thresholds.quality.margin_share)
     task.draft(out, way.corpus, wishes.sample_seconds, thresholds.task.acceptance_at_least)
     answer, heard = task.decided(out)
     said["commands"] = task.commands(out, run.folder)
@@ -138,10 +139,6 @@ def _decide(
     path = way.out / book.STAGES
     if not path.is_file() or len(read_json(path)["stages"]) < len(said["stages"]):
         write_json(path, said)
-
-
-def _recipe(run: Run) -> Recipe:
-    return recipes.load([run.recipe_file])
 
 
 def _planned(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key: str) -> dict[str, Any]:

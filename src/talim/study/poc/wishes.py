@@ -9,6 +9,7 @@ from typing import Any
 
 from talim import recipe as recipes
 from talim.backbones import catalogue, sources
+from talim.corpus.rights import USES
 from talim.designs import expression
 from talim.errors import UsageError
 from talim.licences import against, commercial
@@ -43,6 +44,8 @@ class Wishes:
             raise UsageError(
                 f"--hours is {self.hours:g}; give a positive number of hours, for example --hours 1"
             )
+        if self.use not in USES:
+            raise UsageError(f"--use {self.use!r} is not known; choose one of {', '.join(USES)}")
         if not self.designs:
             raise UsageError("no design is named; give --design KIND@SITE:SIZE, or leave it out for three")
 
