@@ -194,6 +194,7 @@ def test_hours_are_shared_out_so_that_all_designs_get_equal_steps(
     assert poc(recordings, out, short(hours=1))["designs"] == told["designs"]  # the plan is kept
     pages = Path(told["page"]).read_text(encoding="utf-8")
     assert f"{steps['linear']} steps for each of the 3 designs within 1 h." in pages
+    assert " of the 1 h that were given." in pages
     little = tmp_path / "little"
     monkeypatch.setattr("talim.stages.pace.measure", lambda *_: Pace(60.0, 3, 2))
     stopped = poc(recordings, little, short(hours=1))["stopped"]

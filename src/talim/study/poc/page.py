@@ -37,6 +37,7 @@ def section(folder: Path) -> dict[str, Any] | None:
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *further]],
         "stopped": next((row["stopped"] for row in stages if row["stopped"]), ""),
         "use": said["use"],
+        "used": said["used"],
         "designs": [_row(row, said["chosen"]) for row in said["designs"]],
         "falls": falls(said["designs"], said["chosen"]),
         "limits": said["limits"],

@@ -87,6 +87,7 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
         "plan": key,
         "base": wishes.base,
         "use": _use(wishes, way.corpus),
+        "used": "",
         "stages": [],
         "designs": [],
         "chosen": None,
@@ -113,11 +114,11 @@ def _walk(way: Way, wanted: dict[str, Recipe], thresholds: Gates, core: str, key
     }
     _decide(way, said, "quality", "Musical quality", written, met, lines, why)
     if why:
-        return said
+        return said | {"used": _used(way)}
     said["curve"] = curve(way, found[choice.design], run, thresholds.quality.margin_share)
     task.draft(out, way.corpus, wishes.sample_seconds, thresholds.task.acceptance_at_least)
     answer, heard = task.decided(out)
-    said["commands"] = task.commands(out, run.folder)
+    said |= {"commands": task.commands(out, run.folder), "used": _used(way)}
     lines = task.adherence(read_json(run.scores)) + heard
     _decide(way, said, "task", "Contribution to the task", written, answer, lines, "")
     return said
@@ -163,6 +164,13 @@ def _use(wishes: Wishes, corpus: Corpus) -> str:
     left = f"{words.counted(len(names), 'recording')} left out, whose licence forbids that or is unknown"
     told = f"{left}: {', '.join(names)}" if names else "no recording had to be left out"
     return f"For commercial use: {told}. This is no legal advice."
+
+
+def _used(way: Way) -> str:
+    """How much of the hours went by, over all resumptions; empty where none were given."""
+    if way.wishes.hours is None:
+        return ""
+    return f"It took {words.duration(way.used_seconds)} of the {way.wishes.hours:g} h that were given."
 
 
 def _preparing(corpus: Corpus) -> str:
