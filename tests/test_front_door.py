@@ -25,11 +25,15 @@ def talim(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_from_recordings_to_a_page(tmp_path: Path, recordings: Path, tiny_base: Path) -> None:
+def test_from_recordings_to_a_page(
+    tmp_path: Path, recordings: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     before = spent.ru_utime + spent.ru_stime
     out = tmp_path / "poc"
-    road = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%", *SMALL]
+    road = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%"]
+    road += ["--no-curve", *SMALL]
     done = talim(*road, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -44,7 +48,9 @@ def test_from_recordings_to_a_page(tmp_path: Path, recordings: Path, tiny_base: 
         str(tmp_path) not in page.split("</style>")[-1].split("<pre")[0]
     )  # a reader needs no path of this disk
 
-    adapter = out / "run" / "adapter"
+    assert [row["name"] for row in result["stages"]][:2] == ["cost", "quality"]
+    adapter = Path(result["run"]) / "adapter"
+    assert adapter.parent.parent == out
     assert {path.name for path in adapter.iterdir()} >= {
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -94,7 +94,14 @@ def test_a_path_of_one_machine_would_be_seen() -> None:
     assert not MACHINE_PATHS.search("fed by the /home page and and/or work")
 
 
-PAGES = ("docs/comparing.md", "docs/corpora.md", "docs/listening.md", "docs/study.md", "docs/usefulness.md")
+PAGES = (
+    "docs/comparing.md",
+    "docs/corpora.md",
+    "docs/listening.md",
+    "docs/poc.md",
+    "docs/study.md",
+    "docs/usefulness.md",
+)
 
 
 def documented_commands() -> list[str]:

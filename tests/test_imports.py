@@ -11,10 +11,11 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
-# errors <- {recipe, audio, music, pages, designs} <- run <- {corpus | ...} <- stages <- {study | listening} <- cli
+# errors <- {recipe, audio, music, licences, pages, designs} <- run <- {corpus | ...} <- stages <- {study | listening}
+# <- cli
 STOREYS = (
     {"", "errors"},
-    {"recipe", "audio", "music", "pages", "designs"},
+    {"recipe", "audio", "music", "licences", "pages", "designs"},
     {"run"},
     {"corpus", "traditions", "backbones", "adapters", "metrics"},
     {"stages"},

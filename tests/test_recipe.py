@@ -23,9 +23,19 @@ def test_defaults_and_golden_id() -> None:
 def test_settings_that_came_later_change_a_runs_name_only_where_they_are_set() -> None:
     plain = Recipe(corpus="songs")
     names = {recipes.run_id(plain)}
-    for training in (Training(weighting="v"), Training(weighting="none"), Training(predict_music=True)):
+    share = Training(recordings_share=0.5)
+    for training in (
+        share,
+        Training(weighting="v"),
+        Training(weighting="none"),
+        Training(predict_music=True),
+    ):
         names.add(recipes.run_id(Recipe(corpus="songs", training=training)))
-    assert len(names) == 4
+    assert len(names) == 5
+    assert recipes.run_id(Recipe(corpus="songs", training=Training(recordings_share=1.0))) in names
+    for wrong in (0, 1.1, -0.5):
+        with pytest.raises(UsageError, match=r"training\.recordings_share"):
+            recipes.load((), {"corpus": "songs", "training.recordings_share": wrong})
     with pytest.raises(UsageError, match=r"training\.weighting"):
         recipes.load((), {"corpus": "songs", "training.weighting": "snr"})
 

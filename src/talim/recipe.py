@@ -20,6 +20,7 @@ LATER: Mapping[str, Any] = {
     "predict_music": False,
     "crops": "each_step",
     "adapter_precision": "fp32",
+    "recordings_share": 1.0,
 }
 HOW = ("prefix", "prefix_gb")  # of training: how it is computed, not what; part of no name and no comparison
 SHIPPED = Path(__file__).parent / "recipes"
@@ -57,6 +58,12 @@ class Training(BaseModel):
     )
     clip_seconds: float | None = Field(
         default=None, gt=0, description="random cut of each clip; none: the whole clip"
+    )
+    recordings_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the training recordings that is learned from, in an order that follows from the seed",
     )
     crops: Literal["each_step", "once"] = Field(
         default="each_step", description="when that cut is drawn: anew at each step, or once for each clip"

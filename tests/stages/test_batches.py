@@ -148,3 +148,21 @@ def test_spread_takes_turns_between_recordings(counts: list[int], most: int) -> 
 def test_spread_covers_a_recording_evenly() -> None:
     clips = [SimpleNamespace(recording="r", number=i) for i in range(8)]
     assert [clip.number for clip in batches.spread(clips, 4)] == [0, 4, 2, 6]  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 12), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 99))
+def test_less_to_learn_from_is_a_part_of_more(count: int, one: float, other: float, seed: int) -> None:
+    clips = [SimpleNamespace(recording=f"take-{n % count}", place=n) for n in range(2 * count)]
+    corpus: Any = SimpleNamespace(train=clips)
+    less, more = ([c.place for c in batches.learned(corpus, share, seed)] for share in sorted((one, other)))
+    assert set(less) <= set(more)
+    assert len(less) % 2 == 0  # whole recordings
+    assert abs(len(more) / 2 - max(one, other) * count) <= 0.5 or len(more) == 2
+    assert batches.learned(corpus, 1.0, seed) == clips
+
+
+def test_which_recordings_are_learned_from_follows_from_the_seed() -> None:
+    corpus: Any = SimpleNamespace(train=[SimpleNamespace(recording=f"take-{n}") for n in range(10)])
+    drawn = {seed: tuple(clip.recording for clip in batches.learned(corpus, 0.5, seed)) for seed in range(20)}
+    assert drawn[3] == tuple(clip.recording for clip in batches.learned(corpus, 0.5, 3))
+    assert len(set(drawn.values())) > 10

@@ -40,7 +40,15 @@ def test_too_few_hours_say_how_many_are_needed() -> None:
         fit(Training(), 0.01, Pace(step_seconds=100.0, before_seconds=300.0))
 
 
+def test_several_trainings_get_equal_steps_one_after_the_other() -> None:
+    training = Training(evaluate_every=50, evaluate_clips=24, batch_size=8)
+    paces = [Pace(1.0, 100.0), Pace(2.0, 50.0)]
+    assert pace.steps_within(training, 3600, paces) == int(3450 * 0.85 / (3 * 1.02))
+    assert pace.steps_within(training, 100, paces) == 0
+    assert Pace(1.0, 100.0, 90.0).again == Pace(1.0, 10.0)
+
+
 def test_a_pace_is_measured_on_the_real_clips(quick_recipe: Any) -> None:
     measured = pace.measure(quick_recipe(), Progress())
     assert 0 < measured.step_seconds < 5
-    assert measured.before_seconds > 0
+    assert measured.before_seconds > measured.encoding_seconds > 0

@@ -6,12 +6,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import talim
-from talim.cli import adapters, listening, making, planning, reporting, studying
+from talim.cli import adapters, listening, making, planning, proving, reporting, studying
 from talim.cli.options import (
     Base,
     Describe,
@@ -78,7 +78,7 @@ def prepare(
     from talim.stages import progress
     from talim.stages.prepare import prepare as work
     from talim.study import telling
-    from talim.study.poc import preparing
+    from talim.study.poc.road import preparing
 
     shown = progress.for_terminal()
     corpus = work(
@@ -193,39 +193,7 @@ def evaluate(
 app.command(epilog=reporting.EXAMPLE)(reporting.report)
 
 
-@app.command(
-    epilog="Example: `talim poc my-recordings --out my-poc --describe 'sitar, raga Yaman' --hours 1`"
-)
-def poc(
-    folder: Annotated[Path, typer.Argument(help="Folder of your own recordings.")],
-    out: Annotated[Path, typer.Option(help="Folder for everything; the same command goes on there.")],
-    base: Annotated[str, typer.Option(help="Base model: known name, Hub id or folder.")] = "nano-musicgen",
-    hours: Annotated[float | None, typer.Option(help="Time to spend; a few steps are timed first.")] = None,
-    describe: Describe = None,
-    design: Annotated[str, typer.Option(help="Adapter as KIND@SITE:SIZE.")] = "linear@all:2.5%",
-    seed: Seed = 0,
-    held_out: HeldOut = None,
-    settings: Sets = None,
-    device: Device = "auto",
-    json_: Json = False,
-) -> None:
-    """From your recordings to a page in one command: prepare, train, evaluate, report."""
-    from talim.recipe import parse_setting
-    from talim.stages import progress
-    from talim.study.poc import Wishes
-    from talim.study.poc import poc as work
-
-    wishes = Wishes(
-        base=base,
-        design=design,
-        seed=seed,
-        hours=hours,
-        describe=describe,
-        held_out=tuple(held_out or ()),
-        settings=tuple(parse_setting(text) for text in settings or ()),
-        device=device,
-    )
-    _print_road(work(folder, out, wishes, progress.for_terminal()), json_)
+app.command(epilog=proving.POC_EXAMPLE)(proving.poc)
 
 
 @app.command(epilog="Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`")
@@ -246,26 +214,7 @@ def modes(
     show(result, json_, telling(result))
 
 
-@app.command(epilog="Example: `talim demo --out my-demo`")
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("talim-demo"),
-    base: Annotated[
-        str, typer.Option(help="A miniature base; a larger one takes its time.")
-    ] = "nano-musicgen",
-    json_: Json = False,
-) -> None:
-    """The whole road on a built-in corpus and a miniature base: minutes on two CPU cores."""
-    from talim.stages import progress
-    from talim.study.demo import beside, wishes_for
-    from talim.study.demo import demo as work
-
-    told = work(out, progress.for_terminal(), wishes_for(base))
-    _print_road(told | {"sentences": [*told["sentences"], beside(told["designs"])]}, json_)
-
-
-def _print_road(result: dict[str, Any], as_json: bool) -> None:
-    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
-    show(result, as_json, "\n".join([*result["sentences"], f"Page: {result['page']}", *offer]))
+app.command(epilog=proving.DEMO_EXAMPLE)(proving.demo)
 
 
 def main(arguments: list[str] | None = None) -> None:

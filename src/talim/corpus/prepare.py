@@ -12,6 +12,7 @@ from talim.corpus.captions import Words, describe_file, write_editable
 from talim.corpus.importers.folder import find as find_in_folder
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.recordings import Found
+from talim.corpus.rights import usable
 from talim.corpus.sources import Cutting, Progress, Work, cut_all, known_landmarks
 from talim.corpus.split import make_split, plain_leak
 from talim.corpus.stock import earlier_summary, edited_rows, remove_corpus, remove_stale, store
@@ -33,18 +34,20 @@ def prepare(
     describe: str | None = None,
     split: str = "auto",
     channels: int = 1,
+    use: str = "any",
     progress: Progress | None = None,
 ) -> Corpus:
     """Make or update the corpus `out` from a folder of recordings, or from what an importer found.
 
-    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"]. Raises UsageError
-    for wishes that make no sense (no recordings, unknown held-out name), TalimError where nothing usable
-    remains or the disk refuses.
+    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"], and with `use`
+    "commercial" those whose licence forbids that or is unknown. Raises UsageError for wishes that make no sense (no
+    recordings, unknown held-out name), TalimError where nothing usable remains or the disk refuses.
     """
     out = Path(out)
     cutting = Cutting(float(clip_seconds), int(rate_hz), int(channels))
     _check_wishes(cutting, held_out_share, describe, out)
     found = source if isinstance(source, Found) else find_in_folder(Path(source), out)
+    found = usable(found, edited_rows(out), use)
     with Run(out).lock():
         before = earlier_summary(out)
         work = cut_all(found.files, out, cutting, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ from talim import __version__
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.phrasing import listed
 from talim.errors import TalimError
+from talim.licences import commercial
 from talim.pages.page import TEMPLATES, render
 from talim.pages.players import player, read_sound
 from talim.pages.spectrogram import spectrogram
@@ -28,7 +28,6 @@ MOST_SECONDS = 12.0  # of a clip that is heard: a corpus may be cut in minutes
 _CLIPPED_SHARE = 0.0005
 _SILENT_SHARE = 0.3
 _QUIET_LUFS, _LOUD_LUFS = -35.0, -6.0
-_NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 _KINDS = {
     "performer": "performer",
     "release": "release",
@@ -142,7 +141,7 @@ def cautions(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> l
         found.append(
             f"{counted(count, 'recording')} with an unknown licence: ask before anything is published."
         )
-    if count := sum(n for name, n in licences.items() if _NON_COMMERCIAL.search(name)):
+    if count := sum(n for name, n in licences.items() if commercial(name) == "forbidden"):
         found.append(f"{counted(count, 'recording')} under a licence that forbids commercial use.")
     if count := facts["recordings_without_performer"]:
         found.append(

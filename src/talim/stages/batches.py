@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from talim.corpus.manifest import Clip, Corpus
     from talim.stages.prefix import Prefix
 
-ORDER, CROP, DROP, WEIGHTS = range(4)  # one independent stream of draws for each purpose
+ORDER, CROP, DROP, WEIGHTS, RECORDINGS = range(5)  # one independent stream of draws for each purpose
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,17 @@ def items(
         found.append(Item(clip, targets, _states(store, clip, backbone), music))
         progress.step("encoding clips", number, len(clips))
     return found
+
+
+def learned(corpus: Corpus, share: float, seed: int) -> list[Clip]:
+    """The training clips of the first `share` (0 to 1] of the recordings, at least one, in an order drawn by `seed`.
+
+    Less is always a part of more, so that a learning curve adds recordings and exchanges none.
+    """
+    names = sorted({clip.recording for clip in corpus.train})
+    drawn = [names[place] for place in rng(seed, RECORDINGS, 0).permutation(len(names))]
+    kept = set(drawn[: max(1, math.floor(share * len(names) + 0.5))])
+    return [clip for clip in corpus.train if clip.recording in kept]
 
 
 def _targets(store: TargetStore, corpus: Corpus, clip: Clip, backbone: Backbone) -> np.ndarray:

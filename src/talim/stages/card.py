@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from talim.licences import commercial
 from talim.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def _what(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str, Any]) -> s
         f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
         f"stored are {stored}.\n"
     )
+    if recipe.training.recordings_share < 1:
+        text += f"It learned from {recipe.training.recordings_share:.0%} of the training recordings only.\n"
     if base.get("miniature"):
         text += (
             "\n**The base is a miniature model**: it shows how the method works, its sound is not for use.\n"
@@ -93,7 +96,7 @@ def _base(base: Mapping[str, Any]) -> str:
     text = (
         f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
     )
-    if "NC" in str(base["licence"]).upper().split("-"):
+    if commercial(str(base["licence"])) == "forbidden":
         text += "Non-commercial: neither this adapter nor what it makes may be used commercially.\n"
     return text
 

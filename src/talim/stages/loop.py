@@ -93,7 +93,8 @@ class Loop:
 
     def go(self) -> None:
         """Encode what is missing, go on from the last checkpoint, train to the end, store the adapter."""
-        self.train_items = self._items(self.corpus.train)
+        learned = batches.learned(self.corpus, self.training.recordings_share, self.recipe.seed)
+        self.train_items = self._items(learned)
         if music := batches.told(self.train_items):
             self.progress.say(music)
         some = batches.spread(self.corpus.held_out, self.training.evaluate_clips)
@@ -261,6 +262,7 @@ class Loop:
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,
             "best_step": self.state.best_step,
+            "recordings": len({item.clip.recording for item in self.train_items}),
             "best_held_out_loss": self.state.best_loss,
             "loss_unit": self.backbone.loss_unit,
         }

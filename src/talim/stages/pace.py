@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,10 +25,19 @@ CHECKPOINT_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds one training step took, and seconds spent before the first one (loading, encoding)."""
+    """Seconds one training step took, and seconds spent before the first one (loading, encoding).
+
+    `encoding_seconds` of these are spent once: whoever comes next on the same corpus finds it done.
+    """
 
     step_seconds: float
     before_seconds: float
+    encoding_seconds: float = 0.0
+
+    @property
+    def again(self) -> Pace:
+        """Of the next run on the same corpus."""
+        return Pace(self.step_seconds, max(0.0, self.before_seconds - self.encoding_seconds))
 
 
 def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
@@ -42,8 +52,11 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     backbone = load(recipe.base, precision=training.precision, device=device)
     attach(backbone, recipe)
     backbone.enable_training(training.gradient_checkpointing, training.weighting)
+    loaded = time.perf_counter()
     batches.items(corpus, corpus.held_out, backbone, progress, training.predict_music)
-    items = batches.items(corpus, corpus.train, backbone, progress, training.predict_music)
+    learned = batches.learned(corpus, training.recordings_share, recipe.seed)
+    items = batches.items(corpus, learned, backbone, progress, training.predict_music)
+    encoding_seconds = time.perf_counter() - loaded
     cuts = [batches.lasting_cut(item, backbone, recipe.seed, training.clip_seconds) for item in items]
     kept, _ = prefix.chosen(recipe, corpus, backbone, Progress(), cuts)
     before_seconds = time.perf_counter() - began
@@ -71,22 +84,30 @@ def measure(recipe: Recipe, progress: Progress, device: str = "auto") -> Pace:
     if kept is not None:
         before_seconds += sum(taken) + kept.seconds_to_fill(cuts, training.condition_dropout)
         taken = [step_seconds(step) for step in timed]  # now that theirs is there
-    return Pace(median(taken[1:]), before_seconds)
+    return Pace(median(taken[1:]), before_seconds, encoding_seconds)
 
 
 def fit(training: Training, hours: float, pace: Pace) -> Training:
     """The training whose steps and looks fill `hours` less what came before; UsageError if none fits."""
-    left = (hours * 3600 - pace.before_seconds) * SHARE_FOR_TRAINING
-    look = (
-        training.evaluate_clips / training.batch_size / 3 * pace.step_seconds
-    )  # forward only: about a third
-    steps = int(left / (pace.step_seconds + look / training.evaluate_every))
+    steps = steps_within(training, hours * 3600, [pace])
     if steps < 1:
         needed = (pace.before_seconds + pace.step_seconds) / SHARE_FOR_TRAINING / 3600
         raise UsageError(
             f"--hours {hours:g} is too little: {needed:.2f} hours go by before the first step ends"
         )
-    steps = min(steps, MOST_STEPS)
+    return of_steps(training, steps, pace)
+
+
+def steps_within(training: Training, seconds: float, paces: Sequence[Pace]) -> int:
+    """How many steps each of several trainings may take, all the same number, one after the other; 0 if none fits."""
+    left = (seconds - sum(pace.before_seconds for pace in paces)) * SHARE_FOR_TRAINING
+    looks = training.evaluate_clips / training.batch_size / 3  # forward only: about a third of a step
+    each = sum(pace.step_seconds * (1 + looks / training.evaluate_every) for pace in paces)
+    return max(0, min(int(left / each), MOST_STEPS))
+
+
+def of_steps(training: Training, steps: int, pace: Pace) -> Training:
+    """The training with so many steps: its warm-up and looks among them, a checkpoint every few minutes."""
     checkpoint_every = max(1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / pace.step_seconds)))
     changed = {
         "steps": steps,

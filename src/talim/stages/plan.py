@@ -89,7 +89,7 @@ def plan(
     chosen = precision or machine.precision
     wanted = list(dict.fromkeys([WHOLE, *(str(parse(text)) for text in designs)]))
     for text in wanted:
-        _placed(text, found, seconds)
+        placed(text, found, seconds)
     shelf = shelf_of_traces.Shelf(cache, progress or Progress())
     rows = []
     for text in wanted:
@@ -124,7 +124,7 @@ def total(
     for job in jobs:
         found = numbers_of(job.base)
         _check(found, job.seconds, job.batch)
-        told = _placed(job.design, found, job.seconds)
+        told = placed(job.design, found, job.seconds)
         chosen = job.precision or machine.precision
         setting = Setting(job.base, job.design, job.seconds, job.batch, chosen, job.checkpointing)
         cost = _cost(setting, job.steps, machine, prices, shelf)
@@ -145,7 +145,7 @@ def _row(
     prices: Prices,
     shelf: shelf_of_traces.Shelf,
 ) -> dict[str, Any]:
-    told = _placed(setting.design, found, setting.seconds)
+    told = placed(setting.design, found, setting.seconds)
     cost = _cost(setting, work.steps, machine, prices, shelf)
     limit = limit_bytes or machine.usable_bytes
     fits = cost["memory_bytes"] <= limit
@@ -192,7 +192,7 @@ def _ratios(each: dict[str, Any], whole: dict[str, Any]) -> dict[str, float | No
     }
 
 
-def _placed(expression: str, found: Numbers, seconds: float) -> dict[str, Any]:
+def placed(expression: str, found: Numbers, seconds: float) -> dict[str, Any]:
     """The design's own numbers; UsageError where the base cannot have it."""
     clip = costs.clip_of(found.shape, max(1, round(seconds * found.frame_rate_hz)))
     told = row(expression, found.shape, clip, seconds)

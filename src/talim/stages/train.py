@@ -11,6 +11,7 @@ from talim.adapters import tuner
 from talim.corpus.manifest import Corpus
 from talim.designs import expression
 from talim.errors import TalimError, UsageError
+from talim.licences import commercial
 from talim.recipe import Recipe
 from talim.run import Run, check_writable, provenance, read_json, write_json, write_text
 from talim.stages.loop import Loop
@@ -114,7 +115,7 @@ def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:
 
 
 def _licence_note(licence: str) -> str:
-    if "NC" in licence.upper().replace("_", "-").split("-"):
+    if commercial(licence) == "forbidden":
         return " (non-commercial: what this model makes may not be sold, nor may the adapter)"
     return " (find it out before you publish anything made with it)" if licence == "unknown" else ""
 

@@ -30,17 +30,22 @@ def judgements(folder: Path, page: Path) -> list[Judged]:
         (RATINGS, _ratings, "ratings/index.html"),
         (USEFULNESS, _usefulness, "usefulness/index.html"),
     ):
-        places = [
-            folder / name,
-            *(p for pattern in ("*", "*/*") for p in sorted(folder.glob(f"{pattern}/{name}"))),
-        ]
-        for path in places:
-            if path.is_file() and "earlier" not in path.relative_to(folder).parts:
-                title, sentences = tell(_mapping(path))
-                target = path.parent / own
-                link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
-                found.append(Judged(title, tuple(sentences), link))
+        for path in places(folder, name):
+            title, sentences = tell(_mapping(path))
+            target = path.parent / own
+            link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
+            found.append(Judged(title, tuple(sentences), link))
     return found
+
+
+def places(folder: Path, name: str) -> list[Path]:
+    """Every file of that name in FOLDER, up to two levels below it, but for what is kept of earlier runs."""
+    nested = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(f"{pattern}/{name}"))]
+    return [
+        path
+        for path in (folder / name, *nested)
+        if path.is_file() and "earlier" not in path.relative_to(folder).parts
+    ]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

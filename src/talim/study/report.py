@@ -17,6 +17,7 @@ from talim.pages import plots
 from talim.pages.page import render
 from talim.run import write_text
 from talim.study import exhibits, people, tables, trials, words
+from talim.study.poc import page as staged
 from talim.study.results import Result, find_runs, read_result
 from talim.study.study_page import study_report
 from talim.study.wishes import Wish
@@ -29,9 +30,10 @@ def report(
 ) -> Path:
     """Write FOLDER/report/index.html from what the stages left there, and return its path. Never loads torch.
 
-    FOLDER is a study (it holds results.jsonl), a run, or a folder of runs (then the first is shown whole and all are
-    compared). `wish`, claims and `sounds` are for a study's page: UsageError with a run. TalimError where there is
-    nothing to show, or where a file is damaged; what was not measured is said to be so on the page.
+    FOLDER is a study (it holds results.jsonl), a run, or a folder of runs (then the chosen one, else the first, is
+    shown whole and all are compared); where `talim poc` left its stages, they are told. `wish`, claims and `sounds`
+    are for a study's page: UsageError with a run. TalimError where there is nothing to show, or where a file is
+    damaged; what was not measured is said to be so on the page.
     """
     folder = Path(folder)
     if trials.is_study(folder):
@@ -40,8 +42,12 @@ def report(
         raise UsageError(
             f"{folder} holds no {trials.RESULTS}: goals, limits and claims are for a study's folder"
         )
+    plan = staged.section(folder)
+    if plan and plan["stopped"] and not plan["designs"]:
+        return staged.without_runs(folder)
     results = [read_result(path) for path in find_runs(folder)]
     first = next((result for result in results if result.samples), results[0])
+    first = next((result for result in results if result.folder == staged.chosen_run(folder)), first)
     target = folder / "report" / "index.html"
     write_text(target, render("report.html", **context(folder, first, results)))
     return target
@@ -63,6 +69,7 @@ def context(folder: Path, result: Result, results: Sequence[Result]) -> dict[str
         "caution": (result.losses.get("fall") or {}).get("interval_note") or "",
         "fall_plots": fall_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
+        "plan": staged.section(folder),
         "judgements": people.judgements(folder, folder / "report" / "index.html"),
         "exhibits": shown,
         "more_exhibits": more,

@@ -57,3 +57,18 @@ def judgement(folder: Path) -> str:
     return "\n".join(
         [words.loss_sentence(result), words.effect_sentence(result), f"next: talim report {folder}"]
     )
+
+
+ANSWERS = {True: "met", False: "not met", None: "not decided"}
+
+
+def road(result: Mapping[str, Any]) -> str:
+    """What `talim poc` or `talim demo` came to: sentences, the gates, why it ended, the page, a blind test."""
+    gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
+    curve = [result["curve"]["sentence"]] if result.get("curve") else []
+    further = [line for row in result.get("further") or [] for line in row["sentences"]]
+    ended = [result["stopped"]] if result.get("stopped") else []
+    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
+    stages = [f"Gates: {', '.join(gates)}."] if gates else []
+    page = f"Page: {result['page']}"
+    return "\n".join([*result["sentences"], *curve, *further, *stages, *ended, page, *offer])

@@ -1,42 +1,13 @@
-"""Licences: only what plainly allows commercial use counts as allowed."""
+"""What a candidate may be used for: the strictest licence of base and recordings counts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from fixtures.run_folder import make_run
 
 from talim.listening.brief import rights
 from talim.run import Run
-
-
-@pytest.mark.parametrize(
-    ("licence", "use"),
-    [
-        ("CC0-1.0", "allowed"),
-        ("cc0", "allowed"),
-        ("Public Domain", "allowed"),
-        ("CC BY 4.0", "allowed"),
-        ("CC-BY-SA-4.0", "allowed"),
-        ("Apache-2.0", "allowed"),
-        ("MIT", "allowed"),
-        ("CC-BY-NC-4.0", "forbidden"),
-        ("CC BY-NC-SA 4.0 (SymbTr)", "forbidden"),
-        ("cc_by_nc_4.0", "forbidden"),
-        ("CC BY-ND 4.0", "forbidden"),
-        ("Non-commercial use only", "forbidden"),
-        ("All rights reserved", "forbidden"),
-        ("© the artist", "forbidden"),
-        ("unknown", "unknown"),
-        ("", "unknown"),
-        ("see the label's website", "unknown"),
-        ("CC BY 4.0, but ask the archive first", "unknown"),
-        ("committee", "unknown"),
-    ],
-)
-def test_a_licences_name(licence: str, use: str) -> None:
-    assert rights.commercial(licence) == use
 
 
 def test_the_strictest_counts() -> None:

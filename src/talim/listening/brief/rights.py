@@ -1,35 +1,15 @@
-"""What a candidate may be used for: the licences of the base and of the recordings behind it, judged with care.
-
-This is no legal advice: only what is plainly allowed counts as allowed; everything else is forbidden or unknown.
-"""
+"""What a candidate may be used for: the licences of the base and of the recordings behind it, judged with care."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
+from talim.licences import Use, commercial
 from talim.run import Run, read_json
-
-Use = Literal["allowed", "forbidden", "unknown"]
-_FORBIDS = re.compile(
-    r"\bNC\b|NON-?COMMERCIAL|\bND\b|NO-?DERIV|ALL RIGHTS RESERVED|PROPRIETARY|RESEARCH ONLY|PERSONAL USE|©"
-)
-_ALLOWS = re.compile(
-    r"^(CC0(-1\.0)?|CC[ -]?ZERO|PUBLIC[- ]DOMAIN|PDM(-1\.0)?|CC[- ]BY([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?|"
-    r"APACHE[- ]2\.0|MIT|BSD([- ][23](-CLAUSE)?)?)$"
-)
-
-
-def commercial(licence: str) -> Use:
-    """Whether a licence's name allows commercial use of what was made with it. A name with more words is unknown."""
-    name = re.sub(r"\s+", " ", str(licence).strip().upper().replace("_", "-"))
-    if _FORBIDS.search(name):
-        return "forbidden"
-    return "allowed" if _ALLOWS.match(name) else "unknown"
 
 
 def of_run(run: Run) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Licences: only what plainly allows commercial use counts as allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from talim.licences import against, commercial
+
+
+@pytest.mark.parametrize(
+    ("licence", "use"),
+    [
+        ("CC0-1.0", "allowed"),
+        ("cc0", "allowed"),
+        ("Public Domain", "allowed"),
+        ("CC BY 4.0", "allowed"),
+        ("CC-BY-SA-4.0", "allowed"),
+        ("Apache-2.0", "allowed"),
+        ("MIT", "allowed"),
+        ("CC-BY-NC-4.0", "forbidden"),
+        ("CC BY-NC-SA 4.0 (SymbTr)", "forbidden"),
+        ("cc_by_nc_4.0", "forbidden"),
+        ("CC BY-ND 4.0", "forbidden"),
+        ("Non-commercial use only", "forbidden"),
+        ("All rights reserved", "forbidden"),
+        ("© the artist", "forbidden"),
+        ("unknown", "unknown"),
+        ("", "unknown"),
+        ("see the label's website", "unknown"),
+        ("CC BY 4.0, but ask the archive first", "unknown"),
+        ("committee", "unknown"),
+    ],
+)
+def test_a_licences_name(licence: str, use: str) -> None:
+    assert commercial(licence) == use
+    assert bool(against(licence)) is (use != "allowed")
+
+
+def test_why_not_is_said_in_words() -> None:
+    assert against("CC BY-NC 4.0") == "its licence (CC BY-NC 4.0) forbids commercial use"
+    assert against("") == "its licence (unknown) is not known to allow commercial use"
