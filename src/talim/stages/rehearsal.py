@@ -50,6 +50,9 @@ class Setting:
         return asdict(self)
 
 
+MINIATURE = Setting("nano-musicgen", "conv@all:2.5%", 10.0, 2)  # a step that costs next to nothing
+
+
 class Rehearsal:
     """A base with a design in it, all on the meta device until `fill`; then `take_step` as often as one likes."""
 

@@ -13,7 +13,7 @@ from talim.run import read_json, write_json
 from talim.stages.progress import Progress
 from talim.study.demo import FIRST_SEED, perform_corpus
 from talim.study.grid import Performed, Source
-from talim.study.poc import preparing
+from talim.study.poc.road import preparing
 
 if TYPE_CHECKING:
     from talim.traditions.truth import Truth

@@ -21,7 +21,7 @@ from talim.corpus.manifest import Corpus
 from talim.designs.places import base_parameters
 from talim.recipe import Recipe
 from talim.run import Run, read_json, write_json
-from talim.stages import batches, intervals, prefix
+from talim.stages import batches, intervals, prefix, rehearsal
 from talim.stages.cost import Growth
 from talim.stages.moments import GROUPS, by_moment, frame_losses
 from talim.stages.progress import Progress
@@ -71,7 +71,9 @@ class Bench:
             self._base = None
             self._before.clear()
             gc.collect()
-            self._base = key, load(recipe.base, precision=recipe.training.precision, device=device)
+            backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+            _warm(backbone)
+            self._base = key, backbone
         return self._base[1]
 
     def truths(self, planned: Planned, corpus: Corpus) -> dict[str, Truth]:
@@ -87,6 +89,12 @@ class Bench:
         if key not in self._before:
             self._before[key] = frame_losses(backbone, items, size, progress, "loss without adapter")
         return self._before[key]
+
+
+def _warm(backbone: Backbone) -> None:
+    """Take a few steps, so that what kernels keep after their first use is not told as the first trial's memory."""
+    if backbone.device.type == "cpu":
+        rehearsal.measured(rehearsal.MINIATURE)
 
 
 def run_trial(order: Order, bench: Bench, progress: Progress | None = None) -> dict[str, Any]:
@@ -191,7 +199,7 @@ def _scored(order: Order, backbone: Backbone, progress: Progress) -> tuple[Measu
             evaluate(run.folder, progress, prompts=wanted.clips, seconds=wanted.seconds, backbone=backbone)
     rows = read_json(run.scores)["scores"]
     known = {f"score.{row['name']}": row for row in rows if row.get("value") is not None}
-    ways = {name: WAYS.get(row["direction"], row["direction"]) for name, row in known.items()}
+    ways = {name: WAYS.get(row["direction"]) or str(row["direction"]) for name, row in known.items()}
     return {name: {"run": float(row["value"])} for name, row in known.items()}, ways
 
 

@@ -67,7 +67,7 @@ def test_it_is_left_out_with_a_sentence(
     told = poc(recordings, tmp_path / "a", short(**one))
     assert told["curve"] == {"points": [], "sentence": "No learning curve was asked for."}
     few = make_recordings(tmp_path / "few", count=4, seconds=2.5)
-    told = poc(few, tmp_path / "b", short(curve=True, **one))
+    told = poc(few, tmp_path / "b", short(curve=True, held_out_share=0.5, **one))
     assert "cannot be cut in four" in told["curve"]["sentence"]
     monkeypatch.setattr("talim.study.poc.running.Way.seconds_left", lambda _: 5.0)
     told = poc(recordings, tmp_path / "c", short(curve=True, **one))

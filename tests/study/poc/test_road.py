@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.road import Heard, pretend, short, untraced
+from fixtures.road import Heard, by_kind, pretend, short, untraced
 
 from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe
 from talim.run import Run, read_json
-from talim.stages.pace import Pace
 from talim.study import results, telling
 from talim.study.poc import road
 from talim.study.poc.road import poc
@@ -28,17 +27,12 @@ SETTINGS = (
     ("training.checkpoint_every", 1),
     ("training.precision", "fp32"),
 )
-FALLS = {"linear": 0.5, "conv": 0.51, "transformer": 0.2}
 
 
 def real(base: Path, **changes: Any) -> Wishes:
     """One design, in four steps of a real model."""
     plain = {"designs": ("linear@all:10%",), "clip_seconds": 2.0, "sample_seconds": 1.0, "settings": SETTINGS}
     return Wishes(**{"base": str(base), **plain, "curve": False, **changes})
-
-
-def by_kind(recipe: Recipe) -> float:
-    return FALLS[recipe.design.partition("@")[0]]
 
 
 @pytest.fixture(scope="module")
@@ -158,50 +152,6 @@ def test_one_held_out_recording_can_tell_nothing_from_chance(
     assert "gives no interval" in told["stopped"]
 
 
-def test_what_does_not_fit_the_memory_stops_the_road_before_training(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = pretend(monkeypatch, by_kind)
-    untraced(monkeypatch, memory_bytes=1e15)
-    told = poc(recordings, tmp_path / "out", short())
-    assert made.trained == []
-    assert told["stopped"].startswith("Stopped here because no design fits into")
-    assert told["run"] is None
-    page = Path(told["page"]).read_text(encoding="utf-8")
-    assert "A proof of concept that ended early" in page
-    assert told["stopped"] in page.replace("&#39;", "'")
-    pretend(monkeypatch, by_kind)  # a larger machine: the same command goes on
-    assert poc(recordings, tmp_path / "out", short())["stopped"] == ""
-
-
-def test_hours_are_shared_out_so_that_all_designs_get_equal_steps(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pretend(monkeypatch, by_kind)
-    paces = {"linear": Pace(0.1, 3, 2), "conv": Pace(0.2, 3, 2), "transformer": Pace(0.4, 3, 2)}
-    monkeypatch.setattr(
-        "talim.stages.pace.measure", lambda recipe, *_: paces[recipe.design.partition("@")[0]]
-    )
-    out = tmp_path / "out"
-    told = poc(recordings, out, short(hours=1))
-    steps = {
-        name: read_json(out / f"{name}-all-2.7" / "cost.json")["steps"]
-        for name in ("linear", "conv", "transformer")
-    }
-    assert len(set(steps.values())) == 1
-    assert 0.6 * 3600 < 0.7 * steps["linear"] < 0.85 * 3600  # less what preparing took
-    monkeypatch.setattr("talim.stages.pace.measure", lambda *_: 1 / 0)
-    assert poc(recordings, out, short(hours=1))["designs"] == told["designs"]  # the plan is kept
-    pages = Path(told["page"]).read_text(encoding="utf-8")
-    assert f"{steps['linear']} steps for each of the 3 designs within 1 h." in pages
-    assert " of the 1 h that were given." in pages
-    little = tmp_path / "little"
-    monkeypatch.setattr("talim.stages.pace.measure", lambda *_: Pace(60.0, 3, 2))
-    stopped = poc(recordings, little, short(hours=1))["stopped"]
-    assert "steps of each design would fit" in stopped
-    assert "give --hours" in stopped
-
-
 def test_another_wish_keeps_the_earlier_runs_and_makes_new_ones(
     tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,12 +250,6 @@ def test_what_is_asked_wrongly_is_said_before_a_folder_is_made(tmp_path: Path, r
     with pytest.raises(UsageError, match="lies within the recordings"):
         poc(recordings, recordings / "out", short())
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("hours", [0, -1, float("nan"), 1e9])
-def test_hours_must_be_hours(hours: float) -> None:
-    with pytest.raises(UsageError, match="--hours"):
-        Wishes(hours=hours)
 
 
 @pytest.mark.parametrize(
