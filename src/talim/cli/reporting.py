@@ -20,12 +20,12 @@ def report(
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of a study: parameters=2M, seconds=2h, memory=6GB or bytes=20MB. May be repeated."
+            help="Of a study: parameters=2M, operations=5P, seconds=2h, memory=6GB or bytes=20MB. May be repeated."
         ),
     ] = None,
     price: Annotated[
         str | None,
-        typer.Option(help="Of a study, what is to be saved: parameters, seconds, memory or bytes."),
+        typer.Option(help="Of a study, what is to be saved: parameters, operations, seconds, memory or bytes."),
     ] = None,
     margin: Annotated[
         float | None,

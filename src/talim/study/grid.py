@@ -89,10 +89,15 @@ class Source(Strict):
 
 
 class Samples(Strict):
-    """Music that every trial makes, to be scored: `clips` held-out captions, `seconds` each."""
+    """Music that every trial makes, to be scored: `clips` held-out captions, `seconds` each.
+
+    `steps` and `sampler` are for bases that remove noise, as in `talim.stages.generate.Sampling`.
+    """
 
     clips: int = Field(default=3, ge=1, le=1000)
     seconds: float = Field(default=10.0, ge=1, le=600)
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    sampler: Literal["ddpm", "ddim", "dpm++"] | None = None
 
 
 class Grid(Strict):
@@ -220,7 +225,7 @@ def _planned(study: Study, grid: str, base: str, seed: int, corpus: str, design:
 def _id(recipe: Recipe, source: Source, samples: Samples | None) -> str:
     whole = {
         "run": recipes.run_id(recipe, digest(source.identity())),
-        "samples": samples.model_dump(mode="json") if samples else None,
+        "samples": samples.model_dump(mode="json", exclude_none=True) if samples else None,
         "protocol": PROTOCOL,
     }
     return digest(whole)
@@ -230,7 +235,7 @@ def settings_hash(planned: Planned, corpus_hash: str) -> str:
     """Of all that must be equal for two trials to stand in one table: data, how it is trained on, how it is judged."""
     training = planned.recipe.training.model_dump(mode="json")
     named = {k: v for k, v in training.items() if k not in HOW and (k not in LATER or v != LATER[k])}
-    samples = planned.samples.model_dump(mode="json") if planned.samples else None
+    samples = planned.samples.model_dump(mode="json", exclude_none=True) if planned.samples else None
     return digest({"corpus": corpus_hash, "training": named, "samples": samples, "protocol": PROTOCOL})
 
 

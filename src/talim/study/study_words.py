@@ -40,6 +40,7 @@ GOALS = {
 }
 COSTS = {
     "parameters": ("trained parameters", words.count),
+    "operations": ("operations of training", words.scientific),
     "seconds": ("time of training", words.duration),
     "memory": ("peak memory", words.size),
     "bytes": ("adapter on disk", words.size),

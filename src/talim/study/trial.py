@@ -26,11 +26,12 @@ from talim.stages.cost import Growth
 from talim.stages.moments import GROUPS, by_moment, frame_losses
 from talim.stages.progress import Progress
 from talim.study import corpora
-from talim.study.grid import Planned, factors_of, settings_hash
+from talim.study.grid import Planned, Samples, factors_of, settings_hash
 
 if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone
     from talim.stages.batches import Item
+    from talim.stages.generate import Sampling
     from talim.traditions.truth import Truth
 
 MEMORY_FILE = "memory.json"
@@ -196,11 +197,26 @@ def _scored(order: Order, backbone: Backbone, progress: Progress) -> tuple[Measu
     run, wanted = order.run, order.planned.samples
     if wanted is not None and not run.scores.is_file():
         with tuner.lent(backbone.model):
-            evaluate(run.folder, progress, prompts=wanted.clips, seconds=wanted.seconds, backbone=backbone)
+            evaluate(
+                run.folder,
+                progress,
+                prompts=wanted.clips,
+                seconds=wanted.seconds,
+                sampling=_sampling(wanted, backbone),
+                backbone=backbone,
+            )
     rows = read_json(run.scores)["scores"]
     known = {f"score.{row['name']}": row for row in rows if row.get("value") is not None}
     ways = {name: WAYS.get(row["direction"]) or str(row["direction"]) for name, row in known.items()}
     return {name: {"run": float(row["value"])} for name, row in known.items()}, ways
+
+
+def _sampling(wanted: Samples, backbone: Backbone) -> Sampling:
+    from talim.stages.generate import Sampling
+
+    if backbone.family != "mustango":
+        return Sampling()
+    return Sampling(steps=wanted.steps, sampler=wanted.sampler)
 
 
 def _cost(run: Run) -> dict[str, Any]:

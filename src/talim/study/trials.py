@@ -17,7 +17,7 @@ from talim.run import read_jsonl
 from talim.study.verdicts import Trial
 
 RESULTS = "results.jsonl"
-COSTS = ("parameters", "seconds", "memory", "bytes")  # what a design is priced in
+COSTS = ("parameters", "operations", "seconds", "memory", "bytes")  # what a design is priced in
 
 
 class Cost(BaseModel):
@@ -30,6 +30,7 @@ class Cost(BaseModel):
     adapter_bytes: float | None = None
     energy_joules: float | None = None
     steps: int | None = None
+    flops: float | None = None  # of training: no hardware and no other program makes them more
 
 
 class Row(BaseModel):
@@ -70,9 +71,10 @@ class Row(BaseModel):
         return Trial({**self.factors, **place}, self.seed, measures)
 
     def price(self, of: str) -> float | None:
-        """The trial's cost in one of COSTS: trained parameters, seconds, peak bytes of memory, bytes on disk."""
+        """The trial's cost in one of COSTS: trained parameters, operations, seconds, peak memory, bytes on disk."""
         found = {
             "parameters": self.parameters,
+            "operations": self.cost.flops,
             "seconds": self.cost.cpu_seconds or self.cost.seconds,
             "memory": self.cost.peak_memory_bytes,
             "bytes": self.cost.adapter_bytes,

@@ -12,11 +12,12 @@ from talim.study.trials import COSTS
 BYTES = {"": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 UNITS = {
     "parameters": {"": 1.0, "k": 1e3, "M": 1e6},
+    "operations": {"": 1.0, "G": 1e9, "T": 1e12, "P": 1e15},
     "seconds": {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0},
     "memory": BYTES,
     "bytes": BYTES,
 }
-LIMIT = re.compile(r"(parameters|seconds|memory|bytes)=(\d+(?:\.\d+)?)([A-Za-z]*)")
+LIMIT = re.compile(r"(parameters|operations|seconds|memory|bytes)=(\d+(?:\.\d+)?)([A-Za-z]*)")
 MARGIN_SHARE = 0.1
 
 

@@ -1,31 +1,18 @@
-"""Which of the designs to go on with: the one seam where the choice is made.
-
-A design is good enough if it is shown, recording by recording, not to be worse than the best by more than the margin;
-of those the one whose training takes the fewest operations is chosen. Time would do, but it hangs on what else the
-machine was doing.
-"""
+"""Which of the designs to go on with: the one seam where the choice is made, by the rule of a study's recommendation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from talim.stages.intervals import interval
+import numpy as np
 
+from talim.study.recommending import SHOWN, Candidate, recommend
+from talim.study.trials import Cost, Row, Table
+from talim.study.wishes import Wish
 
-@dataclass(frozen=True)
-class Standing:
-    """One design against the best: how far its fall is behind (0 or more), with the paired interval by recording."""
-
-    design: str
-    fall: float
-    behind: float
-    interval: list[float] | None  # None for the best itself, and where one recording gives none
-    good_enough: bool
-
-    def shown_worse(self, margin: float) -> bool:
-        """Whether it is shown to be worse than the best by more than the margin."""
-        return self.interval is not None and self.interval[0] > margin
+PRICE = "operations"  # time would do, but it hangs on what else the machine was doing
+SEED = 0  # of the resamples, which do not decide anything here
 
 
 @dataclass(frozen=True)
@@ -35,19 +22,20 @@ class Choice:
     design: str
     best: str
     margin: float  # in the unit of the loss
-    standings: tuple[Standing, ...]
+    candidates: Sequence[Candidate]
 
     @property
     def sentence(self) -> str:
         """Who was chosen and why, in one or two sentences."""
-        if len(self.standings) == 1:
+        if len(self.candidates) == 1:
             return f"{self.design} was the only design."
         if self.design != self.best:
             return (
                 f"{self.best} had the largest fall; {self.design} is cheaper and shown to be worse by no more than the "
                 f"margin of {self.margin:.3f}, so it was chosen."
             )
-        unsure = [s.design for s in self.standings if not s.good_enough and not s.shown_worse(self.margin)]
+        others = [each for each in self.candidates if each.design != self.best]
+        unsure = [each.design for each in others if not each.good_enough and not each.worse]
         why = (
             f" Whether {' or '.join(unsure)} would do as well these recordings cannot tell." if unsure else ""
         )
@@ -57,28 +45,26 @@ class Choice:
 def choose(
     falls: Mapping[str, Mapping[str, float]], prices: Mapping[str, float], margin_share: float
 ) -> Choice:
-    """The cheapest design not worse than the best by more than `margin_share` of the best one's mean fall.
+    """The cheapest design shown not to be worse than any other by more than `margin_share` of the best mean fall.
 
-    `falls` are each design's falls by recording, on the same recordings; `prices` in any one unit.
+    `falls` are each design's falls by recording, on the same recordings; `prices` in floating-point operations of
+    training. Where none is shown to be good enough, or nothing fell, it is the one with the largest fall.
     """
-    means = {design: sum(rows.values()) / len(rows) for design, rows in falls.items()}
-    best = max(means, key=lambda design: (means[design], -prices[design]))
-    margin = margin_share * max(means[best], 0.0)
-    standings = tuple(_standing(design, best, falls, means, margin) for design in falls)
-    enough = [standing.design for standing in standings if standing.good_enough]
-    return Choice(min(enough, key=lambda design: prices[design]), best, margin, standings)
-
-
-def _standing(
-    design: str,
-    best: str,
-    falls: Mapping[str, Mapping[str, float]],
-    means: Mapping[str, float],
-    margin: float,
-) -> Standing:
-    if design == best:
-        return Standing(design, means[design], 0.0, None, True)
-    behind = {name: falls[best][name] - falls[design][name] for name in falls[best]}
-    ends = interval(behind)
-    mean = sum(behind.values()) / len(behind)
-    return Standing(design, means[design], mean, ends, ends is not None and ends[1] <= margin)
+    rows = [
+        Row(
+            id=design,
+            status="done",
+            design=design,
+            seed=0,
+            corpus="these recordings",
+            measures={"fall": values},
+            cost=Cost(flops=prices[design]),
+        )
+        for design, values in falls.items()
+    ]
+    table = Table("this base", "these recordings", "", rows)
+    wish = Wish(price=PRICE, margin_share=margin_share)
+    found = recommend([table], wish, np.random.default_rng(SEED))
+    fell = max(each.mean for each in found.candidates) > 0
+    chosen = found.design if found.outcome == SHOWN and fell else found.best
+    return Choice(chosen, found.best, found.judged[0].margin if fell else 0.0, found.candidates)
