@@ -11,6 +11,7 @@ from talim.run import explained, read_jsonl
 
 FILE = "results.jsonl"
 Line = dict[str, Any]
+DIGITS = 7  # of a number, as many as training's own arithmetic has: a study of hundreds of trials is a small file
 
 
 class Ledger:
@@ -28,7 +29,8 @@ class Ledger:
             self.lines = {row["id"]: row for row in read_jsonl(self.path)}
 
     def add(self, line: Line) -> None:
-        """Append a line; when this returns it is on the disk."""
+        """Append a line, its numbers in DIGITS digits; when this returns it is on the disk."""
+        line = rounded(line)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,3 +55,12 @@ class Ledger:
         if whole < len(data):
             with explained(self.path):
                 os.truncate(self.path, whole)
+
+
+def rounded(value: Any) -> Any:
+    """Plain values with every float in them in DIGITS significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
