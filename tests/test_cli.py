@@ -39,6 +39,7 @@ def test_the_commands_are_those_of_the_road() -> None:
             "prepare",
             "designs",
             "plan",
+            "study",
             "train",
             "generate",
             "evaluate",

@@ -1,4 +1,4 @@
-"""Which of the designs to go on with: the one seam where the choice is made, by the rule of a study's recommendation."""
+"""Which design to go on with: the one seam where the choice is made, by the rule of a study's recommendation."""
 
 from __future__ import annotations
 
