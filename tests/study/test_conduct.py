@@ -200,7 +200,9 @@ def test_ray_runs_a_study_on_a_local_cluster(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (talim[ray])")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else workers wait for whatever else runs on a test machine
+    monkeypatch.setenv(
+        "RAY_worker_niceness", "0"
+    )  # else workers wait for whatever else runs on a test machine
     from talim.study.cluster import Cluster
 
     changes = {"settings": {"training.steps": 2, "training.batch_size": 2, "training.warmup_steps": 1}}

@@ -25,7 +25,9 @@ def report(
     ] = None,
     price: Annotated[
         str | None,
-        typer.Option(help="Of a study, what is to be saved: parameters, operations, seconds, memory or bytes."),
+        typer.Option(
+            help="Of a study, what is to be saved: parameters, operations, seconds, memory or bytes."
+        ),
     ] = None,
     margin: Annotated[
         float | None,

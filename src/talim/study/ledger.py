@@ -11,7 +11,9 @@ from talim.run import explained, read_jsonl
 
 FILE = "results.jsonl"
 Line = dict[str, Any]
-DIGITS = 7  # of a number, as many as training's own arithmetic has: a study of hundreds of trials is a small file
+DIGITS = (
+    7  # of a number, as many as training's own arithmetic has: a study of hundreds of trials is a small file
+)
 
 
 class Ledger:
