@@ -138,7 +138,9 @@ def test_factors() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "paper/nano.yaml", "paper/full.yaml"])
+@pytest.mark.parametrize(
+    "name", ["demo.yaml", "paper/nano.yaml", "paper/played.yaml", "paper/long.yaml", "paper/full.yaml"]
+)
 def test_shipped_studies_can_be_read(name: str) -> None:
     assert grid.expand(grid.load(STUDIES / name))
 
