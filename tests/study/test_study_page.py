@@ -144,6 +144,19 @@ def test_goals_limits_and_other_claims(finished: Path, tmp_path: Path) -> None:
     assert "no two trials differ so and have fall" in page
 
 
+def test_claims_are_judged_on_further_studies_too(tmp_path: Path) -> None:
+    found = lines(PLAN)
+    kinds = {"conv": tmp_path / "claims" / "others", "linear": tmp_path / "mine"}
+    for kind, folder in kinds.items():
+        write(folder, [line for line in found if line["factors"]["kind"] == kind])
+    file = tmp_path / "claims" / "claims.yaml"
+    file.write_text(f"also: [others, not-run-yet]\n{CLAIM}", encoding="utf-8")
+    _, value = page_of(tmp_path / "mine", claims_file=file, sounds=False)
+    assert value["verdicts"][0]["verdict"] == "supported"  # planted: 0.4
+    assert {base["base"] for base in value["bases"]} == {"nano-musicgen"}
+    assert all("conv" not in str(base["tables"]) for base in value["bases"])  # only the claims see them
+
+
 def test_nothing_finished_yet(tmp_path: Path) -> None:
     page, value = page_of(write(tmp_path, []))
     assert "Nothing to compare yet." in page

@@ -73,7 +73,7 @@ MUSTANGO = [
     Known(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
-SHIPPED = [Known(NANO, "", "Apache-2.0")]
+SHIPPED = [Known(NANO, "", "Apache-2.0"), Known("nano-mustango", "", "Apache-2.0", family="mustango")]
 MODELS: dict[str, Known] = {model.name: model for model in [*SHIPPED, *_released(), *MUSTANGO]}
 
 

@@ -18,7 +18,8 @@ from talim.study.claims import Claims
 from talim.study.results import Result
 from talim.study.study_told import told
 from talim.study.study_words import COSTS, GOALS, compared, expected, found_out, named, span
-from talim.study.trials import Study, Table, read
+from talim.study.trials import Study, Table, is_study, read
+from talim.study.verdicts import Trial
 from talim.study.wishes import Wish
 
 CLAIMS = "claims.yaml"
@@ -35,14 +36,21 @@ def study_report(
     if claims_file is None and (folder / CLAIMS).is_file():
         claims_file = folder / CLAIMS
     claims = written.load(claims_file) if claims_file else None
+    further = further_trials(claims_file, claims) if claims_file and claims else []
     runs = study_sounds.runs_of(study)
-    value = told(study, wish, claims, _units(study, runs))
+    value = told(study, wish, claims, _units(study, runs), further)
     target = folder / "report" / "index.html"
     write_text(target.with_name("study.json"), json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(
         target, render("study.html", **context(study, value, runs, claims_file, claims, sounds=sounds))
     )
     return target
+
+
+def further_trials(claims_file: Path, claims: Claims) -> list[Trial]:
+    """Trials of the studies that a file of claims names beside the one it is judged on; those not run yet give none."""
+    folders = [claims_file.parent / name for name in claims.also]
+    return [trial for folder in folders if is_study(folder) for trial in read(folder).trials]
 
 
 def context(

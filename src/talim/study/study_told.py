@@ -16,7 +16,7 @@ from talim.study.effects import Effect, crossed, together
 from talim.study.next_steps import next_steps
 from talim.study.recommending import Judged, Recommendation, recommend
 from talim.study.trials import Row, Study, Table
-from talim.study.verdicts import effect_told, judge
+from talim.study.verdicts import Trial, effect_told, judge
 from talim.study.wishes import GOALS, Wish
 
 SEED = 0  # of the resamples
@@ -24,9 +24,16 @@ WHOLE = "full@all"
 
 
 def told(
-    study: Study, wish: Wish, claims: Claims | None = None, units: Mapping[str, str] | None = None
+    study: Study,
+    wish: Wish,
+    claims: Claims | None = None,
+    units: Mapping[str, str] | None = None,
+    further: Sequence[Trial] = (),
 ) -> dict[str, Any]:
-    """All of a study in plain values; what cannot be known is null. `units` are those of the bases' losses."""
+    """All of a study in plain values; what cannot be known is null.
+
+    `units` are those of the bases' losses; the claims are judged on `further` trials as well.
+    """
     bases = [_base(study.of_base(base), wish, (units or {}).get(base, "")) for base in study.bases]
     value = {
         "name": study.folder.resolve().name,
@@ -36,7 +43,7 @@ def told(
         "bases": bases,
         "summary": study_words.summary(bases[0], wish) if bases else None,
         "cautions": study_words.cautions(study),
-        "verdicts": judge(study.trials, claims) if claims else [],
+        "verdicts": judge([*study.trials, *further], claims) if claims else [],
         "failed": [_trial(row) | {"error": row.error} for row in study.failed],
         "aside": [_trial(row) | {"settings": row.settings_hash} for row in study.aside],
     }
