@@ -91,19 +91,19 @@ def measure(
     """CPU seconds of real training steps of one design, with and without its prefix, in turns."""
     training = {"batch_size": 1, "condition_dropout": 0, "adapter_precision": "base" if mixed else "fp32"}
     recipe = recipes.build({"design": design, "corpus": "none", "training": training})
-    with _loop(recipe, backbone, items, folder) as loop:
+    with loop_over(recipe, backbone, items, folder) as loop:
         below = depth.layers_below(expression.parse(design), backbone.sites())
         kept = Prefix(backbone, below, BoundedStore(folder / "prefix", 10**10))
         began = time.process_time()
-        _steps(loop, kept, range(1, len(items) + 1))  # the store is filled
+        timed_steps(loop, kept, range(1, len(items) + 1))  # the store is filled
         filling = time.process_time() - began
-        _steps(loop, None, [1])
-        filling = (filling - sum(_steps(loop, kept, range(1, len(items) + 1)))) / len(items)
+        timed_steps(loop, None, [1])
+        filling = (filling - sum(timed_steps(loop, kept, range(1, len(items) + 1)))) / len(items)
         apart = _apart(loop, kept)
         with_it, without = [], []
         for step in range(1, rounds + 1):
-            without += _steps(loop, None, [step])
-            with_it += _steps(loop, kept, [step])
+            without += timed_steps(loop, None, [step])
+            with_it += timed_steps(loop, kept, [step])
         trained = sum(weight.numel() for weight in loop.weights.values())
     ratios = [one / other for one, other in zip(without, with_it, strict=True)]
     return {
@@ -121,7 +121,7 @@ def measure(
 
 
 @contextmanager
-def _loop(recipe: Recipe, backbone: MusicGen, items: Sequence[Item], folder: Path) -> Iterator[Loop]:
+def loop_over(recipe: Recipe, backbone: MusicGen, items: Sequence[Item], folder: Path) -> Iterator[Loop]:
     """The training loop itself, given its clips by hand; the base is bare again afterwards."""
     loop = Loop(Run(folder / "run"), recipe, Corpus(folder, (), {}), backbone, Progress())
     loop.train_items, loop.meter = list(items), Meter(backbone.device)
@@ -131,7 +131,8 @@ def _loop(recipe: Recipe, backbone: MusicGen, items: Sequence[Item], folder: Pat
     backbone.model.__dict__.pop("talim_wrapper", None)
 
 
-def _steps(loop: Loop, kept: Prefix | None, steps: Sequence[int]) -> list[float]:
+def timed_steps(loop: Loop, kept: Prefix | None, steps: Sequence[int]) -> list[float]:
+    """CPU seconds of each of these training steps, with a prefix or without."""
     loop.prefix, taken = kept, []
     for step in steps:
         began = time.process_time()
