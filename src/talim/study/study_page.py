@@ -127,15 +127,15 @@ def deck(study: Study) -> str:
 def commands(study: Study, claims_file: Path | None) -> list[str]:
     """What to type to get the same results and page again."""
     folder = shlex.quote(str(study.folder))
-    plan = next(
-        (path.name for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS), "STUDY.yaml"
-    )
-    beside = (
+    inside = [path for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS]
+    beside = study.folder.with_suffix(".yaml")  # where a study is committed without what it ran in
+    plan = next((path for path in [*inside, beside] if path.is_file()), study.folder / "STUDY.yaml")
+    claims = (
         f" --claims {shlex.quote(str(claims_file))}"
         if claims_file and claims_file.parent != study.folder
         else ""
     )
-    return [f"talim study {folder}/{plan} --out {folder}", f"talim report {folder}{beside}"]
+    return [f"talim study {shlex.quote(str(plan))} --out {folder}", f"talim report {folder}{claims}"]
 
 
 def _units(study: Study, runs: Mapping[str, Result]) -> dict[str, str]:
