@@ -47,6 +47,17 @@ def test_the_cheapest_that_is_shown_to_be_good_enough(tmp_path: Path) -> None:
     assert "linear@all:2.7%+full@post" in step.why
 
 
+@pytest.mark.parametrize(("more", "taken"), [(1.01, "conv@all:2.7%"), (1.1, "linear@all:2.7%")])
+def test_of_designs_that_cost_the_same_the_better_is_taken(tmp_path: Path, more: float, taken: str) -> None:
+    slightly = replace(PLAN, designs=DESIGNS[1:3], effects=[Effect("fall", {"kind": "conv"}, 0.02)])
+    rows = lines(slightly)
+    for line in rows:
+        line["parameters"] = round(100_000 * (more if line["factors"]["kind"] == "conv" else 1))
+    found = advise(read(write(tmp_path, rows)))
+    assert (found.outcome, found.best, found.design) == (SHOWN, "conv@all:2.7%", taken)
+    assert found.candidate(taken).chosen_share > 0.5
+
+
 def test_limits_and_prices(tmp_path: Path) -> None:
     found = advise(study(tmp_path, PLAN), Wish(limits={"parameters": 100_000}))
     assert (found.outcome, found.design) == (ONLY, "linear@all:0.53%")

@@ -91,9 +91,9 @@ def _better(found: Recommendation) -> list[Step]:
     alike = [parts for each in found.candidates if (parts := _parts(each.design))[:2] == (kind, site)]
     sizes = sorted(parts[2] for parts in alike if parts[2])
     chosen = found.candidate(found.design)
-    if "full" in kind and chosen.behind_low > 0:
+    if "full" in kind and "full" not in found.design and chosen.behind_low > 0:
         why = f"{found.best} trains the base itself and is ahead of {found.design} by more than chance"
-        mixes = parse(found.design).peft_kind is None and "full" not in found.design
+        mixes = parse(found.design).peft_kind is None
         example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
         return [Step("hybrid", f"{why}: try an adapter beside one part of the base, as in {example}.")]
     if len(sizes) > 1 and size == sizes[-1] and chosen.behind_low > 0:

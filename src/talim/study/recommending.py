@@ -3,7 +3,8 @@
 A design is shown to be good enough if, for every measure of the goal and against every other design, the difference
 is shown to be less than the margin: an intersection-union test, which needs no correction for the others and no choice
 of a best one (Berger 1982; Hsu 1984). That several designs are tried is corrected for by Holm's method. Where no design
-is shown to be good enough, the cheapest whose mean is within the margin is named, and called undecided.
+is shown to be good enough, the cheapest whose mean is within the margin is named, and called undecided. Sizes come in
+whole widths, so that equal shares differ by a little: of designs that cost nearly the same, the better one is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from talim.study.fields import Field, Spread, field_of, joined, resampled
 from talim.study.trials import COSTS, Table
 from talim.study.wishes import GOALS, Aim, Wish
 
+SAME_PRICE = 1.02  # times the cheapest: designs up to here cost the same
 SHOWN, CANNOT_TELL, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
 
 
@@ -117,7 +119,9 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         chances = np.minimum(1.0, len(judged) * np.min([each.worse() for each in judged], axis=0))
         worse = [p <= 1 - wish.level for p in holm(chances.tolist())]
     order = sorted(within, key=lambda design: _dearness(prices[design], wish.price))
-    shares = _again(judged, order, wish, rng)
+    dear = np.array([_dearness(prices[design], wish.price)[0] for design in order])
+    gains = first.aim.sign * first.means[[within.index(design) for design in order]]
+    shares = _again(judged, order, dear, wish, rng)
     place = {design: within.index(design) for design in within}
     enough = [d for d in order if good[place[d]]]
     ahead = np.min(
@@ -125,7 +129,7 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
     )  # in margins; -1 is just good enough
     near = [d for d in order if ahead[place[d]] >= -1]
     likely = (
-        near[0] if near else within[int(np.argmax(ahead))]
+        _cheapest(near, order, dear, gains) if near else within[int(np.argmax(ahead))]
     )  # with no design near in all, what falls short least
     outcome = ONLY if len(within) == 1 else SHOWN if enough else CANNOT_TELL
     candidates = [
@@ -140,7 +144,7 @@ def recommend(tables: Sequence[Table], wish: Wish, rng: np.random.Generator) -> 
         )
         for design in order
     ]
-    chosen = enough[0] if enough else likely
+    chosen = _cheapest(enough, order, dear, gains) if enough else likely
     return Recommendation(wish, names, outcome, chosen, best, likely, judged, candidates, left_out, missing)
 
 
@@ -153,6 +157,18 @@ def prices_of(tables: Sequence[Table], design: str) -> dict[str, float | None]:
         ]
         found[cost] = float(np.median(values)) if values else None
     return found
+
+
+def _cheapest(some: Sequence[str], order: Sequence[str], dear: np.ndarray, gains: np.ndarray) -> str:
+    """Of some of the designs the cheapest, and of those that cost the same the best."""
+    fitting = np.isin(order, some)
+    return order[int(_cheapest_of(fitting[None], dear, gains[None])[0])]
+
+
+def _cheapest_of(fitting: np.ndarray, dear: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """The same for every row of bool [rows, designs] with its gains, which must all have a fitting design."""
+    least = np.where(fitting, dear, np.inf).min(axis=1, keepdims=True)
+    return np.where(fitting & (dear <= least * SAME_PRICE), gains, -np.inf).argmax(axis=1)
 
 
 def _best_of_others(gains: np.ndarray) -> np.ndarray:
@@ -208,15 +224,17 @@ def _behind(judged: Judged, own: int, best: int, level: float) -> tuple[float, f
 def _again(
     judged: Sequence[Judged],
     order: Sequence[str],
+    dear: np.ndarray,
     wish: Wish,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
     """How often each design would be chosen, and would be the best, by the means of resampled seeds and recordings.
 
     The choice is that of the means alone: the cheapest whose mean is within the margin of the best in every measure.
+    `dear` are the prices in this order.
     """
     fitting = np.ones((1, len(order)), bool)
-    leading = np.zeros((1, len(order)))
+    first = np.zeros((1, len(order)))
     for number, each in enumerate(judged):
         gains = each.aim.sign * resampled(each.fields, order, rng)
         most = gains.max(axis=1, keepdims=True)
@@ -224,7 +242,8 @@ def _again(
             gains >= most - (each.margin if each.aim.of else wish.margin_share * np.abs(most))
         )
         if number == 0:
-            leading = gains == most
-    alone = np.where(fitting.any(axis=1), fitting.argmax(axis=1), leading.argmax(axis=1))
+            first = gains
+    leading = first == first.max(axis=1, keepdims=True)
+    alone = np.where(fitting.any(axis=1), _cheapest_of(fitting, dear, first), leading.argmax(axis=1))
     chosen = np.bincount(alone, minlength=len(order)) / len(alone)
     return {design: (float(chosen[n]), float(leading[:, n].mean())) for n, design in enumerate(order)}
