@@ -77,11 +77,13 @@ class Claim(Strict):
 class Claims(Strict):
     """All rows; `level` is that of each interval before it is widened for their number.
 
-    `also` names folders, seen from the file, of further studies whose trials the claims are judged on.
+    `also` names folders, seen from the file, of further studies whose trials the claims are judged on; `limits` are
+    sentences that stand under the table: what the trials cannot show.
     """
 
     claims: tuple[Claim, ...] = Field(min_length=1)
     also: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     level: float = Field(default=0.95, gt=0.5, lt=1)
 
     @model_validator(mode="after")

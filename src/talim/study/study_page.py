@@ -72,6 +72,7 @@ def context(
         "deck": deck(study),
         "bases": [drawn(base) for base in value["bases"]],
         "claims_level": claims.level if claims else None,
+        "limits": claims.limits if claims else (),
         "claims_file": claims_file.name if claims_file else "",
         "side_by_side": study_sounds.side_by_side(study, runs, worth) if sounds else [],
         "copies": study_sounds.copies(study),

@@ -218,6 +218,10 @@ def cautions(study: Study) -> list[str]:
         said.append(f"{words.counted(len(study.failed), 'trial')} failed and stand in no table.")
     if study.aside:
         said.append(f"{words.counted(len(study.aside), 'trial')} had other settings and stand in no table.")
+    small = [base for base in study.bases if base.startswith("nano-")]
+    if small:
+        are = "is a miniature" if len(small) == 1 else "are miniatures"
+        said.append(f"{' and '.join(small)} {are}: what holds there need not hold for a large model.")
     return said
 
 
