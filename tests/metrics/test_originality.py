@@ -115,3 +115,17 @@ def test_tail_p_value_keeps_its_promise_with_few_strangers() -> None:
         for _ in range(4000)
     ]
     assert 0.005 < np.mean(alarms) < 0.02
+
+
+def test_a_passage_that_stands_twice_in_the_training_set_hides_no_copy() -> None:
+    rng = np.random.default_rng(0)
+    strangers = rng.gumbel(0.1, 0.06, 98)
+    twins = np.append(strangers, [0.85, 0.84])
+    assert originality.tail_p_value(0.7, twins) <= originality.FALSE_ALARMS
+    assert originality.tail_p_value(0.7, twins) == originality.tail_p_value(0.7, strangers)
+    assert originality.tail_p_value(0.25, twins) > originality.FALSE_ALARMS
+    lost = [100 - originality.strange(rng.gumbel(size=100)).size for _ in range(500)]
+    assert np.mean(lost) < 0.3  # of true strangers
+    few = np.array([0.1, 0.9])
+    assert originality.strange(few) is few
+    assert originality.strange(np.zeros(20)).size == 20

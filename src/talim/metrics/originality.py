@@ -21,6 +21,7 @@ from talim.metrics.pitch import PitchTrack
 from talim.metrics.sound_match import SoundLibrary
 
 FALSE_ALARMS = 0.01
+TWINS = 0.1  # true strangers that a training set may lose by being taken for copies within it
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,35 @@ def tail_p_value(likeness: float, strangers: np.ndarray) -> float:
     """`p_value`, but beyond all strangers by the Gumbel tail through their mean and spread, (0, 1].
 
     The best of many chance alignments follows a Gumbel law (Karlin and Altschul 1990), so that a few dozen strangers,
-    which alone can give no less than 1 / (n + 1), are enough for a gate at 0.01; fewer than ten are not.
+    which alone can give no less than 1 / (n + 1), are enough for a gate at 0.01; fewer than ten are not. Clips of the
+    training set that hold the same passage are no strangers to each other: they are left out (`strange`).
     """
-    strangers = np.asarray(strangers, float)
+    strangers = strange(np.asarray(strangers, float))
     plain = p_value(likeness, strangers)
     if strangers.size < 10 or likeness <= strangers.max() or strangers.std() < 1e-6:
         return plain
     scale = strangers.std(ddof=1) * np.sqrt(6) / np.pi
     height = (likeness - strangers.mean()) / scale + np.euler_gamma
     return float(np.clip(-np.expm1(-np.exp(-height)), 1e-300, plain))
+
+
+def strange(likenesses: np.ndarray) -> np.ndarray:
+    """Those of likenesses [n] that strangers can have: without what lies beyond the Gumbel law of their quartiles.
+
+    A passage that stands twice in a training set would else let every copy pass. Less than one true stranger in ten
+    training sets is lost by it; quartiles do not mind the few.
+    """
+    if likenesses.size < 10:
+        return likenesses
+    low, middle, high = np.quantile(likenesses, [0.25, 0.5, 0.75])
+    scale = max(float(high - low) / (_gumbel(0.75) - _gumbel(0.25)), 1e-9)
+    height = (likenesses - middle) / scale + _gumbel(0.5)
+    return likenesses[-np.expm1(-np.exp(-height)) >= TWINS / likenesses.size]
+
+
+def _gumbel(share: float) -> float:
+    """The quantile of the standard Gumbel law."""
+    return float(-np.log(-np.log(share)))
 
 
 def melody_strangers(sources: Library, recordings: Sequence[str]) -> np.ndarray:
