@@ -32,7 +32,8 @@ def told(
 ) -> dict[str, Any]:
     """All of a study in plain values; what cannot be known is null.
 
-    `units` are those of the bases' losses; the claims are judged on `further` trials as well.
+    `units` are those of the bases' losses; the claims are judged on `further` trials where the
+    study has nothing to compare.
     """
     bases = [_base(study.of_base(base), wish, (units or {}).get(base, "")) for base in study.bases]
     value = {
@@ -43,7 +44,7 @@ def told(
         "bases": bases,
         "summary": study_words.summary(bases[0], wish) if bases else None,
         "cautions": study_words.cautions(study),
-        "verdicts": judge([*study.trials, *further], claims) if claims else [],
+        "verdicts": judge(study.trials, claims, further) if claims else [],
         "failed": [_trial(row) | {"error": row.error} for row in study.failed],
         "aside": [_trial(row) | {"settings": row.settings_hash} for row in study.aside],
     }

@@ -88,15 +88,23 @@ def effect_told(effect: Effect, level: float) -> dict[str, Any]:
     }
 
 
-def judge(trials: Sequence[Trial], claims: Claims) -> list[dict[str, Any]]:
-    """A row for every claim: "id", "says", "verdict", and the "findings" that it rests on."""
+def judge(trials: Sequence[Trial], claims: Claims, further: Sequence[Trial] = ()) -> list[dict[str, Any]]:
+    """A row for every claim: "id", "says", "verdict", and the "findings" that it rests on.
+
+    `further` trials are asked where the others have nothing to compare: what was planned first decides first.
+    """
     level = 1 - (1 - claims.level) / len(claims.claims)
-    return [_row(trials, claim, level) for claim in claims.claims]
+    return [_row(trials, further, claim, level) for claim in claims.claims]
 
 
-def _row(trials: Sequence[Trial], claim: Claim, level: float) -> dict[str, Any]:
+def _row(trials: Sequence[Trial], further: Sequence[Trial], claim: Claim, level: float) -> dict[str, Any]:
     """A claim of several parts is supported if all are, contradicted if one is (intersection-union)."""
-    findings = [find(trials, each, level, len(claim.comparisons)) for each in claim.comparisons]
+    parts = len(claim.comparisons)
+    findings = [find(trials, each, level, parts) for each in claim.comparisons]
+    findings = [
+        find(further, found.comparison, level, parts) if found.effect is None and further else found
+        for found in findings
+    ]
     verdicts = {finding.verdict for finding in findings}
     verdict = CONTRADICTED if CONTRADICTED in verdicts else UNDECIDED if UNDECIDED in verdicts else SUPPORTED
     told = [finding.told() for finding in findings]

@@ -18,7 +18,13 @@ from talim.study.telling import ANSWERS
 
 FILE = "stages.json"
 WIDTHS = {"broad": (8.4, 3.1), "narrow": (4.4, 3.0)}  # inches, for a desk and for a phone
-STUDY_RESULT = ""  # a sentence that points to the committed study's result; empty while there is none
+# What the committed study found; tests/study/test_committed.py holds it to studies/paper/nano/report/study.json.
+STUDY_RESULT = (
+    "The study that comes with talim (studies/paper/nano: 270 trials on nano-musicgen, three seeds each) can: there "
+    "linear was ahead of conv by 0.045 nats (95\u202f% range 0.036 to 0.053) and of transformer by 0.016 (0.007 to "
+    "0.025). Place counted for more: adapters in the shallow third were 0.267 (0.218 to 0.316) behind those in all "
+    "layers."
+)
 FURTHER = {"extend": "Other seeds and more steps", "hybrid": "A part of the base beside it"}
 
 
