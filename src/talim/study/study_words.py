@@ -105,6 +105,26 @@ def _headline(found: Mapping[str, Any]) -> str:
 Part = tuple[str, str, dict[str, Any]]
 
 
+def _lead(base: Mapping[str, Any], found: Mapping[str, Any]) -> Part:
+    """Where the best is also what to take: how far the next best is behind it."""
+    others = [each for each in found["candidates"] if each["design"] != found["design"]]
+    second = min(others, key=lambda each: each["behind"])
+    behind = {"low": second["behind_low"], "high": second["behind_high"]}
+    amount, unit = number(second["behind"]), base["unit"] or ""
+    share = words.percent(_candidate(found, found["design"])["chosen_share"])
+    english = (
+        f"It has the best mean and is also what to take; {second['design']} comes next, "
+        f"{f'{amount} {unit}'.rstrip()} behind (95\u202f% range {span(behind['low'], behind['high'])}). Drawn again, "
+        f"the means choose it in {share} of cases."
+    )
+    japanese = (
+        f"勧めるのは平均も最良の{found['design']}です。次点の{second['design']}との差は{amount}{unit}"
+        f"(95%の範囲:{_span_ja(behind)})です。"
+    )
+    meaning = f"{named(found['aims'][0]['measure'])}: how far {second['design']}, the next best, is behind"
+    return english, japanese, _figure(amount, meaning, behind)
+
+
 def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> Part:
     level, aim = found["best_level"], found["aims"][0]
     count, corpora, unit = len(found["candidates"]), len(found["corpora"]), base["unit"] or ""
@@ -124,13 +144,15 @@ def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> Part:
 
 
 def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: Wish) -> Part:
+    if found["design"] == found["best"] and found["outcome"] == SHOWN:
+        return _lead(base, found)
     chosen, aim = _candidate(found, found["design"]), found["aims"][0]
     behind = {"low": chosen["behind_low"], "high": chosen["behind_high"]}
     amount, tenth = number(chosen["behind"]), words.percent(wish.margin_share)
     ends = f"(95\u202f% range {span(behind['low'], behind['high'])})"
     unit = f" {base['unit']}" if base["unit"] else ""
     if found["design"] == found["best"]:
-        english = f"{found['design']} has the best mean and is also what to take: it is {amount}{unit} behind {ends}."
+        english = f"{found['design']} has the best mean and is also what to take."
     else:
         english = f"{found['design']} costs less and is {amount}{unit} behind it {ends}"
     share = words.percent(chosen["chosen_share"])
