@@ -22,8 +22,8 @@ from talim.recipe import Recipe
 from talim.run import Run, read_json, read_jsonl
 from talim.stages.evaluate import evaluate
 from talim.stages.generate import Sampling
-from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped
 from talim.stages.train import train
 from talim.study.report import report
 

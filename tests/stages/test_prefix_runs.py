@@ -23,8 +23,8 @@ from talim.corpus.manifest import Corpus
 from talim.recipe import Recipe
 from talim.run import Run, read_json, read_jsonl
 from talim.stages import batches, prefix
-from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped
 from talim.stages.train import train
 
 LAYERS = 6

@@ -22,8 +22,9 @@ from talim.errors import TalimError, UsageError
 from talim.recipe import Training
 from talim.run import Run, read_json, read_jsonl
 from talim.stages import loop
-from talim.stages.loop import Stopped, learning_rate
+from talim.stages.loop import learning_rate
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped
 from talim.stages.train import train
 
 

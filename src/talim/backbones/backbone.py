@@ -30,6 +30,7 @@ class Loss:
     part_names: tuple[str, ...]
     per_item: Tensor  # [B, K], every clip's own mean, without gradient
     per_frame: Tensor  # [B, T], mean over the parts at each frame, 0 beyond a clip's end, without gradient
+    count: Tensor  # [], how many valid frames, or clips, `mean` is a mean over
 
 
 @dataclass

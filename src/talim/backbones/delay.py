@@ -19,6 +19,7 @@ class CodebookLoss(NamedTuple):
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
     per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
+    count: Tensor  # [], how many positions are valid
 
 
 def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
@@ -76,4 +77,4 @@ def cross_entropy(
     per_clip = torch.stack(sums, dim=1)  # [B, K]
     counts = valid.sum(dim=1, keepdim=True)
     parts = per_clip.sum(dim=0) / counts.sum().clamp(min=1)
-    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame)
+    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame, counts.sum())

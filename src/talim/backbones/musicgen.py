@@ -180,7 +180,7 @@ class MusicGen:
         else:
             logits = self.logits(batch)
         found = delay.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
-        return Loss(found.parts.mean(), found.parts, self.held_out_parts, found.per_item, found.per_frame)
+        return Loss(found.parts.mean(), found.parts, self.held_out_parts, *found[1:])
 
     def prefix_shape(self, frames: int) -> tuple[int, int]:
         """Steps of the delayed sequence, and the decoder's width."""

@@ -120,13 +120,14 @@ def train(
     given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
     recipe = recipe_for(out, config or [], given, settings or [])
     from talim.run import read_json
-    from talim.stages import progress
+    from talim.stages import parallel, progress
     from talim.stages.train import train as work
     from talim.study import telling
 
     run = work(recipe, out, progress.for_terminal(), device)
     cost = read_json(run.cost)
-    show({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
+    if parallel.speaks():
+        show({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
 
 
 @app.command(epilog="Example: `talim designs --base musicgen-medium --budget 40M`")

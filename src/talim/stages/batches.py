@@ -13,6 +13,7 @@ import numpy as np
 from talim.corpus.targets import TargetStore
 from talim.errors import TalimError
 from talim.music import Music
+from talim.stages.parallel import ALONE, Processes
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -140,9 +141,12 @@ def _states(store: TargetStore, clip: Clip, backbone: Backbone) -> np.ndarray:
     return store.get_or_make(fields, lambda: {"states": backbone.describe([clip.caption])[0]})["states"]
 
 
-def rng(seed: int, purpose: int, number: int) -> np.random.Generator:
-    """The generator for one purpose at one step: nothing depends on how the run got there."""
-    return np.random.default_rng([seed, purpose, number])
+def rng(seed: int, purpose: int, number: int, process: int = 0) -> np.random.Generator:
+    """The generator for one purpose at one step: nothing depends on how the run got there.
+
+    The first process of many draws what a single one would.
+    """
+    return np.random.default_rng([seed, purpose, number, *([process] if process else [])])
 
 
 def chosen(count: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -166,8 +170,11 @@ def training_batch(
     clip_seconds: float | None,
     crops: str = "each_step",
     prefix: Prefix | None = None,
+    processes: Processes = ALONE,
 ) -> Batch:
     """The batch of one step, on the model's device: the same for the same arguments, whatever came before.
+
+    Of many processes each gets its share of the clips that one would get.
 
     With `crops` "once" a clip is always cut at the same place. `prefix` knows what the frozen layers below make of it.
     """
@@ -178,7 +185,7 @@ def training_batch(
         cutter, frames = rng(seed, CROP, step), _frames(clip_seconds, backbone)
         cuts = [_crop(item, frames, cutter) for item in picked]
     drop = (rng(seed, DROP, step).random(len(cuts)) < condition_dropout).tolist()
-    return _batch(cuts, drop, backbone, prefix)
+    return _batch(processes.share(cuts), processes.share(drop), backbone, prefix)
 
 
 def lasting_cut(item: Item, backbone: Backbone, seed: int, clip_seconds: float | None) -> Cut:

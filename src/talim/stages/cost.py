@@ -7,7 +7,7 @@ import ctypes
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,21 +61,38 @@ class Meter:
             counted["energy_joules"] = self._spent.get("energy_joules", 0.0) + joules
         return counted
 
-    def report(self) -> dict[str, Any]:
-        """`spent`, with a reason beside an unknown energy and the name of the device."""
-        counted: dict[str, Any] = self.spent()
+    def report(self, everyone: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
+        """`spent`, with a reason beside an unknown energy and the name of the device.
+
+        Of many processes, what `everyone` spent, all of one kind of device.
+        """
+        counted: dict[str, Any] = combined(everyone or [self.spent()])
+        counted["processes"] = max(1, len(everyone))
         counted["peak_memory_bytes"] = int(counted["peak_memory_bytes"])
         counted.setdefault("energy_joules", None)
         counted["energy_note"] = self._energy.note
         counted["memory_note"] = (
             "most GPU memory held by tensors" if self.device.type == "cuda" else "most memory of the process"
         )
-        counted["device"] = device_name(self.device)
+        name = device_name(self.device)
+        counted["device"] = f"{len(everyone)} x {name}" if len(everyone) > 1 else name
         return counted
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def combined(spent: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What processes that worked together spent: added up, but time on the clock once and memory as in the largest."""
+    total = dict(spent[0])
+    for other in spent[1:]:
+        for name, value in other.items():
+            if name == "peak_memory_bytes":
+                total[name] = max(total[name], value)
+            elif name != "wall_seconds":
+                total[name] = total.get(name, 0.0) + value
+    return total
 
 
 class EnergyCounter:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,43 +20,15 @@ from talim.recipe import Recipe, Training
 from talim.run import Run, append_jsonl, explained, write_json
 from talim.stages import batches, card, checkpoint, prefix, step
 from talim.stages.checkpoint import Progressed
-from talim.stages.cost import Meter, count_flops
+from talim.stages.cost import Meter, combined, count_flops
+from talim.stages.parallel import ALONE, Processes
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped, StopSignal
 
 if TYPE_CHECKING:
     from talim.backbones.backbone import Backbone, Loss
     from talim.corpus.manifest import Clip
     from talim.stages.batches import Item
-
-
-class Stopped(TalimError):  # noqa: N818 (stopping on request is no error)
-    """The user stopped the run; a checkpoint was written and the message says how to go on."""
-
-    exit_code = 130
-
-
-class StopSignal:
-    """The first Ctrl-C (or SIGTERM) asks for a stop after the current step; the second one is immediate."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            self._old = {
-                number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
-            }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        self._old = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self.__exit__()
 
 
 def attach(backbone: Backbone, recipe: Recipe) -> Any:
@@ -71,10 +40,19 @@ def attach(backbone: Backbone, recipe: Recipe) -> Any:
 
 
 class Loop:
-    """One run between its folder and its model. `go` returns when the adapter is stored."""
+    """One run between its folder and its model. `go` returns when the adapter is stored.
+
+    Of many processes each has a loop; what they decide they decide alike, and only the first one writes.
+    """
 
     def __init__(
-        self, run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
+        self,
+        run: Run,
+        recipe: Recipe,
+        corpus: Corpus,
+        backbone: Backbone,
+        progress: Progress,
+        processes: Processes = ALONE,
     ) -> None:
         self.run, self.recipe, self.corpus, self.backbone, self.progress = (
             run,
@@ -83,7 +61,7 @@ class Loop:
             backbone,
             progress,
         )
-        self.training = recipe.training
+        self.training, self.processes = recipe.training, processes
         self.peft = attach(backbone, recipe)
         self._begin_training()
         self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
@@ -106,19 +84,24 @@ class Loop:
                 self._look()
             while self.state.step < self.training.steps and not self.state.stopped_early:
                 self._take_step()
-                if stop.asked:
+                if self.processes.any(stop.asked):
                     self._checkpoint()
-                    raise Stopped(
-                        f"stopped after step {self.state.step} of {self.training.steps}; a checkpoint is "
-                        f"saved. To go on: talim train --out {self.run.folder}"
-                    )
+                    done = f"stopped after step {self.state.step} of {self.training.steps}"
+                    raise Stopped.saved(done, f"talim train --out {self.run.folder}")
             self._checkpoint()
             self._finish()
 
     def _items(self, clips: Sequence[Clip]) -> list[Item]:
-        return batches.items(
-            self.corpus, clips, self.backbone, self.progress, predict_music=self.training.predict_music
-        )
+        def items(some: Sequence[Clip]) -> list[Item]:
+            return batches.items(
+                self.corpus, some, self.backbone, self.progress, predict_music=self.training.predict_music
+            )
+
+        if self.processes.count > 1:  # each encodes its share of what is missing
+            if share := self.processes.share(clips):
+                items(share)
+            self.processes.wait()
+        return items(clips)
 
     def _chosen_prefix(self) -> tuple[prefix.Prefix | None, dict[str, Any]]:
         """Of the clips' only cuts, and of what is looked at."""
@@ -137,11 +120,12 @@ class Loop:
                 self.run.checkpoint, self.weights, self.optimiser, self.state.run_id
             )
             self.progress.say(f"going on from step {self.state.step} of {self.training.steps}")
-        if self.run.log.is_file():
+        if self.processes.first and self.run.log.is_file():
             with explained(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
-        self.meter = Meter(self.backbone.device, self.state.spent)
-        prefix.resume(self.prefix, self.state.spent)
+        spent = self.state.spent if self.processes.first else {}  # the first one counts for all
+        self.meter = Meter(self.backbone.device, spent)
+        prefix.resume(self.prefix, spent)
 
     def _take_step(self) -> None:
         number = self.state.step + 1
@@ -153,7 +137,7 @@ class Loop:
             self._look()
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
-        speed = number / max(self.meter.spent()["device_seconds"], 1e-9)
+        speed = number * self.processes.count / max(self.meter.spent()["device_seconds"], 1e-9)
         facts = (
             f"loss {loss.mean.item():.3f}, held-out {self.state.best_loss:.3f} at best, {speed:.2f} steps/s"
         )
@@ -171,14 +155,15 @@ class Loop:
             clip_seconds=self.training.clip_seconds,
             crops=self.training.crops,
             prefix=self.prefix,
+            processes=self.processes,
         )
-        with drawn_from(self.recipe.seed, number, self.backbone.device):
+        with drawn_from(self.recipe.seed, number, self.backbone.device, self.processes.index):
             if "flops_per_step" in self.state.spent:
                 loss = step.forward_and_back(self.backbone, batch)
             else:
-                loss, self.state.spent["flops_per_step"] = count_flops(
-                    lambda: step.forward_and_back(self.backbone, batch)
-                )
+                loss, flops = count_flops(lambda: step.forward_and_back(self.backbone, batch))
+                self.state.spent["flops_per_step"] = sum(self.processes.gathered(flops))
+        loss = self.processes.whole(self.weights, loss)
         if not step.update(self.weights, self.optimiser, loss, rate, self.training.max_grad_norm):
             raise TalimError(
                 f"{self.run.folder}: the loss or its gradient is no longer a number at step {number}; begin "
@@ -217,23 +202,29 @@ class Loop:
         self.peft.eval()
         with torch.no_grad():
             how = self.backbone, self.training.batch_size, self.prefix
-            groups = batches.held_out_batches(self.held_out_items, *how)
-            losses = [self.backbone.loss(batch) for _, batch in groups]
+            groups = batches.held_out_batches(self.processes.share(self.held_out_items), *how)
+            losses = [self.backbone.loss(batch).per_item.cpu() for _, batch in groups]
         self._begin_training()
-        return torch.cat([loss.per_item.cpu() for loss in losses]).mean(dim=0)
+        return torch.cat([loss for share in self.processes.gathered(losses) for loss in share]).mean(dim=0)
 
     def _log(self, split: str, loss: float, parts: list[float], names: Sequence[str], rate: float) -> None:
+        if not self.processes.first:
+            return
         row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts, "part_names": [*names]}
         append_jsonl(
             self.run.log, row | {"learning_rate": rate, "seconds": round(self.meter.wall_seconds, 3)}
         )
 
     def _checkpoint(self) -> None:
-        with explained(self.run.log), open(self.run.log, "ab") as log:
-            os.fsync(log.fileno())
-            self.state.log_bytes = os.fstat(log.fileno()).st_size
-        self.state.spent |= self.meter.spent() | (self.prefix.counts if self.prefix else {})
-        checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
+        """All have it when this returns, written by the first."""
+        counted = self.meter.spent() | (self.prefix.counts if self.prefix else {})
+        self.state.spent |= combined(self.processes.gathered(counted))
+        if self.processes.first:
+            with explained(self.run.log), open(self.run.log, "ab") as log:
+                os.fsync(log.fileno())
+                self.state.log_bytes = os.fstat(log.fileno()).st_size
+            checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
+        self.processes.wait()
 
     def _finish(self) -> None:
         """Store the weights as an adapter with its card, then the cost, which marks the run finished."""
@@ -242,6 +233,8 @@ class Loop:
                 for name, weight in self.weights.items():
                     weight.copy_(self.best[name])
         cost = self._cost()
+        if not self.processes.first:
+            return
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
         text = card.write(self.recipe, card.base_of(self.backbone), self.corpus.summary, cost, scores=None)
         store.save(self.peft, self.run.adapter, base=base, card=text)
@@ -251,8 +244,9 @@ class Loop:
 
     def _cost(self) -> dict[str, Any]:
         per_step = int(self.state.spent["flops_per_step"])
+        prefix.resume(self.prefix, self.state.spent)  # of all processes, as the last checkpoint has it
         return {
-            **self.meter.report(),
+            **self.meter.report(self.processes.gathered(self.meter.spent())),
             "flops": per_step * self.state.step,
             "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
             "prefix": prefix.account(self.prefix, self.prefix_facts),
@@ -278,9 +272,9 @@ def learning_rate(step: int, training: Training) -> float:
 
 
 @contextlib.contextmanager
-def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Torch's own draws (adapter dropout) follow from seed and step; the global state is put back after."""
+def drawn_from(seed: int, step: int, device: torch.device, process: int = 0) -> Iterator[None]:
+    """Torch's own draws (noise, adapter dropout) follow from seed, step and process; the global state is put back."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(batches.rng(seed, batches.WEIGHTS, step).integers(2**63)))
+        torch.manual_seed(int(batches.rng(seed, batches.WEIGHTS, step, process).integers(2**63)))
         yield

@@ -14,7 +14,9 @@ from talim.errors import TalimError, UsageError
 from talim.licences import commercial
 from talim.recipe import Recipe
 from talim.run import Run, check_writable, provenance, read_json, write_json, write_text
+from talim.stages import parallel
 from talim.stages.loop import Loop
+from talim.stages.parallel import Processes
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,31 +32,42 @@ def train(
 ) -> Run:
     """Train the recipe's adapter into the folder `out`, or go on where an earlier call was cut off.
 
-    A `backbone` that is given is taken as the recipe's base, and is as it was when this returns.
+    A `backbone` that is given is taken as the recipe's base, and is as it was when this returns. Where accelerate or
+    torchrun started many processes, they train the one adapter together; `out` and the corpus must be the same folders
+    for all.
 
     A finished run is left as it is. Raises UsageError if `out` holds another recipe, TalimError if something
     fails, and `Stopped` after Ctrl-C (a checkpoint has been written then).
     """
     progress = progress or Progress()
     run = Run(out)
-    expression.parse(recipe.design)  # a misspelt design should not cost a model's loading time
-    corpus = Corpus.load(Path(recipe.corpus))
-    _check_clips(corpus)
-    _check_same(run, recipe, corpus)
-    if run.finished:
-        progress.say(
-            f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})"
-        )
-        return run
-    check_writable(run.recipe_file)
-    lent = backbone is not None
-    backbone = backbone or _load_base(recipe, device, progress)
-    _check_same_base(run, backbone)
-    _check_training(recipe, backbone)
-    with run.lock():
-        _write_facts(run, recipe, corpus, backbone)
-        with tuner.lent(backbone.model) if lent else contextlib.nullcontext():
-            Loop(run, recipe, corpus, backbone, progress).go()
+    with parallel.joined(device) as processes:
+        if not processes.first:
+            progress = Progress()
+        with processes.first_ahead():
+            expression.parse(recipe.design)  # a misspelt design should not cost a model's loading time
+            corpus = Corpus.load(Path(recipe.corpus))
+            _check_clips(corpus)
+            _check_shares(recipe, processes)
+            _check_same(run, recipe, corpus)
+        if run.finished:
+            progress.say(
+                f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})"
+            )
+            return run
+        lent = backbone is not None
+        with processes.first_ahead():
+            check_writable(run.recipe_file)
+            backbone = backbone or _load_base(recipe, device, progress)
+            _check_same_base(run, backbone)
+            _check_training(recipe, backbone)
+        processes.agree(run=recipes.run_id(recipe, corpus.hash), base=backbone.fingerprint)
+        with run.lock() if processes.first else contextlib.nullcontext():
+            if processes.first:
+                _write_facts(run, recipe, corpus, backbone)
+            with tuner.lent(backbone.model) if lent else contextlib.nullcontext():
+                Loop(run, recipe, corpus, backbone, progress, processes).go()
+            processes.wait()
     return run
 
 
@@ -71,6 +84,15 @@ def _check_clips(corpus: Corpus) -> None:
     if not corpus.held_out:
         raise TalimError(
             f"{corpus.folder}: no held-out clips, so nothing could be judged; prepare more recordings"
+        )
+
+
+def _check_shares(recipe: Recipe, processes: Processes) -> None:
+    """Refuse processes that would have nothing to do."""
+    if recipe.training.batch_size < processes.count:
+        raise UsageError(
+            f"{processes.count} processes share a batch of training.batch_size={recipe.training.batch_size}; "
+            f"every one needs a clip: --set training.batch_size={processes.count}, or start fewer"
         )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.run import Run, write_text
-from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped
 from talim.study import corpora, grid
 from talim.study.grid import Planned, Study
 from talim.study.ledger import Ledger, Line
@@ -51,9 +51,7 @@ def conduct(
                 if study.keep == "results" and line["status"] == "done":
                     drop(Run(out / "runs" / line["id"]))
         except Stopped as stopped:
-            raise Stopped(
-                f"{str(stopped).split('To go on')[0]}To go on: run the same command again"
-            ) from None
+            raise stopped.within_another() from None
         finally:
             shown.close()
     lines = [ledger.lines[each.id] for each in planned if each.id in ledger.lines]

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from talim.stages.loop import Stopped
 from talim.stages.progress import Progress
+from talim.stages.stopping import Stopped
 from talim.study.ledger import Line
 from talim.study.trial import Bench, Order, failed
 

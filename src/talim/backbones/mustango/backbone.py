@@ -156,7 +156,8 @@ class Mustango:
         per_item = torch.stack([errors for errors, _ in looks], dim=1)  # [B, K]
         per_frame = torch.stack([frames for _, frames in looks]).mean(dim=0)
         parts = per_item.mean(dim=0)
-        return Loss(parts.mean(), parts, names, per_item.detach(), per_frame)
+        count = torch.tensor(len(per_item), device=per_item.device)
+        return Loss(parts.mean(), parts, names, per_item.detach(), per_frame, count)
 
     def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
         """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F]."""

@@ -67,7 +67,7 @@ def train_all(way: Way, found: Mapping[str, Recipe]) -> tuple[dict[str, Run], di
 
 def train_one(way: Way, recipe: Recipe, run: Run) -> None:
     """Train into the run's folder, or go on there; nothing where it is finished."""
-    from talim.stages.loop import Stopped
+    from talim.stages.stopping import Stopped
     from talim.stages.train import train
 
     if run.finished:
@@ -77,7 +77,7 @@ def train_one(way: Way, recipe: Recipe, run: Run) -> None:
         with way.spent.counting(way.progress) as progress:
             train(recipe, run.folder, progress, way.wishes.device)
     except Stopped as stopped:
-        raise Stopped(f"{str(stopped).split('To go on')[0]}To go on: run the same command again") from None
+        raise stopped.within_another() from None
     finally:
         free_memory()
 
