@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Atomic write of UTF-8 text."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """The value as JSON can hold it: no NumPy, `digits` significant ones of every float, null for what is no number."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each, digits) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, digits) for each in value]
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        if not math.isfinite(value):
+            return None
+        return float(value) if digits is None else float(f"{value:.{digits}g}")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

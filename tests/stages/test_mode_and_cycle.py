@@ -139,3 +139,18 @@ def test_silence_and_short_clips_are_not_answered_and_say_why() -> None:
 @pytest.mark.parametrize("said", ["fast", "", "nan", "-3", "0", "inf", None])
 def test_a_tempo_that_is_no_number_is_none(said: str | None) -> None:
     assert mode_and_cycle.tempo_said(clip(tempo_bpm=said)) is None
+
+
+def test_words_stand_in_for_labels_that_are_not_there() -> None:
+    said = SimpleNamespace(**vars(clip()) | {"caption": "sarod, raga Yaman, tala Teentaal, 80 bpm"})
+    for tradition in ("hindustani", "unknown", ""):
+        said.tradition = tradition
+        assert mode_and_cycle.mode_label(said) == MODE
+        assert mode_and_cycle.cycle_label(said) == "hindustani/teentaal"
+    assert mode_and_cycle.tempo_said(said) == 80
+    said.tradition = "makam"
+    assert mode_and_cycle.mode_label(said) is None
+    said.tradition, said.mode, said.cycle, said.extra = "hindustani", "Bhairav", "none", {"tempo_bpm": "60"}
+    assert mode_and_cycle.mode_label(said) == "hindustani/bhairav"
+    assert mode_and_cycle.cycle_label(said) is None  # it is said to have none
+    assert mode_and_cycle.tempo_said(said) == 60

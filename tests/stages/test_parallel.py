@@ -22,6 +22,7 @@ from torch import nn
 
 from talim import recipe as recipes
 from talim.backbones.backbone import Loss
+from talim.cli import main
 from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe
 from talim.run import Run, read_json, read_jsonl
@@ -268,3 +269,14 @@ def test_what_the_processes_know_must_agree() -> None:
 
     with pytest.raises(TalimError, match="have different bases \\(mine, other\\)"):
         Different(0, 2).agree(base="mine")
+
+
+def test_a_command_that_does_not_share_its_work_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["designs", "--base", "musicgen-small"])
+    assert ended.value.code == 2
+    assert "2 processes were started of talim designs" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.errors import TalimError
-from talim.study.ledger import Ledger, rounded
+from talim.run import plain
+from talim.study.ledger import DIGITS, Ledger
 
 ROWS = st.lists(
     st.fixed_dictionaries({"id": st.sampled_from("abc"), "status": st.just("done"), "x": st.text()}),
@@ -62,8 +63,8 @@ def test_damage_inside_is_an_error(tmp_path: Path) -> None:
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_kept_to_seven_digits(value: float) -> None:
-    kept = rounded({"x": [value], "n": 12345678901})
+    kept = plain({"x": [value], "n": 12345678901}, DIGITS)
     assert kept["n"] == 12345678901
     assert kept["x"][0] == pytest.approx(value, rel=1e-6, abs=0)
-    assert rounded(kept) == kept
+    assert plain(kept, DIGITS) == kept
     assert len(f"{abs(kept['x'][0])!r}".partition("e")[0].strip("0").replace(".", "").strip("0")) <= 7

@@ -244,3 +244,19 @@ def test_in_a_browser(browser: Any, finished: Path, window: dict[str, int], sche
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert not overflows(page)
     assert violations(page) == []
+
+
+def test_the_page_tells_what_a_search_for_copies_found(tmp_path: Path) -> None:
+    found = lines(SMALL)
+    assert "was not checked here" in page_of(write(tmp_path / "unsearched", found))[0]
+    for place, line in enumerate(found[:3]):
+        line["measures"]["score.copied_sound"] = {"run": 0.0}
+        line["measures"]["score.copied_tokens"] = {"run": 0.25 * (place == 2)}
+    page, value = page_of(write(tmp_path / "searched", found))
+    assert value["copies"]["searched"] == 3
+    (copied,) = value["copies"]["found"]
+    assert (copied["id"], copied["share"]) == (found[2]["id"], 0.25)
+    assert "3 trials played was searched" in page
+    assert "one in 25\u202f% of its clips" in page
+    found[2]["measures"]["score.copied_tokens"] = {"run": 0.0}
+    assert "no clip holds one" in page_of(write(tmp_path / "clean", found))[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,14 +45,3 @@ def test_without_runs_there_is_nothing_to_hear(tmp_path: Path) -> None:
     study = read(write(tmp_path, lines(PLAN)))
     assert study_sounds.runs_of(study) == {}
     assert study_sounds.side_by_side(study, {}, []) == []
-    assert study_sounds.copies(study) == []
-
-
-def test_what_a_search_for_copies_found(tmp_path: Path) -> None:
-    study = with_runs(tmp_path)
-    row = next(row for row in study.rows if row.corpus == "makam-solo")
-    (tmp_path / row.run / "copies.json").write_text(
-        json.dumps({"copied": 1, "clips": [{}, {}]}), encoding="utf-8"
-    )
-    [found] = study_sounds.copies(study)
-    assert (found["design"], found["copied"], found["clips"]) == (row.design, 1, 2)

@@ -82,6 +82,11 @@ def find(name: str) -> Known | None:
     return MODELS.get(name.removeprefix("facebook/").removeprefix("declare-lab/"))
 
 
+def is_miniature(name: str) -> bool:
+    """Whether a base of this public name is one of those that ship with the package, for trying the road only."""
+    return any(known.name == name.rsplit("/", 1)[-1] for known in SHIPPED)
+
+
 def near(name: str) -> list[str]:
     """Up to three known names that look like a misspelt one."""
     usable = [model.name for model in MODELS.values() if not model.refused]

@@ -27,6 +27,7 @@ from talim.cli.options import (
     Steps,
     show,
 )
+from talim.stages import parallel
 from talim.stages.ending import exit_status
 
 app = typer.Typer(
@@ -42,11 +43,16 @@ listening.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(
+    asked: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     """Teach a music-generation model a tradition it hardly knows, and hear the difference."""
     if show:
         print(f"talim {talim.__version__}")
         raise typer.Exit
+    if asked.invoked_subcommand not in (None, "train"):
+        parallel.refuse_company(asked.invoked_subcommand)
 
 
 @app.command(epilog="Example: `talim prepare my-recordings --out my-corpus --describe 'sitar, raga Yaman'`")
@@ -120,7 +126,7 @@ def train(
     given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
     recipe = recipe_for(out, config or [], given, settings or [])
     from talim.run import read_json
-    from talim.stages import parallel, progress
+    from talim.stages import progress
     from talim.stages.train import train as work
     from talim.study import telling
 

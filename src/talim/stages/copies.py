@@ -23,7 +23,7 @@ from talim.metrics.originality import FALSE_ALARMS, Finding
 from talim.pages.page import render
 from talim.pages.players import Sound, player
 from talim.run import write_json, write_text
-from talim.stages.planting import RATE_HZ
+from talim.stages.copying import print_of
 
 STRANGERS = 200  # pieces of the training set that are compared with one another, at most
 AROUND_SECONDS = 0.5  # played before and after a passage
@@ -40,7 +40,7 @@ def check(clips: Sequence[Path], training: Sequence[Path], cache: Cache, seed: i
             f"{len(clips)} clips and {len(training)} training recordings: at least 1 and 2 are needed, "
             "the recordings to tell what strangers share; name folders that hold sound files"
         )
-    prints = {path: _print(path, cache) for path in {*clips, *training}}
+    prints = {path: print_of(audio.read(path), cache) for path in {*clips, *training}}
     sources = sound_match.sound_library([prints[path] for path in training])
     frames = int(np.median([prints[path].shape[1] for path in clips]))
     strangers = _strangers(sources, frames, np.random.default_rng(seed))
@@ -56,15 +56,6 @@ def check(clips: Sequence[Path], training: Sequence[Path], cache: Cache, seed: i
         "copied": sum(row["copied"] for row in rows),
         "clips": sorted(rows, key=lambda row: row["finding"]["p_value"] if row["finding"] else 2.0),
     }
-
-
-def _print(path: Path, cache: Cache) -> np.ndarray:
-    sound = audio.read(path)
-
-    def compute() -> np.ndarray:
-        return sound_match.sound_print(sound.mono().resample(RATE_HZ).samples[0])
-
-    return cache.get(sound, f"print/{sound_match.VERSION}", compute)
 
 
 def _strangers(sources: sound_match.SoundLibrary, frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -48,6 +48,11 @@ class Meter:
         """Seconds since the run first began, without the pauses between its parts."""
         return self._spent.get("wall_seconds", 0.0) + time.perf_counter() - self._began
 
+    @property
+    def seconds_here(self) -> float:
+        """Device time of this process since the meter was made."""
+        return self._device_seconds
+
     def spent(self) -> dict[str, float]:
         """The counters so far, for the checkpoint. `energy_joules` is absent where no part could tell."""
         counted = {
@@ -170,32 +175,34 @@ class Growth:
         gc.collect()
         if self.device.type == "cpu":
             _trim()
-            self._known = _forget_peak()
-            self._began = _status_bytes("VmRSS")
+            self._known = forget_peak()
+            self._began = resident_bytes()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.device.type == "cuda":  # the meter began to count anew
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
         elif self.device.type == "cpu" and self._known:
-            self.peak_bytes = max(0, _status_bytes("VmHWM") - self._began) + self.base_bytes
+            self.peak_bytes = max(0, resident_bytes(peak=True) - self._began) + self.base_bytes
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Let Linux count this process's peak anew; whether it did."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
     return True
 
 
-def _status_bytes(word: str) -> int:
-    """Of this process, as Linux tells it: VmRSS (memory now) or VmHWM (its peak)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{word}:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def resident_bytes(peak: bool = False) -> int:
+    """Memory of this process now, or the most since `forget_peak`; all but Linux tell only what it is now."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return psutil.Process().memory_info().rss
+    word = "VmHWM:" if peak else "VmRSS:"
+    return next(int(line.split()[1]) for line in lines if line.startswith(word)) * 1024
 
 
 def _trim() -> None:

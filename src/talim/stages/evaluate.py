@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from talim.adapters import store, tuner
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.recipe import Recipe
 from talim.run import Run, provenance, read_json, write_json, write_text
-from talim.stages import batches, card, intervals, judging, prefix, samples
-from talim.stages.batches import Item
+from talim.stages import batches, card, intervals, judging, samples
 from talim.stages.generate import Sampling
+from talim.stages.held_out import heard, per_clip_losses
 from talim.stages.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,9 +53,8 @@ def evaluate(
     backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
     peft = store.load(backbone, run.adapter)
     backbone.model.eval()
-    items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
+    items, kept = heard(recipe, corpus, backbone, progress)
     size = recipe.training.batch_size
-    kept, _ = prefix.chosen(recipe, corpus, backbone, progress, held_out=[item.whole for item in items])
     after = per_clip_losses(backbone, items, size, progress, "loss with adapter", kept)
     with tuner.disabled(peft):
         before = per_clip_losses(backbone, items, size, progress, "loss without adapter", kept)
@@ -99,23 +97,6 @@ def evaluate(
     text = card.write(recipe, card.base_of(backbone), corpus.summary, read_json(run.cost), scores)
     write_text(run.adapter / "README.md", text)
     return scores
-
-
-def per_clip_losses(
-    backbone: Backbone,
-    items: Sequence[Item],
-    batch_size: int,
-    progress: Progress,
-    title: str,
-    kept: prefix.Prefix | None = None,
-) -> np.ndarray:
-    """Each clip's loss by part (codebook, noise level), float64 [clips, K], with its words and without dropout."""
-    found = []
-    with torch.no_grad():
-        for _, batch in batches.held_out_batches(items, backbone, batch_size, kept):
-            found.append(backbone.loss(batch).per_item.double().cpu().numpy())
-            progress.step(title, sum(len(f) for f in found), len(items))
-    return np.concatenate(found)
 
 
 def compare(

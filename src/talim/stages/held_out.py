@@ -1,20 +1,53 @@
-"""The held-out loss of a finished run alone, without making music: for runs that only a curve asks about."""
+"""Losses on held-out clips; of a finished run also alone, without making music, for a curve that asks no more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from talim.adapters import store
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.recipe import Recipe
 from talim.run import Run, read_json, write_json
 from talim.stages import batches, intervals, prefix
+from talim.stages.batches import Item
 from talim.stages.progress import Progress
 
+if TYPE_CHECKING:
+    from talim.backbones.backbone import Backbone
+
 FILE = "held_out.json"
+
+
+def heard(
+    recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
+) -> tuple[list[Item], prefix.Prefix | None]:
+    """The held-out clips as the base meets them, and what is kept of the layers below the recipe's design."""
+    items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
+    kept, _ = prefix.chosen(recipe, corpus, backbone, progress, held_out=[item.whole for item in items])
+    return items, kept
+
+
+def per_clip_losses(
+    backbone: Backbone,
+    items: Sequence[Item],
+    batch_size: int,
+    progress: Progress,
+    title: str,
+    kept: prefix.Prefix | None = None,
+) -> np.ndarray:
+    """Each clip's loss by part (codebook, noise level), float64 [clips, K], with its words and without dropout."""
+    found = []
+    with torch.no_grad():
+        for _, batch in batches.held_out_batches(items, backbone, batch_size, kept):
+            found.append(backbone.loss(batch).per_item.double().cpu().numpy())
+            progress.step(title, sum(len(f) for f in found), len(items))
+    return np.concatenate(found)
 
 
 def held_out_loss(
@@ -25,7 +58,6 @@ def held_out_loss(
     TalimError if the run is not finished.
     """
     from talim.backbones.load import load
-    from talim.stages.evaluate import per_clip_losses
     from talim.stages.train import stored_recipe
 
     run, progress = Run(run_folder), progress or Progress()
@@ -41,8 +73,7 @@ def held_out_loss(
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
     store.load(backbone, run.adapter)
     backbone.model.eval()
-    items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
-    kept, _ = prefix.chosen(recipe, corpus, backbone, progress, held_out=[item.whole for item in items])
+    items, kept = heard(recipe, corpus, backbone, progress)
     losses = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "held-out loss", kept)
     mine = intervals.by_recording(losses.mean(axis=1).tolist(), [item.clip.recording for item in items])
     told = {

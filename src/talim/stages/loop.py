@@ -123,6 +123,7 @@ class Loop:
         if self.processes.first and self.run.log.is_file():
             with explained(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
+        self.began = self.state.step
         spent = self.state.spent if self.processes.first else {}  # the first one counts for all
         self.meter = Meter(self.backbone.device, spent)
         prefix.resume(self.prefix, spent)
@@ -137,7 +138,7 @@ class Loop:
             self._look()
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
-        speed = number * self.processes.count / max(self.meter.spent()["device_seconds"], 1e-9)
+        speed = (number - self.began) / max(self.meter.seconds_here, 1e-9)
         facts = (
             f"loss {loss.mean.item():.3f}, held-out {self.state.best_loss:.3f} at best, {speed:.2f} steps/s"
         )

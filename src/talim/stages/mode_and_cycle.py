@@ -18,10 +18,10 @@ from talim.errors import TalimError
 from talim.metrics import intonation, pitch, rhythm, structure
 from talim.stages import scoring
 from talim.stages.score_table import Score, Set, by_recording, score, unanswered
-from talim.traditions import transcription
+from talim.traditions import sentences, transcription
 from talim.traditions.entries import Cycle, Mode
 from talim.traditions.recognition import Listener
-from talim.traditions.tradition import load, shipped
+from talim.traditions.tradition import Tradition, all_shipped, load, shipped
 from talim.traditions.transcription import STEP_CENTS
 
 A4_HZ = 440.0
@@ -53,20 +53,29 @@ def true_to_words(
 
 
 def mode_label(clip: Clip) -> str | None:
-    """ "tradition/mode" of a clip; None where its words name none that talim knows."""
-    return _label(clip, clip.mode, lambda slug, name: load(slug).mode(name).slug)
+    """ "tradition/mode" of a clip by its label, else by its words; None where they name none that talim knows."""
+    return _label(clip, clip.mode, lambda one, name: one.mode(name).slug, sentences.mode_in)
 
 
 def cycle_label(clip: Clip) -> str | None:
-    """ "tradition/cycle" of a clip; None where its words name none that talim knows."""
-    return _label(clip, clip.cycle, lambda slug, name: load(slug).cycle(name).slug)
+    """ "tradition/cycle" of a clip by its label, else by its words; None where they name none that talim knows."""
+    return _label(clip, clip.cycle, lambda one, name: one.cycle(name).slug, sentences.cycle_in)
 
 
-def _label(clip: Clip, name: str, find: Callable[[str, str], str]) -> str | None:
-    if name in ("", "none", UNKNOWN) or clip.tradition not in shipped():
+def _label(
+    clip: Clip,
+    name: str,
+    find: Callable[[Tradition, str], str],
+    read: Callable[[str, Sequence[Tradition]], str | None],
+) -> str | None:
+    unsaid = ("", UNKNOWN)
+    known = [one for one in all_shipped() if clip.tradition in (*unsaid, one.slug)]
+    if name in unsaid:
+        return read(clip.caption, known)
+    if name == "none" or clip.tradition not in shipped():
         return None
     try:
-        return f"{clip.tradition}/{find(clip.tradition, name)}"
+        return f"{clip.tradition}/{find(load(clip.tradition), name)}"
     except TalimError:
         return None
 
@@ -193,7 +202,7 @@ def tempo_said(clip: Clip) -> float | None:
     try:
         said = float(str(clip.extra.get("tempo_bpm")))
     except ValueError:
-        return None
+        return sentences.tempo_in(clip.caption)
     return said if np.isfinite(said) and said > 0 else None
 
 

@@ -15,12 +15,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor, nn
-
 from talim.errors import TalimError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from talim.backbones.backbone import Loss
 
 T = TypeVar("T")
@@ -92,6 +91,8 @@ class Processes:
         """The loss of the step's whole batch, whose gradient takes the place of this share's; in one exchange."""
         if self.count == 1:
             return loss
+        import torch
+
         told = torch.cat([loss.mean.detach()[None], loss.parts.detach(), loss.mean.new_ones(1)]).float()
         slopes = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights.values()]
         summed = self.sum(torch.cat([*(slope.flatten().float() for slope in slopes), told]).mul_(loss.count))
@@ -121,6 +122,8 @@ def joined(device: str = "auto") -> Iterator[Processes]:
                 f"accelerate was configured with {name}, which cuts the base in parts; an adapter's base stays whole "
                 "on every GPU: launch with --num_processes alone"
             )
+    import torch
+
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(
             f"--device {device} is one place for all processes; leave it away, each takes its own GPU"
@@ -143,6 +146,15 @@ def joined(device: str = "auto") -> Iterator[Processes]:
 def speaks() -> bool:
     """Whether this is the process that tells results: the first one, or the only one."""
     return _told("WORLD_SIZE", 1) == 1 or _told("RANK", 0) == 0
+
+
+def refuse_company(command: str) -> None:
+    """UsageError where a launcher started a command many times that does not know how to share its work."""
+    if (count := _told("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ:
+        raise UsageError(
+            f"{count} processes were started of talim {command}, and only talim train shares its work; start one "
+            "(talim study --jobs N or --ray ADDRESS runs many trials at a time)"
+        )
 
 
 @contextlib.contextmanager

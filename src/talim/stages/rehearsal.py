@@ -6,15 +6,12 @@ whether that is so (`talim.stages.plan_check`).
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
@@ -25,6 +22,7 @@ from talim.designs import expression
 from talim.errors import TalimError
 from talim.recipe import Training
 from talim.stages import step, tracing
+from talim.stages.cost import forget_peak, resident_bytes
 from talim.stages.tracing import Trace
 
 if TYPE_CHECKING:
@@ -124,26 +122,17 @@ def measured(setting: Setting, steps: int = 3, now: Callable[[], float] = time.p
     Where the system tells no peak (all but Linux), resident memory is what is left after the step: too little.
     """
     rehearsal = Rehearsal(setting)
-    before = _resident("VmRSS")
+    before = resident_bytes()
     rehearsal.fill(_random)
     seconds = 0.0
     for _ in range(steps):
-        with contextlib.suppress(OSError):  # else the peak is that of all steps
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        forget_peak()  # where that cannot be, the peak is that of all steps
         began = now()
         rehearsal.take_step()
         seconds = now() - began
-    return Measured(_resident("VmHWM") - before, seconds)
+    return Measured(resident_bytes(peak=True) - before, seconds)
 
 
 def _random(tensor: Tensor) -> Tensor:
     made = tracing.empty_like(tensor)
     return made.normal_(0, 0.02) if made.is_floating_point() else made.zero_()
-
-
-def _resident(word: str) -> int:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return psutil.Process().memory_info().rss
-    return next(int(line.split()[1]) for line in lines if line.startswith(word)) * 1024

@@ -17,7 +17,7 @@ import numpy as np
 from talim import audio
 from talim.metrics import intonation, ornaments, phrases, pitch, structure
 from talim.metrics.embeddings import load as embedding
-from talim.run import read_json, write_json, write_text
+from talim.run import plain, read_json, write_json, write_text
 from talim.stages import damages, ornament_trials, pulses, scoring, section_trials, sensitivity_page
 from talim.stages.mode_report import tempered
 from talim.stages.mode_trials import Trial, trials
@@ -42,13 +42,6 @@ def kept(work: Path, name: str, make: Callable[[], Found]) -> Found:
     if not file.is_file():
         write_json(file, plain(make()))
     return read_json(file)
-
-
-def plain(value: Any) -> Any:
-    """The same with None for what is not a number, as JSON wants it."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def practices(found: Sequence[Trial], tradition: Tradition) -> list[intonation.Practice]:

@@ -77,9 +77,8 @@ class Claim(Strict):
 class Claims(Strict):
     """All rows; `level` is that of each interval before it is widened for their number.
 
-    `also` names folders, seen from the file, of further studies, asked where the one that is
-    judged has nothing to compare; `limits` are
-    sentences that stand under the table: what the trials cannot show.
+    `also` names folders, seen from the file, of further studies, asked where the one that is judged has nothing to
+    compare; `limits` are sentences that stand under the table: what the trials cannot show.
     """
 
     claims: tuple[Claim, ...] = Field(min_length=1)

@@ -36,7 +36,7 @@ class Standing:
     measures: Mapping[str, Effect]
     frontiers: Sequence[str] = ()
     frontier_shares: Mapping[str, float] | None = (
-        None  # by cost: of the resamples in which it is on the frontier
+        None  # by cost: of the resamples, those on whose frontier it is
     )
 
 

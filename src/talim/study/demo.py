@@ -22,10 +22,8 @@ from talim.study.poc.wishes import Wishes
 RECORDINGS = 12
 SECONDS = 24.0
 FIRST_SEED = 7000
-FEW_STEPS = (
-    ("steps", 25),
-    ("sampler", "dpm++"),
-)  # where noise is removed: the usual hundred take four times as long
+# where noise is removed: the usual hundred steps take four times as long
+FEW_STEPS = (("steps", 25), ("sampler", "dpm++"))
 ROUNDING_SECONDS = 1e-3  # by which a cycle's beginning and its first beat may differ
 WISHES = Wishes(
     settings=(

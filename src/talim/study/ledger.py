@@ -7,13 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from talim.run import explained, read_jsonl
+from talim.run import explained, plain, read_jsonl
 
 FILE = "results.jsonl"
 Line = dict[str, Any]
-DIGITS = (
-    7  # of a number, as many as training's own arithmetic has: a study of hundreds of trials is a small file
-)
+DIGITS = 7  # of a number, as many as training's own arithmetic has: so hundreds of trials are a small file
 
 
 class Ledger:
@@ -32,7 +30,7 @@ class Ledger:
 
     def add(self, line: Line) -> None:
         """Append a line, its numbers in DIGITS digits; when this returns it is on the disk."""
-        line = rounded(line)
+        line = plain(line, DIGITS)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +55,3 @@ class Ledger:
         if whole < len(data):
             with explained(self.path):
                 os.truncate(self.path, whole)
-
-
-def rounded(value: Any) -> Any:
-    """Plain values with every float in them in DIGITS significant digits."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value

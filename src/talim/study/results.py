@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from talim.backbones.catalogue import is_miniature
 from talim.errors import TalimError
 from talim.run import Run, read_json, read_jsonl
 
@@ -48,8 +49,7 @@ class Result:
     @property
     def miniature(self) -> bool:
         """True for the small base that ships with the package, whose sound is for trying the road only."""
-        name = str(self.base["name"]).rsplit("/", 1)[-1]
-        return bool(self.base.get("miniature", name.startswith("nano-")))
+        return bool(self.base.get("miniature", is_miniature(str(self.base["name"]))))
 
     @property
     def losses(self) -> dict[str, Any]:

@@ -75,7 +75,6 @@ def context(
         "limits": claims.limits if claims else (),
         "claims_file": claims_file.name if claims_file else "",
         "side_by_side": study_sounds.side_by_side(study, runs, worth) if sounds else [],
-        "copies": study_sounds.copies(study),
         "data": _data(study, runs),
         "guideline": [line.removeprefix("- ") for line in GUIDELINE.replace("\n  ", " ").splitlines()],
         "commands": commands(study, claims_file),
@@ -89,6 +88,7 @@ def context(
         "number": words.number,
         "percent": words.percent,
         "count": words.count,
+        "counted": words.counted,
         "span": span,
     }
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from talim.errors import TalimError
 from talim.pages.players import player, read_sound
@@ -90,21 +88,3 @@ def _card(role: str, title: str, sample: Sample) -> Card:
     drawing, _ = drawing_of(title, sound, None)
     label = f"{title}: {sample.prompt or sample.recording}"
     return Card(role, title, duration(sound.seconds), drawing, player(sound, label))
-
-
-def copies(study: Study) -> list[dict[str, Any]]:
-    """What a search for copied passages found in the runs (`talim.stages.copies`), by trial; empty without one."""
-    from talim.run import read_json
-
-    found = []
-    for row in study.rows:
-        for path in _copies_files(study.folder / row.run) if row.run else []:
-            told = read_json(path)
-            if isinstance(told, dict) and isinstance(told.get("clips"), list):
-                found.append({"design": row.design, "corpus": row.corpus, "seed": row.seed}
-                             | {"copied": told.get("copied", 0), "clips": len(told["clips"])})  # fmt: skip
-    return found
-
-
-def _copies_files(run: Path) -> list[Path]:
-    return sorted([*run.glob("copies.json"), *run.glob("*/copies.json")])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from talim.run import plain
 from talim.study import study_words
 from talim.study.claims import Claims
 from talim.study.comparing import LEVEL, Question, Standing, questions, standings
@@ -20,7 +21,9 @@ from talim.study.verdicts import Trial, effect_told, judge
 from talim.study.wishes import GOALS, Wish
 
 SEED = 0  # of the resamples
+DIGITS = 6  # of every number on the page
 WHOLE = "full@all"
+COPIES = ("score.copied_sound", "score.copied_tokens")  # shares of the clips that were played
 
 
 def told(
@@ -44,22 +47,23 @@ def told(
         "bases": bases,
         "summary": study_words.summary(bases[0], wish) if bases else None,
         "cautions": study_words.cautions(study),
+        "copies": _copies(study),
         "verdicts": judge(study.trials, claims, further) if claims else [],
         "failed": [_trial(row) | {"error": row.error} for row in study.failed],
         "aside": [_trial(row) | {"settings": row.settings_hash} for row in study.aside],
     }
-    return finite(value)
+    return plain(value, DIGITS)
 
 
-def finite(value: Any) -> Any:
-    """The value with six digits of every number, and null for what is none, as JSON has it."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+def _copies(study: Study) -> dict[str, Any]:
+    """In how many trials what was played was searched for passages of the training recordings, and who had any."""
+    searched, found = 0, []
+    for row in study.rows:
+        shares = [row.trial.measures[name]["run"] for name in COPIES if name in row.trial.measures]
+        searched += bool(shares)
+        if any(shares):
+            found.append(_trial(row) | {"share": max(shares)})
+    return {"searched": searched, "found": found}
 
 
 def _trial(row: Row) -> dict[str, Any]:

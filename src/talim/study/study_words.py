@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from talim.backbones.catalogue import is_miniature
 from talim.study import words
 from talim.study.recommending import CANNOT_TELL, NOTHING, ONLY, SHOWN
 from talim.study.trials import Study
@@ -240,7 +241,7 @@ def cautions(study: Study) -> list[str]:
         said.append(f"{words.counted(len(study.failed), 'trial')} failed and stand in no table.")
     if study.aside:
         said.append(f"{words.counted(len(study.aside), 'trial')} had other settings and stand in no table.")
-    small = [base for base in study.bases if base.startswith("nano-")]
+    small = [base for base in study.bases if is_miniature(base)]
     if small:
         are = "is a miniature" if len(small) == 1 else "are miniatures"
         said.append(f"{' and '.join(small)} {are}: what holds there need not hold for a large model.")

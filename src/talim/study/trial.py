@@ -6,6 +6,7 @@ again. A trial comes out the same wherever and after whatever it runs.
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import shutil
@@ -21,8 +22,9 @@ from talim.corpus.manifest import Corpus
 from talim.designs.places import base_parameters
 from talim.recipe import Recipe
 from talim.run import Run, read_json, write_json
-from talim.stages import batches, intervals, prefix, rehearsal
+from talim.stages import intervals, rehearsal
 from talim.stages.cost import Growth
+from talim.stages.held_out import heard
 from talim.stages.moments import GROUPS, by_moment, frame_losses
 from talim.stages.progress import Progress
 from talim.study import corpora
@@ -73,7 +75,7 @@ class Bench:
             self._before.clear()
             gc.collect()
             backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-            _warm(backbone)
+            _warm(backbone.device.type)
             self._base = key, backbone
         return self._base[1]
 
@@ -92,9 +94,10 @@ class Bench:
         return self._before[key]
 
 
-def _warm(backbone: Backbone) -> None:
+@functools.cache
+def _warm(device: str) -> None:
     """Take a few steps, so that what kernels keep after their first use is not told as the first trial's memory."""
-    if backbone.device.type == "cpu":
+    if device == "cpu":
         rehearsal.measured(rehearsal.MINIATURE)
 
 
@@ -157,15 +160,13 @@ def _judged(
 ) -> Measures:
     """Losses of the held-out recordings before and after, and where it is known what was played, at which moments."""
     size = recipe.training.batch_size
-    items = batches.items(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
+    items, kept = heard(recipe, corpus, backbone, progress)
     key = (corpus.hash, size, recipe.training.predict_music)
     backbone.model.eval()
     before = bench.before(key, backbone, items, size, progress)
     with tuner.lent(backbone.model):
         store.load(backbone, order.run.adapter)
         backbone.model.eval()
-        wholes = [item.whole for item in items]
-        kept, _ = prefix.chosen(recipe, corpus, backbone, progress, held_out=wholes)
         after = frame_losses(backbone, items, size, progress, "loss with adapter", kept)
     names = [item.clip.recording for item in items]
     means = {

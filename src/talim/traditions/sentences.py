@@ -1,0 +1,54 @@
+"""What a sentence names: "slow sitar, raga Yaman, tala Keherwa, 80 bpm" speaks of a mode, a cycle and a tempo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from talim.traditions.entries import Named
+from talim.traditions.names import fold, slug_of
+from talim.traditions.tradition import Tradition, all_shipped
+
+MOST_WORDS = 4  # of a name: "Ağır Semâî", "Devr-i Turan"
+
+
+def mode_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | None:
+    """ "tradition/mode" of the first mode that stands beside its tradition's word for one; None where none does.
+
+    `known` are the traditions to ask, all shipped ones if they are not given. A name alone is not enough: "Rast" and
+    "Des" may be anything.
+    """
+    for one in all_shipped() if known is None else known:
+        for name in _beside(sentence, one.mode_words, one.mode_keys):
+            return f"{one.slug}/{name.slug}"
+    return None
+
+
+def cycle_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | None:
+    """ "tradition/cycle" of the first cycle that stands beside its tradition's word for one; None where none does."""
+    for one in all_shipped() if known is None else known:
+        for name in _beside(sentence, one.cycle_words, one.cycle_keys):
+            return f"{one.slug}/{name.slug}"
+    return None
+
+
+def tempo_in(sentence: str) -> float | None:
+    """Beats a minute, where they are said as such: "80 bpm"."""
+    said = re.search(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*bpm\b", sentence, re.IGNORECASE)
+    return float(said.group(1)) if said else None
+
+
+def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, Named]) -> Iterator[Named]:
+    """Entries named right after one of the words, or else right before it; long names before short ones."""
+    called = {slug_of(kind) for kind in kinds}
+    for part in re.split(r"[,;:.!?()|/]", sentence):
+        words = part.split()
+        for place, word in enumerate(words):
+            if slug_of(word) not in called:
+                continue
+            after = [words[place + 1 : place + 1 + n] for n in range(MOST_WORDS, 0, -1)]
+            before = [words[max(0, place - n) : place] for n in range(MOST_WORDS, 0, -1)]
+            for name in (*after, *before):
+                if name and (entry := keys.get(fold(" ".join(name), kinds))):
+                    yield entry
+                    break
