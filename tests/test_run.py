@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,31 @@ def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         run.write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert names(tmp_path) == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_any_value_becomes_plain_json(value: Any) -> None:
+    for digits in (None, 3):
+        made = run.plain(value, digits)
+        assert json.loads(json.dumps(made, allow_nan=False)) == made
+        assert run.plain(made, digits) == made
+
+
+def test_plain_values_keep_whole_numbers_and_round_the_others() -> None:
+    value = {
+        1: (np.float32(0.1234567), float("nan"), -float("inf")),
+        "n": 123456789,
+        "yes": True,
+        "far": 123456.7,
+    }
+    assert run.plain(value, 3) == {"1": [0.123, None, None], "n": 123456789, "yes": True, "far": 123000.0}
+    assert run.plain(value)["far"] == 123456.7
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:

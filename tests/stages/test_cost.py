@@ -28,6 +28,18 @@ def test_time_adds_up_over_parts() -> None:
     assert spent["peak_memory_bytes"] == 2**60
 
 
+def test_what_many_processes_spent_is_added_but_for_the_clock_and_the_largest_memory() -> None:
+    one = {"wall_seconds": 10.0, "device_seconds": 8.0, "cpu_seconds": 7.0, "peak_memory_bytes": 100.0}
+    other = {"wall_seconds": 9.0, "device_seconds": 6.0, "cpu_seconds": 5.0, "peak_memory_bytes": 300.0}
+    both = cost.combined([one, other | {"energy_joules": 3.0}])
+    assert both == {"wall_seconds": 10.0, "device_seconds": 14.0, "cpu_seconds": 12.0, "peak_memory_bytes": 300.0,
+                    "energy_joules": 3.0}  # fmt: skip
+    assert cost.combined([one]) == one
+    report = cost.Meter(CPU).report([one, other])
+    assert (report["processes"], report["device_seconds"]) == (2, 14.0)
+    assert report["device"].startswith("2 x CPU, ")
+
+
 def test_energy_of_a_cpu_is_unknown_with_a_reason() -> None:
     report = cost.Meter(CPU).report()
     assert report["energy_joules"] is None

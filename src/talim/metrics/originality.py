@@ -87,7 +87,7 @@ def strange(likenesses: np.ndarray) -> np.ndarray:
         return likenesses
     low, middle, high = np.quantile(likenesses, [0.25, 0.5, 0.75])
     scale = max(float(high - low) / (_gumbel(0.75) - _gumbel(0.25)), 1e-9)
-    height = (likenesses - middle) / scale + _gumbel(0.5)
+    height = np.maximum((likenesses - middle) / scale + _gumbel(0.5), -500.0)  # exp(-height) stays a number
     return likenesses[-np.expm1(-np.exp(-height)) >= TWINS / likenesses.size]
 
 
