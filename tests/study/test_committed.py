@@ -15,7 +15,7 @@ from talim.study.poc.page import STUDY_RESULT
 from talim.study.report import report
 
 PAPER = Path(__file__).parents[2] / "studies/paper"
-NAMES = ("nano", "played")
+NAMES = ("nano", "played", "long")
 DESIGNS = ("linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%", "linear@shallow:2.7%")
 
 
