@@ -216,6 +216,7 @@ def test_the_table_shows_every_design_and_remedy(planned: Any) -> None:
     assert max(len(line) for line in text.splitlines()) <= plan_table.COLUMNS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_planned_memory_is_near_the_measured() -> None:
     setting = Setting("nano-musicgen", "linear@all:2.5%", 20.0, 8, "fp32")

@@ -97,6 +97,7 @@ def test_beats_of_performances_are_their_truth() -> None:
     assert Beats.parse(demo.beats_of(plain)).places[:8] == (1, 2, 3, 4, 5, 6, 7, 1)
 
 
+@pytest.mark.slow
 def test_the_demo_goes_with_a_base_that_hears_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     untraced(monkeypatch)
     monkeypatch.setattr(demo, "RECORDINGS", 4)

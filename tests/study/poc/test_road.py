@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +200,19 @@ def dying(work: Any, after: int) -> Any:
     return once
 
 
+ONCE_EACH = {"train.train": [3], "evaluate.evaluate": [1], "held_out.held_out_loss": [1]}
+ANYWHERE = {"train.train": range(5), "evaluate.evaluate": range(3), "held_out.held_out_loss": range(2)}
+
+
+@pytest.mark.parametrize("kills", [ONCE_EACH, pytest.param(ANYWHERE, marks=pytest.mark.slow)])
 def test_killed_anywhere_the_same_command_goes_on(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, kills: dict[str, Iterable[int]]
 ) -> None:
     made = pretend(monkeypatch, by_kind)
     whole = poc(recordings, tmp_path / "whole", short(curve=True))
-    for stage in ("train.train", "evaluate.evaluate", "held_out.held_out_loss"):
+    for stage, numbers in kills.items():
         name = stage.partition(".")[2]
-        for number in range(5 if name == "train" else 3 if name == "evaluate" else 2):
+        for number in numbers:
             out = tmp_path / f"{name}-{number}"
             monkeypatch.setattr(f"talim.stages.{stage}", dying(getattr(made, name), number))
             with pytest.raises(KeyboardInterrupt):
