@@ -92,16 +92,12 @@ class Loop:
             self._finish()
 
     def _items(self, clips: Sequence[Clip]) -> list[Item]:
-        def items(some: Sequence[Clip]) -> list[Item]:
-            return batches.items(
-                self.corpus, some, self.backbone, self.progress, predict_music=self.training.predict_music
-            )
-
+        how = self.backbone, self.progress, self.training.predict_music
         if self.processes.count > 1:  # each encodes its share of what is missing
             if share := self.processes.share(clips):
-                items(share)
+                batches.items(self.corpus, share, *how)
             self.processes.wait()
-        return items(clips)
+        return batches.items(self.corpus, clips, *how)
 
     def _chosen_prefix(self) -> tuple[prefix.Prefix | None, dict[str, Any]]:
         """Of the clips' only cuts, and of what is looked at."""

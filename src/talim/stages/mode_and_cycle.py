@@ -21,7 +21,7 @@ from talim.stages.score_table import Score, Set, by_recording, score, unanswered
 from talim.traditions import sentences, transcription
 from talim.traditions.entries import Cycle, Mode
 from talim.traditions.recognition import Listener
-from talim.traditions.tradition import Tradition, all_shipped, load, shipped
+from talim.traditions.tradition import Tradition, all_shipped, load
 from talim.traditions.transcription import STEP_CENTS
 
 A4_HZ = 440.0
@@ -72,10 +72,11 @@ def _label(
     known = [one for one in all_shipped() if clip.tradition in (*unsaid, one.slug)]
     if name in unsaid:
         return read(clip.caption, known)
-    if name == "none" or clip.tradition not in shipped():
+    if name == "none" or clip.tradition in unsaid or not known:
         return None
+    (tradition,) = known
     try:
-        return f"{clip.tradition}/{find(load(clip.tradition), name)}"
+        return f"{tradition.slug}/{find(tradition, name)}"
     except TalimError:
         return None
 

@@ -164,9 +164,9 @@ def told_who_is_gone() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = re.sub(r"^\[[^]]*\] ", "", said).split(". ")[
-            0
-        ]  # without the place in the library's own code
+        reason, *_ = re.sub(r"^\[[^]]*\] ", "", said).split(
+            ". "
+        )  # without the place in the library's own code
         raise TalimError(
             f"process {_told('RANK', 0)} of {_told('WORLD_SIZE', 1)} lost the others ({reason}); what the first to end "
             "printed is the reason, and the same command goes on from the last checkpoint"

@@ -35,8 +35,8 @@ def told(
 ) -> dict[str, Any]:
     """All of a study in plain values; what cannot be known is null.
 
-    `units` are those of the bases' losses; the claims are judged on `further` trials where the
-    study has nothing to compare.
+    `units` are those of the bases' losses; the claims are judged on `further` trials where the study has nothing to
+    compare.
     """
     bases = [_base(study.of_base(base), wish, (units or {}).get(base, "")) for base in study.bases]
     value = {

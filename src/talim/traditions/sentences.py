@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from talim.traditions.entries import Named
 from talim.traditions.names import fold, slug_of
@@ -18,18 +18,12 @@ def mode_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | No
     `known` are the traditions to ask, all shipped ones if they are not given. A name alone is not enough: "Rast" and
     "Des" may be anything.
     """
-    for one in all_shipped() if known is None else known:
-        for name in _beside(sentence, one.mode_words, one.mode_keys):
-            return f"{one.slug}/{name.slug}"
-    return None
+    return _first(sentence, known, lambda one: (one.mode_words, one.mode_keys))
 
 
 def cycle_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | None:
     """ "tradition/cycle" of the first cycle that stands beside its tradition's word for one; None where none does."""
-    for one in all_shipped() if known is None else known:
-        for name in _beside(sentence, one.cycle_words, one.cycle_keys):
-            return f"{one.slug}/{name.slug}"
-    return None
+    return _first(sentence, known, lambda one: (one.cycle_words, one.cycle_keys))
 
 
 def tempo_in(sentence: str) -> float | None:
@@ -38,8 +32,19 @@ def tempo_in(sentence: str) -> float | None:
     return float(said.group(1)) if said else None
 
 
-def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, Named]) -> Iterator[Named]:
-    """Entries named right after one of the words, or else right before it; long names before short ones."""
+def _first(
+    sentence: str,
+    known: Sequence[Tradition] | None,
+    names: Callable[[Tradition], tuple[tuple[str, ...], Mapping[str, Named]]],
+) -> str | None:
+    for one in all_shipped() if known is None else known:
+        if entry := _beside(sentence, *names(one)):
+            return f"{one.slug}/{entry.slug}"
+    return None
+
+
+def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, Named]) -> Named | None:
+    """The first entry named right after one of the words, or else right before it; long names before short ones."""
     called = {slug_of(kind) for kind in kinds}
     for part in re.split(r"[,;:.!?()|/]", sentence):
         words = part.split()
@@ -50,5 +55,5 @@ def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, Named]) ->
             before = [words[max(0, place - n) : place] for n in range(MOST_WORDS, 0, -1)]
             for name in (*after, *before):
                 if name and (entry := keys.get(fold(" ".join(name), kinds))):
-                    yield entry
-                    break
+                    return entry
+    return None
