@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fixtures.sources import own_folder, pitch_track_files, symbtr_scores, table
+from fixtures.sources import SCORE_HEAD, own_folder, symbtr_scores
 
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.stages.prepare import prepare
 
 
@@ -32,18 +32,12 @@ def test_scores_become_recordings(folder: Path, tmp_path: Path) -> None:
     assert {clip.audio_hash for clip in other.clips}.isdisjoint({clip.audio_hash for clip in corpus.clips})
 
 
-def test_pitch_tracks_only_when_asked(folder: Path, tmp_path: Path) -> None:
-    pitch_track_files(folder)
-    with pytest.raises(UsageError, match="--from pitch-tracks"):
-        prepare(folder, tmp_path / "corpus")
-    assert prepare(folder, tmp_path / "corpus", kind="pitch-tracks", rate_hz=8000).summary["recordings"] == 3
-
-
 def test_a_source_that_gives_nothing_says_each_reason(folder: Path, tmp_path: Path) -> None:
-    rows = [{"title": f"T{n}", "mbid": f"m{n}", "raga": "X", "audio_path": ""} for n in range(3)]
-    table(folder / "h.csv", rows)
-    told: list[str] = []
+    for n in range(3):
+        (folder / f"hicaz--sarki--aksak--empty_{n}--nobody.txt").write_text(SCORE_HEAD, encoding="utf-8")
+    said: list[str] = []
     with pytest.raises(TalimError, match=r"none of its recordings can be used \(3\)"):
-        prepare(folder / "h.csv", tmp_path / "corpus", say=told.append)
-    assert told == [f"left out T{n} (m{n}): its audio_path is empty" for n in range(3)]
+        prepare(folder, tmp_path / "corpus", say=said.append)
+    assert len(said) == 3
+    assert all("holds no note" in line for line in said)
     assert not (tmp_path / "corpus").exists()

@@ -1,4 +1,4 @@
-"""Scores and pitch tracks become the sound that they say: pitch in cents, onsets, silence, level."""
+"""Rendered scores: pitch in cents, onsets, silence, level."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from fixtures.sources import SCORE_HEAD, score_rows
 
-from talim.corpus.importers.notes import PitchTrack, Score, ScoreNote
+from talim.corpus.importers.notes import Score, ScoreNote
 from talim.corpus.importers.symbtr import read_score
 from talim.metrics.pitch import track as pitch_of
-from talim.stages.sounding import PLAYED_ON, Players, voiced
+from talim.stages.sounding import PLAYED_ON, Players
 
 PLAYERS = Players()
 
@@ -50,28 +50,3 @@ def test_level_and_length() -> None:
     assert audio.peak <= 0.98
     alone = replace(score(0), notes=(ScoreNote(0, 0.001, 0.05, 0, 0.0),))
     assert np.isfinite(PLAYERS.score(alone, "plucked lute", 0).samples).all()
-
-
-def test_a_pitch_track_is_sung_as_it_is_and_silent_where_nothing_is_voiced() -> None:
-    cents = np.concatenate([np.linspace(0, 700, 200), np.full(50, np.nan), np.full(100, 386.3)]).astype(
-        np.float32
-    )
-    track = PitchTrack(cents, 200.0, 0.01)
-    audio = PLAYERS.track(track)
-    assert audio.seconds == pytest.approx(3.5)
-    assert not audio.samples[0, 33000:39000].any()
-    heard = pitch_of(audio.samples[0], audio.rate_hz)
-    found = 1200 * np.log2(np.asarray(heard.hz) / 200.0)
-    at = np.arange(found.size) * heard.hop_seconds
-    glide = (at > 0.2) & (at < 1.8) & np.isfinite(found)
-    assert float(np.median(np.abs(found[glide] - 350 * at[glide]))) < 10
-    assert float(np.nanmedian(found[(at > 2.7) & (at < 3.3)])) == pytest.approx(386.3, abs=8)
-
-
-def test_hiccups_are_bridged_and_breaths_are_not() -> None:
-    cents = np.zeros(100, np.float32)
-    cents[20:22] = cents[50:60] = np.nan
-    cents[97] = np.nan
-    assert voiced(PitchTrack(cents, 200.0, 0.01)) == [(0, 50), (60, 100)]
-    cents[:] = np.nan
-    assert voiced(PitchTrack(cents, 200.0, 0.01)) == []

@@ -66,8 +66,7 @@ def prepare(
         typer.Option(
             "--from",
             metavar="KIND",
-            help="folder, paper-csv, otmm, symbtr[:theory], pitch-tracks, huggingface, mirdata:LOADER. "
-            "Else it is recognised.",
+            help="folder, otmm, symbtr[:theory], huggingface, mirdata:LOADER. Else it is recognised.",
         ),
     ] = None,
     describe: Describe = None,

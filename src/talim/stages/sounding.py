@@ -1,4 +1,4 @@
-"""Sound for what importers find without any: scores played by instruments, pitch tracks as a plain tone."""
+"""Renders the symbolic scores that importers find, with the synthesizer's instruments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from talim.audio import Audio
-from talim.corpus.importers.notes import PitchTrack, Score, ScoreNote
+from talim.corpus.importers.notes import Score, ScoreNote
 from talim.traditions import instruments
 from talim.traditions.instruments import RATE_HZ
 
@@ -21,13 +21,10 @@ _RING_SECONDS = {"plucked": 0.35}
 _SLIDE_SECONDS = {"blown": 0.025, "bowed": 0.035, "voice": 0.05}
 _TAIL_SECONDS = 0.5
 _RMS = 0.1
-_SHORT_GAP_SECONDS = 0.03  # a pitch tracker's hiccup, not a breath
-_SHORTEST_SECONDS = 0.04
-_PARTIALS = 12
 
 
 class Players:
-    """Plays scores and sings pitch tracks with the performer's instruments, at 16 kHz, seeded."""
+    """Renders symbolic scores with the synthesizer's instruments at 16 kHz; deterministic for a seed."""
 
     @property
     def instruments(self) -> Sequence[str]:
@@ -48,37 +45,6 @@ class Players:
             room += (0.4 + 0.6 * note.velocity) * sound[: room.size]
             before = note
         return _levelled(track)
-
-    def track(self, track: PitchTrack) -> Audio:
-        """A pitch track as one tone of twelve harmonics, silent where nothing is voiced; RMS near 0.1."""
-        sung = np.zeros(round(track.seconds * RATE_HZ), np.float32)
-        for start, stop in voiced(track):
-            frames = np.arange(start, stop)
-            known = frames[np.isfinite(track.cents[start:stop])]
-            at = np.arange(
-                round(start * track.hop_seconds * RATE_HZ), round(stop * track.hop_seconds * RATE_HZ)
-            )
-            cents = np.interp(at / (RATE_HZ * track.hop_seconds), known, track.cents[known])
-            curve_hz = track.tonic_hz * 2 ** (cents / 1200)
-            tone = instruments.partial_sum(curve_hz, lambda k, _: k**-1.3, _PARTIALS)
-            tone *= instruments.envelope(tone.size, 0.03, 0.04)
-            sung[at[0] : at[0] + tone.size] = tone[: sung.size - at[0]]
-        return _levelled(sung)
-
-
-def voiced(track: PitchTrack) -> list[tuple[int, int]]:
-    """Stretches [start, stop) in frames that sound, over gaps of less than 30 ms, at least 40 ms long."""
-    frames = np.flatnonzero(np.isfinite(track.cents))
-    if not frames.size:
-        return []
-    breaks = np.flatnonzero(np.diff(frames) * track.hop_seconds > _SHORT_GAP_SECONDS + 1e-9)
-    starts = frames[np.concatenate([[0], breaks + 1])]
-    stops = frames[np.concatenate([breaks, [frames.size - 1]])] + 1
-    return [
-        (int(start), int(stop))
-        for start, stop in zip(starts, stops, strict=True)
-        if (stop - start) * track.hop_seconds >= _SHORTEST_SECONDS
-    ]
 
 
 def _curve_hz(karar_hz: float, note: ScoreNote, before: ScoreNote | None, family: str) -> np.ndarray:

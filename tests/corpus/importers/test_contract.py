@@ -30,7 +30,7 @@ def source(row: Row, folder: Path) -> Path:
 
 
 def found_in(row: Row, source: Path, out: Path) -> Found:
-    return table.find(str(source), out, row.asked, Players())
+    return table.find(str(source), out, None, Players())
 
 
 def test_recordings_names_and_rows(row: Row, source: Path, out: Path) -> None:
@@ -46,13 +46,8 @@ def test_recordings_names_and_rows(row: Row, source: Path, out: Path) -> None:
     assert len({file.sound.hash() for file in found.files}) == len(names)
 
 
-def test_it_is_recognised_or_asked_for_by_name(row: Row, source: Path, out: Path) -> None:
-    if row.asked is None:
-        assert table.find(str(source), out, None, Players()).kind == row.kind
-    elif ":" not in row.asked:
-        with pytest.raises(UsageError, match=f"add --from {row.asked}"):
-            table.find(str(source), out, None, Players())
-    assert row.kind in {importer.kind for importer in table.IMPORTERS}
+def test_find_recognises_the_kind(row: Row, source: Path, out: Path) -> None:
+    assert table.find(str(source), out, None, Players()).kind == row.kind
 
 
 def test_a_corpus_comes_of_it_with_rights_and_labels(row: Row, source: Path, out: Path) -> None:
@@ -80,7 +75,7 @@ def test_nothing_usable_is_one_line(row: Row, source: Path, tmp_path: Path, out:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TalimError) as caught:
-        table.find(str(empty), out, row.asked or row.kind, Players())
+        table.find(str(empty), out, row.kind, Players())
     assert "\n" not in str(caught.value)
     assert str(empty) in str(caught.value) or "talim[" in str(caught.value)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from talim.audio import Audio, is_audio_name
 from talim.corpus.importers.folder import walk
-from talim.corpus.importers.notes import PitchTrack, Score
+from talim.corpus.importers.notes import Score
 from talim.corpus.recordings import Found
 
 MBID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -26,10 +26,6 @@ class Sounding(Protocol):
 
     def score(self, score: Score, instrument: str, seed: int) -> Audio:
         """The score played by one of the instruments."""
-        ...
-
-    def track(self, track: PitchTrack) -> Audio:
-        """The pitch track as a plain tone with harmonics."""
         ...
 
 
@@ -56,7 +52,6 @@ class Importer:
     what: str
     recognises: Callable[[Path], bool]
     find: Callable[[Request], Found]
-    asked_only: str = ""  # why a source of this kind is never read unless it is asked for by name
 
 
 def sounds_by_mbid(folder: Path, out: Path) -> dict[str, list[Path]]:

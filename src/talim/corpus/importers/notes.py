@@ -1,10 +1,8 @@
-"""Music without sound, as plain values: a score's notes and a pitch track."""
+"""Symbolic scores as plain values: notes, metre changes and sections."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,3 @@ class Score:
     karar_hz: float
     seconds: float
     tempo_bpm: float  # quarter notes a minute, the median over the notes
-
-
-@dataclass(frozen=True)
-class PitchTrack:
-    """A melody as frames: cents above the tonic (NaN where nothing sounds), float32 [n]."""
-
-    cents: np.ndarray
-    tonic_hz: float
-    hop_seconds: float
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return len(self.cents) * self.hop_seconds

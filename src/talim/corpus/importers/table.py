@@ -5,23 +5,15 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from talim.corpus.importers import folder, hub, loaders, otmm, paper, pitch_tracks, symbtr
+from talim.corpus.importers import folder, hub, loaders, otmm, symbtr
 from talim.corpus.importers.contract import Importer, Request, Sounding
 from talim.corpus.recordings import Found
 from talim.errors import UsageError
 
 # In the order in which a source is tried; the last one takes what no other knows.
 IMPORTERS = (
-    Importer("paper-csv", "the paper's CSV with audio_path", paper.recognises, paper.find),
     Importer("otmm", "OTMM metadata, joined with your own files", otmm.recognises, otmm.find),
     Importer("symbtr", "SymbTr scores, rendered (symbtr:theory for KomaAE)", symbtr.recognises, symbtr.find),
-    Importer(
-        "pitch-tracks",
-        "pitch tracks (.npz), as a plain tone",
-        pitch_tracks.recognises,
-        pitch_tracks.find,
-        asked_only="its sound would be a plain tone and no recording",
-    ),
     Importer("huggingface", "a Hugging Face data set: parquet, arrow or Hub id", hub.recognises, hub.find),
     Importer("mirdata", "a mirdata loader: mirdata:saraga_hindustani", lambda path: False, loaders.find),
     Importer(
@@ -44,11 +36,6 @@ def find(source: str, out: Path, kind: str | None = None, sounding: Sounding | N
         return _named(name).find(request)
     for importer in IMPORTERS:
         if importer.recognises(request.path):
-            if importer.asked_only:
-                raise UsageError(
-                    f"{source}: holds {importer.what}; {importer.asked_only}, so this is done only when asked: "
-                    f"add --from {importer.kind}"
-                )
             return importer.find(request)
     return folder.find(request.path, out)
 
