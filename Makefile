@@ -22,10 +22,10 @@ demo: setup
 	$(BIN)/talim demo --out out/demo
 
 test: setup
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	HYPOTHESIS_PROFILE=fresh $(BIN)/python -m pytest -m 'slow or hypothesis'
 
 # The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
 test-postgres: setup

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from talim.corpus.labels import holding, labels_of
@@ -116,7 +116,10 @@ def test_lists_of_names(names: tuple[str, ...], text: str) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*HINDUSTANI]), st.text(max_size=30)), st.integers(0, 99))
+@example({"form": "_0"}, 0)
+@example({"form": "_", "raga": "Yaman"}, 0)
+@example({"instrument": "_,bass__drum", "raga": "Yaman"}, 0)
+@example({"tradition": " turkish  folk ", "raga": "\t"}, 0)
 def test_whatever_is_in_the_cells_comes_out_as_one_line(cells: dict[str, str], seed: int) -> None:
-    cells = {name: " ".join(text.split()) for name, text in cells.items()}
     text = phrase(holding(labels_of(cells), (), 0, 10), np.random.default_rng(seed))
     assert text == " ".join(text.split())

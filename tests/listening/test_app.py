@@ -234,6 +234,7 @@ def test_beginning_again_changes_nothing(person: Person) -> None:
 def test_a_vote_before_the_sound_can_have_been_heard(make_test: Make) -> None:
     trials = {"per_listener": 6, "repeats": 1, "attention": 1, "minimum_seconds": 0.5}
     opened = open_test(make_test(trials=trials))
+    opened.store._clock = lambda: 1000.0
     with client_of(opened) as client:
         person = Person(client, opened).begin()
         unheard = person.vote_body() | {"heard_seconds": [2.0, 0.1]}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +51,24 @@ def test_several_trainings_get_equal_steps_one_after_the_other() -> None:
     assert Pace(1.0, 100.0, 90.0).again == Pace(1.0, 10.0)
 
 
-def test_a_pace_is_measured_on_the_real_clips(quick_recipe: Any) -> None:
-    measured = pace.measure(quick_recipe(), Progress())
-    assert 0 < measured.step_seconds < 5
-    assert measured.before_seconds > measured.encoding_seconds > 0
+def test_a_pace_is_measured_on_the_real_clips(quick_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def lasting(seconds: Callable[[int], float], work: Callable[..., Any]) -> Callable[..., Any]:
+        calls = itertools.count()
+
+        def worked(*arguments: Any, **named: Any) -> Any:
+            nonlocal now
+            now += seconds(next(calls))
+            return work(*arguments, **named)
+
+        return worked
+
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(pace, "attach", lasting(lambda _: 7.0, pace.attach))
+    monkeypatch.setattr(pace.batches, "items", lasting(lambda _: 20.0, pace.batches.items))
+    steps = (60.0, 2.0, 9.0, 3.0)  # the first one warms up, one was disturbed
+    monkeypatch.setattr(
+        pace.batches, "training_batch", lasting(steps.__getitem__, pace.batches.training_batch)
+    )
+    assert pace.measure(quick_recipe(), Progress()) == Pace(3.0, 47.0, 40.0)  # two splits are encoded

@@ -30,20 +30,30 @@ from talim.stages import parallel
 from talim.stages.parallel import ALONE, Processes
 from talim.stages.train import train
 
+PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what it takes
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 class Launched:
-    """`talim train` in `count` processes on this machine, as a launcher starts them; slowed down, without dropout."""
+    """`talim train` in `count` processes on this machine, as a launcher starts them, without dropout.
 
-    def __init__(self, recipe: Recipe, out: Path, count: int, pause_seconds: float = 0.0) -> None:
+    After step `waits_after` each of them waits until there is a file "go" beside the run.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, count: int, waits_after: int = 10**9) -> None:
+        self.go = out.parent / "go"
+        self.go.unlink(missing_ok=True)
         file = out.parent / f"{out.name}.yaml"
         file.write_text(recipes.dump(recipe))
         code = (
-            "import time; from talim.stages import loop; from talim.cli import main\n"
+            "import time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
             "import torch; torch.nn.functional.dropout = lambda x, *_, **__: x\n"
-            "step = loop.Loop._take_step\n"
-            f"loop.Loop._take_step = lambda self: (time.sleep({pause_seconds}), step(self))[1]\n"
+            f"step, go = loop.Loop._take_step, Path({str(self.go)!r})\n"
+            "def waiting_step(self):\n"
+            f"    while self.state.step >= {waits_after} and not go.exists():\n"
+            "        time.sleep(0.02)\n"
+            "    step(self)\n"
+            "loop.Loop._take_step = waiting_step\n"
             f"main(['train', '--config', {str(file)!r}, '--out', {str(out)!r}, '--device', 'cpu'])\n"
         )
         with socket.socket() as free:
@@ -67,7 +77,7 @@ class Launched:
 
     def ended(self) -> list[tuple[int, str, str]]:
         """Exit status, stdout and stderr of each."""
-        said = [process.communicate(timeout=120) for process in self.all]
+        said = [process.communicate(timeout=PATIENCE_SECONDS) for process in self.all]
         return [(process.returncode, *texts) for process, texts in zip(self.all, said, strict=True)]
 
     def send(self, number: signal.Signals) -> None:
@@ -76,7 +86,7 @@ class Launched:
 
 
 def wait_for_step(run: Run, step: int, launched: Launched) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (run.log.is_file() and any(row["step"] >= step for row in read_jsonl(run.log))):
         assert time.monotonic() < deadline, f"step {step} was never reached"
         assert all(process.poll() is None for process in launched.all), launched.ended()
@@ -134,7 +144,7 @@ def test_two_train_what_one_would(odd: Recipe, by_one: Run, tmp_path: Path) -> N
 
 def test_all_killed_at_once_go_on_as_one_process_or_as_two(odd: Recipe, by_one: Run, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    both = Launched(odd, run.folder, 2, 0.3)
+    both = Launched(odd, run.folder, 2, waits_after=4)
     try:
         wait_for_step(run, 4, both)
     finally:
@@ -142,9 +152,10 @@ def test_all_killed_at_once_go_on_as_one_process_or_as_two(odd: Recipe, by_one: 
         both.ended()
     assert run.checkpoint.is_file()
     assert not run.finished
-    again = Launched(odd, run.folder, 2, 0.3)
+    again = Launched(odd, run.folder, 2, waits_after=6)
     wait_for_step(run, 6, again)
     again.send(signal.SIGTERM)
+    again.go.touch()
     (status, said, errors), (other, *_) = again.ended()
     assert (status, other, said) == (130, 130, "")
     assert f"To go on: talim train --out {run.folder}" in errors
@@ -154,9 +165,10 @@ def test_all_killed_at_once_go_on_as_one_process_or_as_two(odd: Recipe, by_one: 
 
 def test_where_one_is_shot_the_other_ends_in_a_line(odd: Recipe, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    both = Launched(odd, run.folder, 2, 0.3)
+    both = Launched(odd, run.folder, 2, waits_after=2)
     wait_for_step(run, 2, both)
     both.all[0].kill()
+    both.go.touch()
     _, (status, _, errors) = both.ended()
     assert status == 1
     (line,) = errors.strip().splitlines()
@@ -166,7 +178,7 @@ def test_where_one_is_shot_the_other_ends_in_a_line(odd: Recipe, tmp_path: Path)
 def test_more_processes_than_clips_are_refused_by_the_first(quick_recipe: Any, tmp_path: Path) -> None:
     three = Launched(quick_recipe(training__batch_size=2), tmp_path / "run", 3)
     try:
-        said, errors = three.all[0].communicate(timeout=90)
+        said, errors = three.all[0].communicate(timeout=PATIENCE_SECONDS)
         assert (three.all[0].returncode, said) == (2, "")
         assert errors.strip().count("\n") == 0
         assert "3 processes share a batch of training.batch_size=2" in errors

@@ -27,6 +27,8 @@ from talim.stages.progress import Progress
 from talim.stages.stopping import Stopped
 from talim.stages.train import train
 
+PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what it takes
+
 
 def losses(run: Run) -> list[tuple[int, str, float, tuple[float, ...]]]:
     return [(r["step"], r["split"], r["loss"], tuple(r["parts"])) for r in read_jsonl(run.log)]
@@ -98,26 +100,34 @@ def test_sigterm_stops_as_cleanly_as_ctrl_c(tmp_path: Path, quick_recipe: Any) -
     assert Run(tmp_path).checkpoint.is_file()
 
 
-def run_in_subprocess(recipe_file: Path, out: Path, pause_seconds: float) -> subprocess.Popen[bytes]:
-    """A real `talim train` whose steps are slowed down, so that it can be shot in the middle of one."""
+def run_in_subprocess(
+    recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9
+) -> subprocess.Popen[bytes]:
+    """A real `talim train` for a test to shoot: slowed down by `pause_seconds` before each step, or waiting after
+    step `waits_after` until there is a file "go" beside the run."""
     code = (
-        "import sys, time; from talim.stages import loop; from talim.cli import main\n"
-        "step = loop.Loop._take_step\n"
-        f"loop.Loop._take_step = lambda self: (time.sleep({pause_seconds}), step(self))[1]\n"
+        "import sys, time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
+        f"step, go = loop.Loop._take_step, Path({str(out.parent / 'go')!r})\n"
+        "def slow_step(self):\n"
+        f"    time.sleep({pause_seconds})\n"
+        f"    while self.state.step >= {waits_after} and not go.exists():\n"
+        "        time.sleep(0.02)\n"
+        "    step(self)\n"
+        "loop.Loop._take_step = slow_step\n"
         f"main(['train', '--config', {str(recipe_file)!r}, '--out', {str(out)!r}])\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
-def wait_for_step(run: Run, step: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if run.log.is_file() and any(
-            r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)
-        ):
-            return
+def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the step is in the log."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not run.log.is_file() or not any(
+        r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)
+    ):
+        assert time.monotonic() < deadline, f"step {step} was never reached"
+        assert process.poll() is None, f"step {step} was never reached: {process.communicate()[1].decode()}"
         time.sleep(0.02)
-    raise AssertionError(f"step {step} was never reached")
 
 
 def test_kill_minus_nine_loses_at_most_one_interval(
@@ -125,9 +135,9 @@ def test_kill_minus_nine_loses_at_most_one_interval(
 ) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
-    process = run_in_subprocess(recipe_file, run.folder, 0.15)
+    process = run_in_subprocess(recipe_file, run.folder, waits_after=5)
     try:
-        wait_for_step(run, 5)
+        wait_for_step(run, 5, process)
     finally:
         process.kill()
         process.communicate()
@@ -142,13 +152,14 @@ def test_kill_minus_nine_loses_at_most_one_interval(
 def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path: Path, quick_recipe: Any) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
-    process = run_in_subprocess(recipe_file, run.folder, 0.15)
-    wait_for_step(run, 3)
+    process = run_in_subprocess(recipe_file, run.folder, waits_after=3)
+    wait_for_step(run, 3, process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    (tmp_path / "go").touch()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     last = errors.decode().strip().splitlines()[-1]
     assert process.returncode == 130
-    assert last.startswith("talim: stopped after step")
+    assert last.startswith(("talim: stopped after step 3 of 9", "talim: stopped after step 4 of 9"))
     assert last.endswith(f"talim train --out {run.folder}")
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from talim.traditions.cycles import Grid
@@ -21,6 +21,7 @@ RAST = Movement(load("makam").mode("Rast"), -500, 1500)
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.3, 60))
+@example(2096, 11.0)
 def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int, seconds: float) -> None:
     rng = np.random.default_rng(seed)
     course = HINDUSTANI.course(YAMAN.mode)

@@ -162,6 +162,11 @@ def values(cell: str, separators: str = ";|,") -> tuple[str, ...]:
     return tuple({folded(part): part for part in reversed(parts) if part}.values())[::-1]
 
 
+def in_words(text: str) -> str:
+    """The text with blanks for underscores, single ones between its words and none around them."""
+    return " ".join(text.replace("_", " ").split())
+
+
 def folded(text: str) -> str:
     """Lower case without diacritics, doubled vowels and punctuation, so that spellings can be compared."""
     plain = unicodedata.normalize("NFD", text.casefold().replace("ı", "i"))
@@ -205,8 +210,8 @@ def _bare(name: str) -> str:
 
 def _led(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[str, ...]:
     """Instruments as one reads them: the lead or the voice first, plain words in lower case."""
-    shown = [name.replace("_", " ").lower() for name in instruments]
-    first = {name.replace("_", " ").lower() for name in lead} or {"voice", "vocal", "vocals"}
+    shown = [name for name in (in_words(one).lower() for one in instruments) if name]
+    first = {in_words(one).lower() for one in lead} - {""} or {"voice", "vocal", "vocals"}
     return tuple(sorted(shown, key=lambda name: name not in first))
 
 

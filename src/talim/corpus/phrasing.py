@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from talim.corpus.labels import Labels, folded
+from talim.corpus.labels import Labels, folded, in_words
 
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "hindustani": (
@@ -78,8 +78,8 @@ def fill(pattern: str, fields: Mapping[str, str]) -> str:
 
 
 def _fields(labels: Labels) -> dict[str, str]:
-    """Every name that a phrasing may use, in words."""
-    form = labels.form[0].replace("_", " ").lower() if labels.form else ""
+    """Every name that a phrasing may use, in words with single blanks between them; "" where nothing is known."""
+    form = in_words(labels.form[0]).lower() if labels.form else ""
     told = {
         "tradition": _capital(labels.tradition),
         "mode": _capital(labels.mode[0]) if labels.mode else "",
@@ -96,7 +96,7 @@ def _fields(labels: Labels) -> dict[str, str]:
     told["kind mode"] = _kind(labels.mode_kind, told["mode"])
     told["kind cycle"] = _kind(labels.cycle_kind, told["cycle"])
     told |= {name.capitalize(): _capital(told[name]) for name in ("tradition", "instruments", "a form")}
-    return told
+    return {name: " ".join(text.split()) for name, text in told.items()}
 
 
 def _kind(kind: str, name: str) -> str:

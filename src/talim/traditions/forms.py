@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from talim.traditions.cycles import Grid, rhythm
-from talim.traditions.line import Manner, Tone
+from talim.traditions.line import Manner, Tone, breaths
 from talim.traditions.movement import Movement
 from talim.traditions.truth import Section
 
 Figure = Sequence[tuple[float, float, float, bool]]  # (beat, beats, cents, slurred)
 Course = Sequence[tuple[float, float]]  # (share of the time, cents around which phrases rest)
+ONE_BREATH_SECONDS = 10.0  # a longer free part has a pause
 
 
 @dataclass
@@ -59,7 +60,26 @@ def free(
     name: str,
     rng: np.random.Generator,
 ) -> list[Tone]:
-    """An unmetred part: phrases that rest on strong notes along the course, the last one on the final."""
+    """An unmetred part: phrases that rest on strong notes along the course, the last one on the final.
+
+    A part longer than `ONE_BREATH_SECONDS` has at least two phrases with a pause between them.
+    """
+    while True:
+        tones = _phrases(movement, manner, course, start_seconds, end_seconds, name, rng)
+        if end_seconds - start_seconds <= ONE_BREATH_SECONDS or len(breaths(tones)) > 1:
+            return tones  # else the first phrase filled the time, and other lengths are drawn
+
+
+def _phrases(
+    movement: Movement,
+    manner: Manner,
+    course: Course,
+    start_seconds: float,
+    end_seconds: float,
+    name: str,
+    rng: np.random.Generator,
+) -> list[Tone]:
+    """One draw of an unmetred part, with as many phrases as its time holds, at least one."""
     span = end_seconds - start_seconds
     now, at = start_seconds, movement.nearest(around(course, 0.0))
     tones: list[Tone] = []
