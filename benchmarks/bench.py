@@ -26,11 +26,11 @@ from transformers import (
     T5Config,
 )
 
-from talim.adapters import tuner
-from talim.backbones import catalogue, precision
+from talim.adapters import attach
+from talim.backbones import precision, registry
 from talim.backbones.load import load
-from talim.backbones.musicgen import MusicGen
-from talim.backbones.nano.models import ByteTokenizer
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.nano.musicgen import ByteTokenizer
 
 PROMPT = "slow flute over a drone"
 DESIGNS = ("linear@all", "conv@all", "transformer@all", "conv@deep", "transformer@deep", "lora@all")
@@ -38,8 +38,8 @@ DESIGNS = ("linear@all", "conv@all", "transformer@all", "conv@deep", "transforme
 
 def of_shape(size: str) -> MusicGen:
     """A MusicGen of a released size with random weights, small codec and text encoder: only its decoder is timed."""
-    shape = catalogue.SHAPES[size]
-    dtype, reason = precision.choose("auto", "cpu")
+    shape = registry.SHAPES[size]
+    dtype, reason = precision.choose_precision("auto", "cpu")
     text = T5Config(vocab_size=384, d_model=768, d_kv=64, d_ff=256, num_layers=1, num_heads=4)
     codec = EncodecConfig(
         sampling_rate=32000, codebook_size=2048, hidden_size=8, num_filters=4, upsampling_ratios=[8, 5, 4, 4]
@@ -60,9 +60,9 @@ def of_shape(size: str) -> MusicGen:
 def adapted(base: MusicGen, design: str) -> MusicGen:
     """A copy of the base with an adapter whose weights are random, so that nothing can be skipped."""
     backbone = copy.deepcopy(base)
-    model = tuner.attach(backbone.model, design, backbone.sites())
+    model = attach.attach(backbone.model, design, backbone.sites())
     with torch.no_grad():
-        for weight in tuner.trainable_parameters(model):
+        for weight in attach.trainable_parameters(model):
             weight.normal_(std=0.01)
     return backbone
 
@@ -98,7 +98,7 @@ def main() -> None:
     """Measure and print; changes nothing on disk."""
     parser = argparse.ArgumentParser(description="What each design costs per step")
     parser.add_argument("--base", default="nano-musicgen")
-    parser.add_argument("--shape", choices=sorted(catalogue.SHAPES), help="a released size, random weights")
+    parser.add_argument("--shape", choices=sorted(registry.SHAPES), help="a released size, random weights")
     parser.add_argument("--budget", default="2.5%")
     parser.add_argument("--design", action="append", help=f"KIND@SITE, repeatable; else {', '.join(DESIGNS)}")
     parser.add_argument("--frames", type=int, default=50, help="decoded at a time")
@@ -125,7 +125,7 @@ def decoder_of(backbone: MusicGen, frames: int) -> Callable[[], object]:
     """Decode so many frames; adapters in the base's precision."""
 
     def decode() -> None:
-        for parameter in tuner.trainable_parameters(backbone.model):
+        for parameter in attach.trainable_parameters(backbone.model):
             parameter.data = parameter.data.to(backbone.dtype)
         backbone.generate_tokens([PROMPT], frames / backbone.frame_rate_hz, seed=0)
 
@@ -139,7 +139,7 @@ def step_of(backbone: MusicGen, clip_seconds: float) -> Callable[[], object]:
     batch = backbone.collate([(tokens, backbone.describe([PROMPT])[0])], [False])
 
     def step() -> None:
-        for parameter in tuner.trainable_parameters(backbone.model):
+        for parameter in attach.trainable_parameters(backbone.model):
             parameter.data = parameter.data.float()
         backbone.enable_training()
         backbone.loss(batch).mean.backward()

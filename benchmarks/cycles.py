@@ -1,4 +1,4 @@
-"""How often the true tala or usul is the best, and among the best three, by `talim.traditions.theory.best_cycles`.
+"""How often the true tala or usul is the best, and among the best three, by `talim.traditions.cycle_fit.best_cycles`.
 
     python benchmarks/cycles.py DATA
 
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from talim.traditions.theory import best_cycles
-from talim.traditions.tradition import Cycle, load
+from talim.traditions.cycle_fit import best_cycles
+from talim.traditions.schema import Cycle
+from talim.traditions.tradition import load
 
 CONTROL_ROWS = ("8", "35", "51", "53", "54", "55")  # grace notes take no time; the others are no notes
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-from talim.listening.simulation import World, coverage
+from research.validation.listener_simulation import SimulatedPopulation, coverage
 
 LISTENERS = (8, 12, 20, 40)
 
 
 def row(listeners: int, studies: int, resamples: int) -> str:
     """One line of the table."""
-    found = coverage(World(), listeners, studies, resamples)
+    found = coverage(SimulatedPopulation(), listeners, studies, resamples)
     return f"| {listeners} | " + " | ".join(f"{share:.1%}" for share in found.values()) + " |"
 
 

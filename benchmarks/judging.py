@@ -23,9 +23,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMB
 import numpy as np  # noqa: E402
 
 from talim.audio import Audio  # noqa: E402
-from talim.metrics.cache import Cache  # noqa: E402
-from talim.stages import adhering, copying, judging, mode_and_cycle, score_table  # noqa: E402
-from talim.traditions.performer import RATE_HZ, perform  # noqa: E402
+from talim.evaluation import adherence_scores, copy_scores, music_scores, score_table, tradition_scores  # noqa: E402
+from talim.metrics.cache import MetricCache  # noqa: E402
+from talim.synthesis.performer import perform  # noqa: E402
+from talim.synthesis.western_instruments import RATE_HZ
 
 SECONDS = 10.0
 
@@ -78,29 +79,29 @@ def main() -> None:
         )
     )
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(folder)
+        cache = MetricCache(folder)
         print(f"{'part':32s} {'wall':>8s} {'CPU':>8s}  seconds")
         clock = Clock()
         asked, chosen = [words for words, _ in own], [words for words, _ in held]
         sets = [
-            judging.prepared(
+            music_scores.load_inputs(
                 [sound for _, sound in part], [words for words, _ in part], SECONDS, cache, given.jobs
             )
             for part in (own, base, held)
         ]
         clock.tell(f"hearing {given.clips} clips")
-        score_table.measured(sets[0], sets[2], sets[1])
-        score_table.distant(sets[0], sets[2], sets[1], cache, np.random.default_rng(0))
+        score_table.clip_measure_rows(sets[0], sets[2], sets[1])
+        score_table.distance_rows(sets[0], sets[2], sets[1], cache, np.random.default_rng(0))
         clock.tell("distances")
-        mode_and_cycle.true_to_words(asked, sets[0], sets[1], chosen, sets[2])
+        tradition_scores.tradition_scores(asked, sets[0], sets[1], chosen, sets[2])
         clock.tell("mode and cycle")
-        adhering.adhering(asked, sets[0], sets[1], chosen, sets[2], cache)
+        adherence_scores.prompt_adherence_scores(asked, sets[0], sets[1], chosen, sets[2], cache)
         clock.tell("adherence")
         sounds = {words.file: sound for words, sound in known}
         corpus: Any = SimpleNamespace(
             train=[words for words, _ in known], folder=Path(), read_clip=lambda words: sounds[words.file]
         )
-        copying.copying(corpus, sets[0], sets[1], sets[2], "performances have none", cache)
+        copy_scores.copy_scores(corpus, sets[0], sets[1], sets[2], "performances have none", cache)
         clock.tell("copies")
         clock.tell("all", clock.first)
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
+from research.validation import frozen_cache_speedup
 from talim import recipe as recipes
-from talim.corpus.bounded import BoundedStore
-from talim.designs import depth, expression
-from talim.stages import prefix_check
-from talim.stages.prefix import Prefix
-from talim.stages.progress import for_terminal
+from talim.corpus.feature_cache import BoundedFeatureCache
+from talim.designs import expression, site_selection
+from talim.progress import for_terminal
+from talim.training.frozen_cache import FrozenLayerCache
 
 CLIP_SECONDS, EPOCHS = 5.0, 10
 
@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    backbone = prefix_check.random_base(**prefix_check.SMALL, dtype=torch.bfloat16)
-    items = prefix_check.random_items(
+    backbone = frozen_cache_speedup.random_base(**frozen_cache_speedup.SMALL_MUSICGEN, dtype=torch.bfloat16)
+    items = frozen_cache_speedup.random_items(
         round(CLIP_SECONDS * backbone.frame_rate_hz), round(60 * options.minutes / CLIP_SECONDS)
     )
     training = {"batch_size": 1}
@@ -43,13 +43,13 @@ def main() -> None:
     steps, progress = EPOCHS * len(items), for_terminal()
     with (
         tempfile.TemporaryDirectory() as folder,
-        prefix_check.loop_over(recipe, backbone, items, Path(folder)) as loop,
+        frozen_cache_speedup.loop_over(recipe, backbone, items, Path(folder)) as loop,
     ):
-        below = depth.layers_below(expression.parse(options.design), backbone.sites())
-        kept = Prefix(backbone, below, BoundedStore(Path(folder) / "prefix", 10**11))
+        below = site_selection.num_frozen_layers(expression.parse(options.design), backbone.sites())
+        kept = FrozenLayerCache(backbone, below, BoundedFeatureCache(Path(folder) / "prefix", 10**11))
         wall, cpu = time.perf_counter(), time.process_time()
         for step in range(1, steps + 1):
-            prefix_check.timed_steps(loop, kept, [step])
+            frozen_cache_speedup.timed_steps(loop, kept, [step])
             progress.step("training", step, steps)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(

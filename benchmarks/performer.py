@@ -15,14 +15,14 @@ import time
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from talim.traditions.arranging import Wishes  # noqa: E402
-from talim.traditions.performer import perform  # noqa: E402
+from talim.synthesis.arrangement import PerformanceRequest  # noqa: E402
+from talim.synthesis.performer import perform  # noqa: E402
 
 
 def speed(seed: int, tradition: str, seconds: float, ensemble: int) -> float:
     """Seconds of music made in a second of CPU time."""
     began = time.process_time()
-    perform(seed, tradition, seconds, Wishes(ensemble=ensemble))
+    perform(seed, tradition, seconds, PerformanceRequest(ensemble=ensemble))
     return seconds / (time.process_time() - began)
 
 

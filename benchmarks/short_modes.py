@@ -13,8 +13,9 @@ import numpy as np
 from talim import audio
 from talim.audio import Audio
 from talim.errors import TalimError
-from talim.stages.modes import modes
-from talim.traditions.performer import Wishes, perform
+from talim.evaluation.recognize_mode import recognize_modes
+from talim.synthesis.arrangement import PerformanceRequest
+from talim.synthesis.performer import perform
 
 RAGAS = ("yaman", "bhairav", "bhairavi", "malkauns", "todi")
 SEEDS = range(3)
@@ -22,10 +23,10 @@ SEEDS = range(3)
 
 def place(raga: str, seed: int, seconds: float, file: Path) -> int | None:
     """Which place the raga that is played takes among all; None where there is too little melody."""
-    piece = perform(seed, "hindustani", seconds, Wishes(mode=raga))
+    piece = perform(seed, "hindustani", seconds, PerformanceRequest(mode=raga))
     audio.write(file, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
     try:
-        ranked = modes(file, "hindustani")["modes"]
+        ranked = recognize_modes(file, "hindustani")["modes"]
     except TalimError:
         return None
     return next(number for number, row in enumerate(ranked, start=1) if row["slug"] == raga)

@@ -15,18 +15,64 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
+from talim import recipe as recipes
+from talim.recipe import Recipe
+from talim.run import Run
+
+QUICK = {
+    "design": "linear@all:10%",
+    "training.steps": 9,
+    "training.batch_size": 3,
+    "training.learning_rate": 0.05,
+    "training.warmup_steps": 2,
+    "training.evaluate_every": 3,
+    "training.evaluate_clips": 4,
+    "training.checkpoint_every": 2,
+    "training.clip_seconds": 1.5,
+    "training.precision": "fp32",
+}
+
+
+@pytest.fixture(scope="session")
+def quick_recipe(tiny_base: Path, corpus_folder: Path) -> Any:
+    """Makes a recipe of a second's work; keyword arguments change dotted keys (`__` stands for the dot)."""
+
+    def make(**changes: Any) -> Recipe:
+        changed = {key.replace("__", "."): value for key, value in changes.items()}
+        return recipes.load((), {"base": str(tiny_base), "corpus": str(corpus_folder), **QUICK, **changed})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, quick_recipe: Any) -> Run:
+    """A trained and evaluated run (read only by agreement)."""
+    from talim.evaluation.evaluate import evaluate
+    from talim.training.train import train
+
+    run = train(quick_recipe(), tmp_path_factory.mktemp("runs") / "run")
+    evaluate(run.folder, prompts=2, seconds=1.0)
+    return run
+
+
 RATE_HZ = 16000
+
 
 # HYPOTHESIS_PROFILE chooses: "same" draws the same examples in every run, "fresh" draws new and more ones.
 # A crowded machine is no fault of the code: no deadline for a single example.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 settings.register_profile("same", UNHURRIED, max_examples=50, derandomize=True, database=None)
+
 settings.register_profile("fresh", UNHURRIED, max_examples=300, print_blob=True)
+
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
 if settings.get_current_profile_name() == "same":
     # Hypothesis also draws constants of the package's modules that happen to be imported by then, which depends
     # on the tests that ran before in the same process; there is no public setting to leave them out.
     providers._get_local_constants = lambda: providers._local_constants
+
 TORCH_SEED = 67280421310721  # what torch begins with in a new process
 
 
@@ -143,10 +189,10 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
     """The recordings, prepared in clips of two seconds (read only by agreement; targets are cached in it)."""
-    from talim.corpus.prepare import prepare
+    from talim.corpus.prepare import prepare_corpus
 
     folder = tmp_path_factory.mktemp("corpora") / "corpus"
-    prepare(recordings, folder, clip_seconds=2.0, rate_hz=RATE_HZ, held_out_share=0.34, seed=1)
+    prepare_corpus(recordings, folder, clip_seconds=2.0, rate_hz=RATE_HZ, held_out_share=0.34, seed=1)
     return folder
 
 

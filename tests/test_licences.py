@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from talim.licences import against, commercial
+from talim.licences import allows_commercial_use, commercial_use_objection
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ from talim.licences import against, commercial
     ],
 )
 def test_a_licences_name(licence: str, use: str) -> None:
-    assert commercial(licence) == use
-    assert bool(against(licence)) is (use != "allowed")
+    assert allows_commercial_use(licence) == use
+    assert bool(commercial_use_objection(licence)) is (use != "allowed")
 
 
 def test_why_not_is_said_in_words() -> None:
-    assert against("CC BY-NC 4.0") == "its licence (CC BY-NC 4.0) forbids commercial use"
-    assert against("") == "its licence (unknown) is not known to allow commercial use"
+    assert commercial_use_objection("CC BY-NC 4.0") == "its licence (CC BY-NC 4.0) forbids commercial use"
+    assert commercial_use_objection("") == "its licence (unknown) is not known to allow commercial use"

@@ -50,8 +50,8 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path: Path) -> None:
 
 
 def test_every_shipped_recipe_loads() -> None:
-    assert {"base", "small-gpu", "quick"} <= set(recipes.shipped())
-    for name in recipes.shipped():
+    assert {"base", "small-gpu", "quick"} <= set(recipes.builtin_overlays())
+    for name in recipes.builtin_overlays():
         recipe = recipes.load([name], {"corpus": "songs"})
         assert recipe.training.warmup_steps < recipe.training.steps, name
 
@@ -144,7 +144,7 @@ def test_settings_of_a_kind_are_numbers_or_lists_of_them() -> None:
 def test_differences_name_keys_and_leave_out_where_the_corpus_lies() -> None:
     old = Recipe(corpus="here")
     new = Recipe(corpus="there", seed=1, training=Training(steps=400))
-    assert recipes.differences(old, new) == {"seed": (0, 1), "training.steps": (300, 400)}
+    assert recipes.recipe_differences(old, new) == {"seed": (0, 1), "training.steps": (300, 400)}
 
 
 def test_the_id_follows_the_corpus_by_content_only() -> None:

@@ -4,134 +4,36 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from talim import run
-from talim.errors import TalimError
-from talim.run import Run
+from talim import atomic_io, run
+from talim.errors import TalimError, UsageError
+from talim.recipe import Recipe, dump
+from talim.run import Run, resolve_recipe
+
+
+def test_options_win_over_files_and_set_wins_over_options(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("corpus: filed\nseed: 1\ntraining: {steps: 30}\n")
+    given = {"corpus": None, "base": None, "training.steps": 40, "seed": 2}
+    recipe = resolve_recipe(tmp_path, [tmp_path / "r.yaml"], given, ["seed=3"])
+    assert (recipe.corpus, recipe.training.steps, recipe.seed) == ("filed", 40, 3)
+
+
+def test_a_bare_folder_goes_on_with_its_own_recipe(tmp_path: Path) -> None:
+    stored = Recipe(corpus="c", seed=9)
+    (tmp_path / "recipe.yaml").write_text(dump(stored))
+    assert resolve_recipe(tmp_path, [], {"corpus": None, "seed": None}, []) == stored
+
+
+def test_an_empty_folder_asks_for_a_corpus(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give --corpus"):
+        resolve_recipe(tmp_path, [], {"corpus": None}, [])
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "scores.json"
-    run.write_json(path, {"a": 1})
-    run.write_json(path, {"b": "ç"})
-    assert run.read_json(path) == {"b": "ç"}
-    assert names(path.parent) == ["scores.json"]
-
-
-def test_a_failing_write_keeps_the_old_file_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "scores.json"
-    run.write_text(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TalimError, match=r"scores\.json: cannot be written \(No space left on device\)"):
-        run.write_text(path, "new")
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["scores.json"]
-
-
-def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Out of range"):
-        run.write_json(tmp_path / "x.json", {"loss": float("nan")})
-    assert names(tmp_path) == []
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-        max_leaves=8,
-    )
-)
-def test_any_value_becomes_plain_json(value: Any) -> None:
-    for digits in (None, 3):
-        made = run.plain(value, digits)
-        assert json.loads(json.dumps(made, allow_nan=False)) == made
-        assert run.plain(made, digits) == made
-
-
-def test_plain_values_keep_whole_numbers_and_round_the_others() -> None:
-    value = {
-        1: (np.float32(0.1234567), float("nan"), -float("inf")),
-        "n": 123456789,
-        "yes": True,
-        "far": 123456.7,
-    }
-    assert run.plain(value, 3) == {"1": [0.123, None, None], "n": 123456789, "yes": True, "far": 123000.0}
-    assert run.plain(value)["far"] == 123456.7
-
-
-def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TalimError, match=r"file/run\.json: cannot be written"):
-        run.write_json(tmp_path / "file" / "run.json", {})
-
-
-@pytest.mark.parametrize("text", ["", "{", "\xff"])
-def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "x.json"
-    path.write_bytes(text.encode("latin1"))
-    with pytest.raises(TalimError, match=r"x\.json: cannot be read as JSON"):
-        run.read_json(path)
-
-
-@given(
-    st.lists(
-        st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5
-    )
-)
-def test_logs_come_back_as_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
-    path = tmp_path_factory.mktemp("log") / "log.jsonl"
-    path.touch()
-    for row in rows:
-        run.append_jsonl(path, row)
-    assert run.read_jsonl(path) == rows
-    run.write_jsonl(path, rows)
-    assert run.read_jsonl(path) == rows
-
-
-def test_a_torn_last_line_is_dropped_and_the_next_one_starts_fresh(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1}\n{"st')
-    assert run.read_jsonl(path) == [{"step": 1}]
-    run.append_jsonl(path, {"step": 2})
-    with pytest.raises(TalimError, match="line 2 is not JSON"):
-        run.read_jsonl(path)
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    final = tmp_path / "adapter"
-    with run.new_folder(final) as made:
-        (made / "a").write_text("1")
-        assert not final.exists()
-    assert names(final) == ["a"]
-    with pytest.raises(ZeroDivisionError), run.new_folder(final) as made:
-        (made / "b").write_text(str(1 / 0))
-    assert names(final) == ["a"]
-    assert names(tmp_path) == ["adapter"]
-
-
-def test_replacing_a_folder_leaves_no_old_files(tmp_path: Path) -> None:
-    for text in ("1", "2"):
-        with run.new_folder(tmp_path / "adapter") as made:
-            (made / text).write_text(text)
-    assert names(tmp_path / "adapter") == ["2"]
 
 
 def hold(folder: str, held: object, release: object) -> None:
@@ -156,18 +58,9 @@ def test_a_second_process_is_refused_and_a_killed_one_frees_the_folder(tmp_path:
         pass
 
 
-def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:
-    run.check_writable(tmp_path / "new" / "deeper" / "a.flac")
-    assert names(tmp_path) == []
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "a.flac", tmp_path, Path("/proc/no/a.flac")):
-        with pytest.raises(TalimError, match="cannot be written"):
-            run.check_writable(path)
-
-
 def test_finished_needs_both_cost_and_adapter(tmp_path: Path) -> None:
     made = Run(tmp_path)
-    run.write_json(made.cost, {})
+    atomic_io.write_json(made.cost, {})
     assert not made.finished
     made.adapter.mkdir()
     assert made.finished

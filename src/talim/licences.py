@@ -18,7 +18,7 @@ _ALLOWS = re.compile(
 )
 
 
-def commercial(licence: str) -> Use:
+def allows_commercial_use(licence: str) -> Use:
     """Whether a licence's name allows commercial use of what was made with it. A name with more words is unknown."""
     name = re.sub(r"\s+", " ", str(licence).strip().upper().replace("_", "-"))
     if _FORBIDS.search(name):
@@ -26,9 +26,9 @@ def commercial(licence: str) -> Use:
     return "allowed" if _ALLOWS.match(name) else "unknown"
 
 
-def against(licence: str) -> str:
+def commercial_use_objection(licence: str) -> str:
     """Why a licence keeps from commercial use, in words; empty where it allows it."""
-    use = commercial(licence)
+    use = allows_commercial_use(licence)
     if use == "forbidden":
         return f"its licence ({licence}) forbids commercial use"
     return f"its licence ({licence or 'unknown'}) is not known to allow commercial use" * (use == "unknown")

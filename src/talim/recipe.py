@@ -15,14 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from talim.errors import UsageError
 
 # Settings that came later: left out of a run's name where they are as they were before there was a choice.
-LATER: Mapping[str, Any] = {
+NEW_SETTING_DEFAULTS: Mapping[str, Any] = {
     "weighting": None,
     "predict_music": False,
     "crops": "each_step",
     "adapter_precision": "fp32",
     "recordings_share": 1.0,
 }
-HOW = ("prefix", "prefix_gb")  # of training: how it is computed, not what; part of no name and no comparison
+EXECUTION_SETTINGS = (
+    "prefix",
+    "prefix_gb",
+)  # of training: how it is computed, not what; part of no name and no comparison
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -167,22 +170,24 @@ def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
     """Twelve hex digits that name the experiment; the corpus enters by content, not by where it lies."""
     values = recipe.model_dump(mode="json")
     training = values["training"]
-    named = {k: v for k, v in training.items() if k not in HOW}
-    values["training"] = {k: v for k, v in named.items() if k not in LATER or v != LATER[k]}
+    named = {k: v for k, v in training.items() if k not in EXECUTION_SETTINGS}
+    values["training"] = {
+        k: v for k, v in named.items() if k not in NEW_SETTING_DEFAULTS or v != NEW_SETTING_DEFAULTS[k]
+    }
     if corpus_hash is not None:
         values["corpus"] = corpus_hash
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, with both values; where the corpus lies and `HOW` do not count."""
     before, after = (_flatten(r.model_dump(mode="json")) for r in (old, new))
-    free = {"corpus", *(f"training.{name}" for name in HOW)}
+    free = {"corpus", *(f"training.{name}" for name in EXECUTION_SETTINGS)}
     return {k: (before[k], after[k]) for k in after if k not in free and before.get(k) != after[k]}
 
 
-def shipped() -> list[str]:
+def builtin_overlays() -> list[str]:
     """Names of the overlays that come with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
@@ -194,7 +199,7 @@ def _find(path: Path | str) -> Path:
     if packaged.is_file():
         return packaged
     raise UsageError(
-        f"{path}: no such recipe file, and no shipped recipe of that name ({', '.join(shipped())})"
+        f"{path}: no such recipe file, and no shipped recipe of that name ({', '.join(builtin_overlays())})"
     )
 
 

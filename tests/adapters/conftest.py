@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures import mustango, released
+from fixtures import released_musicgen, released_mustango
 
 from talim.backbones.load import load
-from talim.backbones.musicgen import MusicGen
+from talim.backbones.musicgen.backbone import MusicGen
 from talim.backbones.mustango.backbone import Mustango
 
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mono base of two layers (read only by agreement)."""
-    return released.write(tmp_path_factory.mktemp("bases") / "tiny")
+    return released_musicgen.write(tmp_path_factory.mktemp("bases") / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,9 @@ def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         if (precision, layers) not in loaded:
             folder = base_folder
             if layers != 2:
-                folder = released.write(tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers)
+                folder = released_musicgen.write(
+                    tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers
+                )
             loaded[precision, layers] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
         return copy.deepcopy(loaded[precision, layers])
 
@@ -40,6 +42,6 @@ def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def fresh_unet(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Mustango]:
     """Give an untouched copy of a Mustango of two levels."""
     loaded = load(
-        mustango.write(tmp_path_factory.mktemp("bases") / "mustango"), precision="fp32", device="cpu"
+        released_mustango.write(tmp_path_factory.mktemp("bases") / "mustango"), precision="fp32", device="cpu"
     )
     return lambda: copy.deepcopy(loaded)  # type: ignore[return-value]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fixtures import released
+from fixtures import released_musicgen
 
 from talim.backbones.load import load
-from talim.backbones.musicgen import MusicGen
+from talim.backbones.musicgen.backbone import MusicGen
 
 
 @pytest.fixture(scope="session", params=["mono", "stereo"])
 def released_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each channel layout (read only by agreement)."""
     folder = tmp_path_factory.mktemp("released") / f"tiny-{request.param}"
-    return released.write(folder, channels=2 if request.param == "stereo" else 1)
+    return released_musicgen.write(folder, channels=2 if request.param == "stereo" else 1)
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +27,4 @@ def shared(released_folder: Path) -> MusicGen:
 @pytest.fixture
 def own(tmp_path: Path) -> MusicGen:
     """A mono model that a test may change."""
-    return load(released.write(tmp_path / "tiny"), precision="fp32", device="cpu")  # type: ignore[return-value]
+    return load(released_musicgen.write(tmp_path / "tiny"), precision="fp32", device="cpu")  # type: ignore[return-value]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures import released
+from fixtures import released_musicgen
 from safetensors.torch import load_file, save_file
 
-from talim.backbones import catalogue, sources
 from talim.backbones import load as loading
+from talim.backbones import registry, resolve
 from talim.backbones.load import load
-from talim.backbones.musicgen import MusicGen
+from talim.backbones.musicgen.backbone import MusicGen
 from talim.errors import TalimError, UsageError
 
 
@@ -27,13 +27,13 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(sources, "cached", lambda hub_id: False)
-    monkeypatch.setattr(sources.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(resolve, "is_cached", lambda hub_id: False)
+    monkeypatch.setattr(resolve.urllib.request, "getproxies", dict)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return released.write(tmp_path / "tiny")
+    return released_musicgen.write(tmp_path / "tiny")
 
 
 def spoil(folder: Path, **changes: object) -> None:
@@ -84,7 +84,7 @@ def test_bf16_keeps_codec_and_text_encoder_exact(shared: MusicGen, released_fold
         for key, value in theirs.items():
             assert torch.equal(ours[key], value), key
     assert np.array_equal(half.describe(["tabla"])[0], shared.describe(["tabla"])[0])
-    assert (half.codec_identity, half.text_identity) == (shared.codec_identity, shared.text_identity)
+    assert (half.codec_hash, half.text_encoder_hash) == (shared.codec_hash, shared.text_encoder_hash)
 
 
 def test_fingerprint_is_of_the_weights_not_of_the_precision(shared: MusicGen, released_folder: Path) -> None:
@@ -99,8 +99,8 @@ def test_fingerprint_changes_with_any_weight(folder: Path) -> None:
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
         after = load(folder, device="cpu")
         assert after.fingerprint != before.fingerprint
-        assert (after.text_identity == before.text_identity) == (not key.startswith("text"))
-        assert after.codec_identity == before.codec_identity
+        assert (after.text_encoder_hash == before.text_encoder_hash) == (not key.startswith("text"))
+        assert after.codec_hash == before.codec_hash
         before = after
 
 
@@ -155,7 +155,7 @@ def test_a_hub_model_without_network_is_one_line_at_once() -> None:
 
 
 def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "check_reachable", lambda source: None)
+    monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
     monkeypatch.setattr(loading, "read_config", refuse)
     with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
         load("facebook/musicgen-large")
@@ -164,12 +164,12 @@ def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_model_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(sources, "cached", lambda hub_id: True)
-    sources.check_reachable(sources.Source("facebook/musicgen-small", "x", False, None))
+    monkeypatch.setattr(resolve, "is_cached", lambda hub_id: True)
+    resolve.check_reachable(resolve.ModelSource("facebook/musicgen-small", "x", False, None))
 
 
 def test_missing_nano_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "NANO_FOLDER", tmp_path)
+    monkeypatch.setattr(resolve, "NANO_FOLDER", tmp_path)
     with pytest.raises(TalimError, match="missing from this installation"):
         load()
 
@@ -218,14 +218,16 @@ def test_fp16_and_absent_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_sizes_to_download_are_told() -> None:
-    assert all(model.download_gb > 1 for model in catalogue.MODELS.values() if model.shape)
+    assert all(model.download_gb > 1 for model in registry.MODELS.values() if model.shape)
 
 
 def test_a_nano_folder_brings_its_own_codec_and_bytes(tmp_path: Path) -> None:
-    from talim.backbones.nano import codec, models
+    from talim.backbones.nano import codec, musicgen
 
     small = codec.NanoCodec(codec.NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1))
-    built = models.build(0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1)
+    built = musicgen.build_nano_musicgen(
+        0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1
+    )
     built.to(torch.bfloat16).save_pretrained(tmp_path / "nano-x")
     for word in ("fp32", "bf16"):
         base = load(tmp_path / "nano-x", precision=word, device="cpu")

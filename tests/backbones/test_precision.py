@@ -24,18 +24,18 @@ def cpu(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
 def test_bf16_where_the_cpu_has_it(cpu, flag: str) -> None:
     cpu(flag)
-    dtype, reason = precision.choose("auto", "cpu")
+    dtype, reason = precision.choose_precision("auto", "cpu")
     assert dtype is torch.bfloat16
     assert flag in reason
-    assert precision.choose("fp32", "cpu")[0] is torch.float32
+    assert precision.choose_precision("fp32", "cpu")[0] is torch.float32
 
 
 def test_fp32_where_it_has_not(cpu) -> None:
     cpu("avx512f")
-    dtype, reason = precision.choose("auto", "cpu")
+    dtype, reason = precision.choose_precision("auto", "cpu")
     assert dtype is torch.float32
     assert "no bf16" in reason
-    dtype, reason = precision.choose("bf16", "cpu")
+    dtype, reason = precision.choose_precision("bf16", "cpu")
     assert dtype is torch.bfloat16
     assert "slower" in reason
 
@@ -44,17 +44,17 @@ def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Quick 9000")
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
-        dtype, reason = precision.choose("auto", "cuda")
+        dtype, reason = precision.choose_precision("auto", "cuda")
         assert dtype is expected
         assert "Quick 9000" in reason
 
 
 def test_fp16_is_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="overflow") as caught:
-        precision.choose("fp16", "cpu")
+        precision.choose_precision("fp16", "cpu")
     assert "bf16, fp32 or auto" in str(caught.value)
     with pytest.raises(UsageError, match="'int8' is unknown"):
-        precision.choose("int8", "cpu")
+        precision.choose_precision("int8", "cpu")
 
 
 def test_flags_are_read_from_the_kernels_file(tmp_path: Path) -> None:

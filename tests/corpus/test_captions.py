@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.captions import BUILT, NEUTRAL, Words, describe_file, write_editable
+from talim.corpus.captions import (
+    BUILT_FROM_LABELS,
+    NEUTRAL_CAPTION,
+    RecordingMetadata,
+    file_metadata,
+    write_editable,
+)
 from talim.corpus.labels import Labels
 from talim.corpus.metadata import read_table
-from talim.corpus.recordings import FileSound, Section, SourceFile
+from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
 from talim.errors import TalimError
 
 
 def source(folder: Path, name: str, row: dict[str, str] | None = None) -> SourceFile:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    return SourceFile(folder / name, name, FileSound(folder / name), row or {})
+    return SourceFile(folder / name, name, FileAudio(folder / name), row or {})
 
 
 def table(folder: Path, text: str) -> Path:
@@ -27,27 +33,27 @@ def table(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("column", ["text", "caption", "Description", "PROMPT"])
 def test_a_text_column_by_any_of_its_names(folder: Path, column: str) -> None:
     rows = read_table(table(folder, f"file_name,{column}\na.wav,slow alap\n"))
-    assert describe_file(source(folder, "a.wav", rows[0]), {}, "ignored").caption == "slow alap"
+    assert file_metadata(source(folder, "a.wav", rows[0]), {}, "ignored").caption == "slow alap"
 
 
 def test_which_words_win(folder: Path) -> None:
     bare = source(folder, "a.wav")
     told = replace(bare, row={"text": "row", "tradition": "makam"})
     labelled = replace(bare, row={"tradition": "makam"})
-    said = [describe_file(told, {"text": "edited"}, "all")]
-    said += [describe_file(told, {"text": NEUTRAL}, "all")]
+    said = [file_metadata(told, {"text": "edited"}, "all")]
+    said += [file_metadata(told, {"text": NEUTRAL_CAPTION}, "all")]
     (folder / "a.txt").write_text(" beside\nthe sound \n", encoding="utf-8")
-    said += [describe_file(labelled, {}, "all")]
+    said += [file_metadata(labelled, {}, "all")]
     (folder / "a.txt").unlink()
-    said += [describe_file(labelled, {}, "all"), describe_file(labelled, {}, None)]
-    said += [describe_file(bare, {}, None)]
+    said += [file_metadata(labelled, {}, "all"), file_metadata(labelled, {}, None)]
+    said += [file_metadata(bare, {}, None)]
     assert [(words.caption, words.origin) for words in said] == [
         ("edited", "corpus metadata.csv"),
         ("row", "metadata"),
         ("beside the sound", "text file"),
         ("all", "describe"),
-        (said[4].caption, BUILT),
-        (NEUTRAL, "none"),
+        (said[4].caption, BUILT_FROM_LABELS),
+        (NEUTRAL_CAPTION, "none"),
     ]
     assert "makam" in said[4].caption or "Turkish" in said[4].caption
 
@@ -60,7 +66,7 @@ def test_rights_are_kept_and_unknown_is_said(folder: Path) -> None:
         "consent": "signed 2024",
         "tonic_hz": "220",
     }
-    said = describe_file(source(folder, "deep/a.b.wav", row), {}, None)
+    said = file_metadata(source(folder, "deep/a.b.wav", row), {}, None)
     assert (said.licence, said.performer, said.source, said.consent) == (
         "CC0",
         "Someone",
@@ -69,20 +75,25 @@ def test_rights_are_kept_and_unknown_is_said(folder: Path) -> None:
     )
     assert said.extra == {"tonic_hz": "220"}
     assert said.labels.tonic_hz == 220
-    said = describe_file(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
-    assert said == Words(NEUTRAL, "none", recording="deep/a.b", licence="own", labels=Labels())
+    said = file_metadata(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
+    assert said == RecordingMetadata(
+        NEUTRAL_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels()
+    )
 
 
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
 def test_cells_that_say_nothing(folder: Path, cell: str) -> None:
     rows = read_table(table(folder, f"file_name,performer,text\na.wav,{cell},x\n"))
-    assert describe_file(source(folder, "a.wav", rows[0]), {}, None).performer == "unknown"
+    assert file_metadata(source(folder, "a.wav", rows[0]), {}, None).performer == "unknown"
 
 
 def test_built_words_follow_the_sections_and_the_seed(folder: Path) -> None:
     row = {"raga": "Yaman", "taal": "Tintal", "instrument": "Voice,Tabla", "mbid": "m"}
-    file = replace(source(folder, "a.wav", row), sections=(Section(0, 60, "Alap"), Section(60, 60, "Khyal")))
-    said = describe_file(file, {}, None)
+    file = replace(
+        source(folder, "a.wav", row),
+        sections=(AnnotatedSection(0, 60, "Alap"), AnnotatedSection(60, 60, "Khyal")),
+    )
+    said = file_metadata(file, {}, None)
     alap, khyal = said.at(0, 10, 0), said.at(80, 90, 0)
     assert alap[1].cycle == ()
     assert khyal[1].cycle == ("Tintal",)
@@ -91,7 +102,7 @@ def test_built_words_follow_the_sections_and_the_seed(folder: Path) -> None:
     assert said.at(0, 10, 0) == alap
     assert len({said.at(80 + i, 90 + i, 0)[0] for i in range(20)}) > 2
     assert len({said.at(80, 90, seed)[0] for seed in range(20)}) > 2
-    told = describe_file(replace(file, row={**row, "text": "as I say"}), {}, None)
+    told = file_metadata(replace(file, row={**row, "text": "as I say"}), {}, None)
     assert told.at(0, 10, 0)[0] == "as I say"
 
 
@@ -104,29 +115,29 @@ def test_rendered_sound_is_not_described_by_a_score_of_the_same_name(folder: Pat
             raise AssertionError
 
     (folder / "a.txt").write_text("Sira\tKod", encoding="utf-8")
-    assert describe_file(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL
+    assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL_CAPTION
 
 
 def test_unreadable_words_beside_the_sound(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(TalimError, match=r"a\.txt: is not readable UTF-8"):
-        describe_file(source(folder, "a.wav"), {}, None)
+        file_metadata(source(folder, "a.wav"), {}, None)
 
 
 def test_the_editable_table_keeps_what_was_typed(folder: Path) -> None:
     path = folder / "metadata.csv"
-    silent = Words(NEUTRAL, "none", recording="a", licence="CC0")
-    told = Words("told", "metadata", recording="b")
+    silent = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
+    told = RecordingMetadata("told", "metadata", recording="b")
     assert write_editable(path, {"a.wav": silent, "b.wav": told}, {}) == ["a.wav"]
     rows = read_table(path)
-    assert rows == [{"file_name": "a.wav", "text": NEUTRAL, "recording": "a", "licence": "CC0"}]
+    assert rows == [{"file_name": "a.wav", "text": NEUTRAL_CAPTION, "recording": "a", "licence": "CC0"}]
     typed = {"a.wav": {"text": "mine", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
-    new = Words(NEUTRAL, "none", recording="c")
+    new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="c")
     assert write_editable(path, {"a.wav": told, "c.wav": new}, typed) == ["c.wav"]
     assert {row["file_name"]: row["text"] for row in read_table(path)} == {
         "a.wav": "mine",
         "gone.wav": "kept",
-        "c.wav": NEUTRAL,
+        "c.wav": NEUTRAL_CAPTION,
     }
     assert read_table(path)[0]["raga"] == "Yaman"
 
@@ -134,7 +145,9 @@ def test_the_editable_table_keeps_what_was_typed(folder: Path) -> None:
 def test_the_editable_table_is_not_touched_without_need(folder: Path) -> None:
     path = table(folder, "file_name;text\na.wav;mine\n")
     before = path.read_bytes()
-    write_editable(path, {"a.wav": Words("mine", "corpus metadata.csv")}, {"a.wav": {"text": "mine"}})
+    write_editable(
+        path, {"a.wav": RecordingMetadata("mine", "corpus metadata.csv")}, {"a.wav": {"text": "mine"}}
+    )
     assert path.read_bytes() == before
-    write_editable(folder / "other.csv", {"a.wav": Words("x", "describe")}, {})
+    write_editable(folder / "other.csv", {"a.wav": RecordingMetadata("x", "describe")}, {})
     assert not (folder / "other.csv").exists()

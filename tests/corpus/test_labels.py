@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.corpus.labels import Labels, folded, holding, labels_of, values
-from talim.corpus.recordings import Section
+from talim.corpus.labels import Labels, labels_in_range, normalize_name, parse_labels, split_values
+from talim.corpus.recordings import AnnotatedSection
 
 CONCERT = {
     "tradition": "Hindustani",
@@ -18,14 +18,14 @@ CONCERT = {
     "instrument": "Tabla,Harmonium,Voice",
 }
 SECTIONS = (
-    Section(0, 100, "Ālāp"),
-    Section(100, 200, "Khyāl (vilambit ektāl)"),
-    Section(300, 100, "Khyāl (drut tīntāl)"),
+    AnnotatedSection(0, 100, "Ālāp"),
+    AnnotatedSection(100, 200, "Khyāl (vilambit ektāl)"),
+    AnnotatedSection(300, 100, "Khyāl (drut tīntāl)"),
 )
 
 
-def at(cells: dict[str, str], start: float, sections: tuple[Section, ...] = SECTIONS) -> Labels:
-    return holding(labels_of(cells), sections, start, start + 10)
+def at(cells: dict[str, str], start: float, sections: tuple[AnnotatedSection, ...] = SECTIONS) -> Labels:
+    return labels_in_range(parse_labels(cells), sections, start, start + 10)
 
 
 def test_an_alap_claims_no_cycle_and_no_laya() -> None:
@@ -48,7 +48,7 @@ def test_a_stretch_over_two_sections_claims_what_they_share() -> None:
 
 
 def test_cells_of_a_section_win_over_its_name() -> None:
-    sections = (Section(0, 100, "gat", {"tala": "Jhaptal", "laya": "Drut", "raga": "Bhairav"}),)
+    sections = (AnnotatedSection(0, 100, "gat", {"tala": "Jhaptal", "laya": "Drut", "raga": "Bhairav"}),)
     labels = at(CONCERT, 10, sections)
     assert (labels.cycle, labels.laya, labels.mode) == (("Jhaptal",), ("Drut",), ("Bhairav",))
 
@@ -95,26 +95,26 @@ def test_no_cycle_where_a_part_is_unmetred(cells: dict[str, str], free: bool) ->
 def test_what_a_mode_and_a_cycle_are_called(
     cells: dict[str, str], tradition: str, kinds: tuple[str, str]
 ) -> None:
-    labels = labels_of(cells)
+    labels = parse_labels(cells)
     assert labels.tradition == tradition
     assert (labels.mode_kind, labels.cycle_kind) == kinds
 
 
 def test_names_lose_the_word_for_what_they_are() -> None:
-    labels = labels_of({"mode": "Raag Yaman", "cycle": "Tala Rupak"})
+    labels = parse_labels({"mode": "Raag Yaman", "cycle": "Tala Rupak"})
     assert (labels.mode, labels.cycle) == (("Yaman",), ("Rupak",))
-    assert labels_of({"makam": "Uşşak Makamı"}).mode == ("Uşşak",)
+    assert parse_labels({"makam": "Uşşak Makamı"}).mode == ("Uşşak",)
 
 
 def test_instruments_begin_with_the_lead() -> None:
-    assert labels_of(CONCERT).instruments == ("voice", "tabla", "harmonium")
-    led = labels_of({"instruments": "Tabla|Sitar", "lead_instrument": "Sitar"})
+    assert parse_labels(CONCERT).instruments == ("voice", "tabla", "harmonium")
+    led = parse_labels({"instruments": "Tabla|Sitar", "lead_instrument": "Sitar"})
     assert led.instruments == ("sitar", "tabla")
 
 
 @pytest.mark.parametrize(("cell", "hz"), [("220", 220.0), ("138.59 Hz", 138.59), ("D", None), ("0", None)])
 def test_tonic(cell: str, hz: float | None) -> None:
-    assert labels_of({"tonic": cell}).tonic_hz == hz
+    assert parse_labels({"tonic": cell}).tonic_hz == hz
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_tonic(cell: str, hz: float | None) -> None:
     [("Tīntāl", "teentaal"), ("Ağır Aksak", "agir_aksak"), ("Uşşak", "USSAK"), ("Ālāp", "aalaap")],
 )
 def test_spellings_fold_together(one: str, other: str) -> None:
-    assert folded(one) == folded(other)
+    assert normalize_name(one) == normalize_name(other)
 
 
 def test_values_of_a_cell() -> None:
-    assert values("Tabla, Voice;voice | sitar") == ("Tabla", "Voice", "sitar") or values(
+    assert split_values("Tabla, Voice;voice | sitar") == ("Tabla", "Voice", "sitar") or split_values(
         "Tabla, Voice;voice | sitar"
     ) == ("Tabla", "voice", "sitar")
-    assert values("") == ()
+    assert split_values("") == ()
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -9,7 +9,7 @@ import pytest
 
 from talim.audio import content_hash
 from talim.corpus.manifest import Clip, Corpus
-from talim.corpus.prepare import prepare
+from talim.corpus.prepare import prepare_corpus
 from talim.errors import TalimError
 
 
@@ -17,7 +17,7 @@ from talim.errors import TalimError
 def corpus(folder: Path, record, tmp_path: Path) -> Corpus:
     record("a.wav", 25)
     record("b.wav", 25)
-    return prepare(folder, tmp_path / "corpus", rate_hz=8000)
+    return prepare_corpus(folder, tmp_path / "corpus", rate_hz=8000)
 
 
 def test_load_gives_what_prepare_gave(corpus: Corpus) -> None:
@@ -70,7 +70,7 @@ def test_a_missing_clip_says_how_to_get_it_back(corpus: Corpus, folder: Path) ->
     (corpus.folder / clip.file).unlink()
     with pytest.raises(TalimError, match="run talim prepare again"):
         corpus.read_clip(clip)
-    again = prepare(folder, corpus.folder, rate_hz=8000)
+    again = prepare_corpus(folder, corpus.folder, rate_hz=8000)
     assert again.work["decoded"] == 1
     assert content_hash(again.read_clip(clip)) == clip.audio_hash
 
@@ -78,7 +78,7 @@ def test_a_missing_clip_says_how_to_get_it_back(corpus: Corpus, folder: Path) ->
 def test_rows_are_one_json_object_a_line_in_utf8(folder: Path, record, tmp_path: Path) -> None:
     record("a.wav", 12)
     record("b.wav", 12)
-    corpus = prepare(folder, tmp_path / "corpus", rate_hz=8000, describe="राग यमन")
+    corpus = prepare_corpus(folder, tmp_path / "corpus", rate_hz=8000, describe="राग यमन")
     lines = (corpus.folder / "corpus.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["caption"] for line in lines] == ["राग यमन"] * len(corpus.clips)
     assert "राग" in lines[0]
@@ -88,6 +88,6 @@ def test_a_caption_may_hold_any_separator(folder: Path, record, tmp_path: Path) 
     words = "raga Yaman\u2028slow\u0085alap"
     record("a.wav", 12)
     record("b.wav", 12)
-    made = prepare(folder, tmp_path / "corpus", rate_hz=8000, describe=words)
+    made = prepare_corpus(folder, tmp_path / "corpus", rate_hz=8000, describe=words)
     assert {clip.caption for clip in Corpus.load(made.folder).clips} == {made.clips[0].caption}
     assert len(Corpus.load(made.folder).clips) == len(made.clips)

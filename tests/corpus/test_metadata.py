@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.importers.folder import walk
-from talim.corpus.metadata import Note, Row, plain_row, read_sections, read_table
+from talim.corpus.importers.folder import walk_folders
+from talim.corpus.metadata import MetadataNote, MetadataRow, plain_row, read_sections, read_table
 from talim.corpus.metadata import read_metadata as read_in
 from talim.errors import TalimError
 
@@ -19,8 +19,8 @@ def table(folder: Path, text: str, name: str = "metadata.csv") -> Path:
     return folder / name
 
 
-def read_metadata(folder: Path, out: Path, *names: str) -> tuple[dict[str, Row], list[Note]]:
-    return read_in(folder, walk(folder, out), {*names})
+def read_metadata(folder: Path, out: Path, *names: str) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
+    return read_in(folder, walk_folders(folder, out), {*names})
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_sections_of_recordings(folder: Path, tmp_path: Path) -> None:
         "file_name,start_seconds,end_seconds,name,tala,laya\nb.wav,60,90,gat,tintal,drut\nb.wav,0,60,alap,,\n",
         "deep/sections.csv",
     )
-    first, second = read_sections(folder, walk(folder, tmp_path / "out"))["deep/b.wav"]
+    first, second = read_sections(folder, walk_folders(folder, tmp_path / "out"))["deep/b.wav"]
     assert (first.start_seconds, first.seconds, first.name, first.cells) == (0.0, 60.0, "alap", {})
     assert (second.seconds, second.cells) == (30.0, {"tala": "tintal", "laya": "drut"})
     table(folder, "file_name,start_seconds,seconds\nb.wav,soon,60\n", "deep/sections.csv")
     with pytest.raises(TalimError, match=r"sections\.csv: row 2 needs start_seconds"):
-        read_sections(folder, walk(folder, tmp_path / "out"))
+        read_sections(folder, walk_folders(folder, tmp_path / "out"))

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from fixtures.prepared import make
-from fixtures.sources import own_folder, sound, table
+from fixtures.importer_sources import own_folder, sound, table
+from fixtures.prepared_corpus import make
 
 from talim.audio import Audio, write
 from talim.corpus.manifest import Corpus
-from talim.corpus.report import MOST_PLAYERS, cautions, counted, duration, shares
+from talim.corpus.report import MAX_AUDIO_PLAYERS, caveats, counted, duration, duration_bars
 from talim.corpus.report import write as write_page
 
 
@@ -48,7 +48,7 @@ def test_everything_is_on_the_page(corpus: Corpus) -> None:
         "&lt;b&gt;odd &amp; name.wav",
     ):
         assert part in text, part
-    assert text.count("<audio") == min(MOST_PLAYERS, corpus.summary["recordings"])
+    assert text.count("<audio") == min(MAX_AUDIO_PLAYERS, corpus.summary["recordings"])
     assert text.count("<h1") == 1
 
 
@@ -93,7 +93,7 @@ def test_twins_are_kept_on_one_side(corpus: Corpus) -> None:
 def test_cautions_name_what_is_wrong(corpus: Corpus) -> None:
     facts = corpus.summary
     levels = facts["recordings_as_found"]
-    told = " ".join(cautions(facts, levels))
+    told = " ".join(caveats(facts, levels))
     for part in (
         "unknown licence",
         "consent",
@@ -104,13 +104,13 @@ def test_cautions_name_what_is_wrong(corpus: Corpus) -> None:
     ):
         assert part in told
     bought = {"licences": {"CC BY-NC-SA 4.0": 3}, "consent": {}, "sources": {}}
-    assert "forbids commercial use" in " ".join(cautions({**facts, "rights": bought}, levels))
+    assert "forbids commercial use" in " ".join(caveats({**facts, "rights": bought}, levels))
 
 
 def test_words_for_numbers() -> None:
     assert (duration(8), duration(754), duration(15000)) == ("8 s", "12.6 min", "4.2 h")
     assert (counted(1, "file"), counted(2, "file")) == ("1 file", "2 files")
-    rows = shares({f"raga {n}": 100.0 - n for n in range(20)} | {"unknown": 30.0})
+    rows = duration_bars({f"raga {n}": 100.0 - n for n in range(20)} | {"unknown": 30.0})
     assert (rows[0].percent, rows[-1].name, rows[-2].name, len(rows)) == (
         rows[0].percent,
         "unknown",

@@ -6,27 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talim.corpus.split import GAP_SECONDS, Piece, Split, make_split, performer_names
+from talim.corpus.split import GAP_SECONDS, Split, make_split
+from talim.corpus.split_groups import SplitItem, performer_names
 from talim.errors import TalimError, UsageError
 
 
 def recording(
     name: str, performer: str = "unknown", seconds: float = 60.0, file: str = "", clip: float = 10.0
-) -> list[Piece]:
+) -> list[SplitItem]:
     file = file or f"{name}.wav"
     count = int(seconds // clip)
-    return [Piece(f"{file}-{i}", name, performer, file, i * clip, clip) for i in range(count)]
+    return [SplitItem(f"{file}-{i}", name, performer, file, i * clip, clip) for i in range(count)]
 
 
-def pieces_of(*recordings: list[Piece]) -> list[Piece]:
+def pieces_of(*recordings: list[SplitItem]) -> list[SplitItem]:
     return [piece for pieces in recordings for piece in pieces]
 
 
-def names(pieces: list[Piece], split: Split, side: str) -> set[str]:
+def names(pieces: list[SplitItem], split: Split, side: str) -> set[str]:
     return {piece.recording for piece in pieces if split.sides.get(piece.id) == side}
 
 
-def check_no_leak(pieces: list[Piece], split: Split) -> None:
+def check_no_leak(pieces: list[SplitItem], split: Split) -> None:
     train = [piece for piece in pieces if split.sides.get(piece.id) == "train"]
     held = [piece for piece in pieces if split.sides.get(piece.id) == "held_out"]
     assert train

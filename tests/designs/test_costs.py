@@ -13,12 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import talim.adapters as adapters
-from talim.backbones.musicgen import MusicGen
-from talim.designs import costs, sizing
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.designs import budget, costs
 from talim.designs.expression import parse
 from talim.designs.kinds import KINDS
-from talim.designs.places import select
-from talim.designs.sites import MusicGenShape
+from talim.designs.musicgen_sites import MusicGenShape
+from talim.designs.site_selection import select_sites
 
 DELAYS = 3  # frames that the delay of four codebooks adds to a clip
 
@@ -28,16 +28,16 @@ def batch_of(base: MusicGen, frames: int):
     return base.collate([(tokens, base.describe(["slow flute"])[0])], [False])
 
 
-def clip_of(base: MusicGen, frames: int) -> costs.Clip:
+def clip_of(base: MusicGen, frames: int) -> costs.SequenceShape:
     """What the base is reckoned to hear in that batch."""
-    return costs.Clip(frames + DELAYS, words=batch_of(base, frames).states.shape[1])
+    return costs.SequenceShape(frames + DELAYS, words=batch_of(base, frames).states.shape[1])
 
 
-def solved(base: MusicGen, design: str) -> list[costs.Solved]:
+def solved(base: MusicGen, design: str) -> list[costs.SizedPart]:
     found = []
     for part in parse(design).parts:
-        sites = select(part.site, base.sites())
-        widths = sizing.solve(part, sites, base.parameters) if part.size else (0,) * len(sites)
+        sites = select_sites(part.site, base.sites())
+        widths = budget.solve_width(part, sites, base.parameters) if part.size else (0,) * len(sites)
         found.append((part, sites, widths))
     return found
 
@@ -133,7 +133,7 @@ def kept(base: MusicGen, frames: int) -> int:
 )
 def test_memory_is_what_autograd_keeps(wide_base: MusicGen, design: str) -> None:
     base = copy.deepcopy(wide_base)
-    reckoned = costs.kept_bytes(solved(base, design), MusicGenShape.of(base.config), clip_of(base, 150))
+    reckoned = costs.activation_bytes(solved(base, design), MusicGenShape.of(base.config), clip_of(base, 150))
     adapters.attach(base.model, design, base.sites())
     assert reckoned == pytest.approx(kept(base, 150), rel=0.15)
 

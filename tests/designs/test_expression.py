@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talim.designs.expression import (
     PEFT_KINDS,
     RANKED_KINDS,
-    SITE_WORDS,
+    SITE_NAMES,
     UNSIZED_KINDS,
     Design,
     Part,
@@ -51,7 +51,7 @@ def test_canonical_form(text: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize("kind", kind_names())
-@pytest.mark.parametrize("site", [*SITE_WORDS, "layers[7]", "layers[0-5]"])
+@pytest.mark.parametrize("site", [*SITE_NAMES, "layers[7]", "layers[0-5]"])
 def test_every_kind_at_every_site(kind: str, site: str) -> None:
     size = "" if kind in UNSIZED_KINDS else ":20M"
     part = parse(f"{kind}@{site}{size}").parts[0]
@@ -65,7 +65,7 @@ budgets = st.one_of(
 )
 natives = st.integers(1, 9999)
 sites = st.one_of(
-    st.sampled_from(SITE_WORDS),
+    st.sampled_from(SITE_NAMES),
     st.integers(0, 60).map(lambda i: f"layers[{i}]"),
     st.integers(0, 60).map(lambda i: f"layers[{i}-{i + 7}]"),
 )
@@ -170,7 +170,7 @@ def test_what_is_meant_is_said(text: str, words: str) -> None:
 
 
 def test_the_grammar_names_everything() -> None:
-    for word in (*kind_names(), *SITE_WORDS, "layers[0-5]", "2.5%", "width64", "r16"):
+    for word in (*kind_names(), *SITE_NAMES, "layers[0-5]", "2.5%", "width64", "r16"):
         assert word in grammar()
 
 
@@ -183,7 +183,7 @@ def test_whose_method_it_is(kind: str) -> None:
 def test_layer_ranges() -> None:
     assert layer_range("layers[3]") == (3, 3)
     assert layer_range("layers[0-11]") == (0, 11)
-    assert [layer_range(word) for word in SITE_WORDS] == [None] * len(SITE_WORDS)
+    assert [layer_range(word) for word in SITE_NAMES] == [None] * len(SITE_NAMES)
 
 
 def test_budgets() -> None:

@@ -52,7 +52,7 @@ def test_more_width_costs_more(word: str) -> None:
 @given(frames=st.integers(1, 9), causal=st.booleans(), seed=st.integers(0, 99))
 def test_nothing_is_added_before_training(word: str, frames: int, causal: bool, seed: int) -> None:
     block = KINDS[word](5, 4, causal=causal)
-    block.initialise(torch.Generator().manual_seed(seed))
+    block.reset_parameters(torch.Generator().manual_seed(seed))
     added = block(torch.randn(2, frames, 5))
     assert added.shape == (2, frames, 5)
     assert not added.any()
@@ -82,10 +82,10 @@ def test_settings_below_one_are_refused(word: str, settings: dict[str, Any]) -> 
 
 
 def test_settings_follow_the_width() -> None:
-    assert KINDS["conv"].settings_for(64) == {"kernel": 5, "dilations": (1, 4), "squeezed": 8, "hold": 8}
-    assert KINDS["transformer"].settings_for(320) == {"heads": 5, "feed_forward": 640}
-    assert KINDS["transformer"].settings_for(20) == {"heads": 1, "feed_forward": 40}
-    assert KINDS["conv"].settings_for(64, dilations=[1, 2, 4])["dilations"] == (1, 2, 4)  # as JSON has it
+    assert KINDS["conv"].default_options(64) == {"kernel": 5, "dilations": (1, 4), "squeezed": 8, "hold": 8}
+    assert KINDS["transformer"].default_options(320) == {"heads": 5, "feed_forward": 640}
+    assert KINDS["transformer"].default_options(20) == {"heads": 1, "feed_forward": 40}
+    assert KINDS["conv"].default_options(64, dilations=[1, 2, 4])["dilations"] == (1, 2, 4)  # as JSON has it
 
 
 @pytest.mark.parametrize("word", ["linear", "conv", "transformer", "lora", "dora", "ia3", "full"])
@@ -107,7 +107,7 @@ def test_words_that_nobody_could_type_are_refused(word: str) -> None:
 
 def test_a_registered_kind_is_in_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "KINDS", dict(KINDS))
-    monkeypatch.setattr(expression, "OWN_KINDS", list(expression.OWN_KINDS))
+    monkeypatch.setattr(expression, "BOTTLENECK_KINDS", list(expression.BOTTLENECK_KINDS))
 
     class Plain(Kind):
         """Down and up, nothing between."""

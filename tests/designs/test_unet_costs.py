@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import mustango
+from fixtures import released_mustango
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import talim.adapters as adapters
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
 from talim.backbones.mustango.model import MustangoModel
-from talim.designs import costs, sizing
+from talim.beats_chords import BeatGrid, ChordTrack
+from talim.designs import budget, costs
 from talim.designs.expression import parse
-from talim.designs.places import select
-from talim.designs.unet_costs import Places
+from talim.designs.site_selection import select_sites
+from talim.designs.unet_costs import UNetGeometry
 from talim.designs.unet_sites import UNetShape
-from talim.music import Beats, Chords
 
 WORDS = 5
 DESIGNS = ["linear@all:width4", "conv@down:width4", "transformer@up:width8", "conv@mid:width4", "lora@up:r2"]
@@ -29,17 +29,17 @@ DESIGNS = ["linear@all:width4", "conv@down:width4", "transformer@up:width8", "co
 def model() -> MustangoModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return mustango.model().requires_grad_(False).train()
+        return released_mustango.model().requires_grad_(False).train()
 
 
-def places_of(model: MustangoModel, frames: int) -> Places:
-    clip = costs.clip_of(UNetShape.of(model.unet.config), frames, WORDS)
-    assert isinstance(clip, Places)
+def places_of(model: MustangoModel, frames: int) -> UNetGeometry:
+    clip = costs.sequence_shape(UNetShape.of(model.unet.config), frames, WORDS)
+    assert isinstance(clip, UNetGeometry)
     return clip
 
 
 def called(model: MustangoModel, frames: int) -> torch.Tensor:
-    beats, chords = BeatTokens.of([Beats()]), ChordTokens.of([Chords()])
+    beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
     mask = torch.ones(1, WORDS, dtype=torch.bool)
     width = model.unet.config.context_width[0]
     return model(
@@ -70,11 +70,11 @@ def held(model: MustangoModel, frames: int) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def solved(model: MustangoModel, design: str) -> list[costs.Solved]:
+def solved(model: MustangoModel, design: str) -> list[costs.SizedPart]:
     found = []
     for part in parse(design).parts:
-        sites = select(part.site, model.sites())
-        found.append((part, sites, sizing.solve(part, sites, model.own_parameters)))
+        sites = select_sites(part.site, model.sites())
+        found.append((part, sites, budget.solve_width(part, sites, model.own_parameters)))
     return found
 
 
@@ -97,7 +97,9 @@ def test_operations_that_a_design_adds(model: MustangoModel, design: str) -> Non
 @pytest.mark.parametrize("design", DESIGNS)
 def test_what_training_keeps(model: MustangoModel, design: str) -> None:
     adapters.attach(model, design, model.sites())
-    reckoned = costs.kept_bytes(solved(model, design), UNetShape.of(model.unet.config), places_of(model, 64))
+    reckoned = costs.activation_bytes(
+        solved(model, design), UNetShape.of(model.unet.config), places_of(model, 64)
+    )
     assert reckoned == pytest.approx(held(model, 64), rel=0.15)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import mustango
+from fixtures import released_mustango
 from golden_mustango.structure import RELEASED_UNET
 from torch import nn
 from transformers import T5Config
 
-from talim.backbones.mustango.model import MustangoModel, Widths
+from talim.backbones.mustango.model import ModelDims, MustangoModel
 from talim.backbones.mustango.unet import MusicTransformer
 from talim.backbones.mustango.unet_config import UNetConfig
 from talim.designs.unet_sites import UNetShape
@@ -22,10 +22,10 @@ def model(config: dict[str, Any]) -> MustangoModel:
     width = config["cross_attention_dim"]
     text = T5Config(vocab_size=50, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with torch.device("meta"):
-        return MustangoModel(UNetConfig.of(config), text, Widths(width, width, width, width, width))
+        return MustangoModel(UNetConfig.of(config), text, ModelDims(width, width, width, width, width))
 
 
-@pytest.mark.parametrize("config", [mustango.UNET, RELEASED_UNET], ids=["small", "released"])
+@pytest.mark.parametrize("config", [released_mustango.UNET, RELEASED_UNET], ids=["small", "released"])
 def test_sites_name_real_modules_and_count_them(config: dict[str, Any]) -> None:
     made = model(config)
     sites = UNetShape.of(made.unet.config).sites()
@@ -65,14 +65,16 @@ def test_the_released_model_has_sixteen_in_the_order_of_the_signal() -> None:
 
 def test_an_adapter_after_a_site_acts_after_all_three_attentions() -> None:
     torch.manual_seed(0)
-    made = mustango.model().eval()
+    made = released_mustango.model().eval()
     unet = made.unet
     calls: list[str] = []
     for name, part in unet.named_modules():
         if isinstance(part, MusicTransformer):
             part.register_forward_hook(lambda _m, _i, _o, name=name: calls.append(f"unet.{name}"))
     unet(
-        torch.randn(1, 8, 4, 4), torch.tensor([5]), *(torch.randn(1, n, mustango.WIDTH) for n in (3, 50, 20))
+        torch.randn(1, 8, 4, 4),
+        torch.tensor([5]),
+        *(torch.randn(1, n, released_mustango.WIDTH) for n in (3, 50, 20)),
     )
     ends = [site.module for site in UNetShape.of(unet.config).sites()[1:]]
     assert calls[2::3] == ends

@@ -8,8 +8,8 @@ import math
 import sys
 from pathlib import Path
 
-from . import conditions, diffusions, sounds, structure, unets
-from .cases import Check, Golden
+from tests.golden_mustango import conditions, diffusions, sounds, structure, unets
+from tests.golden_mustango.cases import Check, Golden
 
 GROUPS = (unets, conditions, diffusions, sounds, structure)
 

@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from talim.backbones.mustango import music, predictors
-from talim.backbones.mustango.checkpoint import model_for
+from talim.backbones.mustango import beat_chord_predictors, beat_chord_vocabulary
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
-from talim.backbones.mustango.keys import diffusion_weights, load
+from talim.backbones.mustango.load import build_model
 from talim.backbones.mustango.model import MustangoModel
 from talim.backbones.mustango.unet_config import PLAIN_DOWN, PLAIN_UP, UNetConfig
+from talim.backbones.mustango.weight_names import diffusion_weights, load_weights
+from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 from talim.errors import TalimError
-from talim.music import Beats, Chords, Music
-
-from . import unets
-from .cases import Check, Golden, Parts, compare, same
+from tests.golden_mustango import unets
+from tests.golden_mustango.cases import Check, Golden, Parts, compare, same
 
 TOLERANCE = 1e-5
 DEBERTA_TOLERANCE = 1e-4
@@ -33,7 +32,7 @@ def embedders(golden: Golden) -> MustangoModel:
     width = weights["beat_embedding_layer.beat_ffn.bias"].shape[0]
     nothing = {"down_block_types": [PLAIN_DOWN], "up_block_types": [PLAIN_UP], "cross_attention_dim": width}
     nothing |= {"block_out_channels": [32], "attention_head_dim": 1, "in_channels": 8, "out_channels": 8}
-    made = model_for(UNetConfig.of(nothing), weights, "golden")
+    made = build_model(UNetConfig.of(nothing), weights, "golden")
     for part in EMBEDDERS:
         own = {
             name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(part)
@@ -63,13 +62,17 @@ def word_ids(prompts: Sequence[str], length: int = 0) -> tuple[Tensor, Tensor]:
 
 def beat_tokens(clips: Sequence[Sequence[Sequence[float]]]) -> BeatTokens:
     """As BeatTokens.of, from the reference's own [times, counts], without the limits set for people."""
-    ids, times, mask = zip(*(music.beat_row(*(clip or ([], []))) for clip in clips), strict=True)
+    ids, times, mask = zip(
+        *(beat_chord_vocabulary.encode_beats(*(clip or ([], []))) for clip in clips), strict=True
+    )
     return BeatTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
 
 def chord_tokens(clips: Sequence[tuple[Sequence[str], Sequence[float]]]) -> ChordTokens:
     """As ChordTokens.of, from names and times."""
-    ids, times, mask = zip(*(music.chord_row(when, names) for names, when in clips), strict=True)
+    ids, times, mask = zip(
+        *(beat_chord_vocabulary.encode_chords(when, names) for names, when in clips), strict=True
+    )
     return ChordTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
 
@@ -88,36 +91,51 @@ def tokens(golden: Golden) -> Iterator[Check]:
     for name, case in cases["beats"].items():
         times, counts = case["input"]
         if "tokens" not in case or "encode_error" in case:
-            refused = refuses(lambda t=times, c=counts: music.check(Music(Beats(tuple(t), tuple(c)))))
+            refused = refuses(
+                lambda t=times, c=counts: beat_chord_vocabulary.check_vocabulary(
+                    BeatsAndChords(BeatGrid(tuple(t), tuple(c)))
+                )
+            )
             yield same(f"beats {name} refused", refused, True)
         if "tokens" in case:
-            found = music.beat_row(times, counts)
+            found = beat_chord_vocabulary.encode_beats(times, counts)
             yield same(f"beats {name}", found, (case["tokens"], case["times"], case["mask"]))
     for name, case in cases["chords"].items():
         names, times = list(case["input_chords"]), list(case["input_times"])
         if "root" not in case:
-            refused = refuses(lambda t=times, n=names: music.check(Music(chords=Chords(tuple(t), tuple(n)))))
+            refused = refuses(
+                lambda t=times, n=names: beat_chord_vocabulary.check_vocabulary(
+                    BeatsAndChords(chords=ChordTrack(tuple(t), tuple(n)))
+                )
+            )
             yield same(f"chords {name} refused", refused, True)
             continue
-        ids, when, mask = music.chord_row(times, names)
+        ids, when, mask = beat_chord_vocabulary.encode_chords(times, names)
         columns = [list(column) for column in zip(*ids, strict=True)]
         found = (*columns, when, mask)
         yield same(f"chords {name}", found, tuple(case[k] for k in ("root", "type", "inv", "times", "mask")))
-        yield same(f"chords {name} again", music.chord_row(times, names), (ids, when, mask))
+        yield same(
+            f"chords {name} again", beat_chord_vocabulary.encode_chords(times, names), (ids, when, mask)
+        )
     yield from vocabulary(cases)
 
 
 def vocabulary(cases: Any) -> Iterator[Check]:
     """Names and ids."""
     spoken = {
-        float(place): music.beat_row([0.0], [place])[0][0] for place in range(1, music.NAMED_PLACES + 1)
+        float(place): beat_chord_vocabulary.encode_beats([0.0], [place])[0][0]
+        for place in range(1, beat_chord_vocabulary.MAX_NAMED_POSITION + 1)
     }
     theirs = {float(k): v for k, v in cases["beat_vocab"].items() if k not in ("pad", "None")}
     yield same("beat vocabulary", spoken, theirs)
-    special = {"pad": music.PAD, "None": music.NONE, "N": music.NONE}
-    yield same("chord roots", special | music.ROOTS, cases["chord_vocab"]["pitch"])
-    yield same("chord kinds", special | music.KINDS, cases["chord_vocab"]["type"])
-    turns = special | {"inv": music.INVERTED, "no_inv": music.NOT_INVERTED}
+    special = {
+        "pad": beat_chord_vocabulary.PAD,
+        "None": beat_chord_vocabulary.NONE,
+        "N": beat_chord_vocabulary.NONE,
+    }
+    yield same("chord roots", special | beat_chord_vocabulary.ROOTS, cases["chord_vocab"]["pitch"])
+    yield same("chord kinds", special | beat_chord_vocabulary.KINDS, cases["chord_vocab"]["type"])
+    turns = special | {"inv": beat_chord_vocabulary.INVERTED, "no_inv": beat_chord_vocabulary.NOT_INVERTED}
     yield same("chord inversions", turns, cases["chord_vocab"]["inversion"])
 
 
@@ -184,9 +202,9 @@ def predicted(golden: Golden) -> Iterator[Check]:
     cases = golden.json("feature_predictor_io.json")
     for name, case in cases["generate_beats"].items():
         logits, intervals = torch.tensor(case["first_token_logits"]), case["interval_values"]
-        yield same(f"metre {name}", predictors.metre_of(logits), case["max_beat"])
-        yield same(f"beat times {name}", predictors.beat_times(intervals), case["times"])
-        kept = predictors.beats_of(logits, intervals)
+        yield same(f"metre {name}", beat_chord_predictors.decode_metre(logits), case["max_beat"])
+        yield same(f"beat times {name}", beat_chord_predictors.beat_times(intervals), case["times"])
+        kept = beat_chord_predictors.decode_beats(logits, intervals)
         forward = sorted(case["times"]) == case["times"]
         if forward and case["times"]:
             theirs = tuple(tuple(row) for row in case["predicted_beats"][0])
@@ -194,12 +212,12 @@ def predicted(golden: Golden) -> Iterator[Check]:
         else:
             yield same(f"beats {name} in order", list(kept.times_seconds), sorted(kept.times_seconds))
     times = tuple(cases["generate_beats"]["regular_4"]["times"])
-    asked = predictors.chord_question(
-        "A tabla solo.", Beats(times, tuple(1 + i % 4 for i in range(len(times))))
+    asked = beat_chord_predictors.chord_prompt(
+        "A tabla solo.", BeatGrid(times, tuple(1 + i % 4 for i in range(len(times))))
     )
     for name, case in cases["generate_chords"].items():
         yield same(f"chord question {name}", asked, case["t5_input"])
-        found = predictors.chords_of(case["decoded_text"])
+        found = beat_chord_predictors.parse_chords(case["decoded_text"])
         if "chords" in case:
             yield same(
                 f"chords {name}",
@@ -212,7 +230,7 @@ def predicted(golden: Golden) -> Iterator[Check]:
         theirs = {
             key: value for key, value in case["generate_kwargs"].items() if key != "num_return_sequences"
         }
-        yield same(f"chord search {name}", predictors.SEARCH, theirs)
+        yield same(f"chord search {name}", beat_chord_predictors.BEAM_SEARCH, theirs)
 
 
 @torch.no_grad()
@@ -223,9 +241,9 @@ def beat_net(golden: Golden) -> Iterator[Check]:
     for path in sorted(golden.folder.glob("beats_deberta_*_config.json")):
         name = path.name.removesuffix("_config.json")
         theirs = golden.tensors(f"{name}.safetensors")
-        net = predictors.BeatNet(DebertaV2Config(**golden.json(path.name))).eval()
+        net = beat_chord_predictors.BeatNet(DebertaV2Config(**golden.json(path.name))).eval()
         weights = {key[2:]: tensor for key, tensor in theirs.items() if key.startswith("w.")}
-        load(net, predictors.beat_weights(weights), name)
+        load_weights(net, beat_chord_predictors.beat_weights(weights), name)
         logits, values = net(theirs["in.input_ids"], theirs["in.attention_mask"])
         yield compare(f"{name} logits", logits, theirs["out.logits"], DEBERTA_TOLERANCE)
         yield compare(f"{name} values", values, theirs["out.values"], DEBERTA_TOLERANCE)

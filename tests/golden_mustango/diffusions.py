@@ -12,9 +12,8 @@ from torch import Tensor
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.model import MustangoModel
 from talim.backbones.mustango.unet_config import UNetConfig
-
-from . import conditions
-from .cases import Check, Golden, Parts, compare, same
+from tests.golden_mustango import conditions
+from tests.golden_mustango.cases import Check, Golden, Parts, compare, same
 
 STEP_TOLERANCE, RUN_TOLERANCE, LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-6, 1e-4, 1e-5, 1e-4
 NO_GRADIENT = 1e-6
@@ -24,7 +23,7 @@ DRAW = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
 def scheduler(golden: Golden) -> Iterator[Check]:
     """Noise levels, single steps, targets and weights."""
     theirs = golden.tensors("scheduler.safetensors")
-    ours = diffusion.scheduler("ddpm")
+    ours = diffusion.make_scheduler("ddpm")
     config = golden.json("scheduler_config.json")
     shared = (
         "beta_start",
@@ -54,7 +53,7 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     yield Check(
         "snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE
     )
-    weights = diffusion.weights(kept, at, "reference")
+    weights = diffusion.min_snr_weights(kept, at, "reference")
     yield compare("min-SNR weight as coded", weights, theirs["snr.weight_gamma5_as_coded"], STEP_TOLERANCE)
 
 
@@ -85,7 +84,7 @@ class Training:
             golden.tensors("training_loss.safetensors"),
             golden.json("training_loss.json"),
         )
-        self.schedule = diffusion.scheduler("ddpm")
+        self.schedule = diffusion.make_scheduler("ddpm")
         self.ids, self.mask = conditions.word_ids(self.case["prompts"])
         self.beats = conditions.beat_tokens(self.case["beats"])
         self.chords = conditions.chord_tokens(
@@ -115,7 +114,7 @@ class Training:
 
     def weighted(self, errors: Tensor, levels: Tensor) -> Tensor:
         """The reference's loss."""
-        return (errors * diffusion.weights(self.schedule.alphas_cumprod, levels, "reference")).mean()
+        return (errors * diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, "reference")).mean()
 
 
 def training(golden: Golden, unet: str) -> Iterator[Check]:
@@ -198,9 +197,11 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
 
     steps = int(case["num_steps"])
     noise = [theirs[f"step_noise.{index}"] for index in range(steps - 1)]
-    sampler = diffusion.scheduler("ddpm")
+    sampler = diffusion.make_scheduler("ddpm")
     with mock.patch(DRAW, side_effect=noise):
-        made = diffusion.denoise(diffusion.guided(predict, guidance), theirs["initial_noise"], steps, sampler)
+        made = diffusion.denoise(
+            diffusion.with_guidance(predict, guidance), theirs["initial_noise"], steps, sampler
+        )
     if "timesteps" in theirs:
         yield same(f"{name} timesteps", sampler.timesteps, theirs["timesteps"])
     for index, ours in enumerate(heard):

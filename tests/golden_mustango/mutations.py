@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talim.backbones.mustango import unet
-from talim.backbones.mustango.unet import Context, MusicBlock, MusicTransformer
+from talim.backbones.mustango.unet import CrossAttentionContext, MusicBlock, MusicTransformer
 
 Mutation = Callable[[nn.Module], contextlib.AbstractContextManager[None]]
 INTERPOLATE = F.interpolate
@@ -49,7 +49,7 @@ def changed_bias(turn: int, change: Callable[[Tensor], Tensor | None]) -> Mutati
         def attend(self: MusicBlock, site: int, hidden: Tensor, contexts: Any) -> Tensor:
             wrong = list(contexts)
             if wrong[turn].bias is not None:
-                wrong[turn] = Context(wrong[turn].tokens, change(wrong[turn].bias))
+                wrong[turn] = CrossAttentionContext(wrong[turn].tokens, change(wrong[turn].bias))
             return right(self, site, hidden, wrong)
 
         with mock.patch.object(MusicBlock, "attend", attend):
@@ -131,7 +131,7 @@ MUTATIONS: dict[str, Mutation] = {
     "ignore text mask": changed_bias(0, lambda bias: None),
     "ignore beat mask": changed_bias(1, lambda bias: None),
     "ignore chord mask": changed_bias(2, lambda bias: None),
-    "invert beat mask": changed_bias(1, lambda bias: unet.MASKED - bias),
+    "invert beat mask": changed_bias(1, lambda bias: unet.MASKED_BIAS - bias),
     "-1e9 instead of -1e4 bias": huge_bias,
     "tanh gelu": tanh_gelu,
     "flip_sin_to_cos False": other_sinusoids(flip_sin_to_cos=False),

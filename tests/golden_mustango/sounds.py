@@ -9,34 +9,40 @@ import soundfile
 import torch
 from torch import Tensor
 
-from talim.backbones.mustango.audio import LOG_FLOOR, MelConfig, MelSpectrogram, Sound, fitted, normalise
-from talim.backbones.mustango.checkpoint import sound_for
-
-from .cases import Check, Golden, Parts, compare, prefixes
+from talim.backbones.mustango.load import build_mel_vae
+from talim.backbones.mustango.vae_vocoder import (
+    LOG_FLOOR,
+    MelConfig,
+    MelSpectrogram,
+    MelVAE,
+    normalise,
+    pad_or_trim,
+)
+from tests.golden_mustango.cases import Check, Golden, Parts, compare, prefixes
 
 TOLERANCE, MEL_TOLERANCE = 1e-5, 1e-4
 
 
-def load(golden: Golden) -> Sound:
+def load(golden: Golden) -> MelVAE:
     """The small VAE with its vocoder."""
     config = golden.json("vae_config.json")
     mel = MelConfig.of(golden.json("stft_config.json"))
-    return sound_for(
+    return build_mel_vae(
         config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden"
     ).eval()
 
 
 @torch.no_grad()
-def vae(golden: Golden, sound: Sound) -> Iterator[Check]:
+def vae(golden: Golden, sound: MelVAE) -> Iterator[Check]:
     """Posterior, scaled latents, and back."""
     theirs = golden.tensors("vae_cases.safetensors")
     for case in prefixes(theirs, ".in."):
         found = sound.posterior(theirs[f"{case}.in.mel"])
         named = {"moments": found.parameters, "mean": found.mean, "logvar": found.logvar, "std": found.std}
-        latents = sound.scaled(found.mean + found.std * theirs[f"{case}.enc.noise"])
+        latents = sound.scale_latents(found.mean + found.std * theirs[f"{case}.enc.noise"])
         for name, ours in (named | {"scaled_latent": latents}).items():
             yield compare(f"vae {case} {name}", ours, theirs[f"{case}.enc.{name}"], TOLERANCE)
-        mel = sound.mel_of(theirs[f"{case}.enc.scaled_latent"])
+        mel = sound.decode_mel(theirs[f"{case}.enc.scaled_latent"])
         yield compare(f"vae {case} decoded", mel, theirs[f"{case}.dec.mel"], TOLERANCE)
     if "clamp.moments" in theirs:
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -48,17 +54,17 @@ def vae(golden: Golden, sound: Sound) -> Iterator[Check]:
 
 
 @torch.no_grad()
-def vocoder(golden: Golden, sound: Sound) -> Iterator[Check]:
+def vocoder(golden: Golden, sound: MelVAE) -> Iterator[Check]:
     """Waves as floats, and as the reference's 16-bit integers within one step."""
     theirs = golden.tensors("vocoder_cases.safetensors")
     for case in prefixes(theirs, ".in."):
-        wave = sound.wave_of(theirs[f"{case}.in.mel"].transpose(1, 2)[:, None])
+        wave = sound.vocode(theirs[f"{case}.in.mel"].transpose(1, 2)[:, None])
         yield compare(f"vocoder {case}", wave[:, None], theirs[f"{case}.out.wave_float"], TOLERANCE)
         yield compare(f"vocoder {case} int16", integers(wave), theirs[f"{case}.out.wave_int16"], 1.0)
     if "decode_chain.latents" in theirs:
-        mel = sound.mel_of(theirs["decode_chain.latents"])
+        mel = sound.decode_mel(theirs["decode_chain.latents"])
         yield compare("decode chain mel", mel, theirs["decode_chain.mel"], TOLERANCE)
-        wave = sound.wave_of(mel)
+        wave = sound.vocode(mel)
         yield compare("decode chain int16", integers(wave), theirs["decode_chain.wave_int16"], 1.0)
 
 
@@ -87,14 +93,14 @@ def spectrogram(golden: Golden) -> Iterator[Check]:
 
 
 @torch.no_grad()
-def wave_file(golden: Golden, sound: Sound) -> Iterator[Check]:
+def wave_file(golden: Golden, sound: MelVAE) -> Iterator[Check]:
     """A file to the VAE's input."""
     theirs = golden.tensors("stft_cases.safetensors")
     samples, _ = soundfile.read(golden.folder / "synthetic_stereo_16k.wav", dtype="float32")
     left = np.ascontiguousarray(samples[:, 0])
     for frames in (1024, 128):
         prefix = f"wavfile.t{frames}"
-        wave = torch.from_numpy(fitted(normalise(left), frames * 160))[None]
+        wave = torch.from_numpy(pad_or_trim(normalise(left), frames * 160))[None]
         for key, ours in ((f"{prefix}.waveform", wave), (f"{prefix}.fbank", sound.spectrogram(left, frames))):
             for name in (name for name in theirs if name.startswith(key)):
                 yield compare(name, ours[:, : theirs[name].shape[1]], theirs[name], MEL_TOLERANCE)

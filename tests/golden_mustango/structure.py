@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from talim.backbones.mustango import keys, predictors
-from talim.backbones.mustango.audio import vae_of, vocoder_of
-from talim.backbones.mustango.checkpoint import model_for, text_config
+from talim.backbones.mustango import beat_chord_predictors, weight_names
+from talim.backbones.mustango.load import build_model, text_config
 from talim.backbones.mustango.unet_config import UNetConfig
-
-from .cases import Check, Golden, Parts, same
+from talim.backbones.mustango.vae_vocoder import build_vae, build_vocoder
+from tests.golden_mustango.cases import Check, Golden, Parts, same
 
 # configs/music_diffusion_model_config.json of the released checkpoint
 RELEASED_UNET: dict[str, Any] = {
@@ -62,30 +61,30 @@ def full_size(golden: Golden) -> Iterator[Check]:
     """Every file of the released checkpoint loads, key by key, or `keys.check` raises."""
     sections = golden.json("full_keys.json")
     found = {name.split(" ")[0]: value for name, value in sections.items() if isinstance(value, dict)}
-    ldm = keys.diffusion_weights(shapes(found["ldm"]), "ldm")
-    model = model_for(UNetConfig.of(RELEASED_UNET), ldm, "ldm")
-    keys.check(model, ldm, "ldm")
+    ldm = weight_names.diffusion_weights(shapes(found["ldm"]), "ldm")
+    model = build_model(UNetConfig.of(RELEASED_UNET), ldm, "ldm")
+    weight_names.check_weights(model, ldm, "ldm")
     yield same("full-size ldm parameters", total(model), found["ldm"]["n_parameters_unique"])
     counted = {name: total(part) for name, part in model.named_children() if total(part)}
     theirs = found["ldm"]["parameters_by_submodule"]
     yield same("full-size U-Net parameters", counted["unet"], theirs["unet"])
     with torch.device("meta"):
-        vae, vocoder = vae_of(found["vae"]["vae_config"]), vocoder_of(1024, 64, 16000)
-    for_vae, for_vocoder = keys.sound_weights(shapes(found["vae"]), 3)
-    keys.check(vae, for_vae, "vae")
-    keys.check(vocoder, for_vocoder, "vae", given=("mean", "scale"))
+        vae, vocoder = build_vae(found["vae"]["vae_config"]), build_vocoder(1024, 64, 16000)
+    for_vae, for_vocoder = weight_names.vae_vocoder_weights(shapes(found["vae"]), 3)
+    weight_names.check_weights(vae, for_vae, "vae")
+    weight_names.check_weights(vocoder, for_vocoder, "vae", given=("mean", "scale"))
     yield same("full-size vae parameters", total(vae) + total(vocoder), found["vae"]["n_parameters_unique"])
-    beats = predictors.beat_weights(shapes(found["beats"]))
+    beats = beat_chord_predictors.beat_weights(shapes(found["beats"]))
     with torch.device("meta"):
-        net = predictors.BeatNet(predictors.beat_config(beats, "beats"))
-    keys.check(net, beats, "beats")
+        net = beat_chord_predictors.BeatNet(beat_chord_predictors.beat_config(beats, "beats"))
+    weight_names.check_weights(net, beats, "beats")
     yield same("full-size beats parameters", total(net), found["beats"]["n_parameters_unique"])
-    chords = predictors.chord_weights(shapes(found["chords"]))
+    chords = beat_chord_predictors.chord_weights(shapes(found["chords"]))
     with torch.device("meta"):
         from transformers import T5ForConditionalGeneration
 
         answerer = T5ForConditionalGeneration(text_config(chords, "chords", "", decoder=True))
-    keys.check(answerer, chords, "chords", given=predictors.TIED)
+    weight_names.check_weights(answerer, chords, "chords", given=beat_chord_predictors.TIED_WEIGHT_KEYS)
     yield same(
         "full-size chords parameters",
         sum(t.numel() for t in chords.values()),

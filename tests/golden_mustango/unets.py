@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from talim.backbones.mustango.unet import Context, DownBlock, MusicUNet
+from talim.backbones.mustango.unet import CrossAttentionContext, DownBlock, MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
-
-from .cases import Check, Golden, Parts, compare, prefixes
+from tests.golden_mustango.cases import Check, Golden, Parts, compare, prefixes
 
 CONTEXTS = (
     ("encoder_hidden_states", "encoder_attention_mask"),
@@ -102,7 +101,9 @@ def first_level(golden: Golden, name: str) -> tuple[DownBlock, dict[str, Tensor]
 def level_checks(block: DownBlock, tensors: dict[str, Tensor], name: str) -> Iterator[Check]:
     """A ResNet, a whole site, and the way down to the next level."""
     given = {key[3:]: tensor for key, tensor in tensors.items() if key.startswith("in.")}
-    contexts = [Context.of(given[token], given[mask], torch.float32) for token, mask in CONTEXTS]
+    contexts = [
+        CrossAttentionContext.of(given[token], given[mask], torch.float32) for token, mask in CONTEXTS
+    ]
     first = block.resnets[0](given["hidden"], given["time"])
     yield compare(f"{name} resnet", first, tensors["out.resnets.0"], 1e-5)
     *sites, half = block(given["hidden"], given["time"], contexts)

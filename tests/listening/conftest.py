@@ -11,10 +11,10 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from fixtures.listening_client import Person, client_of
-from fixtures.listening_test import protocol_values, write_test
+from fixtures.listening_test_folder import protocol_values, write_test
 
-from talim.listening import material, protocol
-from talim.listening.opened import OpenedTest, open_test
+from talim.listening import protocol, stimuli
+from talim.listening.session import ListeningTestSession, open_test
 
 Make = Callable[..., Path]
 
@@ -23,7 +23,7 @@ Make = Callable[..., Path]
 def prepared_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A test with its sounds made (read only by agreement)."""
     folder = write_test(tmp_path_factory.mktemp("tests") / "test")
-    material.prepare(folder, protocol.load(folder))
+    stimuli.prepare(folder, protocol.load(folder))
     return folder
 
 
@@ -42,19 +42,19 @@ def make_test(tmp_path: Path, prepared_test: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def test(make_test: Make) -> OpenedTest:
+def test(make_test: Make) -> ListeningTestSession:
     """An opened pairwise test."""
     return open_test(make_test())
 
 
 @pytest.fixture
-def client(test: OpenedTest) -> Iterator[TestClient]:
+def client(test: ListeningTestSession) -> Iterator[TestClient]:
     """A client of its server."""
     with client_of(test) as made:
         yield made
 
 
 @pytest.fixture
-def person(client: TestClient, test: OpenedTest) -> Person:
+def person(client: TestClient, test: ListeningTestSession) -> Person:
     """A listener who has begun."""
     return Person(client, test).begin()

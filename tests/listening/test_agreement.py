@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from talim.listening.agreement import krippendorff_alpha, rank_correlation, with_themselves
+from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation
 
 N = np.nan
 # Four observers, twelve units: Krippendorff (2011), section D.
@@ -39,9 +39,9 @@ def test_nothing_to_compare_gives_none(values: np.ndarray) -> None:
 
 
 def test_repeats() -> None:
-    told = with_themselves(np.array([2, 1, 0, -1]), np.array([2, 0, 0, 2]))
+    told = intra_rater_agreement(np.array([2, 1, 0, -1]), np.array([2, 0, 0, 2]))
     assert (told["same"], told["within_one_step"], told["reversed"]) == (0.5, 0.75, 0.25)
-    assert with_themselves(np.array([]), np.array([]))["repeats"] == 0
+    assert intra_rater_agreement(np.array([]), np.array([]))["repeats"] == 0
 
 
 def test_rank_correlation_is_spearmans_with_its_exact_p() -> None:

@@ -12,12 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 from fixtures.listening_client import ABOUT, Person, client_of, organiser
 
-from talim.listening.opened import OpenedTest, open_test
+from talim.listening.session import ListeningTestSession, open_test
 
 Make = Callable[..., Path]
 
 
-def test_a_session_from_consent_to_the_end(client: TestClient, test: OpenedTest) -> None:
+def test_a_session_from_consent_to_the_end(client: TestClient, test: ListeningTestSession) -> None:
     person = Person(client, test)
     assert person.get("/api/session").json()["began"] is False
     assert person.post("/api/trial").status_code == 403
@@ -35,7 +35,7 @@ def test_a_session_from_consent_to_the_end(client: TestClient, test: OpenedTest)
     assert len(test.store.rows()) == 16
 
 
-def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: OpenedTest) -> None:
+def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: ListeningTestSession) -> None:
     told = [person.get("/api/session").text, person.post("/api/trial").text]
     sound = person.get(f"/api/audio/{person.post('/api/trial').json()['sounds'][0]}")
     told += [str(sound.headers), sound.content[:200].decode("latin-1")]
@@ -46,7 +46,7 @@ def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: Ope
 
 
 def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
-    client: TestClient, test: OpenedTest
+    client: TestClient, test: ListeningTestSession
 ) -> None:
     names: list[str] = []
     for person in (Person(client, test).begin(), Person(client, test).begin()):
@@ -81,7 +81,7 @@ def test_other_files_are_not_served(person: Person, path: str) -> None:
     assert answer.json()["reason"] == "nothing_here"
 
 
-def test_files_of_the_test_are_unknown_by_their_own_names(person: Person, test: OpenedTest) -> None:
+def test_files_of_the_test_are_unknown_by_their_own_names(person: Person, test: ListeningTestSession) -> None:
     for name in [*test.material.files.values(), *(Path(f).stem for f in test.material.files.values())]:
         assert person.get(f"/api/audio/{name}").status_code == 404
 
@@ -92,7 +92,7 @@ def test_only_the_current_trial_can_be_heard(person: Person) -> None:
     assert person.get(f"/api/audio/{early}").status_code == 404
 
 
-def test_no_wrong_and_anothers_link(client: TestClient, test: OpenedTest, person: Person) -> None:
+def test_no_wrong_and_anothers_link(client: TestClient, test: ListeningTestSession, person: Person) -> None:
     name = person.post("/api/trial").json()["sounds"][0]
     other = Person(client, test).begin()
     other.post("/api/trial")
@@ -119,14 +119,14 @@ def test_a_listeners_link_is_no_organisers(person: Person) -> None:
     assert gone.status_code == 401
 
 
-def test_a_replayed_vote_counts_once(person: Person, test: OpenedTest) -> None:
+def test_a_replayed_vote_counts_once(person: Person, test: ListeningTestSession) -> None:
     body = person.vote_body()
     assert person.post("/api/votes", body).json()["new"] is True
     assert person.post("/api/votes", body).json()["new"] is False
     assert len(test.store.rows()) == 2
 
 
-def test_another_answer_to_an_answered_trial_is_refused(person: Person, test: OpenedTest) -> None:
+def test_another_answer_to_an_answered_trial_is_refused(person: Person, test: ListeningTestSession) -> None:
     body = person.vote_body(1)
     person.post("/api/votes", body)
     for forged in (body | {"answers": {"overall": -2, "melody": -2}}, body | {"id": str(uuid.uuid4())}):
@@ -140,7 +140,7 @@ def test_a_vote_for_another_trial_is_refused(person: Person) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (409, "not_current")
 
 
-def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: OpenedTest) -> None:
+def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: ListeningTestSession) -> None:
     """A vote names no listener: whose it is follows from the link alone."""
     one, other = Person(client, test).begin(), Person(client, test).begin()
     other.post("/api/trial")
@@ -169,7 +169,9 @@ def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: O
         {"kind": "normal"},
     ],
 )
-def test_a_malformed_vote_is_refused(person: Person, test: OpenedTest, change: dict[str, Any]) -> None:
+def test_a_malformed_vote_is_refused(
+    person: Person, test: ListeningTestSession, change: dict[str, Any]
+) -> None:
     answer = person.post("/api/votes", person.vote_body() | change)
     assert answer.status_code == 422
     assert answer.json()["reason"] == "malformed"
@@ -218,7 +220,7 @@ def test_an_oversized_body_is_refused_whatever_it_says_of_itself(person: Person)
     ],
 )
 def test_no_beginning_without_consent_or_with_what_is_not_asked(
-    client: TestClient, test: OpenedTest, change: dict[str, Any]
+    client: TestClient, test: ListeningTestSession, change: dict[str, Any]
 ) -> None:
     person = Person(client, test)
     assert person.post("/api/begin", ABOUT | change).status_code == 422
@@ -253,7 +255,7 @@ def test_full_is_full(make_test: Make) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (403, "full")
 
 
-def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: OpenedTest) -> None:
+def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: ListeningTestSession) -> None:
     person.post("/api/votes", person.vote_body())
     gone = person.client.delete("/api/session", headers=person.headers)
     assert gone.json() == {"deleted": True}
@@ -261,7 +263,7 @@ def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: O
     assert person.get("/api/session").status_code == 401
 
 
-def test_the_organiser(client: TestClient, test: OpenedTest, person: Person) -> None:
+def test_the_organiser(client: TestClient, test: ListeningTestSession, person: Person) -> None:
     person.post("/api/votes", person.vote_body(-1))
     headers = organiser(test)
     made = client.post("/api/organiser/links", headers=headers, json={"count": 3, "label": "band"}).json()

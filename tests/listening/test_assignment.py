@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.listening import protocol as p
-from talim.listening.assignment import SPOILED, cell, trials_for
+from talim.listening.assignment import LOW_QUALITY_ANCHOR, design_cell, trials_for
 from talim.listening.protocol import ANCHOR
 
 
@@ -26,7 +26,7 @@ def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Pr
 def test_pairs_and_items_are_given_out_evenly(conditions: int, n_items: int, length: int, seed: int) -> None:
     protocol = make(conditions, seed=seed)
     items = [f"i{k}" for k in range(n_items)]
-    drawn = [cell(protocol, items, place) for place in range(length)]
+    drawn = [design_cell(protocol, items, place) for place in range(length)]
     by_pair = Counter(order for _, order, _ in drawn)
     by_cell = Counter((item, order) for item, order, _ in drawn)
     assert max(by_pair.values()) - (min(by_pair.values()) if len(by_pair) == len(protocol.pairs) else 0) <= 1
@@ -42,7 +42,7 @@ def test_a_listener_hears_what_the_protocol_says(number: int, seed: int) -> None
     assert kinds == {"normal": 10, "repeat": 2, "attention": 2}
     assert trials == trials_for(protocol, ["a", "b", "c"], number, "site/expert")
     for trial in (t for t in trials if t.kind == "attention"):
-        assert set(trial.order) == {"c0", SPOILED}
+        assert set(trial.order) == {"c0", LOW_QUALITY_ANCHOR}
     first = sum(t.order[0] < t.order[1] for t in trials if t.kind == "normal")
     assert first == 5  # sides are halved
     for place, trial in enumerate(trials):
@@ -78,7 +78,9 @@ def test_repeats_come_later() -> None:
 def test_mushra_asks_each_aspect_at_each_item_and_hides_the_reference(anchor: bool) -> None:
     protocol = make(3, per_listener=12, kind="mushra", reference="c0", anchor=anchor)
     items = ["a", "b", "c"]
-    drawn = Counter((item, aspect) for item, _, aspect in (cell(protocol, items, k) for k in range(18)))
+    drawn = Counter(
+        (item, aspect) for item, _, aspect in (design_cell(protocol, items, k) for k in range(18))
+    )
     assert set(drawn.values()) == {1}
     assert len(drawn) == 18
     for trial in trials_for(protocol, items, 0):

@@ -80,7 +80,9 @@ def test_the_hash_is_of_content_and_sounds_not_of_places() -> None:
 
 
 def test_changes_are_named() -> None:
-    assert p.changes(p.content(build()), p.content(build(seed=3, trials={"attention": 1}))) == [
+    assert p.changed_keys(
+        p.hashed_content(build()), p.hashed_content(build(seed=3, trials={"attention": 1}))
+    ) == [
         "seed",
         "trials.attention",
     ]

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.listening_test import protocol_values
-from fixtures.votes import simulated
+from fixtures.listening_test_folder import protocol_values
+from fixtures.simulated_votes import simulated
 
 from talim.errors import TalimError, UsageError
 from talim.listening import protocol as p
-from talim.listening.assignment import SPOILED, trials_for
-from talim.listening.export import as_jsonl
-from talim.listening.ratings import EVERYBODY, rate
-from talim.listening.result import rate_folder, sentences
-from talim.listening.screening import why_not
+from talim.listening.assignment import LOW_QUALITY_ANCHOR, trials_for
+from talim.listening.exclusions import exclusion_reason
+from talim.listening.export import to_jsonl
+from talim.listening.ratings import ALL_LISTENERS, rate_conditions
+from talim.listening.ratings_report import rate_folder, sentences
 
 Make = Callable[..., Path]
 TRUTH = {"linear": 0.8, "conv": 0.2, "untrained": -1.0, "real": 1.6}
@@ -30,8 +30,8 @@ def protocol(**changes: Any) -> p.Protocol:
 
 
 def test_strengths_are_found_again() -> None:
-    made = rate(simulated(protocol(), TRUTH, 24), protocol())
-    told = made["groups"][EVERYBODY]["overall"]
+    made = rate_conditions(simulated(protocol(), TRUTH, 24), protocol())
+    told = made["groups"][ALL_LISTENERS]["overall"]
     assert [c["name"] for c in sorted(told["conditions"], key=lambda c: -c["strength"]["value"])] == [
         *("real", "linear", "conv", "untrained")
     ]
@@ -50,37 +50,39 @@ def test_strengths_are_found_again() -> None:
 
 
 def test_equal_designs_are_not_told_apart() -> None:
-    told = rate(simulated(protocol(), dict.fromkeys(TRUTH, 0.0), 16), protocol())["groups"][EVERYBODY][
-        "melody"
-    ]
+    told = rate_conditions(simulated(protocol(), dict.fromkeys(TRUTH, 0.0), 16), protocol())["groups"][
+        ALL_LISTENERS
+    ]["melody"]
     assert sum(pair["apart"] for pair in told["pairs"]) <= 1
 
 
 def test_careless_listeners_are_left_out_and_counted() -> None:
-    made = rate(simulated(protocol(), TRUTH, 12, careless=3), protocol())
+    made = rate_conditions(simulated(protocol(), TRUTH, 12, careless=3), protocol())
     assert made["excluded"] == {"attention": 3}
     assert made["listeners"] == {"answered": 12, "counted": 9}
-    kept = rate(simulated(protocol(), TRUTH, 12, careless=3), protocol(exclusions={"attention_below": None}))
+    kept = rate_conditions(
+        simulated(protocol(), TRUTH, 12, careless=3), protocol(exclusions={"attention_below": None})
+    )
     assert kept["excluded"] == {}
 
 
 def test_each_rule_of_exclusion() -> None:
     rows = simulated(protocol(), TRUTH, 1)
-    assert why_not(rows, protocol()) is None
-    assert why_not(rows[:2], protocol(exclusions={"trials_below": 3})) == "too_few_trials"
+    assert exclusion_reason(rows, protocol()) is None
+    assert exclusion_reason(rows[:2], protocol(exclusions={"trials_below": 3})) == "too_few_trials"
     same = [row | ({"answer": 1} if row["kind"] == "normal" else {}) for row in rows]
-    assert why_not(same, protocol()) == "same_answer"
+    assert exclusion_reason(same, protocol()) == "same_answer"
     turned = [row | {"answer": 2 if row["kind"] == "normal" else row["answer"]} for row in rows]
     turned = [row | ({"answer": 2} if row["kind"] == "repeat" else {}) for row in turned]
     rules = {"repeats_reversed_above": 0.5, "same_answer_above": None}
-    assert why_not(turned, protocol(exclusions=rules)) == "repeats_reversed"
+    assert exclusion_reason(turned, protocol(exclusions=rules)) == "repeats_reversed"
 
 
 def test_groups_are_told_apart() -> None:
     liked = simulated(protocol(), TRUTH, 10, seed=1, group="expert")
     disliked = simulated(protocol(), {k: -v for k, v in TRUTH.items()}, 10, seed=2, group="general")
-    groups = rate(liked + disliked, protocol())["groups"]
-    assert list(groups) == [EVERYBODY, "expert", "general"]
+    groups = rate_conditions(liked + disliked, protocol())["groups"]
+    assert list(groups) == [ALL_LISTENERS, "expert", "general"]
 
     def strength(group: str) -> float:
         return next(
@@ -91,26 +93,28 @@ def test_groups_are_told_apart() -> None:
 
 
 def test_few_listeners_get_no_interval_and_a_warning() -> None:
-    told = rate(simulated(protocol(), TRUTH, 4), protocol())["groups"][EVERYBODY]["overall"]
+    told = rate_conditions(simulated(protocol(), TRUTH, 4), protocol())["groups"][ALL_LISTENERS]["overall"]
     assert told["conditions"][0]["strength"]["low"] is None
     assert "too few" in told["warning"]
     assert (
         "only 8"
-        in rate(simulated(protocol(), TRUTH, 8), protocol())["groups"][EVERYBODY]["overall"]["warning"]
+        in rate_conditions(simulated(protocol(), TRUTH, 8), protocol())["groups"][ALL_LISTENERS]["overall"][
+            "warning"
+        ]
     )
 
 
 def test_cannot_say_is_counted_and_leaves_the_model_alone() -> None:
     rows = simulated(protocol(), TRUTH, 8)
     blank = [row | ({"answer": None} if row["aspect"] == "melody" else {}) for row in rows]
-    told = rate(blank, protocol())["groups"][EVERYBODY]
+    told = rate_conditions(blank, protocol())["groups"][ALL_LISTENERS]
     assert told["melody"]["cannot_say"] == 8 * 12
     assert told["melody"]["conditions"][0]["strength"] == {"value": 0.0, "low": None, "high": None}
-    assert told["overall"] == rate(rows, protocol())["groups"][EVERYBODY]["overall"]
+    assert told["overall"] == rate_conditions(rows, protocol())["groups"][ALL_LISTENERS]["overall"]
 
 
 def mushra_rows(made: p.Protocol, listeners: int) -> list[dict[str, Any]]:
-    score = {"real": 95, "linear": 60, "conv": 50, "untrained": 20, "anchor": 15, SPOILED: 3}
+    score = {"real": 95, "linear": 60, "conv": 50, "untrained": 20, "anchor": 15, LOW_QUALITY_ANCHOR: 3}
     rows = []
     for number in range(listeners):
         head = {
@@ -134,7 +138,7 @@ def mushra_rows(made: p.Protocol, listeners: int) -> list[dict[str, Any]]:
 def test_mushra_means_and_post_screening() -> None:
     made = protocol(kind="mushra", reference="real")
     rows = mushra_rows(made, 8)
-    told = rate(rows, made)["groups"][EVERYBODY]["overall"]
+    told = rate_conditions(rows, made)["groups"][ALL_LISTENERS]["overall"]
     real = next(c for c in told["conditions"] if c["name"] == "real")
     assert 95 <= real["strength"]["value"] <= 99
     assert next(c for c in told["conditions"] if c["name"] == "conv")["to_reference"][
@@ -144,12 +148,12 @@ def test_mushra_means_and_post_screening() -> None:
     deaf = [
         row | ({"score": 40} if row["condition"] == "real" and row["listener"] == "0" else {}) for row in rows
     ]
-    assert rate(deaf, made)["excluded"] == {"reference": 1}
+    assert rate_conditions(deaf, made)["excluded"] == {"reference": 1}
 
 
 def test_no_votes_say_so() -> None:
     with pytest.raises(TalimError, match="no vote counts"):
-        rate(simulated(protocol(), TRUTH, 2), protocol(exclusions={"trials_below": 99}))
+        rate_conditions(simulated(protocol(), TRUTH, 2), protocol(exclusions={"trials_below": 99}))
 
 
 def test_a_folder_becomes_json_and_a_page_with_two_sites(make_test: Make, tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_a_folder_becomes_json_and_a_page_with_two_sites(make_test: Make, tmp_pa
     made = p.load(folder)
     for site in ("delhi", "ankara"):
         rows = simulated(made, TRUTH, 7, seed=len(site), site=site)
-        (tmp_path / f"{site}.jsonl").write_text(as_jsonl(rows), encoding="utf-8")
+        (tmp_path / f"{site}.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     scores = tmp_path / "scores.json"
     scores.write_text(
         json.dumps({"fad": {"linear": 2, "conv": 3, "untrained": 9, "real": 1}}), encoding="utf-8"
@@ -181,6 +185,6 @@ def test_a_folder_without_votes_and_with_anothers(make_test: Make, tmp_path: Pat
     with pytest.raises(TalimError, match="no votes yet"):
         rate_folder(folder)
     rows = [row | {"first": "martian"} for row in simulated(p.load(folder), TRUTH, 2)]
-    (tmp_path / "x.jsonl").write_text(as_jsonl(rows), encoding="utf-8")
+    (tmp_path / "x.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     with pytest.raises(TalimError, match="martian"):
         rate_folder(folder, [tmp_path / "x.jsonl"])

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from talim.audio import Audio
-from talim.metrics.cache import Cache
+from talim.metrics.cache import MetricCache
 
 
 def test_cache_survives_damage_and_tells_sounds_apart(tmp_path: Path) -> None:
     clip = Audio(np.random.default_rng(0).standard_normal((1, 100)) / 9, 16000)
-    cache = Cache(tmp_path)
+    cache = MetricCache(tmp_path)
     assert cache.get(clip, "one/1", lambda: np.arange(3)).tolist() == [0, 1, 2]
     cache.file(clip, "one/1").write_bytes(b"torn")
     assert cache.get(clip, "one/1", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]

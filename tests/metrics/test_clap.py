@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.clap import save_clap
+from fixtures.tiny_clap import save_clap
 
 from talim.audio import Audio
 from talim.errors import TalimError
@@ -40,8 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
-    words = clap.at_hand(place)
-    assert isinstance(words, clap.Clap)
+    words = clap.load_clap_if_available(place)
+    assert isinstance(words, clap.ClapModel)
     one, other = words.of_text("a sitar"), words.of_text("drums, fast")
     assert one.shape == other.shape == (words.sound.dims,)
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
@@ -53,25 +53,25 @@ def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
 
 
 def test_without_weights_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clap, "_cached", lambda: None)
-    found = clap.at_hand()
+    monkeypatch.setattr(clap, "_cached_path", lambda: None)
+    found = clap.load_clap_if_available()
     assert isinstance(found, str)
     assert "not at hand" in found
 
 
 def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(clap, "_cached", lambda: tmp_path)
-    assert "in part" in str(clap.at_hand())
+    monkeypatch.setattr(clap, "_cached_path", lambda: tmp_path)
+    assert "in part" in str(clap.load_clap_if_available())
     with pytest.raises(TalimError) as told:
-        clap.at_hand(tmp_path)
+        clap.load_clap_if_available(tmp_path)
     assert "\n" not in str(told.value)
     with pytest.raises(TalimError, match="not found"):
-        clap.at_hand(tmp_path / "nowhere")
+        clap.load_clap_if_available(tmp_path / "nowhere")
 
 
 def test_sound_without_words_is_no_clap(tmp_path: Path, place: Path) -> None:
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((place / name).read_bytes())
     with pytest.raises(TalimError, match="no words of CLAP there"):
-        clap.at_hand(tmp_path)
+        clap.load_clap_if_available(tmp_path)

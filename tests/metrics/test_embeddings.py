@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.clap import save_clap
+from fixtures.tiny_clap import save_clap
 
 from talim.audio import Audio
 from talim.errors import TalimError, UsageError
 from talim.metrics import embeddings, neural_embeddings, pitch
-from talim.metrics.cache import Cache
-from talim.traditions.performer import perform
+from talim.metrics.cache import MetricCache
+from talim.synthesis.performer import perform
 
 DIMS = {"timbre": 80, "pitch": 85, "rhythm": 52, "clap": 16, "mert": 32, "culturemert": 32, "encodec": 16}
 DIMS |= {"vggish": 128, "panns": 2048}
@@ -111,14 +111,16 @@ def clip() -> Audio:
     return Audio(perform(5, "demo", 2.5).samples, 16000)
 
 
-def open_embedding(name: str, doubles: dict[str, Path], patch: pytest.MonkeyPatch) -> embeddings.Embedding:
+def open_embedding(
+    name: str, doubles: dict[str, Path], patch: pytest.MonkeyPatch
+) -> embeddings.EmbeddingExtractor:
     package: Any = types.ModuleType("panns_inference")
     package.AudioTagging = FakeTagger
     patch.setitem(sys.modules, "panns_inference", package)
     return embeddings.load(name, doubles.get(name))
 
 
-@pytest.mark.parametrize("name", embeddings.names())
+@pytest.mark.parametrize("name", embeddings.embedding_names())
 def test_contract(
     name: str, doubles: dict[str, Path], clip: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +138,11 @@ def test_contract(
     there = np.linalg.norm(embedding(stereo) - rows)
     noise = Audio(0.1 * np.random.default_rng(0).standard_normal(40000), 16000)
     assert there < 0.5 * np.linalg.norm(embedding(noise) - rows)
-    cache = Cache(tmp_path)
+    cache = MetricCache(tmp_path)
     once = embeddings.embed([clip, noise], embedding, cache)
     calls = []
     recalled = embeddings.embed(
-        [clip, noise], embeddings.Embedding(**{**vars(embedding), "describe": calls.append}), cache
+        [clip, noise], embeddings.EmbeddingExtractor(**{**vars(embedding), "describe": calls.append}), cache
     )
     np.testing.assert_array_equal(once, recalled)
     assert once.shape == (2, embedding.dims)
@@ -150,10 +152,10 @@ def test_contract(
 
 
 def test_a_clip_is_tracked_once_for_all(clip: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, embedding = Cache(tmp_path), embeddings.load("pitch")
-    pitch.cached_track(clip, cache)
+    cache, embedding = MetricCache(tmp_path), embeddings.load("pitch")
+    pitch.track_pitch_cached(clip, cache)
     alone = embedding(clip)
-    monkeypatch.setattr(pitch, "track", None)
+    monkeypatch.setattr(pitch, "track_pitch", None)
     np.testing.assert_array_equal(embeddings.embed([clip], embedding, cache), alone)
 
 

@@ -17,18 +17,18 @@ def played(offsets=0.0, seed=0, notes=80):
 
 def test_the_offset_of_every_degree_is_found():
     offsets = np.array([0, 10, -20, 5, 0, 15, -25])
-    found, shares = intonation.places(intonation.histogram(played(offsets)), DEGREES)
+    found, shares = intonation.degree_offsets(intonation.pitch_class_histogram(played(offsets)), DEGREES)
     assert found == pytest.approx(offsets, abs=3)
     assert shares.sum() == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("shift", [-35, -20, 20, 35])
 def test_a_detuned_melody_is_worse(shift):
-    practice = intonation.learn(DEGREES)
-    assert intonation.intonation_error(played(), practice) < intonation.intonation_error(
+    practice = intonation.learn_intonation(DEGREES)
+    assert intonation.intonation_z_rms(played(), practice) < intonation.intonation_z_rms(
         played(shift), practice
     )
-    assert intonation.off_degrees_cents(played(shift), practice) == pytest.approx(
+    assert intonation.intonation_deviation_cents(played(shift), practice) == pytest.approx(
         20 if abs(shift) == 20 else 35, abs=3
     )
 
@@ -36,10 +36,10 @@ def test_a_detuned_melody_is_worse(shift):
 def test_practice_moves_a_degree_as_far_as_the_tracks_say():
     offsets = np.array([0, 0, 30, 0, 0, 0, 0])
     tracks = [played(offsets, seed) for seed in range(12)]
-    practice = intonation.learn(DEGREES, tracks)
+    practice = intonation.learn_intonation(DEGREES, tracks)
     assert 20 < practice.cents[2] - DEGREES[2] < 30  # a part of the theory stays
-    assert intonation.intonation_error(played(offsets, 99), practice) < intonation.intonation_error(
-        played(offsets, 99), intonation.learn(DEGREES)
+    assert intonation.intonation_z_rms(played(offsets, 99), practice) < intonation.intonation_z_rms(
+        played(offsets, 99), intonation.learn_intonation(DEGREES)
     )
 
 
@@ -59,6 +59,6 @@ def test_held_notes_that_waver_are_less_stable():
 
 def test_silence_is_not_a_number_and_its_histogram_an_error():
     silence = np.full(100, np.nan)
-    assert np.isnan(intonation.intonation_error(silence, intonation.learn(DEGREES)))
+    assert np.isnan(intonation.intonation_z_rms(silence, intonation.learn_intonation(DEGREES)))
     with pytest.raises(ValueError, match="voiced"):
-        intonation.histogram(silence)
+        intonation.pitch_class_histogram(silence)

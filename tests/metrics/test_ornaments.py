@@ -5,8 +5,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.validation import degradations
 from talim.metrics import ornaments
-from talim.stages import damages
+
+
+def sine(extent, rate, seconds, slope=0.0, before=0.5):
+    at = np.arange(round((seconds + 2 * before) / HOP)) * HOP - before
+    inside = (at >= 0) & (at < seconds)
+    return 500 + slope * at + np.where(inside, extent / 2 * np.sin(2 * np.pi * rate * at), 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(4.3, 7.5), st.floats(34, 72), st.floats(-30, 30))
+def test_vibrato_is_measured_on_a_slope_too(rate, extent, slope):
+    found = ornaments.find_sinusoidal_oscillations(sine(extent, rate, 1.0, slope), HOP, ornaments.VIBRATO)
+    assert len(found) == 1
+    assert found[0].rate_hz == pytest.approx(rate, rel=0.06)
+    assert found[0].extent_cents == pytest.approx(extent, rel=0.12)
+    assert found[0].start * HOP == pytest.approx(0.5, abs=0.15)
+    assert found[0].stop * HOP == pytest.approx(1.5, abs=0.15)
+
+
+def test_the_fit_is_that_of_least_squares():
+    piece = np.random.default_rng(0).standard_normal(80).cumsum() * 10
+    extent, told, rise = ornaments._fit_sinusoids(piece, HOP, 5.0, 40)
+    at = (np.arange(40) - 19.5) * HOP
+    columns = np.stack([np.ones(40), at, np.cos(10 * np.pi * at), np.sin(10 * np.pi * at)], axis=1)
+    for n in (0, 17, 40):
+        window = piece[n : n + 40]
+        (_, slope, a, b), left, *_ = np.linalg.lstsq(columns, window, rcond=None)
+        _, before, *_ = np.linalg.lstsq(columns[:, :2], window, rcond=None)
+        assert extent[n] == pytest.approx(2 * np.hypot(a, b))
+        assert told[n] == pytest.approx(1 - left[0] / before[0])
+        assert rise[n] == pytest.approx(abs(slope) * 0.4)
+
+
+def test_a_slow_swing_is_none_of_vibrato_and_a_step_is_none_of_either():
+    swing = sine(80, 1.5, 2.0)
+    assert [
+        round(w.rate_hz, 1) for w in ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.SWING)
+    ] == [pytest.approx(1.5, abs=0.2)]
+    assert ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.VIBRATO) == []
+    step = np.repeat([0.0, 60.0], 60)
+    assert (
+        ornaments.find_sinusoidal_oscillations(step, HOP, ornaments.VIBRATO)
+        == ornaments.find_sinusoidal_oscillations(step, HOP, ornaments.SWING)
+        == []
+    )
+
+
+def test_pieces_too_short_hold_none():
+    assert ornaments.find_sinusoidal_oscillations(np.zeros(5), HOP, ornaments.VIBRATO) == []
+
 
 HOP = 0.01
 
@@ -25,11 +75,11 @@ def eased(one, two, seconds):
 
 
 def kinds(*parts):
-    return [one.kind for one in ornaments.find(np.concatenate(parts), HOP)]
+    return [one.kind for one in ornaments.find_ornaments(np.concatenate(parts), HOP)]
 
 
 def test_a_shake_has_its_rate_and_its_extent():
-    found = ornaments.find(np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5)]), HOP)
+    found = ornaments.find_ornaments(np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5)]), HOP)
     assert [one.kind for one in found] == ["shake"]
     assert found[0].rate_hz == pytest.approx(6, rel=0.05)
     assert found[0].extent_cents == pytest.approx(200, rel=0.1)
@@ -43,7 +93,7 @@ def test_vibrato_is_narrow_and_a_swing_slow():
 
 
 def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
-    glide = ornaments.find(np.concatenate([held(0, 0.5), eased(0, 500, 0.5), held(500, 0.5)]), HOP)
+    glide = ornaments.find_ornaments(np.concatenate([held(0, 0.5), eased(0, 500, 0.5), held(500, 0.5)]), HOP)
     assert [one.kind for one in glide] == ["glide"]
     assert glide[0].extent_cents == pytest.approx(500, abs=10)
     assert kinds(held(0, 0.5), eased(0, 500, 0.08), held(500, 0.5)) == []
@@ -53,7 +103,7 @@ def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
 
 @pytest.mark.parametrize(("rate", "extent"), [(4.5, 40), (5.5, 50), (7.0, 60)])
 def test_vibrato_of_two_periods_has_its_rate_and_extent(rate, extent):
-    found = ornaments.find(
+    found = ornaments.find_ornaments(
         np.concatenate([held(0, 0.5), swung(0, extent, rate, 2 / rate), held(0, 0.5)]), HOP
     )
     assert [one.kind for one in found] == ["vibrato"]
@@ -70,7 +120,7 @@ def test_steps_between_two_notes_are_no_shake():
 
 def test_one_detour_is_a_touch_several_round_a_note_are_a_turn():
     turn = (held(0, 0.5), held(200, 0.07), held(0, 0.07), held(-200, 0.07), held(0, 0.5))
-    touch = ornaments.find(np.concatenate([held(-300, 0.5), held(200, 0.08), held(0, 0.5)]), HOP)
+    touch = ornaments.find_ornaments(np.concatenate([held(-300, 0.5), held(200, 0.08), held(0, 0.5)]), HOP)
     assert [one.kind for one in touch] == ["touch"]
     assert touch[0].extent_cents == pytest.approx(200, abs=10)  # over the nearer of the notes beside it
     assert touch[0].seconds == pytest.approx(0.08, abs=0.021)
@@ -95,7 +145,7 @@ def test_jitter_never_raises_the_score(seed, size, smooth):
     bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]
     bar += [swung(200, 50, 5, 0.8), held(400, 0.07), held(200, 0.07), held(0, 0.07), held(200, 0.6)]
     track = np.concatenate(bar * 4)
-    jittered = damages.jittered(track, np.random.default_rng(seed), size, smooth)
+    jittered = degradations.jitter_pitch(track, np.random.default_rng(seed), size, smooth)
     assert ornaments.ornament_score(jittered, HOP) <= ornaments.ornament_score(track, HOP) + 0.01
 
 
@@ -114,7 +164,7 @@ def test_the_score_falls_when_the_pitch_is_jittered_and_to_zero_when_it_is_flat(
 
 def test_transposition_changes_nothing():
     track = np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5), held(300, 0.08), held(0, 0.5)])
-    one, other = ornaments.profile(track, HOP), ornaments.profile(track + 700, HOP)
+    one, other = ornaments.ornament_profile(track, HOP), ornaments.ornament_profile(track + 700, HOP)
     assert one["shake"] == pytest.approx(other["shake"], nan_ok=True)
     assert one["touch"]["per_second"] == pytest.approx(1 / (track.size * HOP))
 

@@ -9,8 +9,8 @@ import pytest
 
 from talim.audio import Audio
 from talim.metrics import pitch
-from talim.metrics.cache import Cache
-from talim.traditions.performer import perform
+from talim.metrics.cache import MetricCache
+from talim.synthesis.performer import perform
 
 RATE_HZ = 16000
 
@@ -23,14 +23,14 @@ def tone(f0_hz: np.ndarray, harmonics: int = 5, noise: float = 0.01) -> np.ndarr
 
 @pytest.mark.parametrize("cents", [0.0, 3.0, -4.4, 37.5])
 def test_steady_tone_to_a_tenth_of_a_cent_although_candidates_come_on_a_ten_cent_grid(cents: float) -> None:
-    track = pitch.track(tone(np.full(RATE_HZ, 220 * 2 ** (cents / 1200))), RATE_HZ)
+    track = pitch.track_pitch(tone(np.full(RATE_HZ, 220 * 2 ** (cents / 1200))), RATE_HZ)
     assert np.nanmedian(track.cents[5:-5]) == pytest.approx(cents - 1200, abs=0.1)
 
 
 def test_glide_is_followed() -> None:
     seconds = np.arange(2 * RATE_HZ) / RATE_HZ
     curve = 300 * 2 ** (np.sin(2 * np.pi * seconds) / 6)
-    track = pitch.track(tone(curve, 1), RATE_HZ)
+    track = pitch.track_pitch(tone(curve, 1), RATE_HZ)
     at = np.minimum(np.arange(track.hz.size) * round(track.hop_seconds * RATE_HZ), curve.size - 1)
     errors = np.abs(1200 * np.log2(track.hz / curve[at]))
     assert np.nanmedian(errors) < 1
@@ -42,29 +42,29 @@ def test_another_sound_does_not_pull_the_pitch() -> None:
         tone(np.full(RATE_HZ, 440.0)),
         0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ),
     )
-    track = pitch.track(melody + other, RATE_HZ)
+    track = pitch.track_pitch(melody + other, RATE_HZ)
     assert np.nanmedian(track.hz) == pytest.approx(440.0, rel=2e-4)
 
 
 def test_silence_is_unvoiced_and_noise_mostly() -> None:
     """Noise has chance peaks, a tone in the same noise is voiced throughout."""
     noise = np.random.default_rng(0).standard_normal(3 * RATE_HZ)
-    assert not pitch.track(np.zeros(RATE_HZ), RATE_HZ).voiced.any()
-    assert pitch.track(noise, RATE_HZ).voiced.mean() < 0.5
-    assert pitch.track(tone(np.full(3 * RATE_HZ, 300.0)) + 0.1 * noise, RATE_HZ).voiced.mean() > 0.95
+    assert not pitch.track_pitch(np.zeros(RATE_HZ), RATE_HZ).voiced.any()
+    assert pitch.track_pitch(noise, RATE_HZ).voiced.mean() < 0.5
+    assert pitch.track_pitch(tone(np.full(3 * RATE_HZ, 300.0)) + 0.1 * noise, RATE_HZ).voiced.mean() > 0.95
 
 
 @pytest.mark.parametrize("bad", [np.zeros(0), np.zeros((2, 100)), np.array([np.nan] * 100)])
 def test_bad_samples_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite samples"):
-        pitch.track(bad, RATE_HZ)
+        pitch.track_pitch(bad, RATE_HZ)
 
 
 def test_a_drone_an_octave_below_does_not_take_over() -> None:
     """A melody of four notes over a plucked-like drone 12 dB down, steady through all of it."""
     notes = np.repeat([330.0, 392.0, 440.0, 294.0], RATE_HZ // 2)
     drone = tone(np.full(notes.size, 110.0), 8) + tone(np.full(notes.size, 165.0), 8)
-    track = pitch.track(tone(notes) + 0.25 * drone, RATE_HZ)
+    track = pitch.track_pitch(tone(notes) + 0.25 * drone, RATE_HZ)
     truth = np.append(notes, notes[-1])[:: round(track.hop_seconds * RATE_HZ)]
     assert (np.abs(1200 * np.log2(track.hz / truth)) < 50).mean() > 0.93
 
@@ -76,7 +76,7 @@ def test_performances_with_chords_and_drums_are_followed() -> None:
     for piece in pieces:
         assert piece.facts["chords"]
         assert piece.facts["drums"]
-        track = pitch.track(piece.samples, RATE_HZ)
+        track = pitch.track_pitch(piece.samples, RATE_HZ)
         truth = np.full(track.hz.size, np.nan)
         seconds = np.arange(truth.size) * track.hop_seconds
         for note in piece.notes:
@@ -88,9 +88,9 @@ def test_performances_with_chords_and_drums_are_followed() -> None:
 
 def test_a_clip_is_tracked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = Audio(tone(np.full(RATE_HZ, 250.0)).astype(np.float32), RATE_HZ)
-    once = pitch.cached_track(clip, Cache(tmp_path))
-    monkeypatch.setattr(pitch, "track", None)
-    again = pitch.cached_track(clip, Cache(tmp_path))
+    once = pitch.track_pitch_cached(clip, MetricCache(tmp_path))
+    monkeypatch.setattr(pitch, "track_pitch", None)
+    again = pitch.track_pitch_cached(clip, MetricCache(tmp_path))
     np.testing.assert_array_equal(once.hz, again.hz)
     assert np.nanmedian(again.hz) == pytest.approx(250.0, rel=1e-4)
     assert again.voiced.mean() > 0.95

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from talim.metrics import rhythm
-from talim.traditions.performer import perform
+from talim.synthesis.performer import perform
 
 RATE_HZ = 16000
 
@@ -73,9 +73,9 @@ def test_a_pulse_alone_is_no_cycle(beats: int) -> None:
 def test_onsets_off_the_grid_are_less_exact() -> None:
     onsets, weights = cycles()
     loose = np.clip(onsets + np.random.default_rng(0).normal(0, 0.06, onsets.size), 0, 29.5)
-    assert rhythm.beat_accuracy(strokes(onsets, weights), 0.4) > 0.95
-    assert rhythm.beat_accuracy(strokes(loose, weights), 0.4) < 0.8
-    assert np.isnan(rhythm.beat_accuracy(np.zeros(1000), 0.4))
+    assert rhythm.beat_phase_coherence(strokes(onsets, weights), 0.4) > 0.95
+    assert rhythm.beat_phase_coherence(strokes(loose, weights), 0.4) < 0.8
+    assert np.isnan(rhythm.beat_phase_coherence(np.zeros(1000), 0.4))
 
 
 def drifting_beats(drift: float, beat_seconds: float = 0.4, seconds: float = 29.0) -> np.ndarray:

@@ -24,18 +24,18 @@ def strange(seed=0):
 
 
 def test_a_refrain_returns_and_strangers_do_not():
-    assert structure.returning_share(returning(), HOP) > 0.25
-    assert structure.returning_share(strange(), HOP) < 0.1
+    assert structure.repetition_rate(returning(), HOP) > 0.25
+    assert structure.repetition_rate(strange(), HOP) < 0.1
     assert structure.novelty(returning(), HOP) < structure.novelty(strange(), HOP) - 0.15
 
 
 def test_what_recurs_recurs_after_its_own_time():
     piece, cycle = returning(), tune(np.random.default_rng(0), 3).size * 2 * HOP
-    assert structure.recurrence_at(piece, HOP, cycle) > 0.25
-    assert structure.recurrence_at(piece, HOP, 0.7 * cycle) < 0.15
+    assert structure.recurrence_at_lag(piece, HOP, cycle) > 0.25
+    assert structure.recurrence_at_lag(piece, HOP, 0.7 * cycle) < 0.15
 
 
-@pytest.mark.parametrize("measure", [structure.returning_share, structure.novelty])
+@pytest.mark.parametrize("measure", [structure.repetition_rate, structure.novelty])
 def test_transposition_and_octaves_change_nothing(measure):
     assert measure(returning() + 340, HOP) == pytest.approx(measure(returning(), HOP))
     jumped = returning()
@@ -44,7 +44,7 @@ def test_transposition_and_octaves_change_nothing(measure):
 
 
 def test_what_holds_still_or_is_short_has_no_structure():
-    assert np.isnan(structure.returning_share(np.zeros(1000), HOP))
+    assert np.isnan(structure.repetition_rate(np.zeros(1000), HOP))
     assert np.isnan(structure.novelty(np.zeros(20), HOP))
-    assert np.isnan(structure.recurrence_at(np.zeros(20), HOP, 1.0))
-    assert np.isnan(structure.returning_share(np.full(1000, np.nan), HOP))
+    assert np.isnan(structure.recurrence_at_lag(np.zeros(20), HOP, 1.0))
+    assert np.isnan(structure.repetition_rate(np.full(1000, np.nan), HOP))

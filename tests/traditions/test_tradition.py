@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.marsh import write_marsh
+from fixtures.invented_tradition import write_marsh
 
 from talim.errors import TalimError
-from talim.traditions import theory
-from talim.traditions.tradition import Tradition, load, shipped, tradition_of
+from talim.traditions import cycle_fit
+from talim.traditions.tradition import Tradition, list_builtin, load, tradition_of
 
 HINDUSTANI, MAKAM = load("hindustani"), load("makam")
 
 
 def test_two_traditions_are_shipped() -> None:
-    assert shipped() == ("hindustani", "makam")
+    assert list_builtin() == ("hindustani", "makam")
     assert (HINDUSTANI.mode_word, HINDUSTANI.cycle_word) == ("raga", "tala")
     assert (MAKAM.mode_word, MAKAM.cycle_word) == ("makam", "usul")
 
@@ -88,18 +88,18 @@ def test_a_third_tradition_needs_no_code(tmp_path: Path) -> None:
     assert marsh.mode("snipe").name == "Snîpe"
     assert marsh.ornament("ripple").rate_hz == (1, 3)
     track = np.repeat([0.0, 150, 350, 700, 350, 0], 60)
-    mine, other = (theory.scale_score(track, mode, 0.01, rest_seconds=0.5) for mode in (heron, bittern))
+    mine, other = (cycle_fit.scale_score(track, mode, 0.01, rest_seconds=0.5) for mode in (heron, bittern))
     assert mine.in_scale == mine.at_rest == 1
     assert mine.off_cents == 0
     assert other.at_rest == 0
-    assert theory.degree_of(1050.0, heron).number[0] == 1  # nearer to the upper a than to e
-    assert np.allclose(theory.degree_intonation(track, heron), heron.degrees_cents)
+    assert cycle_fit.degree_of(1050.0, heron).number[0] == 1  # nearer to the upper a than to e
+    assert np.allclose(cycle_fit.degree_intonation(track, heron), heron.degrees_cents)
     onsets = np.array(
         [20 * cycle + beat for cycle in range(4) for beat in (0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15)]
     )
     five = marsh.cycle("five wade")
-    assert theory.cycle_score(onsets, None, five, 1.0).first_beat == 0
-    assert theory.best_cycles(onsets, None, marsh.cycles, 1.0)[0][0] is five
+    assert cycle_fit.cycle_score(onsets, None, five, 1.0).first_beat == 0
+    assert cycle_fit.best_cycles(onsets, None, marsh.cycles, 1.0)[0][0] is five
     assert tradition_of({"reed": "Heron"}, [HINDUSTANI, marsh]) is marsh
     assert tradition_of({"tradition": "songs of the marsh"}, [marsh]) is marsh
 

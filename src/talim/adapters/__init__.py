@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from talim.adapters.attach import adapter_config, attach, disabled, set_adapter_scales, trainable_parameters
 from talim.adapters.config import AdapterConfig
-from talim.adapters.method import AdapterModel, enter_peft
-from talim.adapters.store import load, read_info, save
-from talim.adapters.tuner import adapter_config, attach, disabled, trainable_parameters, use
+from talim.adapters.peft_method import AdapterModel, register_with_peft
+from talim.adapters.serialization import load, read_info, save
 from talim.designs.kinds import Kind, register
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "read_info",
     "register",
     "save",
+    "set_adapter_scales",
     "trainable_parameters",
-    "use",
 ]
 
-enter_peft()
+register_with_peft()

@@ -11,7 +11,7 @@ import torch
 from peft.config import PeftConfig
 from torch import nn
 
-from talim.adapters.full import Full
+from talim.adapters.full_finetune import FullFineTuneLayer
 from talim.designs.kinds import KINDS, Kind
 from talim.designs.layouts import FRAMES
 from talim.errors import UsageError
@@ -55,7 +55,7 @@ class AdapterConfig(PeftConfig):
                     "registered before it is loaded: talim.adapters.register)"
                 )
         if self.blocks:
-            self.target_modules = exactly(block["module"] for block in self.blocks)
+            self.target_modules = exact_path_regex(block["module"] for block in self.blocks)
         elif not (self.width and self.width > 0 and isinstance(self.target_modules, str)):
             raise UsageError(
                 "an AdapterConfig needs kind, width (at least 1) and target_modules (a regular expression that "
@@ -66,13 +66,13 @@ class AdapterConfig(PeftConfig):
         """The rows of one module, in order."""
         if self.blocks:
             return [block for block in self.blocks if block["module"] == module]
-        row = {"kind": self.kind, "features": features_of(layer, module), "width": self.width}
+        row = {"kind": self.kind, "features": module_features(layer, module), "width": self.width}
         return [{"module": module, **row, "causal": self.causal, "settings": self.settings}]
 
-    def build(self, block: dict[str, Any], layer: nn.Module) -> Kind | Full:
+    def build(self, block: dict[str, Any], layer: nn.Module) -> Kind | FullFineTuneLayer:
         """One block's module, not yet initialised; `layer` is what it will sit behind."""
         if block["kind"] == FULL:
-            return Full(layer)
+            return FullFineTuneLayer(layer)
         return KINDS[block["kind"]](
             block["features"],
             block["width"],
@@ -112,7 +112,7 @@ class AdapterConfig(PeftConfig):
         return values
 
 
-def features_of(layer: nn.Module, name: str) -> int:
+def module_features(layer: nn.Module, name: str) -> int:
     """How many channels D a block's output [B, T, D] has; UsageError where the block does not tell."""
     if isinstance(layer, nn.Linear):
         return layer.out_features
@@ -125,7 +125,7 @@ def features_of(layer: nn.Module, name: str) -> int:
     raise UsageError(f"{name}: how wide is the output of a {type(layer).__name__}? Give blocks with features")
 
 
-def exactly(paths: Iterable[str]) -> str:
+def exact_path_regex(paths: Iterable[str]) -> str:
     """A regular expression that matches these module paths and no others."""
     by_parent: dict[str, list[str]] = {}
     for path in dict.fromkeys(paths):

@@ -11,9 +11,9 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from talim.adapters.calls import Calls
 from talim.adapters.config import AdapterConfig
-from talim.adapters.full import Full, InFloat32
+from talim.adapters.forward_context import ForwardContext
+from talim.adapters.full_finetune import Float32Wrapper, FullFineTuneLayer
 from talim.designs import streaming
 from talim.designs.kinds import Kind
 from talim.errors import TalimError, UsageError
@@ -45,7 +45,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         )
         self._disable_adapters = False
         self._active_adapter = adapter_name
-        self.calls = Calls(base_layer)
+        self.calls = ForwardContext(base_layer)
         self.training = base_layer.training
         self.update_layer(adapter_name, config)
 
@@ -55,7 +55,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         for index, row in enumerate(config.blocks_at(self.module_path, self.base_layer)):
             block = config.build(row, self.base_layer)
             self._check_streaming(block)
-            block.initialise(_generator(config.seed, f"{self.module_path}:{index}"))
+            block.reset_parameters(_generator(config.seed, f"{self.module_path}:{index}"))
             blocks.append(block)
         self.talim_blocks[adapter_name] = blocks
         self.strength[adapter_name] = 1.0
@@ -63,9 +63,13 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def _check_streaming(self, block: Kind | Full) -> None:
+    def _check_streaming(self, block: Kind | FullFineTuneLayer) -> None:
         """A causal block that looks back must be told of the cache, or decoding would not be what was trained."""
-        if isinstance(block, Full) or not (block.mixes_frames and block.causal) or self.calls.hears_cache:
+        if (
+            isinstance(block, FullFineTuneLayer)
+            or not (block.uses_context and block.causal)
+            or self.calls.receives_cache
+        ):
             return
         raise UsageError(
             f"{self.module_path}: a {type(self.base_layer).__name__} is not given the cache of a decoding model, so "
@@ -86,7 +90,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             name for name in self.active_adapters if name in self.talim_blocks
         ]  # it may leave a block alone
         if self.calls.is_projection and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return self.calls.remembered(
+            return self.calls.cached(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
         if self.training and torch.is_grad_enabled() and getattr(self, "gradient_checkpointing", False):
@@ -116,17 +120,17 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
     def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         block = self._block(active)
-        with once(block):
+        with without_inner_checkpointing(block):
             output = block(*args, **kwargs)
         return self._add(active, output, args, kwargs)
 
     def _add(self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
         cache, mask = self.calls.context(args, kwargs, hidden)
-        past = None if cache is None else streaming.past_frames(cache, hidden.shape[1])
+        past = None if cache is None else streaming.num_past_frames(cache, hidden.shape[1])
         for name in active:
             for index, block in enumerate(self.talim_blocks[name]):  # type: ignore[arg-type]
-                if isinstance(block, Full):
+                if isinstance(block, FullFineTuneLayer):
                     continue
                 memory = self._memory(block, cache, (name, index), past)
                 delta = self._delta(block, hidden, memory, mask)
@@ -137,7 +141,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     def _delta(
-        self, block: Any, hidden: Tensor, memory: streaming.Memory | None, mask: Tensor | None
+        self, block: Any, hidden: Tensor, memory: streaming.StreamingState | None, mask: Tensor | None
     ) -> Tensor:
         wide = hidden.to(block.up.weight.dtype)
         if not (self.mixed and hidden.dtype == torch.bfloat16):
@@ -147,12 +151,12 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
     def _memory(
         self, block: Any, cache: Any, key: tuple[str, int], past: int | None
-    ) -> streaming.Memory | None:
+    ) -> streaming.StreamingState | None:
         """What the block remembers of the frames before; None where it needs no memory."""
-        if past is None or not block.mixes_frames:
+        if past is None or not block.uses_context:
             return None
         if block.causal:
-            return streaming.memory_of(cache, (self.module_path, *key), past)
+            return streaming.get_state(cache, (self.module_path, *key), past)
         if past == 0:
             return None  # all there is, at once
         raise TalimError(
@@ -166,7 +170,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             (block, self.strength[name])
             for name in active
             for block in self.talim_blocks[name]  # type: ignore[union-attr]
-            if isinstance(block, Full)
+            if isinstance(block, FullFineTuneLayer)
         ]
         if not copies:
             return self.base_layer
@@ -176,7 +180,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             raise TalimError(
                 f"{self.module_path}: `full` is trained at strength 1 and one adapter at a time; freeze the others"
             )
-        return self.calls.blend(self.base_layer, copies)
+        return self.calls.lerp(self.base_layer, copies)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refused: what an adapter adds depends on its input."""
@@ -197,9 +201,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
 
 @contextmanager
-def once(block: nn.Module) -> Iterator[None]:
+def without_inner_checkpointing(block: nn.Module) -> Iterator[None]:
     """Keep a block of transformers from checkpointing itself where it is computed again with all that is behind it."""
-    inner = block.module if isinstance(block, InFloat32) else block
+    inner = block.module if isinstance(block, Float32Wrapper) else block
     asked = vars(inner).get("gradient_checkpointing")
     if asked:
         inner.gradient_checkpointing = False  # type: ignore[assignment]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from talim.audio.audio import Audio, AudioError, content_hash
 from talim.audio.loudness import loudness_lufs
-from talim.audio.reading import is_audio_name, read
-from talim.audio.sound import Audio, AudioError, content_hash
-from talim.audio.writing import read_tags, write
+from talim.audio.read import is_audio_name, read
+from talim.audio.write import read_tags, write
 
 __all__ = [
     "Audio",

@@ -19,7 +19,7 @@ _MP3_BITRATES_KBPS = {
 _MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def cut_off_reason(path: Path) -> str | None:
+def truncation_reason(path: Path) -> str | None:
     """Why the file is certainly not all there (its last chunk, page or frame is cut), or None.
 
     Decoders play such WAV, Ogg and MP3 files without a word, up to where they break off.
@@ -28,13 +28,13 @@ def cut_off_reason(path: Path) -> str | None:
         start = file.read(12)
         size = file.seek(0, 2)
         if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-            return _riff_cut_off(file, size)
+            return _riff_truncation(file, size)
         if start[:4] == b"OggS":
-            return _ogg_cut_off(file, size)
+            return _ogg_truncation(file, size)
         if start[:3] == b"ID3" or (
             start[0] == 0xFF and start[1:2] >= b"\xe0" and path.suffix.lower() == ".mp3"
         ):
-            return _mp3_cut_off(file, size)
+            return _mp3_truncation(file, size)
     return None
 
 
@@ -51,7 +51,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + length + length % 2
 
 
-def _riff_cut_off(file: BinaryIO, size: int) -> str | None:
+def _riff_truncation(file: BinaryIO, size: int) -> str | None:
     for name, at, length in _riff_chunks(file, size):
         if name == b"data" and length not in _STREAMED_SIZES and at + length > size:
             return (
@@ -60,7 +60,7 @@ def _riff_cut_off(file: BinaryIO, size: int) -> str | None:
     return None
 
 
-def _ogg_cut_off(file: BinaryIO, size: int) -> str | None:
+def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
     file.seek(max(0, size - _TAIL_BYTES))
     tail = file.read()
     at = tail.rfind(b"OggS")
@@ -77,14 +77,14 @@ def _ogg_cut_off(file: BinaryIO, size: int) -> str | None:
 def mp3_states_length(path: Path) -> bool | None:
     """Whether an MP3 file says how long it is (a Xing, Info or VBRI header); None where it is no MP3 file."""
     with path.open("rb") as file:
-        file.seek(_mp3_start(file))
+        file.seek(_mp3_first_frame_offset(file))
         first = file.read(256)
     if len(first) < 4 or _mp3_frame_bytes(first[:4]) is None:
         return None
     return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
 
 
-def _mp3_start(file: BinaryIO) -> int:
+def _mp3_first_frame_offset(file: BinaryIO) -> int:
     """Where the first frame of an MP3 file is: after its ID3 tag."""
     file.seek(0)
     head = file.read(10)
@@ -93,9 +93,9 @@ def _mp3_start(file: BinaryIO) -> int:
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
 
 
-def _mp3_cut_off(file: BinaryIO, size: int) -> str | None:
+def _mp3_truncation(file: BinaryIO, size: int) -> str | None:
     """Walk the frames: a last frame that reaches past the end of the file means the rest was lost."""
-    at = _mp3_start(file)
+    at = _mp3_first_frame_offset(file)
     if at > size:
         return "it ends inside its ID3 tag; export it again"
     file.seek(0)

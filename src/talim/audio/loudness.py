@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from talim.audio.sound import Audio
+from talim.audio.audio import Audio
 
 _BLOCK_SECONDS = 0.4
 _STEP_SECONDS = 0.1

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-PROBE = "Tempo 90, raga Bhūpālī"
+PROBE_PROMPT = "Tempo 90, raga Bhūpālī"
 SAMPLES = 256  # values looked at per tensor: enough for any training step to show
 
 
-def of_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) -> str:
+def hash_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) -> str:
     """SHA-256 (hex) over facts, every weight's name and shape, and evenly spread values of each.
 
     Values are rounded to bf16 first, so that a file loaded in bf16 and in fp32 has one fingerprint;
@@ -29,17 +29,17 @@ def of_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) ->
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, tensor in sorted(stored_tensors(module).items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(sample(tensor, exact).numpy().tobytes())
+        digest.update(sample_values(tensor, exact).numpy().tobytes())
     return digest.hexdigest()
 
 
-def words_in(tokenizer: Callable[..., Any]) -> list[int]:
+def probe_tokens(tokenizer: Callable[..., Any]) -> list[int]:
     """A tokenizer's answer to some words that tokenizers read differently: int64 ids of one row."""
-    words = tokenizer([PROBE], padding=True, return_tensors="pt")
+    words = tokenizer([PROBE_PROMPT], padding=True, return_tensors="pt")
     return words["input_ids"][0].tolist()
 
 
-def sample(tensor: Tensor, exact: bool) -> Tensor:
+def sample_values(tensor: Tensor, exact: bool) -> Tensor:
     """Up to SAMPLES evenly spread values of a tensor, float32 on the CPU."""
     flat = tensor.detach().reshape(-1)
     if flat.numel() > SAMPLES:
@@ -50,7 +50,7 @@ def sample(tensor: Tensor, exact: bool) -> Tensor:
     return values if exact else values.to(torch.bfloat16).float()
 
 
-def count(module: nn.Module) -> int:
+def count_values(module: nn.Module) -> int:
     """Number of values in all stored weights, tied ones counted once."""
     return sum(tensor.numel() for tensor in stored_tensors(module).values())
 

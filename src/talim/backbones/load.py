@@ -9,38 +9,38 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from talim.backbones import catalogue, sources
-from talim.backbones.precision import choose
+from talim.backbones import registry, resolve
+from talim.backbones.precision import choose_precision
 from talim.errors import TalimError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from talim.backbones.backbone import Backbone
-    from talim.backbones.sources import Source
+    from talim.backbones.protocol import Backbone
+    from talim.backbones.resolve import ModelSource
 
 NANO_CODEC = "talim-nano-codec"
-REBUILT = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
+RECOMPUTED_BUFFERS = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
 
 def load(
-    name_or_folder: str | Path = catalogue.NANO, precision: str = "auto", device: str = "auto"
+    name_or_folder: str | Path = registry.NANO, precision: str = "auto", device: str = "auto"
 ) -> Backbone:
     """A base model by short name, Hub id or local folder, frozen and ready.
 
     Raises TalimError where there is no such model, it is refused (melody), or its files do not fit.
     """
-    from talim.backbones.musicgen import MusicGen
+    from talim.backbones.musicgen.backbone import MusicGen
 
-    source = sources.locate(str(name_or_folder))
+    source = resolve.resolve_source(str(name_or_folder))
     place = torch.device(pick_device(device))
-    dtype, reason = choose(precision, place)
-    sources.check_reachable(source)
-    if sources.family_of(source) == "mustango":
-        with sources.teaching(source), quiet():
+    dtype, reason = choose_precision(precision, place)
+    resolve.check_reachable(source)
+    if resolve.source_family(source) == "mustango":
+        with resolve.friendly_load_errors(source), silence_transformers():
             return _mustango(source, place, dtype, reason)
-    with sources.teaching(source), quiet():
+    with resolve.friendly_load_errors(source), silence_transformers():
         nano = register_nano(source)
         config = read_config(source)
         _check_codec(source, config)
@@ -50,19 +50,19 @@ def load(
         model.to(place),
         tokenizer,
         name=source.name,
-        licence=sources.licence_of(source),
+        licence=resolve.source_licence(source),
         miniature=nano or config.audio_encoder.model_type == NANO_CODEC,
         precision_reason=reason,
     )
 
 
-def _mustango(source: Source, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
-    said = {"name": source.name, "licence": sources.licence_of(source), "reason": reason}
-    if source.local and sources.is_nano_mustango(source):
+def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
+    said = {"name": source.name, "licence": resolve.source_licence(source), "reason": reason}
+    if source.local and resolve.is_nano_mustango(source):
         from talim.backbones.nano import mustango
 
         return mustango.load(Path(source.place), device, dtype, **said)
-    from talim.backbones.mustango.opening import load_mustango
+    from talim.backbones.mustango.load import load_mustango
 
     return load_mustango(source.place, source.local, device, dtype, **said)
 
@@ -76,32 +76,32 @@ def pick_device(requested: str) -> str:
     return requested
 
 
-def register_nano(source: Source) -> bool:
+def register_nano(source: ModelSource) -> bool:
     """Make transformers know the miniature codec where the checkpoint needs it."""
     if not source.local:
         return False
     text = (Path(source.place) / "config.json").read_text(encoding="utf-8")
     if json.loads(text).get("audio_encoder", {}).get("model_type") != NANO_CODEC:
         return False
-    from talim.backbones.nano import models
+    from talim.backbones.nano import musicgen
 
-    models.register()
+    musicgen.register_codec()
     return True
 
 
-def read_config(source: Source) -> Any:
+def read_config(source: ModelSource) -> Any:
     """transformers' configuration of a MusicGen; TalimError for another model."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.place)
     if config.model_type == "musicgen_melody":
-        raise TalimError(f"base {source.name!r} is not supported: {catalogue.MELODY}")
+        raise TalimError(f"base {source.name!r} is not supported: {registry.MELODY_UNSUPPORTED}")
     if config.model_type != "musicgen":
         raise TalimError(f"base {source.name!r} is a {config.model_type} model; expected MusicGen")
     return config
 
 
-def _read_weights(source: Source, config: Any, dtype: torch.dtype) -> Any:
+def _read_weights(source: ModelSource, config: Any, dtype: torch.dtype) -> Any:
     from transformers import MusicgenForConditionalGeneration
 
     class Mixed(MusicgenForConditionalGeneration):
@@ -115,7 +115,7 @@ def _read_weights(source: Source, config: Any, dtype: torch.dtype) -> Any:
 
     loaded: Any = Mixed.from_pretrained(source.place, config=config, dtype=dtype, output_loading_info=True)
     model, report = loaded
-    unexpected = [key for key in report["unexpected_keys"] if not key.endswith(REBUILT)]
+    unexpected = [key for key in report["unexpected_keys"] if not key.endswith(RECOMPUTED_BUFFERS)]
     for what, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):
         if keys:
             some = ", ".join(sorted(keys)[:3])
@@ -127,9 +127,9 @@ def _read_weights(source: Source, config: Any, dtype: torch.dtype) -> Any:
     return model
 
 
-def _read_tokenizer(source: Source, config: Any) -> Any:
+def _read_tokenizer(source: ModelSource, config: Any) -> Any:
     if config.audio_encoder.model_type == NANO_CODEC:
-        from talim.backbones.nano.models import ByteTokenizer
+        from talim.backbones.nano.musicgen import ByteTokenizer
 
         return ByteTokenizer()
     from transformers import AutoTokenizer
@@ -137,7 +137,7 @@ def _read_tokenizer(source: Source, config: Any) -> Any:
     return AutoTokenizer.from_pretrained(source.place)
 
 
-def _check_codec(source: Source, config: Any) -> None:
+def _check_codec(source: ModelSource, config: Any) -> None:
     """The decoder's codebooks must be the codec's, once per channel."""
     per_channel, codec = config.decoder.num_codebooks // config.decoder.audio_channels, config.audio_encoder
     offered = getattr(codec, "num_quantizers", per_channel)
@@ -148,7 +148,7 @@ def _check_codec(source: Source, config: Any) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Silence transformers' warnings and bars while a model is read; what matters in them is checked."""
     from transformers.utils import logging
 

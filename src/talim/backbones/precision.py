@@ -8,16 +8,16 @@ import torch
 
 from talim.errors import UsageError
 
-CHOICES = ("auto", "bf16", "fp32")
+PRECISION_CHOICES = ("auto", "bf16", "fp32")
 FP16_REASON = "MusicGen's activations overflow in fp16"
 
 
-def choose(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
+def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
     """The dtype for the frozen decoder and the reason to show; fp16 and unknown words raise UsageError."""
     if requested == "fp16":
         raise UsageError(f"precision fp16 is refused: {FP16_REASON}; use bf16, fp32 or auto")
-    if requested not in CHOICES:
-        raise UsageError(f"precision {requested!r} is unknown; use one of {', '.join(CHOICES)}")
+    if requested not in PRECISION_CHOICES:
+        raise UsageError(f"precision {requested!r} is unknown; use one of {', '.join(PRECISION_CHOICES)}")
     fast, hardware = has_bf16(torch.device(device))
     if requested == "fp32":
         return torch.float32, "fp32, as asked"

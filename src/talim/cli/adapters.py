@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from talim.cli.options import Base, Json, show
+from talim.cli.options import BaseOption, JsonOption, show
 
 app = typer.Typer(no_args_is_help=True, help="Look at stored adapters: list, info, check.")
 
@@ -15,35 +15,39 @@ app = typer.Typer(no_args_is_help=True, help="Look at stored adapters: list, inf
 @app.command("list", epilog="Example: `talim adapters list runs`")
 def adapters_list(
     folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("."),
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Name every adapter below a folder."""
-    from talim.stages import shelf
+    from talim.adapters import inspect
 
-    rows = shelf.find(folder)
-    show(rows, json_, "\n".join(shelf.line(row) for row in rows) or f"no adapter in {folder} or below it")
+    rows = inspect.find_adapters(folder)
+    show(
+        rows,
+        json_,
+        "\n".join(inspect.adapter_line(row) for row in rows) or f"no adapter in {folder} or below it",
+    )
 
 
 @app.command("info", epilog="Example: `talim adapters info my-run/adapter`")
 def adapters_info(
     folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Tell what an adapter is and which base it belongs to."""
-    from talim.stages import shelf
+    from talim.adapters import inspect
 
-    info = shelf.info(folder)
+    info = inspect.adapter_info(folder)
     show(info, json_, "\n".join(f"{key}: {value}" for key, value in info.items()))
 
 
 @app.command("check", epilog="Example: `talim adapters check my-run/adapter --base nano-musicgen`")
 def adapters_check(
     folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
-    base: Base = None,
-    json_: Json = False,
+    base: BaseOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Load an adapter into a base; exit 1 if it does not fit."""
-    from talim.stages import shelf
+    from talim.generation import sources
 
-    result = shelf.check(folder, base)
+    result = sources.check_adapter(folder, base)
     show(result, json_, f"{folder}: fits {result['base']}")

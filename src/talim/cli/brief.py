@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from talim.cli.options import Device, Json, show
+from talim.cli.options import DeviceOption, JsonOption, show
 from talim.errors import UsageError
 
 
@@ -37,28 +37,28 @@ def brief(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8766,
     url: Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")] = None,
     database: Annotated[str | None, typer.Option(help="Database URL; else DIR/reviews.db (SQLite).")] = None,
-    device: Device = "auto",
-    json_: Json = False,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
 ) -> None:
     """Turn a brief into candidates from each design, have them reviewed, and say what an accepted minute costs."""
-    from talim.listening import serving
-    from talim.listening.brief import schema
+    from talim.briefs import brief as briefs_brief
+    from talim.listening import server
 
     if commercial and export is None:
         raise UsageError("--commercial is for --export FOLDER; add that")
     if result and export is not None:
         raise UsageError("--result and --export are two steps; ask for one at a time")
-    serving.require_packages()
-    wanted = schema.load(file)
+    server.require_packages()
+    wanted = briefs_brief.load(file)
     if export is not None:
-        from talim.listening.brief import delivery
+        from talim.briefs import delivery
 
-        made = delivery.export(out, wanted, export, commercial=commercial, database=database)
+        made = delivery.export_accepted(out, wanted, export, commercial=commercial, database=database)
         show(made, json_, "\n".join(str(export / piece["file"]) for piece in made))
     elif result:
-        from talim.listening.brief import result as results
+        from talim.briefs import report as results
 
-        measured = results.measure(out, wanted, database)
+        measured = results.write_acceptance_report(out, wanted, database)
         show(measured, json_, "\n".join([*measured["sentences"], f"Page: {measured['page']}"]))
     else:
         _review(
@@ -77,21 +77,23 @@ def _review(
     place: tuple[str, int, str | None] | None,
 ) -> None:
     """Make what candidates are missing, tell the links, and serve them at `place` (host, port, url) if there is one."""
-    from talim.listening import serving
-    from talim.listening.brief import app, candidates, deciding, opened
-    from talim.stages import progress
+    from talim import progress
+    from talim.briefs import candidates, decision_rule, review_app, review_session
+    from talim.listening import server
 
     if not runs and (out / candidates.TABLE).is_file():
-        rows = candidates.read(out)  # to serve again what is there
+        rows = candidates.read_candidates(out)  # to serve again what is there
     else:
-        frozen = opened.is_frozen(out, database)
-        rows = candidates.make(wanted, runs, out, progress.for_terminal(), device, frozen=frozen)
-    table = deciding.write_indicators(out, wanted)
-    ready = opened.open_brief(out, wanted, database)
-    bound = serving.bind(*place[:2]) if place else None
+        frozen = review_session.is_frozen(out, database)
+        rows = candidates.generate_candidates(
+            wanted, runs, out, progress.for_terminal(), device, frozen=frozen
+        )
+    table = decision_rule.write_indicators(out, wanted)
+    ready = review_session.open_brief(out, wanted, database)
+    bound = server.bind(*place[:2]) if place else None
     host, port, url = place or ("127.0.0.1", 8766, None)
-    start = serving.address(host, bound.getsockname()[1] if bound else port, url)
-    made = serving.links(start, ready.reviews.add_reviewers(links)) if links else []
+    start = server.base_url(host, bound.getsockname()[1] if bound else port, url)
+    made = server.listener_links(start, ready.reviews.add_reviewers(links)) if links else []
     passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
     told = {
         "folder": str(out),
@@ -106,7 +108,7 @@ def _review(
     sys.stdout.flush()
     if bound is None:
         return
-    if not serving.is_loopback(host) and url is None:
+    if not server.is_loopback(host) and url is None:
         print("this address can be reached by others, without https; see --url", file=sys.stderr)
-    application = app.create_app(ready, hosts=serving.allowed_hosts(host, url))
-    serving.serve(application, bound, behind_proxy=url is not None)
+    application = review_app.create_app(ready, hosts=server.allowed_hosts(host, url))
+    server.serve(application, bound, behind_proxy=url is not None)

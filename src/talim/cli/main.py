@@ -11,24 +11,24 @@ from typing import Annotated
 import typer
 
 import talim
-from talim.cli import adapters, listening, making, planning, proving, reporting, studying
+from talim.cli import adapters, generate, listen, plan, poc, report, study
+from talim.cli.exit_status import exit_status
 from talim.cli.options import (
-    Base,
-    Describe,
-    Design,
-    Device,
-    HeldOut,
-    Jobs,
-    Json,
-    Protocol,
-    Sampler,
-    Seed,
-    Sets,
-    Steps,
+    BaseOption,
+    CaptionOption,
+    DesignOption,
+    DeviceOption,
+    HeldOutOption,
+    JsonOption,
+    ProtocolOption,
+    SamplerOption,
+    SamplingStepsOption,
+    SeedOption,
+    SettingsOption,
+    WorkersOption,
     show,
 )
-from talim.stages import parallel
-from talim.stages.ending import exit_status
+from talim.training import distributed
 
 app = typer.Typer(
     name="talim",
@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(adapters.app, name="adapters")
-listening.add_to(app)
+listen.register_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -52,7 +52,7 @@ def version(
         print(f"talim {talim.__version__}")
         raise typer.Exit
     if asked.invoked_subcommand not in (None, "train"):
-        parallel.refuse_company(asked.invoked_subcommand)
+        distributed.require_single_process(asked.invoked_subcommand)
 
 
 @app.command(epilog="Example: `talim prepare my-recordings --out my-corpus --describe 'sitar, raga Yaman'`")
@@ -69,28 +69,28 @@ def prepare(
             help="folder, otmm, symbtr[:theory], huggingface, mirdata:LOADER. Else it is recognised.",
         ),
     ] = None,
-    describe: Describe = None,
+    describe: CaptionOption = None,
     clip_seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 10.0,
     rate: Annotated[int, typer.Option(help="Sample rate of the stored clips in Hz.")] = 32000,
     channels: Annotated[int, typer.Option(help="1, or 2 for a stereo model.")] = 1,
     held_out_share: Annotated[float, typer.Option(help="Share of the music kept out of training.")] = 0.2,
-    held_out: HeldOut = None,
+    held_out: HeldOutOption = None,
     split: Annotated[str, typer.Option(help="auto, performer, lead, release, recording or blocks.")] = "auto",
-    seed: Seed = 0,
-    json_: Json = False,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
 ) -> None:
     """Turn recordings into a corpus of clips with words, rights and a fair split, and a page about it."""
-    from talim.stages import progress
-    from talim.stages.prepare import prepare as work
-    from talim.study import telling
-    from talim.study.poc.road import preparing
+    from talim import progress
+    from talim.corpus.prepare_source import prepare as work
+    from talim.progress import prepare_progress
+    from talim.reporting import messages
 
     shown = progress.for_terminal()
     corpus = work(
         source,
         out,
         kind=from_,
-        say=shown.say,
+        say=shown.log,
         clip_seconds=clip_seconds,
         rate_hz=rate,
         seed=seed,
@@ -99,40 +99,40 @@ def prepare(
         describe=describe,
         split=split,
         channels=channels,
-        progress=preparing(shown),
+        progress=prepare_progress(shown),
     )
-    show(corpus.summary, json_, telling.corpus(corpus.summary, out))
+    show(corpus.summary, json_, messages.corpus_message(corpus.summary, out))
 
 
 @app.command(epilog="Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`")
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run; alone, it goes on with the run there.")],
     corpus: Annotated[str | None, typer.Option(help="Folder written by talim prepare.")] = None,
-    base: Base = None,
-    design: Design = None,
+    base: BaseOption = None,
+    design: DesignOption = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.")] = None,
     config: Annotated[
         list[Path] | None, typer.Option(help="Recipe YAML or shipped name; may be repeated.")
     ] = None,
-    settings: Sets = None,
-    device: Device = "auto",
-    json_: Json = False,
+    settings: SettingsOption = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
 ) -> None:
     """Train an adapter; interrupted at any point, the same command goes on from the last checkpoint."""
-    from talim.stages.asked import recipe_for
+    from talim.run import resolve_recipe
 
     given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
-    recipe = recipe_for(out, config or [], given, settings or [])
-    from talim.run import read_json
-    from talim.stages import progress
-    from talim.stages.train import train as work
-    from talim.study import telling
+    recipe = resolve_recipe(out, config or [], given, settings or [])
+    from talim import progress
+    from talim.atomic_io import read_json
+    from talim.reporting import messages
+    from talim.training.train import train as work
 
     run = work(recipe, out, progress.for_terminal(), device)
     cost = read_json(run.cost)
-    if parallel.speaks():
-        show({"run": str(run.folder), "cost": cost}, json_, telling.training(run.folder, cost))
+    if distributed.is_main_process():
+        show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder, cost))
 
 
 @app.command(epilog="Example: `talim designs --base musicgen-medium --budget 40M`")
@@ -148,19 +148,19 @@ def designs(
     seconds: Annotated[
         float | None, typer.Option(help="Length of a training clip; else the base's window.")
     ] = None,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """List every kind of adapter at every site with its exact cost; needs no weights and no network."""
-    from talim.stages.design_table import draw
-    from talim.stages.designs import designs as work
+    from talim.planning.design_costs import design_costs as work
+    from talim.planning.design_table import render_designs
 
     found = work(base, budget or (), design or (), seconds)
-    show(found, json_, "" if json_ else draw(found))
+    show(found, json_, "" if json_ else render_designs(found))
 
 
-app.command(epilog=planning.EXAMPLE)(planning.plan)
-app.command(epilog=making.EXAMPLE)(making.generate)
-app.command(epilog=studying.EXAMPLE)(studying.study)
+app.command(epilog=plan.EXAMPLE)(plan.plan)
+app.command(epilog=generate.EXAMPLE)(generate.generate)
+app.command(epilog=study.EXAMPLE)(study.study)
 
 
 @app.command(epilog="Example: `talim evaluate my-run`")
@@ -168,19 +168,19 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     prompts: Annotated[int, typer.Option(min=1, help="Held-out captions to play before and after.")] = 3,
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
-    seed: Seed = 0,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    device: Device = "auto",
-    protocol: Protocol = "default",
-    jobs: Jobs = 1,
-    json_: Json = False,
+    seed: SeedOption = 0,
+    steps: SamplingStepsOption = None,
+    sampler: SamplerOption = None,
+    device: DeviceOption = "auto",
+    protocol: ProtocolOption = "default",
+    jobs: WorkersOption = 1,
+    json_: JsonOption = False,
 ) -> None:
     """Judge a run on recordings it never heard: loss before and after, and what the adapter changes."""
-    from talim.stages import progress
-    from talim.stages.evaluate import evaluate as work
-    from talim.stages.generate import Sampling
-    from talim.study import telling
+    from talim import progress
+    from talim.evaluation.evaluate import evaluate as work
+    from talim.generation.generate import GenerationOptions
+    from talim.reporting import messages
 
     scores = work(
         run,
@@ -188,18 +188,18 @@ def evaluate(
         prompts=prompts,
         seconds=seconds,
         seed=seed,
-        sampling=Sampling(steps=steps, sampler=sampler),
+        sampling=GenerationOptions(steps=steps, sampler=sampler),
         device=device,
         protocol=protocol,
         jobs=jobs,
     )
-    show(scores, json_, telling.judgement(run))
+    show(scores, json_, messages.evaluation_message(run))
 
 
-app.command(epilog=reporting.EXAMPLE)(reporting.report)
+app.command(epilog=report.EXAMPLE)(report.report)
 
 
-app.command(epilog=proving.POC_EXAMPLE)(proving.poc)
+app.command(epilog=poc.POC_EXAMPLE)(poc.poc)
 
 
 @app.command(epilog="Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`")
@@ -210,17 +210,17 @@ def modes(
         typer.Option(help="hindustani, makam or a folder of your own; without it, all shipped ones."),
     ] = None,
     tonic: Annotated[float | None, typer.Option(help="The tonic in Hz; found where none is given.")] = None,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Tell which raga or makam a recording is in, with scores."""
-    from talim.stages.modes import modes as work
-    from talim.stages.modes import telling
+    from talim.evaluation.recognize_mode import modes_message
+    from talim.evaluation.recognize_mode import recognize_modes as work
 
     result = work(file, tradition, tonic)
-    show(result, json_, telling(result))
+    show(result, json_, modes_message(result))
 
 
-app.command(epilog=proving.DEMO_EXAMPLE)(proving.demo)
+app.command(epilog=poc.DEMO_EXAMPLE)(poc.demo)
 
 
 def main(arguments: list[str] | None = None) -> None:

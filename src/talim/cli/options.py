@@ -7,22 +7,30 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
-Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
-Base = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
-Design = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
-Sets = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
+SeedOption = Annotated[int, typer.Option(help="Every random draw follows from it.")]
+BaseOption = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
+DesignOption = Annotated[
+    str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")
+]
+SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
 ]
-Protocol = Annotated[str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")]
-HeldOut = Annotated[
+ProtocolOption = Annotated[str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")]
+HeldOutOption = Annotated[
     list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Mustango: steps from noise to music.", show_default="100")]
-Sampler = Annotated[str | None, typer.Option(help="Mustango: ddpm, ddim or dpm++.", show_default="ddpm")]
-Describe = Annotated[str | None, typer.Option(help="Words for all recordings that have none of their own.")]
+SamplingStepsOption = Annotated[
+    int | None, typer.Option(help="Mustango: steps from noise to music.", show_default="100")
+]
+SamplerOption = Annotated[
+    str | None, typer.Option(help="Mustango: ddpm, ddim or dpm++.", show_default="ddpm")
+]
+CaptionOption = Annotated[
+    str | None, typer.Option(help="Words for all recordings that have none of their own.")
+]
 
 
 def show(document: Any, as_json: bool, text: str) -> None:

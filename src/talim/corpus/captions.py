@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from talim.corpus.labels import Labels, holding, labels_of
+from talim.atomic_io import write_text
+from talim.corpus.beat_chord_files import COLUMNS as TIMING_COLUMNS
+from talim.corpus.beat_chord_files import BeatChordAnnotation, read_timing
+from talim.corpus.caption_templates import caption_phrase
+from talim.corpus.labels import Labels, labels_in_range, parse_labels
 from talim.corpus.manifest import UNKNOWN
-from talim.corpus.phrasing import phrase
-from talim.corpus.recordings import FileSound, Section, SourceFile
-from talim.corpus.timing import COLUMNS as TIMING_COLUMNS
-from talim.corpus.timing import Timing, timing_of
+from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
 from talim.errors import TalimError
-from talim.run import write_text
 
-NEUTRAL = "a recording of music"
-BUILT = "built from labels"
+NEUTRAL_CAPTION = "a recording of music"
+BUILT_FROM_LABELS = "built from labels"
 EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
 _TEXT_COLUMNS = ("text", "caption", "description", "prompt")
 _ALIASES = {
@@ -36,7 +36,7 @@ _ALIASES = {
 
 
 @dataclass(frozen=True)
-class Words:
+class RecordingMetadata:
     """What is said about one recording; "unknown" where nothing is."""
 
     caption: str  # of the whole recording; where it is built from labels, `at` says what holds where
@@ -50,26 +50,28 @@ class Words:
     work: str = UNKNOWN
     extra: dict[str, str] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
-    sections: tuple[Section, ...] = ()
-    timing: Timing = field(default_factory=Timing)
+    sections: tuple[AnnotatedSection, ...] = ()
+    timing: BeatChordAnnotation = field(default_factory=BeatChordAnnotation)
 
     def at(self, start_seconds: float, stop_seconds: float, seed: int) -> tuple[str, Labels]:
         """Caption and labels of a stretch; the phrasing is drawn from seed, recording and place."""
-        labels = holding(self.labels, self.sections, start_seconds, stop_seconds)
-        if self.origin != BUILT:
+        labels = labels_in_range(self.labels, self.sections, start_seconds, stop_seconds)
+        if self.origin != BUILT_FROM_LABELS:
             return self.caption, labels
         place = hashlib.sha256(f"{self.recording} {start_seconds:.3f}".encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(place[:8], "big")])
-        return phrase(labels, rng) or NEUTRAL, labels
+        return caption_phrase(labels, rng) or NEUTRAL_CAPTION, labels
 
 
-def describe_file(file: SourceFile, edited: Mapping[str, str], describe: str | None) -> Words:
+def file_metadata(file: SourceFile, edited: Mapping[str, str], describe: str | None) -> RecordingMetadata:
     """The words of one recording. Edits in the corpus's own metadata.csv win over the source's row.
 
     Caption: a text column, else a .txt beside the sound, else --describe, else built from descriptive
     columns, else a neutral one. Raises TalimError where a text, or beats or chords, cannot be read.
     """
-    own = {name: text for name, text in edited.items() if not (name in _TEXT_COLUMNS and text == NEUTRAL)}
+    own = {
+        name: text for name, text in edited.items() if not (name in _TEXT_COLUMNS and text == NEUTRAL_CAPTION)
+    }
     cells = {**file.row, **own}
     said = {
         name: next((cells[column] for column in columns if cells.get(column)), UNKNOWN)
@@ -78,11 +80,13 @@ def describe_file(file: SourceFile, edited: Mapping[str, str], describe: str | N
     if said["recording"] == UNKNOWN:
         said["recording"] = file.name.rpartition(".")[0] or file.name
     used = {column for columns in _ALIASES.values() for column in columns} | {*_TEXT_COLUMNS, *TIMING_COLUMNS}
-    labels = labels_of(cells)
+    labels = parse_labels(cells)
     caption, origin = _caption(file, own, labels, describe)
     extra = {name: text for name, text in sorted(cells.items()) if name not in used}
-    timing = timing_of(file, cells)
-    return Words(caption, origin, **said, extra=extra, labels=labels, sections=file.sections, timing=timing)
+    timing = read_timing(file, cells)
+    return RecordingMetadata(
+        caption, origin, **said, extra=extra, labels=labels, sections=file.sections, timing=timing
+    )
 
 
 def _caption(
@@ -92,13 +96,13 @@ def _caption(
         text = next((cells[column] for column in _TEXT_COLUMNS if cells.get(column)), "")
         if text:
             return text, origin
-    beside = _text_beside(file.path) if isinstance(file.sound, FileSound) else ""
+    beside = _text_beside(file.path) if isinstance(file.sound, FileAudio) else ""
     if beside:
         return beside, "text file"
     if describe:
         return describe, "describe"
-    built = phrase(labels, np.random.default_rng(0))
-    return (built, BUILT) if built else (NEUTRAL, "none")
+    built = caption_phrase(labels, np.random.default_rng(0))
+    return (built, BUILT_FROM_LABELS) if built else (NEUTRAL_CAPTION, "none")
 
 
 def _text_beside(path: Path) -> str:
@@ -112,7 +116,7 @@ def _text_beside(path: Path) -> str:
 
 
 def write_editable(
-    path: Path, words: Mapping[str, Words], edited: Mapping[str, Mapping[str, str]]
+    path: Path, words: Mapping[str, RecordingMetadata], edited: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
     """Keep a metadata.csv with a row for every recording without words; what was typed into it stays.
 
@@ -133,6 +137,6 @@ def write_editable(
         said = words[name]
         known = {column: getattr(said, column) for column in EDITABLE_COLUMNS[2:]}
         cells = {column: value for column, value in known.items() if value != UNKNOWN}
-        table.writerow({"file_name": name, "text": NEUTRAL, **cells})
+        table.writerow({"file_name": name, "text": NEUTRAL_CAPTION, **cells})
     write_text(path, buffer.getvalue())
     return waiting

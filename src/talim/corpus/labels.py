@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from talim.corpus.recordings import Section
+from talim.corpus.recordings import AnnotatedSection
 
 # Column names in the order of their worth; the paper's own (taal, laya, instrument) are among them.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -28,13 +28,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 KINDS = {"raag": "raga", "raaga": "raga", "taal": "tala", "taala": "tala", "maqam": "makam", "meter": "metre"}
 KINDS |= {"time_signature": "metre", "mode": "", "cycle": "", "scale": ""}
-_PLACED = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # what a section may say for itself
+_SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # what a section may say for itself
 # Where no cycle is played. The pulsed jhala is left out: it belongs to alap and to the end of a gat alike.
-_FREE = frozenset(
+_UNMETERED_FORMS = frozenset(
     {"alap", "alapana", "aochar", "jod", "jor", "taksim", "taqsim", "gazel", "serbest", "tanam"}
 )
 _LAYAS = ("vilambit", "madhya", "drut")
-_TOUCH_SECONDS = 0.5  # a section that reaches less far into a stretch does not count
+_MIN_OVERLAP_SECONDS = 0.5  # a section that reaches less far into a stretch does not count
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Labels:
     free: bool = False  # it is known that no cycle is played
 
 
-def labels_of(cells: Mapping[str, str]) -> Labels:
+def parse_labels(cells: Mapping[str, str]) -> Labels:
     """All that a row of metadata says of the whole recording, several values and all."""
     mode_column, mode = _first(cells, "mode")
     cycle_column, cycle = _first(cells, "cycle")
@@ -71,17 +71,17 @@ def labels_of(cells: Mapping[str, str]) -> Labels:
         cycle_kind = {"raga": "tala", "makam": "usul"}.get(mode_kind, "cycle") if cycle else ""
     made = Labels(
         tradition=tradition,
-        mode=tuple(_bare(one) for one in values(mode)),
+        mode=tuple(_bare(one) for one in split_values(mode)),
         mode_kind=mode_kind,
-        cycle=tuple(_bare(one) for one in values(cycle)),
+        cycle=tuple(_bare(one) for one in split_values(cycle)),
         cycle_kind=cycle_kind,
-        laya=values(columns["laya"]),
-        form=values(columns["form"]),
-        tempo_bpm=values(columns["tempo_bpm"]),
-        tempo=values(columns["tempo"]),
-        mood=values(columns["mood"]),
-        instruments=_led(values(columns["instruments"]), values(columns["lead"])),
-        performers=values(columns["performers"], ";|"),
+        laya=split_values(columns["laya"]),
+        form=split_values(columns["form"]),
+        tempo_bpm=split_values(columns["tempo_bpm"]),
+        tempo=split_values(columns["tempo"]),
+        mood=split_values(columns["mood"]),
+        instruments=_lead_first(split_values(columns["instruments"]), split_values(columns["lead"])),
+        performers=split_values(columns["performers"], ";|"),
         title=columns["title"],
         section=columns["section"],
         tonic_hz=_hz(columns["tonic_hz"]),
@@ -89,7 +89,7 @@ def labels_of(cells: Mapping[str, str]) -> Labels:
     return replace(made, free=_is_free(made.section, *made.form, *made.cycle))
 
 
-def holding(whole: Labels, sections: Sequence[Section], start: float, stop: float) -> Labels:
+def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: float, stop: float) -> Labels:
     """The labels that hold all through [start, stop) seconds: at most one mode, cycle, laya and form.
 
     Sections decide where there are any; a stretch over several claims only what they share. Without them
@@ -98,15 +98,17 @@ def holding(whole: Labels, sections: Sequence[Section], start: float, stop: floa
     touched = [
         s
         for s in sections
-        if min(stop, s.start_seconds + s.seconds) - max(start, s.start_seconds) > _TOUCH_SECONDS
+        if min(stop, s.start_seconds + s.seconds) - max(start, s.start_seconds) > _MIN_OVERLAP_SECONDS
     ]
-    parts = [_of_section(whole, section) for section in touched] or [_without_sections(whole, bool(sections))]
+    parts = [_section_labels(whole, section) for section in touched] or [
+        _without_sections(whole, bool(sections))
+    ]
     names = {part.section for part in parts}
     shared = {
         name: getattr(parts[0], name)
-        if len({_folded_all(getattr(part, name)) for part in parts}) == 1
+        if len({_normalize_all(getattr(part, name)) for part in parts}) == 1
         else ()
-        for name in _PLACED
+        for name in _SECTION_LABELS
     }
     free = all(part.free for part in parts)
     metred = not any(part.free for part in parts)
@@ -132,11 +134,11 @@ def _all_free(whole: Labels) -> bool:
     return all(_is_free(text) for text in told if text)
 
 
-def _of_section(whole: Labels, section: Section) -> Labels:
+def _section_labels(whole: Labels, section: AnnotatedSection) -> Labels:
     """The labels of one section: its own, what its name says, else the recording's where it has one only."""
-    own = labels_of(section.cells)
-    name = folded(section.name)
-    spoken = tuple(cycle for cycle in whole.cycle if folded(cycle) and folded(cycle) in name)
+    own = parse_labels(section.cells)
+    name = normalize_name(section.name)
+    spoken = tuple(cycle for cycle in whole.cycle if normalize_name(cycle) and normalize_name(cycle) in name)
     if not spoken and (found := re.search(r"\b\w*t[aā]+l\b", section.name, re.IGNORECASE)):
         spoken = (found.group(),)
     layas = tuple(laya for laya in _LAYAS if laya in name)
@@ -147,19 +149,19 @@ def _of_section(whole: Labels, section: Section) -> Labels:
         mode_kind=own.mode_kind or whole.mode_kind,
         cycle=() if free else own.cycle or spoken[-1:] or whole.cycle,
         cycle_kind=own.cycle_kind or whole.cycle_kind or ("tala" if spoken else ""),
-        laya=() if free else own.laya or layas[:1] or _only(whole.laya),
-        form=own.form or (("alap",) if "alap" in name else ()) or _only(whole.form),
-        tempo_bpm=() if free else own.tempo_bpm or _only(whole.tempo_bpm),
-        tempo=() if free else own.tempo or _only(whole.tempo),
+        laya=() if free else own.laya or layas[:1] or _single_value(whole.laya),
+        form=own.form or (("alap",) if "alap" in name else ()) or _single_value(whole.form),
+        tempo_bpm=() if free else own.tempo_bpm or _single_value(whole.tempo_bpm),
+        tempo=() if free else own.tempo or _single_value(whole.tempo),
         section=section.name,
         free=free,
     )
 
 
-def values(cell: str, separators: str = ";|,") -> tuple[str, ...]:
+def split_values(cell: str, separators: str = ";|,") -> tuple[str, ...]:
     """The single values of a cell such as "Tabla,Voice" or "A | B"; the same one twice counts once."""
     parts = [" ".join(part.split()) for part in re.split(f"[{re.escape(separators)}]", cell)]
-    return tuple({folded(part): part for part in reversed(parts) if part}.values())[::-1]
+    return tuple({normalize_name(part): part for part in reversed(parts) if part}.values())[::-1]
 
 
 def in_words(text: str) -> str:
@@ -167,7 +169,7 @@ def in_words(text: str) -> str:
     return " ".join(text.replace("_", " ").split())
 
 
-def folded(text: str) -> str:
+def normalize_name(text: str) -> str:
     """Lower case without diacritics, doubled vowels and punctuation, so that spellings can be compared."""
     plain = unicodedata.normalize("NFD", text.casefold().replace("ı", "i"))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
@@ -176,18 +178,18 @@ def folded(text: str) -> str:
     return " ".join(re.sub(r"[^\w ]", " ", plain).split())
 
 
-def _folded_all(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(folded(one) for one in found))
+def _normalize_all(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(normalize_name(one) for one in found))
 
 
-def _only(found: tuple[str, ...]) -> tuple[str, ...]:
+def _single_value(found: tuple[str, ...]) -> tuple[str, ...]:
     return found if len(found) == 1 else ()
 
 
 def _is_free(*texts: str) -> bool:
     """Whether any of the texts names an unmetred part."""
-    words = {word for text in texts for word in folded(text).split()}
-    return bool(words & _FREE) or any("uzun hava" in folded(text) for text in texts)
+    words = {word for text in texts for word in normalize_name(text).split()}
+    return bool(words & _UNMETERED_FORMS) or any("uzun hava" in normalize_name(text) for text in texts)
 
 
 def _first(cells: Mapping[str, str], name: str) -> tuple[str, str]:
@@ -208,7 +210,7 @@ def _bare(name: str) -> str:
     return re.sub(r"\s+(makam[ıi]|usul[üu])$", "", bare, flags=re.IGNORECASE)
 
 
-def _led(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[str, ...]:
+def _lead_first(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[str, ...]:
     """Instruments as one reads them: the lead or the voice first, plain words in lower case."""
     shown = [name for name in (in_words(one).lower() for one in instruments) if name]
     first = {in_words(one).lower() for one in lead} - {""} or {"voice", "vocal", "vocals"}

@@ -102,7 +102,7 @@ class Corpus:
         return self.folder / "targets"
 
     @property
-    def knows_music(self) -> bool:
+    def has_beats_chords(self) -> bool:
         """Whether any clip has beats or chords."""
         return any(clip.beats or clip.chords for clip in self.clips)
 

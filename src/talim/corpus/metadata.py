@@ -9,33 +9,35 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from talim.corpus.recordings import Section, plain_name
+from talim.corpus.recordings import AnnotatedSection, normalize_path
 from talim.errors import TalimError
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 SECTIONS_NAME = "sections.csv"
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_path")
-MISSING = frozenset({"", "unknown", "-", "?", "n/a", "na", "nan", "none", "null"})
+MISSING_VALUES = frozenset({"", "unknown", "-", "?", "n/a", "na", "nan", "none", "null"})
 _SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
 
-Row = dict[str, str]
-Note = dict[str, str]
+MetadataRow = dict[str, str]
+MetadataNote = dict[str, str]
 
 
-def read_metadata(folder: Path, places: Iterable[Path], known: set[str]) -> tuple[dict[str, Row], list[Note]]:
+def read_metadata(
+    folder: Path, places: Iterable[Path], known: set[str]
+) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
     """Rows by file name (relative to folder) from the metadata files in `places`, and notes on odd rows.
 
     As in the audiofolder convention a metadata file names files relative to itself. Where there is none,
     the one in the folder above is taken if it names files in here.
     """
-    rows: dict[str, Row] = {}
-    notes: list[Note] = []
+    rows: dict[str, MetadataRow] = {}
+    notes: list[MetadataNote] = []
     tables = [place / name for place in places for name in METADATA_NAMES if (place / name).is_file()]
     for path in tables:
-        base, strays = plain_name(path.parent.relative_to(folder)), []
-        shown = plain_name(path.relative_to(folder))
+        base, strays = normalize_path(path.parent.relative_to(folder)), []
+        shown = normalize_path(path.relative_to(folder))
         for row in read_table(path):
-            name = plain_name(f"{base}/{row.pop('file_name')}")
+            name = normalize_path(f"{base}/{row.pop('file_name')}")
             if name not in known:
                 strays.append(name)
                 continue
@@ -50,16 +52,16 @@ def read_metadata(folder: Path, places: Iterable[Path], known: set[str]) -> tupl
     return rows, notes
 
 
-def _rows_from_above(folder: Path, known: set[str]) -> tuple[dict[str, Row], list[Note]]:
+def _rows_from_above(folder: Path, known: set[str]) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
     """Rows for these files in the metadata of the folder above, for a part of a collection."""
     here = folder.resolve()
-    prefix = f"{plain_name(here.name)}/"
+    prefix = f"{normalize_path(here.name)}/"
     for path in (here.parent / name for name in METADATA_NAMES):
         try:
             table = read_table(path) if path.is_file() else []
         except TalimError:  # a table that nobody pointed at may be about anything
             continue
-        named = {plain_name(row.pop("file_name")): row for row in table}
+        named = {normalize_path(row.pop("file_name")): row for row in table}
         rows = {name: named[prefix + name] for name in known if prefix + name in named}
         if rows:
             note = f"in the folder above: {len(rows)} recordings are described there"
@@ -67,17 +69,17 @@ def _rows_from_above(folder: Path, known: set[str]) -> tuple[dict[str, Row], lis
     return {}, []
 
 
-def read_sections(folder: Path, places: Iterable[Path]) -> dict[str, tuple[Section, ...]]:
+def read_sections(folder: Path, places: Iterable[Path]) -> dict[str, tuple[AnnotatedSection, ...]]:
     """Sections by file name from every sections.csv in `places`: file_name, start_seconds, name, then
     seconds or end_seconds, and labels that hold there only (tala, laya, usul, form ...).
 
     Raises TalimError, naming file and line, for times that are no numbers.
     """
-    found: dict[str, list[Section]] = defaultdict(list)
+    found: dict[str, list[AnnotatedSection]] = defaultdict(list)
     for path in (place / SECTIONS_NAME for place in places):
         if not path.is_file():
             continue
-        base = plain_name(path.parent.relative_to(folder))
+        base = normalize_path(path.parent.relative_to(folder))
         for line, row in enumerate(read_table(path), 2):
             try:
                 start = float(row["start_seconds"])
@@ -87,12 +89,12 @@ def read_sections(folder: Path, places: Iterable[Path]) -> dict[str, tuple[Secti
                     f"{path}: row {line} needs start_seconds and seconds (or end_seconds) as numbers ({error})"
                 ) from error
             cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
-            name = plain_name(f"{base}/{row['file_name']}")
-            found[name].append(Section(start, seconds, row.get("name", ""), cells))
+            name = normalize_path(f"{base}/{row['file_name']}")
+            found[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
     return {name: tuple(sorted(parts, key=lambda p: p.start_seconds)) for name, parts in found.items()}
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path) -> list[MetadataRow]:
     """The rows of a metadata.csv or .jsonl: lower-case columns, no empty cells, file_name always there.
 
     Raises TalimError, naming file and line, for what cannot be read.
@@ -108,7 +110,7 @@ def read_table(path: Path) -> list[Row]:
     return rows
 
 
-def read_rows(path: Path) -> list[tuple[int, Row]]:
+def read_rows(path: Path) -> list[tuple[int, MetadataRow]]:
     """The rows of any .csv or .jsonl table with their line numbers: lower-case columns, no empty cells.
 
     Raises TalimError, naming file and line, for what cannot be read.
@@ -150,14 +152,14 @@ def _jsonl_rows(path: Path, text: str) -> list[tuple[int, dict[str, object]]]:
     return rows
 
 
-def plain_row(row: Mapping[str, object]) -> Row:
+def plain_row(row: Mapping[str, object]) -> MetadataRow:
     """A row of any source as text: lower-case columns with underscores, lists joined by |, nothing empty."""
-    cells: Row = {}
+    cells: MetadataRow = {}
     for name, value in row.items():
         column = str(name or "").strip().lower().replace(" ", "_").replace("-", "_")
         parts = value if isinstance(value, list | tuple) else [value]
         texts = [" ".join(str(part).split()) for part in parts if part is not None]
-        text = " | ".join(text for text in texts if text.lower() not in MISSING)
+        text = " | ".join(text for text in texts if text.lower() not in MISSING_VALUES)
         if column and text:
             cells[column] = text
     return cells

@@ -5,25 +5,75 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.captions import Words, describe_file, write_editable
-from talim.corpus.importers.folder import find as find_in_folder
+from talim.corpus.captions import RecordingMetadata, file_metadata, write_editable
+from talim.corpus.corpus_folder import (
+    previous_summary,
+    read_edited_captions,
+    remove_corpus,
+    remove_stale,
+    write_corpus,
+)
+from talim.corpus.importers.folder import list_recordings as find_in_folder
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
-from talim.corpus.recordings import Found
-from talim.corpus.rights import usable
-from talim.corpus.sources import Cutting, Progress, Work, cut_all, known_landmarks
-from talim.corpus.split import make_split, plain_leak
-from talim.corpus.stock import earlier_summary, edited_rows, remove_corpus, remove_stale, store
-from talim.corpus.summary import on_sides, piece_of, summarise
-from talim.corpus.twins import Twins, find_twins
+from talim.corpus.near_duplicates import NearDuplicate, find_near_duplicates
+from talim.corpus.recordings import ImportResult, SourceFile
+from talim.corpus.segment import (
+    PrepareStats,
+    ProgressCallback,
+    SegmentationConfig,
+    load_landmarks,
+    segment_all,
+)
+from talim.corpus.split import make_split, random_split_leakage
+from talim.corpus.summary import split_item, summarize, with_split
 from talim.errors import TalimError, UsageError
+from talim.licences import commercial_use_objection
 from talim.run import Run
 
+LICENCE_USES = ("any", "commercial")
 
-def prepare(
-    source: str | Path | Found,
+
+def filter_by_license(
+    found: ImportResult, edited: Mapping[str, Mapping[str, str]], use: str = "any"
+) -> ImportResult:
+    """The source without the recordings whose licence does not allow the use; they and why are in `left_out`.
+
+    `edited` are the corpus's own rows by name, which win over the source's. UsageError for an unknown use, TalimError
+    where nothing remains.
+    """
+    if use not in LICENCE_USES:
+        raise UsageError(f"--use {use!r} is not known; choose one of {', '.join(LICENCE_USES)}")
+    if use == "any":
+        return found
+    kept, refused = [], []
+    for file in found.files:
+        why = commercial_use_objection(_licence(file, edited))
+        if why:
+            refused.append({"file": file.name, "reason": why})
+        else:
+            kept.append(file)
+    if not kept:
+        first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "there is none"
+        raise TalimError(
+            f"{found.place}: none of {len(found.files)} recordings may be used commercially ({first}); write what you "
+            "know into its metadata.csv, columns file_name and licence, such as CC BY 4.0"
+        )
+    return replace(found, files=tuple(kept), left_out=(*found.left_out, *refused))
+
+
+def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
+    try:
+        return file_metadata(file, edited.get(file.name, {}), None).licence
+    except TalimError:  # its words cannot be read: whoever prepares it says so, and its rights are not known
+        return "unknown"
+
+
+def prepare_corpus(
+    source: str | Path | ImportResult,
     out: str | Path,
     *,
     clip_seconds: float = 10.0,
@@ -35,7 +85,7 @@ def prepare(
     split: str = "auto",
     channels: int = 1,
     use: str = "any",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Corpus:
     """Make or update the corpus `out` from a folder of recordings, or from what an importer found.
 
@@ -44,20 +94,20 @@ def prepare(
     recordings, unknown held-out name), TalimError where nothing usable remains or the disk refuses.
     """
     out = Path(out)
-    cutting = Cutting(float(clip_seconds), int(rate_hz), int(channels))
-    _check_wishes(cutting, held_out_share, describe, out)
-    found = source if isinstance(source, Found) else find_in_folder(Path(source), out)
-    found = usable(found, edited_rows(out), use)
+    cutting = SegmentationConfig(float(clip_seconds), int(rate_hz), int(channels))
+    _check_options(cutting, held_out_share, describe, out)
+    found = source if isinstance(source, ImportResult) else find_in_folder(Path(source), out)
+    found = filter_by_license(found, read_edited_captions(out), use)
     with Run(out).lock():
-        before = earlier_summary(out)
-        work = cut_all(found.files, out, cutting, progress)
+        before = previous_summary(out)
+        work = segment_all(found.files, out, cutting, progress)
         work.skipped[:0] = found.left_out
         try:
-            edited = edited_rows(out)
+            edited = read_edited_captions(out)
             words = _describe_all(found, edited, describe, work)
             clips = _make_clips(words, work, seed)
-            pieces = [piece_of(clip) for clip in clips]
-            twins = _twins(words, work, out, cutting)
+            pieces = [split_item(clip) for clip in clips]
+            twins = _find_near_duplicates(words, work, out, cutting)
             pairs = [(pair.first, pair.second) for pair in twins]
             division = make_split(
                 pieces, share=held_out_share, seed=seed, step=split, held_out=held_out, twins=pairs
@@ -67,20 +117,20 @@ def prepare(
                 remove_corpus(out)
             raise
         waiting = write_editable(out / "metadata.csv", words, edited)
-        by_chance = plain_leak(pieces, held_out_share, seed, pairs)
-        summary = summarise(
+        by_chance = random_split_leakage(pieces, held_out_share, seed, pairs)
+        summary = summarize(
             clips, division, seed, cutting, words, work, found, len(waiting), twins, by_chance
         )
         done = _report(before, work, cutting)
-        corpus = Corpus(out, on_sides(clips, division), summary, done)
-        store(corpus)
+        corpus = Corpus(out, with_split(clips, division), summary, done)
+        write_corpus(corpus)
         remove_stale(out, work.cuts.values(), cutting)
     if progress:
-        progress(len(found.files), len(found.files), _last_word(corpus))
+        progress(len(found.files), len(found.files), _closing_hint(corpus))
     return corpus
 
 
-def _check_wishes(cutting: Cutting, share: float, describe: str | None, out: Path) -> None:
+def _check_options(cutting: SegmentationConfig, share: float, describe: str | None, out: Path) -> None:
     if not 1.0 <= cutting.clip_seconds <= 600.0:
         raise UsageError(f"clips of {cutting.clip_seconds:g} s are not possible; choose 1 to 600 seconds")
     if not 4000 <= cutting.rate_hz <= 192000:
@@ -101,18 +151,18 @@ def _check_wishes(cutting: Cutting, share: float, describe: str | None, out: Pat
 
 
 def _describe_all(
-    found: Found,
+    found: ImportResult,
     edited: Mapping[str, Mapping[str, str]],
     describe: str | None,
-    work: Work,
-) -> dict[str, Words]:
+    work: PrepareStats,
+) -> dict[str, RecordingMetadata]:
     """The words of every file; one whose words cannot be read is skipped and reported."""
-    words: dict[str, Words] = {}
+    words: dict[str, RecordingMetadata] = {}
     for file in found.files:
         if file.name not in work.cuts:
             continue
         try:
-            words[file.name] = describe_file(file, edited.get(file.name, {}), describe)
+            words[file.name] = file_metadata(file, edited.get(file.name, {}), describe)
         except TalimError as error:
             work.skipped.append({"file": file.name, "reason": f"its words: {error}"})
     if not words:
@@ -124,7 +174,7 @@ def _describe_all(
     return words
 
 
-def _make_clips(words: Mapping[str, Words], work: Work, seed: int) -> list[Clip]:
+def _make_clips(words: Mapping[str, RecordingMetadata], work: PrepareStats, seed: int) -> list[Clip]:
     """Every clip, still on no side of the split, in the order of files and time."""
     slugs = _slugs(list(words), work)
     return [
@@ -134,7 +184,7 @@ def _make_clips(words: Mapping[str, Words], work: Work, seed: int) -> list[Clip]
     ]
 
 
-def _clip(key: str, name: str, said: Words, work: Work, at: int, seed: int) -> Clip:
+def _clip(key: str, name: str, said: RecordingMetadata, work: PrepareStats, at: int, seed: int) -> Clip:
     """One clip with the words and labels that hold in it."""
     cut = work.cuts[name]
     piece = cut.clips[at]
@@ -169,13 +219,15 @@ def _clip(key: str, name: str, said: Words, work: Work, at: int, seed: int) -> C
     )
 
 
-def _twins(words: Mapping[str, Words], work: Work, out: Path, cutting: Cutting) -> list[Twins]:
+def _find_near_duplicates(
+    words: Mapping[str, RecordingMetadata], work: PrepareStats, out: Path, cutting: SegmentationConfig
+) -> list[NearDuplicate]:
     """Files with a common stretch of sound."""
-    marks = {name: known_landmarks(out, work.cuts[name].source_hash, cutting) for name in words}
-    return find_twins(marks)
+    marks = {name: load_landmarks(out, work.cuts[name].source_hash, cutting) for name in words}
+    return find_near_duplicates(marks)
 
 
-def _slugs(names: list[str], work: Work) -> dict[str, str]:
+def _slugs(names: list[str], work: PrepareStats) -> dict[str, str]:
     """A short readable name for every file, with a part of its hash where two would be the same."""
     plain = {name: re.sub(r"\W+", "-", Path(name).stem).strip("-").lower()[:60] or "clip" for name in names}
     count = Counter(plain.values())
@@ -185,7 +237,7 @@ def _slugs(names: list[str], work: Work) -> dict[str, str]:
     }
 
 
-def _report(before: dict[str, Any] | None, work: Work, cutting: Cutting) -> dict[str, Any]:
+def _report(before: dict[str, Any] | None, work: PrepareStats, cutting: SegmentationConfig) -> dict[str, Any]:
     """What this run did, for the one who typed it: {"decoded", "reused", "rebuilt_because"}."""
     changed = []
     for name, now in (
@@ -198,7 +250,7 @@ def _report(before: dict[str, Any] | None, work: Work, cutting: Cutting) -> dict
     return {"decoded": work.decoded, "reused": work.reused, "rebuilt_because": changed}
 
 
-def _last_word(corpus: Corpus) -> str:
+def _closing_hint(corpus: Corpus) -> str:
     """What the one who typed the command should know first."""
     told = [
         f"{corpus.work['decoded']} cut, {corpus.work['reused']} as before",

@@ -15,7 +15,7 @@ from talim.audio import Audio, AudioError, read
 from talim.errors import TalimError
 
 
-class Sound(Protocol):
+class AudioSource(Protocol):
     """Where a recording's sound comes from; both methods raise TalimError where it cannot be had."""
 
     def hash(self) -> str:
@@ -28,7 +28,7 @@ class Sound(Protocol):
 
 
 @dataclass(frozen=True)
-class FileSound:
+class FileAudio:
     """Sound in a file of its own."""
 
     path: Path
@@ -46,7 +46,7 @@ class FileSound:
 
 
 @dataclass(frozen=True)
-class EmbeddedSound:
+class EmbeddedAudio:
     """An encoded sound file inside a larger file (a table's cell); fetched only when it is needed."""
 
     fetch: Callable[[], bytes]
@@ -61,11 +61,11 @@ class EmbeddedSound:
         with tempfile.TemporaryDirectory(prefix="talim-") as place:
             path = Path(place) / f"sound{self.suffix}"
             path.write_bytes(self.fetch())
-            return FileSound(path).read()
+            return FileAudio(path).read()
 
 
 @dataclass(frozen=True)
-class RenderedSound:
+class RenderedAudio:
     """Sound that is made from a file that holds none: a score, a pitch track."""
 
     path: Path
@@ -82,7 +82,7 @@ class RenderedSound:
 
 
 @dataclass(frozen=True)
-class Section:
+class AnnotatedSection:
     """A part of a recording with labels of its own; `cells` is empty where nothing but the name is known."""
 
     start_seconds: float
@@ -97,13 +97,13 @@ class SourceFile:
 
     path: Path
     name: str  # posix, Unicode NFC: the same on every system
-    sound: Sound
+    sound: AudioSource
     row: Mapping[str, str] = field(default_factory=dict)  # lower-case columns, no empty cells
-    sections: tuple[Section, ...] = ()
+    sections: tuple[AnnotatedSection, ...] = ()
 
 
 @dataclass(frozen=True)
-class Found:
+class ImportResult:
     """What an importer found in a source: recordings, what is left out and why, and remarks."""
 
     kind: str
@@ -113,7 +113,7 @@ class Found:
     notes: tuple[dict[str, str], ...] = ()  # rows {"file", "note"}
 
 
-def plain_name(path: Path | str) -> str:
+def normalize_path(path: Path | str) -> str:
     """A relative path as it is compared and stored: forward slashes, composed characters, valid UTF-8."""
     text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
     slashed = text.replace("\\", "/") if text == str(path) else text.replace("\\x", "%")

@@ -13,18 +13,18 @@ from typing import Any
 from markupsafe import Markup
 
 from talim import __version__
+from talim.atomic_io import write_text
+from talim.corpus.caption_templates import join_list
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
-from talim.corpus.phrasing import listed
 from talim.errors import TalimError
-from talim.licences import commercial
-from talim.pages.page import TEMPLATES, render
-from talim.pages.players import player, read_sound
-from talim.pages.spectrogram import spectrogram
-from talim.run import write_text
+from talim.html.audio_player import audio_player, read_sound
+from talim.html.render import TEMPLATES, render
+from talim.html.spectrogram import spectrogram
+from talim.licences import allows_commercial_use
 
-MOST_PLAYERS = 6  # about 150 kB of the page each
-MOST_ROWS = 12
-MOST_SECONDS = 12.0  # of a clip that is heard: a corpus may be cut in minutes
+MAX_AUDIO_PLAYERS = 6  # about 150 kB of the page each
+MAX_ROWS = 12
+MAX_PLAYER_SECONDS = 12.0  # of a clip that is heard: a corpus may be cut in minutes
 _CLIPPED_SHARE = 0.0005
 _SILENT_SHARE = 0.3
 _QUIET_LUFS, _LOUD_LUFS = -35.0, -6.0
@@ -38,7 +38,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Bar:
+class BarChartRow:
     """One row of a bar chart: a name, what is written beside it, its length in percent of the longest."""
 
     name: str
@@ -79,19 +79,19 @@ def context(corpus: Corpus) -> dict[str, Any]:
         "title": corpus.folder.resolve().name,
         "facts": facts,
         "amount": duration(facts["seconds"]),
-        "deck": deck(facts),
-        "cautions": cautions(facts, levels),
-        "figures": _figures(facts, levels),
+        "deck": subtitle(facts),
+        "cautions": caveats(facts, levels),
+        "figures": _key_figures(facts, levels),
         "players": _players(corpus),
         "labels": {
-            name: shares(facts["labels"][name])
+            name: duration_bars(facts["labels"][name])
             for name in ("tradition", "mode", "cycle", "instruments")
             if {*facts["labels"][name]} - {UNKNOWN}
         },
         "lengths": _lengths(levels),
         "loudness": _loudness(levels),
-        "odd": _odd(levels),
-        "leak": _leak(facts["split"]),
+        "odd": _level_problems(levels),
+        "leak": _leakage_rows(facts["split"]),
         "held_out": facts["split"]["held_out_recordings"],
         "captions": {name: counted(count, "recording") for name, count in facts["captions"].items()},
         "phrases": list(dict.fromkeys(clip.caption for clip in clips))[:5],
@@ -99,10 +99,10 @@ def context(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def deck(facts: Mapping[str, Any]) -> str:
+def subtitle(facts: Mapping[str, Any]) -> str:
     """One line under the title: what music, and how it is split."""
     kinds = [name for name in facts["labels"]["tradition"] if name != UNKNOWN][:3]
-    music = f"{listed(tuple(kinds))} music" if kinds else "music of a tradition that nobody named"
+    music = f"{join_list(tuple(kinds))} music" if kinds else "music of a tradition that nobody named"
     step = {"blocks": "in blocks of one recording"}.get(
         facts["split"]["step"], f"by {facts['split']['step']}"
     )
@@ -121,19 +121,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def shares(seconds: Mapping[str, float]) -> list[Bar]:
+def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
     """The values with the most music, the rest together, what is unknown last."""
     known = [(name, length) for name, length in seconds.items() if name != UNKNOWN]
-    rows = [*known[:MOST_ROWS]]
-    if len(known) > MOST_ROWS:
-        rows.append((f"{len(known) - MOST_ROWS} others", sum(length for _, length in known[MOST_ROWS:])))
+    rows = [*known[:MAX_ROWS]]
+    if len(known) > MAX_ROWS:
+        rows.append((f"{len(known) - MAX_ROWS} others", sum(length for _, length in known[MAX_ROWS:])))
     if UNKNOWN in seconds:
         rows.append((UNKNOWN, seconds[UNKNOWN]))
     longest = max((length for _, length in rows), default=1) or 1
-    return [Bar(name, duration(length), round(100 * length / longest, 1)) for name, length in rows]
+    return [BarChartRow(name, duration(length), round(100 * length / longest, 1)) for name, length in rows]
 
 
-def cautions(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[str]:
+def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a person should look at before training on it, in sentences; none is good news."""
     found = []
     licences = facts["rights"]["licences"]
@@ -141,7 +141,7 @@ def cautions(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> l
         found.append(
             f"{counted(count, 'recording')} with an unknown licence: ask before anything is published."
         )
-    if count := sum(n for name, n in licences.items() if commercial(name) == "forbidden"):
+    if count := sum(n for name, n in licences.items() if allows_commercial_use(name) == "forbidden"):
         found.append(f"{counted(count, 'recording')} under a licence that forbids commercial use.")
     if count := facts["recordings_without_performer"]:
         found.append(
@@ -167,7 +167,7 @@ def cautions(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> l
     return found
 
 
-def _figures(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _key_figures(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
         (duration(facts["seconds"]), f"of music in {counted(facts['clips'], 'clip')}"),
         (str(facts["recordings"]), "recordings" if facts["recordings"] != 1 else "recording"),
@@ -184,7 +184,7 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
     for kind in ("mode", "recording"):
         seen = {getattr(clip, kind) for clip in chosen}
         for clip in sorted(corpus.clips, key=lambda clip: hashlib.sha256(clip.id.encode()).digest()):
-            if len(chosen) < MOST_PLAYERS and getattr(clip, kind) not in seen:
+            if len(chosen) < MAX_AUDIO_PLAYERS and getattr(clip, kind) not in seen:
                 seen.add(getattr(clip, kind))
                 chosen.append(clip)
     return [_player(corpus, clip) for clip in sorted(chosen, key=lambda clip: clip.id)]
@@ -200,17 +200,17 @@ def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
         sound = read_sound(corpus.folder / clip.file)
     except TalimError as error:
         return shown | {"problem": str(error)}
-    sound = type(sound)(sound.samples[: round(MOST_SECONDS * sound.rate_hz)], sound.rate_hz)
+    sound = type(sound)(sound.samples[: round(MAX_PLAYER_SECONDS * sound.rate_hz)], sound.rate_hz)
     alt = f"Spectrogram of {clip.recording}, {sound.seconds:.0f} seconds"
     drawing: Markup = spectrogram(sound.mono, sound.rate_hz, alt=alt)
     return shown | {
         "problem": "",
         "drawing": drawing,
-        "player": player(sound, f"{clip.recording}: {clip.caption}"),
+        "player": audio_player(sound, f"{clip.recording}: {clip.caption}"),
     }
 
 
-def _lengths(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
+def _lengths(levels: Sequence[Mapping[str, Any]]) -> list[BarChartRow]:
     """How many recordings there are of which length."""
     edges = (0, 10, 30, 60, 300, 900, 1800, 3600, float("inf"))
     names = (
@@ -225,7 +225,7 @@ def _lengths(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
     return _bins([row["seconds"] for row in levels], edges, (*names, "over an hour"))
 
 
-def _loudness(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
+def _loudness(levels: Sequence[Mapping[str, Any]]) -> list[BarChartRow]:
     """How many recordings there are of which integrated loudness."""
     edges = (-float("inf"), -35, -30, -25, -20, -15, -10, -6, float("inf"))
     names = (
@@ -236,7 +236,7 @@ def _loudness(levels: Sequence[Mapping[str, Any]]) -> list[Bar]:
     return _bins(found, edges, tuple(name.replace("-", "−") for name in (*names, "over -6")))
 
 
-def _bins(values: Sequence[float], edges: Sequence[float], names: Sequence[str]) -> list[Bar]:
+def _bins(values: Sequence[float], edges: Sequence[float], names: Sequence[str]) -> list[BarChartRow]:
     """A histogram as bars, without the empty bins at its ends."""
     counts = [sum(low <= value < high for value in values) for low, high in pairwise(edges)]
     filled = [place for place, count in enumerate(counts) if count]
@@ -244,10 +244,12 @@ def _bins(values: Sequence[float], edges: Sequence[float], names: Sequence[str])
         return []
     most = max(counts)
     kept = range(filled[0], filled[-1] + 1)
-    return [Bar(names[place], str(counts[place]), round(100 * counts[place] / most, 1)) for place in kept]
+    return [
+        BarChartRow(names[place], str(counts[place]), round(100 * counts[place] / most, 1)) for place in kept
+    ]
 
 
-def _odd(levels: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _level_problems(levels: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Recordings with something wrong with their levels, the worst first."""
     rows = []
     for row in levels:
@@ -270,7 +272,7 @@ def _odd(levels: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
 
 
-def _leak(split: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _leakage_rows(split: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of the leak table: what is shared, under a plain split by recording, and under this one."""
     plain = split["leak_of_a_plain_split"]
     return [
@@ -281,7 +283,7 @@ def _leak(split: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _rights(found: Mapping[str, int]) -> list[tuple[str, str]]:
     ordered = sorted(found.items(), key=lambda item: (item[0] == UNKNOWN, -item[1], item[0]))
-    rows = [(name, counted(count, "recording")) for name, count in ordered[:MOST_ROWS]]
-    if rest := ordered[MOST_ROWS:]:
+    rows = [(name, counted(count, "recording")) for name, count in ordered[:MAX_ROWS]]
+    if rest := ordered[MAX_ROWS:]:
         rows.append((f"{len(rest)} others", counted(sum(count for _, count in rest), "recording")))
     return rows

@@ -7,40 +7,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from talim.corpus.captions import Words
-from talim.corpus.groups import Piece, leak, performer_names
+from talim.corpus.captions import RecordingMetadata
 from talim.corpus.manifest import UNKNOWN, Clip
-from talim.corpus.recordings import Found
-from talim.corpus.sources import Cutting, Work
+from talim.corpus.near_duplicates import NearDuplicate
+from talim.corpus.recordings import ImportResult
+from talim.corpus.segment import PrepareStats, SegmentationConfig
 from talim.corpus.split import Split
-from talim.corpus.twins import Twins
+from talim.corpus.split_groups import SplitItem, performer_names, split_leakage
 
 
-def on_sides(clips: Sequence[Clip], division: Split) -> tuple[Clip, ...]:
+def with_split(clips: Sequence[Clip], division: Split) -> tuple[Clip, ...]:
     """The clips with their side of the split; those of a gap are on none and fall out."""
     sides = division.sides
     return tuple(clip.model_copy(update={"split": sides[clip.id]}) for clip in clips if clip.id in sides)
 
 
-def summarise(
+def summarize(
     found: Sequence[Clip],
     division: Split,
     seed: int,
-    cutting: Cutting,
-    words: Mapping[str, Words],
-    work: Work,
-    source: Found,
+    cutting: SegmentationConfig,
+    words: Mapping[str, RecordingMetadata],
+    work: PrepareStats,
+    source: ImportResult,
     waiting: int,
-    twins: Sequence[Twins],
+    twins: Sequence[NearDuplicate],
     by_chance: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     """The facts of a corpus as plain JSON values; `waiting` recordings have no words yet."""
-    clips = on_sides(found, division)
+    clips = with_split(found, division)
     gap = [clip for clip in found if clip.id not in division.sides]
     heard = [{"file": name, "note": note} for name, cut in sorted(work.cuts.items()) for note in cut.notes]
     known = {name for clip in clips for name in performer_names(clip.performer)}
     unknown = {clip.recording for clip in clips if clip.performer == UNKNOWN}
-    ours = leak([piece_of(clip) for clip in clips], division.sides, [(t.first, t.second) for t in twins])
+    ours = split_leakage(
+        [split_item(clip) for clip in clips], division.sides, [(t.first, t.second) for t in twins]
+    )
     return {
         "kind": source.kind,
         **_amount(clips),
@@ -54,7 +56,7 @@ def summarise(
             "consent": _recordings_by(clips, "consent"),
         },
         "labels": {name: _seconds_by(clips, name) for name in ("tradition", "mode", "cycle", "instruments")},
-        **_known_music(clips),
+        **_beat_chord_coverage(clips),
         "captions": dict(sorted(Counter(said.origin for said in words.values()).items())),
         "silence_skipped_seconds": round(sum(work.cuts[name].skipped_seconds for name in words), 1),
         "captions_to_write": {"file": "metadata.csv", "recordings": waiting} if waiting else None,
@@ -68,9 +70,9 @@ def summarise(
     }
 
 
-def piece_of(clip: Clip) -> Piece:
+def split_item(clip: Clip) -> SplitItem:
     """What the split needs to know; ids of MusicBrainz tell releases and works apart better than titles."""
-    return Piece(
+    return SplitItem(
         clip.id,
         clip.recording,
         clip.performer,
@@ -97,7 +99,7 @@ def _split_facts(clips: Sequence[Clip], gap: Sequence[Clip], division: Split, se
     }
 
 
-def _levels(name: str, work: Work) -> dict[str, Any]:
+def _levels(name: str, work: PrepareStats) -> dict[str, Any]:
     levels = work.cuts[name].levels
     return {"file": name, **(levels.model_dump() if levels else {})}
 
@@ -112,7 +114,7 @@ def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
     return {value: round(total, 1) for value, total in ordered}
 
 
-def _known_music(clips: Sequence[Clip]) -> dict[str, Any]:
+def _beat_chord_coverage(clips: Sequence[Clip]) -> dict[str, Any]:
     """How many clips have beats and chords; nothing where none has."""
     counts = {name: sum(bool(getattr(clip, name)) for clip in clips) for name in ("beats", "chords")}
     return {"clips_with_music": counts} if any(counts.values()) else {}

@@ -7,41 +7,48 @@ from dataclasses import dataclass
 
 import torch
 
-from talim.designs.depth import INSIDE, first_layer_above
+from talim.designs.budget import ia3_matrices
 from talim.designs.expression import RANKED_KINDS, Part, layer_range
 from talim.designs.kinds import KINDS
-from talim.designs.sites import Matrix, MusicGenShape, Site
-from talim.designs.sizing import ia3_matrices
-from talim.designs.unet_costs import Places, first_above, kept, kept_by_full
-from talim.designs.unet_costs import flops as unet_flops
+from talim.designs.musicgen_sites import MusicGenShape, Site, TargetLinear
+from talim.designs.site_selection import IN_MODULE_KINDS, first_trained_layer
+from talim.designs.unet_costs import (
+    UNetGeometry,
+    first_trained_part,
+    frozen_activations,
+    full_finetune_activations,
+    unet_flops,
+)
 from talim.designs.unet_sites import UNetShape
 
-WORDS = 32  # text positions that a clip is reckoned with
-FLOAT = 4  # bytes; adapters compute in float32, whatever the base does
-MASK = 4  # bytes of dropout's mask per number: a CPU keeps float32, a GPU one byte; the larger is reckoned
+TEXT_TOKENS = 32  # text positions that a clip is reckoned with
+FLOAT_BYTES = 4  # bytes; adapters compute in float32, whatever the base does
+MASK_BYTES = (
+    4  # bytes of dropout's mask per number: a CPU keeps float32, a GPU one byte; the larger is reckoned
+)
 # Hidden widths that a frozen decoder layer keeps: 3 norms, q k v and 2 attention results, q, GELU's 4.
-KEPT_PER_FRAME = 13
-KEPT_BY_FULL = 9  # more for a trained layer: what enters its linears
-HEADER_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
-TENSORS_OF_A_LAYER = 16
+SAVED_ACTIVATIONS_PER_FRAME = 13
+SAVED_ACTIVATIONS_FULL = 9  # more for a trained layer: what enters its linears
+HEADER_BYTES_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
+TENSORS_PER_LAYER = 16
 
-Shape = MusicGenShape | UNetShape
-Solved = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a width (or rank) for each
+BackboneShape = MusicGenShape | UNetShape
+SizedPart = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a width (or rank) for each
 
 
 @dataclass(frozen=True)
-class Clip:
+class SequenceShape:
     """What is heard at once: frames of music, positions of text, and the bytes of a number in the base's precision."""
 
     frames: int
-    words: int = WORDS
-    base_bytes: int = FLOAT
+    words: int = TEXT_TOKENS
+    base_bytes: int = FLOAT_BYTES
 
-    def seen_by(self, matrix: Matrix) -> int:
+    def sequence_length_for(self, matrix: TargetLinear) -> int:
         """Positions that a linear map is applied to."""
-        return self.words if matrix.on_words else self.frames
+        return self.words if matrix.on_text else self.frames
 
-    def seen_at(self, site: Site) -> int:
+    def sequence_length_at(self, site: Site) -> int:
         """Positions that a block at a site acts on."""
         return self.words if site.name == "conditioner" else self.frames
 
@@ -50,36 +57,41 @@ class Clip:
         return 1
 
 
-def clip_of(shape: Shape, frames: int, words: int = WORDS, base_bytes: int = FLOAT) -> Clip | Places:
+def sequence_shape(
+    shape: BackboneShape, frames: int, words: int = TEXT_TOKENS, base_bytes: int = FLOAT_BYTES
+) -> SequenceShape | UNetGeometry:
     """What a base of this shape hears at once."""
     if isinstance(shape, UNetShape):
-        return Places(shape, frames, words, base_bytes)
-    return Clip(frames, words, base_bytes)
+        return UNetGeometry(shape, frames, words, base_bytes)
+    return SequenceShape(frames, words, base_bytes)
 
 
-def flops(solved: Solved, clip: Clip | Places) -> int:
+def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
     """Operations that a part adds to one forward pass over a whole clip; a multiply-add counts as two."""
     part, sites, widths = solved
     if part.kind == "full":
         return 0  # it takes the place of what is there
     if part.kind == "ia3":
-        return sum(m.outputs * clip.seen_by(m) for site in sites for m in ia3_matrices(site))
+        return sum(m.outputs * clip.sequence_length_for(m) for site in sites for m in ia3_matrices(site))
     pairs = list(zip(sites, widths, strict=True))
     if part.kind in RANKED_KINDS:
         return sum(_ranked_flops(part.kind, m, rank, clip) for site, rank in pairs for m in site.matrices)
     flops_of = KINDS[part.kind].flops_of
-    return sum(flops_of(site.width, width, clip.seen_at(site)) * clip.bands_at(site) for site, width in pairs)
+    return sum(
+        flops_of(site.width, width, clip.sequence_length_at(site)) * clip.bands_at(site)
+        for site, width in pairs
+    )
 
 
-def _ranked_flops(kind: str, matrix: Matrix, rank: int, clip: Clip | Places) -> int:
+def _ranked_flops(kind: str, matrix: TargetLinear, rank: int, clip: SequenceShape | UNetGeometry) -> int:
     # PEFT's dora sends the identity through both matrices at every pass, to know the norms of the sum
-    positions = clip.seen_by(matrix) + (matrix.inputs if kind == "dora" else 0)
+    positions = clip.sequence_length_for(matrix) + (matrix.inputs if kind == "dora" else 0)
     return 2 * rank * (matrix.inputs + matrix.outputs) * positions
 
 
-def base_flops(shape: Shape, clip: Clip | Places) -> int:
+def base_flops(shape: BackboneShape, clip: SequenceShape | UNetGeometry) -> int:
     """Operations of the bare decoder's (or U-Net's) matrix products, forward over a whole clip."""
-    if isinstance(clip, Places):
+    if isinstance(clip, UNetGeometry):
         return unet_flops(clip)
     assert isinstance(shape, MusicGenShape)
     d, frames, words = shape.hidden, clip.frames, clip.words
@@ -90,9 +102,9 @@ def base_flops(shape: Shape, clip: Clip | Places) -> int:
     return 2 * (per_frame * frames + per_word * words + attention)
 
 
-def file_bytes(solved: Solved, parameters: int) -> int:
+def file_bytes(solved: SizedPart, parameters: int) -> int:
     """About the size of a part's safetensors file: float32 weights, and a header that names each of them."""
-    return FLOAT * parameters + HEADER_PER_TENSOR * _tensors(*solved)
+    return FLOAT_BYTES * parameters + HEADER_BYTES_PER_TENSOR * _tensors(*solved)
 
 
 def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
@@ -101,56 +113,73 @@ def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
     if part.kind == "ia3":
         return sum(len(ia3_matrices(site)) for site in sites)
     if part.kind == "full":
-        return sum(TENSORS_OF_A_LAYER if layer_range(site.name) else 2 * len(site.whole) for site in sites)
+        return sum(TENSORS_PER_LAYER if layer_range(site.name) else 2 * len(site.whole) for site in sites)
     with torch.device("meta"):  # so that a registered kind is counted too
         return len(KINDS[part.kind](sites[0].width, widths[0]).state_dict()) * len(sites)
 
 
-def kept_bytes(solved: Sequence[Solved], shape: Shape, clip: Clip | Places) -> int:
+def activation_bytes(
+    solved: Sequence[SizedPart], shape: BackboneShape, clip: SequenceShape | UNetGeometry
+) -> int:
     """Bytes that one training clip keeps for the way back: the adapter's own, and those of the frozen layers above
     its first site, through which the gradient comes down. Weights, gradients and optimiser are not in it.
     """
-    if isinstance(clip, Places):
-        firsts = [first_above(clip, site, part.kind in INSIDE) for part, sites, _ in solved for site in sites]
-        return kept(clip, min(firsts)) * clip.base_bytes + _all_own_bytes(solved, clip)
+    if isinstance(clip, UNetGeometry):
+        firsts = [
+            first_trained_part(clip, site, part.kind in IN_MODULE_KINDS)
+            for part, sites, _ in solved
+            for site in sites
+        ]
+        return frozen_activations(clip, min(firsts)) * clip.base_bytes + _all_adapter_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
     first = min(
-        first_layer_above(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites
+        first_trained_layer(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites
     )
-    frozen = (shape.layers - first) * KEPT_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
-    out = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT) * clip.frames
-    return frozen + out + _all_own_bytes(solved, clip)
+    frozen = (
+        (shape.layers - first) * SAVED_ACTIVATIONS_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
+    )
+    out = (
+        2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES
+    ) * clip.frames
+    return frozen + out + _all_adapter_bytes(solved, clip)
 
 
-def _all_own_bytes(solved: Sequence[Solved], clip: Clip | Places) -> int:
+def _all_adapter_bytes(solved: Sequence[SizedPart], clip: SequenceShape | UNetGeometry) -> int:
     return sum(
-        _own_bytes(part.kind, site, width, clip)
+        _adapter_bytes(part.kind, site, width, clip)
         for part, sites, widths in solved
         for site, width in zip(sites, widths, strict=True)
     )
 
 
-def _own_bytes(kind: str, site: Site, width: int, clip: Clip | Places) -> int:
+def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNetGeometry) -> int:
     if kind in RANKED_KINDS:
         inside_layer = layer_range(site.name) is not None or site.level is not None
-        return sum(_ranked_bytes(kind, m, width, inside_layer) * clip.seen_by(m) for m in site.matrices)
+        return sum(
+            _ranked_bytes(kind, m, width, inside_layer) * clip.sequence_length_for(m) for m in site.matrices
+        )
     if kind == "ia3":
-        return sum(clip.base_bytes * m.outputs * clip.seen_by(m) for m in ia3_matrices(site))
-    if kind == "full" and isinstance(clip, Places) and site.level is not None:
-        return FLOAT * kept_by_full(clip, site)
-    seen = clip.seen_at(site)
+        return sum(clip.base_bytes * m.outputs * clip.sequence_length_for(m) for m in ia3_matrices(site))
+    if kind == "full" and isinstance(clip, UNetGeometry) and site.level is not None:
+        return FLOAT_BYTES * full_finetune_activations(clip, site)
+    seen = clip.sequence_length_at(site)
     if kind == "full":
-        extra = FLOAT * (KEPT_PER_FRAME + KEPT_BY_FULL) - clip.base_bytes * KEPT_PER_FRAME
-        return (extra if layer_range(site.name) else FLOAT) * site.width * seen
-    own = FLOAT * KINDS[kind].kept_of(site.width, width, seen) + MASK * site.width * seen
+        extra = (
+            FLOAT_BYTES * (SAVED_ACTIVATIONS_PER_FRAME + SAVED_ACTIVATIONS_FULL)
+            - clip.base_bytes * SAVED_ACTIVATIONS_PER_FRAME
+        )
+        return (extra if layer_range(site.name) else FLOAT_BYTES) * site.width * seen
+    own = (
+        FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, seen) + MASK_BYTES * site.width * seen
+    )
     return own * clip.bands_at(site)
 
 
-def _ranked_bytes(kind: str, matrix: Matrix, rank: int, inside_layer: bool) -> int:
+def _ranked_bytes(kind: str, matrix: TargetLinear, rank: int, inside_layer: bool) -> int:
     """Per position: what went in after dropout, what the rank holds, and both products of dora's magnitudes.
 
     Dropout's mask is kept only where the gradient goes on below: not under the heads, not under the text's projection.
     """
-    mask = MASK if inside_layer else 0
+    mask = MASK_BYTES if inside_layer else 0
     outputs = 2 * matrix.outputs if kind == "dora" else 0
-    return (FLOAT + mask) * matrix.inputs + FLOAT * (rank + outputs)
+    return (FLOAT_BYTES + mask) * matrix.inputs + FLOAT_BYTES * (rank + outputs)

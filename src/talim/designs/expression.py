@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 from talim.errors import UsageError
 
-OWN_KINDS = ["linear", "conv", "transformer"]  # `designs.register` adds to it
+BOTTLENECK_KINDS = ["linear", "conv", "transformer"]  # `designs.register` adds to it
 RANKED_KINDS = ("lora", "dora")  # PEFT's own, sized by a rank
 PEFT_KINDS = (*RANKED_KINDS, "ia3")
 UNSIZED_KINDS = ("ia3", "full")
-SITE_WORDS = ("conditioner", "all", "shallow", "middle", "deep", "post", "down", "mid", "up")
+SITE_NAMES = ("conditioner", "all", "shallow", "middle", "deep", "post", "down", "mid", "up")
 LAYERS = re.compile(r"layers\[(\d+)(?:-(\d+))?\]")
 COUNT = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
-SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
-NATIVE = re.compile(r"(width|r)(\d+)")
+PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)%")
+EXPLICIT_WIDTH = re.compile(r"(width|r)(\d+)")
 SCALES = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 def kind_names() -> tuple[str, ...]:
     """Every word that may stand before the @."""
-    return (*OWN_KINDS, *PEFT_KINDS, "full")
+    return (*BOTTLENECK_KINDS, *PEFT_KINDS, "full")
 
 
 def grammar() -> str:
     """The whole language in a sentence, for error messages."""
     return (
         "a design is KIND@SITE:SIZE, several joined by +, such as conv@shallow:20M+transformer@deep:20M; "
-        f"KIND: {', '.join(kind_names())}; SITE: {', '.join(SITE_WORDS)}, layers[0-5]; SIZE: parameters "
+        f"KIND: {', '.join(kind_names())}; SITE: {', '.join(SITE_NAMES)}, layers[0-5]; SIZE: parameters "
         "(40M, 250k), a share of the base (2.5%) or a native setting (width64, r16); ia3 and full take none"
     )
 
@@ -43,11 +43,11 @@ class Size:
 
     def __str__(self) -> str:
         if self.unit == "percent":
-            return f"{_plain(self.value)}%"
+            return f"{_plain_decimal(self.value)}%"
         if self.native:
             return f"{self.unit}{int(self.value)}"
         for letter in ("M", "k"):
-            scaled = _plain(self.value / SCALES[letter])
+            scaled = _plain_decimal(self.value / SCALES[letter])
             if self.value >= SCALES[letter] and round(float(scaled) * SCALES[letter]) == self.value:
                 return f"{scaled}{letter}"
         return str(int(self.value))
@@ -100,7 +100,7 @@ def parse(text: str) -> Design:
     if alone and len(design.parts) > 1:
         raise UsageError(
             f"design {text!r}: {alone[0]} stands alone, as a model holds one PEFT method at a time; "
-            f"{', '.join(OWN_KINDS)} and full mix with each other"
+            f"{', '.join(BOTTLENECK_KINDS)} and full mix with each other"
         )
     return design
 
@@ -121,7 +121,7 @@ def _part(piece: str, whole: str) -> Part:
         raise UsageError(f"design {whole!r}: {piece!r} is not KIND@SITE:SIZE; {grammar()}")
     if kind not in kind_names():
         raise UsageError(
-            f"design {whole!r}: kind {kind!r} is unknown{_near(kind, kind_names())}; {grammar()}"
+            f"design {whole!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
         )
     if kind in UNSIZED_KINDS:
         if size:
@@ -143,18 +143,20 @@ def _site(site: str, whole: str) -> str:
         if first > last:
             raise UsageError(f"design {whole!r}: {site} runs backwards; write layers[{last}-{first}]")
         return f"layers[{first}]" if first == last else f"layers[{first}-{last}]"
-    if site not in SITE_WORDS:
-        raise UsageError(f"design {whole!r}: site {site!r} is unknown{_near(site, SITE_WORDS)}; {grammar()}")
+    if site not in SITE_NAMES:
+        raise UsageError(
+            f"design {whole!r}: site {site!r} is unknown{_closest_hint(site, SITE_NAMES)}; {grammar()}"
+        )
     return site
 
 
 def _size(size: str, whole: str) -> Size:
-    if match := SHARE.fullmatch(size):
+    if match := PERCENTAGE.fullmatch(size):
         share = float(match[1])
         if not 0 < share <= 100:
             raise UsageError(f"design {whole!r}: a share of {size} is out of range; give 0% < share <= 100%")
         return Size("percent", share)
-    if match := NATIVE.fullmatch(size):
+    if match := EXPLICIT_WIDTH.fullmatch(size):
         found = Size(match[1], int(match[2]))
     elif match := COUNT.fullmatch(size):
         found = Size("parameters", round(float(match[1]) * SCALES[match[2]]))
@@ -165,11 +167,11 @@ def _size(size: str, whole: str) -> Size:
     return found
 
 
-def _near(word: str, known: tuple[str, ...]) -> str:
+def _closest_hint(word: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _plain(value: float) -> str:
+def _plain_decimal(value: float) -> str:
     """A number without exponent and without needless zeros."""
     return f"{value:.12f}".rstrip("0").rstrip(".")

@@ -34,7 +34,7 @@ def from_frames(frames: Tensor, like: Tensor, layout: str) -> Tensor:
     return frames.view(batch, bands, length, width).permute(0, 3, 2, 1)
 
 
-def check(layout: str) -> str:
+def check_layout(layout: str) -> str:
     """The layout; UsageError for an unknown one."""
     if layout not in LAYOUTS:
         raise UsageError(f"layout {layout!r} is unknown; known: {', '.join(LAYOUTS)}")

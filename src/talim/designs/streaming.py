@@ -15,12 +15,12 @@ from torch import Tensor
 
 from talim.errors import TalimError
 
-CACHE_WORDS = ("past_key_values", "past_key_value")
-STORE = "talim_memories"
-FOLLOWED = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave", "crop", "reset")
+CACHE_ARGUMENTS = ("past_key_values", "past_key_value")
+STATE_ATTRIBUTE = "talim_memories"
+WRAPPED_CACHE_METHODS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave", "crop", "reset")
 
 
-class Memory:
+class StreamingState:
     """What one adapter block keeps of the `frames` it has seen: batch-first tensors, and lists of them, by name."""
 
     def __init__(self) -> None:
@@ -38,18 +38,18 @@ def _select(value: Any, rows: Tensor) -> Any:
     return [_select(each, rows) for each in value] if isinstance(value, list) else value
 
 
-def memory_of(cache: Any, key: tuple[Any, ...], past: int) -> Memory:
+def get_state(cache: Any, key: tuple[Any, ...], past: int) -> StreamingState:
     """The memory under `key` on a cache that held `past` frames before the present ones.
 
     TalimError where the two have parted: an adapter cannot be switched on, or a cache cut, half way.
     """
-    store = vars(cache).get(STORE)
+    store = vars(cache).get(STATE_ATTRIBUTE)
     if store is None:
-        store = vars(cache)[STORE] = {}
-        _follow(cache)
+        store = vars(cache)[STATE_ATTRIBUTE] = {}
+        _track_batch_operations(cache)
     memory = store.get(key)
     if memory is None or past == 0:
-        memory = store[key] = Memory()
+        memory = store[key] = StreamingState()
     if memory.frames != past:
         raise TalimError(
             f"this adapter has seen {memory.frames} frames of a generation that is {past} frames long; switch "
@@ -58,44 +58,44 @@ def memory_of(cache: Any, key: tuple[Any, ...], past: int) -> Memory:
     return memory
 
 
-def past_frames(cache: Any, now: int) -> int:
+def num_past_frames(cache: Any, now: int) -> int:
     """How many frames the cache held before the `now` present ones; at a block's exit it counts these already."""
     return int(cache.get_seq_length()) - now
 
 
-def _follow(cache: Any) -> None:
+def _track_batch_operations(cache: Any) -> None:
     """Let the memories go along with whatever is done to the cache's batch (beam search, contrastive search)."""
-    for word in FOLLOWED:
+    for word in WRAPPED_CACHE_METHODS:
         if hasattr(cache, word):
-            setattr(cache, word, MethodType(_FOLLOWING[word], cache))
+            setattr(cache, word, MethodType(_CACHE_METHOD_WRAPPERS[word], cache))
 
 
-def _memories(cache: Any) -> list[Memory]:
-    return list(vars(cache).get(STORE, {}).values())
+def _states(cache: Any) -> list[StreamingState]:
+    return list(vars(cache).get(STATE_ATTRIBUTE, {}).values())
 
 
-def _plain(cache: Any, word: str) -> Any:
+def _call_original(cache: Any, word: str) -> Any:
     return getattr(type(cache), word).__get__(cache)
 
 
 def _reorder(cache: Any, beam_idx: Tensor) -> Any:
-    for memory in _memories(cache):
+    for memory in _states(cache):
         memory.select(beam_idx)
-    return _plain(cache, "reorder_cache")(beam_idx)
+    return _call_original(cache, "reorder_cache")(beam_idx)
 
 
 def _select_rows(cache: Any, indices: Tensor) -> Any:
-    for memory in _memories(cache):
+    for memory in _states(cache):
         memory.select(indices)
-    return _plain(cache, "batch_select_indices")(indices)
+    return _call_original(cache, "batch_select_indices")(indices)
 
 
 def _repeat(cache: Any, repeats: int) -> Any:
-    for memory in _memories(cache):
+    for memory in _states(cache):
         sizes = [v.shape[0] for v in _tensors(memory.kept) if v.ndim]
         if sizes:
             memory.select(torch.arange(sizes[0]).repeat_interleave(repeats))
-    return _plain(cache, "batch_repeat_interleave")(repeats)
+    return _call_original(cache, "batch_repeat_interleave")(repeats)
 
 
 def _tensors(kept: dict[str, Any]) -> list[Tensor]:
@@ -110,11 +110,11 @@ def _crop(cache: Any, *arguments: Any, **named: Any) -> Any:
 
 
 def _reset(cache: Any) -> Any:
-    vars(cache).get(STORE, {}).clear()
-    return _plain(cache, "reset")()
+    vars(cache).get(STATE_ATTRIBUTE, {}).clear()
+    return _call_original(cache, "reset")()
 
 
-_FOLLOWING = {
+_CACHE_METHOD_WRAPPERS = {
     "reorder_cache": _reorder,
     "batch_select_indices": _select_rows,
     "batch_repeat_interleave": _repeat,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from talim.designs.layouts import BANDS
-from talim.designs.sites import Matrix, Site
+from talim.designs.musicgen_sites import Site, TargetLinear
 
 STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site ends with the last
 BEAT_INPUTS, CHORD_INPUTS = 7, 16  # of the embeddings, beside the sinusoids
@@ -129,23 +129,23 @@ class UNetShape:
     def _conditioner(self) -> Site:
         """Between the text encoder and the U-Net; beats and chords have their embeddings as matrices."""
         d = self.context_width[0]
-        beats = Matrix("beat_embedding_layer.beat_ffn", BEAT_INPUTS + d, d, on_words=True)
-        chords = Matrix("chord_embedding_layer.chord_ffn", CHORD_INPUTS + 2 * d, d, on_words=True)
+        beats = TargetLinear("beat_embedding_layer.beat_ffn", BEAT_INPUTS + d, d, on_text=True)
+        chords = TargetLinear("chord_embedding_layer.chord_ffn", CHORD_INPUTS + 2 * d, d, on_text=True)
         whole = tuple((m.module, (m.inputs + 1) * m.outputs) for m in (beats, chords))
         return Site("conditioner", "conditioner", d, 0.0, False, (beats, chords), whole)
 
-    def _matrices(self, path: str, width: int, context: int) -> Iterator[Matrix]:
+    def _matrices(self, path: str, width: int, context: int) -> Iterator[TargetLinear]:
         if self.linear_projection:
-            yield Matrix(f"{path}.proj_in", width, width)
+            yield TargetLinear(f"{path}.proj_in", width, width)
         block = f"{path}.transformer_blocks.0"
         for attention in ("attn1", "attn2"):
             for part in ("to_q", "to_k", "to_v", "to_out.0"):
                 words = attention == "attn2" and part in ("to_k", "to_v")
-                yield Matrix(f"{block}.{attention}.{part}", context if words else width, width, words)
-        yield Matrix(f"{block}.ff.net.0.proj", width, 8 * width)
-        yield Matrix(f"{block}.ff.net.2", 4 * width, width)
+                yield TargetLinear(f"{block}.{attention}.{part}", context if words else width, width, words)
+        yield TargetLinear(f"{block}.ff.net.0.proj", width, 8 * width)
+        yield TargetLinear(f"{block}.ff.net.2", 4 * width, width)
         if self.linear_projection:
-            yield Matrix(f"{path}.proj_out", width, width)
+            yield TargetLinear(f"{path}.proj_out", width, width)
 
     def _transformer_parameters(self, width: int, context: int) -> int:
         """Exact: group norm, two projections, self- and cross-attention, feed-forward, three layer norms."""

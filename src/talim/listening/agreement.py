@@ -43,7 +43,7 @@ def _distance(steps: np.ndarray, total: np.ndarray, metric: str) -> np.ndarray:
     return (place[:, None] - place[None, :]) ** 2
 
 
-def with_themselves(first: np.ndarray, again: np.ndarray) -> dict[str, Any]:
+def intra_rater_agreement(first: np.ndarray, again: np.ndarray) -> dict[str, Any]:
     """Hidden repeats: answers [n] from -2 to 2 and what the same listener said the second time, sides undone.
 
     Shares of the very same answer, of one at most a step away, and of the opposite direction; alpha over all.

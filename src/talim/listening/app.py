@@ -10,16 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from talim.listening.guard import Bucket, Guard, Limits
-from talim.listening.opened import STATIC, OpenedTest
+from talim.listening.middleware import RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.routes import listening, organising
-from talim.listening.store import RefusedError
+from talim.listening.session import STATIC, ListeningTestSession
+from talim.listening.vote_store import RequestRejectedError
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _PAGES = {"/": "listen.html", "/organiser": "organiser.html"}
-Words = Mapping[str, dict[str, Any]]  # by language
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+Translations = Mapping[str, dict[str, Any]]  # by language
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"description": words}
     for code, words in {
         400: "not JSON",
@@ -35,21 +35,21 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    test: OpenedTest, limits: Limits | None = None, hosts: frozenset[str] | None = LOOPBACK
-) -> Guard:
+    test: ListeningTestSession, limits: RateLimits | None = None, hosts: frozenset[str] | None = LOOPBACK
+) -> SecurityMiddleware:
     """The ASGI application; `hosts` are the names it answers to, None any. Its API's description is not served."""
-    limits = limits or Limits()
+    limits = limits or RateLimits()
     api = new_api("talim listen", limits, _PAGES, test.words)
     api.state.test = test
     api.include_router(listening)
     api.include_router(organising)
-    return Guard(api, limits, hosts)
+    return SecurityMiddleware(api, limits, hosts)
 
 
-def new_api(title: str, limits: Limits, pages: Mapping[str, str], words: Words) -> FastAPI:
+def new_api(title: str, limits: RateLimits, pages: Mapping[str, str], words: Translations) -> FastAPI:
     """What every server of talim begins with: its pages and their words, refusals, and nobody's description."""
-    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, responses=_REFUSALS)
-    api.state.wrong_links = Bucket(limits.wrong_burst, limits.wrong_per_second)
+    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERROR_RESPONSES)
+    api.state.wrong_links = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
     _add_refusals(api)
     _add_pages(api, pages, words)
     return api
@@ -58,8 +58,8 @@ def new_api(title: str, limits: Limits, pages: Mapping[str, str], words: Words) 
 def _add_refusals(api: FastAPI) -> None:
     """Every refusal is {"reason": word}; nothing that was sent is sent back."""
 
-    @api.exception_handler(RefusedError)
-    async def refused(_request: Request, error: RefusedError) -> JSONResponse:
+    @api.exception_handler(RequestRejectedError)
+    async def refused(_request: Request, error: RequestRejectedError) -> JSONResponse:
         return JSONResponse({"reason": error.reason}, error.status)
 
     @api.exception_handler(AnyHTTPException)
@@ -74,7 +74,7 @@ def _add_refusals(api: FastAPI) -> None:
         return JSONResponse({"reason": "malformed", "where": safe}, 422)
 
 
-def _add_pages(api: FastAPI, pages: Mapping[str, str], every_word: Words) -> None:
+def _add_pages(api: FastAPI, pages: Mapping[str, str], every_word: Translations) -> None:
     """The pages (place to file) and their parts, read once: no path of a request ever touches the disk."""
     files = {f"/static/{path.name}": path for path in STATIC.iterdir() if path.suffix in (".js", ".css")}
     files |= {place: STATIC / name for place, name in pages.items()}

@@ -11,25 +11,27 @@ import numpy as np
 
 from talim.listening.protocol import ANCHOR, Protocol
 
-SPOILED = "spoiled"  # the damaged sound of an attention check
-Kind = Literal["normal", "repeat", "attention"]
-_APART = 3  # trials between a comparison and its hidden repeat, where there are that many
+LOW_QUALITY_ANCHOR = "spoiled"  # the damaged sound of an attention check
+TrialKind = Literal["normal", "repeat", "attention"]
+_MIN_REPEAT_DISTANCE = 3  # trials between a comparison and its hidden repeat, where there are that many
 
 
 @dataclass(frozen=True)
-class Trial:
+class ListeningTrial:
     """One page of the test: an item (the same words), the conditions in the order of their sides or rows.
 
     `aspect` is the one question of a MUSHRA trial; pairwise trials ask them all.
     """
 
-    kind: Kind
+    kind: TrialKind
     item: str
     order: tuple[str, ...]
     aspect: str | None = None
 
 
-def trials_for(protocol: Protocol, items: Sequence[str], number: int, stream: str = "") -> list[Trial]:
+def trials_for(
+    protocol: Protocol, items: Sequence[str], number: int, stream: str = ""
+) -> list[ListeningTrial]:
     """The whole test of the `number`-th listener (from 0) of a stream (one site's group).
 
     After any number of listeners every pair of conditions, and every pair at every item, was given out
@@ -37,8 +39,8 @@ def trials_for(protocol: Protocol, items: Sequence[str], number: int, stream: st
     """
     rng = np.random.default_rng([protocol.seed, _digits(stream), number])
     count = protocol.trials.per_listener
-    cells = [cell(protocol, items, number * count + place, stream) for place in range(count)]
-    wanted = [Trial("normal", item, order, aspect) for item, order, aspect in cells]
+    cells = [design_cell(protocol, items, number * count + place, stream) for place in range(count)]
+    wanted = [ListeningTrial("normal", item, order, aspect) for item, order, aspect in cells]
     wanted = [wanted[place] for place in rng.permutation(count)]
     if protocol.kind == "mushra":
         wanted = [replace(t, order=_shuffled(t.order, rng)) for t in wanted]
@@ -48,7 +50,7 @@ def trials_for(protocol: Protocol, items: Sequence[str], number: int, stream: st
     return _with_checks(protocol, _with_repeats(protocol, wanted, rng), items, rng)
 
 
-def cell(
+def design_cell(
     protocol: Protocol, items: Sequence[str], index: int, stream: str = ""
 ) -> tuple[str, tuple[str, ...], str | None]:
     """The index-th (item, conditions, aspect) of the endless balanced sequence that listeners share.
@@ -71,40 +73,44 @@ def cell(
     return items[which], order, aspects[(which + turn) % len(aspects)]
 
 
-def _with_repeats(protocol: Protocol, wanted: list[Trial], rng: np.random.Generator) -> list[Trial]:
+def _with_repeats(
+    protocol: Protocol, wanted: list[ListeningTrial], rng: np.random.Generator
+) -> list[ListeningTrial]:
     """Some of the first trials again in the later part, turned round, at least _APART trials on if it can be."""
     count = protocol.trials.repeats
     if not count:
         return wanted
-    latest = max(count, len(wanted) - _APART)
+    latest = max(count, len(wanted) - _MIN_REPEAT_DISTANCE)
     chosen = sorted(int(place) for place in rng.choice(min(latest, len(wanted)), count, replace=False))
     made = list(wanted)
     for place in chosen:
         again = replace(wanted[place], kind="repeat", order=wanted[place].order[::-1])
-        earliest = next(i for i, trial in enumerate(made) if trial is wanted[place]) + _APART + 1
+        earliest = (
+            next(i for i, trial in enumerate(made) if trial is wanted[place]) + _MIN_REPEAT_DISTANCE + 1
+        )
         at = int(rng.integers(min(earliest, len(made)), len(made) + 1))
         made.insert(at, again)
     return made
 
 
 def _with_checks(
-    protocol: Protocol, wanted: list[Trial], items: Sequence[str], rng: np.random.Generator
-) -> list[Trial]:
+    protocol: Protocol, wanted: list[ListeningTrial], items: Sequence[str], rng: np.random.Generator
+) -> list[ListeningTrial]:
     """Attention checks, spread over the test: a sound against itself, spoiled. In MUSHRA the reference and
     anchor already check, so a check there is a trial with the spoiled reference among the rows."""
     made, count = list(wanted), protocol.trials.attention
     sound = protocol.reference or protocol.names[0]
     for number in range(count):
-        order: tuple[str, ...] = (sound, SPOILED)
+        order: tuple[str, ...] = (sound, LOW_QUALITY_ANCHOR)
         aspect = None
         if protocol.kind == "mushra":
             aspect = protocol.aspects[0].name
-            order = (*protocol.names, SPOILED)
+            order = (*protocol.names, LOW_QUALITY_ANCHOR)
         item = items[int(rng.integers(len(items)))]
         low = round(len(made) * number / count)
         high = round(len(made) * (number + 1) / count)
         at = int(rng.integers(max(low, 1), max(high, low, 1) + 1))
-        made.insert(at, Trial("attention", item, _shuffled(order, rng), aspect))
+        made.insert(at, ListeningTrial("attention", item, _shuffled(order, rng), aspect))
     return made
 
 

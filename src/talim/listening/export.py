@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
-from talim.run import read_jsonl
 
 DATABASE = "votes.db"
 COLUMNS = (
@@ -20,18 +20,18 @@ COLUMNS = (
 _NEEDED = frozenset(COLUMNS[:10])
 
 
-def as_jsonl(rows: Sequence[dict[str, Any]]) -> str:
+def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
     """One JSON document a line; what merges."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """The same as a table; an empty `answer` is cannot say. No cell begins a formula in a spreadsheet."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for row in rows:
-        table.writerow({key: _harmless(value) for key, value in row.items()})
+        table.writerow({key: _escape_formula(value) for key, value in row.items()})
     return text.getvalue()
 
 
@@ -70,6 +70,6 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _harmless(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if risky else value

@@ -10,21 +10,21 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from talim.listening import strict
-from talim.listening.strict import Strict, dump
+from talim import strict_yaml
+from talim.strict_yaml import StrictModel, dump
 
-__all__ = ["Condition", "Protocol", "build", "changes", "content", "dump", "load", "test_hash"]
+__all__ = ["Condition", "Protocol", "build", "changed_keys", "dump", "hashed_content", "load", "test_hash"]
 
 FILE = "protocol.yaml"
-STEPS = (2, 1, 0, -1, -2)  # "A much better" to "B much better"
+PREFERENCE_LEVELS = (2, 1, 0, -1, -2)  # "A much better" to "B much better"
 CANNOT_SAY = "cannot_say"
 ASPECTS = ("overall", "instruments", "melody", "rhythm", "structure", "creativity")
 ANCHOR = "anchor"  # the reference through a 3.5 kHz low-pass, after ITU-R BS.1534
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
-_PLACES = ("source",)  # where a condition lies on this machine; its content enters the hash as sound
+_LOCAL_PATH_KEYS = ("source",)  # where a condition lies on this machine; its content enters the hash as sound
 
 
-class Condition(Strict):
+class Condition(StrictModel):
     """One thing that is compared: the sounds of one design, of the untrained base, or real music."""
 
     name: str = Field(pattern=_NAME, description="how results call it; listeners never see it")
@@ -36,7 +36,7 @@ class Condition(Strict):
     )
 
 
-class Aspect(Strict):
+class Aspect(StrictModel):
     """One question of a trial. Words for the shipped names come with the translations; others bring theirs."""
 
     name: str = Field(pattern=_NAME)
@@ -50,7 +50,7 @@ class Aspect(Strict):
         return self
 
 
-class Trials(Strict):
+class TrialCounts(StrictModel):
     """How much one listener hears."""
 
     per_listener: int = Field(default=20, ge=1, le=500, description="comparisons that count")
@@ -60,7 +60,7 @@ class Trials(Strict):
     show_prompt: bool = Field(default=False, description="whether the words of the music are shown")
 
 
-class Exclusions(Strict):
+class Exclusions(StrictModel):
     """Whose votes do not count, written down before the first one. A listener is left out whole."""
 
     attention_below: float | None = Field(default=0.5, ge=0, le=1, description="share of checks passed")
@@ -74,14 +74,14 @@ class Exclusions(Strict):
     trials_below: int = Field(default=5, ge=0, description="trials answered")
 
 
-class Stopping(Strict):
+class StoppingRule(StrictModel):
     """When no new listener is let in. A number fixed beforehand: looking at results may not decide."""
 
     listeners: int | None = Field(default=40, ge=1, le=100_000, description="who began, in all groups")
     per_group: dict[str, int] = Field(default_factory=dict, description="who began, in this group")
 
 
-class Protocol(Strict):
+class Protocol(StrictModel):
     """A listening test. The same file at several sites is the same test, and its results merge."""
 
     name: str = Field(pattern=_NAME)
@@ -94,14 +94,14 @@ class Protocol(Strict):
     aspects: tuple[Aspect, ...] = Field(
         default_factory=lambda: tuple(Aspect(name=name) for name in ASPECTS), min_length=1, max_length=12
     )
-    trials: Trials = Field(default_factory=Trials)
+    trials: TrialCounts = Field(default_factory=TrialCounts)
     groups: tuple[str, ...] = Field(default=("expert", "musician", "general"), min_length=1)
     languages: tuple[str, ...] = Field(default=("en", "ja"), min_length=1)
     loudness_lufs: float = Field(default=-23.0, ge=-40, le=-10, description="of every sound, BS.1770")
     seconds: float = Field(default=15.0, gt=0.5, le=120, description="at most this much of each sound")
     seed: int = Field(default=0, ge=0, lt=2**31, description="orders and sides follow from it")
     exclusions: Exclusions = Field(default_factory=Exclusions)
-    stopping: Stopping = Field(default_factory=Stopping)
+    stopping: StoppingRule = Field(default_factory=StoppingRule)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Protocol:
@@ -135,37 +135,37 @@ class Protocol(Strict):
 def load(folder: Path) -> Protocol:
     """The protocol in FOLDER/protocol.yaml; UsageError in one line for an unknown key or a wrong value."""
     path = folder / FILE
-    return build(strict.read_yaml(path, "talim listen FOLDER-OF-RUNS drafts one"), str(path))
+    return build(strict_yaml.read_yaml(path, "talim listen FOLDER-OF-RUNS drafts one"), str(path))
 
 
 def build(values: Any, where: str = FILE) -> Protocol:
     """A Protocol from a nested mapping; UsageError says which key is wrong, and what is known."""
-    return strict.build(Protocol, values, where)
+    return strict_yaml.build(Protocol, values, where)
 
 
-def content(protocol: Protocol) -> dict[str, Any]:
+def hashed_content(protocol: Protocol) -> dict[str, Any]:
     """What the hash is made of: everything but where the sounds lie on one machine."""
     values = protocol.model_dump(mode="json")
     for condition in values["conditions"]:
-        for key in _PLACES:
+        for key in _LOCAL_PATH_KEYS:
             condition.pop(key)
     return values
 
 
 def test_hash(protocol: Protocol, sounds: Mapping[str, str]) -> str:
     """Sixteen hex digits of protocol and sounds (name to content hash): equal at every site of one test."""
-    whole = {"protocol": content(protocol), "sounds": dict(sounds)}
+    whole = {"protocol": hashed_content(protocol), "sounds": dict(sounds)}
     canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys in which two contents differ."""
     found = []
     for key in sorted({*old, *new}):
         one, other = old.get(key), new.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += changes(one, other, f"{prefix}{key}.")
+            found += changed_keys(one, other, f"{prefix}{key}.")
         elif one != other:
             found.append(prefix + key)
     return found

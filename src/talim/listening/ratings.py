@@ -9,31 +9,31 @@ from typing import Any
 import numpy as np
 
 from talim.errors import TalimError
-from talim.listening import strengths as s
-from talim.listening.agreement import krippendorff_alpha, rank_correlation, with_themselves
-from talim.listening.assignment import SPOILED
+from talim.listening import bradley_terry as s
+from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation
+from talim.listening.assignment import LOW_QUALITY_ANCHOR
+from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners
 from talim.listening.protocol import ANCHOR, Protocol
-from talim.listening.screening import Row, Screened, screen
 
-FEWEST = 6  # listeners under which no interval is given
-FEW = 12  # listeners under which an interval is given with a warning
-EVERYBODY = "everybody"
+MIN_LISTENERS = 6  # listeners under which no interval is given
+FEW_LISTENERS = 12  # listeners under which an interval is given with a warning
+ALL_LISTENERS = "everybody"
 
 
-def rate(
-    rows: Sequence[Row], protocol: Protocol, scores: Mapping[str, Mapping[str, float]] | None = None
+def rate_conditions(
+    rows: Sequence[VoteRow], protocol: Protocol, scores: Mapping[str, Mapping[str, float]] | None = None
 ) -> dict[str, Any]:
     """Ratings of all conditions from exported rows (`export.merge`), as one JSON document.
 
     `scores` (by metric, then condition) are set against the strengths of the first aspect. TalimError without votes.
     """
-    screened = screen(rows, protocol)
+    screened = exclude_listeners(rows, protocol)
     if not screened.rows:
         raise TalimError(
             f"no vote counts yet ({screened.listeners} listeners, excluded: {screened.excluded or 'none'})"
         )
     told = [g for g in protocol.groups if any(row["group"] == g for row in screened.rows)]
-    groups = {EVERYBODY: screened.rows} | {g: [r for r in screened.rows if r["group"] == g] for g in told}
+    groups = {ALL_LISTENERS: screened.rows} | {g: [r for r in screened.rows if r["group"] == g] for g in told}
     judge = _pairwise if protocol.kind == "pairwise" else _mushra
     result: dict[str, Any] = {
         "test": rows[0]["test"],
@@ -41,30 +41,30 @@ def rate(
         "kind": protocol.kind,
         "reference": protocol.reference,
         "sites": dict(Counter(site for site, _ in {(r["site"], r["listener"]) for r in rows})),
-        "listeners": {"answered": screened.listeners, "counted": _people(screened.rows)},
+        "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
         "intervals": "95 %, jackknife over listeners with Student's t; a listener's votes are never counted as people",
         "groups": {name: _by_aspect(part, protocol, judge) for name, part in groups.items()},
         "with_themselves": _repeats(screened),
     }
     first = protocol.aspects[0].name
-    leading = result["groups"][EVERYBODY].get(first, {}).get("conditions", [])
+    leading = result["groups"][ALL_LISTENERS].get(first, {}).get("conditions", [])
     result["rank_correlation"] = rank_correlation(
         {c["name"]: c["strength"]["value"] for c in leading}, scores or {}
     )
     return result
 
 
-def _by_aspect(rows: Sequence[Row], protocol: Protocol, judge: Any) -> dict[str, Any]:
+def _by_aspect(rows: Sequence[VoteRow], protocol: Protocol, judge: Any) -> dict[str, Any]:
     found = {}
     for aspect in protocol.aspects:
         mine = [row for row in rows if row["aspect"] == aspect.name]
         if mine:
-            found[aspect.name] = judge(mine, protocol) | {"warning": _warning(_people(mine))}
+            found[aspect.name] = judge(mine, protocol) | {"warning": _warning(_num_listeners(mine))}
     return found
 
 
-def _pairwise(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
+def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     """One aspect of one group: the ordinal Bradley-Terry model over listeners."""
     names, place = protocol.names, {name: i for i, name in enumerate(protocol.names)}
     said = [r for r in rows if r["answer"] is not None]
@@ -72,9 +72,9 @@ def _pairwise(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
     answers = [
         (people[r["site"], r["listener"]], place[r["first"]], place[r["second"]], r["answer"]) for r in said
     ]
-    table, pairs = s.table_of(answers, len(people), len(names)), s.all_pairs(len(names))
-    whole = s.fit(table.sum(axis=0, keepdims=True), pairs, len(names))
-    alone = s.left_out(table, pairs, len(names), whole) if len(people) >= FEWEST else None
+    table, pairs = s.count_answers(answers, len(people), len(names)), s.all_pairs(len(names))
+    whole = s.fit_bradley_terry(table.sum(axis=0, keepdims=True), pairs, len(names))
+    alone = s.leave_one_out_fits(table, pairs, len(names), whole) if len(people) >= MIN_LISTENERS else None
     own = _interval(whole.strengths[0], alone.strengths if alone else None)
     conditions = [{"name": name, "strength": own[i]} for i, name in enumerate(names)]
     decided = [r["answer"] for r in said if r["answer"] != 0]
@@ -85,19 +85,24 @@ def _pairwise(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
         "no_difference": sum(r["answer"] == 0 for r in said),
         "for_the_first_side": float(np.mean([a > 0 for a in decided])) if decided else None,
         "conditions": conditions,
-        "pairs": [_pair(whole, alone, i, j, names, table) for i, j in pairs.tolist()],
+        "pairs": [_pair_preference(whole, alone, i, j, names, table) for i, j in pairs.tolist()],
         "cut_points": whole.cuts[0].tolist(),
         "alpha": krippendorff_alpha(_units(said, people, place), "ordinal"),
     }
 
 
-def _pair(
-    whole: s.Fit, alone: s.Fit | None, i: int, j: int, names: list[str], table: np.ndarray
+def _pair_preference(
+    whole: s.BradleyTerryFit,
+    alone: s.BradleyTerryFit | None,
+    i: int,
+    j: int,
+    names: list[str],
+    table: np.ndarray,
 ) -> dict[str, Any]:
     """How surely one is preferred to the other: the chance, no difference counted half; interval on the logit."""
 
-    def logit(fit: s.Fit) -> np.ndarray:
-        share = s.preferred(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
+    def logit(fit: s.BradleyTerryFit) -> np.ndarray:
+        share = s.preference_probability(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
         return np.log(share / (1 - share))
 
     found = _interval(logit(whole), logit(alone)[:, None] if alone else None)[0]
@@ -112,12 +117,12 @@ def _pair(
     }
 
 
-def _mushra(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
+def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     """One aspect of one group: each listener's mean for each sound, then means over listeners."""
     names = [*protocol.names, *([ANCHOR] if protocol.anchor else [])]
     heard: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["condition"] != SPOILED:
+        if row["condition"] != LOW_QUALITY_ANCHOR:
             heard[row["site"], row["listener"]][row["condition"]].append(row["score"])
     people = sorted(heard)
     means = np.array(
@@ -125,7 +130,7 @@ def _mushra(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
     )
     means = means[~np.isnan(means).any(axis=1)]
     sums = means.sum(axis=0)
-    alone = (sums - means) / (len(means) - 1) if len(means) >= FEWEST else None
+    alone = (sums - means) / (len(means) - 1) if len(means) >= MIN_LISTENERS else None
     own = _interval(means.mean(axis=0), alone)
     at = names.index(str(protocol.reference))
     gaps = _interval(
@@ -138,7 +143,7 @@ def _mushra(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
         "conditions": [
             {"name": name, "strength": own[i], "to_reference": gaps[i]} for i, name in enumerate(names)
         ],
-        "alpha": krippendorff_alpha(_rated(rows, place), "interval"),
+        "alpha": krippendorff_alpha(_rating_matrix(rows, place), "interval"),
     }
 
 
@@ -146,14 +151,14 @@ def _interval(whole: np.ndarray, alone: np.ndarray | None) -> list[dict[str, flo
     """Each value [K] with its ends; none for fewer listeners than FEWEST."""
     if alone is None:
         return [{"value": float(v), "low": None, "high": None} for v in whole]
-    low, high = s.jackknife(whole, alone)
+    low, high = s.jackknife_interval(whole, alone)
     return [
         {"value": float(v), "low": float(a), "high": float(b)}
         for v, a, b in zip(whole, low, high, strict=True)
     ]
 
 
-def _units(said: Sequence[Row], people: Mapping[Any, int], place: Mapping[str, int]) -> np.ndarray:
+def _units(said: Sequence[VoteRow], people: Mapping[Any, int], place: Mapping[str, int]) -> np.ndarray:
     """Answers [listeners, item and pair], turned so that the earlier condition is the first; NaN where none."""
     keys = sorted({(r["item"], *sorted((r["first"], r["second"]))) for r in said})
     column = {key: i for i, key in enumerate(keys)}
@@ -165,7 +170,7 @@ def _units(said: Sequence[Row], people: Mapping[Any, int], place: Mapping[str, i
     return values
 
 
-def _rated(rows: Sequence[Row], people: Mapping[Any, int]) -> np.ndarray:
+def _rating_matrix(rows: Sequence[VoteRow], people: Mapping[Any, int]) -> np.ndarray:
     column = {key: i for i, key in enumerate(sorted({(r["item"], r["condition"]) for r in rows}))}
     values = np.full((len(people), len(column)), np.nan)
     for r in rows:
@@ -173,19 +178,19 @@ def _rated(rows: Sequence[Row], people: Mapping[Any, int]) -> np.ndarray:
     return values
 
 
-def _repeats(screened: Screened) -> dict[str, Any]:
+def _repeats(screened: ExclusionResult) -> dict[str, Any]:
     both = [(a["answer"], b["answer"]) for a, b in screened.repeats if None not in (a["answer"], b["answer"])]
     first, again = np.array(both, dtype=float).reshape(-1, 2).T
-    return with_themselves(first, again)
+    return intra_rater_agreement(first, again)
 
 
-def _people(rows: Sequence[Row]) -> int:
+def _num_listeners(rows: Sequence[VoteRow]) -> int:
     return len({(row["site"], row["listener"]) for row in rows})
 
 
 def _warning(listeners: int) -> str | None:
-    if listeners < FEWEST:
+    if listeners < MIN_LISTENERS:
         return f"{listeners} listeners: too few for an interval"
-    if listeners < FEW:
+    if listeners < FEW_LISTENERS:
         return f"only {listeners} listeners: they hardly stand for others, however narrow the interval"
     return None

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from talim.atomic_io import write_bytes
 from talim.audio import Audio, content_hash
-from talim.run import write_bytes
 
 
-class Cache:
+class MetricCache:
     """A folder of arrays; None keeps nothing. Entries are written whole or not at all, so processes may share it."""
 
     def __init__(self, folder: Path | str | None) -> None:

@@ -14,18 +14,18 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.metrics import embeddings
-from talim.metrics.embeddings import Embedding
+from talim.metrics.embeddings import EmbeddingExtractor
 from talim.metrics.neural_embeddings import MODELS
 
-WORDS = ("tokenizer.json", "vocab.json")
-MOST_TOKENS = 77  # as CLAP was trained
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+MAX_TOKENS = 77  # as CLAP was trained
 
 
 @dataclass(frozen=True)
-class Clap:
+class ClapModel:
     """CLAP in memory: `sound`, an embedding of clips, and its words' side."""
 
-    sound: Embedding
+    sound: EmbeddingExtractor
     model: Any
     tokenizer: Any
 
@@ -33,30 +33,30 @@ class Clap:
         """The unit vector of a text, float32 [dims]; what is longer than 77 tokens is cut."""
         import torch
 
-        inputs = self.tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+        inputs = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         with torch.inference_mode():
             found = self.model.get_text_features(**inputs)
         vector = getattr(found, "pooler_output", found)[0]
         return (vector / vector.norm()).float().numpy()
 
 
-def at_hand(place: Path | None = None) -> Clap | str:
+def load_clap_if_available(place: Path | None = None) -> ClapModel | str:
     """CLAP from `place`, else from the hub's cache; without a place and a cache, why it cannot be had, in words.
 
     TalimError, in one line, for a place that holds no CLAP.
     """
-    found = place or _cached()
+    found = place or _cached_path()
     if found is None:
         return "CLAP's weights are not at hand; give the folder of a download"
     try:
-        return _loaded(found)
+        return _load_clap(found)
     except TalimError:
         if place is not None:
             raise
         return f"the hub's cache holds {MODELS['clap'].source} in part only; download it again"
 
 
-def _cached() -> Path | None:
+def _cached_path() -> Path | None:
     """The folder of the pinned revision in the hub's cache, if it was ever downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -65,14 +65,16 @@ def _cached() -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _loaded(place: Path) -> Clap:
+def _load_clap(place: Path) -> ClapModel:
     import transformers
 
     sound = embeddings.load("clap", place)
     if not any(
-        (place / name).is_file() for name in WORDS
+        (place / name).is_file() for name in TOKENIZER_FILES
     ):  # transformers would make an empty tokenizer of nothing
-        raise TalimError(f"{place}: no words of CLAP there; expected {' or '.join(WORDS)} beside its weights")
+        raise TalimError(
+            f"{place}: no words of CLAP there; expected {' or '.join(TOKENIZER_FILES)} beside its weights"
+        )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
         model = transformers.ClapModel.from_pretrained(place, local_files_only=True).eval()
@@ -81,4 +83,4 @@ def _loaded(place: Path) -> Clap:
         raise TalimError(
             f"{place}: CLAP's words cannot be loaded ({reason}); expected the files of {MODELS['clap'].source}"
         ) from error
-    return Clap(sound, model, tokenizer)
+    return ClapModel(sound, model, tokenizer)

@@ -15,12 +15,12 @@ import numpy as np
 from talim.audio import Audio
 from talim.errors import UsageError
 from talim.metrics import neural_embeddings, pitch, signal_embeddings
-from talim.metrics.cache import Cache
+from talim.metrics.cache import MetricCache
 from talim.metrics.pitch import PitchTrack
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingExtractor:
     """One way to describe a clip. `identity` names it, its version and its weights: equal identity, equal vectors."""
 
     name: str
@@ -30,7 +30,7 @@ class Embedding:
     dims: int
     describe: Callable[[np.ndarray], np.ndarray]  # samples [T] at rate_hz -> [dims] of one window
     reach_seconds: float = 0.0  # how far a window reads beyond its end
-    of_track: Callable[[PitchTrack], np.ndarray] | None = (
+    embed_track: Callable[[PitchTrack], np.ndarray] | None = (
         None  # [dims] from the clip's pitch track, if that is enough
     )
 
@@ -39,7 +39,7 @@ class Embedding:
         samples = audio.mono().resample(self.rate_hz).samples[0]
         if samples.size == 0:
             raise ValueError("an embedding needs sound: the clip has 0 samples")
-        parts = windows(samples, self.rate_hz, self.window_seconds, self.reach_seconds)
+        parts = split_windows(samples, self.rate_hz, self.window_seconds, self.reach_seconds)
         return np.stack([self.describe(part) for part in parts]).astype(np.float32)
 
 
@@ -51,12 +51,12 @@ SHIPPED: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
 SHIPPED_VERSION = 1  # goes up whenever one of the vectors changes, so that no old cache answers
 
 
-def names() -> list[str]:
+def embedding_names() -> list[str]:
     """All names that `load` takes; the first three need nothing but talim."""
     return [*SHIPPED, *neural_embeddings.MODELS]
 
 
-def load(name: str, place: Path | str | None = None, device: str = "cpu") -> Embedding:
+def load(name: str, place: Path | str | None = None, device: str = "cpu") -> EmbeddingExtractor:
     """The embedding called `name`; a neural one from `place`, a folder or file in its released layout, if given.
 
     UsageError for an unknown name; TalimError, in one line, where a package or the weights cannot be had.
@@ -66,12 +66,12 @@ def load(name: str, place: Path | str | None = None, device: str = "cpu") -> Emb
         identity = f"{name}/talim-{SHIPPED_VERSION}"
         of_track = signal_embeddings.pitch_invariants if name == "pitch" else None
         rate_hz = signal_embeddings.RATE_HZ
-        return Embedding(name, identity, rate_hz, None, dims, describe, of_track=of_track)
+        return EmbeddingExtractor(name, identity, rate_hz, None, dims, describe, embed_track=of_track)
     if name not in neural_embeddings.MODELS:
-        raise UsageError(f"no embedding {name!r}; choose from {', '.join(names())}")
+        raise UsageError(f"no embedding {name!r}; choose from {', '.join(embedding_names())}")
     model = neural_embeddings.MODELS[name]
     loaded = neural_embeddings.load(name, None if place is None else Path(place), device)
-    return Embedding(
+    return EmbeddingExtractor(
         name,
         loaded.identity,
         model.rate_hz,
@@ -82,7 +82,7 @@ def load(name: str, place: Path | str | None = None, device: str = "cpu") -> Emb
     )
 
 
-def windows(
+def split_windows(
     samples: np.ndarray, rate_hz: int, window_seconds: float | None, reach_seconds: float = 0.0
 ) -> list[np.ndarray]:
     """The clip [T] in windows, the last padded with zeros and left out if it is less than half full and not alone.
@@ -97,14 +97,18 @@ def windows(
     return [padded[n * size : (n + 1) * size + reach] for n in range(count)]
 
 
-def embed(clips: Sequence[Audio], embedding: Embedding, cache: Cache | None = None) -> np.ndarray:
+def embed(
+    clips: Sequence[Audio], embedding: EmbeddingExtractor, cache: MetricCache | None = None
+) -> np.ndarray:
     """One vector a clip, the mean over its windows: float32 [clips, dims]; each clip computed once per cache."""
-    cache = cache or Cache(None)
+    cache = cache or MetricCache(None)
 
     def vectors(clip: Audio) -> np.ndarray:
-        if embedding.of_track is None:
+        if embedding.embed_track is None:
             return embedding(clip)
-        return embedding.of_track(pitch.cached_track(clip, cache))[None]  # tracked once, whoever asks
+        return embedding.embed_track(pitch.track_pitch_cached(clip, cache))[
+            None
+        ]  # tracked once, whoever asks
 
     rows = [cache.get(clip, embedding.identity, lambda clip=clip: vectors(clip)).mean(0) for clip in clips]
     return np.stack(rows) if rows else np.zeros((0, embedding.dims), np.float32)

@@ -13,28 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from talim.metrics import movement
+from talim.metrics import pitch_contour
 
 BIN_CENTS = 5.0
 BINS = 240
-REACH_CENTS = 60.0  # from a degree to where its peak is looked for
-BLUR_CENTS = 20.0
-HALF_HEARD = 0.04  # the share of time on a degree at which it has half its say
+PEAK_SEARCH_CENTS = 60.0  # from a degree to where its peak is looked for
+SMOOTHING_CENTS = 20.0
+HALF_WEIGHT_FRACTION = 0.04  # the share of time on a degree at which it has half its say
 TONIC_SPREAD_CENTS = 4.0  # over recordings, of where it is played (measured on real makam tracks)
 DEGREE_SPREAD_CENTS = 14.0
 PRIOR_TRACKS = 6.0  # how many tracks these two spreads are worth
-MOST_SPREADS = 3.0
+MAX_Z_SCORE = 3.0
 
 
 @dataclass(frozen=True)
-class Practice:
+class IntonationProfile:
     """Where each degree is played: `cents` [d] on average, `spread_cents` [d] from recording to recording."""
 
     cents: np.ndarray
     spread_cents: np.ndarray
 
 
-def histogram(cents: np.ndarray) -> np.ndarray:
+def pitch_class_histogram(cents: np.ndarray) -> np.ndarray:
     """Share of voiced time in each pitch class of 5 cents, [240], summing to 1; bin k is centred on 5 k cents.
 
     ValueError where nothing is voiced.
@@ -47,22 +47,22 @@ def histogram(cents: np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
-def places(shares: np.ndarray, degrees_cents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def degree_offsets(shares: np.ndarray, degrees_cents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each degree is played, as its offset in cents [d], and the share of time spent near it [d].
 
     The offset is the centre of the highest peak of the histogram `shares` [240], blurred by 20 cents, within 60 cents
     of the degree; nearer peaks count for more.
     """
-    blurred = gaussian_filter1d(shares, BLUR_CENTS / BIN_CENTS, mode="wrap")
+    blurred = gaussian_filter1d(shares, SMOOTHING_CENTS / BIN_CENTS, mode="wrap")
     gaps = (np.arange(BINS) * BIN_CENTS - np.asarray(degrees_cents)[:, None] + 600) % 1200 - 600
-    near = np.abs(gaps) <= REACH_CENTS
-    height = np.where(near, blurred * np.exp(-0.5 * (gaps / REACH_CENTS) ** 2), -1.0)
+    near = np.abs(gaps) <= PEAK_SEARCH_CENTS
+    height = np.where(near, blurred * np.exp(-0.5 * (gaps / PEAK_SEARCH_CENTS) ** 2), -1.0)
     top = np.take_along_axis(gaps, height.argmax(1)[:, None], 1)
-    weight = np.where(near & (np.abs(gaps - top) <= BLUR_CENTS), blurred + 1e-12, 0.0)
+    weight = np.where(near & (np.abs(gaps - top) <= SMOOTHING_CENTS), blurred + 1e-12, 0.0)
     return (weight * gaps).sum(1) / weight.sum(1), np.where(near, shares, 0).sum(1)
 
 
-def learn(degrees_cents: np.ndarray, tracks: Sequence[np.ndarray] = ()) -> Practice:
+def learn_intonation(degrees_cents: np.ndarray, tracks: Sequence[np.ndarray] = ()) -> IntonationProfile:
     """How a mode is played in `tracks` (cents above their tonics): the theory's degrees, moved as far as they say.
 
     Every track counts once, each degree by the time spent on it; one track's worth of theory and six of the general
@@ -72,17 +72,17 @@ def learn(degrees_cents: np.ndarray, tracks: Sequence[np.ndarray] = ()) -> Pract
     spread = np.full(degrees.size, DEGREE_SPREAD_CENTS)
     spread[np.abs((degrees + 600) % 1200 - 600) < 1] = TONIC_SPREAD_CENTS
     if not tracks:
-        return Practice(degrees, spread)
-    found = [places(histogram(track), degrees) for track in tracks]
+        return IntonationProfile(degrees, spread)
+    found = [degree_offsets(pitch_class_histogram(track), degrees) for track in tracks]
     offsets = np.array([offset for offset, _ in found])
-    say = np.array([_say(share) for _, share in found])
+    say = np.array([_degree_weight(share) for _, share in found])
     mean = (say * offsets).sum(0) / (say.sum(0) + 1.0)
     missed = (say * (offsets - mean) ** 2).sum(0)
     variance = (missed + PRIOR_TRACKS * spread**2) / (say.sum(0) + PRIOR_TRACKS)
-    return Practice(degrees + mean, np.sqrt(variance))
+    return IntonationProfile(degrees + mean, np.sqrt(variance))
 
 
-def intonation_error(cents: np.ndarray, practice: Practice) -> float:
+def intonation_z_rms(cents: np.ndarray, practice: IntonationProfile) -> float:
     """How far the degrees are played off their usual places, in the spreads of that usage: root of the mean square.
 
     Range 0 to 3 (farther counts as 3), about 1 for one more real recording, lower is truer; NaN where nothing is
@@ -91,12 +91,12 @@ def intonation_error(cents: np.ndarray, practice: Practice) -> float:
     """
     if not np.isfinite(cents).any():
         return float("nan")
-    offsets, shares = places(histogram(cents), practice.cents)
-    off = np.minimum(np.abs(offsets) / practice.spread_cents, MOST_SPREADS)
-    return float(np.sqrt(np.average(off**2, weights=_say(shares) + 1e-9)))
+    offsets, shares = degree_offsets(pitch_class_histogram(cents), practice.cents)
+    off = np.minimum(np.abs(offsets) / practice.spread_cents, MAX_Z_SCORE)
+    return float(np.sqrt(np.average(off**2, weights=_degree_weight(shares) + 1e-9)))
 
 
-def off_degrees_cents(cents: np.ndarray, practice: Practice) -> float:
+def intonation_deviation_cents(cents: np.ndarray, practice: IntonationProfile) -> float:
     """How far the degrees are played off their usual places: mean distance in cents, by the time spent on them.
 
     Range 0 to 60, lower is truer; NaN where nothing is voiced. Source: own definition; the plain form of
@@ -104,7 +104,7 @@ def off_degrees_cents(cents: np.ndarray, practice: Practice) -> float:
     """
     if not np.isfinite(cents).any():
         return float("nan")
-    offsets, shares = places(histogram(cents), practice.cents)
+    offsets, shares = degree_offsets(pitch_class_histogram(cents), practice.cents)
     return float(np.average(np.abs(offsets), weights=shares + 1e-9))
 
 
@@ -118,7 +118,10 @@ def histogram_distance(cents: np.ndarray, tracks: Sequence[np.ndarray]) -> float
         return float("nan")
     mine, theirs = (
         gaussian_filter1d(shares, 10 / BIN_CENTS, mode="wrap")
-        for shares in (histogram(cents), np.mean([histogram(track) for track in tracks], axis=0))
+        for shares in (
+            pitch_class_histogram(cents),
+            np.mean([pitch_class_histogram(track) for track in tracks], axis=0),
+        )
     )
     return float(max(0.0, 1 - np.sqrt(mine * theirs).sum()))
 
@@ -130,9 +133,9 @@ def note_stability_cents(cents: np.ndarray, hop_seconds: float) -> float:
     note's own line (a straight one, so that a note that leans is not called unsteady), before any rounding; vibrato
     counts. Source: own definition.
     """
-    track = movement.clean(cents, hop_seconds)
+    track = pitch_contour.clean_f0(cents, hop_seconds)
     spreads = []
-    for note in movement.steady_notes(track, hop_seconds):
+    for note in pitch_contour.steady_notes(track, hop_seconds):
         held = np.asarray(cents, float)[note.start : note.stop]
         at = np.flatnonzero(np.isfinite(held) & (np.abs(held - note.cents) < 100))
         if at.size * hop_seconds >= 0.2:
@@ -141,6 +144,6 @@ def note_stability_cents(cents: np.ndarray, hop_seconds: float) -> float:
     return float(np.median(spreads)) if spreads else float("nan")
 
 
-def _say(shares: np.ndarray) -> np.ndarray:
+def _degree_weight(shares: np.ndarray) -> np.ndarray:
     """How much a degree counts that has `shares` of the time."""
-    return shares / (shares + HALF_HEARD)
+    return shares / (shares + HALF_WEIGHT_FRACTION)

@@ -16,11 +16,11 @@ import numpy as np
 
 from talim.errors import TalimError
 
-Describe = Callable[[np.ndarray], np.ndarray]
+EmbedFunction = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Model:
+class EmbeddingModelSpec:
     """Where a model comes from and what it takes: `source` at `revision`, `rate_hz`, `window_seconds`."""
 
     source: str
@@ -28,20 +28,22 @@ class Model:
     rate_hz: int
     window_seconds: float
     licence: str
-    start: Callable[[str, str | None, str], tuple[int, Describe]]  # place, revision, device -> dims, describe
+    start: Callable[
+        [str, str | None, str], tuple[int, EmbedFunction]
+    ]  # place, revision, device -> dims, describe
     reach_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEmbeddingModel:
     """A model in memory: its identity, the length of its vectors, and itself."""
 
     identity: str
     dims: int
-    describe: Describe
+    describe: EmbedFunction
 
 
-def load(name: str, place: Path | None, device: str) -> Loaded:
+def load(name: str, place: Path | None, device: str) -> LoadedEmbeddingModel:
     """Load `MODELS[name]` from its pinned revision, or from `place`. TalimError in one line where it cannot be."""
     model = MODELS[name]
     if place is not None and not place.exists():
@@ -63,7 +65,7 @@ def load(name: str, place: Path | None, device: str) -> Loaded:
             f"{name}: {asked} cannot be loaded ({reason}); go online once, or give the folder of a download"
         ) from error
     version = f"files-{_fingerprint(place)}" if place else model.revision
-    return Loaded(f"{name}/{version}/{model.rate_hz}/{model.window_seconds}", dims, describe)
+    return LoadedEmbeddingModel(f"{name}/{version}/{model.rate_hz}/{model.window_seconds}", dims, describe)
 
 
 def _fingerprint(place: Path) -> str:
@@ -97,7 +99,7 @@ def _run(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return function(*arguments, **named)
 
 
-def start_clap(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
+def start_clap(place: str, revision: str | None, device: str) -> tuple[int, EmbedFunction]:
     """CLAP's audio side: the projected, unit-length vector of ten seconds."""
     model = _from_transformers("ClapModel", place, revision).to(device)
     extractor = _from_transformers("ClapFeatureExtractor", place, revision)
@@ -114,7 +116,7 @@ def start_clap(place: str, revision: str | None, device: str) -> tuple[int, Desc
     return int(model.config.projection_dim), describe
 
 
-def start_mert(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
+def start_mert(place: str, revision: str | None, device: str) -> tuple[int, EmbedFunction]:
     """MERT's frames, mean over time and over all its layers. The release has HuBERT's layout, so no foreign code runs.
 
     (The 330M size adds a constant-Q branch and is refused for its missing weights.)
@@ -132,7 +134,7 @@ def start_mert(place: str, revision: str | None, device: str) -> tuple[int, Desc
     return int(model.config.hidden_size), describe
 
 
-def start_encodec(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
+def start_encodec(place: str, revision: str | None, device: str) -> tuple[int, EmbedFunction]:
     """EnCodec's encoder before quantisation, mean over one second of frames."""
     import torch
 
@@ -145,7 +147,7 @@ def start_encodec(place: str, revision: str | None, device: str) -> tuple[int, D
     return int(model.config.hidden_size), describe
 
 
-def start_vggish(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
+def start_vggish(place: str, revision: str | None, device: str) -> tuple[int, EmbedFunction]:
     """VGGish's 128 numbers of 0.96 s, before the last rectifier, as the toolkits for FAD take them."""
     import torch
 
@@ -165,7 +167,7 @@ def start_vggish(place: str, revision: str | None, device: str) -> tuple[int, De
     return 128, describe
 
 
-def start_panns(place: str, revision: str | None, device: str) -> tuple[int, Describe]:
+def start_panns(place: str, revision: str | None, device: str) -> tuple[int, EmbedFunction]:
     """PANNs Cnn14's 2048 numbers of ten seconds, through the package panns_inference and its own weights file."""
     from panns_inference import AudioTagging  # pyright: ignore[reportMissingImports]
 
@@ -173,8 +175,8 @@ def start_panns(place: str, revision: str | None, device: str) -> tuple[int, Des
     return 2048, lambda samples: np.asarray(tagger.inference(samples[None])[1][0])
 
 
-MODELS: dict[str, Model] = {
-    "vggish": Model(
+MODELS: dict[str, EmbeddingModelSpec] = {
+    "vggish": EmbeddingModelSpec(
         "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
         "sha256-10086976",
         16000,
@@ -183,8 +185,10 @@ MODELS: dict[str, Model] = {
         start_vggish,
         reach_seconds=0.015,
     ),
-    "panns": Model("Cnn14_mAP=0.431.pth", "zenodo-3987831", 32000, 10.0, "CC-BY-4.0", start_panns),
-    "clap": Model(
+    "panns": EmbeddingModelSpec(
+        "Cnn14_mAP=0.431.pth", "zenodo-3987831", 32000, 10.0, "CC-BY-4.0", start_panns
+    ),
+    "clap": EmbeddingModelSpec(
         "laion/larger_clap_music",
         "a0b4534a14f58e20944452dff00a22a06ce629d1",
         48000,
@@ -192,7 +196,7 @@ MODELS: dict[str, Model] = {
         "Apache-2.0",
         start_clap,
     ),
-    "mert": Model(
+    "mert": EmbeddingModelSpec(
         "m-a-p/MERT-v1-95M",
         "11578f29d5e7d7630ffa613f850abe1dbcd6141b",
         24000,
@@ -200,8 +204,8 @@ MODELS: dict[str, Model] = {
         "CC-BY-NC-4.0",
         start_mert,
     ),
-    "culturemert": Model("ntua-slp/CultureMERT-95M", "", 24000, 5.0, "CC-BY-NC-4.0", start_mert),
-    "encodec": Model(
+    "culturemert": EmbeddingModelSpec("ntua-slp/CultureMERT-95M", "", 24000, 5.0, "CC-BY-NC-4.0", start_mert),
+    "encodec": EmbeddingModelSpec(
         "facebook/encodec_24khz",
         "e5e900dde49c9faa32f4e3f6b07ea1894263b78a",
         24000,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from talim.audio import Audio
-from talim.metrics import salience
-from talim.metrics.cache import Cache
+from talim.metrics import pitch_salience
+from talim.metrics.cache import MetricCache
 
 VERSION = 2  # goes up with every change of `track`, so that no old cache answers
 RATE_HZ = 16000
@@ -38,7 +38,7 @@ class PitchTrack:
         return 1200 * np.log2(self.hz / 440.0)
 
 
-def track(
+def track_pitch(
     samples: np.ndarray,
     rate_hz: int,
     *,
@@ -50,13 +50,13 @@ def track(
 
     Raises ValueError for samples that are not one finite, non-empty channel.
     """
-    samples, _, _, hop = framed(samples, rate_hz, hop_seconds, lowest_hz)
-    coarse, _ = salience.follow(samples, rate_hz, hop, lowest_hz, highest_hz)
-    fine = refine(samples, rate_hz, coarse, hop)
+    samples, _, _, hop = prepare_frames(samples, rate_hz, hop_seconds, lowest_hz)
+    coarse, _ = pitch_salience.track_f0(samples, rate_hz, hop, lowest_hz, highest_hz)
+    fine = refine_f0(samples, rate_hz, coarse, hop)
     return PitchTrack(fine, np.isfinite(coarse), hop / rate_hz)
 
 
-def cached_track(audio: Audio, cache: Cache) -> PitchTrack:
+def track_pitch_cached(audio: Audio, cache: MetricCache) -> PitchTrack:
     """`track` of the mix-down at 16 kHz, kept by content: a clip is tracked once, whoever asks."""
     found = cache.get(audio, f"melody/{VERSION}", lambda: _track_hz(audio))
     return PitchTrack(found, np.isfinite(found), HOP_SECONDS)
@@ -64,10 +64,10 @@ def cached_track(audio: Audio, cache: Cache) -> PitchTrack:
 
 def _track_hz(audio: Audio) -> np.ndarray:
     sound = audio.mono().resample(RATE_HZ)
-    return track(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz
+    return track_pitch(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz
 
 
-def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
+def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
     """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, faster
     than `track` and without its smoothing: where nothing is voiced, values jump about.
 
@@ -75,7 +75,7 @@ def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> Pi
     """
     import librosa
 
-    _, padded, frame, hop = framed(samples, rate_hz, hop_seconds, LOWEST_HZ)
+    _, padded, frame, hop = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
     found_hz = librosa.yin(
         padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop
     )
@@ -84,7 +84,7 @@ def quick(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> Pi
     return PitchTrack(np.where(voiced, found_hz, np.nan), voiced, hop / rate_hz)
 
 
-def framed(
+def prepare_frames(
     samples: np.ndarray, rate_hz: int, hop_seconds: float, lowest_hz: float
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """The samples [T] as float32, the same filled up to one frame at least, and frame and hop in samples.
@@ -101,7 +101,7 @@ def framed(
     return samples, padded, frame, max(1, round(hop_seconds * rate_hz))
 
 
-def refine(
+def refine_f0(
     samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8
 ) -> np.ndarray:
     """Sharpen `coarse_hz` [n] (NaN = unvoiced) by at most 40 cents, from the harmonics' reassigned frequencies.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-SLOWEST_BPM, FASTEST_BPM = 40.0, 240.0
+MIN_BPM, MAX_BPM = 40.0, 240.0
 FRAMES_A_SECOND = 100
 STRETCH_SECONDS = 8.0
 SHORTEST_DRIFT_SECONDS = 24.0
-OTHER_DRIFT, CLEAR_PULSE = 0.2, 1.3
+OTHER_DRIFT, MIN_PULSE_CLARITY = 0.2, 1.3
 
 
 def tempo_bpm(samples: np.ndarray, rate_hz: int) -> float:
@@ -35,7 +35,7 @@ def tempo_bpm(samples: np.ndarray, rate_hz: int) -> float:
     power = np.abs(np.fft.rfft(strength, size)) ** 2
     likeness = np.fft.irfft(power)[: strength.size]
     likeness = likeness / likeness[0] * (strength.size / np.arange(strength.size, 0, -1))
-    candidates = np.exp(np.linspace(np.log(SLOWEST_BPM), np.log(FASTEST_BPM), 400))
+    candidates = np.exp(np.linspace(np.log(MIN_BPM), np.log(MAX_BPM), 400))
     beat = 60.0 / candidates * rate_hz / hop
     score = np.zeros(candidates.size)
     for beats in (1, 2, 4):
@@ -95,7 +95,7 @@ def cycle_strength(strength: np.ndarray, beats: float, bpm: float) -> float:
     return after(beats) - (float(np.mean([after(count) for count in others])) if others else 0.0)
 
 
-def beat_accuracy(strength: np.ndarray, beat_seconds: float) -> float:
+def beat_phase_coherence(strength: np.ndarray, beat_seconds: float) -> float:
     """How exactly onsets fall on an even grid of beats: the length of their mean phase vector.
 
     Range 0 (anywhere) to 1 (all on the beat), higher is more exact; NaN for silence. The beat is looked for within
@@ -133,23 +133,25 @@ def tempo_drift(strength: np.ndarray) -> float:
     at = tops[weights > 0] / FRAMES_A_SECOND - seconds / 2
     weights = weights[weights > 0] / weights.sum()
     drifts = np.arange(-20, 21) * 0.04
-    reached = np.array([_exactness(at, weights, drift, seconds) for drift in drifts])
+    reached = np.array([_best_phase_coherence(at, weights, drift, seconds) for drift in drifts])
     best = drifts[int(reached.argmax())]
     near = best + np.arange(-3, 4) * 0.01
-    finer = np.array([_exactness(at, weights, drift, seconds) for drift in near])
+    finer = np.array([_best_phase_coherence(at, weights, drift, seconds) for drift in near])
     others = reached[np.abs(drifts - best) >= OTHER_DRIFT]
     return (
-        abs(float(near[int(finer.argmax())])) if finer.max() >= CLEAR_PULSE * others.max() else float("nan")
+        abs(float(near[int(finer.argmax())]))
+        if finer.max() >= MIN_PULSE_CLARITY * others.max()
+        else float("nan")
     )
 
 
-def _exactness(at: np.ndarray, weights: np.ndarray, drift: float, seconds: float) -> float:
+def _best_phase_coherence(at: np.ndarray, weights: np.ndarray, drift: float, seconds: float) -> float:
     """How exactly onsets `at` [n] seconds from the middle fall on beats that drift: the best of all tempi.
 
     Summed over beats, halves and quarters, so that it ranges from 0 to 3.
     """
     share = drift / 60
     beats = np.expm1(share * at) / share if abs(share) > 1e-9 else at
-    rates = np.arange(SLOWEST_BPM / 60, 4 * SLOWEST_BPM / 60, 1 / (8 * seconds))
+    rates = np.arange(MIN_BPM / 60, 4 * MIN_BPM / 60, 1 / (8 * seconds))
     turns = np.exp(2j * np.pi * np.outer(rates, beats))
     return float(np.sum([np.abs(turns**multiple @ weights) for multiple in (1, 2, 4)], axis=0).max())

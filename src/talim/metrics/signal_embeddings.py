@@ -8,27 +8,57 @@ from __future__ import annotations
 
 import numpy as np
 
-from talim.metrics import pitch, timbre
+from talim.metrics import pitch
 from talim.metrics.pitch import PitchTrack
 
+
+def timbre_features(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -> np.ndarray:
+    """Means and spreads over time of the mel cepstrum and of its change, float [4 * coefficients].
+
+    Loudness is left out (the zeroth coefficient's mean is removed), so that a quiet clip sounds like a loud one.
+    """
+    import librosa
+
+    hop = max(1, round(rate_hz * 0.01))
+    cepstrum = librosa.feature.mfcc(
+        y=np.asarray(samples, np.float32),
+        sr=rate_hz,
+        n_mfcc=coefficients,
+        n_fft=1024,
+        hop_length=hop,
+        n_mels=64,
+    )
+    cepstrum[0] -= cepstrum[0].mean()
+    change = np.diff(cepstrum, axis=1, prepend=cepstrum[:, :1])
+    rows = (cepstrum.mean(1), cepstrum.std(1), np.abs(change).mean(1), change.std(1))
+    return np.concatenate(rows)
+
+
 RATE_HZ = 16000
+
 BINS = 120  # of ten cents in an octave
+
 HARMONICS = 16
+
 ORDER = 5
+
 LAGS_SECONDS = (0.1, 0.4, 1.6)
+
 INTERVALS = 13  # of a semitone, from a tritone down to a tritone up
+
 PERIODS = 24
+
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.125, 4.0
 
 
 def timbre_vector(samples: np.ndarray) -> np.ndarray:
     """How it sounds: means and spreads of the mel cepstrum and of its change, [80]; see `timbre.describe`."""
-    return timbre.describe(samples, RATE_HZ).astype(np.float32)
+    return timbre_features(samples, RATE_HZ).astype(np.float32)
 
 
 def pitch_vector(samples: np.ndarray) -> np.ndarray:
     """Which scale and which steps, whatever the tonic: `pitch_invariants` of the clip's pitch track, [85]."""
-    return pitch_invariants(pitch.track(samples, RATE_HZ))
+    return pitch_invariants(pitch.track_pitch(samples, RATE_HZ))
 
 
 def pitch_invariants(track: PitchTrack) -> np.ndarray:

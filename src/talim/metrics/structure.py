@@ -12,12 +12,12 @@ import numpy as np
 STEP_SECONDS = 0.1
 PASSAGE_SECONDS = 2.0
 SAME_CENTS = 50.0
-LEAST_GAP_SECONDS = 3.0
-ALIKE = 0.7
-MOVING_CENTS = 150.0
+MIN_GAP_SECONDS = 3.0
+MIN_SIMILARITY = 0.7
+MIN_RANGE_CENTS = 150.0
 
 
-def likenesses(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
+def self_similarity(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
     """How alike any two passages of a piece are, float32 [m, m], 0 to 1; passage k begins at k * 0.1 s.
 
     Two passages agree where both are voiced within 50 cents (falling to 0 at twice that), out of the frames where
@@ -34,17 +34,17 @@ def likenesses(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
     both = voiced[:, None] & voiced[None]
     agree = np.where(both, np.clip(2 - gap / SAME_CENTS, 0, 1), 0).astype(np.float32)
     either = (voiced[:, None] | voiced[None]).astype(np.float32)
-    alike = _along(agree, size) / np.maximum(_along(either, size), 0.5 * size)
+    alike = _diagonal_sums(agree, size) / np.maximum(_diagonal_sums(either, size), 0.5 * size)
     windows = np.lib.stride_tricks.sliding_window_view(line, size)
     with np.errstate(all="ignore"):
         spread = np.nan_to_num(
             np.nanmax(np.where(np.isfinite(windows), windows, -np.inf), 1)
         ) - np.nan_to_num(np.nanmin(np.where(np.isfinite(windows), windows, np.inf), 1))
-    moving = np.isfinite(spread) & (spread >= MOVING_CENTS)
+    moving = np.isfinite(spread) & (spread >= MIN_RANGE_CENTS)
     return alike * moving[:, None] * moving[None]
 
 
-def _along(table: np.ndarray, size: int) -> np.ndarray:
+def _diagonal_sums(table: np.ndarray, size: int) -> np.ndarray:
     """Sums of `size` values along the diagonals of a table [n, n]: [n - size + 1, n - size + 1]."""
     count = len(table) - size + 1
     total = np.zeros((count, count), np.float32)
@@ -53,31 +53,31 @@ def _along(table: np.ndarray, size: int) -> np.ndarray:
     return total
 
 
-def returning_share(cents: np.ndarray, hop_seconds: float) -> float:
+def repetition_rate(cents: np.ndarray, hop_seconds: float) -> float:
     """Share of a piece's moving passages that come again, three seconds or more apart: the return of a refrain.
 
     Range 0 to 1, higher is more returning, NaN where nothing moves; not better by itself: compare with real pieces of
     the same length. A passage comes again where another agrees with it on 70 % of its frames. Source: own definition,
     after the recurrence plots of Foote 1999 and the alignments of Serra et al. 2009.
     """
-    alike = likenesses(cents, hop_seconds)
+    alike = self_similarity(cents, hop_seconds)
     moving = np.diag(alike) > 0
     if not moving.any():
         return float("nan")
-    apart = round(LEAST_GAP_SECONDS / STEP_SECONDS)
+    apart = round(MIN_GAP_SECONDS / STEP_SECONDS)
     at = np.arange(alike.shape[0])
     far = np.abs(at[:, None] - at[None]) >= apart
-    return float((np.where(far, alike, 0).max(1)[moving] >= ALIKE).mean())
+    return float((np.where(far, alike, 0).max(1)[moving] >= MIN_SIMILARITY).mean())
 
 
-def recurrence_at(cents: np.ndarray, hop_seconds: float, lag_seconds: float) -> float:
+def recurrence_at_lag(cents: np.ndarray, hop_seconds: float, lag_seconds: float) -> float:
     """How much more alike passages are `lag_seconds` (a cycle, a section) apart than any two of the piece.
 
     Range -1 to 1, about 0 where nothing recurs at that distance, higher is more; NaN where the piece is shorter than
     the lag and a passage. The best of the lags within 3 % counts. Source: own definition, after the lag matrices of
     Bartsch and Wakefield 2001.
     """
-    alike = likenesses(cents, hop_seconds)
+    alike = self_similarity(cents, hop_seconds)
     lags = np.arange(round(0.97 * lag_seconds / STEP_SECONDS), round(1.03 * lag_seconds / STEP_SECONDS) + 1)
     moving = np.diag(alike) > 0
     found = []
@@ -85,7 +85,7 @@ def recurrence_at(cents: np.ndarray, hop_seconds: float, lag_seconds: float) -> 
         both = moving[lag:] & moving[: alike.shape[0] - lag]
         if both.any():
             found.append(float(np.diagonal(alike, lag)[both].mean()))
-    apart = np.triu(np.ones(alike.shape, bool), round(LEAST_GAP_SECONDS / STEP_SECONDS))
+    apart = np.triu(np.ones(alike.shape, bool), round(MIN_GAP_SECONDS / STEP_SECONDS))
     apart &= moving[:, None] & moving[None]
     return max(found) - float(alike[apart].mean()) if found and apart.any() else float("nan")
 
@@ -96,10 +96,10 @@ def novelty(cents: np.ndarray, hop_seconds: float) -> float:
     Range 0 (all heard in the first passage) to 1 (nothing ever returns), NaN where nothing moves; compare with real
     pieces of the same length. Source: own definition, after Foote 2000.
     """
-    alike = likenesses(cents, hop_seconds)
+    alike = self_similarity(cents, hop_seconds)
     moving = np.diag(alike) > 0
     if not moving.any():
         return float("nan")
     apart = round(PASSAGE_SECONDS / STEP_SECONDS)
     before = np.tril(alike, -apart).max(1)
-    return float((before[moving] < ALIKE).mean())
+    return float((before[moving] < MIN_SIMILARITY).mean())

@@ -12,18 +12,27 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import read_json
 from talim.errors import TalimError
-from talim.run import read_json
-from talim.traditions.entries import Cycle, Mode, Named, Ornament, Stroke
-from talim.traditions.names import fold, slug_of, unknown
+from talim.traditions.load import EntryParser, check_keys, listed, read_entries
+from talim.traditions.name_matching import normalize_name, slugify_name, unknown_name_error
 from talim.traditions.notation import Notation
-from talim.traditions.practice import Practice
-from talim.traditions.practice import read as read_practice
-from talim.traditions.reading import Reader, checked, entries, listed
+from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
+from talim.traditions.usage_statistics import UsageStatistics
+from talim.traditions.usage_statistics import read_usage_statistics as read_practice
 
-__all__ = ["Cycle", "Mode", "Ornament", "Stroke", "Tradition", "load", "shipped", "tradition_of"]
+__all__ = [
+    "Cycle",
+    "Mode",
+    "OrnamentDefinition",
+    "Stroke",
+    "Tradition",
+    "list_builtin",
+    "load",
+    "tradition_of",
+]
 
-FACTS = Path(__file__).parent / "facts"
+DATA_FOLDER = Path(__file__).parent / "facts"
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,12 @@ class Tradition:
     cycle_words: tuple[str, ...]
     modes: tuple[Mode, ...]
     cycles: tuple[Cycle, ...]
-    ornaments: tuple[Ornament, ...]
+    ornaments: tuple[OrnamentDefinition, ...]
     notation: Notation
     facts: dict[str, Any] = field(default_factory=dict)
-    practice: Mapping[str, Practice] = field(default_factory=dict)  # by a mode's slug, where it was counted
+    practice: Mapping[str, UsageStatistics] = field(
+        default_factory=dict
+    )  # by a mode's slug, where it was counted
 
     @property
     def mode_word(self) -> str:
@@ -56,48 +67,48 @@ class Tradition:
 
     def mode(self, name: str) -> Mode:
         """The mode called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.mode_keys, self.mode_word, self.mode_words)
+        return find_entry(name, self.mode_keys, self.mode_word, self.mode_words)
 
     def cycle(self, name: str) -> Cycle:
         """The cycle called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.cycle_keys, self.cycle_word, self.cycle_words)
+        return find_entry(name, self.cycle_keys, self.cycle_word, self.cycle_words)
 
-    def ornament(self, name: str) -> Ornament:
+    def ornament(self, name: str) -> OrnamentDefinition:
         """The ornament called `name` under any common spelling; TalimError offers the nearest ones."""
-        return find(name, self.ornament_keys, "ornament", ())
+        return find_entry(name, self.ornament_keys, "ornament", ())
 
     @cached_property
     def mode_keys(self) -> dict[str, Mode]:
         """Every folded name of a mode."""
-        return {key: mode for mode in self.modes for key in keys_of(mode, self.mode_words)}
+        return {key: mode for mode in self.modes for key in name_keys(mode, self.mode_words)}
 
     @cached_property
     def cycle_keys(self) -> dict[str, Cycle]:
         """Every folded name of a cycle."""
-        return {key: cycle for cycle in self.cycles for key in keys_of(cycle, self.cycle_words)}
+        return {key: cycle for cycle in self.cycles for key in name_keys(cycle, self.cycle_words)}
 
     @cached_property
-    def ornament_keys(self) -> dict[str, Ornament]:
+    def ornament_keys(self) -> dict[str, OrnamentDefinition]:
         """Every folded name of an ornament."""
-        return {key: ornament for ornament in self.ornaments for key in keys_of(ornament, ())}
+        return {key: ornament for ornament in self.ornaments for key in name_keys(ornament, ())}
 
 
-def keys_of(entry: Named, affixes: tuple[str, ...]) -> dict[str, str]:
+def name_keys(entry: EntryT, affixes: tuple[str, ...]) -> dict[str, str]:
     """Every folded key of an entry, each with the spelling it came from."""
-    return {fold(word, affixes): word for word in (entry.slug, *entry.aliases, entry.name)}
+    return {normalize_name(word, affixes): word for word in (entry.slug, *entry.aliases, entry.name)}
 
 
-def find(name: str, table: Mapping[str, Named], kind: str, affixes: tuple[str, ...]) -> Named:
+def find_entry(name: str, table: Mapping[str, EntryT], kind: str, affixes: tuple[str, ...]) -> EntryT:
     """The entry that answers to `name`; TalimError, with the nearest names, where none does."""
-    entry = table.get(fold(name, affixes))
+    entry = table.get(normalize_name(name, affixes))
     if entry is None:
-        raise unknown(kind, name, {key: entry.name for key, entry in table.items()}, affixes)
+        raise unknown_name_error(kind, name, {key: entry.name for key, entry in table.items()}, affixes)
     return entry
 
 
-def shipped() -> tuple[str, ...]:
+def list_builtin() -> tuple[str, ...]:
     """The slugs of the traditions that come with talim."""
-    return tuple(sorted(path.parent.name for path in FACTS.glob("*/tradition.json")))
+    return tuple(sorted(path.parent.name for path in DATA_FOLDER.glob("*/tradition.json")))
 
 
 def load(source: str | Path) -> Tradition:
@@ -105,18 +116,20 @@ def load(source: str | Path) -> Tradition:
 
     TalimError, with the file and the entry, for whatever is missing, unknown, doubled or does not add up.
     """
-    folder = FACTS / str(source) if str(source) in shipped() else Path(source)
+    folder = DATA_FOLDER / str(source) if str(source) in list_builtin() else Path(source)
     if not folder.is_dir():
-        raise TalimError(f"no tradition {str(source)!r}: name {', '.join(shipped())} or a folder of your own")
+        raise TalimError(
+            f"no tradition {str(source)!r}: name {', '.join(list_builtin())} or a folder of your own"
+        )
     head_file = folder / "tradition.json"
-    head = checked(read_json(head_file), "tradition", head_file, "tradition")
+    head = check_keys(read_json(head_file), "tradition", head_file, "tradition")
     try:
-        reader = Reader(head)
+        reader = EntryParser(head)
         names = {key: listed(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
-        slug = head.get("slug", slug_of(head["name"]))
+        slug = head.get("slug", slugify_name(head["name"]))
     except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
-    modes = entries(folder / "modes.json", "mode", reader.mode)
+    modes = read_entries(folder / "modes.json", "mode", reader.mode)
     tradition = Tradition(
         slug=slug,
         name=head["name"],
@@ -124,23 +137,23 @@ def load(source: str | Path) -> Tradition:
         mode_words=names["mode_words"],
         cycle_words=names["cycle_words"],
         modes=modes,
-        cycles=entries(folder / "cycles.json", "cycle", reader.cycle),
-        ornaments=entries(folder / "ornaments.json", "ornament", reader.ornament),
+        cycles=read_entries(folder / "cycles.json", "cycle", reader.cycle),
+        ornaments=read_entries(folder / "ornaments.json", "ornament", reader.ornament),
         notation=reader.played,
         facts=head.get("facts", {}),
         practice=read_practice(folder / "practice.json", reader.played, {mode.slug for mode in modes}),
     )
-    refuse_doubles(folder / "modes.json", tradition.modes, tradition.mode_words)
-    refuse_doubles(folder / "cycles.json", tradition.cycles, tradition.cycle_words)
-    refuse_doubles(folder / "ornaments.json", tradition.ornaments, ())
+    check_unique(folder / "modes.json", tradition.modes, tradition.mode_words)
+    check_unique(folder / "cycles.json", tradition.cycles, tradition.cycle_words)
+    check_unique(folder / "ornaments.json", tradition.ornaments, ())
     return tradition
 
 
-def refuse_doubles(file: Path, found: Sequence[Named], affixes: tuple[str, ...]) -> None:
+def check_unique(file: Path, found: Sequence[EntryT], affixes: tuple[str, ...]) -> None:
     """TalimError where two entries answer to one name: it would be a guess which is meant."""
-    owner: dict[str, Named] = {}
+    owner: dict[str, EntryT] = {}
     for entry in found:
-        for key, spelling in keys_of(entry, affixes).items():
+        for key, spelling in name_keys(entry, affixes).items():
             other = owner.setdefault(key, entry)
             if other is not entry:
                 raise TalimError(
@@ -149,9 +162,9 @@ def refuse_doubles(file: Path, found: Sequence[Named], affixes: tuple[str, ...])
 
 
 @cache
-def all_shipped() -> tuple[Tradition, ...]:
+def load_all_builtin() -> tuple[Tradition, ...]:
     """Every shipped tradition, read once."""
-    return tuple(load(slug) for slug in shipped())
+    return tuple(load(slug) for slug in list_builtin())
 
 
 def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = None) -> Tradition | str:
@@ -160,17 +173,19 @@ def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = N
     `tradition` decides where it is given; else a mode or cycle word (raga, makam, usul ...) whose value is known in
     just one of `known` (default: the shipped ones). Several values in one word are parted by comma, bar or slash.
     """
-    known = all_shipped() if known is None else known
-    given = {slug_of(key): str(value).strip() for key, value in words.items() if str(value or "").strip()}
+    known = load_all_builtin() if known is None else known
+    given = {
+        slugify_name(key): str(value).strip() for key, value in words.items() if str(value or "").strip()
+    }
     if "tradition" in given:
         for tradition in known:
-            if fold(given["tradition"]) in {
-                fold(w) for w in (tradition.slug, tradition.name, *tradition.aliases)
+            if normalize_name(given["tradition"]) in {
+                normalize_name(w) for w in (tradition.slug, tradition.name, *tradition.aliases)
             }:
                 return tradition
         names = ", ".join(tradition.slug for tradition in known)
         return f"its tradition {given['tradition']!r} is none of {names}"
-    claims = {tradition.slug: claims_of(tradition, given) for tradition in known}
+    claims = {tradition.slug: recognized_names(tradition, given) for tradition in known}
     sure = [tradition for tradition in known if claims[tradition.slug][0]]
     if len(sure) == 1:
         return sure[0]
@@ -183,13 +198,13 @@ def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = N
     return f"{doubts[0]}; set tradition" if doubts else f"none of its words names a tradition ({wanted})"
 
 
-def claims_of(tradition: Tradition, given: Mapping[str, str]) -> tuple[int, list[str]]:
+def recognized_names(tradition: Tradition, given: Mapping[str, str]) -> tuple[int, list[str]]:
     """How many of the `given` modes and cycles the tradition knows, and what it says of those it does not."""
     hits, doubts = 0, []
     for key, value in given.items():
-        if key not in {slug_of(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
+        if key not in {slugify_name(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
             continue
-        look_up = tradition.mode if key in map(slug_of, tradition.mode_words) else tradition.cycle
+        look_up = tradition.mode if key in map(slugify_name, tradition.mode_words) else tradition.cycle
         for name in filter(None, (part.strip() for part in re.split(r"[,|/;]", value))):
             try:
                 look_up(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures import mustango
+from fixtures import released_mustango
 
 from talim.backbones.load import load
 from talim.backbones.mustango.backbone import Mustango
@@ -15,7 +15,7 @@ from talim.backbones.mustango.backbone import Mustango
 @pytest.fixture(scope="session")
 def mustango_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, with networks that predict beats and chords (read only by agreement)."""
-    return mustango.write(tmp_path_factory.mktemp("released") / "tiny-mustango", predictors=True)
+    return released_mustango.write(tmp_path_factory.mktemp("released") / "tiny-mustango", predictors=True)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import torch
 
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
-from talim.music import Beats, Chords
+from talim.beats_chords import BeatGrid, ChordTrack
 
 
 def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:
-    beats, chords = BeatTokens.of([Beats()]), ChordTokens.of([Chords()])
+    beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
     assert beats.ids.shape == (1, 50)
     assert not beats.mask.any()
     assert not beats.times_seconds.any()
@@ -19,7 +19,7 @@ def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:
 
 
 def test_padding_repeats_the_last_time() -> None:
-    beats = BeatTokens.of([Beats((0.5, 1.25), (1, 2)), Beats()])
+    beats = BeatTokens.of([BeatGrid((0.5, 1.25), (1, 2)), BeatGrid()])
     assert beats.times_seconds[0].tolist() == [0.5] + [1.25] * 49
     assert beats.mask.sum(dim=1).tolist() == [2, 0]
 
@@ -34,11 +34,11 @@ def test_time_is_told_apart_to_a_hundredth() -> None:
 @torch.no_grad()
 def test_root_kind_inversion_place_and_time_are_heard(tiny: Mustango) -> None:
     def chord(name: str, time: float = 1.0) -> torch.Tensor:
-        tokens = ChordTokens.of([Chords((time,), (name,))])
+        tokens = ChordTokens.of([ChordTrack((time,), (name,))])
         return tiny.model.chord_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
     def beat(place: int, time: float = 1.0) -> torch.Tensor:
-        tokens = BeatTokens.of([Beats((time,), (place,))])
+        tokens = BeatTokens.of([BeatGrid((time,), (place,))])
         return tiny.model.beat_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
     plain = chord("C")

@@ -2,12 +2,82 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import talim.adapters as adapters
 from talim.backbones.mustango import diffusion
+from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.mustango.batch import LatentBatch
+from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
+
+
+def batch_of(model: Mustango, frames: tuple[int, ...]) -> LatentBatch:
+    rng = np.random.default_rng(5)
+    said = model.describe(["sitar", "slow drums"])
+    music = BeatsAndChords.parse("120 bpm 3/4", "Gm@0 F@0.5", 1.0)
+    items = [
+        (rng.normal(size=(8, count, 16)).astype(np.float32), said[place % 2], music)
+        for place, count in enumerate(frames)
+    ]
+    return model.collate(items, [False] * len(items))
+
+
+def test_clips_of_any_length_meet_the_unet_without_padding(tiny: Mustango) -> None:
+    """Lengths that cannot be halved, down to one frame: a clip's error is the one it has alone."""
+    frames = (13, 1, 7, 13, 2)
+    batch = batch_of(tiny, frames)
+    levels, noise = torch.tensor([3, 999, 400, 70, 500]), torch.randn(batch.targets.shape)
+    with torch.no_grad():
+        together, per_frame = diffusion.velocity_errors(tiny.model, tiny.schedule, batch, levels, noise)
+        for row, length in enumerate(frames):
+            alone, _ = diffusion.velocity_errors(
+                tiny.model, tiny.schedule, batch.rows([row], length), levels[[row]], noise[[row], :, :length]
+            )
+            torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(per_frame[row, :length].mean(), together[row], rtol=1e-4, atol=1e-6)
+            assert not per_frame[row, length:].any()
+
+
+@pytest.mark.parametrize("design", ["conv@all:width4", "transformer@up:width8", "lora@mid:r2", "full@mid"])
+def test_recomputed_activations_give_equal_gradients(tiny: Mustango, design: str) -> None:
+    found = {}
+    for again in (False, True):
+        base = copy.deepcopy(tiny)
+        peft = adapters.attach(base.model, design, base.sites(), dropout=0.0)
+        with torch.no_grad():
+            for weight in adapters.trainable_parameters(peft):
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+        base.enable_training(gradient_checkpointing=again)
+        torch.manual_seed(0)
+        base.loss(batch_of(base, (9, 9))).mean.backward()
+        found[again] = [weight.grad for weight in adapters.trainable_parameters(peft)]
+    assert any(grad is not None and grad.abs().max() > 0 for grad in found[True])
+    for plain, recomputed in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_half_precision_is_near_the_whole_one(tiny: Mustango) -> None:
+    half = copy.deepcopy(tiny)
+    half.model.unet.to(torch.bfloat16)
+    losses = [base.loss(batch_of(base, (8, 8))).per_item for base in (tiny, half)]
+    assert losses[1].dtype == torch.float32
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0.01)
+
+
+def test_held_out_losses_do_not_know_the_weighting(tiny: Mustango) -> None:
+    batch, seen = batch_of(tiny, (8,)), []
+    for weighting in ("v", "reference", "none"):
+        tiny.weighting = weighting
+        seen.append(tiny.loss(batch).per_item)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+
 
 SHAPE = (2, 4, 3)
 
@@ -17,17 +87,19 @@ def test_min_snr_weights_are_right_for_velocity() -> None:
     kept = torch.tensor([0.999, 0.9, 0.5, 0.1])
     at = torch.arange(4)
     snr = kept / (1 - kept)
-    for_signal = diffusion.weights(kept, at, "v") * (snr + 1)
+    for_signal = diffusion.min_snr_weights(kept, at, "v") * (snr + 1)
     assert torch.allclose(for_signal, snr.clamp(max=5.0), rtol=1e-4)
-    assert torch.allclose(diffusion.weights(kept, at, "reference"), (5 / snr).clamp(max=1.0), rtol=1e-4)
-    assert torch.equal(diffusion.weights(kept, at, "none"), torch.ones(4))
+    assert torch.allclose(
+        diffusion.min_snr_weights(kept, at, "reference"), (5 / snr).clamp(max=1.0), rtol=1e-4
+    )
+    assert torch.equal(diffusion.min_snr_weights(kept, at, "none"), torch.ones(4))
     with pytest.raises(UsageError, match="v, reference, none"):
-        diffusion.weights(kept, at, "min-snr")
+        diffusion.min_snr_weights(kept, at, "min-snr")
 
 
-def known(clean: Tensor) -> diffusion.Predict:
+def known(clean: Tensor) -> diffusion.VelocityPredictor:
     """The perfect velocity towards one signal."""
-    kept = diffusion.scheduler().alphas_cumprod
+    kept = diffusion.make_scheduler().alphas_cumprod
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
         root = kept[levels].sqrt().view(-1, 1, 1, 1)
@@ -40,11 +112,16 @@ def known(clean: Tensor) -> diffusion.Predict:
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 20), ("ddim", 20), ("dpm++", 10)])
 def test_every_sampler_finds_a_known_signal(sampler: str, steps: int) -> None:
     clean = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(1))
-    sources = diffusion.generators(3, 2)
+    sources = diffusion.make_generators(3, 2)
     noise = diffusion.initial_noise(SHAPE, sources, "cpu")
     seen: list[tuple[int, int]] = []
     made = diffusion.denoise(
-        known(clean), noise, steps, diffusion.scheduler(sampler), sources, lambda *done: seen.append(done)
+        known(clean),
+        noise,
+        steps,
+        diffusion.make_scheduler(sampler),
+        sources,
+        lambda *done: seen.append(done),
     )
     assert (made - clean).abs().max() < 0.05
     assert seen == [(number, steps) for number in range(1, steps + 1)]
@@ -52,9 +129,9 @@ def test_every_sampler_finds_a_known_signal(sampler: str, steps: int) -> None:
 
 def test_a_piece_does_not_depend_on_its_neighbours() -> None:
     def run(count: int) -> Tensor:
-        sources = diffusion.generators(7, count)
+        sources = diffusion.make_generators(7, count)
         noise = diffusion.initial_noise(SHAPE, sources, "cpu")
-        return diffusion.denoise(lambda x, t: 0.5 * x, noise, 5, diffusion.scheduler(), sources)
+        return diffusion.denoise(lambda x, t: 0.5 * x, noise, 5, diffusion.make_scheduler(), sources)
 
     assert torch.equal(run(1), run(3)[:1])
     assert not torch.equal(run(3)[0], run(3)[1])
@@ -68,9 +145,9 @@ def test_guidance_pushes_away_from_the_unconditional_rows() -> None:
         return torch.cat([torch.ones(len(latents) // 2, *SHAPE), 3 * torch.ones(len(latents) // 2, *SHAPE)])
 
     latents, levels = torch.zeros(2, *SHAPE), torch.zeros(2, dtype=torch.int64)
-    assert torch.equal(diffusion.guided(predict, 3.0)(latents, levels), torch.full((2, *SHAPE), 7.0))
+    assert torch.equal(diffusion.with_guidance(predict, 3.0)(latents, levels), torch.full((2, *SHAPE), 7.0))
     assert rows == [4]
-    assert diffusion.guided(predict, 1.0) is predict
+    assert diffusion.with_guidance(predict, 1.0) is predict
 
 
 def test_errors_leave_out_what_is_masked() -> None:
@@ -84,9 +161,9 @@ def test_errors_leave_out_what_is_masked() -> None:
 @pytest.mark.parametrize("steps", [0, 1001, -1])
 def test_steps_out_of_range(steps: int) -> None:
     with pytest.raises(UsageError, match="100 is usual"):
-        diffusion.denoise(lambda x, t: x, torch.zeros(1, *SHAPE), steps, diffusion.scheduler())
+        diffusion.denoise(lambda x, t: x, torch.zeros(1, *SHAPE), steps, diffusion.make_scheduler())
 
 
 def test_unknown_sampler() -> None:
     with pytest.raises(UsageError, match=r"ddpm, ddim, dpm\+\+"):
-        diffusion.scheduler("euler")
+        diffusion.make_scheduler("euler")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
-from fixtures import mustango
+from fixtures import released_mustango
 from golden_mustango.structure import RELEASED_UNET
 from torch import Tensor, nn
 
@@ -19,14 +19,14 @@ from talim.errors import TalimError
 @pytest.fixture(scope="module")
 def unet() -> MusicUNet:
     torch.manual_seed(0)
-    made = MusicUNet(UNetConfig.of(mustango.UNET)).eval()
-    mustango.stir(made)
+    made = MusicUNet(UNetConfig.of(released_mustango.UNET)).eval()
+    released_mustango.stir(made)
     return made
 
 
 def inputs(frames: int = 8, bands: int = 4, batch: int = 2, seed: int = 0) -> list[Tensor]:
     source = torch.Generator().manual_seed(seed)
-    width = mustango.WIDTH
+    width = released_mustango.WIDTH
     sample = torch.randn(batch, 8, frames, bands, generator=source)
     tokens = [torch.randn(batch, length, width, generator=source) for length in (5, 50, 20)]
     return [sample, torch.arange(batch) * 400 + 10, *tokens]
@@ -130,10 +130,10 @@ def test_checkpointing_gives_the_same_gradients_to_all_three(unet: MusicUNet) ->
 )
 def test_other_networks_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(TalimError, match=says):
-        UNetConfig.of(mustango.UNET | change)
+        UNetConfig.of(released_mustango.UNET | change)
 
 
 def test_an_incomplete_configuration_is_told_what_it_lacks() -> None:
-    config = {key: value for key, value in mustango.UNET.items() if key != "in_channels"}
+    config = {key: value for key, value in released_mustango.UNET.items() if key != "in_channels"}
     with pytest.raises(TalimError, match="in_channels"):
         UNetConfig.of(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualQuantiser
+from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualVectorQuantizer
 
 SMALL = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
 
@@ -31,7 +31,7 @@ def test_codes_and_sound_have_encodecs_shapes(codec: NanoCodec) -> None:
 
 def test_each_further_codebook_brings_the_latent_nearer() -> None:
     torch.manual_seed(0)
-    quantiser, latent = ResidualQuantiser(4, 64, 8), torch.randn(2, 8, 30)
+    quantiser, latent = ResidualVectorQuantizer(4, 64, 8), torch.randn(2, 8, 30)
     quantiser.codebooks.data = torch.randn(4, 64, 8) * torch.tensor([1.0, 0.6, 0.4, 0.3])[:, None, None]
     quantiser.codebooks.data[:, 0] = 0.0  # "leave it": then no codebook can make it worse
     codes = quantiser.encode(latent)
@@ -41,7 +41,7 @@ def test_each_further_codebook_brings_the_latent_nearer() -> None:
 
 
 def test_codes_of_a_code_are_itself() -> None:
-    quantiser = ResidualQuantiser(1, 32, 8)
+    quantiser = ResidualVectorQuantizer(1, 32, 8)
     codes = torch.arange(32).view(1, 1, 32)
     torch.testing.assert_close(quantiser.encode(quantiser.decode(codes)), codes)
 

@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures import nano_mustango
+from fixtures import tiny_nano_mustango
 from safetensors.torch import load_file, save_file
 
+from talim.atomic_io import read_json, write_json
 from talim.audio import Audio
 from talim.backbones.load import load
 from talim.backbones.nano import mustango
+from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 from talim.errors import TalimError
-from talim.music import Beats, Chords, Music
-from talim.run import read_json, write_json
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return nano_mustango.write(tmp_path_factory.mktemp("nano") / "tiny-mustango")
+    return tiny_nano_mustango.write(tmp_path_factory.mktemp("nano") / "tiny-mustango")
 
 
 def test_what_is_saved_is_what_is_loaded(folder: Path) -> None:
     torch.manual_seed(0)
-    model = nano_mustango.SHAPE.model()
+    model = tiny_nano_mustango.SHAPE.model()
     loaded = load(folder, "fp32")
     assert (loaded.family, loaded.miniature, loaded.rate_hz) == ("mustango", True, 16000)
     assert loaded.window_seconds == mustango.WINDOW_SECONDS
@@ -48,7 +48,7 @@ def test_latents_have_eight_frames_by_eight_bands_to_a_place(folder: Path) -> No
 
 def test_it_generates_from_words_beats_and_chords(folder: Path) -> None:
     base = load(folder)
-    music = Music(Beats.parse("120 bpm", 1.0), Chords.parse("Am@0 G@0.5"))
+    music = BeatsAndChords(BeatGrid.parse("120 bpm", 1.0), ChordTrack.parse("Am@0 G@0.5"))
     said = {"steps": 2, "sampler": "dpm++"}
     [plain] = base.generate(["solo flute"], 1.0, seed=1, **said)
     [steered] = base.generate(["solo flute"], 1.0, seed=1, music=[music], **said)

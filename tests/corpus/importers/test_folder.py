@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.importers.folder import find
-from talim.corpus.recordings import SourceFile, file_hash, plain_name
+from talim.corpus.importers.folder import list_recordings
+from talim.corpus.recordings import SourceFile, file_hash, normalize_path
 from talim.errors import TalimError, UsageError
 
 
 def find_recordings(folder: Path, out: Path) -> tuple[SourceFile, ...]:
-    return find(folder, out).files
+    return list_recordings(folder, out).files
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -51,7 +51,7 @@ def test_linked_files_count_and_folders_that_link_in_circles_do_not(folder: Path
     os.symlink(folder, folder / "circle")
     os.symlink(tmp_path / "gone.wav", folder / "broken.wav")
     (folder / "folder.wav").mkdir()
-    found = find(folder, tmp_path / "out")
+    found = list_recordings(folder, tmp_path / "out")
     assert [file.name for file in found.files] == ["linked.wav"]
     assert found.left_out == (
         {"file": "broken.wav", "reason": "a broken link: gone.wav is not there"},
@@ -88,8 +88,8 @@ def test_what_cannot_be_a_folder_of_recordings(folder: Path, tmp_path: Path) -> 
 
 
 def test_names_compare_across_systems() -> None:
-    assert plain_name("a\\b//./c.wav") == "a/b/c.wav"
-    assert plain_name("rāga.wav") == plain_name("r\u0101ga.wav") == "r\u0101ga.wav"
+    assert normalize_path("a\\b//./c.wav") == "a/b/c.wav"
+    assert normalize_path("rāga.wav") == normalize_path("r\u0101ga.wav") == "r\u0101ga.wav"
 
 
 def test_file_hash(folder: Path) -> None:

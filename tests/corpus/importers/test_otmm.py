@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from fixtures.sources import IDS, otmm_original, otmm_table, sound
+from fixtures.importer_sources import IDS, otmm_original, otmm_table, sound
 
 from talim.audio import write
 from talim.corpus.importers import otmm
-from talim.corpus.importers.contract import Request
+from talim.corpus.importers.protocol import ImportRequest
 from talim.errors import TalimError
 
 PACK = Path(__file__).parents[4] / "shared" / "data" / "makam_pitch"
@@ -22,11 +22,11 @@ def test_without_audio_it_says_so(folder: Path, out: Path) -> None:
     for path in folder.rglob("*.flac"):
         path.unlink()
     with pytest.raises(TalimError, match=f"no audio; put your own files below .* {IDS[0]}.mp3"):
-        otmm.find(Request(str(folder), out))
+        otmm.list_recordings(ImportRequest(str(folder), out))
 
 
 def test_the_annotated_makam_counts_and_missing_ones_are_one_note(folder: Path, out: Path) -> None:
-    found = otmm.find(Request(str(otmm_table(folder)), out))
+    found = otmm.list_recordings(ImportRequest(str(otmm_table(folder)), out))
     assert {file.row["makam"] for file in found.files} == {"Hicaz"}
     assert found.notes[0]["note"] == "2 of the 5 recordings of this data set have no sound file here"
 
@@ -34,7 +34,7 @@ def test_the_annotated_makam_counts_and_missing_ones_are_one_note(folder: Path, 
 def test_a_second_file_of_one_recording_is_left_out_by_name(folder: Path, out: Path) -> None:
     otmm_table(folder)
     write(folder / "my files" / f"{IDS[0]} copy.wav", sound(50, 2))
-    found = otmm.find(Request(str(folder), out))
+    found = otmm.list_recordings(ImportRequest(str(folder), out))
     assert any("a second file for" in row["reason"] for row in found.left_out)
 
 
@@ -42,8 +42,8 @@ def test_the_original_layout_under_the_folder_its_archive_makes(folder: Path, ou
     inside = folder / "MTG-otmm_makam_recognition_dataset-55ce75a"
     inside.mkdir()
     otmm_original(inside)
-    assert otmm.recognises(folder)
-    rows = [file.row for file in otmm.find(Request(str(folder), out)).files]
+    assert otmm.matches(folder)
+    rows = [file.row for file in otmm.list_recordings(ImportRequest(str(folder), out)).files]
     assert rows[0]["usul"] == "Aksak"
     assert rows[0]["instruments"] == "voice | ney"
     assert rows[0]["release_mbid"] == "rel-0"
@@ -55,7 +55,7 @@ def test_damaged_json_names_its_file(folder: Path, out: Path) -> None:
     damaged = folder / "data" / "Hicaz" / f"{IDS[0]}.json"
     damaged.write_text("{")
     with pytest.raises(TalimError, match=str(damaged)):
-        otmm.find(Request(str(folder), out))
+        otmm.list_recordings(ImportRequest(str(folder), out))
 
 
 @pytest.mark.real
@@ -69,7 +69,7 @@ def test_the_real_table_joined_with_made_up_sounds(folder: Path, out: Path) -> N
     chosen = list(rows)[::125]
     for n, mbid in enumerate(chosen):
         write(folder / f"{mbid}.wav", sound(n, 2))
-    found = otmm.find(Request(str(folder), out))
+    found = otmm.list_recordings(ImportRequest(str(folder), out))
     assert [file.row["mbid"] for file in found.files] == sorted(chosen)
     for file in found.files:
         row = rows[file.row["mbid"]]

@@ -6,9 +6,9 @@ import csv
 from pathlib import Path
 
 import pytest
-from fixtures.sources import SCORE_HEAD, score_rows
+from fixtures.importer_sources import SCORE_HEAD, score_rows
 
-from talim.corpus.importers.symbtr import COMMA_CENTS, read_score, recognises
+from talim.corpus.importers.symbtr import COMMA_CENTS, matches, read_score
 from talim.errors import TalimError
 
 PACK = Path(__file__).parents[4] / "shared" / "data" / "makam"
@@ -65,9 +65,9 @@ def test_usuls_and_sections(score_file: Path) -> None:
 def test_what_is_no_score(folder: Path) -> None:
     path = folder / "letter.txt"
     path.write_text("dear friend", encoding="utf-8")
-    assert not recognises(path)
+    assert not matches(path)
     path.write_text(SCORE_HEAD + "1\t9\tLa4\tA4\thigh\t305\t1\t4\t500\t95\t96\t.\t1\n", encoding="utf-8")
-    assert recognises(path)
+    assert matches(path)
     with pytest.raises(TalimError, match=r"letter\.txt: row 2 is no SymbTr row"):
         read_score(path)
     path.write_bytes(SCORE_HEAD.encode() + b"\xff\xfe")

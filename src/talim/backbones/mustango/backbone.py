@@ -13,26 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from talim.audio import Audio
-from talim.backbones import fingerprint, options, sampling
-from talim.backbones.backbone import Batch, Loss
-from talim.backbones.mustango import diffusion, objective
-from talim.backbones.mustango.batch import LatentBatch, MusicalItem, collate, music_tokens, padded
-from talim.backbones.mustango.music import check, nearest
-from talim.backbones.mustango.objective import HELD_OUT_LEVELS
+from talim.backbones import fingerprint, generation_options
+from talim.backbones.musicgen import sampling
+from talim.backbones.mustango import diffusion
+from talim.backbones.mustango.batch import EncodedExample, LatentBatch, beat_chord_tokens, collate, pad_states
+from talim.backbones.mustango.beat_chord_vocabulary import check_vocabulary, snap_to_vocabulary
+from talim.backbones.mustango.diffusion import VALIDATION_TIMESTEPS
+from talim.backbones.protocol import Batch, Loss
+from talim.beats_chords import BeatsAndChords
 from talim.errors import TalimError, UsageError
-from talim.music import Music
 
 if TYPE_CHECKING:
-    from talim.backbones.backbone import Progress
-    from talim.backbones.mustango.audio import Sound
+    from talim.backbones.mustango.beat_chord_predictors import BeatChordPredictors
     from talim.backbones.mustango.model import MustangoModel
-    from talim.backbones.mustango.predictors import Predictors
-    from talim.designs.sites import Site
+    from talim.backbones.mustango.vae_vocoder import MelVAE
+    from talim.backbones.protocol import Progress
+    from talim.designs.musicgen_sites import Site
 
 
 WINDOW_SECONDS = 10.24  # what the released model was trained on
-LONGEST_SECONDS = 60.0  # attention grows with the square of the length
-MOST_WORDS = 512
+MAX_SECONDS = 60.0  # attention grows with the square of the length
+MAX_TEXT_TOKENS = 512
 
 
 class Mustango:
@@ -43,19 +44,19 @@ class Mustango:
     codebooks = 0  # its targets are latents, not tokens
     targets = "latents"
     loss_unit = "squared error"
-    hears_music = True
+    accepts_beats_chords = True
     transformers_class = ""
-    held_out_parts = tuple(f"noise level {level}" for level in HELD_OUT_LEVELS)
+    validation_terms = tuple(f"noise level {level}" for level in VALIDATION_TIMESTEPS)
 
     def __init__(
         self,
         model: MustangoModel,
-        sound: Sound,
+        sound: MelVAE,
         tokenizer: Callable[..., Any],
         *,
         name: str,
         licence: str,
-        predictors: Callable[[], Predictors] | None = None,
+        predictors: Callable[[], BeatChordPredictors] | None = None,
         miniature: bool = False,
         precision_reason: str = "fp32",
         weighting: str = "v",
@@ -67,15 +68,15 @@ class Mustango:
         self.precision_reason, self.window_seconds = precision_reason, window_seconds
         self.weighting = weighting
         self._find_predictors, self._predictors = predictors, None
-        self.schedule = diffusion.scheduler("ddpm")
+        self.schedule = diffusion.make_scheduler("ddpm")
         for part in (model, sound):
             part.requires_grad_(False).eval()
         facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(sound.mel.config)}
-        self.fingerprint = fingerprint.of_weights(nn.ModuleList([model, sound]), facts)
-        self.codec_identity = fingerprint.of_weights(sound, {"mel": facts["mel"]}, exact=True)
+        self.fingerprint = fingerprint.hash_weights(nn.ModuleList([model, sound]), facts)
+        self.codec_hash = fingerprint.hash_weights(sound, {"mel": facts["mel"]}, exact=True)
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
-        probe = {"probe": fingerprint.words_in(tokenizer)}
-        self.text_identity = fingerprint.of_weights(model.text_encoder, probe, exact=True)
+        probe = {"probe": fingerprint.probe_tokens(tokenizer)}
+        self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
         self.parameters = model.own_parameters
 
     @cached_property
@@ -111,8 +112,8 @@ class Mustango:
         """
         samples = audio.resample(self.rate_hz).to_channels(1).samples[0]
         frames = max(1, math.ceil(samples.size / self.sound.samples_per_frame))
-        mel = self.sound.spectrogram(samples, frames * self.sound.shrinkage)
-        latents = self.sound.scaled(self.sound.posterior(mel[:, None]).mean)
+        mel = self.sound.spectrogram(samples, frames * self.sound.downsampling_factor)
+        latents = self.sound.scale_latents(self.sound.posterior(mel[:, None]).mean)
         return latents[0].float().cpu().numpy()
 
     @torch.no_grad()
@@ -124,7 +125,7 @@ class Mustango:
                 f"latents {tokens.shape} arrived; {self.name} has [{expected[0]}, frames, {expected[1]}]"
             )
         latents = torch.from_numpy(np.array(tokens, dtype=np.float32)).to(self.device)
-        wave = self.sound.wave_of(self.sound.mel_of(latents[None]))[0].cpu().numpy()
+        wave = self.sound.vocode(self.sound.decode_mel(latents[None]))[0].cpu().numpy()
         return Audio(wave[: tokens.shape[1] * self.sound.samples_per_frame][None], self.rate_hz)
 
     def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
@@ -132,11 +133,11 @@ class Mustango:
         made: dict[str, np.ndarray] = {}
         for prompt in dict.fromkeys(prompts):
             ids, mask = self._tokenize(prompt)
-            with torch.no_grad(), sampling.inference(self.model.text_encoder):
+            with torch.no_grad(), sampling.inference_mode(self.model.text_encoder):
                 made[prompt] = self.model.words(ids, mask)[0].float().cpu().numpy()
         return [made[prompt] for prompt in prompts]
 
-    def collate(self, items: Sequence[MusicalItem], drop: Sequence[bool]) -> LatentBatch:
+    def collate(self, items: Sequence[EncodedExample], drop: Sequence[bool]) -> LatentBatch:
         """Pad clips to one batch; a dropped condition is guidance's own null: no words, beats or chords."""
         return collate(items, drop, self.null_states)
 
@@ -149,10 +150,16 @@ class Mustango:
         """
         assert isinstance(batch, LatentBatch)
         if self.model.training:
-            names, looks = ("velocity",), [self._weighted(batch, *objective.drawn(batch))]
+            names, looks = (
+                ("velocity",),
+                [self._weighted_errors(batch, *diffusion.sample_noise_levels(batch))],
+            )
         else:
-            names = self.held_out_parts
-            looks = [self._errors(batch, *objective.fixed(batch, level)) for level in HELD_OUT_LEVELS]
+            names = self.validation_terms
+            looks = [
+                self._errors(batch, *diffusion.fixed_noise_level(batch, level))
+                for level in VALIDATION_TIMESTEPS
+            ]
         per_item = torch.stack([errors for errors, _ in looks], dim=1)  # [B, K]
         per_frame = torch.stack([frames for _, frames in looks]).mean(dim=0)
         parts = per_item.mean(dim=0)
@@ -161,15 +168,15 @@ class Mustango:
 
     def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
         """Weighted loss of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F]."""
-        return self._weighted(batch, levels, noise)[0]
+        return self._weighted_errors(batch, levels, noise)[0]
 
-    def _weighted(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _weighted_errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         errors, per_frame = self._errors(batch, levels, noise)
-        weights = diffusion.weights(self.schedule.alphas_cumprod, levels, self.weighting)
+        weights = diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, self.weighting)
         return errors * weights, per_frame * weights[:, None]
 
     def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return objective.velocity_errors(self.model, self.schedule, batch, levels, noise)
+        return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
         self, prompts: Sequence[str], seconds: float, seed: int, guidance: float = 3.0, **asked: Any
@@ -187,7 +194,7 @@ class Mustango:
         guidance: float = 3.0,
         *,
         progress: Progress | None = None,
-        music: Sequence[Music] | None = None,
+        music: Sequence[BeatsAndChords] | None = None,
         predict: bool = False,
         **asked: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
@@ -196,44 +203,50 @@ class Mustango:
         `music` gives every prompt its beats and chords, `predict` lets the checkpoint's networks guess what is not
         given; without either they are empty. `asked` may have `steps` and `sampler`; `progress` counts steps.
         """
-        wanted = options.settled(self.family, self.name, {"guidance": guidance, **asked})
-        _check_wishes(seconds, guidance)
-        music = self._heard(prompts, music, predict)
+        wanted = generation_options.resolve_family_options(
+            self.family, self.name, {"guidance": guidance, **asked}
+        )
+        _check_options(seconds, guidance)
+        music = self._conditions(prompts, music, predict)
         shape = (self.sound.channels, self._frames(seconds), self.sound.bands)
-        sources = diffusion.generators(seed, len(prompts))
+        sources = diffusion.make_generators(seed, len(prompts))
         noise = diffusion.initial_noise(shape, sources, self.device)
-        with sampling.inference(self.model):
+        with sampling.inference_mode(self.model):
             latents = diffusion.denoise(
-                diffusion.guided(self._velocity(prompts, music, guidance), guidance),
+                diffusion.with_guidance(self._velocity(prompts, music, guidance), guidance),
                 noise,
                 wanted["steps"],
-                diffusion.scheduler(wanted["sampler"]),
+                diffusion.make_scheduler(wanted["sampler"]),
                 sources,
                 progress,
             )
         return latents.cpu().numpy()
 
-    def _heard(self, prompts: Sequence[str], music: Sequence[Music] | None, predict: bool) -> Sequence[Music]:
+    def _conditions(
+        self, prompts: Sequence[str], music: Sequence[BeatsAndChords] | None, predict: bool
+    ) -> Sequence[BeatsAndChords]:
         """Beats and chords of every prompt, checked."""
-        music = [Music()] * len(prompts) if music is None else music
+        music = [BeatsAndChords()] * len(prompts) if music is None else music
         if len(music) != len(prompts):
             raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(music)} pieces")
-        return [check(one) for one in (self.predict_music(prompts, music) if predict else music)]
+        return [check_vocabulary(one) for one in (self.predict_music(prompts, music) if predict else music)]
 
     def _frames(self, seconds: float) -> int:
         """Latent frames that hold a length and can be halved down to the coarsest level."""
         coarsest = 2 ** (self.model.unet.config.levels - 1)
         return math.ceil(seconds * self.rate_hz / self.sound.samples_per_frame / coarsest - 1e-9) * coarsest
 
-    def _velocity(self, prompts: Sequence[str], music: Sequence[Music], guidance: float) -> diffusion.Predict:
+    def _velocity(
+        self, prompts: Sequence[str], music: Sequence[BeatsAndChords], guidance: float
+    ) -> diffusion.VelocityPredictor:
         """The model with its conditions filled in; with guidance, rows without any condition come first."""
         free = 0 if guidance == 1 else len(prompts)
-        states, mask = padded([self.null_states] * free + self.describe(prompts))
-        beats, chords = music_tokens([Music()] * free + list(music))
+        states, mask = pad_states([self.null_states] * free + self.describe(prompts))
+        beats, chords = beat_chord_tokens([BeatsAndChords()] * free + list(music))
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
 
-    def prefix_shape(self, frames: int) -> tuple[int, int]:
+    def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
         """(0, 0): noise is drawn anew at each step, so nothing in the U-Net is the same twice."""
         return 0, 0
 
@@ -243,11 +256,13 @@ class Mustango:
             f"{self.name}: a U-Net has no prefix to keep, as its input is noise drawn at each step"
         )
 
-    def nearest_music(self, music: Sequence[Music]) -> list[Music]:
+    def snap_beats_chords(self, music: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
         """What it can hear of recordings' beats and chords."""
-        return [nearest(one) for one in music]
+        return [snap_to_vocabulary(one) for one in music]
 
-    def predict_music(self, prompts: Sequence[str], given: Sequence[Music] | None = None) -> list[Music]:
+    def predict_music(
+        self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
+    ) -> list[BeatsAndChords]:
         """Beats and chords that the checkpoint's own networks guess for prompts; what is given is kept."""
         if self._predictors is None:
             if self._find_predictors is None:
@@ -256,9 +271,9 @@ class Mustango:
                 )
             self._predictors = self._find_predictors()
         made = []
-        for prompt, known in zip(prompts, given or [Music()] * len(prompts), strict=True):
+        for prompt, known in zip(prompts, given or [BeatsAndChords()] * len(prompts), strict=True):
             beats = known.beats or self._predictors.beats(prompt)
-            made.append(Music(beats, known.chords or self._predictors.chords(prompt, beats)))
+            made.append(BeatsAndChords(beats, known.chords or self._predictors.chords(prompt, beats)))
         return made
 
     def sites(self) -> tuple[Site, ...]:
@@ -268,7 +283,7 @@ class Mustango:
     @property
     def options(self) -> Mapping[str, Any]:
         """What `generate` can be asked by name, and the usual values."""
-        return options.OPTIONS[self.family]
+        return generation_options.DEFAULT_OPTIONS[self.family]
 
     def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
         """Training mode for what is trained on top; the frozen text encoder stays free of dropout.
@@ -276,21 +291,23 @@ class Mustango:
         `weighting` is how noise levels are weighted from now on; None leaves it as it is.
         """
         if weighting is not None:
-            self.weighting = options.weighting(self.family, self.name, weighting) or self.weighting
+            self.weighting = (
+                generation_options.loss_weighting(self.family, self.name, weighting) or self.weighting
+            )
         self.model.train()
         self.model.text_encoder.eval()
         self.model.unet.set_checkpointing(gradient_checkpointing)
 
     def _tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token ids and mask, int64 [1, L]."""
-        words = self.tokenizer([prompt], max_length=MOST_WORDS, truncation=True, return_tensors="pt")
+        words = self.tokenizer([prompt], max_length=MAX_TEXT_TOKENS, truncation=True, return_tensors="pt")
         return words["input_ids"].to(self.device), words["attention_mask"].to(self.device)
 
 
-def _check_wishes(seconds: float, guidance: float) -> None:
-    if not (math.isfinite(seconds) and 0 < seconds <= LONGEST_SECONDS):
+def _check_options(seconds: float, guidance: float) -> None:
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
         raise UsageError(
-            f"length {seconds} s is out of range; Mustango makes up to {LONGEST_SECONDS:g} s at once, and knows "
+            f"length {seconds} s is out of range; Mustango makes up to {MAX_SECONDS:g} s at once, and knows "
             f"pieces of {WINDOW_SECONDS:g} s best"
         )
     if not (math.isfinite(guidance) and guidance >= 1):

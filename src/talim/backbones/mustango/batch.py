@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from talim.backbones.backbone import Batch
+from talim.backbones.mustango.beat_chord_vocabulary import snap_to_vocabulary
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
-from talim.backbones.mustango.music import nearest
-from talim.music import Music
+from talim.backbones.protocol import Batch
+from talim.beats_chords import BeatsAndChords
 
 # latents float32 [C, T, F], text states float32 [L, D], and beats and chords where they are known
-MusicalItem = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Music]
+EncodedExample = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, BeatsAndChords]
 
 
 @dataclass
@@ -49,7 +49,7 @@ class LatentBatch(Batch):
         )
 
 
-def collate(items: Sequence[MusicalItem], drop: Sequence[bool], null_states: np.ndarray) -> LatentBatch:
+def collate(items: Sequence[EncodedExample], drop: Sequence[bool], null_states: np.ndarray) -> LatentBatch:
     """Pad clips to one batch; where `drop` is true, words, beats and chords are those of guidance's null.
 
     Of a recording's beats and chords the model hears the `nearest` that it knows.
@@ -64,12 +64,12 @@ def collate(items: Sequence[MusicalItem], drop: Sequence[bool], null_states: np.
         targets[row, :, :length] = torch.from_numpy(np.array(item[0], dtype=np.float32))
         target_mask[row, :length] = True
         said.append(null_states if dropped else item[1])
-        music.append(nearest(item[2]) if len(item) == 3 and not dropped else Music())
+        music.append(snap_to_vocabulary(item[2]) if len(item) == 3 and not dropped else BeatsAndChords())
     lengths = tuple(item[0].shape[1] for item in items)
-    return LatentBatch(targets, target_mask, *padded(said), *music_tokens(music), lengths)
+    return LatentBatch(targets, target_mask, *pad_states(said), *beat_chord_tokens(music), lengths)
 
 
-def padded(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def pad_states(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Text states of unequal length as one batch [B, L, D], with their mask."""
     longest = max(len(states) for states in said)
     states = torch.zeros(len(said), longest, said[0].shape[1])
@@ -80,6 +80,6 @@ def padded(said: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return states, mask
 
 
-def music_tokens(music: Sequence[Music]) -> tuple[BeatTokens, ChordTokens]:
+def beat_chord_tokens(music: Sequence[BeatsAndChords]) -> tuple[BeatTokens, ChordTokens]:
     """The beats and the chords of all clips."""
     return BeatTokens.of([m.beats for m in music]), ChordTokens.of([m.chords for m in music])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.backbones.mustango.music import beat_row, chord_row
-from talim.music import Beats, Chords
+from talim.backbones.mustango.beat_chord_vocabulary import encode_beats, encode_chords
+from talim.beats_chords import BeatGrid, ChordTrack
 
 TIME_BASE = 10001.0
 BEAT_CLASSES, CHORD_KINDS, INVERSIONS = 7, 12, 4
@@ -24,9 +24,9 @@ class BeatTokens(NamedTuple):
     mask: Tensor  # bool [B, 50]
 
     @classmethod
-    def of(cls, clips: Sequence[Beats]) -> BeatTokens:
+    def of(cls, clips: Sequence[BeatGrid]) -> BeatTokens:
         """One row a clip."""
-        rows = [beat_row(clip.times_seconds, clip.places) for clip in clips]
+        rows = [encode_beats(clip.times_seconds, clip.places) for clip in clips]
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
@@ -43,9 +43,9 @@ class ChordTokens(NamedTuple):
     mask: Tensor  # bool [B, 20]
 
     @classmethod
-    def of(cls, clips: Sequence[Chords]) -> ChordTokens:
+    def of(cls, clips: Sequence[ChordTrack]) -> ChordTokens:
         """One row a clip."""
-        rows = [chord_row(clip.times_seconds, clip.names) for clip in clips]
+        rows = [encode_chords(clip.times_seconds, clip.names) for clip in clips]
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 

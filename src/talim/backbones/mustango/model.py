@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from talim.backbones.mustango.conditioning import BeatEmbedding, BeatTokens, ChordEmbedding, ChordTokens
 from talim.backbones.mustango.unet import MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
-from talim.designs.sites import Site
+from talim.designs.musicgen_sites import Site
 from talim.designs.unet_sites import UNetShape
 
 
 @dataclass(frozen=True)
-class Widths:
+class ModelDims:
     """The widths of the embeddings: all 1024 in the released model."""
 
     beat: int
@@ -30,7 +30,7 @@ class Widths:
 class MustangoModel(nn.Module):
     """Predicts the velocity from noisy latents and conditions; module names are the checkpoint's."""
 
-    def __init__(self, unet: UNetConfig, text: Any, widths: Widths) -> None:
+    def __init__(self, unet: UNetConfig, text: Any, widths: ModelDims) -> None:
         from transformers import T5EncoderModel
 
         super().__init__()
@@ -43,10 +43,12 @@ class MustangoModel(nn.Module):
         # changes nothing: the place between the text encoder and the U-Net that an adapter can sit at
         self.conditioner = nn.Identity()
         # counted before there are adapters inside
-        self.own_parameters = sum(weight.numel() for part in self.adapted for weight in part.parameters())
+        self.own_parameters = sum(
+            weight.numel() for part in self.trainable_modules for weight in part.parameters()
+        )
 
     @property
-    def adapted(self) -> tuple[nn.Module, ...]:
+    def trainable_modules(self) -> tuple[nn.Module, ...]:
         """What the diffusion trained: everything but the text encoder."""
         return self.unet, self.beat_embedding_layer, self.chord_embedding_layer
 

@@ -21,19 +21,19 @@ from torch.utils.checkpoint import checkpoint
 from talim.backbones.mustango.unet_config import UNetConfig
 
 # Not minus infinity: a row without a single valid key must still attend, to all keys by their own scores.
-MASKED = -10000.0
+MASKED_BIAS = -10000.0
 
 
-class Context(NamedTuple):
+class CrossAttentionContext(NamedTuple):
     """What a site attends to: tokens, and a bias that shuts out the ones that are padding."""
 
     tokens: Tensor  # [B, L, D]
     bias: Tensor | None  # [B, 1, L], 0 or MASKED
 
     @classmethod
-    def of(cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Context:
+    def of(cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype) -> CrossAttentionContext:
         """From a mask [B, L], true where a token counts; None lets all count."""
-        bias = None if mask is None else ((1 - mask.to(dtype)) * MASKED)[:, None]
+        bias = None if mask is None else ((1 - mask.to(dtype)) * MASKED_BIAS)[:, None]
         return cls(tokens.to(dtype), bias)
 
 
@@ -70,7 +70,7 @@ class MusicBlock(nn.Module):
             return made
         return module(*inputs)
 
-    def attend(self, site: int, hidden: Tensor, contexts: Sequence[Context]) -> Tensor:
+    def attend(self, site: int, hidden: Tensor, contexts: Sequence[CrossAttentionContext]) -> Tensor:
         """Text, then beats, then chords."""
         for stack, context in zip(self.stacks(), contexts, strict=True):
             hidden = self.run(stack[site], hidden, *context)
@@ -80,7 +80,9 @@ class MusicBlock(nn.Module):
         """The transformers of all sites in the block, in the order in which a site calls them."""
         return self.attentions, self.attentions2, self.attentions3
 
-    def layer(self, index: int, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> Tensor:
+    def layer(
+        self, index: int, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]
+    ) -> Tensor:
         """One ResNet and its site."""
         hidden = self.run(self.resnets[index], hidden, time)
         return self.attend(index, hidden, contexts) if self.music else hidden
@@ -100,7 +102,9 @@ class DownBlock(MusicBlock):
             half = Downsample2D(width, use_conv=True, padding=config.downsample_padding, name="op")
             self.downsamplers = nn.ModuleList([half])
 
-    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> list[Tensor]:
+    def forward(
+        self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]
+    ) -> list[Tensor]:
         kept = []
         for index in range(len(self.resnets)):
             hidden = self.layer(index, hidden, time, contexts)
@@ -118,7 +122,7 @@ class MidBlock(MusicBlock):
         resnets = [_resnet(config, width, width, config.mid_scale) for _ in range(2)]
         super().__init__(config, config.levels - 1, True, resnets)
 
-    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[Context]) -> Tensor:
+    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]) -> Tensor:
         hidden = self.layer(0, hidden, time, contexts)
         return self.run(self.resnets[1], hidden, time)
 
@@ -138,7 +142,7 @@ class UpBlock(MusicBlock):
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)]) if level > 0 else None
 
     def forward(
-        self, hidden: Tensor, time: Tensor, contexts: Sequence[Context], kept: list[Tensor]
+        self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext], kept: list[Tensor]
     ) -> Tensor:
         for index in range(len(self.resnets)):
             hidden = torch.cat([hidden, kept.pop()], dim=1)
@@ -178,7 +182,9 @@ class MusicUNet(nn.Module):
     ) -> Tensor:  # [B, C, T, F]
         dtype = sample.dtype
         tokens, masks = (text, beats, chords), (text_mask, beat_mask, chord_mask)
-        contexts = [Context.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)]
+        contexts = [
+            CrossAttentionContext.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)
+        ]
         # the sinusoids are float32 whatever the model is in: 999 has no exact neighbours in bf16
         waves = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
         time = self.time_embedding(waves.to(dtype))

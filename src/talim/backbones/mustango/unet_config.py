@@ -8,12 +8,60 @@ from typing import Any
 
 from talim.errors import TalimError
 
+UNET: dict[str, Any] = {
+    "attention_head_dim": [5, 10, 20, 20],
+    "block_out_channels": [320, 640, 1280, 1280],
+    "cross_attention_dim": 1024,
+    "down_block_types": ["CrossAttnDownBlock2DMusic"] * 3 + ["DownBlock2D"],
+    "freq_shift": 0,
+    "in_channels": 8,
+    "layers_per_block": 2,
+    "mid_block_type": "UNetMidBlock2DCrossAttnMusic",
+    "out_channels": 8,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2DMusic"] * 3,
+    "use_linear_projection": True,
+    "upcast_attention": True,
+}
+
+VAE: dict[str, Any] = {
+    "embed_dim": 8,
+    "ddconfig": {
+        "z_channels": 8,
+        "in_channels": 1,
+        "out_ch": 1,
+        "ch": 128,
+        "ch_mult": [1, 2, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+    },
+    "scale_factor": 0.9227914214134216,
+}
+
+TEXT: dict[str, Any] = {
+    "vocab_size": 32128,
+    "d_model": 1024,
+    "d_kv": 64,
+    "d_ff": 2816,
+    "num_layers": 24,
+    "num_heads": 16,
+    "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": False,
+}
+
+WIDTH = 1024  # of beats, chords and their times
+
+VOCODER_CHANNELS = 1024
+
+
 MUSIC_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2DMusic", "DownBlock2D"
+
 MUSIC_UP, PLAIN_UP = "CrossAttnUpBlock2DMusic", "UpBlock2D"
+
 MUSIC_MID = "UNetMidBlock2DCrossAttnMusic"
 
+
 # Settings that this U-Net knows in one value only; the released model and its miniatures have these.
-ONLY: Mapping[str, tuple[Any, ...]] = {
+REQUIRED_SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "mid_block_type": (MUSIC_MID,),
     "dual_cross_attention": (False, None),
     "only_cross_attention": (False, None),
@@ -55,7 +103,7 @@ class UNetConfig:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> UNetConfig:
         """Read diffusers' names; TalimError for a setting that this U-Net has no code for."""
-        for name, allowed in ONLY.items():
+        for name, allowed in REQUIRED_SETTINGS.items():
             if name in config and config[name] not in allowed:
                 raise TalimError(
                     f"U-Net setting {name}={config[name]!r} is not Mustango's; expected {allowed[0]!r}"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from talim.backbones.nano import sinusoids
+from talim.backbones.nano import sinusoidal_model
 
 
 class NanoCodecConfig(PretrainedConfig):
@@ -43,7 +43,7 @@ class NanoCodecConfig(PretrainedConfig):
         self.codebook_size = codebook_size
         self.num_codebooks = num_codebooks
         self.audio_channels = 1
-        self.sampling_rate = sinusoids.RATE_HZ
+        self.sampling_rate = sinusoidal_model.RATE_HZ
         self.hidden_size = latent
         for fixed in ("audio_channels", "sampling_rate", "hidden_size"):
             kwargs.pop(fixed, None)
@@ -52,7 +52,7 @@ class NanoCodecConfig(PretrainedConfig):
     @property
     def frame_rate(self) -> int:
         """Codec frames a second."""
-        return sinusoids.RATE_HZ // sinusoids.HOP
+        return sinusoidal_model.RATE_HZ // sinusoidal_model.HOP
 
     @property
     def num_quantizers(self) -> int:
@@ -60,7 +60,7 @@ class NanoCodecConfig(PretrainedConfig):
         return self.num_codebooks
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """ConvNeXt block over time: depthwise convolution, LayerNorm, a wide GELU layer, residual. [B, D, T] -> same."""
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -76,13 +76,15 @@ class Block(nn.Module):
         return hidden + (self.scale * self.back(F.gelu(self.wide(inner)))).transpose(1, 2)
 
 
-def described(out: Tensor) -> Tensor:
+def decode_features(out: Tensor) -> Tensor:
     """What a network's last layer says [B, FEATURES, T], as a description: frequencies stay near their cells."""
-    level, offset, noise = out.split([sinusoids.CELLS, sinusoids.CELLS, 2 * sinusoids.BANDS], 1)
+    level, offset, noise = out.split(
+        [sinusoidal_model.PITCH_CELLS, sinusoidal_model.PITCH_CELLS, 2 * sinusoidal_model.BANDS], 1
+    )
     return torch.cat([level, 1.25 * torch.tanh(offset), noise], 1)
 
 
-class ResidualQuantiser(nn.Module):
+class ResidualVectorQuantizer(nn.Module):
     """Codebooks [K, N, D] that quantise in turn what the ones before left over; trained by moving averages."""
 
     def __init__(self, codebooks: int, size: int, dim: int) -> None:
@@ -104,7 +106,7 @@ class ResidualQuantiser(nn.Module):
 
 
 @dataclass
-class CodecEncoding(ModelOutput):
+class CodecEncoderOutput(ModelOutput):
     """`audio_codes` [1, B, K, T] (one chunk) and no scales, as EnCodec gives them."""
 
     audio_codes: Tensor | None = None
@@ -113,7 +115,7 @@ class CodecEncoding(ModelOutput):
 
 
 @dataclass
-class CodecDecoding(ModelOutput):
+class CodecDecoderOutput(ModelOutput):
     """`audio_values` [B, 1, S]."""
 
     audio_values: Tensor | None = None
@@ -128,14 +130,18 @@ class NanoCodec(PreTrainedModel):
     def __init__(self, config: NanoCodecConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.inward = nn.Conv1d(sinusoids.FEATURES, width, 3, padding=1)
-        self.encoder = nn.Sequential(*(Block(width, config.kernel) for _ in range(config.encoder_blocks)))
+        self.inward = nn.Conv1d(sinusoidal_model.FEATURES, width, 3, padding=1)
+        self.encoder = nn.Sequential(
+            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.encoder_blocks))
+        )
         self.to_latent = nn.Conv1d(width, config.latent, 1)
-        self.quantiser = ResidualQuantiser(config.num_codebooks, config.codebook_size, config.latent)
+        self.quantiser = ResidualVectorQuantizer(config.num_codebooks, config.codebook_size, config.latent)
         self.from_latent = nn.Conv1d(config.latent, width, 3, padding=1)
-        self.decoder = nn.Sequential(*(Block(width, config.kernel) for _ in range(config.decoder_blocks)))
+        self.decoder = nn.Sequential(
+            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.decoder_blocks))
+        )
         self.last_norm = nn.LayerNorm(width)
-        self.outward = nn.Linear(width, sinusoids.FEATURES)
+        self.outward = nn.Linear(width, sinusoidal_model.FEATURES)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -148,10 +154,12 @@ class NanoCodec(PreTrainedModel):
     def features_of(self, latent: Tensor) -> Tensor:
         """Description [B, FEATURES, T] of a latent [B, D, T]."""
         hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
-        return described(self.outward(hidden).transpose(1, 2))
+        return decode_features(self.outward(hidden).transpose(1, 2))
 
     @torch.no_grad()
-    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> CodecEncoding:
+    def encode(
+        self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any
+    ) -> CodecEncoderOutput:
         """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"the nano codec takes [B, 1, S], not {tuple(input_values.shape)}")
@@ -159,17 +167,17 @@ class NanoCodec(PreTrainedModel):
             input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(
                 input_values.dtype
             )
-        codes = self.quantiser.encode(self.latent_of(sinusoids.analyse(input_values[:, 0].float())))
-        return CodecEncoding(audio_codes=codes[None], audio_scales=[None])
+        codes = self.quantiser.encode(self.latent_of(sinusoidal_model.analyze(input_values[:, 0].float())))
+        return CodecEncoderOutput(audio_codes=codes[None], audio_scales=[None])
 
     @torch.no_grad()
     def decode(
         self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any
-    ) -> CodecDecoding:
+    ) -> CodecDecoderOutput:
         """Sound [B, 1, S] of `audio_codes` [1, B, K, T]; the scales and mask are EnCodec's and mean nothing here."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
         features = self.features_of(self.quantiser.decode(audio_codes[0]))
-        return CodecDecoding(
-            audio_values=sinusoids.synthesise(features.cpu()).to(audio_codes.device)[:, None]
+        return CodecDecoderOutput(
+            audio_values=sinusoidal_model.synthesize(features.cpu()).to(audio_codes.device)[:, None]
         )

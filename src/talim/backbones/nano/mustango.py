@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from talim.backbones.mustango import keys
-from talim.backbones.mustango.audio import MelConfig, Sound
+from talim.atomic_io import read_json, write_json
+from talim.backbones.mustango import weight_names
 from talim.backbones.mustango.backbone import Mustango
-from talim.backbones.mustango.model import MustangoModel, Widths
+from talim.backbones.mustango.model import ModelDims, MustangoModel
 from talim.backbones.mustango.unet_config import UNetConfig
-from talim.backbones.nano import sinusoids
-from talim.backbones.nano.models import ByteTokenizer, text_config
+from talim.backbones.mustango.vae_vocoder import MelConfig, MelVAE
+from talim.backbones.nano import sinusoidal_model
+from talim.backbones.nano.musicgen import ByteTokenizer, text_config
 from talim.backbones.nano.vocoder import NanoVocoder, NanoVocoderConfig
 from talim.errors import TalimError
-from talim.run import read_json, write_json
 
 MODEL_TYPE = "talim-nano-mustango"
 WEIGHTS = "model.safetensors"
 WINDOW_SECONDS = 10.24
 # twenty milliseconds a frame; the VAE makes eight frames by eight bands into one place of the latent
-MEL = MelConfig(sampling_rate=sinusoids.RATE_HZ, hop_length=sinusoids.HOP)
+MEL = MelConfig(sampling_rate=sinusoidal_model.RATE_HZ, hop_length=sinusoidal_model.HOP)
 VAE_STEP = 8
 LATENT_CHANNELS, BANDS = 16, 8  # of the latent
 VAE: dict[str, Any] = {
@@ -55,7 +55,7 @@ UNET: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class NanoMustangoConfig:
     """All numbers of a nano Mustango, as its config.json holds them."""
 
     unet: dict[str, Any] = field(default_factory=lambda: dict(UNET))
@@ -67,11 +67,11 @@ class Shape:
     root_base: float = 0.1
     window_seconds: float = WINDOW_SECONDS
 
-    def sound(self) -> Sound:
+    def sound(self) -> MelVAE:
         """VAE, vocoder and spectrogram with random weights."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-        return Sound(
+        return MelVAE(
             AutoencoderKL(**self.vae), NanoVocoder(NanoVocoderConfig(MEL.n_mel_channels, **self.vocoder)), MEL
         )
 
@@ -81,18 +81,18 @@ class Shape:
         return MustangoModel(
             UNetConfig.of(self.unet),
             text_config(width, self.text_layers),
-            Widths(*[width] * 5, root_base=self.root_base),
+            ModelDims(*[width] * 5, root_base=self.root_base),
         )
 
 
-def save(folder: Path, shape: Shape, model: MustangoModel, sound: Sound) -> None:
+def save(folder: Path, shape: NanoMustangoConfig, model: MustangoModel, sound: MelVAE) -> None:
     """Write FOLDER/config.json and FOLDER/model.safetensors, in bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"model_type": MODEL_TYPE, **asdict(shape)})
     weights = {}
     for part, module in {"model": model, "sound": sound}.items():
         for name, weight in module.state_dict().items():
-            if name not in keys.ALIASES:
+            if name not in weight_names.ALIASES:
                 weights[f"{part}.{name}"] = weight.to(torch.bfloat16).contiguous()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
@@ -104,7 +104,7 @@ def load(
     config = read_json(folder / "config.json")
     config.pop("model_type")
     try:
-        shape = Shape(**config)
+        shape = NanoMustangoConfig(**config)
     except TypeError as error:
         raise TalimError(f"{folder / 'config.json'} is no nano-mustango's: {error}") from None
     weights = load_file(folder / WEIGHTS)
@@ -112,7 +112,7 @@ def load(
     for part, module in {"model": model, "sound": sound}.items():
         prefix = f"{part}."
         mine = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        keys.check(module, mine, WEIGHTS)
+        weight_names.check_weights(module, mine, WEIGHTS)
         module.load_state_dict(mine, strict=False)
     model.unet.to(dtype)
     return Mustango(

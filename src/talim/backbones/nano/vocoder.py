@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from talim.backbones.nano import sinusoids
-from talim.backbones.nano.codec import Block, described
+from talim.backbones.nano import sinusoidal_model
+from talim.backbones.nano.codec import ConvNeXtBlock, decode_features
 
 
 class NanoVocoderConfig(PretrainedConfig):
@@ -27,8 +27,8 @@ class NanoVocoderConfig(PretrainedConfig):
         self.width = width
         self.blocks = blocks
         self.kernel = kernel
-        self.sampling_rate = sinusoids.RATE_HZ
-        self.upsample_rates = [sinusoids.HOP]
+        self.sampling_rate = sinusoidal_model.RATE_HZ
+        self.upsample_rates = [sinusoidal_model.HOP]
         for fixed in ("sampling_rate", "upsample_rates"):
             kwargs.pop(fixed, None)
         super().__init__(**kwargs)
@@ -43,9 +43,11 @@ class NanoVocoder(PreTrainedModel):
     def __init__(self, config: NanoVocoderConfig) -> None:
         super().__init__(config)
         self.inward = nn.Conv1d(config.model_in_dim, config.width, 3, padding=1)
-        self.blocks = nn.Sequential(*(Block(config.width, config.kernel) for _ in range(config.blocks)))
+        self.blocks = nn.Sequential(
+            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.blocks))
+        )
         self.last_norm = nn.LayerNorm(config.width)
-        self.outward = nn.Linear(config.width, sinusoids.FEATURES)
+        self.outward = nn.Linear(config.width, sinusoidal_model.FEATURES)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -54,8 +56,8 @@ class NanoVocoder(PreTrainedModel):
     def features_of(self, spectrogram: Tensor) -> Tensor:
         """Description [B, FEATURES, T] of log-mel frames [B, T, bands]."""
         hidden = self.blocks(self.inward(spectrogram.transpose(1, 2)))
-        return described(self.outward(self.last_norm(hidden.transpose(1, 2))).transpose(1, 2))
+        return decode_features(self.outward(self.last_norm(hidden.transpose(1, 2))).transpose(1, 2))
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         features = self.features_of(spectrogram)
-        return sinusoids.synthesise(features.float().cpu()).to(features.device)
+        return sinusoidal_model.synthesize(features.float().cpu()).to(features.device)

@@ -10,23 +10,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.importers.contract import MBID, Request, sounds_by_mbid
 from talim.corpus.importers.folder import check_folder
-from talim.corpus.metadata import Row, plain_row, read_rows
-from talim.corpus.recordings import FileSound, Found, SourceFile, plain_name
+from talim.corpus.importers.protocol import MBID, ImportRequest, audio_by_mbid
+from talim.corpus.metadata import MetadataRow, plain_row, read_rows
+from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
 
 LICENCE = "metadata CC BY-NC-SA 4.0 (OTMM); the recording's own rights: unknown"
 SOURCE = "OTMM makam recognition data set (DLfM 2016), joined with own files"
-_NEEDED = {"mbid", "makam_annotated", "tonic_hz"}
+_REQUIRED_FIELDS = {"mbid", "makam_annotated", "tonic_hz"}
 
 
-def recognises(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """Whether a folder holds the annotations in one of the two layouts."""
     return path.is_dir() and (_annotations(path) is not None or _table(path) is not None)
 
 
-def find(request: Request) -> Found:
+def list_recordings(request: ImportRequest) -> ImportResult:
     """Your sound files, named by MusicBrainz id, with the makam, usul and tonic that the data set knows.
 
     Raises TalimError where there is no such file: the data set itself holds no audio.
@@ -36,21 +36,21 @@ def find(request: Request) -> Found:
     annotations, table = _annotations(folder), _table(folder)
     if table:
         rows = {row["mbid"].lower(): row for _, row in read_rows(table) if "mbid" in row}
-        known = {mbid: _row_of_table(row) for mbid, row in rows.items()}
+        known = {mbid: _table_row(row) for mbid, row in rows.items()}
     elif annotations:
-        known = dict(_rows_of_json(annotations))
+        known = dict(_json_rows(annotations))
     else:
         raise UsageError(f"{folder}: no OTMM metadata; recordings_1000.csv or annotations.json is expected")
-    return joined("otmm", folder, request.out, known)
+    return join_tables("otmm", folder, request.out, known)
 
 
-def joined(kind: str, folder: Path, out: Path, known: Mapping[str, Row]) -> Found:
+def join_tables(kind: str, folder: Path, out: Path, known: Mapping[str, MetadataRow]) -> ImportResult:
     """Rows by MusicBrainz id, joined with the sound files below a folder that carry such an id."""
-    sounds = sounds_by_mbid(folder, out)
+    sounds = audio_by_mbid(folder, out)
     files, left_out = [], []
     for mbid, paths in sorted(sounds.items()):
         for number, path in enumerate(paths):
-            name = plain_name(path.relative_to(folder))
+            name = normalize_path(path.relative_to(folder))
             if mbid not in known:
                 left_out.append({"file": name, "reason": "its MusicBrainz id is none of this data set's"})
             elif number:
@@ -58,7 +58,7 @@ def joined(kind: str, folder: Path, out: Path, known: Mapping[str, Row]) -> Foun
                     {"file": name, "reason": f"a second file for {mbid}; {paths[0].name} is used"}
                 )
             else:
-                files.append(SourceFile(path, name, FileSound(path), known[mbid]))
+                files.append(SourceFile(path, name, FileAudio(path), known[mbid]))
     if not files:
         raise TalimError(
             f"{folder}: {len(known)} recordings are described and none of them is here: this data set has no audio; "
@@ -67,10 +67,10 @@ def joined(kind: str, folder: Path, out: Path, known: Mapping[str, Row]) -> Foun
     missing = len(known) - len(files)
     text = f"{missing} of the {len(known)} recordings of this data set have no sound file here"
     notes = ({"file": folder.name, "note": text},) if missing else ()
-    return Found(kind, str(folder), tuple(files), tuple(left_out), notes)
+    return ImportResult(kind, str(folder), tuple(files), tuple(left_out), notes)
 
 
-def row_of_tags(tags: Mapping[str, Any]) -> Row:
+def musicbrainz_row(tags: Mapping[str, Any]) -> MetadataRow:
     """The row of a recording from its MusicBrainz tags, the file data/<Makam>/<mbid>.json."""
     artists = [artist for artist in tags.get("artists") or [] if isinstance(artist, dict)]
     instruments = [
@@ -96,21 +96,21 @@ def row_of_tags(tags: Mapping[str, Any]) -> Row:
     )
 
 
-def complete(row: Row, mbid: str, makam: str, tonic_hz: object) -> Row:
+def fill_missing(row: MetadataRow, mbid: str, makam: str, tonic_hz: object) -> MetadataRow:
     """A row with what OTMM's annotation says itself: makam and tonic."""
     told = plain_row({"makam": makam, "tonic_hz": tonic_hz})
     return row | told | {"mbid": mbid, "tradition": "makam", "licence": LICENCE, "source": SOURCE}
 
 
-def _row_of_table(row: Row) -> Row:
+def _table_row(row: MetadataRow) -> MetadataRow:
     """A row of recordings_1000.csv: the annotated makam counts, commas divide several values."""
     tonic = row.get("tonic_hz") or row.get("tonic_hz_recognition", "")
     cells = {name: text for name, text in row.items() if name not in ("makam", "tonic_hz_recognition")}
-    made = complete(cells, row["mbid"], row.get("makam_annotated", row.get("makam", "")), tonic)
+    made = fill_missing(cells, row["mbid"], row.get("makam_annotated", row.get("makam", "")), tonic)
     return made | ({"artists": row["artists"].replace(",", " | ")} if "artists" in row else {})
 
 
-def _rows_of_json(path: Path) -> Iterable[tuple[str, Row]]:
+def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
     try:
         entries = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -122,10 +122,10 @@ def _rows_of_json(path: Path) -> Iterable[tuple[str, Row]]:
             continue
         mbid = found.group().lower()
         try:
-            told = row_of_tags(json.loads(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
+            told = musicbrainz_row(json.loads(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
         except (OSError, ValueError) as error:
             raise TalimError(f"{tags[mbid]}: cannot be read as JSON: {error}") from error
-        yield mbid, complete(told, mbid, str(entry.get("makam") or ""), entry.get("tonic"))
+        yield mbid, fill_missing(told, mbid, str(entry.get("makam") or ""), entry.get("tonic"))
 
 
 def _attributes(value: Any) -> list[str]:
@@ -161,6 +161,6 @@ def _table(folder: Path) -> Path | None:
     """A table in the layout of recordings_1000.csv."""
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", errors="replace") as file:
-            if {*file.readline(4096).strip().split(",")} >= _NEEDED:
+            if {*file.readline(4096).strip().split(",")} >= _REQUIRED_FIELDS:
                 return path
     return None

@@ -15,23 +15,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from talim.audio import Audio
-from talim.corpus.importers.contract import Request, Sounding
-from talim.corpus.importers.folder import check_folder, walk
-from talim.corpus.importers.notes import Score, ScoreNote, UsulChange
-from talim.corpus.metadata import Row, read_metadata
-from talim.corpus.recordings import Found, RenderedSound, Section, SourceFile, plain_name
+from talim.corpus.importers.folder import check_folder, walk_folders
+from talim.corpus.importers.protocol import ImportRequest, ScoreRenderer
+from talim.corpus.metadata import MetadataRow, read_metadata
+from talim.corpus.recordings import AnnotatedSection, ImportResult, RenderedAudio, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
+from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore, UsulChange
 
 INTONATIONS = {"practice": "Koma53", "theory": "KomaAE"}
 COMMA_CENTS = 1200 / 53
 _A4_COMMAS, _A4_HZ = 305, 440.0
 _USUL, _GRACE = 51, 8
-_CONTROL = frozenset({0, 14, 35, 50, 51, 52, 53, 54, 55, 57, 58, 59, 60})  # rows that are no notes
+_CONTROL_CODES = frozenset({0, 14, 35, 50, 51, 52, 53, 54, 55, 57, 58, 59, 60})  # rows that are no notes
 _GRACE_SECONDS = 0.07
 _HEADER = ("Sira", "Kod", "Nota53", "NotaAE", "Koma53", "KomaAE", "Pay", "Payda", "Ms", "LNS", "Bas", "Soz1")
 
 
-def recognises(path: Path) -> bool:
+def matches(path: Path) -> bool:
     """Whether it is a SymbTr score, or a folder with one in it or in a folder below."""
     if path.is_dir():
         return any(
@@ -40,7 +40,7 @@ def recognises(path: Path) -> bool:
     return path.suffix == ".txt" and _is_score(path)
 
 
-def find(request: Request) -> Found:
+def list_recordings(request: ImportRequest) -> ImportResult:
     """Every score below the source, to be rendered in practice intonation (or "theory", as the detail says)."""
     intonation = request.detail or "practice"
     if intonation not in INTONATIONS:
@@ -52,24 +52,26 @@ def find(request: Request) -> Found:
         check_folder(request.path, request.out)
     folder = request.path.parent if single else request.path
     paths = (
-        [request.path] if single else [p for place in walk(folder, request.out) for p in place.glob("*.txt")]
+        [request.path]
+        if single
+        else [p for place in walk_folders(folder, request.out) for p in place.glob("*.txt")]
     )
-    scores = {plain_name(path.relative_to(folder)): path for path in paths if _is_score(path)}
+    scores = {normalize_path(path.relative_to(folder)): path for path in paths if _is_score(path)}
     if not scores:
         raise UsageError(
             f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read"
         )
-    rows, notes = read_metadata(folder, walk(folder, request.out), {*scores})
+    rows, notes = read_metadata(folder, walk_folders(folder, request.out), {*scores})
     files, left_out = [], []
     for name, path in sorted(scores.items()):
         try:
             files.append(_source(name, path, rows.get(name, {}), intonation, request.sounding))
         except TalimError as error:
             left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ")})
-    return Found("symbtr", str(request.path), tuple(files), tuple(left_out), tuple(notes))
+    return ImportResult("symbtr", str(request.path), tuple(files), tuple(left_out), tuple(notes))
 
 
-def read_score(path: Path, intonation: str = "practice") -> Score:
+def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
     """The notes of a score with onset, length and cents above its karar (the last note).
 
     Raises TalimError, naming file and row, for what is no score.
@@ -87,7 +89,7 @@ def read_score(path: Path, intonation: str = "practice") -> Score:
             usuls.append(UsulChange(round(now, 4), _usul_name(row["Soz1"]), pulses, unit))
         elif code == _GRACE and commas > 0:
             graces.append((commas, row))
-        elif code not in _CONTROL and seconds > 0:
+        elif code not in _CONTROL_CODES and seconds > 0:
             if commas > 0:
                 stolen = min(_GRACE_SECONDS * len(graces), seconds / 2)
                 for at, (grace, its) in enumerate(graces):
@@ -98,7 +100,7 @@ def read_score(path: Path, intonation: str = "practice") -> Score:
     if not notes:
         raise TalimError(f"{path}: holds no note")
     karar = notes[-1][2]
-    return Score(
+    return SymbolicScore(
         notes=tuple(_note(*note, karar) for note in notes),
         usuls=tuple(usuls),
         sections=_sections(notes),
@@ -163,7 +165,7 @@ def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
     return round(statistics.median(speeds), 1) if speeds else 0.0
 
 
-def _source(name: str, path: Path, told: Row, intonation: str, sounding: Sounding) -> SourceFile:
+def _source(name: str, path: Path, told: MetadataRow, intonation: str, sounding: ScoreRenderer) -> SourceFile:
     score = read_score(path, intonation)
     seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
     instrument = sounding.instruments[seed % len(sounding.instruments)]
@@ -173,11 +175,11 @@ def _source(name: str, path: Path, told: Row, intonation: str, sounding: Soundin
 
     row = _row(path, told, score) | {"instruments": instrument, "intonation": intonation}
     return SourceFile(
-        path, name, RenderedSound(path, f"{intonation} {instrument}", render), row, _parts(score)
+        path, name, RenderedAudio(path, f"{intonation} {instrument}", render), row, _parts(score)
     )
 
 
-def _row(path: Path, told: Row, score: Score) -> Row:
+def _row(path: Path, told: MetadataRow, score: SymbolicScore) -> MetadataRow:
     """The metadata of a score: what a table beside it says, else what its name says."""
     makam, form, _, title, composer, *_ = [*path.stem.split("--"), "", "", "", ""]
     words = {
@@ -198,7 +200,7 @@ def _row(path: Path, told: Row, score: Score) -> Row:
     return {name: text for name, text in (kept | words).items() if text and text != "?"}
 
 
-def _parts(score: Score) -> tuple[Section, ...]:
+def _parts(score: SymbolicScore) -> tuple[AnnotatedSection, ...]:
     """Sections of the score with their usul, where it changes or where parts are named."""
     if len(score.usuls) < 2 and not score.sections:
         return ()
@@ -207,5 +209,5 @@ def _parts(score: Score) -> tuple[Section, ...]:
     for start, stop in zip(starts, [*starts[1:], score.seconds], strict=True):
         usul = next((u.name for u in reversed(score.usuls) if u.onset_seconds <= start), "")
         name = next((name for at, name in reversed(score.sections) if at <= start), "")
-        parts.append(Section(start, stop - start, name.capitalize(), {"usul": usul} if usul else {}))
+        parts.append(AnnotatedSection(start, stop - start, name.capitalize(), {"usul": usul} if usul else {}))
     return tuple(part for part in parts if part.seconds > 0)

@@ -1,0 +1,178 @@
+"""What nano-mustango must be able to do before it is shipped, measured on the shipped file.
+
+`python -m research.acceptance.nano_mustango --clips 64 --out base-gates.json`; its VAE and vocoder are measured as a codec is:
+`python -m research.acceptance.nano_musicgen codec --base nano-mustango --out codec-gates.json`. Two sets of clips are made: from
+whole captions alone, and from captions without tempo and key, so that only beats and chords can tell them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.acceptance import nano_musicgen
+from research.pretraining.conditions import ROOTS, beats_chords_of, chords_of, without_attribute
+from talim import audio
+from talim.beats_chords import ChordTrack
+from talim.metrics import rhythm
+from talim.synthesis.performer import Performance, perform
+
+STEPS, SAMPLER = 25, "dpm++"
+BATCH_SIZE = 8
+
+
+def chord_classes(chords: ChordTrack) -> np.ndarray:
+    """Which pitch classes, bool [12] from C, belong to any of the chords; major and minor triads only."""
+    found = np.zeros(12, bool)
+    for name in chords.names:
+        minor = name.endswith("m")
+        root = ROOTS.index(name.removesuffix("m"))
+        found[[root, (root + (3 if minor else 4)) % 12, (root + 7) % 12]] = True
+    return found
+
+
+def chord_accuracy(
+    heard: list[nano_musicgen.GeneratedClipMeasures], chords: list[ChordTrack]
+) -> dict[str, float]:
+    """Share of the sounding melody's time in pitch classes of its own chords, and of every other clip's."""
+    known = [chord_classes(each) for each in chords]
+    own = [float(h.profile[k].sum()) for h, k in zip(heard, known, strict=True)]
+    other = [float(h.profile[k].sum()) for i, h in enumerate(heard) for j, k in enumerate(known) if i != j]
+    met, shuffled = float(np.mean(own)), float(np.mean(other))
+    return {"chords": met, "chords_shuffled": shuffled, "chords_above_shuffled": met - shuffled}
+
+
+def tempo_accuracy(heard: list[nano_musicgen.GeneratedClipMeasures], tempi: list[float]) -> dict[str, float]:
+    """How often the tempo heard is that of the beats, within 8 % and octaves forgiven; and of others' beats."""
+    own = [rhythm.same_tempo(h.tempo_bpm, t) for h, t in zip(heard, tempi, strict=True)]
+    other = [
+        rhythm.same_tempo(h.tempo_bpm, t) for i, h in enumerate(heard) for j, t in enumerate(tempi) if i != j
+    ]
+    return {"beats": nano_musicgen.fraction_true(own), "beats_shuffled": nano_musicgen.fraction_true(other)}
+
+
+def generate_set(
+    backbone: Any, captions: list[str], folder: Path | None, guidance: float, **wishes: Any
+) -> list[Any]:
+    """Samples [T] of a clip for every caption, some at a time; `wishes` are lists, one entry a clip."""
+    clips: list[np.ndarray] = []
+    for first in range(0, len(captions), BATCH_SIZE):
+        part = slice(first, first + BATCH_SIZE)
+        clips += [
+            sound.samples[0]
+            for sound in backbone.generate(
+                captions[part],
+                nano_musicgen.CLIP_SECONDS,
+                seed=first,
+                guidance=guidance,
+                steps=STEPS,
+                sampler=SAMPLER,
+                **{name: rows[part] for name, rows in wishes.items()},
+            )
+        ]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (samples, caption) in enumerate(zip(clips, captions, strict=True)):
+            clip = audio.Audio(samples[None], nano_musicgen.RATE_HZ)
+            audio.write(folder / f"{number:03d}.flac", clip, {"prompt": caption})
+    return clips
+
+
+def performances_with_chords(count: int) -> list[Performance]:
+    """The first `count` held-out performances in which chords are played."""
+    found: list[Performance] = []
+    seed = nano_musicgen.HELD_OUT_SEEDS
+    while len(found) < count:
+        piece = perform(seed, "western", nano_musicgen.CLIP_SECONDS)
+        if piece.facts["chords"]:
+            found.append(piece)
+        seed += 1
+    return found
+
+
+def music_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) -> dict[str, Any]:
+    """Both sets of clips, measured beside what performances reach."""
+    seeds = range(nano_musicgen.HELD_OUT_SEEDS, nano_musicgen.HELD_OUT_SEEDS + clips)
+    pieces = [perform(seed, "western", nano_musicgen.CLIP_SECONDS) for seed in seeds]
+    told = nano_musicgen.measure_base(
+        backbone,
+        pieces,
+        generate_set(backbone, [p.caption for p in pieces], folder and folder / "words", guidance),
+    )
+    steered = performances_with_chords(clips)
+    music = [beats_chords_of(p.facts, nano_musicgen.CLIP_SECONDS) for p in steered]
+    captions = [without_attribute(p.caption, tempo=True, key=True) for p in steered]
+    sounds = generate_set(backbone, captions, folder and folder / "music", guidance, music=music)
+    heard = nano_musicgen.parallel_map(nano_musicgen.measure_sample, sounds)
+    real = nano_musicgen.parallel_map(
+        nano_musicgen.measure_sample, [nano_musicgen.round_trip(backbone, p.samples) for p in steered]
+    )
+    chords = [chords_of(p.facts, nano_musicgen.CLIP_SECONDS) for p in steered]
+    tempi = [float(str(p.facts["tempo_bpm"])) for p in steered]
+    return {
+        "from_words": told,
+        "from_music": tempo_accuracy(heard, tempi) | chord_accuracy(heard, chords),
+        "from_music_by_performances": tempo_accuracy(real, tempi) | chord_accuracy(real, chords),
+        "velocity_loss": condition_gain(backbone, steered),
+        "guidance": guidance,
+        "steps": STEPS,
+        "sampler": SAMPLER,
+        "clips": clips,
+    }
+
+
+def condition_gain(backbone: Any, pieces: list[Performance]) -> dict[str, list[float]]:
+    """Loss per held-out noise level with everything said, and with words, beats or chords left out."""
+    import torch
+
+    from talim.beats_chords import BeatsAndChords
+
+    targets = [backbone.encode(audio.Audio(p.samples[None], nano_musicgen.RATE_HZ)) for p in pieces]
+    music = [beats_chords_of(p.facts, nano_musicgen.CLIP_SECONDS) for p in pieces]
+    states, null = backbone.describe([p.caption for p in pieces]), backbone.describe([""])[0]
+    said = {
+        "all": list(zip(targets, states, music, strict=True)),
+        "no words": [(t, null, m) for t, m in zip(targets, music, strict=True)],
+        "no beats": [
+            (t, s, BeatsAndChords(chords=m.chords)) for t, s, m in zip(targets, states, music, strict=True)
+        ],
+        "no chords": [
+            (t, s, BeatsAndChords(beats=m.beats)) for t, s, m in zip(targets, states, music, strict=True)
+        ],
+        "nothing": [(t, null, BeatsAndChords()) for t in targets],
+    }
+    found = {}
+    with torch.no_grad():
+        for name, items in said.items():
+            parts = [
+                backbone.loss(backbone.collate(items[n : n + 8], [False] * len(items[n : n + 8])))
+                for n in range(0, len(items), 8)
+            ]
+            found[name] = (
+                torch.cat([p.parts[None] * len(p.per_item) for p in parts]).sum(0).div(len(items)).tolist()
+            )
+    return found
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--base", default="nano-mustango")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--audio", type=Path, help="where the generated clips are kept")
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    from talim.backbones.load import load
+
+    found = music_gates(load(options.base), options.clips, options.audio, options.guidance)
+    options.out.write_text(json.dumps(found, indent=1))
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Write sound whole or not at all, with tags that can be read back."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from talim.audio.audio import Audio, AudioError
+from talim.audio.containers import add_wav_comment, wav_comment
+
+_WRITABLE = {
+    ".flac": ("FLAC", "PCM_16"),
+    ".wav": ("WAV", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+# Fields that players show; everything else travels in the JSON of the comment field.
+_NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
+_BLOCK_FRAMES = 1 << 16
+
+
+def write(path: str | Path, audio: Audio, tags: dict[str, str] | None = None) -> None:
+    """Write .flac or .wav (16 bit), .ogg or .mp3, whole or not at all; read_tags returns the same tags.
+
+    Sound beyond full scale is scaled down as a whole, never clipped. Raises AudioError for other suffixes,
+    samples that are not finite, and a disk that refuses.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITABLE:
+        raise AudioError(
+            f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav"
+        )
+    if not np.isfinite(audio.samples).all():
+        raise AudioError(
+            f"{path}: not written: the sound holds samples that are not numbers (NaN or infinite)"
+        )
+    data = _encode(path.suffix.lower(), audio, dict(tags or {}))
+    _write_bytes(path, data)
+
+
+def read_tags(path: str | Path) -> dict[str, str]:
+    """The tags that write put into a file; of other files the few fields that players show."""
+    path = Path(path)
+    try:
+        comment = wav_comment(path)
+        native = {} if comment is not None else _native_tags(path)
+    except OSError as error:
+        raise AudioError(f"{path}: its tags cannot be read: {error.strerror or error}") from error
+    comment = native.pop("comment", "") if comment is None else comment
+    try:
+        tags = json.loads(comment)
+    except ValueError:
+        tags = None
+    if isinstance(tags, dict):
+        return {str(name): str(value) for name, value in tags.items()}
+    return native | ({"comment": comment} if comment else {})
+
+
+def _native_tags(path: Path) -> dict[str, str]:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            return {name: text for name, text in file.copy_metadata().items() if text}
+    except soundfile.LibsndfileError:
+        pass
+    import av
+    import av.error
+
+    try:
+        with av.open(str(path)) as container:
+            return {str(name).lower(): str(text) for name, text in container.metadata.items() if text}
+    except (av.error.FFmpegError, ValueError) as error:
+        raise AudioError(f"{path}: its tags cannot be read: not a sound file") from error
+
+
+def _encode(suffix: str, audio: Audio, tags: dict[str, str]) -> bytes:
+    import soundfile
+
+    samples = audio.samples / max(1.0, audio.peak)
+    if suffix in (".flac", ".wav"):
+        # Own rounding: k / 32768 reads back as the very same float, so hashes survive a round trip.
+        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    container, subtype = _WRITABLE[suffix]
+    buffer = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            buffer, "w", audio.rate_hz, audio.channels, subtype=subtype, format=container
+        ) as file:
+            if tags and suffix != ".wav":
+                for name in _NATIVE_TAGS:
+                    if tags.get(name):
+                        setattr(file, name, tags[name])
+                file.comment = json.dumps(tags, ensure_ascii=suffix == ".mp3", sort_keys=True)
+            for start in range(0, audio.frames, _BLOCK_FRAMES):  # one huge call overflows the Vorbis encoder
+                file.write(np.ascontiguousarray(samples[:, start : start + _BLOCK_FRAMES].T))
+    except soundfile.LibsndfileError as error:
+        detail = f"{audio.channels} channels at {audio.rate_hz} Hz"
+        raise AudioError(f"cannot write {detail} as {container}: {error}; resample, or use .flac") from error
+    if suffix == ".wav" and tags:
+        return add_wav_comment(buffer.getvalue(), json.dumps(tags, sort_keys=True))
+    return buffer.getvalue()
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all (temporary file beside it, fsync, rename); AudioError names it."""
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise AudioError(f"cannot write {path}: {error.strerror or error}") from error

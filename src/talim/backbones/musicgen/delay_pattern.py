@@ -1,0 +1,80 @@
+"""MusicGen's delay pattern: codebook k comes k steps late, so that one step predicts all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+
+class CodebookLoss(NamedTuple):
+    """Masked cross-entropies in nats, float32."""
+
+    parts: Tensor  # [K], mean over all valid positions of the batch
+    per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
+    per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
+    count: Tensor  # [], how many positions are valid
+
+
+def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
+    """How many steps each codebook comes late: 0, 1, 2, 3 in mono; in stereo left and right go together."""
+    return tuple(index // channels for index in range(codebooks))
+
+
+def apply_delay_pattern(
+    codes: Tensor,  # int64 [B, K, T]
+    special: int,
+    shifts: tuple[int, ...],
+    mask: Tensor | None = None,  # bool [B, T], False beyond a clip's end
+) -> Tensor:  # int64 [B, K, S], S = T + max(shifts) + 1
+    """What the decoder reads: step s holds code t = s - 1 - shift, and `special` wherever no code is due."""
+    batch, codebooks, frames = codes.shape
+    if mask is not None:
+        codes = torch.where(mask[:, None, :], codes, special)
+    sequence = codes.new_full((batch, codebooks, frames + max(shifts) + 1), special)
+    for index, shift in enumerate(shifts):
+        sequence[:, index, shift + 1 : shift + 1 + frames] = codes[:, index]
+    return sequence
+
+
+def pattern_mask(frames: int, shifts: tuple[int, ...]) -> Tensor:  # bool [K, S]
+    """True where the sequence of `build` holds a code."""
+    return apply_delay_pattern(torch.ones(1, len(shifts), frames, dtype=torch.int64), 0, shifts)[0].bool()
+
+
+def revert_delay_pattern(
+    logits: Tensor,  # [B, K, S or S - 1, ...]
+    frames: int,
+    shifts: tuple[int, ...],
+) -> Tensor:  # [B, K, T, ...]
+    """Pick for every code the step that predicts it: code t of a codebook is predicted by step t + shift."""
+    rows = [logits[:, index, shift : shift + frames] for index, shift in enumerate(shifts)]
+    return torch.stack(rows, dim=1)
+
+
+def cross_entropy(
+    logits: Tensor | Iterable[Tensor],  # [B, K, S or S - 1, V], or one codebook's after the other
+    codes: Tensor,  # int64 [B, K, T]
+    mask: Tensor,  # bool [B, T]
+    shifts: tuple[int, ...],
+) -> CodebookLoss:
+    """Cross-entropy per codebook over valid positions only, in float32 whatever the logits are in."""
+    frames, valid = codes.shape[-1], mask.float()
+    sums, per_frame = [], torch.zeros_like(valid)
+    rows = logits.unbind(1) if isinstance(logits, torch.Tensor) else logits
+    for index, (shift, said) in enumerate(zip(shifts, rows, strict=True)):  # a float32 copy of all is large
+        # classes last: five times as fast on a CPU
+        picked = said[:, shift : shift + frames].float().flatten(0, 1)
+        losses = F.cross_entropy(picked, codes[:, index].flatten(), reduction="none").view_as(valid) * valid
+        per_frame += losses.detach() / len(shifts)
+        sums.append(losses.sum(dim=1))
+    per_clip = torch.stack(sums, dim=1)  # [B, K]
+    counts = valid.sum(dim=1, keepdim=True)
+    parts = per_clip.sum(dim=0) / counts.sum().clamp(min=1)
+    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame, counts.sum())

@@ -1,0 +1,120 @@
+"""What Mustango hears of beats and chords: its limits, and the numbers that it was trained on. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from talim.beats_chords import NO_CHORD, BeatGrid, BeatsAndChords, ChordTrack
+from talim.errors import UsageError
+
+MAX_BEATS, MAX_CHORDS = 50, 20
+PAD, NONE = 0, 1
+# The released model has names for seven places in a bar, but its layer takes only five of them.
+MAX_BEAT_POSITION, MAX_NAMED_POSITION = 5, 7
+ROOTS = {
+    **{"A": 2, "A#": 3, "Bb": 3, "B": 4, "Cb": 4, "B#": 5, "C": 5, "C#": 6, "Db": 6, "D": 7, "D#": 8},
+    **{"Eb": 8, "E": 9, "Fb": 9, "E#": 10, "F": 10, "F#": 11, "Gb": 11, "G": 12, "G#": 13, "Ab": 13},
+}
+KINDS = {"maj": 2, "maj7": 3, "m": 4, "m6": 5, "m7": 6, "m7b5": 7, "6": 8, "7": 9, "aug": 10, "dim": 11}
+INVERTED, NOT_INVERTED = 2, 3
+CYCLE_GROUP_SIZES = (
+    4,
+    3,
+    5,
+)  # a cycle too long for the model is counted in the first of these that divides it
+
+CHORD = re.compile(r"([A-G][#b]?)([^/]*)(/.*)?")
+
+
+def check_vocabulary(music: BeatsAndChords) -> BeatsAndChords:
+    """The same, where Mustango can hear all of it; else UsageError that says what it takes."""
+    beats, chords = music.beats, music.chords
+    if len(beats.places) > MAX_BEATS:
+        raise UsageError(
+            f"{len(beats.places)} beats are too many for Mustango; it takes at most {MAX_BEATS}: give every "
+            "second beat, or half the tempo"
+        )
+    if len(chords.names) > MAX_CHORDS:
+        raise UsageError(
+            f"{len(chords.names)} chords are too many for Mustango; it takes at most {MAX_CHORDS}"
+        )
+    for place in beats.places:
+        if place > MAX_BEAT_POSITION:
+            raise UsageError(
+                f"place {place} in the bar is unknown to Mustango; it takes 1 to {MAX_BEAT_POSITION}"
+            )
+    for name in chords.names:
+        encode_chord(name)
+    return music
+
+
+def snap_to_vocabulary(music: BeatsAndChords) -> BeatsAndChords:
+    """What Mustango can hear of a recording's beats and chords.
+
+    A long cycle (a tala, an usul) is counted in groups of four, three or five; of too many beats every second is
+    kept; a chord of an unknown kind is none; of too many chords the first are kept.
+    """
+    times, places = music.beats.times_seconds, music.beats.places
+    longest = max(places, default=0)
+    if longest > MAX_BEAT_POSITION:
+        group = next((size for size in CYCLE_GROUP_SIZES if longest % size == 0), CYCLE_GROUP_SIZES[0])
+        places = tuple(1 + (place - 1) % group for place in places)
+    while len(times) > MAX_BEATS:
+        times, places = times[::2], places[::2]
+    names = tuple(name if is_known_chord(name) else NO_CHORD for name in music.chords.names[:MAX_CHORDS])
+    return BeatsAndChords(BeatGrid(times, places), ChordTrack(music.chords.times_seconds[:MAX_CHORDS], names))
+
+
+def is_known_chord(name: str) -> bool:
+    """Whether Mustango has a name for this chord."""
+    try:
+        encode_chord(name)
+    except UsageError:
+        return False
+    return True
+
+
+def encode_chord(name: str) -> tuple[int, int, int]:
+    """Root, kind and inversion; which note is in the bass is nothing the model hears. UsageError if unknown."""
+    if name == NO_CHORD:
+        return NONE, NONE, NONE
+    found = CHORD.fullmatch(name)
+    root, kind, bass = found.groups() if found else ("", name, None)
+    if root not in ROOTS:
+        raise UsageError(
+            f"chord {name!r} is unknown to Mustango: a root is a capital A to G with # or b, then one of "
+            f"{', '.join(KINDS)} or nothing, then /BASS or nothing; {NO_CHORD} is no chord"
+        )
+    if (kind or "maj") not in KINDS:
+        raise UsageError(
+            f"chord {name!r} has the kind {kind!r}, unknown to Mustango; it takes {', '.join(KINDS)} "
+            "or nothing for major"
+        )
+    return ROOTS[root], KINDS[kind or "maj"], INVERTED if bass else NOT_INVERTED
+
+
+def encode_beats(
+    times: Sequence[float], places: Sequence[float], length: int = MAX_BEATS
+) -> tuple[list[int], list[float], list[bool]]:
+    """Ids, times in seconds and mask, padded to `length` by the last time; longer input stays longer."""
+    for place in places:
+        if place not in range(1, MAX_NAMED_POSITION + 1):
+            raise UsageError(f"place {place} in the bar has no name; there are 1 to {MAX_NAMED_POSITION}")
+    spare = max(0, length - len(times))
+    last = float(times[-1]) if len(times) else 0.0
+    ids = [int(place) + 1 for place in places] + [PAD] * spare
+    return ids, [*map(float, times), *[last] * spare], [True] * len(times) + [False] * spare
+
+
+def encode_chords(
+    times: Sequence[float], names: Sequence[str], length: int = MAX_CHORDS
+) -> tuple[list[tuple[int, int, int]], list[float], list[bool]]:
+    """Ids (root, kind, inversion), times and mask, padded as beats are; no chords at all are one N at 0 s."""
+    if not len(names):
+        times, names = [0.0], [NO_CHORD]
+    if len(times) != len(names):
+        raise UsageError(f"{len(times)} chord times with {len(names)} chords")
+    spare = max(0, length - len(names))
+    ids = [*map(encode_chord, names), *[(PAD, PAD, PAD)] * spare]
+    return ids, [*map(float, times), *[float(times[-1])] * spare], [True] * len(names) + [False] * spare

@@ -1,0 +1,204 @@
+"""Between sound and latents: log-mel spectrogram, diffusers' VAE, transformers' HiFi-GAN vocoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talim.errors import TalimError
+
+LOG_FLOOR = 1e-5
+PEAK_AMPLITUDE = 0.5  # the VAE was trained on recordings brought to this peak
+VOCODER_RATES = (5, 4, 2, 2, 2)
+VOCODER_KERNELS = (16, 16, 8, 4, 4)
+RESBLOCK_KERNELS = (3, 7, 11)
+RESBLOCK_DILATIONS = ((1, 3, 5),) * 3
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """The spectrogram's numbers, as the checkpoint's stft_config.json names them."""
+
+    sampling_rate: int = 16000
+    filter_length: int = 1024
+    hop_length: int = 160
+    win_length: int = 1024
+    n_mel_channels: int = 64
+    mel_fmin: float = 0
+    mel_fmax: float | None = 8000
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> MelConfig:
+        """Read a stft_config.json, flat or nested under preprocessing as its makers' other models have it."""
+        flat: dict[str, Any] = {}
+        for section in ({"": config}, config.get("preprocessing", {})):
+            for value in section.values():
+                if isinstance(value, Mapping):
+                    flat |= {key: item for key, item in value.items() if key in cls.__dataclass_fields__}
+        return cls(**flat)
+
+
+class MelSpectrogram(nn.Module):
+    """Samples [B, N] -> natural-log mel magnitudes [B, bands, 1 + N // hop], floor ln(1e-5)."""
+
+    def __init__(self, config: MelConfig) -> None:
+        import librosa
+
+        super().__init__()
+        self.config = config
+        basis = librosa.filters.mel(
+            sr=config.sampling_rate,
+            n_fft=config.filter_length,
+            n_mels=config.n_mel_channels,
+            fmin=config.mel_fmin,
+            fmax=config.mel_fmax,
+        )
+        self.basis = nn.Buffer(torch.from_numpy(basis), persistent=False)
+        window = torch.hann_window(config.win_length)
+        self.window = nn.Buffer(window, persistent=False)
+
+    def magnitudes(self, samples: Tensor) -> Tensor:  # [B, N] -> [B, bins, frames]
+        """Of the short-time Fourier transform, ends reflected."""
+        c = self.config
+        return torch.stft(
+            samples,
+            c.filter_length,
+            c.hop_length,
+            c.win_length,
+            self.window,
+            return_complex=True,
+            pad_mode="reflect",
+        ).abs()
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return (self.basis @ self.magnitudes(samples)).clamp(min=LOG_FLOOR).log()
+
+
+def normalise(samples: np.ndarray) -> np.ndarray:
+    """Mean 0 and peak 0.5, what the VAE was trained on; silence stays silence. Samples [N], float32."""
+    centred = samples - samples.mean(dtype=np.float64).astype(np.float32) if samples.size else samples
+    peak = float(np.abs(centred).max(initial=0.0))
+    return (centred / (peak + 1e-8) * PEAK_AMPLITUDE).astype(np.float32)
+
+
+def pad_or_trim(samples: np.ndarray, count: int) -> np.ndarray:
+    """Cut or padded with silence to `count` samples, its peak brought to 0.5 once more."""
+    cut = np.pad(samples[:count], (0, max(0, count - samples.size)))
+    peak = float(np.abs(cut).max(initial=0.0))
+    return (cut / peak * PEAK_AMPLITUDE if peak > 0 else cut).astype(np.float32)
+
+
+class MelVAE(nn.Module):
+    """Everything between samples and scaled latents [B, C, T, F]; always float32."""
+
+    def __init__(self, vae: Any, vocoder: Any, mel: MelConfig) -> None:
+        super().__init__()
+        self.vae, self.vocoder = vae, vocoder
+        # one clip at a time: the memory of one, and convolutions that do not depend on the batch
+        vae.enable_slicing()
+        self.mel = MelSpectrogram(mel)
+        hop = int(np.prod(vocoder.config.upsample_rates))
+        if hop != mel.hop_length or vocoder.config.model_in_dim != mel.n_mel_channels:
+            raise TalimError(
+                f"the vocoder takes {vocoder.config.model_in_dim} bands and makes {hop} samples a frame; "
+                f"the spectrogram has {mel.n_mel_channels} and {mel.hop_length}"
+            )
+
+    @property
+    def rate_hz(self) -> int:
+        """Sample rate."""
+        return self.mel.config.sampling_rate
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Mel frames, and mel bands, to one of the latent: 4 in the released model."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples to one latent frame."""
+        return self.mel.config.hop_length * self.downsampling_factor
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def bands(self) -> int:
+        """Mel bands of a latent."""
+        return self.mel.config.n_mel_channels // self.downsampling_factor
+
+    def spectrogram(self, samples: np.ndarray, frames: int) -> Tensor:  # [N] -> [1, frames, bands]
+        """Log-mel of a recording brought to the level and the length (in mel frames) of the VAE's training."""
+        wanted = pad_or_trim(normalise(samples), frames * self.mel.config.hop_length)
+        waves = torch.from_numpy(wanted)[None].to(self.mel.basis.device)
+        return self.mel(waves).transpose(1, 2)[:, :frames]
+
+    def posterior(self, mel: Tensor) -> Any:  # [B, 1, frames, bands] -> mean, std, logvar [B, C, T, F]
+        """The VAE's distribution of latents, not yet scaled."""
+        return self.vae.encode(mel).latent_dist
+
+    def scale_latents(self, latents: Tensor) -> Tensor:
+        """Brought to about unit variance, as the U-Net knows them."""
+        return latents * self.vae.config.scaling_factor
+
+    def decode_mel(self, latents: Tensor) -> Tensor:  # scaled [B, C, T, F] -> [B, 1, frames, bands]
+        """Decode scaled latents to a log-mel spectrogram."""
+        return self.vae.decode(latents / self.vae.config.scaling_factor).sample
+
+    def vocode(self, mel: Tensor) -> Tensor:  # [B, 1, frames, bands] -> [B, N]
+        """The vocoder; it adds 32 samples at the end of the released model's 160 a frame."""
+        return self.vocoder(mel[:, 0])
+
+
+def build_vae(config: Mapping[str, Any]) -> Any:
+    """diffusers' AutoencoderKL with the numbers of the checkpoint's vae_config.json."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    parts = config["ddconfig"]
+    refused = {"attn_resolutions": [], "downsample_time": False, "double_z": True}
+    for name, only in refused.items():
+        if parts.get(name, only) != only:
+            raise TalimError(f"VAE setting {name}={parts[name]!r} is not Mustango's; expected {only!r}")
+    for name in ("subband", "time_shuffle"):
+        if config.get(name, 1) != 1:
+            raise TalimError(f"VAE setting {name}={config[name]!r} is not Mustango's; expected 1")
+    if config["embed_dim"] != parts["z_channels"]:
+        raise TalimError(f"VAE embed_dim {config['embed_dim']} differs from z_channels {parts['z_channels']}")
+    levels = len(parts["ch_mult"])
+    return AutoencoderKL(
+        in_channels=parts["in_channels"],
+        out_channels=parts["out_ch"],
+        down_block_types=("DownEncoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+        block_out_channels=tuple(parts["ch"] * times for times in parts["ch_mult"]),  # pyright: ignore[reportArgumentType]
+        layers_per_block=parts["num_res_blocks"],
+        latent_channels=parts["z_channels"],
+        norm_num_groups=32,
+        scaling_factor=config["scale_factor"],
+    )
+
+
+def build_vocoder(channels: int, bands: int, rate_hz: int) -> Any:
+    """transformers' HiFi-GAN with the numbers that the released model fixes in code."""
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    return SpeechT5HifiGan(
+        SpeechT5HifiGanConfig(
+            model_in_dim=bands,
+            sampling_rate=rate_hz,
+            upsample_initial_channel=channels,
+            upsample_rates=list(VOCODER_RATES),
+            upsample_kernel_sizes=list(VOCODER_KERNELS),
+            resblock_kernel_sizes=list(RESBLOCK_KERNELS),
+            resblock_dilation_sizes=[list(dilations) for dilations in RESBLOCK_DILATIONS],
+            leaky_relu_slope=0.1,
+            normalize_before=False,
+        )
+    )

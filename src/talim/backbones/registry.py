@@ -1,0 +1,103 @@
+"""The base models talim knows by name: where they are, under what licence, and the shape of each."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from talim.designs.musicgen_sites import MusicGenShape
+from talim.designs.unet_sites import UNetShape
+
+RELEASED_LICENCE = "CC-BY-NC-4.0"
+NANO = "nano-musicgen"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A base model that can be named; `hub` is empty for the one that ships with the package."""
+
+    name: str
+    hub: str
+    licence: str
+    shape: MusicGenShape | UNetShape | None = None
+    unsupported_reason: str = ""
+    download_gb: float = 0.0
+    family: str = "musicgen"
+
+    @property
+    def channels(self) -> int:
+        """Of the sound it makes: 1, or 2 for the stereo models."""
+        return self.shape.channels if isinstance(self.shape, MusicGenShape) else 1
+
+
+SHAPES = {
+    "small": MusicGenShape(1024, 24, 16),
+    "medium": MusicGenShape(1536, 48, 24),
+    "large": MusicGenShape(2048, 48, 32),
+}
+DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
+MELODY_UNSUPPORTED = (
+    "it is conditioned on a melody, which is not supported yet; take the model without -melody"
+)
+
+
+def _released_models() -> list[ModelEntry]:
+    models = []
+    for size, shape in SHAPES.items():
+        for stereo in (False, True):
+            name = f"musicgen-stereo-{size}" if stereo else f"musicgen-{size}"
+            channels, codebooks = (2, 8) if stereo else (1, 4)
+            full = MusicGenShape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
+            models.append(
+                ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size])
+            )
+    for name in ("melody", "melody-large", "stereo-melody", "stereo-melody-large"):
+        models.append(
+            ModelEntry(
+                f"musicgen-{name}",
+                f"facebook/musicgen-{name}",
+                RELEASED_LICENCE,
+                unsupported_reason=MELODY_UNSUPPORTED,
+            )
+        )
+    return models
+
+
+# The released U-Net: the numbers of its configs/music_diffusion_model_config.json.
+UNET = UNetShape(
+    channels=(320, 640, 1280, 1280),
+    layers=(2, 2, 2, 2),
+    context_width=(1024,) * 4,
+    music_down=(True, True, True, False),
+    music_up=(False, True, True, True),
+)
+UNET_CONFIG = "configs/music_diffusion_model_config.json"
+FRAME_RATE_AND_WINDOW = {
+    "musicgen": (50, 30.0),
+    "mustango": (25, 10.24),
+}  # frames a second, and the longest stretch heard at once
+MUSTANGO = [
+    ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
+    for name in ("mustango", "mustango-pretrained")
+]
+SHIPPED = [
+    ModelEntry(NANO, "", "Apache-2.0"),
+    ModelEntry("nano-mustango", "", "Apache-2.0", family="mustango"),
+]
+MODELS: dict[str, ModelEntry] = {model.name: model for model in [*SHIPPED, *_released_models(), *MUSTANGO]}
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """A known model by its short name ("musicgen-small") or its Hub id ("facebook/musicgen-small")."""
+    return MODELS.get(name.removeprefix("facebook/").removeprefix("declare-lab/"))
+
+
+def is_miniature(name: str) -> bool:
+    """Whether a base of this public name is one of those that ship with the package, for trying the road only."""
+    return any(known.name == name.rsplit("/", 1)[-1] for known in SHIPPED)
+
+
+def closest_names(name: str) -> list[str]:
+    """Up to three known names that look like a misspelt one."""
+    usable = [model.name for model in MODELS.values() if not model.unsupported_reason]
+    return difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)

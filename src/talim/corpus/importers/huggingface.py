@@ -1,0 +1,173 @@
+"""Hugging Face data sets with an audio column: parquet or arrow files here, or an id on the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from talim.audio import is_audio_name
+from talim.corpus.importers.protocol import ImportRequest
+from talim.corpus.metadata import MetadataRow, plain_row
+from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.errors import TalimError, UsageError
+
+_SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+_MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3\x03": ".mp3", b"ID3\x04": ".mp3"}
+
+
+def matches(path: Path) -> bool:
+    """Whether it is a parquet file, or a folder of parquet files or a saved data set; never a Hub id."""
+    if not path.is_dir():
+        return path.suffix == ".parquet" and path.is_file()
+    return any((path / name).is_file() for name in _SAVED) or bool(_parquet_files(path))
+
+
+def list_recordings(request: ImportRequest) -> ImportResult:
+    """Every row of every split that holds sound; the other columns are its metadata."""
+    try:
+        import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
+    except ImportError as error:
+        raise TalimError(
+            "the datasets library is not installed; type: pip install 'talim[datasets]'"
+        ) from error
+    datasets.disable_progress_bars()
+    splits = _load(datasets, request)
+    licence = _licence(request, splits)
+    fixed = {
+        "source": f"Hugging Face data set {request.path.name if request.path.exists() else request.source}"
+    }
+    files: list[SourceFile] = []
+    left_out: list[dict[str, str]] = []
+    for split, table in splits.items():
+        column = _audio_column(table, request)
+        for number, told in enumerate(_rows(table, column)):
+            made = _source(request, table, split, column, number, _with_licence(fixed | told, licence))
+            if made is None:
+                left_out.append({"file": f"{split}/{number}", "reason": "its row holds no sound"})
+            else:
+                files.append(made)
+    return ImportResult("huggingface", request.source, tuple(files), tuple(left_out))
+
+
+def _with_licence(row: MetadataRow, licence: str) -> MetadataRow:
+    """The row, with the data set's licence where it names none itself."""
+    told = {"licence", "license", "rights", "copyright"} & {*row}
+    return row if told or not licence else row | {"licence": licence}
+
+
+def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:
+    """The splits by name."""
+    path = request.path
+    try:
+        if path.is_dir() and any((path / name).is_file() for name in _SAVED) and not _parquet_files(path):
+            loaded = datasets.load_from_disk(str(path))
+        elif path.exists():
+            found = [path] if path.is_file() else _parquet_files(path)
+            if not found:
+                raise UsageError(f"{path}: no parquet file and no saved data set in it")
+            loaded = datasets.load_dataset("parquet", data_files=_by_split(found))
+        else:
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source):
+                raise UsageError(f"{request.source}: no such folder, and no Hub id either (owner/name)")
+            loaded = datasets.load_dataset(request.source)
+    except UsageError:
+        raise
+    except Exception as error:  # the library raises whatever its readers and the network raise
+        reason = " ".join(str(error).split())[:300]
+        raise TalimError(f"{request.source}: the datasets library cannot load it: {reason}") from error
+    return loaded if isinstance(loaded, dict) else {str(getattr(loaded, "split", None) or "all"): loaded}
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    return sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+
+
+def _by_split(paths: list[Path]) -> dict[str, list[str]]:
+    """Files by split, from names such as train-00000-of-00002.parquet."""
+    splits: dict[str, list[str]] = {}
+    for path in paths:
+        split = re.split(r"[-.]", path.name)[0] if re.search(r"-\d+-of-\d+", path.name) else path.stem
+        splits.setdefault(re.sub(r"\W", "_", split), []).append(str(path))
+    return splits
+
+
+def _audio_column(table: Any, request: ImportRequest) -> str:
+    """The column with sound: one of the Audio type, else one whose cells hold bytes and a path."""
+    for name, feature in table.features.items():
+        if type(feature).__name__ == "Audio" or (
+            isinstance(feature, Mapping) and {"bytes", "path"} <= {*feature}
+        ):
+            return str(name)
+    raise UsageError(f"{request.source}: no audio column among {', '.join(table.features)}")
+
+
+def _rows(table: Any, column: str) -> Iterator[dict[str, str]]:
+    """Each row's metadata as text; numbers of classes become their names."""
+    classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
+    rest = table.remove_columns([column]).with_format("arrow")
+    for start in range(0, len(table), 1000):
+        told = (
+            rest[start : start + 1000].to_pylist()
+            if rest.column_names
+            else [{}] * min(1000, len(table) - start)
+        )
+        for row in told:
+            named = {
+                name: classes[name].int2str(value) if name in classes and value is not None else value
+                for name, value in row.items()
+                if not isinstance(value, dict | bytes)
+            }
+            yield plain_row(named)
+
+
+def _cell(table: Any, column: str, number: int) -> dict[str, Any]:
+    """The encoded sound of a row, {"bytes", "path"}, as it is stored: talim decodes itself."""
+    return table.with_format("arrow")[number : number + 1][column][0].as_py() or {}
+
+
+def _source(
+    request: ImportRequest, table: Any, split: str, column: str, number: int, row: dict[str, str]
+) -> SourceFile | None:
+    cell = _cell(table, column, number)
+    shown = str(cell.get("path") or "")
+    stem = normalize_path(Path(shown.replace("\\", "/")).name) if shown else ""
+    name = f"{split}/{number:06d}{'-' + stem if stem else ''}"
+    if cell.get("bytes"):
+
+        def fetch() -> bytes:
+            return bytes(_cell(table, column, number)["bytes"])
+
+        suffix = Path(stem).suffix if is_audio_name(stem) else _MAGIC.get(cell["bytes"][:4], ".wav")
+        return SourceFile(request.path, name, EmbeddedAudio(fetch, suffix), row)
+    path = Path(shown)
+    return SourceFile(path, name, FileAudio(path), row) if shown and path.is_file() else None
+
+
+def _licence(request: ImportRequest, splits: Mapping[str, Any]) -> str:
+    """The licence in the data set's own record, else in the card beside it, else on the Hub."""
+    for table in splits.values():
+        if told := getattr(getattr(table, "info", None), "license", ""):
+            return str(told)
+    card = (request.path if request.path.is_dir() else request.path.parent) / "README.md"
+    if request.path.exists() and card.is_file():
+        head = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.DOTALL)
+        told = yaml.safe_load(head.group(1)) if head else None
+        licence = told.get("license") if isinstance(told, dict) else None
+    elif not request.path.exists():
+        licence = _licence_on_hub(request.source)
+    else:
+        licence = None
+    return ", ".join(licence) if isinstance(licence, list) else str(licence or "")
+
+
+def _licence_on_hub(name: str) -> str:
+    try:
+        from huggingface_hub import dataset_info
+
+        return str((dataset_info(name).card_data or {}).get("license") or "")
+    except Exception:  # offline, renamed, private: then it is unknown
+        return ""

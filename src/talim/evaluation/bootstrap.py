@@ -1,0 +1,48 @@
+"""Bootstrap intervals by recording: clips of one recording are no independent witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+RESAMPLES = 10_000
+CONFIDENCE_LEVEL = 0.95
+
+
+def mean_by_recording(values: Sequence[float], recordings: Sequence[str]) -> dict[str, float]:
+    """The mean of each recording's clips."""
+    grouped: dict[str, list[float]] = {}
+    for value, recording in zip(values, recordings, strict=True):
+        grouped.setdefault(recording, []).append(float(value))
+    return {recording: float(np.mean(mine)) for recording, mine in sorted(grouped.items())}
+
+
+def bootstrap_ci(per_recording: Mapping[str, float], seed: int = 0) -> list[float] | None:
+    """95 % percentile bootstrap of the mean over recordings, [low, high]; None for fewer than two."""
+    values = np.asarray(list(per_recording.values()), dtype=np.float64)
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
+    return [float(low), float(high)]
+
+
+def ci_note(count: int) -> str | None:
+    """Why there is no interval, or why a small one should not be leaned on."""
+    if count < 2:
+        return "one held-out recording only: an interval by recording needs two or more"
+    if count < 6:
+        return f"only {count} held-out recordings: the true interval is likely wider"
+    return None
+
+
+def wilson_interval(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share, `count` of `of` (Wilson 1927); sound for shares at 0 and 1 too. ValueError for none."""
+    if not 0 <= count <= of or of < 1:
+        raise ValueError(f"a share needs 0 <= count <= of and something to count, not {count} of {of}")
+    share, spread = count / of, z**2 / of
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)

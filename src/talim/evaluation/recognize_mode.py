@@ -1,0 +1,156 @@
+"""Which raga or makam one recording is in: from its sound, or from a pitch track that somebody else made.
+
+A pitch track is an .npz with `cents` [frames] (NaN where unvoiced) and `hop_s`; its cents are measured from its
+`tonic_hz`, or from A4 = 440 Hz where it has none.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talim import audio
+from talim.errors import TalimError, UsageError
+from talim.metrics import pitch
+from talim.traditions import mode_recognition, note_transcription
+from talim.traditions.name_matching import normalize_name, unknown_name_error
+from talim.traditions.tradition import Tradition, load, load_all_builtin
+
+CONCERT_A_HZ = 440.0
+TRACKING_RATE_HZ = 16_000
+MAX_MODES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PitchTrackInput:
+    """A melody in Hz, NaN where unvoiced, one value each `hop_seconds`; its tonic where its maker named one."""
+
+    hz: np.ndarray
+    hop_seconds: float
+    tonic_hz: float | None = None
+
+
+def recognize_modes(
+    file: Path, tradition: str | None = None, tonic_hz: float | None = None
+) -> dict[str, Any]:
+    """Rank all modes of one tradition (a name or a folder), or of every shipped one, for one recording.
+
+    Returns {"tonic_hz", "modes": [{"name", "slug", "score"}, ...]}, best first; scores are probabilities that sum
+    to 1. Without `tradition` each entry carries its "tradition" too. A tonic that neither the caller nor the file
+    gives is found. Raises TalimError, in one line, for files that hold no melody and for unknown traditions.
+    """
+    if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
+        raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
+    traditions = [resolve_tradition(tradition)] if tradition else list(load_all_builtin())
+    heard = read_melody(file)
+    known_hz = tonic_hz or heard.tonic_hz
+    reference_hz = known_hz or float(np.nanmedian(heard.hz))
+    notes = note_transcription.transcribe_notes(1200 * np.log2(heard.hz / reference_hz), heard.hop_seconds)
+    try:
+        judged = mode_recognition.ModeRecognizer(traditions).judge(notes, tonic_known=known_hz is not None)
+    except TalimError as error:
+        raise TalimError(f"{file}: {error}") from error
+    if known_hz is None:
+        known_hz = reference_hz * 2 ** (mode_recognition.tonic_cents(judged, notes) / 1200)
+    return {
+        "tonic_hz": round(known_hz, 3),
+        "modes": [
+            {"name": mode.name, "slug": mode.slug, "score": score}
+            | ({} if tradition else {"tradition": home.slug})
+            for home, mode, score in judged.ranked_modes()
+        ],
+    }
+
+
+def resolve_tradition(tradition: str) -> Tradition:
+    """The tradition of a folder, or the shipped one of that name in any common spelling."""
+    if Path(tradition).is_dir():
+        return load(tradition)
+    table = {
+        normalize_name(name): one for one in load_all_builtin() for name in (one.slug, one.name, *one.aliases)
+    }
+    if normalize_name(tradition) in table:
+        return table[normalize_name(tradition)]
+    error = unknown_name_error("tradition", tradition, {key: one.slug for key, one in table.items()}, ())
+    raise TalimError(f"{error}; or give the folder of your own")
+
+
+def read_melody(file: Path) -> PitchTrackInput:
+    """The melody in a sound file or an .npz; TalimError, in one line, where there is none."""
+    if not file.exists():
+        raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
+    if not file.is_file():
+        raise TalimError(
+            f"{file}: is no file; give one recording, or one .npz with cents, hop_s and tonic_hz"
+        )
+    found = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
+    if not np.isfinite(found.hz).any():
+        raise TalimError(f"{file}: unvoiced from end to end; there is no melody to tell a mode by")
+    return found
+
+
+def track_audio_melody(file: Path) -> PitchTrackInput:
+    """The melody of a sound file, tracked."""
+    sound = audio.read(file).mono()
+    if sound.peak < 1e-4:
+        raise TalimError(
+            f"{file}: silent (peak {sound.peak:.1e} of full scale); there is no melody to tell a mode by"
+        )
+    samples = sound.resample(TRACKING_RATE_HZ).samples[0]
+    tracked = pitch.yin_f0(samples / np.abs(samples).max(), TRACKING_RATE_HZ)
+    return PitchTrackInput(tracked.hz, tracked.hop_seconds)
+
+
+def read_pitch_track(file: Path) -> PitchTrackInput:
+    """The melody of an .npz, checked."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            values = {key: archive[key] for key in ("cents", "hop_s", "tonic_hz") if key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise TalimError(f"{file}: cannot be read as an .npz: {error}") from error
+    for key in ("cents", "hop_s"):
+        if key not in values:
+            raise TalimError(
+                f"{file}: has no {key!r}; a pitch track needs cents and hop_s, and tonic_hz if known"
+            )
+    cents = values["cents"]
+    if cents.ndim != 1 or cents.size == 0 or not np.issubdtype(cents.dtype, np.number):
+        raise TalimError(
+            f"{file}: cents must be one row of numbers, not {cents.dtype} of shape {cents.shape}"
+        )
+    hop_seconds = read_scalar(file, "hop_s", values["hop_s"])
+    tonic_hz = read_scalar(file, "tonic_hz", values["tonic_hz"]) if "tonic_hz" in values else None
+    real = np.where(np.abs(cents) < 12_000, cents, np.nan).astype(
+        np.float64
+    )  # infinite or absurd is unvoiced
+    return PitchTrackInput((tonic_hz or CONCERT_A_HZ) * 2 ** (real / 1200), hop_seconds, tonic_hz)
+
+
+def read_scalar(file: Path, key: str, value: np.ndarray) -> float:
+    """One number above 0 from an .npz."""
+    if (
+        value.size != 1
+        or not np.issubdtype(value.dtype, np.number)
+        or not 0 < float(value.reshape(-1)[0]) < 1e6
+    ):
+        raise TalimError(f"{file}: {key} must be one number above 0, not {value!r}")
+    return float(value.reshape(-1)[0])
+
+
+def modes_message(result: dict[str, Any]) -> str:
+    """A short table of the best modes and one sentence, for people."""
+    best = result["modes"][:MAX_MODES_SHOWN]
+    width = max(len(row["name"]) for row in best)
+    lines = [
+        f"{place}. {row['name']:<{width}}  {row['score']:6.1%}"
+        + (f"  {row['tradition']}" if "tradition" in row else "")
+        for place, row in enumerate(best, 1)
+    ]
+    sure = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"
+    lines.append(f"{sure} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+import math
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """A number with a true minus sign; small ones keep two significant digits."""
+    if value and abs(value) < 0.5 * 10**-digits:
+        digits = min(6, math.ceil(-math.log10(abs(value))) + 1)
+    text = f"{value:,.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if digits <= 1 and "." in text else text
+    return text.replace("-", "−").replace(",", "\u202f")
+
+
+def format_count(value: float) -> str:
+    """A whole number, its thousands apart; millions are shortened."""
+    if value >= 10_000_000:
+        return f"{value / 1e6:,.0f} million".replace(",", "\u202f")
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def format_counted(value: int, noun: str) -> str:
+    """`1 recording`, `3 recordings`."""
+    return f"{format_count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def format_percent(share: float) -> str:
+    """A share of 0..1 in per cent, one digit after the point where it is small."""
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f}\u202f%"
+
+
+def format_duration(seconds: float) -> str:
+    """`48 s`, `4 min 12 s`, `2 h 5 min`, `3 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{round(seconds / 60)} min"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return (
+        f"{hours} h {rest} min"
+        if hours < 48 and rest
+        else f"{hours} h"
+        if hours < 48
+        else f"{hours / 24:.0f} days"
+    )
+
+
+def format_bytes(value: float) -> str:
+    """Bytes in kB, MB or GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.{1 if value < 100 * factor else 0}f} {unit}"
+    return f"{value:.0f} bytes"
+
+
+def format_scientific(value: float) -> str:
+    """`1.2 × 10¹⁴`."""
+    exponent = math.floor(math.log10(value)) if value > 0 else 0
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value / 10**exponent:.1f} × 10{raised}"
+
+
+def format_rough_hours(value: float) -> str:
+    """A rough time for a person: `about 20 minutes`, `about 3 hours`, `about 4 days`."""
+    if value < 1.5:
+        return f"about {max(5, 5 * round(value * 12))} minutes"
+    if value < 48:
+        return f"about {math.ceil(value)} hours"
+    return f"about {math.ceil(value / 24)} days"

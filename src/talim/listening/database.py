@@ -1,0 +1,165 @@
+"""The database: its tables, and an engine that never loses what it acknowledged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from talim.errors import TalimError, UsageError
+
+metadata = MetaData()
+
+test = Table(
+    "test",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", String(16), nullable=False),
+    Column("site", String(80), nullable=False),
+    Column("content", JSON, nullable=False),  # the protocol, as it enters the hash
+    Column("prompts", JSON, nullable=False),
+    Column("frozen_at", Float),  # the first vote; seconds since 1970, UTC, as all times here
+    Column("deleted", Integer, nullable=False, default=0),
+)
+listeners = Table(
+    "listeners",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("label", String(80), nullable=False, default=""),
+    Column("group", String(40)),
+    Column("number", Integer),  # which place of the balanced sequence, within the group
+    Column("familiarity", Integer),
+    Column("language", String(12)),
+    Column("consent_hash", String(64)),
+    Column("began_at", Float),
+    Column("finished_at", Float),
+    UniqueConstraint("group", "number"),
+)
+trials = Table(
+    "trials",
+    metadata,
+    Column(
+        "listener",
+        String(16),
+        ForeignKey("listeners.id", ondelete="CASCADE"),
+        primary_key=True,
+        nullable=False,
+    ),
+    Column("position", Integer, primary_key=True),
+    Column("kind", String(12), nullable=False),
+    Column("item", String(80), nullable=False),
+    Column("order", JSON, nullable=False),  # conditions, in the order of sides or rows
+    Column("aspect", String(40)),
+    Column("opened_at", Float),
+)
+votes = Table(
+    "votes",
+    metadata,
+    Column("listener", String(16), primary_key=True),
+    Column("id", String(36), primary_key=True),  # made by the client: the same vote sent twice is one vote
+    Column("position", Integer, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("heard_seconds", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("listener", "position"),
+    ForeignKeyConstraint(
+        ["listener", "position"], ["trials.listener", "trials.position"], ondelete="CASCADE"
+    ),
+)
+
+
+def open_engine(url: str, tables: MetaData = metadata) -> Engine:
+    """An engine with the tables in place. SQLite: write-ahead log, full synchronisation, foreign keys,
+    thirty seconds of patience, deleted data overwritten. TalimError where it cannot be opened."""
+    try:
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise UsageError(
+            f"--database {_without_password(url)}: {error}; expected sqlite:///votes.db or "
+            "postgresql+psycopg://USER@HOST/NAME"
+        ) from None
+    if engine.dialect.name == "sqlite":
+        _harden_sqlite(engine)
+    try:
+        tables.create_all(engine)
+    except Exception as error:  # each driver has exceptions of its own
+        raise TalimError(
+            f"the database {_without_password(url)} cannot be opened: {str(error).splitlines()[0]}"
+        ) from None
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        os.chmod(engine.url.database, 0o600)
+    return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+@contextmanager
+def begin_immediate(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: it takes its lock at the beginning, and is kept or undone as a whole."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(writes=True)
+        with connection.begin():
+            yield connection
+
+
+def checkpoint_wal(engine: Engine) -> None:
+    """Empty SQLite's write-ahead log, which still holds what was deleted; outside of any transaction."""
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        raw.close()
+
+
+def _harden_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "busy_timeout=30000",
+            "secure_delete=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A writer takes its lock at once: two that upgrade from reading would refuse each other.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url

@@ -1,0 +1,177 @@
+"""How melodies move in a mode: up by its ascent, down by its descent, through its phrases, to its strong notes.
+
+All pitches are cents above the tonic; lower and upper octaves are negative and above 1200.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from talim.traditions.schema import Mode
+
+OCTAVES = (-1200.0, 0.0, 1200.0, 2400.0)
+SAME_CENTS = 1.0
+MAX_PATH_NOTES = 14
+
+
+class MelodicMotion:
+    """The ways of one mode inside a register; everything drawn comes from the generator that is passed in."""
+
+    def __init__(self, mode: Mode, lowest_cents: float, highest_cents: float) -> None:
+        self.mode, self.lowest, self.highest = mode, lowest_cents, highest_cents
+        self.degrees = self._within(mode.degrees_cents)
+        self.notes = self._within((*mode.degrees_cents, *mode.touched_cents))
+        self.up = self._through_octaves(mode.ascent_cents or (*mode.degrees_cents, 1200.0), rising=True)
+        self.down = self._through_octaves(
+            mode.descent_cents or (1200.0, *reversed(mode.degrees_cents)), rising=False
+        )
+        self.phrases = [p for p in (self._snap_to_degrees(p) for p in mode.phrases_cents) if len(p) > 1]
+        strong = {mode.final_cents % 1200, *(s % 1200 for s in mode.strong_cents)}
+        self.strong = [d for d in self.degrees if any(_same(d % 1200, s) for s in strong)] or self.degrees
+
+    def _within(self, notes: Sequence[float]) -> list[float]:
+        return sorted({n + o for n in notes for o in OCTAVES if self.lowest - 1 <= n + o <= self.highest + 1})
+
+    def _through_octaves(self, line: Sequence[float], *, rising: bool) -> list[float]:
+        """The line in every octave, joined where one ends on the note with which the next begins."""
+        order = OCTAVES if rising else tuple(reversed(OCTAVES))
+        joined: list[float] = []
+        for octave in order:
+            for cents in line:
+                note = self.nearest(cents + octave, self._phrases_in_all_octaves())
+                if not joined or not _same(note, joined[-1]):
+                    joined.append(note)
+        return joined
+
+    def _phrases_in_all_octaves(self) -> list[float]:
+        notes = (*self.mode.degrees_cents, *self.mode.touched_cents)
+        return sorted(d + o for d in notes for o in (*OCTAVES, -2400.0, 3600.0))
+
+    def _snap_to_degrees(self, phrase: Sequence[float]) -> list[float]:
+        """A typical phrase on the mode's own degrees (phrases may be written with another intonation)."""
+        return [self.nearest(cents, self._phrases_in_all_octaves()) for cents in phrase]
+
+    def nearest(self, cents: float, among: Sequence[float] | None = None) -> float:
+        """The degree nearest to a pitch; of two equally near the lower."""
+        notes = self.degrees if among is None else among
+        at = bisect_left(notes, cents)
+        near = notes[max(0, at - 1) : at + 1] or notes[-1:]
+        return min(near, key=lambda note: (abs(note - cents), note))
+
+    def neighbour(self, cents: float, steps: int) -> float:
+        """The degree `steps` above (or below) a pitch, at the register's edge the last one."""
+        at = self.degrees.index(self.nearest(cents))
+        return self.degrees[min(max(at + steps, 0), len(self.degrees) - 1)]
+
+    def leading_to(self, cents: float) -> float:
+        """The note from which the ascent steps up to a note: the last one below it."""
+        below = [note for note in self._inside_sorted(self.up) if note < cents - SAME_CENTS]
+        return below[-1] if below else self.neighbour(cents, 1)
+
+    def _inside_sorted(self, line: Sequence[float]) -> list[float]:
+        return sorted({note for note in line if self.lowest - 1 <= note <= self.highest + 1})
+
+    def way(self, start: float, goal: float) -> list[float]:
+        """The notes after `start` on the way to `goal`, `goal` last: by the ascent going up, the descent going down."""
+        if _same(start, goal):
+            return [goal]
+        line = self.up if goal > start else self.down
+        ends = [i for i, note in enumerate(line) if _same(note, goal)]
+        best: list[float] | None = None
+        for end in ends:
+            # The latest place before the goal where the line is at, or has not yet passed, the start.
+            for begin in range(end - 1, max(-1, end - MAX_PATH_NOTES), -1):
+                if _same(line[begin], start) or (line[begin] < start) == (goal > start):
+                    found = line[begin + 1 : end + 1]
+                    if best is None or len(found) < len(best):
+                        best = found
+                    break
+        return self._fold_into_register(best or [goal])
+
+    def _fold_into_register(self, notes: Sequence[float]) -> list[float]:
+        """Notes folded into the register by octaves, without repeats in a row."""
+        kept: list[float] = []
+        for note in notes:
+            while note > self.highest + 1:
+                note -= 1200.0
+            while note < self.lowest - 1:
+                note += 1200.0
+            note = self.nearest(note, self.notes)
+            if not kept or not _same(note, kept[-1]):
+                kept.append(note)
+        return kept
+
+    def draw_rest_note(self, around: float, width: float, rng: np.random.Generator) -> float:
+        """A strong note to rest on, drawn near `around` (cents): nearer ones more often, and the strongest."""
+        gaps = np.array([abs(note - around) for note in self.strong])
+        weights = np.maximum(0.0, 1.0 - gaps / (width + gaps.min())) + 1e-6
+        weights *= [self._importance(note) for note in self.strong]
+        return self.strong[int(rng.choice(len(self.strong), p=weights / weights.sum()))]
+
+    def _importance(self, note: float) -> float:
+        """1.6 for the strongest note (vadi, güçlü), 1.3 for the second, 1 for the others."""
+        for weight, strong in zip((1.6, 1.3), self.mode.strong_cents, strict=False):
+            if _same(note % 1200, strong % 1200):
+                return weight
+        return 1.0
+
+    def phrase(
+        self, start: float, rest: float, rng: np.random.Generator, reach: float = 400.0, leaps: float = 0.0
+    ) -> list[float]:
+        """A phrase that leaves `start`, turns once or twice, and ends on `rest`; a typical one where it fits.
+
+        `reach` is how far the turn lies (cents), `leaps` the chance that a passing note is left out.
+        """
+        typical = [
+            [note + octave for note in p]
+            for p in self.phrases
+            for octave in (-1200.0, 0.0, 1200.0)
+            if self.lowest - 1 <= min(p) + octave and max(p) + octave <= self.highest + 1
+        ]
+        fitting = [p for p in typical if abs(p[-1] - rest) < 500 and abs(p[0] - start) < 700]
+        if fitting and rng.random() < 0.5:
+            chosen = fitting[int(rng.integers(len(fitting)))]
+            return self._fold_into_register(
+                [*self.way(start, chosen[0]), *chosen, *self.way(chosen[-1], rest)]
+            )
+        if rng.random() < 0.6:  # turn above, on a note of the ascent; else below, on one of the descent
+            turn = self.nearest(
+                max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up)
+            )
+        else:
+            turn = self.nearest(
+                min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down)
+            )
+        notes = self.way(start, turn)
+        if rng.random() < 0.3:  # a second, smaller turn
+            back = self.nearest((turn + rest) / 2, self._inside_sorted(self.down if turn > rest else self.up))
+            notes += [*self.way(notes[-1], back), *self.way(back, turn)]
+        whole = self._fold_into_register([*notes, *self.way(notes[-1], rest)])
+        if leaps and len(whole) > 2:
+            whole = [n for n in whole[:-1] if _same(n, turn) or rng.random() >= leaps] + whole[-1:]
+        return whole
+
+    def line(
+        self,
+        count: int,
+        start: float,
+        rest: float,
+        rng: np.random.Generator,
+        reach: float = 400.0,
+        leaps: float = 0.0,
+    ) -> list[float]:
+        """Exactly `count` notes that end on `rest`: phrase after phrase, the first one begun in its middle."""
+        notes = self.phrase(start, rest, rng, reach, leaps)
+        while len(notes) < count:
+            notes = self._joined(notes, self.phrase(notes[-1], rest, rng, reach, leaps))
+        return notes[-count:]
+
+    def _joined(self, one: list[float], two: list[float]) -> list[float]:
+        return one + (two[1:] if two and one and _same(one[-1], two[0]) and len(two) > 1 else two)
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) < SAME_CENTS

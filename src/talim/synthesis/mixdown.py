@@ -1,0 +1,156 @@
+"""From an arrangement and its score to sound and truth: players, drone, drum, room, one level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from talim.synthesis import drums
+from talim.synthesis.arrangement import Arrangement
+from talim.synthesis.forms import ScoreBuilder
+from talim.synthesis.ground_truth import HOP_SECONDS, PlayedStroke, Voice
+from talim.synthesis.instruments import CONTROL_SECONDS, Instrument, harmonics, synthesize_curve
+from talim.synthesis.melodic_motion import MelodicMotion
+from talim.synthesis.melody_line import NoteEvent, jitter_timing
+from talim.synthesis.melody_performer import MelodyPerformer, PerformedLine
+from talim.synthesis.ornaments import frame
+from talim.synthesis.reverb import Reverb, convolve_reverb
+from talim.synthesis.western_instruments import RATE_HZ
+
+LEVEL_RMS = 0.1
+PEAK_LIMIT = 0.97
+LEVELS = {"lead": 1.0, "second": 0.5, "drone": 0.16, "drum": 0.85}
+
+
+def octave_shift_cents(instrument: Instrument, tonic_hz: float) -> float:
+    """By how many octaves, in cents, an instrument moves a line to be at home; 0 where its own tonics include it."""
+    low, high = instrument.tonic_hz
+    return 1200.0 * round(float(np.log2((low * high) ** 0.5 / tonic_hz)))
+
+
+def perform_lines(
+    arrangement: Arrangement, score: ScoreBuilder, movement: MelodicMotion, rng: np.random.Generator
+) -> list[tuple[Instrument, PerformedLine]]:
+    """Every melodic player's performance of the score: the lead as written, a second one after its own manner."""
+    school, seconds = arrangement.school, arrangement.seconds
+    found = []
+    for index, instrument in enumerate(arrangement.instruments):
+        tones, ways = score.tones, movement
+        if index:
+            shift = octave_shift_cents(instrument, arrangement.tonic_hz)
+            ways = MelodicMotion(movement.mode, movement.lowest + shift, movement.highest + shift)
+            tones = [replace(tone, cents=tone.cents + shift) for tone in tones]
+            tones = delay(tones, float(rng.uniform(*school.lag_seconds)), seconds)
+        tones = jitter_timing(tones, 0.012 if index == 0 else 0.03, rng)
+        player = MelodyPerformer(instrument, school.manner, arrangement.tradition.ornaments, ways, rng)
+        found.append((instrument, player.play(tones, seconds)))
+    return found
+
+
+def delay(tones: list[NoteEvent], lag_seconds: float, seconds: float) -> list[NoteEvent]:
+    """The line a little later (or earlier), still inside the recording."""
+    moved = [replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in tones]
+    return [
+        replace(t, seconds=min(t.seconds, seconds - t.onset_seconds))
+        for t in moved
+        if t.onset_seconds < seconds - 0.05
+    ]
+
+
+def voice_ground_truth(instrument: Instrument, played: PerformedLine) -> Voice:
+    """The truth of one player; every second control frame is one of the pitch track."""
+    step = round(HOP_SECONDS / CONTROL_SECONDS)
+    cents = played.curve.cents[::step].astype(np.float32)
+    return Voice(instrument.name, instrument.family, cents, played.notes, played.ornaments)
+
+
+def mix_down(
+    arrangement: Arrangement,
+    players: list[tuple[Instrument, PerformedLine]],
+    strokes: tuple[PlayedStroke, ...],
+    room: Reverb,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Everybody together in the room, float32 [T]: an RMS near 0.1, no sample beyond 0.97."""
+    size = round(arrangement.seconds * RATE_HZ)
+    mix = np.zeros(size)
+    for index, (instrument, played) in enumerate(players):
+        mix_in(
+            mix,
+            normalize_rms(synthesize_curve(played.curve, arrangement.tonic_hz, instrument, rng)),
+            0,
+            LEVELS["second" if index else "lead"],
+        )
+    if arrangement.school.drone:
+        mix_in(mix, normalize_rms(drone(arrangement, rng)), 0, LEVELS["drone"] * float(rng.uniform(0.6, 1.4)))
+    if strokes:
+        mix_in(mix, drumming(strokes, arrangement.tonic_hz, size, rng), 0, LEVELS["drum"])
+    mix = convolve_reverb(room, mix, rng).astype(np.float64)
+    rms, peak = float(np.sqrt(np.mean(mix**2))) + 1e-9, float(np.abs(mix).max()) + 1e-9
+    return (mix * min(LEVEL_RMS / rms, PEAK_LIMIT / peak)).astype(np.float32)
+
+
+def mix_in(mix: np.ndarray, samples: np.ndarray, at: int, gain: float) -> None:
+    """Mix samples in from a position on, cut at the end."""
+    room = mix[at : at + samples.size]
+    room += gain * samples[: room.size]
+
+
+def normalize_rms(samples: np.ndarray) -> np.ndarray:
+    """Samples with an RMS of 1 where they sound."""
+    sounding = samples[np.abs(samples) > 1e-4]
+    return (
+        samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9)
+        if sounding.size
+        else samples
+    )
+
+
+def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
+    """Tanpura: fifth (or the mode's fourth, or seventh), upper tonic twice, lower tonic, and again; float64 [T]."""
+    mode = arrangement.mode
+    has = {round(c / 100) for c in mode.degrees_cents}
+    first = next((cents for step, cents in ((7, 702.0), (5, 498.0), (11, 1088.0)) if step in has), 1200.0)
+    base_hz = arrangement.tonic_hz
+    while base_hz > 175.0:
+        base_hz /= 2
+    strings = {cents: tanpura_string(base_hz / 2 * 2 ** (cents / 1200)) for cents in {first, 1200.0, 0.0}}
+    track = np.zeros(round(arrangement.seconds * RATE_HZ))
+    step = float(rng.uniform(0.75, 1.25))
+    now, index = -float(rng.uniform(0.0, 4 * step)) - 3.0, 0
+    while now < arrangement.seconds:
+        string = strings[(first, 1200.0, 1200.0, 0.0)[index % 4]]
+        skipped = max(0, -round(now * RATE_HZ))
+        mix_in(track, string[skipped:], max(0, round(now * RATE_HZ)), float(rng.uniform(0.8, 1.0)))
+        now += step * float(rng.uniform(0.97, 1.03)) * (1.4 if index % 4 == 3 else 1.0)
+        index += 1
+    return track
+
+
+def tanpura_string(hz: float, seconds: float = 5.0) -> np.ndarray:
+    """One open string over a curved bridge: its harmonics swell one after the other and fall slowly; float64 [T]."""
+    since = np.arange(frame(seconds)) * CONTROL_SECONDS
+    k = np.arange(1, 33)
+    swell = np.exp(-(((np.log2(hz * k) - (10.9 - 0.9 * np.log2(1 + 2 * since[:, None]))) / 0.8) ** 2))
+    fading = np.exp(-since[:, None] * (0.5 + 0.02 * k)) * np.clip((seconds - since[:, None]) / 0.5, 0, 1)
+    gains = (0.25 / k + swell / np.sqrt(k)) * fading * np.minimum(1.0, since[:, None] / 0.015)
+    return harmonics(np.full(since.size, hz), gains)
+
+
+def drumming(
+    strokes: tuple[PlayedStroke, ...], tonic_hz: float, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The strokes as sound, two takes of each syllable in turn; float64 [size]."""
+    high_hz = tonic_hz
+    while high_hz < 240.0:
+        high_hz *= 2
+    takes: dict[tuple[str, int], np.ndarray] = {}
+    track = np.zeros(size)
+    for index, stroke in enumerate(strokes):
+        key = (stroke.syllable, index % 2)
+        if key not in takes:
+            takes[key] = drums.stroke(stroke.syllable, high_hz, rng)
+        gain = (0.55 + 0.45 * stroke.weight) * float(rng.uniform(0.85, 1.0))
+        mix_in(track, takes[key], round(stroke.onset_seconds * RATE_HZ), gain)
+    return track

@@ -1,0 +1,64 @@
+"""Renders the symbolic scores that importers find, with the synthesizer's instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from talim.audio import Audio
+from talim.synthesis import western_instruments
+from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore
+from talim.synthesis.western_instruments import RATE_HZ
+
+INSTRUMENT_FAMILIES = {
+    "plucked lute": ("plucked", 2),
+    "end-blown flute": ("blown", 0),
+    "bowed fiddle": ("bowed", 2),
+    "voice-like tone": ("voice", 0),
+}
+_RING_SECONDS = {"plucked": 0.35}
+_SLIDE_SECONDS = {"blown": 0.025, "bowed": 0.035, "voice": 0.05}
+_TAIL_SECONDS = 0.5
+_RMS = 0.1
+
+
+class ScorePlayer:
+    """Renders symbolic scores with the synthesizer's instruments at 16 kHz; deterministic for a seed."""
+
+    @property
+    def instruments(self) -> Sequence[str]:
+        """What scores can be played on."""
+        return tuple(INSTRUMENT_FAMILIES)
+
+    def score(self, score: SymbolicScore, instrument: str, seed: int) -> Audio:
+        """A score, note by note with the slides that the instrument makes; RMS near 0.1."""
+        family, variant = INSTRUMENT_FAMILIES[instrument]
+        rng = np.random.default_rng(seed)
+        track = np.zeros(round((score.seconds + _TAIL_SECONDS) * RATE_HZ), np.float32)
+        before: ScoreNote | None = None
+        for note in score.notes:
+            curve_hz = _curve_hz(score.karar_hz, note, before, family)
+            sound = western_instruments.SOUND[family](curve_hz, variant, rng)
+            start = round(note.onset_seconds * RATE_HZ)
+            room = track[start : start + sound.size]
+            room += (0.4 + 0.6 * note.velocity) * sound[: room.size]
+            before = note
+        return _normalize_rms(track)
+
+
+def _curve_hz(karar_hz: float, note: ScoreNote, before: ScoreNote | None, family: str) -> np.ndarray:
+    """The note's frequency for each sample: a slide from a note that leads into it, then steady."""
+    sounding = note.seconds * note.sounding_share + _RING_SECONDS.get(family, 0.0) * min(1.0, note.seconds)
+    seconds = np.arange(max(32, round(sounding * RATE_HZ))) / RATE_HZ
+    cents = np.full(seconds.size, note.cents)
+    slide = _SLIDE_SECONDS.get(family, 0.0)
+    leads_in = before is not None and note.onset_seconds - before.onset_seconds - before.seconds < 0.02
+    if slide and leads_in and before is not None and abs(before.cents - note.cents) < 700:
+        cents = cents + (before.cents - note.cents) * np.exp(-seconds * 3 / min(slide, note.seconds))
+    return karar_hz * 2 ** (cents / 1200)
+
+
+def _normalize_rms(track: np.ndarray) -> Audio:
+    level = float(np.sqrt(np.mean(track**2))) + 1e-9
+    return Audio(np.clip(track * _RMS / level, -0.98, 0.98).astype(np.float32), RATE_HZ)

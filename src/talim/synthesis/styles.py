@@ -1,0 +1,161 @@
+"""How a tradition performs: its manner, instruments, tempi and form. Two schools are known, any other folder of facts
+is performed by a plain one.
+
+The manners' numbers were tuned until the measures of docs/performer.md lay within those of real recordings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from talim.synthesis.forms import MelodicContour
+from talim.synthesis.melody_line import ExpressionParameters
+from talim.traditions.schema import Cycle, Mode
+
+# Beats a minute. The words: annotated sections of Saraga (vilambit 15 to 54, madhya 54 to 219, drut 172 to 273). The
+# pulses: tempi of SymbTr's scores for usuls in halves, quarters, eighths and sixteenths, 5th to 95th percentile.
+TEMPI_BPM = {"slow": (14.0, 60.0), "medium": (54.0, 170.0), "fast": (150.0, 280.0), "any": (14.0, 280.0)}
+PULSES_BPM = {"2": (40.0, 70.0), "4": (58.0, 115.0), "8": (96.0, 245.0), "16": (150.0, 300.0)}
+
+
+@dataclass(frozen=True)
+class PerformanceStyle:
+    """`leads` play the melody, `companions` follow or double it, `drum` keeps the cycle, `drone` sounds throughout.
+
+    `form` is "mukhra" (a refrain into every first beat) or "rounds" (sections, each followed by the refrain);
+    `section_names` are what the free part, the sections and the refrain are called.
+    """
+
+    manner: ExpressionParameters
+    lead_instruments: tuple[str, ...]
+    accompanying_instruments: tuple[str, ...]
+    drum: str
+    drone: str
+    form: str
+    section_names: tuple[str, str, str]
+    tempo_bpm: tuple[float, float]
+    register_cents: tuple[float, float]
+    lag_seconds: tuple[float, float]
+
+    def tempo_range_bpm(self, cycle: Cycle) -> tuple[float, float]:
+        """Slowest and fastest tempo of a cycle, as far as its facts say: `tempo_bpm` as two numbers, `tempo` in words
+        (slow to medium), or `signature`, whose lower number tells how short a pulse is; else the school's own."""
+        facts = cycle.facts
+        if facts.get("tempo_bpm"):
+            return float(facts["tempo_bpm"][0]), float(facts["tempo_bpm"][1])
+        named = [TEMPI_BPM[word] for word in str(facts.get("tempo", "")).split() if word in TEMPI_BPM]
+        if not named:
+            pulses = str(facts.get("signature", "")).split("/")[1:]
+            named = [PULSES_BPM[pulse] for pulse in pulses if pulse in PULSES_BPM]
+        return (min(low for low, _ in named), max(high for _, high in named)) if named else self.tempo_bpm
+
+    def register_course(self, mode: Mode) -> MelodicContour:
+        """Around which height phrases rest as the piece goes on: the mode's contour, a slow rise where it has none."""
+        strong = mode.strong_cents[0] if mode.strong_cents else 600.0
+        if mode.contour == "ascending":
+            return ((0.0, 0.0), (0.3, strong), (0.6, strong + 300.0), (0.75, 1200.0), (1.0, 0.0))
+        if mode.contour == "descending":
+            return ((0.0, 1200.0), (0.4, 1000.0), (0.6, strong), (1.0, 0.0))
+        if mode.contour == "both":
+            return ((0.0, strong), (0.3, 300.0), (0.6, 1100.0), (0.8, strong), (1.0, 0.0))
+        return ((0.0, 0.0), (0.25, strong / 2), (0.5, 700.0), (0.75, 1200.0), (1.0, 0.0))
+
+
+HINDUSTANI = PerformanceStyle(
+    manner=ExpressionParameters(
+        ornaments={"glide": 0.35, "shake": 0.75, "swing": 0.2, "touch": 0.65, "turn": 0.75},
+        transition_seconds=(0.1, 0.4),
+        scoop_probability=0.5,
+        fall=0.35,
+        slip_cents=(80, 400),
+        drift_cents=12.0,
+        scatter_cents=13.0,
+        slur_probability=0.6,
+        consonant_seconds=(0.03, 0.09),
+        passing_seconds=0.24,
+        held_seconds=2.3,
+        pause_seconds=(0.4, 2.0),
+        reach_cents=700.0,
+        leap_probability=0.06,
+    ),
+    lead_instruments=(
+        "male voice",
+        "male voice",
+        "female voice",
+        "female voice",
+        "sarangi",
+        "bansuri",
+        "violin",
+        "sitar",
+        "sarod",
+        "shehnai",
+    ),
+    accompanying_instruments=("harmonium", "sarangi", "violin"),
+    drum="tabla",
+    drone="tanpura",
+    form="mukhra",
+    section_names=("alap", "improvisation", "mukhra"),
+    tempo_bpm=(15.0, 280.0),
+    register_cents=(-500.0, 1700.0),
+    lag_seconds=(0.08, 0.25),
+)
+MAKAM = PerformanceStyle(
+    manner=ExpressionParameters(
+        ornaments={"glide": 0.25, "shake": 0.85, "swing": 0.2, "touch": 0.55, "turn": 0.3},
+        transition_seconds=(0.04, 0.16),
+        scoop_probability=0.35,
+        fall=0.2,
+        slip_cents=(80, 350),
+        drift_cents=9.0,
+        scatter_cents=13.0,
+        slur_probability=0.6,
+        consonant_seconds=(0.03, 0.09),
+        passing_seconds=0.26,
+        held_seconds=0.8,
+        pause_seconds=(0.05, 0.5),
+        reach_cents=650.0,
+        leap_probability=0.2,
+    ),
+    lead_instruments=("voice", "voice", "ney", "violin", "kemençe", "tanbur", "ud", "kanun", "clarinet"),
+    accompanying_instruments=("kanun", "ud", "ney", "kemençe", "tanbur", "violin"),
+    drum="kudüm",
+    drone="",
+    form="rounds",
+    section_names=("taksim", "hane", "teslim"),
+    tempo_bpm=(60.0, 260.0),
+    register_cents=(-500.0, 1500.0),
+    lag_seconds=(-0.02, 0.03),
+)
+PLAIN_STYLE = PerformanceStyle(
+    manner=ExpressionParameters(
+        ornaments={"glide": 0.3, "shake": 0.3, "swing": 0.15, "touch": 0.25, "turn": 0.2},
+        transition_seconds=(0.03, 0.1),
+        scoop_probability=0.3,
+        fall=0.2,
+        slip_cents=(80, 300),
+        drift_cents=5.0,
+        scatter_cents=6.0,
+        slur_probability=0.6,
+        consonant_seconds=(0.03, 0.09),
+        passing_seconds=0.27,
+        held_seconds=0.9,
+        pause_seconds=(0.15, 0.8),
+        reach_cents=500.0,
+        leap_probability=0.1,
+    ),
+    lead_instruments=("voice", "fiddle", "flute", "lute", "clarinet"),
+    accompanying_instruments=("lute", "fiddle", "flute"),
+    drum="frame drum",
+    drone="",
+    form="rounds",
+    section_names=("prelude", "verse", "refrain"),
+    tempo_bpm=(50.0, 240.0),
+    register_cents=(-500.0, 1500.0),
+    lag_seconds=(-0.02, 0.03),
+)
+PERFORMANCE_STYLES = {"hindustani": HINDUSTANI, "makam": MAKAM}
+
+
+def style_of(slug: str) -> PerformanceStyle:
+    """The school of a tradition; the plain one for those that are known from their data alone."""
+    return PERFORMANCE_STYLES.get(slug, PLAIN_STYLE)

@@ -1,0 +1,189 @@
+"""The files of a tradition's folder, read and checked: every mistake is one line with the file and the entry."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from talim.atomic_io import read_json
+from talim.errors import TalimError
+from talim.traditions.name_matching import slugify_name
+from talim.traditions.notation import Notation, strokes
+from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
+
+KEYS = {  # what a file may say of an entry; the first ones it must
+    "tradition": ("name", "mode_words", "cycle_words", "slug", "aliases", "notes", "theory_notes", "unit_cents",
+                  "stroke_weights", "first_weight", "clap_weight", "facts"),
+    "mode": ("name", "degrees", "slug", "aliases", "theory", "touched", "ascent", "descent", "phrases", "strong",
+             "final", "contour", "facts"),
+    "cycle": ("name", "beats", "slug", "aliases", "sections", "strokes", "claps", "waves", "facts"),
+    "ornament": ("name", "shape", "seconds", "extent_cents", "slug", "aliases", "rate_hz", "facts"),
+}  # fmt: skip
+REQUIRED_KEYS = {"tradition": 3, "mode": 2, "cycle": 2, "ornament": 4}
+CONTOURS = ("", "ascending", "descending", "both")
+SHAPES = ("glide", "shake", "swing", "touch", "turn")
+
+
+def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
+    """`entry` as a dict that has the keys it must have and no others."""
+    if not isinstance(entry, dict):
+        raise TalimError(f"{file}: {name} must be an object with the keys {', '.join(KEYS[kind])}")
+    for key in KEYS[kind][: REQUIRED_KEYS[kind]]:
+        if entry.get(key) in (None, "", []):
+            raise TalimError(
+                f"{file}: {name} lacks {key!r}; a {kind} needs {', '.join(KEYS[kind][: REQUIRED_KEYS[kind]])}"
+            )
+    for key in entry:
+        if key not in KEYS[kind]:
+            raise TalimError(
+                f"{file}: {name} has an unknown key {key!r}; a {kind} may have {', '.join(KEYS[kind])}"
+            )
+    return entry
+
+
+def read_entries(file: Path, kind: str, read: Callable[[dict[str, Any]], EntryT]) -> tuple[EntryT, ...]:
+    """Every entry of a file, read; TalimError names the file and the entry that is wrong."""
+    whole = read_json(file)
+    if not isinstance(whole, list) or (kind == "mode" and not whole):
+        raise TalimError(f"{file}: expected a list of {kind}s" + (", at least one" if kind == "mode" else ""))
+    found: list[EntryT] = []
+    for number, entry in enumerate(whole, 1):
+        name = f"{kind} {number}"
+        if isinstance(entry, dict) and entry.get("name"):
+            name = f"{kind} {entry['name']!r}"
+        try:
+            if isinstance(entry, dict) and not isinstance(entry.get("name", ""), str):
+                raise TalimError(f"name must be a word in quotes, not {entry['name']!r}")
+            found.append(read(check_keys(entry, kind, file, name)))
+        except TalimError as error:
+            raise (
+                error if str(error).startswith(str(file)) else TalimError(f"{file}: {name}: {error}")
+            ) from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TalimError(f"{file}: {name} has a value of the wrong kind ({error})") from error
+    return tuple(found)
+
+
+class EntryParser:
+    """Turns the entries of a tradition's files into dataclasses, in that tradition's own notation."""
+
+    def __init__(self, head: dict[str, Any]) -> None:
+        """Take the notation and the strokes' weights from what tradition.json says."""
+        letters = {str(letter): float(cents) for letter, cents in head.get("notes", {}).items()}
+        unit_cents = float(head.get("unit_cents", 0.0))
+        if not letters and not unit_cents > 0:
+            raise TalimError("give 'notes' (letter: cents), 'unit_cents' (for numbers), or both")
+        self.played = Notation(letters, unit_cents)
+        self.theory = Notation({**letters, **head.get("theory_notes", {})}, unit_cents)
+        self.weights = {str(word): float(weight) for word, weight in head.get("stroke_weights", {}).items()}
+        for word, weight in self.weights.items():
+            if not 0 <= weight <= 1:
+                raise TalimError(f"stroke_weights: {word!r} must weigh 0 to 1, not {weight:g}")
+        self.first_weight = float(head.get("first_weight", 0.0))
+        self.clap_weight = float(head.get("clap_weight", 0.0))
+
+    def mode(self, entry: dict[str, Any]) -> Mode:
+        """A mode; its degrees must ascend within one octave, its theory have as many."""
+        degrees = ascending(self.played.notes(entry["degrees"]), "degrees")
+        theory = ascending(self.theory.notes(entry.get("theory", entry["degrees"])), "theory")
+        if len(theory) != len(degrees):
+            raise TalimError(f"theory has {len(theory)} notes and degrees {len(degrees)}; write one for each")
+        contour = one_of(entry.get("contour", ""), CONTOURS, "contour")
+        return Mode(
+            slug=entry.get("slug", slugify_name(entry["name"])),
+            name=entry["name"],
+            aliases=listed(entry.get("aliases", []), "aliases"),
+            degrees_cents=degrees,
+            theory_cents=theory,
+            ascent_cents=self.played.notes(entry.get("ascent", "")),
+            descent_cents=self.played.notes(entry.get("descent", "")),
+            phrases_cents=tuple(
+                self.played.notes(phrase) for phrase in listed(entry.get("phrases", []), "phrases")
+            ),
+            strong_cents=self.played.notes(entry.get("strong", "")),
+            touched_cents=self.played.notes(entry.get("touched", "")),
+            final_cents=self.played.note(entry["final"]) if "final" in entry else degrees[0],
+            contour=contour,
+            facts=entry.get("facts", {}),
+        )
+
+    def cycle(self, entry: dict[str, Any]) -> Cycle:
+        """A cycle; its sections and its strokes must fill its beats, claps and waves lie within it."""
+        beats = float(entry["beats"])
+        sections = tuple(float(length) for length in entry.get("sections", ()))
+        claps, waves = tuple(entry.get("claps", ())), tuple(entry.get("waves", ()))
+        if not (math.isfinite(beats) and beats > 0):
+            raise TalimError(f"beats must be above 0, not {beats:g}")
+        if sections and not math.isclose(sum(sections), beats):
+            raise TalimError(f"sections add up to {sum(sections):g} beats, not {beats:g}")
+        for beat in (*claps, *waves):
+            if not 1 <= beat <= beats:
+                raise TalimError(f"claps and waves are beats 1 to {beats:g}, not {beat}")
+        *played, (end, _, _) = strokes(entry.get("strokes", ""))
+        if played and not math.isclose(end, beats):
+            raise TalimError(f"strokes fill {end:g} beats, not {beats:g}")
+        return Cycle(
+            slug=entry.get("slug", slugify_name(entry["name"])),
+            name=entry["name"],
+            aliases=listed(entry.get("aliases", []), "aliases"),
+            beats=beats,
+            sections=sections,
+            strokes=tuple(Stroke(at, long, word, self.weight(at, word, claps)) for at, long, word in played),
+            claps=claps,
+            waves=waves,
+            facts=entry.get("facts", {}),
+        )
+
+    def weight(self, onset_beats: float, syllable: str, claps: Sequence[int]) -> float:
+        """How heavy a stroke is: its syllable's weight, raised on the first beat and on claps."""
+        if syllable not in self.weights:
+            raise TalimError(f"unknown syllable {syllable!r}; stroke_weights knows {', '.join(self.weights)}")
+        raised = (
+            self.first_weight if onset_beats == 0 else self.clap_weight if onset_beats + 1 in claps else 0.0
+        )
+        return max(self.weights[syllable], raised)
+
+    def ornament(self, entry: dict[str, Any]) -> OrnamentDefinition:
+        """An ornament; each of its bounds is a pair (least, most)."""
+        return OrnamentDefinition(
+            slug=entry.get("slug", slugify_name(entry["name"])),
+            name=entry["name"],
+            aliases=listed(entry.get("aliases", []), "aliases"),
+            shape=one_of(entry["shape"], SHAPES, "shape"),
+            seconds=bounds(entry["seconds"], "seconds"),
+            extent_cents=bounds(entry["extent_cents"], "extent_cents"),
+            rate_hz=bounds(entry.get("rate_hz", (0, 0)), "rate_hz"),
+            facts=entry.get("facts", {}),
+        )
+
+
+def listed(value: Any, key: str) -> tuple[str, ...]:
+    """`value`, if it is a list of words."""
+    if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+        raise TalimError(f"{key} must be a list of words in quotes, not {value!r}")
+    return tuple(value)
+
+
+def one_of(value: str, allowed: Sequence[str], key: str) -> str:
+    """`value`, if it is allowed."""
+    if value not in allowed:
+        raise TalimError(f"{key} {value!r} is none of {', '.join(word for word in allowed if word)}")
+    return value
+
+
+def ascending(cents: tuple[float, ...], key: str) -> tuple[float, ...]:
+    """`cents`, if they are two or more ascending notes of one octave."""
+    steps = list(itertools.pairwise(cents))
+    if len(cents) < 2 or any(high <= low for low, high in steps) or not 0 <= cents[0] <= cents[-1] < 1200:
+        raise TalimError(f"{key} must be two or more notes ascending within one octave from the tonic")
+    return cents
+
+
+def bounds(pair: Sequence[float], key: str) -> tuple[float, float]:
+    """A pair (least, most) of numbers, neither below 0."""
+    if len(pair) != 2 or not 0 <= float(pair[0]) <= float(pair[1]):
+        raise TalimError(f"{key} must be a pair (least, most), neither below 0, not {list(pair)}")
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,127 @@
+"""Writing: exact round trips, tags that come back, whole files or none."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from talim.audio import Audio, AudioError, content_hash, read, read_tags, write
+
+TAGS = {
+    "title": "Yaman, ağır",
+    "prompt": "राग यमन, slow alap, ney; 'quoted' \"twice\"",
+    "seed": "7",
+    "note": "AI-generated",
+    "recipe": "x" * 20000,  # longer than libsndfile lets a WAV comment be
+}
+
+
+@pytest.fixture
+def noise() -> Audio:
+    return Audio(np.random.default_rng(0).uniform(-0.9, 0.9, size=(2, 32000)), 32000)
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_what_is_read_back_is_what_is_stored(tmp_path: Path, noise: Audio, suffix: str) -> None:
+    once, twice = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
+    write(once, noise)
+    write(twice, read(once))
+    assert np.abs(read(once).samples - noise.samples).max() <= 0.5 / 32768 + 1e-7
+    assert content_hash(read(once)) == content_hash(read(twice))
+    assert once.read_bytes() == twice.read_bytes()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.dictionaries(st.text("abcdef_", min_size=1), st.text(max_size=40), min_size=1))
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg"])
+def test_any_tags_come_back(tmp_path: Path, suffix: str, tags: dict[str, str]) -> None:
+    file = tmp_path / f"tagged{suffix}"
+    tags = {name: "".join(c for c in text if c.isprintable()) for name, text in tags.items()}
+    write(file, Audio(np.zeros(800), 8000), tags)
+    assert read_tags(file) == tags
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg", ".mp3"])
+def test_tags_come_back_and_the_sound_stays(tmp_path: Path, noise: Audio, suffix: str) -> None:
+    file = tmp_path / f"tagged{suffix}"
+    write(file, noise, TAGS)
+    assert read_tags(file) == TAGS
+    audio = read(file)
+    assert (audio.channels, audio.rate_hz) == (2, 32000)
+    assert abs(audio.frames - noise.frames) <= 2400  # MP3 frames round up
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg"])
+def test_other_players_see_the_native_fields(tmp_path: Path, noise: Audio, suffix: str) -> None:
+    write(tmp_path / f"a{suffix}", noise, TAGS)
+    with soundfile.SoundFile(str(tmp_path / f"a{suffix}")) as file:
+        assert file.title == TAGS["title"]
+
+
+def test_tags_of_files_that_others_wrote(tmp_path: Path, noise: Audio) -> None:
+    with soundfile.SoundFile(str(tmp_path / "a.flac"), "w", 8000, 1) as file:
+        file.artist, file.comment = "Someone", "recorded at home"
+        file.write(np.zeros(800))
+    assert read_tags(tmp_path / "a.flac") == {"artist": "Someone", "comment": "recorded at home"}
+    write(tmp_path / "plain.wav", noise)
+    assert read_tags(tmp_path / "plain.wav") == {}
+    (tmp_path / "text.wav").write_text("no sound")
+    for name in ("text.wav", "absent.wav"):
+        with pytest.raises(AudioError, match=name):
+            read_tags(tmp_path / name)
+
+
+def test_beyond_full_scale_is_turned_down_not_clipped(tmp_path: Path) -> None:
+    loud = Audio(np.array([0.0, 1.0, -2.0, 0.5]), 8000)
+    write(tmp_path / "a.wav", loud)
+    assert read(tmp_path / "a.wav").samples[0] == pytest.approx([0.0, 0.5, -1.0, 0.25], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a.aac", "a", "a.txt"])
+def test_other_suffixes_are_refused(tmp_path: Path, noise: Audio, name: str) -> None:
+    with pytest.raises(AudioError, match=r"use \.flac or \.wav"):
+        write(tmp_path / name, noise)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="NaN"):
+        write(tmp_path / "a.flac", Audio(np.array([0.0, np.nan]), 8000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rate_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"resample, or use \.flac"):
+        write(tmp_path / "a.mp3", Audio(np.zeros(9000), 5000))
+
+
+def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, noise: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.flac"
+    write(file, noise)
+    before = file.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("talim.audio.write.os.fsync", full)
+    with pytest.raises(AudioError, match=r"a\.flac: No space left on device"):
+        write(file, Audio(np.zeros(8000), 8000))
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_wav_with_a_comment_is_still_a_valid_riff_file(tmp_path: Path, noise: Audio) -> None:
+    write(tmp_path / "a.wav", noise, {"seed": "12"})
+    data = (tmp_path / "a.wav").read_bytes()
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        assert file.frames == noise.frames
+        assert '"seed": "12"' in file.comment

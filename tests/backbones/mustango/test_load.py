@@ -1,0 +1,199 @@
+"""The released layout: loaded whole, or refused in one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixtures import released_mustango
+from torch import Tensor
+
+from talim.backbones import load, registry, resolve
+from talim.backbones.mustango import load as mustango_load
+from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.mustango.checkpoint_files import LDM, STFT, VAE, VAE_CONFIG, CheckpointFiles
+from talim.errors import TalimError
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return released_mustango.write(tmp_path_factory.mktemp("pristine") / "tiny-mustango")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "tiny-mustango"))
+
+
+def opened(folder: Path, precision: str = "fp32") -> Mustango:
+    return load.load(folder, precision=precision, device="cpu")  # type: ignore[return-value]
+
+
+def edit(path: Path, change: Change) -> None:
+    tensors = torch.load(path, weights_only=True)
+    change(tensors)
+    torch.save(tensors, path)
+
+
+def test_every_weight_arrives(folder: Path) -> None:
+    stored = torch.load(folder / LDM, weights_only=True)
+    model = opened(folder).model
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, stored[name]), name
+    encoder = model.text_encoder
+    assert encoder.encoder.embed_tokens.weight is encoder.shared.weight
+
+
+def test_converted_once_and_read_from_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(folder).fingerprint
+    assert (folder / LDM).with_suffix(".safetensors").is_file()
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled again"))
+    (folder / STFT).unlink()
+    assert opened(folder).fingerprint == first
+    (folder / LDM).unlink()
+    (folder / VAE).unlink()
+    assert opened(folder).fingerprint == first
+
+
+def test_a_changed_file_is_converted_anew(folder: Path) -> None:
+    first = opened(folder).fingerprint
+    edit(folder / LDM, lambda tensors: tensors["unet.conv_in.bias"].add_(1))
+    assert opened(folder).fingerprint != first
+
+
+def test_a_torn_conversion_is_made_again(folder: Path) -> None:
+    first = opened(folder).fingerprint
+    (folder / LDM).with_suffix(".safetensors").write_bytes(b"torn")
+    assert opened(folder).fingerprint == first
+
+
+def test_half_precision_holds_the_unet(folder: Path) -> None:
+    full, half = opened(folder), opened(folder, "bf16")
+    assert half.dtype == torch.bfloat16
+    assert half.model.beat_embedding_layer.beat_ffn.weight.dtype == torch.float32
+    assert half.model.text_encoder.shared.weight.dtype == torch.float32
+    assert next(half.sound.vae.parameters()).dtype == torch.float32
+    for name in ("fingerprint", "codec_identity", "text_identity"):
+        assert getattr(half, name) == getattr(full, name)
+    ours, theirs = (m.generate_tokens(["a"], 0.3, seed=0, steps=3) for m in (half, full))
+    assert abs(ours - theirs).max() < 0.2
+
+
+DELETED, ADDED, SHORT = "unet.conv_in.weight", "unet.extra.weight", "unet.conv_out.bias"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        (LDM, lambda t: t.pop(DELETED), f"{LDM} lacks 1 weight .{DELETED}.*download"),
+        (LDM, lambda t: t.pop("beat_embedding_layer.beat_ffn.weight"), "lacks 1 weight .beat_embedding"),
+        (
+            LDM,
+            lambda t: t.update({ADDED: torch.zeros(1)}),
+            f"has 1 weight .{ADDED}. that this model does not",
+        ),
+        (
+            LDM,
+            lambda t: t.update({SHORT: torch.zeros(3)}),
+            r"conv_out.bias has the shape \[3\], expected \[8\]",
+        ),
+        (LDM, lambda t: t.update({"FME.translation_bias": torch.zeros(1, 24)}), "differ, but they are one"),
+        (
+            LDM,
+            lambda t: t.update({"beat_embedding_layer.beat_ffn.weight": torch.zeros(8, 31)}),
+            "U-Net attends",
+        ),
+        (VAE, lambda t: t.pop("vocoder.conv_post.bias"), f"{VAE} lacks 1 weight .conv_post.bias"),
+        (VAE, lambda t: t.pop("encoder.down.0.block.0.norm1.bias"), "lacks 1 weight"),
+        (VAE, lambda t: t.update({"loss.logvar": torch.zeros(1)}), "has 1 weight .loss.logvar"),
+        (STFT, lambda t: t.update({"other": torch.zeros(1)}), "does not know: other"),
+        (STFT, lambda t: t["mel_basis"].mul_(2), "mel basis is not the one"),
+    ],
+)
+def test_faults_are_told_in_one_line(folder: Path, file: str, change: Change, says: str) -> None:
+    edit(folder / file, change)
+    with pytest.raises(TalimError, match=says) as caught:
+        opened(folder)
+    assert "\n" not in str(caught.value)
+
+
+class Trap:
+    """Runs on unpickling."""
+
+    def __reduce__(self) -> Any:
+        return (exec, ("raise SystemExit('code was run')",))
+
+
+def test_code_in_a_file_is_refused(folder: Path) -> None:
+    torch.save({"unet.conv_in.weight": Trap()}, folder / LDM)
+    with pytest.raises(TalimError, match="file with code in it is refused"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 1}])
+def test_other_content_is_refused(folder: Path, content: Any) -> None:
+    torch.save(content, folder / LDM)
+    with pytest.raises(TalimError, match="expected tensors by name"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("missing", [LDM, VAE, VAE_CONFIG])
+def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(TalimError, match=missing):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"subband": 2}, "subband=2"),
+        ({"embed_dim": 4}, "embed_dim 4"),
+        ({"ddconfig": released_mustango.VAE["ddconfig"] | {"attn_resolutions": [16]}}, "attn_resolutions"),
+    ],
+)
+def test_other_vaes_are_refused(folder: Path, change: dict[str, Any], says: str) -> None:
+    (folder / VAE_CONFIG).write_text(json.dumps(released_mustango.VAE | change), encoding="utf-8")
+    with pytest.raises(TalimError, match=says):
+        opened(folder)
+
+
+def test_the_root_configuration_is_enough(folder: Path) -> None:
+    (folder / "configs/main_config.json").unlink()
+    assert CheckpointFiles(folder).main["text_encoder_name"] == "google/flan-t5-large"
+    assert opened(folder).family == "mustango"
+    (folder / "config.json").unlink()
+    with pytest.raises(TalimError, match="main_config"):
+        opened(folder)
+
+
+def test_a_missing_tokenizer_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mustango_load, "offline_error", lambda name: "a host")
+    (folder / "tokenizer").rename(folder / "elsewhere")
+    with pytest.raises(TalimError, match="hf download google/flan-t5-large"):
+        opened(folder)
+
+
+def test_names_mean_mustango() -> None:
+    for name in ("mustango", "declare-lab/mustango", "declare-lab/mustango-pretrained"):
+        known = registry.find_model(name)
+        assert known is not None
+        assert (known.family, known.licence) == ("mustango", "Apache-2.0")
+        assert resolve.source_family(resolve.resolve_source(name)) == "mustango"
+    assert resolve.source_family(resolve.resolve_source("musicgen-small")) == "musicgen"
+
+
+def test_float16_files_are_held_in_float32(folder: Path) -> None:
+    def halve(tensors: dict[str, Tensor]) -> None:
+        for name in tensors:
+            tensors[name] = tensors[name].half()
+
+    edit(folder / LDM, halve)
+    assert {weight.dtype for weight in opened(folder).model.parameters()} == {torch.float32}

@@ -1,0 +1,79 @@
+"""Between sound and latents: levels, lengths, silence, and a tone where it belongs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixtures import released_mustango
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.backbones.mustango import vae_vocoder
+from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.mustango.vae_vocoder import MelConfig, MelSpectrogram
+from talim.errors import TalimError
+
+
+def tone(hz: float, seconds: float = 1.0, peak: float = 0.2) -> np.ndarray:
+    return (peak * np.sin(2 * np.pi * hz * np.arange(round(seconds * 16000)) / 16000)).astype(np.float32)
+
+
+@given(st.floats(0.01, 0.9), st.floats(-0.1, 0.1))
+def test_any_level_becomes_one(peak: float, offset: float) -> None:
+    made = vae_vocoder.normalise(tone(440.0, peak=peak) + np.float32(offset))
+    assert abs(made.mean()) < 1e-3
+    assert np.abs(made).max() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_silence_stays_silence_and_is_a_number() -> None:
+    assert not vae_vocoder.normalise(np.zeros(100, np.float32)).any()
+    assert not vae_vocoder.pad_or_trim(np.zeros(100, np.float32), 200).any()
+    mel = MelSpectrogram(MelConfig())(torch.zeros(1, 1600))
+    assert torch.allclose(mel, torch.tensor(1e-5).log())
+
+
+def test_cut_and_padded() -> None:
+    samples = tone(440.0)
+    assert vae_vocoder.pad_or_trim(samples, 4000).shape == (4000,)
+    longer = vae_vocoder.pad_or_trim(samples, 20000)
+    assert not longer[16000:].any()
+    assert np.abs(longer).max() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("hz", [220.0, 1000.0, 5000.0])
+def test_a_tone_is_loudest_in_its_band(hz: float) -> None:
+    import librosa
+
+    mel = MelSpectrogram(MelConfig())(torch.from_numpy(tone(hz))[None])[0, :, 50]
+    centres = librosa.mel_frequencies(66, fmin=0, fmax=8000)[1:-1]
+    assert abs(int(mel.argmax()) - int(np.abs(centres - hz).argmin())) <= 1
+
+
+def test_frames_bands_and_samples_fit(tiny: Mustango) -> None:
+    sound = tiny.sound
+    assert (sound.downsampling_factor, sound.samples_per_frame, sound.channels, sound.bands) == (
+        4,
+        640,
+        8,
+        16,
+    )
+    assert sound.spectrogram(tone(440.0), 40).shape == (1, 40, 64)
+
+
+@torch.no_grad()
+def test_a_clip_does_not_depend_on_its_batch(tiny: Mustango) -> None:
+    mels = torch.randn(3, 1, 16, 64) - 4
+    together = tiny.sound.posterior(mels).mean
+    assert torch.equal(together[1:2], tiny.sound.posterior(mels[1:2]).mean)
+
+
+def test_a_vocoder_of_another_hop_is_refused(tiny: Mustango) -> None:
+    config = MelConfig.of(released_mustango.STFT | {"hop_length": 200})
+    with pytest.raises(TalimError, match="160 samples a frame"):
+        vae_vocoder.MelVAE(tiny.sound.vae, tiny.sound.vocoder, config)
+
+
+def test_a_nested_configuration_is_read() -> None:
+    nested = {"preprocessing": {"stft": {"hop_length": 80}, "mel": {"n_mel_channels": 32}}}
+    assert (MelConfig.of(nested).hop_length, MelConfig.of(nested).n_mel_channels) == (80, 32)

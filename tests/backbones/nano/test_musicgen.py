@@ -1,0 +1,51 @@
+"""Bytes to ids, and the miniature's shape."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import ByT5Tokenizer, MusicgenForConditionalGeneration
+
+from talim.backbones.nano import musicgen
+from talim.backbones.nano.codec import NanoCodecConfig
+
+TINY = {"width": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1}
+
+
+@given(st.text(min_size=0, max_size=60))
+def test_bytes_come_back(prompt: str) -> None:
+    tokenizer = musicgen.ByteTokenizer()
+    assert tokenizer.decode(tokenizer.encode(prompt)) == prompt
+
+
+def test_ids_are_byt5s() -> None:
+    prompts = ["Rāga Bhūpālī, tīntāl", "Hüzzam peşrevi, 90 bpm"]
+    ours, theirs = (
+        musicgen.ByteTokenizer()(prompts),
+        ByT5Tokenizer()(prompts, padding=True, return_tensors="pt"),
+    )
+    assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
+    assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
+
+
+def test_a_long_prompt_is_cut_between_characters() -> None:
+    tokenizer = musicgen.ByteTokenizer()
+    kept = tokenizer.decode(tokenizer.encode("ş" * 200))
+    assert kept == "ş" * (musicgen.MAX_PROMPT_BYTES // 2)
+
+
+def test_build_is_a_true_musicgen_with_a_projection_from_its_words() -> None:
+    codec = NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1, latent=8, codebook_size=32)
+    model = MusicgenForConditionalGeneration(musicgen.nano_config(codec=codec, **TINY))
+    assert model.config.decoder.num_codebooks == 4
+    assert model.enc_to_dec_proj.in_features == 16
+    assert model.enc_to_dec_proj.out_features == 32
+    assert model.config.audio_encoder.frame_rate == 50
+
+
+def test_same_seed_same_weights() -> None:
+    one, same, other = (
+        musicgen.build_nano_musicgen(seed, **TINY).decoder.lm_heads[0].weight for seed in (1, 1, 2)
+    )
+    assert (one == same).all()
+    assert not (one == other).all()

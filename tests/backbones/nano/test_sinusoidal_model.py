@@ -1,0 +1,86 @@
+"""Analysis and synthesis around the codec: exact pitch, kept loudness, repeatable noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from talim.backbones.nano import sinusoidal_model
+from talim.metrics import pitch
+from talim.synthesis.performer import perform
+
+RATE_HZ = sinusoidal_model.RATE_HZ
+
+
+def there_and_back(samples: np.ndarray) -> np.ndarray:
+    features = sinusoidal_model.analyze(torch.from_numpy(samples.astype(np.float32))[None])
+    return sinusoidal_model.synthesize(features)[0].numpy()[: samples.size]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(90, 1500), st.floats(0.02, 0.5))
+def test_a_sine_keeps_its_frequency_and_level(hz: float, amplitude: float) -> None:
+    samples = amplitude * np.sin(2 * np.pi * hz * np.arange(RATE_HZ) / RATE_HZ)
+    back = there_and_back(samples)[2000:-2000]
+    spectrum = np.abs(np.fft.rfft(back * np.hanning(back.size), 1 << 18))
+    found = np.argmax(spectrum) * RATE_HZ / (1 << 18)
+    assert abs(1200 * np.log2(found / hz)) < 2
+    assert np.sqrt(2 * np.mean(back**2)) == pytest.approx(amplitude, rel=0.12)
+
+
+def test_music_keeps_its_pitch_to_two_cents() -> None:
+    samples = perform(1, "western", 5.0).samples
+    before, after = pitch.track_pitch(samples, RATE_HZ), pitch.track_pitch(there_and_back(samples), RATE_HZ)
+    both = before.voiced & after.voiced
+    assert both.sum() > 0.9 * before.voiced.sum()
+    assert np.median(np.abs(before.cents - after.cents)[both]) < 2
+
+
+def test_noise_stays_noise_of_the_same_level() -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE_HZ)
+    features = sinusoidal_model.analyze(torch.from_numpy(samples.astype(np.float32))[None])
+    tonal = (
+        sinusoidal_model.level_to_amplitude(features[:, : sinusoidal_model.PITCH_CELLS])
+        .square()
+        .sum(1)
+        .mean()
+        .sqrt()
+    )
+    assert tonal < 0.05
+    assert np.std(there_and_back(samples)) == pytest.approx(0.1, rel=0.25)
+
+
+def test_silence_stays_silent() -> None:
+    assert np.abs(there_and_back(np.zeros(RATE_HZ))).max() < 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 8000])
+def test_shapes_for_any_length(samples: int) -> None:
+    features = sinusoidal_model.analyze(
+        0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
+    )
+    frames = sinusoidal_model.num_frames(samples)
+    assert features.shape == (2, sinusoidal_model.FEATURES, frames)
+    assert sinusoidal_model.synthesize(features).shape == (2, frames * sinusoidal_model.HOP)
+
+
+def test_levels_are_decibels_and_come_back() -> None:
+    amplitude = torch.tensor([1.0, 0.1, 0.01])
+    torch.testing.assert_close(sinusoidal_model.amplitude_to_level(amplitude), torch.tensor([1.0, 0.75, 0.5]))
+    torch.testing.assert_close(
+        sinusoidal_model.level_to_amplitude(sinusoidal_model.amplitude_to_level(amplitude)), amplitude
+    )
+    assert sinusoidal_model.level_to_amplitude(torch.zeros(1)) == 0
+
+
+def test_synthesis_is_repeatable_and_the_seed_matters() -> None:
+    features = sinusoidal_model.analyze(
+        0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    )
+    torch.testing.assert_close(
+        sinusoidal_model.synthesize(features), sinusoidal_model.synthesize(features), rtol=0, atol=0
+    )
+    assert not torch.equal(sinusoidal_model.synthesize(features, 1), sinusoidal_model.synthesize(features, 2))

@@ -1,0 +1,174 @@
+"""The automatic checks: each passes on what it should and fails on what it should not, or says why it cannot tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fixtures.brief_folder import RATE_HZ, brief_of
+
+from talim import audio
+from talim.audio import Audio
+from talim.briefs import automatic_checks
+from talim.corpus.prepare import prepare_corpus
+from talim.run import Run
+from talim.synthesis.arrangement import PerformanceRequest
+from talim.synthesis.performer import perform
+
+
+def performed(folder: Path, seeds: range, seconds: float) -> Path:
+    folder.mkdir()
+    for seed in seeds:
+        piece = perform(seed, "western", seconds)
+        audio.write(folder / f"piece-{seed}.flac", Audio(piece.samples[None], piece.rate_hz))
+    return folder
+
+
+def run_on(folder: Path, corpus: Path) -> Run:
+    folder.mkdir()
+    run = Run(folder)
+    run.recipe_file.write_text(yaml.safe_dump({"corpus": str(corpus)}), encoding="utf-8")
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """A run, and the folder of its recordings; twelve training clips are enough strangers for a gate."""
+    place = tmp_path_factory.mktemp("copying")
+    recordings = performed(place / "recordings", range(40, 45), 20.0)
+    prepare_corpus(recordings, place / "corpus", clip_seconds=6.0, rate_hz=16000, held_out=("piece-44",))
+    return run_on(place / "run", place / "corpus"), recordings
+
+
+def test_a_passage_of_a_training_recording_is_named(trained: tuple[Run, Path], tmp_path: Path) -> None:
+    run, recordings = trained
+    copied = audio.read(recordings / "piece-41.flac").cut(6.5, 5.0)
+    audio.write(tmp_path / "copy.flac", Audio(0.5 * copied.samples, copied.rate_hz))
+    found = automatic_checks.originality_check(run)(tmp_path / "copy.flac")
+    assert found.passed is False
+    assert "nearest: piece-41 at " in found.found
+    assert float(found.found.partition(" at ")[2].partition(" s")[0]) == pytest.approx(6.5, abs=0.8)
+
+
+def test_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
+    run, _ = trained
+    piece = perform(77, "western", 5.0)
+    audio.write(tmp_path / "new.flac", Audio(piece.samples[None], piece.rate_hz))
+    found = automatic_checks.originality_check(run)(tmp_path / "new.flac")
+    assert found.passed is True
+    assert "p = " in found.found
+
+
+def test_what_cannot_be_told_is_not_checked(trained: tuple[Run, Path], tmp_path: Path) -> None:
+    run, recordings = trained
+    audio.write(tmp_path / "short.flac", audio.read(recordings / "piece-40.flac").cut(0.0, 1.0))
+    gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(
+        tmp_path / "short.flac"
+    )
+    assert (gone.passed, gone.found) == (None, "not checked: the corpus of this run is not there")
+    short = automatic_checks.originality_check(run)(tmp_path / "short.flac")
+    assert (short.passed, short.found) == (None, "not checked: too short to hold a passage")
+    one = performed(tmp_path / "one", range(50, 52), 8.0)
+    prepare_corpus(one, tmp_path / "corpus", clip_seconds=4.0, rate_hz=16000, held_out=("piece-51",))
+    lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(
+        tmp_path / "short.flac"
+    )
+    assert (lonely.passed, "one recording" in lonely.found) == (None, True)
+
+
+def steady(seconds: float = 2.0, hz: float = 220.0, level: float = 0.2) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ)).astype(np.float32)
+
+
+def sound(samples: np.ndarray) -> Audio:
+    return Audio(samples[None], RATE_HZ)
+
+
+def test_length() -> None:
+    assert automatic_checks.check_length(sound(steady(2.05)), brief_of()).passed
+    assert automatic_checks.check_length(sound(steady(2.2)), brief_of()).passed is False
+
+
+def test_loudness() -> None:
+    loud = audio.loudness_lufs(sound(steady()))
+    assert automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 0.9)).passed
+    assert (
+        automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 1.1)).passed is False
+    )
+    assert automatic_checks.check_loudness(sound(np.zeros(RATE_HZ, np.float32)), brief_of()).found == "silent"
+
+
+def test_clipping_sees_flat_tops_and_no_others() -> None:
+    assert automatic_checks.check_clipping(sound(steady())).passed
+    assert automatic_checks.check_clipping(sound(np.clip(steady(), -0.15, 0.15))).passed is False
+    assert automatic_checks.check_clipping(
+        sound(np.zeros(100, np.float32))
+    ).passed  # silence is another check's
+
+
+def test_silence() -> None:
+    gap = steady(4.0)
+    gap[RATE_HZ : 2 * RATE_HZ + 2000] = 0
+    assert automatic_checks.check_silence(sound(gap)).passed is False
+    assert automatic_checks.check_silence(sound(steady())).passed
+    assert automatic_checks.check_silence(sound(np.zeros(RATE_HZ, np.float32))).passed is False
+
+
+def test_tempo() -> None:
+    clicks = np.zeros(10 * RATE_HZ, np.float32)
+    for start in range(0, clicks.size, RATE_HZ // 2):  # 120 a minute
+        clicks[start : start + 200] = steady(200 / RATE_HZ, 880.0, 0.8)
+    assert automatic_checks.check_tempo(sound(clicks), 120.0).passed
+    assert automatic_checks.check_tempo(sound(clicks), 60.0).passed  # half is forgiven
+    assert automatic_checks.check_tempo(sound(clicks), 95.0).passed is False
+    assert automatic_checks.check_tempo(sound(np.zeros(RATE_HZ * 4, np.float32)), 95.0).passed is None
+
+
+def test_mode_is_heard_in_what_was_performed_in_it(tmp_path: Path) -> None:
+    """The performer plays Malkauns: its own mode is found, another is not; a steady tone tells none."""
+    piece = perform(1, "hindustani", 30.0, PerformanceRequest(mode="Malkauns"))
+    path = tmp_path / "malkauns.flac"
+    audio.write(path, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
+    wanted: dict[str, Any] = {"tradition": "hindustani", "seconds": 30}
+    assert automatic_checks.check_mode(path, brief_of(mode="Malkauns", **wanted)).passed
+    assert automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted)).passed is False
+    short = automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted | {"seconds": 10}))
+    assert short.passed is None
+    assert "not judged in 10 s: place" in short.found
+    audio.write(tmp_path / "tone.flac", sound(steady()))
+    told = automatic_checks.check_mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **wanted))
+    assert told.passed is None
+    assert "too little melody" in told.found
+
+
+def test_a_short_piece_holds_no_two_cycles() -> None:
+    told = automatic_checks.check_cycle(sound(steady()), brief_of(tradition="hindustani", cycle="teental"))
+    assert told.passed is None
+    assert "two cycles have 32" in told.found
+
+
+def test_all_at_once_and_what_is_not_installed(tmp_path: Path) -> None:
+    audio.write(tmp_path / "x.flac", sound(steady()))
+    found = automatic_checks.run_checks(tmp_path / "x.flac", brief_of(loop=True, tempo_bpm=90))
+    assert [one["name"] for one in found] == [
+        *("length", "loudness", "clipping", "silence", "seam", "tempo", "originality"),
+    ]
+    assert found[-1]["passed"] is None
+    assert "not checked" in found[-1]["found"]
+    given = automatic_checks.CheckResult("originality", False, "0.9 like piece-01", "at most 0.8")
+    assert (
+        automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_tiny_sounds_break_nothing(tmp_path: Path, seconds: float) -> None:
+    audio.write(tmp_path / "x.flac", sound(steady(seconds)))
+    brief = brief_of(loop=True, tempo_bpm=90, tradition="makam", mode="Hicaz", cycle="düyek")
+    assert all(
+        one["passed"] in (True, False, None)
+        for one in automatic_checks.run_checks(tmp_path / "x.flac", brief)
+    )

@@ -1,0 +1,95 @@
+"""A brief: what it may say, what is refused with a line that helps, and the words it asks a model for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixtures.brief_folder import brief_of
+
+from talim.briefs import brief as briefs_brief
+from talim.errors import TalimError, UsageError
+from talim.strict_yaml import dump
+
+
+def write(path: Path, **values: Any) -> Path:
+    path.write_text(yaml.safe_dump({"name": "jingle", "seconds": 10} | values), encoding="utf-8")
+    return path
+
+
+def test_labels_become_the_words_that_captions_have(tmp_path: Path) -> None:
+    brief = briefs_brief.load(
+        write(
+            tmp_path / "b.yaml",
+            tradition="hindustani",
+            mode="Yaman",
+            cycle="teental",
+            tempo_bpm=90,
+            instruments=["sitar", "tabla"],
+            mood="calm",
+        )
+    )
+    for word in ("Yaman", "eental", "90 beats per minute", "sitar and tabla", "calm"):
+        assert word in brief.words
+    assert brief.words == briefs_brief.load(write(tmp_path / "c.yaml", **_said(brief))).words
+
+
+def _said(brief: briefs_brief.Brief) -> dict[str, Any]:
+    return yaml.safe_load(dump(brief))
+
+
+def test_a_prompt_stands_before_labels() -> None:
+    assert brief_of(tradition="makam", mode="Hicaz", prompt="a ney alone").words == "a ney alone"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"prompt": "x", "lengthh": 3}, "unknown key lengthh"),
+        ({"prompt": "x", "prices": {"machin_hour": 1}}, "did you mean machine_hour?"),
+        (
+            {"prompt": "x", "indicators": [{"name": "a", "beter": "higher", "better": "higher"}]},
+            "did you mean better?",
+        ),
+        ({}, "nothing says what music is wanted"),
+        ({"mode": "Yaman"}, "need a tradition"),
+        ({"tradition": "hindustani", "mode": "Yamanistan"}, "Yaman"),
+        ({"tradition": "atlantis"}, "no tradition"),
+        ({"prompt": "x", "seconds": 0}, "seconds is 0"),
+        ({"prompt": "x", "seconds": float("nan")}, "seconds"),
+        ({"prompt": "x", "rule": {"cheaper_than_today": True}}, "needs today.cost_per_piece"),
+        ({"prompt": "x", "rule": {"cost_per_minute_at_most": 3}}, "needs prices.machine_hour"),
+        ({"prompt": "x", "rule": {"indicators_better": ["a"]}}, "names a, which is no indicator"),
+        ({"prompt": "x", "indicators": [{"name": "a", "better": "lower"}] * 2}, "twice"),
+        ({"prompt": "x", "reasons": ["too_sad"]}, "give reason_words.too_sad.en"),
+        ({"prompt": "x", "accepted_by": "chance"}, "accepted_by"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as told:
+        briefs_brief.load(write(tmp_path / "b.yaml", **values))
+    assert words in str(told.value)
+    assert "b.yaml" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "{", "just words", "\x00"])
+def test_what_is_no_brief_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"b\.yaml"):
+        briefs_brief.load(tmp_path / "b.yaml")
+
+
+def test_no_file_names_the_page_to_begin_with(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match=r"docs/usefulness\.md"):
+        briefs_brief.load(tmp_path / "b.yaml")
+
+
+def test_the_hash_follows_rule_and_sounds() -> None:
+    one = briefs_brief.brief_hash(brief_of(), {"a": "1"})
+    assert one == briefs_brief.brief_hash(brief_of(), {"a": "1"})
+    assert one != briefs_brief.brief_hash(brief_of(), {"a": "2"})
+    assert one != briefs_brief.brief_hash(brief_of(rule={"acceptance_at_least": 0.5}), {"a": "1"})

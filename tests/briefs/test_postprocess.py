@@ -1,0 +1,59 @@
+"""Cutting, looping, levelling: length to the sample, a seam that holds, loudness as asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fixtures.brief_folder import RATE_HZ, brief_of, tone
+
+from talim import audio
+from talim.audio import Audio
+from talim.briefs import automatic_checks
+from talim.briefs.postprocess import postprocess, untrimmed_seconds
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_piece_is_as_long_and_as_loud_as_asked(loop: bool) -> None:
+    brief = brief_of(loop=loop, loudness_lufs=-20.0)
+    made = postprocess(tone(1, untrimmed_seconds(brief)), brief)
+    assert made.frames == 2 * RATE_HZ
+    assert audio.loudness_lufs(made) == pytest.approx(-20.0, abs=0.05)
+
+
+def test_a_peak_is_kept_under_full_scale_and_the_loudness_then_lower() -> None:
+    clicks = np.zeros((1, 2 * RATE_HZ), np.float32)
+    clicks[0, :: RATE_HZ // 4] = 0.5
+    made = postprocess(Audio(clicks, RATE_HZ), brief_of(loudness_lufs=-8.0))
+    assert made.peak == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    assert audio.loudness_lufs(made) < -12
+
+
+def test_silence_and_shortness_stay_what_they_are() -> None:
+    silent = postprocess(Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ), brief_of())
+    assert (silent.peak, silent.frames) == (0, RATE_HZ)
+
+
+def test_the_sample_after_the_last_one_is_where_the_loop_begins() -> None:
+    brief = brief_of(loop=True)
+    played = tone(3, untrimmed_seconds(brief))
+    made = postprocess(played, brief)
+    gain = made.samples[0, RATE_HZ] / played.samples[0, RATE_HZ]
+    assert made.samples[0, 0] == pytest.approx(gain * played.samples[0, 2 * RATE_HZ], abs=1e-5)
+
+
+def wave(hz: float, seconds: float) -> np.ndarray:
+    return np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ).astype(np.float32)
+
+
+def test_a_seam_that_holds_and_one_that_clicks() -> None:
+    assert automatic_checks.click_ratio(wave(200.0, 2.0)) < 1.1  # whole periods: the wave goes on
+    assert automatic_checks.click_ratio(wave(200.125, 2.0)) > 3  # cut a quarter of a period off
+
+
+def test_a_seam_between_two_sounds_is_an_unusual_change() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(4 * RATE_HZ).astype(np.float32)
+    assert automatic_checks.change_rank(noise, RATE_HZ) < 0.99
+    fading = noise * np.linspace(0.01, 1, noise.size, dtype=np.float32)
+    assert automatic_checks.change_rank(fading, RATE_HZ) > 0.99
+    assert np.isnan(automatic_checks.change_rank(noise[:100], RATE_HZ))

@@ -1,0 +1,139 @@
+"""Reviews in a real browser: by keyboard alone, on a phone, closed in the middle, in Japanese; and what axe finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.brief_folder import brief_of, opened_brief
+from fixtures.brief_folder import decide as reviewed_by_one
+from fixtures.browser import (
+    CHROMIUM,
+    PHONE,
+    launched,
+    number,
+    open_page,
+    overflows,
+    shoot,
+    tab_to,
+    violations,
+)
+from fixtures.listening_client import served_app
+
+from talim.briefs.report import write_acceptance_report
+from talim.briefs.review_app import create_app
+from talim.briefs.review_session import ReviewSession
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all."""
+    with launched() as made:
+        yield made
+
+
+def link_of(opened: ReviewSession, start: str) -> str:
+    return f"{start}/#{opened.reviews.add_reviewers(1)[0]['token']}"
+
+
+def hear(page: Any) -> None:
+    page.click(".sound button")
+    page.wait_for_function("() => document.querySelector('.sound small').textContent !== 'not yet heard'")
+
+
+def decide(page: Any, verdict: str) -> None:
+    before = number(page)
+    hear(page)
+    page.check(f'input[name="verdict"][value="{verdict}"]', force=True)
+    if verdict != "accept":
+        page.check('input[name="reason"][value="melody"]')
+        page.fill("#note", "the end\ttoo")
+    page.click("button.main")
+    page.wait_for_function("before => document.querySelector('h1').textContent !== before", arg=before)
+
+
+def test_a_review_closed_in_the_middle_goes_on_on_a_phone(tmp_path: Path, browser: Any) -> None:
+    opened = opened_brief(tmp_path / "b", brief_of(candidates=2, minimum_seconds=0.3, loop=True))
+    with served_app(create_app(opened)) as start:
+        link = link_of(opened, start)
+        desk = open_page(browser, link, color_scheme="light")
+        assert violations(desk) == []
+        shoot(desk, "review-welcome")
+        desk.click("button.main")
+        assert "agree" in desk.inner_text("#status")
+        desk.check("#agree")
+        desk.click("button.main")
+        desk.wait_for_selector("progress")
+        desk.click("button.main")
+        assert "listen to" in desk.inner_text("#status")
+        hear(desk)
+        desk.click("button.main")
+        assert "decide" in desk.inner_text("#status")
+        desk.check('input[name="verdict"][value="reject"]', force=True)
+        desk.click("button.main")
+        assert "say why" in desk.inner_text("#status")
+        assert violations(desk) == []
+        shoot(desk, "review-candidate")
+        decide(desk, "reject")
+        decide(desk, "accept")
+        desk.close()
+        phone = open_page(browser, link, viewport=PHONE, has_touch=True, color_scheme="dark")
+        phone.wait_for_selector("progress")
+        assert number(phone) == "Candidate 3 of 4"
+        assert not overflows(phone)
+        assert violations(phone) == []
+        shoot(phone, "review-phone")
+        phone.click("#pause")
+        assert link in phone.inner_text("main")
+        phone.click("button.main")
+        phone.wait_for_selector("progress")
+        decide(phone, "edit")
+        decide(phone, "accept")
+        assert number(phone) == "Thank you"
+    rows = opened.reviews.rows()
+    assert sorted(row["verdict"] for row in rows) == ["accept", "accept", "edit", "reject"]
+    assert {row["note"] for row in rows} == {"", "the end too"}
+    assert min(row["heard_seconds"] for row in rows) >= 0.3
+
+
+def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any) -> None:
+    opened = opened_brief(tmp_path / "b", brief_of(candidates=1, minimum_seconds=0.3))
+    with served_app(create_app(opened)) as start:
+        page = open_page(browser, link_of(opened, start), locale="ja-JP")
+        assert page.inner_text("h1") == "候補曲の審査"
+        shoot(page, "review-ja")
+        tab_to(page, "e.id === 'agree'")
+        page.keyboard.press("Space")
+        for place in range(2):
+            tab_to(page, "e.classList.contains('main')")
+            page.keyboard.press("Enter")
+            page.wait_for_function(
+                f"() => document.querySelector('h1').textContent.includes('{place + 1} 曲目')"
+            )
+            tab_to(page, "e.closest('.sound') && e.tagName === 'BUTTON'")
+            page.keyboard.press("Enter")
+            page.wait_for_function("() => document.querySelector('.sound small').textContent === '聴取済み'")
+            tab_to(page, "e.name === 'verdict'")
+            page.keyboard.press("Space")
+        tab_to(page, "e.classList.contains('main')")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelector('h1').textContent === 'ありがとうございました'")
+    assert [row["verdict"] for row in opened.reviews.rows()] == ["accept", "accept"]
+
+
+def test_the_result_page_is_accessible_and_fits_a_phone(tmp_path: Path, browser: Any) -> None:
+    opened = opened_brief(tmp_path / "b", brief_of(indicators=[{"name": "skips", "better": "lower"}]))
+    reviewed_by_one(opened, {"linear-001": "accept", "linear-002": "edit"})
+    link = Path(write_acceptance_report(tmp_path / "b", opened.brief)["page"]).as_uri()
+    for settings in ({"color_scheme": "light"}, {"viewport": PHONE, "color_scheme": "dark"}):
+        page = open_page(browser, link, **settings)
+        assert violations(page) == []
+        assert not overflows(page)
+        shoot(page, f"usefulness-{settings['color_scheme']}")

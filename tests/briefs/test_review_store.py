@@ -1,0 +1,100 @@
+"""The reviews' store: once, in any order of threads, on SQLite and, where there is one, on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fixtures.brief_folder import Clock, brief_of
+
+from talim.briefs.review_store import Review, ReviewStore, metadata
+from talim.errors import TalimError
+from talim.listening.vote_store import RequestRejectedError
+
+POSTGRES = os.environ.get("TALIM_TEST_POSTGRES")
+SOUNDS = {f"linear-{number:03d}": f"{number:064d}" for number in range(1, 7)}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def reviews(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReviewStore]:
+    """A store with a brief of six candidates."""
+    if request.param == "postgres" and not POSTGRES:
+        pytest.skip("no TALIM_TEST_POSTGRES url")
+    url = f"sqlite:///{tmp_path / 'reviews.db'}" if request.param == "sqlite" else str(POSTGRES)
+    made = ReviewStore(url, Clock())
+    made.open_brief(brief_of(), SOUNDS)
+    yield made
+    metadata.drop_all(made.engine)
+
+
+def begun(reviews: ReviewStore) -> str:
+    """A reviewer who has begun."""
+    who = reviews.add_reviewers(1)[0]["id"]
+    reviews.begin(who, "en", "0" * 64, 0)
+    return who
+
+
+def go_through(reviews: ReviewStore, who: str) -> list[str]:
+    """All candidates, each review sent twice; the ids that were acknowledged as new."""
+    new = []
+    while (turn := reviews.current(who, opening=True)) is not None:
+        said = Review(str(uuid.uuid4()), turn["position"], "accept", [], "", 1.0)
+        new += [said.id] * (reviews.review(who, said) + reviews.review(who, said))
+    return new
+
+
+def test_many_at_once_and_each_review_once(reviews: ReviewStore) -> None:
+    people = [begun(reviews) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        new = list(pool.map(lambda who: go_through(reviews, who), people))
+    assert [len(set(ids)) for ids in new] == [len(SOUNDS)] * 6 == [len(ids) for ids in new]
+    rows = reviews.rows()
+    assert set(Counter((row["reviewer"], row["candidate"]) for row in rows).values()) == {1}
+    assert len(rows) == 6 * len(SOUNDS)
+    assert reviews.facts()["frozen_at"] == pytest.approx(min(row["at"] for row in rows), abs=100)
+
+
+def test_beginning_twice_changes_nothing_and_orders_have_every_candidate(reviews: ReviewStore) -> None:
+    who = begun(reviews)
+    first = reviews.current(who)
+    reviews.begin(who, "ja", "1" * 64, 7)
+    assert reviews.current(who) == first
+    assert first is not None
+    assert first["candidate"] in SOUNDS
+
+
+def test_a_review_without_a_look_is_too_soon(reviews: ReviewStore) -> None:
+    who = begun(reviews)
+    with pytest.raises(RequestRejectedError, match="can have been heard"):
+        reviews.review(who, Review(str(uuid.uuid4()), 0, "accept", [], "", 1.0))
+
+
+def test_a_changed_brief_begins_again_until_the_first_review(reviews: ReviewStore) -> None:
+    who = begun(reviews)
+    reviews.open_brief(brief_of(candidates=6), SOUNDS)
+    assert reviews.current(who) is None
+    reviews.begin(who, "en", "0" * 64, 0)
+    go_through(reviews, who)
+    with pytest.raises(TalimError, match="but candidates changed"):
+        reviews.open_brief(brief_of(candidates=7), SOUNDS)
+    assert len(reviews.rows()) == 6
+
+
+def test_only_a_hash_of_a_link_is_kept_and_deletion_is_whole(reviews: ReviewStore) -> None:
+    made = reviews.add_reviewers(2)
+    known = reviews.reviewer(made[0]["token"])
+    assert known is not None
+    assert made[0]["token"] not in str(known)
+    assert reviews.reviewer("nonsense") is None
+    reviews.begin(made[0]["id"], "en", "0" * 64, 0)
+    go_through(reviews, made[0]["id"])
+    assert reviews.delete(made[0]["id"])
+    assert not reviews.delete(made[0]["id"])
+    assert reviews.rows() == []
+    assert reviews.reviewer(made[0]["token"]) is None
+    assert reviews.facts()["deleted"] == 1

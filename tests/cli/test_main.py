@@ -1,0 +1,206 @@
+"""The door: help with an example everywhere, one JSON document on stdout, one line on failure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import talim
+from talim import cli
+from talim.errors import TalimError, UsageError
+from talim.run import Run
+
+
+def talim_exits(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(a) for a in arguments])
+    told = capsys.readouterr()
+    return int(done.value.code or 0), told.out, told.err
+
+
+def commands() -> list[tuple[str, ...]]:
+    group: Any = typer.main.get_command(cli.app)
+    found = []
+    for name, command in group.commands.items():
+        below = getattr(command, "commands", None)
+        found += [(name, inner) for inner in below] if below else [(name,)]
+    return found
+
+
+def test_the_commands_are_those_of_the_road() -> None:
+    assert {c[0] for c in commands()} == {
+        *(
+            "prepare",
+            "designs",
+            "plan",
+            "study",
+            "train",
+            "generate",
+            "evaluate",
+            "report",
+            "poc",
+            "modes",
+            "demo",
+            "adapters",
+        ),
+        *("listen", "ratings", "brief"),
+    }
+    assert {c[1] for c in commands() if c[0] == "adapters"} == {"list", "info", "check"}
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    status, out, err = talim_exits(capsys, *command, "--help")
+    assert (status, err) == (0, "")
+    assert "Example:" in out
+    assert f"talim {' '.join(command)}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_example_can_be_parsed(command: tuple[str, ...]) -> None:
+    import shlex
+
+    inner: Any = typer.main.get_command(cli.app)
+    for name in command:
+        inner = inner.commands[name]
+    example = inner.epilog.split("`")[1]
+    words = shlex.split(example)[1 + len(command) :]
+    with inner.make_context(" ".join(command), words):
+        pass
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("train", "--help"), ("generate", "--help")]
+)
+def test_help_and_version_load_no_torch(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys\nfrom talim.cli import main\ntry:\n"
+        f"    main({list(arguments)!r})\nexcept SystemExit as done:\n    assert done.code == 0, done.code\n"
+        "heavy = {'torch', 'transformers', 'peft', 'librosa', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert talim_exits(capsys, "--version") == (0, f"talim {talim.__version__}\n", "")
+
+
+def test_python_dash_m_is_the_same_door() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "talim", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"talim {talim.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("trian",), "No such command 'trian'"),
+        (("train",), "Missing option '--out'"),
+        (("train", "--out", "x", "--stpes", "3"), "No such option: --stpes"),
+        (("train", "--out", "x", "--steps", "many"), "Invalid value for '--steps'"),
+        (("train", "--out", "x", "--config", "no-such"), "no such recipe file"),
+        (("evaluate",), "Missing argument"),
+        (("evaluate", "x", "--seconds", "0"), "Invalid value for '--seconds'"),
+        (("poc", "x", "--out", "y", "--hours", "0"), "--hours is 0"),
+        (("poc", "x", "--out", "y", "--set", "training.stepz=3"), "did you mean training.steps?"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_two(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = talim_exits(capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("talim: ")
+    assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (TalimError("it broke:\n  do this"), 1, "talim: it broke: do this\n"),
+        (UsageError("say it so"), 2, "talim: say it so\n"),
+        (KeyboardInterrupt(), 130, "talim: stopped; "),
+        (ZeroDivisionError("x"), 1, "talim: this is a bug in talim: ZeroDivisionError at test_cli.py:"),
+    ],
+)
+def test_every_failure_is_one_line_with_its_status(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    words: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("talim.reporting.run_report.write_report", fail)
+    monkeypatch.delenv("TALIM_DEBUG", raising=False)
+    found, out, err = talim_exits(capsys, "report", "x")
+    assert (found, out, err.count("\n")) == (status, "", 1)
+    assert err.startswith(words)
+
+
+def test_debug_shows_the_whole_bug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talim.reporting.run_report.write_report", lambda _: 1 / 0)
+    monkeypatch.setenv("TALIM_DEBUG", "1")
+    status, _, err = talim_exits(capsys, "report", "x")
+    assert status == 1
+    assert err.startswith("Traceback (most recent call last)")
+
+
+def test_json_is_one_document_and_nothing_else_on_stdout(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, recordings: Path, tiny_base: Path
+) -> None:
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    small = ["--set", "training.batch_size=2", "--steps", "2", "--set", "training.precision=fp32"]
+    for arguments in (
+        ["prepare", recordings, "--out", corpus, "--clip-seconds", "2"],
+        [
+            "train",
+            "--base",
+            tiny_base,
+            "--corpus",
+            corpus,
+            "--out",
+            run,
+            "--design",
+            "linear@all:10%",
+            *small,
+        ],
+        ["train", "--out", run],
+        ["evaluate", run, "--seconds", "1", "--prompts", "1"],
+        ["report", run],
+        ["adapters", "list", tmp_path],
+        ["adapters", "info", run / "adapter"],
+        ["adapters", "check", run / "adapter", "--base", tiny_base],
+        ["generate", "--run", run, "--prompt", "a", "--seconds", "1", "--out", tmp_path / "a.flac"],
+    ):
+        status, out, _ = talim_exits(capsys, *arguments, "--json")
+        assert status == 0, arguments
+        assert json.loads(out), arguments
+    assert Run(run).finished
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    command = f"{sys.executable} -m talim --help | head -c 1 >/dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

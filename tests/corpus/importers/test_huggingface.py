@@ -1,0 +1,97 @@
+"""Hugging Face data sets on disk: parquet, saved arrow, one row a recording; the library is an optional extra."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from fixtures.importer_sources import sound
+
+from talim.corpus.importers import huggingface
+from talim.corpus.importers.protocol import ImportRequest
+from talim.corpus.importers.registry import list_recordings
+from talim.corpus.prepare import prepare_corpus
+from talim.errors import TalimError, UsageError
+
+
+def flac(seed: int) -> bytes:
+    buffer, audio = io.BytesIO(), sound(seed)
+    soundfile.write(buffer, audio.samples.T, audio.rate_hz, format="FLAC")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    arrow = pytest.importorskip("pyarrow")
+    columns = {
+        "audio": [{"bytes": flac(n), "path": f"take {n}.flac"} for n in range(3)] + [None],
+        "Raga": ["Yaman", "Todi", "Kafi", "None"],
+        "artist": ["A", "B", "C", "D"],
+        "license": ["CC0", None, "", "CC0"],
+        "genre": [0, 1, 0, 0],
+    }
+    told = {"audio": {"_type": "Audio"}, "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"}}
+    told |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license")}
+    features = {"huggingface": json.dumps({"info": {"features": told}})}  # as files on the Hub carry it
+    return datasets.Dataset(arrow.table(columns).replace_schema_metadata(features))
+
+
+def check(source: Path, out: Path) -> None:
+    found = list_recordings(str(source), out)
+    assert found.kind == "huggingface"
+    assert [file.name.split("/")[1] for file in found.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
+    assert found.left_out[0]["reason"] == "its row holds no sound"
+    assert [file.row["raga"] for file in found.files] == ["Yaman", "Todi", "Kafi"]
+    assert [file.row["genre"] for file in found.files] == ["hindustani", "western", "hindustani"]
+    corpus = prepare_corpus(found, out, rate_hz=8000, clip_seconds=5)
+    assert corpus.summary["rights"]["licences"] == {"CC0": 1, "cc-by-4.0": 2}
+    assert corpus.summary["split"]["step"] == "performer"
+    assert (
+        prepare_corpus(list_recordings(str(source), out), out, rate_hz=8000, clip_seconds=5).work["decoded"]
+        == 0
+    )
+
+
+def test_parquet_files(table: Any, folder: Path, out: Path) -> None:
+    (folder / "data").mkdir()
+    table.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# cards\n")
+    check(folder, out)
+
+
+def test_a_saved_data_set(table: Any, folder: Path, out: Path) -> None:
+    table.save_to_disk(folder / "saved")
+    (folder / "saved" / "README.md").write_text("---\nlicense: [cc-by-4.0]\n---\n")
+    check(folder / "saved", out)
+
+
+def test_a_table_without_sound_and_a_damaged_one(table: Any, folder: Path, out: Path) -> None:
+    table.remove_columns(["audio"]).to_parquet(folder / "a.parquet")
+    with pytest.raises(UsageError, match="no audio column among Raga, artist"):
+        huggingface.list_recordings(ImportRequest(str(folder), out))
+    (folder / "a.parquet").write_bytes(b"no parquet")
+    with pytest.raises(TalimError, match="cannot load it") as caught:
+        huggingface.list_recordings(ImportRequest(str(folder), out))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_folder_is_no_hub_id(folder: Path, out: Path) -> None:
+    assert not huggingface.matches(Path("owner/name"))
+    with pytest.raises(UsageError, match="no such folder"):
+        list_recordings("owner/name", out)
+
+
+def test_without_the_library_one_line_says_what_to_type(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.parquet").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(TalimError, match=r"pip install 'talim\[datasets\]'"):
+        list_recordings(str(folder), out)

@@ -1,0 +1,168 @@
+"""The same sound is known again after coding, gain, trim and resampling; other sounds are not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import lfilter
+
+from talim.audio import Audio, is_audio_name, read
+from talim.corpus.near_duplicates import (
+    find_near_duplicates,
+    fingerprint_landmarks,
+    pack_landmarks,
+    unpack_landmarks,
+)
+
+RATE_HZ = 22050
+
+
+def music(seed: int, seconds: float = 20.0) -> Audio:
+    """Notes of random pitch and length with harmonics over a low drone: something like a melody."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros(round(seconds * RATE_HZ))
+    at = 0.0
+    while at < seconds - 0.1:
+        length = float(rng.uniform(0.1, 0.6))
+        time = np.arange(round(min(length, seconds - at) * RATE_HZ)) / RATE_HZ
+        f0 = 220 * 2 ** (rng.integers(0, 24) / 12 + rng.normal(0, 0.01))
+        tone = sum(np.sin(2 * np.pi * k * f0 * time) / k for k in range(1, 8)) * np.exp(-3 * time)
+        start = round(at * RATE_HZ)
+        total[start : start + time.size] += tone[: total.size - start]
+        at += length
+    drone = np.sin(2 * np.pi * 110 * np.arange(total.size) / RATE_HZ)
+    noise = lfilter([1], [1, -0.9], rng.standard_normal(total.size))
+    return Audio((0.1 * total + 0.05 * drone + 0.001 * noise).astype(np.float32), RATE_HZ)
+
+
+def mp3(audio: Audio) -> Audio:
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, audio.samples.T, audio.rate_hz, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.9
+    )
+    buffer.seek(0)
+    samples, rate_hz = soundfile.read(buffer, dtype="float32", always_2d=True)
+    return Audio(samples.T.copy(), rate_hz)
+
+
+def part(audio: Audio, start: float, stop: float) -> Audio:
+    return Audio(audio.samples[:, round(start * audio.rate_hz) : round(stop * audio.rate_hz)], audio.rate_hz)
+
+
+def ogg(audio: Audio) -> Audio:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", audio.rate_hz, 1, format="OGG", subtype="VORBIS", compression_level=0.9
+    ) as file:
+        for at in range(0, audio.frames, 4096):  # in one piece a long one ends libsndfile
+            file.write(audio.samples[0, at : at + 4096])
+    buffer.seek(0)
+    samples, rate_hz = soundfile.read(buffer, dtype="float32", always_2d=True)
+    return Audio(samples.T.copy(), rate_hz)
+
+
+def noisy(audio: Audio) -> Audio:
+    level = 0.1 * float(np.sqrt(np.mean(audio.samples**2)))  # 20 dB below
+    noise = np.random.default_rng(1).normal(0, level, audio.samples.shape)
+    return Audio((audio.samples + noise).astype(np.float32), audio.rate_hz)
+
+
+CHANGES: dict[str, Callable[[Audio], Audio]] = {
+    "rate": lambda audio: audio.resample(16000),
+    "gain": lambda audio: Audio(0.1 * audio.samples, audio.rate_hz),
+    "mp3": mp3,
+    "trim": lambda audio: part(audio, 1.234, 18.9),
+    "excerpt": lambda audio: part(audio, 7.01, 13.5),
+    "all": lambda audio: mp3(Audio(0.3 * part(audio, 4.5, 14.2).samples, audio.rate_hz).resample(32000)),
+    "ogg": ogg,
+    "noise": noisy,
+    "clipped": lambda audio: Audio(np.clip(3 * audio.samples, -0.3, 0.3), audio.rate_hz),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_same_sound_is_known_again(change: str) -> None:
+    marks = {f"take-{seed}": fingerprint_landmarks(music(seed)) for seed in range(6)}
+    marks |= {f"copy-{seed}": fingerprint_landmarks(CHANGES[change](music(seed))) for seed in range(3)}
+    found = find_near_duplicates(marks)
+    assert [(pair.first, pair.second) for pair in found] == [(f"copy-{i}", f"take-{i}") for i in range(3)]
+
+
+def test_where_and_how_long_the_common_stretch_is() -> None:
+    (pair,) = find_near_duplicates(
+        {"a": fingerprint_landmarks(music(1)), "b": fingerprint_landmarks(part(music(1), 7.0, 15.0))}
+    )
+    assert pair.later_seconds == pytest.approx(7.0, abs=0.1)
+    assert pair.seconds == pytest.approx(8.0, abs=0.6)
+    assert 0.3 < pair.share <= 1
+
+
+def test_other_parts_of_one_performance_are_no_twins() -> None:
+    whole = music(3, 40.0)
+    marks = {
+        name: fingerprint_landmarks(part(whole, at, at + 20))
+        for name, at in (("first", 0.0), ("second", 20.0))
+    }
+    assert find_near_duplicates(marks) == []
+
+
+def test_silence_noise_and_nothing() -> None:
+    noise = {
+        f"n{i}": fingerprint_landmarks(
+            Audio(np.random.default_rng(i).normal(0, 0.1, 8 * 8000).astype(np.float32), 8000)
+        )
+        for i in range(4)
+    }
+    assert find_near_duplicates(noise) == []
+    silent = fingerprint_landmarks(Audio(np.zeros(80000, np.float32), 8000))
+    assert find_near_duplicates({"a": silent, "b": silent}) == []
+    assert fingerprint_landmarks(Audio(np.zeros(10, np.float32), 8000)).shape == (0, 2)
+    assert find_near_duplicates({}) == []
+
+
+def test_landmarks_survive_storage() -> None:
+    marks = fingerprint_landmarks(music(0))
+    assert np.array_equal(unpack_landmarks(pack_landmarks(marks)), marks)
+    assert marks.dtype == np.uint32
+    with pytest.raises(ValueError, match=r"."):
+        unpack_landmarks(b"torn")
+
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "audio"
+
+
+@pytest.fixture(scope="module")
+def real() -> dict[str, tuple[Audio, np.ndarray]]:
+    """Twelve real recordings, up to 30 s of each, with their landmarks."""
+    paths = sorted(path for path in REAL.glob("*/*") if is_audio_name(path))
+    if not paths:
+        pytest.skip("the real recordings (shared/data/audio) are not here")
+    sounds = {path.stem: part(read(path).to_channels(1), 0, 30) for path in paths}
+    return {name: (audio, fingerprint_landmarks(audio)) for name, audio in sounds.items()}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_real_recording_is_known_again_and_none_is_mistaken(
+    real: dict[str, tuple[Audio, np.ndarray]], change: str
+) -> None:
+    marks = {f"{name} as it is": own for name, (_, own) in real.items()}
+    marks |= {
+        f"{name} changed": fingerprint_landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()
+    }
+    found = {(pair.first, pair.second) for pair in find_near_duplicates(marks)}
+    assert found == {(f"{name} as it is", f"{name} changed") for name in real}
+
+
+@pytest.mark.real
+def test_two_parts_of_one_real_recording_are_no_twins(real: dict[str, tuple[Audio, np.ndarray]]) -> None:
+    halves = {}
+    for name, (audio, _) in real.items():
+        halves[f"{name} 1"] = fingerprint_landmarks(part(audio, 0, audio.seconds / 2))
+        halves[f"{name} 2"] = fingerprint_landmarks(part(audio, audio.seconds / 2, audio.seconds))
+    assert find_near_duplicates(halves) == []

@@ -1,0 +1,47 @@
+"""Intervals count recordings, not clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.evaluation import bootstrap
+
+
+def test_a_recording_counts_once_however_many_clips_it_has() -> None:
+    assert bootstrap.mean_by_recording([1.0, 3.0, 10.0], ["a", "a", "b"]) == {"a": 2.0, "b": 10.0}
+
+
+def test_one_recording_has_no_interval_and_says_why() -> None:
+    assert bootstrap.bootstrap_ci({"a": 1.0}) is None
+    assert "one held-out recording" in str(bootstrap.ci_note(1))
+    assert "likely wider" in str(bootstrap.ci_note(3))
+    assert bootstrap.ci_note(8) is None
+
+
+def test_golden_interval_of_a_normal_sample() -> None:
+    values = np.random.default_rng(1).normal(0.5, 0.2, 40)
+    low, high = bootstrap.bootstrap_ci({str(i): v for i, v in enumerate(values)}) or (0, 0)
+    half = 1.96 * values.std() / np.sqrt(40)  # what theory says of a mean of 40
+    assert low == pytest.approx(values.mean() - half, abs=0.01)
+    assert high == pytest.approx(values.mean() + half, abs=0.01)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=12), st.integers(0, 5))
+def test_an_interval_holds_the_mean_and_lies_within_the_values(values: list[float], seed: int) -> None:
+    named = {str(i): v for i, v in enumerate(values)}
+    found = bootstrap.bootstrap_ci(named, seed)
+    assert found == bootstrap.bootstrap_ci(named, seed)
+    low, high = found or (0.0, 0.0)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+
+
+def test_wilson_against_published_values() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for count, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        assert bootstrap.wilson_interval(count, of) == pytest.approx((low, high), abs=1e-4)
+    assert bootstrap.wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
+    with pytest.raises(ValueError, match="not 3 of 2"):
+        bootstrap.wilson_interval(3, 2)

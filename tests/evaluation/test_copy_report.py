@@ -1,0 +1,74 @@
+"""A folder with a copy in it is told apart from one without, in JSON and on a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from research.validation.inserted_copies import RATE_HZ
+from talim.audio import Audio, write
+from talim.errors import UsageError
+from talim.evaluation import copy_report
+from talim.metrics.cache import MetricCache
+from talim.synthesis.performer import perform
+
+
+def clip(seed: int, seconds: float = 10.0) -> np.ndarray:
+    return perform(seed, "demo", seconds).samples
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("copies")
+    (place / "training").mkdir()
+    (place / "clips").mkdir()
+    for seed in range(12):
+        write(place / "training" / f"{seed}.wav", Audio(clip(seed), RATE_HZ))
+    copied = clip(101)
+    copied[RATE_HZ : 6 * RATE_HZ] = clip(7)[4 * RATE_HZ : 9 * RATE_HZ]
+    write(place / "clips" / "new.wav", Audio(clip(100), RATE_HZ))
+    write(place / "clips" / "copied.wav", Audio(copied, RATE_HZ))
+    return place
+
+
+def test_the_copy_is_named_with_its_source_and_can_be_heard(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = place / "out"
+    words = [str(place / "clips"), str(place / "training"), "--out", str(out), "--cache", str(place / "kept")]
+    with pytest.raises(SystemExit) as stopped:
+        copy_report.main(words)
+    assert stopped.value.code == 1
+    assert "1 of 2 clips hold a copy" in capsys.readouterr().out
+    found = json.loads((out / "copies.json").read_text())
+    first, second = found["clips"]
+    assert (Path(first["clip"]).name, first["copied"]) == ("copied.wav", True)
+    assert (Path(second["clip"]).name, second["copied"]) == ("new.wav", False)
+    assert Path(first["finding"]["source"]).name == "7.wav"
+    here, there = first["finding"]["clip_seconds"][0], first["finding"]["source_seconds"][0]
+    assert here - 1.0 == pytest.approx(there - 4.0, abs=0.05)
+    text = (out / "copies.html").read_text()
+    assert text.count("<audio") == 2
+    assert "copied.wav: a copy" in text
+    assert "new.wav: no copy" in text
+    assert len(list((place / "kept").rglob("*.npy"))) == 14
+
+
+def test_a_training_clip_is_not_accused_of_copying_itself(place: Path) -> None:
+    training = copy_report.list_audio_files(place / "training")
+    found = copy_report.find_copies([training[3]], training, MetricCache(place / "kept"))
+    assert found["copied"] == 0
+    assert found["clips"][0]["finding"]["source"] != str(training[3])
+
+
+def test_what_is_missing_is_told_in_a_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = copy_report.list_audio_files(place / "training")
+    with pytest.raises(UsageError, match="1 training recordings"):
+        copy_report.find_copies(training[:1], training[:1], MetricCache(None))
+    with pytest.raises(SystemExit) as stopped:
+        copy_report.main([str(place / "nowhere"), str(place / "training"), "--out", str(place / "out")])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,87 @@
+"""Outputs that copy training clips are counted, by sound and by tokens; what cannot be told says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from talim.audio import Audio
+from talim.evaluation import copy_scores
+from talim.evaluation.score_table import ClipSet
+from talim.metrics.cache import MetricCache
+
+RATE_HZ = 16000
+
+
+def melody(seed: int, seconds: float = 6.0) -> np.ndarray:
+    """Tones of eight harmonics, of random pitch, length and loudness."""
+    rng = np.random.default_rng(seed)
+    hz, loudness = np.zeros(round(seconds * RATE_HZ)), np.zeros(round(seconds * RATE_HZ))
+    start = 0
+    while start < hz.size:
+        stop = start + round(rng.uniform(0.1, 0.5) * RATE_HZ)
+        hz[start:stop] = rng.uniform(200, 500)
+        loudness[start:stop] = rng.uniform(0.2, 1) * np.exp(-3 * np.arange(hz[start:stop].size) / RATE_HZ)
+        start = stop
+    turn = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+    voice = sum(np.sin(k * turn) / k for k in range(1, 9))
+    return (0.1 * loudness * voice + 1e-3 * rng.standard_normal(hz.size)).astype(np.float32)
+
+
+def clips(*samples: np.ndarray) -> ClipSet:
+    return ClipSet([Audio(one[None], RATE_HZ) for one in samples], [], [str(n) for n in range(len(samples))])
+
+
+def corpus(*samples: np.ndarray) -> Any:
+    train = tuple(SimpleNamespace(file=f"clips/{n}.flac", number=n) for n in range(len(samples)))
+    return SimpleNamespace(
+        folder=Path("corpus"), train=train, read_clip=lambda clip: Audio(samples[clip.number][None], RATE_HZ)
+    )
+
+
+def test_a_copy_of_the_sound_is_counted_and_named() -> None:
+    training = [melody(n) for n in range(4)]
+    copied = melody(50)
+    copied[:-RATE_HZ] = 0.5 * training[2][RATE_HZ:]
+    own, base = clips(copied, melody(51)), clips(melody(52), melody(53))
+    real = clips(*(melody(100 + n) for n in range(12)))
+    rows, told = copy_scores.copy_scores(
+        corpus(*training), own, base, real, "no tokens here", MetricCache(None)
+    )
+    sound, tokens = rows
+    assert (sound.name, sound.value, sound.ceiling, sound.n) == ("copied_sound", 0.5, 0.0, 2)
+    assert sound.floor is not None and sound.floor <= 1 / 12  # noqa: PT018
+    assert tokens.value is None
+    assert tokens.sentence.endswith("no tokens here")
+    first, second = told["clips"]
+    assert (told["copied"], first["copied"], second["copied"]) == (1, True, False)
+    assert first["finding"]["source"] == str(Path("corpus/clips/2.flac"))
+    here, there = first["finding"]["clip_seconds"], first["finding"]["source_seconds"]
+    assert there[0] - here[0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_fragment_learnt_by_heart_is_counted() -> None:
+    rng = np.random.default_rng(0)
+    training, strangers, own, base = ([rng.integers(0, 64, 300) for _ in range(n)] for n in (5, 12, 2, 2))
+    own[1][100:160] = training[3][20:80]
+    found = copy_scores.token_copy_scores(copy_scores.TokenMatcher(training, strangers, own, base, 50.0))
+    assert not isinstance(found, str)
+    assert [one.p_value <= 0.01 for one in found[0] if one] == [False, True]
+    assert not any(one.p_value <= 0.01 for one in found[1] if one)
+    assert sum(one.p_value <= 0.01 for one in found[2] if one) <= 1
+    assert found[0][1] is not None
+    assert (found[0][1].source, found[0][1].clip_seconds) == (3, (2.0, 3.2))
+
+
+def test_too_few_strangers_and_too_short_clips_are_not_answered_and_say_why() -> None:
+    known, few = corpus(melody(0), melody(1)), clips(*(melody(100 + n, 2.0) for n in range(3)))
+    short = clips(*(melody(100 + n, 2.0) for n in range(10)))
+    for real, why in ((few, "and there are 3"), (short, "clips are shorter")):
+        rows, told = copy_scores.copy_scores(known, few, few, real, "none", MetricCache(None))
+        assert rows[0].value is None
+        assert why in rows[0].sentence
+        assert told["clips"] == []

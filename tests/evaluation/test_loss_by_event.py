@@ -1,0 +1,103 @@
+"""Losses by what is played at each moment: groups from the truth, sums that agree with the whole, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fixtures import released_musicgen, released_mustango
+from fixtures.adapter_designs import stir
+
+from talim import adapters
+from talim.backbones.load import load
+from talim.beats_chords import BeatsAndChords
+from talim.corpus.manifest import Clip
+from talim.evaluation.loss_by_event import event_groups, frame_losses, loss_by_event
+from talim.progress import Progress
+from talim.synthesis.performer import performance_ground_truth
+from talim.training.batches import EncodedClip
+
+
+def test_groups_of_a_piece_that_returns() -> None:
+    truth = performance_ground_truth(7000, "hindustani", 20.0)
+    groups = event_groups(truth, 0.0, 1000, 50.0)
+    sections = [(s.name, s.time, s.onset_seconds) for s in truth.sections]
+    assert [name for name, time, _ in sections if time == 2] == ["sthayi", "mukhra"]
+    at = {(name, time): int(onset * 50) + 5 for name, time, onset in sections}
+    assert groups["first"][at["sthayi", 1]]
+    assert groups["first"][at["mukhra", 1]]
+    assert groups["again"][[at["sthayi", 2], at["mukhra", 2], at["mukhra", 3]]].all()
+    assert not (groups["first"] & groups["again"]).any()
+    assert not (groups["first"] | groups["again"])[at["improvisation", 1]]
+    seconds = sum(one.seconds for one in truth.voices[0].ornaments)
+    assert groups["ornament"].sum() / 50 == pytest.approx(seconds, rel=0.15)
+    assert not (groups["plain"] & groups["ornament"]).any()
+
+
+def test_what_was_played_before_the_clip_has_not_been_heard() -> None:
+    truth = performance_ground_truth(7000, "hindustani", 20.0)  # sthayi at 0 and 6 s, mukhra at 3, 9 and 15 s
+    groups = event_groups(truth, 4.0, 800, 50.0)
+    assert not groups["again"][int((6.5 - 4) * 50)]
+    assert groups["again"][int((15.5 - 4) * 50)] == groups["first"][int((9.5 - 4) * 50)]
+
+
+def items_of(backbone: Any, seconds: tuple[float, ...]) -> list[EncodedClip]:
+    rng = np.random.default_rng(0)
+    found = []
+    for number, length in enumerate(seconds):
+        frames = round(length * backbone.frame_rate_hz)
+        shape = (4, frames) if backbone.targets == "tokens" else (8, frames, 16)
+        targets = rng.integers(0, 16, shape) if backbone.targets == "tokens" else rng.normal(size=shape)
+        clip = Clip(
+            id=f"c{number}", file="x", recording=f"r{number % 2}", performer="p", start_seconds=0.0,
+            seconds=length, caption="sitar", split="held_out", audio_hash="0", source_file="x", source_hash="0",
+        )  # fmt: skip
+        kind = np.int16 if backbone.targets == "tokens" else np.float32
+        found.append(
+            EncodedClip(clip, targets.astype(kind), backbone.describe(["sitar"])[0], BeatsAndChords())
+        )
+    return found
+
+
+@pytest.fixture(scope="module", params=["musicgen", "mustango"])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder: Path = tmp_path_factory.mktemp("bases")
+    written = {"musicgen": released_musicgen.write, "mustango": released_mustango.write}[request.param](
+        folder / "tiny"
+    )
+    return load(str(written), precision="fp32", device="cpu")
+
+
+def test_frames_make_up_the_whole(tiny: Any) -> None:
+    """The mean over a clip's frames is the clip's loss, whatever lies in the batch beside it."""
+    tiny.model.eval()
+    items = items_of(tiny, (1.0, 0.6, 0.8))
+    rows = frame_losses(tiny, items, 3, Progress(), "losses")
+    assert [row.size for row in rows] == [item.targets.shape[1] for item in items]
+    for item, row in zip(items, rows, strict=True):
+        with torch.no_grad():
+            alone = tiny.loss(tiny.collate([item.whole.content(tiny.frame_rate_hz)], [False]))
+        assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
+
+
+def test_before_and_after_by_recording(tiny: Any) -> None:
+    items = items_of(tiny, (2.0, 2.0, 1.0))
+    truth = performance_ground_truth(7000, "hindustani", 20.0)
+    peft = adapters.attach(tiny.model, "linear@all:width4", tiny.sites())
+    try:
+        same = loss_by_event(tiny, peft, items, {"r0": truth})
+        stir(peft)
+        found = loss_by_event(tiny, peft, items, {"r0": truth})
+    finally:
+        peft.unload()
+    assert set(found) == {"r0"}
+    assert set(found["r0"]) <= {"ornament", "plain"}  # nothing returns in two seconds
+    for name, group in found["r0"].items():
+        assert same["r0"][name]["before"] == pytest.approx(same["r0"][name]["after"], rel=1e-5)
+        assert group["before"] == pytest.approx(same["r0"][name]["before"], rel=1e-5)
+        assert group["after"] != pytest.approx(group["before"], rel=1e-5)
+    frames = round(3.0 * tiny.frame_rate_hz)
+    assert 0.5 * frames < sum(group["frames"] for group in found["r0"].values()) <= frames

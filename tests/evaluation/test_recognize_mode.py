@@ -1,0 +1,148 @@
+"""`talim modes`: one file in, all modes ranked out; whatever holds no melody is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traditions.sung import HOP_SECONDS, sing
+
+from talim import audio
+from talim.cli.main import app
+from talim.errors import TalimError, UsageError
+from talim.evaluation import recognize_mode as stage
+from talim.traditions.tradition import load
+
+TONIC_HZ = 174.6
+YAMAN = sing(load("hindustani").mode("Yaman"), 3)
+
+
+def pitch_track(folder: Path, cents: np.ndarray = YAMAN, **values: object) -> Path:
+    """An .npz of `cents`; a value of None leaves a key out."""
+    keys: dict[str, object] = {"cents": cents, "hop_s": HOP_SECONDS, "tonic_hz": TONIC_HZ} | values
+    np.savez(
+        folder / "track.npz", **{key: np.asarray(value) for key, value in keys.items() if value is not None}
+    )
+    return folder / "track.npz"
+
+
+def sounding(
+    folder: Path, cents: np.ndarray, tonic_hz: float, gain: float = 0.5, rate_hz: int = 16_000
+) -> Path:
+    """A reedy tone that sings `cents`, silent where they are NaN."""
+    per_frame = round(HOP_SECONDS * rate_hz)
+    hz = np.repeat(np.nan_to_num(tonic_hz * 2 ** (cents / 1200)), per_frame)
+    phase = 2 * np.pi * np.cumsum(hz) / rate_hz
+    tone = sum(np.sin(order * phase) / order for order in range(1, 6)) / 2 * (hz > 0)
+    audio.write(folder / "sung.wav", audio.Audio(gain * tone, rate_hz))
+    return folder / "sung.wav"
+
+
+def test_a_pitch_track_with_its_tonic(tmp_path: Path) -> None:
+    result = stage.recognize_modes(pitch_track(tmp_path), "hindustani")
+    assert set(result) == {"tonic_hz", "modes"}
+    assert result["tonic_hz"] == TONIC_HZ
+    assert result["modes"][0]["slug"] == "yaman"
+    assert all(set(row) == {"name", "slug", "score"} for row in result["modes"])
+    scores = [row["score"] for row in result["modes"]]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1)
+    assert len(scores) == len(load("hindustani").modes)
+
+
+def test_without_a_tradition_all_are_asked(tmp_path: Path) -> None:
+    result = stage.recognize_modes(pitch_track(tmp_path))
+    assert {row["tradition"] for row in result["modes"]} == {"hindustani", "makam"}
+    assert result["modes"][0]["name"] == "Yaman"
+
+
+def test_a_given_tonic_outweighs_the_files(tmp_path: Path) -> None:
+    wrong = pitch_track(tmp_path, YAMAN + 1200 * np.log2(TONIC_HZ / 200), tonic_hz=200.0)
+    right = stage.recognize_modes(wrong, "hindustani", TONIC_HZ)
+    assert right["tonic_hz"] == TONIC_HZ
+    assert right["modes"][0]["slug"] == "yaman"
+    assert stage.recognize_modes(wrong, "hindustani")["modes"][0]["score"] < right["modes"][0]["score"]
+
+
+def test_a_tonic_that_nobody_gives_is_found(tmp_path: Path) -> None:
+    from_a4 = YAMAN + 1200 * np.log2(TONIC_HZ / 440)
+    result = stage.recognize_modes(pitch_track(tmp_path, from_a4, tonic_hz=None), "hindustani")
+    assert result["tonic_hz"] == pytest.approx(TONIC_HZ, rel=0.01)
+    assert result["modes"][0]["slug"] == "yaman"
+
+
+def test_sound_is_tracked_and_loudness_changes_nothing(tmp_path: Path) -> None:
+    loud = stage.recognize_modes(sounding(tmp_path, YAMAN, 196.0), "hindustani")
+    assert loud["tonic_hz"] == pytest.approx(196.0, rel=0.01)
+    assert loud["modes"][0]["slug"] == "yaman"
+    quiet = stage.recognize_modes(sounding(tmp_path, YAMAN, 196.0, gain=0.02), "hindustani")
+    assert quiet["modes"][0]["slug"] == "yaman"
+    assert quiet["tonic_hz"] == pytest.approx(loud["tonic_hz"], rel=0.003)
+
+
+@pytest.mark.parametrize("name", ["Hindustani", "hindustani", "HINDUSTANI"])
+def test_a_tradition_under_any_spelling(name: str) -> None:
+    assert stage.resolve_tradition(name).slug == "hindustani"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"cents": None}, "'cents'"),
+        ({"hop_s": None}, "'hop_s'"),
+        ({"hop_s": 0.0}, "hop_s must be one number above 0"),
+        ({"hop_s": [0.01, 0.02]}, "hop_s must be one number above 0"),
+        ({"tonic_hz": -3.0}, "tonic_hz must be one number above 0"),
+        ({"tonic_hz": "Sa"}, "tonic_hz must be one number above 0"),
+        ({"cents": np.zeros((3, 4))}, "one row of numbers"),
+        ({"cents": np.array(["S", "R"])}, "one row of numbers"),
+        ({"cents": np.empty(0)}, "one row of numbers"),
+        ({"cents": np.full(500, np.nan)}, "unvoiced from end to end"),
+        ({"cents": np.full(500, np.inf)}, "unvoiced from end to end"),
+        ({"cents": np.zeros(500)}, "too little melody"),
+    ],
+)
+def test_a_pitch_track_that_is_none(tmp_path: Path, values: dict[str, object], told: str) -> None:
+    with pytest.raises(TalimError, match=told) as caught:
+        stage.recognize_modes(pitch_track(tmp_path, **values))
+    assert "track.npz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("sa re ga ma", encoding="utf-8")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 but no archive")
+    audio.write(tmp_path / "silent.wav", audio.Audio(np.zeros((1, 32_000)), 16_000))
+    for name, told in (
+        ("absent.wav", "no such file"),
+        ("", "is no file"),
+        ("words.txt", "not audio"),
+        ("broken.npz", "cannot be read"),
+        ("silent.wav", "silent"),
+    ):
+        with pytest.raises(TalimError, match=told) as caught:
+            stage.recognize_modes(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_question_is_told_so(tmp_path: Path) -> None:
+    file = pitch_track(tmp_path)
+    with pytest.raises(TalimError, match="did you mean hindustani"):
+        stage.recognize_modes(file, "hindustany")
+    for tonic_hz in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="--tonic must be"):
+            stage.recognize_modes(file, None, tonic_hz)
+
+
+def test_the_command_prints_json_or_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(pitch_track(tmp_path))
+    app(["modes", file, "--tradition", "hindustani", "--json"], standalone_mode=False)
+    document = json.loads(capsys.readouterr().out)
+    assert document["modes"][0]["slug"] == "yaman"
+    app(["modes", file], standalone_mode=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("1. Yaman")
+    assert shown[-1].endswith("Hz.")
+    assert len(shown) == stage.MAX_MODES_SHOWN + 1

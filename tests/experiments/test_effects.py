@@ -1,0 +1,125 @@
+"""Effects over pairs and recordings: against least squares, against their own promise, against bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.experiments import effects
+
+
+def simulated(
+    rng: np.random.Generator, shape: tuple[int, int], spreads: tuple[float, float, float]
+) -> np.ndarray:
+    """Differences with no effect: each seed, each recording and each cell has its own luck."""
+    seed, recording, cell = spreads
+    return (
+        seed * rng.normal(size=(shape[0], 1))
+        + recording * rng.normal(size=(1, shape[1]))
+        + cell * rng.normal(size=shape)
+    )
+
+
+def test_against_least_squares_with_and_without_each_factor() -> None:
+    table = simulated(np.random.default_rng(3), (3, 7), (1.0, 1.0, 0.5)) + 0.4
+    seed, recording = (index.ravel() for index in np.indices(table.shape))
+    by_seed, by_recording = np.eye(3)[seed], np.eye(7)[recording]
+
+    def residual(*factors: np.ndarray) -> float:
+        design = np.concatenate([np.ones((21, 1)), *factors], axis=1)
+        fitted = design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]
+        return float(np.square(table.ravel() - fitted).sum())
+
+    full = residual(by_seed, by_recording)
+    of_seeds, of_recordings = (residual(by_recording) - full) / 2, (residual(by_seed) - full) / 6
+    found = effects.two_way_effect(table)
+    assert found.mean == pytest.approx(table.mean())
+    assert found.error == pytest.approx(np.sqrt((of_seeds + of_recordings - full / 12) / 21))
+    assert 1 <= found.freedom <= 20
+
+
+def test_one_row_is_the_t_interval_of_scipy() -> None:
+    from scipy import stats
+
+    values = np.random.default_rng(1).normal(0.3, 1, 9)
+    found = effects.two_way_effect(values[None])
+    known = stats.ttest_1samp(values, 0)
+    assert found.interval() == pytest.approx(tuple(known.confidence_interval()))
+    assert found.chance == pytest.approx(known.pvalue)
+
+
+@pytest.mark.parametrize("spreads", [(1.0, 0.0, 0.3), (0.0, 1.0, 0.3), (0.0, 0.0, 1.0), (0.7, 0.7, 0.7)])
+def test_intervals_cover_the_truth_as_often_as_they_promise(spreads: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(7)
+    covered = []
+    for _ in range(1500):
+        low, high = effects.two_way_effect(simulated(rng, (3, 8), spreads)).interval()
+        covered.append(low <= 0 <= high)
+    assert np.mean(covered) > 0.93
+
+
+def test_what_is_called_visible_is_seen_in_four_of_five_studies() -> None:
+    rng = np.random.default_rng(5)
+    spreads = (0.2, 0.5, 1.0)
+    said = [
+        effects.two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)
+    ]
+    typical = float(np.sqrt(np.mean(np.square(said))))
+    seen = [
+        effects.two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0
+        for _ in range(1500)
+    ]
+    assert 0.7 < np.mean(seen) < 0.92
+
+
+def test_groups_are_averaged_and_their_errors_shrink() -> None:
+    rng = np.random.default_rng(2)
+    parts = [effects.two_way_effect(simulated(rng, (3, 8), (0.3, 0.5, 0.5)) + shift) for shift in (0.0, 1.0)]
+    both = effects.pooled_effect(parts)
+    assert both.mean == pytest.approx(np.mean([part.mean for part in parts]))
+    assert both.error == pytest.approx(np.hypot(parts[0].error, parts[1].error) / 2)
+    assert both.recordings == 16
+    assert effects.pooled_effect(parts[:1]).interval() == pytest.approx(parts[0].interval())
+
+
+def test_holm_by_hand() -> None:
+    assert effects.holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_the_plain_chances_and_bonferroni(chances: list[float]) -> None:
+    for plain, adjusted in zip(chances, effects.holm_adjusted(chances), strict=True):
+        assert plain <= adjusted <= min(1.0, len(chances) * plain) + 1e-12
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 99), st.floats(0.1, 10))
+def test_units_and_order_do_not_matter(seeds: int, recordings: int, seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(seeds, recordings))
+    found = effects.two_way_effect(table)
+    again = effects.two_way_effect(
+        scale * rng.permuted(rng.permutation(table), axis=0)[:, ::-1]
+        if seeds == 1
+        else scale * table[::-1, ::-1]
+    )
+    assert again.mean == pytest.approx(scale * found.mean)
+    assert again.error == pytest.approx(scale * found.error, nan_ok=True)
+
+
+def test_nothing_but_equal_numbers_is_certain() -> None:
+    found = effects.two_way_effect(np.full((3, 4), 0.25))
+    assert found.interval() == (0.25, 0.25)
+    assert found.chance == 0.0
+
+
+@pytest.mark.parametrize("table", [np.zeros(3), np.zeros((0, 3)), np.array([[1.0, np.nan]])])
+def test_a_table_with_holes_is_refused(table: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="full table"):
+        effects.two_way_effect(table)
+
+
+def test_no_parts_have_no_mean() -> None:
+    with pytest.raises(ValueError, match="no effect"):
+        effects.pooled_effect([])

@@ -1,0 +1,66 @@
+"""Charts: marks and names are text, the frontier is a line of steps, panels share their heights."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from talim.html.design_charts import DesignPoint, ErrorBarSeries, frontier_plot, size_curve_plot
+
+POINTS = [
+    DesignPoint(10.0, 0.5, "1", on_frontier=True),
+    DesignPoint(100.0, 0.9, "2", on_frontier=True, chosen=True),
+    DesignPoint(101.0, 0.901, "3", on_frontier=True),
+    DesignPoint(200.0, 0.6),
+]
+CURVES = [
+    ErrorBarSeries("conv", [0.5, 2.7], [0.8, 1.0], [0.7, 0.9], [0.9, 1.1]),
+    ErrorBarSeries("linear", [0.5, 2.7], [0.79, 0.99], [None, None], [None, None], 2),
+]
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter("text")]
+
+
+def heights(svg: str, words: str) -> float:
+    """The y of a text, which stands in its transform."""
+    for node in ElementTree.fromstring(svg).iter("text"):
+        if "".join(node.itertext()) == words:
+            place = node.get("y") or re.findall(r"[-\d.]+", node.get("transform", "0 0"))[1]
+            return float(place)
+    raise AssertionError(f"no {words}")
+
+
+def test_a_frontier_names_its_axes_and_marks() -> None:
+    svg = frontier_plot(POINTS, alt="four designs", title="Time", x_label="seconds", y_label="fall")
+    found = texts(svg)
+    assert {"Time", "seconds", "fall", "1", "2"} <= set(found)
+    assert "3" not in found  # it would lie on the advised design's mark
+    assert 'aria-label="four designs"' in svg
+    assert "var(--accent)" in svg
+    assert not re.search(r"(stroke|fill): #", svg)
+
+
+def test_one_point_and_no_price_do_no_harm() -> None:
+    for points in ([DesignPoint(1.0, 1.0, "1", True)], [DesignPoint(0.0, 1.0)], []):
+        assert "<svg" in frontier_plot(points, alt="x", title="", x_label="", y_label="")
+
+
+def test_curves_are_named_apart_and_drawn_on_shared_heights() -> None:
+    panels = [
+        size_curve_plot(
+            curves,
+            alt="x",
+            title="t",
+            x_label="size",
+            y_label="fall",
+            level=("full@all", 1.05),
+            ends=(0.0, 1.5),
+        )
+        for curves in (CURVES, CURVES[:1])
+    ]
+    for svg in panels:
+        assert {"conv", "full@all", "0.5", "2.7", "size"} <= set(texts(svg))
+    assert abs(heights(panels[0], "conv") - heights(panels[0], "linear")) > 10
+    assert heights(panels[0], "0.5") == heights(panels[1], "0.5")

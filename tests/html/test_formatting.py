@@ -1,0 +1,53 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.html import formatting
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [(0.234, 3, "0.234"), (-0.5, 2, "−0.50"), (10.0, 1, "10"), (0.00012, 3, "0.00012"), (0, 3, "0.000")],
+)
+def test_number(value: float, digits: int, expected: str) -> None:
+    assert formatting.format_number(value, digits) == expected
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_number_that_is_not_zero_is_never_written_as_zero(value: float) -> None:
+    if abs(value) > 1e-6:
+        assert set(formatting.format_number(value)) - set("−0.\u202f")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (48, "48 s"),
+        (252, "4 min 12 s"),
+        (300, "5 min"),
+        (1800, "30 min"),
+        (3599, "60 min"),
+        (7500, "2 h 5 min"),
+        (7200, "2 h"),
+        (300_000, "3 days"),
+    ],
+)
+def test_duration(seconds: float, expected: str) -> None:
+    assert formatting.format_duration(seconds) == expected
+
+
+def test_sizes_counts_and_powers() -> None:
+    assert formatting.format_bytes(860_000) == "860 kB"
+    assert formatting.format_bytes(1_420_000_000) == "1.4 GB"
+    assert formatting.format_bytes(12) == "12 bytes"
+    assert formatting.format_count(8_560_640) == "8\u202f560\u202f640"
+    assert formatting.format_count(419_600_384) == "420 million"
+    assert formatting.format_scientific(5.2e13) == "5.2 × 10¹³"
+    assert formatting.format_rough_hours(0.3) == "about 20 minutes"
+    assert formatting.format_rough_hours(2.3) == "about 3 hours"
+    assert formatting.format_rough_hours(100) == "about 5 days"

@@ -1,0 +1,65 @@
+"""The template engine: everything escaped, nothing fetched, holes refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from jinja2 import TemplateNotFound, UndefinedError
+
+from talim.html.render import TEMPLATES, render
+
+
+def test_frame_is_self_contained_and_ready_for_phones_and_screen_readers() -> None:
+    page = render("page.html", version="1.2.3")
+    assert page.startswith("<!DOCTYPE html>")
+    assert '<html lang="en">' in page
+    assert "width=device-width" in page
+    assert 'href="#content"' in page
+    assert "talim 1.2.3" in page
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r"^\s*//.*$", "", page, flags=re.MULTILINE))
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+@pytest.mark.parametrize(
+    "query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"]
+)
+def test_style_serves_dark_print_phone_and_keyboard(query: str) -> None:
+    assert query in (TEMPLATES / "page.css").read_text(encoding="utf-8")
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG contrast ratio of two #rrggbb colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_and_accent_are_legible_in_both_schemes() -> None:
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    schemes = re.findall(
+        r"--paper: (#\w{6}); --ink: (#\w{6}); --quiet: (#\w{6}).*?--wash: (#\w{6}); --accent: (#\w{6})", style
+    )
+    assert len(schemes) == 2
+    for paper, ink, quiet, wash, accent in schemes:
+        for ground in (paper, wash):
+            assert contrast(ink, ground) > 7
+            assert contrast(quiet, ground) > 4.5
+            assert contrast(accent, ground) > 4.5
+
+
+def test_contrast_of_black_on_white_is_21() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_a_missing_value_is_an_error_and_not_a_hole() -> None:
+    with pytest.raises(UndefinedError):
+        render("page.html")
+    with pytest.raises(TemplateNotFound):
+        render("no-such.html")

@@ -1,0 +1,82 @@
+"""Whatever is sent to any route of the API's own description, the server never fails: schemathesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fixtures.brief_folder import brief_of, opened_brief
+from fixtures.listening_test_folder import write_test
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+
+from talim.briefs.review_app import create_app as review_app
+from talim.listening.app import create_app
+from talim.listening.middleware import RateLimits
+from talim.listening.session import open_test
+from talim.listening.vote_store import ConsentRecord
+
+FREE = RateLimits(link_burst=1e9, address_burst=1e9, wrong_burst=1e9)
+SAID = ConsentRecord("general", 2, "en", "0" * 64)
+
+
+@pytest.mark.slow
+def test_no_request_makes_the_review_server_fail(tmp_path: Path) -> None:
+    opened = opened_brief(tmp_path / "brief", brief_of(candidates=1))
+    guarded = review_app(opened, FREE, hosts=None)
+    schema: Any = schemathesis.openapi.from_dict(guarded.app.openapi())
+    schema.app = guarded
+    asked: list[int] = []
+
+    def try_it(operation: Any) -> None:
+        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy(), place=st.integers(0, 2))
+        def once(case: Any, place: int) -> None:
+            reviewer = opened.reviews.add_reviewers(1)[0]
+            if place:
+                opened.reviews.begin(reviewer["id"], "en", "0" * 64, 0)
+            token = reviewer["token"] if place < 2 else "nobody"
+            answer = case.call(headers={**dict(case.headers or {}), "Authorization": f"Bearer {token}"})
+            case.validate_response(answer, checks=[not_a_server_error])
+            asked.append(answer.status_code)
+
+        once()
+
+    for operation in schema.get_all_operations():
+        try_it(operation.ok())
+    assert len(asked) >= 60
+    assert {200, 401, 404, 422} <= set(asked)
+
+
+@pytest.mark.slow
+def test_no_request_makes_the_server_fail(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = write_test(tmp_path_factory.mktemp("api") / "test", stopping={"listeners": None})
+    opened = open_test(folder)
+    guarded = create_app(opened, FREE, hosts=None)
+    schema: Any = schemathesis.openapi.from_dict(guarded.app.openapi())
+    schema.app = guarded
+    tokens = [opened.organiser_token, "nobody", ""]
+    asked: list[int] = []
+
+    def try_it(operation: Any) -> None:
+        @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy(), place=st.integers(0, 3))
+        def once(case: Any, place: int) -> None:
+            listener = opened.store.add_listeners(1)[0]
+            if place % 2:
+                opened.store.begin(listener["id"], SAID, opened.protocol, opened.material.items)
+            token = [*tokens, listener["token"]][place]
+            answer = case.call(headers={**dict(case.headers or {}), "Authorization": f"Bearer {token}"})
+            case.validate_response(answer, checks=[not_a_server_error])
+            assert "content-security-policy" in {name.lower() for name in answer.headers}
+            asked.append(answer.status_code)
+
+        once()
+
+    for operation in schema.get_all_operations():
+        try_it(operation.ok())
+    assert len(asked) >= 100
+    assert {200, 401, 404, 422} <= set(asked)

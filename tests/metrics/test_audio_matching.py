@@ -1,0 +1,157 @@
+"""A performance planted in another is found where it is; another performance of the same mode is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import butter, sosfilt
+
+from talim.metrics import audio_matching, copy_detection
+from talim.metrics.audio_matching import RATE_HZ
+from talim.synthesis.performer import perform
+
+CLIPS = 12
+
+
+def clip(seed: int) -> np.ndarray:
+    return perform(seed, "demo", 10.0).samples
+
+
+def faster(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Played faster and higher at once, as a tape is: exact, and foreign to any vocoder."""
+    from soxr import resample
+
+    return resample(samples, RATE_HZ * factor, RATE_HZ).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def sources() -> audio_matching.ReferenceAudio:
+    return audio_matching.build_reference_audio(
+        [audio_matching.audio_fingerprint(clip(seed)) for seed in range(CLIPS)]
+    )
+
+
+@pytest.fixture(scope="module")
+def strangers(sources: audio_matching.ReferenceAudio) -> np.ndarray:
+    return copy_detection.audio_null(sources, [str(n) for n in range(CLIPS)])
+
+
+@pytest.mark.parametrize(("source", "factor"), [(2, 0.87), (5, 1.0), (9, 1.15)])
+def test_a_planted_passage_is_named_with_times_shift_and_tempo(
+    sources: audio_matching.ReferenceAudio, strangers: np.ndarray, source: int, factor: float
+) -> None:
+    host = clip(100 + source)
+    part = faster(clip(source)[2 * RATE_HZ : 7 * RATE_HZ], factor)
+    host[3 * RATE_HZ : 3 * RATE_HZ + part.size] = part
+    low = sosfilt(butter(2, 2000, fs=RATE_HZ, output="sos"), host)
+    found = copy_detection.find_audio_copy(audio_matching.audio_fingerprint(low), sources, strangers)
+    assert found is not None
+    assert (found.kind, found.source) == ("sound", source)
+    assert found.p_value <= copy_detection.FALSE_POSITIVE_RATE
+    assert found.tempo == pytest.approx(factor, abs=0.01)
+    assert found.cents == pytest.approx(1200 * np.log2(factor), abs=15)
+    assert (found.clip_seconds[0] - 3.0) * factor == pytest.approx(found.source_seconds[0] - 2.0, abs=0.05)
+    assert np.diff(found.clip_seconds)[0] * factor == pytest.approx(4.0, abs=0.05)
+
+
+def test_other_performances_of_the_mode_raise_no_alarm(
+    sources: audio_matching.ReferenceAudio, strangers: np.ndarray
+) -> None:
+    alone = [
+        copy_detection.find_audio_copy(audio_matching.audio_fingerprint(clip(200 + n)), sources, strangers)
+        for n in range(6)
+    ]
+    assert all(
+        finding is not None and finding.p_value > copy_detection.FALSE_POSITIVE_RATE for finding in alone
+    )
+    assert strangers.max() < 0.5
+
+
+def test_the_same_notes_played_again_are_less_alike_than_a_copy() -> None:
+    """A copy shares what a second performance cannot: here only the notes' moments differ, by some 60 ms."""
+    rng, steps = np.random.default_rng(0), np.arange(10 * RATE_HZ) / RATE_HZ
+
+    def played(moments: np.ndarray) -> np.ndarray:
+        hz = np.array([220, 247, 262, 294, 330, 262, 247, 294] * 3)[np.searchsorted(moments, steps)]
+        since = steps - np.concatenate([[0], moments])[np.searchsorted(moments, steps)]
+        phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+        return np.sum([np.sin(k * phase) / k for k in range(1, 6)], axis=0) * np.exp(-3 * since)
+
+    moments = np.cumsum(rng.uniform(0.35, 0.6, 20))
+    again = np.sort(moments + rng.normal(0, 0.06, 20))
+    library = audio_matching.build_reference_audio([audio_matching.audio_fingerprint(played(moments))])
+    copy = audio_matching.find_audio_match(audio_matching.audio_fingerprint(played(moments)), library)
+    anew = audio_matching.find_audio_match(audio_matching.audio_fingerprint(played(again)), library)
+    assert copy is not None
+    assert anew is not None
+    assert copy.likeness > 0.95
+    assert anew.likeness < 0.9
+
+
+def test_a_clip_is_not_compared_with_its_own_recording(sources: audio_matching.ReferenceAudio) -> None:
+    itself = audio_matching.find_audio_match(sources.prints[7], sources)
+    assert itself is not None
+    assert itself.source == 7
+    assert itself.likeness > 0.95
+    assert (itself.cents, itself.ratio) == (pytest.approx(0, abs=6), pytest.approx(1, abs=0.006))
+    another = audio_matching.find_audio_match(sources.prints[7], sources, without=[7])
+    assert another is not None
+    assert another.source != 7
+    assert audio_matching.find_audio_match(sources.prints[7], sources, without=range(CLIPS)) is None
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.01, 100))
+def test_a_print_ignores_gain(gain: float) -> None:
+    samples = clip(3)[: 2 * RATE_HZ]
+    plain, louder = (
+        audio_matching.audio_fingerprint(samples),
+        audio_matching.audio_fingerprint(samples * gain),
+    )
+    np.testing.assert_allclose(louder.astype(float), plain.astype(float), atol=0.02)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_likeness_ignores_a_filter_and_is_symmetric(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    here, there = rng.standard_normal((2, 97, 200)).astype(np.float32)
+    bands = rng.normal(0, 3, (97, 1)).astype(np.float32)
+    assert audio_matching.similarity(here + bands, here) == pytest.approx(1.0, abs=1e-3)
+    assert audio_matching.similarity(here, there) == pytest.approx(
+        audio_matching.similarity(there, here), abs=1e-5
+    )
+    assert audio_matching.similarity(here, there) < 0.2
+
+
+def test_likeness_is_that_of_the_least_alike_parts() -> None:
+    rng = np.random.default_rng(0)
+    here, there = rng.standard_normal((2, 97, 200)).astype(np.float32)
+    half = np.concatenate([here[:, :100], there[:, 100:]], axis=1)
+    assert audio_matching.similarity(here, half) < 0.2
+    noisy = here + 0.5 * there
+    assert audio_matching.similarity(here, noisy) == pytest.approx(1 / np.sqrt(1.25), abs=0.05)
+
+
+def test_nothing_to_compare(sources: audio_matching.ReferenceAudio) -> None:
+    short = audio_matching.audio_fingerprint(clip(0)[: 2 * RATE_HZ])
+    assert audio_matching.find_audio_match(short, sources) is None
+    mixed = audio_matching.build_reference_audio([short, sources.prints[4], short])
+    found = audio_matching.find_audio_match(sources.prints[4], mixed)
+    assert found is not None
+    assert found.source == 1
+    for prints in ([], [short]):
+        empty = audio_matching.build_reference_audio(prints)
+        assert audio_matching.find_audio_match(sources.prints[0], empty) is None
+    silent = audio_matching.find_audio_match(
+        audio_matching.audio_fingerprint(np.zeros(10 * RATE_HZ)), sources
+    )
+    assert silent is None or silent.likeness < 0.2
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.nan])])
+def test_a_print_needs_one_finite_channel(samples: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="one non-empty channel"):
+        audio_matching.audio_fingerprint(samples)

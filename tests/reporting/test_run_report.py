@@ -1,0 +1,239 @@
+"""The page: in order, self-contained, honest where something is missing, safe against what users type."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.run_folder import FACTS, RECIPE, SCORES, make_run
+
+from talim.errors import TalimError
+from talim.reporting import audio_examples
+from talim.reporting.run_report import write_report
+
+VOID = {"meta", "link", "image", "br", "img", "path", "line", "use", "rect"}
+EVIL = '<script>alert("x")</script>&'
+
+
+@pytest.fixture(autouse=True)
+def quick_pitch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real tracker has tests of its own and takes seconds a sound."""
+    pitch = SimpleNamespace(hz=np.array([220.0, np.nan, 230.0]), hop_seconds=0.1)
+    monkeypatch.setattr(audio_examples, "pitch_tracker", lambda: lambda samples, rate_hz: pitch)
+
+
+def page_of(folder: Path) -> str:
+    path = write_report(folder)
+    assert path == folder / "report" / "index.html"
+    return path.read_text(encoding="utf-8")
+
+
+def run_page(tmp_path: Path, **changes: Any) -> str:
+    return page_of(make_run(tmp_path / "run", **{"seconds": 0, **changes}))
+
+
+class Outline(HTMLParser):
+    """Checks that tags nest; collects ids, the text seen, and every address that a browser would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.unnamed: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"]] if given.get("id") else []
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")
+        ]
+        if (tag == "audio" or given.get("role") == "img") and not given.get("aria-label"):
+            self.unnamed.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_a_miniature_says_so_first_with_what_to_take_instead(tmp_path: Path) -> None:
+    text = Outline(run_page(tmp_path)).text
+    notice = text.index("This is a miniature model.")
+    assert notice < text.index("The result")
+    said = text[notice : text.index("The result")]
+    assert "facebook/musicgen-small" in said
+    assert "2.4 GB" in said
+    assert re.search(r"about \d+ (hours|minutes|days) of training on this machine", said)
+    assert "talim poc FOLDER --base facebook/musicgen-small --hours" in said
+    assert "not for commercial use" in said
+    assert "The time is an estimate: this run did" in said
+
+
+def test_a_real_base_gets_no_such_notice(tmp_path: Path) -> None:
+    facts = {"base": {"name": "facebook/musicgen-small", "miniature": False, "licence": "CC-BY-NC-4.0"}}
+    page = run_page(tmp_path, run=facts, recipe=RECIPE | {"base": "facebook/musicgen-small"})
+    assert "miniature" not in page
+    assert "CC-BY-NC-4.0" in page
+
+
+def test_without_a_cost_no_time_is_made_up(tmp_path: Path) -> None:
+    text = Outline(run_page(tmp_path, cost=None)).text
+    assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
+    assert "how long it trains on this machine could not be estimated" in text
+    assert "cost was not measured" in text
+
+
+def test_sections_come_in_order(tmp_path: Path) -> None:
+    text = Outline(run_page(tmp_path, seconds=0.3)).text
+    marks = [
+        "miniature",
+        "The result",
+        "fell by 0.234 nats",
+        "Listen",
+        "Learning",
+        "Cost",
+        "Data and rights",
+        "Do it again",
+    ]
+    assert "On the interval: only 4 held-out recordings" in text
+    places = [text.index(mark) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_the_page_is_whole_and_fetches_nothing(tmp_path: Path) -> None:
+    outline = Outline(run_page(tmp_path, seconds=0.3))
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert not outline.unnamed
+    assert all(address.startswith(("#", "data:")) for address in outline.addresses)
+    assert sum(address.startswith("data:audio/mpeg") for address in outline.addresses) == 6
+
+
+def test_before_after_and_real_stand_side_by_side(tmp_path: Path) -> None:
+    page = run_page(tmp_path, seconds=0.3)
+    for trio in page.split('<div class="trio">')[1:]:
+        assert re.findall(r'<figure class="card (\w+)">', trio) == ["before", "after", "real"]
+    assert page.count('class="pitch"') == 6
+
+
+def evil(value: Any) -> Any:
+    """The same structure with every text made hostile."""
+    if isinstance(value, dict):
+        return {
+            f"{key}{EVIL}" if key in ("CC BY 4.0", "temple") else key: evil(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [evil(item) for item in value]
+    return value + EVIL if isinstance(value, str) else value
+
+
+def test_what_users_type_is_escaped_everywhere(tmp_path: Path) -> None:
+    changes = {"run": evil(FACTS), "scores": evil(copy.deepcopy(SCORES)), "recipe": evil(RECIPE)}
+    run = make_run(tmp_path / "run", seconds=0.3, **changes)
+    manifest = run / "samples" / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    hostile = [row | {"prompt": row["prompt"] + EVIL, "recording": EVIL} for row in rows]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in hostile))
+    page = page_of(run)
+    assert "<script>alert" not in page
+    assert page.count("<script>") == 1
+    assert EVIL in Outline(page).text
+    assert Outline(page).open == []
+
+
+def test_no_improvement_and_harm_are_said_plainly(tmp_path: Path) -> None:
+    def scores(mean: float, low: float, high: float) -> dict[str, Any]:
+        changed = copy.deepcopy(SCORES)
+        changed["held_out_loss"]["fall"] |= {"mean": mean, "interval": [low, high]}
+        return changed
+
+    assert "No improvement is shown" in run_page(tmp_path / "a", scores=scores(0.01, -0.05, 0.07))
+    worse = Outline(run_page(tmp_path / "b", scores=scores(-0.1, -0.2, -0.05))).text
+    assert "made the model worse" in worse
+    assert "+0.10" in worse
+
+
+def test_an_almost_empty_run_still_makes_a_page(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("base: nano-musicgen\n")
+    text = Outline(page_of(run)).text
+    assert "not judged yet" in text
+    assert text.count("not measured") >= 3
+    assert "No sounds were made" in text
+    assert "Nothing is known about the recordings" in text
+
+
+def test_several_runs_are_compared(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_run(tmp_path / "runs" / name, seconds=0.3 if name == "two" else 0)
+    text = Outline(page_of(tmp_path)).text
+    assert "All 2 runs" in text
+    assert "runs/one" in text
+    assert "What is told, heard and drawn here is two" in text
+
+
+def test_the_corpus_and_skipped_files_are_named(tmp_path: Path) -> None:
+    text = Outline(run_page(tmp_path)).text
+    assert "1 file was left out" in text
+    assert "notes.wav: not audio: it begins with text" in text
+    assert "trained on 11 recordings, 10 min of music" in text
+
+
+def test_a_folder_without_a_run_fails_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="no run is here"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_keeps_the_earlier_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", seconds=0)
+    before = page_of(run)
+    (run / "scores.json").write_text("{")
+    with pytest.raises(TalimError, match=r"scores\.json"):
+        write_report(run)
+    assert (run / "report" / "index.html").read_text(encoding="utf-8") == before
+
+
+def test_making_a_page_loads_no_torch(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", seconds=0)
+    code = f"import sys; from talim.reporting.run_report import report; report({str(run)!r})"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_people_said_stands_on_the_page_escaped(tmp_path: Path) -> None:
+    assert "What people say" not in run_page(tmp_path)
+    told = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
+    (tmp_path / "run" / "usefulness.json").write_text(json.dumps(told), encoding="utf-8")
+    page = page_of(tmp_path / "run")
+    assert "What people say" in page
+    assert "Go on, by the rule of the brief." in page
+    assert EVIL not in page

@@ -1,0 +1,100 @@
+"""Plain sentences: honest about what is better, worse, unclear and unknown; numbers as people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.run_folder import COST, RECIPE, SCORES, SUMMARY
+
+from talim.reporting import sentences
+from talim.reporting.run_results import RunResults
+
+
+def judged(mean: float | None, low: float | None, high: float | None, n_recordings: int = 3) -> RunResults:
+    interval = None if low is None else [low, high]
+    losses = {
+        "before": {"mean": 3.4},
+        "after": {"mean": 3.2, "n_recordings": n_recordings},
+        "fall": {"mean": mean, "interval": interval},
+    }
+    return RunResults(Path("run"), scores={"held_out_loss": losses, "split": {"step": "blocks"}})
+
+
+@pytest.mark.parametrize(
+    ("fall", "expected"),
+    [
+        ((0.2, 0.1, 0.3), "better"),
+        ((0.2, -0.1, 0.5), "unclear"),
+        ((0.0, 0.0, 0.0), "unclear"),
+        ((-0.2, -0.3, -0.1), "worse"),
+        ((0.2, None, None), "unclear"),
+        ((None, None, None), "unknown"),
+    ],
+)
+def test_verdict_follows_the_whole_interval(fall: tuple[Any, Any, Any], expected: str) -> None:
+    assert sentences.loss_verdict(judged(*fall))[0] == expected
+
+
+def test_verdict_of_nothing_is_unknown() -> None:
+    assert sentences.loss_verdict(RunResults(Path("run")))[0] == "unknown"
+
+
+def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
+    assert sentences.loss_sentence(judged(0.2, 0.1, 0.3)) == (
+        "On 3 recordings kept out of training the loss fell by 0.200 nats, from 3.400 to 3.200 "
+        "(95\u202f% interval of the fall 0.100 to 0.300, split by blocks)."
+    )
+    assert "rose by 0.200 nats" in sentences.loss_sentence(judged(-0.2, -0.3, -0.1))
+    assert "fall −0.300 to −0.100" in sentences.loss_sentence(judged(-0.2, -0.3, -0.1))
+    assert "stayed the same, from" in sentences.loss_sentence(judged(0.0, 0.0, 0.0))
+    assert "1 recording kept" in sentences.loss_sentence(judged(0.2, None, None, n_recordings=1))
+    assert "its interval was not measured" in sentences.loss_sentence(judged(0.2, None, None))
+
+
+def test_effect_sentence_tells_changes_and_their_absence() -> None:
+    def effect(**values: Any) -> str:
+        return sentences.effect_sentence(RunResults(Path("run"), scores={"adapter_effect": values}))
+
+    both = effect(same_seed_token_change=0.87, log_mel_distance_db=6.4)
+    assert both.endswith("changes 87\u202f% of the tokens and the mel spectrogram by 6.4 dB.")
+    assert effect(same_seed_token_change=0.0).endswith("changes nothing at all.")
+    assert effect().endswith("was not measured.")
+
+
+def test_cost_sentence() -> None:
+    sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
+    assert sentence == (
+        "Training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters "
+        "(2.5\u202f% of the base; the base itself stayed as it was)."
+    )
+    assert sentences.cost_sentence(RunResults(Path("run"))) == "What the training cost was not measured."
+
+
+def test_estimate_is_the_operations_of_the_usable_base_at_the_measured_speed() -> None:
+    cost = COST | {"flops": 4e14, "device_seconds": 400.0, "steps": 300}  # 1e12 a second
+    found = sentences.estimate_training_time(
+        RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY)
+    )
+    assert found
+    weights = 419_600_384  # facebook/musicgen-small's decoder with its heads
+    assert found.hours == pytest.approx(4 * weights * 300 * 8 * 10 * 50 / 1e12 / 3600, rel=0.01)
+    assert "300 steps of 8 clips of 10 s" in found.basis
+
+
+@pytest.mark.parametrize("missing", ["flops", "device_seconds", "steps"])
+def test_estimate_is_none_where_too_little_is_known(missing: str) -> None:
+    cost = {key: value for key, value in COST.items() if key not in (missing, "wall_seconds")}
+    assert (
+        sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY))
+        is None
+    )
+    assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=COST)) is None
+
+
+def test_three_sentences_of_a_whole_run() -> None:
+    said = sentences.sentences(RunResults(Path("run"), cost=COST, scores=SCORES))
+    assert len(said) == 3
+    assert all(sentence.endswith(".") for sentence in said)
+    assert "fell by 0.234 nats" in said[0]

@@ -1,0 +1,113 @@
+"""What nano-mustango is told of a piece: the truth, what goes missing of it, and what is asked of it again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixtures import tiny_nano_mustango
+
+from research.pretraining import conditions
+from research.pretraining.conditions import beats_chords_of, chords_of, without_attribute
+from talim.synthesis.performer import perform
+
+FACTS = {
+    "caption": "guitar with chords and drums, B minor, 120 bpm",
+    "tempo_bpm": 120,
+    "beats_per_bar": 4,
+    "tonic_class": 11,
+    "scale": "minor",
+    "progression": [0, 6, 5, 4],
+}
+
+
+def test_beats_and_chords_are_those_that_were_played() -> None:
+    music = beats_chords_of(FACTS, 5.0)
+    assert music.beats.places == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+    assert music.beats.times_seconds[:3] == (0.0, 0.5, 1.0)
+    assert music.chords.names == ("Bm", "A", "G")
+    assert music.chords.times_seconds == (0.0, 2.0, 4.0)
+    assert chords_of(FACTS | {"scale": "major", "tonic_class": 0, "progression": [0, 5, 3, 4]}, 8.0).names == (
+        "C", "Am", "F", "G"
+    )  # fmt: skip
+    assert chords_of(FACTS | {"progression": []}, 5.0).names == ()
+
+
+def test_the_chords_on_record_sound() -> None:
+    """The pitch classes of each bar's triad are louder than the others under a melody in another octave."""
+    import librosa
+
+    piece = next(p for p in (perform(s, "western", 8.0) for s in range(30)) if p.facts["chords"])
+    chroma = librosa.feature.chroma_cqt(y=piece.samples, sr=piece.rate_hz, hop_length=512, bins_per_octave=36)
+    chords = chords_of(piece.facts, 8.0)
+    times = np.arange(chroma.shape[1]) * 512 / piece.rate_hz
+    now = np.searchsorted(chords.times_seconds, times, side="right") - 1
+    inside = []
+    for frame, index in enumerate(now):
+        name = chords.names[index]
+        root = conditions.ROOTS.index(name.removesuffix("m"))
+        tones = [(root + step) % 12 for step in (0, 3 if name.endswith("m") else 4, 7)]
+        inside.append(chroma[tones, frame].mean() / chroma[:, frame].mean())
+    assert np.mean(inside) > 1.4
+
+
+def test_tempo_and_key_can_be_left_unsaid() -> None:
+    said = "132 bpm, F sharp major, solo violin, waltz"
+    assert without_attribute(said, tempo=True, key=False) == "F sharp major, solo violin, waltz"
+    assert without_attribute(said, tempo=False, key=True) == "132 bpm, solo violin, waltz"
+    assert without_attribute("solo flute, C minor, 60 bpm", tempo=True, key=True) == "solo flute"
+
+
+def test_each_part_goes_missing_by_itself() -> None:
+    latents = np.zeros((10, 4, 8, 8), np.float16)
+    drawn = [conditions.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
+    words = [word for _, _, said, _, _ in drawn for word in said]
+    music = [each for _, _, _, said, _ in drawn for each in said]
+    for gone in (
+        ["bpm" not in word for word in words],
+        ["minor" not in word for word in words],
+        [not each.beats.times_seconds for each in music],
+        [not each.chords.names for each in music],
+    ):
+        assert 0.2 < np.mean(gone) < 0.4
+    both = [not m.beats.times_seconds and not m.chords.names for m in music]
+    assert 0.04 < np.mean(both) < 0.16
+    assert 0.04 < np.mean([flag for *_, flags in drawn for flag in flags]) < 0.18
+
+
+def test_in_a_drill_either_words_or_music_tell() -> None:
+    latents = np.zeros((10, 4, 8, 8), np.float16)
+    for step in range(5):
+        _, _, words, music, _ = conditions.draw(latents, [FACTS] * 10, step, 1, drill=True)
+        for said, played in zip(words, music, strict=True):
+            assert ("bpm" in said) == ("minor" in said) != bool(played.beats) == bool(played.chords)
+
+
+def test_the_reader_is_asked_what_was_played() -> None:
+    right, asked = conditions.probe_targets([FACTS, FACTS | {"progression": []}], 64)
+    # columns are 0.16 s apart; the fourth's middle lies 0.06 s into the second beat of half a second
+    assert right[0, 3, 0] == pytest.approx(np.sin(2 * np.pi * 0.06 / 0.5), abs=1e-5)
+    assert right[0, 3, 3] == pytest.approx(np.cos(2 * np.pi * 0.56 / 2), abs=1e-5)
+    assert right[0, 0, 4:16].nonzero()[:, 0].tolist() == [2, 6, 11]  # B minor
+    assert right[0, 13, 4:16].nonzero()[:, 0].tolist() == [1, 4, 9]  # from two seconds on A major
+    assert right[0, 9, 28:].argmax() == 8  # 120 bpm
+    assert right[0, 0, 16:28].nonzero()[:, 0].tolist() == [1, 2, 4, 6, 7, 9, 11]
+    assert asked[0].all()
+    assert not asked[1, 0, 4:16].any()
+    assert asked[1, 0, 16:].all()
+
+
+def test_a_drill_goes_no_further_than_the_reader() -> None:
+    torch.manual_seed(0)
+    model = tiny_nano_mustango.SHAPE.model()
+    reader = conditions.ConditionProbe(model.unet)
+    inputs = [torch.randn(1, 4, 8, 8), torch.tensor([900])]
+    said = conditions.conditions(model, ["solo flute"], [beats_chords_of(FACTS, 1.28)], [False])
+    model(*inputs, *said)
+    whole = reader.errors([FACTS])
+    reader.alone = True
+    with pytest.raises(conditions.StopForward):
+        model(*inputs, *said)
+    torch.testing.assert_close(reader.errors([FACTS]), whole)
+    whole.sum().backward()
+    assert reader.read[1].weight.grad is not None

@@ -1,0 +1,97 @@
+"""Forms: free parts come home, refrains are the same each time, sections follow without a gap."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from talim.synthesis.cycle_timing import CycleGrid
+from talim.synthesis.forms import (
+    ScoreBuilder,
+    mukhra_form,
+    pickup_beat,
+    round_form,
+    themes,
+    truncate,
+    unmetered,
+)
+from talim.synthesis.melodic_motion import MelodicMotion
+from talim.synthesis.styles import HINDUSTANI, MAKAM
+from talim.traditions.tradition import load
+
+YAMAN = MelodicMotion(load("hindustani").mode("Yaman"), -500, 1700)
+RAST = MelodicMotion(load("makam").mode("Rast"), -500, 1500)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.3, 60))
+@example(2096, 11.0)
+def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int, seconds: float) -> None:
+    rng = np.random.default_rng(seed)
+    course = HINDUSTANI.register_course(YAMAN.mode)
+    tones = unmetered(YAMAN, HINDUSTANI.manner, course, 2.0, 2.0 + seconds, "alap", rng)
+    assert tones[0].onset_seconds == 2.0
+    for one, two in itertools.pairwise(tones):
+        assert 0 < one.seconds <= two.onset_seconds - one.onset_seconds + 1e-9
+    assert tones[-1].end_seconds <= 2.0 + seconds + 1e-6
+    if seconds > 10:
+        assert any(b.onset_seconds - a.end_seconds > 0.3 for a, b in itertools.pairwise(tones))
+    assert all(tone.part == "alap" for tone in tones)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(["Teentaal", "Rupak", "Jhaptaal", "Dadra"]))
+def test_the_mukhra_form_lands_on_every_sam(seed: int, count: int, tala: str) -> None:
+    score, grid = ScoreBuilder(), CycleGrid(load("hindustani").cycle(tala), 0.0, 0.3, count)
+    mukhra_form(score, YAMAN, HINDUSTANI.manner, grid, grid.end_seconds + 1.5, np.random.default_rng(seed))
+    onsets = {round(tone.onset_seconds, 6): tone for tone in score.tones}
+    landings = {onsets[round(float(sam), 6)].cents for sam in grid.first_beats_seconds()}
+    assert len(landings) == 1
+    assert [s.name for s in score.sections if s.kind == "refrain"] == ["mukhra"] * count
+    for one, two in itertools.pairwise(score.tones):
+        assert one.end_seconds <= two.onset_seconds + 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([(1, 1), (2, 1), (3, 1), (2, 2)]))
+def test_rounds_bring_the_refrain_back_and_rest_on_the_strong_note_between(
+    seed: int, rounds: int, cycles: tuple[int, int]
+) -> None:
+    score, grid = ScoreBuilder(), CycleGrid(load("makam").cycle("Aksak"), 1.0, 0.35, rounds * sum(cycles))
+    course = MAKAM.register_course(RAST.mode)
+    end, rng = grid.end_seconds + 1, np.random.default_rng(seed)
+    round_form(score, RAST, MAKAM.manner, grid, course, ("hane", "teslim"), cycles, end, rng)
+    names = [s.name for s in score.sections]
+    assert names == [n for k in range(rounds) for n in (f"hane {k + 1}", "teslim")] + ["close"]
+    strong = RAST.mode.strong_cents[0]
+    for k in range(rounds):
+        hane = [t for t in score.tones if t.part == f"hane {k + 1}"]
+        assert (hane[-1].cents - strong) % 1200 == pytest.approx(0, abs=0.01)
+    assert score.tones[-1].cents % 1200 == pytest.approx(RAST.mode.final_cents)
+    for one, two in itertools.pairwise(score.sections):
+        assert one.end_seconds == pytest.approx(two.onset_seconds)
+
+
+def test_breath_is_taken_from_the_end_and_the_last_note_stays_the_last() -> None:
+    figure = [(0.0, 1.0, 0.0, True), (1.0, 1.0, 200.0, True), (2.0, 1.0, 400.0, False)]
+    kept = truncate(figure, 0.5, 1.0)
+    assert kept[-1] == (2.0, 0.5, 400.0, False)
+    deep = truncate(figure, 5.0, 1.0)
+    assert deep[-1][0] + deep[-1][1] == pytest.approx(3 - 0.35 * 3)
+    assert deep[-1][2] == 400.0
+
+
+def test_the_pickup_begins_with_a_section_of_the_cycle() -> None:
+    grid = CycleGrid(load("hindustani").cycle("Teentaal"), 0.0, 0.4, 2)
+    assert {pickup_beat(grid, np.random.default_rng(seed)) for seed in range(20)} == {8.0, 12.0}
+
+
+def test_the_theme_opens_and_returns() -> None:
+    assert themes(1) == ["sthayi"]
+    assert themes(2) == ["sthayi", "improvisation"]
+    assert themes(9)[0] == themes(9)[8] == "sthayi"
+    assert "antara" in themes(9)

@@ -1,0 +1,30 @@
+"""Rooms: the direct sound stays, the tail follows, the dry room adds nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talim.synthesis.reverb import REVERBS, convolve_reverb
+from talim.synthesis.western_instruments import RATE_HZ
+
+
+@pytest.mark.parametrize("room", REVERBS, ids=lambda room: room.name)
+def test_a_click_keeps_its_place_and_gets_a_tail_that_falls(room) -> None:
+    click = np.zeros(2 * RATE_HZ, np.float32)
+    click[100] = 1.0
+    heard = convolve_reverb(room, click, np.random.default_rng(0))
+    assert heard.dtype == np.float32
+    assert heard.size == click.size
+    assert heard[100] == pytest.approx(1.0, abs=1e-5)
+    assert np.abs(heard[:100]).max() < 1e-5
+    if not room.wet:
+        np.testing.assert_array_equal(heard, click)
+        return
+    tail = heard[101:]
+    assert np.sqrt(np.sum(tail**2)) == pytest.approx(room.wet, rel=0.05)
+    near, far = (
+        tail[: int(0.3 * room.decay_seconds * RATE_HZ)],
+        tail[int(0.6 * room.decay_seconds * RATE_HZ) :],
+    )
+    assert np.sum(far**2) < 0.05 * np.sum(near**2)

@@ -1,0 +1,50 @@
+"""Schools: tempi from what a cycle's facts say, courses from a mode's contour, only instruments that exist."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from talim.synthesis.instruments import INSTRUMENTS
+from talim.synthesis.styles import HINDUSTANI, MAKAM, PLAIN_STYLE, style_of
+from talim.traditions.schema import Cycle
+from talim.traditions.tradition import load
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"tempo_bpm": [70, 90]}, (70, 90)),
+        ({"tempo": "slow to medium"}, (14, 170)),
+        ({"tempo": "very slow or fast"}, (14, 280)),
+        ({"signature": "9/8"}, (96, 245)),
+        ({"signature": "9/4"}, (58, 115)),
+        ({}, PLAIN_STYLE.tempo_bpm),
+        ({"tempo": "brisk"}, PLAIN_STYLE.tempo_bpm),
+    ],
+)
+def test_tempi_come_from_the_cycle_where_it_says_any(facts: dict, expected: tuple[float, float]) -> None:
+    assert PLAIN_STYLE.tempo_range_bpm(Cycle("c", "C", (), 9, facts=facts)) == expected
+
+
+def test_the_contour_sets_where_a_piece_begins_and_all_end_low() -> None:
+    rast = load("makam").mode("Rast")
+    starts = {
+        c: MAKAM.register_course(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")
+    }
+    assert starts["ascending"] < starts["both"] < starts["descending"] == 1200
+    for contour in ("ascending", "both", "descending", ""):
+        course = MAKAM.register_course(replace(rast, contour=contour))
+        assert course[-1] == (1.0, 0.0)
+        assert [share for share, _ in course] == sorted(share for share, _ in course)
+
+
+def test_every_player_has_an_instrument_and_every_family_is_there() -> None:
+    for school in (HINDUSTANI, MAKAM, PLAIN_STYLE):
+        names = {*school.lead_instruments, *school.accompanying_instruments}
+        assert names <= set(INSTRUMENTS)
+        assert {INSTRUMENTS[name].family for name in names} == {"voice", "bowed", "plucked", "blown"}
+        assert len(set(school.accompanying_instruments)) >= 3
+    assert style_of("hindustani") is HINDUSTANI
+    assert style_of("marsh") is PLAIN_STYLE

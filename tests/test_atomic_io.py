@@ -1,0 +1,143 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim import atomic_io
+from talim.errors import TalimError
+from tests.test_run import names
+
+
+def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "scores.json"
+    atomic_io.write_json(path, {"a": 1})
+    atomic_io.write_json(path, {"b": "ç"})
+    assert atomic_io.read_json(path) == {"b": "ç"}
+    assert names(path.parent) == ["scores.json"]
+
+
+def test_a_failing_write_keeps_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scores.json"
+    atomic_io.write_text(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TalimError, match=r"scores\.json: cannot be written \(No space left on device\)"):
+        atomic_io.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["scores.json"]
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        atomic_io.write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert names(tmp_path) == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_any_value_becomes_plain_json(value: Any) -> None:
+    for digits in (None, 3):
+        made = atomic_io.to_jsonable(value, digits)
+        assert json.loads(json.dumps(made, allow_nan=False)) == made
+        assert atomic_io.to_jsonable(made, digits) == made
+
+
+def test_plain_values_keep_whole_numbers_and_round_the_others() -> None:
+    value = {
+        1: (np.float32(0.1234567), float("nan"), -float("inf")),
+        "n": 123456789,
+        "yes": True,
+        "far": 123456.7,
+    }
+    assert atomic_io.to_jsonable(value, 3) == {
+        "1": [0.123, None, None],
+        "n": 123456789,
+        "yes": True,
+        "far": 123000.0,
+    }
+    assert atomic_io.to_jsonable(value)["far"] == 123456.7
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TalimError, match=r"file/run\.json: cannot be written"):
+        atomic_io.write_json(tmp_path / "file" / "run.json", {})
+
+
+@pytest.mark.parametrize("text", ["", "{", "\xff"])
+def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("latin1"))
+    with pytest.raises(TalimError, match=r"x\.json: cannot be read as JSON"):
+        atomic_io.read_json(path)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5
+    )
+)
+def test_logs_come_back_as_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    path.touch()
+    for row in rows:
+        atomic_io.append_jsonl(path, row)
+    assert atomic_io.read_jsonl(path) == rows
+    atomic_io.write_jsonl(path, rows)
+    assert atomic_io.read_jsonl(path) == rows
+
+
+def test_a_torn_last_line_is_dropped_and_the_next_one_starts_fresh(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    assert atomic_io.read_jsonl(path) == [{"step": 1}]
+    atomic_io.append_jsonl(path, {"step": 2})
+    with pytest.raises(TalimError, match="line 2 is not JSON"):
+        atomic_io.read_jsonl(path)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "adapter"
+    with atomic_io.new_folder(final) as made:
+        (made / "a").write_text("1")
+        assert not final.exists()
+    assert names(final) == ["a"]
+    with pytest.raises(ZeroDivisionError), atomic_io.new_folder(final) as made:
+        (made / "b").write_text(str(1 / 0))
+    assert names(final) == ["a"]
+    assert names(tmp_path) == ["adapter"]
+
+
+def test_replacing_a_folder_leaves_no_old_files(tmp_path: Path) -> None:
+    for text in ("1", "2"):
+        with atomic_io.new_folder(tmp_path / "adapter") as made:
+            (made / text).write_text(text)
+    assert names(tmp_path / "adapter") == ["2"]
+
+
+def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:
+    atomic_io.check_writable(tmp_path / "new" / "deeper" / "a.flac")
+    assert names(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.flac", tmp_path, Path("/proc/no/a.flac")):
+        with pytest.raises(TalimError, match="cannot be written"):
+            atomic_io.check_writable(path)

@@ -1,0 +1,107 @@
+"""Beats and chords as people write them: read, written, cut, refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
+from talim.errors import UsageError
+
+
+def test_written_beats() -> None:
+    beats = BeatGrid.parse("3@0.56 1@1.1 2@1.66")
+    assert beats == BeatGrid((0.56, 1.1, 1.66), (3, 1, 2))
+    assert str(beats) == "3@0.56 1@1.1 2@1.66"
+    assert BeatGrid.parse("") == BeatGrid()
+
+
+def test_a_tempo_is_a_grid() -> None:
+    assert BeatGrid.parse("120 bpm 3/4", seconds=2.5) == BeatGrid((0.0, 0.5, 1.0, 1.5, 2.0), (1, 2, 3, 1, 2))
+    assert BeatGrid.parse("60 bpm from 0.5", seconds=3.0) == BeatGrid((0.5, 1.5, 2.5), (1, 2, 3))
+
+
+@given(st.floats(20, 290), st.integers(1, 5), st.floats(0.0, 9.0))
+def test_a_grid_is_even_and_within_its_length(bpm: float, metre: int, start: float) -> None:
+    beats = BeatGrid.grid(bpm, metre, 10.0, start)
+    assert all(start - 1e-3 <= time < 10.0 + 1e-3 for time in beats.times_seconds)
+    gaps = [b - a for a, b in zip(beats.times_seconds, beats.times_seconds[1:], strict=False)]
+    assert all(abs(gap - 60 / bpm) < 2e-4 for gap in gaps)
+    assert beats.places[:1] in ((1,), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("0@0.1", "places are 1 to 128"),
+        ("129@0.1", "places are 1 to 128"),
+        ("90 bpm 0/4", "bar of 0 beats"),
+        ("401 bpm", "20 to 400"),
+        ("1@a", "place in the bar @ seconds"),
+        ("one", "place in the bar @ seconds"),
+        ("1@1 2@0.5", "order of time"),
+        ("1@-1", "0 s or later"),
+        ("1@nan", "0 s or later"),
+        ("5 bpm", "20 to 400"),
+    ],
+)
+def test_wrong_beats_are_told_what_is_allowed(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        BeatGrid.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("C", "chord @ seconds"),
+        ("@1", "no readable name"),
+        ("C@1@2", "chord @ seconds"),
+        ("C@x", "chord @ seconds"),
+        ("C@2 G@1", "order of time"),
+    ],
+)
+def test_wrong_chords_are_told_what_is_allowed(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        ChordTrack.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(UsageError, match="2 beat times with 1 place"):
+        BeatGrid((0.0, 1.0), (1,))
+    with pytest.raises(UsageError, match="1 chord times with 2 chords"):
+        ChordTrack((0.0,), ("C", "G"))
+
+
+def test_a_cut_is_timed_from_its_beginning() -> None:
+    music = BeatsAndChords(BeatGrid.parse("1@0.5 2@1.0 3@1.5 1@2.0"), ChordTrack.parse("Gm@0 Eb/G@1.2 F7@3"))
+    cut = music.cut(1.0, 1.0)
+    assert cut == BeatsAndChords(BeatGrid((0.0, 0.5), (2, 3)), ChordTrack((0.0, 0.2), ("Gm", "Eb/G")))
+    assert not BeatsAndChords(BeatGrid.parse("1@0.5")).cut(1.0, 5.0)
+    assert BeatsAndChords(chords=ChordTrack.parse("C@2")).cut(5.0, 1.0).chords == ChordTrack(
+        (0.0,), ("C",)
+    )  # it sounds on
+
+
+eighths = st.integers(0, 400).map(lambda number: number / 8)
+
+
+@given(st.lists(eighths, max_size=30).map(sorted), eighths, eighths, eighths.filter(bool))
+def test_cutting_twice_is_cutting_once(
+    times: list[float], start: float, inner: float, seconds: float
+) -> None:
+    places = tuple(1 + i % 4 for i in range(len(times)))
+    music = BeatsAndChords(
+        BeatGrid(tuple(times), places), ChordTrack(tuple(times), tuple("ABCD"[p - 1] for p in places))
+    )
+    once, twice = music.cut(start + inner, seconds), music.cut(start, inner + seconds).cut(inner, seconds)
+    assert once == twice
+    assert all(0 <= time < seconds for time in once.beats.times_seconds)
+
+
+def test_the_written_form_keeps_a_long_recordings_times() -> None:
+    beats = BeatGrid((0.0, 1234.5678), (1, 16))
+    assert str(beats) == "1@0 16@1234.5678"
+    assert BeatGrid.parse(str(beats)) == beats

@@ -1,0 +1,58 @@
+"""A mode as a Markov chain over its notes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talim.traditions import mode_model
+from talim.traditions.mode_model import DEFAULT_HISTOGRAM_SHAPE
+from talim.traditions.note_transcription import INTERVALS_CENTS, STEP_CENTS
+from talim.traditions.schema import Mode
+from talim.traditions.tradition import list_builtin, load
+
+PLAIN = Mode("plain", "Plain", (), (0.0, 200.0, 500.0, 700.0), (0.0, 200.0, 500.0, 700.0))
+MODES = [mode for slug in list_builtin() for mode in load(slug).modes]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.slug)
+def test_every_shipped_mode_is_a_chain(mode: Mode) -> None:
+    degrees = mode_model.all_degrees(mode, {})
+    share = mode_model.degree_weights(mode, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
+    chain = mode_model.transition_matrix(mode, degrees, share, DEFAULT_HISTOGRAM_SHAPE)
+    assert share.sum() == pytest.approx(1)
+    assert (share > 0).all()
+    assert chain.sum(1) == pytest.approx(1)
+    assert (chain > 0).all()
+
+
+def test_a_table_is_a_density() -> None:
+    density = np.exp(mode_model.transition_log_density(PLAIN)).sum(1) * STEP_CENTS
+    assert density == pytest.approx(np.ones(120), abs=0.01)
+
+
+def test_written_movements_are_likelier() -> None:
+    rising = Mode("r", "R", (), PLAIN.degrees_cents, PLAIN.theory_cents, ascent_cents=(0.0, 500.0, 700.0))
+    here, up_fourth = 0, int(np.searchsorted(INTERVALS_CENTS, 500.0))
+    assert (
+        mode_model.transition_log_density(rising)[here, up_fourth]
+        > mode_model.transition_log_density(PLAIN)[here, up_fourth] + 0.3
+    )
+
+
+def test_counted_weights_replace_the_written_ones_and_the_tonic_weighs_alike() -> None:
+    degrees = mode_model.all_degrees(PLAIN, {})
+    written = mode_model.degree_weights(PLAIN, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
+    counted = mode_model.degree_weights(
+        PLAIN, degrees, {0.0: 90.0, 200.0: 2.0, 700.0: 8.0}, DEFAULT_HISTOGRAM_SHAPE
+    )
+    assert written[0] == counted[0] == DEFAULT_HISTOGRAM_SHAPE.tonic_share
+    assert counted[3] > 3 * counted[1]
+    assert written[3] == pytest.approx(written[1])
+
+
+def test_notes_beside_the_scale_are_notes_too() -> None:
+    touching = Mode(
+        "t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,)
+    )
+    assert mode_model.all_degrees(touching, {709.0: 1.0}).tolist() == [0.0, 200.0, 504.0, 709.0, 1100.0]

@@ -1,0 +1,166 @@
+"""Which mode, and which tonic: on melodies sung from the grammar, and on real tracks where they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traditions.sung import HOP_SECONDS, sing
+
+from talim.errors import TalimError
+from talim.traditions import mode_recognition, note_transcription
+from talim.traditions.mode_recognition import ModeRecognizer
+from talim.traditions.tradition import Tradition, load
+
+HINDUSTANI, MAKAM = load("hindustani"), load("makam")
+GRAMMAR = {
+    tradition.slug: ModeRecognizer([tradition], counted=False, common=False)
+    for tradition in (HINDUSTANI, MAKAM)
+}
+
+
+def first(tradition: Tradition, cents: np.ndarray) -> str:
+    return mode_recognition.rank_modes(cents, HOP_SECONDS, tradition)[0][0].slug
+
+
+@pytest.mark.parametrize("tradition", [HINDUSTANI, MAKAM], ids=lambda one: one.slug)
+def test_every_mode_is_known_by_its_own_movement(tradition: Tradition) -> None:
+    places = []
+    for seed, mode in enumerate(tradition.modes):
+        heard = note_transcription.transcribe_notes(sing(mode, seed), HOP_SECONDS)
+        slugs = [
+            one.slug for _, one, _ in GRAMMAR[tradition.slug].judge(heard, tonic_known=True).ranked_modes()
+        ]
+        places.append(slugs.index(mode.slug) + 1)
+    assert np.mean(np.array(places) <= 3) >= 0.93
+    assert np.mean(np.array(places) == 1) >= 0.75
+
+
+@pytest.mark.parametrize(
+    ("tradition", "names"),
+    [
+        (HINDUSTANI, ("Bhupali", "Deshkar")),
+        (HINDUSTANI, ("Marwa", "Puriya", "Sohni")),
+        (MAKAM, ("Rast", "Mahur")),
+        (MAKAM, ("Uşşak", "Hüseyni", "Beyati")),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_modes_of_the_same_notes_are_told_apart_by_movement(
+    tradition: Tradition, names: tuple[str, ...], seed: int
+) -> None:
+    rivals = [tradition.mode(name) for name in names]
+    for mode in rivals:
+        heard = note_transcription.transcribe_notes(sing(mode, seed), HOP_SECONDS)
+        ranked = [
+            one.slug for _, one, _ in GRAMMAR[tradition.slug].judge(heard, tonic_known=True).ranked_modes()
+        ]
+        assert min(rivals, key=lambda rival: ranked.index(rival.slug)).slug == mode.slug
+
+
+def test_scores_are_probabilities_best_first() -> None:
+    ranked = mode_recognition.rank_modes(sing(HINDUSTANI.mode("Yaman"), 1), HOP_SECONDS, HINDUSTANI)
+    scores = [score for _, score in ranked]
+    assert len(ranked) == len(HINDUSTANI.modes)
+    assert sum(scores) == pytest.approx(1)
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_octaves_and_gaps_change_nothing_much() -> None:
+    cents = sing(HINDUSTANI.mode("Todi"), 2)
+    assert (
+        first(HINDUSTANI, cents)
+        == first(HINDUSTANI, cents + 1200)
+        == first(HINDUSTANI, cents - 2400)
+        == "todi"
+    )
+    holes = cents.copy()
+    holes[np.random.default_rng(0).random(cents.size) < 0.01] = np.nan
+    assert first(HINDUSTANI, holes) == "todi"
+
+
+@pytest.mark.parametrize("shift_cents", [0.0, 137.0, -431.0, 702.0])
+def test_without_a_tonic_only_the_relations_count(shift_cents: float) -> None:
+    cents = sing(MAKAM.mode("Hicazkâr"), 4)
+    plain, moved = (
+        {
+            mode.slug: score
+            for mode, score in mode_recognition.rank_modes(track, HOP_SECONDS, MAKAM, tonic_known=False)
+        }
+        for track in (cents, cents + shift_cents)
+    )
+    assert max(plain, key=plain.__getitem__) == max(moved, key=moved.__getitem__)
+
+
+@pytest.mark.parametrize(("name", "seed"), [("Yaman", 0), ("Bhairav", 1), ("Malkauns", 2), ("Des", 3)])
+@pytest.mark.parametrize("tonic_hz", [131.0, 146.8, 233.1])
+def test_the_tonic_is_found(name: str, seed: int, tonic_hz: float) -> None:
+    f0_hz = tonic_hz * 2 ** (sing(HINDUSTANI.mode(name), seed) / 1200)
+    found_hz = mode_recognition.find_tonic(np.nan_to_num(f0_hz), HOP_SECONDS, HINDUSTANI)
+    off = 1200 * np.log2(found_hz / tonic_hz)
+    assert abs((off + 600) % 1200 - 600) < 15
+
+
+def test_a_wrongly_said_tonic_is_doubted() -> None:
+    rast = MAKAM.mode("Rast")
+    heard = note_transcription.transcribe_notes(sing(rast, 5) + 500, HOP_SECONDS)  # said a fourth too low
+    slugs = [
+        mode.slug for _, mode, _ in ModeRecognizer([MAKAM]).judge(heard, tonic_known=True).ranked_modes()
+    ]
+    trusting = [
+        mode.slug
+        for _, mode, _ in ModeRecognizer([MAKAM]).judge(heard, tonic_known=True, doubt=0.0).ranked_modes()
+    ]
+    assert slugs.index("rast") < trusting.index("rast")
+
+
+@pytest.mark.parametrize(
+    "cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)]
+)
+def test_too_little_melody_is_said(cents: np.ndarray) -> None:
+    with pytest.raises(TalimError, match="too little melody"):
+        mode_recognition.rank_modes(cents, HOP_SECONDS, MAKAM)
+    with pytest.raises(TalimError, match="too little melody"):
+        mode_recognition.find_tonic(220 * 2 ** (cents / 1200), HOP_SECONDS, MAKAM)
+
+
+def test_a_tradition_of_ones_own_needs_no_practice(tmp_path: Path) -> None:
+    head = {"name": "Mine", "mode_words": ["mode"], "cycle_words": ["round"], "unit_cents": 100}
+    modes = [
+        {
+            "name": "Dorian",
+            "degrees": "0 2 3 5 7 9 10",
+            "ascent": "0 2 3 5 7 9 10 12",
+            "descent": "12 10 9 7 5 3 2 0",
+        },
+        {
+            "name": "Lydian",
+            "degrees": "0 2 4 6 7 9 11",
+            "ascent": "0 2 4 6 7 9 11 12",
+            "descent": "12 11 9 7 6 4 2 0",
+        },
+    ]
+    cycles = [{"name": "Four", "beats": 4}]
+    ornaments = [{"name": "Trill", "shape": "shake", "seconds": [0.1, 1], "extent_cents": [50, 200]}]
+    for name, content in (
+        ("tradition", head),
+        ("modes", modes),
+        ("cycles", cycles),
+        ("ornaments", ornaments),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    mine = load(tmp_path)
+    assert not mine.practice
+    for seed, mode in enumerate(mine.modes):
+        assert first(mine, sing(mode, seed)) == mode.slug
+
+
+def test_how_often_a_mode_is_heard_is_its_prior() -> None:
+    prior = np.exp(mode_recognition.mode_log_prior(MAKAM))
+    slugs = [mode.slug for mode in MAKAM.modes]
+    assert prior.sum() == pytest.approx(1)
+    assert prior[slugs.index("hicaz")] / prior[slugs.index("tahir")] == pytest.approx(157 / 31)
+    assert np.ptp(mode_recognition.mode_log_prior(replace(MAKAM, practice={}))) == 0

@@ -1,0 +1,298 @@
+"""Many processes that train one adapter: what one would have got, whatever becomes of them on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import nn
+
+from talim import recipe as recipes
+from talim.atomic_io import read_json, read_jsonl
+from talim.backbones.protocol import Loss
+from talim.cli import main
+from talim.errors import TalimError, UsageError
+from talim.recipe import Recipe
+from talim.run import Run
+from talim.training import distributed
+from talim.training.distributed import SINGLE_PROCESS, DistributedContext
+from talim.training.train import train
+
+PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what it takes
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+class Launched:
+    """`talim train` in `count` processes on this machine, as a launcher starts them, without dropout.
+
+    After step `waits_after` each of them waits until there is a file "go" beside the run.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, count: int, waits_after: int = 10**9) -> None:
+        self.fit = out.parent / "go"
+        self.fit.unlink(missing_ok=True)
+        file = out.parent / f"{out.name}.yaml"
+        file.write_text(recipes.dump(recipe))
+        code = (
+            "import time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
+            "import torch; torch.nn.functional.dropout = lambda x, *_, **__: x\n"
+            f"step, go = loop.Loop._take_step, Path({str(self.fit)!r})\n"
+            "def waiting_step(self):\n"
+            f"    while self.state.step >= {waits_after} and not go.exists():\n"
+            "        time.sleep(0.02)\n"
+            "    step(self)\n"
+            "loop.Loop._take_step = waiting_step\n"
+            f"main(['train', '--config', {str(file)!r}, '--out', {str(out)!r}, '--device', 'cpu'])\n"
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        self.all = [
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env={
+                    **os.environ,
+                    **place,
+                    **dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True)),
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for n in range(count)
+        ]
+
+    def ended(self) -> list[tuple[int, str, str]]:
+        """Exit status, stdout and stderr of each."""
+        said = [process.communicate(timeout=PATIENCE_SECONDS) for process in self.all]
+        return [(process.returncode, *texts) for process, texts in zip(self.all, said, strict=True)]
+
+    def send(self, number: signal.Signals) -> None:
+        for process in self.all:
+            process.send_signal(number)
+
+
+def wait_for_step(run: Run, step: int, launched: Launched) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (run.log.is_file() and any(row["step"] >= step for row in read_jsonl(run.log))):
+        assert time.monotonic() < deadline, f"step {step} was never reached"
+        assert all(process.poll() is None for process in launched.all), launched.ended()
+        time.sleep(0.02)
+
+
+def assert_same(one: Run, other: Run) -> None:
+    """But for the order in which numbers were added."""
+    rows, others = read_jsonl(one.log), read_jsonl(other.log)
+    assert [(r["step"], r["split"]) for r in rows] == [(r["step"], r["split"]) for r in others]
+    for a, b in zip(rows, others, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["parts"] == pytest.approx(b["parts"], rel=1e-5)
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (one, other))
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def odd(quick_recipe: Any) -> Recipe:
+    """Three clips a step, for two processes to share, whose shares are of unequal length."""
+    return quick_recipe(training__batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def by_one(odd: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with without_dropout():
+        return train(odd, tmp_path_factory.mktemp("one") / "run", device="cpu")
+
+
+@contextlib.contextmanager
+def without_dropout() -> Iterator[None]:
+    """Its masks are drawn by each process for itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda x, *_, **__: x)
+        yield
+
+
+def test_two_train_what_one_would(odd: Recipe, by_one: Run, tmp_path: Path) -> None:
+    first, second = Launched(odd, tmp_path / "run", 2).ended()
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    run = Run(tmp_path / "run")
+    assert_same(run, by_one)
+    assert str(run.folder) in first[1]
+    assert second[1:] == ("", "")  # one speaks
+    cost, alone = read_json(run.cost), read_json(by_one.cost)
+    assert cost["processes"] == 2
+    assert alone["processes"] == 1
+    assert cost["device"].startswith("2 x CPU")
+    assert alone["flops"] / 2 < cost["flops"] <= alone["flops"]  # smaller batches have less padding
+    assert cost["device_seconds"] > cost["wall_seconds"] / 2
+    assert cost["best_step"] == alone["best_step"]
+
+
+def test_all_killed_at_once_go_on_as_one_process_or_as_two(odd: Recipe, by_one: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    both = Launched(odd, run.folder, 2, waits_after=4)
+    try:
+        wait_for_step(run, 4, both)
+    finally:
+        both.send(signal.SIGKILL)
+        both.ended()
+    assert run.checkpoint.is_file()
+    assert not run.finished
+    again = Launched(odd, run.folder, 2, waits_after=6)
+    wait_for_step(run, 6, again)
+    again.send(signal.SIGTERM)
+    again.fit.touch()
+    (status, said, errors), (other, *_) = again.ended()
+    assert (status, other, said) == (130, 130, "")
+    assert f"To go on: talim train --out {run.folder}" in errors
+    with without_dropout():
+        assert_same(train(odd, run.folder, device="cpu"), by_one)
+
+
+def test_where_one_is_shot_the_other_ends_in_a_line(odd: Recipe, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    both = Launched(odd, run.folder, 2, waits_after=2)
+    wait_for_step(run, 2, both)
+    both.all[0].kill()
+    both.fit.touch()
+    _, (status, _, errors) = both.ended()
+    assert status == 1
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("talim: process 1 of 2 lost the others")
+
+
+def test_more_processes_than_clips_are_refused_by_the_first(quick_recipe: Any, tmp_path: Path) -> None:
+    three = Launched(quick_recipe(training__batch_size=2), tmp_path / "run", 3)
+    try:
+        said, errors = three.all[0].communicate(timeout=PATIENCE_SECONDS)
+        assert (three.all[0].returncode, said) == (2, "")
+        assert errors.strip().count("\n") == 0
+        assert "3 processes share a batch of training.batch_size=2" in errors
+    finally:
+        three.send(signal.SIGKILL)
+    assert all(not errors.startswith("talim: 3 processes") for _, _, errors in three.ended()[1:])
+    assert not (tmp_path / "run").exists()
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
+def test_shares_are_a_fair_division(things: list[int], count: int) -> None:
+    shares = [DistributedContext(n, count).share(things) for n in range(count)]
+    assert [thing for share in shares for thing in share] == things
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+class Listed(DistributedContext):
+    """Process 0 of two, where the other's sum is known."""
+
+    def __init__(self, other: torch.Tensor) -> None:
+        super().__init__(0, 2)
+        self.other = other
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor + self.other
+
+
+def loss_of(mean: float, parts: Sequence[float], count: int) -> Loss:
+    nothing = torch.zeros(1)
+    return Loss(torch.tensor(mean), torch.tensor(parts), ("a", "b"), nothing, nothing, torch.tensor(count))
+
+
+def test_each_process_is_weighed_by_what_its_mean_is_over() -> None:
+    weights = {"a": nn.Parameter(torch.ones(2)), "b": nn.Parameter(torch.ones(1, dtype=torch.bfloat16))}
+    weights["a"].grad = torch.tensor([1.0, 2.0])  # b has no gradient here
+    other = 30 * torch.tensor(
+        [5.0, 6.0, 8.0, 0.5, 0.25, 0.75, 1.0]
+    )  # two slopes of a, one of b, mean, parts, one
+    whole = Listed(other).whole(weights, loss_of(0.1, [0.0, 0.2], 10))
+    assert weights["a"].grad.tolist() == pytest.approx([4.0, 5.0])
+    assert weights["b"].grad is not None
+    assert weights["b"].grad.dtype == torch.bfloat16
+    assert weights["b"].grad.item() == 6.0
+    assert whole.mean.item() == pytest.approx(0.4)
+    assert whole.parts.tolist() == pytest.approx([0.1875, 0.6125])
+    assert whole.count.item() == 40
+
+
+def test_a_loss_that_is_no_number_in_one_process_is_none_in_all() -> None:
+    weights = {"a": nn.Parameter(torch.ones(1))}
+    weights["a"].grad = torch.ones(1)
+    nan = torch.tensor([float("nan"), float("nan"), 0.0, 0.0, 1.0])
+    assert Listed(nan).whole(weights, loss_of(0.1, [0.0, 0.2], 10)).mean.isnan()
+
+
+def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    loss = loss_of(1.0, [1.0, 1.0], 3)
+    with distributed.init_process_group() as processes:
+        assert processes is SINGLE_PROCESS
+        assert processes.whole({}, loss) is loss
+        assert processes.all_gather("x") == ["x"]
+        assert processes.any(True)
+    assert distributed.is_main_process()
+
+
+@pytest.mark.parametrize(
+    ("variables", "device", "words"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "auto", "configured with FSDP"),
+        ({"ACCELERATE_USE_DEEPSPEED": "True"}, "auto", "configured with DeepSpeed"),
+        ({}, "cuda:1", "one place for all processes"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], device: str, words: str
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert not distributed.is_main_process()
+    with pytest.raises(UsageError, match=words), distributed.init_process_group(device):
+        pass
+
+
+def test_two_processes_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        pytest.raises(UsageError, match="2 processes were started for 1 GPUs"),
+        distributed.init_process_group(),
+    ):
+        pass
+
+
+def test_what_the_processes_know_must_agree() -> None:
+    class Different(DistributedContext):
+        def all_gather(self, value: Any) -> list[Any]:
+            return [value, "other"]
+
+    with pytest.raises(TalimError, match="have different bases \\(mine, other\\)"):
+        Different(0, 2).check_agreement(base="mine")
+
+
+def test_a_command_that_does_not_share_its_work_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["designs", "--base", "musicgen-small"])
+    assert ended.value.code == 2
+    assert "2 processes were started of talim designs" in capsys.readouterr().err

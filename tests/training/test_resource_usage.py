@@ -1,0 +1,85 @@
+"""Costs add up over the parts of a run; what the hardware does not tell is said, not guessed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from talim.training import resource_usage
+
+CPU = torch.device("cpu")
+
+
+class Clock:
+    """In place of the module `time`: time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = self.worked = 0.0
+
+    def pass_by(self, seconds: float, worked: float = 0.0) -> None:
+        self.now += seconds
+        self.worked += worked
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.worked
+
+
+def test_flops_of_a_matrix_product_and_its_gradient() -> None:
+    left, right = torch.randn(3, 5, requires_grad=True), torch.randn(5, 7, requires_grad=True)
+    result, flops = resource_usage.count_flops(lambda: (left @ right).sum().backward())
+    assert result is None
+    assert flops == 3 * (2 * 3 * 5 * 7)  # forward, and one product for each gradient
+
+
+def test_time_adds_up_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(resource_usage, "time", clock)
+    earlier = {"wall_seconds": 100.0, "device_seconds": 50.0, "cpu_seconds": 40.0, "peak_memory_bytes": 2**60}
+    meter = resource_usage.ResourceMeter(CPU, earlier)
+    clock.pass_by(3.0)
+    assert meter.timed(lambda: clock.pass_by(5.0, worked=2.0)) is None
+    assert meter.elapsed_this_session == 5.0
+    assert meter.spent() == {
+        "wall_seconds": 108.0,
+        "device_seconds": 55.0,
+        "cpu_seconds": 42.0,
+        "peak_memory_bytes": 2**60,
+    }
+
+
+def test_what_many_processes_spent_is_added_but_for_the_clock_and_the_largest_memory() -> None:
+    one = {"wall_seconds": 10.0, "device_seconds": 8.0, "cpu_seconds": 7.0, "peak_memory_bytes": 100.0}
+    other = {"wall_seconds": 9.0, "device_seconds": 6.0, "cpu_seconds": 5.0, "peak_memory_bytes": 300.0}
+    both = resource_usage.combine_usage([one, other | {"energy_joules": 3.0}])
+    assert both == {"wall_seconds": 10.0, "device_seconds": 14.0, "cpu_seconds": 12.0, "peak_memory_bytes": 300.0,
+                    "energy_joules": 3.0}  # fmt: skip
+    assert resource_usage.combine_usage([one]) == one
+    report = resource_usage.ResourceMeter(CPU).report([one, other])
+    assert (report["processes"], report["device_seconds"]) == (2, 14.0)
+    assert report["device"].startswith("2 x CPU, ")
+
+
+def test_energy_of_a_cpu_is_unknown_with_a_reason() -> None:
+    report = resource_usage.ResourceMeter(CPU).report()
+    assert report["energy_joules"] is None
+    assert "no energy counter" in report["energy_note"]
+    assert report["device"].startswith("CPU, ")
+
+
+def test_peak_memory_sees_a_large_array() -> None:
+    before = resource_usage.peak_memory_bytes(CPU)
+    block = torch.ones(before // 4 + 25_000_000)  # as large as the old peak, plus 100 MB
+    assert resource_usage.peak_memory_bytes(CPU) >= before + 90_000_000
+    assert block[-1] == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_gpu_counters_are_read() -> None:
+    meter = resource_usage.ResourceMeter(torch.device("cuda"))
+    meter.timed(lambda: torch.randn(4096, 4096, device="cuda") @ torch.randn(4096, 4096, device="cuda"))
+    report = meter.report()
+    assert report["peak_memory_bytes"] >= 3 * 4096 * 4096 * 4
+    assert report["energy_joules"] is None or report["energy_joules"] >= 0

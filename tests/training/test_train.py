@@ -1,0 +1,309 @@
+"""Training: resumed to the last bit, stopped cleanly, refused clearly, honest about what it stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from talim import recipe as recipes
+from talim.atomic_io import read_json, read_jsonl
+from talim.backbones.musicgen import backbone
+from talim.errors import TalimError, UsageError
+from talim.interrupts import Interrupted
+from talim.progress import Progress
+from talim.recipe import Training
+from talim.run import Run
+from talim.training import trainer
+from talim.training.train import train
+from talim.training.trainer import learning_rate
+
+PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what it takes
+
+
+def losses(run: Run) -> list[tuple[int, str, float, tuple[float, ...]]]:
+    return [(r["step"], r["split"], r["loss"], tuple(r["parts"])) for r in read_jsonl(run.log)]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def same(one: Run, other: Run) -> bool:
+    a, b = weights(one), weights(other)
+    return losses(one) == losses(other) and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class StopAt(Progress):
+    """Presses Ctrl-C in its own process when a step is reached, and collects what is said."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.at, self.number, self.said = step, number, []
+
+    def log(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        if title == "training" and done == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_finished_run_has_all_its_files(finished_run: Run, tiny_base: Path) -> None:
+    rows = read_jsonl(finished_run.log)
+    assert [r["step"] for r in rows if r["split"] == "train"] == list(range(1, 10))
+    assert [r["step"] for r in rows if r["split"] == "held_out"] == [0, 3, 6, 9]
+    assert all(len(r["parts"]) == 4 and sum(r["parts"]) / 4 == pytest.approx(r["loss"]) for r in rows)
+    cost = read_json(finished_run.cost)
+    stored = sum(tensor.numel() for tensor in weights(finished_run).values())
+    assert cost["trainable_parameters"] == stored
+    assert cost["total_parameters"] > stored
+    assert cost["flops"] == 9 * (cost["flops"] // 9) > 0
+    assert 0 < cost["device_seconds"] <= cost["wall_seconds"]
+    assert cost["energy_joules"] is None
+    assert not finished_run.checkpoint.exists()
+    assert read_json(finished_run.facts_file)["base"]["name"] == tiny_base.name
+    assert str(tiny_base) not in (finished_run.adapter / "adapter_config.json").read_text()
+
+
+def test_training_lowers_the_loss_and_stores_the_best_weights(finished_run: Run) -> None:
+    held_out = {r["step"]: r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "held_out"}
+    cost = read_json(finished_run.cost)
+    assert cost["best_held_out_loss"] == min(held_out.values()) < held_out[0]
+    assert held_out[cost["best_step"]] == cost["best_held_out_loss"]
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 5, 8), (9,)])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, quick_recipe: Any, finished_run: Run, stops: tuple[int, ...]
+) -> None:
+    for stop in stops:
+        with pytest.raises(Interrupted, match=f"stopped after step {stop} of 9"):
+            train(quick_recipe(), tmp_path, StopAt(stop))
+        assert not Run(tmp_path).finished
+    assert same(train(quick_recipe(), tmp_path), finished_run)
+
+
+def test_sigterm_stops_as_cleanly_as_ctrl_c(tmp_path: Path, quick_recipe: Any) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"To go on: talim train --out"):
+        train(quick_recipe(), tmp_path, StopAt(4, signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert Run(tmp_path).checkpoint.is_file()
+
+
+def run_in_subprocess(
+    recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9
+) -> subprocess.Popen[bytes]:
+    """A real `talim train` for a test to shoot: slowed down by `pause_seconds` before each step, or waiting after
+    step `waits_after` until there is a file "go" beside the run."""
+    code = (
+        "import sys, time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
+        f"step, go = loop.Loop._take_step, Path({str(out.parent / 'go')!r})\n"
+        "def slow_step(self):\n"
+        f"    time.sleep({pause_seconds})\n"
+        f"    while self.state.step >= {waits_after} and not go.exists():\n"
+        "        time.sleep(0.02)\n"
+        "    step(self)\n"
+        "loop.Loop._take_step = slow_step\n"
+        f"main(['train', '--config', {str(recipe_file)!r}, '--out', {str(out)!r}])\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the step is in the log."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not run.log.is_file() or not any(
+        r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)
+    ):
+        assert time.monotonic() < deadline, f"step {step} was never reached"
+        assert process.poll() is None, f"step {step} was never reached: {process.communicate()[1].decode()}"
+        time.sleep(0.02)
+
+
+def test_kill_minus_nine_loses_at_most_one_interval(
+    tmp_path: Path, quick_recipe: Any, finished_run: Run
+) -> None:
+    recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
+    recipe_file.write_text(recipes.dump(quick_recipe()))
+    process = run_in_subprocess(recipe_file, run.folder, waits_after=5)
+    try:
+        wait_for_step(run, 5, process)
+    finally:
+        process.kill()
+        process.communicate()
+    logged = max(r["step"] for r in read_jsonl(run.log))
+    heard = StopAt(-1)
+    train(quick_recipe(), run.folder, heard)
+    resumed = next(int(line.split()[4]) for line in heard.said if line.startswith("going on from step"))
+    assert logged - 2 <= resumed <= logged  # checkpoint_every is 2
+    assert same(run, finished_run)
+
+
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path: Path, quick_recipe: Any) -> None:
+    recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
+    recipe_file.write_text(recipes.dump(quick_recipe()))
+    process = run_in_subprocess(recipe_file, run.folder, waits_after=3)
+    wait_for_step(run, 3, process)
+    process.send_signal(signal.SIGINT)
+    (tmp_path / "go").touch()
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    last = errors.decode().strip().splitlines()[-1]
+    assert process.returncode == 130
+    assert last.startswith(("talim: stopped after step 3 of 9", "talim: stopped after step 4 of 9"))
+    assert last.endswith(f"talim train --out {run.folder}")
+
+
+@pytest.mark.slow
+def test_ten_kills_in_a_row_still_end_where_the_uninterrupted_run_ends(
+    tmp_path: Path, quick_recipe: Any, finished_run: Run
+) -> None:
+    recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
+    recipe_file.write_text(recipes.dump(quick_recipe()))
+    killed = 0
+    for number in range(10):
+        process = run_in_subprocess(recipe_file, run.folder, 0.3)
+        time.sleep(6 + 0.4 * number)  # in loading, in encoding, in a step, in a checkpoint: wherever it falls
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed >= 1
+    train(quick_recipe(), run.folder)
+    assert same(run, finished_run)
+
+
+def test_a_finished_run_is_left_alone(
+    finished_run: Run, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.Trainer, "fit", lambda self: pytest.fail("trained again"))
+    before = {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*")}
+    heard = StopAt(-1)
+    train(quick_recipe(), finished_run.folder, heard)
+    assert "finished; nothing to do" in heard.said[0]
+    assert {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*")} == before
+
+
+def test_another_recipe_in_the_folder_is_refused_by_key(finished_run: Run, quick_recipe: Any) -> None:
+    other = quick_recipe(seed=3, training__steps=12)
+    with pytest.raises(UsageError, match=r"seed \(0 there, 3 now\), training\.steps \(9 there, 12 now\)"):
+        train(other, finished_run.folder)
+
+
+def test_a_changed_corpus_is_refused(tmp_path: Path, quick_recipe: Any) -> None:
+    with pytest.raises(Interrupted):
+        train(quick_recipe(), tmp_path, StopAt(1))
+    facts = read_json(Run(tmp_path).facts_file)
+    Run(tmp_path).facts_file.write_text(json.dumps(facts | {"corpus_hash": "0"}))
+    with pytest.raises(UsageError, match="the corpus's content"):
+        train(quick_recipe(), tmp_path)
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, quick_recipe: Any) -> None:
+    with pytest.raises(Interrupted):
+        train(quick_recipe(), tmp_path, StopAt(1))
+    facts = read_json(Run(tmp_path).facts_file)
+    facts["base"]["fingerprint"] = "0"
+    Run(tmp_path).facts_file.write_text(json.dumps(facts))
+    with pytest.raises(TalimError, match="fingerprint"):
+        train(quick_recipe(), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_loss, calls = backbone.MusicGen.loss, []
+
+    def spoiled(self: Any, batch: Any) -> Any:
+        found = true_loss(self, batch)
+        calls.append(found.mean.requires_grad)
+        if sum(calls) == 4:  # the fourth training step
+            found.mean = found.mean * float("nan")
+        return found
+
+    monkeypatch.setattr(backbone.MusicGen, "loss", spoiled)
+    with pytest.raises(TalimError, match=r"no longer a number at step 4.*learning_rate=0\.005"):
+        train(quick_recipe(), tmp_path)
+    run = Run(tmp_path)
+    assert not run.finished
+    assert max(r["step"] for r in read_jsonl(run.log)) == 3
+    monkeypatch.undo()
+    assert train(quick_recipe(), tmp_path).finished
+
+
+def test_early_stopping_ends_the_run_and_keeps_the_best(tmp_path: Path, quick_recipe: Any) -> None:
+    recipe = quick_recipe(training__learning_rate=1.0, training__patience=1, training__evaluate_every=1)
+    run = train(recipe, tmp_path)
+    cost, rows = read_json(run.cost), read_jsonl(run.log)
+    held_out = [r["loss"] for r in rows if r["split"] == "held_out"]
+    assert cost["stopped_early"]
+    assert cost["steps"] < 9
+    assert held_out[-1] >= min(held_out[:-1])
+    assert cost["best_held_out_loss"] == min(held_out)
+
+
+def test_the_last_weights_are_kept_where_nothing_may_be_chosen(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_look = trainer.Trainer._validation_terms
+
+    def ever_worse(self: trainer.Trainer) -> torch.Tensor:
+        return real_look(self) + 10.0 * max(0, self.state.step - 3)
+
+    monkeypatch.setattr(trainer.Trainer, "_validation_terms", ever_worse)
+    looks = {"training__evaluate_every": 3, "training__patience": 20}
+    best = train(quick_recipe(**looks), tmp_path / "best")
+    last = train(quick_recipe(**looks, training__keep="last"), tmp_path / "last")
+    assert losses(best) == losses(last)
+    assert read_json(last.cost)["best_step"] <= 3
+    assert any(not torch.equal(weights(best)[key], weights(last)[key]) for key in weights(best))
+
+
+def test_the_licence_is_said_before_the_first_step(tmp_path: Path, quick_recipe: Any) -> None:
+    heard = StopAt(1)
+    with pytest.raises(Interrupted):
+        train(quick_recipe(), tmp_path, heard)
+    assert any("cc-by-nc-4.0 (non-commercial" in line for line in heard.said)
+
+
+def test_a_wrong_design_costs_no_loading_time(tmp_path: Path, quick_recipe: Any) -> None:
+    with pytest.raises(UsageError):
+        train(quick_recipe(design="liner@all:2%", base="never-looked-at"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_gradient_checkpointing_changes_no_loss(tmp_path: Path, quick_recipe: Any, finished_run: Run) -> None:
+    recipe = quick_recipe(training__gradient_checkpointing=True)
+    run = train(recipe, tmp_path)
+    ours, theirs = ([row[2] for row in losses(r)] for r in (run, finished_run))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_learning_rate_golden_values() -> None:
+    training = Training(steps=10, warmup_steps=2, learning_rate=1.0)
+    rates = [learning_rate(step, training) for step in range(1, 11)]
+    expected = [0.5, 1.0, 1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 20), (2, 1), (5, 0), (10, 20)])
+def test_every_step_has_a_positive_rate(steps: int, warmup: int) -> None:
+    training = Training(steps=steps, warmup_steps=warmup)
+    assert all(0 < learning_rate(step, training) <= 1e-3 for step in range(1, steps + 1))
+
+
+def test_the_card_on_disk_is_a_hub_card(finished_run: Run) -> None:
+    text = (finished_run.adapter / "README.md").read_text()
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["library_name"] == "peft"
+    assert header["license"] == "cc-by-nc-4.0"
+    assert header["base_model"] == "tiny"
