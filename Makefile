@@ -30,7 +30,7 @@ test-slow: setup
 # The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
 test-postgres: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
-	tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_store.py tests/listening/test_killed.py tests/listening/brief/test_reviews.py -m 'slow or not slow'
+	tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_vote_store.py tests/listening/test_server_killed.py tests/briefs/test_review_store.py -m 'slow or not slow'
 
 check: setup
 	$(BIN)/ruff check .

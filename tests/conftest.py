@@ -76,6 +76,16 @@ if settings.get_current_profile_name() == "same":
 TORCH_SEED = 67280421310721  # what torch begins with in a new process
 
 
+RESEARCH = Path(__file__).parent / "research"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of `research`, which users never run, are slow ones."""
+    for item in items:
+        if RESEARCH in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Global generators begin anew before each test and its fixtures, whatever ran before in the same process."""
     random.seed(0)

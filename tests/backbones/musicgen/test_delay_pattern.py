@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from talim.backbones.musicgen import delay_pattern
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = json.loads((GOLDEN / "delay_pattern.json").read_text(encoding="utf-8"))
 
 

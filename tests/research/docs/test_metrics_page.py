@@ -18,7 +18,7 @@ from talim.metrics import (
     structure,
 )
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SCORES = [
     intonation.intonation_z_rms, intonation.intonation_deviation_cents, intonation.histogram_distance,
     intonation.note_stability_cents, ornaments.ornament_score, melodic_ngrams.ngram_similarity, melodic_ngrams.ngram_repetition,

@@ -10,7 +10,7 @@ from research.docs.tradition_tables import BEGIN, END, main, renew_catalogue
 from talim.errors import TalimError, UsageError
 from talim.traditions.tradition import load
 
-PAGE = Path(__file__).parents[2] / "docs" / "traditions.md"
+PAGE = Path(__file__).parents[3] / "docs" / "traditions.md"
 
 
 def test_the_page_is_up_to_date() -> None:

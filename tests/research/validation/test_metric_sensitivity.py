@@ -19,7 +19,7 @@ from talim.synthesis.ground_truth import FormSection
 from talim.synthesis.performer import performance_ground_truth
 from talim.traditions.tradition import load
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 RNG = np.random.default_rng
 
 

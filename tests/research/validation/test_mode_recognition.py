@@ -14,7 +14,7 @@ from talim.errors import TalimError
 from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.tradition import load
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 HINDUSTANI = load("hindustani")
 
 

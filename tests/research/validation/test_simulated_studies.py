@@ -15,7 +15,7 @@ from talim.experiments.hypotheses import load
 from talim.experiments.hypothesis_tests import CONTRADICTED, SUPPORTED, UNDECIDED, test_hypotheses
 from talim.experiments.results import read_study
 
-PAPER = Path(__file__).parents[2] / "studies" / "paper" / "claims.yaml"
+PAPER = Path(__file__).parents[3] / "studies" / "paper" / "claims.yaml"
 KINDS = ("linear", "conv", "transformer")
 DESIGNS = (
     *grid(KINDS, ("shallow", "deep", "all"), (0.53, 2.7, 4.7)),

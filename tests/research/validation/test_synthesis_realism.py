@@ -12,7 +12,7 @@ from talim.errors import TalimError
 from talim.synthesis.performer import performance_ground_truth
 from talim.traditions.tradition import load
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def folder_of_tracks(folder: Path, tradition: str, table: str) -> Path:
