@@ -27,7 +27,6 @@ YAMAN = MelodicMotion(load("hindustani").mode("Yaman"), -500, 1700)
 RAST = MelodicMotion(load("makam").mode("Rast"), -500, 1500)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.3, 60))
 @example(2096, 11.0)
 def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int, seconds: float) -> None:
