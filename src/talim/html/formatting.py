@@ -1,12 +1,21 @@
-"""TODO docstring."""
+"""Numbers as text for pages and terminals: one notation for all reports.
+
+Thousands are separated by a narrow no-break space (U+202F) and negative numbers carry a minus sign (U+2212). A value
+that may be missing (None) becomes `NOT_KNOWN`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+NOT_KNOWN = "not known"
 
 
-def format_number(value: float, digits: int = 3) -> str:
-    """A number with a true minus sign; small ones keep two significant digits."""
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number with `digits` decimals; values too small for these keep two significant digits."""
+    if value is None:
+        return NOT_KNOWN
     if value and abs(value) < 0.5 * 10**-digits:
         digits = min(6, math.ceil(-math.log10(abs(value))) + 1)
     text = f"{value:,.{digits}f}"
@@ -15,7 +24,7 @@ def format_number(value: float, digits: int = 3) -> str:
 
 
 def format_count(value: float) -> str:
-    """A whole number, its thousands apart; millions are shortened."""
+    """A whole number with separated thousands; from ten million on it is rounded to millions."""
     if value >= 10_000_000:
         return f"{value / 1e6:,.0f} million".replace(",", "\u202f")
     return f"{value:,.0f}".replace(",", "\u202f")
@@ -26,26 +35,43 @@ def format_counted(value: int, noun: str) -> str:
     return f"{format_count(value)} {noun}{'' if value == 1 else 's'}"
 
 
-def format_percent(share: float) -> str:
-    """A share of 0..1 in per cent, one digit after the point where it is small."""
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f}\u202f%"
+def format_percent(fraction: float | None) -> str:
+    """A fraction (0..1) in per cent; one decimal below 10 %."""
+    if fraction is None:
+        return NOT_KNOWN
+    return f"{100 * fraction:.{0 if fraction >= 0.1 else 1}f}\u202f%"
 
 
-def format_duration(seconds: float) -> str:
+def format_ci(
+    low: float | None,
+    high: float | None,
+    show: Callable[[float], str] = format_number,
+    missing: str = NOT_KNOWN,
+) -> str:
+    """The ends of an interval: `0.12 to 0.34`, `0.12 or more` without an upper end, `missing` without any.
+
+    `show` formats one end, such as `format_percent`. Infinite ends count as missing.
+    """
+    if low is None or not math.isfinite(low):
+        return missing
+    if high is None or not math.isfinite(high):
+        return f"{show(low)} or more"
+    return f"{show(low)} to {show(high)}"
+
+
+def format_duration(seconds: float | None) -> str:
     """`48 s`, `4 min 12 s`, `2 h 5 min`, `3 days`."""
+    if seconds is None:
+        return NOT_KNOWN
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{round(seconds / 60)} min"
     hours, rest = divmod(round(seconds / 60), 60)
-    return (
-        f"{hours} h {rest} min"
-        if hours < 48 and rest
-        else f"{hours} h"
-        if hours < 48
-        else f"{hours / 24:.0f} days"
-    )
+    if hours >= 48:
+        return f"{hours / 24:.0f} days"
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def format_bytes(value: float) -> str:
@@ -59,12 +85,12 @@ def format_bytes(value: float) -> str:
 def format_scientific(value: float) -> str:
     """`1.2 × 10¹⁴`."""
     exponent = math.floor(math.log10(value)) if value > 0 else 0
-    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{value / 10**exponent:.1f} × 10{raised}"
+    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value / 10**exponent:.1f} × 10{superscript}"
 
 
 def format_rough_hours(value: float) -> str:
-    """A rough time for a person: `about 20 minutes`, `about 3 hours`, `about 4 days`."""
+    """An estimated time, coarsely rounded: `about 20 minutes`, `about 3 hours`, `about 4 days`."""
     if value < 1.5:
         return f"about {max(5, 5 * round(value * 12))} minutes"
     if value < 48:
