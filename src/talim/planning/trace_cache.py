@@ -9,7 +9,6 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-import talim
 from talim.atomic_io import write_text
 from talim.planning import training_step
 from talim.planning.design_costs import base_model_facts
@@ -82,7 +81,7 @@ def _name(setting: StepConfig) -> str:
 def _code_hash() -> str:
     """What talim's own code is, so that no trace outlives a change."""
     digest = hashlib.sha256()
-    root = Path(talim.__file__).parent
+    root = Path(__file__).parents[1]
     for pattern in CODE:
         for file in sorted(root.glob(pattern)):
             digest.update(file.read_bytes())

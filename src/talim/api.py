@@ -1,0 +1,343 @@
+"""The public Python API: one function per stage, the same as the commands of the same names.
+
+Every function reads what earlier stages left on disk, shows progress on a terminal or in a notebook unless another
+`progress` is passed, and raises `talim.errors.TalimError` (`UsageError` for arguments) with one line that says what
+to do. Interrupted by Ctrl-C, a long call leaves a state from which the same call resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talim import progress as progress_module
+from talim.errors import UsageError
+from talim.progress import Progress
+from talim.recipe import Recipe
+from talim.run import Run
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from talim.audio import Audio
+    from talim.backbones.protocol import Backbone
+    from talim.beats_chords import BeatsAndChords
+    from talim.corpus.manifest import Corpus
+    from talim.experiments.goals import SelectionCriteria
+    from talim.generation.sources import GenerationSource
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    format: str | None = None,
+    caption: str | None = None,
+    clip_seconds: float = 10.0,
+    sample_rate: int = 32000,
+    channels: int = 1,
+    held_out_fraction: float = 0.2,
+    held_out: Sequence[str] = (),
+    split_by: str = "auto",
+    license_use: str = "any",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Turn recordings into a corpus: clips with captions, labels and rights, split by recording.
+
+    `source` is a folder of recordings, with or without metadata.csv, or any other source that `format` names;
+    `held_out_fraction` (0 to 0.5) of the music is kept out of training; `license_use="commercial"` leaves out
+    recordings whose licence forbids commercial use or is unknown. Files that are left out are listed with their
+    reasons in `corpus.summary["skipped"]`. Calling it again updates the corpus and decodes only new files.
+
+    >>> corpus = talim.prepare("my-recordings", "my-corpus", caption="sitar, raga Yaman")
+    >>> len(corpus.train)
+    30
+    """
+    from talim.corpus.prepare import prepare as prepare_corpus
+
+    return prepare_corpus(
+        source,
+        out,
+        format=format,
+        caption=caption,
+        clip_seconds=clip_seconds,
+        sample_rate=sample_rate,
+        channels=channels,
+        held_out_fraction=held_out_fraction,
+        held_out=tuple(held_out),
+        split_by=split_by,
+        license_use=license_use,
+        seed=seed,
+        progress=progress or progress_module.default(),
+    )
+
+
+def designs(
+    base: str, *, budgets: Sequence[str] = (), designs: Sequence[str] = (), crop_seconds: float | None = None
+) -> dict[str, Any]:
+    """Exact parameters, FLOPs, file size and activation memory of adapter designs; needs no weights.
+
+    Without `designs` (`KIND@SITE:SIZE`) every kind at every site is listed at each of `budgets` ("40M", "2.5%").
+
+    >>> table = talim.designs("musicgen-small", designs=["conv@all:8M"])
+    >>> table["designs"][0]["parameters"]
+    8012928
+    """
+    from talim.planning.design_costs import design_costs
+
+    return design_costs(base, budgets, designs, crop_seconds)
+
+
+def plan(
+    base: str,
+    designs: Sequence[str],
+    *,
+    gpu: str | None = None,
+    crop_seconds: float | None = None,
+    batch_size: int = 1,
+    data_hours: float = 1.0,
+    epochs: float = 10.0,
+    precision: str | None = None,
+    gradient_checkpointing: bool = False,
+    memory_gb: float | None = None,
+    price_per_hour: float | None = None,
+    price_per_kwh: float | None = None,
+    watts: float | None = None,
+    recalibrate: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Predict memory, time, energy and money of training `designs` by tracing the real training step.
+
+    `gpu` is a name such as "rtx-3060"; None plans for this machine's CPU, which is timed once and remembered.
+
+    >>> planned = talim.plan("musicgen-small", ["linear@all:2.5%"], gpu="rtx-3060")
+    """
+    from talim.planning import plan as planning
+    from talim.planning.cpu_calibration import hardware_profile
+    from talim.planning.trace_cache import default_cache_folder
+
+    progress = progress or progress_module.default()
+    prices = {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh}
+    planning.check_options(precision, memory_gb=memory_gb, watts=watts, **prices)
+    cache = default_cache_folder()
+    return planning.plan_designs(
+        base,
+        designs,
+        hardware_profile(gpu, watts, cache, recalibrate, progress),
+        seconds=crop_seconds,
+        batch=batch_size,
+        music_hours=data_hours,
+        epochs=epochs,
+        precision=precision,
+        checkpointing=gradient_checkpointing,
+        limit_bytes=None if memory_gb is None else memory_gb * 1e9,
+        prices=planning.EnergyPrices(price_per_hour, price_per_kwh),
+        cache=cache,
+        progress=progress,
+    )
+
+
+def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Progress | None = None) -> Run:
+    """Train the recipe's adapter into the folder `out`, or resume from its last checkpoint.
+
+    A finished run is left as it is. UsageError if `out` holds a run of another recipe.
+
+    >>> recipe = talim.Recipe(corpus="my-corpus", base="nano-musicgen", design="linear@all:2.5%")
+    >>> run = talim.train(recipe, "my-run")
+    """
+    from talim.training.train import train as train_recipe
+
+    return train_recipe(recipe, out, progress or progress_module.default(), device)
+
+
+def generate(
+    source: Run | GenerationSource | Path | str,
+    prompts: str | Sequence[str],
+    *,
+    seconds: float = 10.0,
+    num_samples: int = 1,
+    seed: int = 0,
+    adapter_scale: float = 1.0,
+    guidance_scale: float = 3.0,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    sampling_steps: int | None = None,
+    sampler: str | None = None,
+    beats_chords: Sequence[BeatsAndChords] = (),
+    predict_beats_chords: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[Audio]:
+    """Generate music from text: `num_samples` pieces per prompt with the seeds `seed`, `seed` + 1, ...
+
+    `source` is a run (or its folder), an adapter's folder, or the name of a base model, used without an adapter.
+    `adapter_scale` runs from 0 (the base alone) to 1.5; 1 is as trained. Temperature and top-k are for bases that
+    sample tokens (MusicGen), sampling steps and sampler for diffusion bases (Mustango).
+
+    >>> audio = talim.generate("my-run", "raga Yaman, slow alap", seconds=20)[0]
+    >>> audio.save("alap.flac")
+    """
+    from talim.generation.generate import GenerationOptions, generate_audio
+
+    options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
+    return generate_audio(
+        source=_generation_source(source, adapter_scale),
+        prompts=[prompts] if isinstance(prompts, str) else list(prompts),
+        seconds=seconds,
+        num_samples=num_samples,
+        seed=seed,
+        options=options,
+        beats_chords=beats_chords,
+        predict_beats_chords=predict_beats_chords,
+        device=device,
+        progress=progress or progress_module.default(),
+    )
+
+
+def evaluate(
+    run: Run | Path | str | None = None,
+    *,
+    real: Path | str | None = None,
+    generated: Path | str | None = None,
+    out: Path | str | None = None,
+    num_prompts: int = 3,
+    seconds: float = 10.0,
+    seed: int = 0,
+    sampling_steps: int | None = None,
+    sampler: str | None = None,
+    protocol: str = "default",
+    num_workers: int = 1,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a finished run on held-out recordings, or a folder of generated audio against real audio.
+
+    With `run`: loss with and without the adapter, samples before and after, music scores; written to scores.json in
+    the run's folder. With `real` and `generated`: music scores and distances between the two folders, no model; written
+    to `out` where it is given. Intervals are by recording.
+
+    >>> scores = talim.evaluate("my-run")
+    >>> scores = talim.evaluate(real="recordings", generated="samples")
+    """
+    if (run is None) == (real is None) or (real is None) != (generated is None):
+        raise UsageError("evaluate takes either a run, or real=FOLDER together with generated=FOLDER")
+    progress = progress or progress_module.default()
+    if run is None:
+        from talim.evaluation.evaluate_folders import evaluate_folders
+
+        assert real is not None
+        assert generated is not None
+        return evaluate_folders(
+            Path(real),
+            Path(generated),
+            out=None if out is None else Path(out),
+            protocol=protocol,
+            num_workers=num_workers,
+            seed=seed,
+            progress=progress,
+        )
+    from talim.evaluation.evaluate import evaluate as evaluate_run
+    from talim.generation.generate import GenerationOptions
+
+    return evaluate_run(
+        _folder(run),
+        progress,
+        num_prompts=num_prompts,
+        seconds=seconds,
+        seed=seed,
+        options=GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),
+        device=device,
+        protocol=protocol,
+        num_workers=num_workers,
+    )
+
+
+def report(
+    folder: Run | Path | str,
+    criteria: SelectionCriteria | None = None,
+    claims: Path | str | None = None,
+    *,
+    audio: bool = True,
+) -> Path:
+    """Write one self-contained HTML page about a run, a folder of runs or a study, and return its path.
+
+    `criteria` and `claims` are for a study: how to choose a design, and a YAML file of hypotheses to test. Reads files
+    only; no torch is loaded.
+
+    >>> page = talim.report("my-run")
+    """
+    from talim.poc.report_section import write_report
+
+    return write_report(_folder(folder), criteria, None if claims is None else Path(claims), audio=audio)
+
+
+def study(
+    file: Path | str,
+    out: Path | str,
+    *,
+    retry_failed: bool = False,
+    num_workers: int = 1,
+    ray: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run every trial of the study file that has no result in `out` yet.
+
+    `num_workers` trials run at a time (0: one per GPU or core), or on the Ray cluster at `ray`.
+
+    >>> summary = talim.study("study.yaml", "my-study")
+    """
+    from talim.experiments import progress_table, runner
+
+    reporter = progress or progress_table.for_terminal()
+    executor = runner.executor_for(num_workers, ray, device, reporter)
+    return runner.run_study(
+        Path(file), Path(out), reporter, retry_failed=retry_failed, device=device, execute=executor
+    )
+
+
+def load_base(name: str, *, precision: str = "auto", device: str = "auto") -> Backbone:
+    """Load a base model by known name ("musicgen-small"), Hub id or local folder.
+
+    >>> base = talim.load_base("nano-musicgen")
+    """
+    from talim.backbones.load import load
+
+    return load(name, precision=precision, device=device)
+
+
+def load_adapter(base: Backbone, folder: Run | Path | str, *, scale: float = 1.0) -> PeftModel:
+    """Load a stored adapter (a run, or an adapter's folder) into a loaded base; `scale` from 0 to 1.5.
+
+    TalimError where the adapter was trained on another base or does not fit.
+
+    >>> model = talim.load_adapter(base, "my-run", scale=0.8)
+    """
+    from talim.adapters import attach, serialization
+
+    path = _folder(folder)
+    run = Run(path)
+    model = serialization.load(base, run.adapter if run.recipe_file.is_file() else path)
+    attach.set_adapter_scales(model, {attach.DEFAULT_NAME: scale})
+    attach.cast_adapters(model, base.dtype)
+    return model
+
+
+def _folder(run: Run | Path | str) -> Path:
+    return run.folder if isinstance(run, Run) else Path(run)
+
+
+def _generation_source(source: Run | GenerationSource | Path | str, adapter_scale: float) -> GenerationSource:
+    """A run's folder, an adapter's folder, or a base model's name, in this order."""
+    from talim.generation.sources import GenerationSource, choose_source
+
+    if isinstance(source, GenerationSource):
+        return source
+    path = _folder(source)
+    if Run(path).recipe_file.is_file():
+        return choose_source(path, None, [], False, [adapter_scale])
+    if (path / "adapter_config.json").is_file():
+        return choose_source(None, None, [path], False, [adapter_scale])
+    return choose_source(None, str(source), [], False)
