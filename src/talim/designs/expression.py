@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from talim.errors import UsageError
 
@@ -78,9 +79,30 @@ class Part:
 
 @dataclass(frozen=True)
 class Design:
-    """One or more parts that are trained together; `str` gives the canonical expression."""
+    """One or more parts trained together, read by `Design.parse`; `str` gives the canonical expression.
+
+    As a pydantic field it is read from an expression and serialised as its canonical expression.
+    """
 
     parts: tuple[Part, ...]
+
+    @classmethod
+    def parse(cls, text: str | Design) -> Design:
+        """Read an expression; UsageError names what is wrong in it and shows the grammar. A Design is returned as is."""
+        if isinstance(text, Design):
+            return text
+        if not isinstance(text, str):
+            raise UsageError(f"the design is {text!r}; {grammar()}")
+        if not text.strip():
+            raise UsageError(f"the design is empty; {grammar()}")
+        design = cls(tuple(_parse_part(part.strip(), text) for part in text.split("+")))
+        peft_kinds = [part.kind for part in design.parts if part.kind in PEFT_KINDS]
+        if peft_kinds and len(design.parts) > 1:
+            raise UsageError(
+                f"design {text!r}: {peft_kinds[0]} stands alone, as a model holds one PEFT method at a time; "
+                f"{', '.join(BOTTLENECK_KINDS)} and full mix with each other"
+            )
+        return design
 
     def __str__(self) -> str:
         return "+".join(str(part) for part in self.parts)
@@ -90,19 +112,18 @@ class Design:
         """The PEFT method that this design is, None where the parts are talim's own."""
         return self.parts[0].kind if self.parts[0].kind in PEFT_KINDS else None
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
 
-def parse(text: str) -> Design:
-    """Read an expression; UsageError names what is wrong in it and shows the grammar."""
-    if not text.strip():
-        raise UsageError(f"the design is empty; {grammar()}")
-    design = Design(tuple(_part(piece.strip(), text) for piece in text.split("+")))
-    alone = [part.kind for part in design.parts if part.kind in PEFT_KINDS]
-    if alone and len(design.parts) > 1:
-        raise UsageError(
-            f"design {text!r}: {alone[0]} stands alone, as a model holds one PEFT method at a time; "
-            f"{', '.join(BOTTLENECK_KINDS)} and full mix with each other"
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            json_schema_input_schema=core_schema.str_schema(),
+            serialization=core_schema.to_string_ser_schema(when_used="always"),
         )
-    return design
+
+
+parse = Design.parse
 
 
 def layer_range(site: str) -> tuple[int, int] | None:
@@ -114,7 +135,7 @@ def layer_range(site: str) -> tuple[int, int] | None:
     return first, first if match[2] is None else int(match[2])
 
 
-def _part(piece: str, whole: str) -> Part:
+def _parse_part(piece: str, whole: str) -> Part:
     kind, at, rest = (word.strip() for word in piece.partition("@"))
     site, colon, size = (word.strip() for word in rest.partition(":"))
     if not (at and kind and site) or (colon and not size):
