@@ -136,7 +136,7 @@ def step_of(backbone: MusicGen, clip_seconds: float) -> Callable[[], object]:
     """Forward and backward over one clip; adapters in float32."""
     frames = round(clip_seconds * backbone.frame_rate_hz)
     tokens = np.random.default_rng(0).integers(0, 64, size=(backbone.codebooks, frames)).astype(np.int16)
-    batch = backbone.collate([(tokens, backbone.describe([PROMPT])[0])], [False])
+    batch = backbone.collate([(tokens, backbone.encode_text([PROMPT])[0])], [False])
 
     def step() -> None:
         for parameter in attach.trainable_parameters(backbone.model):

@@ -45,7 +45,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         frozen_cache_speedup.loop_over(recipe, backbone, items, Path(folder)) as loop,
     ):
-        below = site_selection.num_frozen_layers(expression.parse(options.design), backbone.sites())
+        below = site_selection.num_frozen_layers(expression.Design.parse(options.design), backbone.sites())
         kept = FrozenLayerCache(backbone, below, BoundedFeatureCache(Path(folder) / "prefix", 10**11))
         wall, cpu = time.perf_counter(), time.process_time()
         for step in range(1, steps + 1):

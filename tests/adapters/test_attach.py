@@ -29,7 +29,7 @@ def step(base: MusicGen) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Loss and gradients of one batch."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 32, (base.codebooks, 20), generator=generator).numpy().astype("int16")
-    batch = base.collate([(tokens, base.describe(["a long alap"])[0])], [False])
+    batch = base.collate([(tokens, base.encode_text(["a long alap"])[0])], [False])
     loss = base.loss(batch)
     weights = {name: p for name, p in base.model.named_parameters() if p.requires_grad}
     return loss.per_item, dict(

@@ -153,4 +153,4 @@ def test_every_design_in_the_docs_can_be_read() -> None:
     assert len(found) > 5
     for text in found:
         if not text.startswith("echo"):
-            expression.parse(text)
+            expression.Design.parse(text)

@@ -39,7 +39,7 @@ def tokens(base: MusicGen) -> torch.Tensor:
 
 
 def logits(base: MusicGen) -> torch.Tensor:
-    batch = base.collate([(tokens_of(base), base.describe(["a"])[0])], [False])
+    batch = base.collate([(tokens_of(base), base.encode_text(["a"])[0])], [False])
     with torch.no_grad(), sampling.inference_mode(base.model):
         return base.logits(batch)
 

@@ -61,7 +61,7 @@ def test_what_it_says_of_itself(shared: MusicGen, released_folder: Path) -> None
     assert (shared.frame_rate_hz, shared.window_seconds) == (50, 0.5)
     assert shared.dtype is torch.float32
     assert not shared.miniature
-    assert shared.parameters == sum(p.numel() for p in shared.model.decoder.parameters())
+    assert shared.num_parameters == sum(p.numel() for p in shared.model.decoder.parameters())
     assert not any(weight.requires_grad for weight in shared.model.parameters())
 
 
@@ -83,7 +83,7 @@ def test_bf16_keeps_codec_and_text_encoder_exact(shared: MusicGen, released_fold
         ours, theirs = getattr(half.model, part).state_dict(), getattr(shared.model, part).state_dict()
         for key, value in theirs.items():
             assert torch.equal(ours[key], value), key
-    assert np.array_equal(half.describe(["tabla"])[0], shared.describe(["tabla"])[0])
+    assert np.array_equal(half.encode_text(["tabla"])[0], shared.encode_text(["tabla"])[0])
     assert (half.codec_hash, half.text_encoder_hash) == (shared.codec_hash, shared.text_encoder_hash)
 
 
@@ -234,5 +234,5 @@ def test_a_nano_folder_brings_its_own_codec_and_bytes(tmp_path: Path) -> None:
         assert base.miniature
         assert (base.rate_hz, base.frame_rate_hz, base.codebooks) == (16000, 50, 4)
         assert {w.dtype for w in base.model.audio_encoder.state_dict().values()} == {torch.float32}
-        assert base.describe(["राग"])[0].shape == (len("राग".encode()) + 1, 16)
+        assert base.encode_text(["राग"])[0].shape == (len("राग".encode()) + 1, 16)
         assert base.generate(["x"], 0.2, seed=0)[0].samples.shape == (1, 3200)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talim.designs import budget as designs_budget
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.kinds import KINDS
 from talim.designs.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
@@ -31,7 +31,7 @@ def reached(kind: str, sites: tuple[Site, ...], widths: tuple[int, ...]) -> int:
     st.integers(1, 3_000_000),
 )
 def test_nothing_comes_nearer(kind: str, width: int, count: int, budget: int) -> None:
-    part, sites = parse(f"{kind}@all:{budget}").parts[0], layers(width, count)
+    part, sites = Design.parse(f"{kind}@all:{budget}").parts[0], layers(width, count)
     least = reached(kind, sites, (1,) * count)
     if budget < 0.99 * least:
         with pytest.raises(UsageError, match=f"{least:,}"):
@@ -50,24 +50,28 @@ def test_nothing_comes_nearer(kind: str, width: int, count: int, budget: int) ->
 
 
 def test_wider_layers_are_spread_over_the_depth() -> None:
-    part = parse(f"linear@all:{8 * (33 * 5 + 16) + 4 * 33}").parts[0]
+    part = Design.parse(f"linear@all:{8 * (33 * 5 + 16) + 4 * 33}").parts[0]
     assert designs_budget.solve_width(part, layers(16, 8), 1) == (5, 6, 5, 6, 5, 6, 5, 6)
 
 
 def test_native_widths_are_taken_as_they_are() -> None:
-    assert designs_budget.solve_width(parse("linear@all:width7").parts[0], layers(16, 3), 1) == (7, 7, 7)
-    assert designs_budget.solve_width(parse("lora@all:r5").parts[0], layers(16, 2), 1) == (5, 5)
+    assert designs_budget.solve_width(Design.parse("linear@all:width7").parts[0], layers(16, 3), 1) == (
+        7,
+        7,
+        7,
+    )
+    assert designs_budget.solve_width(Design.parse("lora@all:r5").parts[0], layers(16, 2), 1) == (5, 5)
 
 
 def test_sites_of_unequal_width() -> None:
     sites = (*layers(16, 2), *layers(64, 2))
-    widths = designs_budget.solve_width(parse("linear@all:20k").parts[0], sites, 1)
+    widths = designs_budget.solve_width(Design.parse("linear@all:20k").parts[0], sites, 1)
     assert abs(reached("linear", sites, widths) - 20_000) <= 200
 
 
 def test_a_budget_below_the_least_explains_itself() -> None:
     sites = MusicGenShape(2048, 48, 32).sites()
-    part = parse("lora@all:2M").parts[0]
+    part = Design.parse("lora@all:2M").parts[0]
     chosen = tuple(site for site in sites if site.name.startswith("layers["))
     with pytest.raises(UsageError, match="2,555,904; give a larger size or fewer layers"):
         designs_budget.solve_width(part, chosen, 1)
@@ -75,15 +79,15 @@ def test_a_budget_below_the_least_explains_itself() -> None:
 
 def test_remarks_say_what_a_reader_must_know() -> None:
     sites = MusicGenShape(16, 1, 1, text_width=16).sites()[:1]
-    part = parse("linear@layers[0]:100k").parts[0]
+    part = Design.parse("linear@layers[0]:100k").parts[0]
     widths = designs_budget.solve_width(part, sites, 1)
     assert designs_budget.rounding_note(part, sites, widths, 100_000, 1) == "wider than the model"
-    coarse = parse("conv@layers[0]:160").parts[0]
+    coarse = Design.parse("conv@layers[0]:160").parts[0]
     widths = designs_budget.solve_width(coarse, sites, 1)
     total = reached("conv", sites, widths)
     expected = f"nearest possible: {100 * (total - 160) / 160:+.1f}%"
     assert designs_budget.rounding_note(coarse, sites, widths, total, 1) == expected
-    exact = parse("linear@layers[0]:width4").parts[0]
+    exact = Design.parse("linear@layers[0]:width4").parts[0]
     assert designs_budget.rounding_note(exact, sites, (4,), 148, 1) == ""
 
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import talim.adapters as adapters
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.designs import budget, costs
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.kinds import KINDS
 from talim.designs.musicgen_sites import MusicGenShape
 from talim.designs.site_selection import select_sites
@@ -25,7 +25,7 @@ DELAYS = 3  # frames that the delay of four codebooks adds to a clip
 
 def batch_of(base: MusicGen, frames: int):
     tokens = np.random.default_rng(0).integers(0, 30, (base.codebooks, frames)).astype(np.int16)
-    return base.collate([(tokens, base.describe(["slow flute"])[0])], [False])
+    return base.collate([(tokens, base.encode_text(["slow flute"])[0])], [False])
 
 
 def clip_of(base: MusicGen, frames: int) -> costs.SequenceShape:
@@ -35,9 +35,9 @@ def clip_of(base: MusicGen, frames: int) -> costs.SequenceShape:
 
 def solved(base: MusicGen, design: str) -> list[costs.SizedPart]:
     found = []
-    for part in parse(design).parts:
+    for part in Design.parse(design).parts:
         sites = select_sites(part.site, base.sites())
-        widths = budget.solve_width(part, sites, base.parameters) if part.size else (0,) * len(sites)
+        widths = budget.solve_width(part, sites, base.num_parameters) if part.size else (0,) * len(sites)
         found.append((part, sites, widths))
     return found
 

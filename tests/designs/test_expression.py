@@ -1,10 +1,11 @@
-"""Design expressions: what can be typed, and what is said to what cannot."""
+"""Design expressions: parsing, printing, error messages, and Design as a pydantic field."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
 
 from talim.designs.expression import (
     PEFT_KINDS,
@@ -17,7 +18,6 @@ from talim.designs.expression import (
     grammar,
     kind_names,
     layer_range,
-    parse,
 )
 from talim.errors import UsageError
 
@@ -45,16 +45,16 @@ from talim.errors import UsageError
         ("linear@all:1k+linear@all:2k", "linear@all:1k+linear@all:2k"),
     ],
 )
-def test_canonical_form(text: str, canonical: str) -> None:
-    assert str(parse(text)) == canonical
-    assert parse(canonical) == parse(text)
+def test_str_of_parsed_expression_is_canonical(text: str, canonical: str) -> None:
+    assert str(Design.parse(text)) == canonical
+    assert Design.parse(canonical) == Design.parse(text)
 
 
 @pytest.mark.parametrize("kind", kind_names())
 @pytest.mark.parametrize("site", [*SITE_NAMES, "layers[7]", "layers[0-5]"])
-def test_every_kind_at_every_site(kind: str, site: str) -> None:
+def test_parse_every_kind_at_every_site_gives_its_part(kind: str, site: str) -> None:
     size = "" if kind in UNSIZED_KINDS else ":20M"
-    part = parse(f"{kind}@{site}{size}").parts[0]
+    part = Design.parse(f"{kind}@{site}{size}").parts[0]
     assert (part.kind, part.site, part.size is None) == (kind, site, not size)
     assert f"{part}" == f"{kind}@{site}{size}"
 
@@ -69,46 +69,51 @@ sites = st.one_of(
     st.integers(0, 60).map(lambda i: f"layers[{i}]"),
     st.integers(0, 60).map(lambda i: f"layers[{i}-{i + 7}]"),
 )
-own = st.builds(
+bottleneck_parts = st.builds(
     Part,
     st.sampled_from(["linear", "conv", "transformer"]),
     sites,
     budgets | natives.map(lambda n: Size("width", n)),
 )
-trained = st.builds(Part, st.just("full"), sites, st.none())
-ranked = st.builds(Part, st.sampled_from(RANKED_KINDS), sites, budgets | natives.map(lambda n: Size("r", n)))
-scaled = st.builds(Part, st.just("ia3"), sites, st.none())
+full_parts = st.builds(Part, st.just("full"), sites, st.none())
+ranked_parts = st.builds(
+    Part, st.sampled_from(RANKED_KINDS), sites, budgets | natives.map(lambda n: Size("r", n))
+)
+ia3_parts = st.builds(Part, st.just("ia3"), sites, st.none())
 designs = st.one_of(
-    st.lists(own | trained, min_size=1, max_size=4), (ranked | scaled).map(lambda part: [part])
+    st.lists(bottleneck_parts | full_parts, min_size=1, max_size=4),
+    (ranked_parts | ia3_parts).map(lambda part: [part]),
 ).map(lambda parts: Design(tuple(parts)))
 
 
 @given(designs)
-def test_printing_and_reading_are_inverse(made: Design) -> None:
-    assert parse(str(made)) == made
+def test_parse_of_printed_design_gives_the_same_design(design: Design) -> None:
+    assert Design.parse(str(design)) == design
 
 
-@given(ranked | scaled, own | trained, st.booleans())
-def test_what_peft_makes_stands_alone(theirs: Part, other: Part, first: bool) -> None:
-    parts = (theirs, other) if first else (other, theirs)
-    with pytest.raises(UsageError, match=f"{theirs.kind} stands alone"):
-        parse(str(Design(parts)))
+@given(ranked_parts | ia3_parts, bottleneck_parts | full_parts, st.booleans())
+def test_parse_peft_kind_with_ansecond_part_raises_usage_error(
+    peft_part: Part, second: Part, first: bool
+) -> None:
+    parts = (peft_part, second) if first else (second, peft_part)
+    with pytest.raises(UsageError, match=f"{peft_part.kind} stands alone"):
+        Design.parse(str(Design(parts)))
 
 
 @given(st.text(alphabet="linearfuco@all:post+[]-0123456789.%Mkrwidth ", max_size=30))
-def test_any_text_is_a_design_or_one_line_of_advice(text: str) -> None:
+def test_parse_any_text_gives_a_design_or_a_one_line_error(text: str) -> None:
     try:
-        design = parse(text)
+        design = Design.parse(text)
     except UsageError as error:
-        said = str(error)
+        message = str(error)
     else:
-        said = ""
-        assert parse(str(design)) == design
-    assert "\n" not in said
+        message = ""
+        assert Design.parse(str(design)) == design
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "empty"),
         ("   ", "empty"),
@@ -136,27 +141,27 @@ def test_any_text_is_a_design_or_one_line_of_advice(text: str) -> None:
         ("linear@all:-5k", "cannot be read"),
         ("linear@all:1k%", "cannot be read"),
         ("linear@all:width", "cannot be read"),
-        ("linear@all:0", "nothing at all"),
-        ("linear@all:0.1", "nothing at all"),
-        ("linear@all:width0", "nothing at all"),
-        ("lora@all:r0", "nothing at all"),
+        ("linear@all:0", "is less than 1"),
+        ("linear@all:0.1", "is less than 1"),
+        ("linear@all:width0", "is less than 1"),
+        ("lora@all:r0", "is less than 1"),
     ],
 )
-def test_mistakes_are_taught(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words) as caught:
-        parse(text)
+def test_parse_malformed_expression_names_the_mistake_and_shows_the_grammar(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        Design.parse(text)
     assert str(caught.value).endswith(grammar())
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("linear@layers[5-2]:1k", r"write layers\[2-5\]"),
-        ("linear@all:0%", "give 0% < share <= 100%"),
-        ("linear@all:101%", "give 0% < share <= 100%"),
-        ("full@all:2M", "full has the size it has; write full@all"),
-        ("ia3@deep:r8", "ia3 has the size it has; write ia3@deep"),
+        ("linear@all:0%", "give more than 0%"),
+        ("linear@all:101%", "give more than 0%"),
+        ("full@all:2M", "full takes no size; write full@all"),
+        ("ia3@deep:r8", "ia3 takes no size; write ia3@deep"),
         ("linear@all:r8", "linear is sized by width8, not r8"),
         ("lora@all:width8", "lora is sized by r8, not width8"),
         ("lora@all:r8+linear@all:1k", "lora stands alone"),
@@ -164,30 +169,51 @@ def test_mistakes_are_taught(text: str, words: str) -> None:
         ("lora@shallow:r8+lora@deep:r4", "lora stands alone"),
     ],
 )
-def test_what_is_meant_is_said(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        parse(text)
+def test_parse_invalid_combination_suggests_the_correction(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Design.parse(text)
 
 
-def test_the_grammar_names_everything() -> None:
+def test_grammar_names_every_kind_site_and_size() -> None:
     for word in (*kind_names(), *SITE_NAMES, "layers[0-5]", "2.5%", "width64", "r16"):
         assert word in grammar()
 
 
 @pytest.mark.parametrize("kind", kind_names())
-def test_whose_method_it_is(kind: str) -> None:
-    design = parse(f"{kind}@all" + ("" if kind in UNSIZED_KINDS else ":1k"))
+def test_peft_kind_is_none_for_talims_own_kinds(kind: str) -> None:
+    design = Design.parse(f"{kind}@all" + ("" if kind in UNSIZED_KINDS else ":1k"))
     assert design.peft_kind == (kind if kind in PEFT_KINDS else None)
 
 
-def test_layer_ranges() -> None:
+def test_layer_range_of_site_names() -> None:
     assert layer_range("layers[3]") == (3, 3)
     assert layer_range("layers[0-11]") == (0, 11)
     assert [layer_range(word) for word in SITE_NAMES] == [None] * len(SITE_NAMES)
 
 
-def test_budgets() -> None:
-    assert parse("linear@all:2.5%").parts[0].size.parameters(8_000_000) == 200_000
-    assert parse("conv@deep:40M").parts[0].size.parameters(1) == 40_000_000
-    assert parse("linear@all:width8").parts[0].size.parameters(1) is None
-    assert parse("lora@all:r8").parts[0].size.parameters(1) is None
+def test_size_parameters_is_none_for_widths_and_ranks() -> None:
+    assert Design.parse("linear@all:2.5%").parts[0].size.parameters(8_000_000) == 200_000
+    assert Design.parse("conv@deep:40M").parts[0].size.parameters(1) == 40_000_000
+    assert Design.parse("linear@all:width8").parts[0].size.parameters(1) is None
+    assert Design.parse("lora@all:r8").parts[0].size.parameters(1) is None
+
+
+def test_parse_of_a_design_returns_it_unchanged() -> None:
+    design = Design.parse("conv@shallow:20M")
+    assert Design.parse(design) is design
+
+
+def test_design_as_pydantic_field_is_parsed_and_serialised_in_canonical_form() -> None:
+    class Model(BaseModel):
+        design: Design
+
+    model = Model.model_validate({"design": "linear@ all:2500k"})
+    assert model.design == Design.parse("linear@all:2.5M")
+    assert model.model_dump() == model.model_dump(mode="json") == {"design": "linear@all:2.5M"}
+    assert Model.model_json_schema()["properties"]["design"]["type"] == "string"
+
+
+@pytest.mark.parametrize("value", ["linaer@all:1k", 3, None])
+def test_design_as_pydantic_field_with_invalid_value_raises_usage_error(value: object) -> None:
+    with pytest.raises(UsageError, match="KIND@SITE:SIZE"):
+        TypeAdapter(Design).validate_python(value)

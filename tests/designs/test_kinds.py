@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.designs import expression, kinds
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.kinds import KINDS, Kind, Linear, register
 from talim.errors import UsageError
 
@@ -116,9 +116,9 @@ def test_a_registered_kind_is_in_the_grammar(monkeypatch: pytest.MonkeyPatch) ->
             return hidden
 
     with pytest.raises(UsageError, match="kind 'plain' is unknown"):
-        parse("plain@all:1k")
+        Design.parse("plain@all:1k")
     register("plain", Plain)
     register("plain", Plain)  # a module that is imported twice
-    assert parse("plain@all:1k").parts[0].kind == "plain"
+    assert Design.parse("plain@all:1k").parts[0].kind == "plain"
     assert "plain" in expression.grammar()
     assert kinds.KINDS["plain"] is Plain

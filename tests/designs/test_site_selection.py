@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.musicgen_sites import MusicGenShape, Site
 from talim.designs.site_selection import base_parameters, model_sites, num_frozen_layers, select_sites
 from talim.errors import UsageError
@@ -37,7 +37,7 @@ SMALL = MusicGenShape(hidden=1024, layers=24, heads=16).sites()
     ],
 )
 def test_golden_depths_of_small(design: str, layers: int) -> None:
-    assert num_frozen_layers(parse(design), SMALL) == layers
+    assert num_frozen_layers(Design.parse(design), SMALL) == layers
 
 
 @given(data=st.data(), layers=st.integers(1, 48))
@@ -49,12 +49,12 @@ def test_a_mixture_lies_as_deep_as_its_lowest_part(data: st.DataObject, layers: 
         last = data.draw(st.integers(first, layers - 1))
         firsts.append(first + (kind == "conv"))
         parts.append(f"{kind}@layers[{first}-{last}]" + (":width4" if kind == "conv" else ""))
-    assert num_frozen_layers(parse("+".join(parts)), sites) == min(firsts)
+    assert num_frozen_layers(Design.parse("+".join(parts)), sites) == min(firsts)
 
 
 def test_nothing_stays_the_same_in_a_unet() -> None:
     sites = tuple(Site(f"{part}[0]", f"{part}.0", 8, 0.5, False, level=0.0) for part in ("down", "mid", "up"))
-    assert num_frozen_layers(parse("conv@up:width4"), sites) == 0
+    assert num_frozen_layers(Design.parse("conv@up:width4"), sites) == 0
 
 
 def names(word: str, layers: int) -> list[str]:

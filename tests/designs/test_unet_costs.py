@@ -16,7 +16,7 @@ from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
 from talim.backbones.mustango.model import MustangoModel
 from talim.beats_chords import BeatGrid, ChordTrack
 from talim.designs import budget, costs
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.site_selection import select_sites
 from talim.designs.unet_costs import UNetGeometry
 from talim.designs.unet_sites import UNetShape
@@ -72,7 +72,7 @@ def held(model: MustangoModel, frames: int) -> int:
 
 def solved(model: MustangoModel, design: str) -> list[costs.SizedPart]:
     found = []
-    for part in parse(design).parts:
+    for part in Design.parse(design).parts:
         sites = select_sites(part.site, model.sites())
         found.append((part, sites, budget.solve_width(part, sites, model.own_parameters)))
     return found

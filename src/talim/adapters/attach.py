@@ -19,7 +19,7 @@ from talim.adapters.config import FULL, AdapterConfig
 from talim.adapters.full_finetune import FullFineTuneLayer
 from talim.adapters.layer import AdapterLayer
 from talim.designs import budget
-from talim.designs.expression import Design, parse
+from talim.designs.expression import Design
 from talim.designs.kinds import KINDS
 from talim.designs.musicgen_sites import Site
 from talim.designs.site_selection import base_parameters, model_sites, select_sites
@@ -43,7 +43,7 @@ def adapter_config(
     An `AdapterConfig`, or PEFT's own where the design is a lone lora, dora or ia3. `settings` by kind, such as
     {"conv": {"kernel": 7}}.
     """
-    design = parse(expression) if isinstance(expression, str) else expression
+    design = Design.parse(expression) if isinstance(expression, str) else expression
     return peft_config_for(
         design, model_sites(model), base_parameters(model), dropout=dropout, seed=seed, settings=settings
     )
@@ -93,7 +93,7 @@ def attach(
     settings: dict[str, dict[str, Any]] | None = None,
 ) -> PeftModel:
     """Place a new, trainable adapter in a model (changed in place); a second one joins the first."""
-    design = parse(design) if isinstance(design, str) else design
+    design = Design.parse(design) if isinstance(design, str) else design
     plain = unwrap_peft(model)
     places = model_sites(plain) if sites is None else sites
     config = peft_config_for(

@@ -88,7 +88,7 @@ def loss_weighting(family: str, name: str, asked: str | None) -> str | None:
             if known
             else "only Mustango learns from noise levels; leave it out"
         )
-        raise UsageError(f"training.weighting {asked} is none of {name}: {takes}")
+        raise UsageError(f"training.loss_weighting {asked} is none of {name}: {takes}")
     return asked
 
 

@@ -52,7 +52,7 @@ class Batch:
 class CachedBatch(Batch):
     """A batch of which the outcome of a decoder's first layers is known, so that they need not run."""
 
-    hidden: Tensor  # [B, S, D], as `Backbone.prefix` gives it
+    hidden: Tensor  # [B, S, D], as `Backbone.frozen_activations` gives it
     layers: int  # how many layers that was
 
     def to(self, device: torch.device | str) -> CachedBatch:
@@ -77,7 +77,7 @@ class Backbone(Protocol):
     @property
     def frame_rate_hz(self) -> float: ...  # of targets; not always a whole number
     @property
-    def targets(
+    def target_kind(
         self,
     ) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: time is axis 1 in both
     @property
@@ -103,9 +103,9 @@ class Backbone(Protocol):
     @property
     def codec_hash(self) -> str: ...  # changes when encode() would answer otherwise
     @property
-    def text_encoder_hash(self) -> str: ...  # changes when describe() would answer otherwise
+    def text_encoder_hash(self) -> str: ...  # changes when encode_text() would answer otherwise
     @property
-    def parameters(self) -> int: ...  # of the part that is adapted, so that an adapter's share has a meaning
+    def num_parameters(self) -> int: ...  # of the part that is adapted, so that an adapter's share has a meaning
     @property
     def model(self) -> nn.Module: ...
     @property
@@ -123,7 +123,7 @@ class Backbone(Protocol):
         """Targets -> audio; scaled down only if it would clip."""
         ...
 
-    def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
+    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> what the text encoder says of each, float32 [L, D]."""
         ...
 
@@ -132,14 +132,14 @@ class Backbone(Protocol):
         ...
 
     def loss(self, batch: Batch) -> Loss:
-        """The training loss of the model's makers, in float32; of a PrefixedBatch by the layers that are left."""
+        """The training loss of the model's makers, in float32; of a CachedBatch by the layers that are left."""
         ...
 
     def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
         """[S, D] of the hidden states of a clip of so many frames; (0, 0) where none stay the same."""
         ...
 
-    def prefix(self, batch: Batch, layers: int) -> Tensor:
+    def frozen_activations(self, batch: Batch, layers: int) -> Tensor:
         """What leaves the first `layers` layers, [B, S, D], before any adapter acts on it; without gradient.
 
         TalimError where a model has none, or where dropout in its frozen part would make it another each time.
@@ -178,7 +178,7 @@ class Backbone(Protocol):
         """As `generate`, before decoding: targets, [B, K, T] or [B, C, T, F]."""
         ...
 
-    def predict_music(
+    def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
         """Beats and chords that fit the prompts, what is given kept; UsageError or TalimError if it cannot."""

@@ -1,4 +1,4 @@
-"""Design expressions, KIND@SITE:SIZE joined by +: what people type, recipes hold and reports print."""
+"""Parser of design expressions: KIND@SITE:SIZE, several joined by +."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.errors import UsageError
 
-BOTTLENECK_KINDS = ["linear", "conv", "transformer"]  # `designs.register` adds to it
+BOTTLENECK_KINDS = ["linear", "conv", "transformer"]  # `kinds.register` adds to it
 RANKED_KINDS = ("lora", "dora")  # PEFT's own, sized by a rank
 PEFT_KINDS = (*RANKED_KINDS, "ia3")
 UNSIZED_KINDS = ("ia3", "full")
@@ -22,22 +22,22 @@ SCALES = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 def kind_names() -> tuple[str, ...]:
-    """Every word that may stand before the @."""
+    """Every name that may stand before the @, registered kinds included."""
     return (*BOTTLENECK_KINDS, *PEFT_KINDS, "full")
 
 
 def grammar() -> str:
-    """The whole language in a sentence, for error messages."""
+    """The grammar in one sentence, for error messages."""
     return (
         "a design is KIND@SITE:SIZE, several joined by +, such as conv@shallow:20M+transformer@deep:20M; "
         f"KIND: {', '.join(kind_names())}; SITE: {', '.join(SITE_NAMES)}, layers[0-5]; SIZE: parameters "
-        "(40M, 250k), a share of the base (2.5%) or a native setting (width64, r16); ia3 and full take none"
+        "(40M, 250k), per cent of the base (2.5%) or a native setting (width64, r16); ia3 and full take none"
     )
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a part is: trainable parameters, per cent of the base, hidden units, or a rank."""
+    """Size of a part in one of four units: trainable parameters, per cent of the base, bottleneck width, rank."""
 
     unit: str  # "parameters", "percent", "width" or "r"
     value: float
@@ -55,11 +55,11 @@ class Size:
 
     @property
     def native(self) -> bool:
-        """A width or a rank, which is no budget."""
+        """True for a width or a rank, False for a parameter budget."""
         return self.unit in ("width", "r")
 
     def parameters(self, base_parameters: int) -> int | None:
-        """The budget in trainable parameters; None where the size is a native setting."""
+        """The budget in trainable parameters; None for a width or a rank."""
         if self.unit == "percent":
             return round(self.value / 100 * base_parameters)
         return int(self.value) if self.unit == "parameters" else None
@@ -67,7 +67,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of adapter at one place, of one size; `full` and `ia3` have no size."""
+    """One adapter kind at one site with one size; `full` and `ia3` have no size."""
 
     kind: str
     site: str
@@ -79,16 +79,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Design:
-    """One or more parts trained together, read by `Design.parse`; `str` gives the canonical expression.
+    """One or more parts trained together; `str` gives the canonical expression.
 
-    As a pydantic field it is read from an expression and serialised as its canonical expression.
+    Can be the type of a pydantic field: expressions are parsed, and serialised in canonical form.
     """
 
     parts: tuple[Part, ...]
 
     @classmethod
     def parse(cls, text: str | Design) -> Design:
-        """Read an expression; UsageError names what is wrong in it and shows the grammar. A Design is returned as is."""
+        """Read an expression (a Design is returned as it is); UsageError names the mistake and shows the grammar."""
         if isinstance(text, Design):
             return text
         if not isinstance(text, str):
@@ -100,7 +100,7 @@ class Design:
         if peft_kinds and len(design.parts) > 1:
             raise UsageError(
                 f"design {text!r}: {peft_kinds[0]} stands alone, as a model holds one PEFT method at a time; "
-                f"{', '.join(BOTTLENECK_KINDS)} and full mix with each other"
+                f"{', '.join(BOTTLENECK_KINDS)} and full can be combined with each other"
             )
         return design
 
@@ -109,7 +109,7 @@ class Design:
 
     @property
     def peft_kind(self) -> str | None:
-        """The PEFT method that this design is, None where the parts are talim's own."""
+        """The PEFT method of this design: lora, dora or ia3; None for talim's own kinds."""
         return self.parts[0].kind if self.parts[0].kind in PEFT_KINDS else None
 
     @classmethod
@@ -123,11 +123,8 @@ class Design:
         )
 
 
-parse = Design.parse
-
-
 def layer_range(site: str) -> tuple[int, int] | None:
-    """First and last layer of a `layers[i-j]` site, counted from 0; None for any other word."""
+    """First and last layer of a `layers[i-j]` site, counted from 0; None for any other site name."""
     match = LAYERS.fullmatch(site)
     if match is None:
         return None
@@ -135,64 +132,68 @@ def layer_range(site: str) -> tuple[int, int] | None:
     return first, first if match[2] is None else int(match[2])
 
 
-def _parse_part(piece: str, whole: str) -> Part:
-    kind, at, rest = (word.strip() for word in piece.partition("@"))
-    site, colon, size = (word.strip() for word in rest.partition(":"))
-    if not (at and kind and site) or (colon and not size):
-        raise UsageError(f"design {whole!r}: {piece!r} is not KIND@SITE:SIZE; {grammar()}")
+def _parse_part(text: str, expression: str) -> Part:
+    kind, at, rest = (token.strip() for token in text.partition("@"))
+    site, colon, size_text = (token.strip() for token in rest.partition(":"))
+    if not (at and kind and site) or (colon and not size_text):
+        raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
     if kind not in kind_names():
         raise UsageError(
-            f"design {whole!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
+            f"design {expression!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
         )
     if kind in UNSIZED_KINDS:
-        if size:
-            raise UsageError(f"design {whole!r}: {kind} has the size it has; write {kind}@{site}")
-        return Part(kind, _site(site, whole), None)
-    if not size:
-        raise UsageError(f"design {whole!r}: {piece!r} is not KIND@SITE:SIZE; {grammar()}")
-    found = _size(size, whole)
-    wanted = "r" if kind in RANKED_KINDS else "width"
-    if found.native and found.unit != wanted:
-        raise UsageError(f"design {whole!r}: {kind} is sized by {wanted}{int(found.value)}, not {size}")
-    return Part(kind, _site(site, whole), found)
+        if size_text:
+            raise UsageError(f"design {expression!r}: {kind} takes no size; write {kind}@{site}")
+        return Part(kind, _parse_site(site, expression), None)
+    if not size_text:
+        raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
+    size = _parse_size(size_text, expression)
+    native_unit = "r" if kind in RANKED_KINDS else "width"
+    if size.native and size.unit != native_unit:
+        raise UsageError(
+            f"design {expression!r}: {kind} is sized by {native_unit}{int(size.value)}, not {size_text}"
+        )
+    return Part(kind, _parse_site(site, expression), size)
 
 
-def _site(site: str, whole: str) -> str:
+def _parse_site(site: str, expression: str) -> str:
     layers = layer_range(site)
     if layers is not None:
         first, last = layers
         if first > last:
-            raise UsageError(f"design {whole!r}: {site} runs backwards; write layers[{last}-{first}]")
+            raise UsageError(f"design {expression!r}: {site} runs backwards; write layers[{last}-{first}]")
         return f"layers[{first}]" if first == last else f"layers[{first}-{last}]"
     if site not in SITE_NAMES:
         raise UsageError(
-            f"design {whole!r}: site {site!r} is unknown{_closest_hint(site, SITE_NAMES)}; {grammar()}"
+            f"design {expression!r}: site {site!r} is unknown{_closest_hint(site, SITE_NAMES)}; {grammar()}"
         )
     return site
 
 
-def _size(size: str, whole: str) -> Size:
-    if match := PERCENTAGE.fullmatch(size):
-        share = float(match[1])
-        if not 0 < share <= 100:
-            raise UsageError(f"design {whole!r}: a share of {size} is out of range; give 0% < share <= 100%")
-        return Size("percent", share)
-    if match := EXPLICIT_WIDTH.fullmatch(size):
-        found = Size(match[1], int(match[2]))
-    elif match := COUNT.fullmatch(size):
-        found = Size("parameters", round(float(match[1]) * SCALES[match[2]]))
+def _parse_size(text: str, expression: str) -> Size:
+    if match := PERCENTAGE.fullmatch(text):
+        percent = float(match[1])
+        if not 0 < percent <= 100:
+            raise UsageError(
+                f"design {expression!r}: {text} is out of range; give more than 0% and at most 100%"
+            )
+        return Size("percent", percent)
+    if match := EXPLICIT_WIDTH.fullmatch(text):
+        size = Size(match[1], int(match[2]))
+    elif match := COUNT.fullmatch(text):
+        size = Size("parameters", round(float(match[1]) * SCALES[match[2]]))
     else:
-        raise UsageError(f"design {whole!r}: size {size!r} cannot be read; {grammar()}")
-    if found.value < 1:
-        raise UsageError(f"design {whole!r}: size {size!r} is nothing at all; {grammar()}")
-    return found
+        raise UsageError(f"design {expression!r}: size {text!r} cannot be read; {grammar()}")
+    if size.value < 1:
+        raise UsageError(f"design {expression!r}: size {text!r} is less than 1; {grammar()}")
+    return size
 
 
-def _closest_hint(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def _closest_hint(name: str, valid: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _plain_decimal(value: float) -> str:
-    """A number without exponent and without needless zeros."""
+    """A number without exponent and without trailing zeros."""
     return f"{value:.12f}".rstrip("0").rstrip(".")

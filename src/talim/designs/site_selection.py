@@ -67,7 +67,7 @@ def base_parameters(model: Any) -> int:
     """Parameters of the decoder with its heads, adapters left out: what a share is a share of."""
     if isinstance(own := getattr(model, "own_parameters", None), int):
         return own
-    return int(model.parameters) if hasattr(model, "sites") else _shape(model).decoder_parameters
+    return int(model.num_parameters) if hasattr(model, "sites") else _shape(model).decoder_parameters
 
 
 def _shape(model: Any) -> MusicGenShape:

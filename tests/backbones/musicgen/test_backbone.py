@@ -22,7 +22,7 @@ PROMPTS = ["sitar, slow", "a faster one with drums"]
 def batch_of(model: MusicGen, drop: list[bool] | None = None, frames: tuple[int, ...] = (12, 7)) -> Batch:
     rng = np.random.default_rng(3)
     tokens = [rng.integers(0, 32, (model.codebooks, n)).astype(np.int16) for n in frames]
-    pairs = list(zip(tokens, model.describe(PROMPTS[: len(frames)]), strict=True))
+    pairs = list(zip(tokens, model.encode_text(PROMPTS[: len(frames)]), strict=True))
     return model.collate(pairs, drop or [False] * len(frames))
 
 
@@ -90,7 +90,7 @@ def test_wrong_tokens_are_named(shared: MusicGen) -> None:
 
 
 def test_words_do_not_depend_on_their_batch(shared: MusicGen) -> None:
-    together, alone = shared.describe([*PROMPTS, PROMPTS[0]]), shared.describe(PROMPTS[:1])
+    together, alone = shared.encode_text([*PROMPTS, PROMPTS[0]]), shared.encode_text(PROMPTS[:1])
     assert np.array_equal(together[0], alone[0])
     assert np.array_equal(together[0], together[2])
     assert together[0].dtype == np.float32
@@ -167,7 +167,7 @@ def test_null_in_a_mixed_batch_equals_null_alone(shared: MusicGen) -> None:
     torch.testing.assert_close(found[1], null[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[0], told[0], atol=1e-5, rtol=0)
     assert (null[1] - told[1]).abs().max() > 0.01
-    nothing = shared.describe([""])[0]
+    nothing = shared.encode_text([""])[0]
     said = Batch(
         plain.targets[1:],
         plain.target_mask[1:],

@@ -29,7 +29,7 @@ def batch_of(model: MusicGen, frames: tuple[int, ...] = (12, 7, 9)) -> Batch:
     """Clips of unequal length with captions of unequal length; the second one's words are dropped."""
     rng = np.random.default_rng(3)
     tokens = [rng.integers(0, 32, (model.codebooks, n)).astype(np.int16) for n in frames]
-    said = model.describe(["sitar, slow", "a faster one with drums", "ney"])
+    said = model.encode_text(["sitar, slow", "a faster one with drums", "ney"])
     return model.collate(list(zip(tokens, said, strict=True)), [False, True, False])
 
 
@@ -38,7 +38,7 @@ def test_cut_at_any_depth_the_loss_is_the_same(deep: MusicGen, layers: int) -> N
     batch = batch_of(deep)
     with torch.no_grad():
         whole = deep.loss(batch)
-        hidden = deep.prefix(batch, layers)
+        hidden = deep.frozen_activations(batch, layers)
         assert hidden.shape == (3, *deep.frozen_activation_shape(12))
         cut = deep.loss(CachedBatch(**vars(batch), hidden=hidden, layers=layers))
         elsewhere = deep.loss(CachedBatch(**vars(batch), hidden=hidden.flip(-1), layers=layers))
@@ -48,7 +48,7 @@ def test_cut_at_any_depth_the_loss_is_the_same(deep: MusicGen, layers: int) -> N
 
 def test_a_clip_alone_has_the_states_that_it_has_in_a_batch(deep: MusicGen) -> None:
     batch = batch_of(deep)
-    together = deep.prefix(batch, 2)
+    together = deep.frozen_activations(batch, 2)
     for row, frames in enumerate((12, 7, 9)):
         words = int(batch.states_mask[row].sum()) or 1
         one = Batch(
@@ -57,15 +57,15 @@ def test_a_clip_alone_has_the_states_that_it_has_in_a_batch(deep: MusicGen) -> N
             batch.states[row : row + 1, :words],
             batch.states_mask[row : row + 1, :words],
         )
-        alone = deep.prefix(one, 2)
+        alone = deep.frozen_activations(one, 2)
         torch.testing.assert_close(alone[0], together[row, : alone.shape[1]], rtol=1e-5, atol=1e-6)
 
 
 def test_without_words_the_caption_does_not_matter(deep: MusicGen) -> None:
     tokens = np.random.default_rng(1).integers(0, 32, (deep.codebooks, 9)).astype(np.int16)
-    one, other = deep.describe(["raga Yaman", "something else, and longer"])
-    states = [deep.prefix(deep.collate([(tokens, said)], [True]), 3) for said in (one, other)]
-    heard = deep.prefix(deep.collate([(tokens, one)], [False]), 3)
+    one, other = deep.encode_text(["raga Yaman", "something else, and longer"])
+    states = [deep.frozen_activations(deep.collate([(tokens, said)], [True]), 3) for said in (one, other)]
+    heard = deep.frozen_activations(deep.collate([(tokens, one)], [False]), 3)
     torch.testing.assert_close(states[0], states[1], rtol=1e-6, atol=1e-6)
     assert (states[0] - heard).abs().max() > 1e-3
 
@@ -76,8 +76,8 @@ def test_dropout_in_the_frozen_layers_is_refused(deep: MusicGen) -> None:
     model.model.decoder.train()
     model.model.decoder.model.decoder.layers[1].dropout = 0.1
     with pytest.raises(TalimError, match="enable_training"):
-        model.prefix(batch, 2)
+        model.frozen_activations(batch, 2)
     model.enable_training()
-    first, again = model.prefix(batch, 2), model.prefix(batch, 2)
+    first, again = model.frozen_activations(batch, 2), model.frozen_activations(batch, 2)
     assert torch.equal(first, again)
     assert not first.requires_grad

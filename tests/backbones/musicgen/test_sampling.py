@@ -71,7 +71,7 @@ def test_prompt_and_guidance_matter(shared: MusicGen) -> None:
 
 def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance: float) -> torch.Tensor:
     """Guided logits of the last step from one uncached forward each for text and null, [K, V]."""
-    states = torch.from_numpy(model.describe([prompt])[0])[None]
+    states = torch.from_numpy(model.encode_text([prompt])[0])[None]
     both = []
     for mask in (torch.ones(1, states.shape[1]), torch.zeros(1, states.shape[1])):
         with torch.no_grad():

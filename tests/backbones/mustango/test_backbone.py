@@ -34,7 +34,7 @@ def batch_of(
     seed: int = 3,
 ) -> LatentBatch:
     rng = np.random.default_rng(seed)
-    states = model.describe([PROMPTS[index % 2] for index in range(len(frames))])
+    states = model.encode_text([PROMPTS[index % 2] for index in range(len(frames))])
     items: list[Any] = [
         (rng.normal(size=(8, count, 16)).astype(np.float32), said, *([music] if music else []))
         for count, said in zip(frames, states, strict=True)
@@ -46,7 +46,7 @@ def test_facts(tiny: Mustango) -> None:
     assert (tiny.family, tiny.licence, tiny.name) == ("mustango", "apache-2.0", "tiny-mustango")
     assert (tiny.rate_hz, tiny.frame_rate_hz, tiny.channels, tiny.window_seconds) == (16000, 25, 1, 10.24)
     adapted = sum(weight.numel() for part in tiny.model.trainable_modules for weight in part.parameters())
-    assert tiny.parameters == adapted
+    assert tiny.num_parameters == adapted
     assert not any(weight.requires_grad for weight in tiny.model.parameters())
     assert len({tiny.fingerprint, tiny.codec_hash, tiny.text_encoder_hash}) == 3
 
@@ -73,7 +73,7 @@ def test_foreign_latents_are_refused(tiny: Mustango) -> None:
 
 
 def test_a_prompt_is_described_alone(tiny: Mustango) -> None:
-    both, alone = tiny.describe(PROMPTS), tiny.describe(PROMPTS[1:])
+    both, alone = tiny.encode_text(PROMPTS), tiny.encode_text(PROMPTS[1:])
     assert np.array_equal(both[1], alone[0])
     assert both[0].shape == (len(PROMPTS[0]) + 1, 24)
 
@@ -227,5 +227,5 @@ def test_wishes_that_make_no_sense(tiny: Mustango, wishes: dict[str, Any], says:
 def test_without_networks_nothing_is_predicted(tiny: Mustango) -> None:
     bare = Mustango(tiny.model, tiny.sound, tiny.tokenizer, name="bare", licence="unknown")
     with pytest.raises(TalimError, match="give them yourself"):
-        bare.predict_music(["hello"])
+        bare.predict_beats_chords(["hello"])
     vars(tiny.model)["name_or_path"] = tiny.name

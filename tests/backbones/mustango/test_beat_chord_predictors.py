@@ -41,7 +41,7 @@ def test_the_question_is_the_trained_one() -> None:
 
 def test_the_networks_are_loaded_when_asked(tiny: Mustango) -> None:
     """The fixture's beat network says half a second at every token."""
-    (music,) = tiny.predict_music(["hello"])
+    (music,) = tiny.predict_beats_chords(["hello"])
     expected = tuple(0.5 * (index + 1) for index in range(len("hello") + 1))
     assert music.beats.times_seconds == expected
     assert isinstance(music.chords, ChordTrack)

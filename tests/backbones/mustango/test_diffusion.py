@@ -19,7 +19,7 @@ from talim.errors import UsageError
 
 def batch_of(model: Mustango, frames: tuple[int, ...]) -> LatentBatch:
     rng = np.random.default_rng(5)
-    said = model.describe(["sitar", "slow drums"])
+    said = model.encode_text(["sitar", "slow drums"])
     music = BeatsAndChords.parse("120 bpm 3/4", "Gm@0 F@0.5", 1.0)
     items = [
         (rng.normal(size=(8, count, 16)).astype(np.float32), said[place % 2], music)

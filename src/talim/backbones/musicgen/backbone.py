@@ -28,7 +28,7 @@ class MusicGen:
     """A `MusicgenForConditionalGeneration` behind the Backbone Protocol; the model is changed in place."""
 
     family = "musicgen"
-    targets = "tokens"
+    target_kind = "tokens"
     loss_unit = "nats"
     accepts_beats_chords = False  # words alone
 
@@ -58,7 +58,7 @@ class MusicGen:
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
         probe = {"probe": fingerprint.probe_tokens(tokenizer)}
         self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
-        self.parameters = fingerprint.count_values(model.decoder)
+        self.num_parameters = fingerprint.count_values(model.decoder)
 
     @property
     def config(self) -> Any:
@@ -137,7 +137,7 @@ class MusicGen:
         peak = float(np.abs(samples).max(initial=0.0))
         return Audio(samples / peak if peak > 1.0 else samples, self.rate_hz)
 
-    def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
+    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states, float32 [L, D]; each alone, so that none depends on its batch."""
         made: dict[str, np.ndarray] = {}
         for prompt in prompts:
@@ -187,7 +187,7 @@ class MusicGen:
         """Steps of the delayed sequence, and the decoder's width."""
         return frames + max(self.shifts), int(self.config.decoder.hidden_size)
 
-    def prefix(self, batch: Batch, layers: int) -> torch.Tensor:
+    def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
         """What leaves the first `layers` layers, [B, S, D], in the decoder's precision, before any adapter there."""
         return partial_forward.forward_frozen(self.model, self._steps(batch), batch, layers)
 
@@ -241,7 +241,7 @@ class MusicGen:
         """Between text and decoder, every decoder layer in order of depth, and before the heads."""
         return MusicGenShape.of(self.config).sites()
 
-    def predict_music(
+    def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
         """UsageError: it hears words alone."""

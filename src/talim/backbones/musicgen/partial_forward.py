@@ -44,7 +44,7 @@ def forward_frozen(model: Any, steps: Tensor, batch: Batch, layers: int) -> Tens
     chosen = decoder.layers[:layers]
     if any(part.training and part.dropout for part in (decoder, *chosen)):
         raise TalimError(
-            "dropout is on in the frozen layers; call the backbone's enable_training() before its prefix()"
+            "dropout is on in the frozen layers; call the backbone's enable_training() before its frozen_activations()"
         )
     with torch.no_grad():
         said = [embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens)]

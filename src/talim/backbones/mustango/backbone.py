@@ -42,7 +42,7 @@ class Mustango:
     family = "mustango"
     channels = 1
     codebooks = 0  # its targets are latents, not tokens
-    targets = "latents"
+    target_kind = "latents"
     loss_unit = "squared error"
     accepts_beats_chords = True
     transformers_class = ""
@@ -77,12 +77,12 @@ class Mustango:
         # the same words must become the same numbers, so a tokenizer's answer is part of the name
         probe = {"probe": fingerprint.probe_tokens(tokenizer)}
         self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
-        self.parameters = model.own_parameters
+        self.num_parameters = model.own_parameters
 
     @cached_property
     def null_states(self) -> np.ndarray:
         """What the text encoder says of no words: the null of guidance, float32 [L, D]."""
-        return self.describe([""])[0]
+        return self.encode_text([""])[0]
 
     @property
     def rate_hz(self) -> int:
@@ -128,7 +128,7 @@ class Mustango:
         wave = self.sound.vocode(self.sound.decode_mel(latents[None]))[0].cpu().numpy()
         return Audio(wave[: tokens.shape[1] * self.sound.samples_per_frame][None], self.rate_hz)
 
-    def describe(self, prompts: Sequence[str]) -> list[np.ndarray]:
+    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states, float32 [L, D]; each alone, so that none depends on its batch."""
         made: dict[str, np.ndarray] = {}
         for prompt in dict.fromkeys(prompts):
@@ -229,7 +229,7 @@ class Mustango:
         music = [BeatsAndChords()] * len(prompts) if music is None else music
         if len(music) != len(prompts):
             raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(music)} pieces")
-        return [check_vocabulary(one) for one in (self.predict_music(prompts, music) if predict else music)]
+        return [check_vocabulary(one) for one in (self.predict_beats_chords(prompts, music) if predict else music)]
 
     def _frames(self, seconds: float) -> int:
         """Latent frames that hold a length and can be halved down to the coarsest level."""
@@ -241,7 +241,7 @@ class Mustango:
     ) -> diffusion.VelocityPredictor:
         """The model with its conditions filled in; with guidance, rows without any condition come first."""
         free = 0 if guidance == 1 else len(prompts)
-        states, mask = pad_states([self.null_states] * free + self.describe(prompts))
+        states, mask = pad_states([self.null_states] * free + self.encode_text(prompts))
         beats, chords = beat_chord_tokens([BeatsAndChords()] * free + list(music))
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
@@ -250,7 +250,7 @@ class Mustango:
         """(0, 0): noise is drawn anew at each step, so nothing in the U-Net is the same twice."""
         return 0, 0
 
-    def prefix(self, batch: Batch, layers: int) -> torch.Tensor:
+    def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
         """TalimError: there is none."""
         raise TalimError(
             f"{self.name}: a U-Net has no prefix to keep, as its input is noise drawn at each step"
@@ -260,7 +260,7 @@ class Mustango:
         """What it can hear of recordings' beats and chords."""
         return [snap_to_vocabulary(one) for one in music]
 
-    def predict_music(
+    def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
         """Beats and chords that the checkpoint's own networks guess for prompts; what is given is kept."""
