@@ -117,9 +117,9 @@ def contour_measures(
     return {
         "ornament_score": ornaments.ornament_score(cents, HOP_SECONDS),
         "note_stability_cents": intonation.note_stability_cents(cents, HOP_SECONDS),
-        "intonation_error": intonation.intonation_z_rms(cents, practice) if practice else float("nan"),
-        "redundancy": melodic_ngrams.ngram_repetition(said),
-        "returning_share": structure.repetition_rate(cents, HOP_SECONDS),
+        "intonation_z_rms": intonation.intonation_z_rms(cents, practice) if practice else float("nan"),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(said),
+        "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
         "cycle_recurrence": structure.recurrence_at_lag(cents, HOP_SECONDS, cycle) if cycle else float("nan"),
     }

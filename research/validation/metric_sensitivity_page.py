@@ -15,15 +15,15 @@ from talim.evaluation import bootstrap
 EXPECTED_EFFECTS = {
     "ornaments flattened": {"ornament_score": -1},
     "jitter of 20 cents": {"note_stability_cents": 1},
-    "detuned by 20 cents": {"intonation_error": 1},
+    "detuned by 20 cents": {"intonation_z_rms": 1},
     "order shuffled": {"cycle_recurrence": -1},
-    "looped": {"redundancy": 1, "novelty": -1, "returning_share": 1},
-    "refrain deleted": {"returning_share": -1},
-    "sections mixed": {"cycle_recurrence": -1, "redundancy": -1},
+    "looped": {"ngram_repetition": 1, "novelty": -1, "repetition_rate": 1},
+    "refrain deleted": {"repetition_rate": -1},
+    "sections mixed": {"cycle_recurrence": -1, "ngram_repetition": -1},
     "noise": {"noise_db": 1},
     "low-pass": {"timbre_moved": 1},
-    "silence": {"silent_share": 1},
-    "clipping": {"clipped_share": 1},
+    "silence": {"silent_fraction": 1},
+    "clipping": {"clipped_fraction": 1},
     "tempo drift": {"tempo_drift": 1},
 }
 INVARIANCES = ("an octave higher", "offset of 1 s", "gain of -6 dB", "transposition", "128 kbit/s")
@@ -41,7 +41,7 @@ NOTES = {
     )
 }
 # Smaller changes than these are none to a listener; where a score is 0 before, its interval has no width to go by.
-MIN_RELEVANT_CHANGE = {"silent_share": 0.005, "clipped_share": 0.001, "tempo_drift": 0.03}
+MIN_RELEVANT_CHANGE = {"silent_fraction": 0.005, "clipped_fraction": 0.001, "tempo_drift": 0.03}
 OPENING = """# What each score notices
 
 Made by `python -m research.validation.metric_sensitivity --data FOLDER --work FOLDER --out docs/metrics-sensitivity.md`. FOLDER holds

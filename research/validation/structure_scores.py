@@ -85,10 +85,10 @@ def alternate_segments(cents: np.ndarray, other: np.ndarray) -> np.ndarray:
 def measures(cents: np.ndarray, cycle_seconds: float) -> dict[str, float | None]:
     """What tells of structure; None where it cannot be measured."""
     found = {
-        "returning_share": structure.repetition_rate(cents, HOP_SECONDS),
+        "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
         "cycle_recurrence": structure.recurrence_at_lag(cents, HOP_SECONDS, cycle_seconds),
-        "redundancy": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
     }
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
 

@@ -1,4 +1,4 @@
-"""A run's folder: where each file lies, atomic writes, what is finished, and where the numbers came from."""
+"""A run's folder: the paths of its files, its recipe, its lock, and the provenance written with results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from talim.recipe import Recipe
 
 
 class Run:
-    """Names of the files in one run's folder; creating a Run touches nothing on disk."""
+    """Paths of the files in one run's folder; creating a Run touches nothing on disk."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -32,24 +32,34 @@ class Run:
         self.scores = self.folder / "scores.json"
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.samples = self.folder / "samples"
+        self.metrics_cache = self.folder / "metrics_cache"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was started with; TalimError if the folder holds no run."""
+        if not self.recipe_file.is_file():
+            raise TalimError(
+                f"{self.folder}: no run is here (recipe.yaml is missing); give --corpus to begin one"
+            )
+        return recipes.load([self.recipe_file])
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end: cost.json is the last thing it writes."""
+        """Whether training is complete: cost.json is the last file that it writes."""
         return self.cost.is_file() and self.adapter.is_dir()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one process; a second one gets a TalimError. Freed on any exit."""
+        """Lock the folder for this process; a second one gets a TalimError. Released on any exit."""
         with friendly_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (kept open for as long as it is held)
+            handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (stays open while the lock is held)
         with handle:
             try:
                 import fcntl
 
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # Windows has no flock: two runs in one folder are the user's care there
+            except ImportError:  # Windows has no flock: users must not start two runs in one folder there
                 pass
             except OSError:
                 raise TalimError(f"{self.folder}: another talim process is working in this folder") from None
@@ -57,7 +67,7 @@ class Run:
 
 
 def provenance() -> dict[str, Any]:
-    """Which program, libraries and machine made a result, and when (UTC). No torch is imported."""
+    """Version of talim and its libraries, machine, command and time (UTC) of a result. Imports no torch."""
     return {
         "talim": _version("talim"),
         "libraries": {
@@ -80,24 +90,24 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
         return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def resolve_recipe(
-    out: Path, configs: Sequence[Path], given: Mapping[str, Any], settings: Sequence[str]
+    out: Path, configs: Sequence[Path], options: Mapping[str, Any], settings: Sequence[str]
 ) -> Recipe:
-    """YAML files, then options that are not None, then --set; nothing at all means the run in `out`."""
-    overrides = {key: value for key, value in given.items() if value is not None}
+    """Merge YAML files, options that are not None and --set texts; where all are empty, the recipe of the run `out`."""
+    overrides = {key: value for key, value in options.items() if value is not None}
     overrides |= dict(recipes.parse_setting(text) for text in settings)
     run = Run(out)
     if not configs and not overrides and run.recipe_file.is_file():
-        return recipes.load([run.recipe_file])
+        return run.recipe
     return recipes.load(configs, overrides)

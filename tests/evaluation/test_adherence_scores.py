@@ -47,7 +47,7 @@ def test_performances_follow_their_own_mode_and_not_another() -> None:
     )
     assert [row.name for row in rows if row.value is not None] == ["adherence_mode"]
     assert rows[0].value is not None and rows[0].value > 0.8  # noqa: PT018
-    assert rows[0].ceiling is not None and rows[0].ceiling < 0.5  # noqa: PT018
+    assert rows[0].baseline is not None and rows[0].baseline < 0.5  # noqa: PT018
     assert rows[0].n == 3
 
 
@@ -101,7 +101,7 @@ def test_performances_mark_their_own_cycle_more_than_others() -> None:
     row = rows["adherence_cycle"]
     assert row.n == 4
     assert row.value is not None and row.value >= 0.8  # noqa: PT018
-    assert row.ceiling is not None and row.ceiling < row.value - 0.2  # noqa: PT018
+    assert row.baseline is not None and row.baseline < row.value - 0.2  # noqa: PT018
 
 
 class Told:
@@ -132,5 +132,5 @@ def test_clap_prefers_own_captions_to_shuffled_ones() -> None:
     row = adherence_scores.prompt_adherence_scores(asked, own, turned, asked, own, MetricCache(None), words)[
         -1
     ]
-    assert (row.name, row.value, row.floor, row.n) == ("adherence_clap", 1.0, 1.0, 3)
-    assert row.ceiling is not None and row.ceiling < 0.5  # noqa: PT018
+    assert (row.name, row.value, row.reference, row.n) == ("adherence_clap", 1.0, 1.0, 3)
+    assert row.baseline is not None and row.baseline < 0.5  # noqa: PT018

@@ -53,8 +53,8 @@ def test_a_copy_of_the_sound_is_counted_and_named() -> None:
         corpus(*training), own, base, real, "no tokens here", MetricCache(None)
     )
     sound, tokens = rows
-    assert (sound.name, sound.value, sound.ceiling, sound.n) == ("copied_sound", 0.5, 0.0, 2)
-    assert sound.floor is not None and sound.floor <= 1 / 12  # noqa: PT018
+    assert (sound.name, sound.value, sound.baseline, sound.n) == ("copied_sound", 0.5, 0.0, 2)
+    assert sound.reference is not None and sound.reference <= 1 / 12  # noqa: PT018
     assert tokens.value is None
     assert tokens.sentence.endswith("no tokens here")
     first, second = told["clips"]

@@ -25,14 +25,14 @@ def test_golden_comparison() -> None:
     before = np.array([[4.0, 2.0], [2.0, 2.0], [5.0, 5.0]])
     after = np.array([[3.0, 1.0], [2.0, 2.0], [4.0, 2.0]])
     found = compare_losses(before, after, ["a", "a", "b"])
-    assert found["before"]["per_recording"] == {"a": 2.5, "b": 5.0}
-    assert found["before"]["mean"] == 3.75
-    assert found["before"]["per_part"] == [4.0, 3.5]
-    assert found["fall"]["per_recording"] == {"a": 0.5, "b": 2.0}
-    assert found["fall"]["mean"] == 1.25
-    assert found["fall"]["share_of_before"] == pytest.approx(1.25 / 3.75)
-    assert found["fall"]["interval"] == [0.5, 2.0]
-    assert (found["fall"]["n_recordings"], found["fall"]["n_clips"]) == (2, 3)
+    assert found["base_loss"]["per_recording"] == {"a": 2.5, "b": 5.0}
+    assert found["base_loss"]["mean"] == 3.75
+    assert found["base_loss"]["per_part"] == [4.0, 3.5]
+    assert found["loss_reduction"]["per_recording"] == {"a": 0.5, "b": 2.0}
+    assert found["loss_reduction"]["mean"] == 1.25
+    assert found["loss_reduction"]["relative_reduction"] == pytest.approx(1.25 / 3.75)
+    assert found["loss_reduction"]["ci95"] == [0.5, 2.0]
+    assert (found["loss_reduction"]["n_recordings"], found["loss_reduction"]["n_clips"]) == (2, 3)
     json.dumps(found)
 
 
@@ -41,32 +41,32 @@ def test_a_constant_fall_has_an_interval_of_no_width(clips: int, books: int, fal
     before = np.random.default_rng(seed).uniform(2, 6, (clips, books))
     names = [f"r{i % 3}" for i in range(clips)]
     found = compare_losses(before, before - fall, names)
-    assert found["fall"]["mean"] == pytest.approx(fall, abs=1e-9)
+    assert found["loss_reduction"]["mean"] == pytest.approx(fall, abs=1e-9)
     if clips > 1:
-        assert found["fall"]["interval"] == pytest.approx([fall, fall], abs=1e-9)
+        assert found["loss_reduction"]["ci95"] == pytest.approx([fall, fall], abs=1e-9)
     else:
-        assert found["fall"]["interval"] is None
-        assert "one held-out recording" in found["fall"]["interval_note"]
+        assert found["loss_reduction"]["ci95"] is None
+        assert "one held-out recording" in found["loss_reduction"]["ci_note"]
 
 
 def test_scores_of_a_run(finished_run: Run, corpus_folder: Path) -> None:
     scores = read_json(finished_run.scores)
     corpus = Corpus.load(corpus_folder)
     loss = scores["held_out_loss"]
-    assert loss["before"]["n_clips"] == len(corpus.held_out)
-    assert set(loss["fall"]["per_recording"]) == {clip.recording for clip in corpus.held_out}
-    assert loss["fall"]["mean"] == pytest.approx(loss["before"]["mean"] - loss["after"]["mean"])
-    assert loss["fall"]["mean"] > 0.01  # a rate of 0.05 teaches even a random model which codes are common
-    assert loss["fall"]["interval"][0] <= loss["fall"]["mean"] <= loss["fall"]["interval"][1]
-    assert scores["split"]["step"] == corpus.summary["split"]["step"]
-    assert 0 < scores["adapter_effect"]["same_seed_token_change"] <= 1
+    assert loss["base_loss"]["n_clips"] == len(corpus.held_out)
+    assert set(loss["loss_reduction"]["per_recording"]) == {clip.recording for clip in corpus.held_out}
+    assert loss["loss_reduction"]["mean"] == pytest.approx(loss["base_loss"]["mean"] - loss["adapted_loss"]["mean"])
+    assert loss["loss_reduction"]["mean"] > 0.01  # a rate of 0.05 teaches even a random model which codes are common
+    assert loss["loss_reduction"]["ci95"][0] <= loss["loss_reduction"]["mean"] <= loss["loss_reduction"]["ci95"][1]
+    assert scores["split"]["strategy"] == corpus.summary["split"]["strategy"]
+    assert 0 < scores["adapter_effect"]["token_change_rate"] <= 1
     assert scores["adapter_effect"]["log_mel_distance_db"] > 0
 
 
 def test_the_untrained_loss_is_the_same_in_training_and_judgement(finished_run: Run) -> None:
     """The log's look 0 has an adapter that changes nothing; the judgement switches it off."""
     first = next(r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "held_out")
-    before = read_json(finished_run.scores)["held_out_loss"]["before"]
+    before = read_json(finished_run.scores)["held_out_loss"]["base_loss"]
     corpus = Corpus.load(Path(read_yaml(finished_run)["corpus"]))
     if len(corpus.held_out) > 4:  # training looks at four of them only
         assert first == pytest.approx(before["mean"], rel=0.05)
@@ -93,7 +93,7 @@ def test_samples_come_in_threes_and_say_what_they_are(finished_run: Run) -> None
 
 def test_the_card_tells_the_measures(finished_run: Run) -> None:
     text = (finished_run.adapter / "README.md").read_text()
-    mean = read_json(finished_run.scores)["held_out_loss"]["fall"]["mean"]
+    mean = read_json(finished_run.scores)["held_out_loss"]["loss_reduction"]["mean"]
     assert f"Fall of the loss: {mean:.4f} nats, 95 % interval" in text
 
 

@@ -16,10 +16,10 @@ from talim.training.train import train
 def test_it_says_what_evaluate_says_and_is_kept(tmp_path: Any, quick_recipe: Any) -> None:
     with pytest.raises(TalimError, match="not finished"):
         held_out_loss(tmp_path / "run")
-    run = train(quick_recipe(training={"recordings_share": 0.5}), tmp_path / "run")
+    run = train(quick_recipe(training={"train_fraction": 0.5}), tmp_path / "run")
     assert read_json(run.cost)["recordings"] == 2
     alone = held_out_loss(run.folder)
-    whole = evaluate(run.folder, prompts=1, seconds=1.0)["held_out_loss"]["after"]
+    whole = evaluate(run.folder, prompts=1, seconds=1.0)["held_out_loss"]["adapted_loss"]
     assert alone["per_recording"] == pytest.approx(whole["per_recording"])
     assert alone["mean"] == pytest.approx(whole["mean"])
     run.scores.unlink()

@@ -29,19 +29,19 @@ def test_groups_of_a_piece_that_returns() -> None:
     at = {(name, time): int(onset * 50) + 5 for name, time, onset in sections}
     assert groups["first"][at["sthayi", 1]]
     assert groups["first"][at["mukhra", 1]]
-    assert groups["again"][[at["sthayi", 2], at["mukhra", 2], at["mukhra", 3]]].all()
-    assert not (groups["first"] & groups["again"]).any()
-    assert not (groups["first"] | groups["again"])[at["improvisation", 1]]
+    assert groups["repeat"][[at["sthayi", 2], at["mukhra", 2], at["mukhra", 3]]].all()
+    assert not (groups["first"] & groups["repeat"]).any()
+    assert not (groups["first"] | groups["repeat"])[at["improvisation", 1]]
     seconds = sum(one.seconds for one in truth.voices[0].ornaments)
-    assert groups["ornament"].sum() / 50 == pytest.approx(seconds, rel=0.15)
-    assert not (groups["plain"] & groups["ornament"]).any()
+    assert groups["ornaments"].sum() / 50 == pytest.approx(seconds, rel=0.15)
+    assert not (groups["plain"] & groups["ornaments"]).any()
 
 
 def test_what_was_played_before_the_clip_has_not_been_heard() -> None:
     truth = performance_ground_truth(7000, "hindustani", 20.0)  # sthayi at 0 and 6 s, mukhra at 3, 9 and 15 s
     groups = event_groups(truth, 4.0, 800, 50.0)
-    assert not groups["again"][int((6.5 - 4) * 50)]
-    assert groups["again"][int((15.5 - 4) * 50)] == groups["first"][int((9.5 - 4) * 50)]
+    assert not groups["repeat"][int((6.5 - 4) * 50)]
+    assert groups["repeat"][int((15.5 - 4) * 50)] == groups["first"][int((9.5 - 4) * 50)]
 
 
 def items_of(backbone: Any, seconds: tuple[float, ...]) -> list[EncodedClip]:
@@ -49,15 +49,15 @@ def items_of(backbone: Any, seconds: tuple[float, ...]) -> list[EncodedClip]:
     found = []
     for number, length in enumerate(seconds):
         frames = round(length * backbone.frame_rate_hz)
-        shape = (4, frames) if backbone.targets == "tokens" else (8, frames, 16)
-        targets = rng.integers(0, 16, shape) if backbone.targets == "tokens" else rng.normal(size=shape)
+        shape = (4, frames) if backbone.target_kind == "tokens" else (8, frames, 16)
+        targets = rng.integers(0, 16, shape) if backbone.target_kind == "tokens" else rng.normal(size=shape)
         clip = Clip(
             id=f"c{number}", file="x", recording=f"r{number % 2}", performer="p", start_seconds=0.0,
             seconds=length, caption="sitar", split="held_out", audio_hash="0", source_file="x", source_hash="0",
         )  # fmt: skip
-        kind = np.int16 if backbone.targets == "tokens" else np.float32
+        kind = np.int16 if backbone.target_kind == "tokens" else np.float32
         found.append(
-            EncodedClip(clip, targets.astype(kind), backbone.describe(["sitar"])[0], BeatsAndChords())
+            EncodedClip(clip, targets.astype(kind), backbone.encode_text(["sitar"])[0], BeatsAndChords())
         )
     return found
 
@@ -94,10 +94,10 @@ def test_before_and_after_by_recording(tiny: Any) -> None:
     finally:
         peft.unload()
     assert set(found) == {"r0"}
-    assert set(found["r0"]) <= {"ornament", "plain"}  # nothing returns in two seconds
+    assert set(found["r0"]) <= {"ornaments", "plain"}  # nothing returns in two seconds
     for name, group in found["r0"].items():
-        assert same["r0"][name]["before"] == pytest.approx(same["r0"][name]["after"], rel=1e-5)
-        assert group["before"] == pytest.approx(same["r0"][name]["before"], rel=1e-5)
-        assert group["after"] != pytest.approx(group["before"], rel=1e-5)
+        assert same["r0"][name]["base_loss"] == pytest.approx(same["r0"][name]["adapted_loss"], rel=1e-5)
+        assert group["base_loss"] == pytest.approx(same["r0"][name]["base_loss"], rel=1e-5)
+        assert group["adapted_loss"] != pytest.approx(group["base_loss"], rel=1e-5)
     frames = round(3.0 * tiny.frame_rate_hz)
     assert 0.5 * frames < sum(group["frames"] for group in found["r0"].values()) <= frames

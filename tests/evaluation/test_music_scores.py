@@ -15,7 +15,7 @@ from talim.evaluation import clip_measures, music_scores, score_table
 from talim.metrics.cache import MetricCache
 from talim.run import Run
 
-KEYS = {"name", "value", "low", "high", "n", "floor", "ceiling", "direction", "sentence", "unit"}
+KEYS = {"name", "value", "low", "high", "n", "reference", "baseline", "direction", "sentence", "unit"}
 
 
 def test_scores_of_a_run_are_complete(finished_run: Run) -> None:
@@ -23,8 +23,8 @@ def test_scores_of_a_run_are_complete(finished_run: Run) -> None:
     assert {*map(str, told["protocol"])} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
     assert all(set(row) == KEYS for row in told["scores"])
     names = [row["name"] for row in told["scores"]]
-    wanted = {"ornaments", "beat_accuracy", "phrase_likeness", "kernel_distance_timbre", "diversity_pitch"}
-    assert wanted | {"cycle_strength", "intonation_error", "adherence_clap", "copied_tokens"} <= {*names}
+    wanted = {"ornaments", "beat_phase_coherence", "ngram_similarity", "kernel_distance_timbre", "diversity_pitch"}
+    assert wanted | {"cycle_strength", "intonation_z_rms", "adherence_clap", "copied_tokens"} <= {*names}
     assert len(names) == len(set(names))
     assert any("rough" in warning for warning in told["warnings"])  # two prompts are few, and it is said
     page = (finished_run.folder / "scores.html").read_text("utf-8")
@@ -96,9 +96,9 @@ def test_intervals_and_floors_come_from_recordings() -> None:
     )
     first = rows[0]
     assert (first.value, first.low, first.high, first.n) == (2.5, 1, 4, 3)
-    assert first.floor == 2
-    assert np.isnan(first.ceiling)
-    assert score_table.rows_as_json(rows)[0]["ceiling"] is None
+    assert first.reference == 2
+    assert np.isnan(first.baseline)
+    assert score_table.rows_as_json(rows)[0]["baseline"] is None
 
 
 def test_strangers_tokens_are_no_longer_than_the_outputs() -> None:

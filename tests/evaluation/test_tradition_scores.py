@@ -72,12 +72,12 @@ def test_detuned_notes_are_less_true_than_real_ones_and_the_tonic_does_not_matte
     for name in tradition_scores.INTONATION:
         row = found[name]
         assert row.n == 3
-        assert row.direction == "lower"
-        assert row.value > row.floor, name
+        assert row.direction == "lower_is_better"
+        assert row.value > row.reference, name
         assert row.low is not None, name
         assert row.low <= row.value <= row.high
-        assert row.ceiling == pytest.approx(row.floor, rel=0.15), name  # the same music in other keys
-    assert found["off_degrees_cents"].value > found["off_degrees_cents"].floor + 5
+        assert row.baseline == pytest.approx(row.reference, rel=0.15), name  # the same music in other keys
+    assert found["intonation_deviation_cents"].value > found["intonation_deviation_cents"].reference + 5
 
 
 def test_above_tonic_finds_the_tonic_of_the_performer() -> None:
@@ -92,7 +92,7 @@ def test_above_tonic_finds_the_tonic_of_the_performer() -> None:
 def test_only_other_recordings_of_the_mode_are_compared_with() -> None:
     alone = melodies(lines(1))
     found = rows([clip("Yaman")], alone, alone, alone)
-    assert found["off_degrees_cents"].n == 1  # theory serves where no other recording does
+    assert found["intonation_deviation_cents"].n == 1  # theory serves where no other recording does
     assert found["mode_histogram_distance"].value is None
     assert "no other recording" in found["mode_histogram_distance"].sentence
 
@@ -104,8 +104,8 @@ def test_a_marked_cycle_is_stronger_than_accents_that_never_return() -> None:
     found = rows(asked, played([strong] * 2), played([loose] * 2), played([strong] * 2))
     row = found["cycle_strength"]
     assert row.n == 2
-    assert row.value > row.ceiling + 0.1
-    assert row.value == row.floor
+    assert row.value > row.baseline + 0.1
+    assert row.value == row.reference
     assert found["cycle_recurrence"].value is None  # no melody
     assert "not answered" in found["cycle_recurrence"].sentence
 
@@ -134,7 +134,7 @@ def test_silence_and_short_clips_are_not_answered_and_say_why() -> None:
     silent = Audio(np.zeros((1, 3 * RATE_HZ), np.float32), RATE_HZ)
     short = played([silent, beaten([1.0, 0.2], seconds=2.0)])
     found = rows([clip("yaman", "teental", tempo_bpm="60")] * 2, short, short, short)
-    assert "too little melody" in found["intonation_error"].sentence
+    assert "too little melody" in found["intonation_z_rms"].sentence
     assert "one and a half cycles" in found["cycle_strength"].sentence
     assert all(row.value is None for row in found.values())
 

@@ -27,8 +27,8 @@ class RecordingLevels(BaseModel):
     channels: int
     lufs: float | None  # integrated, ITU-R BS.1770-4; None for silence
     peak_db: float | None  # sample peak, dBFS
-    clipped_share: float  # of the samples
-    silent_share: float  # of the 50 ms frames, below -60 dBFS
+    clipped_fraction: float  # of the samples
+    silent_fraction: float  # of the 50 ms frames, below -60 dBFS
 
 
 def measure_levels(audio: Audio) -> RecordingLevels:
@@ -41,12 +41,12 @@ def measure_levels(audio: Audio) -> RecordingLevels:
         channels=audio.channels,
         lufs=round(loudness, 1) if math.isfinite(loudness) else None,
         peak_db=round(20 * math.log10(peak), 1) if peak > 0 else None,
-        clipped_share=round(clipped_share(audio), 6),
-        silent_share=round(silent_share(audio), 4),
+        clipped_fraction=round(clipped_fraction(audio), 6),
+        silent_fraction=round(silent_fraction(audio), 4),
     )
 
 
-def clipped_share(audio: Audio) -> float:
+def clipped_fraction(audio: Audio) -> float:
     """Share of samples, 0..1, in runs of three and more at the channel's own extreme near or above 0 dBFS."""
     flat = 0
     for channel in audio.samples:
@@ -59,7 +59,7 @@ def clipped_share(audio: Audio) -> float:
     return flat / max(1, audio.samples.size)
 
 
-def silent_share(audio: Audio) -> float:
+def silent_fraction(audio: Audio) -> float:
     """Share of 50 ms frames, 0..1, in which every channel stays below -60 dBFS (RMS)."""
     frame = max(1, round(_FRAME_SECONDS * audio.rate_hz))
     count = audio.frames // frame

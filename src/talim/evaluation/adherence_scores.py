@@ -51,7 +51,7 @@ def prompt_adherence_scores(
         )
     meaning = f"outputs that CLAP finds nearer to their own prompt than to other prompts {CHANCE}"
     if isinstance(words, str):
-        return [*rows, missing_score("adherence_clap", "higher", "0 to 1", meaning, words)]
+        return [*rows, missing_score("adherence_clap", "higher_is_better", "0 to 1", meaning, words)]
     captions, real_captions = ([clip.caption or None for clip in clips] for clips in (asked, chosen))
     fit = clap_fit(words, cache)
     rows.append(_row("adherence_clap", meaning, "at all", own, base, real, captions, real_captions, fit))
@@ -71,15 +71,15 @@ def _row(
 ) -> ScoreRow:
     if len(set(filter(None, labels))) < 2:
         why = f"the prompts do not differ {what} as far as talim can tell; ask for more prompts"
-        return missing_score(name, "higher", "0 to 1", meaning, why)
-    mine, floor, ceiling = (
+        return missing_score(name, "higher_is_better", "0 to 1", meaning, why)
+    mine, reference, baseline = (
         preference_rate(part, said, fit)
         for part, said in ((own, labels), (real, real_labels), (base, labels))
     )
     if not mine[2]:
         why = "the outputs are too short or too silent to tell; ask for more seconds"
-        return missing_score(name, "higher", "0 to 1", meaning, why)
-    return score_row(name, mine, floor[0], ceiling[0], "higher", "0 to 1", meaning)
+        return missing_score(name, "higher_is_better", "0 to 1", meaning, why)
+    return score_row(name, mine, reference[0], baseline[0], "higher_is_better", "0 to 1", meaning)
 
 
 def prompt_label(clip: Clip, name: str) -> str | None:

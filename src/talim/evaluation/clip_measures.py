@@ -32,20 +32,20 @@ class ClipMeasures:
     phrases: Counter[melodic_ngrams.Phrase]
 
 
-# name: (unit, direction, what a change of it means); "as real" is for what is best where real music has it
+# name: (unit, direction, what a change of it means); "match_reference" is for what is best where real music has it
 MEASURE_DESCRIPTIONS = {
-    "ornaments": ("a second", "as real", "ornaments other than glides, each by how clearly it is drawn"),
-    "glides": ("a second", "as real", "slow ways from held note to held note"),
-    "note_stability_cents": ("cents", "as real", "how much held notes waver"),
-    "redundancy": ("share", "as real", "phrases that the clip has played before"),
-    "returning_share": ("share", "as real", "passages that come again"),
-    "novelty": ("share", "as real", "passages unlike everything before them"),
-    "beat_accuracy": ("0 to 1", "as real", "how exactly onsets fall on a grid of beats"),
-    "tempo_drift": ("share a minute", "lower", "how much the tempo changes"),
-    "silent_share": ("share", "as real", "silent stretches"),
-    "noise_db": ("dB", "as real", "steady noise against the whole"),
-    "clipped_share": ("share", "lower", "samples on a flat top"),
-    "loudness_lufs": ("LUFS", "as real", "loudness"),
+    "ornaments": ("a second", "match_reference", "ornaments other than glides, each by how clearly it is drawn"),
+    "glides": ("a second", "match_reference", "slow ways from held note to held note"),
+    "note_stability_cents": ("cents", "match_reference", "how much held notes waver"),
+    "ngram_repetition": ("share", "match_reference", "phrases that the clip has played before"),
+    "repetition_rate": ("share", "match_reference", "passages that come again"),
+    "novelty": ("share", "match_reference", "passages unlike everything before them"),
+    "beat_phase_coherence": ("0 to 1", "match_reference", "how exactly onsets fall on a grid of beats"),
+    "tempo_drift": ("share a minute", "lower_is_better", "how much the tempo changes"),
+    "silent_fraction": ("share", "match_reference", "silent stretches"),
+    "noise_db": ("dB", "match_reference", "steady noise against the whole"),
+    "clipped_fraction": ("share", "lower_is_better", "samples on a flat top"),
+    "loudness_lufs": ("LUFS", "match_reference", "loudness"),
 }
 
 
@@ -76,8 +76,8 @@ def melodic_measures(cents: np.ndarray) -> dict[str, float]:
         "ornaments": ornaments.ornament_score(cents, HOP_SECONDS),
         "glides": ornaments.ornament_profile(cents, HOP_SECONDS)["glide"]["per_second"],
         "note_stability_cents": intonation.note_stability_cents(cents, HOP_SECONDS),
-        "redundancy": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
-        "returning_share": structure.repetition_rate(cents, HOP_SECONDS),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
+        "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
     }
 
@@ -87,9 +87,9 @@ def rhythmic_measures(samples: np.ndarray) -> dict[str, float]:
     beat_seconds = 60 / rhythm.tempo_bpm(samples, pitch.RATE_HZ)
     strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
     if not np.isfinite(beat_seconds):
-        return {"beat_accuracy": float("nan"), "tempo_drift": float("nan")}
+        return {"beat_phase_coherence": float("nan"), "tempo_drift": float("nan")}
     return {
-        "beat_accuracy": rhythm.beat_phase_coherence(strength, beat_seconds),
+        "beat_phase_coherence": rhythm.beat_phase_coherence(strength, beat_seconds),
         "tempo_drift": rhythm.tempo_drift(strength),
     }
 
@@ -98,9 +98,9 @@ def level_measures(audio: Audio) -> dict[str, float]:
     """Silence, noise, clipping and loudness."""
     found = noise.levels(audio)
     return {
-        "silent_share": found.silent_share,
+        "silent_fraction": found.silent_fraction,
         "noise_db": max(found.noise_db, -120.0),
-        "clipped_share": found.clipped_share,
+        "clipped_fraction": found.clipped_fraction,
         "loudness_lufs": found.loudness_lufs,
     }
 

@@ -122,14 +122,14 @@ def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
 
 def _row(name: str, found: CopyMatches | str, own: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:
     if isinstance(found, str):
-        return missing_score(name, "lower", "share", MEANINGS[name], found)
-    mine, ceiling, floor = (
+        return missing_score(name, "lower_is_better", "share", MEANINGS[name], found)
+    mine, baseline, reference = (
         mean_over_recordings([_copy_indicator(one) for one in findings], part.recordings)
         for findings, part in zip(found, (own, base, real), strict=True)
     )
     if not mine[2]:
-        return missing_score(name, "lower", "share", MEANINGS[name], "the outputs are too short to compare")
-    return score_row(name, mine, floor[0], ceiling[0], "lower", "share", MEANINGS[name])
+        return missing_score(name, "lower_is_better", "share", MEANINGS[name], "the outputs are too short to compare")
+    return score_row(name, mine, reference[0], baseline[0], "lower_is_better", "share", MEANINGS[name])
 
 
 def _copy_indicator(finding: CopyMatch | None) -> float:

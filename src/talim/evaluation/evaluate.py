@@ -40,7 +40,7 @@ def evaluate(
     """Judge a finished run on its held-out clips; write scores.json, scores.html, samples/ and the adapter's card.
 
     `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
-    finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/heard keeps
+    finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/metrics_cache keeps
     what was heard. A `backbone` that is given is taken as the run's base; the adapter stays in it.
     `protocol` "paper" adds the two Fréchet distances of the paper, whose weights must be at hand.
     """
@@ -52,7 +52,7 @@ def evaluate(
     recipe = stored_recipe(run)
     corpus, sampling = _corpus(run, recipe), sampling or GenerationOptions()
     generation_options.resolve_options(
-        recipe.base, sampling.explicit_options, (), recipe.training.predict_music
+        recipe.base, sampling.explicit_options, (), recipe.training.predict_beats_chords
     )
     backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
     peft = serialization.load(backbone, run.adapter)
@@ -73,7 +73,7 @@ def evaluate(
         unit=backbone.loss_unit,
     )
     known = None
-    if backbone.targets == "tokens":
+    if backbone.target_kind == "tokens":
         real = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
         learnt, strangers = (
             [item.targets for item in batches.encode_clips(corpus, clips, backbone, progress)]
@@ -85,7 +85,7 @@ def evaluate(
     )
     scores = {
         "base": backbone.name,
-        "adapter": recipe.design,
+        "design": recipe.design,
         "miniature": backbone.miniature,
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
@@ -119,11 +119,11 @@ def compare_losses(
     `unit` is that of the losses; a positive fall is an improvement.
     """
     fall = _summary((before - after).mean(axis=1), recordings)
-    fall["share_of_before"] = fall["mean"] / max(_summary(before.mean(axis=1), recordings)["mean"], 1e-12)
+    fall["relative_reduction"] = fall["mean"] / max(_summary(before.mean(axis=1), recordings)["mean"], 1e-12)
     return {
-        "before": _add_parts(before, recordings),
-        "after": _add_parts(after, recordings),
-        "fall": fall,
+        "base_loss": _add_parts(before, recordings),
+        "adapted_loss": _add_parts(after, recordings),
+        "loss_reduction": fall,
         "parts": list(parts),
         "loss_unit": unit,
         "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
@@ -132,10 +132,10 @@ def compare_losses(
 
 def _add_selection_warning(losses: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Say so where the same held-out clips also chose the weights: their fall is then a little optimistic."""
-    if recipe.training.keep == "best":
+    if recipe.training.save_weights == "best":
         chosen = "the weights were chosen by looks at these clips, so the fall is somewhat optimistic"
-        notes = [losses["fall"]["interval_note"], chosen]
-        losses["fall"]["interval_note"] = "; ".join(note for note in notes if note)
+        notes = [losses["loss_reduction"]["ci_note"], chosen]
+        losses["loss_reduction"]["ci_note"] = "; ".join(note for note in notes if note)
     return losses
 
 
@@ -149,8 +149,8 @@ def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
     per_recording = bootstrap.mean_by_recording(values.tolist(), recordings)
     return {
         "mean": float(np.mean(list(per_recording.values()))),
-        "interval": bootstrap.bootstrap_ci(per_recording),
-        "interval_note": bootstrap.ci_note(len(per_recording)),
+        "ci95": bootstrap.bootstrap_ci(per_recording),
+        "ci_note": bootstrap.ci_note(len(per_recording)),
         "n_recordings": len(per_recording),
         "n_clips": len(values),
         "per_recording": per_recording,

@@ -30,7 +30,7 @@ def prepare_held_out(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
 ) -> tuple[list[EncodedClip], frozen_cache.FrozenLayerCache | None]:
     """The held-out clips as the base meets them, and what is kept of the layers below the recipe's design."""
-    items = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_music)
+    items = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords)
     kept, _ = frozen_cache.make_frozen_cache(
         recipe, corpus, backbone, progress, held_out=[item.whole for item in items]
     )
@@ -57,7 +57,7 @@ def per_clip_losses(
 def held_out_loss(
     run_folder: Path | str, progress: Progress | None = None, device: str = "auto"
 ) -> dict[str, Any]:
-    """{"mean", "interval", "per_recording"} of the loss with the adapter; kept in RUN/held_out.json.
+    """{"mean", "ci95", "per_recording"} of the loss with the adapter; kept in RUN/held_out.json.
 
     TalimError if the run is not finished.
     """
@@ -82,7 +82,7 @@ def held_out_loss(
     mine = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [item.clip.recording for item in items])
     told = {
         "mean": float(np.mean(list(mine.values()))),
-        "interval": bootstrap.bootstrap_ci(mine),
+        "ci95": bootstrap.bootstrap_ci(mine),
         "per_recording": mine,
     }
     write_json(file, told)

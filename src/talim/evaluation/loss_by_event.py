@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from talim.training.batches import EncodedClip
     from talim.training.frozen_cache import FrozenLayerCache
 
-EVENT_GROUPS = ("ornament", "plain", "first", "again")
+EVENT_GROUPS = ("ornaments", "plain", "first", "repeat")
 
 
 def event_groups(
@@ -31,7 +31,7 @@ def event_groups(
 ) -> dict[str, np.ndarray]:
     """Which frames of a clip belong to which of GROUPS, bool [frames] each.
 
-    "ornament": a voice plays one. "plain": a voice sounds, and none plays an ornament. "again": a section whose
+    "ornaments": a voice plays one. "plain": a voice sounds, and none plays an ornament. "repeat": a section whose
     material the same clip has had from its beginning; "first": that material when it came first.
     """
     times = start_seconds + (np.arange(frames) + 0.5) / frame_rate_hz
@@ -51,7 +51,7 @@ def event_groups(
             first |= heard[section.name]
         elif section.onset_seconds >= start_seconds - 0.5 / frame_rate_hz:
             heard[section.name] = within
-    return {"ornament": ornament, "plain": sounds & ~ornament, "first": first, "again": again}
+    return {"ornaments": ornament, "plain": sounds & ~ornament, "first": first, "repeat": again}
 
 
 def frame_losses(
@@ -80,7 +80,7 @@ def loss_by_event(
     batch_size: int = 4,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Per recording and group: mean loss "before" (the base alone) and "after", and how many "frames" these are.
+    """Per recording and group: mean loss "base_loss" (the base alone) and "adapted_loss", and how many "frames" these are.
 
     `truths` are by recording; clips of others are passed over. A group without a frame in a recording is not there.
     """
@@ -111,7 +111,7 @@ def aggregate_by_event(
             mine[name] += (old[frames].sum(), new[frames].sum(), frames.sum())
     return {
         recording: {
-            name: {"before": old / count, "after": new / count, "frames": int(count)}
+            name: {"base_loss": old / count, "adapted_loss": new / count, "frames": int(count)}
             for name, (old, new, count) in groups.items()
             if count
         }

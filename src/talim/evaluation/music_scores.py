@@ -62,7 +62,7 @@ def score_music(
         "before": [pair.before.audio for pair in pairs],
     }
     shortest = min([seconds, *(clip.seconds for clips in parts.values() for clip in clips)])
-    cache = MetricCache(run.folder / "heard")
+    cache = MetricCache(run.metrics_cache)
     named = {"real": chosen, "after": asked, "before": asked}
     sets = {role: load_inputs(clips, named[role], shortest, cache, jobs) for role, clips in parts.items()}
     facts = {
@@ -131,7 +131,7 @@ def paper_distance_scores(own: ClipSet, real: ClipSet, base: ClipSet, cache: Met
             embeddings.embed(part.clips, embedding, cache) for part in (own, real, base)
         )
         half = len(reference) // 2
-        floor = (
+        reference = (
             distribution_distances.frechet_distance(reference[:half], reference[half:]) if half > 1 else None
         )
         found = (
@@ -140,5 +140,5 @@ def paper_distance_scores(own: ClipSet, real: ClipSet, base: ClipSet, cache: Met
         )
         meaning = f"Fréchet distance to the held-out music by {model}, biased upwards by small sets"
         mine_told = (found[0], None, len(mine))
-        rows.append(score_row(name, mine_told, floor, found[1], "lower", f"{model} squared", meaning))
+        rows.append(score_row(name, mine_told, reference, found[1], "lower_is_better", f"{model} squared", meaning))
     return rows

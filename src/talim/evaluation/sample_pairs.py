@@ -124,14 +124,14 @@ def adapter_effect(pairs: Sequence[SamplePair]) -> dict[str, Any]:
     Both are exactly 0 for an adapter without effect.
     """
     tokens = all(np.issubdtype(p.before.targets.dtype, np.integer) for p in pairs)
-    what, change = ("token", token_change_rate) if tokens else ("latent", latent_change)
+    key, change = ("token_change_rate", token_change_rate) if tokens else ("latent_change", latent_change)
     changes = [change(p.before.targets, p.after.targets) for p in pairs]
     distances = [log_mel_distance_db(p.before.audio, p.after.audio) for p in pairs]
     return {
-        f"same_seed_{what}_change": float(np.mean(changes)),
+        key: float(np.mean(changes)),
         "log_mel_distance_db": float(np.mean(distances)),
         "per_prompt": [
-            {"prompt": p.prompt, f"{what}_change": c, "log_mel_distance_db": d}
+            {"prompt": p.prompt, key: c, "log_mel_distance_db": d}
             for p, c, d in zip(pairs, changes, distances, strict=True)
         ],
         "note": "adapter switched off and on at the same prompt and seed; 0 means that it changes nothing",

@@ -1,4 +1,4 @@
-"""The table of scores: every measure of a set of clips, between a floor and a ceiling, with an interval by recording.
+"""The table of scores: every measure of a set of clips, with a reference and a baseline, with an interval by recording.
 
 A protocol says what was measured and how; its hash stands with the scores, and tables refuse to mix hashes.
 """
@@ -23,7 +23,7 @@ from talim.metrics.cache import MetricCache
 
 
 def score_page(title: str, result: Mapping[str, Any]) -> str:
-    """`scores` (name, value, low, high, n, floor, ceiling, direction, unit, sentence), `protocol` and `warnings`."""
+    """`scores` (name, value, low, high, n, floor, baseline, direction, unit, sentence), `protocol` and `warnings`."""
     return render(
         "scores.html",
         title=title,
@@ -42,7 +42,7 @@ EMBEDDINGS = ("timbre", "pitch", "rhythm")
 class ScoreRow:
     """One score: `value` in [low, high] (95 %, by recording; None where there are too few), from `n` clips.
 
-    `floor` is what real held-out music has (of a distance: its two halves), `ceiling` what the untrained base has.
+    `floor` is what real held-out music has (of a distance: its two halves), `baseline` what the untrained base has.
     """
 
     name: str
@@ -50,8 +50,8 @@ class ScoreRow:
     low: float | None
     high: float | None
     n: int
-    floor: float | None
-    ceiling: float | None
+    reference: float | None
+    baseline: float | None
     direction: str
     unit: str
     sentence: str
@@ -105,8 +105,8 @@ def clip_measure_rows(own: ClipSet, real: ClipSet, base: ClipSet) -> list[ScoreR
     """A row for each measure of single clips: the mean over recordings of the means of their clips."""
     rows = []
     for name, (unit, direction, meaning) in clip_measures.MEASURE_DESCRIPTIONS.items():
-        mine, floor, ceiling = (_mean(part, name) for part in (own, real, base))
-        rows.append(score_row(name, mine, floor[0], ceiling[0], direction, unit, meaning))
+        mine, floor, baseline = (_mean(part, name) for part in (own, real, base))
+        rows.append(score_row(name, mine, floor[0], baseline[0], direction, unit, meaning))
     likeness = [
         [melodic_ngrams.ngram_similarity(one.phrases, [r.phrases for r in real.heard]) for one in part.heard]
         for part in (own, base)
@@ -118,8 +118,8 @@ def clip_measure_rows(own: ClipSet, real: ClipSet, base: ClipSet) -> list[ScoreR
     ]  # fmt: skip
     mine = mean_over_recordings(likeness[0], own.recordings)
     rows.append(
-        score_row("phrase_likeness", mine, mean_over_recordings(halves, real.recordings)[0],
-             mean_over_recordings(likeness[1], base.recordings)[0], "higher", "0 to 1",
+        score_row("ngram_similarity", mine, mean_over_recordings(halves, real.recordings)[0],
+             mean_over_recordings(likeness[1], base.recordings)[0], "higher_is_better", "0 to 1",
              "phrases in common with the held-out music")
     )  # fmt: skip
     return rows
@@ -141,15 +141,15 @@ def distance_rows(
             if min(map(len, (one, other))) > 1
             else None
         )
-        value, ceiling = (
+        value, baseline = (
             distribution_distances.kernel_distance(reference, rows_) for rows_ in (mine, theirs)
         )
         spread = distribution_distances.interval_by_recording(
             distribution_distances.kernel_distance, reference, mine, real.recordings, own.recordings, rng
         )
-        gains.append(ceiling - value)
+        gains.append(baseline - value)
         rows.append(
-            score_row(f"kernel_distance_{name}", (value, spread, len(mine)), floor, ceiling, "lower", "0 to 200",
+            score_row(f"kernel_distance_{name}", (value, spread, len(mine)), floor, baseline, "lower_is_better", "0 to 200",
                  f"how far the clips lie from the held-out music in {name}")
         )  # fmt: skip
         count = min(map(len, (mine, theirs, reference)))
@@ -157,7 +157,7 @@ def distance_rows(
             diversity.effective_sample_count(part[:count], reference) for part in (mine, reference, theirs)
         ]
         rows.append(
-            score_row(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "as real", "pieces",
+            score_row(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "match_reference", "pieces",
                  f"how many different pieces {count} clips are worth in {name}")
         )  # fmt: skip
     if len({gain > 0 for gain in gains}) > 1:
@@ -180,17 +180,17 @@ def rows_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
 def score_row(
     name: str,
     mine: tuple[float, Sequence[float] | None, int],
-    floor: float | None,
-    ceiling: float | None,
+    reference: float | None,
+    baseline: float | None,
     direction: str,
     unit: str,
     meaning: str,
 ) -> ScoreRow:
-    """A row from (value, interval, clips), its floor and ceiling, and what it means in words."""
+    """A row from (value, interval, clips), its floor and baseline, and what it means in words."""
     value, spread, n = mine
     low, high = spread if spread else (None, None)
-    told = f"{meaning}: {_format_value(value)} ({unit}); real music {_format_value(floor)}, the base alone {_format_value(ceiling)}"
-    return ScoreRow(name, value, low, high, n, floor, ceiling, direction, unit, told)
+    told = f"{meaning}: {_format_value(value)} ({unit}); real music {_format_value(floor)}, the base alone {_format_value(baseline)}"
+    return ScoreRow(name, value, low, high, n, floor, baseline, direction, unit, told)
 
 
 def missing_score(name: str, direction: str, unit: str, meaning: str, why: str) -> ScoreRow:

@@ -29,8 +29,8 @@ NEAR_CENTS = 40.0  # how far the tonic may be moved from where it was recognised
 LEAST_VOICED_SECONDS = 1.0
 
 INTONATION = {
-    "off_degrees_cents": ("cents", "how far the degrees of the mode are played off their usual places"),
-    "intonation_error": (
+    "intonation_deviation_cents": ("cents", "how far the degrees of the mode are played off their usual places"),
+    "intonation_z_rms": (
         "spreads",
         "the same in the spreads between real recordings (about 1 for real ones)",
     ),
@@ -90,7 +90,7 @@ def _intonation_scores(
     labels, real_labels = ([mode_label(clip) for clip in clips] for clips in (asked, chosen))
     if not any(labels):
         why = "the prompts' words name no mode that talim knows"
-        return [missing_score(name, "lower", *told, why) for name, told in INTONATION.items()]
+        return [missing_score(name, "lower_is_better", *told, why) for name, told in INTONATION.items()]
     lines = [
         (label, name, _stated_or_recognized(heard.cents, label, clip))
         for label, name, heard, clip in zip(real_labels, real.recordings, real.heard, chosen, strict=True)
@@ -100,7 +100,7 @@ def _intonation_scores(
     sets = ((own, labels), (real, real_labels), (base, labels))
     found = [_intonation(part, said, known) for part, said in sets]
     why = "the outputs hold too little melody, or no other recording of their modes is held out"
-    return [_row(name, "lower", INTONATION[name], [part[name] for part in found], why) for name in INTONATION]
+    return [_row(name, "lower_is_better", INTONATION[name], [part[name] for part in found], why) for name in INTONATION]
 
 
 def _stated_or_recognized(cents: np.ndarray, label: str, clip: Clip) -> np.ndarray | None:
@@ -121,8 +121,8 @@ def _intonation(
         if label and line is not None:
             practice = intonation.learn_intonation(np.array(_mode(label).degrees_cents), others)
             found = {
-                "off_degrees_cents": intonation.intonation_deviation_cents(line, practice),
-                "intonation_error": intonation.intonation_z_rms(line, practice),
+                "intonation_deviation_cents": intonation.intonation_deviation_cents(line, practice),
+                "intonation_z_rms": intonation.intonation_z_rms(line, practice),
                 "mode_histogram_distance": intonation.histogram_distance(line, others),
             }
         for name, value in found.items():
@@ -174,10 +174,10 @@ def _cycle_scores(
 ) -> list[ScoreRow]:
     if not any(cycle_label(clip) for clip in asked):
         why = "the prompts' words name no cycle that talim knows"
-        return [missing_score(name, "as real", *told, why) for name, told in CYCLE.items()]
+        return [missing_score(name, "match_reference", *told, why) for name, told in CYCLE.items()]
     found = [_cycle_strengths(part, clips) for part, clips in ((own, asked), (real, chosen), (base, asked))]
     why = "the clips are shorter than one and a half cycles, or silent; ask for more seconds"
-    return [_row(name, "as real", CYCLE[name], [part[name] for part in found], why) for name in CYCLE]
+    return [_row(name, "match_reference", CYCLE[name], [part[name] for part in found], why) for name in CYCLE]
 
 
 def _cycle_strengths(
@@ -239,7 +239,7 @@ def _row(
 ) -> ScoreRow:
     """A row from what outputs, real clips and the base have; unanswered where no output could be measured."""
     unit, meaning = told
-    mine, floor, ceiling = found
+    mine, reference, baseline = found
     if not mine[2]:
         return missing_score(name, direction, unit, meaning, why)
-    return score_row(name, mine, floor[0], ceiling[0], direction, unit, meaning)
+    return score_row(name, mine, reference[0], baseline[0], direction, unit, meaning)

@@ -27,8 +27,8 @@ class ClipLevels:
     """A clip's levels; see the functions of the same names."""
 
     loudness_lufs: float
-    clipped_share: float
-    silent_share: float
+    clipped_fraction: float
+    silent_fraction: float
     longest_silence_seconds: float
     noise_db: float
 
@@ -39,14 +39,14 @@ def levels(audio: Audio) -> ClipLevels:
     runs = np.diff(np.flatnonzero(np.concatenate([[True], ~quiet, [True]]))) - 1
     return ClipLevels(
         loudness_lufs(audio),
-        clipped_share(audio),
+        clipped_fraction(audio),
         float(quiet.mean()),
         float(runs.max() * FRAME_SECONDS),
         noise_db(audio),
     )
 
 
-def clipped_share(audio: Audio) -> float:
+def clipped_fraction(audio: Audio) -> float:
     """Share of samples that lie on a flat top: three or more in a row within 0.1 % of the channel's peak.
 
     A flat top is entered or left by a step of more than 0.5 % of the peak, which a slow sine's round top is not. Range
@@ -72,7 +72,7 @@ def clipped_share(audio: Audio) -> float:
     return count / audio.samples.size
 
 
-def silent_share(audio: Audio) -> float:
+def silent_fraction(audio: Audio) -> float:
     """Share of frames of 50 ms that lie 50 dB under the clip's loud frames (their 95th percentile), or under -100 dBFS.
 
     Range 0 to 1; lower is fuller; 1 for digital silence. Relative, so that a quiet recording is not a silent one.
