@@ -26,7 +26,7 @@ from transformers import (
     T5Config,
 )
 
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.backbones import precision, registry
 from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
@@ -60,9 +60,9 @@ def of_shape(size: str) -> MusicGen:
 def adapted(base: MusicGen, design: str) -> MusicGen:
     """A copy of the base with an adapter whose weights are random, so that nothing can be skipped."""
     backbone = copy.deepcopy(base)
-    model = attach.attach(backbone.model, design, backbone.sites())
+    model = injection.attach(backbone.model, design, backbone.sites())
     with torch.no_grad():
-        for weight in attach.trainable_parameters(model):
+        for weight in injection.trainable_parameters(model):
             weight.normal_(std=0.01)
     return backbone
 
@@ -125,7 +125,7 @@ def decoder_of(backbone: MusicGen, frames: int) -> Callable[[], object]:
     """Decode so many frames; adapters in the base's precision."""
 
     def decode() -> None:
-        for parameter in attach.trainable_parameters(backbone.model):
+        for parameter in injection.trainable_parameters(backbone.model):
             parameter.data = parameter.data.to(backbone.dtype)
         backbone.generate_tokens([PROMPT], frames / backbone.frame_rate_hz, seed=0)
 
@@ -139,7 +139,7 @@ def step_of(backbone: MusicGen, clip_seconds: float) -> Callable[[], object]:
     batch = backbone.collate([(tokens, backbone.encode_text([PROMPT])[0])], [False])
 
     def step() -> None:
-        for parameter in attach.trainable_parameters(backbone.model):
+        for parameter in injection.trainable_parameters(backbone.model):
             parameter.data = parameter.data.float()
         backbone.enable_training()
         backbone.loss(batch).mean.backward()

@@ -84,7 +84,7 @@ def summary(own: LossReductions, others: LossReductions) -> dict[str, Any]:
 
     def told(falls: dict[str, float]) -> dict[str, Any]:
         mean = float(np.mean(list(falls.values())))
-        return {"mean": mean, "interval": bootstrap.bootstrap_ci(falls), "per_recording": falls}
+        return {"mean": mean, "ci95": bootstrap.bootstrap_ci(falls), "per_recording": falls}
 
     mine = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in own.items()}
     found: dict[str, Any] = {"own": told(mine) | {"per_seed": own}}
@@ -115,7 +115,7 @@ def loss_reduction_of(
 def _judge(
     recipe: Recipe, adapter: Path, corpus: Corpus, clips: Sequence[Clip], progress: Progress
 ) -> dict[str, float]:
-    from talim.adapters import attach, serialization
+    from talim.adapters import injection, serialization
     from talim.backbones.load import load
     from talim.evaluation.held_out_loss import per_clip_losses
     from talim.training import batches
@@ -125,7 +125,7 @@ def _judge(
     backbone.model.eval()
     items, size = batches.encode_clips(corpus, clips, backbone, progress), recipe.training.batch_size
     after = per_clip_losses(backbone, items, size, progress, "loss with adapter").mean(axis=1)
-    with attach.disabled(peft):
+    with injection.disabled(peft):
         before = per_clip_losses(backbone, items, size, progress, "loss without adapter").mean(axis=1)
     return bootstrap.mean_by_recording((before - after).tolist(), [item.clip.recording for item in items])
 

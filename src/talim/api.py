@@ -315,13 +315,13 @@ def load_adapter(base: Backbone, folder: Run | Path | str, *, scale: float = 1.0
 
     >>> model = talim.load_adapter(base, "my-run", scale=0.8)
     """
-    from talim.adapters import attach, serialization
+    from talim.adapters import injection, serialization
 
     path = _folder(folder)
     run = Run(path)
     model = serialization.load(base, run.adapter if run.recipe_file.is_file() else path)
-    attach.set_adapter_scales(model, {attach.DEFAULT_NAME: scale})
-    attach.cast_adapters(model, base.dtype)
+    injection.set_adapter_scales(model, {injection.DEFAULT_NAME: scale})
+    injection.cast_adapters(model, base.dtype)
     return model
 
 

@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 import talim.adapters as adapters
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.errors import TalimError, UsageError
@@ -153,7 +153,7 @@ def test_in_the_bases_precision_it_still_streams(fresh: Fresh, design: str) -> N
     base = fresh("bf16")
     model = stirred(base, design)
     model.requires_grad_(False)
-    attach.cast_adapters(model, base.dtype)
+    injection.cast_adapters(model, base.dtype)
     kinds = {
         weight.dtype
         for name, weight in model.named_parameters()

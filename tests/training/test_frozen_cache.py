@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from talim import recipe as recipes
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
@@ -78,7 +78,7 @@ def wish(quick_recipe: Any, base_folder: Path, corpus: Path) -> Callable[..., Re
             "training__steps": 6,
         }
         return quick_recipe(
-            **usual | {"training__crops": "once", "training__condition_dropout": 0.4} | changes
+            **usual | {"training__crop": "once", "training__condition_dropout": 0.4} | changes
         )
 
     return make
@@ -99,8 +99,8 @@ def test_a_run_learns_the_same_with_and_without(
     wish: Callable[..., Recipe], tmp_path: Path, design: str
 ) -> None:
     """The adapter's file too: the ordinary one, with the ordinary weights."""
-    with_it = train(wish(design=design, training__prefix="on"), tmp_path / "with")
-    without = train(wish(design=design, training__prefix="off"), tmp_path / "without")
+    with_it = train(wish(design=design, training__frozen_cache="on"), tmp_path / "with")
+    without = train(wish(design=design, training__frozen_cache="off"), tmp_path / "without")
     assert [row[:2] for row in losses(with_it)] == [row[:2] for row in losses(without)]
     for one, other in zip(losses(with_it), losses(without), strict=True):
         assert one[2] == pytest.approx(other[2], rel=2e-5), one
@@ -132,7 +132,7 @@ def test_what_is_planned_is_what_is_held_in_the_end(wish: Callable[..., Recipe],
     told = read_json(train(wish(training__steps=40, training__evaluate_every=40), tmp_path / "run").cost)[
         "prefix"
     ]
-    store = BoundedFeatureCache(Path(wish().corpus) / "targets" / frozen_cache.FOLDER, 10**9)
+    store = BoundedFeatureCache(Path(wish().corpus) / "features" / frozen_cache.FOLDER, 10**9)
     entries = list(store.folder.glob("??/*.safetensors"))
     assert told["states_computed"] == len(entries)
     assert told["held_bytes"] - 2048 * len(entries) < told["planned_bytes"] <= told["held_bytes"]
@@ -143,7 +143,7 @@ def test_stopped_and_resumed_it_is_the_same_to_the_last_bit(
     wish: Callable[..., Recipe], tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
     whole = train(wish(), tmp_path / "whole")
-    shutil.rmtree(Path(wish().corpus) / "targets" / frozen_cache.FOLDER)
+    shutil.rmtree(Path(wish().corpus) / "features" / frozen_cache.FOLDER)
     for stop in stops:
         with pytest.raises(Interrupted):
             train(wish(), tmp_path / "parts", Heard(stop))
@@ -157,7 +157,7 @@ def test_stopped_and_resumed_it_is_the_same_to_the_last_bit(
 def test_killed_while_it_is_filled_and_gone_on(wish: Callable[..., Recipe], tmp_path: Path) -> None:
     """kill -9 may leave half a file under another name and a wrong sum; neither matters."""
     whole = train(wish(), tmp_path / "whole")
-    kept = Path(wish().corpus) / "targets" / frozen_cache.FOLDER
+    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
     entries = sorted(kept.glob("??/*.safetensors"))
     for entry in entries[::2]:
         entry.with_name(f".{entry.name}.x.part").write_bytes(entry.read_bytes()[:100])
@@ -170,7 +170,7 @@ def test_killed_while_it_is_filled_and_gone_on(wish: Callable[..., Recipe], tmp_
 
 def test_a_damaged_entry_is_made_again(wish: Callable[..., Recipe], tmp_path: Path) -> None:
     whole = train(wish(), tmp_path / "whole")
-    kept = Path(wish().corpus) / "targets" / frozen_cache.FOLDER
+    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
     entries = sorted(kept.glob("??/*.safetensors"))
     for number, entry in enumerate(entries):
         written = entry.read_bytes()
@@ -184,14 +184,14 @@ def test_what_other_weights_made_is_found_out_and_made_again(
     wish: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if two bases had one fingerprint: the entries are whole and well named, and wrong."""
-    right = MusicGen.prefix
-    monkeypatch.setattr(MusicGen, "prefix", lambda self, batch, layers: right(self, batch, layers) * 1.5)
+    right = MusicGen.frozen_activations
+    monkeypatch.setattr(MusicGen, "frozen_activations", lambda self, batch, layers: right(self, batch, layers) * 1.5)
     train(wish(), tmp_path / "wrong")
-    monkeypatch.setattr(MusicGen, "prefix", right)
+    monkeypatch.setattr(MusicGen, "frozen_activations", right)
     heard = Heard()
     after = train(wish(), tmp_path / "after", heard)
     assert any("other weights made what is kept" in line for line in heard.said)
-    shutil.rmtree(Path(wish().corpus) / "targets" / frozen_cache.FOLDER)
+    shutil.rmtree(Path(wish().corpus) / "features" / frozen_cache.FOLDER)
     fresh = train(wish(), tmp_path / "fresh")
     assert losses(after) == losses(fresh)
 
@@ -199,11 +199,11 @@ def test_what_other_weights_made_is_found_out_and_made_again(
 def test_beyond_the_bound_it_is_computed_each_time(wish: Callable[..., Recipe], tmp_path: Path) -> None:
     whole = train(wish(), tmp_path / "whole")
     held = read_json(whole.cost)["prefix"]["held_bytes"]
-    kept = Path(wish().corpus) / "targets" / frozen_cache.FOLDER
+    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
     for share in (0.0, 0.5):
         shutil.rmtree(kept, ignore_errors=True)
         heard = Heard()
-        bounded = wish(training__prefix_gb=share * held / 1e9, training__prefix="on")
+        bounded = wish(training__frozen_cache_gb=share * held / 1e9, training__frozen_cache="on")
         run = train(bounded, tmp_path / f"bounded {share}", heard)
         told = read_json(run.cost)["prefix"]
         assert losses(run) == losses(whole)
@@ -215,11 +215,11 @@ def test_beyond_the_bound_it_is_computed_each_time(wish: Callable[..., Recipe], 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"training__prefix": "off"}, "training.prefix is off"),
-        ({"training__crops": "each_step"}, "training.crops=once"),
+        ({"training__frozen_cache": "off"}, "training.frozen_cache is off"),
+        ({"training__crop": "each_step"}, "training.crop=fixed"),
         ({"design": "conv@all:width8"}, "only 1 of 6 layers"),
         ({"design": "conv@conditioner:width4+conv@post:width4"}, "every layer hears"),
-        ({"training__prefix_gb": 0}, "prefix_gb is 0"),
+        ({"training__frozen_cache_gb": 0}, "frozen_cache_gb is 0"),
     ],
 )
 def test_where_none_is_kept_it_is_said_why(
@@ -229,11 +229,11 @@ def test_where_none_is_kept_it_is_said_why(
     run = train(wish(training__steps=1, training__evaluate_clips=1, **changes), tmp_path / "run", heard)
     assert reason in next(line for line in heard.said if line.startswith("no prefix is kept"))
     assert reason in read_json(run.cost)["prefix"]["note"]
-    assert not (Path(wish().corpus) / "targets" / frozen_cache.FOLDER).exists()
+    assert not (Path(wish().corpus) / "features" / frozen_cache.FOLDER).exists()
 
 
 def test_whole_clips_need_no_setting_at_all(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    whole = wish(training__crops="each_step", training__clip_seconds=None, training__steps=1)
+    whole = wish(training__crop="each_step", training__crop_seconds=None, training__steps=1)
     assert read_json(train(whole, tmp_path / "run").cost)["prefix"]["kept"]
 
 
@@ -244,7 +244,7 @@ def test_evaluation_reads_it_and_judges_the_same(wish: Callable[..., Recipe], tm
     base: Any = load(recipe.base, precision="fp32", device="cpu")
     corpus = Corpus.load(recipe.corpus)
     items = batches.encode_clips(corpus, corpus.held_out, base, Progress())
-    peft = attach.attach(base.model, recipe.design, base.sites())
+    peft = injection.attach(base.model, recipe.design, base.sites())
     adapter_designs.stir(peft)
     base.model.eval()
     kept, facts = frozen_cache.make_frozen_cache(
@@ -254,7 +254,7 @@ def test_evaluation_reads_it_and_judges_the_same(wish: Callable[..., Recipe], tm
     found = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (kept, None, kept)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
     np.testing.assert_array_equal(found[0], found[2])
-    with attach.disabled(peft):
+    with injection.disabled(peft):
         bare = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (kept, None)]
     np.testing.assert_allclose(bare[0], bare[1], rtol=1e-6)
     assert np.abs(bare[0] - found[0]).max() > 1e-3
@@ -291,19 +291,19 @@ def items_of(base: MusicGen, lengths: tuple[int, ...] = (18, 11, 25)) -> list[En
             audio_hash=f"clip {number}", seconds=frames / 50, caption="raga " * (number + 1)
         )
         tokens = rng.integers(0, 32, (base.codebooks, frames)).astype(np.int16)
-        made.append(EncodedClip(clip, tokens, base.describe([clip.caption])[0]))
+        made.append(EncodedClip(clip, tokens, base.encode_text([clip.caption])[0]))
     return made
 
 
 def attached(base: MusicGen, design: str) -> Any:
-    peft = attach.attach(base.model, design, base.sites())
+    peft = injection.attach(base.model, design, base.sites())
     adapter_designs.stir(peft)
     base.enable_training()
     return peft
 
 
 def kept_for(base: MusicGen, design: str, folder: Path, most: int = 10**9) -> FrozenLayerCache:
-    below = site_selection.num_frozen_layers(expression.parse(design), base.sites())
+    below = site_selection.num_frozen_layers(expression.Design.parse(design), base.sites())
     return FrozenLayerCache(base, below, BoundedFeatureCache(folder, most))
 
 
@@ -383,7 +383,7 @@ def test_gradient_checkpointing_and_switched_off_adapters_agree_too(loaded: Load
     torch.testing.assert_close(with_it[0], without[0], rtol=1e-6, atol=1e-6)
     base.model.eval()
     for _, bare in batches.held_out_batches(items, base, 2, kept):
-        with torch.no_grad(), attach.disabled(peft):
+        with torch.no_grad(), injection.disabled(peft):
             plain = base.loss(type(bare).__mro__[1](*list(vars(bare).values())[:4]))
             torch.testing.assert_close(base.loss(bare).per_item, plain.per_item, rtol=1e-6, atol=1e-6)
 
@@ -398,20 +398,20 @@ def test_lasting_cuts_differ_by_clip_and_seed_and_not_by_company(loaded: Loaded)
 
 def test_how_it_is_computed_is_part_of_no_name() -> None:
     plain = recipes.load((), {"corpus": "songs"})
-    off = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.prefix=off")]))
-    on = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.prefix=on")]))
-    assert (plain.training.prefix, off.training.prefix, on.training.prefix) == ("auto", "off", "on")
+    off = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=off")]))
+    on = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=on")]))
+    assert (plain.training.frozen_cache, off.training.frozen_cache, on.training.frozen_cache) == ("auto", "off", "on")
     assert recipes.run_id(plain) == recipes.run_id(off)
     assert recipes.recipe_differences(plain, off) == {}
-    once = recipes.load((), {"corpus": "songs", "training.crops": "once"})
+    once = recipes.load((), {"corpus": "songs", "training.crop": "once"})
     assert recipes.run_id(once) != recipes.run_id(plain)
-    assert recipes.load((), {"corpus": "songs", "training.prefix_gb": 0.5}).training.prefix_gb == 0.5
+    assert recipes.load((), {"corpus": "songs", "training.frozen_cache_gb": 0.5}).training.frozen_cache_gb == 0.5
 
 
 def test_a_recipe_says_what_adapters_multiply_in(loaded: Loaded) -> None:
     from talim.training.trainer import attach_recipe_design
 
     for wish, mixed in (("fp32", False), ("base", True)):
-        changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_precision": wish}
+        changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_compute_dtype": wish}
         peft = attach_recipe_design(loaded("bf16"), recipes.load((), changes))
         assert [layer.mixed for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [mixed]

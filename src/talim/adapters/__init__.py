@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from talim.adapters.attach import adapter_config, attach, disabled, set_adapter_scales, trainable_parameters
 from talim.adapters.config import AdapterConfig
+from talim.adapters.injection import (
+    adapter_config,
+    attach,
+    disabled,
+    set_adapter_scales,
+    trainable_parameters,
+)
 from talim.adapters.peft_method import AdapterModel, register_with_peft
 from talim.adapters.serialization import load, read_info, save
 from talim.designs.kinds import Kind, register

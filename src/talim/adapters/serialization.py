@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from talim.adapters import peft_baselines
-from talim.adapters.attach import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.config import AdapterConfig
+from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
 from talim.atomic_io import new_folder, write_json, write_text
 from talim.errors import TalimError, UsageError

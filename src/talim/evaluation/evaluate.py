@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talim.adapters import attach, serialization
+from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
@@ -46,10 +46,9 @@ def evaluate(
     """
     from talim.backbones import generation_options
     from talim.backbones.load import load
-    from talim.training.train import stored_recipe
 
     progress, run = progress or Progress(), Run(run_folder)
-    recipe = stored_recipe(run)
+    recipe = run.recipe
     corpus, sampling = _corpus(run, recipe), sampling or GenerationOptions()
     generation_options.resolve_options(
         recipe.base, sampling.explicit_options, (), recipe.training.predict_beats_chords
@@ -60,7 +59,7 @@ def evaluate(
     items, kept = prepare_held_out(recipe, corpus, backbone, progress)
     size = recipe.training.batch_size
     after = per_clip_losses(backbone, items, size, progress, "loss with adapter", kept)
-    with attach.disabled(peft):
+    with injection.disabled(peft):
         before = per_clip_losses(backbone, items, size, progress, "loss without adapter", kept)
     pairs = sample_pairs.generate_pairs(
         run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed, sampling=sampling
@@ -85,7 +84,7 @@ def evaluate(
     )
     scores = {
         "base": backbone.name,
-        "design": recipe.design,
+        "design": str(recipe.design),
         "miniature": backbone.miniature,
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],

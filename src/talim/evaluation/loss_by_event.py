@@ -84,13 +84,13 @@ def loss_by_event(
 
     `truths` are by recording; clips of others are passed over. A group without a frame in a recording is not there.
     """
-    from talim.adapters import attach
+    from talim.adapters import injection
 
     progress = progress or Progress()
     items = [item for item in items if item.clip.recording in truths]
     backbone.model.eval()
     after = frame_losses(backbone, items, batch_size, progress, "moments with adapter")
-    with attach.disabled(peft):
+    with injection.disabled(peft):
         before = frame_losses(backbone, items, batch_size, progress, "moments without adapter")
     return aggregate_by_event(items, before, after, truths, backbone.frame_rate_hz)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from talim import audio
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
 from talim.beats_chords import BeatsAndChords
@@ -69,7 +69,7 @@ def generate_pairs(
         return _generate_pieces(backbone, words, music, seconds, seed, asked, progress, title)
 
     played = {"after": play("with adapter")}
-    with attach.disabled(peft):
+    with injection.disabled(peft):
         played["before"] = play("without adapter")
     rows: list[dict[str, Any]] = []
     with new_folder(run.samples) as folder:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from talim.adapters import attach, serialization
+from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.designs.site_selection import base_parameters
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from talim.training.batches import EncodedClip
 
 MEMORY_FILE = "memory.json"
-DIRECTION_LABELS = {"as real": "nearer"}  # how a score's direction is written in results.jsonl
 Measures = dict[str, dict[str, float]]
 
 
@@ -121,8 +120,8 @@ def run_trial(order: TrialJob, bench: TrialWorkerCache, progress: Progress | Non
             train(recipe, run.folder, progress, order.device, backbone)
         write_json(run.folder / MEMORY_FILE, {"peak_memory_bytes": growth.peak_bytes})
     measures = _loss_measures(order, recipe, corpus, backbone, bench, progress)
-    directions = {name: "higher" for name in measures if name not in ("before", "after")}
-    directions |= {"before": "lower", "after": "lower", "log_seconds": "lower", "log_memory": "lower"}
+    directions = {name: "higher_is_better" for name in measures if name not in ("base_loss", "adapted_loss")}
+    directions |= {name: "lower_is_better" for name in ("base_loss", "adapted_loss", "log_seconds", "log_memory")}
     if planned.samples is not None:
         scored, ways = _music_measures(order, backbone, progress)
         measures, directions = measures | scored, directions | ways
@@ -177,19 +176,19 @@ def _loss_measures(
     """Losses of the held-out recordings before and after, and where it is known what was played, at which moments."""
     size = recipe.training.batch_size
     items, kept = prepare_held_out(recipe, corpus, backbone, progress)
-    key = (corpus.hash, size, recipe.training.predict_music)
+    key = (corpus.hash, size, recipe.training.predict_beats_chords)
     backbone.model.eval()
     before = bench.before(key, backbone, items, size, progress)
-    with attach.temporary_adapters(backbone.model):
+    with injection.temporary_adapters(backbone.model):
         serialization.load(backbone, order.run.adapter)
         backbone.model.eval()
         after = frame_losses(backbone, items, size, progress, "loss with adapter", kept)
     names = [item.clip.recording for item in items]
     means = {
         word: bootstrap.mean_by_recording([float(row.mean()) for row in rows], names)
-        for word, rows in (("before", before), ("after", after))
+        for word, rows in (("base_loss", before), ("adapted_loss", after))
     }
-    means["fall"] = {name: means["before"][name] - means["after"][name] for name in means["before"]}
+    means["loss_reduction"] = {name: means["base_loss"][name] - means["adapted_loss"][name] for name in means["base_loss"]}
     truths = bench.truths(order.planned, corpus)
     if truths:
         means |= _event_measures(aggregate_by_event(items, before, after, truths, backbone.frame_rate_hz))
@@ -198,12 +197,12 @@ def _loss_measures(
 
 def _event_measures(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Measures:
     """By how much the loss fell at each kind of moment, and what was gained more where music came again."""
-    falls: Measures = {f"{group}_fall": {} for group in EVENT_GROUPS}
+    falls: Measures = {f"loss_reduction_{group}": {} for group in EVENT_GROUPS}
     for recording, groups in found.items():
         for group, loss in groups.items():
-            falls[f"{group}_fall"][recording] = float(loss["before"] - loss["after"])
-    first, again = falls["first_fall"], falls["again_fall"]
-    falls["return_gain"] = {name: again[name] - first[name] for name in again if name in first}
+            falls[f"loss_reduction_{group}"][recording] = float(loss["base_loss"] - loss["adapted_loss"])
+    first, again = falls["loss_reduction_first"], falls["loss_reduction_repeat"]
+    falls["repeat_gain"] = {name: again[name] - first[name] for name in again if name in first}
     return {name: values for name, values in falls.items() if values}
 
 
@@ -215,7 +214,7 @@ def _music_measures(
 
     run, wanted = order.run, order.planned.samples
     if wanted is not None and not run.scores.is_file():
-        with attach.temporary_adapters(backbone.model):
+        with injection.temporary_adapters(backbone.model):
             evaluate(
                 run.folder,
                 progress,
@@ -227,7 +226,7 @@ def _music_measures(
     rows = read_json(run.scores)["scores"]
     known = {f"score.{row['name']}": row for row in rows if row.get("value") is not None}
     ways = {
-        name: DIRECTION_LABELS.get(row["direction"]) or str(row["direction"]) for name, row in known.items()
+        name: str(row["direction"]) for name, row in known.items()
     }
     return {name: {"run": float(row["value"])} for name, row in known.items()}, ways
 
@@ -237,7 +236,7 @@ def _sampling(wanted: GenerationSpec, backbone: Backbone) -> GenerationOptions:
 
     if backbone.family != "mustango":
         return GenerationOptions()
-    return GenerationOptions(steps=wanted.steps, sampler=wanted.sampler)
+    return GenerationOptions(sampling_steps=wanted.steps, sampler=wanted.sampler)
 
 
 def _cost(run: Run) -> dict[str, Any]:
@@ -257,5 +256,5 @@ def _cost(run: Run) -> dict[str, Any]:
 
 def delete_artifacts(run: Run) -> None:
     """The adapter and the sounds of a trial that has been judged; what is left can still be reported."""
-    for folder in (run.adapter, run.samples, run.folder / "heard"):
+    for folder in (run.adapter, run.samples, run.metrics_cache):
         shutil.rmtree(folder, ignore_errors=True)

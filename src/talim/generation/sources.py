@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talim.adapters import attach, serialization
-from talim.adapters.attach import MAX_ADAPTER_SCALE
+from talim.adapters import injection, serialization
+from talim.adapters.injection import MAX_ADAPTER_SCALE
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.run import Run
@@ -90,14 +90,14 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
     backbone = load(source.base, device=device)
     names = {}
     for index, (chosen, info) in enumerate(zip(source.adapters, told, strict=True)):
-        name = attach.DEFAULT_NAME + (f"-{index + 1}" if index else "")
+        name = injection.DEFAULT_NAME + (f"-{index + 1}" if index else "")
         model = serialization.load(backbone, chosen.folder, name)
         names[name] = chosen.strength
         if info["base"].get("fingerprint") is None and progress is not None:
             progress.say(f"{chosen.folder} does not say which weights it was trained on; it fits in shape")
     if names:
-        attach.set_adapter_scales(model, names)
-        attach.cast_adapters(model, backbone.dtype)
+        injection.set_adapter_scales(model, names)
+        injection.cast_adapters(model, backbone.dtype)
     backbone.model.eval()
     return backbone
 

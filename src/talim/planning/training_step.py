@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.backbones.meta_models import load_on_meta, materialize
 from talim.designs import expression
 from talim.errors import TalimError
@@ -58,15 +58,15 @@ class SyntheticTrainingStep:
     def __init__(self, setting: StepConfig) -> None:
         self.setting, self.training = setting, Training()
         self.backbone: Backbone = load_on_meta(setting.base, DTYPES[setting.precision])
-        design = expression.parse(setting.design)
+        design = expression.Design.parse(setting.design)
         with torch.device("meta"):
-            self.peft = attach.attach(self.backbone.model, design, self.backbone.sites())
+            self.peft = injection.attach(self.backbone.model, design, self.backbone.sites())
         self.backbone.enable_training(setting.checkpointing)
 
     @property
     def trained_parameters(self) -> int:
         """How many numbers training changes."""
-        return sum(weight.numel() for weight in attach.trainable_parameters(self.peft))
+        return sum(weight.numel() for weight in injection.trainable_parameters(self.peft))
 
     def fill(self, make: Callable[[Tensor], Tensor]) -> None:
         """Put real or fake tensors in the place of all weights, and bring the optimiser's state to be."""
@@ -91,7 +91,7 @@ class SyntheticTrainingStep:
         frames = max(1, round(self.setting.seconds * self.backbone.frame_rate_hz))
         model: Any = self.backbone.model
         said = np.zeros((TEXT_TOKENS, model.text_encoder.config.d_model), np.float32)
-        if self.backbone.targets == "tokens":
+        if self.backbone.target_kind == "tokens":
             return np.zeros((self.backbone.codebooks, frames), np.int16), said
         sound: Any = self.backbone.sound  # type: ignore[attr-defined]
         return np.zeros((sound.channels, frames, sound.bands), np.float32), said

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talim import recipe as recipes
-from talim.adapters import attach
+from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.designs import expression
@@ -46,7 +46,7 @@ def train(
         if not processes.first:
             progress = Progress()
         with processes.main_first():
-            expression.parse(recipe.design)  # a misspelt design should not cost a model's loading time
+            expression.Design.parse(recipe.design)  # a misspelt design should not cost a model's loading time
             corpus = Corpus.load(Path(recipe.corpus))
             _check_clips(corpus)
             _check_shares(recipe, processes)
@@ -66,7 +66,7 @@ def train(
         with run.lock() if processes.first else contextlib.nullcontext():
             if processes.first:
                 _write_facts(run, recipe, corpus, backbone)
-            with attach.temporary_adapters(backbone.model) if lent else contextlib.nullcontext():
+            with injection.temporary_adapters(backbone.model) if lent else contextlib.nullcontext():
                 Trainer(run, recipe, corpus, backbone, progress, processes).fit()
             processes.wait()
     return run
@@ -123,16 +123,16 @@ def _check_same_base(run: Run, backbone: Backbone) -> None:
 
 def _check_training(recipe: Recipe, backbone: Backbone) -> None:
     """UsageError for settings that this base has no use for, before the folder is a run's."""
-    backbone.enable_training(weighting=recipe.training.weighting)
-    if recipe.training.predict_music and not backbone.accepts_beats_chords:
-        backbone.predict_music([])
+    backbone.enable_training(weighting=recipe.training.loss_weighting)
+    if recipe.training.predict_beats_chords and not backbone.accepts_beats_chords:
+        backbone.predict_beats_chords([])
 
 
 def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:
     from talim.backbones.load import load
 
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-    progress.log(f"base: {backbone.name}, {backbone.parameters:,} parameters on {backbone.device}")
+    progress.log(f"base: {backbone.name}, {backbone.num_parameters:,} parameters on {backbone.device}")
     progress.log(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")
     progress.log(f"precision: {backbone.precision_reason}")
     return backbone
@@ -156,7 +156,7 @@ def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -
                 "name": backbone.name,
                 "licence": backbone.licence,
                 "fingerprint": backbone.fingerprint,
-                "parameters": backbone.parameters,
+                "parameters": backbone.num_parameters,
                 "miniature": backbone.miniature,
                 "precision": backbone.precision_reason,
             },

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from talim import recipe as recipes
-from talim.adapters import attach, serialization
+from talim.adapters import injection, serialization
 from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
 from talim.corpus.manifest import Corpus
 from talim.designs import expression
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
     """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
-    design, sites = expression.parse(recipe.design), backbone.sites()
-    peft = attach.attach(backbone.model, design, sites, seed=recipe.seed, settings=recipe.settings)
-    attach.set_mixed_precision(peft, recipe.training.adapter_precision == "base")
+    design, sites = expression.Design.parse(recipe.design), backbone.sites()
+    peft = injection.attach(backbone.model, design, sites, seed=recipe.seed, kind_options=recipe.kind_options)
+    injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "base")
     return peft
 
 
@@ -72,11 +72,11 @@ class Trainer:
 
     def fit(self) -> None:
         """Encode what is missing, go on from the last checkpoint, train to the end, store the adapter."""
-        learned = batches.training_subset(self.corpus, self.training.recordings_share, self.recipe.seed)
+        learned = batches.training_subset(self.corpus, self.training.train_fraction, self.recipe.seed)
         self.train_items = self._items(learned)
         if music := batches.beats_chords_summary(self.train_items):
             self.progress.log(music)
-        some = batches.stratified_sample(self.corpus.held_out, self.training.evaluate_clips)
+        some = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
         self.held_out_items = self._items(some)
         self.prefix, self.prefix_facts = self._make_frozen_cache()
         self._resume()
@@ -93,7 +93,7 @@ class Trainer:
             self._finish()
 
     def _items(self, clips: Sequence[Clip]) -> list[EncodedClip]:
-        how = self.backbone, self.progress, self.training.predict_music
+        how = self.backbone, self.progress, self.training.predict_beats_chords
         if self.processes.count > 1:  # each encodes its share of what is missing
             if share := self.processes.share(clips):
                 batches.encode_clips(self.corpus, share, *how)
@@ -102,7 +102,7 @@ class Trainer:
 
     def _make_frozen_cache(self) -> tuple[frozen_cache.FrozenLayerCache | None, dict[str, Any]]:
         """Of the clips' only cuts, and of what is looked at."""
-        how = self.backbone, self.recipe.seed, self.training.clip_seconds
+        how = self.backbone, self.recipe.seed, self.training.crop_seconds
         cuts = [batches.fixed_crop(item, *how) for item in self.train_items]
         looks = [item.whole for item in self.held_out_items]
         return frozen_cache.make_frozen_cache(
@@ -110,7 +110,7 @@ class Trainer:
         )
 
     def _start_or_resume(self) -> None:
-        self.backbone.enable_training(self.training.gradient_checkpointing, self.training.weighting)
+        self.backbone.enable_training(self.training.gradient_checkpointing, self.training.loss_weighting)
 
     def _resume(self) -> None:
         """Back to the last checkpoint; log lines written after it will be written again, so they go."""
@@ -133,7 +133,7 @@ class Trainer:
         loss = self.meter.timed(lambda: self._update(number, rate))
         self.state.step = number
         self._log("train", loss.mean.item(), loss.parts.tolist(), loss.part_names, rate)
-        if number % self.training.evaluate_every == 0 or number == self.training.steps:
+        if number % self.training.eval_every == 0 or number == self.training.steps:
             self._validate()
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
@@ -152,8 +152,8 @@ class Trainer:
             seed=self.recipe.seed,
             step=number,
             condition_dropout=self.training.condition_dropout,
-            clip_seconds=self.training.clip_seconds,
-            crops=self.training.crops,
+            clip_seconds=self.training.crop_seconds,
+            crops=self.training.crop,
             prefix=self.prefix,
             processes=self.processes,
         )
@@ -190,11 +190,11 @@ class Trainer:
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
             return
         self.state.looks_without_best += 1
-        if self.state.looks_without_best >= self.training.patience and self.state.step < self.training.steps:
+        if self.state.looks_without_best >= self.training.early_stopping_patience and self.state.step < self.training.steps:
             self.state.stopped_early = True
             self.progress.log(
                 f"stopping early at step {self.state.step}: no better held-out loss in "
-                f"{self.training.patience} looks; the best was at step {self.state.best_step}"
+                f"{self.training.early_stopping_patience} looks; the best was at step {self.state.best_step}"
             )
 
     def _validation_terms(self) -> Tensor:
@@ -228,7 +228,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Store the weights as an adapter with its card, then the cost, which marks the run finished."""
-        if self.training.keep == "best":
+        if self.training.save_weights == "best":
             with torch.no_grad():
                 for name, weight in self.weights.items():
                     weight.copy_(self.best[name])
@@ -255,7 +255,7 @@ class Trainer:
             "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
             "prefix": frozen_cache.cache_summary(self.prefix, self.prefix_facts),
             "trainable_parameters": sum(p.numel() for p in self.weights.values()),
-            "total_parameters": self.backbone.parameters,
+            "total_parameters": self.backbone.num_parameters,
             "precision": self.backbone.precision_reason,
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,

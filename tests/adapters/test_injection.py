@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
 import talim.adapters as adapters
-from talim.adapters import attach, serialization
+from talim.adapters import injection, serialization
 from talim.adapters.config import AdapterConfig, exact_path_regex
 from talim.adapters.layer import AdapterLayer
 from talim.backbones.load import load
@@ -40,10 +40,10 @@ def step(base: MusicGen) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_same_to_bf16_and_the_weights_stay_in_float32(fresh: Fresh, kind: str) -> None:
     base = fresh("bf16")
-    peft = attach.attach(base.model, f"{kind}@all:width16", base.sites(), dropout=0.0)
+    peft = injection.attach(base.model, f"{kind}@all:width16", base.sites(), dropout=0.0)
     stir(peft)
     exact, exact_gradients = step(base)
-    attach.set_mixed_precision(peft)
+    injection.set_mixed_precision(peft)
     mixed, mixed_gradients = step(base)
     assert not torch.equal(mixed, exact)  # it does something
     torch.testing.assert_close(mixed, exact, rtol=0.03, atol=0.03)
@@ -54,17 +54,17 @@ def test_it_is_the_same_to_bf16_and_the_weights_stay_in_float32(fresh: Fresh, ki
     assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.98
     assert {weight.dtype for weight in adapters.trainable_parameters(peft)} == {torch.float32}
     assert {gradient.dtype for gradient in mixed_gradients.values()} == {torch.float32}
-    attach.set_mixed_precision(peft, False)
+    injection.set_mixed_precision(peft, False)
     assert torch.equal(step(base)[0], exact)
 
 
 def test_a_float32_base_and_full_are_left_alone(fresh: Fresh) -> None:
     for precision, design in (("fp32", "conv@all:width16"), ("bf16", "full@all")):
         base = fresh(precision)
-        peft = attach.attach(base.model, design, base.sites(), dropout=0.0)
+        peft = injection.attach(base.model, design, base.sites(), dropout=0.0)
         stir(peft)
         exact, _ = step(base)
-        attach.set_mixed_precision(peft)
+        injection.set_mixed_precision(peft)
         assert torch.equal(step(base)[0], exact)
 
 
