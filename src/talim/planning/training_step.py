@@ -82,7 +82,7 @@ class SyntheticTrainingStep:
 
     def take_step(self) -> None:
         """One whole training step. TalimError where the loss is not a number."""
-        batch = self.backbone.collate([self._clip()] * self.setting.batch, [False] * self.setting.batch)
+        batch = self.backbone.collate([self._clip()] * self.setting.batch, [False] * self.setting.batch).to(self.backbone.device)
         loss = step.forward_backward(self.backbone, batch)
         if not step.optimizer_step(self.weights, self.optimiser, loss, 1e-6, self.training.max_grad_norm):
             raise TalimError(f"{self.setting.design}: the loss of the made-up clip is not a number")
