@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traditions.sung import HOP_SECONDS, sing
+from fixtures.sung_melodies import HOP_SECONDS, sing
 
 from talim import audio
 from talim.cli.main import app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traditions.sung import HOP_SECONDS, sing
+from fixtures.sung_melodies import HOP_SECONDS, sing
 
 from talim.errors import TalimError
 from talim.traditions import mode_recognition, note_transcription
