@@ -18,7 +18,7 @@ import torch
 
 from research.validation import frozen_cache_speedup
 from research.validation.random_musicgen import random_musicgen
-from talim.corpus.feature_cache import BoundedFeatureCache
+from talim.corpus.feature_cache import FeatureCache
 from talim.designs import site_selection
 from talim.progress import default
 from talim.recipe import Recipe
@@ -47,7 +47,7 @@ def main() -> None:
         frozen_cache_speedup.trainer_with(recipe, backbone, items, Path(folder)) as trainer,
     ):
         below = site_selection.num_frozen_layers(recipe.design, backbone.sites())
-        cache = FrozenLayerCache(backbone, below, BoundedFeatureCache(Path(folder) / "cache", 10**11))
+        cache = FrozenLayerCache(backbone, below, FeatureCache(Path(folder) / "cache", 10**11))
         wall, cpu = time.perf_counter(), time.process_time()
         for step in range(1, steps + 1):
             frozen_cache_speedup.timed_steps(trainer, cache, [step])
