@@ -1,4 +1,4 @@
-"""A folder with a copy in it is told apart from one without, in JSON and on a page."""
+"""Copies in a folder of clips: found, with their source, in JSON and on a page."""
 
 from __future__ import annotations
 
@@ -34,15 +34,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_copy_is_named_with_its_source_and_can_be_heard(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place: Path) -> None:
     out = place / "out"
-    words = [str(place / "clips"), str(place / "training"), "--out", str(out), "--cache", str(place / "kept")]
-    with pytest.raises(SystemExit) as stopped:
-        copy_report.main(words)
-    assert stopped.value.code == 1
-    assert "1 of 2 clips hold a copy" in capsys.readouterr().out
+    result = copy_report.find_copies_in_folders(place / "clips", place / "training", out, place / "kept")
+    assert result["copied"] == 1
     found = json.loads((out / "copies.json").read_text())
     first, second = found["clips"]
     assert (Path(first["clip"]).name, first["copied"]) == ("copied.wav", True)
@@ -57,18 +52,19 @@ def test_the_copy_is_named_with_its_source_and_can_be_heard(
     assert len(list((place / "kept").rglob("*.npy"))) == 14
 
 
-def test_a_training_clip_is_not_accused_of_copying_itself(place: Path) -> None:
+def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> None:
     training = copy_report.list_audio_files(place / "training")
     found = copy_report.find_copies([training[3]], training, MetricCache(place / "kept"))
     assert found["copied"] == 0
     assert found["clips"][0]["finding"]["source"] != str(training[3])
 
 
-def test_what_is_missing_is_told_in_a_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_find_copies_too_few_recordings_raises(place: Path) -> None:
     training = copy_report.list_audio_files(place / "training")
     with pytest.raises(UsageError, match="1 training recordings"):
         copy_report.find_copies(training[:1], training[:1], MetricCache(None))
-    with pytest.raises(SystemExit) as stopped:
-        copy_report.main([str(place / "nowhere"), str(place / "training"), "--out", str(place / "out")])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_find_copies_in_folders_missing_folder_raises(place: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        copy_report.find_copies_in_folders(place / "nowhere", place / "training", place / "out")

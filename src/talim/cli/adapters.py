@@ -1,4 +1,4 @@
-"""`talim adapters`: look at stored adapters."""
+"""`talim adapters list|info|check`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ import typer
 
 from talim.cli.options import BaseOption, JsonOption, show
 
-app = typer.Typer(no_args_is_help=True, help="Look at stored adapters: list, info, check.")
+app = typer.Typer(no_args_is_help=True, help="List, describe and check stored adapters.")
 
 
 @app.command("list", epilog="Example: `talim adapters list runs`")
 def adapters_list(
-    folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Folder to search, at any depth.")] = Path("."),
     json_: JsonOption = False,
 ) -> None:
-    """Name every adapter below a folder."""
+    """List every adapter below a folder."""
     from talim.adapters import inspect
 
     rows = inspect.find_adapters(folder)
-    show(
-        rows,
-        json_,
-        "\n".join(inspect.adapter_line(row) for row in rows) or f"no adapter in {folder} or below it",
-    )
+    lines = [inspect.adapter_line(row) for row in rows]
+    show(rows, json_, "\n".join(lines) or f"no adapter in {folder} or below it")
 
 
 @app.command("info", epilog="Example: `talim adapters info my-run/adapter`")
@@ -33,7 +30,7 @@ def adapters_info(
     folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
     json_: JsonOption = False,
 ) -> None:
-    """Tell what an adapter is and which base it belongs to."""
+    """Print an adapter's design, size, base model and versions."""
     from talim.adapters import inspect
 
     info = inspect.adapter_info(folder)
@@ -46,7 +43,7 @@ def adapters_check(
     base: BaseOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Load an adapter into a base; exit 1 if it does not fit."""
+    """Load an adapter into a base; exit status 1 if it does not fit."""
     from talim.generation import sources
 
     result = sources.check_adapter(folder, base)

@@ -1,114 +1,112 @@
-"""`talim brief`: is what a design makes of use for a task, at what cost?"""
+"""`talim brief`: is what a design generates useful for a task, and at what cost?"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from talim.cli.options import DeviceOption, JsonOption, show
-from talim.errors import UsageError
+from talim.cli.default_command import DefaultCommandGroup
+from talim.cli.options import (
+    DatabaseOption,
+    DeviceOption,
+    HostOption,
+    JsonOption,
+    NoServeOption,
+    UrlOption,
+    show,
+)
+
+app = typer.Typer(
+    cls=DefaultCommandGroup,
+    no_args_is_help=True,
+    help="Usefulness for a task: generate candidates for a brief, have them reviewed, compute the cost per accepted "
+    "minute. `talim brief BRIEF.yaml` is `talim brief review BRIEF.yaml`.",
+)
+BriefArgument = Annotated[Path, typer.Argument(metavar="BRIEF", help="The brief, a YAML file.")]
+OutOption = Annotated[Path, typer.Option(help="Folder of candidates, reviews and results.")]
 
 
-def brief(
-    file: Annotated[Path, typer.Argument(help="The brief, a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder for candidates, reviews and results.")],
+@app.command(epilog="Example: `talim brief jingle.yaml --run my-run --out my-jingle --invites 2`")
+def review(
+    file: BriefArgument,
+    out: OutOption,
     run: Annotated[
-        list[Path] | None, typer.Option(help="A run that makes candidates. May be repeated.")
+        list[Path] | None, typer.Option(help="A run that generates candidates. Repeatable.")
     ] = None,
-    links: Annotated[int, typer.Option(min=0, max=500, help="Make this many reviewers' links.")] = 0,
-    prepare: Annotated[
-        bool, typer.Option("--prepare", help="Make candidates and links, and do not serve.")
-    ] = False,
-    result: Annotated[
-        bool, typer.Option("--result", help="Only measure the reviews made so far: a page.")
-    ] = False,
-    export: Annotated[
-        Path | None, typer.Option(help="Only write the accepted pieces to this new folder.")
-    ] = None,
-    commercial: Annotated[
-        bool, typer.Option("--commercial", help="For --export: for commercial use, where licences allow it.")
-    ] = False,
-    host: Annotated[
-        str, typer.Option(help="Address to serve at; only this machine unless told.")
-    ] = "127.0.0.1",
+    invites: Annotated[int, typer.Option(min=0, max=500, help="Create this many reviewer links.")] = 0,
+    no_serve: NoServeOption = False,
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8766,
-    url: Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")] = None,
-    database: Annotated[str | None, typer.Option(help="Database URL; else DIR/reviews.db (SQLite).")] = None,
+    url: UrlOption = None,
+    database: DatabaseOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Turn a brief into candidates from each design, have them reviewed, and say what an accepted minute costs."""
-    from talim.briefs import brief as briefs_brief
+    """Generate the missing candidates of each run, check them, and serve the review."""
     from talim.listening import server
 
-    if commercial and export is None:
-        raise UsageError("--commercial is for --export FOLDER; add that")
-    if result and export is not None:
-        raise UsageError("--result and --export are two steps; ask for one at a time")
     server.require_packages()
-    wanted = briefs_brief.load(file)
-    if export is not None:
-        from talim.briefs import delivery
-
-        made = delivery.export_accepted(out, wanted, export, commercial=commercial, database=database)
-        show(made, json_, "\n".join(str(export / piece["file"]) for piece in made))
-    elif result:
-        from talim.briefs import report as results
-
-        measured = results.write_acceptance_report(out, wanted, database)
-        show(measured, json_, "\n".join([*measured["sentences"], f"Page: {measured['page']}"]))
-    else:
-        _review(
-            wanted, run or [], out, links, database, device, json_, None if prepare else (host, port, url)
-        )
-
-
-def _review(
-    wanted: Any,
-    runs: list[Path],
-    out: Path,
-    links: int,
-    database: str | None,
-    device: str,
-    json_: bool,
-    place: tuple[str, int, str | None] | None,
-) -> None:
-    """Make what candidates are missing, tell the links, and serve them at `place` (host, port, url) if there is one."""
     from talim import progress
+    from talim.briefs import brief as briefs
     from talim.briefs import candidates, decision_rule, review_app, review_session
-    from talim.listening import server
 
-    if not runs and (out / candidates.TABLE).is_file():
-        rows = candidates.read_candidates(out)  # to serve again what is there
+    brief = briefs.load(file)
+    if not run and (out / candidates.TABLE).is_file():
+        rows = candidates.read_candidates(out)  # serve the existing ones again
     else:
         frozen = review_session.is_frozen(out, database)
         rows = candidates.generate_candidates(
-            wanted, runs, out, progress.for_terminal(), device, frozen=frozen
+            brief, run or [], out, progress.default(), device, frozen=frozen
         )
-    table = decision_rule.write_indicators(out, wanted)
-    ready = review_session.open_brief(out, wanted, database)
-    bound = server.bind(*place[:2]) if place else None
-    host, port, url = place or ("127.0.0.1", 8766, None)
-    start = server.base_url(host, bound.getsockname()[1] if bound else port, url)
-    made = server.listener_links(start, ready.reviews.add_reviewers(links)) if links else []
+    indicators = decision_rule.write_indicators(out, brief)
+    session = review_session.open_brief(out, brief, database)
+    address = None if no_serve else server.bind(host, port)
+    base = server.base_url(host, address.getsockname()[1] if address else port, url)
+    links = server.listener_links(base, session.reviews.add_reviewers(invites)) if invites else []
     passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
-    told = {
-        "folder": str(out),
-        "brief": ready.digest,
-        "candidates": len(rows),
-        "passed": passed,
-        "links": made,
-    }
-    told |= {"indicators": str(table)} if table else {}
-    spoken = f"{len(rows)} candidates in {out}, {passed} of them passed every automatic check"
-    show(told, json_, "\n".join([spoken, *(f"Reviewer: {link}" for link in made)]))
-    sys.stdout.flush()
-    if bound is None:
-        return
-    if not server.is_loopback(host) and url is None:
-        print("this address can be reached by others, without https; see --url", file=sys.stderr)
-    application = review_app.create_app(ready, hosts=server.allowed_hosts(host, url))
-    server.serve(application, bound, behind_proxy=url is not None)
+    document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
+    document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
+    summary = f"{len(rows)} candidates in {out}, {passed} of them passed every automatic check"
+    show(document, json_, "\n".join([summary, *(f"Reviewer: {link}" for link in links)]))
+    if address is not None:
+        application = review_app.create_app(session, hosts=server.allowed_hosts(host, url))
+        server.serve(application, address, host, url)
+
+
+@app.command(epilog="Example: `talim brief report jingle.yaml --out my-jingle`")
+def report(
+    file: BriefArgument, out: OutOption, database: DatabaseOption = None, json_: JsonOption = False
+) -> None:
+    """Write usefulness.json and a page from the reviews made so far."""
+    from talim.listening import server
+
+    server.require_packages()
+    from talim.briefs import brief as briefs
+    from talim.briefs.report import write_acceptance_report
+
+    result = write_acceptance_report(out, briefs.load(file), database)
+    show(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+
+
+@app.command(epilog="Example: `talim brief export jingle.yaml --out my-jingle --to delivered --commercial`")
+def export(
+    file: BriefArgument,
+    out: OutOption,
+    to: Annotated[Path, typer.Option(help="New folder for the accepted pieces.")],
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="For commercial use: exit 1 unless all licences allow it.")
+    ] = False,
+    database: DatabaseOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write the accepted pieces with tags, provenance.json and LICENCE.txt to a new folder."""
+    from talim.listening import server
+
+    server.require_packages()
+    from talim.briefs import brief as briefs
+    from talim.briefs.delivery import export_accepted
+
+    pieces = export_accepted(out, briefs.load(file), to, commercial=commercial, database=database)
+    show(pieces, json_, "\n".join(str(to / piece["file"]) for piece in pieces))

@@ -1,4 +1,4 @@
-"""How a command ends: an exit status, and on failure one line on stderr."""
+"""The exit status of a command, and one line on standard error where it fails."""
 
 from __future__ import annotations
 
@@ -10,48 +10,47 @@ from pathlib import Path
 
 from talim.errors import TalimError
 
-EXIT_INTERRUPTED = 130
-INTERRUPTED_MESSAGE = "stopped; what was finished is kept, and the same command goes on from there"
+INTERRUPTED = 130
+INTERRUPTED_MESSAGE = "interrupted; finished work is saved, and the same command resumes it"
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run a command: 0 it worked, 1 it failed, 2 it was asked wrongly, 130 it was stopped."""
+    """Run a command and return its exit status: 0 success, 1 error, 2 usage error, 130 interrupted."""
     try:
         result = command()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return print_error(INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
+        return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     except TalimError as error:
-        return print_error(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else the interpreter complains at exit
+        # Without this the interpreter reports the closed pipe again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return explain_error(error)
-    if result == EXIT_INTERRUPTED:  # typer swallows Ctrl-C and returns this
-        return print_error(INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
+        return _fail_unexpectedly(error)
+    if result == INTERRUPTED:  # typer catches Ctrl-C and returns this
+        return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
-def explain_error(error: Exception) -> int:
-    """One line for what typer refuses, and for bugs, which TALIM_DEBUG=1 shows whole."""
-    tell = getattr(error, "format_message", None)
-    if tell is not None:
-        return print_error(f"{tell()} (talim --help tells what there is)", getattr(error, "exit_code", 2))
+def _fail_unexpectedly(error: Exception) -> int:
+    """One line for errors of the command line itself and for bugs; TALIM_DEBUG=1 prints the traceback."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        return _fail(f"{format_message()} (see talim --help)", getattr(error, "exit_code", 2))
     if type(error).__name__ == "Abort":
-        return print_error(INTERRUPTED_MESSAGE, EXIT_INTERRUPTED)
+        return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     if os.environ.get("TALIM_DEBUG"):
         traceback.print_exc()
         return 1
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    what = f"{type(error).__name__} at {place}: {error}"
-    return print_error(f"this is a bug in talim: {what} (TALIM_DEBUG=1 shows it all)", 1)
+    position = f"{Path(frame.filename).name}:{frame.lineno}"
+    message = f"{type(error).__name__} at {position}: {error}"
+    return _fail(f"this is a bug in talim: {message} (TALIM_DEBUG=1 prints the traceback)", 1)
 
 
-def print_error(text: str, status: int) -> int:
-    """Print one line on stderr, whatever the text holds, and return the status."""
+def _fail(text: str, status: int) -> int:
+    """Print `text` as one line on standard error and return the status."""
     print("talim: " + " ".join(text.split()), file=sys.stderr)
     return status

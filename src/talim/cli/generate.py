@@ -1,4 +1,4 @@
-"""The command that makes music: options of every family of bases, refused where a base has no use for them."""
+"""`talim generate`."""
 
 from __future__ import annotations
 
@@ -19,72 +19,77 @@ from talim.cli.options import (
 
 EXAMPLE = (
     "Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`, or "
-    "`talim generate --base mustango --prompt 'slow waltz' --beats '92 bpm 3/4' --chords 'Gm@0 Eb/G@2.5' --steps 50 "
-    "--sampler ddim --out waltz.flac`"
+    "`talim generate --base mustango --prompt 'slow waltz' --beats '92 bpm 3/4' --chords 'Gm@0 Eb/G@2.5' "
+    "--sampling-steps 50 --sampler ddim --out waltz.flac`"
 )
 
 
 def generate(
-    prompt: Annotated[list[str], typer.Option(help="Words for the music. May be repeated.")],
-    out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder where there are many pieces.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base and its adapter.")] = None,
+    prompt: Annotated[list[str], typer.Option(help="Text that describes the music. Repeatable.")],
+    out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder for several pieces.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base with its adapter.")] = None,
     base: BaseOption = None,
     adapter: Annotated[
-        list[Path] | None, typer.Option(help="Folder of an adapter. May be repeated: they act together.")
+        list[Path] | None, typer.Option(help="Folder of an adapter. Repeatable: their outputs add up.")
     ] = None,
-    strength: Annotated[
+    adapter_scale: Annotated[
         list[float] | None,
-        typer.Option(help="How strongly each adapter acts: 0 to 1.5, 1 as trained. One for each."),
+        typer.Option(help="Scale of each adapter's output, 0 to 1.5; 1 is as trained. One for each."),
     ] = None,
-    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The base of the run, alone.")] = False,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The run's base without adapter.")] = False,
     seconds: Annotated[
         float,
-        typer.Option(help="Length; MusicGen goes on beyond its window by overlap, Mustango makes up to 60."),
+        typer.Option(help="Length. MusicGen continues beyond its window; Mustango generates up to 60 s."),
     ] = 10.0,
     seed: SeedOption = 0,
-    count: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
-    guidance: Annotated[float, typer.Option(help="How strongly the words pull; 1 is not at all.")] = 3.0,
+    num_samples: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
+    guidance_scale: Annotated[
+        float, typer.Option(help="Classifier-free guidance scale; 1 disables it.")
+    ] = 3.0,
     temperature: Annotated[
-        float | None, typer.Option(help="MusicGen: below 1 safer, above 1 wilder.", show_default="1.0")
+        float | None, typer.Option(help="Sampling temperature (MusicGen only).", show_default="1.0")
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="MusicGen: draw each token from this many likeliest.", show_default="250"),
+        typer.Option(
+            help="Sample from the k most likely tokens; 0 is off (MusicGen only).", show_default="250"
+        ),
     ] = None,
-    steps: SamplingStepsOption = None,
+    sampling_steps: SamplingStepsOption = None,
     sampler: SamplerOption = None,
     beats: Annotated[
         list[str] | None,
-        typer.Option(help="Mustango: '92 bpm 3/4 from 0.4' or '1@0.5 2@1.0'. Once, or once a prompt."),
+        typer.Option(help="'92 bpm 3/4 from 0.4' or '1@0.5 2@1.0', once or once per prompt (Mustango only)."),
     ] = None,
     chords: Annotated[
-        list[str] | None, typer.Option(help="Mustango: 'Gm@0 Eb/G@2.5'. Once, or once a prompt.")
+        list[str] | None,
+        typer.Option(help="'Gm@0 Eb/G@2.5', once or once per prompt (Mustango only)."),
     ] = None,
-    predict_music: Annotated[
+    predict_beats_chords: Annotated[
         bool,
         typer.Option(
-            "--predict-music", help="Mustango: its own networks guess the beats and chords not given."
+            "--predict-beats-chords", help="Predict beats and chords that are not given (Mustango only)."
         ),
     ] = False,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Make music from words; every file says in its tags that it is AI-generated, and by what."""
+    """Generate music from text. Files are tagged as AI-generated, with base, adapter, prompt and seed."""
     from talim import progress
-    from talim.generation import generate as stage
+    from talim.generation import generate as generation
     from talim.generation import sources
 
-    rows = stage.generate(
+    rows = generation.generate(
         prompts=prompt,
         out=out,
-        source=lambda: sources.choose_source(run, base, adapter or [], no_adapter, strength or []),
+        source=lambda: sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or []),
         seconds=seconds,
         seed=seed,
-        count=count,
-        sampling=stage.GenerationOptions(guidance, temperature, top_k, steps, sampler),
-        music=stage.read_beats_chords(beats or [], chords or [], seconds),
-        predict_music=predict_music,
-        progress=progress.for_terminal(),
+        num_samples=num_samples,
+        options=generation.GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler),
+        beats_chords=generation.read_beats_chords(beats or [], chords or [], seconds),
+        predict_beats_chords=predict_beats_chords,
+        progress=progress.default(),
         device=device,
     )
     show(rows, json_, "\n".join(row["file"] for row in rows))

@@ -1,4 +1,4 @@
-"""What people hear and say: `talim listen`, `talim ratings`, and `talim brief`, which lies beside this file."""
+"""`talim listen`: serve a blind listening test, or plan the number of its listeners."""
 
 from __future__ import annotations
 
@@ -8,76 +8,61 @@ from typing import Annotated
 
 import typer
 
-from talim.cli.brief import brief
-from talim.cli.options import JsonOption, show
+from talim.cli.default_command import DefaultCommandGroup
+from talim.cli.options import DatabaseOption, HostOption, JsonOption, NoServeOption, UrlOption, show
+
+app = typer.Typer(
+    cls=DefaultCommandGroup,
+    no_args_is_help=True,
+    help="Blind listening tests over runs, the untrained base and real music. "
+    "`talim listen FOLDER` is `talim listen serve FOLDER`.",
+)
 
 
-def register_commands(app: typer.Typer) -> None:
-    """Put the commands on the command line."""
-    app.command(epilog="Example: `talim listen my-poc --links 12`")(listen)
-    app.command(epilog="Example: `talim ratings my-poc --with other-site.jsonl`")(ratings)
-    app.command(epilog="Example: `talim brief jingle.yaml --run my-run --out my-jingle --links 2`")(brief)
-
-
-def listen(
+@app.command(epilog="Example: `talim listen my-poc --invites 12`")
+def serve(
     folder: Annotated[Path, typer.Argument(help="A run, a folder of runs, or a folder with protocol.yaml.")],
-    links: Annotated[int, typer.Option(min=0, max=500, help="Make this many listeners' links.")] = 0,
-    prepare: Annotated[
-        bool, typer.Option("--prepare", help="Make sounds and links, and do not serve.")
-    ] = False,
-    plan: Annotated[
-        float | None, typer.Option(help="Only tell how many listeners see this preference, such as 0.65.")
-    ] = None,
-    clustering: Annotated[
-        float, typer.Option(help="For --plan: how alike one listener's votes are, 0 to 1.")
-    ] = 0.1,
-    host: Annotated[
-        str, typer.Option(help="Address to serve at; only this machine unless told.")
-    ] = "127.0.0.1",
+    invites: Annotated[int, typer.Option(min=0, max=500, help="Create this many listener links.")] = 0,
+    no_serve: NoServeOption = False,
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
-    url: Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")] = None,
-    site: Annotated[str, typer.Option(help="Name of this site in the results.")] = "here",
-    database: Annotated[str | None, typer.Option(help="Database URL; else DIR/votes.db (SQLite).")] = None,
+    url: UrlOption = None,
+    site: Annotated[str, typer.Option(help="Name of this site in exported votes.")] = "here",
+    database: DatabaseOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Serve a blind listening test over runs, the untrained base and held-out music."""
+    """Serve a blind listening test; drafts its protocol from the runs in a folder that has none."""
     from talim.listening import server
 
-    if plan is not None:
-        told = server.plan_listeners(folder, plan, clustering)
-        show(told, json_, told["sentence"])
-        return
     test = server.prepare_session(folder, database, site, lambda text: print(text, file=sys.stderr))
-    bound = None if prepare else server.bind(host, port)
-    start = server.base_url(host, bound.getsockname()[1] if bound else port, url)
-    made = server.listener_links(start, test.store.add_listeners(links)) if links else []
-    organiser = f"{start}/organiser#{test.organiser_token}"
-    told = {"folder": str(test.folder), "test": test.digest, "organiser": organiser, "links": made}
-    show(told, json_, "\n".join([f"Organiser: {organiser}", *(f"Listener: {link}" for link in made)]))
-    sys.stdout.flush()
-    if bound is None:
-        return
-    if not server.is_loopback(host) and url is None:
-        print("this address can be reached by others, without https; see --url", file=sys.stderr)
-    from talim.listening.app import create_app
+    address = None if no_serve else server.bind(host, port)
+    base = server.base_url(host, address.getsockname()[1] if address else port, url)
+    links = server.listener_links(base, test.store.add_listeners(invites)) if invites else []
+    organiser = f"{base}/organiser#{test.organiser_token}"
+    document = {"folder": str(test.folder), "test": test.test_hash, "organiser": organiser, "links": links}
+    show(document, json_, "\n".join([f"Organiser: {organiser}", *(f"Listener: {link}" for link in links)]))
+    if address is not None:
+        from talim.listening.app import create_app
 
-    application = create_app(test, hosts=server.allowed_hosts(host, url))
-    server.serve(application, bound, behind_proxy=url is not None)
+        server.serve(create_app(test, hosts=server.allowed_hosts(host, url)), address, host, url)
 
 
-def ratings(
-    folder: Annotated[Path, typer.Argument(help="The folder that talim listen served.")],
-    others: Annotated[
-        list[Path] | None, typer.Option("--with", help="Another site's JSONL export. May be repeated.")
+@app.command(epilog="Example: `talim listen power --preference 0.65`")
+def power(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A test or a folder of runs, for its number of trials and pairs of conditions."),
     ] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="JSON of automatic scores by metric and condition, to compare.")
-    ] = None,
-    database: Annotated[str | None, typer.Option(help="Database URL; else DIR/votes.db.")] = None,
+    preference: Annotated[
+        float, typer.Option(help="Preference rate to be detected, above 0.5 and below 1.")
+    ] = 0.65,
+    icc: Annotated[
+        float, typer.Option(help="Intraclass correlation of the votes of one listener, 0 to 1.")
+    ] = 0.1,
     json_: JsonOption = False,
 ) -> None:
-    """Say what listeners said: strengths with intervals over listeners, agreement, a page."""
-    from talim.listening.ratings_report import rate_folder, sentences
+    """Print the number of listeners needed to detect a preference rate."""
+    from talim.listening import server
 
-    result = rate_folder(folder, others or (), scores, database)
-    show(result, json_, f"{sentences(result)}\nPage: {result['page']}")
+    plan = server.plan_listeners(folder, preference, icc)
+    show(plan, json_, plan["sentence"])

@@ -1,4 +1,4 @@
-"""What several commands share: options of one meaning, and how a result is printed."""
+"""Options that several commands share, and how a result is printed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,42 @@ from typing import Annotated, Any
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
-SeedOption = Annotated[int, typer.Option(help="Every random draw follows from it.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON document on standard output.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+SeedOption = Annotated[int, typer.Option(help="Random seed.")]
 BaseOption = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
 DesignOption = Annotated[
     str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")
 ]
 SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Any recipe key, as KEY=VALUE. May be repeated.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key. Repeatable.")
 ]
-ProtocolOption = Annotated[str, typer.Option(help="default, or paper: adds VGGish-FAD and PANNs-FD.")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Clips to listen to at a time.")]
+ProtocolOption = Annotated[str, typer.Option(help="default, or paper: adds VGGish FAD and PANNs FD.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Clips measured in parallel.")]
 HeldOutOption = Annotated[
-    list[str] | None, typer.Option(help="A recording to keep out of training. May be repeated.")
+    list[str] | None, typer.Option(help="A recording to keep out of training. Repeatable.")
 ]
 SamplingStepsOption = Annotated[
-    int | None, typer.Option(help="Mustango: steps from noise to music.", show_default="100")
+    int | None, typer.Option(help="Denoising steps (Mustango only).", show_default="100")
 ]
 SamplerOption = Annotated[
-    str | None, typer.Option(help="Mustango: ddpm, ddim or dpm++.", show_default="ddpm")
+    str | None, typer.Option(help="ddpm, ddim or dpm++ (Mustango only).", show_default="ddpm")
+]
+HostOption = Annotated[
+    str, typer.Option(help="Address to serve at; by default reachable from this machine only.")
+]
+UrlOption = Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")]
+NoServeOption = Annotated[bool, typer.Option("--no-serve", help="Create files and links without serving.")]
+DatabaseOption = Annotated[
+    str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")
 ]
 CaptionOption = Annotated[
-    str | None, typer.Option(help="Words for all recordings that have none of their own.")
+    str | None, typer.Option(help="Caption of every recording that has none in its metadata.")
 ]
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
-    """The document as JSON, or the text for people, on stdout."""
+    """Print the document as JSON, or `text`, on standard output."""
     print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)

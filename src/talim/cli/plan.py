@@ -1,9 +1,9 @@
-"""The command that tells what training will cost before anything is spent."""
+"""`talim plan`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,85 +17,100 @@ EXAMPLE = (
 
 def plan(
     study: Annotated[
-        Path | None,
-        typer.Argument(help="YAML file of a study, for the total of its trials; else give a base."),
+        Path | None, typer.Argument(help="YAML file of a study, for the total of its trials; or give --base.")
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="Base model: known name or a folder; no weights are needed.")
     ] = None,
     design: Annotated[
         list[str] | None,
-        typer.Option(help="Adapter as KIND@SITE:SIZE. May be repeated; full@all stands beside."),
+        typer.Option(help="Adapter as KIND@SITE:SIZE, compared with full@all. Repeatable."),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="A GPU of the table, such as rtx-3060, l4 or h100-80gb; else this CPU.")
+        str | None,
+        typer.Option(help="GPU by name, such as rtx-3060, l4 or h100-80gb; this CPU if not given."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Length of a training clip; else the base's window.")
+        float | None, typer.Option(help="Length of a training crop; the base's window if not given.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Clips in a step.")] = 1,
-    music_hours: Annotated[float, typer.Option(help="Hours of music to learn from.")] = 1.0,
-    epochs: Annotated[float, typer.Option(help="How often all of it is heard.")] = 10.0,
+    batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 1,
+    data_hours: Annotated[float, typer.Option(help="Hours of training music.")] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Epochs over the training music.")] = 10.0,
     precision: Annotated[
-        str | None, typer.Option(help="bf16 or fp32 of the frozen base; else what suits the hardware.")
+        str | None,
+        typer.Option(help="bf16 or fp32 for the frozen base; chosen by the hardware if not given."),
     ] = None,
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Gradient checkpointing: less memory, a third more time.")
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third more time.")
     ] = False,
     memory_gb: Annotated[
-        float | None, typer.Option(help="What may be taken (10^9 bytes); else what the machine has.")
+        float | None, typer.Option(help="Memory limit in GB; the device's memory if not given.")
     ] = None,
-    price_per_hour: Annotated[float | None, typer.Option(help="Of the machine, in your currency.")] = None,
-    price_per_kwh: Annotated[float | None, typer.Option(help="Of electricity, in your currency.")] = None,
-    watts: Annotated[
-        float | None, typer.Option(help="What the machine draws; else a GPU's board power.")
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Machine price per hour, in any currency.")
     ] = None,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Time this CPU anew.")] = False,
+    price_per_kwh: Annotated[float | None, typer.Option(help="Electricity price per kWh.")] = None,
+    watts: Annotated[float | None, typer.Option(help="Power draw; a GPU's board power if not given.")] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Measure this CPU's speed again.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Tell the memory, time, energy and money of designs beforehand, by tracing the real training step."""
-    from talim import progress
-    from talim.planning import plan as stage
-    from talim.planning import plan_table
-    from talim.planning.cpu_calibration import hardware_profile
-    from talim.planning.trace_cache import default_cache_folder
-
-    shown, prices = (
-        progress.for_terminal(),
-        {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh},
-    )
-    stage.check_options(precision, memory_gb=memory_gb, watts=watts, **prices)
+    """Predict memory, time, energy and money of training, by tracing the real training step."""
     if (study is None) == (base is None):
-        raise UsageError(
-            "talim plan takes either a study's YAML file or --base with --design; see talim plan --help"
-        )
-    machine = hardware_profile(gpu, watts, default_cache_folder(), calibrate, shown)
+        raise UsageError("talim plan takes either a study's YAML file or --base with --design")
     if study is not None:
-        from talim.experiments import estimates
-        from talim.experiments.runner import list_trials
-
-        jobs = [estimates.plan_request(each, where) for each, _, where in list_trials(study, study.parent)]
-        summed = stage.plan_total(
-            jobs, machine, stage.EnergyPrices(price_per_hour, price_per_kwh), default_cache_folder(), shown
-        )
-        show(summed, json_, estimates.total_message(summed))
+        summed, text = _plan_study(study, gpu, price_per_hour, price_per_kwh, watts, recalibrate)
+        show(summed, json_, text)
         return
     if not design:
         raise UsageError("talim plan --base needs at least one --design, for example --design conv@all:2.7%")
-    assert base is not None
-    found = stage.plan_designs(
-        base,
+    from talim import api
+    from talim.planning.plan_table import render_plan
+
+    planned = api.plan(
+        str(base),
         design,
-        machine,
-        seconds=seconds,
-        batch=batch,
-        music_hours=music_hours,
+        gpu=gpu,
+        crop_seconds=seconds,
+        batch_size=batch_size,
+        data_hours=data_hours,
         epochs=epochs,
         precision=precision,
-        checkpointing=checkpointing,
-        limit_bytes=None if memory_gb is None else memory_gb * 1e9,
-        prices=stage.EnergyPrices(price_per_hour, price_per_kwh),
-        cache=default_cache_folder(),
-        progress=shown,
+        gradient_checkpointing=gradient_checkpointing,
+        memory_gb=memory_gb,
+        price_per_hour=price_per_hour,
+        price_per_kwh=price_per_kwh,
+        watts=watts,
+        recalibrate=recalibrate,
     )
-    show(found, json_, "" if json_ else plan_table.render_plan(found))
+    show(planned, json_, "" if json_ else render_plan(planned))
+
+
+def _plan_study(
+    file: Path,
+    gpu: str | None,
+    price_per_hour: float | None,
+    price_per_kwh: float | None,
+    watts: float | None,
+    recalibrate: bool,
+) -> tuple[dict[str, Any], str]:
+    """The sum over all trials of a study, as JSON and as text."""
+    from talim import progress
+    from talim.experiments import estimates
+    from talim.experiments.runner import list_trials
+    from talim.planning import plan as planning
+    from talim.planning.cpu_calibration import hardware_profile
+    from talim.planning.trace_cache import default_cache_folder
+
+    planning.check_options(None, watts=watts, price_per_hour=price_per_hour, price_per_kwh=price_per_kwh)
+    reporter, cache = progress.default(), default_cache_folder()
+    requests = [estimates.plan_request(trial, base) for trial, _, base in list_trials(file, file.parent)]
+    summed = planning.plan_total(
+        requests,
+        hardware_profile(gpu, watts, cache, recalibrate, reporter),
+        planning.EnergyPrices(price_per_hour, price_per_kwh),
+        cache,
+        reporter,
+    )
+    return summed, estimates.total_message(summed)

@@ -1,4 +1,4 @@
-"""The command line of `talim report`: the page of a run, of several, or of a study."""
+"""`talim report`."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ import typer
 
 from talim.cli.options import JsonOption, show
 
-EXAMPLE = "Example: `talim report my-study --goal jingle --limit memory=6GB`"
+EXAMPLE = "Example: `talim report my-run`, or `talim report my-study --goal jingle --max memory=6GB`"
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, a folder of runs, or a study.")],
     goal: Annotated[
-        str | None, typer.Option(help="Of a study, what to advise for: learning, jingle or background.")
+        str | None, typer.Option(help="Study: what to recommend for: learning, jingle or background.")
     ] = None,
-    limit: Annotated[
+    max_: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of a study: parameters=2M, operations=5P, seconds=2h, memory=6GB or bytes=20MB. May be repeated."
+            "--max",
+            metavar="COST=LIMIT",
+            help="Study: parameters=2M, flops=5P, seconds=2h, memory=6GB or bytes=20MB. Repeatable.",
         ),
     ] = None,
-    price: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a study, what is to be saved: parameters, operations, seconds, memory or bytes."
-        ),
+    minimize: Annotated[
+        str | None, typer.Option(help="Study: cost to minimise: parameters, flops, seconds, memory or bytes.")
     ] = None,
-    margin: Annotated[
+    tolerance: Annotated[
         float | None,
-        typer.Option(help="Of a study: how much of the best's gain may be missing.", show_default="0.1"),
+        typer.Option(
+            help="Study: tolerated loss of quality, as a fraction of the best design's gain.",
+            show_default="0.1",
+        ),
     ] = None,
     claims: Annotated[
-        Path | None, typer.Option(help="Of a study: claims to judge, instead of DIR/claims.yaml.")
+        Path | None, typer.Option(help="Study: YAML file of hypotheses to test, instead of DIR/claims.yaml.")
     ] = None,
-    sounds: Annotated[bool, typer.Option(help="Of a study: put sounds on the page.")] = True,
+    audio: Annotated[bool, typer.Option(help="Study: put audio on the page.")] = True,
     json_: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML page about a run or a study: listen, compare, see what it cost, what to take."""
+    """Write one self-contained HTML page about a run, a folder of runs, a proof of concept or a study."""
+    from talim import api
     from talim.experiments.goals import parse_criteria
-    from talim.reporting.run_report import write_report as work
 
-    page = work(folder, parse_criteria(goal, price, limit or (), margin), claims, sounds=sounds)
+    page = api.report(folder, parse_criteria(goal, minimize, max_ or (), tolerance), claims, audio=audio)
     show({"page": str(page)}, json_, str(page))

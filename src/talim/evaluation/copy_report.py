@@ -1,12 +1,7 @@
-"""Which clips hold copies of the training recordings: passage and source by name and time, to read and to hear.
-
-`python -m talim.evaluation.copy_report CLIPS TRAINING --out FOLDER` writes FOLDER/copies.json and FOLDER/copies.html.
-"""
+"""Clips that contain passages of the training recordings: passage and source by name and time, with audio."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,7 +12,7 @@ import numpy as np
 
 from talim import audio
 from talim.atomic_io import write_json, write_text
-from talim.errors import TalimError, UsageError
+from talim.errors import UsageError
 from talim.evaluation.copy_scores import fingerprint_of
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.render import render
@@ -120,26 +115,14 @@ def list_audio_files(place: Path) -> list[Path]:
     return sorted(p for p in place.rglob("*") if audio.is_audio_name(p)) if place.is_dir() else [place]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of this module; exit 1 where a clip holds a copy, 2 for wrong arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("clips", type=Path, help="a clip or a folder of clips")
-    parser.add_argument("training", type=Path, help="the folder of training recordings")
-    parser.add_argument("--out", type=Path, required=True, help="folder for copies.json and copies.html")
-    parser.add_argument("--cache", type=Path, help="a folder that keeps prints between calls")
-    options = parser.parse_args(arguments)
-    try:
-        result = find_copies(
-            list_audio_files(options.clips), list_audio_files(options.training), MetricCache(options.cache)
-        )
-        write_json(options.out / "copies.json", result)
-        write_text(options.out / "copies.html", copy_report(result))
-    except TalimError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
-    print(f"{result['copied']} of {len(result['clips'])} clips hold a copy: {options.out / 'copies.html'}")
-    raise SystemExit(1 if result["copied"] else 0)
+def find_copies_in_folders(
+    clips: Path, training: Path, out: Path, cache: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Search the audio files of `clips` for passages of those in `training`; write OUT/copies.json and copies.html.
 
-
-if __name__ == "__main__":
-    main()
+    Both may be one file or a folder. `cache` is a folder that keeps fingerprints between calls.
+    """
+    result = find_copies(list_audio_files(clips), list_audio_files(training), MetricCache(cache), seed)
+    write_json(out / "copies.json", result)
+    write_text(out / "copies.html", copy_report(result))
+    return result

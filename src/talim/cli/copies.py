@@ -1,0 +1,32 @@
+"""`talim copies`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import JsonOption, SeedOption, show
+
+EXAMPLE = "Example: `talim copies my-samples my-recordings --out my-copies`"
+
+
+def copies(
+    clips: Annotated[Path, typer.Argument(help="A clip or a folder of clips.")],
+    training: Annotated[Path, typer.Argument(help="Folder of the training recordings.")],
+    out: Annotated[Path, typer.Option(help="Folder for copies.json and copies.html.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps audio fingerprints between calls.")
+    ] = None,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Find passages copied from training recordings, by audio fingerprint; exit status 1 where there are any."""
+    from talim.evaluation.copy_report import find_copies_in_folders
+
+    result = find_copies_in_folders(clips, training, out, cache, seed)
+    page = out / "copies.html"
+    show(result, json_, f"{result['copied']} of {len(result['clips'])} clips contain a copy: {page}")
+    if result["copied"]:
+        raise typer.Exit(1)

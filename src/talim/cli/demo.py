@@ -1,0 +1,30 @@
+"""`talim demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import JsonOption, show
+
+EXAMPLE = "Example: `talim demo --out my-demo`"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("talim-demo"),
+    base: Annotated[
+        str, typer.Option(help="Miniature base model; a larger one takes longer.")
+    ] = "nano-musicgen",
+    json_: JsonOption = False,
+) -> None:
+    """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores."""
+    from talim import progress
+    from talim.poc.demo import compare_designs_sentence, demo_options
+    from talim.poc.demo import demo as run_demo
+    from talim.reporting import messages
+
+    result = run_demo(out, progress.default(), demo_options(base))
+    result = result | {"sentences": [*result["sentences"], compare_designs_sentence(result["designs"])]}
+    show(result, json_, messages.poc_message(result))

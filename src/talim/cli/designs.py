@@ -1,0 +1,32 @@
+"""`talim designs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import JsonOption, show
+
+EXAMPLE = "Example: `talim designs --base musicgen-medium --budget 40M`"
+
+
+def designs(
+    base: Annotated[str, typer.Option(help="Base model: known name or a folder with config.json.")],
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Size: 40M, 250k or 2.5% of the base. Repeatable.")
+    ] = None,
+    design: Annotated[
+        list[str] | None, typer.Option(help="Only this design, such as conv@shallow:20M. Repeatable.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of a training crop; the base's window if not given.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List adapter designs with their exact cost; needs no weights and no network."""
+    from talim import api
+    from talim.planning.design_table import render_designs
+
+    table = api.designs(base, budgets=budget or (), designs=design or (), crop_seconds=seconds)
+    show(table, json_, "" if json_ else render_designs(table))

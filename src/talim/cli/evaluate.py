@@ -1,0 +1,64 @@
+"""`talim evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ProtocolOption,
+    SamplerOption,
+    SamplingStepsOption,
+    SeedOption,
+    WorkersOption,
+    show,
+)
+
+EXAMPLE = "Example: `talim evaluate my-run`, or `talim evaluate --real recordings --generated samples`"
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Without a run: folder of real recordings, the reference.")
+    ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(help="Without a run: folder of generated audio to score.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --real: file for the scores (JSON).")] = None,
+    num_prompts: Annotated[
+        int, typer.Option(min=1, help="Held-out captions that are generated with and without the adapter.")
+    ] = 3,
+    seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
+    seed: SeedOption = 0,
+    sampling_steps: SamplingStepsOption = None,
+    sampler: SamplerOption = None,
+    device: DeviceOption = "auto",
+    protocol: ProtocolOption = "default",
+    num_workers: WorkersOption = 1,
+    json_: JsonOption = False,
+) -> None:
+    """Score a run on held-out recordings: loss with and without the adapter, samples, music scores."""
+    from talim import api
+    from talim.reporting import messages
+
+    scores = api.evaluate(
+        run,
+        real=real,
+        generated=generated,
+        out=out,
+        num_prompts=num_prompts,
+        seconds=seconds,
+        seed=seed,
+        sampling_steps=sampling_steps,
+        sampler=sampler,
+        device=device,
+        protocol=protocol,
+        num_workers=num_workers,
+    )
+    text = messages.evaluation_message(run) if run is not None else messages.folder_scores_message(scores)
+    show(scores, json_, text)

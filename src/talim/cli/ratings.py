@@ -1,0 +1,28 @@
+"""`talim ratings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import JsonOption, show
+
+EXAMPLE = "Example: `talim ratings my-poc --merge other-site.jsonl`"
+
+
+def ratings(
+    folder: Annotated[Path, typer.Argument(help="The folder that talim listen served.")],
+    merge: Annotated[list[Path] | None, typer.Option(help="Another site's JSONL export. Repeatable.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON of automatic scores by metric and condition, to correlate.")
+    ] = None,
+    database: Annotated[str | None, typer.Option(help="Database URL; DIR/votes.db if not given.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Analyse a listening test: strengths with intervals over listeners, agreement, a page."""
+    from talim.listening.ratings_report import rate_folder, sentences
+
+    result = rate_folder(folder, merge or (), scores, database)
+    show(result, json_, f"{sentences(result)}\nPage: {result['page']}")

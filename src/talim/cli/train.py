@@ -1,0 +1,42 @@
+"""`talim train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, show
+
+EXAMPLE = "Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`"
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run. Given alone, the run in it is resumed.")],
+    corpus: Annotated[str | None, typer.Option(help="Folder written by talim prepare.")] = None,
+    base: BaseOption = None,
+    design: DesignOption = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Recipe YAML, or the name of a shipped recipe. Repeatable.")
+    ] = None,
+    settings: SettingsOption = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Train an adapter. Rerun the same command to resume from the last checkpoint."""
+    from talim.run import resolve_recipe
+
+    given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
+    recipe = resolve_recipe(out, config or [], given, settings or [])
+    from talim import api
+    from talim.atomic_io import read_json
+    from talim.reporting import messages
+    from talim.training import distributed
+
+    run = api.train(recipe, out, device=device)
+    cost = read_json(run.cost)
+    if distributed.is_main_process():
+        show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder, cost))
