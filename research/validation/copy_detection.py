@@ -1,10 +1,11 @@
-"""How surely copied passages are found: five seconds of other clips planted in new ones, changed as copies are.
+"""Accuracy of copy detection: five seconds of one clip, transformed, are inserted into another.
 
-`python -m research.validation.copy_detection --clips 100 --out docs/metrics-originality.md [--real FOLDER ...]
-[--same FOLDER ...]`.
-Negatives are the same hosts without a plant: other pieces of the same scale, cycle and
-instruments, other real recordings, or other parts of the same real recording (`--same`, for music that was played:
-sequenced music repeats itself to the sample).
+    python -m research.validation.copy_detection --clips 120 --real FOLDER ... --same FOLDER ... --search audio
+        --out docs/reports/copy-detection.md
+
+Negatives are the same clips without an insertion: other pieces of the same scale, cycle and instruments, other real
+recordings, or other parts of the same real recording (`--same`, for music that was performed: sequenced music repeats
+itself to the sample).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from research.docs import markdown
 from research.validation import melody_matching
 from research.validation.inserted_copies import (
     FILTERS,
@@ -36,14 +38,28 @@ from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 from talim.synthesis.performer import perform
 
-SOURCE_SEED, HOST_SEED = 30_000, 60_000  # the search was tuned on 40_000 and 70_000
-CUT_SECONDS = 5.0  # where real recordings are cut from; it was tuned on cuts from 0
+SOURCE_SEED, HOST_SEED = 30_000, 60_000  # the search was tuned on seeds from 40_000 and 70_000
+CUT_SECONDS = 5.0  # start of the cuts of real recordings; the search was tuned on cuts from 0
 SPEED_CLIPS = 360  # an hour
+PAGE = Path("docs/reports/copy-detection.md")
+OPENING = """# Copy detection
+
+Five seconds of a training clip are inserted into another clip of ten seconds: transposed by up to 3 semitones, at 0.8
+to 1.25 of the tempo (by phase vocoder or overlap-add), possibly filtered, possibly mixed with a drone, and possibly
+re-encoded. *Found*: p <= 0.01 against the null distribution, which is the clips of the training set compared with one
+another. *False alarms*: clips without an insertion that reach it too. *Located*: source, times in both within half a
+second, pitch shift within 50 cents and tempo within 4 % are all correct. Brackets are 95 % Wilson intervals.
+
+`audio` searches for the same performance, `melody` for the same melodic line, whether performed again or not:
+performances in one mode share melodic lines, so melody alone is not used as a test for copies. The search was tuned
+on other performances; the real recordings are those it was tuned on, cut and transformed differently. Other clips of
+the same recording share mode, cycle, tonic, performer and room.
+"""
 
 
 @dataclass(frozen=True)
 class SearchSetting:
-    """Sources and hosts [T] at 16 kHz with what they are of; hosts meet no source of the same name."""
+    """Sources and hosts [T] at 16 kHz and the recordings they are of; a host is not compared with its own."""
 
     name: str
     sources: list[np.ndarray]
@@ -54,18 +70,18 @@ class SearchSetting:
 
 @dataclass(frozen=True)
 class SearchMethod:
-    """One way to look for copies: what it makes of samples, of all sources, and what it finds."""
+    """A search for copies: features of a clip, an index of all sources, their null distribution, the search itself."""
 
     name: str
-    describe: Callable[[np.ndarray], Any]
-    library: Callable[[Sequence[Any]], Any]
-    strangers: Callable[[Any, Sequence[str]], np.ndarray]
+    features: Callable[[np.ndarray], Any]
+    index: Callable[[Sequence[Any]], Any]
+    null: Callable[[Any, Sequence[str]], np.ndarray]
     find: Callable[[Any, Any, np.ndarray, Sequence[int]], CopyMatch | None]
 
 
 SEARCHES = (
     SearchMethod(
-        "sound",
+        "audio",
         audio_matching.audio_fingerprint,
         audio_matching.build_reference_audio,
         copy_detection.audio_null,
@@ -82,7 +98,7 @@ SEARCHES = (
 
 
 def performed(clips: int) -> SearchSetting:
-    """Pieces of the demo style: one scale, a cycle of seven, three instruments, over one drone."""
+    """Synthetic pieces of the demo style: one scale, a cycle of seven, three instruments, one drone."""
     sources = [perform(SOURCE_SEED + n, "demo", SECONDS).samples for n in range(clips)]
     hosts = [perform(HOST_SEED + n, "demo", SECONDS).samples for n in range(clips)]
     names = [str(n) for n in range(clips)]
@@ -94,7 +110,7 @@ def performed(clips: int) -> SearchSetting:
 def real(folders: Sequence[Path], same: bool = False) -> SearchSetting | None:
     """Ten-second clips of the real recordings in folders, each a source and a host; None for fewer than two.
 
-    Clips meet those of other recordings or, where `same`, all but themselves: mode, cycle, tonic and player alike.
+    Clips are compared with those of other recordings or, if `same`, with all but themselves.
     """
     clips, names = [], []
     for file in sorted(p for folder in folders for p in folder.iterdir() if audio.is_audio_name(p)):
@@ -111,40 +127,40 @@ def real(folders: Sequence[Path], same: bool = False) -> SearchSetting | None:
 
 
 def measure(setting: SearchSetting, search: SearchMethod, seed: int = 0) -> dict[str, Any]:
-    """Plants found and false alarms at p <= 0.01 against strangers, what was told of them, CPU seconds a clip."""
+    """Copies found and false alarms at p <= 0.01, whether copies were located, similarities, CPU seconds per clip."""
     rng = np.random.default_rng(seed)
-    sources = search.library([search.describe(samples) for samples in setting.sources])
-    strangers = search.strangers(sources, setting.recordings)
-    alone, plants, found, seconds = [], [], [], []
+    sources = search.index([search.features(samples) for samples in setting.sources])
+    null = search.null(sources, setting.recordings)
+    without_copy, copies, with_copy, seconds = [], [], [], []
     for host, recording in zip(setting.hosts, setting.host_recordings, strict=True):
-        own = [n for n, name in enumerate(setting.recordings) if name == recording]
+        excluded = [n for n, name in enumerate(setting.recordings) if name == recording]
         begun = time.process_time()
-        alone.append(search.find(search.describe(host), sources, strangers, own))
+        without_copy.append(search.find(search.features(host), sources, null, excluded))
         seconds.append(time.process_time() - begun)
-        plants.append(draw_copy(rng, [n for n in range(len(setting.sources)) if n not in own]))
-        mixed = insert_copy(host, setting.sources[plants[-1].source], plants[-1], rng)
-        found.append(search.find(search.describe(mixed), sources, strangers, own))
-    alarms = np.array([_alarm(finding) for finding in found])
-    right = [_is_located_correctly(finding, how) for finding, how in zip(found, plants, strict=True)]
+        copies.append(draw_copy(rng, [n for n in range(len(setting.sources)) if n not in excluded]))
+        mixed = insert_copy(host, setting.sources[copies[-1].source], copies[-1], rng)
+        with_copy.append(search.find(search.features(mixed), sources, null, excluded))
+    detected = np.array([_is_detected(match) for match in with_copy])
+    located = [_is_located(match, copy) for match, copy in zip(with_copy, copies, strict=True)]
     return {
         "setting": setting.name,
         "search": search.name,
         "sources": len(setting.sources),
-        "plants": len(plants),
+        "copies": len(copies),
         "hosts": len(setting.hosts),
-        "found": int(alarms.sum()),
-        "found_and_told": int((alarms & np.array(right)).sum()),
-        "false_alarms": int(sum(_alarm(finding) for finding in alone)),
-        "strangers_likeness": _spread(strangers),
-        "plants_likeness": _spread(np.array([f.likeness for f in found if f])),
+        "found": int(detected.sum()),
+        "located": int((detected & np.array(located)).sum()),
+        "false_alarms": int(sum(_is_detected(match) for match in without_copy)),
+        "null_similarity": _spread(null),
+        "copy_similarity": _spread(np.array([match.likeness for match in with_copy if match])),
         "seconds": float(np.mean(seconds)),
-        "by_change": _by_change(plants, alarms),
-        "missed": [asdict(how) for how, alarm in zip(plants, alarms, strict=True) if not alarm],
+        "by_transformation": _by_transformation(copies, detected),
+        "missed": [asdict(copy) for copy, hit in zip(copies, detected, strict=True) if not hit],
     }
 
 
-def _alarm(finding: CopyMatch | None) -> bool:
-    return finding is not None and finding.p_value <= FALSE_POSITIVE_RATE
+def _is_detected(match: CopyMatch | None) -> bool:
+    return match is not None and match.p_value <= FALSE_POSITIVE_RATE
 
 
 def _spread(values: np.ndarray) -> list[float]:
@@ -152,127 +168,125 @@ def _spread(values: np.ndarray) -> list[float]:
     return [float(v) for v in np.quantile(values, [0, 0.5, 1])] if values.size else []
 
 
-def _is_located_correctly(finding: CopyMatch | None, how: InsertedCopy) -> bool:
-    """Whether a finding names the source, the times in both within half a second, shift and tempo."""
-    if finding is None or finding.source != how.source:
+def _is_located(match: CopyMatch | None, copy: InsertedCopy) -> bool:
+    """Whether the source, the times in both (0.5 s), the pitch shift (50 cents) and the tempo (4 %) are correct."""
+    if match is None or match.source != copy.source:
         return False
-    here = finding.clip_seconds[0] - how.clip_seconds
-    there = (finding.source_seconds[0] - how.source_seconds) * how.ratio
-    shift = abs((finding.cents - 100 * how.semitones + 600) % 1200 - 600)
-    return abs(here - there) < 0.5 and shift < 50 and abs(finding.tempo * how.ratio - 1) < 0.04
+    clip_offset = match.clip_seconds[0] - copy.clip_seconds
+    source_offset = (match.source_seconds[0] - copy.source_seconds) * copy.ratio
+    shift_cents = abs((match.cents - 100 * copy.semitones + 600) % 1200 - 600)
+    return (
+        abs(clip_offset - source_offset) < 0.5
+        and shift_cents < 50
+        and abs(match.tempo * copy.ratio - 1) < 0.04
+    )
 
 
-def _by_change(plants: Sequence[InsertedCopy], found: np.ndarray) -> dict[str, list[int]]:
-    """Found and planted, of those that had each change."""
+def _by_transformation(copies: Sequence[InsertedCopy], detected: np.ndarray) -> dict[str, list[int]]:
+    """Number found and number in all, by transformation."""
     groups = {
-        "1.5 semitones or more": [abs(p.semitones) >= 1.5 for p in plants],
-        "stretched by 10 % or more": [abs(np.log(p.ratio)) >= 0.1 for p in plants],
-        **{name: [p.stretch == name for p in plants] for name in STRETCHES},
-        **{name: [p.filtering == name for p in plants] for name in FILTERS[1:]},
-        "drone": [p.drone != "none" for p in plants],
-        "mp3, vorbis or opus": [p.coding != "none" for p in plants],
+        "1.5 semitones or more": [abs(c.semitones) >= 1.5 for c in copies],
+        "time stretch of 10 % or more": [abs(np.log(c.ratio)) >= 0.1 for c in copies],
+        **{name: [c.stretch == name for c in copies] for name in STRETCHES},
+        **{name: [c.filtering == name for c in copies] for name in FILTERS[1:]},
+        "drone": [c.drone != "none" for c in copies],
+        "mp3, vorbis or opus": [c.coding != "none" for c in copies],
     }
-    return {name: [int(found[np.array(flags)].sum()), int(sum(flags))] for name, flags in groups.items()}
+    return {name: [int(detected[np.array(flags)].sum()), int(sum(flags))] for name, flags in groups.items()}
 
 
 def speed(clips: int = SPEED_CLIPS) -> dict[str, float]:
-    """CPU seconds to index the prints of so many clips of ten seconds, here noise, and to search one among them."""
+    """CPU seconds to index the fingerprints of `clips` clips of ten seconds (noise) and to search for one of them."""
     rng = np.random.default_rng(0)
     sounds = [rng.standard_normal(round(SECONDS * RATE_HZ)).astype(np.float32) for _ in range(3)]
-    audio_matching.audio_fingerprint(sounds[0])  # loads what it needs
+    audio_matching.audio_fingerprint(sounds[0])  # warm-up
     begun = time.process_time()
-    made = [audio_matching.audio_fingerprint(samples) for samples in sounds]
-    printed = time.process_time()
-    shape = made[0].shape
-    prints = [rng.standard_normal(shape, np.float32).astype(np.float16) for _ in range(clips)]
+    measured = [audio_matching.audio_fingerprint(samples) for samples in sounds]
+    fingerprinted = time.process_time()
+    shape = measured[0].shape
+    fingerprints = [rng.standard_normal(shape, np.float32).astype(np.float16) for _ in range(clips)]
     started = time.process_time()
-    sources = audio_matching.build_reference_audio(prints)
+    sources = audio_matching.build_reference_audio(fingerprints)
     indexed = time.process_time()
     for samples in sounds:
         audio_matching.find_audio_match(audio_matching.audio_fingerprint(samples), sources)
     searched = (time.process_time() - indexed) / len(sounds)
     return {
         "clips": clips,
-        "print": (printed - begun) / len(sounds) * clips,
+        "fingerprints": (fingerprinted - begun) / len(sounds) * clips,
         "index": indexed - started,
         "search": searched,
-        "megabytes": (sources.passages.nbytes + sum(p.nbytes for p in prints)) / 1e6,
+        "megabytes": (sources.passages.nbytes + sum(f.nbytes for f in fingerprints)) / 1e6,
     }
 
 
 def page(results: Sequence[dict[str, Any]], command: str, speeds: dict[str, float] | None = None) -> str:
-    """The figures as a Markdown page."""
-    lines = [
-        "# Finding copied passages",
-        "",
-        "Five seconds of a training clip are planted in another clip of ten seconds: transposed by up to 3 semitones,",
-        "at 0.8 to 1.25 of the tempo (by a phase vocoder or by overlapped waves), perhaps filtered, perhaps under a",
-        "drone, the whole perhaps re-encoded. Found is what has p <= 0.01 against the strangers, which are the clips",
-        "of the training set against one another; false alarms are hosts without a plant that have it too. Told right:",
-        "source, times in both within half a second, shift within 50 cents, tempo within 4 %. Brackets are 95 %",
-        "Wilson intervals.",
-        "",
-        "`sound` looks for the same performance, `melody` for the same line, played anew or not: strangers in one mode",
-        "share lines, so that melody alone is no gate for copies. The search was tuned on other performances; the real",
-        "recordings are those it was tuned on, cut elsewhere and changed anew. Other clips of the same recording share",
-        "mode, cycle, tonic, player and room.",
-        "",
-        f"Made by `{command}`.",
-        "",
-        "| setting | search | sources | found | told right | false alarms | likeness of strangers, lowest to highest "
-        "| of plants | CPU seconds a clip |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    """The measurement as Markdown."""
+    head = ("setting", "search", "sources", "found", "located", "false alarms")
+    head += (
+        "null similarity: min, median, max",
+        "similarity of copies: min, median, max",
+        "CPU seconds per clip",
+    )
+    generated = markdown.paragraph(f"Generated by `{command}`.")
+    lines = [OPENING, generated, "", *markdown.table(head, map(_cells, results))]
     for r in results:
-        shares = [_share(r["found"], r["plants"]), f"{r['found_and_told']} of {r['plants']}"]
-        spreads = [", ".join(f"{v:.2f}" for v in r[f"{who}_likeness"]) for who in ("strangers", "plants")]
-        lines.append(
-            f"| {r['setting']} | {r['search']} | {r['sources']} | {' | '.join(shares)} | "
-            f"{_share(r['false_alarms'], r['hosts'])} | {' | '.join(spreads)} | {r['seconds']:.2f} |"
-        )
-    for r in results:
-        told = ", ".join(f"{name} {got} of {n}" for name, (got, n) in r["by_change"].items())
-        lines += ["", f"Found by change, {r['search']}, {r['setting']}: {told}."]
+        counts = ", ".join(f"{name} {found} of {n}" for name, (found, n) in r["by_transformation"].items())
+        lines += ["", f"Found by transformation, {r['search']}, {r['setting']}: {counts}."]
     if speeds is not None:
         lines += [
             "",
-            f"Against {speeds['clips'] * SECONDS / 60:.0f} minutes of sources a clip takes {speeds['search']:.1f} s of "
-            f"one core; their prints take {speeds['print']:.0f} s and the index {speeds['index']:.0f} s, once, and "
-            f"{speeds['megabytes']:.0f} MB.",
+            f"Against {speeds['clips'] * SECONDS / 60:.0f} minutes of sources a clip takes {speeds['search']:.1f} s "
+            f"on one core; their fingerprints take {speeds['fingerprints']:.0f} s and the index "
+            f"{speeds['index']:.0f} s, once, and {speeds['megabytes']:.0f} MB.",
         ]
     return "\n".join(lines) + "\n"
 
 
-def _share(count: int, of: int) -> str:
+def _cells(result: dict[str, Any]) -> list[str]:
+    spreads = [", ".join(f"{v:.2f}" for v in result[key]) for key in ("null_similarity", "copy_similarity")]
+    return [
+        result["setting"],
+        result["search"],
+        str(result["sources"]),
+        _rate(result["found"], result["copies"]),
+        f"{result['located']} of {result['copies']}",
+        _rate(result["false_alarms"], result["hosts"]),
+        *spreads,
+        f"{result['seconds']:.2f}",
+    ]
+
+
+def _rate(count: int, of: int) -> str:
     low, high = wilson_interval(count, of)
     return f"{count} of {of}, {100 * count / of:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def load_or_compute(file: Path | None, compute: Callable[[], Any]) -> Any:
-    """What `compute` gives, from `file` if it is there, so that a long report can be taken up again."""
+    """The result of `compute`, stored in `file` and read from there if it exists."""
     if file is not None and file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
-    found = compute()
+    result = compute()
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(found, indent=1) + "\n")
-    return found
+        write_text(file, json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
+    """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--clips", type=int, default=100, help="performances on each side")
+    parser.add_argument("--clips", type=int, default=100, help="synthetic clips, as many sources as hosts")
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="folders of real recordings")
-    parser.add_argument("--same", type=Path, nargs="*", default=[], help="of them, those of no pasted sound")
-    parser.add_argument("--speed-clips", type=int, default=SPEED_CLIPS, help="clips to time a search against")
+    parser.add_argument("--same", type=Path, nargs="*", default=[], help="those without sequenced music")
+    parser.add_argument("--speed-clips", type=int, default=SPEED_CLIPS, help="clips in the index when timing")
     names = [search.name for search in SEARCHES]
-    parser.add_argument("--search", nargs="*", default=names, choices=names, help="only these")
-    parser.add_argument("--keep", type=Path, help="a folder to keep finished parts in")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--search", nargs="*", default=names, choices=names)
+    parser.add_argument("--keep", type=Path, help="folder for finished parts, to resume")
+    parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
-    found = [performed(options.clips), real(options.real), real(options.same, same=True)]
-    settings = [setting for setting in found if setting is not None]
+    candidates = [performed(options.clips), real(options.real), real(options.same, same=True)]
+    settings = [setting for setting in candidates if setting is not None]
     results = []
     for search in (search for search in SEARCHES if search.name in options.search):
         for n, setting in enumerate(settings):
@@ -283,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command += " --real FOLDER ..." if options.real else ""
     command += " --same FOLDER ..." if options.same else ""
     command += "" if options.search == names else f" --search {' '.join(options.search)}"
-    text = page(results, f"{command} --out {options.out.name}", speeds)
+    text = page(results, f"{command} --out {options.out}", speeds)
     write_text(options.out, text)
     print(text)
 

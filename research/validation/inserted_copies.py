@@ -1,7 +1,7 @@
-"""Copies to test a search by: five seconds of one clip in the place of as much of another, changed as copies are.
+"""Test copies for a search: five seconds of one clip, transformed, replace part of another.
 
-Nothing here is shared with the search: time is stretched by a phase vocoder (librosa) or by overlapping waves
-(ffmpeg's atempo), pitch moved by resampling, sound coded by libsndfile.
+No code is shared with the search: time is stretched by a phase vocoder (librosa) or by overlap-add (ffmpeg's atempo),
+pitch shifted by resampling, audio encoded by libsndfile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 RATE_HZ = 16000
 SECONDS, FRAGMENT_SECONDS = 10.0, 5.0
 MAX_SEMITONES, MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 3.0, 0.8, 1.25
-STRETCHES = ("phase vocoder", "overlapped waves")
+STRETCHES = ("phase vocoder", "overlap-add")
 FILTERS = ("none", "low-pass 2 kHz", "high-pass 300 Hz")
 DRONES = ("none", "drone 10 dB under")
 CODINGS = ("none", "mp3", "vorbis", "opus")
@@ -25,7 +25,7 @@ CONTAINERS = {"mp3": ("MP3", "MPEG_LAYER_III"), "vorbis": ("OGG", "VORBIS"), "op
 
 @dataclass(frozen=True)
 class InsertedCopy:
-    """What was planted: source, where, and how it was changed; `ratio` is its new length over the old."""
+    """What was inserted, from where to where, and how it was transformed; `ratio` is the new length over the old."""
 
     source: int
     source_seconds: float
@@ -39,14 +39,14 @@ class InsertedCopy:
 
     @property
     def end_seconds(self) -> float:
-        """Where it ends in the clip."""
+        """End in the clip."""
         return self.clip_seconds + FRAGMENT_SECONDS * self.ratio
 
 
 def draw_copy(
     rng: np.random.Generator, sources: Sequence[int], host_seconds: float = SECONDS
 ) -> InsertedCopy:
-    """A random plant of one of `sources`, each change drawn evenly over its range."""
+    """A random copy from one of `sources`, each transformation drawn uniformly over its range."""
     ratio = float(np.exp(rng.uniform(np.log(MIN_LENGTH_RATIO), np.log(MAX_LENGTH_RATIO))))
     return InsertedCopy(
         int(rng.choice(sources)),
@@ -54,47 +54,47 @@ def draw_copy(
         float(rng.uniform(0, host_seconds - FRAGMENT_SECONDS * ratio)),
         float(rng.uniform(-MAX_SEMITONES, MAX_SEMITONES)),
         ratio,
-        *(str(rng.choice(among)) for among in (STRETCHES, FILTERS, DRONES, CODINGS)),
+        *(str(rng.choice(choices)) for choices in (STRETCHES, FILTERS, DRONES, CODINGS)),
     )
 
 
 def insert_copy(
-    host: np.ndarray, source: np.ndarray, how: InsertedCopy, rng: np.random.Generator
+    host: np.ndarray, source: np.ndarray, copy: InsertedCopy, rng: np.random.Generator
 ) -> np.ndarray:
-    """`host` [T] with the changed fragment in the place of what was there, at its loudness; then drone and coding.
+    """`host` [T] with the transformed fragment of `source` at the level of what it replaces, then drone and coding.
 
-    Both at 16 kHz; `rng` draws the drone's pitch.
+    Both at 16 kHz; `rng` draws the pitch of the drone.
     """
-    start = round(how.source_seconds * RATE_HZ)
+    start = round(copy.source_seconds * RATE_HZ)
     part = source[start : start + round(FRAGMENT_SECONDS * RATE_HZ)]
-    part = apply_filter(transpose_and_stretch(part, how.semitones, how.ratio, how.stretch), how.filtering)
-    begin = round(how.clip_seconds * RATE_HZ)
+    part = apply_filter(transpose_and_stretch(part, copy.semitones, copy.ratio, copy.stretch), copy.filtering)
+    begin = round(copy.clip_seconds * RATE_HZ)
     part = part[: host.size - begin]
-    there = host[begin : begin + part.size]
-    part = part * np.sqrt(np.mean(there**2) + 1e-9) / np.sqrt(np.mean(part**2) + 1e-9)
+    replaced = host[begin : begin + part.size]
+    part = part * np.sqrt(np.mean(replaced**2) + 1e-9) / np.sqrt(np.mean(part**2) + 1e-9)
     fade = np.minimum(1.0, np.minimum(np.arange(part.size), np.arange(part.size)[::-1]) / (0.02 * RATE_HZ))
     mixed = host.copy()
-    mixed[begin : begin + part.size] = (1 - fade) * there + fade * part
-    if how.drone != "none":
+    mixed[begin : begin + part.size] = (1 - fade) * replaced + fade * part
+    if copy.drone != "none":
         mixed = mixed + make_drone(mixed.size, rng) * np.sqrt(np.mean(mixed**2)) * 10 ** (-10 / 20)
-    return apply_codec(np.clip(mixed, -1, 1).astype(np.float32), how.coding)
+    return apply_codec(np.clip(mixed, -1, 1).astype(np.float32), copy.coding)
 
 
 def transpose_and_stretch(samples: np.ndarray, semitones: float, ratio: float, stretch: str) -> np.ndarray:
-    """`samples` [T] higher by `semitones` and `ratio` times as long."""
+    """`samples` [T] transposed by `semitones` and made `ratio` times as long."""
     import librosa
     import soxr
 
     factor = 2 ** (semitones / 12)
     if stretch == "phase vocoder":
-        higher = librosa.effects.pitch_shift(samples, sr=RATE_HZ, n_steps=semitones)
-        return librosa.effects.time_stretch(higher, rate=1 / ratio)
-    higher = soxr.resample(samples, RATE_HZ * factor, RATE_HZ).astype(np.float32)  # and shorter
-    return _at_tempo(higher, 1 / (factor * ratio))
+        shifted = librosa.effects.pitch_shift(samples, sr=RATE_HZ, n_steps=semitones)
+        return librosa.effects.time_stretch(shifted, rate=1 / ratio)
+    shifted = soxr.resample(samples, RATE_HZ * factor, RATE_HZ).astype(np.float32)  # also changes the length
+    return _at_tempo(shifted, 1 / (factor * ratio))
 
 
 def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
-    """`samples` [T] played `tempo` times as fast at the same pitch, by ffmpeg's atempo (overlap and add)."""
+    """`samples` [T] played `tempo` times as fast at the same pitch, by ffmpeg's atempo (overlap-add)."""
     from av import AudioFrame
     from av.error import BlockingIOError, EOFError
     from av.filter import Graph
@@ -106,8 +106,8 @@ def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
         graph.add("aformat", "sample_fmts=flt"),
         graph.add("abuffersink"),
     ]
-    for first, then in itertools.pairwise(chain):
-        first.link_to(then)
+    for node, following in itertools.pairwise(chain):
+        node.link_to(following)
     graph.configure()
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
     frame.sample_rate, frame.pts = RATE_HZ, 0
@@ -121,18 +121,18 @@ def _at_tempo(samples: np.ndarray, tempo: float) -> np.ndarray:
             return np.concatenate(parts)
 
 
-def apply_filter(samples: np.ndarray, how: str) -> np.ndarray:
-    """Second-order Butterworth, or as it is."""
+def apply_filter(samples: np.ndarray, name: str) -> np.ndarray:
+    """Second-order Butterworth filter by a name of FILTERS."""
     from scipy.signal import butter, sosfilt
 
-    if how == "none":
+    if name == "none":
         return samples
-    kind, corner_hz = ("low", 2000.0) if how.startswith("low") else ("high", 300.0)
+    kind, corner_hz = ("low", 2000.0) if name.startswith("low") else ("high", 300.0)
     return np.asarray(sosfilt(butter(2, corner_hz, kind, fs=RATE_HZ, output="sos"), samples), np.float32)
 
 
 def make_drone(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A steady tonic and fifth of eight harmonics each, RMS 1, [size]."""
+    """A steady tonic and fifth with eight harmonics each, RMS 1, [size]."""
     steps, tonic_hz = np.arange(size) / RATE_HZ, rng.uniform(90, 180)
     waves = [
         np.sin(2 * np.pi * tonic_hz * degree * k * steps + rng.uniform(0, 2 * np.pi)) / k
@@ -143,15 +143,15 @@ def make_drone(size: int, rng: np.random.Generator) -> np.ndarray:
     return sound / np.sqrt(np.mean(sound**2))
 
 
-def apply_codec(samples: np.ndarray, how: str) -> np.ndarray:
-    """Through MP3, Vorbis or Opus at libsndfile's ordinary quality and back, cut to its length."""
+def apply_codec(samples: np.ndarray, codec: str) -> np.ndarray:
+    """Encoded as MP3, Vorbis or Opus at libsndfile's default quality and decoded, at the original length."""
     import soundfile
 
-    if how == "none":
+    if codec == "none":
         return samples
-    container, subtype = CONTAINERS[how]
+    container, subtype = CONTAINERS[codec]
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, RATE_HZ, format=container, subtype=subtype)
     buffer.seek(0)
-    found = soundfile.read(buffer, dtype="float32")[0][: samples.size]
-    return np.pad(found, (0, samples.size - found.size))
+    decoded = soundfile.read(buffer, dtype="float32")[0][: samples.size]
+    return np.pad(decoded, (0, samples.size - decoded.size))

@@ -1,7 +1,7 @@
-"""Where one melody repeats a passage of another, up to 350 cents higher or lower and at 0.8 to 1.25 of its tempo.
+"""Search for a passage of one melody in another, transposed by up to 350 cents and at 0.8 to 1.25 of its tempo.
 
-Conventions: melodies are `PitchTrack`s (20 ms hop); a passage is as long as it lasts in the source; a ratio is the
-length in the clip over the length in the source. Octaves count as equal, so that a tracker's octave errors do no harm.
+Conventions: melodies are `PitchTrack`s (20 ms hop); the length of a passage is its length in the source; a ratio is the
+length in the clip over the length in the source. Octaves are equivalent, so octave errors of the tracker do not matter.
 """
 
 from __future__ import annotations
@@ -11,57 +11,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from research.validation import melody_matching
 from talim.metrics.audio_matching import PassageMatch
 from talim.metrics.copy_detection import CopyMatch, _finding, _null_similarities, p_value
 from talim.metrics.pitch import PitchTrack
 
 PASSAGE_SECONDS = 4.5
-
 COARSE_SECONDS = 0.08
-
 START_SECONDS = 0.4
-
 RATIOS = tuple(np.exp(np.linspace(np.log(0.8), np.log(1.25), 10)))
-
-CIRCLE_HARMONICS = (2, 6, 12)  # times the octave goes round the circle: coarse intervals, fine intervals
-
-FLAT = 0.1  # spread of a circle vector under which a passage is one held note and no melody
-
+CIRCLE_HARMONICS = (2, 6, 12)  # turns of the circle per octave: coarse and fine intervals
+FLAT = 0.1  # spread of a circle vector below which a passage is one held note
 SHORTLIST = 24
-
-MIN_CANDIDATE_GAP_SECONDS = 0.6  # between two places of one source on the shortlist
-
+MIN_CANDIDATE_GAP_SECONDS = 0.6  # between two candidates in one source
 SIMILARITY_SIGMA_CENTS = 20.0
-
-MAX_TRANSPOSITION_CENTS = (
-    350.0  # farther copies are not looked for: every interval allowed is one more chance for strangers
-)
-
+MAX_TRANSPOSITION_CENTS = 350.0  # every allowed interval raises the similarity of unrelated melodies
 FINE_SECONDS = 0.02
-
 INTERVAL_LAGS_SECONDS = (0.1, 0.2, 0.4)
-
 WHOLE_TONE_CENTS = 200.0
-
-HELD_NOTE_WEIGHT = 0.1  # of a frame in a held note, against 1.1 beside a step of a whole tone
-
-MIN_MEAN_WEIGHT = 0.6  # mean weight under which a passage is too still to be sure of
+HELD_NOTE_WEIGHT = 0.1  # of a frame in a held note; 1.1 next to a step of a whole tone
+MIN_MEAN_WEIGHT = 0.6  # mean weight below which a passage moves too little to reach similarity 1
 
 
 @dataclass(frozen=True)
 class ReferenceMelodies:
-    """Source melodies prepared for search: circle vectors of all passages, their norms, where each one begins."""
+    """Index of the source melodies: circle vectors of all P passages, their norms, sources and start times."""
 
     tracks: tuple[PitchTrack, ...]
-    passages: tuple[np.ndarray, ...]  # one a turn, complex64 [frames, P]
-    norms: tuple[np.ndarray, ...]  # one a turn, [P]
+    passages: tuple[np.ndarray, ...]  # per turn, complex64 [frames, P]
+    norms: tuple[np.ndarray, ...]  # per turn, [P]
     owner: np.ndarray  # [P]
     start_seconds: np.ndarray  # [P]
 
 
 def build_reference_melodies(tracks: Sequence[PitchTrack]) -> ReferenceMelodies:
-    """Prepare source melodies; those shorter than a passage can hold none and are passed over."""
+    """Index source melodies; those shorter than a passage have none."""
     frames = round(PASSAGE_SECONDS / COARSE_SECONDS)
     curves = [sample_track(t, np.arange(0, t.hz.size * t.hop_seconds, COARSE_SECONDS)) for t in tracks]
     windows = [
@@ -89,8 +72,8 @@ def sample_track(track: PitchTrack, seconds: np.ndarray) -> np.ndarray:
 def _pitch_class_circle(cents: np.ndarray, turn: int) -> np.ndarray:
     """Pitch classes as points on a circle, centred per passage [n, frames]; 0 where unvoiced.
 
-    Transposing turns all points by one angle, so that the magnitude of a product of two passages ignores it; a held
-    note is centred away. Passages mostly unvoiced are emptied.
+    Transposition rotates all points by one angle, so the magnitude of the product of two passages is invariant to it;
+    centring removes held notes. Passages that are mostly unvoiced are set to 0.
     """
     voiced = np.isfinite(cents)
     points = np.exp(2j * np.pi * turn / 1200 * np.where(voiced, cents, 0.0)) * voiced
@@ -102,11 +85,11 @@ def _pitch_class_circle(cents: np.ndarray, turn: int) -> np.ndarray:
 def find_melody_match(
     track: PitchTrack, sources: ReferenceMelodies, without: Sequence[int] = ()
 ) -> PassageMatch | None:
-    """The passage of `track` most like one of the sources, and where; None where there is none to compare.
+    """The passage of `track` most similar to a source, and where; None if there is no passage to compare.
 
-    Sources `without` are passed over: those of the recording that the clip itself was cut from.
+    Sources `without` are excluded: those of the clip's own recording.
 
-    Likeness is in [0, 1], see `agreement`: judge it by its percentile among pairs known to be strangers.
+    The similarity is in [0, 1] (`alignment_similarity`); judge it by the null distribution (`melody_null`).
     """
     seconds = track.hz.size * track.hop_seconds
     steps = np.arange(round(PASSAGE_SECONDS / COARSE_SECONDS)) * COARSE_SECONDS
@@ -118,38 +101,38 @@ def find_melody_match(
     passages = np.stack([sample_track(track, start + steps * ratio) for start, ratio in starts])
     total = np.zeros((len(starts), sources.owner.size), np.float32)
     least = FLAT * np.sqrt(steps.size)
-    for turn, theirs, norms in zip(CIRCLE_HARMONICS, sources.passages, sources.norms, strict=True):
-        mine = _pitch_class_circle(passages, turn)
-        scale = np.maximum(np.linalg.norm(mine, axis=1), least)[:, None] * np.maximum(norms, least)
-        total += np.abs(mine.conj() @ theirs) / scale
+    for turn, source_points, norms in zip(CIRCLE_HARMONICS, sources.passages, sources.norms, strict=True):
+        points = _pitch_class_circle(passages, turn)
+        scale = np.maximum(np.linalg.norm(points, axis=1), least)[:, None] * np.maximum(norms, least)
+        total += np.abs(points.conj() @ source_points) / scale
     total[:, np.isin(sources.owner, np.asarray(without, int))] = -2
-    found = [_refined(track, sources, starts[row], column) for row, column in _peaks(total, sources)]
-    return max(found, key=lambda match: match.likeness, default=None)
+    matches = [_refined(track, sources, starts[row], column) for row, column in _peaks(total, sources)]
+    return max(matches, key=lambda match: match.likeness, default=None)
 
 
 def _peaks(total: np.ndarray, sources: ReferenceMelodies) -> list[tuple[int, int]]:
-    """The rows and columns of the highest values, those of one source at least 0.6 s apart."""
+    """Rows and columns of the highest values, at least 0.6 s apart within a source."""
     rows = total.argmax(0)
     value = total[rows, np.arange(total.shape[1])]
-    taken: list[tuple[int, int]] = []
-    while len(taken) < SHORTLIST and value.max() > 0:
+    peaks: list[tuple[int, int]] = []
+    while len(peaks) < SHORTLIST and value.max() > 0:
         column = int(value.argmax())
-        taken.append((int(rows[column]), column))
+        peaks.append((int(rows[column]), column))
         same = sources.owner == sources.owner[column]
         value[
             same & (np.abs(sources.start_seconds - sources.start_seconds[column]) < MIN_CANDIDATE_GAP_SECONDS)
         ] = -2
-    return taken
+    return peaks
 
 
 def _refined(
     track: PitchTrack, sources: ReferenceMelodies, begin: tuple[float, float], column: int
 ) -> PassageMatch:
-    """The best alignment near a coarse one: ratio to half a percent, offset to a frame, interval to a cent."""
+    """The best alignment near a coarse one: ratio to 0.5 %, offset to a frame, interval to a cent."""
     source, start_there = int(sources.owner[column]), float(sources.start_seconds[column])
     steps = np.arange(0, PASSAGE_SECONDS, FINE_SECONDS)
     there = sample_track(sources.tracks[source], start_there + steps)
-    middle = float(steps[steps.size // 2])  # ratios turn about it, nearly independent of shifts
+    middle = float(steps[steps.size // 2])  # pivot of the ratios, so that they hardly depend on shifts
     centre, ratio, likeness, cents = begin[0] + middle * begin[1], begin[1], 0.0, 0.0
     for bends, shifts in (
         ((0.976, 0.988, 1, 1.012, 1.024), (-2, -1, 0, 1, 2)),
@@ -157,9 +140,9 @@ def _refined(
     ):
         tries = [(centre + shift * 0.02, ratio * bend) for bend in bends for shift in shifts]
         lines = sample_track(track, np.stack([c + (steps - middle) * r for c, r in tries]))
-        found, intervals = alignment_similarity(lines, there)
-        best = int(found.argmax())
-        (centre, ratio), likeness, cents = tries[best], float(found[best]), float(intervals[best])
+        similarities, intervals = alignment_similarity(lines, there)
+        best = int(similarities.argmax())
+        (centre, ratio), likeness, cents = tries[best], float(similarities[best]), float(intervals[best])
     start_here = centre - middle * ratio
     return PassageMatch(
         likeness,
@@ -172,12 +155,12 @@ def _refined(
 
 
 def alignment_similarity(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How alike lines of cents `here` [b, n] are to `there` [n], frame by frame, and the interval between them [b].
+    """Framewise similarity [b] of pitch contours `here` [b, n] to `there` [n], in cents, and their intervals [b].
 
-    After the one interval within 350 cents that fits best, octaves forgiven, a frame counts
-    exp(-(gap / 20 cents)^2 / 2), 0 where only one is voiced; frames weigh more where either line moves, and a passage
-    that hardly moves cannot reach 1, for strangers in one mode hold the same notes but do not step at the same
-    moments. In [0, 1]; NaN is unvoiced.
+    After transposition by the best interval within 350 cents (modulo octaves) a frame scores
+    exp(-(gap / 20 cents)^2 / 2), or 0 where only one contour is voiced. Frames are weighted by the motion of either
+    contour, and a passage that hardly moves cannot reach 1: unrelated melodies in one mode hold the same notes but do
+    not move at the same moments. Range [0, 1]; NaN is unvoiced.
     """
     rows, n = here.shape
     both = np.isfinite(here) & np.isfinite(there)
@@ -201,31 +184,31 @@ def alignment_similarity(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarra
 
 
 def _motion(cents: np.ndarray) -> np.ndarray:
-    """How far each frame's pitch is from that 0.1 to 0.4 s before and after, in cents up to a whole tone [b, n]."""
-    found = np.zeros(cents.shape)
+    """Distance of each frame's pitch from that 0.1 to 0.4 s before and after, in cents, at most a whole tone [b, n]."""
+    motion = np.zeros(cents.shape)
     for seconds in INTERVAL_LAGS_SECONDS:
         lag = round(seconds / FINE_SECONDS)
         step = np.minimum(np.nan_to_num(np.abs(cents[:, lag:] - cents[:, :-lag])), WHOLE_TONE_CENTS)
-        found[:, lag:] = np.maximum(found[:, lag:], step)
-        found[:, :-lag] = np.maximum(found[:, :-lag], step)
-    return found
+        motion[:, lag:] = np.maximum(motion[:, lag:], step)
+        motion[:, :-lag] = np.maximum(motion[:, :-lag], step)
+    return motion
 
 
 def melody_null(sources: ReferenceMelodies, recordings: Sequence[str]) -> np.ndarray:
-    """Likeness of each source's melody to the sources of all other recordings [n]; those without one left out."""
+    """Similarity of each source's melody to the sources of all other recordings [n], where there is one."""
     return _null_similarities(
-        sources.tracks, recordings, lambda own, track: melody_matching.find_melody_match(track, sources, own)
+        sources.tracks, recordings, lambda excluded, track: find_melody_match(track, sources, excluded)
     )
 
 
 def find_melody_copy(
-    track: PitchTrack, sources: ReferenceMelodies, strangers: np.ndarray, without: Sequence[int] = ()
+    track: PitchTrack, sources: ReferenceMelodies, null: np.ndarray, without: Sequence[int] = ()
 ) -> CopyMatch | None:
-    """The passage of 4.5 s whose melody is most like one of the sources'; None where there is none to compare.
+    """The 4.5 s passage whose melody is most similar to a source; None if there is none to compare.
 
-    Found up to 350 cents away and at 0.8 to 1.25 of the tempo; how surely: docs/metrics-originality.md. likeness:
-    `melody_match.agreement`, [0, 1], lower is more original. Compare `p_value` with 0.01 for a gate. What it cannot
-    hear: a copied rhythm or accompaniment, a held note, a passage without pitch.
+    Transpositions up to 350 cents and tempi of 0.8 to 1.25 are searched; accuracy: docs/reports/copy-detection.md.
+    The similarity is that of `alignment_similarity`; a p-value of 0.01 or less indicates a copy. Not detected: a
+    copied rhythm or accompaniment, a held note, a passage without pitch.
     """
-    match = melody_matching.find_melody_match(track, sources, without)
-    return None if match is None else _finding("melody", match, p_value(match.likeness, strangers))
+    match = find_melody_match(track, sources, without)
+    return None if match is None else _finding("melody", match, p_value(match.likeness, null))

@@ -1,4 +1,4 @@
-"""Plants are what they say."""
+"""Inserted copies are transformed as stated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from talim.metrics import pitch
 from talim.synthesis.performer import perform
 
 
-def plan(**changes: object) -> InsertedCopy:
+def make_copy(**changes: object) -> InsertedCopy:
     plain = {"source": 0, "source_seconds": 1.0, "clip_seconds": 2.0, "semitones": 0.0, "ratio": 1.0}
     unchanged = {"stretch": "phase vocoder", "filtering": "none", "drone": "none", "coding": "none"}
     return InsertedCopy(**(plain | unchanged | changes))  # type: ignore[arg-type]
@@ -22,12 +22,12 @@ def tone(hz: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stretch", inserted_copies.STRETCHES)
-def test_a_plant_lies_where_it_should_at_its_pitch_and_length(stretch: str) -> None:
-    how = plan(semitones=3.0, ratio=0.8, stretch=stretch)
-    made = inserted_copies.insert_copy(tone(300.0), tone(440.0), how, np.random.default_rng(0))
+def test_insert_copy_places_the_fragment_at_its_pitch_and_length(stretch: str) -> None:
+    copy = make_copy(semitones=3.0, ratio=0.8, stretch=stretch)
+    made = inserted_copies.insert_copy(tone(300.0), tone(440.0), copy, np.random.default_rng(0))
     hz = pitch.track_pitch(made, RATE_HZ).hz
     assert made.shape == (10 * RATE_HZ,)
-    assert how.end_seconds == pytest.approx(6.0)
+    assert copy.end_seconds == pytest.approx(6.0)
     assert np.nanmedian(hz[:95]) == pytest.approx(300.0, rel=1e-3)
     assert np.nanmedian(hz[110:290]) == pytest.approx(440 * 2 ** (3 / 12), rel=3e-3)
     assert np.nanmedian(hz[310:]) == pytest.approx(300.0, rel=1e-3)
@@ -36,7 +36,9 @@ def test_a_plant_lies_where_it_should_at_its_pitch_and_length(stretch: str) -> N
 
 @pytest.mark.parametrize("stretch", inserted_copies.STRETCHES)
 @pytest.mark.parametrize(("semitones", "ratio"), [(-3.0, 1.25), (0.0, 0.8), (2.5, 1.1)])
-def test_moved_sound_has_its_length(stretch: str, semitones: float, ratio: float) -> None:
+def test_transpose_and_stretch_changes_the_length_by_the_ratio(
+    stretch: str, semitones: float, ratio: float
+) -> None:
     samples = perform(1, "demo", 5.0).samples
     assert inserted_copies.transpose_and_stretch(samples, semitones, ratio, stretch).size == pytest.approx(
         samples.size * ratio, rel=0.02
@@ -44,7 +46,7 @@ def test_moved_sound_has_its_length(stretch: str, semitones: float, ratio: float
 
 
 @pytest.mark.parametrize("coding", inserted_copies.CODINGS[1:])
-def test_coding_changes_the_samples_and_keeps_the_music(coding: str) -> None:
+def test_apply_codec_changes_the_samples_and_keeps_the_music(coding: str) -> None:
     samples = perform(1, "demo", 3.0).samples
     coded = inserted_copies.apply_codec(samples, coding)
     assert coded.shape == samples.shape
@@ -54,7 +56,7 @@ def test_coding_changes_the_samples_and_keeps_the_music(coding: str) -> None:
     assert lags.max() / scale > 0.8
 
 
-def test_filters_cut_what_their_names_say() -> None:
+def test_apply_filter_attenuates_the_other_band() -> None:
     both = tone(100.0) + tone(5000.0)
     for name, weaker in (("low-pass 2 kHz", 5000), ("high-pass 300 Hz", 100)):
         spectrum = np.abs(np.fft.rfft(inserted_copies.apply_filter(both, name)))
@@ -62,22 +64,24 @@ def test_filters_cut_what_their_names_say() -> None:
         assert spectrum[weaker * 10 - 20 : weaker * 10 + 20].max() < 0.25 * spectrum[stronger * 10]
 
 
-def test_a_drone_lies_10_db_under() -> None:
+def test_insert_copy_with_drone_adds_it_10_db_below() -> None:
     host = tone(300.0)
-    made = inserted_copies.insert_copy(host, host, plan(drone="drone 10 dB under"), np.random.default_rng(0))
-    plain = inserted_copies.insert_copy(host, host, plan(), np.random.default_rng(0))
+    made = inserted_copies.insert_copy(
+        host, host, make_copy(drone="drone 10 dB under"), np.random.default_rng(0)
+    )
+    plain = inserted_copies.insert_copy(host, host, make_copy(), np.random.default_rng(0))
     under = 20 * np.log10(np.std(made - plain) / np.std(plain))
     assert under == pytest.approx(-10.0, abs=0.5)
 
 
-def test_draws_stay_in_the_clip_and_use_every_change() -> None:
+def test_draw_copy_stays_in_the_clip_and_uses_every_transformation() -> None:
     rng = np.random.default_rng(0)
-    plans = [inserted_copies.draw_copy(rng, [3, 5]) for _ in range(200)]
-    assert all(p.clip_seconds >= 0 and p.end_seconds <= inserted_copies.SECONDS + 1e-9 for p in plans)
-    assert all(0.8 <= p.ratio <= 1.25 and abs(p.semitones) <= 3 for p in plans)
+    copies = [inserted_copies.draw_copy(rng, [3, 5]) for _ in range(200)]
+    assert all(p.clip_seconds >= 0 and p.end_seconds <= inserted_copies.SECONDS + 1e-9 for p in copies)
+    assert all(0.8 <= p.ratio <= 1.25 and abs(p.semitones) <= 3 for p in copies)
     for name, values in (
         ("filtering", inserted_copies.FILTERS),
         ("coding", inserted_copies.CODINGS),
         ("source", (3, 5)),
     ):
-        assert {getattr(p, name) for p in plans} == set(values)
+        assert {getattr(p, name) for p in copies} == set(values)

@@ -1,4 +1,4 @@
-"""Passages planted in other melodies are found where they are; strangers in the same mode are not."""
+"""Search for copied passages in melodies of one mode."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def sources() -> melody_matching.ReferenceMelodies:
     return melody_matching.build_reference_melodies([melody(line(seed)) for seed in range(40)])
 
 
-def planted(seed: int, source: np.ndarray, at: float, cents: float, ratio: float) -> tuple[np.ndarray, float]:
+def with_copy(
+    seed: int, source: np.ndarray, at: float, cents: float, ratio: float
+) -> tuple[np.ndarray, float]:
     """Another line with five seconds of the source from `at`, and where they begin in it."""
     rng = np.random.default_rng(seed)
     host, frames = line(1000 + seed), int(5 * ratio * 50)
@@ -51,15 +53,15 @@ def planted(seed: int, source: np.ndarray, at: float, cents: float, ratio: float
     return host, begin * 0.02
 
 
-def test_planted_passages_are_found_with_time_key_and_tempo(
+def test_find_melody_match_of_a_copy_gives_times_interval_and_ratio(
     sources: melody_matching.ReferenceMelodies,
 ) -> None:
     rng, right = np.random.default_rng(0), 0
-    strangers = melody_matching.melody_null(sources, [str(n) for n in range(40)])
+    null = melody_matching.melody_null(sources, [str(n) for n in range(40)])
     for trial in range(20):
         source, at = int(rng.integers(40)), float(rng.uniform(0, 5))
         cents, ratio = float(rng.uniform(-300, 300)), float(np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
-        host, begin = planted(trial, line(source), at, cents, ratio)
+        host, begin = with_copy(trial, line(source), at, cents, ratio)
         found = melody_matching.find_melody_match(melody(host), sources)
         assert found is not None
         offset = (found.clip_seconds[0] - begin) / ratio - (found.source_seconds[0] - at)
@@ -68,20 +70,22 @@ def test_planted_passages_are_found_with_time_key_and_tempo(
             and abs(offset) < 0.15
             and abs(found.ratio / ratio - 1) < 0.03
             and abs((found.cents - cents + 600) % 1200 - 600) < 20
-            and found.likeness > np.quantile(strangers, 0.99)
+            and found.likeness > np.quantile(null, 0.99)
         )
     assert right >= 19
 
 
-def test_strangers_in_the_same_mode_stay_below(sources: melody_matching.ReferenceMelodies) -> None:
-    strangers = melody_matching.melody_null(sources, [str(n) for n in range(40)])
-    alone = [melody_matching.find_melody_match(melody(line(5000 + n)), sources) for n in range(20)]
-    alarms = [match.likeness > strangers.max() for match in alone if match is not None]
+def test_find_melody_match_without_a_copy_stays_below_the_null(
+    sources: melody_matching.ReferenceMelodies,
+) -> None:
+    null = melody_matching.melody_null(sources, [str(n) for n in range(40)])
+    matches = [melody_matching.find_melody_match(melody(line(5000 + n)), sources) for n in range(20)]
+    alarms = [match.likeness > null.max() for match in matches if match is not None]
     assert np.mean(alarms) <= 0.1
-    assert strangers.max() < 0.75
+    assert null.max() < 0.75
 
 
-def test_a_clip_is_not_compared_with_its_own_recording(sources: melody_matching.ReferenceMelodies) -> None:
+def test_find_melody_match_excludes_the_sources_without(sources: melody_matching.ReferenceMelodies) -> None:
     itself = melody_matching.find_melody_match(sources.tracks[7], sources)
     assert itself is not None
     assert (itself.source, round(itself.likeness, 1)) == (7, 1.0)
@@ -92,7 +96,9 @@ def test_a_clip_is_not_compared_with_its_own_recording(sources: melody_matching.
 
 @settings(max_examples=20)
 @given(st.floats(-340, 340), st.integers(-2, 2), st.integers(0, 1000))
-def test_agreement_ignores_transposition_and_falls_with_error(cents: float, octaves: int, seed: int) -> None:
+def test_alignment_similarity_ignores_transposition_but_not_errors(
+    cents: float, octaves: int, seed: int
+) -> None:
     there = line(seed, 4.5)
     cents += 1200 * octaves
     found, interval = melody_matching.alignment_similarity(np.stack([there + cents, there + cents]), there)
@@ -102,17 +108,19 @@ def test_agreement_ignores_transposition_and_falls_with_error(cents: float, octa
     assert melody_matching.alignment_similarity(rough[None], there)[0][0] < 0.85
 
 
-def test_copies_farther_than_350_cents_are_not_looked_for() -> None:
+def test_alignment_similarity_beyond_350_cents_is_low() -> None:
     there = line(3, 4.5)
     assert melody_matching.alignment_similarity(there[None] + 600, there)[0][0] < 0.3
 
 
-def test_a_held_note_is_no_evidence() -> None:
+def test_alignment_similarity_of_a_held_note_is_low() -> None:
     held = np.full(225, 300.0)
     assert melody_matching.alignment_similarity(held[None], held)[0][0] < 0.35
 
 
-def test_nothing_to_compare(sources: melody_matching.ReferenceMelodies) -> None:
+def test_find_melody_match_with_nothing_to_compare_is_none(
+    sources: melody_matching.ReferenceMelodies,
+) -> None:
     assert melody_matching.find_melody_match(melody(line(0, 2.0)), sources) is None
     assert (
         melody_matching.find_melody_match(melody(line(0)), melody_matching.build_reference_melodies([]))
@@ -127,7 +135,7 @@ def test_nothing_to_compare(sources: melody_matching.ReferenceMelodies) -> None:
     assert melody_matching.find_melody_match(melody(np.full(500, np.nan)), sources) is None
 
 
-def test_a_copied_melody_is_named_in_words() -> None:
+def test_find_melody_copy_names_source_and_interval() -> None:
     seconds = np.arange(500) * 0.02
     cents = 400 * np.sin(0.9 * seconds) + 300 * np.sin(2.3 * seconds + 1) + 200 * np.sin(4.1 * seconds)
     other = 400 * np.sin(1.3 * seconds + 2) + 300 * np.sin(3.1 * seconds) + 200 * np.sin(5.3 * seconds)
