@@ -1,4 +1,4 @@
-"""The confusion report: its bookkeeping on small sung folders, its figures on the real tracks where they are."""
+"""Mode recognition: grouping and ranks on small sung folders, accuracy on the real tracks if they are present."""
 
 from __future__ import annotations
 
@@ -20,79 +20,80 @@ HINDUSTANI = load("hindustani")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three recordings of two ragas, and one of a raga that nobody knows."""
-    where = tmp_path_factory.mktemp("tracks")
+    """Three recordings of three ragas, and one of an unknown raga."""
+    tracks = tmp_path_factory.mktemp("tracks")
     rows = []
     for n, (raga, recording) in enumerate(
         [("Yaman", "a"), ("Yaman", "a"), ("Todi", "b"), ("Marwa", "c"), ("Xyz", "d")]
     ):
         cents = sing(HINDUSTANI.mode("Bhairav" if raga == "Xyz" else raga), n, phrases=25)
-        np.savez(where / f"{n}.npz", cents=cents, hop_s=HOP_SECONDS, tonic_hz=150.0)
+        np.savez(tracks / f"{n}.npz", cents=cents, hop_s=HOP_SECONDS, tonic_hz=150.0)
         rows.append(
             {"id": str(n), "file": f"{n}.npz", "recording_id": recording, "raga": raga, "release": ""}
         )
     rows[2]["release"] = rows[3]["release"] = "one release"
-    with open(where / "metadata.csv", "w", encoding="utf-8", newline="") as file:
+    with open(tracks / "metadata.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    return where
+    return tracks
 
 
-def test_trials_know_their_mode_and_what_leaves_with_them(folder: Path) -> None:
-    found, strangers = mode_dataset.trials(folder, HINDUSTANI)
-    assert strangers == ["Xyz"]
-    assert [HINDUSTANI.modes[trial.truth].name for trial in found] == ["Yaman", "Yaman", "Todi", "Marwa"]
-    assert found[0].group == found[1].group != found[2].group == found[3].group
+def test_load_trials_gives_modes_groups_and_unknown_modes(folder: Path) -> None:
+    trials, unknown = mode_dataset.load_trials(folder, HINDUSTANI)
+    assert unknown == ["Xyz"]
+    assert [HINDUSTANI.modes[trial.truth].name for trial in trials] == ["Yaman", "Yaman", "Todi", "Marwa"]
+    assert trials[0].group == trials[1].group != trials[2].group == trials[3].group
 
 
-def test_the_report_tells_all(folder: Path) -> None:
+def test_report_has_every_table_and_is_deterministic(folder: Path) -> None:
     page = mode_recognition.report(folder, None)
     assert "4 tracks of 3 recordings" in page
     assert "| Yaman | 2 | 1 | 1 1 | Yaman 2 |" in page
-    for part in ("one recording out", "one mode out", "tonic must be found", "plain pitch histogram", "Xyz"):
+    for part in ("one recording out", "one mode out", "tonic estimated", "plain pitch histogram", "Xyz"):
         assert part in page
     assert page == mode_recognition.report(folder, None)
 
 
-def test_ties_count_against_the_truth() -> None:
+def test_ranks_with_ties_puts_the_true_mode_last() -> None:
     assert mode_dataset.ranks(np.array([[0.5, 0.5, 0.1], [0.2, 0.9, 0.1]]), [0, 1]).tolist() == [2, 1]
 
 
-def test_a_chain_of_shared_releases_and_works_is_one_group() -> None:
+def test_cross_validation_groups_joins_rows_over_shared_releases_and_works() -> None:
     rows = [
         {"release": "r", "work_mbid": ""},
         {"release": "r", "work_mbid": "w,v"},
         {"release": "", "work_mbid": "v"},
     ]
-    assert len(set(mode_dataset.leaving_together([*rows, {"release": "", "work_mbid": ""}]))) == 2
+    assert len(set(mode_dataset.cross_validation_groups([*rows, {"release": "", "work_mbid": ""}]))) == 2
 
 
-def test_a_folder_without_tracks_is_refused(tmp_path: Path) -> None:
+def test_report_of_a_folder_without_tracks_fails(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match=r"metadata\.csv"):
         mode_recognition.report(tmp_path, None)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("slug", "part", "best", "best_three", "tonic"),
+    ("slug", "part", "top_1", "top_3", "tonic"),
     [("hindustani", "hindustani", 0.65, 0.82, 0.68), ("makam", "makam_pitch", 0.65, 0.8, 0.72)],
 )
-def test_the_figures_on_real_tracks_hold(
-    slug: str, part: str, best: float, best_three: float, tonic: float
+def test_held_out_accuracy_on_real_tracks_holds(
+    slug: str, part: str, top_1: float, top_3: float, tonic: float
 ) -> None:
     if not (SHARED / part).is_dir():
         pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
     tradition = load(slug)
-    found, _ = mode_dataset.trials(SHARED / part, tradition)
-    listener = ModeRecognizer([tradition])
-    scores, _ = mode_dataset.held_out_scores(listener, found, [trial.group for trial in found])
-    places = mode_dataset.ranks(scores, [trial.truth for trial in found])
-    plain = mode_dataset.ranks(
-        mode_dataset.histogram_scores(found, tradition), [trial.truth for trial in found]
+    trials, _ = mode_dataset.load_trials(SHARED / part, tradition)
+    recognizer = ModeRecognizer([tradition])
+    scores, _ = mode_dataset.held_out_scores(recognizer, trials, [trial.group for trial in trials])
+    ranks = mode_dataset.ranks(scores, [trial.truth for trial in trials])
+    baseline = mode_dataset.ranks(
+        mode_dataset.histogram_scores(trials, tradition), [trial.truth for trial in trials]
     )
-    assert np.mean(places == 1) >= best > 2 * np.mean(plain == 1)
-    assert np.mean(places <= 3) >= best_three > np.mean(plain <= 3) + 0.2
+    assert np.mean(ranks == 1) >= top_1 > 2 * np.mean(baseline == 1)
+    assert np.mean(ranks <= 3) >= top_3 > np.mean(baseline <= 3) + 0.2
     assert (
-        mode_dataset.tonic_found(mode_dataset.judgements(listener, found, tonic_known=False)).mean() >= tonic
+        mode_dataset.tonic_found(mode_dataset.judgements(recognizer, trials, tonic_known=False)).mean()
+        >= tonic
     )
