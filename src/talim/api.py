@@ -52,8 +52,7 @@ def prepare(
     reasons in `corpus.summary["skipped"]`. Calling it again updates the corpus and decodes only new files.
 
     >>> corpus = talim.prepare("my-recordings", "my-corpus", caption="sitar, raga Yaman")
-    >>> len(corpus.train)
-    30
+    >>> print(len(corpus.train), "training clips,", len(corpus.held_out), "held-out clips")
     """
     from talim.corpus.prepare import prepare as prepare_corpus
 
@@ -81,9 +80,9 @@ def designs(
 
     Without `designs` (`KIND@SITE:SIZE`) every kind at every site is listed at each of `budgets` ("40M", "2.5%").
 
-    >>> table = talim.designs("musicgen-small", designs=["conv@all:8M"])
-    >>> table["designs"][0]["parameters"]
-    8012928
+    >>> table = talim.designs("musicgen-small", designs=["conv@all:8M", "lora@all:8M"])
+    >>> for row in table["designs"]:
+    ...     print(row["design"], row["parameters"])
     """
     from talim.planning.design_costs import design_costs
 
@@ -112,7 +111,8 @@ def plan(
 
     `gpu` is a name such as "rtx-3060"; None plans for this machine's CPU, which is timed once and remembered.
 
-    >>> planned = talim.plan("musicgen-small", ["linear@all:2.5%"], gpu="rtx-3060")
+    >>> planned = talim.plan("nano-musicgen", ["linear@all:2.5%"], gpu="rtx-3060")
+    >>> planned["designs"][0]["memory_bytes"] / 1e9
     """
     from talim.planning import plan as planning
     from talim.planning.cpu_calibration import hardware_profile
@@ -144,7 +144,7 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
 
     A finished run is left as it is. UsageError if `out` holds a run of another recipe.
 
-    >>> recipe = talim.Recipe(corpus="my-corpus", base="nano-musicgen", design="linear@all:2.5%")
+    >>> recipe = talim.Recipe(corpus="my-corpus", design="linear@all:2.5%", training={"steps": 20})
     >>> run = talim.train(recipe, "my-run")
     """
     from talim.training.train import train as train_recipe
@@ -176,8 +176,8 @@ def generate(
     `adapter_scale` runs from 0 (the base alone) to 1.5; 1 is as trained. Temperature and top-k are for bases that
     sample tokens (MusicGen), sampling steps and sampler for diffusion bases (Mustango).
 
-    >>> audio = talim.generate("my-run", "raga Yaman, slow alap", seconds=20)[0]
-    >>> audio.save("alap.flac")
+    >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
+    >>> clip.save("alap.flac")
     """
     from talim.generation.generate import GenerationOptions, generate_audio
 
@@ -218,8 +218,9 @@ def evaluate(
     the run's folder. With `real` and `generated`: music scores and distances between the two folders, no model; written
     to `out` where it is given. Intervals are by recording.
 
-    >>> scores = talim.evaluate("my-run")
-    >>> scores = talim.evaluate(real="recordings", generated="samples")
+    >>> scores = talim.evaluate("my-run", num_prompts=1, seconds=2)
+    >>> scores["held_out_loss"]["loss_reduction"]["mean"]
+    >>> scores = talim.evaluate(real="my-recordings", generated="my-run/samples")
     """
     if (run is None) == (real is None) or (real is None) != (generated is None):
         raise UsageError("evaluate takes either a run, or real=FOLDER together with generated=FOLDER")
@@ -287,7 +288,8 @@ def study(
 
     `num_workers` trials run at a time (0: one per GPU or core), or on the Ray cluster at `ray`.
 
-    >>> summary = talim.study("study.yaml", "my-study")
+    >>> summary = talim.study("my-study.yaml", "my-study")
+    >>> print(summary["done"], "of", summary["trials"])
     """
     from talim.experiments import progress_table, runner
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from talim.errors import TalimError
 
@@ -83,6 +87,20 @@ class Audio:
         start = min(round(start_seconds * self.rate_hz), self.frames)
         stop = min(start + round(seconds * self.rate_hz), self.frames)
         return Audio(self.samples[:, start:stop], self.rate_hz)
+
+    def save(self, path: str | Path, tags: dict[str, str] | None = None) -> Path:
+        """Write a .wav, .flac, .ogg or .mp3 file, with `tags`, and return its path."""
+        from talim.audio.write import write
+
+        write(path, self, tags)
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """A player, which notebooks display."""
+        file = io.BytesIO()
+        soundfile.write(file, self.samples.T, self.rate_hz, format="WAV", subtype="PCM_16")
+        data = base64.b64encode(file.getvalue()).decode("ascii")
+        return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
 
 
 def content_hash(audio: Audio) -> str:
