@@ -1,9 +1,9 @@
-"""Leave one recording out in turn: does an adapter carry over to a recording of the tradition it never heard?
+"""Leave-one-recording-out cross-validation: does an adapter generalise to another recording of its tradition?
 
-`python -m research.validation.leave_one_recording_out FOLDER --control OTHER --out DIR` trains one adapter for each recording of FOLDER
-and seed on all other recordings, and, for comparison, equal adapters on the recordings of OTHER. The paired fall of
-the held-out loss is reported with a bootstrap interval over the recordings. The last weights are kept, so that
-nothing is chosen by the recording that is left out. Rerun to resume.
+`python -m research.validation.leave_one_recording_out FOLDER --control OTHER --out DIR` trains one adapter for each
+recording of FOLDER and seed on all other recordings, and, for comparison, equal adapters on the recordings of OTHER.
+The paired reduction of the held-out loss is reported with a bootstrap interval over the recordings. The last weights
+are saved, so nothing is selected on the recording that is left out. Rerun to resume.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ import numpy as np
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Clip, Corpus
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.prepare import prepare
 from talim.errors import TalimError
 from talim.evaluation import bootstrap
-from talim.experiments.study_file import SETTINGS, recipe_of
+from talim.experiments.study_file import DEFAULT_OVERRIDES, trial_recipe
+from talim.experiments.trial import train_and_evaluate
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.run import Run
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 
-LossReductions = dict[str, dict[str, float]]  # recording -> seed -> fall of its loss in nats
+LossReductions = dict[str, dict[str, float]]  # recording -> seed -> reduction of its loss in nats
 
 
 def leave_one_out(
@@ -42,77 +44,85 @@ def leave_one_out(
     design: str = "linear@all:2.5%",
     seeds: Sequence[int] = (0, 1, 2),
     clip_seconds: float = 8.0,
-    settings: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train and judge every fold; write DIR/leave-one-out.json and return what is in it.
+    """Train and evaluate every fold; write DIR/leave-one-out.json and return what is in it.
 
     TalimError where FOLDER has fewer than two usable recordings.
     """
     progress = progress or Progress()
-    corpus = prepare_corpus(folder, out / "corpus", clip_seconds=clip_seconds)
+    corpus = prepare(folder, out / "corpus", clip_seconds=clip_seconds)
     names = sorted({clip.recording for clip in corpus.clips})
     if len(names) < 2:
         raise TalimError(f"{folder}: {len(names)} usable recording; leaving one out needs at least two")
     own: LossReductions = {}
     for name in names:
-        corpus = prepare_corpus(folder, out / "corpus", clip_seconds=clip_seconds, held_out=(name,))
-        left = [clip for clip in corpus.clips if clip.recording == name]
+        corpus = prepare(folder, out / "corpus", clip_seconds=clip_seconds, held_out=(name,))
+        left_out = [clip for clip in corpus.clips if clip.recording == name]
         for seed in seeds:
-            recipe = recipe_of(base, out / "corpus", design, seed, settings)
+            recipe = trial_recipe(base, out / "corpus", design, seed, overrides or {})
             fold = out / "runs" / f"{name}-{seed}"
-            own.setdefault(name, {})[str(seed)] = loss_reduction_of(recipe, fold, corpus, left, progress)[
-                name
-            ]
-    others: LossReductions = {}
+            reductions = loss_reduction_of(recipe, fold, corpus, left_out, progress)
+            own.setdefault(name, {})[str(seed)] = reductions[name]
+    control_reductions: LossReductions = {}
     if control is not None:
-        prepare_corpus(control, out / "control", clip_seconds=clip_seconds)
+        prepare(control, out / "control", clip_seconds=clip_seconds)
         for seed in seeds:
-            recipe = recipe_of(base, out / "control", design, seed, settings)
+            recipe = trial_recipe(base, out / "control", design, seed, overrides or {})
             fold = out / "runs" / f"control-{seed}"
-            for name, fall in loss_reduction_of(recipe, fold, corpus, corpus.clips, progress).items():
-                others.setdefault(name, {})[str(seed)] = fall
-    found = {"base": base, "design": design, "seeds": list(seeds), "settings": SETTINGS | (settings or {})}
-    found |= {"unit": "of the base's held-out loss, positive is better", "clip_seconds": clip_seconds}
-    found |= summary(own, others)
-    write_json(out / "leave-one-out.json", found)
-    return found
+            for name, reduction in loss_reduction_of(recipe, fold, corpus, corpus.clips, progress).items():
+                control_reductions.setdefault(name, {})[str(seed)] = reduction
+    result = {
+        "base": base,
+        "design": design,
+        "seeds": list(seeds),
+        "overrides": DEFAULT_OVERRIDES | (overrides or {}),
+        "unit": "that of the base's held-out loss, positive is better",
+        "clip_seconds": clip_seconds,
+        **summary(own, control_reductions),
+    }
+    write_json(out / "leave-one-out.json", result)
+    return result
 
 
-def summary(own: LossReductions, others: LossReductions) -> dict[str, Any]:
-    """Mean falls over recordings with 95 % intervals over the recordings; seeds are averaged first."""
+def summary(own: LossReductions, control: LossReductions) -> dict[str, Any]:
+    """Mean loss reductions over recordings with 95 % intervals over the recordings; seeds are averaged first."""
 
-    def told(falls: dict[str, float]) -> dict[str, Any]:
-        mean = float(np.mean(list(falls.values())))
-        return {"mean": mean, "ci95": bootstrap.bootstrap_ci(falls), "per_recording": falls}
+    def mean_with_ci(reductions: dict[str, float]) -> dict[str, Any]:
+        mean = float(np.mean(list(reductions.values())))
+        return {"mean": mean, "ci95": bootstrap.bootstrap_ci(reductions), "per_recording": reductions}
 
-    mine = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in own.items()}
-    found: dict[str, Any] = {"own": told(mine) | {"per_seed": own}}
-    if others:
-        theirs = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in others.items()}
-        found["control"] = told(theirs) | {"per_seed": others}
-        found["own_minus_control"] = told({name: mine[name] - theirs[name] for name in mine})
-    return found
+    def seed_means(by_recording: LossReductions) -> dict[str, float]:
+        return {name: float(np.mean(list(by_seed.values()))) for name, by_seed in by_recording.items()}
+
+    own_means, control_means = seed_means(own), seed_means(control)
+    result: dict[str, Any] = {"own": mean_with_ci(own_means) | {"per_seed": own}}
+    if control:
+        result["control"] = mean_with_ci(control_means) | {"per_seed": control}
+        differences = {name: own_means[name] - control_means[name] for name in own_means}
+        result["own_minus_control"] = mean_with_ci(differences)
+    return result
 
 
 def loss_reduction_of(
     recipe: Recipe, fold: Path, corpus: Corpus, clips: Sequence[Clip], progress: Progress
 ) -> dict[str, float]:
-    """The fall of the loss on each recording of `clips`; trained and judged once, then read from the fold."""
-    from talim.training.train import train
-
-    done = fold / "falls.json"
+    """The loss reduction on each recording of `clips`; trained and evaluated once, then read from the fold."""
+    done = fold / "loss_reduction.json"
     key = recipes.run_id(recipe, Corpus.load(Path(recipe.corpus)).hash)
-    if done.is_file() and (kept := read_json(done))["key"] == key:
-        return kept["falls"]
+    if done.is_file() and (saved := read_json(done))["key"] == key:
+        return saved["loss_reduction"]
     progress.log(f"fold {fold.name}")
-    run = train(recipe, fold, progress)
-    falls = _judge(recipe, run.adapter, corpus, clips, progress)
-    write_json(done, {"key": key, "falls": falls})
-    return falls
+    run = Run(fold)
+    reductions = train_and_evaluate(
+        recipe, run, lambda: _evaluate(recipe, run.adapter, corpus, clips, progress), progress
+    )
+    write_json(done, {"key": key, "loss_reduction": reductions})
+    return reductions
 
 
-def _judge(
+def _evaluate(
     recipe: Recipe, adapter: Path, corpus: Corpus, clips: Sequence[Clip], progress: Progress
 ) -> dict[str, float]:
     from talim.adapters import injection, serialization
@@ -148,7 +158,7 @@ def main() -> None:
         base=options.base,
         design=options.design,
         seeds=range(options.seeds),
-        settings=dict(recipes.parse_setting(text) for text in options.set),
+        overrides=dict(recipes.parse_setting(text) for text in options.set),
     )
     print(json.dumps(found, indent=1))
 

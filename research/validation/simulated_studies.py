@@ -1,7 +1,7 @@
-"""A study that never ran: results with known effects, drawn by a seed, to see what the comparisons find.
+"""Simulated studies: results with known effects, drawn by a seed, to validate the statistics of a study.
 
-`python -m research.validation.simulated_studies` counts, over many such studies, how often an effect that is there is found and how often
-one is found where there is none; `--out DIR` writes one study's results.jsonl, to look at its page.
+`python -m research.validation.simulated_studies` measures power and false-positive rate over many such studies; `--out
+DIR` writes one study's results.jsonl, to look at its page.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import write_jsonl
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.hypothesis_tests import SUPPORTED, test_hypotheses
+from talim.experiments.hypothesis_tests import SUPPORTED, decide_hypotheses
 from talim.experiments.results import RESULTS, TrialResult
 
 BASE_PARAMETERS = 8_560_640
 SECONDS = {"linear": 150.0, "conv": 210.0, "transformer": 240.0, "lora": 170.0, "full": 420.0}
 GIGABYTES = {"linear": 0.9, "conv": 1.1, "transformer": 1.2, "lora": 1.0, "full": 1.9}
-LOSS_MEASURES = ("fall", "ornament_fall", "plain_fall", "first_fall", "again_fall")
+LOSS_MEASURES = (
+    "loss_reduction",
+    "loss_reduction_ornaments",
+    "loss_reduction_plain",
+    "loss_reduction_first",
+    "loss_reduction_repeat",
+)
 
 
 @dataclass(frozen=True)
 class SimulatedEffect:
-    """What is added to a measure where the factors are so; of `fall` it is added to all five falls."""
+    """An amount added to a measure where the factors match; on `loss_reduction` it is added to all LOSS_MEASURES."""
 
     measure: str
     where: Mapping[str, Any]
@@ -39,7 +45,7 @@ class SimulatedEffect:
 
 @dataclass(frozen=True)
 class SimulatedStudy:
-    """The grid and the luck: spreads of a trial (by its seed), a recording, a cell, in nats."""
+    """The grid, and standard deviations in nats: of a trial (by its seed), a recording, and a cell."""
 
     designs: Sequence[str]
     bases: Sequence[str] = ("nano-musicgen",)
@@ -61,21 +67,23 @@ def grid(kinds: Sequence[str], sites: Sequence[str], percents: Sequence[float]) 
 def rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
     """The lines of results.jsonl; the same for the same seed."""
     rng = np.random.default_rng(seed)
-    found = []
+    lines = []
     for base in plan.bases:
         for genre, texture in plan.corpora:
             corpus = f"{genre}-{texture}"
             names = [f"{corpus}-{n:02d}" for n in range(plan.recordings)]
-            hard = dict(zip(names, 0.2 * rng.normal(size=plan.recordings), strict=True))
+            difficulty = dict(zip(names, 0.2 * rng.normal(size=plan.recordings), strict=True))
             for design in plan.designs:
                 factors = _factors(base, genre, texture, design)
                 own = dict(zip(names, plan.recording_sd * rng.normal(size=plan.recordings), strict=True))
-                found += [_row(plan, factors, corpus, design, n, hard, own, rng) for n in range(plan.seeds)]
-    return found
+                lines += [
+                    _row(plan, factors, corpus, design, n, difficulty, own, rng) for n in range(plan.seeds)
+                ]
+    return lines
 
 
 def _factors(base: str, genre: str, texture: str, design: str) -> dict[str, Any]:
-    parts = parse(design).parts
+    parts = Design.parse(design).parts
     percent = next((part.size.value for part in parts if part.size), None)
     return {
         "base": base,
@@ -83,7 +91,7 @@ def _factors(base: str, genre: str, texture: str, design: str) -> dict[str, Any]
         "texture": texture,
         "kind": "+".join(part.kind for part in parts),
         "site": "+".join(part.site for part in parts),
-        "share": percent / 100 if percent else None,
+        "size_fraction": percent / 100 if percent else None,
     }
 
 
@@ -93,40 +101,42 @@ def _row(
     corpus: str,
     design: str,
     seed: int,
-    hard: Mapping[str, float],
+    difficulty: Mapping[str, float],
     own: Mapping[str, float],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    share = factors["share"]
-    size = min(share or 1.0, 0.3)
+    fraction = factors["size_fraction"]
+    size = min(fraction or 1.0, 0.3)
     grown = 1 - math.exp(-size / 0.012)  # what more parameters are worth
-    luck = plan.seed_sd * rng.normal()
-    measures: dict[str, dict[str, float]] = {name: {} for name in ("before", "after", *LOSS_MEASURES)}
-    for name, hardness in hard.items():
+    seed_effect = plan.seed_sd * rng.normal()
+    measures: dict[str, dict[str, float]] = {
+        name: {} for name in ("base_loss", "adapted_loss", *LOSS_MEASURES)
+    }
+    for name, hardness in difficulty.items():
         cell = (
             plan.level * (0.55 + 0.45 * grown)
             + 0.3 * hardness
-            + luck
+            + seed_effect
             + own[name]
-            + _added(plan, factors, "fall")
+            + _added(plan, factors, "loss_reduction")
         )
         for measure in LOSS_MEASURES:
-            more = 0.0 if measure == "fall" else _added(plan, factors, measure)
+            more = 0.0 if measure == "loss_reduction" else _added(plan, factors, measure)
             measures[measure][name] = cell + more + plan.cell_sd * rng.normal()
-        measures["before"][name] = 3.4 + hardness
-        measures["after"][name] = 3.4 + hardness - measures["fall"][name]
-    falls = measures["again_fall"], measures["first_fall"]
-    measures["return_gain"] = {name: falls[0][name] - falls[1][name] for name in hard}
+        measures["base_loss"][name] = 3.4 + hardness
+        measures["adapted_loss"][name] = 3.4 + hardness - measures["loss_reduction"][name]
+    repeat, first = measures["loss_reduction_repeat"], measures["loss_reduction_first"]
+    measures["repeat_gain"] = {name: repeat[name] - first[name] for name in difficulty}
     distance = 32 - 8 * grown + _added(plan, factors, "score.kernel_distance_timbre") + 1.5 * rng.normal()
     measures["score.kernel_distance_timbre"] = {"run": distance}
     kinds = factors["kind"].split("+")
     seconds = max(SECONDS[kind] for kind in kinds) * (0.8 + 6 * size) * math.exp(0.04 * rng.normal())
     memory = max(GIGABYTES[kind] for kind in kinds) * 1e9 * (0.95 + 2 * size)
-    parameters = round((share or 0) * BASE_PARAMETERS) + (BASE_PARAMETERS // 6 if "full" in kinds else 0)
+    parameters = round((fraction or 0) * BASE_PARAMETERS) + (BASE_PARAMETERS // 6 if "full" in kinds else 0)
     parameters = BASE_PARAMETERS if factors["kind"] == "full" else parameters
     measures |= {"log_seconds": {"run": math.log(seconds)}, "log_memory": {"run": math.log(memory)}}
-    told = "/".join([factors["base"], corpus, design, str(seed)])
-    name = hashlib.sha256(told.encode()).hexdigest()[:12]
+    key = "/".join([factors["base"], corpus, design, str(seed)])
+    name = hashlib.sha256(key.encode()).hexdigest()[:12]
     return {
         "id": name,
         "status": "done",
@@ -135,9 +145,10 @@ def _row(
         "corpus": corpus,
         "factors": factors,
         "parameters": parameters,
-        "percent": 100 * parameters / BASE_PARAMETERS,
+        "trained_percent": 100 * parameters / BASE_PARAMETERS,
         "measures": measures,
-        "directions": dict.fromkeys(LOSS_MEASURES, "higher") | {"score.kernel_distance_timbre": "lower"},
+        "directions": dict.fromkeys(LOSS_MEASURES, "higher_is_better")
+        | {"score.kernel_distance_timbre": "lower_is_better"},
         "cost": {
             "seconds": seconds,
             "peak_memory_bytes": round(memory),
@@ -159,30 +170,34 @@ def _added(plan: SimulatedStudy, factors: Mapping[str, Any], measure: str) -> fl
 
 KINDS, SITES, PERCENTS = ("linear", "conv", "transformer"), ("post", "all"), (0.53, 2.7, 4.7)
 EFFECT_SIZE = 0.08  # nats
-SIMULATED_EFFECT = SimulatedEffect("fall", {"kind": "conv"}, EFFECT_SIZE)
+SIMULATED_EFFECT = SimulatedEffect("loss_reduction", {"kind": "conv"}, EFFECT_SIZE)
 SIMULATED_COMPARISON = {
-    "measure": "fall",
-    "this": {"kind": "conv"},
-    "that": {"kind": "transformer"},
-    "interest": EFFECT_SIZE / 4,
+    "measure": "loss_reduction",
+    "treatment": {"kind": "conv"},
+    "control": {"kind": "transformer"},
+    "smallest_effect": EFFECT_SIZE / 4,
 }
 
 
-def found_share(effects: Sequence[SimulatedEffect], studies: int) -> float:
-    """In what share of studies, one a seed, a claim about conv over transformer is supported, one of eight claims."""
-    other = {"measure": "fall", "this": {"kind": "x"}, "that": {"kind": "y"}, "interest": 1.0}
-    asked = [
-        {"id": str(n), "says": "-", "comparisons": [other if n else SIMULATED_COMPARISON]} for n in range(8)
+def supported_fraction(effects: Sequence[SimulatedEffect], studies: int) -> float:
+    """The fraction of studies, one per seed, that support a hypothesis about conv over transformer, one of eight."""
+    other = {
+        "measure": "loss_reduction",
+        "treatment": {"kind": "x"},
+        "control": {"kind": "y"},
+        "smallest_effect": 1.0,
+    }
+    claims = [
+        {"id": str(n), "statement": "-", "comparisons": [other if n else SIMULATED_COMPARISON]}
+        for n in range(8)
     ]
-    claims = Hypotheses.model_validate({"claims": asked})
+    hypotheses = Hypotheses.model_validate({"claims": claims})
     plan = SimulatedStudy(grid(KINDS, SITES, PERCENTS), effects=effects)
-    verdicts = [
-        test_hypotheses([TrialResult.model_validate(row).trial for row in rows(plan, seed)], claims)[0][
-            "verdict"
-        ]
-        for seed in range(studies)
-    ]
-    return float(np.mean([verdict == SUPPORTED for verdict in verdicts]))
+    supported = []
+    for seed in range(studies):
+        trials = [TrialResult.model_validate(row) for row in rows(plan, seed)]
+        supported.append(decide_hypotheses(trials, hypotheses)[0]["verdict"] == SUPPORTED)
+    return float(np.mean(supported))
 
 
 def main() -> None:
@@ -198,11 +213,11 @@ def main() -> None:
         corpora = [(genre, texture) for genre in ("hindustani", "makam") for texture in ("solo", "ensemble")]
         effects = [
             SIMULATED_EFFECT,
-            SimulatedEffect("ornament_fall", {"kind": "conv"}, EFFECT_SIZE),
-            SimulatedEffect("again_fall", {"kind": "transformer"}, EFFECT_SIZE),
-            SimulatedEffect("fall", {"kind": "transformer", "genre": "makam"}, 2 * EFFECT_SIZE),
-            SimulatedEffect("fall", {"site": "post"}, -3 * EFFECT_SIZE),
-            SimulatedEffect("fall", {"kind": "full"}, EFFECT_SIZE),
+            SimulatedEffect("loss_reduction_ornaments", {"kind": "conv"}, EFFECT_SIZE),
+            SimulatedEffect("loss_reduction_repeat", {"kind": "transformer"}, EFFECT_SIZE),
+            SimulatedEffect("loss_reduction", {"kind": "transformer", "genre": "makam"}, 2 * EFFECT_SIZE),
+            SimulatedEffect("loss_reduction", {"site": "post"}, -3 * EFFECT_SIZE),
+            SimulatedEffect("loss_reduction", {"kind": "full"}, EFFECT_SIZE),
         ]
         write_jsonl(
             options.out / RESULTS,
@@ -211,10 +226,11 @@ def main() -> None:
         print(options.out / RESULTS)
         return
     print(f"{options.studies} studies of three kinds, two sites, three sizes, two genres, three seeds:")
-    print(
-        f"an effect of {EFFECT_SIZE} nats is found in {100 * found_share([SIMULATED_EFFECT], options.studies):.1f} %"
+    power, false_positives = (
+        supported_fraction(effects, options.studies) for effects in ([SIMULATED_EFFECT], [])
     )
-    print(f"where there is none one is found in {100 * found_share([], options.studies):.1f} %")
+    print(f"power for an effect of {EFFECT_SIZE} nats: {100 * power:.1f} %")
+    print(f"false-positive rate without an effect: {100 * false_positives:.1f} %")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Designs side by side: the shared error against two designs alone and against its own promise."""
+"""Crossed tables: the pooled error against the paired one, its coverage, and incomplete tables."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from talim.experiments.effects import two_way_effect
 from talim.experiments.results import read_study
 
 
-def made(values: np.ndarray) -> CrossedTable:
+def table_of(values: np.ndarray) -> CrossedTable:
     designs, seeds, recordings = values.shape
     return CrossedTable(
         [str(n) for n in range(designs)], values, [str(n) for n in range(recordings)], list(range(seeds))
     )
 
 
-def lucky(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    """No design is better: luck of seed, recording, both by design, and of each cell."""
+def noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """No design is better: random effects of seed, recording, both by design, and of each cell."""
     designs, seeds, recordings = shape
     y = rng.normal(size=(1, seeds, 1)) + rng.normal(size=(1, 1, recordings))
-    if seeds > 1:  # what one seed's luck does, or one recording's, cannot be known from it alone
+    if seeds > 1:  # with one seed, or one recording, its interaction cannot be estimated
         y = y + 0.3 * rng.normal(size=(designs, seeds, 1))
     if recordings > 1:
         y = y + 0.3 * rng.normal(size=(designs, 1, recordings))
@@ -35,63 +35,67 @@ def lucky(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 6))
-def test_of_two_designs_it_is_the_paired_error(seed: int, seeds: int, recordings: int) -> None:
-    values = lucky(np.random.default_rng(seed), (2, seeds, recordings))
-    spread, known = made(values).spread(), two_way_effect(values[1] - values[0])
-    assert spread.error == pytest.approx(known.error, nan_ok=True)
+def test_error_components_of_two_designs_equal_the_paired_error(
+    seed: int, seeds: int, recordings: int
+) -> None:
+    values = noise(np.random.default_rng(seed), (2, seeds, recordings))
+    errors, paired = table_of(values).error_components(), two_way_effect(values[1] - values[0])
+    assert errors.error == pytest.approx(paired.error, nan_ok=True)
     if seeds * recordings > 1:
-        assert spread.freedom == pytest.approx(known.freedom)
+        assert errors.df == pytest.approx(paired.df)
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 8), (12, 1, 6), (8, 4, 1)])
-def test_differences_by_luck_pass_the_quantile_as_often_as_it_says(shape: tuple[int, int, int]) -> None:
+def test_quantile_without_an_effect_is_exceeded_at_its_rate(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(4)
     beyond = []
     for _ in range(400):
-        found = made(lucky(rng, shape))
-        beyond.append(found.means[1] - found.means[0] > found.spread().quantile(0.05))
+        found = table_of(noise(rng, shape))
+        beyond.append(found.means[1] - found.means[0] > found.error_components().quantile(0.05))
     assert 0.02 < np.mean(beyond) < 0.09
 
 
-def test_what_all_designs_have_is_compared(tmp_path: Path) -> None:
+def test_crossed_table_incomplete_trials_keeps_the_largest_full_table(tmp_path: Path) -> None:
     some = [line for line in lines() if not (line["design"] == "conv@all:2.7%" and line["seed"] == 2)]
-    some[0]["measures"]["fall"].pop("hindustani-solo-03")
+    some[0]["measures"]["loss_reduction"].pop("hindustani-solo-03")
     table = read_study(write(tmp_path, some)).tables[0]
-    field = crossed_table(table, "fall")
+    field = crossed_table(table, "loss_reduction")
     assert field is not None
     assert (
         "conv@all:2.7%" not in field.designs
     )  # eleven designs with three seeds are more than twelve with two
     assert field.values.shape == (11, 3, 5)
     assert crossed_table(table, "beauty") is None
-    difference = crossed_table(table, "ornament_fall", "plain_fall")
+    difference = crossed_table(table, "loss_reduction_ornaments", "loss_reduction_plain")
     assert difference is not None
     assert abs(difference.means.mean()) < 0.05
 
 
-def test_tables_count_the_same(tmp_path: Path) -> None:
+def test_pool_tables_have_equal_weights(tmp_path: Path) -> None:
     tables = study(tmp_path).tables
-    parts = [field for table in tables if (field := crossed_table(table, "fall"))]
-    designs, means, spread = pool_tables(parts)
+    parts = [field for table in tables if (field := crossed_table(table, "loss_reduction"))]
+    designs, means, errors = pool_tables(parts)
     assert designs == list(parts[0].designs)
     assert means == pytest.approx((parts[0].means + parts[1].means) / 2)
-    assert spread.error == pytest.approx(np.hypot(parts[0].spread().error, parts[1].spread().error) / 2)
+    assert errors.error == pytest.approx(
+        np.hypot(parts[0].error_components().error, parts[1].error_components().error) / 2
+    )
 
 
-def test_drawn_again_the_means_stay_and_vary_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_means_have_the_means_and_the_error_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crossed_anova, "RESAMPLES", 4000)
     rng = np.random.default_rng(0)
-    found = made(lucky(rng, (2, 8, 20)))
+    found = table_of(noise(rng, (2, 8, 20)))
     again = bootstrap_means([found], found.designs, rng)
     assert again.mean(axis=0) == pytest.approx(found.means, abs=0.05)
-    assert (again[:, 1] - again[:, 0]).std() == pytest.approx(found.spread().error, rel=0.35)
+    assert (again[:, 1] - again[:, 0]).std() == pytest.approx(found.error_components().error, rel=0.35)
 
 
-def test_one_seed_and_recording_leave_no_error() -> None:
-    assert np.isnan(made(np.zeros((3, 1, 1))).spread().error)
-    assert np.isnan(made(np.zeros((1, 3, 3))).spread().error)
+def test_error_components_with_one_seed_and_recording_are_nan() -> None:
+    assert np.isnan(table_of(np.zeros((3, 1, 1))).error_components().error)
+    assert np.isnan(table_of(np.zeros((1, 3, 3))).error_components().error)
 
 
-def test_the_simulator_is_the_same_for_the_same_seed() -> None:
+def test_simulated_study_same_seed_is_identical() -> None:
     assert lines(SMALL, 5) == lines(SMALL, 5)
     assert lines(SMALL, 5) != lines(SMALL, 6)

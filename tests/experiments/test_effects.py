@@ -1,4 +1,4 @@
-"""Effects over pairs and recordings: against least squares, against their own promise, against bad input."""
+"""Effects over pairs and recordings: against least squares, interval coverage, invalid input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from talim.experiments import effects
 def simulated(
     rng: np.random.Generator, shape: tuple[int, int], spreads: tuple[float, float, float]
 ) -> np.ndarray:
-    """Differences with no effect: each seed, each recording and each cell has its own luck."""
+    """Differences without an effect: random components of seed, recording and cell."""
     seed, recording, cell = spreads
     return (
         seed * rng.normal(size=(shape[0], 1))
@@ -22,7 +22,7 @@ def simulated(
     )
 
 
-def test_against_least_squares_with_and_without_each_factor() -> None:
+def test_two_way_effect_equals_nested_least_squares() -> None:
     table = simulated(np.random.default_rng(3), (3, 7), (1.0, 1.0, 0.5)) + 0.4
     seed, recording = (index.ravel() for index in np.indices(table.shape))
     by_seed, by_recording = np.eye(3)[seed], np.eye(7)[recording]
@@ -37,21 +37,21 @@ def test_against_least_squares_with_and_without_each_factor() -> None:
     found = effects.two_way_effect(table)
     assert found.mean == pytest.approx(table.mean())
     assert found.error == pytest.approx(np.sqrt((of_seeds + of_recordings - full / 12) / 21))
-    assert 1 <= found.freedom <= 20
+    assert 1 <= found.df <= 20
 
 
-def test_one_row_is_the_t_interval_of_scipy() -> None:
+def test_two_way_effect_of_one_pair_is_the_t_interval_of_scipy() -> None:
     from scipy import stats
 
     values = np.random.default_rng(1).normal(0.3, 1, 9)
     found = effects.two_way_effect(values[None])
     known = stats.ttest_1samp(values, 0)
     assert found.interval() == pytest.approx(tuple(known.confidence_interval()))
-    assert found.chance == pytest.approx(known.pvalue)
+    assert found.p_value == pytest.approx(known.pvalue)
 
 
 @pytest.mark.parametrize("spreads", [(1.0, 0.0, 0.3), (0.0, 1.0, 0.3), (0.0, 0.0, 1.0), (0.7, 0.7, 0.7)])
-def test_intervals_cover_the_truth_as_often_as_they_promise(spreads: tuple[float, float, float]) -> None:
+def test_interval_covers_the_true_mean_at_its_level(spreads: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(7)
     covered = []
     for _ in range(1500):
@@ -60,21 +60,21 @@ def test_intervals_cover_the_truth_as_often_as_they_promise(spreads: tuple[float
     assert np.mean(covered) > 0.93
 
 
-def test_what_is_called_visible_is_seen_in_four_of_five_studies() -> None:
+def test_min_detectable_effect_is_detected_with_its_power() -> None:
     rng = np.random.default_rng(5)
     spreads = (0.2, 0.5, 1.0)
-    said = [
+    predicted = [
         effects.two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)
     ]
-    typical = float(np.sqrt(np.mean(np.square(said))))
-    seen = [
+    typical = float(np.sqrt(np.mean(np.square(predicted))))
+    detected = [
         effects.two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0
         for _ in range(1500)
     ]
-    assert 0.7 < np.mean(seen) < 0.92
+    assert 0.7 < np.mean(detected) < 0.92
 
 
-def test_groups_are_averaged_and_their_errors_shrink() -> None:
+def test_pooled_effect_averages_groups_and_reduces_the_error() -> None:
     rng = np.random.default_rng(2)
     parts = [effects.two_way_effect(simulated(rng, (3, 8), (0.3, 0.5, 0.5)) + shift) for shift in (0.0, 1.0)]
     both = effects.pooled_effect(parts)
@@ -84,18 +84,20 @@ def test_groups_are_averaged_and_their_errors_shrink() -> None:
     assert effects.pooled_effect(parts[:1]).interval() == pytest.approx(parts[0].interval())
 
 
-def test_holm_by_hand() -> None:
+def test_holm_adjusted_equals_values_computed_by_hand() -> None:
     assert effects.holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_lies_between_the_plain_chances_and_bonferroni(chances: list[float]) -> None:
-    for plain, adjusted in zip(chances, effects.holm_adjusted(chances), strict=True):
-        assert plain <= adjusted <= min(1.0, len(chances) * plain) + 1e-12
+def test_holm_adjusted_lies_between_unadjusted_and_bonferroni(p_values: list[float]) -> None:
+    for plain, adjusted in zip(p_values, effects.holm_adjusted(p_values), strict=True):
+        assert plain <= adjusted <= min(1.0, len(p_values) * plain) + 1e-12
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 99), st.floats(0.1, 10))
-def test_units_and_order_do_not_matter(seeds: int, recordings: int, seed: int, scale: float) -> None:
+def test_two_way_effect_scale_and_order_do_not_matter(
+    seeds: int, recordings: int, seed: int, scale: float
+) -> None:
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(seeds, recordings))
     found = effects.two_way_effect(table)
@@ -108,18 +110,18 @@ def test_units_and_order_do_not_matter(seeds: int, recordings: int, seed: int, s
     assert again.error == pytest.approx(scale * found.error, nan_ok=True)
 
 
-def test_nothing_but_equal_numbers_is_certain() -> None:
+def test_two_way_effect_of_equal_numbers_has_no_error() -> None:
     found = effects.two_way_effect(np.full((3, 4), 0.25))
     assert found.interval() == (0.25, 0.25)
-    assert found.chance == 0.0
+    assert found.p_value == 0.0
 
 
 @pytest.mark.parametrize("table", [np.zeros(3), np.zeros((0, 3)), np.array([[1.0, np.nan]])])
-def test_a_table_with_holes_is_refused(table: np.ndarray) -> None:
+def test_two_way_effect_incomplete_table_raises(table: np.ndarray) -> None:
     with pytest.raises(ValueError, match="full table"):
         effects.two_way_effect(table)
 
 
-def test_no_parts_have_no_mean() -> None:
-    with pytest.raises(ValueError, match="no effect"):
+def test_pooled_effect_without_parts_raises() -> None:
+    with pytest.raises(ValueError, match="at least one effect"):
         effects.pooled_effect([])

@@ -1,4 +1,4 @@
-"""Reading a study's results: last line counts, failures apart, other settings in no table, damage named."""
+"""Reading results.jsonl: the last line of an id counts, failed trials and other settings are kept apart."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from talim.errors import TalimError
 from talim.experiments.results import is_study, read_study
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_read_study_groups_trials_by_base_and_corpus(tmp_path: Path) -> None:
     found = study(tmp_path)
-    assert len(found.rows) == 12 * 3 * 2
+    assert len(found.trials) == 12 * 3 * 2
     assert [table.name for table in found.tables] == [
         "nano-musicgen, hindustani-solo",
         "nano-musicgen, makam-solo",
     ]
     table = found.tables[0]
-    assert [row.seed for row in table.of("conv@all:2.7%")] == [0, 1, 2]
+    assert [trial.seed for trial in table.of_design("conv@all:2.7%")] == [0, 1, 2]
     assert table.designs[0].endswith(":0.53%")  # the smallest first
     assert is_study(tmp_path)
     assert not is_study(tmp_path / "none")
 
 
-def test_the_last_line_of_an_id_counts(tmp_path: Path) -> None:
+def test_read_study_repeated_id_uses_the_last_line(tmp_path: Path) -> None:
     some = lines()[:4]
     again = some[1] | {"status": "failed", "error": "power cut"}
     found = read_study(write(tmp_path, [*some, again]))
-    assert len(found.rows) == 3
-    assert [row.error for row in found.failed] == ["power cut"]
+    assert len(found.trials) == 3
+    assert [trial.error for trial in found.failed] == ["power cut"]
 
 
-def test_other_settings_never_share_a_table(tmp_path: Path) -> None:
+def test_read_study_other_settings_are_excluded(tmp_path: Path) -> None:
     changed = lines()
     changed[0]["settings_hash"] = "elsewhere"
     found = read_study(write(tmp_path, changed))
-    assert [row.id for row in found.set_aside] == [changed[0]["id"]]
-    assert all({row.settings_hash for row in table.rows} == {table.settings} for table in found.tables)
+    assert [trial.id for trial in found.excluded] == [changed[0]["id"]]
+    assert all({trial.settings_hash for trial in table.trials} == {table.settings} for table in found.tables)
     halves = [line | {"settings_hash": "new"} if n % 2 else line for n, line in enumerate(lines()[:6])]
     assert read_study(write(tmp_path, halves)).tables[0].settings == "new"  # of equals the later one
 
 
-def test_pairs_are_of_one_setting_and_corpus(tmp_path: Path) -> None:
-    factors = study(tmp_path).rows[0].trial.factors
+def test_all_factors_contain_settings_and_corpus(tmp_path: Path) -> None:
+    factors = study(tmp_path).trials[0].all_factors
     assert factors["settings"] == "hindustani-solo-0"
     assert factors["corpus"] == "hindustani-solo"
 
 
-def test_an_empty_and_a_torn_file(tmp_path: Path) -> None:
-    assert read_study(write(tmp_path, [])).rows == []
+def test_read_study_empty_or_truncated_file_has_the_complete_lines(tmp_path: Path) -> None:
+    assert read_study(write(tmp_path, [])).trials == []
     path = write(tmp_path, lines()[:2]) / "results.jsonl"
     path.write_text(path.read_text("utf-8")[:-9], encoding="utf-8")
-    assert len(read_study(tmp_path).rows) == 1
+    assert len(read_study(tmp_path).trials) == 1
 
 
-def test_holes_in_measures_are_no_numbers(tmp_path: Path) -> None:
+def test_read_study_missing_and_nan_values_are_dropped(tmp_path: Path) -> None:
     first = lines()[0]
-    first["measures"]["fall"] = dict.fromkeys(first["measures"]["fall"])
-    first["measures"]["return_gain"]["hindustani-solo-00"] = float("nan")
+    first["measures"]["loss_reduction"] = dict.fromkeys(first["measures"]["loss_reduction"])
+    first["measures"]["repeat_gain"]["hindustani-solo-00"] = float("nan")
     trial = read_study(write(tmp_path, [first])).trials[0]
-    assert "fall" not in trial.measures
-    assert len(trial.measures["return_gain"]) == 5
+    assert "loss_reduction" not in trial.measures
+    assert len(trial.measures["repeat_gain"]) == 5
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"seed": "x"}, "seed"),
         ({"status": "maybe"}, "status"),
@@ -74,7 +74,7 @@ def test_holes_in_measures_are_no_numbers(tmp_path: Path) -> None:
         ({"cost": []}, "cost"),
     ],
 )
-def test_a_damaged_line_is_named(tmp_path: Path, change: dict[str, object], says: str) -> None:
+def test_read_study_damaged_line_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     folder = write(tmp_path, [lines()[0], lines()[1] | change])
-    with pytest.raises(TalimError, match=f"trial 2: {says}"):
+    with pytest.raises(TalimError, match=f"trial 2: {message}"):
         read_study(folder)

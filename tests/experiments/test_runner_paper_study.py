@@ -1,4 +1,4 @@
-"""The paper's own grid in miniature: every kind, place and base of studies/paper/full.yaml, on small checkpoints."""
+"""The paper's grid in miniature: every kind, site and base of studies/paper/full.yaml, on small checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from talim.experiments.runner import run_study
 FILE = Path(__file__).parents[2] / "studies/paper/full.yaml"
 
 
-def test_the_papers_grid_runs_in_miniature(tmp_path: Path, corpus_folder: Path) -> None:
+def test_run_study_paper_grid_on_small_checkpoints_finishes_all_trials(
+    tmp_path: Path, corpus_folder: Path
+) -> None:
     values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     small = {
         "facebook/musicgen-medium": str(released_musicgen.write(tmp_path / "musicgen")),
@@ -24,15 +26,17 @@ def test_the_papers_grid_runs_in_miniature(tmp_path: Path, corpus_folder: Path) 
         if "sizes" in grid:
             grid["sizes"] = ["2k"]
         grid["seeds"] = [0]
-    values["bases"] = {small[base]: {"training.clip_seconds": 0.5} for base in values["bases"]}
-    values["corpora"] = {"takes": {"prepared": str(corpus_folder)}}
-    values["settings"] |= {"training.steps": 2, "training.warmup_steps": 1, "training.precision": "fp32"}
-    values["settings"] |= {"training.evaluate_clips": 2, "training.batch_size": 2}
-    del values["samples"]
+    values["base_overrides"] = {
+        small[base]: {"training.crop_seconds": 0.5} for base in values["base_overrides"]
+    }
+    values["corpora"] = {"takes": {"corpus": str(corpus_folder)}}
+    values["overrides"] |= {"training.steps": 2, "training.warmup_steps": 1, "training.precision": "fp32"}
+    values["overrides"] |= {"training.eval_clips": 2, "training.batch_size": 2}
+    del values["generation"]
     (tmp_path / "full.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    said = run_study(tmp_path / "full.yaml", tmp_path / "out")
-    assert said["failed"] == []
+    summary = run_study(tmp_path / "full.yaml", tmp_path / "out")
+    assert summary["failed"] == []
     lines = read_jsonl(tmp_path / "out/results.jsonl")
-    assert said["done"] == len(lines) == 3 * 2 + 2 + 2 * 2 + 2
+    assert summary["done"] == len(lines) == 3 * 2 + 2 + 2 * 2 + 2
     assert {Path(line["factors"]["base"]).name for line in lines} == {"musicgen", "mustango"}
     assert {line["factors"]["site"] for line in lines} >= {"conditioner", "post", "all", "shallow", "deep"}

@@ -1,3 +1,1 @@
-"""Studies: many runs, and the pages that show them. Nothing is imported here."""
-
-from __future__ import annotations
+"""Studies: grids of trials, their execution, statistics and recommendations. Nothing is imported here."""

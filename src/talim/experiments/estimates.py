@@ -1,4 +1,4 @@
-"""What a study's trials will take, as far as a trace of one training step can tell it before anything is spent."""
+"""Predicts memory and time of a study's trials by tracing one training step of each, before anything is run."""
 
 from __future__ import annotations
 
@@ -14,91 +14,91 @@ from talim.progress import Progress, format_duration
 
 
 class TrialEstimates:
-    """Memory and time of trials on a machine; settings that are alike are traced once, and kept on disk."""
+    """Memory and time of trials on a GPU (None: this CPU); equal settings are traced once and cached on disk."""
 
     def __init__(self, gpu: str | None = None, progress: Progress | None = None) -> None:
         self.gpu, self.progress = gpu, progress or Progress()
-        self._machine: Any = None
-        self._known: dict[tuple[Any, ...], dict[str, Any] | None] = {}
+        self._hardware: Any = None
+        self._estimates: dict[tuple[Any, ...], dict[str, Any] | None] = {}
 
-    def of(self, planned: TrialSpec, base: str) -> dict[str, Any] | None:
-        """`memory_bytes` and `hours` of its training; None where the base or the design is none that can be traced."""
+    def estimate(self, trial: TrialSpec, base: str) -> dict[str, Any] | None:
+        """`memory_bytes`, `hours` and more of the training; None if the base or the design cannot be traced."""
         from talim.planning.plan import plan_total
         from talim.planning.trace_cache import default_cache_folder
 
-        job = plan_request(planned, base)
-        key = tuple(vars(job).values())
-        if key not in self._known:
+        request = plan_request(trial, base)
+        key = tuple(vars(request).values())
+        if key not in self._estimates:
             try:
-                told = plan_total(
-                    [job], self._corpus_facts(), cache=default_cache_folder(), progress=self.progress
+                total = plan_total(
+                    [request], self._profile(), cache=default_cache_folder(), progress=self.progress
                 )
-                self._known[key] = told["jobs"][0]
+                self._estimates[key] = total["jobs"][0]
             except TalimError:
-                self._known[key] = None
-        return self._known[key]
+                self._estimates[key] = None
+        return self._estimates[key]
 
-    def needs(self, planned: TrialSpec, base: str) -> int | None:
-        """Bytes of memory that its training takes, None where that cannot be told."""
-        told = self.of(planned, base)
-        return None if told is None else int(told["memory_bytes"])
+    def memory_bytes(self, trial: TrialSpec, base: str) -> int | None:
+        """Memory of the training, None if it cannot be predicted."""
+        estimate = self.estimate(trial, base)
+        return None if estimate is None else int(estimate["memory_bytes"])
 
-    def _corpus_facts(self) -> Any:
+    def _profile(self) -> Any:
         from talim.planning.cpu_calibration import hardware_profile
         from talim.planning.trace_cache import default_cache_folder
 
-        self._machine = self._machine or hardware_profile(
-            self.gpu, None, default_cache_folder(), False, self.progress
-        )
-        return self._machine
+        if self._hardware is None:
+            self._hardware = hardware_profile(self.gpu, None, default_cache_folder(), False, self.progress)
+        return self._hardware
 
 
-def plan_request(planned: TrialSpec, base: str) -> Any:
-    """A trial's training as `talim.planning.plan` takes it: clips no longer than the base hears at once."""
+def plan_request(trial: TrialSpec, base: str) -> Any:
+    """A trial's training as a `talim.planning.plan.PlanRequest`, with clips no longer than the base's context."""
     from talim.planning.design_costs import base_model_facts
     from talim.planning.plan import PlanRequest
 
-    training, source = planned.recipe.training, planned.source
-    seconds = training.clip_seconds or source.clip_seconds
-    with contextlib.suppress(TalimError):  # whoever traces it meets it again, and says what is wrong
+    training = trial.recipe.training
+    seconds = training.crop_seconds or trial.corpus_spec.clip_seconds
+    with contextlib.suppress(TalimError):  # raised again, with its message, where the request is traced
         seconds = min(seconds, base_model_facts(base).window_seconds)
     precision = training.precision if training.precision in ("bf16", "fp32") else None
     return PlanRequest(
-        base, planned.design, seconds, training.batch_size, training.steps, precision,
+        base,
+        str(trial.design),
+        seconds,
+        training.batch_size,
+        training.steps,
+        precision,
         training.gradient_checkpointing,
-    )  # fmt: skip
+    )
 
 
-def total_message(found: dict[str, Any]) -> str:
-    """What `talim.planning.plan.plan_total` says of a study, in words."""
+def total_message(total: dict[str, Any]) -> str:
+    """The result of `talim.planning.plan.plan_total` for a study, in sentences."""
     parts = [
-        f"{format_duration(found['hours'] * 3600)} of training",
-        f"{format_si(found['file_bytes'])}B of adapters",
+        f"{format_duration(total['hours'] * 3600)} of training",
+        f"{format_si(total['file_bytes'])}B of adapters",
     ]
-    if found["energy_joules"] is not None:
-        parts.append(f"{found['energy_joules'] / KWH_JOULES:.3g} kWh")
-    if found["money"] is not None:
-        parts.append(f"{found['money']:.2f} in money")
+    if total["energy_joules"] is not None:
+        parts.append(f"{total['energy_joules'] / KWH_JOULES:.3g} kWh")
+    if total["money"] is not None:
+        parts.append(f"{total['money']:.2f} in money")
     return (
-        f"{found['runs']} trials, one after the other on {found['machine']}: {', '.join(parts)}. The largest takes "
-        f"{found['memory_bytes'] / GB:.2f} GB of memory. Looks at held-out clips, samples and the encoding of the "
-        "corpora are not in the time, targets and kept prefixes not in the disk."
+        f"{total['runs']} trials, one after the other on {total['machine']}: {', '.join(parts)}. The largest takes "
+        f"{total['memory_bytes'] / GB:.2f} GB of memory. Evaluation, generation and the encoding of the corpora are "
+        "not included in the time, feature caches not in the disk space."
     )
 
 
 def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]]) -> str:
-    """The trials of a dry run as lines: id, what is known of it, what it is, what it will take."""
+    """The trials of a dry run, a line each: id, status, grid, trial, predicted memory and time."""
     lines = []
-    for planned, status, told in rows:
-        cost = "not told beforehand"
-        if told is not None:
-            cost = f"{told['memory_bytes'] / 1e9:.2f} GB, {format_duration(told['hours'] * 3600)}"
-        lines.append(f"{planned.id}  {status:7}  {planned.grid}: {planned.name}  ({cost})")
-    hours = sum(told["hours"] for _, status, told in rows if told is not None and status != "done")
-    missing = sum(status != "done" for _, status, _ in rows)
-    return "\n".join(
-        [
-            *lines,
-            f"{missing} of {len(rows)} trials are to be run: {format_duration(hours * 3600)} of training",
-        ]
-    )
+    for trial, status, estimate in rows:
+        cost = "not predicted"
+        if estimate is not None:
+            cost = f"{estimate['memory_bytes'] / GB:.2f} GB, {format_duration(estimate['hours'] * 3600)}"
+        lines.append(f"{trial.id}  {status:7}  {trial.grid}: {trial.name}  ({cost})")
+    to_run = [estimate for _, status, estimate in rows if status != "done"]
+    hours = sum(estimate["hours"] for estimate in to_run if estimate is not None)
+    lines.append(f"{len(to_run)} of {len(rows)} trials to run: {format_duration(hours * 3600)} of training")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Claims to be tested, as they are written down before the runs: what is compared, by which measure, and what counts.
+"""Hypotheses of a claims.yaml, written before the runs: what is compared, by which measure, and what counts as support.
 
-A claim is a list of comparisons, and holds if every one of them does. Each names a measure, two groups of trials that
-differ in the named factors alone, what is expected, and the smallest difference that anybody need care about.
+A hypothesis is a list of comparisons and is supported if every one of them is. Each comparison names a measure, two
+groups of trials that differ in the named factors alone, the expected direction, and the smallest effect of interest.
 """
 
 from __future__ import annotations
@@ -10,101 +10,85 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from talim.errors import TalimError
+from talim.experiments.results import ANY_LEVEL
+from talim.strict_yaml import StrictModel, build, read_yaml
 
-FACTORS = ("base", "genre", "texture", "kind", "site", "share")
-ANY_LEVEL = "*"  # of a factor of `this`: whatever it is there, and it need not be alike in `that`
+FACTORS = ("base", "genre", "texture", "kind", "site", "size_fraction")
 Factors = Mapping[str, str | float]
 
 
-class StrictHypothesisModel(BaseModel):
-    """No unknown keys, no changes."""
+class Contrast(StrictModel):
+    """`measure` of the `treatment` trials minus that of the `control` trials, all other factors equal.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Contrast(StrictHypothesisModel):
-    """`measure` of the trials `this` minus that of the trials `that`, all other factors alike.
-
-    With `minus` the measure is taken relative to another one of the same trial and recording. With `between` the
-    difference itself is compared: in the first group minus in the second. `within` narrows both sides.
+    `relative_to` is a second measure of the same trial and recording that is subtracted first. `where` restricts both
+    groups. `interaction` compares the difference itself: its value in the first group minus that in the second.
     """
 
     measure: str
-    minus: str | None = None
-    this: Factors
-    that: Factors
-    within: Factors = Field(default_factory=dict)
-    between: tuple[Factors, Factors] | None = None
+    relative_to: str | None = None
+    treatment: Factors
+    control: Factors
+    where: Factors = Field(default_factory=dict)
+    interaction: tuple[Factors, Factors] | None = None
 
     @model_validator(mode="after")
-    def _speaks_of_factors(self) -> Contrast:
-        groups = [self.this, self.that, self.within, *(self.between or ())]
+    def _check_factors(self) -> Contrast:
+        groups = [self.treatment, self.control, self.where, *(self.interaction or ())]
         unknown = sorted({name for group in groups for name in group} - set(FACTORS))
         if unknown:
-            raise ValueError(f"{', '.join(unknown)} is no factor; there are {', '.join(FACTORS)}")
-        if not self.this or set(self.this) != set(self.that):
-            raise ValueError("this and that must name the same factors, at least one")
-        if ANY_LEVEL in {*self.that.values(), *self.within.values()}:
+            raise ValueError(f"{', '.join(unknown)} is no factor; the factors are {', '.join(FACTORS)}")
+        if not self.treatment or set(self.treatment) != set(self.control):
+            raise ValueError("treatment and control must name the same factors, at least one")
+        if ANY_LEVEL in {*self.control.values(), *self.where.values()}:
             raise ValueError(
-                f"{ANY_LEVEL!r} stands for any value in this alone, or trials had several partners"
+                f"{ANY_LEVEL!r} (any value) is allowed in treatment only: pairs would not be unique"
             )
-        if dict(self.this) == dict(self.that):
-            raise ValueError("this and that are the same")
+        if dict(self.treatment) == dict(self.control):
+            raise ValueError("treatment and control are the same")
         return self
 
 
 class Comparison(Contrast):
-    """A contrast of which something is expected.
+    """A contrast with an expectation.
 
-    `expect` "more": `this` is larger by at least `interest`; "no more": it is not; "differ": it is larger or smaller by
-    at least that.
+    `hypothesis` "greater": treatment exceeds control by at least `smallest_effect`; "not_greater": it does not;
+    "different": it is larger or smaller by at least that.
     """
 
-    expect: Literal["more", "no more", "differ"] = "more"
-    interest: float = Field(gt=0)
+    hypothesis: Literal["greater", "not_greater", "different"] = "greater"
+    smallest_effect: float = Field(gt=0)
 
 
-class Hypothesis(StrictHypothesisModel):
-    """One row of the verdict table: who says what, and the comparisons that decide it."""
+class Hypothesis(StrictModel):
+    """One row of the verdict table: a statement and the comparisons that decide it."""
 
     id: str
-    says: str
+    statement: str
     comparisons: tuple[Comparison, ...] = Field(min_length=1)
 
 
-class Hypotheses(StrictHypothesisModel):
-    """All rows; `level` is that of each interval before it is widened for their number.
+class Hypotheses(StrictModel):
+    """All rows; `confidence` is the level of each interval before it is widened for the number of hypotheses.
 
-    `also` names folders, seen from the file, of further studies, asked where the one that is judged has nothing to
-    compare; `limits` are sentences that stand under the table: what the trials cannot show.
+    `additional_studies` are study folders, relative to the file, used for comparisons for which the reported study has
+    no data; `caveats` are sentences printed under the table.
     """
 
     claims: tuple[Hypothesis, ...] = Field(min_length=1)
-    also: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    level: float = Field(default=0.95, gt=0.5, lt=1)
+    additional_studies: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
     @model_validator(mode="after")
-    def _no_id_twice(self) -> Hypotheses:
-        names = [claim.id for claim in self.claims]
-        if len(set(names)) < len(names):
-            raise ValueError("two claims have one id")
+    def _check_ids(self) -> Hypotheses:
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two claims have the same id")
         return self
 
 
 def load(path: Path) -> Hypotheses:
-    """Read a file of claims; TalimError saying what is wrong, and where."""
-    try:
-        return Hypotheses.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TalimError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise TalimError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise TalimError(f"{path}: {where or 'the file'}: {first['msg']}") from None
+    """Read a claims.yaml; TalimError if it is missing, UsageError that names the wrong key."""
+    return build(Hypotheses, read_yaml(path, "give a YAML file of hypotheses"), str(path))

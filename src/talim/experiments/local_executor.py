@@ -1,7 +1,7 @@
-"""Trials in worker processes of this machine: one a core or one a GPU, alive from trial to trial.
+"""Runs trials in worker processes of this machine, one per core or one per GPU, each for many trials.
 
-A worker that dies (no memory left, a crash in a library) fails its trial alone, and another takes its place. Workers
-end with the process that started them, however it ends.
+If a worker dies (out of memory, a crash in a library), only its trial fails, and another worker replaces it. Workers
+exit with the process that started them, even if that is killed.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ TrialFunction = Callable[[TrialJob, TrialWorkerCache, Progress], ResultRecord]
 
 @dataclass
 class WorkerProcess:
-    """A process at the other end of a pipe, and the trial that it is at."""
+    """A worker process, the pipe to it, and the trial that it runs."""
 
     process: BaseProcess
     pipe: Connection
     gpu: str | None
-    order: TrialJob | None = None
+    job: TrialJob | None = None
 
 
 class ProcessExecutor:
-    """An executor: `jobs` processes, each with one thread; with `gpus`, one process on each of them instead."""
+    """An executor with `num_workers` single-threaded processes; with `gpus`, one process on each of them instead."""
 
-    def __init__(self, jobs: int, attempt: TrialFunction, gpus: Sequence[str] = ()) -> None:
-        self.places: list[str | None] = list(gpus) or [None] * jobs
-        self.attempt = attempt
+    def __init__(self, num_workers: int, run: TrialFunction, gpus: Sequence[str] = ()) -> None:
+        self.gpus: list[str | None] = list(gpus) or [None] * num_workers
+        self.run = run
         self._context = multiprocessing.get_context("spawn")
 
-    def __call__(self, orders: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
-        """Run them all; their lines in the order in which they are finished."""
-        waiting = deque(orders)
-        workers = [self._start(gpu) for gpu in self.places[: len(orders)]]
+    def __call__(self, jobs: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
+        """Run all trials; yields their lines in the order in which they finish."""
+        waiting = deque(jobs)
+        workers = [self._start(gpu) for gpu in self.gpus[: len(jobs)]]
         try:
             for worker in workers:
                 _send(worker, waiting)
-            while busy := [worker for worker in workers if worker.order is not None]:
+            while busy := [worker for worker in workers if worker.job is not None]:
                 for pipe in wait([worker.pipe for worker in busy]):
                     worker = next(each for each in busy if each.pipe is pipe)
                     line, alive = _receive(worker)
@@ -66,59 +66,61 @@ class ProcessExecutor:
                 worker.process.join()
 
     def _start(self, gpu: str | None) -> WorkerProcess:
-        mine, theirs = self._context.Pipe()
-        process = self._context.Process(target=worker_main, args=(theirs, self.attempt, gpu), daemon=True)
+        pipe, worker_pipe = self._context.Pipe()
+        process = self._context.Process(target=worker_main, args=(worker_pipe, self.run, gpu), daemon=True)
         process.start()
-        theirs.close()
-        return WorkerProcess(process, mine, gpu)
+        worker_pipe.close()
+        return WorkerProcess(process, pipe, gpu)
 
 
-def worker_main(pipe: Connection, attempt: TrialFunction, gpu: str | None) -> None:
-    """What a worker does: trials out of the pipe, lines into it, until there is nobody at the other end."""
+def worker_main(pipe: Connection, run: TrialFunction, gpu: str | None) -> None:
+    """The main function of a worker: receives trials and sends their lines until the pipe is closed."""
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch looks
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch initialises CUDA
     else:
-        _take_one_thread()
+        _use_one_thread()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
-    bench = TrialWorkerCache()
+    cache = TrialWorkerCache()
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt, Interrupted):
         while True:
-            pipe.send(attempt(pipe.recv(), bench, Progress()))
+            pipe.send(run(pipe.recv(), cache, Progress()))
 
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
 
 
 def _send(worker: WorkerProcess, waiting: deque[TrialJob]) -> None:
-    worker.order = waiting.popleft() if waiting else None
-    if worker.order is not None:
-        worker.pipe.send(worker.order)
+    worker.job = waiting.popleft() if waiting else None
+    if worker.job is not None:
+        worker.pipe.send(worker.job)
 
 
 def _receive(worker: WorkerProcess) -> tuple[ResultRecord, bool]:
-    """A worker's line and whether it lives on; a line that says so where it died."""
-    order = worker.order
-    assert order is not None  # only busy workers are waited for
+    """The line of a worker's trial and whether the worker is alive; a failed line if it died."""
+    job = worker.job
+    assert job is not None  # only busy workers are waited for
     try:
         return worker.pipe.recv(), True
     except (EOFError, ConnectionError):
         worker.process.join()
         code = worker.process.exitcode or 0
-        how = (
-            f"was killed by signal {-code}, perhaps for want of memory" if code < 0 else f"ended with {code}"
+        end = (
+            f"was killed by signal {-code}, perhaps out of memory"
+            if code < 0
+            else f"exited with status {code}"
         )
-        return failed_trial_record(order.planned, f"the process of this trial {how}"), False
+        return failed_trial_record(job.spec, f"the process of this trial {end}"), False
 
 
-def _take_one_thread() -> None:
+def _use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)

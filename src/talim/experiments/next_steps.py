@@ -1,4 +1,4 @@
-"""What to do after a study's answer: more seeds, more recordings, a larger adapter, a hybrid, or people's ears."""
+"""Suggests the next step after a recommendation: more seeds or recordings, a larger adapter, a hybrid, listeners."""
 
 from __future__ import annotations
 
@@ -7,107 +7,100 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from talim.designs.expression import parse
-from talim.errors import UsageError
+from talim.designs.expression import PEFT_KINDS
 from talim.experiments.effects import POWER
-from talim.experiments.recommend import DEMONSTRATED, NOTHING, MeasureComparison, Recommendation
+from talim.experiments.recommend import DEMONSTRATED, NOTHING, Candidate, MeasureComparison, Recommendation
 
 MIN_SEEDS, MIN_RECORDINGS = 3, 5
 
 
 @dataclass(frozen=True)
 class SuggestedStep:
-    """One next step of the staged plan: "seeds", "recordings", "extend", "hybrid", "listen" or "run"; and why."""
+    """One next step: "seeds", "recordings", "extend", "hybrid", "listen" or "run"; and the reason."""
 
     kind: str
-    why: str
+    reason: str
 
 
 def next_steps(found: Recommendation) -> list[SuggestedStep]:
-    """What would make the answer surer or better, the most useful first."""
+    """What would make the recommendation more certain or the design better, the most useful first."""
     if found.outcome == NOTHING:
-        return [
-            SuggestedStep(
-                "run", "No design within the limits has results to judge: run the study, or raise the limits."
-            )
-        ]
+        reason = "No design within the limits has results: run the study, or raise the limits."
+        return [SuggestedStep("run", reason)]
     steps = _more_data_steps(found)
     if found.outcome == DEMONSTRATED and not steps:
         steps += _better_design_steps(found)
-    if not steps:
-        steps.append(
-            SuggestedStep("listen", "The numbers have said what they can: let people hear it (talim listen).")
-        )
-    return steps
+    reason = "The numbers decide no more: let people listen (talim listen)."
+    return steps or [SuggestedStep("listen", reason)]
 
 
 def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
-    """More seeds or recordings, where the answer hangs on too few of them."""
-    fields = found.judged[0].fields
-    seeds, recordings = min(len(f.seeds) for f in fields), min(len(f.recordings) for f in fields)
+    """More seeds or recordings, if the recommendation depends on too few of them."""
+    tables = found.comparisons[0].tables
+    seeds, recordings = min(len(t.seeds) for t in tables), min(len(t.recordings) for t in tables)
     steps = []
     if seeds < 2:
-        why = "One seed was trained: how much of a difference is that seed's luck cannot be known."
-        steps.append(SuggestedStep("seeds", f"{why} Train {MIN_SEEDS} or more."))
+        reason = f"With one seed the variance between seeds is unknown. Train {MIN_SEEDS} or more."
+        steps.append(SuggestedStep("seeds", reason))
     if recordings < 2:
-        why = "One recording was held out: how much of a difference is that recording's own cannot be known."
-        steps.append(SuggestedStep("recordings", f"{why} Hold out {MIN_RECORDINGS} or more."))
-    if steps or not found.ambiguous or (found.outcome == DEMONSTRATED and found.likely == found.design):
+        reason = "With one held-out recording the variance between recordings is unknown."
+        steps.append(SuggestedStep("recordings", f"{reason} Hold out {MIN_RECORDINGS} or more."))
+    settled = found.outcome == DEMONSTRATED and found.within_margin == found.design
+    if steps or not found.unresolved or settled:
         return steps
-    worst = max(found.judged, key=lambda each: _data_growth_factor(each, len(found.candidates)))
+    worst = max(found.comparisons, key=lambda each: _data_growth_factor(each, len(found.candidates)))
     factor = _data_growth_factor(worst, len(found.candidates))
     if factor <= 1:
         return []
-    many, few = (
-        ("seeds", seeds)
-        if worst.spread.by_seeds >= worst.spread.by_recordings
-        else ("recordings", recordings)
+    # scores of generated audio have one value per trial, so only seeds can be added
+    by_seeds = worst.errors.by_seeds >= worst.errors.by_recordings
+    if by_seeds or worst.objective.measure.startswith("score."):
+        kind, label, count = "seeds", "seeds", min(len(table.seeds) for table in worst.tables)
+    else:
+        count = min(len(table.recordings) for table in worst.tables)
+        kind, label = "recordings", "held-out recordings"
+    reason = (
+        f"{len(found.unresolved)} designs are shown to be neither as good as the best nor worse, and most of the error "
+        f"comes from the {label}: about {math.ceil(count * factor)} instead of {count} would decide it with 80 % power."
     )
-    if many == "recordings":
-        few = min(len(f.recordings) for f in worst.fields)
-    if worst.objective.measure.startswith("score."):
-        many, few = "seeds", min(len(f.seeds) for f in worst.fields)
-    about = math.ceil(few * factor)
-    named = "seeds" if many == "seeds" else "held-out recordings"
-    why = (
-        f"{len(found.ambiguous)} designs can neither be called as good as the best nor worse, and most of that comes "
-        f"from the {named}: about {about} of them instead of {few} would settle it in four cases of five."
-    )
-    return [SuggestedStep(many, why)]
+    return [SuggestedStep(kind, reason)]
 
 
-def _data_growth_factor(judged: MeasureComparison, candidates: int) -> float:
-    """By what factor the data would have to grow, so that an equal design is shown to be within the margin."""
-    freedom = max(judged.spread.freedom, 2.0)
-    asked = stats.t.isf(0.05 / candidates, freedom) + stats.t.ppf(POWER, freedom)
-    if math.isnan(judged.spread.error) or judged.margin <= 0:
+def _data_growth_factor(comparison: MeasureComparison, candidates: int) -> float:
+    """The factor by which the data would have to grow to show with 80 % power that an equal design is non-inferior."""
+    df = max(comparison.errors.df, 2.0)
+    quantiles = stats.t.isf(0.05 / candidates, df) + stats.t.ppf(POWER, df)
+    if math.isnan(comparison.errors.error) or comparison.margin <= 0:
         return 1.0
-    return float((asked * judged.spread.error / judged.margin) ** 2)
+    return float((quantiles * comparison.errors.error / comparison.margin) ** 2)
 
 
 def _better_design_steps(found: Recommendation) -> list[SuggestedStep]:
-    """Where more is to be had: the best design is the largest tried of its kind and place, or beyond adapters."""
-    kind, site, size = _parts(found.best)
-    alike = [parts for each in found.candidates if (parts := _parts(each.design))[:2] == (kind, site)]
-    sizes = sorted(parts[2] for parts in alike if parts[2])
-    chosen = found.candidate(found.design)
-    if "full" in kind and "full" not in found.design and chosen.behind_low > 0:
-        why = f"{found.best} trains the base itself and is ahead of {found.design} by more than chance"
-        mixes = parse(found.design).peft_kind is None
+    """If the best design is better than the recommended one: a hybrid if it trains the base, else a larger size."""
+    best, chosen = found.candidate(found.best), found.candidate(found.design)
+    if chosen.gap_low <= 0:
+        return []
+    kind, site = best.factors.get("kind"), best.factors.get("site")
+    if "full" in str(kind) and "full" not in str(chosen.factors.get("kind")):
+        mixes = chosen.factors.get("kind") not in PEFT_KINDS
         example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
+        reason = f"{best.design} trains the base itself and is significantly better than {chosen.design}"
         return [
-            SuggestedStep("hybrid", f"{why}: try an adapter beside one part of the base, as in {example}.")
+            SuggestedStep("hybrid", f"{reason}: add a part of the base to the adapter, such as {example}.")
         ]
-    if len(sizes) > 1 and size == sizes[-1] and chosen.behind_low > 0:
-        why = f"{found.best} is ahead of {found.design} by more than chance, and no larger {kind}@{site} was tried"
-        return [SuggestedStep("extend", f"{why}: extend the study upwards before calling a size enough.")]
+    sizes = sorted(
+        size for each in found.candidates if _same_kind_and_site(each, best) and (size := _size(each))
+    )
+    if len(sizes) > 1 and _size(best) == sizes[-1]:
+        reason = f"{best.design} is significantly better than {chosen.design}, and no larger {kind}@{site} was tried"
+        return [SuggestedStep("extend", f"{reason}: add larger sizes to the study.")]
     return []
 
 
-def _parts(design: str) -> tuple[str, str, float]:
-    try:
-        parts = parse(design).parts
-    except UsageError:
-        return design, "", 0.0
-    sized = [part.size.value for part in parts if part.size]
-    return "+".join(p.kind for p in parts), "+".join(p.site for p in parts), sum(sized)
+def _same_kind_and_site(first: Candidate, second: Candidate) -> bool:
+    return all(first.factors.get(name) == second.factors.get(name) for name in ("kind", "site"))
+
+
+def _size(candidate: Candidate) -> float:
+    size = candidate.factors.get("size_fraction")
+    return size if isinstance(size, float) else 0.0

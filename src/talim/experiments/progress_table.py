@@ -1,4 +1,4 @@
-"""A study as it runs, on a terminal: a table of its grids that is redrawn in place, and what happened last."""
+"""Shows a running study: on a terminal a table of its grids that is redrawn in place, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from talim.progress import PlainProgress, Progress, format_duration
 
 
 class StudyProgress(Progress):
-    """Told of every line of a study; this one tells nothing of it but what a `Progress` is told."""
+    """Receives every line of a study, and passes its messages on to another reporter."""
 
     def __init__(self, inner: Progress | None = None) -> None:
         self.inner = inner or Progress()
@@ -28,38 +28,38 @@ class StudyProgress(Progress):
     def close(self) -> None:
         self.inner.close()
 
-    def begin(self, planned: Sequence[TrialSpec], known: dict[str, ResultRecord]) -> None:
-        """Which trials there are, and what is known of them."""
+    def begin(self, trials: Sequence[TrialSpec], known: dict[str, ResultRecord]) -> None:
+        """All trials of the study, and the lines of those that are not run now."""
 
     def add(self, line: ResultRecord, text: str) -> None:
-        """A trial has come to its end."""
+        """A trial has finished or failed: its line, and the same as a message."""
         self.log(text)
 
 
 class PlainStudyProgress(PlainProgress):
-    """Whole lines, but none about the steps of a trial: a study has many."""
+    """Plain lines without the steps of each trial."""
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         return
 
 
 class LiveStudyTable(StudyProgress):
-    """The table; lasting lines scroll by above it."""
+    """The table; messages of failed trials scroll above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
         super().__init__()
-        self.planned: Sequence[TrialSpec] = ()
+        self.trials: Sequence[TrialSpec] = ()
         self.lines: dict[str, ResultRecord] = {}
-        self.began, self.at_first, self.now = time.monotonic(), 0, ""
+        self.started, self.count_at_start, self.current_step = time.monotonic(), 0, ""
         self._live = Live(console=Console(stderr=True), refresh_per_second=4, get_renderable=self.table)
         atexit.register(self.close)
 
-    def begin(self, planned: Sequence[TrialSpec], known: dict[str, ResultRecord]) -> None:
-        self.planned, self.lines = planned, dict(known)
-        self.began, self.at_first = time.monotonic(), len(self._of(planned))
+    def begin(self, trials: Sequence[TrialSpec], known: dict[str, ResultRecord]) -> None:
+        self.trials, self.lines = trials, dict(known)
+        self.started, self.count_at_start = time.monotonic(), len(self._lines_of(trials))
         self._live.start()
 
     def add(self, line: ResultRecord, text: str) -> None:
@@ -68,46 +68,45 @@ class LiveStudyTable(StudyProgress):
             self._live.console.print(text, markup=False)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
-        self.now = f"{title} {done}/{total}{', ' + facts if facts else ''}"
+        self.current_step = f"{title} {done}/{total}{', ' + facts if facts else ''}"
 
     def close(self) -> None:
         if self._live.is_started:
             self._live.stop()
 
     def table(self) -> Any:
-        """A row for every grid: how many trials are done, how many failed, the mean fall of the loss so far."""
+        """A rich table with a row for each grid: trials done and failed, and the mean loss reduction."""
         from rich.table import Table
 
-        table = Table(title=self._title(), caption=self.now, caption_justify="left", title_justify="left")
-        for name in ("grid", "done", "failed", "of", "mean fall"):
+        table = Table(
+            title=self._title(), caption=self.current_step, caption_justify="left", title_justify="left"
+        )
+        for name in ("grid", "done", "failed", "of", "mean loss reduction"):
             table.add_column(name, justify="left" if name == "grid" else "right")
-        for grid in dict.fromkeys(each.grid for each in self.planned):
-            mine = [each for each in self.planned if each.grid == grid]
-            lines = self._of(mine)
-            falls = [mean_loss_reduction(line) for line in lines if line["status"] == "done"]
-            failed = len(lines) - len(falls)
-            mean = f"{sum(falls) / len(falls):.4f}" if falls else "-"
-            table.add_row(grid, str(len(falls)), str(failed), str(len(mine)), mean)
+        for grid in dict.fromkeys(trial.grid for trial in self.trials):
+            trials = [trial for trial in self.trials if trial.grid == grid]
+            lines = self._lines_of(trials)
+            reductions = [mean_loss_reduction(line) for line in lines if line["status"] == "done"]
+            failed = len(lines) - len(reductions)
+            mean = f"{sum(reductions) / len(reductions):.4f}" if reductions else "-"
+            table.add_row(grid, str(len(reductions)), str(failed), str(len(trials)), mean)
         return table
 
-    def _of(self, planned: Sequence[TrialSpec]) -> list[ResultRecord]:
-        return [self.lines[each.id] for each in planned if each.id in self.lines]
+    def _lines_of(self, trials: Sequence[TrialSpec]) -> list[ResultRecord]:
+        return [self.lines[trial.id] for trial in trials if trial.id in self.lines]
 
     def _title(self) -> str:
-        there = len(self._of(self.planned))
-        fresh, left = there - self.at_first, len(self.planned) - there
-        rest = (
-            f", {format_duration((time.monotonic() - self.began) / fresh * left)} left"
-            if fresh and left
-            else ""
-        )
-        return f"{there} of {len(self.planned)} trials{rest}"
+        count = len(self._lines_of(self.trials))
+        new, remaining = count - self.count_at_start, len(self.trials) - count
+        elapsed = time.monotonic() - self.started
+        time_left = f", {format_duration(elapsed / new * remaining)} left" if new and remaining else ""
+        return f"{count} of {len(self.trials)} trials{time_left}"
 
 
 def mean_loss_reduction(line: ResultRecord) -> float:
-    """Of a finished trial's held-out loss, over recordings."""
-    falls = line["measures"]["fall"].values()
-    return sum(falls) / len(falls)
+    """The mean of a finished trial's loss reduction over the held-out recordings."""
+    values = line["measures"]["loss_reduction"].values()
+    return sum(values) / len(values)
 
 
 def for_terminal() -> StudyProgress:

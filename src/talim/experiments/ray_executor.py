@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster: each is placed where the memory is that was planned for it."""
+"""Runs trials on a Ray cluster, each on a node with the memory that was predicted for it."""
 
 from __future__ import annotations
 
@@ -6,88 +6,86 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from talim.errors import TalimError
+from talim.experiments.local_executor import TrialFunction
 from talim.experiments.results_log import ResultRecord
 from talim.experiments.trial import TrialJob, TrialWorkerCache, failed_trial_record
 from talim.progress import Progress
 
-GPU_SHARE = 1.0
-PROCESS_BYTES = 1_000_000_000  # of a process with torch and its libraries, before any model
+GPUS_PER_TRIAL = 1.0
+PROCESS_BYTES = 1_000_000_000  # of a process with torch and its libraries, before any model is loaded
 
 
 class RayExecutor:
-    """An executor on the cluster at `address` ("local" begins one on this machine, of `cpus` cores).
+    """An executor on the cluster at `address`; "local" starts one on this machine with `cpus` cores.
 
-    `needs` tells the bytes that a trial's training takes, None where that is not known. The study's folder and its
-    corpora must be seen under the same paths on every node.
+    `memory_bytes` predicts the memory of a trial's training, None if unknown. The study's folder and its corpora must
+    have the same paths on every node.
     """
 
     def __init__(
         self,
         address: str,
-        attempt: Callable[[TrialJob, TrialWorkerCache, Progress], ResultRecord],
-        needs: Callable[[TrialJob], int | None],
+        run: TrialFunction,
+        memory_bytes: Callable[[TrialJob], int | None],
         cpus: int | None = None,
     ) -> None:
-        self.address, self.attempt, self.needs, self.cpus = address, attempt, needs, cpus
+        self.address, self.run, self.memory_bytes, self.cpus = address, run, memory_bytes, cpus
 
-    def __call__(self, orders: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
-        """Run them all; their lines in the order in which they are finished."""
-        ray = _ray()
-        where: dict[str, Any] = {"num_cpus": self.cpus} if self.address == "local" else {}
+    def __call__(self, jobs: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
+        """Run all trials; yields their lines in the order in which they finish."""
+        ray = _import_ray()
+        options: dict[str, Any] = {"num_cpus": self.cpus} if self.address == "local" else {}
         try:
-            ray.init(address=self.address, include_dashboard=False, log_to_driver=False, **where)
+            ray.init(address=self.address, include_dashboard=False, log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise TalimError(
                 f"--ray {self.address}: no cluster answers ({reason}); try --ray local"
             ) from None
         try:
-            yield from self._run(ray, orders, progress)
+            yield from self._run_all(ray, jobs)
         finally:
             ray.shutdown()
 
-    def _run(self, ray: Any, orders: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
-        remote = ray.remote(_in_a_worker)
-        gpus = GPU_SHARE if ray.cluster_resources().get("GPU") else 0
+    def _run_all(self, ray: Any, jobs: Sequence[TrialJob]) -> Iterator[ResultRecord]:
+        remote = ray.remote(_run_in_worker)
+        gpus = GPUS_PER_TRIAL if ray.cluster_resources().get("GPU") else 0
         running: dict[Any, TrialJob] = {}
-        for order in orders:
-            placed = {"num_cpus": 1, "num_gpus": gpus, "max_retries": 0}
-            if (needed := self.needs(order)) is not None:
-                room = int(_largest_node(ray))
-                if needed + PROCESS_BYTES > room and not gpus:
-                    short = f"{(needed + PROCESS_BYTES) / 1e9:.1f} GB planned, {room / 1e9:.1f} GB on the largest node"
-                    yield failed_trial_record(order.planned, f"no node has the memory for it: {short}")
+        for job in jobs:
+            options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": 0}
+            if (predicted := self.memory_bytes(job)) is not None:
+                needed, available = predicted + PROCESS_BYTES, int(_largest_node_bytes(ray))
+                if needed > available and not gpus:
+                    sizes = f"{needed / 1e9:.1f} GB predicted, {available / 1e9:.1f} GB on the largest node"
+                    yield failed_trial_record(job.spec, f"no node has enough memory: {sizes}")
                     continue
-                placed["memory"] = PROCESS_BYTES if gpus else needed + PROCESS_BYTES
-            running[remote.options(**placed).remote(order, self.attempt)] = order
+                options["memory"] = PROCESS_BYTES if gpus else needed
+            running[remote.options(**options).remote(job, self.run)] = job
         while running:
             (ready,), _ = ray.wait(list(running), num_returns=1)
-            order = running.pop(ready)
+            job = running.pop(ready)
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:
-                yield failed_trial_record(order.planned, f"its worker broke: {str(error).splitlines()[0]}")
+                yield failed_trial_record(job.spec, f"its worker failed: {str(error).splitlines()[0]}")
 
 
-_WORKER_CACHES: list[
-    TrialWorkerCache
-] = []  # one in each of Ray's worker processes, which are kept from trial to trial
+# At most one, in each of Ray's worker processes, which run many trials.
+_WORKER_CACHES: list[TrialWorkerCache] = []
 
 
-def _in_a_worker(
-    order: TrialJob, attempt: Callable[[TrialJob, TrialWorkerCache, Progress], ResultRecord]
-) -> ResultRecord:
+def _run_in_worker(job: TrialJob, run: TrialFunction) -> ResultRecord:
     if not _WORKER_CACHES:
         _WORKER_CACHES.append(TrialWorkerCache())
-    return attempt(order, _WORKER_CACHES[0], Progress())
+    return run(job, _WORKER_CACHES[0], Progress())
 
 
-def _largest_node(ray: Any) -> float:
-    """Bytes of memory that the largest node offers."""
+def _largest_node_bytes(ray: Any) -> float:
+    """The memory of the largest node."""
     return max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
 
 
-def _ray() -> Any:
+def _import_ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:

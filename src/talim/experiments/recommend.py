@@ -1,10 +1,10 @@
-"""Which design to take: the cheapest that is not worse than the best by more than a margin, and how sure that is.
+"""Recommends a design: the cheapest that is shown not to be worse than any other by more than a margin.
 
-A design is shown to be good enough if, for every measure of the goal and against every other design, the difference
-is shown to be less than the margin: an intersection-union test, which needs no correction for the others and no choice
-of a best one (Berger 1982; Hsu 1984). That several designs are tried is corrected for by Holm's method. Where no design
-is shown to be good enough, the cheapest whose mean is within the margin is named, and called undecided. Sizes come in
-whole widths, so that equal shares differ by a little: of designs that cost nearly the same, the better one is taken.
+A design is non-inferior if, for every measure of the goal and against every other design, the difference is shown to
+be less than the margin: an intersection-union test, which needs no correction for the number of competitors and no
+choice of a best one (Berger 1982; Hsu 1984). Testing several designs is corrected by Holm's method. If no design is
+shown to be non-inferior, the cheapest whose mean is within the margin is named and the outcome is inconclusive. Sizes
+come in whole widths, so equal budgets differ slightly: among designs of nearly the same cost the better one is taken.
 """
 
 from __future__ import annotations
@@ -26,251 +26,276 @@ from talim.experiments.goals import GOALS, Objective, SelectionCriteria
 from talim.experiments.results import COSTS, BaseModelResults, TrialCost, TrialResult
 
 COST_TIE_RATIO = 1.02  # times the cheapest: designs up to here cost the same
+LOSS = "loss_reduction"
 
-DEMONSTRATED, INCONCLUSIVE, ONLY, NOTHING = "shown", "cannot tell", "only one", "nothing"
+DEMONSTRATED, INCONCLUSIVE, ONLY, NOTHING = "demonstrated", "inconclusive", "only_design", "nothing"
 
 
 @dataclass(frozen=True)
 class MeasureComparison:
-    """One measure over all candidates: their means, the margin, the error of a difference of two."""
+    """One measure of all candidates: their means, the margin, and the error of a difference of two means."""
 
     objective: Objective
     designs: Sequence[str]
     means: np.ndarray  # [designs], in the measure's own direction
     margin: float
-    spread: ErrorComponents
-    fields: Sequence[CrossedTable]
+    errors: ErrorComponents
+    tables: Sequence[CrossedTable]
 
-    def noninferior(self) -> np.ndarray:
-        """For each candidate the p value of: some other is better than it by more than the margin."""
-        return self.spread.exceedance(self.short() + self.margin)
-
-    def worse(self) -> np.ndarray:
-        """For each candidate the p value of: no other is better by more than the margin; each is one chance to err."""
-        chances = self.spread.exceedance(-self.short() - self.margin)
-        return np.minimum(1.0, chances * max(len(self.means) - 1, 1))
-
-    def short(self) -> np.ndarray:
-        """How far each candidate's mean is ahead of the best of the others (behind: below 0)."""
+    def lead(self) -> np.ndarray:
+        """How far each candidate's mean is ahead of the best of the others (negative: behind)."""
         gains = self.objective.sign * self.means
-        return gains - _best_of_others(gains)
+        return gains - np.array([np.delete(gains, n).max(initial=-np.inf) for n in range(len(gains))])
+
+    def noninferiority_p(self) -> np.ndarray:
+        """p value by candidate; the null hypothesis is that some other one is better by the margin or more."""
+        return self.errors.p_values(self.lead() + self.margin)
+
+    def inferiority_p(self) -> np.ndarray:
+        """p value by candidate; the null hypothesis is that no other one is better by more than the margin.
+
+        Corrected for the number of other candidates (Bonferroni).
+        """
+        p_values = self.errors.p_values(-self.lead() - self.margin)
+        return np.minimum(1.0, p_values * max(len(self.means) - 1, 1))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A design within the limits: its price, how it did on the goal's first measure, and what was decided."""
+    """A design within the limits: its costs, its mean of the goal's first measure, and the decision about it."""
 
     design: str
-    prices: Mapping[str, float | None]
+    factors: Mapping[str, object]
+    costs: Mapping[str, float | None]
     mean: float
-    behind: float  # how far behind the best mean, 0 or more
-    behind_low: float
-    behind_high: float
-    good_enough: bool
-    worse: bool  # shown to be worse by more than the margin, in some measure
-    chosen_share: float  # of the resamples
-    best_share: float
+    gap: float  # how far behind the best mean, 0 or more
+    gap_low: float
+    gap_high: float
+    noninferior: bool  # shown to be worse by less than the margin, in every measure
+    inferior: bool  # shown to be worse by more than the margin, in some measure
+    selected_fraction: float  # of the resamples
+    best_fraction: float
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to take for a goal on some tables, and on what it rests."""
+    """The design for a goal on some tables, and what it rests on."""
 
-    wish: SelectionCriteria
+    criteria: SelectionCriteria
     tables: Sequence[str]
     outcome: str
     design: str = ""
     best: str = ""
-    likely: str = ""  # the cheapest whose means are within the margins of the best ones
-    judged: Sequence[MeasureComparison] = ()
+    within_margin: str = ""  # the cheapest whose means are within the margins of the best ones
+    comparisons: Sequence[MeasureComparison] = ()
     candidates: Sequence[Candidate] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    missing: Sequence[str] = ()
+    excluded: Mapping[str, str] = field(default_factory=dict)  # design -> reason
+    missing: Sequence[str] = ()  # measures of the goal that the tables do not have
 
     def candidate(self, design: str) -> Candidate:
         """The candidate of that name."""
         return next(each for each in self.candidates if each.design == design)
 
     @property
-    def ambiguous(self) -> list[str]:
-        """Designs neither shown to be good enough nor shown to be worse, the cheapest first."""
-        return [each.design for each in self.candidates if not each.good_enough and not each.worse]
+    def unresolved(self) -> list[str]:
+        """Designs shown to be neither non-inferior nor inferior, the cheapest first."""
+        return [each.design for each in self.candidates if not each.noninferior and not each.inferior]
 
 
 def recommend(
-    tables: Sequence[BaseModelResults], wish: SelectionCriteria, rng: np.random.Generator
+    tables: Sequence[BaseModelResults], criteria: SelectionCriteria, rng: np.random.Generator
 ) -> Recommendation:
-    """The recommendation over tables that count the same (the genres of a base); `rng` draws the resamples."""
+    """The recommendation over tables with equal weights (the genres of a base); `rng` draws the resamples."""
     names = [table.name for table in tables]
-    fields = _fields(tables, {name for aim in GOALS[wish.goal] for name in (aim.measure, aim.of or "fall")})
-    aims = [aim for aim in GOALS[wish.goal] if aim.measure in fields] or [Objective("fall")]
-    missing = [aim.measure for aim in GOALS[wish.goal] if aim.measure not in fields]
-    if "fall" not in fields:
-        return Recommendation(wish, names, NOTHING, missing=missing)
-    compared = _common_designs([found for aim in aims for found in fields[aim.measure]])
-    prices = {design: median_costs(tables, design) for design in compared}
-    left_out = {
-        d: "not on the seeds and recordings of the others" for d in _designs(tables) if d not in compared
+    goal = GOALS[criteria.goal]
+    crossed = _crossed_tables(
+        tables, {name for each in goal for name in (each.measure, each.reference or LOSS)}
+    )
+    objectives = [each for each in goal if each.measure in crossed] or [Objective(LOSS)]
+    missing = [each.measure for each in goal if each.measure not in crossed]
+    if LOSS not in crossed:
+        return Recommendation(criteria, names, NOTHING, missing=missing)
+    comparable = _shared_designs([table for each in objectives for table in crossed[each.measure]])
+    costs = {design: median_costs(tables, design) for design in comparable}
+    excluded = {
+        design: "not trained on the seeds and recordings of the others"
+        for design in dict.fromkeys(design for table in tables for design in table.designs)
+        if design not in comparable
     }
-    left_out |= {d: why for d in compared if (why := _over_limits(prices[d], wish.limits))}
-    within = [design for design in compared if design not in left_out]
-    if not within:
-        return Recommendation(wish, names, NOTHING, left_out=left_out, missing=missing)
-    judged = [_compare_measure(aim, within, fields, wish.margin_share) for aim in aims]
-    first = judged[0]
-    best = within[int(np.argmax(first.objective.sign * first.means))]
-    if len(within) == 1:
-        good, worse = [False], [False]
-    else:
-        good = [
-            p <= 1 - wish.level
-            for p in holm_adjusted(np.max([each.noninferior() for each in judged], axis=0).tolist())
-        ]
-        chances = np.minimum(1.0, len(judged) * np.min([each.worse() for each in judged], axis=0))
-        worse = [p <= 1 - wish.level for p in holm_adjusted(chances.tolist())]
-    order = sorted(within, key=lambda design: _cost_order(prices[design], wish.price))
-    dear = np.array([_cost_order(prices[design], wish.price)[0] for design in order])
-    gains = first.objective.sign * first.means[[within.index(design) for design in order]]
-    shares = _selection_stability(judged, order, dear, wish, rng)
-    place = {design: within.index(design) for design in within}
-    enough = [d for d in order if good[place[d]]]
-    ahead = np.min(
-        [each.short() / each.margin for each in judged], axis=0
-    )  # in margins; -1 is just good enough
-    near = [d for d in order if ahead[place[d]] >= -1]
-    likely = (
-        _cheapest_design(near, order, dear, gains) if near else within[int(np.argmax(ahead))]
-    )  # with no design near in all, what falls short least
-    outcome = ONLY if len(within) == 1 else DEMONSTRATED if enough else INCONCLUSIVE
+    excluded |= {d: reason for d in comparable if (reason := _over_limits(costs[d], criteria.limits))}
+    designs = [design for design in comparable if design not in excluded]
+    if not designs:
+        return Recommendation(criteria, names, NOTHING, excluded=excluded, missing=missing)
+    comparisons = [_compare(each, designs, crossed, criteria.tolerance) for each in objectives]
+    first = comparisons[0]
+    best = designs[int(np.argmax(first.objective.sign * first.means))]
+    noninferior, inferior = _decide(comparisons, designs, 1 - criteria.confidence)
+    order = sorted(designs, key=lambda design: _cost_key(costs[design], criteria.minimize))
+    prices = np.array([_cost_key(costs[design], criteria.minimize)[0] for design in order])
+    gains = first.objective.sign * first.means[[designs.index(design) for design in order]]
+    # in margins; -1 is just within the margin
+    leads = dict(
+        zip(designs, np.min([each.lead() / each.margin for each in comparisons], axis=0), strict=True)
+    )
+    near = [design for design in order if leads[design] >= -1]
+    # if no design is within the margins of all measures: the one that misses them least
+    within_margin = _cheapest(near, order, prices, gains) if near else max(designs, key=lambda d: leads[d])
+    shown = [design for design in order if design in noninferior]
+    fractions = _selection_stability(comparisons, order, prices, criteria.tolerance, rng)
     candidates = [
         Candidate(
             design,
-            prices[design],
-            float(first.means[place[design]]),
-            *_gap_with_bounds(first, place[design], place[best], wish.level),
-            good[place[design]],
-            worse[place[design]],
-            *shares[design],
+            next(table.of_design(design)[0].factors for table in tables),
+            costs[design],
+            float(first.means[designs.index(design)]),
+            *_gap_with_bounds(first, designs.index(design), designs.index(best), criteria.confidence),
+            design in noninferior,
+            design in inferior,
+            *fractions[design],
         )
         for design in order
     ]
-    chosen = _cheapest_design(enough, order, dear, gains) if enough else likely
-    return Recommendation(wish, names, outcome, chosen, best, likely, judged, candidates, left_out, missing)
+    return Recommendation(
+        criteria,
+        names,
+        ONLY if len(designs) == 1 else DEMONSTRATED if shown else INCONCLUSIVE,
+        _cheapest(shown, order, prices, gains) if shown else within_margin,
+        best,
+        within_margin,
+        comparisons,
+        candidates,
+        excluded,
+        missing,
+    )
+
+
+def _decide(
+    comparisons: Sequence[MeasureComparison], designs: Sequence[str], alpha: float
+) -> tuple[set[str], set[str]]:
+    """The designs shown to be non-inferior, and those shown to be inferior."""
+    if len(designs) == 1:
+        return set(), set()
+    noninferior = holm_adjusted(np.max([each.noninferiority_p() for each in comparisons], axis=0).tolist())
+    smallest = np.min([each.inferiority_p() for each in comparisons], axis=0)
+    inferior = holm_adjusted(np.minimum(1.0, len(comparisons) * smallest).tolist())
+    return (
+        {design for design, p in zip(designs, noninferior, strict=True) if p <= alpha},
+        {design for design, p in zip(designs, inferior, strict=True) if p <= alpha},
+    )
 
 
 def median_costs(tables: Sequence[BaseModelResults], design: str) -> dict[str, float | None]:
     """The median of each cost over the design's trials, None where it was not measured."""
-    found: dict[str, float | None] = {}
+    medians: dict[str, float | None] = {}
     for cost in COSTS:
-        values = [
-            price for table in tables for row in table.of(design) if (price := row.price(cost)) is not None
-        ]
-        found[cost] = float(np.median(values)) if values else None
-    return found
+        values = [trial.cost_of(cost) for table in tables for trial in table.of_design(design)]
+        known = [value for value in values if value is not None]
+        medians[cost] = float(np.median(known)) if known else None
+    return medians
 
 
-def _cheapest_design(some: Sequence[str], order: Sequence[str], dear: np.ndarray, gains: np.ndarray) -> str:
-    """Of some of the designs the cheapest, and of those that cost the same the best."""
-    fitting = np.isin(order, some)
-    return order[int(_cheapest_of(fitting[None], dear, gains[None])[0])]
+def _cheapest(subset: Sequence[str], order: Sequence[str], prices: np.ndarray, gains: np.ndarray) -> str:
+    """The cheapest design of a subset, and among those that cost the same the best."""
+    eligible = np.isin(order, subset)
+    return order[int(_cheapest_indices(eligible[None], prices, gains[None])[0])]
 
 
-def _cheapest_of(fitting: np.ndarray, dear: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """The same for every row of bool [rows, designs] with its gains, which must all have a fitting design."""
-    least = np.where(fitting, dear, np.inf).min(axis=1, keepdims=True)
-    return np.where(fitting & (dear <= least * COST_TIE_RATIO), gains, -np.inf).argmax(axis=1)
+def _cheapest_indices(eligible: np.ndarray, prices: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """The same for every row of bool [rows, designs] with its gains; each row must have an eligible design."""
+    lowest = np.where(eligible, prices, np.inf).min(axis=1, keepdims=True)
+    return np.where(eligible & (prices <= lowest * COST_TIE_RATIO), gains, -np.inf).argmax(axis=1)
 
 
-def _best_of_others(gains: np.ndarray) -> np.ndarray:
-    """The largest gain among the other designs; minus infinity for one alone."""
-    return np.array([np.delete(gains, n).max(initial=-np.inf) for n in range(len(gains))])
+def _crossed_tables(tables: Sequence[BaseModelResults], measures: set[str]) -> dict[str, list[CrossedTable]]:
+    """For every measure that all of the tables have, its crossed tables."""
+    by_measure = {measure: [crossed_table(table, measure) for table in tables] for measure in measures}
+    return {
+        measure: [each for each in found if each]
+        for measure, found in by_measure.items()
+        if found and all(found)
+    }
 
 
-def _fields(tables: Sequence[BaseModelResults], measures: set[str]) -> dict[str, list[CrossedTable]]:
-    """The fields of every measure that each of the tables has."""
-    found = {measure: [crossed_table(table, measure) for table in tables] for measure in measures}
-    return {measure: [f for f in fields if f] for measure, fields in found.items() if fields and all(fields)}
+def _shared_designs(tables: Sequence[CrossedTable]) -> list[str]:
+    return [design for design in tables[0].designs if all(design in table.designs for table in tables)]
 
 
-def _designs(tables: Sequence[BaseModelResults]) -> list[str]:
-    return list(dict.fromkeys(design for table in tables for design in table.designs))
-
-
-def _common_designs(fields: Sequence[CrossedTable]) -> list[str]:
-    return [design for design in fields[0].designs if all(design in found.designs for found in fields)]
-
-
-def _over_limits(prices: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
+def _over_limits(costs: Mapping[str, float | None], limits: Mapping[str, float]) -> str:
     for cost, limit in limits.items():
-        price = prices[cost]
-        if price is None:
-            return f"{cost} was not measured, so it is not known to keep the limit"
-        if price > limit:
+        value = costs[cost]
+        if value is None:
+            return f"{cost} was not measured, so it is unknown whether it is within the limit"
+        if value > limit:
             return f"over the limit of {cost}"
     return ""
 
 
-def _cost_order(prices: Mapping[str, float | None], price: str) -> tuple[float, ...]:
-    return tuple(
-        float("inf") if prices[cost] is None else float(prices[cost] or 0) for cost in (price, *COSTS)
-    )
+def _cost_key(costs: Mapping[str, float | None], minimize: str) -> tuple[float, ...]:
+    return tuple(float("inf") if (value := costs[cost]) is None else value for cost in (minimize, *COSTS))
 
 
-def _compare_measure(
-    aim: Objective, designs: Sequence[str], fields: Mapping[str, Sequence[CrossedTable]], share: float
+def _compare(
+    objective: Objective,
+    designs: Sequence[str],
+    crossed: Mapping[str, Sequence[CrossedTable]],
+    tolerance: float,
 ) -> MeasureComparison:
-    everywhere, means, spread = pool_tables(fields[aim.measure])
-    kept = means[[everywhere.index(design) for design in designs]]
-    scale = pool_tables(fields[aim.of])[1] if aim.of in fields else aim.sign * kept
-    return MeasureComparison(aim, designs, kept, share * abs(float(scale.max())), spread, fields[aim.measure])
+    shared, all_means, errors = pool_tables(crossed[objective.measure])
+    means = all_means[[shared.index(design) for design in designs]]
+    scale = (
+        pool_tables(crossed[objective.reference])[1]
+        if objective.reference in crossed
+        else objective.sign * means
+    )
+    margin = tolerance * abs(float(scale.max()))
+    return MeasureComparison(objective, designs, means, margin, errors, crossed[objective.measure])
 
 
 def _gap_with_bounds(
-    judged: MeasureComparison, own: int, best: int, level: float
+    comparison: MeasureComparison, own: int, best: int, confidence: float
 ) -> tuple[float, float, float]:
-    behind = judged.objective.sign * float(judged.means[best] - judged.means[own])
     if own == best:
         return 0.0, 0.0, 0.0
-    half = judged.spread.quantile((1 - level) / 2)
-    return behind, behind - half, behind + half
+    gap = comparison.objective.sign * float(comparison.means[best] - comparison.means[own])
+    half = comparison.errors.quantile((1 - confidence) / 2)
+    return gap, gap - half, gap + half
 
 
 def _selection_stability(
-    judged: Sequence[MeasureComparison],
+    comparisons: Sequence[MeasureComparison],
     order: Sequence[str],
-    dear: np.ndarray,
-    wish: SelectionCriteria,
+    prices: np.ndarray,
+    tolerance: float,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """How often each design would be chosen, and would be the best, by the means of resampled seeds and recordings.
+    """In which fractions of resamples of seeds and recordings each design is selected, and is the best.
 
-    The choice is that of the means alone: the cheapest whose mean is within the margin of the best in every measure.
-    `dear` are the prices in this order.
+    Selected is the cheapest design whose mean is within the margin of the best in every measure.
     """
-    fitting = np.ones((1, len(order)), bool)
+    eligible = np.ones((1, len(order)), bool)
     first = np.zeros((1, len(order)))
-    for number, each in enumerate(judged):
-        gains = each.objective.sign * bootstrap_means(each.fields, order, rng)
-        most = gains.max(axis=1, keepdims=True)
-        fitting = fitting & (
-            gains >= most - (each.margin if each.objective.of else wish.margin_share * np.abs(most))
-        )
+    for number, each in enumerate(comparisons):
+        gains = each.objective.sign * bootstrap_means(each.tables, order, rng)
+        highest = gains.max(axis=1, keepdims=True)
+        margin = each.margin if each.objective.reference else tolerance * np.abs(highest)
+        eligible = eligible & (gains >= highest - margin)
         if number == 0:
             first = gains
-    leading = first == first.max(axis=1, keepdims=True)
-    alone = np.where(fitting.any(axis=1), _cheapest_of(fitting, dear, first), leading.argmax(axis=1))
-    chosen = np.bincount(alone, minlength=len(order)) / len(alone)
-    return {design: (float(chosen[n]), float(leading[:, n].mean())) for n, design in enumerate(order)}
+    is_best = first == first.max(axis=1, keepdims=True)
+    indices = np.where(
+        eligible.any(axis=1), _cheapest_indices(eligible, prices, first), is_best.argmax(axis=1)
+    )
+    selected = np.bincount(indices, minlength=len(order)) / len(indices)
+    return {design: (float(selected[n]), float(is_best[:, n].mean())) for n, design in enumerate(order)}
 
 
-PRICE = "operations"  # time would do, but it hangs on what else the machine was doing
-
-SEED = 0  # of the resamples, which do not decide anything here
+COST = "flops"  # unlike time it does not depend on what else the machine was doing
+SEED = 0  # of the resamples, which decide nothing here
 
 
 @dataclass(frozen=True)
 class DesignChoice:
-    """The design that was chosen, the one with the largest fall, and how all of them stand."""
+    """The selected design, the one with the largest loss reduction, and all candidates."""
 
     design: str
     best: str
@@ -279,45 +304,44 @@ class DesignChoice:
 
     @property
     def sentence(self) -> str:
-        """Who was chosen and why, in one or two sentences."""
+        """Which design was selected and why, in one or two sentences."""
         if len(self.candidates) == 1:
             return f"{self.design} was the only design."
         if self.design != self.best:
             return (
-                f"{self.best} had the largest fall; {self.design} is cheaper and shown to be worse by no more than the "
-                f"margin of {self.margin:.3f}, so it was chosen."
+                f"{self.best} had the largest loss reduction; {self.design} is cheaper and shown to be worse by no "
+                f"more than the margin of {self.margin:.3f}, so it was selected."
             )
         others = [each for each in self.candidates if each.design != self.best]
-        unsure = [each.design for each in others if not each.good_enough and not each.worse]
-        why = (
-            f" Whether {' or '.join(unsure)} would do as well these recordings cannot tell." if unsure else ""
-        )
-        return f"{self.design} had the largest fall and was chosen.{why}"
+        unresolved = [each.design for each in others if not each.noninferior and not each.inferior]
+        note = f" Whether {' or '.join(unresolved)} is as good cannot be decided with these recordings."
+        return f"{self.design} had the largest loss reduction and was selected.{note if unresolved else ''}"
 
 
 def choose_design(
-    falls: Mapping[str, Mapping[str, float]], prices: Mapping[str, float], margin_share: float
+    loss_reductions: Mapping[str, Mapping[str, float]], flops: Mapping[str, float], tolerance: float
 ) -> DesignChoice:
-    """The cheapest design shown not to be worse than any other by more than `margin_share` of the best mean fall.
+    """The cheapest design shown not to be worse than any other by more than `tolerance` (0 to 1) of the best mean.
 
-    `falls` are each design's falls by recording, on the same recordings; `prices` in floating-point operations of
-    training. Where none is shown to be good enough, or nothing fell, it is the one with the largest fall.
+    `loss_reductions` are by design and recording, on the same recordings; `flops` those of training. If none is shown
+    to be non-inferior, or no loss was reduced, it is the design with the largest loss reduction.
     """
-    rows = [
+    trials = [
         TrialResult(
             id=design,
             status="done",
             design=design,
             seed=0,
-            corpus="these recordings",
-            measures={"fall": values},
-            cost=TrialCost(flops=prices[design]),
+            corpus="corpus",
+            measures={LOSS: values},
+            cost=TrialCost(flops=flops[design]),
         )
-        for design, values in falls.items()
+        for design, values in loss_reductions.items()
     ]
-    table = BaseModelResults("this base", "these recordings", "", rows)
-    wish = SelectionCriteria(price=PRICE, margin_share=margin_share)
-    found = recommend([table], wish, np.random.default_rng(SEED))
-    fell = max(each.mean for each in found.candidates) > 0
-    chosen = found.design if found.outcome == DEMONSTRATED and fell else found.best
-    return DesignChoice(chosen, found.best, found.judged[0].margin if fell else 0.0, found.candidates)
+    table = BaseModelResults("base", "corpus", "", trials)
+    criteria = SelectionCriteria(minimize=COST, tolerance=tolerance)
+    found = recommend([table], criteria, np.random.default_rng(SEED))
+    improved = max(each.mean for each in found.candidates) > 0
+    design = found.design if found.outcome == DEMONSTRATED and improved else found.best
+    margin = found.comparisons[0].margin if improved else 0.0
+    return DesignChoice(design, found.best, margin, found.candidates)

@@ -1,4 +1,4 @@
-"""A study's results as they are on disk: which trials are done, which failed, and which may stand in one table."""
+"""Reads a study's results.jsonl: finished trials in comparable tables, failed ones, and those with other settings."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
-from talim.experiments.hypothesis_tests import TrialMeasures
+
+if TYPE_CHECKING:
+    from talim.experiments.hypotheses import Contrast
 
 RESULTS = "results.jsonl"
-COSTS = ("parameters", "operations", "seconds", "memory", "bytes")  # what a design is priced in
+COSTS = ("parameters", "flops", "seconds", "memory", "bytes")  # what a design can be chosen to save
+ANY_LEVEL = "*"  # of a factor: matches every value
 
 
 class TrialCost(BaseModel):
-    """What one trial took; null where it was not measured."""
+    """What one trial took; None where it was not measured."""
 
     model_config = ConfigDict(frozen=True)
     seconds: float | None = None
-    cpu_seconds: float | None = None  # on a CPU: no other program's work makes them more
+    cpu_seconds: float | None = None  # on a CPU: unlike wall time not affected by other programs
     peak_memory_bytes: float | None = None
     adapter_bytes: float | None = None
     energy_joules: float | None = None
     steps: int | None = None
-    flops: float | None = None  # of training: no hardware and no other program makes them more
+    flops: float | None = None  # of training
 
 
 class TrialResult(BaseModel):
-    """One line of results.jsonl."""
+    """One line of results.jsonl: a trial's factors, its costs, and each measure by recording (or once, as "run")."""
 
     model_config = ConfigDict(frozen=True)
     id: str
@@ -45,12 +48,25 @@ class TrialResult(BaseModel):
     error: str = ""
     factors: Mapping[str, Any] = Field(default_factory=dict)
     parameters: int | None = None
-    percent: float | None = None
-    measures: Mapping[str, Mapping[str, float | None]] = Field(default_factory=dict)
+    trained_percent: float | None = None
+    measures: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     directions: Mapping[str, str] = Field(default_factory=dict)
     cost: TrialCost = TrialCost()
     run: str = ""
     settings_hash: str = ""
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _drop_missing_values(cls, measures: Any) -> Any:
+        """Measures without None, NaN and infinite values; a measure without any value is dropped."""
+        if not isinstance(measures, Mapping):
+            return measures
+        numbers = {}
+        for name, values in measures.items():
+            if isinstance(values, Mapping):
+                values = {key: value for key, value in values.items() if _is_number(value)}
+            numbers[name] = values
+        return {name: values for name, values in numbers.items() if values}
 
     @property
     def base(self) -> str:
@@ -58,84 +74,96 @@ class TrialResult(BaseModel):
         return str(self.factors.get("base", "unknown"))
 
     @cached_property
-    def trial(self) -> TrialMeasures:
-        """What the statistics take: the factors with corpus and settings among them, and measures without holes."""
-        measures = {
-            name: {
-                where: value for where, value in values.items() if value is not None and math.isfinite(value)
-            }
-            for name, values in self.measures.items()
-        }
-        measures = {name: values for name, values in measures.items() if values}
-        place = {"corpus": self.corpus, "settings": self.settings_hash}
-        return TrialMeasures({**self.factors, **place}, self.seed, measures)
+    def all_factors(self) -> dict[str, Any]:
+        """The factors with corpus and settings: trials are a pair if all but the compared ones are equal."""
+        return {**self.factors, "corpus": self.corpus, "settings": self.settings_hash}
 
-    def price(self, of: str) -> float | None:
-        """The trial's cost in one of COSTS: trained parameters, operations, seconds, peak memory, bytes on disk."""
-        found = {
+    def matches(self, levels: Mapping[str, Any]) -> bool:
+        """Whether the trial's factors have these levels."""
+        return all(_levels_equal(self.all_factors.get(name), level) for name, level in levels.items())
+
+    def values(self, contrast: Contrast) -> dict[str, float]:
+        """The contrast's measure by recording, minus `relative_to` if it names one; empty if it is missing."""
+        values = dict(self.measures.get(contrast.measure, {}))
+        if contrast.relative_to is None:
+            return values
+        reference = self.measures.get(contrast.relative_to, {})
+        return {name: value - reference[name] for name, value in values.items() if name in reference}
+
+    def cost_of(self, cost: str) -> float | None:
+        """The trial's cost in one of COSTS: trained parameters, FLOPs, seconds, bytes of peak memory or on disk."""
+        value = {
             "parameters": self.parameters,
-            "operations": self.cost.flops,
+            "flops": self.cost.flops,
             "seconds": self.cost.cpu_seconds or self.cost.seconds,
             "memory": self.cost.peak_memory_bytes,
             "bytes": self.cost.adapter_bytes,
-        }[of]
-        return None if found is None else float(found)
+        }[cost]
+        return None if value is None else float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _levels_equal(own: Any, level: Any) -> bool:
+    """Equal; a size fraction is a percentage divided by 100, so it may differ in the last digit."""
+    if own == level or level == ANY_LEVEL:
+        return True
+    return isinstance(own, float) and isinstance(level, float) and math.isclose(own, level, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)
 class BaseModelResults:
-    """Trials that may be compared number by number: one base, one corpus, the same settings."""
+    """Trials whose numbers may be compared: one base, one corpus, the same settings."""
 
     base: str
     corpus: str
     settings: str
-    rows: Sequence[TrialResult]
+    trials: Sequence[TrialResult]
 
     @property
     def name(self) -> str:
-        """What it is called where there are several."""
+        """`BASE, CORPUS`."""
         return f"{self.base}, {self.corpus}"
 
     @property
     def genre(self) -> str:
-        """The corpus's genre, or its name where none is told."""
-        return str(self.rows[0].factors.get("genre") or self.corpus)
+        """The corpus's genre, or its name if it has none."""
+        return str(self.trials[0].factors.get("genre") or self.corpus)
 
-    def of(self, design: str) -> list[TrialResult]:
+    def of_design(self, design: str) -> list[TrialResult]:
         """The trials of one design, by seed."""
-        return sorted((row for row in self.rows if row.design == design), key=lambda row: row.seed)
+        return sorted(
+            (trial for trial in self.trials if trial.design == design), key=lambda trial: trial.seed
+        )
 
     @property
     def designs(self) -> list[str]:
         """Every design, the smallest first."""
-        sizes = {row.design: (row.parameters or 0, row.design) for row in self.rows}
+        sizes = {trial.design: (trial.parameters or 0, trial.design) for trial in self.trials}
         return sorted(sizes, key=lambda design: sizes[design])
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything that a study's results.jsonl holds; `aside` are trials of other settings than their table's."""
+    """Everything in a study's results.jsonl; `excluded` are trials with other settings than those of their table."""
 
     folder: Path
     tables: Sequence[BaseModelResults] = ()
     failed: Sequence[TrialResult] = ()
-    set_aside: Sequence[TrialResult] = field(default_factory=tuple)
+    excluded: Sequence[TrialResult] = field(default_factory=tuple)
 
     @property
-    def rows(self) -> list[TrialResult]:
+    def trials(self) -> list[TrialResult]:
         """The trials of all tables."""
-        return [row for table in self.tables for row in table.rows]
-
-    @property
-    def trials(self) -> list[TrialMeasures]:
-        """The same, as the statistics take them."""
-        return [row.trial for row in self.rows]
+        return [trial for table in self.tables for trial in table.trials]
 
     @property
     def bases(self) -> list[str]:
         """Names of the bases, the one with most trials first."""
-        counted = Counter(row.base for row in self.rows)
-        return sorted(counted, key=lambda base: (-counted[base], base))
+        counts = Counter(trial.base for trial in self.trials)
+        return sorted(counts, key=lambda base: (-counts[base], base))
 
     def of_base(self, base: str) -> list[BaseModelResults]:
         """The tables of one base."""
@@ -148,36 +176,37 @@ def is_study(folder: Path) -> bool:
 
 
 def read_study(folder: Path) -> StudyResults:
-    """Read DIR/results.jsonl; where an id comes twice the last line counts. TalimError says what line is wrong.
+    """Read DIR/results.jsonl; if an id occurs twice the last line counts. TalimError names a damaged line.
 
-    Trials of one base and corpus whose settings differ share no table: the settings with most trials make it (of
-    equals the later ones), the others are set aside.
+    Trials of one base and corpus whose settings differ are not put in one table: the settings with most trials (of
+    equals the later ones) form the table, the other trials are excluded.
     """
-    found: dict[str, TrialResult] = {}
+    by_id: dict[str, TrialResult] = {}
     for number, line in enumerate(read_jsonl(folder / RESULTS), start=1):
         try:
-            row = TrialResult.model_validate(line)
+            trial = TrialResult.model_validate(line)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "it"
+            where = ".".join(map(str, first["loc"])) or "the line"
             raise TalimError(f"{folder / RESULTS}: trial {number}: {where}: {first['msg']}") from None
-        found.pop(row.id, None)  # so that the order is that of the lines that count
-        found[row.id] = row
-    done = [row for row in found.values() if row.status == "done"]
-    places: dict[tuple[str, str], list[TrialResult]] = {}
-    for row in done:
-        places.setdefault((row.base, row.corpus), []).append(row)
-    tables, aside = [], []
-    for (base, corpus), rows in sorted(places.items()):
-        settings = _main_settings(rows)
-        tables.append(
-            BaseModelResults(base, corpus, settings, [row for row in rows if row.settings_hash == settings])
-        )
-        aside += [row for row in rows if row.settings_hash != settings]
-    return StudyResults(folder, tables, [row for row in found.values() if row.status == "failed"], aside)
+        by_id.pop(trial.id, None)  # so that the order is that of the lines that count
+        by_id[trial.id] = trial
+    groups: dict[tuple[str, str], list[TrialResult]] = {}
+    for trial in by_id.values():
+        if trial.status == "done":
+            groups.setdefault((trial.base, trial.corpus), []).append(trial)
+    tables, excluded = [], []
+    for (base, corpus), trials in sorted(groups.items()):
+        settings = _main_settings(trials)
+        same = [trial for trial in trials if trial.settings_hash == settings]
+        tables.append(BaseModelResults(base, corpus, settings, same))
+        excluded += [trial for trial in trials if trial.settings_hash != settings]
+    return StudyResults(
+        folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded
+    )
 
 
-def _main_settings(rows: Sequence[TrialResult]) -> str:
-    counts = Counter(row.settings_hash for row in rows)
-    latest = {row.settings_hash: place for place, row in enumerate(rows)}
+def _main_settings(trials: Sequence[TrialResult]) -> str:
+    counts = Counter(trial.settings_hash for trial in trials)
+    latest = {trial.settings_hash: index for index, trial in enumerate(trials)}
     return max(counts, key=lambda settings: (counts[settings], latest[settings]))

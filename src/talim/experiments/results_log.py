@@ -1,4 +1,4 @@
-"""The study's results on disk: results.jsonl, one line a trial, each of which is there whole or not at all."""
+"""Appends trials to a study's results.jsonl: each line is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, read_jsonl, to_jsonable
+from talim.experiments.results import RESULTS
 
-FILE = "results.jsonl"
 ResultRecord = dict[str, Any]
-DIGITS = 7  # of a number, as many as training's own arithmetic has: so hundreds of trials are a small file
+DIGITS = 7  # significant digits of numbers: the precision of float32, and small files
 
 
 class ResultsLog:
-    """Lines by trial id, in the order in which they came; where an id comes twice the last line counts.
+    """Lines by trial id, in the order of the file; if an id occurs twice the last line counts.
 
-    A torn last line is cut off on opening; without `repair` it is only passed over.
+    An incomplete last line is cut off on opening; without `repair` it is only ignored.
     """
 
     def __init__(self, folder: Path, repair: bool = True) -> None:
-        self.path = folder / FILE
+        self.path = folder / RESULTS
         self.lines: dict[str, ResultRecord] = {}
         if self.path.is_file():
             if repair:
-                self._drop_torn_line()
+                self._drop_incomplete_line()
             self.lines = {row["id"]: row for row in read_jsonl(self.path)}
 
     def add(self, line: ResultRecord) -> None:
-        """Append a line, its numbers in DIGITS digits; when this returns it is on the disk."""
+        """Append a line, with numbers rounded to DIGITS; it is on disk when this returns."""
         line = to_jsonable(line, DIGITS)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
         with friendly_os_errors(self.path):
@@ -41,17 +41,15 @@ class ResultsLog:
         self.lines[line["id"]] = line
 
     def done(self, id_: str) -> bool:
-        """Whether the trial came to its end."""
         return self.lines.get(id_, {}).get("status") == "done"
 
     def failed(self, id_: str) -> bool:
-        """Whether the trial was tried, and failed."""
         return self.lines.get(id_, {}).get("status") == "failed"
 
-    def _drop_torn_line(self) -> None:
-        """What a crash left after the last line's end is no result; its trial is run again."""
+    def _drop_incomplete_line(self) -> None:
+        """Cut off what a crash left after the last line break; its trial is run again."""
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        complete = data.rfind(b"\n") + 1
+        if complete < len(data):
             with friendly_os_errors(self.path):
-                os.truncate(self.path, whole)
+                os.truncate(self.path, complete)

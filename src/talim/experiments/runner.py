@@ -1,9 +1,9 @@
-"""A study conducted: its corpora made, every trial run that has no result yet, each result kept at once."""
+"""Runs a study: builds its corpora, runs every trial that has no result yet, and saves each result at once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,127 +30,129 @@ TrialExecutor = Callable[[Sequence[TrialJob], Progress], Iterator[ResultRecord]]
 def run_study(
     file: Path,
     out: Path,
-    shown: StudyProgress | None = None,
+    progress: Progress | None = None,
     *,
-    retry: bool = False,
+    retry_failed: bool = False,
     device: str = "auto",
     execute: TrialExecutor | None = None,
 ) -> dict[str, Any]:
-    """Run what is missing of the study in `file` into the folder `out`; how many trials are done, and which failed.
+    """Run what is missing of the study in `file` into the folder `out`; returns the counts and the failed trials.
 
-    Trials that failed are left alone unless `retry`. Raises UsageError for a file that is no study, TalimError where
-    a corpus cannot be had or another process works in the folder, `Stopped` after Ctrl-C.
+    Failed trials are run again with `retry_failed` only. Raises UsageError for a file that is not a study, TalimError
+    if a corpus cannot be built or another process uses the folder, `Interrupted` after Ctrl-C.
     """
-    study, shown = study_file.load(file), shown or StudyProgress()
-    planned = study_file.expand(study)
+    study = study_file.load(file)
+    reporter = progress if isinstance(progress, StudyProgress) else StudyProgress(progress)
+    trials = study_file.expand(study)
     with Run(out).lock():
         write_text(out / "study.yaml", file.read_text(encoding="utf-8"))
-        ledger = ResultsLog(out)
-        missing = [each for each in planned if not ledger.done(each.id)]
-        missing = [each for each in missing if retry or not ledger.failed(each.id)]
-        orders = _trial_jobs(study, missing, file.parent, out, device, shown)
-        shown.log(f"{out}: {len(planned)} trials, {len(missing)} of them to run")
-        shown.begin(planned, {key: line for key, line in ledger.lines.items() if key not in _ids(missing)})
+        log = ResultsLog(out)
+        missing = [
+            trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))
+        ]
+        jobs = _trial_jobs(study, missing, file.parent, out, device, reporter)
+        reporter.log(f"{out}: {len(trials)} trials, {len(missing)} of them to run")
+        to_run = {trial.id for trial in missing}
+        reporter.begin(trials, {id_: line for id_, line in log.lines.items() if id_ not in to_run})
         try:
-            for line in (execute or run_in_process)(orders, shown):
-                ledger.add(line)
-                shown.add(line, trial_message(line, ledger, planned))
-                if study.keep == "results" and line["status"] == "done":
+            for line in (execute or run_in_process)(jobs, reporter):
+                log.add(line)
+                reporter.add(line, trial_message(line, log, trials))
+                if study.retain == "results" and line["status"] == "done":
                     delete_artifacts(Run(out / "runs" / line["id"]))
-        except Interrupted as stopped:
-            raise stopped.for_outer_command() from None
+        except Interrupted as interrupted:
+            raise interrupted.for_outer_command() from None
         finally:
-            shown.close()
-    lines = [ledger.lines[each.id] for each in planned if each.id in ledger.lines]
+            reporter.close()
+    lines = [log.lines[trial.id] for trial in trials if trial.id in log.lines]
     return {
         "study": str(out),
-        "trials": len(planned),
+        "trials": len(trials),
         "done": sum(line["status"] == "done" for line in lines),
         "failed": [line for line in lines if line["status"] == "failed"],
-        "results": str(ledger.path),
+        "results": str(log.path),
     }
 
 
 def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
-    """Every trial with what is known of it ("done", "failed", "missing") and its base; nothing is written."""
+    """Every trial with its status ("done", "failed" or "missing") and its resolved base; writes nothing."""
     lines = ResultsLog(out, repair=False).lines
-    planned = study_file.expand(study_file.load(file))
     return [
-        (each, lines.get(each.id, {}).get("status", "missing"), resolve_base(each.base, file.parent))
-        for each in planned
+        (trial, lines.get(trial.id, {}).get("status", "missing"), resolve_base(trial.base, file.parent))
+        for trial in study_file.expand(study_file.load(file))
     ]
 
 
-def executor_for(jobs: int, ray: str | None, device: str, progress: Progress) -> TrialExecutor:
-    """Where trials run: on a Ray cluster, in worker processes (of one thread, or on a GPU each), or here.
+def executor_for(num_workers: int, ray: str | None, device: str, progress: Progress) -> TrialExecutor:
+    """Where trials run: on a Ray cluster, in worker processes (single-threaded, or one per GPU), or in this process.
 
-    `jobs` 0 is one worker a GPU, or one a core where there is none.
+    `num_workers` 0 is one worker per GPU, or one per core if there is none.
     """
     if ray is not None:
         from talim.experiments.estimates import TrialEstimates
         from talim.experiments.ray_executor import RayExecutor
 
-        foretold = TrialEstimates(None, progress)
+        estimates = TrialEstimates(None, progress)
         return RayExecutor(
-            ray, run_trial_safely, lambda order: foretold.needs(order.planned, order.base), jobs or None
+            ray, run_trial_safely, lambda job: estimates.memory_bytes(job.spec, job.base), num_workers or None
         )
-    if jobs == 1:
+    if num_workers == 1:
         return run_in_process
     from talim.experiments.local_executor import ProcessExecutor, visible_gpus
 
     gpus = visible_gpus() if device in ("auto", "cuda") else []
-    return ProcessExecutor(jobs or os.cpu_count() or 1, run_trial_safely, gpus[: jobs or None])
+    return ProcessExecutor(num_workers or os.cpu_count() or 1, run_trial_safely, gpus[: num_workers or None])
 
 
-def run_in_process(orders: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
-    """One trial after the other, here."""
-    bench = TrialWorkerCache()
-    for order in orders:
-        yield run_trial_safely(order, bench, progress)
+def run_in_process(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
+    """An executor that runs one trial after the other in this process."""
+    cache = TrialWorkerCache()
+    for job in jobs:
+        yield run_trial_safely(job, cache, progress)
 
 
-def run_trial_safely(order: TrialJob, bench: TrialWorkerCache, progress: Progress) -> ResultRecord:
-    """The line of a trial, whatever becomes of it; only a wish to stop is passed on."""
+def run_trial_safely(job: TrialJob, cache: TrialWorkerCache, progress: Progress) -> ResultRecord:
+    """The line of a trial, also if it fails; only Interrupted is passed on."""
     try:
-        return run_trial(order, bench, progress)
+        return run_trial(job, cache, progress)
     except Interrupted:
         raise
     except Exception as error:
-        return failed_trial_record(
-            order.planned, str(error) if isinstance(error, TalimError) else f"{type(error).__name__}: {error}"
-        )
+        reason = str(error) if isinstance(error, TalimError) else f"{type(error).__name__}: {error}"
+        return failed_trial_record(job.spec, reason)
 
 
-def trial_message(line: ResultRecord, ledger: ResultsLog, planned: Iterable[TrialSpec]) -> str:
-    """A finished trial in a line, with how far the study is."""
-    planned = list(planned)
-    count = sum(each.id in ledger.lines for each in planned)
-    what = f"[{count}/{len(planned)}] {line['id']} {line['design']}, {line['corpus']}, seed {line['seed']}: "
+def trial_message(line: ResultRecord, log: ResultsLog, trials: Sequence[TrialSpec]) -> str:
+    """A finished trial in a line, with the number of trials that have results."""
+    count = sum(trial.id in log.lines for trial in trials)
+    text = f"[{count}/{len(trials)}] {line['id']} {line['design']}, {line['corpus']}, seed {line['seed']}: "
     if line["status"] == "failed":
-        return what + f"failed: {line['error']}"
-    return what + f"the loss fell by {mean_loss_reduction(line):.4f} in {line['cost']['seconds']:.1f} s"
-
-
-def _ids(planned: Sequence[TrialSpec]) -> set[str]:
-    return {each.id for each in planned}
+        return text + f"failed: {line['error']}"
+    return text + f"loss reduction {mean_loss_reduction(line):.4f} in {line['cost']['seconds']:.1f} s"
 
 
 def _trial_jobs(
-    study: StudyConfig, missing: Sequence[TrialSpec], beside: Path, out: Path, device: str, progress: Progress
+    study: StudyConfig,
+    missing: Sequence[TrialSpec],
+    base_folder: Path,
+    out: Path,
+    device: str,
+    progress: Progress,
 ) -> list[TrialJob]:
-    """What is to be run, on corpora that are there."""
-    places = {}
-    for name in dict.fromkeys(each.corpus for each in missing):
-        places[name] = study_corpora.build_corpus(
-            study.corpora[name], name, out, beside, progress
+    """The jobs of the missing trials; their corpora are built first."""
+    corpora = {
+        name: study_corpora.build_corpus(
+            study.corpora[name], name, out, base_folder, progress
         ).folder.resolve()
+        for name in dict.fromkeys(trial.corpus for trial in missing)
+    }
     return [
-        TrialJob(each, out.resolve(), places[each.corpus], resolve_base(each.base, beside), device)
-        for each in missing
+        TrialJob(trial, out.resolve(), corpora[trial.corpus], resolve_base(trial.base, base_folder), device)
+        for trial in missing
     ]
 
 
-def resolve_base(name: str, beside: Path) -> str:
-    """A folder beside the YAML file, or what else the name stands for."""
-    folder = beside / name
+def resolve_base(name: str, base_folder: Path) -> str:
+    """The path of a model folder relative to `base_folder`, else the name itself."""
+    folder = base_folder / name
     return str(folder.resolve()) if (folder / "config.json").is_file() or (folder / "ldm").is_dir() else name

@@ -1,4 +1,4 @@
-"""The corpora of a study: performed or prepared once, shared by all trials; and the truth of what was performed."""
+"""The corpora of a study: synthesised or prepared once, shared by all trials; and their ground truth."""
 
 from __future__ import annotations
 
@@ -8,89 +8,96 @@ from typing import TYPE_CHECKING, Any
 
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.prepare import prepare
 from talim.corpus.synthetic import FIRST_SEED, perform_corpus
 from talim.errors import TalimError
 from talim.experiments.study_file import CorpusSpec, SyntheticCorpusSpec
-from talim.progress import Progress, prepare_progress
+from talim.progress import Progress
 
 if TYPE_CHECKING:
     from talim.synthesis.ground_truth import GroundTruth
 
-SEEDS_APART = 10_000  # between the first pieces of two performed corpora with neighbouring seeds
+SEED_STRIDE = 10_000  # between the first pieces of two synthetic corpora with consecutive seeds
+STAMP_FILE = "corpus.json"  # what the corpus was built from, and its content hash
 
 
-def corpus_path(source: CorpusSpec, name: str, out: Path, beside: Path) -> Path:
-    """The folder of the prepared corpus; paths in the YAML are relative to the folder `beside` it."""
-    return beside / source.prepared if source.prepared else out / "corpora" / name / "corpus"
+def build_corpus(spec: CorpusSpec, name: str, out: Path, base_folder: Path, progress: Progress) -> Corpus:
+    """The corpus `name` of the study in `out`, prepared if it is not yet; paths are relative to `base_folder`.
 
-
-def build_corpus(source: CorpusSpec, name: str, out: Path, beside: Path, progress: Progress) -> Corpus:
-    """The corpus, prepared if it is not yet. TalimError where its content has changed since the study began."""
-    place = corpus_path(source, name, out, beside)
-    stamp, identity = out / "corpora" / name / "made.json", source.identity()
-    known = read_json(stamp) if stamp.is_file() else None
-    if known is not None and known["source"] != identity:
+    TalimError if its definition or its content has changed since the study began.
+    """
+    own_folder, identity = out / "corpora" / name, spec.identity()
+    folder = base_folder / spec.corpus if spec.corpus else own_folder / "corpus"
+    stamp_file = own_folder / STAMP_FILE
+    stamp = read_json(stamp_file) if stamp_file.is_file() else None
+    if stamp is not None and stamp["spec"] != identity:
         raise TalimError(
-            f"{stamp.parent}: made from another source than corpora.{name} now says; choose another --out "
-            "or give the corpus a new name"
+            f"{own_folder}: was built from another definition of corpora.{name}; choose another --out or give the "
+            "corpus a new name"
         )
-    if source.prepared or (known is not None and source.perform):
-        corpus = Corpus.load(place)
+    if spec.corpus or (stamp is not None and spec.synthesize):
+        corpus = Corpus.load(folder)
     else:
-        corpus = prepare_corpus(
-            _recordings(source, name, out, beside, progress),
-            place,
-            clip_seconds=source.clip_seconds,
-            rate_hz=source.rate_hz,
-            channels=source.channels,
-            held_out_share=source.held_out_share,
-            progress=prepare_progress(progress),
+        corpus = prepare(
+            _recordings(spec, own_folder, base_folder, progress),
+            folder,
+            clip_seconds=spec.clip_seconds,
+            sample_rate=spec.rate_hz,
+            channels=spec.channels,
+            held_out_fraction=spec.held_out_fraction,
+            progress=progress,
         )
-    if known is not None and known["hash"] != corpus.hash:
+    if stamp is not None and stamp["hash"] != corpus.hash:
         raise TalimError(
             f"corpora.{name}: its recordings have changed since this study began; choose another --out"
         )
-    if known is None:
-        write_json(stamp, {"source": identity, "hash": corpus.hash})
+    if stamp is None:
+        write_json(stamp_file, {"spec": identity, "hash": corpus.hash})
     return corpus
 
 
-def ground_truth_of(source: CorpusSpec, corpus: Corpus) -> dict[str, GroundTruth]:
-    """What was played in each held-out recording; nothing where that is not on record."""
-    if source.perform is None:
+def ground_truth_of(spec: CorpusSpec, corpus: Corpus) -> dict[str, GroundTruth]:
+    """The ground truth of each held-out recording; empty for a corpus that is not synthetic."""
+    if spec.synthesize is None:
         return {}
     from talim.synthesis.performer import performance_ground_truth
 
-    played, found = source.perform, {}
+    synthetic, request = spec.synthesize, _performance_request(spec.synthesize)
+    truths = {}
     for clip in corpus.held_out:
-        number = int(Path(clip.source_file).stem.removeprefix("piece-")) - 1
-        found[clip.recording] = performance_ground_truth(
-            first_seed(played) + number, played.tradition, played.seconds, _arrangement_options(played)
+        truths[clip.recording] = performance_ground_truth(
+            int(clip.extra["seed"]), synthetic.tradition, synthetic.seconds, request
         )
-    return found
+    return truths
 
 
-def first_seed(played: SyntheticCorpusSpec) -> int:
-    """The performer's seed of the first piece."""
-    return FIRST_SEED + SEEDS_APART * played.seed
+def _first_seed(synthetic: SyntheticCorpusSpec) -> int:
+    """The synthesiser's seed of the first piece."""
+    return FIRST_SEED + SEED_STRIDE * synthetic.seed
 
 
-def _recordings(source: CorpusSpec, name: str, out: Path, beside: Path, progress: Progress) -> Path:
-    if source.folder is not None:
-        return beside / source.folder
+def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress: Progress) -> Path:
+    if spec.recordings is not None:
+        return base_folder / spec.recordings
     from talim.synthesis.performer import perform
 
-    folder, played = out / "corpora" / name / "recordings", source.perform
-    assert played is not None  # a source has one of three
+    folder, synthetic = own_folder / "recordings", spec.synthesize
+    assert synthetic is not None  # a spec has one of three sources
     if not folder.is_dir():
-        play: Any = partial(perform, wishes=_arrangement_options(played))
-        seeds = first_seed(played)
-        perform_corpus(folder, play, progress, played.pieces, played.seconds, played.tradition, seeds)
+        play: Any = partial(perform, wishes=_performance_request(synthetic))
+        perform_corpus(
+            folder,
+            play,
+            progress,
+            synthetic.count,
+            synthetic.seconds,
+            synthetic.tradition,
+            _first_seed(synthetic),
+        )
     return folder
 
 
-def _arrangement_options(played: SyntheticCorpusSpec) -> Any:
+def _performance_request(synthetic: SyntheticCorpusSpec) -> Any:
     from talim.synthesis.arrangement import PerformanceRequest
 
-    return PerformanceRequest(ensemble=played.players)
+    return PerformanceRequest(ensemble=synthetic.ensemble_size)

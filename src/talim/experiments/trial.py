@@ -1,19 +1,21 @@
-"""One trial in a process: train it, judge it, tell it in one line of results.jsonl.
+"""Trains, evaluates and tidies up one run; and one trial of a study, from its spec to its line of results.jsonl.
 
-A process may run many trials one after the other: the base is loaded once, and what a trial puts into it is taken out
-again. A trial comes out the same wherever and after whatever it runs.
+A worker process may run many trials: a base is loaded once, and every adapter is removed after its trial. Results do
+not depend on what a process ran before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from talim.evaluation.held_out_loss import prepare_held_out
 from talim.evaluation.loss_by_event import EVENT_GROUPS, aggregate_by_event, frame_losses
 from talim.experiments import study_corpora
 from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_hash, trial_factors
+from talim.interrupts import Interrupted
 from talim.planning import training_step
 from talim.progress import Progress
 from talim.recipe import Recipe
@@ -39,14 +42,57 @@ if TYPE_CHECKING:
     from talim.training.batches import EncodedClip
 
 MEMORY_FILE = "memory.json"
-Measures = dict[str, dict[str, float]]
+Measures = dict[str, dict[str, float]]  # measure -> recording (or "run") -> value
+ResultT = TypeVar("ResultT")
+
+
+def train_and_evaluate(
+    recipe: Recipe,
+    run: Run,
+    evaluate: Callable[[], ResultT],
+    progress: Progress,
+    *,
+    device: str = "auto",
+    backbone: Backbone | None = None,
+) -> ResultT:
+    """Train the run (or resume it) unless it is finished, return the result of `evaluate`, and free the memory.
+
+    With a loaded `backbone`, the recipe's base, the peak memory of training is written to RUN/memory.json. Interrupted
+    by Ctrl-C, the message says to rerun the same command.
+    """
+    from talim.training.train import train
+
+    try:
+        with MemoryGrowth(backbone) if backbone and not run.finished else contextlib.nullcontext() as growth:
+            train(recipe, run.folder, progress, device, backbone)
+        if growth is not None:
+            write_json(run.folder / MEMORY_FILE, {"peak_memory_bytes": growth.peak_bytes})
+        return evaluate()
+    except Interrupted as interrupted:
+        raise interrupted.for_outer_command() from None
+    finally:
+        free_memory()
+
+
+def free_memory() -> None:
+    """Release models that are no longer used: they hold reference cycles, so the garbage collector has to run."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def delete_artifacts(run: Run) -> None:
+    """Delete the adapter and the audio of an evaluated run; the files that are left suffice for a report."""
+    for folder in (run.adapter, run.samples, run.metrics_cache):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A planned trial with the places it needs to be run, as it is sent to a process."""
+    """A trial with the paths that it needs, as it is sent to a process."""
 
-    planned: TrialSpec
+    spec: TrialSpec
     folder: Path  # the study's
     corpus: Path
     base: str  # as `talim.backbones.load` takes it
@@ -55,188 +101,205 @@ class TrialJob:
     @property
     def run(self) -> Run:
         """The trial's run folder."""
-        return Run(self.folder / "runs" / self.planned.id)
+        return Run(self.folder / "runs" / self.spec.id)
 
 
 class TrialWorkerCache:
-    """What a process keeps between trials: the last base, and of the last corpora the truth and the base's losses."""
+    """What a process keeps between trials: the last base, and by corpus its ground truth and the base's losses."""
 
     def __init__(self) -> None:
         self._base: tuple[tuple[str, str, str], Backbone] | None = None
-        self._truths: dict[str, dict[str, GroundTruth]] = {}
-        self._before: dict[tuple[Any, ...], list[np.ndarray]] = {}
+        self._ground_truth: dict[str, dict[str, GroundTruth]] = {}
+        self._base_losses: dict[tuple[Any, ...], list[np.ndarray]] = {}
 
     def base(self, recipe: Recipe, device: str) -> Backbone:
-        """The recipe's base, plain; another one that was here is let go first."""
+        """The recipe's base without adapters; a different base is released first."""
         from talim.backbones.load import load
 
         key = (recipe.base, recipe.training.precision, device)
         if self._base is None or self._base[0] != key:
             self._base = None
-            self._before.clear()
+            self._base_losses.clear()
             gc.collect()
             backbone = load(recipe.base, precision=recipe.training.precision, device=device)
             _warm_up(backbone.device.type)
             self._base = key, backbone
         return self._base[1]
 
-    def truths(self, planned: TrialSpec, corpus: Corpus) -> dict[str, GroundTruth]:
-        """By held-out recording; nothing where what was played is not on record."""
-        if corpus.hash not in self._truths:
-            self._truths[corpus.hash] = study_corpora.ground_truth_of(planned.source, corpus)
-        return self._truths[corpus.hash]
+    def ground_truth(self, spec: TrialSpec, corpus: Corpus) -> dict[str, GroundTruth]:
+        """The ground truth by held-out recording; empty for a corpus that is not synthetic."""
+        if corpus.hash not in self._ground_truth:
+            self._ground_truth[corpus.hash] = study_corpora.ground_truth_of(spec.corpus_spec, corpus)
+        return self._ground_truth[corpus.hash]
 
-    def before(
+    def base_losses(
         self,
         key: tuple[Any, ...],
         backbone: Backbone,
-        items: Sequence[EncodedClip],
-        size: int,
+        clips: Sequence[EncodedClip],
+        batch_size: int,
         progress: Progress,
     ) -> list[np.ndarray]:
-        """The plain base's losses frame by frame; the same for all trials on a corpus."""
-        if key not in self._before:
-            self._before[key] = frame_losses(backbone, items, size, progress, "loss without adapter")
-        return self._before[key]
+        """The base's losses by clip and frame; the same for all trials on a corpus."""
+        if key not in self._base_losses:
+            self._base_losses[key] = frame_losses(
+                backbone, clips, batch_size, progress, "loss without adapter"
+            )
+        return self._base_losses[key]
 
 
 @functools.cache
 def _warm_up(device: str) -> None:
-    """Take a few steps, so that what kernels keep after their first use is not told as the first trial's memory."""
+    """Take a few steps, so that one-time allocations of kernels are not attributed to the first trial."""
     if device == "cpu":
         training_step.measure_step(training_step.MINIATURE)
 
 
-def run_trial(order: TrialJob, bench: TrialWorkerCache, progress: Progress | None = None) -> dict[str, Any]:
-    """Run a trial, or go on with it where it was cut off; its line of results.jsonl, with status "done"."""
-    from talim.training.train import train
-
-    progress, run, planned = progress or Progress(), order.run, order.planned
-    corpus = Corpus.load(order.corpus)
-    recipe = planned.recipe.model_copy(update={"base": order.base, "corpus": str(order.corpus)})
-    backbone = bench.base(recipe, order.device)
-    if not run.finished:
-        with MemoryGrowth(backbone) as growth:
-            train(recipe, run.folder, progress, order.device, backbone)
-        write_json(run.folder / MEMORY_FILE, {"peak_memory_bytes": growth.peak_bytes})
-    measures = _loss_measures(order, recipe, corpus, backbone, bench, progress)
-    directions = {name: "higher_is_better" for name in measures if name not in ("base_loss", "adapted_loss")}
-    directions |= {name: "lower_is_better" for name in ("base_loss", "adapted_loss", "log_seconds", "log_memory")}
-    if planned.samples is not None:
-        scored, ways = _music_measures(order, backbone, progress)
-        measures, directions = measures | scored, directions | ways
-    cost = _cost(run)  # on a CPU the processor's own time counts, which no other program's work makes longer
+def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None = None) -> dict[str, Any]:
+    """Run a trial, or resume it; returns its line of results.jsonl, with status "done"."""
+    progress, run, spec = progress or Progress(), job.run, job.spec
+    corpus = Corpus.load(job.corpus)
+    recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.corpus)})
+    backbone = cache.base(recipe, job.device)
+    measures, directions = train_and_evaluate(
+        recipe,
+        run,
+        lambda: _measure(job, recipe, corpus, backbone, cache, progress),
+        progress,
+        device=job.device,
+        backbone=backbone,
+    )
+    cost = _cost(run)
+    # CPU time where there is any: other programs do not affect it
     measures["log_seconds"] = {"run": math.log(cost["cpu_seconds"] or cost["seconds"])}
     if cost["peak_memory_bytes"]:
         measures["log_memory"] = {"run": math.log(cost["peak_memory_bytes"])}
-    base, own = base_parameters(backbone), read_json(run.cost)["trainable_parameters"]
+    base, trained = base_parameters(backbone), read_json(run.cost)["trainable_parameters"]
     return {
-        **trial_record(planned),
+        **trial_record(spec),
         "status": "done",
-        "factors": trial_factors(planned, base, own),
-        "parameters": own,
-        "percent": round(100 * own / base, 6),
+        "factors": trial_factors(spec, base, trained),
+        "parameters": trained,
+        "trained_percent": round(100 * trained / base, 6),
         "measures": measures,
-        "directions": {name: way for name, way in directions.items() if name in measures},
+        "directions": directions | dict.fromkeys(measures.keys() & {"log_seconds", "log_memory"}, LOWER),
         "cost": cost,
-        "run": f"runs/{planned.id}",
+        "run": f"runs/{spec.id}",
         "corpus_hash": corpus.hash,
-        "settings_hash": settings_hash(planned, corpus.hash),
+        "settings_hash": settings_hash(spec, corpus.hash),
     }
 
 
-def trial_record(planned: TrialSpec) -> dict[str, Any]:
-    """How a line begins, whatever became of the trial."""
+def trial_record(spec: TrialSpec) -> dict[str, Any]:
+    """The first values of a trial's line of results.jsonl."""
     return {
-        "id": planned.id,
-        "grid": planned.grid,
-        "design": planned.design,
-        "seed": planned.seed,
-        "corpus": planned.corpus,
+        "id": spec.id,
+        "grid": spec.grid,
+        "design": str(spec.design),
+        "seed": spec.seed,
+        "corpus": spec.corpus,
     }
 
 
-def failed_trial_record(planned: TrialSpec, error: str) -> dict[str, Any]:
-    """The line of a trial that broke."""
-    return {
-        **trial_record(planned),
-        "status": "failed",
-        "error": " ".join(error.split()) or "no reason was given",
-    }
+def failed_trial_record(spec: TrialSpec, error: str) -> dict[str, Any]:
+    """The line of a trial that failed."""
+    reason = " ".join(error.split()) or "no error message"
+    return {**trial_record(spec), "status": "failed", "error": reason}
 
 
-def _loss_measures(
-    order: TrialJob,
+HIGHER, LOWER = "higher_is_better", "lower_is_better"
+
+
+def _measure(
+    job: TrialJob,
     recipe: Recipe,
     corpus: Corpus,
     backbone: Backbone,
-    bench: TrialWorkerCache,
+    cache: TrialWorkerCache,
+    progress: Progress,
+) -> tuple[Measures, dict[str, str]]:
+    """Losses and, if the study generates audio, its scores; with the direction of each."""
+    measures = _loss_measures(job, recipe, corpus, backbone, cache, progress)
+    directions = {name: LOWER if name in ("base_loss", "adapted_loss") else HIGHER for name in measures}
+    if job.spec.generation is not None:
+        scores, score_directions = _score_measures(job.run, job.spec.generation, backbone, progress)
+        measures, directions = measures | scores, directions | score_directions
+    return measures, directions
+
+
+def _loss_measures(
+    job: TrialJob,
+    recipe: Recipe,
+    corpus: Corpus,
+    backbone: Backbone,
+    cache: TrialWorkerCache,
     progress: Progress,
 ) -> Measures:
-    """Losses of the held-out recordings before and after, and where it is known what was played, at which moments."""
-    size = recipe.training.batch_size
-    items, kept = prepare_held_out(recipe, corpus, backbone, progress)
-    key = (corpus.hash, size, recipe.training.predict_beats_chords)
+    """Base loss, adapted loss and loss reduction by held-out recording; with ground truth also by musical event."""
+    batch_size = recipe.training.batch_size
+    clips, frozen_cache = prepare_held_out(recipe, corpus, backbone, progress)
+    key = (corpus.hash, batch_size, recipe.training.predict_beats_chords)
     backbone.model.eval()
-    before = bench.before(key, backbone, items, size, progress)
+    base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
     with injection.temporary_adapters(backbone.model):
-        serialization.load(backbone, order.run.adapter)
+        serialization.load(backbone, job.run.adapter)
         backbone.model.eval()
-        after = frame_losses(backbone, items, size, progress, "loss with adapter", kept)
-    names = [item.clip.recording for item in items]
-    means = {
-        word: bootstrap.mean_by_recording([float(row.mean()) for row in rows], names)
-        for word, rows in (("base_loss", before), ("adapted_loss", after))
-    }
-    means["loss_reduction"] = {name: means["base_loss"][name] - means["adapted_loss"][name] for name in means["base_loss"]}
-    truths = bench.truths(order.planned, corpus)
-    if truths:
-        means |= _event_measures(aggregate_by_event(items, before, after, truths, backbone.frame_rate_hz))
-    return means
+        adapted_losses = frame_losses(
+            backbone, clips, batch_size, progress, "loss with adapter", frozen_cache
+        )
+    names = [item.clip.recording for item in clips]
+    base, adapted = (
+        bootstrap.mean_by_recording([float(row.mean()) for row in rows], names)
+        for rows in (base_losses, adapted_losses)
+    )
+    reduction = {name: base[name] - adapted[name] for name in base}
+    measures: Measures = {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
+    if ground_truth := cache.ground_truth(job.spec, corpus):
+        events = aggregate_by_event(clips, base_losses, adapted_losses, ground_truth, backbone.frame_rate_hz)
+        measures |= _event_measures(events)
+    return measures
 
 
-def _event_measures(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Measures:
-    """By how much the loss fell at each kind of moment, and what was gained more where music came again."""
-    falls: Measures = {f"loss_reduction_{group}": {} for group in EVENT_GROUPS}
-    for recording, groups in found.items():
+def _event_measures(events: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Measures:
+    """The loss reduction by recording for each group of events, and the additional one on repeated material."""
+    reductions: Measures = {f"loss_reduction_{group}": {} for group in EVENT_GROUPS}
+    for recording, groups in events.items():
         for group, loss in groups.items():
-            falls[f"loss_reduction_{group}"][recording] = float(loss["base_loss"] - loss["adapted_loss"])
-    first, again = falls["loss_reduction_first"], falls["loss_reduction_repeat"]
-    falls["repeat_gain"] = {name: again[name] - first[name] for name in again if name in first}
-    return {name: values for name, values in falls.items() if values}
+            reductions[f"loss_reduction_{group}"][recording] = float(loss["base_loss"] - loss["adapted_loss"])
+    first, repeat = reductions["loss_reduction_first"], reductions["loss_reduction_repeat"]
+    reductions["repeat_gain"] = {name: repeat[name] - first[name] for name in repeat if name in first}
+    return {name: values for name, values in reductions.items() if values}
 
 
-def _music_measures(
-    order: TrialJob, backbone: Backbone, progress: Progress
+def _score_measures(
+    run: Run, generation: GenerationSpec, backbone: Backbone, progress: Progress
 ) -> tuple[Measures, dict[str, str]]:
-    """Every score of the music that was made which has a value, and the direction in which it is better."""
+    """Every score of generated audio that has a value, as `score.NAME`, and its direction."""
     from talim.evaluation.evaluate import evaluate
 
-    run, wanted = order.run, order.planned.samples
-    if wanted is not None and not run.scores.is_file():
+    if not run.scores.is_file():
         with injection.temporary_adapters(backbone.model):
             evaluate(
                 run.folder,
                 progress,
-                prompts=wanted.clips,
-                seconds=wanted.seconds,
-                sampling=_sampling(wanted, backbone),
+                num_prompts=generation.clips,
+                seconds=generation.seconds,
+                options=_generation_options(generation, backbone),
                 backbone=backbone,
             )
-    rows = read_json(run.scores)["scores"]
-    known = {f"score.{row['name']}": row for row in rows if row.get("value") is not None}
-    ways = {
-        name: str(row["direction"]) for name, row in known.items()
-    }
-    return {name: {"run": float(row["value"])} for name, row in known.items()}, ways
+    rows = [row for row in read_json(run.scores)["scores"] if row.get("value") is not None]
+    return (
+        {f"score.{row['name']}": {"run": float(row["value"])} for row in rows},
+        {f"score.{row['name']}": str(row["direction"]) for row in rows},
+    )
 
 
-def _sampling(wanted: GenerationSpec, backbone: Backbone) -> GenerationOptions:
+def _generation_options(generation: GenerationSpec, backbone: Backbone) -> GenerationOptions:
     from talim.generation.generate import GenerationOptions
 
     if backbone.family != "mustango":
         return GenerationOptions()
-    return GenerationOptions(sampling_steps=wanted.steps, sampler=wanted.sampler)
+    return GenerationOptions(sampling_steps=generation.steps, sampler=generation.sampler)
 
 
 def _cost(run: Run) -> dict[str, Any]:
@@ -252,9 +315,3 @@ def _cost(run: Run) -> dict[str, Any]:
         "flops": cost["flops"],
         "device": cost["device"],
     }
-
-
-def delete_artifacts(run: Run) -> None:
-    """The adapter and the sounds of a trial that has been judged; what is left can still be reported."""
-    for folder in (run.adapter, run.samples, run.metrics_cache):
-        shutil.rmtree(folder, ignore_errors=True)
