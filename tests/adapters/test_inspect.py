@@ -1,4 +1,4 @@
-"""Stored adapters are found, told apart and checked; a broken one does not hide the others."""
+"""Listing and describing stored adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from talim.errors import TalimError
 from talim.run import Run
 
 
-def test_adapters_are_found_and_a_broken_one_is_named(tmp_path: Path, finished_run: Run) -> None:
+def test_find_adapters_lists_readable_and_unreadable_ones(tmp_path: Path, finished_run: Run) -> None:
     shutil.copytree(finished_run.adapter, tmp_path / "a" / "adapter")
     shutil.copytree(finished_run.adapter, tmp_path / "b" / "adapter")
     shutil.copytree(finished_run.adapter, tmp_path / ".adapter.x.part")
@@ -23,12 +23,12 @@ def test_adapters_are_found_and_a_broken_one_is_named(tmp_path: Path, finished_r
     assert "unreadable" in inspect.adapter_line(rows[1])
 
 
-def test_info_knows_the_size(finished_run: Run) -> None:
+def test_adapter_info_has_size_and_base(finished_run: Run) -> None:
     info = inspect.adapter_info(finished_run.adapter)
     assert info["bytes"] == (finished_run.adapter / "adapter_model.safetensors").stat().st_size
     assert info["base"]["name"] == "tiny"
 
 
-def test_no_folder_is_an_error(tmp_path: Path) -> None:
+def test_find_adapters_missing_folder_raises_talim_error(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="no such folder"):
         inspect.find_adapters(tmp_path / "no")

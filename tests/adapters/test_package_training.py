@@ -1,4 +1,4 @@
-"""What every kind of adapter must do in training, in files and under torch's compiler: see fixtures/adapter_designs.py."""
+"""Contract of every adapter kind in training, in files and under torch.compile; see fixtures/adapter_designs.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures import adapter_designs
-from fixtures.adapter_designs import adamw, base_facts, batch_for, logits, stir, train
+from fixtures.adapter_designs import adamw, base_facts, batch_for, logits, randomize_adapter, train
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfig
 
@@ -31,7 +31,7 @@ def design(kind: str) -> str:
     return adapter_designs.BY_KIND[kind]
 
 
-def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
+def test_training_changes_only_adapter_weights(fresh: Fresh, design: str) -> None:
     base = fresh()
     base.enable_training()
     model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
@@ -43,14 +43,14 @@ def test_only_adapter_weights_are_trained(fresh: Fresh, design: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_bf16_base(fresh: Fresh, kind: str, design: str) -> None:
-    """The adapter keeps float32 for training, and decodes in the base's precision."""
+def test_training_on_bf16_base_keeps_float32_adapter_weights(fresh: Fresh, kind: str, design: str) -> None:
+    """Adapter weights are float32 in training; generation works on top."""
     base = fresh("bf16")
     plain = logits(base)
     base.enable_training()
     model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
     assert {weight.dtype for weight in adapters.trainable_parameters(model)} == {torch.float32}
-    # `full` and dora's norms compute in float32, at the start too, and so more exactly than the base
+    # `full` and DoRA's norms compute in float32, more exactly than the base
     exact = kind not in ("full", "hybrid", "dora")
     torch.testing.assert_close(logits(base), plain, atol=1e-6 if exact else 0.2, rtol=0)
     losses = train(base, adamw(model), 4)
@@ -58,16 +58,16 @@ def test_bf16_base(fresh: Fresh, kind: str, design: str) -> None:
     assert base.generate_tokens(["x"], 0.3, seed=0).shape == (1, 4, 15)
 
 
-def test_gradient_checkpointing_changes_nothing(fresh: Fresh, design: str) -> None:
-    found = []
+def test_gradient_checkpointing_gives_the_same_gradients(fresh: Fresh, design: str) -> None:
+    gradients = []
     for checkpointed in (False, True):
         base = fresh()
         base.enable_training(gradient_checkpointing=checkpointed)
         model = adapters.attach(base.model, design, base.sites(), dropout=0.0)
-        stir(model)
+        randomize_adapter(model)
         base.loss(batch_for(base)).mean.backward()
-        found.append([weight.grad for weight in adapters.trainable_parameters(model)])
-    for plain, checkpointed in zip(*found, strict=True):
+        gradients.append([weight.grad for weight in adapters.trainable_parameters(model)])
+    for plain, checkpointed in zip(*gradients, strict=True):
         assert plain.abs().max() > 0
         torch.testing.assert_close(plain, checkpointed)
 
@@ -78,32 +78,32 @@ COMPILED = {kind: adapter_designs.BY_KIND[kind] for kind in kind_names()} | {
 
 
 @pytest.mark.parametrize(("kind", "training"), [*((kind, False) for kind in COMPILED), ("mixture", True)])
-def test_compiled_it_says_the_same(fresh: Fresh, kind: str, training: bool) -> None:
-    """As one graph, without a break; dora, which has breaks, is told apart in the table."""
+def test_compiled_model_gives_the_same_logits(fresh: Fresh, kind: str, training: bool) -> None:
+    """As one graph without breaks; DoRA, which has breaks, is in the table of expected errors."""
     base = fresh(layers=1)
     model = adapters.attach(base.model, COMPILED[kind], base.sites(), dropout=0.0)
-    stir(model)
+    randomize_adapter(model)
     expected, plain = logits(base), base.model
     base.model = torch.compile(plain, backend="eager", fullgraph=True)
-    refusal = adapter_designs.REFUSED["one graph"].get(kind)
+    expected_error = adapter_designs.REFUSED["one graph"].get(kind)
     try:
         with torch.set_grad_enabled(training), sampling.inference_mode(plain):
-            if refusal:
-                with pytest.raises(refusal[0], match=refusal[1]):
+            if expected_error:
+                with pytest.raises(expected_error[0], match=expected_error[1]):
                     base.logits(batch_for(base))
                 return
-            heard = base.logits(batch_for(base))
+            compiled = base.logits(batch_for(base))
     finally:
         base.model = plain
         torch.compiler.reset()
-    assert heard.requires_grad == training
-    torch.testing.assert_close(heard.detach(), expected, atol=1e-5, rtol=0)
+    assert compiled.requires_grad == training
+    torch.testing.assert_close(compiled.detach(), expected, atol=1e-5, rtol=0)
 
 
-def test_seeds_decide_the_start(fresh: Fresh, kind: str, design: str) -> None:
+def test_attach_seed_determines_initial_weights(fresh: Fresh, kind: str, design: str) -> None:
     weights = []
     for seed in (0, 0, 1):
-        torch.manual_seed(len(weights))  # whatever else was drawn before
+        torch.manual_seed(len(weights))  # independent of the global state
         weights.append(adapters.trainable_parameters(adapters.attach(fresh().model, design, seed=seed)))
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
     assert adapter_designs.DRAWN[kind] != all(
@@ -111,7 +111,9 @@ def test_seeds_decide_the_start(fresh: Fresh, kind: str, design: str) -> None:
     )
 
 
-def test_training_resumes_exactly(fresh: Fresh, design: str, tmp_path: Path) -> None:
+def test_training_resumed_from_saved_adapter_equals_uninterrupted(
+    fresh: Fresh, design: str, tmp_path: Path
+) -> None:
     whole = fresh()
     whole.enable_training()
     model = adapters.attach(whole.model, design, whole.sites(), dropout=0.0)
@@ -120,7 +122,7 @@ def test_training_resumes_exactly(fresh: Fresh, design: str, tmp_path: Path) -> 
     first.enable_training()
     model = adapters.attach(first.model, design, first.sites(), dropout=0.0)
     optimiser = adamw(model)
-    begun = train(first, optimiser, 2)
+    first_losses = train(first, optimiser, 2)
     adapters.save(model, tmp_path / "half", base=base_facts(first))
     torch.save(optimiser.state_dict(), tmp_path / "optimiser.pt")
     second = fresh()
@@ -128,27 +130,27 @@ def test_training_resumes_exactly(fresh: Fresh, design: str, tmp_path: Path) -> 
     model = adapters.load(second, tmp_path / "half", trainable=True)
     optimiser = adamw(model)
     optimiser.load_state_dict(torch.load(tmp_path / "optimiser.pt", weights_only=True))
-    assert begun + train(second, optimiser, 2) == expected
+    assert first_losses + train(second, optimiser, 2) == expected
 
 
-def test_configuration_survives_json(fresh: Fresh, design: str) -> None:
+def test_adapter_config_survives_json(fresh: Fresh, design: str) -> None:
     config = adapters.adapter_config(fresh(), design, dropout=0.25, seed=3)
-    told = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
-    copied = PeftConfig.from_peft_type(**json.loads(json.dumps(told)))
+    values = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
+    copied = PeftConfig.from_peft_type(**json.loads(json.dumps(values)))
     assert type(copied) is type(config)
     assert copied.to_dict() == config.to_dict()
 
 
-def test_plain_peft_users(fresh: Fresh, design: str, tmp_path: Path) -> None:
+def test_plain_peft_save_and_load_gives_the_same_output(fresh: Fresh, design: str, tmp_path: Path) -> None:
     """Without talim's own save and load: get_peft_model, save_pretrained, from_pretrained."""
     base = fresh()
     model = get_peft_model(base.model, adapters.adapter_config(base.model, design))  # type: ignore[arg-type]
-    stir(model)
-    taught = logits(base)
+    randomize_adapter(model)
+    adapted = logits(base)
     model.save_pretrained(tmp_path / "peft", save_embedding_layers=False)
     for low_memory in (False, True):
-        other = fresh()
-        again = PeftModel.from_pretrained(other.model, tmp_path / "peft", low_cpu_mem_usage=low_memory)
-        assert torch.equal(logits(other), taught)
+        reloaded = fresh()
+        again = PeftModel.from_pretrained(reloaded.model, tmp_path / "peft", low_cpu_mem_usage=low_memory)
+        assert torch.equal(logits(reloaded), adapted)
         assert adapters.trainable_parameters(again) == []
     assert str(tmp_path) not in (tmp_path / "peft" / "adapter_config.json").read_text(encoding="utf-8")

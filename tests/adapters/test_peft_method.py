@@ -1,4 +1,4 @@
-"""The tools around PEFT: a new process, the Trainer, the Hub, and the lines that docs/adapters.md shows."""
+"""PEFT integration: language models, speech encoders, Trainer, Hub, new processes, the documented code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from fixtures import non_music_models
-from fixtures.adapter_designs import stir
+from fixtures.adapter_designs import randomize_adapter
 from peft import PeftModel, get_peft_model
 
 import talim.adapters as adapters
@@ -35,15 +35,15 @@ def config_for(kind: str, causal: bool = True, **changes: Any) -> adapters.Adapt
     )
 
 
-def taught(base: Any, kind: str, **changes: Any) -> PeftModel:
+def randomized(base: Any, kind: str, **changes: Any) -> PeftModel:
     model = get_peft_model(base, config_for(kind, **changes))
-    stir(model)
+    randomize_adapter(model)
     return model.eval()
 
 
-def generate(model: Any, ids: torch.Tensor = IDS, mask: torch.Tensor | None = None, **asked: Any) -> Any:
+def generate(model: Any, ids: torch.Tensor = IDS, mask: torch.Tensor | None = None, **options: Any) -> Any:
     mask = torch.ones_like(ids) if mask is None else mask
-    return model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=16, do_sample=False, **asked)
+    return model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=16, do_sample=False, **options)
 
 
 @pytest.fixture(params=KINDS)
@@ -52,31 +52,31 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
-def test_it_starts_as_the_base_and_counts_exactly(kind: str, name: str) -> None:
+def test_get_peft_model_starts_as_identity_with_exact_parameter_count(kind: str, name: str) -> None:
     base = LANGUAGE[name]()
     plain = base(IDS).logits
     model = get_peft_model(base, config_for(kind))
     torch.testing.assert_close(model(IDS).logits, plain, atol=1e-5, rtol=0)
-    counted = sum(weight.numel() for weight in adapters.trainable_parameters(model))
-    assert counted == 2 * KINDS[kind].parameters_of(16, WIDTH)
+    count = sum(weight.numel() for weight in adapters.trainable_parameters(model))
+    assert count == 2 * KINDS[kind].parameters_of(16, WIDTH)
 
 
-@pytest.mark.parametrize("asked", [{}, {"num_beams": 3}, {"cache_implementation": "static"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"cache_implementation": "static"}], ids=str)
 @pytest.mark.parametrize("name", LANGUAGE)
-def test_cached_generation_equals_uncached(kind: str, name: str, asked: dict[str, Any]) -> None:
+def test_generate_with_cache_equals_without(kind: str, name: str, options: dict[str, Any]) -> None:
     base = LANGUAGE[name]()
-    beams = {"num_beams": asked.get("num_beams", 1)}
+    beams = {"num_beams": options.get("num_beams", 1)}
     plain = generate(base, **beams)
-    model = taught(base, kind)
-    made = generate(model, **asked)
-    assert torch.equal(made, generate(model, use_cache=False, **beams))
-    assert not torch.equal(made, plain)
+    model = randomized(base, kind)
+    tokens = generate(model, **options)
+    assert torch.equal(tokens, generate(model, use_cache=False, **beams))
+    assert not torch.equal(tokens, plain)
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
-def test_a_padded_batch_equals_each_alone(kind: str, name: str) -> None:
-    """Left padding of three words, and then decoding with a cache."""
-    model = taught(LANGUAGE[name](), kind)
+def test_generate_left_padded_batch_equals_single_prompts(kind: str, name: str) -> None:
+    """Left padding of three tokens, then cached decoding."""
+    model = randomized(LANGUAGE[name](), kind)
     alone = generate(model, IDS[:1, :3])
     padded = torch.cat([torch.cat([torch.zeros(1, 3, dtype=torch.long), IDS[:1, :3]], 1), IDS[1:]])
     together = generate(model, padded, (padded != 0).long())
@@ -85,87 +85,71 @@ def test_a_padded_batch_equals_each_alone(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_padding_is_not_heard_in_one_forward(kind: str, attention: str) -> None:
+def test_forward_left_padded_equals_unpadded(kind: str, attention: str) -> None:
     base = non_music_models.mistral()
     base.set_attn_implementation(attention)
-    model = taught(base, kind)
+    model = randomized(base, kind)
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), IDS[:1]], 1)
     positions = torch.tensor([[0, 0, 0, 0, *range(6)]])
-    heard = model(padded, attention_mask=(padded != 0).long(), position_ids=positions).logits[:, 4:]
-    torch.testing.assert_close(heard, model(IDS[:1]).logits, atol=1e-4, rtol=0)
+    logits = model(padded, attention_mask=(padded != 0).long(), position_ids=positions).logits[:, 4:]
+    torch.testing.assert_close(logits, model(IDS[:1]).logits, atol=1e-4, rtol=0)
 
 
-def test_gradients_with_a_cache_and_with_checkpointing(kind: str) -> None:
-    """transformers hands a cache to every layer unless told otherwise, and none while it checkpoints."""
-    found, ids = [], IDS.repeat(1, 3)  # longer than a stretch of an excitation
+def test_backward_with_cache_or_checkpointing_gives_the_same_gradients(kind: str) -> None:
+    """By default transformers passes a cache to every layer, but none with gradient checkpointing."""
+    gradients, ids = [], IDS.repeat(1, 3)  # longer than one update of the excitation
     for cached, checkpointed in ((False, False), (True, False), (True, True)):
-        model = taught(non_music_models.llama(), kind).train()
+        model = randomized(non_music_models.llama(), kind).train()
         if checkpointed:
             model.gradient_checkpointing_enable()
         model(input_ids=ids, labels=ids, use_cache=cached).loss.backward()
-        found.append([weight.grad for weight in adapters.trainable_parameters(model)])
-    for plain, *others in zip(*found, strict=True):
+        gradients.append([weight.grad for weight in adapters.trainable_parameters(model)])
+    for plain, *others in zip(*gradients, strict=True):
         assert plain.abs().max() > 0
         for other in others:
             torch.testing.assert_close(other, plain, atol=1e-5, rtol=1e-4)
 
 
-def test_an_encoder_of_speech(kind: str, tmp_path: Path) -> None:
-    encoder, heard = non_music_models.whisper_encoder(), torch.randn(2, 8, 40)
-    plain = encoder(heard).last_hidden_state
+def test_whisper_encoder_with_non_causal_adapter_trains_saves_and_loads(kind: str, tmp_path: Path) -> None:
+    encoder, features = non_music_models.whisper_encoder(), torch.randn(2, 8, 40)
+    plain = encoder(features).last_hidden_state
     model = get_peft_model(encoder, config_for(kind, causal=False, target_modules=r"layers\.\d+"))
-    torch.testing.assert_close(model(heard).last_hidden_state, plain, atol=1e-5, rtol=0)
-    stir(model)
-    said = model(heard).last_hidden_state
-    assert (said - plain).abs().max() > 0.1
+    torch.testing.assert_close(model(features).last_hidden_state, plain, atol=1e-5, rtol=0)
+    randomize_adapter(model)
+    adapted = model(features).last_hidden_state
+    assert (adapted - plain).abs().max() > 0.1
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(non_music_models.whisper_encoder(), tmp_path)
-    torch.testing.assert_close(again(heard).last_hidden_state, said, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again(features).last_hidden_state, adapted, atol=1e-5, rtol=0)
     block = next(module for module in model.modules() if isinstance(module, KINDS[kind]))
     states = torch.randn(1, 10, 16)
     later = torch.cat([states[:, :6], states[:, 6:] + 1], 1)
     assert torch.equal(block(states)[:, :6], block(later)[:, :6]) != block.uses_context
 
 
-def test_an_adapter_that_looks_ahead_does_not_decode_step_by_step(kind: str) -> None:
-    model = taught(non_music_models.llama(), kind, causal=False)
-    made = generate(model, use_cache=False)
+def test_generate_with_non_causal_adapter_and_cache_raises_talim_error(kind: str) -> None:
+    model = randomized(non_music_models.llama(), kind, causal=False)
+    tokens = generate(model, use_cache=False)
     if KINDS[kind].uses_context:
-        with pytest.raises(TalimError, match="looks at later frames"):
+        with pytest.raises(TalimError, match="uses later frames"):
             generate(model)
     else:
-        assert torch.equal(generate(model), made)
-    assert model(IDS).logits.isfinite().all()  # one forward is no decoding, cache or not
+        assert torch.equal(generate(model), tokens)
+    assert model(IDS).logits.isfinite().all()  # a full forward works
 
 
-def test_where_no_cache_is_heard_nothing_can_be_remembered(kind: str) -> None:
-    inside = config_for(kind, target_modules=r".*\.mlp")
+def test_causal_adapter_at_a_module_without_cache_raises_usage_error(kind: str) -> None:
+    config = config_for(kind, target_modules=r".*\.mlp")
     if KINDS[kind].uses_context:
         with pytest.raises(UsageError, match=r"LlamaMLP is not given the cache .*whole decoder blocks"):
-            get_peft_model(non_music_models.llama(), inside)
+            get_peft_model(non_music_models.llama(), config)
         return
-    model = get_peft_model(non_music_models.llama(), inside)
-    stir(model)
+    model = get_peft_model(non_music_models.llama(), config)
+    randomize_adapter(model)
     assert torch.equal(generate(model), generate(model, use_cache=False))
 
 
-@pytest.mark.parametrize("missing", ["kind", "width", "target_modules"])
-def test_an_incomplete_configuration_says_what_it_needs(missing: str) -> None:
-    with pytest.raises(UsageError, match="kind .* is unknown" if missing == "kind" else "needs kind, width"):
-        adapters.AdapterConfig(**{"kind": "conv", "width": 6, "target_modules": "a", missing: None})
-    with pytest.raises(UsageError, match="has no setting depth"):
-        get_peft_model(non_music_models.llama(), config_for("conv", settings={"depth": 2}))
-
-
-def test_settings_reach_the_kind() -> None:
-    model = get_peft_model(
-        non_music_models.llama(), config_for("conv", settings={"kernel": 2, "dilations": [1]})
-    )
-    counted = sum(weight.numel() for weight in adapters.trainable_parameters(model))
-    assert counted == 2 * KINDS["conv"].parameters_of(16, WIDTH, kernel=2, dilations=(1,))
-
-
-DOC = Path(__file__).parents[2] / "docs" / "adapters.md"
+DOC = Path(__file__).parents[2] / "docs" / "guides" / "peft.md"
 
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors"}
 
@@ -177,16 +161,16 @@ def on_llama(kind: str = "conv") -> adapters.AdapterConfig:
 
 
 def code_in_docs(containing: str) -> str:
-    """The one block of Python in the docs that has these words."""
-    (found,) = (
+    """The one Python block of the page that contains a text."""
+    (code,) = (
         block
         for block in re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), flags=re.DOTALL)
         if containing in block
     )
-    return found
+    return code
 
 
-def in_a_new_process(code: str, folder: Path) -> None:
+def run_in_new_process(code: str, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -197,33 +181,33 @@ LOAD_LLAMAS = """
 import json, torch, talim.adapters
 from peft import PeftModel
 from transformers import LlamaForCausalLM
-made = {}
+generated = {}
 for kind in ("linear", "conv", "transformer"):
     model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained("base"), kind)
     tokens = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=12, do_sample=False)
-    made[kind] = tokens[0].tolist()
-open("made.json", "w").write(json.dumps(made))
+    generated[kind] = tokens[0].tolist()
+open("generated.json", "w").write(json.dumps(generated))
 """
 
 
 def llamas(folder: Path) -> dict[str, list[int]]:
-    """A base and an adapter of each kind in a folder; what each of them generates here."""
+    """Save a base and an adapter of each kind; the tokens that each generates here."""
     non_music_models.llama().save_pretrained(folder / "base")
-    made = {}
+    generated = {}
     for kind in ("linear", "conv", "transformer"):
         model = get_peft_model(non_music_models.llama(), on_llama(kind))
-        stir(model)
+        randomize_adapter(model)
         model.save_pretrained(folder / kind)
         tokens = model.eval().generate(torch.tensor([[5, 6, 7]]), max_new_tokens=12, do_sample=False)
-        made[kind] = tokens[0].tolist()
-    assert len({tuple(tokens) for tokens in made.values()}) == 3
-    return made
+        generated[kind] = tokens[0].tolist()
+    assert len({tuple(tokens) for tokens in generated.values()}) == 3
+    return generated
 
 
-def test_a_new_process_generates_the_same(
+def test_documented_code_in_a_new_process_generates_the_same(
     base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lines in the docs train a step and save; others load and generate. And so for a Llama, with every kind."""
+    """The documented code trains and saves, loads and generates; likewise for a Llama with every kind."""
     first, then = code_in_docs("get_peft_model(model"), code_in_docs("PeftModel.from_pretrained(")
     for code in (first, then):
         assert len([line for line in code.splitlines() if line.strip()]) <= 14
@@ -234,24 +218,24 @@ def test_a_new_process_generates_the_same(
     model = names["model"]
     assert {path.name for path in (tmp_path / "my-adapter").iterdir()} == FILES
     assert any(weight.any() for name, weight in model.named_parameters() if "up.weight" in name)
-    stir(model)  # a single step would hardly be heard
+    randomize_adapter(model)  # a single step has too little effect
     model.save_pretrained("my-adapter")
     seeded = f"import torch\ntorch.manual_seed(0)\n{then}"
     exec(seeded, names)
     adapted = names["audio"]
     with names["model"].disable_adapter():
         torch.manual_seed(0)
-        plain = names["model"].generate(**names["words"], max_new_tokens=250, guidance_scale=3.0)
-    assert (adapted - plain).abs().max() > 5e-5  # a random codec makes much the same of all tokens
+        plain = names["model"].generate(**names["text"], max_new_tokens=250, guidance_scale=3.0)
+    assert (adapted - plain).abs().max() > 5e-5  # a random codec decodes all tokens to similar audio
     expected = llamas(tmp_path)
-    in_a_new_process(f"{seeded}\ntorch.save(audio, 'audio.pt')\n{LOAD_LLAMAS}", tmp_path)
+    run_in_new_process(f"{seeded}\ntorch.save(audio, 'audio.pt')\n{LOAD_LLAMAS}", tmp_path)
     again = torch.load(tmp_path / "audio.pt", weights_only=True)
     torch.testing.assert_close(again, adapted, atol=1e-6, rtol=0)
-    assert json.loads((tmp_path / "made.json").read_text(encoding="utf-8")) == expected
+    assert json.loads((tmp_path / "generated.json").read_text(encoding="utf-8")) == expected
 
 
-def test_the_trainer_trains_saves_and_resumes(tmp_path: Path) -> None:
-    """Three steps in a row are the same as two, a checkpoint, and a third."""
+def test_trainer_resumed_from_a_checkpoint_equals_uninterrupted_training(tmp_path: Path) -> None:
+    """Three steps against two, a checkpoint and a third."""
     from transformers import Trainer, TrainingArguments
 
     rows = [{"input_ids": row, "labels": row} for row in torch.randint(1, 40, (6, 5))]
@@ -285,7 +269,7 @@ def test_the_trainer_trains_saves_and_resumes(tmp_path: Path) -> None:
             assert torch.equal(weight, resumed[name])
 
 
-def test_what_would_go_to_the_hub(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_to_hub_sends_only_the_adapter_files(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import HfApi, ModelCard
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -305,14 +289,14 @@ def test_what_would_go_to_the_hub(fresh: Fresh, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ModelCard, "load", refuse)
     base = fresh()
     model = get_peft_model(base.model, adapters.adapter_config(base.model, "conv@shallow:4k"))
-    stir(model)
+    randomize_adapter(model)
     model.push_to_hub("somebody/raga")
     assert set(sent) == FILES
     config = json.loads(sent["adapter_config.json"])
-    assert (config["peft_type"], config["expression"]) == ("TALIM", "conv@shallow:4k")
-    assert config["base_model_name_or_path"] == "tiny"  # and no path of this machine
+    assert (config["peft_type"], config["design"]) == ("TALIM", "conv@shallow:4k")
+    assert config["base_model_name_or_path"] == "tiny"  # no local path
     trained = sum(weight.numel() for weight in adapters.trainable_parameters(model))
-    assert 4 * trained < len(sent["adapter_model.safetensors"]) < 4 * trained + 4000  # nothing of the base
+    assert 4 * trained < len(sent["adapter_model.safetensors"]) < 4 * trained + 4000  # without the base
 
 
 class _Repository:

@@ -1,4 +1,4 @@
-"""Operations, files and memory are estimated from shapes; here they meet what really happens."""
+"""Estimated FLOPs, file sizes and activation memory against measured ones."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def batch_of(base: MusicGen, frames: int):
 
 
 def clip_of(base: MusicGen, frames: int) -> costs.SequenceShape:
-    """What the base is reckoned to hear in that batch."""
-    return costs.SequenceShape(frames + DELAYS, words=batch_of(base, frames).states.shape[1])
+    """Sequence lengths of that batch."""
+    return costs.SequenceShape(frames + DELAYS, text_tokens=batch_of(base, frames).states.shape[1])
 
 
-def solved(base: MusicGen, design: str) -> list[costs.SizedPart]:
-    found = []
+def solve(base: MusicGen, design: str) -> list[costs.SizedPart]:
+    parts = []
     for part in Design.parse(design).parts:
         sites = select_sites(part.site, base.sites())
         widths = budget.solve_width(part, sites, base.num_parameters) if part.size else (0,) * len(sites)
-        found.append((part, sites, widths))
-    return found
+        parts.append((part, sites, widths))
+    return parts
 
 
-def operations(base: MusicGen, frames: int) -> int:
-    """What torch counts in one pass; the products of attention only where they are written out."""
+def measured_flops(base: MusicGen, frames: int) -> int:
+    """torch's count for one pass; the math backend, as fused attention is not counted."""
     batch = batch_of(base, frames)
     base.model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -53,17 +53,17 @@ def operations(base: MusicGen, frames: int) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("features", "width", "frames"), [(32, 5, 7), (48, 130, 20)])
-def test_operations_are_those_that_torch_counts(kind: str, features: int, width: int, frames: int) -> None:
+def test_flops_of_kind_equals_torchs_count(kind: str, features: int, width: int, frames: int) -> None:
     block = KINDS[kind](features, width)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         block(torch.randn(1, frames, features))
     assert KINDS[kind].flops_of(features, width, frames) == pytest.approx(counter.get_total_flops(), rel=1e-6)
 
 
-def test_the_bases_operations(wide_base: MusicGen) -> None:
+def test_base_flops_equals_torchs_count(wide_base: MusicGen) -> None:
     shape = MusicGenShape.of(wide_base.config)
-    reckoned = costs.base_flops(shape, clip_of(wide_base, 40))
-    assert reckoned == pytest.approx(operations(wide_base, 40), rel=1e-3)
+    estimated = costs.base_flops(shape, clip_of(wide_base, 40))
+    assert estimated == pytest.approx(measured_flops(wide_base, 40), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -79,37 +79,37 @@ def test_the_bases_operations(wide_base: MusicGen) -> None:
         "conv@shallow:2%+full@deep",
     ],
 )
-def test_operations_that_an_adapter_adds(wide_base: MusicGen, design: str) -> None:
+def test_flops_of_design_equals_torchs_added_count(wide_base: MusicGen, design: str) -> None:
     base = copy.deepcopy(wide_base)
-    reckoned = sum(costs.flops(part, clip_of(base, 40)) for part in solved(base, design))
-    bare = operations(base, 40)
+    estimated = sum(costs.flops(part, clip_of(base, 40)) for part in solve(base, design))
+    bare = measured_flops(base, 40)
     adapters.attach(base.model, design, base.sites())
-    assert reckoned == pytest.approx(operations(base, 40) - bare, rel=0.02)
+    assert estimated == pytest.approx(measured_flops(base, 40) - bare, rel=0.02)
 
 
-class Held:
-    """A tensor that autograd holds on to; gone when autograd lets go of it."""
+class SavedTensor:
+    """A tensor saved by autograd; collected when autograd releases it."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
 
 
-def kept(base: MusicGen, frames: int) -> int:
-    """Bytes that autograd really keeps for one clip, weights left out, every storage once."""
+def saved_bytes(base: MusicGen, frames: int) -> int:
+    """Bytes that autograd saves for one clip, without weights, each storage once."""
     base.enable_training()
-    batch, held = batch_of(base, frames), weakref.WeakSet()
+    batch, saved = batch_of(base, frames), weakref.WeakSet()
 
-    def note(tensor: torch.Tensor) -> Held:
-        made = Held(tensor)
-        held.add(made)
-        return made
+    def pack(tensor: torch.Tensor) -> SavedTensor:
+        wrapper = SavedTensor(tensor)
+        saved.add(wrapper)
+        return wrapper
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda made: made.tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda wrapper: wrapper.tensor):
         loss = base.loss(batch)
     weights = {w.untyped_storage().data_ptr() for w in base.model.parameters()}
-    storages = {s.data_ptr(): s.nbytes() for s in (made.tensor.untyped_storage() for made in held)}
+    storages = {s.data_ptr(): s.nbytes() for s in (wrapper.tensor.untyped_storage() for wrapper in saved)}
     assert loss.mean.requires_grad
-    return sum(size for place, size in storages.items() if place not in weights)
+    return sum(size for pointer, size in storages.items() if pointer not in weights)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def kept(base: MusicGen, frames: int) -> int:
         "conv@shallow:2%+transformer@deep:2%",
     ],
 )
-def test_memory_is_what_autograd_keeps(wide_base: MusicGen, design: str) -> None:
+def test_activation_bytes_equals_what_autograd_saves(wide_base: MusicGen, design: str) -> None:
     base = copy.deepcopy(wide_base)
-    reckoned = costs.activation_bytes(solved(base, design), MusicGenShape.of(base.config), clip_of(base, 150))
+    estimated = costs.activation_bytes(solve(base, design), MusicGenShape.of(base.config), clip_of(base, 150))
     adapters.attach(base.model, design, base.sites())
-    assert reckoned == pytest.approx(kept(base, 150), rel=0.15)
+    assert estimated == pytest.approx(saved_bytes(base, 150), rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_memory_is_what_autograd_keeps(wide_base: MusicGen, design: str) -> None
         "conv@shallow:2%+full@layers[5]",
     ],
 )
-def test_files_are_as_large_as_said(wide_base: MusicGen, design: str, tmp_path: Path) -> None:
+def test_file_bytes_equals_the_saved_file(wide_base: MusicGen, design: str, tmp_path: Path) -> None:
     base = copy.deepcopy(wide_base)
-    parts = solved(base, design)
+    parts = solve(base, design)
     model = adapters.attach(base.model, design, base.sites())
     adapters.save(model, tmp_path / "a", base={"name": base.name, "fingerprint": base.fingerprint})
     parameters = sum(weight.numel() for weight in adapters.trainable_parameters(model))
     headers = sum(costs.file_bytes(part, 0) for part in parts)
-    real = (tmp_path / "a" / "adapter_model.safetensors").stat().st_size
-    assert 4 * parameters + headers == pytest.approx(real, rel=0.02)
-    assert headers == pytest.approx(real - 4 * parameters, rel=0.35)
+    size = (tmp_path / "a" / "adapter_model.safetensors").stat().st_size
+    assert 4 * parameters + headers == pytest.approx(size, rel=0.02)
+    assert headers == pytest.approx(size - 4 * parameters, rel=0.35)

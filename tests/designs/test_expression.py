@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,3 +220,15 @@ def test_design_as_pydantic_field_is_parsed_and_serialised_in_canonical_form() -
 def test_design_as_pydantic_field_with_invalid_value_raises_usage_error(value: object) -> None:
     with pytest.raises(UsageError, match="KIND@SITE:SIZE"):
         TypeAdapter(Design).validate_python(value)
+
+
+def test_parse_accepts_every_design_in_the_documentation() -> None:
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    texts = [
+        text for page in pages for text in re.findall(r"`([a-z]+@[^`\s]+:[^`\s]+)`", page.read_text("utf-8"))
+    ]
+    assert len(texts) > 20
+    for text in texts:
+        if not text.startswith("echo"):  # the custom kind of the guide
+            Design.parse(text)

@@ -1,4 +1,4 @@
-"""Kinds count themselves without being built, teach mistakes, and others may join them."""
+"""Adapter kinds: parameter counts, initialisation, options and their errors, registration."""
 
 from __future__ import annotations
 
@@ -15,104 +15,109 @@ from talim.designs.kinds import KINDS, Kind, Linear, register
 from talim.errors import UsageError
 
 few = st.integers(1, 9)
-SETTINGS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "linear": st.just({}),
     "conv": st.fixed_dictionaries(
-        {}, optional={"kernel": few, "dilations": st.lists(few, max_size=4), "squeezed": few}
+        {}, optional={"kernel_size": few, "dilations": st.lists(few, max_size=4), "se_channels": few}
     ),
-    "transformer": st.fixed_dictionaries({}, optional={"heads": few, "feed_forward": st.integers(1, 99)}),
+    "transformer": st.fixed_dictionaries({}, optional={"num_heads": few, "ffn_dim": st.integers(1, 99)}),
 }
 
 
-def test_every_kind_has_a_row() -> None:
-    assert set(SETTINGS) == set(KINDS)
+def test_options_table_covers_every_kind() -> None:
+    assert set(OPTIONS) == set(KINDS)
 
 
-@pytest.mark.parametrize("word", KINDS)
+@pytest.mark.parametrize("name", KINDS)
 @given(features=st.integers(1, 300), width=st.integers(1, 300), data=st.data())
-def test_the_count_is_what_is_built(word: str, features: int, width: int, data: Any) -> None:
-    kind, settings = KINDS[word], data.draw(SETTINGS[word])
-    if settings.get("heads", 1) > width:
+def test_parameters_of_equals_the_built_module(name: str, features: int, width: int, data: Any) -> None:
+    kind, options = KINDS[name], data.draw(OPTIONS[name])
+    if options.get("num_heads", 1) > width:
         with pytest.raises(UsageError, match=f"do not fit a width of {width}"):
-            kind.parameters_of(features, width, **settings)
+            kind.parameters_of(features, width, **options)
         return
     with torch.device("meta"):
-        built = kind(features, width, **settings)
-    assert kind.parameters_of(features, width, **settings) == sum(w.numel() for w in built.parameters())
+        built = kind(features, width, **options)
+    assert kind.parameters_of(features, width, **options) == sum(w.numel() for w in built.parameters())
 
 
-@pytest.mark.parametrize("word", KINDS)
-def test_more_width_costs_more(word: str) -> None:
-    """What the search for a budget relies on."""
-    costs = [KINDS[word].parameters_of(16, width) for width in range(1, 600)]
+@pytest.mark.parametrize("name", KINDS)
+def test_parameters_of_grows_strictly_with_width(name: str) -> None:
+    """The search in `solve_width` relies on it."""
+    costs = [KINDS[name].parameters_of(16, width) for width in range(1, 600)]
     assert costs == sorted(set(costs))
 
 
-@pytest.mark.parametrize("word", KINDS)
+@pytest.mark.parametrize("name", KINDS)
 @given(frames=st.integers(1, 9), causal=st.booleans(), seed=st.integers(0, 99))
-def test_nothing_is_added_before_training(word: str, frames: int, causal: bool, seed: int) -> None:
-    block = KINDS[word](5, 4, causal=causal)
+def test_forward_after_reset_parameters_is_zero(name: str, frames: int, causal: bool, seed: int) -> None:
+    block = KINDS[name](5, 4, causal=causal)
     block.reset_parameters(torch.Generator().manual_seed(seed))
     added = block(torch.randn(2, frames, 5))
     assert added.shape == (2, frames, 5)
     assert not added.any()
 
 
-@pytest.mark.parametrize("word", KINDS)
-def test_unknown_settings_are_refused(word: str) -> None:
-    with pytest.raises(UsageError, match="has no setting depth, girth"):
-        KINDS[word](8, 4, girth=1, depth=2)
-    with pytest.raises(UsageError, match="has no setting depth"):
-        KINDS[word].parameters_of(8, 4, depth=2)
+@pytest.mark.parametrize("name", KINDS)
+def test_kind_with_unknown_option_raises_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="has no option depth, girth"):
+        KINDS[name](8, 4, girth=1, depth=2)
+    with pytest.raises(UsageError, match="has no option depth"):
+        KINDS[name].parameters_of(8, 4, depth=2)
 
 
 @pytest.mark.parametrize(
-    ("word", "settings"),
+    ("name", "options"),
     [
-        ("conv", {"kernel": 0}),
+        ("conv", {"kernel_size": 0}),
         ("conv", {"dilations": (1, 0)}),
-        ("conv", {"squeezed": 0}),
-        ("transformer", {"feed_forward": -1}),
-        ("transformer", {"heads": 0}),
+        ("conv", {"se_channels": 0}),
+        ("transformer", {"ffn_dim": -1}),
+        ("transformer", {"num_heads": 0}),
     ],
 )
-def test_settings_below_one_are_refused(word: str, settings: dict[str, Any]) -> None:
+def test_kind_with_option_below_one_raises_usage_error(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="must be at least 1"):
-        KINDS[word].parameters_of(8, 4, **settings)
+        KINDS[name].parameters_of(8, 4, **options)
 
 
-def test_settings_follow_the_width() -> None:
-    assert KINDS["conv"].default_options(64) == {"kernel": 5, "dilations": (1, 4), "squeezed": 8, "hold": 8}
-    assert KINDS["transformer"].default_options(320) == {"heads": 5, "feed_forward": 640}
-    assert KINDS["transformer"].default_options(20) == {"heads": 1, "feed_forward": 40}
-    assert KINDS["conv"].default_options(64, dilations=[1, 2, 4])["dilations"] == (1, 2, 4)  # as JSON has it
+def test_default_options_depend_on_the_width() -> None:
+    assert KINDS["conv"].default_options(64) == {
+        "kernel_size": 5,
+        "dilations": (1, 4),
+        "se_channels": 8,
+        "se_update_every": 8,
+    }
+    assert KINDS["transformer"].default_options(320) == {"num_heads": 5, "ffn_dim": 640}
+    assert KINDS["transformer"].default_options(20) == {"num_heads": 1, "ffn_dim": 40}
+    assert KINDS["conv"].default_options(64, dilations=[1, 2, 4])["dilations"] == (1, 2, 4)  # JSON has lists
 
 
-@pytest.mark.parametrize("word", ["linear", "conv", "transformer", "lora", "dora", "ia3", "full"])
-def test_taken_words_are_refused(word: str) -> None:
+@pytest.mark.parametrize("name", ["linear", "conv", "transformer", "lora", "dora", "ia3", "full"])
+def test_register_taken_name_raises_usage_error(name: str) -> None:
     class Other(Linear):
         pass
 
     before = dict(KINDS)
-    with pytest.raises(UsageError, match=f"{word!r} is already the name"):
-        register(word, Other)
+    with pytest.raises(UsageError, match=f"{name!r} is already the name"):
+        register(name, Other)
     assert before == KINDS
 
 
-@pytest.mark.parametrize("word", ["", "my kind", "a@b", "a+b", "Conv", "7th", "a:b", "a.b"])
-def test_words_that_nobody_could_type_are_refused(word: str) -> None:
-    with pytest.raises(UsageError, match="cannot stand in an expression"):
-        register(word, Linear)
+@pytest.mark.parametrize("name", ["", "my kind", "a@b", "a+b", "Conv", "7th", "a:b", "a.b"])
+def test_register_name_outside_the_grammar_raises_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a design"):
+        register(name, Linear)
 
 
-def test_a_registered_kind_is_in_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_new_kind_adds_it_to_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "KINDS", dict(KINDS))
     monkeypatch.setattr(expression, "BOTTLENECK_KINDS", list(expression.BOTTLENECK_KINDS))
 
     class Plain(Kind):
-        """Down and up, nothing between."""
+        """Down and up only."""
 
-        def inside(self, hidden: torch.Tensor, memory: Any, mask: Any) -> torch.Tensor:
+        def bottleneck_forward(self, hidden: torch.Tensor, state: Any, mask: Any) -> torch.Tensor:
             return hidden
 
     with pytest.raises(UsageError, match="kind 'plain' is unknown"):

@@ -1,4 +1,4 @@
-"""A shape's sites are those of the real model of that shape: paths, matrices, and what `full` would train."""
+"""MusicGenShape against real models: sites, linear layers, parameter counts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES, ids=lambda name: name.replace(" ", "-"))
 def pair(request: pytest.FixtureRequest) -> tuple[MusicGenShape, Any]:
-    """A shape, and the real model of it without memory."""
+    """A shape, and a real model of it on the meta device."""
     shape = SHAPES[request.param]
     assert shape is not None
     return shape, on_meta(shape)
 
 
 def linears(module: nn.Module, path: str) -> dict[str, tuple[int, int]]:
-    """Every linear map in a module, by its path in the whole model."""
-    found = {f"{path}.{name}" if name else path: inner for name, inner in module.named_modules()}
-    return {n: (m.in_features, m.out_features) for n, m in found.items() if isinstance(m, nn.Linear)}
+    """Every linear layer in a module, by its path in the whole model."""
+    modules = {f"{path}.{name}" if name else path: inner for name, inner in module.named_modules()}
+    return {n: (m.in_features, m.out_features) for n, m in modules.items() if isinstance(m, nn.Linear)}
 
 
 def expected_linears(site: Site, model: Any) -> dict[str, tuple[int, int]]:
@@ -41,31 +41,31 @@ def expected_linears(site: Site, model: Any) -> dict[str, tuple[int, int]]:
     return linears(model.get_submodule(site.module), site.module)
 
 
-def test_matrices_are_the_linear_maps_of_the_model(pair: tuple[MusicGenShape, Any]) -> None:
+def test_site_matrices_are_the_models_linear_layers(pair: tuple[MusicGenShape, Any]) -> None:
     shape, model = pair
     for site in shape.sites():
-        said = {matrix.module: (matrix.inputs, matrix.outputs) for matrix in site.matrices}
-        assert said == expected_linears(site, model)
-        assert len(said) == len(site.matrices)
+        listed = {matrix.module: (matrix.inputs, matrix.outputs) for matrix in site.matrices}
+        assert listed == expected_linears(site, model)
+        assert len(listed) == len(site.matrices)
 
 
-def test_whole_is_every_weight_that_full_trains(pair: tuple[MusicGenShape, Any]) -> None:
+def test_full_modules_count_every_weight(pair: tuple[MusicGenShape, Any]) -> None:
     shape, model = pair
     for site in shape.sites():
-        assert {path for path, _ in site.whole} == (
+        assert {path for path, _ in site.full_modules} == (
             {site.module} if site.name != "post" else {m.module for m in site.matrices}
         )
-        for path, count in site.whole:
+        for path, count in site.full_modules:
             assert count == sum(weight.numel() for weight in model.get_submodule(path).parameters())
 
 
-def test_the_decoder_is_counted_without_being_built(pair: tuple[MusicGenShape, Any]) -> None:
+def test_decoder_parameters_equals_the_built_model(pair: tuple[MusicGenShape, Any]) -> None:
     shape, model = pair
     assert shape.decoder_parameters == sum(weight.numel() for weight in model.decoder.parameters())
     assert MusicGenShape.of(model.config).sites() == shape.sites()
 
 
-def test_order_depth_and_width(pair: tuple[MusicGenShape, Any]) -> None:
+def test_sites_have_order_depth_and_width_of_the_layers(pair: tuple[MusicGenShape, Any]) -> None:
     shape, model = pair
     sites = shape.sites()
     layers = [site for site in sites if layer_range(site.name)]
@@ -81,7 +81,9 @@ def test_order_depth_and_width(pair: tuple[MusicGenShape, Any]) -> None:
     assert all(site.causal for site in sites if site.name != "conditioner")
 
 
-def test_the_conditioner_is_there_where_the_widths_differ(pair: tuple[MusicGenShape, Any]) -> None:
+def test_sites_have_a_conditioner_only_if_text_and_decoder_differ_in_width(
+    pair: tuple[MusicGenShape, Any],
+) -> None:
     shape, model = pair
     named = {site.name: site for site in shape.sites()}
     assert ("conditioner" in named) == hasattr(model, "enc_to_dec_proj") == (shape.text_width != shape.hidden)
@@ -90,17 +92,17 @@ def test_the_conditioner_is_there_where_the_widths_differ(pair: tuple[MusicGenSh
         assert named["conditioner"].depth == 0.0
 
 
-def test_what_is_fed_words(pair: tuple[MusicGenShape, Any]) -> None:
+def test_on_text_marks_the_matrices_with_text_input(pair: tuple[MusicGenShape, Any]) -> None:
     shape, _ = pair
-    fed = {m.module for site in shape.sites() for m in site.matrices if m.on_text}
-    assert {path.split(".", 4)[-1] for path in fed} <= {
+    text_inputs = {m.module for site in shape.sites() for m in site.matrices if m.on_text}
+    assert {path.split(".", 4)[-1] for path in text_inputs} <= {
         *(f"{i}.encoder_attn.{x}_proj" for i in range(shape.layers) for x in "kv"),
         "enc_to_dec_proj",
     }
-    assert len(fed) == 2 * shape.layers + (shape.text_width != shape.hidden)
+    assert len(text_inputs) == 2 * shape.layers + (shape.text_width != shape.hidden)
 
 
-def test_every_released_model_has_all_sites() -> None:
+def test_sites_of_released_models_include_conditioner_and_post() -> None:
     shapes = [model.shape for model in registry.MODELS.values()]
     released = [shape for shape in shapes if isinstance(shape, MusicGenShape)]
     assert len(released) == 6

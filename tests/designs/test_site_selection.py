@@ -1,4 +1,4 @@
-"""What a site's word means, and that a shape's numbers are those of the real model."""
+"""Site names of designs, frozen layers, and the sites of a loaded model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SMALL = MusicGenShape(hidden=1024, layers=24, heads=16).sites()
         ("conv@post:2M", 24),
         ("full@post", 24),
         ("lora@post:r8", 24),
-        ("conv@deep:8M", 17),  # it acts on what leaves layer 16, so that layer too is frozen
-        ("lora@deep:r8", 16),  # inside layer 16
+        ("conv@deep:8M", 17),  # changes the output of layer 16, so that layer is frozen, too
+        ("lora@deep:r8", 16),  # site_linears layer 16
         ("full@deep", 16),
         ("linear@middle:2M", 9),
         ("ia3@middle", 8),
@@ -36,12 +36,12 @@ SMALL = MusicGenShape(hidden=1024, layers=24, heads=16).sites()
         ("conv@post:2M+linear@layers[5]:1M", 6),
     ],
 )
-def test_golden_depths_of_small(design: str, layers: int) -> None:
+def test_num_frozen_layers_of_designs_on_musicgen_small(design: str, layers: int) -> None:
     assert num_frozen_layers(Design.parse(design), SMALL) == layers
 
 
 @given(data=st.data(), layers=st.integers(1, 48))
-def test_a_mixture_lies_as_deep_as_its_lowest_part(data: st.DataObject, layers: int) -> None:
+def test_num_frozen_layers_of_several_parts_is_their_minimum(data: st.DataObject, layers: int) -> None:
     sites = MusicGenShape(hidden=64, layers=layers, heads=4).sites()
     firsts, parts = [], []
     for kind in data.draw(st.lists(st.sampled_from(["conv", "full"]), min_size=1, max_size=4)):
@@ -52,18 +52,18 @@ def test_a_mixture_lies_as_deep_as_its_lowest_part(data: st.DataObject, layers: 
     assert num_frozen_layers(Design.parse("+".join(parts)), sites) == min(firsts)
 
 
-def test_nothing_stays_the_same_in_a_unet() -> None:
+def test_num_frozen_layers_in_a_unet_is_zero() -> None:
     sites = tuple(Site(f"{part}[0]", f"{part}.0", 8, 0.5, False, level=0.0) for part in ("down", "mid", "up"))
     assert num_frozen_layers(Design.parse("conv@up:width4"), sites) == 0
 
 
-def names(word: str, layers: int) -> list[str]:
-    return [site.name for site in select_sites(word, MusicGenShape(8, layers, 1).sites())]
+def names(name: str, layers: int) -> list[str]:
+    return [site.name for site in select_sites(name, MusicGenShape(8, layers, 1).sites())]
 
 
 @given(st.integers(3, 60))
-def test_thirds_are_all_layers_once_and_alike(layers: int) -> None:
-    thirds = [names(word, layers) for word in ("shallow", "middle", "deep")]
+def test_select_sites_thirds_partition_the_layers_evenly(layers: int) -> None:
+    thirds = [names(third, layers) for third in ("shallow", "middle", "deep")]
     assert (
         [name for third in thirds for name in third]
         == names("all", layers)
@@ -73,7 +73,7 @@ def test_thirds_are_all_layers_once_and_alike(layers: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_ranges_and_words() -> None:
+def test_select_sites_ranges_names_and_their_errors() -> None:
     assert names("layers[2-4]", 6) == ["layers[2]", "layers[3]", "layers[4]"]
     assert names("layers[5]", 6) == ["layers[5]"]
     assert names("post", 6) == ["post"]
@@ -83,18 +83,18 @@ def test_ranges_and_words() -> None:
         names("middle", 2)
 
 
-def test_no_projection_no_conditioner() -> None:
+def test_select_sites_missing_conditioner_raises_usage_error() -> None:
     sites = MusicGenShape(8, 3, 1, text_width=8).sites()
     with pytest.raises(UsageError, match="conditioner is not in this model; it has post, 3 layers, 0 to 2"):
         select_sites("conditioner", sites)
 
 
-def test_other_models_are_told_what_to_do() -> None:
+def test_model_sites_of_an_unsupported_model_raises_usage_error() -> None:
     with pytest.raises(UsageError, match="AdapterConfig"):
         model_sites(nn.Linear(2, 2))
 
 
-def test_paths_shapes_and_counts_are_the_models(tiny_model: MusicGen) -> None:
+def test_model_sites_match_the_modules_of_a_loaded_model(tiny_model: MusicGen) -> None:
     model = tiny_model.model
     modules = dict(model.named_modules())
     sites = model_sites(model)
@@ -103,15 +103,15 @@ def test_paths_shapes_and_counts_are_the_models(tiny_model: MusicGen) -> None:
     assert sites[0].name == "conditioner"
     for site in sites:
         assert site.module in modules
-        inside = {m.module for m in site.matrices}
+        site_linears = {m.module for m in site.matrices}
         if site.name.startswith("layers["):
             linears = [n for n, m in modules[site.module].named_modules() if isinstance(m, nn.Linear)]
-            assert inside == {f"{site.module}.{name}" for name in linears}
+            assert site_linears == {f"{site.module}.{name}" for name in linears}
         for matrix in site.matrices:
-            found = modules[matrix.module]
-            assert (found.in_features, found.out_features) == (matrix.inputs, matrix.outputs)
-        for path, parameters in site.whole:
+            linear = modules[matrix.module]
+            assert (linear.in_features, linear.out_features) == (matrix.inputs, matrix.outputs)
+        for path, parameters in site.full_modules:
             assert sum(w.numel() for w in modules[path].parameters()) == parameters
-    assert sites[-1].module == sites[-2].module  # post acts behind the last layer
+    assert sites[-1].module == sites[-2].module  # post is the output of the last layer
     heads = {matrix.module for matrix in sites[-1].matrices}
     assert heads == {f"decoder.lm_heads.{k}" for k in range(len(model.decoder.lm_heads))}

@@ -1,4 +1,4 @@
-"""Operations and memory of a U-Net, reckoned from shapes: here they meet what torch really counts and keeps."""
+"""Estimated FLOPs and activation memory of a U-Net against torch's counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from talim.designs.site_selection import select_sites
 from talim.designs.unet_costs import UNetGeometry
 from talim.designs.unet_sites import UNetShape
 
-WORDS = 5
+TEXT_TOKENS = 5
 DESIGNS = ["linear@all:width4", "conv@down:width4", "transformer@up:width8", "conv@mid:width4", "lora@up:r2"]
 
 
@@ -32,76 +32,81 @@ def model() -> MustangoModel:
         return released_mustango.model().requires_grad_(False).train()
 
 
-def places_of(model: MustangoModel, frames: int) -> UNetGeometry:
-    clip = costs.sequence_shape(UNetShape.of(model.unet.config), frames, WORDS)
+def geometry_of(model: MustangoModel, frames: int) -> UNetGeometry:
+    clip = costs.sequence_shape(UNetShape.of(model.unet.config), frames, TEXT_TOKENS)
     assert isinstance(clip, UNetGeometry)
     return clip
 
 
-def called(model: MustangoModel, frames: int) -> torch.Tensor:
+def forward(model: MustangoModel, frames: int) -> torch.Tensor:
     beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
-    mask = torch.ones(1, WORDS, dtype=torch.bool)
+    mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool)
     width = model.unet.config.context_width[0]
     return model(
-        torch.randn(1, 8, frames, 16), torch.tensor([9]), torch.randn(1, WORDS, width), mask, beats, chords
+        torch.randn(1, 8, frames, 16),
+        torch.tensor([9]),
+        torch.randn(1, TEXT_TOKENS, width),
+        mask,
+        beats,
+        chords,
     )
 
 
-def counted(call: Callable[[], Any]) -> int:
+def measured_flops(call: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         call()
     return counter.get_total_flops()
 
 
-def held(model: MustangoModel, frames: int) -> int:
-    """Bytes that the way back keeps, every storage once, weights left out."""
+def saved_bytes(model: MustangoModel, frames: int) -> int:
+    """Bytes that autograd saves, without weights, part_cost storage once."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage
+            storages[storage.data_ptr()] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = called(model, frames)
-    assert out.requires_grad
-    return sum(storage.nbytes() for storage in kept.values())
+        output = forward(model, frames)
+    assert output.requires_grad
+    return sum(storage.nbytes() for storage in storages.values())
 
 
-def solved(model: MustangoModel, design: str) -> list[costs.SizedPart]:
-    found = []
+def solve(model: MustangoModel, design: str) -> list[costs.SizedPart]:
+    parts = []
     for part in Design.parse(design).parts:
         sites = select_sites(part.site, model.sites())
-        found.append((part, sites, budget.solve_width(part, sites, model.own_parameters)))
-    return found
+        parts.append((part, sites, budget.solve_width(part, sites, model.own_parameters)))
+    return parts
 
 
 @pytest.mark.parametrize("frames", [8, 13])
-def test_operations_of_the_bare_unet_are_those_that_torch_counts(model: MustangoModel, frames: int) -> None:
-    reckoned = costs.base_flops(UNetShape.of(model.unet.config), places_of(model, frames))
-    assert reckoned == pytest.approx(counted(lambda: called(model, frames)), rel=1e-9)
+def test_base_flops_of_unet_equals_torchs_count(model: MustangoModel, frames: int) -> None:
+    estimated = costs.base_flops(UNetShape.of(model.unet.config), geometry_of(model, frames))
+    assert estimated == pytest.approx(measured_flops(lambda: forward(model, frames)), rel=1e-9)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_operations_that_a_design_adds(model: MustangoModel, design: str) -> None:
-    before = counted(lambda: called(model, 8))
+def test_flops_of_design_equals_torchs_added_count(model: MustangoModel, design: str) -> None:
+    before = measured_flops(lambda: forward(model, 8))
     adapters.attach(model, design, model.sites())
-    added = counted(lambda: called(model, 8)) - before
-    assert sum(costs.flops(each, places_of(model, 8)) for each in solved(model, design)) == pytest.approx(
-        added
-    )
+    added = measured_flops(lambda: forward(model, 8)) - before
+    assert sum(
+        costs.flops(part_cost, geometry_of(model, 8)) for part_cost in solve(model, design)
+    ) == pytest.approx(added)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_what_training_keeps(model: MustangoModel, design: str) -> None:
+def test_activation_bytes_equals_what_autograd_saves(model: MustangoModel, design: str) -> None:
     adapters.attach(model, design, model.sites())
-    reckoned = costs.activation_bytes(
-        solved(model, design), UNetShape.of(model.unet.config), places_of(model, 64)
+    estimated = costs.activation_bytes(
+        solve(model, design), UNetShape.of(model.unet.config), geometry_of(model, 64)
     )
-    assert reckoned == pytest.approx(held(model, 64), rel=0.15)
+    assert estimated == pytest.approx(saved_bytes(model, 64), rel=0.15)
 
 
-def test_parameters_are_those_of_the_model(model: MustangoModel) -> None:
+def test_decoder_parameters_equals_the_model(model: MustangoModel) -> None:
     assert UNetShape.of(model.unet.config).decoder_parameters == model.own_parameters

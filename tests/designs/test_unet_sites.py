@@ -1,4 +1,4 @@
-"""The sites of Mustango's U-Net, against the modules that they name."""
+"""UNetShape against real models: sites, linear layers, parameter counts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from talim.backbones.mustango.unet_config import UNetConfig
 from talim.designs.unet_sites import UNetShape
 
 
-def model(config: dict[str, Any]) -> MustangoModel:
-    """On the meta device, with embeddings as wide as what the U-Net attends to."""
+def meta_model(config: dict[str, Any]) -> MustangoModel:
+    """On the meta device, with embeddings as wide as the U-Net's context."""
     width = config["cross_attention_dim"]
     text = T5Config(vocab_size=50, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     with torch.device("meta"):
@@ -26,27 +26,27 @@ def model(config: dict[str, Any]) -> MustangoModel:
 
 
 @pytest.mark.parametrize("config", [released_mustango.UNET, RELEASED_UNET], ids=["small", "released"])
-def test_sites_name_real_modules_and_count_them(config: dict[str, Any]) -> None:
-    made = model(config)
-    sites = UNetShape.of(made.unet.config).sites()
+def test_sites_name_existing_modules_and_their_sizes(config: dict[str, Any]) -> None:
+    model = meta_model(config)
+    sites = UNetShape.of(model.unet.config).sites()
     for site in sites:
-        module = made.get_submodule(site.module)
+        module = model.get_submodule(site.module)
         if site.name != "conditioner":
             assert isinstance(module, MusicTransformer)
             assert module.in_channels == site.width
         for matrix in site.matrices:
-            linear = made.get_submodule(matrix.module)
+            linear = model.get_submodule(matrix.module)
             assert isinstance(linear, nn.Linear)
             assert (linear.in_features, linear.out_features) == (matrix.inputs, matrix.outputs)
-        for path, count in site.whole:
-            assert sum(weight.numel() for weight in made.get_submodule(path).parameters()) == count
-    inside = {
-        name for name, part in made.named_modules() if isinstance(part, nn.Linear) and "attentions" in name
+        for path, count in site.full_modules:
+            assert sum(weight.numel() for weight in model.get_submodule(path).parameters()) == count
+    attention_linears = {
+        name for name, part in model.named_modules() if isinstance(part, nn.Linear) and "attentions" in name
     }
-    assert {matrix.module for site in sites[1:] for matrix in site.matrices} == inside
+    assert {matrix.module for site in sites[1:] for matrix in site.matrices} == attention_linears
 
 
-def test_the_released_model_has_sixteen_in_the_order_of_the_signal() -> None:
+def test_sites_of_the_released_unet_are_sixteen_in_signal_order() -> None:
     shape = UNetShape.of(UNetConfig.of(RELEASED_UNET))
     conditioner, *sites = shape.sites()
     assert conditioner.name == "conditioner"
@@ -63,10 +63,10 @@ def test_the_released_model_has_sixteen_in_the_order_of_the_signal() -> None:
     assert not any(site.causal for site in sites)
 
 
-def test_an_adapter_after_a_site_acts_after_all_three_attentions() -> None:
+def test_site_module_is_the_last_of_its_three_attentions() -> None:
     torch.manual_seed(0)
-    made = released_mustango.model().eval()
-    unet = made.unet
+    model = released_mustango.model().eval()
+    unet = model.unet
     calls: list[str] = []
     for name, part in unet.named_modules():
         if isinstance(part, MusicTransformer):

@@ -1,4 +1,4 @@
-"""What an adapter must know of the calls around it: the cache, the padding, and what it answered last."""
+"""Inputs that an adapter needs from the calls around it: the decoding cache, the padding mask, cached results."""
 
 from __future__ import annotations
 
@@ -15,64 +15,57 @@ from talim.adapters import full_finetune
 from talim.designs import streaming
 
 ATTENTION_MASK = "attention_mask"
-TEXT_MASK_NAMES = (
-    ATTENTION_MASK,
-    "states_mask",
-)  # what the model around a conditioner may call the mask of its words
+TEXT_MASK_NAMES = (ATTENTION_MASK, "states_mask")  # names of the text mask in models around a conditioner
 
 
 class ForwardContext:
-    """Reads a wrapped module's arguments. For what only passes the words on (a projection, or nothing at all), whose
-    own arguments tell nothing of padding, it listens to the model around: the words' mask, without which padding
-    would leak into the words.
+    """Reads cache and mask from the arguments of a wrapped module.
+
+    A projection of the text states (nn.Linear or nn.Identity) does not receive the mask. For it, `register_hooks`
+    captures the text mask from the calls of the parent module, so that padding does not leak into the text.
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        named = inspect.signature(layer.forward).parameters
-        words = list(named)
-        # what takes any keyword may be given a cache
+        parameters = inspect.signature(layer.forward).parameters
+        # a module that takes any keyword may be given a cache
         self.receives_cache = any(
-            word in streaming.CACHE_ARGUMENTS or parameter.kind is parameter.VAR_KEYWORD
-            for word, parameter in named.items()
+            name in streaming.CACHE_ARGUMENTS or parameter.kind is parameter.VAR_KEYWORD
+            for name, parameter in parameters.items()
         )
         self.is_projection = isinstance(layer, nn.Linear | nn.Identity)
-        self.places = {w: words.index(w) for w in (*streaming.CACHE_ARGUMENTS, ATTENTION_MASK) if w in words}
+        self.argument_positions = _positions(layer, (*streaming.CACHE_ARGUMENTS, ATTENTION_MASK))
         self.text_mask: Tensor | None = None
         self._handles: list[Any] = []
-        self._answer: tuple[Any, Any, Any] | None = None
-        self._blend: tuple[Any, nn.Module] | None = None
+        self._cached_result: tuple[Any, Any, Any] | None = None
+        self._blended: tuple[Any, nn.Module] | None = None
 
-    def listen(self, parent: nn.Module) -> None:
-        """Hear the mask [B, L] with which the module around a projection is called."""
+    def register_hooks(self, parent: nn.Module) -> None:
+        """For a projection: capture the text mask [B, L] with which `parent` is called."""
         if self.is_projection:
-            words = list(inspect.signature(parent.forward).parameters)
-            self.outer_argument_positions = {
-                word: words.index(word) for word in TEXT_MASK_NAMES if word in words
-            }
+            self.outer_argument_positions = _positions(parent, TEXT_MASK_NAMES)
             self._handles.append(parent.register_forward_pre_hook(self._capture_mask, with_kwargs=True))
 
     def remove_hooks(self) -> None:
-        """Leave the module around as it was."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
     def _capture_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = (_argument(word, self.outer_argument_positions, args, kwargs) for word in TEXT_MASK_NAMES)
-        self.text_mask = next((mask for mask in found if mask is not None), None)
+        masks = (_argument(name, self.outer_argument_positions, args, kwargs) for name in TEXT_MASK_NAMES)
+        self.text_mask = next((mask for mask in masks if mask is not None), None)
 
     def context(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
     ) -> tuple[Any, Tensor | None]:
-        """The cache, if the model is decoding with one, and the mask [B, T] of the present frames, if any is padded."""
+        """The cache, or None without cached decoding; and the bool mask [B, T] of the frames, None without padding."""
         if self.is_projection:
             mask = self.text_mask
             fits = mask is not None and mask.shape == hidden.shape[:2]
             return None, mask.bool() if mask is not None and fits else None
         cache = None
-        for word in streaming.CACHE_ARGUMENTS:
-            cache = cache if cache is not None else _argument(word, self.places, args, kwargs)
-        mask = _argument(ATTENTION_MASK, self.places, args, kwargs)
+        for name in streaming.CACHE_ARGUMENTS:
+            cache = cache if cache is not None else _argument(name, self.argument_positions, args, kwargs)
+        mask = _argument(ATTENTION_MASK, self.argument_positions, args, kwargs)
         if mask is None or hidden.shape[1] == 1:
             return cache, None
         return cache, valid_frames(mask, hidden.shape[1], cache)
@@ -80,66 +73,71 @@ class ForwardContext:
     def cached(
         self, states: Tensor, weights: Sequence[tuple[Tensor, float]], compute: Callable[[], Any]
     ) -> Any:
-        """`compute()`, or its last result where the same states met the same weights, mask and strengths.
+        """`compute()`, or its last result for the same states, weights with their scales, and mask.
 
-        A projection runs at every decoding step, each time on the same words.
+        A projection runs in every decoding step on the same text states.
         """
         if states.is_inference():
-            return compute()  # such tensors do not tell whether they were changed
+            return compute()  # such tensors have no version counter
         mask = self.text_mask
         key = (states._version, *((id(w), w._version, s) for w, s in weights if not w.is_inference()))
-        if self._answer is not None:
-            (heard, heard_mask), told, result = self._answer
-            if heard() is states and told == key and _same(mask, heard_mask):
+        if self._cached_result is not None:
+            (cached_states, cached_mask), cached_key, result = self._cached_result
+            if cached_states() is states and cached_key == key and _equal_masks(mask, cached_mask):
                 return result
         result = compute()
-        self._answer = ((weakref.ref(states), mask), key, result)
+        self._cached_result = ((weakref.ref(states), mask), key, result)
         return result
 
     def lerp(
         self, layer: nn.Module, copies: Sequence[tuple[full_finetune.FullFineTuneLayer, float]]
     ) -> nn.Module:
-        """What several trained copies, or one at less than full strength, make of a layer; kept until they change."""
+        """The interpolation of a layer with scaled trained copies of it, cached until one of them changes."""
         key = [(id(p), p._version, s) for c, s in copies for p in c.parameters()]
-        if self._blend is None or self._blend[0] != key:
-            self._blend = (key, full_finetune.blend_copies(layer, copies))
-        return self._blend[1]
+        if self._blended is None or self._blended[0] != key:
+            self._blended = (key, full_finetune.blend_copies(layer, copies))
+        return self._blended[1]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ForwardContext:
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
-        vars(twin).update(vars(self), words_mask=None, _answer=None, _blend=None)
+        vars(twin).update(vars(self), text_mask=None, _cached_result=None, _blended=None)
         twin._handles = copy.deepcopy(self._handles, memo)
         return twin
 
 
 def valid_frames(mask: Tensor, frames: int, cache: Any) -> Tensor | None:
-    """Which of the present frames are no padding, [B, T], from a layer's mask [B, L] or [B, 1, T, S]; None if all.
+    """Which of the present frames are no padding, bool [B, T], from a mask [B, L] or [B, 1, T, S]; None if all.
 
-    In a mask over pairs, the diagonal tells: whatever the window, a frame sees itself unless it is padding.
+    In a mask over pairs the diagonal decides: in any window, a frame attends to itself unless it is padding.
     """
     past = streaming.num_past_frames(cache, frames) if cache is not None else 0
     if mask.ndim not in (2, 4) or mask.shape[-1] < frames:
         return None
-    start = min(past, mask.shape[-1] - frames)  # the keys of a sliding window begin later than the music
+    start = min(past, mask.shape[-1] - frames)  # a sliding window holds only the last keys
     if mask.ndim == 4:
-        present = mask[:, 0].diagonal(start, dim1=-2, dim2=-1)  # [B, T]
-        present = present > -1e4 if present.is_floating_point() else present.bool()
+        valid = mask[:, 0].diagonal(start, dim1=-2, dim2=-1)  # [B, T]
+        valid = valid > -1e4 if valid.is_floating_point() else valid.bool()
     else:
-        present = mask[:, start : start + frames].bool()
+        valid = mask[:, start : start + frames].bool()
     if torch.compiler.is_compiling():
-        return present  # whether all are present is not known yet
-    return None if bool(present.all()) else present
+        return valid  # data-dependent branches break the graph
+    return None if bool(valid.all()) else valid
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None or one is other:
-        return one is other
-    return one.shape == other.shape and bool((one == other).all())
+def _equal_masks(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or first is second:
+        return first is second
+    return first.shape == second.shape and bool((first == second).all())
 
 
-def _argument(word: str, places: dict[str, int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if word in kwargs:
-        return kwargs[word]
-    place = places.get(word)
-    return args[place] if place is not None and place < len(args) else None
+def _positions(module: nn.Module, names: Sequence[str]) -> dict[str, int]:
+    arguments = list(inspect.signature(module.forward).parameters)
+    return {name: arguments.index(name) for name in names if name in arguments}
+
+
+def _argument(name: str, positions: dict[str, int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if name in kwargs:
+        return kwargs[name]
+    index = positions.get(name)
+    return args[index] if index is not None and index < len(args) else None

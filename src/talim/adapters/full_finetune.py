@@ -1,4 +1,4 @@
-"""`full`: a site itself is trained, as a float32 copy beside the frozen original (partial or whole fine-tuning)."""
+"""Full fine-tuning of a site: a trainable float32 copy beside the frozen original."""
 
 from __future__ import annotations
 
@@ -11,47 +11,41 @@ from torch import Tensor, nn
 
 
 class Float32Wrapper(nn.Module):
-    """A copy of a module that computes in float32, in a model that may not: same arguments, same kinds of results."""
+    """A float32 copy of a module inside a model of another dtype; floating-point outputs are cast to that dtype."""
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
         self.module = copy.deepcopy(original).float()
-        self.comes_out = next(
-            original.parameters()
-        ).dtype  # what enters may be float32 in a bf16 model: text states
+        # from the weights: inputs may be float32 in a bf16 model (text states)
+        self.output_dtype = next(original.parameters()).dtype
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What comes out is in the precision of the original."""
-        args, kwargs = _as_type(args, torch.float32), _as_type(kwargs, torch.float32)
-        return _as_type(self.module(*args, **kwargs), self.comes_out)
+        args, kwargs = _cast(args, torch.float32), _cast(kwargs, torch.float32)
+        return _cast(self.module(*args, **kwargs), self.output_dtype)
 
 
 class FullFineTuneLayer(Float32Wrapper):
-    """A trainable float32 copy of a module, called in its place."""
+    """A trainable float32 copy of a module, called instead of it."""
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """It starts as the original."""
+        """Initialised with the base weights."""
 
 
 def blend_copies(original: nn.Module, copies: Sequence[tuple[FullFineTuneLayer, float]]) -> Float32Wrapper:
-    """The original moved towards several copies, each by its strength: W + sum of s (W' - W), frozen."""
-    mixed = Float32Wrapper(original).requires_grad_(False)
+    """Frozen interpolation of trained copies with scales s: W + sum of s (W' - W)."""
+    blended = Float32Wrapper(original).requires_grad_(False)
     with torch.no_grad():
-        for name, weight in mixed.module.named_parameters():
-            start = weight.clone()
-            for other, strength in copies:
-                weight.add_(strength * (other.module.get_parameter(name).float() - start))
-    return mixed
+        for name, weight in blended.module.named_parameters():
+            base = weight.clone()
+            for layer, scale in copies:
+                weight.add_(scale * (layer.module.get_parameter(name).float() - base))
+    return blended
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _as_type(value: Any, dtype: torch.dtype) -> Any:
-    """Real tensors in another precision; all else (caches, masks of truth values, flags) as it is."""
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Floating-point tensors in another dtype; everything else (caches, boolean masks, flags) unchanged."""
     if isinstance(value, tuple):
-        return tuple(_as_type(each, dtype) for each in value)
+        return tuple(_cast(item, dtype) for item in value)
     if isinstance(value, dict):
-        return {name: _as_type(each, dtype) for name, each in value.items()}
-    return value.to(dtype) if _is_float(value) else value
+        return {name: _cast(item, dtype) for name, item in value.items()}
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,4 +1,4 @@
-"""Stored adapters: find them, tell what they are, check that they fit a base."""
+"""Finds and describes stored adapters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from talim.errors import TalimError
 
 
 def find_adapters(folder: Path) -> list[dict[str, Any]]:
-    """What `info` says of every adapter below `folder`; one that cannot be read is named with its error."""
+    """`adapter_info` of every adapter below `folder`; for an unreadable one its folder and error."""
     if not folder.is_dir():
         raise TalimError(f"{folder}: no such folder; give one that holds adapters or runs")
     rows = []
@@ -24,19 +24,19 @@ def find_adapters(folder: Path) -> list[dict[str, Any]]:
 
 
 def adapter_info(folder: Path) -> dict[str, Any]:
-    """Folder, expression, base and size in bytes. No weights are read. TalimError if it is no adapter."""
+    """Folder, PEFT method, talim.json and size in bytes; no weights are read. TalimError if it is no adapter."""
     from talim.adapters import peft_baselines, serialization
 
-    told = serialization.read_info(folder)
+    info = serialization.read_info(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    kind = peft_baselines.peft_type_name(serialization.read_config(folder))
-    return {"folder": str(folder), "method": kind, **told, "bytes": size}
+    method = peft_baselines.peft_type_name(serialization.read_config(folder))
+    return {"folder": str(folder), "method": method, **info, "bytes": size}
 
 
 def adapter_line(row: dict[str, Any]) -> str:
-    """One adapter in one line."""
+    """One line about one row of `find_adapters`."""
     if "error" in row:
         return f"{row['folder']}  unreadable: {row['error']}"
     base = row.get("base") or {}
-    whose = f"{row['parameters']:,} parameters  for {base.get('name') or '?'}"
-    return f"{row['folder']}  {row['expression']}  {whose}  {row['bytes'] / 1e6:.1f} MB"
+    parameters = f"{row['parameters']:,} parameters  for {base.get('name') or '?'}"
+    return f"{row['folder']}  {row['design']}  {parameters}  {row['bytes'] / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""PEFT's own methods at talim's sites: lora, dora and ia3, as baselines in the same grammar."""
+"""PEFT's own methods (LoRA, DoRA, IA3) configured from the same design grammar."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from talim.designs.expression import PEFT_KINDS, Part
 from talim.designs.musicgen_sites import Site
 
 SUPPORTED_PEFT_KINDS = PEFT_KINDS
-ALPHA_PER_RANK = 2  # lora_alpha = 2 r: every layer's update is scaled alike, whatever its rank
+ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank
 
 
-def peft_part_config(part: Part, sites: Sequence[Site], base: int, dropout: float) -> PeftConfig:
-    """PEFT's configuration for a lone lora, dora or ia3 part."""
+def peft_part_config(
+    part: Part, sites: Sequence[Site], num_base_parameters: int, dropout: float
+) -> PeftConfig:
+    """PEFT's configuration for a lora, dora or ia3 part."""
     if part.kind == "ia3":
         matrices = [m for site in sites for m in budget.ia3_matrices(site)]
         inputs = [m.module for m in matrices if budget.scales_input(m)]
@@ -29,15 +31,15 @@ def peft_part_config(part: Part, sites: Sequence[Site], base: int, dropout: floa
             target_modules=exact_path_regex(m.module for m in matrices),
             feedforward_modules=exact_path_regex(inputs) if inputs else [],
         )
-    ranks = budget.solve_width(part, sites, base)
+    ranks = budget.solve_width(part, sites, num_base_parameters)
     by_module = {m.module: rank for site, rank in zip(sites, ranks, strict=True) for m in site.matrices}
-    least = min(ranks)
-    odd = {re.escape(module): rank for module, rank in by_module.items() if rank != least}
+    lowest = min(ranks)
+    rank_pattern = {re.escape(module): rank for module, rank in by_module.items() if rank != lowest}
     return LoraConfig(
-        r=least,
-        lora_alpha=ALPHA_PER_RANK * least,
-        rank_pattern=odd,
-        alpha_pattern={module: ALPHA_PER_RANK * rank for module, rank in odd.items()},
+        r=lowest,
+        lora_alpha=ALPHA_PER_RANK * lowest,
+        rank_pattern=rank_pattern,
+        alpha_pattern={module: ALPHA_PER_RANK * rank for module, rank in rank_pattern.items()},
         lora_dropout=dropout,
         use_dora=part.kind == "dora",
         target_modules=exact_path_regex(by_module),
@@ -45,32 +47,31 @@ def peft_part_config(part: Part, sites: Sequence[Site], base: int, dropout: floa
 
 
 def peft_type_name(config: Any) -> str:
-    """The kind's word for a PEFT configuration: "lora", "dora", "ia3", "talim"; another method's own name."""
-    word = str(getattr(config.peft_type, "value", config.peft_type)).lower()
-    return "dora" if word == "lora" and getattr(config, "use_dora", False) else word
+    """Kind of a PEFT configuration: "lora", "dora", "ia3", "talim", or another method's name in small letters."""
+    name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    return "dora" if name == "lora" and getattr(config, "use_dora", False) else name
 
 
 def peft_weight_shapes(config: Any, model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights that a lora, dora or ia3 configuration puts into a plain model.
+    """Names and shapes of the weights that a lora, dora or ia3 configuration adds to a plain model.
 
-    Targets and rank patterns are looked up as PEFT does.
+    Targets and rank patterns are matched as PEFT does.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, module in model.named_modules():
         path = path.replace(".base_layer", "")
         if not (isinstance(module, nn.Linear) and check_target_module_exists(config, path)):
             continue
         inputs, outputs = module.in_features, module.out_features
         if peft_type_name(config) == "ia3":
-            feeds = isinstance(config.feedforward_modules, str) and re.fullmatch(
-                config.feedforward_modules, path
-            )
-            found[f"{path}.ia3_l"] = (1, inputs) if feeds else (outputs, 1)
+            pattern = config.feedforward_modules
+            is_feedforward = isinstance(pattern, str) and re.fullmatch(pattern, path)
+            shapes[f"{path}.ia3_l"] = (1, inputs) if is_feedforward else (outputs, 1)
             continue
         rank = next(
             (r for p, r in config.rank_pattern.items() if re.fullmatch(rf"(.*\.)?({p})", path)), config.r
         )
-        found[f"{path}.lora_A.weight"], found[f"{path}.lora_B.weight"] = (rank, inputs), (outputs, rank)
+        shapes[f"{path}.lora_A.weight"], shapes[f"{path}.lora_B.weight"] = (rank, inputs), (outputs, rank)
         if config.use_dora:
-            found[f"{path}.lora_magnitude_vector"] = (outputs,)
-    return found
+            shapes[f"{path}.lora_magnitude_vector"] = (outputs,)
+    return shapes

@@ -1,4 +1,4 @@
-"""talim's adapters as a PEFT method: how they enter a model, how files name their weights, the registration."""
+"""talim's adapters as a PEFT method: injection, names of weights in files, registration."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from talim.adapters.config import METHOD, AdapterConfig
 from talim.adapters.layer import AdapterLayer
 from talim.errors import TalimError
 
-PREFIX = "talim_"  # every attribute that holds adapter weights begins with it
+PREFIX = "talim_"  # of every attribute that holds adapter weights
 
 
 class AdapterModel(BaseTuner):
-    """Places the blocks of an `AdapterConfig` in a model, and names their weights in files."""
+    """PEFT tuner that injects the blocks of an `AdapterConfig`."""
 
     prefix: str = PREFIX
     tuner_layer_cls = AdapterLayer
@@ -37,23 +37,23 @@ class AdapterModel(BaseTuner):
         if isinstance(target, AdapterLayer):  # a second adapter on the same block
             target.update_layer(adapter_name, peft_config)
             return
-        layer = AdapterLayer(target, adapter_name, peft_config, current_key, around=parent)
-        layer.calls.listen(parent)
+        layer = AdapterLayer(target, adapter_name, peft_config, current_key, outer_module=parent)
+        layer.forward_context.register_hooks(parent)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: Any) -> None:
         if isinstance(child, AdapterLayer):
-            child.calls.remove_hooks()
-        setattr(parent, child_name, new_module)  # PEFT's own would rebind .weight, which a block has not
+            child.forward_context.remove_hooks()
+        setattr(parent, child_name, new_module)  # PEFT's own would rebind .weight, which a block lacks
 
     def _check_merge_allowed(self) -> None:
         raise TalimError("adapters cannot be merged into the base; unload() gives the plain base back")
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        # PEFT expects the name to be the last or last but one part, ours stands before a whole module
+        # PEFT expects the name as the last or last but one part; here it precedes a whole module
         return key.replace(f".talim_blocks.{adapter_name}.", ".talim_blocks.", 1)
 
     @classmethod
@@ -64,16 +64,16 @@ class AdapterModel(BaseTuner):
         adapter_name: str,
         state_dict: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        # PEFT itself lets missing and unknown weights pass without an error
+        # PEFT itself ignores missing and unknown weights
         mapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        own = f".talim_blocks.{adapter_name}."
-        expected = {key for key in model.state_dict() if own in key}
+        infix = f".talim_blocks.{adapter_name}."
+        expected = {key for key in model.state_dict() if infix in key}
         report_unmatched(expected - set(mapped), set(mapped) - expected)
         return mapped
 
 
 def report_unmatched(missing: Iterable[str], unknown: Iterable[str]) -> None:
-    """TalimError where an adapter's weights and the places for them are not the same set."""
+    """TalimError if an adapter's weights are not exactly those that the model expects."""
     lost, extra = sorted(missing), sorted(unknown)
     if lost or extra:
         example = (lost or extra)[0]
@@ -84,9 +84,9 @@ def report_unmatched(missing: Iterable[str], unknown: Iterable[str]) -> None:
 
 
 def register_with_peft() -> None:
-    """Make PEFT know the method; its own `register_peft_method` refuses names that it does not ship."""
-    known = mapping.PEFT_TYPE_TO_TUNER_MAPPING.setdefault(METHOD, AdapterModel)  # type: ignore[arg-type]
-    if known is not AdapterModel:
-        raise TalimError(f"PEFT already has another method called {METHOD}; load talim before that library")
+    """Register the method with PEFT, whose own `register_peft_method` accepts only names of its enum."""
+    registered = mapping.PEFT_TYPE_TO_TUNER_MAPPING.setdefault(METHOD, AdapterModel)  # type: ignore[arg-type]
+    if registered is not AdapterModel:
+        raise TalimError(f"PEFT already has another method called {METHOD}; import talim before that library")
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = AdapterConfig  # type: ignore[index]
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[METHOD] = PREFIX  # type: ignore[index]

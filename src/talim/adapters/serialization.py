@@ -1,4 +1,4 @@
-"""Adapters in folders: stored whole or not at all, loaded only where all of it fits."""
+"""Saves and loads adapter folders: written atomically, loaded only if everything fits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ INFO_FILE = "talim.json"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
-KEY_PREFIX = "base_model.model."  # PEFT's, before every module path
+FORMAT = 2  # of talim.json
+KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
 
 
 def save(
@@ -37,37 +38,37 @@ def save(
     card: str | None = None,
     facts: dict[str, Any] | None = None,
 ) -> None:
-    """Store one adapter's weights, its PEFT configuration and what it belongs to; all files or none.
+    """Write one adapter: weights, PEFT configuration and talim.json; all files or none.
 
-    `base` holds at least "name" and "fingerprint"; `card` becomes README.md; `facts` join talim.json.
+    `base` holds at least "name" and "fingerprint"; `card` becomes README.md; `facts` are added to talim.json.
     """
     config = model.peft_config[name]
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     values = config.to_dict() | {"base_model_name_or_path": base["name"], "inference_mode": True}
     info = {
-        "format": 1,
+        "format": FORMAT,
         "talim": __version__,
         "base": dict(base),
-        "expression": getattr(config, "expression", ""),
+        "design": getattr(config, "design", ""),
         "parameters": sum(weight.numel() for weight in weights.values()),
         **(facts or {}),
     }
-    with new_folder(Path(folder)) as made:
+    with new_folder(Path(folder)) as partial:
         save_file(
             {k: v.detach().contiguous().cpu() for k, v in weights.items()},
-            made / WEIGHTS_FILE,
+            partial / WEIGHTS_FILE,
             {"format": "pt"},
         )
-        write_json(made / CONFIG_FILE, {key: _plain(value) for key, value in sorted(values.items())})
-        write_json(made / INFO_FILE, info)
+        write_json(partial / CONFIG_FILE, {key: _plain(value) for key, value in sorted(values.items())})
+        write_json(partial / INFO_FILE, info)
         if card is not None:
-            write_text(made / CARD_FILE, card)
+            write_text(partial / CARD_FILE, card)
 
 
 def read_info(folder: Path | str) -> dict[str, Any]:
-    """What an adapter folder says of itself: base, expression, parameters ...; TalimError if it is none.
+    """Contents of talim.json: base, design, parameters ...; TalimError if the folder holds no adapter.
 
-    A folder that plain PEFT wrote says less: its base may be None and has no fingerprint.
+    A folder written by plain PEFT gives less: its base may be None and has no fingerprint.
     """
     path = Path(folder) / INFO_FILE
     if not path.is_file():
@@ -78,7 +79,9 @@ def read_info(folder: Path | str) -> dict[str, Any]:
         )
     info = _read_json(path)
     if not isinstance(info, dict) or not isinstance(info.get("base"), dict):
-        raise TalimError(f"{path}: this is not what talim writes there; is the file damaged?")
+        raise TalimError(f"{path}: expected an object with a base; is the file damaged?")
+    if info.get("format") != FORMAT:
+        raise TalimError(f"{path} was written by another version of talim; train this adapter again")
     return info
 
 
@@ -86,55 +89,57 @@ def _read_peft_facts(folder: Path) -> dict[str, Any]:
     config, weights = read_config(folder), _read_weights(folder)
     return {
         "base": {"name": config.base_model_name_or_path or None, "fingerprint": None},
-        "expression": getattr(config, "expression", "") or peft_baselines.peft_type_name(config),
+        "design": getattr(config, "design", "") or peft_baselines.peft_type_name(config),
         "parameters": sum(weight.numel() for weight in weights.values()),
     }
 
 
 def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
-    """Put a stored adapter into a backbone's model; nothing is changed unless all of it fits.
+    """Add a stored adapter to a backbone's model, which is unchanged if anything does not fit.
 
-    TalimError where the adapter was made for another base, or its weights and their places do not match.
+    TalimError if the adapter was trained on another base, or its weights do not match the model.
     """
     folder = Path(folder)
     info = read_info(folder)
-    if (folder / INFO_FILE).is_file():  # what plain PEFT wrote can only be judged by its shapes
+    if (folder / INFO_FILE).is_file():  # a folder of plain PEFT can only be checked by shapes
         _check_base(info["base"], backbone, folder)
     config, weights = read_config(folder), _read_weights(folder)
     check_fit(config, weights, backbone.model, folder)
-    config.__dict__["expression"] = info["expression"]
+    config.__dict__["design"] = info["design"]
     config.inference_mode = not trainable
-    config.base_model_name_or_path = None  # PEFT writes down what this base is called here
-    wrapped = inject_adapters(backbone.model, config, name)
-    set_peft_model_state_dict(wrapped, weights, adapter_name=name)
-    return wrapped
+    config.base_model_name_or_path = None  # PEFT sets it to the name of this base
+    model = inject_adapters(backbone.model, config, name)
+    set_peft_model_state_dict(model, weights, adapter_name=name)
+    return model
 
 
 def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
-    """The fingerprint decides; a name alone is believed only where no fingerprint was stored."""
-    theirs, ours = stored.get("fingerprint"), backbone.fingerprint
-    if theirs == ours or (theirs is None and stored.get("name") == backbone.name):
+    """Compare fingerprints; the name counts only if no fingerprint was stored."""
+    trained_on, actual = stored.get("fingerprint"), backbone.fingerprint
+    if trained_on == actual or (trained_on is None and stored.get("name") == backbone.name):
         return
     raise TalimError(
-        f"{folder} was trained on base {stored.get('name')} (fingerprint {str(theirs)[:12]}), but this is "
-        f"{backbone.name} (fingerprint {ours[:12]}); load it with --base {stored.get('name')}"
+        f"{folder} was trained on base {stored.get('name')} (fingerprint {str(trained_on)[:12]}), but this is "
+        f"{backbone.name} (fingerprint {actual[:12]}); load it with --base {stored.get('name')}"
     )
 
 
 def read_config(folder: Path) -> PeftConfig:
-    """The stored PEFT configuration; TalimError if it is none that talim knows."""
+    """The stored PEFT configuration; TalimError if talim does not support it."""
     values = _read_json(folder / CONFIG_FILE)
     try:
         config = PeftConfig.from_peft_type(**values)
     except UsageError:
         raise
     except (TypeError, KeyError, ValueError) as error:
-        raise TalimError(f"{folder / CONFIG_FILE} cannot be understood: {error}") from error
+        raise TalimError(f"{folder / CONFIG_FILE} is no valid PEFT configuration: {error}") from error
     if (
         not isinstance(config, AdapterConfig)
         and peft_baselines.peft_type_name(config) not in peft_baselines.SUPPORTED_PEFT_KINDS
     ):
-        raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected one that talim made")
+        raise TalimError(
+            f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3"
+        )
     return config
 
 
@@ -147,7 +152,7 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def check_fit(config: PeftConfig, weights: dict[str, Any], model: nn.Module, folder: Path) -> None:
-    """Compare names and shapes with what the configuration asks for, before the model is touched."""
+    """TalimError if names or shapes of the weights differ from the configuration; the model is not changed."""
     plain = unwrap_peft(model)
     modules = {path for path, _ in plain.named_modules()}
     expected: dict[str, tuple[int, ...]] = {}
@@ -177,5 +182,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
     return sorted(value) if isinstance(value, set) else value

@@ -1,1 +1,1 @@
-"""Designs: what people type, the places it means, the kinds of adapter, and what each costs; no PEFT, no base model."""
+"""Adapter designs: expressions, sites, kinds, budgets and costs; without PEFT and without base models."""

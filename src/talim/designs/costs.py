@@ -1,4 +1,4 @@
-"""What a design costs beyond its parameters, from shapes alone: operations, file size, memory for training."""
+"""Costs of a design beyond its parameters, from dimensions alone: FLOPs, file size, activation memory of training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from talim.designs.unet_costs import (
 )
 from talim.designs.unet_sites import UNetShape
 
-TEXT_TOKENS = 32  # text positions that a clip is reckoned with
-FLOAT_BYTES = 4  # bytes; adapters compute in float32, whatever the base does
-MASK_BYTES = (
-    4  # bytes of dropout's mask per number: a CPU keeps float32, a GPU one byte; the larger is reckoned
-)
-# Hidden widths that a frozen decoder layer keeps: 3 norms, q k v and 2 attention results, q, GELU's 4.
+TEXT_TOKENS = 32  # assumed length of a caption
+FLOAT_BYTES = 4  # adapters are float32, whatever the base is
+MASK_BYTES = 4  # of dropout's mask per value: float32 on a CPU (one byte on a GPU)
+# Hidden widths that a frozen decoder layer keeps: 3 norms; q, k, v and 2 attention results; q; 4 for GELU.
 SAVED_ACTIVATIONS_PER_FRAME = 13
-SAVED_ACTIVATIONS_FULL = 9  # more for a trained layer: what enters its linears
+SAVED_ACTIVATIONS_FULL = 9  # additional for a trained layer: inputs of its linear layers
 HEADER_BYTES_PER_TENSOR = 150  # bytes of names and shapes in a safetensors file
 TENSORS_PER_LAYER = 16
 
@@ -38,39 +36,39 @@ SizedPart = tuple[Part, Sequence[Site], Sequence[int]]  # a part, its sites, a w
 
 @dataclass(frozen=True)
 class SequenceShape:
-    """What is heard at once: frames of music, positions of text, and the bytes of a number in the base's precision."""
+    """Sequence lengths in a decoder: audio frames and text tokens; bytes per value in the base's precision."""
 
     frames: int
-    words: int = TEXT_TOKENS
+    text_tokens: int = TEXT_TOKENS
     base_bytes: int = FLOAT_BYTES
 
     def sequence_length_for(self, matrix: TargetLinear) -> int:
-        """Positions that a linear map is applied to."""
-        return self.words if matrix.on_text else self.frames
+        """Positions that a linear layer is applied to."""
+        return self.text_tokens if matrix.on_text else self.frames
 
     def sequence_length_at(self, site: Site) -> int:
-        """Positions that a block at a site acts on."""
-        return self.words if site.name == "conditioner" else self.frames
+        """Positions that a block at a site works on."""
+        return self.text_tokens if site.name == "conditioner" else self.frames
 
     def bands_at(self, site: Site) -> int:
-        """A decoder has one sequence of frames; a U-Net has one in every band."""
+        """Sequences at a site: 1 in a decoder, one per band in a U-Net."""
         return 1
 
 
 def sequence_shape(
-    shape: BackboneShape, frames: int, words: int = TEXT_TOKENS, base_bytes: int = FLOAT_BYTES
+    shape: BackboneShape, frames: int, text_tokens: int = TEXT_TOKENS, base_bytes: int = FLOAT_BYTES
 ) -> SequenceShape | UNetGeometry:
-    """What a base of this shape hears at once."""
+    """Sequence lengths for a clip of `frames` frames in a base of this shape."""
     if isinstance(shape, UNetShape):
-        return UNetGeometry(shape, frames, words, base_bytes)
-    return SequenceShape(frames, words, base_bytes)
+        return UNetGeometry(shape, frames, text_tokens, base_bytes)
+    return SequenceShape(frames, text_tokens, base_bytes)
 
 
 def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
-    """Operations that a part adds to one forward pass over a whole clip; a multiply-add counts as two."""
+    """FLOPs that a part adds to one forward pass over a clip; a multiply-add counts as two."""
     part, sites, widths = solved
     if part.kind == "full":
-        return 0  # it takes the place of what is there
+        return 0  # replaces the frozen modules
     if part.kind == "ia3":
         return sum(m.outputs * clip.sequence_length_for(m) for site in sites for m in ia3_matrices(site))
     pairs = list(zip(sites, widths, strict=True))
@@ -84,26 +82,26 @@ def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
 
 
 def _ranked_flops(kind: str, matrix: TargetLinear, rank: int, clip: SequenceShape | UNetGeometry) -> int:
-    # PEFT's dora sends the identity through both matrices at every pass, to know the norms of the sum
+    # PEFT's DoRA also multiplies both matrices with the identity in every pass, for the norms of the sum
     positions = clip.sequence_length_for(matrix) + (matrix.inputs if kind == "dora" else 0)
     return 2 * rank * (matrix.inputs + matrix.outputs) * positions
 
 
 def base_flops(shape: BackboneShape, clip: SequenceShape | UNetGeometry) -> int:
-    """Operations of the bare decoder's (or U-Net's) matrix products, forward over a whole clip."""
+    """Forward FLOPs of the bare decoder's (or U-Net's) matrix products over a clip."""
     if isinstance(clip, UNetGeometry):
         return unet_flops(clip)
     assert isinstance(shape, MusicGenShape)
-    d, frames, words = shape.hidden, clip.frames, clip.words
+    d, frames, tokens = shape.hidden, clip.frames, clip.text_tokens
     per_frame = shape.layers * (6 * d * d + 2 * d * shape.feed_forward)
     per_frame += shape.codebooks * d * shape.vocabulary
-    per_word = shape.layers * 2 * d * d + (shape.text_width * d if shape.text_width != d else 0)
-    attention = shape.layers * 2 * d * frames * (frames + words)
-    return 2 * (per_frame * frames + per_word * words + attention)
+    per_token = shape.layers * 2 * d * d + (shape.text_width * d if shape.text_width != d else 0)
+    attention = shape.layers * 2 * d * frames * (frames + tokens)
+    return 2 * (per_frame * frames + per_token * tokens + attention)
 
 
 def file_bytes(solved: SizedPart, parameters: int) -> int:
-    """About the size of a part's safetensors file: float32 weights, and a header that names each of them."""
+    """Approximate size of a part's safetensors file: float32 weights and a header with their names."""
     return FLOAT_BYTES * parameters + HEADER_BYTES_PER_TENSOR * _tensors(*solved)
 
 
@@ -113,16 +111,18 @@ def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
     if part.kind == "ia3":
         return sum(len(ia3_matrices(site)) for site in sites)
     if part.kind == "full":
-        return sum(TENSORS_PER_LAYER if layer_range(site.name) else 2 * len(site.whole) for site in sites)
-    with torch.device("meta"):  # so that a registered kind is counted too
+        return sum(
+            TENSORS_PER_LAYER if layer_range(site.name) else 2 * len(site.full_modules) for site in sites
+        )
+    with torch.device("meta"):  # works for registered kinds, too
         return len(KINDS[part.kind](sites[0].width, widths[0]).state_dict()) * len(sites)
 
 
 def activation_bytes(
     solved: Sequence[SizedPart], shape: BackboneShape, clip: SequenceShape | UNetGeometry
 ) -> int:
-    """Bytes that one training clip keeps for the way back: the adapter's own, and those of the frozen layers above
-    its first site, through which the gradient comes down. Weights, gradients and optimiser are not in it.
+    """Bytes that one training clip keeps for the backward pass, without weights, gradients and optimiser state:
+    the adapter's activations and those of the frozen layers above its first site, which the gradient passes through.
     """
     if isinstance(clip, UNetGeometry):
         firsts = [
@@ -138,10 +138,10 @@ def activation_bytes(
     frozen = (
         (shape.layers - first) * SAVED_ACTIVATIONS_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
     )
-    out = (
+    output = (
         2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES
     ) * clip.frames
-    return frozen + out + _all_adapter_bytes(solved, clip)
+    return frozen + output + _all_adapter_bytes(solved, clip)
 
 
 def _all_adapter_bytes(solved: Sequence[SizedPart], clip: SequenceShape | UNetGeometry) -> int:
@@ -154,32 +154,33 @@ def _all_adapter_bytes(solved: Sequence[SizedPart], clip: SequenceShape | UNetGe
 
 def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNetGeometry) -> int:
     if kind in RANKED_KINDS:
-        inside_layer = layer_range(site.name) is not None or site.level is not None
+        in_layer = layer_range(site.name) is not None or site.level is not None
         return sum(
-            _ranked_bytes(kind, m, width, inside_layer) * clip.sequence_length_for(m) for m in site.matrices
+            _ranked_bytes(kind, m, width, in_layer) * clip.sequence_length_for(m) for m in site.matrices
         )
     if kind == "ia3":
         return sum(clip.base_bytes * m.outputs * clip.sequence_length_for(m) for m in ia3_matrices(site))
     if kind == "full" and isinstance(clip, UNetGeometry) and site.level is not None:
         return FLOAT_BYTES * full_finetune_activations(clip, site)
-    seen = clip.sequence_length_at(site)
+    positions = clip.sequence_length_at(site)
     if kind == "full":
         extra = (
             FLOAT_BYTES * (SAVED_ACTIVATIONS_PER_FRAME + SAVED_ACTIVATIONS_FULL)
             - clip.base_bytes * SAVED_ACTIVATIONS_PER_FRAME
         )
-        return (extra if layer_range(site.name) else FLOAT_BYTES) * site.width * seen
-    own = (
-        FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, seen) + MASK_BYTES * site.width * seen
+        return (extra if layer_range(site.name) else FLOAT_BYTES) * site.width * positions
+    adapter = (
+        FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, positions)
+        + MASK_BYTES * site.width * positions
     )
-    return own * clip.bands_at(site)
+    return adapter * clip.bands_at(site)
 
 
-def _ranked_bytes(kind: str, matrix: TargetLinear, rank: int, inside_layer: bool) -> int:
-    """Per position: what went in after dropout, what the rank holds, and both products of dora's magnitudes.
+def _ranked_bytes(kind: str, matrix: TargetLinear, rank: int, in_layer: bool) -> int:
+    """Per position: the input after dropout, the rank's activations, and both products of DoRA's magnitudes.
 
-    Dropout's mask is kept only where the gradient goes on below: not under the heads, not under the text's projection.
+    Dropout's mask is kept only if the gradient continues below: not under the heads or the text projection.
     """
-    mask = MASK_BYTES if inside_layer else 0
+    mask = MASK_BYTES if in_layer else 0
     outputs = 2 * matrix.outputs if kind == "dora" else 0
     return (FLOAT_BYTES + mask) * matrix.inputs + FLOAT_BYTES * (rank + outputs)

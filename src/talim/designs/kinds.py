@@ -1,7 +1,6 @@
-"""The kinds of adapter: what each computes at a site, and what it costs.
+"""Adapter kinds: the bottleneck modules, with exact parameter and FLOP counts that need no instance.
 
-A kind is one class: what it adds to the hidden states, and its exact cost without being built. To add one, subclass
-`Kind` and pass it to `register`; places, budgets, streaming, files and tests know it from then on.
+To add a kind, subclass `Kind` and pass it to `register`; designs, budgets, streaming and files then support it.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ from talim.errors import UsageError
 
 
 class Kind(nn.Module):
-    """What sits behind a block: hidden states [B, T, D] -> what is added to them; zero until it is trained.
+    """Bottleneck adapter: hidden states [B, T, D] -> the residual to add, [B, T, D]; zero at initialisation.
 
-    In the layout "bands" the states are a U-Net's, [B, D, T, F]; see `talim.designs.layouts`.
-
-    `features` is D, `width` the channels of the bottleneck. Subclasses build `down` (D -> W) and `up` (W -> D),
-    and say in between what happens: `inside`. Settings have defaults that follow from the width.
+    In the layout "bands" the states are [B, D, T, F]; see `talim.designs.layouts`. `features` is D, `width` the
+    bottleneck's channels W. Subclasses define `bottleneck_forward`, `build` for its modules and, for kinds with
+    options, `default_options`. The counts below take a multiply-add as two operations.
     """
 
-    uses_context: ClassVar[bool] = False  # then it must honour `causal`, `memory` and `mask`
+    uses_context: ClassVar[bool] = (
+        False  # True: the output depends on other frames; honour causal, state and mask
+    )
 
     def __init__(
         self,
@@ -38,65 +38,62 @@ class Kind(nn.Module):
         causal: bool = True,
         dropout: float = 0.0,
         layout: str = layouts.FRAMES,
-        **settings: Any,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.layout = layouts.check_layout(layout)
         self.features, self.width, self.causal, self.dropout = features, width, causal, dropout
         self.down = nn.Linear(features, width)
-        self.build(width, causal, **self.default_options(width, **settings))
+        self.build(width, causal, **self.default_options(width, **options))
         self.up = nn.Linear(width, features)
 
     @classmethod
     def default_options(cls, width: int, **given: Any) -> dict[str, Any]:
-        """Every setting with its value at a width; UsageError for one that the kind does not have."""
-        if given:
-            raise UsageError(f"adapter kind {cls.__name__} has no setting {', '.join(sorted(given))}")
-        return {}
+        """All options with their values at this width; UsageError for one that the kind does not have."""
+        return _resolve_options(cls, given, {})
 
     @classmethod
-    def bottleneck_params(cls, width: int, **settings: Any) -> int:
-        """Exact number of parameters between `down` and `up`."""
+    def bottleneck_params(cls, width: int, **options: Any) -> int:
+        """Number of parameters between `down` and `up`."""
         return 0
 
     @classmethod
-    def bottleneck_flops(cls, width: int, frames: int, **settings: Any) -> int:
-        """Operations of the matrix products between `down` and `up` over `frames` frames, forward."""
+    def bottleneck_flops(cls, width: int, frames: int, **options: Any) -> int:
+        """Forward FLOPs of the matrix products between `down` and `up`."""
         return 0
 
     @classmethod
-    def bottleneck_activations(cls, width: int, frames: int, **settings: Any) -> int:
-        """Numbers that training keeps for the way back between `down` and `up`, over `frames` frames."""
-        return 2 * width * frames  # what enters GELU and what leaves it
+    def bottleneck_activations(cls, width: int, frames: int, **options: Any) -> int:
+        """Values kept for the backward pass between `down` and `up`."""
+        return 2 * width * frames  # input and output of GELU
 
     @classmethod
-    def parameters_of(cls, features: int, width: int, **settings: Any) -> int:
+    def parameters_of(cls, features: int, width: int, **options: Any) -> int:
         """Exact number of trainable parameters at a site of `features` channels."""
-        inside = cls.bottleneck_params(width, **cls.default_options(width, **settings))
-        return 2 * features * width + width + features + inside
+        bottleneck = cls.bottleneck_params(width, **cls.default_options(width, **options))
+        return 2 * features * width + width + features + bottleneck
 
     @classmethod
-    def flops_of(cls, features: int, width: int, frames: int, **settings: Any) -> int:
-        """Operations of all matrix products over `frames` frames, forward; a multiply-add counts as two."""
-        inside = cls.bottleneck_flops(width, frames, **cls.default_options(width, **settings))
-        return 4 * features * width * frames + inside
+    def flops_of(cls, features: int, width: int, frames: int, **options: Any) -> int:
+        """Forward FLOPs of all matrix products over `frames` frames."""
+        bottleneck = cls.bottleneck_flops(width, frames, **cls.default_options(width, **options))
+        return 4 * features * width * frames + bottleneck
 
     @classmethod
-    def activation_values(cls, features: int, width: int, frames: int, **settings: Any) -> int:
-        """About how many numbers training keeps for the way back over `frames` frames; dropout's mask not counted."""
-        return features * frames + cls.bottleneck_activations(
-            width, frames, **cls.default_options(width, **settings)
-        )
+    def activation_values(cls, features: int, width: int, frames: int, **options: Any) -> int:
+        """Approximate number of values kept for the backward pass, without dropout's mask."""
+        options = cls.default_options(width, **options)
+        return features * frames + cls.bottleneck_activations(width, frames, **options)
 
-    def build(self, width: int, causal: bool, **settings: Any) -> None:
-        """Make the modules between `down` and `up`."""
+    def build(self, width: int, causal: bool, **options: Any) -> None:
+        """Create the modules between `down` and `up`."""
 
-    def inside(self, hidden: Tensor, memory: StreamingState | None, mask: Tensor | None) -> Tensor:
-        """What happens in the bottleneck, [B, T, W] -> [B, T, W]."""
+    def bottleneck_forward(self, hidden: Tensor, state: StreamingState | None, mask: Tensor | None) -> Tensor:
+        """Transformation in the bottleneck, [B, T, W] -> [B, T, W]."""
         raise NotImplementedError
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw the weights anew; the last projection is zero, so that nothing changes before training."""
+        """Initialise every nn.Linear from `generator`; the up-projection is zero, so the adapter starts as identity."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 init_linear(module, generator)
@@ -104,122 +101,118 @@ class Kind(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(
-        self, hidden: Tensor, memory: StreamingState | None = None, mask: Tensor | None = None
+        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """[B, T, D] -> [B, T, D]; `memory` of the frames before, `mask` [B, T] False for padding."""
+        """[B, T, D] -> [B, T, D]; `state` of the previous frames, `mask` bool [B, T], False for padding."""
         frames = layouts.to_frames(hidden, self.layout)
-        delta = self.up(self.inside(self.down(frames), memory, mask))
-        delta = layouts.from_frames(delta, hidden, self.layout)
-        return F.dropout(delta, self.dropout, self.training) if self.dropout else delta
+        residual = self.up(self.bottleneck_forward(self.down(frames), state, mask))
+        residual = layouts.from_frames(residual, hidden, self.layout)
+        return F.dropout(residual, self.dropout, self.training) if self.dropout else residual
 
 
 class Linear(Kind):
-    """Bottleneck on each frame alone: down, GELU, up, dropout."""
+    """Frame-wise bottleneck: down, GELU, up, dropout."""
 
-    def inside(self, hidden: Tensor, memory: StreamingState | None, mask: Tensor | None) -> Tensor:
+    def bottleneck_forward(self, hidden: Tensor, state: StreamingState | None, mask: Tensor | None) -> Tensor:
         return F.gelu(hidden)
 
 
 class Conv(Kind):
-    """Down, dilated residual convolutions, squeeze-and-excitation, up, dropout.
+    """Down, dilated residual convolutions over time, squeeze-and-excitation, up, dropout.
 
-    Settings: `kernel` taps, one `dilations` entry per convolution (5 and (1, 4) reach over 21 frames, 0.42 s at 50
-    frames a second: an ornament), `squeezed` channels of the excitation (an eighth of the width, at least four), which
-    is asked anew every `hold` frames.
+    Options: `kernel_size` (5) and `dilations`, one per convolution ((1, 4): a receptive field of 21 frames, 0.42 s at
+    50 frames per second, about an ornament); `se_channels` of the excitation (width / 8, at least 4), whose gate is
+    updated every `se_update_every` (8) frames.
     """
 
     uses_context = True
 
     @classmethod
     def default_options(cls, width: int, **given: Any) -> dict[str, Any]:
-        known = {"kernel": 5, "dilations": (1, 4), "squeezed": max(4, width // 8), "hold": 8}
-        return known | _resolve_settings(cls, given, known)
+        defaults = {
+            "kernel_size": 5,
+            "dilations": (1, 4),
+            "se_channels": max(4, width // 8),
+            "se_update_every": 8,
+        }
+        return _resolve_options(cls, given, defaults)
 
     @classmethod
-    def bottleneck_params(cls, width: int, **settings: Any) -> int:
-        convolution = TemporalConv.parameters_of(width, settings["kernel"])
-        return len(settings["dilations"]) * convolution + SqueezeExcitation.parameters_of(
-            width, settings["squeezed"]
-        )
+    def bottleneck_params(cls, width: int, **options: Any) -> int:
+        convolution = TemporalConv.parameters_of(width, options["kernel_size"])
+        excitation = SqueezeExcitation.parameters_of(width, options["se_channels"])
+        return len(options["dilations"]) * convolution + excitation
 
     @classmethod
-    def bottleneck_flops(cls, width: int, frames: int, **settings: Any) -> int:
-        taps = len(settings["dilations"]) * settings["kernel"] * width * width
-        gates = -(-frames // settings["hold"])
-        return 2 * (frames * taps + gates * 2 * width * settings["squeezed"])
+    def bottleneck_flops(cls, width: int, frames: int, **options: Any) -> int:
+        taps = len(options["dilations"]) * options["kernel_size"] * width * width
+        gates = -(-frames // options["se_update_every"])
+        return 2 * (frames * taps + gates * 2 * width * options["se_channels"])
 
     @classmethod
-    def bottleneck_activations(cls, width: int, frames: int, **settings: Any) -> int:
-        stack = len(settings["dilations"]) * (settings["kernel"] + 1) * width
-        gates = -(-frames // settings["hold"])
-        return frames * (stack + 3 * width) + gates * (width + 2 * settings["squeezed"])
+    def bottleneck_activations(cls, width: int, frames: int, **options: Any) -> int:
+        convolutions = len(options["dilations"]) * (options["kernel_size"] + 1) * width
+        gates = -(-frames // options["se_update_every"])
+        return frames * (convolutions + 3 * width) + gates * (width + 2 * options["se_channels"])
 
-    def build(self, width: int, causal: bool, **settings: Any) -> None:
-        rows = enumerate(settings["dilations"])
-        self.stack = nn.ModuleList(
-            TemporalConv(width, settings["kernel"], dilation, causal, f"convolution {index}")
-            for index, dilation in rows
+    def build(self, width: int, causal: bool, **options: Any) -> None:
+        self.convolutions = nn.ModuleList(
+            TemporalConv(width, options["kernel_size"], dilation, causal, f"convolution {index}")
+            for index, dilation in enumerate(options["dilations"])
         )
         self.excitation = SqueezeExcitation(
-            width, settings["squeezed"], causal, "excitation", settings["hold"]
+            width, options["se_channels"], causal, "excitation", options["se_update_every"]
         )
 
-    def inside(self, hidden: Tensor, memory: StreamingState | None, mask: Tensor | None) -> Tensor:
-        for convolution in self.stack:
-            hidden = hidden + convolution(F.gelu(hidden), memory, mask)
-        return self.excitation(hidden, memory, mask)
+    def bottleneck_forward(self, hidden: Tensor, state: StreamingState | None, mask: Tensor | None) -> Tensor:
+        for convolution in self.convolutions:
+            hidden = hidden + convolution(F.gelu(hidden), state, mask)
+        return self.excitation(hidden, state, mask)
 
 
 class Transformer(Kind):
-    """Down, LayerNorm, multi-head self-attention, LayerNorm, GELU feed-forward, up, dropout.
+    """Down, pre-norm multi-head self-attention, pre-norm GELU feed-forward, up, dropout.
 
-    Settings: `heads` (one for every 64 channels), `feed_forward` channels (twice the width).
+    Options: `num_heads` (one per 64 channels), `ffn_dim` (2 * width).
     """
 
     uses_context = True
 
     @classmethod
     def default_options(cls, width: int, **given: Any) -> dict[str, Any]:
-        known = {"heads": max(1, width // 64), "feed_forward": 2 * width}
-        settings = known | _resolve_settings(cls, given, known)
-        if not 1 <= settings["heads"] <= width:
-            raise UsageError(f"{settings['heads']} heads do not fit a width of {width}")
-        return settings
+        options = _resolve_options(cls, given, {"num_heads": max(1, width // 64), "ffn_dim": 2 * width})
+        if not 1 <= options["num_heads"] <= width:
+            raise UsageError(f"{options['num_heads']} heads do not fit a width of {width}")
+        return options
 
     @classmethod
-    def bottleneck_params(cls, width: int, **settings: Any) -> int:
-        wide = settings["feed_forward"]
-        return (
-            TemporalAttention.parameters_of(width, settings["heads"])
-            + 2 * 2 * width
-            + 2 * width * wide
-            + wide
-            + width
-        )
+    def bottleneck_params(cls, width: int, **options: Any) -> int:
+        feed_forward = 2 * width * options["ffn_dim"] + options["ffn_dim"] + width
+        return TemporalAttention.parameters_of(width, options["num_heads"]) + 2 * 2 * width + feed_forward
 
     @classmethod
-    def bottleneck_flops(cls, width: int, frames: int, **settings: Any) -> int:
-        inner = settings["heads"] * (width // settings["heads"])
-        return 2 * frames * (4 * inner * width + 2 * width * settings["feed_forward"]) + 4 * frames**2 * inner
+    def bottleneck_flops(cls, width: int, frames: int, **options: Any) -> int:
+        inner = options["num_heads"] * (width // options["num_heads"])
+        return 2 * frames * (4 * inner * width + 2 * width * options["ffn_dim"]) + 4 * frames**2 * inner
 
     @classmethod
-    def bottleneck_activations(cls, width: int, frames: int, **settings: Any) -> int:
-        return frames * (8 * width + 2 * settings["feed_forward"])
+    def bottleneck_activations(cls, width: int, frames: int, **options: Any) -> int:
+        return frames * (8 * width + 2 * options["ffn_dim"])
 
-    def build(self, width: int, causal: bool, **settings: Any) -> None:
+    def build(self, width: int, causal: bool, **options: Any) -> None:
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = TemporalAttention(width, settings["heads"], causal, "attention")
+        self.attention = TemporalAttention(width, options["num_heads"], causal, "attention")
         self.norm = nn.LayerNorm(width)
-        self.wide = nn.Linear(width, settings["feed_forward"])
-        self.narrow = nn.Linear(settings["feed_forward"], width)
+        self.fc1 = nn.Linear(width, options["ffn_dim"])
+        self.fc2 = nn.Linear(options["ffn_dim"], width)
 
-    def inside(self, hidden: Tensor, memory: StreamingState | None, mask: Tensor | None) -> Tensor:
-        hidden = hidden + self.attention(self.attention_norm(hidden), memory, mask)
-        return hidden + self.narrow(F.gelu(self.wide(self.norm(hidden))))
+    def bottleneck_forward(self, hidden: Tensor, state: StreamingState | None, mask: Tensor | None) -> Tensor:
+        hidden = hidden + self.attention(self.attention_norm(hidden), state, mask)
+        return hidden + self.fc2(F.gelu(self.fc1(self.norm(hidden))))
 
 
 def init_linear(layer: nn.Linear, generator: torch.Generator) -> None:
-    """torch's own initialisation of a Linear, from a generator; nothing where there is no memory yet."""
+    """torch's default initialisation of nn.Linear, drawn from `generator`; nothing on the meta device."""
     if layer.weight.is_meta:
         return
     bound = layer.in_features**-0.5
@@ -229,30 +222,29 @@ def init_linear(layer: nn.Linear, generator: torch.Generator) -> None:
             layer.bias.uniform_(-bound, bound, generator=generator)
 
 
-def _resolve_settings(cls: type[Kind], given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """The given settings, lists as tuples; UsageError for one that the kind does not have, or that is below 1."""
-    if unknown := sorted(set(given) - set(known)):
-        raise UsageError(
-            f"adapter kind {cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(known)}"
-        )
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    for name, value in settings.items():
+def _resolve_options(cls: type[Kind], given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Defaults updated with the given options, lists as tuples; UsageError for an unknown one or a value below 1."""
+    if unknown := sorted(set(given) - set(defaults)):
+        valid = f"it has {', '.join(defaults)}" if defaults else "it has none"
+        raise UsageError(f"adapter kind {cls.__name__} has no option {', '.join(unknown)}; {valid}")
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name, value in options.items():
         if any(number < 1 for number in (value if isinstance(value, tuple) else (value,))):
             raise UsageError(f"adapter kind {cls.__name__}: {name} is {value}; it must be at least 1")
-    return settings
+    return defaults | options
 
 
 KINDS: dict[str, type[Kind]] = {"linear": Linear, "conv": Conv, "transformer": Transformer}
 
 
-def register(word: str, kind: type[Kind]) -> None:
-    """Make a kind of one's own known under a word, in expressions and stored adapters alike."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
+def register(name: str, kind: type[Kind]) -> None:
+    """Make a custom kind available under a name, in design expressions and stored adapters."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(
-            f"{word!r} cannot stand in an expression; use small letters, digits and _, such as my_kind"
+            f"{name!r} cannot stand in a design; use small letters, digits and _, such as my_kind"
         )
-    if word in expression.kind_names() and KINDS.get(word) is not kind:
-        raise UsageError(f"{word!r} is already the name of an adapter kind")
-    KINDS[word] = kind
-    if word not in expression.BOTTLENECK_KINDS:
-        expression.BOTTLENECK_KINDS.append(word)
+    if name in expression.kind_names() and KINDS.get(name) is not kind:
+        raise UsageError(f"{name!r} is already the name of an adapter kind")
+    KINDS[name] = kind
+    if name not in expression.BOTTLENECK_KINDS:
+        expression.BOTTLENECK_KINDS.append(name)

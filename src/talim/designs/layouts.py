@@ -1,8 +1,7 @@
-"""How hidden states of a base model become the frames that an adapter knows, and back.
+"""Conversion between a base model's hidden states and the [B, T, D] that adapter kinds work on.
 
-A kind works on frames, [B, T, D]. A U-Net's states are [B, D, T, F], with F bands of a spectrogram; there each band
-is a sequence of its own, with the same weights for all bands: an adapter looks along time, the U-Net itself across
-bands. So a kind is written once, and has the same parameters everywhere.
+A U-Net's states are [B, D, T, F] with F spectrogram bands. Each band becomes a sequence of its own with shared weights:
+the adapter works along time, the U-Net itself across bands, and a kind has the same parameters in both layouts.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ LAYOUTS = (FRAMES, BANDS)
 
 
 def to_frames(hidden: Tensor, layout: str) -> Tensor:
-    """[B, T, D] as it is; [B, D, T, F] -> [B * F, T, D]."""
+    """[B, T, D] unchanged; [B, D, T, F] -> [B * F, T, D]."""
     if layout == FRAMES:
         return hidden
     batch, width, frames, bands = hidden.shape
@@ -27,7 +26,7 @@ def to_frames(hidden: Tensor, layout: str) -> Tensor:
 
 
 def from_frames(frames: Tensor, like: Tensor, layout: str) -> Tensor:
-    """The way back, to the shape of `like`."""
+    """Inverse of `to_frames`, to the shape of `like`."""
     if layout == FRAMES:
         return frames
     batch, width, length, bands = like.shape
@@ -35,7 +34,7 @@ def from_frames(frames: Tensor, like: Tensor, layout: str) -> Tensor:
 
 
 def check_layout(layout: str) -> str:
-    """The layout; UsageError for an unknown one."""
+    """The layout itself; UsageError for an unknown one."""
     if layout not in LAYOUTS:
-        raise UsageError(f"layout {layout!r} is unknown; known: {', '.join(LAYOUTS)}")
+        raise UsageError(f"layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
     return layout

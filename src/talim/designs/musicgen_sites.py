@@ -1,4 +1,4 @@
-"""Where an adapter may sit in a base model, from the model's numbers alone: no torch, no weights."""
+"""Sites for adapters in MusicGen, computed from the model's dimensions alone: no torch, no weights."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ TEXT_FED_MODULES = ("encoder_attn.k_proj", "encoder_attn.v_proj")
 
 @dataclass(frozen=True)
 class TargetLinear:
-    """A linear map inside a site: what the LoRA family adapts there."""
+    """A linear layer inside a site: what LoRA, DoRA and IA3 adapt there."""
 
     module: str  # path inside the model
     inputs: int
     outputs: int
-    on_text: bool = False  # it is fed the text's states, not the music's frames
+    on_text: bool = False  # its input is the text states, not the audio frames
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place in a base model: an adapter acts on the output of `module`, [B, T, width] or as `layout` says."""
+    """One site in a base model: an adapter changes the output of `module`, [B, T, width] or as `layout` says."""
 
     name: str  # "layers[3]", "conditioner", "post"
     module: str  # path inside the model
     width: int
     depth: float  # 0 at the input, 1 at the output
-    causal: bool  # a frame must not look at later frames
+    causal: bool  # a frame must not use later frames
     matrices: tuple[TargetLinear, ...] = ()
-    whole: tuple[tuple[str, int], ...] = ()  # (path, parameters) of the modules that `full` trains here
+    full_modules: tuple[
+        tuple[str, int], ...
+    ] = ()  # (path, parameters) of the modules that `full` trains here
     layout: str = FRAMES
-    level: float | None = None  # of a U-Net's resolutions: 0 the finest, 1 the coarsest
+    level: float | None = None  # resolution in a U-Net: 0 the finest, 1 the coarsest
 
     @property
     def part(self) -> str:
-        """Which part of the model it belongs to: "layers", "down", "mid", "up", or its own name."""
+        """Part of the model: "layers", "down", "mid", "up", or the site's own name."""
         return self.name.partition("[")[0]
 
 
 @dataclass(frozen=True)
 class MusicGenShape:
-    """A MusicGen in numbers; enough to count and to place, without its weights."""
+    """Dimensions of a MusicGen model."""
 
     hidden: int
     layers: int
@@ -58,7 +60,7 @@ class MusicGenShape:
 
     @classmethod
     def of(cls, config: Any) -> MusicGenShape:
-        """The numbers in a transformers MusicgenConfig."""
+        """Dimensions from a transformers MusicgenConfig."""
         decoder = config.decoder
         return cls(
             hidden=decoder.hidden_size,
@@ -73,44 +75,43 @@ class MusicGenShape:
 
     @property
     def feed_forward(self) -> int:
-        """Width of the feed-forward part."""
         return self.ffn or 4 * self.hidden
 
     @property
     def layer_parameters(self) -> int:
-        """Exact number of parameters of one decoder layer: two attentions, a feed-forward, three norms."""
+        """Exact parameters of one decoder layer: two attentions, feed-forward, three norms."""
         d = self.hidden
         return 2 * 4 * d * d + 2 * d * self.feed_forward + 3 * 2 * d
 
     @property
     def decoder_parameters(self) -> int:
-        """Exact number of parameters of the decoder with its heads, without text encoder and codec."""
+        """Exact parameters of the decoder with its heads, without text encoder and codec."""
         embeddings, heads = (self.vocabulary + 1) * self.hidden, self.vocabulary * self.hidden
         return self.layers * self.layer_parameters + 2 * self.hidden + self.codebooks * (embeddings + heads)
 
     def sites(self) -> tuple[Site, ...]:
-        """Conditioner (where text and decoder differ in width), every layer in order, post."""
+        """The conditioner (if text and decoder differ in width), every layer in order, post."""
         last = f"{LAYERS_PATH}.{self.layers - 1}"
         heads = tuple(
             TargetLinear(f"{HEADS_PATH}.{k}", self.hidden, self.vocabulary) for k in range(self.codebooks)
         )
-        whole = tuple((head.module, head.inputs * head.outputs) for head in heads)
-        post = Site("post", last, self.hidden, 1.0, True, heads, whole)
+        trained = tuple((head.module, head.inputs * head.outputs) for head in heads)
+        post = Site("post", last, self.hidden, 1.0, True, heads, trained)
         return (*self._conditioner(), *(self._layer(index) for index in range(self.layers)), post)
 
     def _conditioner(self) -> tuple[Site, ...]:
         if self.text_width == self.hidden:
-            return ()  # transformers builds no projection then
+            return ()  # transformers then builds no projection
         matrix = TargetLinear(PROJECTION_PATH, self.text_width, self.hidden, on_text=True)
-        whole = ((PROJECTION_PATH, self.text_width * self.hidden + self.hidden),)
-        return (Site("conditioner", PROJECTION_PATH, self.hidden, 0.0, False, (matrix,), whole),)
+        trained = ((PROJECTION_PATH, self.text_width * self.hidden + self.hidden),)
+        return (Site("conditioner", PROJECTION_PATH, self.hidden, 0.0, False, (matrix,), trained),)
 
     def _layer(self, index: int) -> Site:
-        path, d, wide = f"{LAYERS_PATH}.{index}", self.hidden, self.feed_forward
+        path, d, inner = f"{LAYERS_PATH}.{index}", self.hidden, self.feed_forward
         square = [f"{part}.{name}_proj" for part in ("self_attn", "encoder_attn") for name in "kvq"]
         square += [f"{part}.out_proj" for part in ("self_attn", "encoder_attn")]
         matrices = [TargetLinear(f"{path}.{name}", d, d, name in TEXT_FED_MODULES) for name in square]
-        matrices += [TargetLinear(f"{path}.fc1", d, wide), TargetLinear(f"{path}.fc2", wide, d)]
-        whole = ((path, self.layer_parameters),)
+        matrices += [TargetLinear(f"{path}.fc1", d, inner), TargetLinear(f"{path}.fc2", inner, d)]
         depth = index / max(self.layers - 1, 1)
-        return Site(f"layers[{index}]", path, d, depth, True, tuple(matrices), whole)
+        trained = ((path, self.layer_parameters),)
+        return Site(f"layers[{index}]", path, d, depth, True, tuple(matrices), trained)

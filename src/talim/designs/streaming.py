@@ -1,8 +1,8 @@
-"""What an adapter remembers while a model decodes with a cache, so that step by step equals all at once.
+"""State of an adapter in cached decoding, so that step-by-step results equal those of one full pass.
 
-A block behind a decoder layer sees one new frame at a time. What it needs of the frames before lies on the cache
-object itself, beside the keys and values: it is copied with the cache, reordered with it, and gone with it. So
-nothing leaks from one generation into the next, and an abandoned generation leaves nothing behind.
+An adapter behind a decoder layer gets one new frame per step. Its state of the previous frames is stored on the
+cache object beside the keys and values: it is copied, reordered and discarded with them, so no state leaks from one
+generation into the next.
 """
 
 from __future__ import annotations
@@ -16,96 +16,88 @@ from torch import Tensor
 from talim.errors import TalimError
 
 CACHE_ARGUMENTS = ("past_key_values", "past_key_value")
-STATE_ATTRIBUTE = "talim_memories"
-WRAPPED_CACHE_METHODS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave", "crop", "reset")
+STATE_ATTRIBUTE = "talim_states"
 
 
 class StreamingState:
-    """What one adapter block keeps of the `frames` it has seen: batch-first tensors, and lists of them, by name."""
+    """State of one adapter block after `frames` frames: batch-first tensors, or lists of them, by name."""
 
     def __init__(self) -> None:
         self.frames = 0
-        self.kept: dict[str, Any] = {}
+        self.tensors: dict[str, Any] = {}
 
     def select(self, rows: Tensor) -> None:
         """Reorder or repeat the batch."""
-        self.kept = {name: _select(value, rows) for name, value in self.kept.items()}
+        self.tensors = {name: _select(value, rows) for name, value in self.tensors.items()}
 
 
 def _select(value: Any, rows: Tensor) -> Any:
     if isinstance(value, Tensor):
         return value.index_select(0, rows.to(value.device)) if value.ndim else value
-    return [_select(each, rows) for each in value] if isinstance(value, list) else value
+    return [_select(item, rows) for item in value] if isinstance(value, list) else value
 
 
 def get_state(cache: Any, key: tuple[Any, ...], past: int) -> StreamingState:
-    """The memory under `key` on a cache that held `past` frames before the present ones.
+    """The state under `key` on a cache that held `past` frames before the present ones.
 
-    TalimError where the two have parted: an adapter cannot be switched on, or a cache cut, half way.
+    TalimError where state and cache differ in length: an adapter cannot be enabled, or a cache cropped, halfway.
     """
-    store = vars(cache).get(STATE_ATTRIBUTE)
-    if store is None:
-        store = vars(cache)[STATE_ATTRIBUTE] = {}
-        _track_batch_operations(cache)
-    memory = store.get(key)
-    if memory is None or past == 0:
-        memory = store[key] = StreamingState()
-    if memory.frames != past:
+    states = vars(cache).get(STATE_ATTRIBUTE)
+    if states is None:
+        states = vars(cache)[STATE_ATTRIBUTE] = {}
+        for name, wrapper in _CACHE_METHOD_WRAPPERS.items():  # keep states and cache in step (beam search)
+            if hasattr(cache, name):
+                setattr(cache, name, MethodType(wrapper, cache))
+    state = states.get(key)
+    if state is None or past == 0:
+        state = states[key] = StreamingState()
+    if state.frames != past:
         raise TalimError(
-            f"this adapter has seen {memory.frames} frames of a generation that is {past} frames long; switch "
-            "adapters between generations, and begin a new one after cutting a cache"
+            f"this adapter has seen {state.frames} frames of a generation that is {past} frames long; switch "
+            "adapters between generations, and start a new generation after cropping a cache"
         )
-    return memory
+    return state
 
 
-def num_past_frames(cache: Any, now: int) -> int:
-    """How many frames the cache held before the `now` present ones; at a block's exit it counts these already."""
-    return int(cache.get_seq_length()) - now
-
-
-def _track_batch_operations(cache: Any) -> None:
-    """Let the memories go along with whatever is done to the cache's batch (beam search, contrastive search)."""
-    for word in WRAPPED_CACHE_METHODS:
-        if hasattr(cache, word):
-            setattr(cache, word, MethodType(_CACHE_METHOD_WRAPPERS[word], cache))
+def num_past_frames(cache: Any, frames: int) -> int:
+    """Frames in the cache before the present `frames`, which it already includes when a block returns."""
+    return int(cache.get_seq_length()) - frames
 
 
 def _states(cache: Any) -> list[StreamingState]:
     return list(vars(cache).get(STATE_ATTRIBUTE, {}).values())
 
 
-def _call_original(cache: Any, word: str) -> Any:
-    return getattr(type(cache), word).__get__(cache)
+def _call_original(cache: Any, name: str) -> Any:
+    return getattr(type(cache), name).__get__(cache)
 
 
 def _reorder(cache: Any, beam_idx: Tensor) -> Any:
-    for memory in _states(cache):
-        memory.select(beam_idx)
+    for state in _states(cache):
+        state.select(beam_idx)
     return _call_original(cache, "reorder_cache")(beam_idx)
 
 
 def _select_rows(cache: Any, indices: Tensor) -> Any:
-    for memory in _states(cache):
-        memory.select(indices)
+    for state in _states(cache):
+        state.select(indices)
     return _call_original(cache, "batch_select_indices")(indices)
 
 
 def _repeat(cache: Any, repeats: int) -> Any:
-    for memory in _states(cache):
-        sizes = [v.shape[0] for v in _tensors(memory.kept) if v.ndim]
+    for state in _states(cache):
+        values = [
+            v for value in state.tensors.values() for v in (value if isinstance(value, list) else [value])
+        ]
+        sizes = [v.shape[0] for v in values if isinstance(v, Tensor) and v.ndim]
         if sizes:
-            memory.select(torch.arange(sizes[0]).repeat_interleave(repeats))
+            state.select(torch.arange(sizes[0]).repeat_interleave(repeats))
     return _call_original(cache, "batch_repeat_interleave")(repeats)
-
-
-def _tensors(kept: dict[str, Any]) -> list[Tensor]:
-    flat = [each for value in kept.values() for each in (value if isinstance(value, list) else [value])]
-    return [value for value in flat if isinstance(value, Tensor)]
 
 
 def _crop(cache: Any, *arguments: Any, **named: Any) -> Any:
     raise TalimError(
-        "this cache cannot be cut: an adapter that looks back cannot unhear frames; decode without an assistant"
+        "this cache cannot be cropped: the adapter's state cannot drop frames; decode without an assistant model"
     )
 
 

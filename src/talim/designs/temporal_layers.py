@@ -1,7 +1,7 @@
-"""What looks across frames inside an adapter: dilated convolution, squeeze-and-excitation, self-attention.
+"""Layers that mix frames inside an adapter: dilated convolution, squeeze-and-excitation, self-attention.
 
-All take hidden states [B, T, W], an optional memory of the frames before (decoding with a cache) and an optional
-mask [B, T], False for padding, which no other frame may see. Causal ones never look at later frames.
+All take hidden states [B, T, W], an optional state of the previous frames (cached decoding) and an optional bool mask
+[B, T], False for padding, which influences no other frame. Causal layers use no later frame.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from talim.designs.streaming import StreamingState
 
 
 class TemporalConv(nn.Module):
-    """Dilated convolution over time, as one matrix over the gathered taps: [B, T, W] -> [B, T, W].
+    """Dilated convolution over time, [B, T, W] -> [B, T, W], computed as one matrix product over the gathered taps.
 
-    One matrix product serves training and single steps alike, so that both give the same numbers. A causal one is
-    padded on the left, any other on both sides.
+    The same product serves training and single decoding steps, so both give the same numbers. Causal: padded on the
+    left; otherwise on both sides.
     """
 
-    def __init__(self, width: int, kernel: int, dilation: int, causal: bool, name: str) -> None:
+    def __init__(self, width: int, kernel_size: int, dilation: int, causal: bool, name: str) -> None:
         super().__init__()
-        if kernel < 1 or dilation < 1:
-            raise ValueError(f"kernel {kernel} and dilation {dilation} must be at least 1")
-        self.kernel, self.dilation, self.causal, self.name = kernel, dilation, causal, name
-        self.taps = nn.Linear(kernel * width, width)
+        if kernel_size < 1 or dilation < 1:
+            raise ValueError(f"kernel_size {kernel_size} and dilation {dilation} must be at least 1")
+        self.kernel_size, self.dilation, self.causal, self.name = kernel_size, dilation, causal, name
+        self.taps = nn.Linear(kernel_size * width, width)
 
     @staticmethod
-    def parameters_of(width: int, kernel: int) -> int:
-        """A matrix per tap and a bias."""
-        return kernel * width * width + width
+    def parameters_of(width: int, kernel_size: int) -> int:
+        """One matrix per tap and a bias."""
+        return kernel_size * width * width + width
 
     def forward(
-        self, hidden: Tensor, memory: StreamingState | None = None, mask: Tensor | None = None
+        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
     ) -> Tensor:
         if mask is not None:
             hidden = hidden * mask[..., None].to(hidden.dtype)
-        reach, frames = (self.kernel - 1) * self.dilation, hidden.shape[1]
-        if memory is not None and reach:
-            past = memory.kept.get(self.name)  # the last `reach` frames, oldest first
+        reach, frames = (self.kernel_size - 1) * self.dilation, hidden.shape[1]
+        if state is not None and reach:
+            past = state.tensors.get(self.name)  # the last `reach` frames, oldest first
             if past is None:
                 past = list(hidden.new_zeros(hidden.shape[0], reach, hidden.shape[2]).split(1, 1))
             if frames == 1:
                 taps = torch.cat([*past[:: self.dilation], hidden], -1)
-                memory.kept[self.name] = [*past[1:], hidden]
+                state.tensors[self.name] = [*past[1:], hidden]
                 return self.taps(taps)
             padded = torch.cat([*past, hidden], 1)
-            memory.kept[self.name] = list(padded[:, -reach:].contiguous().split(1, 1))
+            state.tensors[self.name] = list(padded[:, -reach:].contiguous().split(1, 1))
         else:
             left = reach if self.causal else reach // 2
             padded = F.pad(hidden, (0, 0, left, reach - left))
@@ -56,35 +56,35 @@ class TemporalConv(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018): each channel is scaled by what the mean over frames says of it.
+    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by a gate computed from the mean over frames.
 
-    The causal mean is over the frames before the present stretch of `hold` frames (zeros in the first stretch), so
-    that decoding asks anew only where a stretch begins. Padding does not count. Sums are in float32 always.
+    Causal: the gate is updated every `update_every` frames from the mean of all frames before that block of frames
+    (zeros for the first block). Padding does not count. Sums are always float32.
     """
 
-    def __init__(self, width: int, squeezed: int, causal: bool, name: str, hold: int) -> None:
+    def __init__(self, width: int, se_channels: int, causal: bool, name: str, update_every: int) -> None:
         super().__init__()
-        self.causal, self.name, self.hold = causal, name, hold
-        self.squeeze = nn.Linear(width, squeezed)
-        self.excite = nn.Linear(squeezed, width)
+        self.causal, self.name, self.update_every = causal, name, update_every
+        self.squeeze = nn.Linear(width, se_channels)
+        self.excite = nn.Linear(se_channels, width)
 
     @staticmethod
-    def parameters_of(width: int, squeezed: int) -> int:
+    def parameters_of(width: int, se_channels: int) -> int:
         """Two matrices and two biases."""
-        return 2 * width * squeezed + squeezed + width
+        return 2 * width * se_channels + se_channels + width
 
     def forward(
-        self, hidden: Tensor, memory: StreamingState | None = None, mask: Tensor | None = None
+        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
     ) -> Tensor:
         if not self.causal:
             return hidden * self._gate(_masked_mean(hidden.float(), mask), hidden.dtype)
-        memory = StreamingState() if memory is None else memory
-        if self.name not in memory.kept:
-            nothing = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[2], dtype=torch.float32)
-            memory.kept[self.name] = [nothing, nothing]
-        if mask is None and self._frame_counts not in memory.kept:
-            return hidden * self._gates_unpadded(hidden, memory)
-        return hidden * self._gates_masked(hidden, memory, mask)
+        state = StreamingState() if state is None else state
+        if self.name not in state.tensors:
+            zeros = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[2], dtype=torch.float32)
+            state.tensors[self.name] = [zeros, zeros]  # sum of all frames, mean at the last update
+        if mask is None and self._frame_counts not in state.tensors:
+            return hidden * self._gates_unpadded(hidden, state)
+        return hidden * self._gates_masked(hidden, state, mask)
 
     @property
     def _frame_counts(self) -> str:
@@ -93,131 +93,129 @@ class SqueezeExcitation(nn.Module):
     def _gate(self, mean: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.sigmoid(self.excite(F.gelu(self.squeeze(mean.to(dtype)))))
 
-    def _gates_unpadded(self, hidden: Tensor, memory: StreamingState) -> Tensor:
-        """The gates [B, T or 1, W] where no row has padding: one a stretch, kept until the next begins."""
-        before, frames = memory.frames, hidden.shape[1]
-        total, mean = memory.kept[self.name]
-        word = f"{self.name} gate"
+    def _gates_unpadded(self, hidden: Tensor, state: StreamingState) -> Tensor:
+        """Gates [B, T or 1, W] without padding in any row: one per block, cached until the next update."""
+        before, frames = state.frames, hidden.shape[1]
+        total, mean = state.tensors[self.name]
+        gate_key = f"{self.name} gate"
         if frames == 1:
-            if before % self.hold == 0:
+            if before % self.update_every == 0:
                 mean = total / max(before, 1)
-                memory.kept[word] = self._gate(mean, hidden.dtype)
-            memory.kept[self.name] = [total + hidden, mean]
-            return memory.kept[word]
-        sums = torch.cat([total, total + hidden.float().cumsum(1)], 1)  # of the frames before each
-        begins = range(-(-before // self.hold) * self.hold, before + frames, self.hold)
-        counts = torch.tensor([max(begin, 1) for begin in begins], device=hidden.device)
-        means = sums[:, [begin - before for begin in begins]] / counts[:, None]
+                state.tensors[gate_key] = self._gate(mean, hidden.dtype)
+            state.tensors[self.name] = [total + hidden, mean]
+            return state.tensors[gate_key]
+        sums = torch.cat([total, total + hidden.float().cumsum(1)], 1)  # over the frames before each frame
+        first_update = -(-before // self.update_every) * self.update_every
+        updates = range(first_update, before + frames, self.update_every)
+        counts = torch.tensor([max(frame, 1) for frame in updates], device=hidden.device)
+        means = sums[:, [frame - before for frame in updates]] / counts[:, None]
         gates = self._gate(means, hidden.dtype)
-        if before % self.hold:
-            means, gates = torch.cat([mean, means], 1), torch.cat([memory.kept[word], gates], 1)
-        memory.kept[self.name], memory.kept[word] = [sums[:, -1:], means[:, -1:]], gates[:, -1:]
-        stretch = torch.arange(before, before + frames, device=hidden.device) // self.hold
-        return gates[:, stretch - before // self.hold]
+        if before % self.update_every:
+            means, gates = torch.cat([mean, means], 1), torch.cat([state.tensors[gate_key], gates], 1)
+        state.tensors[self.name], state.tensors[gate_key] = [sums[:, -1:], means[:, -1:]], gates[:, -1:]
+        block = torch.arange(before, before + frames, device=hidden.device) // self.update_every
+        return gates[:, block - before // self.update_every]
 
-    def _gates_masked(self, hidden: Tensor, memory: StreamingState, mask: Tensor | None) -> Tensor:
-        """The gates [B, T, W] where each row counts its own frames."""
+    def _gates_masked(self, hidden: Tensor, state: StreamingState, mask: Tensor | None) -> Tensor:
+        """Gates [B, T, W] where each row counts its own valid frames."""
         rows, frames, width = hidden.shape
-        total, mean = memory.kept[self.name]
-        heard = (
+        total, mean = state.tensors[self.name]
+        valid = (
             torch.ones(rows, frames, dtype=torch.long, device=hidden.device) if mask is None else mask.long()
         )
-        count = memory.kept.get(self._frame_counts, torch.full_like(heard[:, :1], memory.frames))  # [B, 1]
-        counts = torch.cat([count, count + heard.cumsum(1)], 1)  # [B, 1 + T]
-        sums = torch.cat([total, total + (hidden.float() * heard[..., None]).cumsum(1)], 1)
-        begins = (counts[:, 1:] - 1).clamp(min=0) // self.hold * self.hold  # [B, T]
-        index = torch.searchsorted(counts, begins)[..., None].expand(-1, -1, width)
-        fresh = sums.gather(1, index) / begins.clamp(min=1)[..., None]
-        means = torch.where((begins < count)[..., None], mean, fresh)
-        memory.kept[self.name], memory.kept[self._frame_counts] = (
-            [sums[:, -1:], means[:, -1:]],
-            counts[:, -1:],
-        )
+        count = state.tensors.get(self._frame_counts, torch.full_like(valid[:, :1], state.frames))  # [B, 1]
+        counts = torch.cat([count, count + valid.cumsum(1)], 1)  # [B, 1 + T]
+        sums = torch.cat([total, total + (hidden.float() * valid[..., None]).cumsum(1)], 1)
+        updates = (counts[:, 1:] - 1).clamp(min=0) // self.update_every * self.update_every  # [B, T]
+        index = torch.searchsorted(counts, updates)[..., None].expand(-1, -1, width)
+        new_means = sums.gather(1, index) / updates.clamp(min=1)[..., None]
+        means = torch.where((updates < count)[..., None], mean, new_means)
+        state.tensors[self.name] = [sums[:, -1:], means[:, -1:]]
+        state.tensors[self._frame_counts] = counts[:, -1:]
         return self._gate(means, hidden.dtype)
 
 
 def _masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over all frames that are no padding, [B, T, W] -> [B, 1, W]."""
+    """Mean over all valid frames, [B, T, W] -> [B, 1, W]."""
     if mask is None:
         return hidden.mean(1, keepdim=True)
-    heard = mask[..., None].float()
-    return (hidden * heard).sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp(min=1)
+    valid = mask[..., None].float()
+    return (hidden * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 class TemporalAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017) over frames; positions are known from the hidden states.
+    """Multi-head self-attention (Vaswani et al. 2017) over frames, without position embeddings of its own.
 
-    `heads` heads of `width // heads` channels each, so that any width will do.
+    `num_heads` heads of `width // num_heads` channels each, so any width is possible.
     """
 
-    def __init__(self, width: int, heads: int, causal: bool, name: str) -> None:
+    def __init__(self, width: int, num_heads: int, causal: bool, name: str) -> None:
         super().__init__()
-        self.heads, self.head_width, self.causal, self.name = heads, width // heads, causal, name
-        inner = heads * self.head_width
-        self.inward = nn.Linear(width, 3 * inner)
-        self.outward = nn.Linear(inner, width)
+        self.num_heads, self.head_width, self.causal, self.name = num_heads, width // num_heads, causal, name
+        inner = num_heads * self.head_width
+        self.in_proj = nn.Linear(width, 3 * inner)
+        self.out_proj = nn.Linear(inner, width)
 
     @staticmethod
-    def parameters_of(width: int, heads: int) -> int:
-        """Queries, keys, values and the way back, with biases."""
-        inner = heads * (width // heads)
+    def parameters_of(width: int, num_heads: int) -> int:
+        """Query, key, value and output projections with biases."""
+        inner = num_heads * (width // num_heads)
         return 3 * inner * (width + 1) + (inner + 1) * width
 
     def forward(
-        self, hidden: Tensor, memory: StreamingState | None = None, mask: Tensor | None = None
+        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
     ) -> Tensor:
         batch, frames, _ = hidden.shape
-        packed = self.inward(hidden).view(batch, frames, 3, self.heads, self.head_width)
+        packed = self.in_proj(hidden).view(batch, frames, 3, self.num_heads, self.head_width)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each [B, H, T, W / H]
         before = 0
-        if memory is not None:
-            before = memory.frames
-            key, value = self._append_to_cache(memory, key, value)
-            mask = self._append_mask(memory, mask, batch, before, frames)
+        if state is not None:
+            before = state.frames
+            key, value = self._append_to_cache(state, key, value)
+            mask = self._append_mask(state, mask, batch, before, frames)
         if mask is None and (frames == 1 or before == 0 or not self.causal):
-            seen = F.scaled_dot_product_attention(
-                query, key, value, is_causal=self.causal and frames > 1 and before == 0
-            )
+            is_causal = self.causal and frames > 1 and before == 0
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
         else:
-            seen = F.scaled_dot_product_attention(
-                query, key, value, self._attention_mask(key, frames, before, mask)
-            )
-        return self.outward(seen.transpose(1, 2).reshape(batch, frames, -1))
+            visible = self._attention_mask(key, frames, before, mask)
+            attended = F.scaled_dot_product_attention(query, key, value, visible)
+        return self.out_proj(attended.transpose(1, 2).reshape(batch, frames, -1))
 
     def _attention_mask(self, key: Tensor, frames: int, before: int, mask: Tensor | None) -> Tensor:
-        """Which keys each frame sees, bool [B or 1, 1, T, S]; a frame always sees itself."""
-        now = torch.arange(before, before + frames, device=key.device)[:, None]
-        then = torch.arange(before + frames, device=key.device)[None]
-        seen = (then <= now)[None] if self.causal else torch.ones_like(then <= now)[None]
+        """Keys visible to each frame, bool [B or 1, 1, T, S]; a frame always attends to itself."""
+        query_index = torch.arange(before, before + frames, device=key.device)[:, None]
+        key_index = torch.arange(before + frames, device=key.device)[None]
+        in_past = key_index <= query_index
+        visible = in_past[None] if self.causal else torch.ones_like(in_past)[None]
         if mask is not None:
-            seen = (seen & mask[:, None, :]) | (then == now)[None]
-        return seen[:, None]
+            visible = (visible & mask[:, None, :]) | (key_index == query_index)[None]
+        return visible[:, None]
 
-    def _append_to_cache(self, memory: StreamingState, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values so far; room grows by doubling, so that a step does not copy its past."""
-        before, end = memory.frames, memory.frames + key.shape[2]
-        found = []
-        for word, new in (("keys", key), ("values", value)):
-            room = memory.kept.get(f"{self.name} {word}")
-            if new.requires_grad:  # a graph may hold the past: leave it as it is
-                room = new if room is None else torch.cat([room[:, :, :before], new], 2)
-                memory.kept[f"{self.name} {word}"] = room
-                found.append(room)
+    def _append_to_cache(self, state: StreamingState, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values up to now; the buffers grow by doubling, so that a step does not copy the past."""
+        before, end = state.frames, state.frames + key.shape[2]
+        extended = []
+        for kind, new in (("keys", key), ("values", value)):
+            buffer = state.tensors.get(f"{self.name} {kind}")
+            if new.requires_grad:  # the past may be part of a graph: do not write into it
+                buffer = new if buffer is None else torch.cat([buffer[:, :, :before], new], 2)
+                state.tensors[f"{self.name} {kind}"] = buffer
+                extended.append(buffer)
                 continue
-            if room is None or room.shape[2] < end:
+            if buffer is None or buffer.shape[2] < end:
                 wider = new.new_empty(*new.shape[:2], max(2 * end, 64), new.shape[3])
-                if room is not None:
-                    wider[:, :, :before] = room[:, :, :before]
-                room = memory.kept[f"{self.name} {word}"] = wider
-            room[:, :, before:end] = new
-            found.append(room[:, :, :end])
-        return found[0], found[1]
+                if buffer is not None:
+                    wider[:, :, :before] = buffer[:, :, :before]
+                buffer = state.tensors[f"{self.name} {kind}"] = wider
+            buffer[:, :, before:end] = new
+            extended.append(buffer[:, :, :end])
+        return extended[0], extended[1]
 
     def _append_mask(
-        self, memory: StreamingState, mask: Tensor | None, batch: int, before: int, frames: int
+        self, state: StreamingState, mask: Tensor | None, batch: int, before: int, frames: int
     ) -> Tensor | None:
-        """The mask of all keys so far, [B, S]; None as long as none was ever given."""
-        past = memory.kept.get(f"{self.name} mask")
+        """Mask of all keys up to now, bool [B, S]; None while no call has had a mask."""
+        past = state.tensors.get(f"{self.name} mask")
         if mask is None and past is None:
             return None
         device = (mask if mask is not None else past).device  # type: ignore[union-attr]
@@ -225,5 +223,5 @@ class TemporalAttention(nn.Module):
             past = torch.ones(batch, before, dtype=torch.bool, device=device)
         if mask is None:
             mask = torch.ones(batch, frames, dtype=torch.bool, device=device)
-        memory.kept[f"{self.name} mask"] = torch.cat([past, mask.bool()], 1)
-        return memory.kept[f"{self.name} mask"]
+        state.tensors[f"{self.name} mask"] = torch.cat([past, mask.bool()], 1)
+        return state.tensors[f"{self.name} mask"]

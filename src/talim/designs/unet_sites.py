@@ -1,4 +1,4 @@
-"""Where an adapter may sit in Mustango's U-Net, from the model's numbers alone: no torch, no weights."""
+"""Sites for adapters in Mustango's U-Net, computed from its dimensions alone: no torch, no weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from talim.designs.layouts import BANDS
 from talim.designs.musicgen_sites import Site, TargetLinear
 
-STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site ends with the last
-BEAT_INPUTS, CHORD_INPUTS = 7, 16  # of the embeddings, beside the sinusoids
+STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site is the output of the last
+BEAT_INPUTS, CHORD_INPUTS = 7, 16  # inputs of the embeddings, without the sinusoids
 
 
 @dataclass(frozen=True)
 class UNetPart:
-    """A ResNet, with three transformers where it is a site; or a convolution to another level."""
+    """A ResNet, with three transformers if it is a site; or a convolution to another level."""
 
     level: int
-    resnets: tuple[int, ...]  # channels that enter each
+    resnets: tuple[int, ...]  # input channels of each
     site: str = ""
-    resample: int | None = None  # the level it leads to
+    resample: int | None = None  # the target level
 
 
 @dataclass(frozen=True)
 class UNetShape:
-    """A U-Net in numbers, levels from fine to coarse; `music_up` runs from coarse to fine."""
+    """Dimensions of a U-Net, levels from fine to coarse; `music_up` runs from coarse to fine."""
 
     channels: tuple[int, ...]
     layers: tuple[int, ...]
@@ -34,39 +34,37 @@ class UNetShape:
     music_up: tuple[bool, ...]
     linear_projection: bool = True
     latent_channels: int = 8
-    bands: int = 16  # of a latent
+    bands: int = 16  # frequency bins of a latent
 
     @classmethod
     def of(cls, config: Any) -> UNetShape:
-        """The numbers in a `UNetConfig`."""
+        """Dimensions from a `UNetConfig`."""
         names = ("channels", "layers", "context_width", "music_down", "music_up", "linear_projection")
         return cls(**{name: getattr(config, name) for name in names}, latent_channels=config.in_channels)
 
     @property
     def text_width(self) -> int:
-        """Width of the text's states."""
         return self.context_width[0]
 
     @property
     def decoder_parameters(self) -> int:
-        """Exact number of parameters of the U-Net with the embeddings of beats and chords (all as wide as the text)."""
+        """Exact parameters of the U-Net and the beat and chord embeddings (all as wide as the text states)."""
         first, d = self.channels[0], self.text_width
         ends = 2 * 9 * self.latent_channels * first + first + self.latent_channels + 2 * first
         time = first * 4 * first + 4 * first + (4 * first) ** 2 + 4 * first
-        embeddings = (
-            (BEAT_INPUTS + d + 1) * d + (CHORD_INPUTS + 2 * d + 1) * d + d
-        )  # the last shifts the roots
+        embeddings = (BEAT_INPUTS + d + 1) * d + (CHORD_INPUTS + 2 * d + 1) * d
+        embeddings += d  # translation bias of the chord roots
         return ends + time + embeddings + sum(self._parameters(part) for part in self.parts())
 
     def _parameters(self, part: UNetPart) -> int:
         width, context = self.channels[part.level], self.context_width[part.level]
         if part.resample is not None:
             return 9 * width * width + width
-        found = sum(self._resnet_parameters(inputs, width) for inputs in part.resnets)
-        return found + (3 * self._transformer_parameters(width, context) if part.site else 0)
+        resnets = sum(self._resnet_parameters(inputs, width) for inputs in part.resnets)
+        return resnets + (3 * self._transformer_parameters(width, context) if part.site else 0)
 
     def parts(self) -> Iterator[UNetPart]:
-        """Everything between the first and the last convolution, in the order of the signal."""
+        """Everything between the first and the last convolution, in signal order."""
         top = len(self.channels) - 1
         for level, width in enumerate(self.channels):
             for layer in range(self.layers[level]):
@@ -77,28 +75,28 @@ class UNetShape:
                 yield UNetPart(level, (), resample=level + 1)
         yield UNetPart(top, (self.channels[top],), "mid")
         yield UNetPart(top, (self.channels[top],))
-        for place in range(top + 1):
-            level = top - place
+        for block in range(top + 1):
+            level = top - block
             width, below = self.channels[level], self.channels[min(level + 1, top)]
             for layer in range(self.layers[level] + 1):
                 skip = self.channels[max(level - 1, 0)] if layer == self.layers[level] else width
-                site = f"up[{place}.{layer}]" if self.music_up[place] else ""
+                site = f"up[{block}.{layer}]" if self.music_up[block] else ""
                 yield UNetPart(level, ((width if layer else below) + skip,), site)
             if level:
                 yield UNetPart(level, (), resample=level - 1)
 
     def sites(self) -> tuple[Site, ...]:
-        """The conditioner, then down[block.layer], mid, up[block.layer] in the order of the signal."""
-        places = list(self._places())
-        last = max(len(places) - 1, 1)
+        """The conditioner, then down[block.layer], mid and up[block.layer] in signal order."""
+        positions = list(self._positions())
+        last = max(len(positions) - 1, 1)
         music = [
             self._site(name, block, layer, level, inputs, index / last)
-            for index, (name, block, layer, level, inputs) in enumerate(places)
+            for index, (name, block, layer, level, inputs) in enumerate(positions)
         ]
         return (self._conditioner(), *music)
 
-    def _places(self) -> Iterator[tuple[str, str, int, int, int]]:
-        """Name, path of the block, layer in it, level, channels that enter the layer's ResNet."""
+    def _positions(self) -> Iterator[tuple[str, str, int, int, int]]:
+        """Per site: name, path of the block, layer in it, level, input channels of the layer's ResNet."""
         top = len(self.channels) - 1
         for level, width in enumerate(self.channels):
             entering = self.channels[max(level - 1, 0)]
@@ -106,33 +104,33 @@ class UNetShape:
                 inputs = width if layer else entering
                 yield f"down[{level}.{layer}]", f"unet.down_blocks.{level}", layer, level, inputs
         yield "mid", "unet.mid_block", 0, top, self.channels[top]
-        for place in range(len(self.channels)):
-            level = top - place
+        for block in range(len(self.channels)):
+            level = top - block
             width, below = self.channels[level], self.channels[min(level + 1, top)]
             count = self.layers[level] + 1
-            for layer in range(count if self.music_up[place] else 0):
+            for layer in range(count if self.music_up[block] else 0):
                 skip = self.channels[max(level - 1, 0)] if layer == count - 1 else width
                 inputs = (width if layer else below) + skip
-                yield f"up[{place}.{layer}]", f"unet.up_blocks.{place}", layer, level, inputs
+                yield f"up[{block}.{layer}]", f"unet.up_blocks.{block}", layer, level, inputs
 
     def _site(self, name: str, block: str, layer: int, level: int, inputs: int, depth: float) -> Site:
         width, context = self.channels[level], self.context_width[level]
         paths = [f"{block}.{stack}.{layer}" for stack in STACKS]
         matrices = tuple(matrix for path in paths for matrix in self._matrices(path, width, context))
-        whole = [(f"{block}.resnets.{layer}", self._resnet_parameters(inputs, width))]
-        whole += [(path, self._transformer_parameters(width, context)) for path in paths]
+        trained = [(f"{block}.resnets.{layer}", self._resnet_parameters(inputs, width))]
+        trained += [(path, self._transformer_parameters(width, context)) for path in paths]
         if name == "mid":
-            whole.append((f"{block}.resnets.1", self._resnet_parameters(width, width)))
+            trained.append((f"{block}.resnets.1", self._resnet_parameters(width, width)))
         height = level / max(len(self.channels) - 1, 1)
-        return Site(name, paths[-1], width, depth, False, matrices, tuple(whole), BANDS, height)
+        return Site(name, paths[-1], width, depth, False, matrices, tuple(trained), BANDS, height)
 
     def _conditioner(self) -> Site:
-        """Between the text encoder and the U-Net; beats and chords have their embeddings as matrices."""
+        """Between text encoder and U-Net; its matrices are the embeddings of beats and chords."""
         d = self.context_width[0]
         beats = TargetLinear("beat_embedding_layer.beat_ffn", BEAT_INPUTS + d, d, on_text=True)
         chords = TargetLinear("chord_embedding_layer.chord_ffn", CHORD_INPUTS + 2 * d, d, on_text=True)
-        whole = tuple((m.module, (m.inputs + 1) * m.outputs) for m in (beats, chords))
-        return Site("conditioner", "conditioner", d, 0.0, False, (beats, chords), whole)
+        trained = tuple((m.module, (m.inputs + 1) * m.outputs) for m in (beats, chords))
+        return Site("conditioner", "conditioner", d, 0.0, False, (beats, chords), trained)
 
     def _matrices(self, path: str, width: int, context: int) -> Iterator[TargetLinear]:
         if self.linear_projection:
@@ -140,8 +138,10 @@ class UNetShape:
         block = f"{path}.transformer_blocks.0"
         for attention in ("attn1", "attn2"):
             for part in ("to_q", "to_k", "to_v", "to_out.0"):
-                words = attention == "attn2" and part in ("to_k", "to_v")
-                yield TargetLinear(f"{block}.{attention}.{part}", context if words else width, width, words)
+                on_text = attention == "attn2" and part in ("to_k", "to_v")
+                yield TargetLinear(
+                    f"{block}.{attention}.{part}", context if on_text else width, width, on_text
+                )
         yield TargetLinear(f"{block}.ff.net.0.proj", width, 8 * width)
         yield TargetLinear(f"{block}.ff.net.2", 4 * width, width)
         if self.linear_projection:
@@ -156,7 +156,7 @@ class UNetShape:
         return 2 * d + projections + attention + feed_forward + 3 * 2 * d
 
     def _resnet_parameters(self, inputs: int, outputs: int) -> int:
-        """Exact: two norms, two convolutions, the noise level's projection, a shortcut where widths differ."""
+        """Exact: two norms, two convolutions, time embedding projection, shortcut if widths differ."""
         convolutions = 9 * inputs * outputs + outputs + 9 * outputs * outputs + outputs
         time = 4 * self.channels[0] * outputs + outputs
         shortcut = inputs * outputs + outputs if inputs != outputs else 0
