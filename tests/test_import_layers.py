@@ -1,8 +1,9 @@
-"""The import arrows: lower rooms never import higher ones, siblings are blind, nothing light loads torch."""
+"""Imports: layers of docs/architecture.md, no cycles, nothing imports `research`, light modules load no torch."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
-# Layers of docs/architecture.md: a package imports lower layers only, never one beside it.
+# Layers L0 to L12 of docs/architecture.md: a package imports lower layers only, never one beside it.
 LAYERS = (
-    {"", "errors", "version"},
+    {"errors", "version"},
+    {""},
     {
         "atomic_io",
         "strict_yaml",
@@ -25,8 +27,9 @@ LAYERS = (
         "html",
     },
     {"designs", "traditions"},
-    {"recipe", "synthesis", "backbones", "adapters", "metrics"},
+    {"recipe"},
     {"run"},
+    {"synthesis", "backbones", "adapters", "metrics"},
     {"corpus"},
     {"training"},
     {"generation", "planning"},
@@ -42,86 +45,84 @@ LAYERS = (
 LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 TORCHLESS = (
     "talim",
+    "talim.api",
     "talim.cli",
     "talim.corpus.prepare",
     "talim.corpus.report",
-    "talim.corpus.prepare_source",
-    "research.validation.simulated_studies",
     "talim.reporting.run_report",
     "talim.reporting.study_report",
     "talim.listening.app",
+    "talim.listening.ratings_report",
+    "talim.listening.server",
     "talim.briefs.review_app",
     "talim.briefs.candidates",
     "talim.briefs.report",
-    "talim.listening.ratings_report",
-    "talim.listening.server",
     "talim.html.render",
     "talim.html.audio_player",
     "talim.html.plots",
     "talim.html.spectrogram",
     "talim.synthesis.performer",
-    "research.validation.synthesis_realism",
+    "talim.poc.report_section",
 )
 
 
 def module_name(path: Path, source: Path = SOURCE) -> str:
-    """talim.html.plots for .../talim/html/plots.py; a package carries its own name."""
+    """talim.html.plots for .../talim/html/plots.py; a package has its own name."""
     parts = path.relative_to(source.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module: str) -> str:
-    """The room a module lies in: pages for talim.html.plots, '' for talim itself."""
+def package_of(module: str) -> str:
+    """The package or top-level module: html for talim.html.plots, '' for talim itself."""
     return [*module.split("."), ""][1]
 
 
-def for_type_checking(node: ast.AST) -> bool:
-    """True for `if TYPE_CHECKING:`, whose imports never run."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-
-
-def running_nodes(node: ast.AST) -> list[ast.AST]:
-    """All nodes below, lazy imports included, without what only a type checker sees."""
-    found: list[ast.AST] = []
+def nodes_below(node: ast.AST, type_checking: bool) -> list[ast.AST]:
+    """All nodes below, function-level imports included; `if TYPE_CHECKING:` blocks only where asked for."""
+    nodes: list[ast.AST] = []
     for child in ast.iter_child_nodes(node):
-        if not for_type_checking(child):
-            found += [child, *running_nodes(child)]
-    return found
+        if type_checking or not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+            nodes += [child, *nodes_below(child, type_checking)]
+    return nodes
 
 
-def imported_modules(path: Path, known: set[str], source: Path = SOURCE) -> set[str]:
-    """The talim modules that a file imports, lazily or not; `from talim import x` counts as talim.x."""
+def imported_modules(
+    path: Path, known: set[str], source: Path = SOURCE, type_checking: bool = False
+) -> set[str]:
+    """The modules that a file imports, at any depth; `from talim import x` counts as talim.x."""
     here = module_name(path, source)
     package = here if path.name == "__init__.py" else here.rpartition(".")[0]
     names: set[str] = set()
-    for node in running_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_below(ast.parse(path.read_text(encoding="utf-8")), type_checking):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             anchor = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             stem = ".".join([*anchor, *([node.module] if node.module else [])])
             names |= {f"{stem}.{a.name}" if f"{stem}.{a.name}" in known else stem for a in node.names}
-    return {name for name in names if name.split(".")[0] == "talim"} - {here}
+    return {name for name in names if name.split(".")[0] in {"talim", "research"}} - {here}
 
 
-def import_graph(source: Path = SOURCE) -> dict[str, set[str]]:
-    """Every module of the package, and what it imports of the package."""
+def import_graph(source: Path = SOURCE, type_checking: bool = False) -> dict[str, set[str]]:
+    """Every module of the package, and what it imports of the project."""
     files = sorted(source.rglob("*.py"))
     known = {module_name(path, source) for path in files}
-    return {module_name(path, source): imported_modules(path, known, source) for path in files}
+    return {module_name(path, source): imported_modules(path, known, source, type_checking) for path in files}
 
 
-def arrow_faults(graph: dict[str, set[str]]) -> list[str]:
-    """Imports that point up or sideways, in words."""
-    faults = []
+def layer_violations(graph: dict[str, set[str]]) -> list[str]:
+    """Imports that point up or sideways, or to `research`."""
+    violations = []
     for module, targets in sorted(graph.items()):
         for target in sorted(targets):
-            here, there = room_of(module), room_of(target)
-            if here not in LAYER_OF or there not in LAYER_OF:
-                faults.append(f"{module} -> {target}: a room that is not in LAYERS")
+            here, there = package_of(module), package_of(target)
+            if target.split(".")[0] == "research":
+                violations.append(f"{module} -> {target}: research is not part of the package")
+            elif here not in LAYER_OF or there not in LAYER_OF:
+                violations.append(f"{module} -> {target}: a package that is not in LAYERS")
             elif here != there and LAYER_OF[there] >= LAYER_OF[here]:
-                faults.append(f"{module} -> {target}: {there} is not below {here}")
-    return faults
+                violations.append(f"{module} -> {target}: {there} is not below {here}")
+    return violations
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
@@ -134,20 +135,28 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
         if module in done:
             return []
         for target in sorted(graph.get(module, ())):
-            if found := walk(target, [*path, module]):
-                return found
+            if closed := walk(target, [*path, module]):
+                return closed
         done.add(module)
         return []
 
-    return next((found for module in sorted(graph) if (found := walk(module, []))), [])
+    return next((closed for module in sorted(graph) if (closed := walk(module, []))), [])
 
 
-def test_arrows_point_down() -> None:
-    assert arrow_faults(import_graph()) == []
+def test_imports_point_down() -> None:
+    assert layer_violations(import_graph()) == []
 
 
-def test_no_cycles() -> None:
-    assert cycle(import_graph()) == []
+def test_type_checking_imports_point_down() -> None:
+    graph = import_graph(type_checking=True)
+    del graph["talim"]  # the lazy public API names what it exports for type checkers
+    assert layer_violations(graph) == []
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = import_graph(type_checking=True)
+    graph["talim"] = import_graph()["talim"]
+    assert cycle(graph) == []
 
 
 def write_package(folder: Path, files: dict[str, str]) -> Path:
@@ -167,39 +176,44 @@ def write_package(folder: Path, files: dict[str, str]) -> Path:
         ("training/train.py", "import talim.reporting.run_report"),
         ("html/render.py", "from ..audio import read"),
         ("cellar/rats.py", "import talim.errors"),
+        ("training/train.py", "from research.pretraining import codec"),
     ],
 )
-def test_a_wrong_arrow_is_seen(tmp_path: Path, name: str, text: str) -> None:
-    shell = {f"{room}.py": "" for room in ("recipe", "audio", "metrics")} | {"reporting/run_report.py": ""}
-    source = write_package(tmp_path, {"__init__.py": "", **shell, name: text})
-    assert len(arrow_faults(import_graph(source))) == 1
+def test_layer_violations_wrong_import_is_found(tmp_path: Path, name: str, text: str) -> None:
+    modules = ("recipe", "audio", "metrics", "corpus")
+    files = {f"{module}.py": "" for module in modules} | {"reporting/run_report.py": ""}
+    source = write_package(tmp_path, {"__init__.py": "", **files, name: text})
+    assert len(layer_violations(import_graph(source))) == 1
 
 
-def test_a_right_arrow_and_a_type_only_import_pass(tmp_path: Path) -> None:
+def test_layer_violations_type_checking_import_counts_only_where_asked(tmp_path: Path) -> None:
     text = (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import talim.cli\nfrom talim import errors\n"
     )
     source = write_package(tmp_path, {"__init__.py": "", "errors.py": "", "cli.py": "", "run.py": text})
     graph = import_graph(source)
-    assert arrow_faults(graph) == []
+    assert layer_violations(graph) == []
     assert graph["talim.run"] == {"talim.errors"}
+    assert len(layer_violations(import_graph(source, type_checking=True))) == 1
 
 
-def test_a_cycle_is_seen(tmp_path: Path) -> None:
-    files = {
-        "__init__.py": "",
-        "html/a.py": "import talim.html.b",
-        "html/b.py": "from talim.html import a",
-    }
-    assert cycle(import_graph(write_package(tmp_path, files))) == [
-        "talim.html.a",
-        "talim.html.b",
-        "talim.html.a",
-    ]
+def test_cycle_is_found(tmp_path: Path) -> None:
+    files = {"__init__.py": "", "html/a.py": "import talim.html.b", "html/b.py": "from talim.html import a"}
+    closed = cycle(import_graph(write_package(tmp_path, files)))
+    assert closed == ["talim.html.a", "talim.html.b", "talim.html.a"]
 
 
-@pytest.mark.parametrize("module", TORCHLESS)
-def test_light_modules_load_no_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch is loaded' if 'torch' in sys.modules else 0)"
+def test_light_modules_load_no_torch() -> None:
+    """One process imports the modules one after the other and reports the first that loads torch."""
+    code = (
+        "import importlib, json, sys\n"
+        f"for name in {list(TORCHLESS)!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n"
+        "        print(json.dumps(name)); break\n"
+        "else:\n"
+        "    print('null')\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from talim.audio.audio import Audio, AudioError, content_hash
+from talim.audio.audio import Audio, content_hash
+from talim.audio.errors import AudioError
 from talim.audio.loudness import loudness_lufs
 from talim.audio.read import is_audio_name, read
 from talim.audio.write import read_tags, write

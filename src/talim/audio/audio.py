@@ -5,25 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from talim.errors import TalimError
-
-
-class AudioError(TalimError):
-    """A sound file or a piece of sound that cannot be used; the message names the file and the reason."""
+from talim.audio.errors import AudioError
+from talim.audio.write import write
 
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """Sound: samples float32 [C, T], full scale at +-1, at rate_hz samples a second."""
+    """Samples float32 [C, T], full scale at +-1, at rate_hz samples per second.
+
+    `tags` are written by `save`; generated audio has its provenance there. Operations return audio without tags.
+    """
 
     samples: np.ndarray
     rate_hz: int
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         samples = np.asarray(self.samples, dtype=np.float32)
@@ -88,11 +90,9 @@ class Audio:
         stop = min(start + round(seconds * self.rate_hz), self.frames)
         return Audio(self.samples[:, start:stop], self.rate_hz)
 
-    def save(self, path: str | Path, tags: dict[str, str] | None = None) -> Path:
-        """Write a .wav, .flac, .ogg or .mp3 file, with `tags`, and return its path."""
-        from talim.audio.write import write
-
-        write(path, self, tags)
+    def save(self, path: str | Path) -> Path:
+        """Write a .wav, .flac, .ogg or .mp3 file with `tags`, and return its path."""
+        write(path, self, dict(self.tags))
         return Path(path)
 
     def _repr_html_(self) -> str:

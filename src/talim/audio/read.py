@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talim.audio.audio import Audio, AudioError
+from talim.audio.audio import Audio
 from talim.audio.containers import mp3_states_length, truncation_reason
+from talim.audio.errors import AudioError
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

@@ -7,11 +7,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from talim.audio.audio import Audio, AudioError
 from talim.audio.containers import add_wav_comment, wav_comment
+from talim.audio.errors import AudioError
 
 _WRITABLE = {
     ".flac": ("FLAC", "PCM_16"),
@@ -24,7 +25,17 @@ _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "licen
 _BLOCK_FRAMES = 1 << 16
 
 
-def write(path: str | Path, audio: Audio, tags: dict[str, str] | None = None) -> None:
+class Signal(Protocol):
+    """What `write` needs of audio (`Audio` has a method that calls it, so it cannot be imported here)."""
+
+    @property
+    def samples(self) -> np.ndarray: ...  # float32 [C, T]
+
+    @property
+    def rate_hz(self) -> int: ...
+
+
+def write(path: str | Path, audio: Signal, tags: dict[str, str] | None = None) -> None:
     """Write .flac or .wav (16 bit), .ogg or .mp3, whole or not at all; read_tags returns the same tags.
 
     Sound beyond full scale is scaled down as a whole, never clipped. Raises AudioError for other suffixes,
@@ -79,10 +90,11 @@ def _native_tags(path: Path) -> dict[str, str]:
         raise AudioError(f"{path}: its tags cannot be read: not a sound file") from error
 
 
-def _encode(suffix: str, audio: Audio, tags: dict[str, str]) -> bytes:
+def _encode(suffix: str, audio: Signal, tags: dict[str, str]) -> bytes:
     import soundfile
 
-    samples = audio.samples / max(1.0, audio.peak)
+    channels, frames = audio.samples.shape
+    samples = audio.samples / max(1.0, float(np.abs(audio.samples).max(initial=0.0)))
     if suffix in (".flac", ".wav"):
         # Own rounding: k / 32768 reads back as the very same float, so hashes survive a round trip.
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
@@ -90,17 +102,17 @@ def _encode(suffix: str, audio: Audio, tags: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     try:
         with soundfile.SoundFile(
-            buffer, "w", audio.rate_hz, audio.channels, subtype=subtype, format=container
+            buffer, "w", audio.rate_hz, channels, subtype=subtype, format=container
         ) as file:
             if tags and suffix != ".wav":
                 for name in _NATIVE_TAGS:
                     if tags.get(name):
                         setattr(file, name, tags[name])
                 file.comment = json.dumps(tags, ensure_ascii=suffix == ".mp3", sort_keys=True)
-            for start in range(0, audio.frames, _BLOCK_FRAMES):  # one huge call overflows the Vorbis encoder
+            for start in range(0, frames, _BLOCK_FRAMES):  # one huge call overflows the Vorbis encoder
                 file.write(np.ascontiguousarray(samples[:, start : start + _BLOCK_FRAMES].T))
     except soundfile.LibsndfileError as error:
-        detail = f"{audio.channels} channels at {audio.rate_hz} Hz"
+        detail = f"{channels} channels at {audio.rate_hz} Hz"
         raise AudioError(f"cannot write {detail} as {container}: {error}; resample, or use .flac") from error
     if suffix == ".wav" and tags:
         return add_wav_comment(buffer.getvalue(), json.dumps(tags, sort_keys=True))

@@ -1,20 +1,22 @@
-"""Make music from words: with a run's adapter, with any adapter folder, or with the base alone."""
+"""Generate audio from text with a base model and, usually, adapters; as `Audio` objects or as tagged files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import talim
 from talim import audio
 from talim.adapters import serialization
 from talim.atomic_io import check_writable, write_jsonl
+from talim.backbones import generation_options
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
-from talim.generation.sources import AdapterChoice, GenerationSource, _check_range, load_source
+from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
 from talim.progress import Progress
+from talim.version import __version__
 
 if TYPE_CHECKING:
     from talim.audio import Audio
@@ -22,44 +24,79 @@ if TYPE_CHECKING:
 
 
 MAX_SECONDS = 3600.0
-
-SUFFIXES = (".flac", ".wav")
-
+MAX_SAMPLES = 10_000  # per prompt
+MAX_SEED = 2**31
 MAX_SAMPLING_STEPS = 1000
-
+SUFFIXES = (".flac", ".wav")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How a piece is drawn; None is as usual. A guidance of 1 leaves the words' pull as trained.
+    """Sampling options; None is the base's default. UsageError for values out of range.
 
-    Temperature and top-k are for bases that draw tokens, steps and sampler for those that remove noise.
+    `guidance_scale` 1 is without classifier-free guidance. `temperature` and `top_k` are for bases that sample tokens,
+    `sampling_steps` and `sampler` for diffusion bases.
     """
 
-    guidance: float = 3.0
+    guidance_scale: float = 3.0
     temperature: float | None = None
     top_k: int | None = None
-    steps: int | None = None
+    sampling_steps: int | None = None
     sampler: str | None = None
 
     def __post_init__(self) -> None:
-        _check_range("--guidance", self.guidance, 1.0, 50.0)
+        check_range("--guidance-scale", self.guidance_scale, 1.0, 50.0)
         if self.temperature is not None:
-            _check_range("--temperature", self.temperature, 0.0, 10.0)
+            check_range("--temperature", self.temperature, 0.0, 10.0)
         if self.top_k is not None and self.top_k < 0:
             raise UsageError(f"--top-k is {self.top_k}; it must be 0 (off) or more, for example 250")
-        if self.steps is not None and not 1 <= self.steps <= MAX_SAMPLING_STEPS:
+        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= MAX_SAMPLING_STEPS:
             raise UsageError(
-                f"--steps is {self.steps}; it must be between 1 and {MAX_SAMPLING_STEPS}, 100 is usual"
+                f"--sampling-steps is {self.sampling_steps}; it must be between 1 and {MAX_SAMPLING_STEPS}, "
+                "100 is usual"
             )
         if self.sampler is not None and self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
 
     @property
     def explicit_options(self) -> dict[str, Any]:
-        """What was asked for by name."""
+        """The options that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def generate_audio(
+    *,
+    prompts: Sequence[str],
+    source: GenerationSource | Callable[[], GenerationSource],
+    seconds: float = 10.0,
+    seed: int = 0,
+    num_samples: int = 1,
+    options: GenerationOptions | None = None,
+    beats_chords: Sequence[BeatsAndChords] = (),
+    predict_beats_chords: bool = False,
+    progress: Progress | None = None,
+    device: str = "auto",
+) -> list[Audio]:
+    """Generate `num_samples` pieces of `seconds` per prompt, in order, with the seeds `seed`, `seed` + 1, ...
+
+    `beats_chords` holds one entry for all prompts or one per prompt; `predict_beats_chords` lets the base predict what
+    is missing. Everything that can be refused is refused (UsageError, TalimError) before a model is loaded.
+    """
+    _check_request(prompts, seconds, seed, num_samples)
+    pieces = _pieces(
+        prompts,
+        source,
+        seconds,
+        seed,
+        num_samples,
+        options or GenerationOptions(),
+        beats_chords,
+        predict_beats_chords,
+        progress or Progress(),
+        device,
+    )
+    return [replace(piece, tags=tags) for piece, tags in pieces]
 
 
 def generate(
@@ -69,73 +106,94 @@ def generate(
     source: GenerationSource | Callable[[], GenerationSource],
     seconds: float = 10.0,
     seed: int = 0,
-    count: int = 1,
-    sampling: GenerationOptions | None = None,
-    music: Sequence[BeatsAndChords] = (),
-    predict_music: bool = False,
+    num_samples: int = 1,
+    options: GenerationOptions | None = None,
+    beats_chords: Sequence[BeatsAndChords] = (),
+    predict_beats_chords: bool = False,
     progress: Progress | None = None,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
-    """Write one file, or for many a folder with manifest.jsonl; return a row per file.
+    """As `generate_audio`, but each piece is written as soon as it is there; returns a row per file.
 
-    `music` has beats and chords for each prompt, or once for all; `predict_music` lets the base guess what is not
-    given. Everything that can be refused is refused before a model is loaded.
+    `out` is a .flac or .wav file for one piece, and a folder, with manifest.jsonl, for several.
     """
-    from talim.backbones import generation_options
-
-    progress, sampling = progress or Progress(), sampling or GenerationOptions()
-    files = _plan(prompts, out, seconds, seed, count)
-    heard = _beats_chords_per_prompt(prompts, music)
-    source = source if isinstance(source, GenerationSource) else source()
-    asked = generation_options.resolve_options(source.base, sampling.explicit_options, heard, predict_music)
-    backbone = load_source(source, device, progress)
-    progress.log(f"base: {backbone.name}, licence {backbone.licence}; {_describe_adapters(source.adapters)}")
-    if predict_music:
-        heard = backbone.predict_music(prompts, heard)
+    _check_request(prompts, seconds, seed, num_samples)
+    paths = _output_paths(out, len(prompts) * num_samples)
+    pieces = _pieces(
+        prompts,
+        source,
+        seconds,
+        seed,
+        num_samples,
+        options or GenerationOptions(),
+        beats_chords,
+        predict_beats_chords,
+        progress or Progress(),
+        device,
+    )
     rows = []
-    for index, (path, prompt, piece_seed) in enumerate(files):
-        with_music = heard[index // count]
-        made = generate_clip(backbone, prompt, seconds, piece_seed, asked, with_music, progress, path.name)
-        row = provenance_tags(backbone, source.adapters, prompt, piece_seed, asked, with_music)
-        audio.write(path, made, row)
-        rows.append({"file": path.name, "seconds": round(made.seconds, 3), **row, "seed": piece_seed})
-    if len(files) > 1 or out != files[0][0]:
+    for path, (piece, tags) in zip(paths, pieces, strict=True):
+        audio.write(path, piece, tags)
+        rows.append(
+            {"file": path.name, "seconds": round(piece.seconds, 3), **tags, "seed": int(tags["seed"])}
+        )
+    if paths != [out]:
         write_jsonl(out / "manifest.jsonl", rows)
-    return [row | {"file": str(path)} for row, (path, _, _) in zip(rows, files, strict=True)]
+    return [row | {"file": str(path)} for row, path in zip(rows, paths, strict=True)]
+
+
+def _pieces(
+    prompts: Sequence[str],
+    source: GenerationSource | Callable[[], GenerationSource],
+    seconds: float,
+    seed: int,
+    num_samples: int,
+    options: GenerationOptions,
+    beats_chords: Sequence[BeatsAndChords],
+    predict_beats_chords: bool,
+    progress: Progress,
+    device: str,
+) -> Iterator[tuple[Audio, dict[str, str]]]:
+    """Every piece with its provenance tags; the model is loaded when the first one is asked for."""
+    conditions = _beats_chords_per_prompt(prompts, beats_chords)
+    source = source if isinstance(source, GenerationSource) else source()
+    resolved = generation_options.resolve_options(
+        source.base, options.explicit_options, conditions, predict_beats_chords
+    )
+    backbone = load_source(source, device, progress)
+    adapters = [
+        f"{choice.folder}{f' at scale {choice.scale:g}' if choice.scale != 1 else ''}"
+        for choice in source.adapters
+    ]
+    progress.log(
+        f"base: {backbone.name}, licence {backbone.licence}; "
+        f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
+    )
+    if predict_beats_chords:
+        conditions = backbone.predict_beats_chords(prompts, conditions)
+    total = len(prompts) * num_samples
+    pairs = itertools.product(zip(prompts, conditions, strict=True), range(num_samples))
+    for number, ((prompt, condition), offset) in enumerate(pairs, start=1):
+        title = f"{number} of {total}" if total > 1 else "audio"
+        piece = generate_clip(backbone, prompt, seconds, seed + offset, resolved, condition, progress, title)
+        tags = provenance_tags(backbone, source.adapters, prompt, seed + offset, resolved, condition)
+        yield piece, tags
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
-    """Beats and chords as written after --beats and --chords, each once for all prompts or once for each.
+    """Parse the texts given to --beats and --chords, each once for all prompts or once per prompt.
 
-    UsageError where they cannot be read, or where the two are given in different numbers.
+    UsageError where they cannot be parsed, or where the two are given in different numbers.
     """
-    if len({len(each) for each in (beats, chords) if len(each) > 1}) > 1:
+    if len({len(texts) for texts in (beats, chords) if len(texts) > 1}) > 1:
         raise UsageError(
-            f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once a prompt"
+            f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once per prompt"
         )
-    pieces = max(len(beats), len(chords))
-    pairs = zip(_repeated(beats, pieces), _repeated(chords, pieces), strict=True)
-    return [BeatsAndChords.parse(*pair, seconds) for pair in pairs]
-
-
-def _repeated(texts: Sequence[str], count: int) -> list[str]:
-    return [*texts] if len(texts) == count else [*(texts or [""])] * count
-
-
-def _beats_chords_per_prompt(prompts: Sequence[str], music: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-    """Beats and chords for every prompt, in order."""
-    if len(music) <= 1:
-        return [*(music or [BeatsAndChords()])] * len(prompts)
-    if len(music) != len(prompts):
-        raise UsageError(
-            f"--beats or --chords were given {len(music)} times for {len(prompts)} prompts; give one for each, in order"
-        )
-    return [*music]
-
-
-def _describe_adapters(adapters: Sequence[AdapterChoice]) -> str:
-    words = [str(c.folder) + (f" at {c.strength:g}" if c.strength != 1 else "") for c in adapters]
-    return f"adapter{'s' * (len(words) > 1)}: {', '.join(words) or 'none'}"
+    count = max(len(beats), len(chords))
+    beats, chords = (
+        texts if len(texts) == count else [*(texts or [""])] * count for texts in (beats, chords)
+    )
+    return [BeatsAndChords.parse(*pair, seconds) for pair in zip(beats, chords, strict=True)]
 
 
 def generate_clip(
@@ -143,19 +201,19 @@ def generate_clip(
     prompt: str,
     seconds: float,
     seed: int,
-    asked: Mapping[str, Any],
-    music: BeatsAndChords,
+    options: Mapping[str, Any],
+    beats_chords: BeatsAndChords,
     progress: Progress,
     title: str,
 ) -> Audio:
-    """A single piece [C, T]; `asked` are the base's options."""
+    """One piece of `seconds`, samples [C, T]; `options` are the base's resolved options."""
     return backbone.generate(
         [prompt],
         seconds,
         seed,
         progress=lambda done, total: progress.step(f"generating {title}", done, total),
-        music=[music] if music else None,
-        **asked,
+        beats_chords=[beats_chords] if beats_chords else None,
+        **options,
     )[0]
 
 
@@ -164,14 +222,14 @@ def provenance_tags(
     adapters: Sequence[AdapterChoice],
     prompt: str,
     seed: int,
-    asked: Mapping[str, Any],
-    music: BeatsAndChords,
+    options: Mapping[str, Any],
+    beats_chords: BeatsAndChords,
 ) -> dict[str, str]:
-    """What a file says about itself; the words AI-generated come first."""
+    """Tags of a generated file: that it is AI-generated, and from which base, adapters, prompt, seed and options."""
     tags = {
         "title": prompt,
         "ai_generated": "AI-generated",
-        "software": f"talim {talim.__version__}",
+        "software": f"talim {__version__}",
         "base": backbone.name,
         "base_fingerprint": backbone.fingerprint,
         "base_licence": backbone.licence,
@@ -181,35 +239,45 @@ def provenance_tags(
     }
     if adapters:
         tags["adapter"] = "; ".join(f"{c.folder.resolve().parent.name}/{c.folder.name}" for c in adapters)
-        tags["adapter_design"] = "; ".join(
-            str(serialization.read_info(c.folder)["expression"]) for c in adapters
-        )
-        tags["adapter_strength"] = "; ".join(f"{c.strength:g}" for c in adapters)
-    tags |= {name: str(part) for name, part in (("beats", music.beats), ("chords", music.chords)) if part}
-    return tags | {name: str(value) for name, value in asked.items()}
+        tags["adapter_design"] = "; ".join(str(serialization.read_info(c.folder)["design"]) for c in adapters)
+        tags["adapter_scale"] = "; ".join(f"{c.scale:g}" for c in adapters)
+    written = {"beats": beats_chords.beats, "chords": beats_chords.chords, **options}
+    return tags | {
+        name: str(value) for name, value in written.items() if value or name not in ("beats", "chords")
+    }
 
 
-def _plan(
-    prompts: Sequence[str], out: Path, seconds: float, seed: int, count: int
-) -> list[tuple[Path, str, int]]:
-    """The files to write as (path, prompt, seed); UsageError or TalimError for what cannot be."""
+def _check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples: int) -> None:
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise UsageError(
             "--prompt is empty; describe the music, for example --prompt 'slow flute, raga Yaman'"
         )
-    _check_range("--seconds", seconds, 0.1, MAX_SECONDS)
-    if not 1 <= count <= 10_000:
-        raise UsageError(f"--count is {count}; it must be between 1 and 10000")
-    if seed < 0 or seed + count > 2**31:
-        raise UsageError(f"--seed is {seed}; it must be between 0 and {2**31 - count}")
-    many = len(prompts) * count > 1
-    if many and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg"):
-        raise UsageError(
-            f"--out {out}: {len(prompts) * count} pieces need a folder; give a name without a suffix"
-        )
-    if not many and out.suffix.lower() not in SUFFIXES:
+    check_range("--seconds", seconds, 0.1, MAX_SECONDS)
+    if not 1 <= num_samples <= MAX_SAMPLES:
+        raise UsageError(f"--num-samples is {num_samples}; it must be between 1 and {MAX_SAMPLES}")
+    if seed < 0 or seed + num_samples > MAX_SEED:
+        raise UsageError(f"--seed is {seed}; it must be between 0 and {MAX_SEED - num_samples}")
+
+
+def _output_paths(out: Path, count: int) -> list[Path]:
+    """The files to write; UsageError or TalimError where `out` does not fit their number or cannot be written."""
+    if count > 1 and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg"):
+        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
+    if count == 1 and out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav")
-    wanted = [(prompt, seed + i) for prompt in prompts for i in range(count)]
-    paths = [out / f"{i:04d}.flac" for i in range(1, len(wanted) + 1)] if many else [out]
+    paths = [out / f"{number:04d}.flac" for number in range(1, count + 1)] if count > 1 else [out]
     check_writable(paths[0])
-    return [(path, prompt, piece_seed) for path, (prompt, piece_seed) in zip(paths, wanted, strict=True)]
+    return paths
+
+
+def _beats_chords_per_prompt(
+    prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords]
+) -> list[BeatsAndChords]:
+    if len(beats_chords) <= 1:
+        return [*(beats_chords or [BeatsAndChords()])] * len(prompts)
+    if len(beats_chords) != len(prompts):
+        raise UsageError(
+            f"--beats or --chords were given {len(beats_chords)} times for {len(prompts)} prompts; "
+            "give one for each, in order"
+        )
+    return [*beats_chords]

@@ -1,0 +1,9 @@
+"""The error of audio that cannot be used."""
+
+from __future__ import annotations
+
+from talim.errors import TalimError
+
+
+class AudioError(TalimError):
+    """An audio file or signal that cannot be used; the message names the file and the reason."""
