@@ -1,4 +1,4 @@
-"""Captions read well whatever is missing, vary with the seed, and say nothing that the labels do not."""
+"""Captions are well-formed whatever labels are missing, vary with the seed, and claim no other label."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ HINDUSTANI = {
 }
 
 
-def phrasings(cells: dict[str, str], count: int = 60) -> set[str]:
+def captions(cells: dict[str, str], count: int = 60) -> set[str]:
     labels = labels_in_range(parse_labels(cells), (), 0, 10)
     return {caption_phrase(labels, np.random.default_rng(seed)) for seed in range(count)}
 
 
-def test_golden() -> None:
+def test_caption_phrase_of_known_labels_gives_known_captions() -> None:
     labels = labels_in_range(parse_labels(HINDUSTANI), (), 0, 10)
     assert caption_phrase(labels, np.random.default_rng(3)) == caption_phrase(
         labels, np.random.default_rng(3)
@@ -37,8 +37,8 @@ def test_golden() -> None:
     assert (
         "Hindustani classical music in raga Yaman Kalyan, tala Jhaptāl, medium-paced (madhya) laya, khayal; "
         "voice, tabla and harmonium, performed by Asha Rao and Ravi Sen"
-    ) in phrasings(HINDUSTANI)
-    assert "A sarki in makam Hicaz by Zeki Müren, usul Aksak: voice and ney" in phrasings(
+    ) in captions(HINDUSTANI)
+    assert "A sarki in makam Hicaz by Zeki Müren, usul Aksak: voice and ney" in captions(
         {
             "makam": "Hicaz",
             "usul": "Aksak",
@@ -47,32 +47,32 @@ def test_golden() -> None:
             "form": "sarki",
         }
     )
-    assert "Western music in F# minor, string orchestra" in phrasings(
+    assert "Western music in F# minor, string orchestra" in captions(
         {"tradition": "western", "mode": "F# minor", "mode_kind": "key", "instruments": "string orchestra"}
     )
 
 
 @pytest.mark.parametrize("tradition", CAPTION_TEMPLATES)
-def test_each_tradition_has_several_phrasings_that_all_come_up(tradition: str) -> None:
+def test_caption_phrase_over_many_seeds_uses_every_template(tradition: str) -> None:
     cells = HINDUSTANI | {"tradition": tradition or "carnatic"}
-    assert len(phrasings(cells)) == len(CAPTION_TEMPLATES[tradition]) >= 3
+    assert len(captions(cells)) == len(CAPTION_TEMPLATES[tradition]) >= 3
 
 
 def subsets() -> list[dict[str, str]]:
     optional = [name for name in HINDUSTANI if name != "tradition"]
     return [
         {"tradition": tradition}
-        | {name: HINDUSTANI[name] for name, kept in zip(optional, mask, strict=True) if kept}
+        | {name: HINDUSTANI[name] for name, used in zip(optional, mask, strict=True) if used}
         for tradition in ("hindustani", "makam", "elsewhere")
         for mask in product((False, True), repeat=len(optional))
     ]
 
 
-def test_nothing_is_left_of_what_is_missing() -> None:
+def test_caption_phrase_with_missing_labels_leaves_no_gaps() -> None:
     for cells in subsets():
-        for pattern in CAPTION_TEMPLATES.get(cells["tradition"], CAPTION_TEMPLATES[""]):
-            assert pattern.count("[") == pattern.count("]")
-        for text in phrasings(cells, 12):
+        for template in CAPTION_TEMPLATES.get(cells["tradition"], CAPTION_TEMPLATES[""]):
+            assert template.count("[") == template.count("]")
+        for text in captions(cells, 12):
             assert not re.search(r"[\[\]{}|]|  | ,|,,|, ?$|[:;] ?$|\bin ?$|\bby ?$|\bwith ?$|^[a-z]", text), (
                 text
             )
@@ -82,24 +82,24 @@ def test_nothing_is_left_of_what_is_missing() -> None:
             assert ("tabla" in text) == ("instrument" in cells)
 
 
-def test_instruments_read_as_words() -> None:
-    for text in phrasings(HINDUSTANI):
+def test_caption_phrase_lists_instruments_lead_first() -> None:
+    for text in captions(HINDUSTANI):
         assert "instruments" not in text
         assert "voice, tabla and harmonium" in text.lower()
 
 
-def test_an_alap_is_in_free_rhythm_and_in_no_tala() -> None:
-    for text in phrasings(HINDUSTANI | {"form": "alap"}):
+def test_caption_phrase_of_an_alap_names_free_rhythm_and_no_tala() -> None:
+    for text in captions(HINDUSTANI | {"form": "alap"}):
         assert "in free rhythm" in text
         assert "Jhapt" not in text
         assert "madhya" not in text
 
 
-def test_nothing_to_say() -> None:
-    assert phrasings({"title": "untitled", "tonic_hz": "220"}) == {""}
+def test_caption_phrase_without_labels_is_empty() -> None:
+    assert captions({"title": "untitled", "tonic_hz": "220"}) == {""}
 
 
-def test_alternatives_and_optional_parts() -> None:
+def test_fill_template_selects_alternatives_and_drops_empty_parts() -> None:
     assert fill_template("[{a}|some] thing[ of {b}][, {c}]", {"a": "one", "c": "red"}) == "One thing, red"
     assert fill_template("[{a}|some] thing[ of {b}]", {}) == "Some thing"
 
@@ -113,7 +113,7 @@ def test_alternatives_and_optional_parts() -> None:
         (tuple("abcdefg"), "a, b, c, d, e and others"),
     ],
 )
-def test_lists_of_names(names: tuple[str, ...], text: str) -> None:
+def test_join_list_abbreviates_long_lists(names: tuple[str, ...], text: str) -> None:
     assert join_list(names) == text
 
 
@@ -122,6 +122,6 @@ def test_lists_of_names(names: tuple[str, ...], text: str) -> None:
 @example({"form": "_", "raga": "Yaman"}, 0)
 @example({"instrument": "_,bass__drum", "raga": "Yaman"}, 0)
 @example({"tradition": " turkish  folk ", "raga": "\t"}, 0)
-def test_whatever_is_in_the_cells_comes_out_as_one_line(cells: dict[str, str], seed: int) -> None:
+def test_caption_phrase_of_any_cells_is_one_line(cells: dict[str, str], seed: int) -> None:
     text = caption_phrase(labels_in_range(parse_labels(cells), (), 0, 10), np.random.default_rng(seed))
     assert text == " ".join(text.split())

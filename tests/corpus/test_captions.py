@@ -1,4 +1,4 @@
-"""Words and rights: where they come from, and which win."""
+"""Captions and rights: their sources and which one wins."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def table(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("column", ["text", "caption", "Description", "PROMPT"])
-def test_a_text_column_by_any_of_its_names(folder: Path, column: str) -> None:
+def test_file_metadata_reads_the_caption_from_any_text_column(folder: Path, column: str) -> None:
     rows = read_table(table(folder, f"file_name,{column}\na.wav,slow alap\n"))
     assert file_metadata(source(folder, "a.wav", rows[0]), {}, "ignored").caption == "slow alap"
 
 
-def test_which_words_win(folder: Path) -> None:
+def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
     bare = source(folder, "a.wav")
     told = replace(bare, row={"text": "row", "tradition": "makam"})
     labelled = replace(bare, row={"tradition": "makam"})
@@ -51,14 +51,14 @@ def test_which_words_win(folder: Path) -> None:
         ("edited", "corpus metadata.csv"),
         ("row", "metadata"),
         ("beside the sound", "text file"),
-        ("all", "describe"),
+        ("all", "--caption"),
         (said[4].caption, BUILT_FROM_LABELS),
         (NEUTRAL_CAPTION, "none"),
     ]
     assert "makam" in said[4].caption or "Turkish" in said[4].caption
 
 
-def test_rights_are_kept_and_unknown_is_said(folder: Path) -> None:
+def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None:
     row = {
         "license": "CC0",
         "artist": "Someone",
@@ -82,31 +82,31 @@ def test_rights_are_kept_and_unknown_is_said(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
-def test_cells_that_say_nothing(folder: Path, cell: str) -> None:
+def test_file_metadata_treats_missing_value_cells_as_unknown(folder: Path, cell: str) -> None:
     rows = read_table(table(folder, f"file_name,performer,text\na.wav,{cell},x\n"))
     assert file_metadata(source(folder, "a.wav", rows[0]), {}, None).performer == "unknown"
 
 
-def test_built_words_follow_the_sections_and_the_seed(folder: Path) -> None:
+def test_caption_and_labels_follow_sections_and_seed(folder: Path) -> None:
     row = {"raga": "Yaman", "taal": "Tintal", "instrument": "Voice,Tabla", "mbid": "m"}
     file = replace(
         source(folder, "a.wav", row),
         sections=(AnnotatedSection(0, 60, "Alap"), AnnotatedSection(60, 60, "Khyal")),
     )
     said = file_metadata(file, {}, None)
-    alap, khyal = said.at(0, 10, 0), said.at(80, 90, 0)
+    alap, khyal = said.caption_and_labels(0, 10, 0), said.caption_and_labels(80, 90, 0)
     assert alap[1].cycle == ()
     assert khyal[1].cycle == ("Tintal",)
     assert "Tintal" not in alap[0]
     assert "Tintal" in khyal[0]
-    assert said.at(0, 10, 0) == alap
-    assert len({said.at(80 + i, 90 + i, 0)[0] for i in range(20)}) > 2
-    assert len({said.at(80, 90, seed)[0] for seed in range(20)}) > 2
+    assert said.caption_and_labels(0, 10, 0) == alap
+    assert len({said.caption_and_labels(80 + i, 90 + i, 0)[0] for i in range(20)}) > 2
+    assert len({said.caption_and_labels(80, 90, seed)[0] for seed in range(20)}) > 2
     told = file_metadata(replace(file, row={**row, "text": "as I say"}), {}, None)
-    assert told.at(0, 10, 0)[0] == "as I say"
+    assert told.caption_and_labels(0, 10, 0)[0] == "as I say"
 
 
-def test_rendered_sound_is_not_described_by_a_score_of_the_same_name(folder: Path) -> None:
+def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> None:
     class Silent:
         def hash(self) -> str:
             return "0" * 64
@@ -118,17 +118,17 @@ def test_rendered_sound_is_not_described_by_a_score_of_the_same_name(folder: Pat
     assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL_CAPTION
 
 
-def test_unreadable_words_beside_the_sound(folder: Path) -> None:
+def test_file_metadata_with_unreadable_text_file_raises(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(TalimError, match=r"a\.txt: is not readable UTF-8"):
         file_metadata(source(folder, "a.wav"), {}, None)
 
 
-def test_the_editable_table_keeps_what_was_typed(folder: Path) -> None:
+def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     path = folder / "metadata.csv"
-    silent = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
+    neutral = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
     told = RecordingMetadata("told", "metadata", recording="b")
-    assert write_editable(path, {"a.wav": silent, "b.wav": told}, {}) == ["a.wav"]
+    assert write_editable(path, {"a.wav": neutral, "b.wav": told}, {}) == ["a.wav"]
     rows = read_table(path)
     assert rows == [{"file_name": "a.wav", "text": NEUTRAL_CAPTION, "recording": "a", "licence": "CC0"}]
     typed = {"a.wav": {"text": "mine", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
@@ -142,12 +142,12 @@ def test_the_editable_table_keeps_what_was_typed(folder: Path) -> None:
     assert read_table(path)[0]["raga"] == "Yaman"
 
 
-def test_the_editable_table_is_not_touched_without_need(folder: Path) -> None:
+def test_write_editable_without_new_rows_writes_nothing(folder: Path) -> None:
     path = table(folder, "file_name;text\na.wav;mine\n")
     before = path.read_bytes()
     write_editable(
         path, {"a.wav": RecordingMetadata("mine", "corpus metadata.csv")}, {"a.wav": {"text": "mine"}}
     )
     assert path.read_bytes() == before
-    write_editable(folder / "other.csv", {"a.wav": RecordingMetadata("x", "describe")}, {})
+    write_editable(folder / "other.csv", {"a.wav": RecordingMetadata("x", "--caption")}, {})
     assert not (folder / "other.csv").exists()

@@ -1,4 +1,4 @@
-"""Labels hold where they are claimed: alaps, concerts of several talas, sections with their own."""
+"""Labels of stretches: alaps, concerts of several talas, sections with labels of their own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.corpus.labels import Labels, labels_in_range, normalize_name, parse_labels, split_values
+from talim.corpus.labels import Labels, labels_in_range, parse_labels, split_values
 from talim.corpus.recordings import AnnotatedSection
+from talim.traditions.name_matching import normalize_words
 
 CONCERT = {
     "tradition": "Hindustani",
@@ -28,36 +29,36 @@ def at(cells: dict[str, str], start: float, sections: tuple[AnnotatedSection, ..
     return labels_in_range(parse_labels(cells), sections, start, start + 10)
 
 
-def test_an_alap_claims_no_cycle_and_no_laya() -> None:
+def test_labels_in_range_of_an_alap_have_no_cycle_and_laya() -> None:
     labels = at(CONCERT, 20)
-    assert (labels.mode, labels.cycle, labels.laya, labels.free) == (("Yaman Kalyan",), (), (), True)
+    assert (labels.mode, labels.cycle, labels.laya, labels.unmetered) == (("Yaman Kalyan",), (), (), True)
     assert labels.section == "Ālāp"
 
 
-def test_a_section_has_its_own_tala_and_laya() -> None:
+def test_labels_in_range_of_a_section_have_its_tala_and_laya() -> None:
     slow, fast = at(CONCERT, 150), at(CONCERT, 320)
-    assert (slow.cycle, slow.laya, slow.free) == (("Ektāl",), ("vilambit",), False)
+    assert (slow.cycle, slow.laya, slow.unmetered) == (("Ektāl",), ("vilambit",), False)
     assert (fast.cycle, fast.laya) == (("Tīntāl",), ("drut",))
 
 
-def test_a_stretch_over_two_sections_claims_what_they_share() -> None:
+def test_labels_in_range_over_two_sections_are_the_shared_ones() -> None:
     labels = at(CONCERT, 295)
     assert (labels.mode, labels.cycle, labels.laya) == (("Yaman Kalyan",), (), ())
     labels = at(CONCERT, 95)  # half alap, half khyal: neither in a cycle nor free
-    assert (labels.cycle, labels.laya, labels.free, labels.section) == ((), (), False, "")
+    assert (labels.cycle, labels.laya, labels.unmetered, labels.section) == ((), (), False, "")
 
 
-def test_cells_of_a_section_win_over_its_name() -> None:
+def test_labels_in_range_prefer_section_cells_to_its_name() -> None:
     sections = (AnnotatedSection(0, 100, "gat", {"tala": "Jhaptal", "laya": "Drut", "raga": "Bhairav"}),)
     labels = at(CONCERT, 10, sections)
     assert (labels.cycle, labels.laya, labels.mode) == (("Jhaptal",), ("Drut",), ("Bhairav",))
 
 
-def test_outside_of_the_annotated_sections_no_cycle_is_claimed() -> None:
+def test_labels_in_range_outside_sections_have_no_cycle() -> None:
     assert at({"raga": "Yaman", "taal": "Tintal"}, 500).cycle == ()
 
 
-def test_without_sections_several_talas_are_none_and_one_is_one() -> None:
+def test_labels_in_range_without_sections_keep_single_values_only() -> None:
     labels = at(CONCERT, 20, ())
     assert (labels.mode, labels.cycle, labels.laya) == (("Yaman Kalyan",), (), ())
     assert at({"raga": "Yaman", "taal": "ēktāl,ēktāl", "laya": "Vilambit"}, 20, ()).cycle == ("ēktāl",)
@@ -65,7 +66,7 @@ def test_without_sections_several_talas_are_none_and_one_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "free"),
+    ("cells", "unmetered"),
     [
         ({"raga": "Yaman", "taal": "Tintal", "form": "Alap | Khayal"}, False),
         ({"raga": "Yaman", "taal": "Tintal", "title": "Raga Yaman: ālāp, gat"}, False),
@@ -76,10 +77,12 @@ def test_without_sections_several_talas_are_none_and_one_is_one() -> None:
         ({"makam": "Hicaz", "usul": "sofyan,serbest", "form": "sarki"}, False),
     ],
 )
-def test_no_cycle_where_a_part_is_unmetred(cells: dict[str, str], free: bool) -> None:
+def test_labels_in_range_of_partly_unmetered_music_have_no_cycle(
+    cells: dict[str, str], unmetered: bool
+) -> None:
     labels = at(cells, 0, ())
     assert labels.cycle == ()
-    assert labels.free is free
+    assert labels.unmetered is unmetered
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_no_cycle_where_a_part_is_unmetred(cells: dict[str, str], free: bool) ->
         ({"tradition": "Western", "key": "C"}, "western", ("key", "")),
     ],
 )
-def test_what_a_mode_and_a_cycle_are_called(
+def test_parse_labels_gives_tradition_and_kinds(
     cells: dict[str, str], tradition: str, kinds: tuple[str, str]
 ) -> None:
     labels = parse_labels(cells)
@@ -100,20 +103,20 @@ def test_what_a_mode_and_a_cycle_are_called(
     assert (labels.mode_kind, labels.cycle_kind) == kinds
 
 
-def test_names_lose_the_word_for_what_they_are() -> None:
+def test_parse_labels_drops_the_kind_from_names() -> None:
     labels = parse_labels({"mode": "Raag Yaman", "cycle": "Tala Rupak"})
     assert (labels.mode, labels.cycle) == (("Yaman",), ("Rupak",))
     assert parse_labels({"makam": "Uşşak Makamı"}).mode == ("Uşşak",)
 
 
-def test_instruments_begin_with_the_lead() -> None:
+def test_parse_labels_puts_lead_instruments_first() -> None:
     assert parse_labels(CONCERT).instruments == ("voice", "tabla", "harmonium")
     led = parse_labels({"instruments": "Tabla|Sitar", "lead_instrument": "Sitar"})
     assert led.instruments == ("sitar", "tabla")
 
 
 @pytest.mark.parametrize(("cell", "hz"), [("220", 220.0), ("138.59 Hz", 138.59), ("D", None), ("0", None)])
-def test_tonic(cell: str, hz: float | None) -> None:
+def test_parse_labels_reads_tonic_in_hz_or_none(cell: str, hz: float | None) -> None:
     assert parse_labels({"tonic": cell}).tonic_hz == hz
 
 
@@ -121,14 +124,13 @@ def test_tonic(cell: str, hz: float | None) -> None:
     ("one", "other"),
     [("Tīntāl", "teentaal"), ("Ağır Aksak", "agir_aksak"), ("Uşşak", "USSAK"), ("Ālāp", "aalaap")],
 )
-def test_spellings_fold_together(one: str, other: str) -> None:
-    assert normalize_name(one) == normalize_name(other)
+def test_normalize_words_of_two_spellings_are_equal(one: str, other: str) -> None:
+    assert normalize_words(one) == normalize_words(other)
 
 
-def test_values_of_a_cell() -> None:
-    assert split_values("Tabla, Voice;voice | sitar") == ("Tabla", "Voice", "sitar") or split_values(
-        "Tabla, Voice;voice | sitar"
-    ) == ("Tabla", "voice", "sitar")
+def test_split_values_drops_repeated_spellings() -> None:
+    assert split_values("Tabla, Voice;voice | sitar") == ("Tabla", "Voice", "sitar")
+    assert split_values("राग, यमन") == ("राग", "यमन")  # other scripts are kept apart
     assert split_values("") == ()
 
 
@@ -139,7 +141,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
     st.dictionaries(st.sampled_from([*CONCERT, "usul", "tempo_bpm", "title", "section"]), texts),
     st.floats(0, 500),
 )
-def test_at_most_one_value_is_ever_claimed(cells: dict[str, str], start: float) -> None:
+def test_labels_in_range_never_have_two_values(cells: dict[str, str], start: float) -> None:
     labels = at(cells, start)
     assert all(len(getattr(labels, name)) <= 1 for name in ("mode", "cycle", "laya", "form", "tempo_bpm"))
-    assert not (labels.free and (labels.cycle or labels.laya))
+    assert not (labels.unmetered and (labels.cycle or labels.laya))

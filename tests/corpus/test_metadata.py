@@ -1,4 +1,4 @@
-"""Tables of metadata: as spreadsheets and people write them, and what is said about broken ones."""
+"""Metadata tables as spreadsheets write them, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from talim.corpus import metadata
 from talim.corpus.importers.folder import walk_folders
 from talim.corpus.metadata import MetadataNote, MetadataRow, plain_row, read_sections, read_table
-from talim.corpus.metadata import read_metadata as read_in
 from talim.errors import TalimError
 
 
@@ -20,7 +20,7 @@ def table(folder: Path, text: str, name: str = "metadata.csv") -> Path:
 
 
 def read_metadata(folder: Path, out: Path, *names: str) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
-    return read_in(folder, walk_folders(folder, out), {*names})
+    return metadata.read_metadata(folder, walk_folders(folder, out), {*names})
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def read_metadata(folder: Path, out: Path, *names: str) -> tuple[dict[str, Metad
         "File Name\ttext\na.wav\tone, two\n",
     ],
 )
-def test_csv_as_spreadsheets_write_it(folder: Path, text: str) -> None:
+def test_read_table_of_spreadsheet_csv_dialects_gives_rows(folder: Path, text: str) -> None:
     assert read_table(table(folder, text)) == [{"file_name": "a.wav", "text": "one, two"}]
 
 
-def test_jsonl_rows(folder: Path) -> None:
+def test_read_table_of_jsonl_gives_text_cells(folder: Path) -> None:
     rows = [{"file_name": "a.wav", "text": "x", "tonic_hz": 220, "instruments": ["ney", "ud"], "mode": None}]
     path = table(folder, "\n".join(json.dumps(row) for row in rows) + "\n\n", "metadata.jsonl")
     expected = {"file_name": "a.wav", "text": "x", "tonic_hz": "220", "instruments": "ney | ud"}
@@ -51,7 +51,9 @@ def test_jsonl_rows(folder: Path) -> None:
         ("metadata.jsonl", b"[1]\n", "line 1 is not a JSON object"),
     ],
 )
-def test_broken_tables_name_file_and_line(folder: Path, name: str, content: bytes, reason: str) -> None:
+def test_read_table_of_invalid_file_names_file_and_line(
+    folder: Path, name: str, content: bytes, reason: str
+) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(TalimError, match=reason) as caught:
         read_table(folder / name)
@@ -59,7 +61,7 @@ def test_broken_tables_name_file_and_line(folder: Path, name: str, content: byte
     assert "\n" not in str(caught.value)
 
 
-def test_tables_name_files_relative_to_themselves(folder: Path, tmp_path: Path) -> None:
+def test_read_metadata_resolves_names_relative_to_each_table(folder: Path, tmp_path: Path) -> None:
     table(folder, "file_name,text\na.wav,first\ndeep\\c.wav,third\nabsent.wav,nobody\n")
     table(folder, "file_name,text\nb.wav,second\n", "deep/metadata.csv")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav", "deep/b.wav", "deep/c.wav")
@@ -68,17 +70,17 @@ def test_tables_name_files_relative_to_themselves(folder: Path, tmp_path: Path) 
         "deep/b.wav": "second",
         "deep/c.wav": "third",
     }
-    assert notes == [{"file": "metadata.csv", "note": "names 1 files that are not there, such as absent.wav"}]
+    assert notes == [{"file": "metadata.csv", "note": "names 1 files that do not exist, such as absent.wav"}]
 
 
-def test_contradicting_rows_are_noted(folder: Path, tmp_path: Path) -> None:
+def test_read_metadata_with_contradicting_rows_notes_them(folder: Path, tmp_path: Path) -> None:
     table(folder, "file_name,text\na.wav,first\na.wav,second\n")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav")
     assert rows["a.wav"]["text"] == "second"
     assert "several rows name a.wav" in notes[0]["note"]
 
 
-def test_a_part_of_a_collection_is_described_by_the_table_above(folder: Path, tmp_path: Path) -> None:
+def test_read_metadata_without_table_uses_the_folder_above(folder: Path, tmp_path: Path) -> None:
     table(tmp_path, f"file_name,text\n{folder.name}/a.wav,mine\na.wav,not mine\nother/b.wav,not mine\n")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav", "b.wav")
     assert {name: row["text"] for name, row in rows.items()} == {"a.wav": "mine"}
@@ -89,19 +91,19 @@ def test_a_part_of_a_collection_is_described_by_the_table_above(folder: Path, tm
     assert notes == []
 
 
-def test_a_broken_table_above_is_nobodys_business(folder: Path, tmp_path: Path) -> None:
+def test_read_metadata_ignores_an_invalid_table_above(folder: Path, tmp_path: Path) -> None:
     table(tmp_path, "something,else\n1,2\n")
     assert read_metadata(folder, tmp_path / "out", "a.wav") == ({}, [])
 
 
-def test_rows_of_any_source_become_plain_text() -> None:
+def test_plain_row_normalizes_columns_and_drops_missing_cells() -> None:
     row = plain_row(
         {"File Name": "a.wav", "Tempo-BPM": 90.5, "mode": None, "tags": ["x", None, "y"], "z": "nan"}
     )
     assert row == {"file_name": "a.wav", "tempo_bpm": "90.5", "tags": "x | y"}
 
 
-def test_sections_of_recordings(folder: Path, tmp_path: Path) -> None:
+def test_read_sections_gives_times_and_labels_or_names_the_row(folder: Path, tmp_path: Path) -> None:
     table(
         folder,
         "file_name,start_seconds,end_seconds,name,tala,laya\nb.wav,60,90,gat,tintal,drut\nb.wav,0,60,alap,,\n",

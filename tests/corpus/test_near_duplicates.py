@@ -86,32 +86,32 @@ CHANGES: dict[str, Callable[[Audio], Audio]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_same_sound_is_known_again(change: str) -> None:
-    marks = {f"take-{seed}": fingerprint_landmarks(music(seed)) for seed in range(6)}
-    marks |= {f"copy-{seed}": fingerprint_landmarks(CHANGES[change](music(seed))) for seed in range(3)}
-    found = find_near_duplicates(marks)
-    assert [(pair.first, pair.second) for pair in found] == [(f"copy-{i}", f"take-{i}") for i in range(3)]
+def test_find_near_duplicates_of_changed_copies_finds_them(change: str) -> None:
+    landmarks = {f"take-{seed}": fingerprint_landmarks(music(seed)) for seed in range(6)}
+    landmarks |= {f"copy-{seed}": fingerprint_landmarks(CHANGES[change](music(seed))) for seed in range(3)}
+    pairs = find_near_duplicates(landmarks)
+    assert [(pair.first, pair.second) for pair in pairs] == [(f"copy-{i}", f"take-{i}") for i in range(3)]
 
 
-def test_where_and_how_long_the_common_stretch_is() -> None:
+def test_find_near_duplicates_measures_offset_and_length() -> None:
     (pair,) = find_near_duplicates(
         {"a": fingerprint_landmarks(music(1)), "b": fingerprint_landmarks(part(music(1), 7.0, 15.0))}
     )
-    assert pair.later_seconds == pytest.approx(7.0, abs=0.1)
+    assert pair.offset_seconds == pytest.approx(7.0, abs=0.1)
     assert pair.seconds == pytest.approx(8.0, abs=0.6)
-    assert 0.3 < pair.share <= 1
+    assert 0.3 < pair.shared_fraction <= 1
 
 
-def test_other_parts_of_one_performance_are_no_twins() -> None:
+def test_find_near_duplicates_of_other_parts_finds_none() -> None:
     whole = music(3, 40.0)
-    marks = {
+    landmarks = {
         name: fingerprint_landmarks(part(whole, at, at + 20))
         for name, at in (("first", 0.0), ("second", 20.0))
     }
-    assert find_near_duplicates(marks) == []
+    assert find_near_duplicates(landmarks) == []
 
 
-def test_silence_noise_and_nothing() -> None:
+def test_find_near_duplicates_of_silence_and_noise_finds_none() -> None:
     noise = {
         f"n{i}": fingerprint_landmarks(
             Audio(np.random.default_rng(i).normal(0, 0.1, 8 * 8000).astype(np.float32), 8000)
@@ -125,12 +125,12 @@ def test_silence_noise_and_nothing() -> None:
     assert find_near_duplicates({}) == []
 
 
-def test_landmarks_survive_storage() -> None:
-    marks = fingerprint_landmarks(music(0))
-    assert np.array_equal(unpack_landmarks(pack_landmarks(marks)), marks)
-    assert marks.dtype == np.uint32
-    with pytest.raises(ValueError, match=r"."):
-        unpack_landmarks(b"torn")
+def test_unpack_landmarks_returns_packed_ones_and_refuses_damage() -> None:
+    landmarks = fingerprint_landmarks(music(0))
+    assert np.array_equal(unpack_landmarks(pack_landmarks(landmarks)), landmarks)
+    assert landmarks.dtype == np.uint32
+    with pytest.raises(ValueError, match="pickled"):
+        unpack_landmarks(b"truncated")
 
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "audio"
@@ -148,19 +148,21 @@ def real() -> dict[str, tuple[Audio, np.ndarray]]:
 
 @pytest.mark.real
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_real_recording_is_known_again_and_none_is_mistaken(
+def test_find_near_duplicates_of_real_recordings_finds_exactly_the_copies(
     real: dict[str, tuple[Audio, np.ndarray]], change: str
 ) -> None:
-    marks = {f"{name} as it is": own for name, (_, own) in real.items()}
-    marks |= {
+    landmarks = {f"{name} as it is": own for name, (_, own) in real.items()}
+    landmarks |= {
         f"{name} changed": fingerprint_landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()
     }
-    found = {(pair.first, pair.second) for pair in find_near_duplicates(marks)}
+    found = {(pair.first, pair.second) for pair in find_near_duplicates(landmarks)}
     assert found == {(f"{name} as it is", f"{name} changed") for name in real}
 
 
 @pytest.mark.real
-def test_two_parts_of_one_real_recording_are_no_twins(real: dict[str, tuple[Audio, np.ndarray]]) -> None:
+def test_find_near_duplicates_of_parts_of_a_real_recording_finds_none(
+    real: dict[str, tuple[Audio, np.ndarray]],
+) -> None:
     halves = {}
     for name, (audio, _) in real.items():
         halves[f"{name} 1"] = fingerprint_landmarks(part(audio, 0, audio.seconds / 2))

@@ -1,4 +1,4 @@
-"""From a folder to a corpus: bad files, re-runs, kills, edits, and what the summary says."""
+"""prepare: bad files, repeated runs, kills, edited captions, licences, progress, and the summary."""
 
 from __future__ import annotations
 
@@ -16,31 +16,46 @@ import numpy as np
 import pytest
 import soundfile
 from fixtures.broken_recordings import broken_files, forget, good_clips
+from fixtures.importer_sources import SCORE_HEAD, own_folder, symbtr_scores
 from fixtures.prepared_corpus import RATE_HZ, make, snapshot
 
 from talim.audio import Audio, write
 from talim.corpus.captions import NEUTRAL_CAPTION
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import filter_by_license, prepare_corpus
-from talim.corpus.prepare_source import prepare
+from talim.corpus.prepare import filter_by_license, prepare
 from talim.errors import TalimError, UsageError
-from talim.reporting.messages import corpus_message as tell
+from talim.progress import Progress
+from talim.reporting.messages import corpus_message
 
 
-def test_the_same_sound_twice_is_used_once(three: Path, out: Path) -> None:
+class RecordedProgress(Progress):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, str]] = []
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        self.steps.append((done, total, facts))
+
+
+def test_prepare_with_the_same_audio_twice_uses_it_once(three: Path, out: Path) -> None:
     (three / "copy.wav").write_bytes((three / "a.wav").read_bytes())
     samples, rate_hz = soundfile.read(three / "a.wav", dtype="int16")
     soundfile.write(three / "other.flac", samples, rate_hz)
     corpus = make(three, out)
     assert corpus.summary["skipped"] == [
-        {"file": "copy.wav", "reason": "the same sound as a.wav"},
-        {"file": "other.flac", "reason": "the same sound as a.wav"},
+        {"file": "copy.wav", "reason": "the same audio as a.wav"},
+        {"file": "other.flac", "reason": "the same audio as a.wav"},
     ]
     assert len({clip.audio_hash for clip in corpus.clips}) == len(corpus.clips)
 
 
-def test_ids_are_unique_where_names_meet(folder: Path, out: Path, record) -> None:
+def test_prepare_with_equal_file_names_gives_unique_clip_ids(folder: Path, out: Path, record) -> None:
     for name in ("x/a.wav", "y/a.wav", "y/A.flac"):
         (folder / name).parent.mkdir(exist_ok=True)
         record(name, 12)
@@ -49,7 +64,7 @@ def test_ids_are_unique_where_names_meet(folder: Path, out: Path, record) -> Non
     assert {clip.recording for clip in corpus.clips} == {"x/a", "y/a", "y/A"}
 
 
-def test_files_of_one_recording_stay_together(folder: Path, out: Path, record) -> None:
+def test_prepare_keeps_files_of_one_recording_on_one_side(folder: Path, out: Path, record) -> None:
     lines = ["file_name,recording"]
     for i in range(6):
         record(f"part{i}.wav", 12)
@@ -61,10 +76,10 @@ def test_files_of_one_recording_stay_together(folder: Path, out: Path, record) -
         assert len(sides) == corpus.summary["recordings"] == 3
 
 
-def test_one_long_recording_leaves_a_gap(folder: Path, out: Path, record) -> None:
+def test_prepare_of_one_long_recording_leaves_a_gap(folder: Path, out: Path, record) -> None:
     record("long.wav", 200)
     corpus = make(folder, out)
-    assert corpus.summary["split"]["step"] == "blocks"
+    assert corpus.summary["split"]["strategy"] == "blocks"
     assert corpus.summary["split"]["gap"]["seconds"] == 30
     ends = {
         side: [(c.start_seconds, c.start_seconds + c.seconds) for c in clips]
@@ -74,14 +89,14 @@ def test_one_long_recording_leaves_a_gap(folder: Path, out: Path, record) -> Non
     assert min(pauses) >= 30 - 1e-6
 
 
-def test_one_short_recording_cannot_be_judged(folder: Path, out: Path, record) -> None:
+def test_prepare_of_one_short_recording_raises_and_leaves_nothing(folder: Path, out: Path, record) -> None:
     record("short.wav", 20)
     with pytest.raises(TalimError, match=r"nothing can be held out.*add a recording"):
         make(folder, out)
     assert not out.exists()
 
 
-def test_named_recordings_are_held_out(three: Path, out: Path) -> None:
+def test_prepare_with_named_recordings_holds_them_out(three: Path, out: Path) -> None:
     for name in ("a", "deep/b", "c"):
         corpus = make(three, out, held_out=(name,))
         assert {clip.recording for clip in corpus.held_out} == {name}
@@ -90,7 +105,7 @@ def test_named_recordings_are_held_out(three: Path, out: Path) -> None:
     assert Corpus.load(out).hash == corpus.hash
 
 
-def test_loud_float_files_are_turned_down_and_noted(three: Path, out: Path) -> None:
+def test_prepare_of_files_above_full_scale_attenuates_with_note(three: Path, out: Path) -> None:
     samples = np.random.default_rng(0).uniform(-4, 4, 90000).astype(np.float32)
     soundfile.write(three / "loud.wav", samples, RATE_HZ, subtype="FLOAT")
     corpus = make(three, out)
@@ -99,7 +114,7 @@ def test_loud_float_files_are_turned_down_and_noted(three: Path, out: Path) -> N
     assert max(np.abs(corpus.read_clip(clip).samples).max() for clip in loud) == pytest.approx(1, abs=1e-3)
 
 
-def test_silence_is_skipped(folder: Path, out: Path, record) -> None:
+def test_prepare_skips_long_silence(folder: Path, out: Path, record) -> None:
     record("a.wav", 12)
     tone = 0.4 * np.sin(np.arange(5 * RATE_HZ) * 0.3)
     write(folder / "b.wav", Audio(np.concatenate([tone, np.zeros(20 * RATE_HZ), tone]), RATE_HZ))
@@ -109,14 +124,14 @@ def test_silence_is_skipped(folder: Path, out: Path, record) -> None:
     assert corpus.summary["silence_skipped_seconds"] == pytest.approx(19.8, abs=0.2)
 
 
-def test_stereo_is_kept_on_request(three: Path, out: Path) -> None:
+def test_prepare_with_two_channels_keeps_stereo(three: Path, out: Path) -> None:
     write(three / "st.wav", Audio(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 96000)), RATE_HZ))
     corpus = make(three, out, channels=2)
     assert {corpus.read_clip(clip).channels for clip in corpus.clips} == {2}
     assert corpus.summary["channels"] == 2
 
 
-def test_words_that_cannot_be_read_skip_one_file(three: Path, out: Path) -> None:
+def test_prepare_with_unreadable_text_file_skips_the_recording(three: Path, out: Path) -> None:
     (three / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
     corpus = make(three, out)
     assert [row["file"] for row in corpus.summary["skipped"]] == ["a.wav"]
@@ -124,23 +139,25 @@ def test_words_that_cannot_be_read_skip_one_file(three: Path, out: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("options", "reason"),
     [
         ({"clip_seconds": -1}, "1 to 600 seconds"),
-        ({"rate_hz": 0}, "4000 to 192000"),
+        ({"sample_rate": 0}, "4000 to 192000"),
         ({"channels": 5}, "mono"),
-        ({"held_out_share": 0.0}, "up to 0.5"),
-        ({"describe": "  "}, "description is empty"),
-        ({"split": "magic"}, "choose one of"),
+        ({"held_out_fraction": 0.0}, "up to 0.5"),
+        ({"caption": "  "}, "caption is empty"),
+        ({"split_by": "magic"}, "choose one of"),
     ],
 )
-def test_wishes_that_make_no_sense(three: Path, out: Path, wish: dict[str, Any], reason: str) -> None:
+def test_prepare_with_invalid_option_raises_usage_error(
+    three: Path, out: Path, options: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(UsageError, match=reason):
-        make(three, out, **wish)
+        make(three, out, **options)
     assert not out.exists()
 
 
-def test_places_that_cannot_be_a_corpus(three: Path, out: Path, tmp_path: Path) -> None:
+def test_prepare_into_an_unsuitable_folder_raises_usage_error(three: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file"):
         make(three, tmp_path / "file")
@@ -148,12 +165,12 @@ def test_places_that_cannot_be_a_corpus(three: Path, out: Path, tmp_path: Path) 
     (tmp_path / "busy" / "thesis.doc").write_text("x")
     with pytest.raises(UsageError, match=r"thesis\.doc"):
         make(three, tmp_path / "busy")
-    with pytest.raises(UsageError, match="no sound file"):
+    with pytest.raises(UsageError, match="no audio file"):
         make(tmp_path / "busy", out)
     assert not out.exists()
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line(three: Path, tmp_path: Path) -> None:
+def test_prepare_below_a_file_raises_one_line(three: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(TalimError, match=r"file.*cannot be written") as caught:
         make(three, tmp_path / "file" / "corpus")
@@ -161,13 +178,15 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(three: Path, tmp_path:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_place_is_one_clear_line(three: Path, tmp_path: Path) -> None:
+def test_prepare_into_a_read_only_folder_raises_talim_error(three: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(TalimError, match="locked"):
         make(three, tmp_path / "locked" / "corpus")
 
 
-def test_a_full_disk_keeps_what_is_whole(three: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_on_a_full_disk_keeps_complete_clips(
+    three: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = []
 
     def full(_: int) -> None:
@@ -180,48 +199,48 @@ def test_a_full_disk_keeps_what_is_whole(three: Path, out: Path, monkeypatch: py
         make(three, out)
     monkeypatch.undo()
     assert not (out / "corpus.jsonl").exists()
-    assert make(three, out).work["reused"] == 1
+    assert make(three, out).prepare_stats["reused"] == 1
 
 
-def test_foreign_files_in_the_corpus_folder_survive(three: Path, out: Path) -> None:
+def test_prepare_again_keeps_foreign_files(three: Path, out: Path) -> None:
     make(three, out)
-    for name in ("clips/mine/take.flac", "sources/notes.json", "targets/x.bin"):
+    for name in ("clips/mine/take.flac", "sources/notes.json", "features/x.bin"):
         (out / name).parent.mkdir(exist_ok=True)
-        (out / name).write_text("mine")
+        (out / name).write_text("foreign")
     make(three, out, clip_seconds=5)
     assert (out / "clips/mine/take.flac").exists()
     assert (out / "sources/notes.json").exists()
-    assert (out / "targets/x.bin").exists()
+    assert (out / "features/x.bin").exists()
 
 
-def test_progress_names_every_file(three: Path, out: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    make(three, out, progress=lambda done, total, what: told.append((done, total, what)))
-    assert [what for _, _, what in told[:3]] == ["a.wav", "c.ogg", "deep/b.flac"]
-    assert told[-1][:2] == (3, 3)
-    assert "3 cut, 0 as before" in told[-1][2]
-    assert f"type them into {out / 'metadata.csv'}" in told[-1][2]
+def test_prepare_reports_every_file_and_a_closing_hint(three: Path, out: Path) -> None:
+    progress = RecordedProgress()
+    make(three, out, progress=progress)
+    assert [facts for _, _, facts in progress.steps[:3]] == ["a.wav", "c.ogg", "deep/b.flac"]
+    assert progress.steps[-1][:2] == (3, 3)
+    assert "3 decoded, 0 unchanged" in progress.steps[-1][2]
+    assert f"write them into {out / 'metadata.csv'}" in progress.steps[-1][2]
 
 
-def test_the_summary_is_strict_json(three: Path, out: Path) -> None:
+def test_prepare_writes_the_summary_as_strict_json(three: Path, out: Path) -> None:
     corpus = make(three, out)
     assert json.loads((out / "summary.json").read_text("utf-8")) == corpus.summary
 
 
-def test_the_output_may_lie_inside_the_folder(three: Path) -> None:
+def test_prepare_into_a_subfolder_of_the_source_is_repeatable(three: Path) -> None:
     first = make(three, three / "corpus")
     assert make(three, three / "corpus").hash == first.hash
 
 
 @pytest.mark.real
-def test_real_recordings(tmp_path: Path) -> None:
+def test_prepare_of_real_recordings_splits_by_performer(tmp_path: Path) -> None:
     recordings = Path(__file__).parents[3] / "shared" / "data" / "audio" / "hindustani"
     if not recordings.is_dir():
         pytest.skip("the real recordings (shared/data/audio) are not here")
-    corpus = prepare_corpus(recordings, tmp_path / "corpus")
+    corpus = prepare(recordings, tmp_path / "corpus")
     assert corpus.summary["recordings"] == 7
     assert corpus.summary["skipped"] == []
-    assert corpus.summary["split"]["step"] == "performer"
+    assert corpus.summary["split"]["strategy"] == "performer"
 
 
 def licensed(folder: Path, make_recordings: Any, *licences: str) -> Path:
@@ -231,75 +250,81 @@ def licensed(folder: Path, make_recordings: Any, *licences: str) -> Path:
     return folder
 
 
-def test_what_forbids_it_and_what_nobody_knows_is_left_out(tmp_path: Path, make_recordings: Any) -> None:
-    takes = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY-NC 4.0", "", "CC BY 4.0")
-    found = list_recordings(takes, tmp_path / "out")
-    kept = filter_by_license(found, {}, "commercial")
-    assert [file.name for file in kept.files] == ["take-0.wav", "take-3.wav"]
-    assert {row["file"]: row["reason"] for row in kept.left_out} == {
+def test_filter_by_license_skips_forbidden_and_unknown_licences(tmp_path: Path, make_recordings: Any) -> None:
+    recordings = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY-NC 4.0", "", "CC BY 4.0")
+    imported = list_recordings(recordings, tmp_path / "out")
+    allowed = filter_by_license(imported, {}, "commercial")
+    assert [file.name for file in allowed.files] == ["take-0.wav", "take-3.wav"]
+    assert {row["file"]: row["reason"] for row in allowed.skipped} == {
         "take-1.wav": "its licence (CC BY-NC 4.0) forbids commercial use",
         "take-2.wav": "its licence (unknown) is not known to allow commercial use",
     }
-    assert filter_by_license(found, {}) is found
-    typed = filter_by_license(
-        found, {"take-2.wav": {"licence": "CC0-1.0"}}, "commercial"
-    )  # the corpus's own table wins
-    assert len(typed.files) == 3
-    with pytest.raises(UsageError, match="--use 'selling'"):
-        filter_by_license(found, {}, "selling")
+    assert filter_by_license(imported, {}) is imported
+    edited = {"take-2.wav": {"licence": "CC0-1.0"}}  # a row of the corpus's own metadata.csv wins
+    assert len(filter_by_license(imported, edited, "commercial").files) == 3
+    with pytest.raises(UsageError, match="unknown licence use 'selling'"):
+        filter_by_license(imported, {}, "selling")
 
 
-def test_nothing_left_says_where_to_write_a_licence(tmp_path: Path, make_recordings: Any) -> None:
-    takes = licensed(tmp_path / "takes", make_recordings, "", "unknown")
+def test_prepare_for_commercial_use_without_allowed_recording_raises(
+    tmp_path: Path, make_recordings: Any
+) -> None:
+    recordings = licensed(tmp_path / "takes", make_recordings, "", "unknown")
     with pytest.raises(
         TalimError, match=r"none of 2 recordings may be used commercially .* columns file_name"
     ):
-        prepare_corpus(takes, tmp_path / "out", use="commercial")
+        prepare(recordings, tmp_path / "out", license_use="commercial")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_corpus_for_commercial_use_holds_no_other_clip(tmp_path: Path, make_recordings: Any) -> None:
-    takes = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY 4.0", "CC BY-NC 4.0")
-    corpus = prepare_corpus(takes, tmp_path / "out", clip_seconds=2.0, use="commercial")
+def test_prepare_for_commercial_use_keeps_allowed_recordings_only(
+    tmp_path: Path, make_recordings: Any
+) -> None:
+    recordings = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY 4.0", "CC BY-NC 4.0")
+    corpus = prepare(recordings, tmp_path / "out", clip_seconds=2.0, license_use="commercial")
     assert {clip.licence for clip in corpus.clips} == {"CC0-1.0", "CC BY 4.0"}
     assert [row["file"] for row in corpus.summary["skipped"]] == ["take-2.wav"]
-    again = prepare_corpus(takes, tmp_path / "out", clip_seconds=2.0)
+    again = prepare(recordings, tmp_path / "out", clip_seconds=2.0)
     assert len({clip.licence for clip in again.clips}) == 3
 
 
 def check(corpus: Corpus, reasons: dict[str, str], good: int) -> None:
-    """Nothing is lost: every good file is in the corpus, every broken one is told in a line of its own."""
-    told = {row["file"]: row["reason"] for row in corpus.summary["skipped"]}
-    wanted = {unicodedata.normalize("NFC", name): reason for name, reason in reasons.items()}
-    assert told.keys() == wanted.keys()
-    for name, reason in wanted.items():
-        assert reason in told[name], (name, told[name])
+    """Every good file is in the corpus, every broken one has a line of its own."""
+    skipped = {row["file"]: row["reason"] for row in corpus.summary["skipped"]}
+    expected = {unicodedata.normalize("NFC", name): reason for name, reason in reasons.items()}
+    assert skipped.keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in skipped[name], (name, skipped[name])
     assert corpus.summary["recordings"] == len({clip.source_file for clip in corpus.clips}) == good
-    lines = [line for line in tell(corpus.summary, corpus.folder).split("\n") if line.startswith("left out ")]
+    lines = [
+        line
+        for line in corpus_message(corpus.summary, corpus.folder).split("\n")
+        if line.startswith("left out ")
+    ]
     assert len(lines) == len(reasons) == 20
     assert all(len(line) < 300 and line.isprintable() for line in lines)
     for clip in corpus.clips:
         assert corpus.read_clip(clip).frames > 0
 
 
-def test_a_mixed_folder_is_prepared_and_nothing_is_lost(folder: Path, out: Path) -> None:
+def test_prepare_of_a_mixed_folder_uses_all_good_files(folder: Path, out: Path) -> None:
     good_clips(folder, 16)
     reasons = broken_files(folder)
-    check(prepare(folder, out, rate_hz=8000), reasons, 16)
+    check(prepare(folder, out, sample_rate=8000), reasons, 16)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_told(folder: Path, out: Path) -> None:
+def test_prepare_with_unreadable_files_names_them(folder: Path, out: Path) -> None:
     good_clips(folder, 4)
     (closed,) = list(folder.rglob("*.ogg"))
     closed.chmod(0)
     (folder / "disc 1").chmod(0o600)
-    told = {row["file"]: row["reason"] for row in prepare(folder, out, rate_hz=8000).summary["skipped"]}
+    skipped = prepare(folder, out, sample_rate=8000).summary["skipped"]
     (folder / "disc 1").chmod(0o700)
-    assert any("Permission denied" in reason for reason in told.values())
+    assert any("Permission denied" in row["reason"] for row in skipped)
 
 
-def test_a_file_that_the_system_refuses_is_told(
+def test_prepare_with_permission_errors_skips_the_files(
     folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good_clips(folder, 8)
@@ -311,24 +336,28 @@ def test_a_file_that_the_system_refuses_is_told(
         return real_open(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Path, "open", refusing)
-    skipped = prepare(folder, out, rate_hz=8000).summary["skipped"]
+    skipped = prepare(folder, out, sample_rate=8000).summary["skipped"]
     assert [row["reason"] for row in skipped] == ["cannot be read: Permission denied"] * 2
 
 
 @pytest.mark.slow
-def test_two_hundred_clips_and_a_second_run(folder: Path, out: Path) -> None:
+def test_prepare_of_two_hundred_files_twice_decodes_once(folder: Path, out: Path) -> None:
     good_clips(folder, 180)
     reasons = broken_files(folder)
     corpus = prepare(folder, out)
     check(corpus, reasons, 180)
     again = prepare(folder, out)
     assert again.hash == corpus.hash
-    assert again.work == {"decoded": 0, "reused": corpus.work["decoded"], "rebuilt_because": []}
+    assert again.prepare_stats == {
+        "decoded": 0,
+        "reused": corpus.prepare_stats["decoded"],
+        "rebuilt_because": [],
+    }
 
 
 def start(folder: Path, out: Path) -> ForkProcess:
-    """A process of its own that prepares; forked, so that nothing has to be imported again."""
-    running = get_context("fork").Process(target=prepare, args=(folder, out), kwargs={"rate_hz": 8000})
+    """Prepare in a forked process, which need not import anything again."""
+    running = get_context("fork").Process(target=prepare, args=(folder, out), kwargs={"sample_rate": 8000})
     running.start()
     return running
 
@@ -339,8 +368,8 @@ def finish(running: ForkProcess) -> None:
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_never_corrupt_a_corpus(folder: Path, out: Path) -> None:
-    """Killed at ten moments spread over a run: what is there is whole, and the next run ends as if none was."""
+def test_prepare_killed_at_random_moments_never_corrupts_the_corpus(folder: Path, out: Path) -> None:
+    """Killed at ten moments of a run, the corpus loads or is absent, and the next run gives the same result."""
     good_clips(folder, 24)
     broken_files(folder)
     began = time.monotonic()
@@ -349,26 +378,26 @@ def test_ten_kills_at_random_moments_never_corrupt_a_corpus(folder: Path, out: P
     whole, clips = Corpus.load(out), {path.name for path in out.glob("clips/*/*")}
     rng = np.random.default_rng(0)
     for round_number in range(10):
-        forget(out) if round_number % 2 == 0 else make_older(out)
+        forget(out) if round_number % 2 == 0 else remove_some_clips(out)
         running = start(folder, out)
         time.sleep(float(rng.uniform(0.05, 1.0)) * seconds)
         running.kill()
         running.join()
-        check_whole_or_none(out)
+        check_complete_or_none(out)
         finish(start(folder, out))
         assert Corpus.load(out).hash == whole.hash
         assert {path.name for path in out.glob("clips/*/*")} == clips
         assert (out / "report" / "index.html").stat().st_size > 10000
 
 
-def make_older(out: Path) -> None:
-    """Let a finished corpus lack some clips, so that the next run has work to do."""
+def remove_some_clips(out: Path) -> None:
+    """Delete some clips of a finished corpus, so that the next run has to make them."""
     for path in sorted(out.glob("clips/*/*.flac"))[::3]:
         path.unlink()
 
 
-def check_whole_or_none(out: Path) -> None:
-    """A killed run leaves a corpus that loads, or none; never one that loads wrongly."""
+def check_complete_or_none(out: Path) -> None:
+    """A killed run leaves a corpus that loads, or none."""
     if not (out / "summary.json").is_file():
         with pytest.raises(TalimError, match="not a corpus"):
             Corpus.load(out)
@@ -377,7 +406,7 @@ def check_whole_or_none(out: Path) -> None:
     assert corpus.summary["clips"] == len(corpus.clips)
 
 
-def test_clips_words_rights_and_summary(three: Path, out: Path) -> None:
+def test_prepare_gives_clips_captions_rights_and_summary(three: Path, out: Path) -> None:
     rows = [
         ["file_name", "text", "performer", "licence", "consent", "raga"],
         ["a.wav", "slow alap", "Asha", "CC0", "signed", "Yaman"],
@@ -404,14 +433,14 @@ def test_clips_words_rights_and_summary(three: Path, out: Path) -> None:
     assert summary["rights"]["consent"] == {"signed": 1, "unknown": 2}
     assert summary["captions"] == {"metadata": 3}
     split = summary["split"]
-    assert split["step"] == "performer"
+    assert split["strategy"] == "performer"
     assert split["held_out"] == {"clips": 3, "seconds": pytest.approx(25, abs=0.1), "recordings": 1}
     assert {clip.recording for clip in corpus.held_out} == {"deep/b"}
     assert (summary["skipped"], summary["notes"]) == ([], [])
 
 
 def make_bad_files(folder: Path) -> dict[str, str]:
-    """Files that cannot be used, and what has to be said about each."""
+    """Write unusable files; returns a part of the reason for each."""
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 30000).astype(np.float32)
     (folder / "letter.wav").write_text("dear friend\n" * 50)
     (folder / "nothing.mp3").write_bytes(b"")
@@ -435,7 +464,7 @@ def make_bad_files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_files_are_reported_and_stop_nothing(three: Path, out: Path) -> None:
+def test_prepare_with_bad_files_reports_them_and_continues(three: Path, out: Path) -> None:
     reasons = make_bad_files(three)
     corpus = make(three, out)
     skipped = {row["file"]: row["reason"] for row in corpus.summary["skipped"]}
@@ -444,10 +473,10 @@ def test_bad_files_are_reported_and_stop_nothing(three: Path, out: Path) -> None
         assert reason in skipped[name]
         assert str(three) not in skipped[name]
     assert corpus.summary["recordings"] == 3
-    assert make(three, out).work == {"decoded": 0, "reused": 3, "rebuilt_because": []}
+    assert make(three, out).prepare_stats == {"decoded": 0, "reused": 3, "rebuilt_because": []}
 
 
-def test_only_bad_files_is_one_clear_line_and_leaves_nothing(folder: Path, out: Path) -> None:
+def test_prepare_of_bad_files_only_raises_one_line_and_leaves_nothing(folder: Path, out: Path) -> None:
     make_bad_files(folder)
     with pytest.raises(TalimError, match=r"none of its recordings can be used \(8\); .*: ") as caught:
         make(folder, out)
@@ -455,29 +484,33 @@ def test_only_bad_files_is_one_clear_line_and_leaves_nothing(folder: Path, out: 
     assert not out.exists()
 
 
-def test_running_again_changes_nothing(three: Path, out: Path) -> None:
+def test_prepare_again_changes_nothing(three: Path, out: Path) -> None:
     first = make(three, out)
     before = snapshot(out)
     second = make(three, out)
     assert snapshot(out) == before
-    assert (first.work["decoded"], second.work["decoded"], second.work["reused"]) == (3, 0, 3)
+    assert (
+        first.prepare_stats["decoded"],
+        second.prepare_stats["decoded"],
+        second.prepare_stats["reused"],
+    ) == (3, 0, 3)
     assert (second.clips, second.hash) == (first.clips, first.hash)
 
 
-def test_only_what_is_new_is_decoded(three: Path, out: Path, record) -> None:
+def test_prepare_after_changes_decodes_new_files_only(three: Path, out: Path, record) -> None:
     make(three, out)
     record("new.wav", 12, seed=40)
     record("a.wav", 15, seed=41)
     (three / "c.ogg").unlink()
     corpus = make(three, out)
-    assert (corpus.work["decoded"], corpus.work["reused"]) == (2, 1)
+    assert (corpus.prepare_stats["decoded"], corpus.prepare_stats["reused"]) == (2, 1)
     assert {clip.source_file for clip in corpus.clips} == {"a.wav", "deep/b.flac", "new.wav"}
     stored = {str(path.relative_to(out)) for path in out.glob("clips/*/*")}
     assert stored == {clip.file for clip in corpus.clips}
     assert len(list(out.glob("sources/*"))) == 2 * 3
 
 
-def test_an_update_equals_a_fresh_start(three: Path, out: Path, tmp_path: Path, record) -> None:
+def test_prepare_of_an_update_equals_a_fresh_corpus(three: Path, out: Path, tmp_path: Path, record) -> None:
     make(three, out, clip_seconds=4)
     record("new.wav", 12, seed=40)
     updated, fresh = make(three, out), make(three, tmp_path / "fresh")
@@ -486,24 +519,24 @@ def test_an_update_equals_a_fresh_start(three: Path, out: Path, tmp_path: Path, 
     assert names[0] == names[1]
 
 
-def test_moved_recordings_are_not_decoded_again(three: Path, out: Path) -> None:
+def test_prepare_after_renaming_decodes_nothing(three: Path, out: Path) -> None:
     make(three, out)
     (three / "a.wav").rename(three / "deep" / "renamed.wav")
     corpus = make(three, out)
-    assert (corpus.work["decoded"], corpus.work["reused"]) == (0, 3)
+    assert (corpus.prepare_stats["decoded"], corpus.prepare_stats["reused"]) == (0, 3)
     assert "deep/renamed.wav" in {clip.source_file for clip in corpus.clips}
 
 
-def test_changed_options_say_what_they_rebuild(three: Path, out: Path) -> None:
+def test_prepare_with_changed_options_names_what_is_rebuilt(three: Path, out: Path) -> None:
     make(three, out)
     corpus = make(three, out, clip_seconds=5)
-    assert corpus.work["rebuilt_because"] == ["clip_seconds 10.0 -> 5.0: all clips are cut again"]
-    assert corpus.work["decoded"] == 3
+    assert corpus.prepare_stats["rebuilt_because"] == ["clip_seconds 10.0 -> 5.0: all clips are cut again"]
+    assert corpus.prepare_stats["decoded"] == 3
     assert {str(path.relative_to(out)) for path in out.glob("clips/*/*")} == {c.file for c in corpus.clips}
-    assert make(three, out, clip_seconds=5, seed=3, describe="x").work["decoded"] == 0
+    assert make(three, out, clip_seconds=5, seed=3, caption="x").prepare_stats["decoded"] == 0
 
 
-def test_a_kill_in_the_middle_keeps_the_old_corpus_and_continues(
+def test_prepare_interrupted_keeps_the_old_corpus_and_resumes(
     three: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = make(three, out)
@@ -529,11 +562,11 @@ def test_a_kill_in_the_middle_keeps_the_old_corpus_and_continues(
     ]
     assert [*out.rglob("*.part"), *out.rglob(".tmp-*")] == []
     corpus = make(three, out, clip_seconds=5)
-    assert (corpus.work["decoded"], corpus.work["reused"]) == (2, 1)
+    assert (corpus.prepare_stats["decoded"], corpus.prepare_stats["reused"]) == (2, 1)
 
 
 @pytest.mark.parametrize("call", [1, 2])
-def test_a_kill_while_the_manifest_is_written_is_noticed(
+def test_prepare_interrupted_while_writing_the_manifest_is_detected(
     three: Path, out: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     make(three, out)
@@ -550,20 +583,20 @@ def test_a_kill_while_the_manifest_is_written_is_noticed(
 
     monkeypatch.setattr(module, "write_text", dying)
     with pytest.raises(KeyboardInterrupt):
-        make(three, out, describe="other")
+        make(three, out, caption="other")
     monkeypatch.undo()
     with pytest.raises(TalimError, match="talim prepare"):
         Corpus.load(out)
-    assert {clip.caption for clip in make(three, out, describe="other").clips} == {"other"}
-    assert Corpus.load(out).summary["captions"] == {"describe": 3}
+    assert {clip.caption for clip in make(three, out, caption="other").clips} == {"other"}
+    assert Corpus.load(out).summary["captions"] == {"--caption": 3}
 
 
-def test_without_words_an_editable_table_is_written_and_honoured(three: Path, out: Path) -> None:
-    (three / "a.txt").write_text("told beside", encoding="utf-8")
+def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: Path, out: Path) -> None:
+    (three / "a.txt").write_text("from a text file", encoding="utf-8")
     corpus = make(three, out)
     table = out / "metadata.csv"
-    assert corpus.summary["captions_to_write"] == {"file": "metadata.csv", "recordings": 2}
-    assert {clip.caption for clip in corpus.clips} == {"told beside", NEUTRAL_CAPTION}
+    assert corpus.summary["missing_captions"] == {"file": "metadata.csv", "recordings": 2}
+    assert {clip.caption for clip in corpus.clips} == {"from a text file", NEUTRAL_CAPTION}
     text = table.read_text("utf-8")
     assert text.splitlines()[0].startswith("file_name,text,performer")
     assert "a.wav" not in text
@@ -571,13 +604,38 @@ def test_without_words_an_editable_table_is_written_and_honoured(three: Path, ou
     table.write_text("\n".join([*rows, text.splitlines()[-1]]) + "\n", encoding="utf-8")
     before = table.read_bytes()
     corpus = make(three, out)
-    assert corpus.work["decoded"] == 0
+    assert corpus.prepare_stats["decoded"] == 0
     assert corpus.summary["captions"] == {"corpus metadata.csv": 1, "none": 1, "text file": 1}
     assert table.read_bytes() == before
-    assert make(three, out, describe="all the rest").summary["captions_to_write"] is None
+    assert make(three, out, caption="all the rest").summary["missing_captions"] is None
 
 
-def test_the_folder_of_recordings_is_never_written_to(three: Path, out: Path) -> None:
+def test_prepare_never_writes_to_the_source(three: Path, out: Path) -> None:
     before = snapshot(three)
     make(three, out)
     assert snapshot(three) == before
+
+
+def test_prepare_writes_the_corpus_page(folder: Path, out: Path) -> None:
+    corpus = prepare(own_folder(folder), out, sample_rate=8000)
+    assert (corpus.folder / "report" / "index.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_prepare_of_scores_renders_them(folder: Path, out: Path, tmp_path: Path) -> None:
+    corpus = prepare(symbtr_scores(folder), out, sample_rate=8000, clip_seconds=5)
+    assert corpus.summary["source_format"] == "symbtr"
+    assert {clip.mode for clip in corpus.clips} == {"Hicaz"}
+    assert corpus.summary["split"]["strategy"] == "release"  # no performers, but different works
+    other = prepare(folder, tmp_path / "theory", format="symbtr:theory", sample_rate=8000, clip_seconds=5)
+    assert {clip.audio_hash for clip in other.clips}.isdisjoint({clip.audio_hash for clip in corpus.clips})
+
+
+def test_prepare_of_a_source_without_usable_file_logs_each_reason(folder: Path, out: Path) -> None:
+    for n in range(3):
+        (folder / f"hicaz--sarki--aksak--empty_{n}--nobody.txt").write_text(SCORE_HEAD, encoding="utf-8")
+    progress = RecordedProgress()
+    with pytest.raises(TalimError, match=r"none of its recordings can be used \(3\)"):
+        prepare(folder, out, progress=progress)
+    assert len(progress.lines) == 3
+    assert all("holds no note" in line for line in progress.lines)
+    assert not out.exists()

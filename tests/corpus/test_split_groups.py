@@ -1,4 +1,4 @@
-"""What ties recordings together, and the leak that is measured when they are torn apart."""
+"""Grouping of recordings and leakage of splits."""
 
 from __future__ import annotations
 
@@ -13,62 +13,60 @@ from talim.corpus.split_groups import SplitGroups, SplitItem, assign_groups, spl
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
-def piece(
-    name: str, performer: str = "unknown", release: str = "unknown", work: str = "unknown"
-) -> SplitItem:
+def item(name: str, performer: str = "unknown", release: str = "unknown", work: str = "unknown") -> SplitItem:
     return SplitItem(name, name, performer, f"{name}.wav", 0.0, 60.0, release, work)
 
 
-def test_ties_reach_through_others() -> None:
-    pieces = [
-        piece("a", "P", "R1"),
-        piece("b", "Q | P"),
-        piece("c", "Q", work="W"),
-        piece("d", work="W"),
-        piece("e"),
+def test_assign_groups_connects_recordings_transitively() -> None:
+    items = [
+        item("a", "P", "R1"),
+        item("b", "Q | P"),
+        item("c", "Q", work="W"),
+        item("d", work="W"),
+        item("e"),
     ]
-    groups = assign_groups(pieces, ("performer", "release", "work"), ())
+    groups = assign_groups(items, ("performer", "release", "work"), ())
     assert len({groups[name] for name in "abcd"}) == 1
     assert groups["e"] != groups["a"]
-    assert len(set(assign_groups(pieces, (), ()).values())) == 5
-    assert len(set(assign_groups(pieces, ("release", "work"), ()).values())) == 4
-    groups = assign_groups(pieces, (), (("a.wav", "e.wav"), ("a.wav", "absent.wav")))
+    assert len(set(assign_groups(items, (), ()).values())) == 5
+    assert len(set(assign_groups(items, ("release", "work"), ()).values())) == 4
+    groups = assign_groups(items, (), (("a.wav", "e.wav"), ("a.wav", "absent.wav")))
     assert groups["a"] == groups["e"]
 
 
-def test_a_long_chain_is_one_cluster() -> None:
-    clusters = SplitGroups()
+def test_split_groups_of_a_long_chain_are_one_group() -> None:
+    groups = SplitGroups()
     for at in range(5000):
-        clusters.union(f"n{at}", f"n{at + 1}")
-    assert clusters.find("n5000") == clusters.find("n0")
+        groups.union(f"n{at}", f"n{at + 1}")
+    assert groups.find("n5000") == groups.find("n0")
 
 
-def test_leak_counts_recordings_by_what_they_share() -> None:
-    pieces = [
-        piece("a", "P", "R"),
-        piece("b", "P", "S"),
-        piece("c", "Q", "S", "W"),
-        piece("d", "Z", "T", "W"),
+def test_split_leakage_counts_recordings_by_shared_key() -> None:
+    items = [
+        item("a", "P", "R"),
+        item("b", "P", "S"),
+        item("c", "Q", "S", "W"),
+        item("d", "Z", "T", "W"),
     ]
     sides = {"a": "train", "b": "held_out", "c": "train", "d": "held_out"}
-    found = split_leakage(pieces, sides, [("b.wav", "a.wav")])
-    assert found == {"performer": 0.5, "release": 0.5, "work": 0.5, "twin": 0.5, "any": 1.0}
-    assert split_leakage(pieces, {"a": "train", "d": "held_out"}) == dict.fromkeys(found, 0.0)
+    leakage = split_leakage(items, sides, [("b.wav", "a.wav")])
+    assert leakage == {"performer": 0.5, "release": 0.5, "work": 0.5, "duplicate": 0.5, "any": 1.0}
+    assert split_leakage(items, {"a": "train", "d": "held_out"}) == dict.fromkeys(leakage, 0.0)
 
 
-def test_our_split_leaks_nothing_where_a_plain_one_does() -> None:
-    pieces = [piece(f"r{i}", f"p{i // 2}", f"album {i // 4}", f"w{i % 2 + 2 * (i // 4)}") for i in range(40)]
-    split = make_split(pieces)
-    assert split.step == "performer"
-    assert split_leakage(pieces, split.sides)["any"] == 0
-    plain = random_split_leakage(pieces, 0.2, 0, ())
-    assert plain is not None
-    assert plain["release"] > 0.8
-    assert plain["any"] >= plain["release"]
+def test_make_split_leaks_nothing_where_a_random_split_does() -> None:
+    items = [item(f"r{i}", f"p{i // 2}", f"album {i // 4}", f"w{i % 2 + 2 * (i // 4)}") for i in range(40)]
+    split = make_split(items)
+    assert split.strategy == "performer"
+    assert split_leakage(items, split.sides)["any"] == 0
+    random = random_split_leakage(items, 0.2, 0, ())
+    assert random is not None
+    assert random["release"] > 0.8
+    assert random["any"] >= random["release"]
 
 
-def test_a_plain_split_of_one_recording_is_impossible() -> None:
-    assert random_split_leakage([piece("a")], 0.2, 0, ()) is None
+def test_random_split_leakage_of_one_recording_is_none() -> None:
+    assert random_split_leakage([item("a")], 0.2, 0, ()) is None
 
 
 @pytest.mark.real
@@ -76,14 +74,16 @@ def test_a_plain_split_of_one_recording_is_impossible() -> None:
     ("table", "separator", "expected"),
     [("hindustani/saraga_recordings.csv", "|", 0.82), ("makam_pitch/recordings_1000.csv", ",", 0.91)],
 )
-def test_the_leak_of_the_papers_split(table: str, separator: str, expected: float) -> None:
+def test_random_split_leakage_of_real_data_is_as_published(
+    table: str, separator: str, expected: float
+) -> None:
     """Independent figures: 82 % and 91 % of test recordings share their release with training."""
     if not (REAL / table).is_file():
         pytest.skip(f"the real metadata (shared/data/{table}) is not here")
     with open(REAL / table, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    pieces = [
-        piece(
+    items = [
+        item(
             row["mbid"],
             row["artists"].replace(separator, "|"),
             row["release_mbid"] or "unknown",
@@ -91,8 +91,8 @@ def test_the_leak_of_the_papers_split(table: str, separator: str, expected: floa
         )
         for row in rows
     ]
-    plain = random_split_leakage(pieces, 0.2, 0, ())
-    assert plain is not None
-    assert plain["release"] == pytest.approx(expected, abs=0.05)
-    split = make_split(pieces)
-    assert split_leakage(pieces, split.sides)["release"] == 0
+    random = random_split_leakage(items, 0.2, 0, ())
+    assert random is not None
+    assert random["release"] == pytest.approx(expected, abs=0.05)
+    split = make_split(items)
+    assert split_leakage(items, split.sides)["release"] == 0

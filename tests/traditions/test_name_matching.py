@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.traditions.name_matching import normalize_name, slugify_name, split_ascii_words, unknown_name_error
+from talim.traditions.name_matching import normalize_name, slugify, split_ascii_words, unknown_name_error
 
 RAGA, TALA = ("raga", "raag", "rag"), ("tala", "taal", "tal")
 MAKAM, USUL = ("makam", "makamı"), ("usul", "usulü")
@@ -63,7 +63,7 @@ def test_an_affix_at_the_front_is_only_dropped_as_a_word() -> None:
 
 
 def test_slugs_are_plain() -> None:
-    assert slugify_name("Hicaz Hümâyun") == "hicaz-humayun"
+    assert slugify("Hicaz Hümâyun") == "hicaz-humayun"
     assert split_ascii_words("Miyām̐ malhār") == ["miyam", "malhar"]
 
 
@@ -71,7 +71,7 @@ def test_slugs_are_plain() -> None:
 def test_folding_any_text_gives_plain_letters_and_forgets_case(name: str) -> None:
     key = normalize_name(name, RAGA)
     assert key == "" or (key.isascii() and key.isalnum())
-    assert normalize_name(slugify_name(name), RAGA) == normalize_name(slugify_name(name).upper(), RAGA)
+    assert normalize_name(slugify(name), RAGA) == normalize_name(slugify(name).upper(), RAGA)
 
 
 def test_an_unknown_name_offers_only_what_is_near() -> None:

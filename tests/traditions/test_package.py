@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from talim.errors import TalimError
-from talim.traditions.name_matching import normalize_name, slugify_name
+from talim.traditions.name_matching import normalize_name, slugify
 from talim.traditions.schema import Cycle, Mode
 from talim.traditions.tradition import Tradition, load
 
@@ -201,7 +201,7 @@ def test_every_spelling_finds_its_own_entry_and_no_other(tradition: Tradition) -
         owners: dict[str, str] = {}
         for entry in entries:
             for spelling in (entry.name, entry.slug, *entry.aliases):
-                plain = slugify_name(spelling)
+                plain = slugify(spelling)
                 joined = plain.replace("-", "") if not plain.endswith("-ii") else plain
                 for typed in (
                     spelling,

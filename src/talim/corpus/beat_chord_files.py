@@ -1,8 +1,8 @@
-"""Beats and chords of a recording: from its row of metadata, else from files beside the sound.
+"""Beats and chords of a recording: from its row of metadata, else from files beside the audio.
 
-Beside `take.wav`, `take.beats` holds a beat a line, "SECONDS PLACE" (as beat trackers write them: 1 is the downbeat),
-and `take.chords` a chord a line, "SECONDS [END] CHORD", the chord as "Gm", "Eb/G", or as chord annotations have it
-("G:min", "Eb:maj/3").
+Beside `take.wav`, `take.beats` holds a beat a line, "SECONDS POSITION" (position in the bar, 1 is the downbeat, as
+beat trackers write it), and `take.chords` a chord a line, "SECONDS [END] CHORD", the chord as "Gm", "Eb/G", or in the
+syntax of chord annotations ("G:min", "Eb:maj/3").
 """
 
 from __future__ import annotations
@@ -17,71 +17,70 @@ from talim.corpus.recordings import FileAudio, SourceFile
 from talim.errors import TalimError
 
 COLUMNS = ("beats", "chords")
-# The kinds of the usual chord annotations (Harte et al. 2005), as they are written here.
+# Chord qualities of Harte et al. (ISMIR 2005), as talim writes them.
 CHORD_SUFFIXES = {"maj": "", "min": "m", "min7": "m7", "min6": "m6", "maj6": "6", "hdim7": "m7b5"}
 
 
 @dataclass(frozen=True)
 class BeatChordAnnotation:
-    """A recording's beats and chords in their written forms; empty where nothing is known."""
+    """Beats and chords of a recording in their text form; "" where unknown."""
 
     beats: str = ""
     chords: str = ""
 
-    def at(self, start_seconds: float, seconds: float) -> BeatsAndChords:
-        """Of a stretch, timed from its beginning."""
-        return BeatsAndChords.parse(self.beats, self.chords, start_seconds + seconds).cut(
-            start_seconds, seconds
-        )
+    def cut(self, start_seconds: float, seconds: float) -> BeatsAndChords:
+        """Beats and chords of a stretch, timed from its start."""
+        whole = BeatsAndChords.parse(self.beats, self.chords, start_seconds + seconds)
+        return whole.cut(start_seconds, seconds)
 
 
-def read_timing(file: SourceFile, cells: Mapping[str, str]) -> BeatChordAnnotation:
-    """What the metadata says, else the files beside the sound; TalimError where it cannot be read."""
+def read_beats_chords(file: SourceFile, cells: Mapping[str, str]) -> BeatChordAnnotation:
+    """The metadata's beats and chords, else those of files beside the audio; TalimError where unreadable."""
     beats, chords = (cells.get(column, "") for column in COLUMNS)
-    if isinstance(file.sound, FileAudio):
-        beats = beats or _beats_beside(file.path.with_suffix(".beats"))
-        chords = chords or _chords_beside(file.path.with_suffix(".chords"))
-    made = BeatChordAnnotation(beats, chords)
-    made.at(0.0, 1.0)  # it is cheaper to be told now
-    return made
+    if isinstance(file.audio, FileAudio):
+        beats = beats or _read_beats(file.path.with_suffix(".beats"))
+        chords = chords or _read_chords(file.path.with_suffix(".chords"))
+    annotation = BeatChordAnnotation(beats, chords)
+    annotation.cut(0.0, 1.0)  # parse it now, so that an error names this recording
+    return annotation
 
 
-def _beats_beside(path: Path) -> str:
-    rows = _rows(path, "SECONDS PLACE", 2, 2)
-    return " ".join(f"{float(place):.0f}@{seconds}" for seconds, place in rows)
+def _read_beats(path: Path) -> str:
+    rows = _rows(path, "SECONDS POSITION", 2, 2)
+    return " ".join(f"{float(position):.0f}@{seconds}" for seconds, position in rows)
 
 
-def _chords_beside(path: Path) -> str:
+def _read_chords(path: Path) -> str:
     rows = _rows(path, "SECONDS [END] CHORD", 2, 3)
     return " ".join(f"{_plain_chord(row[-1])}@{row[0]}" for row in rows)
 
 
-def _rows(path: Path, form: str, fewest: int, most: int) -> list[list[str]]:
-    """The lines of a file as words, the first a number; comments begin with #. No file has no lines."""
+def _rows(path: Path, syntax: str, min_fields: int, max_fields: int) -> list[list[str]]:
+    """The fields of each line, without # comments; no rows where there is no file."""
     if not path.is_file():
         return []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TalimError(f"{path.name}: is not readable UTF-8 text; save it again as UTF-8") from error
-    found = []
+    rows = []
     for number, line in enumerate(lines, start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
             continue
-        numbers = words if "CHORD" not in form else words[:-1]
-        if not fewest <= len(words) <= most or not all(_is_number(word) for word in numbers):
-            raise TalimError(f"{path.name}: line {number} is {line.strip()!r}; expected {form}")
-        found.append(words)
-    return found
+        numeric = fields[:-1] if "CHORD" in syntax else fields
+        if not min_fields <= len(fields) <= max_fields or not all(_is_number(text) for text in numeric):
+            raise TalimError(f"{path.name}: line {number} is {line.strip()!r}; expected {syntax}")
+        rows.append(fields)
+    return rows
 
 
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d*)?|\.\d+", word) is not None
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) is not None
 
 
 def _plain_chord(name: str) -> str:
-    """A chord without the colon of chord annotations: G:min7/b3 is Gm7/b3."""
+    """A chord without the colon of chord annotations: G:min7/b3 becomes Gm7/b3."""
     chord, slash, bass = name.partition("/")
-    root, _, kind = chord.partition(":")
-    return root + CHORD_SUFFIXES.get(kind, kind) + slash + bass if ":" in chord else name
+    root, _, quality = chord.partition(":")
+    return root + CHORD_SUFFIXES.get(quality, quality) + slash + bass if ":" in chord else name

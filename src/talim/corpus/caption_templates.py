@@ -1,7 +1,7 @@
-"""Captions from labels: several phrasings for each tradition, empty fields skipped cleanly, a seeded choice.
+"""Captions from labels: several templates for each tradition, one drawn by a seeded generator.
 
-A phrasing is a sentence with parts in brackets: `[ in raga {mode}]` appears where every field in it is known,
-`[{form}|a performance]` takes the first alternative whose fields are known.
+A template is a sentence with optional parts in brackets: `[ in raga {mode}]` appears where every field in it is known,
+`[{form}|a performance]` is the first alternative whose fields are known.
 """
 
 from __future__ import annotations
@@ -11,96 +11,105 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from talim.corpus.labels import Labels, in_words, normalize_name
+from talim.corpus.labels import Labels, underscores_to_spaces
+from talim.traditions.name_matching import normalize_words
 
 CAPTION_TEMPLATES: dict[str, tuple[str, ...]] = {
     "hindustani": (
-        "Hindustani classical music[ in raga {mode}][, tala {cycle}][, {laya} laya][, {free}]"
+        "Hindustani classical music[ in raga {mode}][, tala {cycle}][, {laya} laya][, {unmetered}]"
         "[, {form}][, {tempo}][; {instruments}][, performed by {performers}]",
-        "[Raga {mode}|A raga] in the Hindustani tradition[, set in {cycle}][, {laya} laya][, {tempo}][, {free}]"
+        "[Raga {mode}|A raga] in the Hindustani tradition[, set in {cycle}][, {laya} laya][, {tempo}][, {unmetered}]"
         "[, {a form}][, with {instruments}]",
-        "[{A form}|A Hindustani classical performance][ in raga {mode}][ by {performers}][, {free}][ in {cycle}]"
+        "[{A form}|A Hindustani classical performance][ in raga {mode}][ by {performers}][, {unmetered}][ in {cycle}]"
         "[ at a {laya} tempo][, {tempo}][: {instruments}]",
         "[{Instruments}: |]Hindustani classical music[, raga {mode}][, {form}][, {laya}][ {cycle}][, {tempo}]"
-        "[, {free}]",
+        "[, {unmetered}]",
         "North Indian classical [{form}|music][ with {instruments}][, raga {mode}][, tala {cycle}][, {laya}]"
-        "[, {tempo}][, {free}]",
+        "[, {tempo}][, {unmetered}]",
     ),
     "makam": (
-        "Turkish makam music[ in makam {mode}][, usul {cycle}][, {free}][, {form}][, {tempo}]"
+        "Turkish makam music[ in makam {mode}][, usul {cycle}][, {unmetered}][, {form}][, {tempo}]"
         "[; {instruments}][, performed by {performers}]",
-        "[Makam {mode}|A piece] in the Turkish tradition[, {a form}][, usul {cycle}][, {tempo}][, {free}]"
+        "[Makam {mode}|A piece] in the Turkish tradition[, {a form}][, usul {cycle}][, {tempo}][, {unmetered}]"
         "[, with {instruments}]",
         "[{A form}|A Turkish makam performance][ in makam {mode}][ by {performers}][, usul {cycle}][, {tempo}]"
-        "[, {free}][: {instruments}]",
-        "[{Instruments}: |]Turkish makam music[, makam {mode}][, {form}][, usul {cycle}][, {tempo}][, {free}]",
+        "[, {unmetered}][: {instruments}]",
+        "[{Instruments}: |]Turkish makam music[, makam {mode}][, {form}][, usul {cycle}][, {tempo}][, {unmetered}]",
         "Ottoman-Turkish [{form}|music][ with {instruments}][, makam {mode}][, in the usul {cycle}][, {tempo}]"
-        "[, {free}]",
+        "[, {unmetered}]",
     ),
     "": (
-        "[{Tradition} music|Music][ in {kind mode}][, {form}][, {kind cycle}][, {laya}][, {tempo}][, {free}][, {mood}]"
-        "[, {instruments}][, performed by {performers}]",
+        "[{Tradition} music|Music][ in {kind mode}][, {form}][, {kind cycle}][, {laya}][, {tempo}][, {unmetered}]"
+        "[, {mood}][, {instruments}][, performed by {performers}]",
         "[{A form}|A piece][ of {tradition} music][ in {kind mode}][, with {instruments}][, {kind cycle}][, {laya}]"
-        "[, {tempo}][, {free}][, {mood}]",
+        "[, {tempo}][, {unmetered}][, {mood}]",
         "[{Instruments}: |][{mood}, ][{tradition} music|music][ in {kind mode}][, {form}][, {kind cycle}][, {laya}]"
-        "[, {tempo}][, {free}]",
+        "[, {tempo}][, {unmetered}]",
     ),
 }
-_LAYAS = {"vilambit": "slow (vilambit)", "madhya": "medium-paced (madhya)", "drut": "fast (drut)"}
-_LAYAS |= {"ati vilambit": "very slow (ati vilambit)", "ati drut": "very fast (ati drut)"}
-_CAPTIONED_LABELS = ("mode", "cycle", "laya", "form", "instruments", "tempo", "mood", "tradition", "free")
+_LAYA_PHRASES = {
+    normalize_words(laya): f"{tempo} ({laya})"
+    for laya, tempo in (
+        ("vilambit", "slow"),
+        ("madhya", "medium-paced"),
+        ("drut", "fast"),
+        ("ati vilambit", "very slow"),
+        ("ati drut", "very fast"),
+    )
+}
+_CAPTIONED_LABELS = (
+    "mode", "cycle", "laya", "form", "instruments", "tempo", "mood", "tradition", "unmetered"
+)  # fmt: skip
 
 
 def caption_phrase(labels: Labels, rng: np.random.Generator) -> str:
-    """One caption of what the labels say, in one of their tradition's phrasings; "" where they say nothing.
-
-    The same labels and the same generator state give the same words.
-    """
+    """A caption from one of the tradition's templates, drawn by `rng`; "" where there are no labels."""
     fields = _fields(labels)
     if not any(fields.get(name) for name in _CAPTIONED_LABELS):
         return ""
-    choices = CAPTION_TEMPLATES.get(labels.tradition) or CAPTION_TEMPLATES[""]
-    return fill_template(choices[int(rng.integers(len(choices)))], fields)
+    templates = CAPTION_TEMPLATES.get(labels.tradition) or CAPTION_TEMPLATES[""]
+    return fill_template(templates[int(rng.integers(len(templates)))], fields)
 
 
-def fill_template(pattern: str, fields: Mapping[str, str]) -> str:
-    """A phrasing with its fields filled in and its empty parts gone."""
+def fill_template(template: str, fields: Mapping[str, str]) -> str:
+    """A template with its fields filled in and its empty parts removed."""
 
-    def part(found: re.Match[str]) -> str:
-        for choice in found.group(1).split("|"):
-            names = re.findall(r"{([^}]*)}", choice)
+    def fill_part(part: re.Match[str]) -> str:
+        for alternative in part.group(1).split("|"):
+            names = re.findall(r"{([^}]*)}", alternative)
             if all(fields.get(name) for name in names):
-                return re.sub(r"{([^}]*)}", lambda name: fields[name.group(1)], choice)
+                return re.sub(r"{([^}]*)}", lambda name: fields[name.group(1)], alternative)
         return ""
 
-    text = re.sub(r"\[([^]]*)\]", part, pattern).strip(" ,;:")
-    return text[:1].upper() + text[1:]
+    return _capitalize(re.sub(r"\[([^]]*)\]", fill_part, template).strip(" ,;:"))
 
 
 def _fields(labels: Labels) -> dict[str, str]:
-    """Every name that a phrasing may use, in words with single blanks between them; "" where nothing is known."""
-    form = in_words(labels.form[0]).lower() if labels.form else ""
-    told = {
-        "tradition": _capital(labels.tradition),
-        "mode": _capital(labels.mode[0]) if labels.mode else "",
-        "cycle": _capital(labels.cycle[0]) if labels.cycle else "",
-        "laya": _LAYAS.get(normalize_name(labels.laya[0]), labels.laya[0]) if labels.laya else "",
+    """The text of every field of the templates; "" where unknown."""
+    form = underscores_to_spaces(labels.form[0]).lower() if labels.form else ""
+    fields = {
+        "tradition": _capitalize(labels.tradition),
+        "mode": _capitalize(labels.mode[0]) if labels.mode else "",
+        "cycle": _capitalize(labels.cycle[0]) if labels.cycle else "",
+        "laya": _LAYA_PHRASES.get(normalize_words(labels.laya[0]), labels.laya[0]) if labels.laya else "",
         "form": form,
         "instruments": join_list(labels.instruments),
-        "performers": join_list(labels.performers, most=3),
+        "performers": join_list(labels.performers, limit=3),
         "tempo": _tempo(labels),
         "mood": labels.mood[0].lower() if labels.mood else "",
-        "free": "in free rhythm" if labels.free else "",
+        "unmetered": "in free rhythm" if labels.unmetered else "",
     }
-    told["a form"] = f"{'an' if form[:1] in 'aeiou' else 'a'} {form}" if form else ""
-    told["kind mode"] = _kind(labels.mode_kind, told["mode"])
-    told["kind cycle"] = _kind(labels.cycle_kind, told["cycle"])
-    told |= {name.capitalize(): _capital(told[name]) for name in ("tradition", "instruments", "a form")}
-    return {name: " ".join(text.split()) for name, text in told.items()}
+    fields["a form"] = f"{'an' if form[:1] in 'aeiou' else 'a'} {form}" if form else ""
+    fields["kind mode"] = _with_kind(labels.mode_kind, fields["mode"])
+    fields["kind cycle"] = _with_kind(labels.cycle_kind, fields["cycle"])
+    fields |= {
+        name.capitalize(): _capitalize(fields[name]) for name in ("tradition", "instruments", "a form")
+    }
+    return {name: " ".join(text.split()) for name, text in fields.items()}
 
 
-def _kind(kind: str, name: str) -> str:
-    """The name with the word for what it is, where one needs it: raga Yaman, but F# minor."""
+def _with_kind(kind: str, name: str) -> str:
+    """The name with the word for what it is, where one is usual: raga Yaman, 7/8 metre, but F# minor."""
     if not name or kind in ("", "key", "scale"):
         return name
     return f"{name} metre" if kind == "metre" else f"{kind} {name}"
@@ -114,11 +123,11 @@ def _tempo(labels: Labels) -> str:
     return labels.tempo[0] if labels.tempo else ""
 
 
-def _capital(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def join_list(names: tuple[str, ...], most: int = 6) -> str:
-    """Names as one writes them in a sentence: a, b and c; beyond `most` the rest are "others"."""
-    shown = [*names] if len(names) <= most else [*names[: most - 1], "others"]
+def join_list(names: tuple[str, ...], limit: int = 6) -> str:
+    """Names as in a sentence: a, b and c; of more than `limit` the last ones become "others"."""
+    shown = [*names] if len(names) <= limit else [*names[: limit - 1], "others"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)

@@ -1,4 +1,4 @@
-"""What lies in a corpus's folder: read what is there, put a new manifest in place, clear what is stale."""
+"""The files of a corpus folder: what an earlier run left, writing a new manifest, deleting what is stale."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ from talim.corpus.segment import SegmentationConfig, SegmentedRecording, generat
 
 
 def read_edited_captions(out: Path) -> dict[str, dict[str, str]]:
-    """What was typed into the corpus's own metadata.csv, by file name."""
+    """The rows of the corpus's own metadata.csv, by file name; TalimError where it cannot be read."""
     path = out / "metadata.csv"
-    if not path.is_file():
-        return {}
-    rows = read_table(path)
-    return {
-        normalize_path(row["file_name"]): {k: v for k, v in row.items() if k != "file_name"} for row in rows
-    }
+    rows = read_table(path) if path.is_file() else []
+    return {normalize_path(row.pop("file_name")): row for row in rows}
 
 
 def previous_summary(out: Path) -> dict[str, Any] | None:
-    """The summary of the corpus as an earlier run left it, or None where there is none."""
+    """The summary that an earlier run wrote, or None where there is no complete corpus."""
     try:
         summary = json.loads((out / "summary.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -35,30 +31,32 @@ def previous_summary(out: Path) -> dict[str, Any] | None:
 
 
 def write_corpus(corpus: Corpus) -> None:
-    """Write the manifest, then the summary. In between there is no summary, so no mixture is ever loaded."""
+    """Write the manifest, then the summary.
+
+    The old summary is deleted first: a run killed in between leaves no summary, so that no mixture is ever loaded.
+    """
     manifest, summary = corpus.folder / "corpus.jsonl", corpus.folder / "summary.json"
     lines = manifest_text(corpus.clips)
-    words = json.dumps(corpus.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(corpus.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        if manifest.read_text("utf-8") == lines and summary.read_text("utf-8") == words:
+        if manifest.read_text("utf-8") == lines and summary.read_text("utf-8") == text:
             return
     except (OSError, ValueError):
         pass
     with friendly_os_errors(summary):
         summary.unlink(missing_ok=True)
     write_text(manifest, lines)
-    write_text(summary, words)
+    write_text(summary, text)
 
 
-def remove_stale(out: Path, cuts: Collection[SegmentedRecording], cutting: SegmentationConfig) -> None:
-    """Delete clips and notes that belong to no present source; after the new manifest is in place."""
-    hashes = {cut.source_hash for cut in cuts}
-    notes = {segmentation_file(out, source_hash, cutting) for source_hash in hashes}
-    notes |= {path.with_suffix(".npy") for path in notes}
-    clips = {out / clip.file for cut in cuts for clip in cut.clips}
+def remove_stale(out: Path, segmented: Collection[SegmentedRecording], config: SegmentationConfig) -> None:
+    """Delete clips and segmentation records of sources that are gone; call it after the new manifest is written."""
+    records = {segmentation_file(out, recording.source_hash, config) for recording in segmented}
+    used = {out / clip.file for recording in segmented for clip in recording.clips}
+    used |= records | {path.with_suffix(".npy") for path in records}
     with friendly_os_errors(out):
         for path in generated_files(out):
-            if path not in notes | clips:
+            if path not in used:
                 path.unlink()
         for path in (out / "clips").iterdir():
             if path.is_dir() and not any(path.iterdir()):
@@ -66,7 +64,7 @@ def remove_stale(out: Path, cuts: Collection[SegmentedRecording], cutting: Segme
 
 
 def remove_corpus(out: Path) -> None:
-    """Take back what a first run wrote when no corpus can come of it; other files stay."""
+    """Delete what a first run wrote when no corpus can be made; other files stay."""
     with friendly_os_errors(out):
         for path in generated_files(out):
             path.unlink()

@@ -1,15 +1,15 @@
-"""What can be said of a stretch of a recording: labels that hold there, and none that may not."""
+"""Labels of a recording and of its stretches: tradition, mode, cycle, laya, form, instruments, performers."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from talim.corpus.recordings import AnnotatedSection
+from talim.traditions.name_matching import normalize_words
 
-# Column names in the order of their worth; the paper's own (taal, laya, instrument) are among them.
+# Column names of each label; the first one present counts.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "tradition": ("tradition", "genre", "style"),
     "mode": ("mode", "raga", "raag", "raaga", "makam", "maqam", "key", "scale"),
@@ -28,22 +28,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 KINDS = {"raag": "raga", "raaga": "raga", "taal": "tala", "taala": "tala", "maqam": "makam", "meter": "metre"}
 KINDS |= {"time_signature": "metre", "mode": "", "cycle": "", "scale": ""}
-_SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # what a section may say for itself
-# Where no cycle is played. The pulsed jhala is left out: it belongs to alap and to the end of a gat alike.
+_SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # labels that may differ by section
+# Forms without a cycle. The pulsed jhala is not among them: it belongs to alap and to the end of a gat alike.
 _UNMETERED_FORMS = frozenset(
-    {"alap", "alapana", "aochar", "jod", "jor", "taksim", "taqsim", "gazel", "serbest", "tanam"}
+    map(normalize_words, ("alap", "alapana", "aochar", "jod", "jor", "taksim", "gazel", "serbest", "tanam"))
 )
 _LAYAS = ("vilambit", "madhya", "drut")
-_MIN_OVERLAP_SECONDS = 0.5  # a section that reaches less far into a stretch does not count
+_MIN_OVERLAP_SECONDS = 0.5  # shorter overlaps of a section with a stretch are ignored
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of a recording or of a stretch; empty where nothing is known or nothing certain holds."""
+    """Labels of a recording or of a stretch; empty where unknown or uncertain."""
 
     tradition: str = ""
     mode: tuple[str, ...] = ()
-    mode_kind: str = ""  # what a mode is called there: raga, makam, key
+    mode_kind: str = ""  # what a mode is called: raga, makam, key
     cycle: tuple[str, ...] = ()
     cycle_kind: str = ""  # tala, usul, metre
     laya: tuple[str, ...] = ()
@@ -56,11 +56,11 @@ class Labels:
     title: str = ""
     section: str = ""
     tonic_hz: float | None = None
-    free: bool = False  # it is known that no cycle is played
+    unmetered: bool = False  # known to have no cycle
 
 
 def parse_labels(cells: Mapping[str, str]) -> Labels:
-    """All that a row of metadata says of the whole recording, several values and all."""
+    """The labels of a whole recording from its row of metadata; a label may have several values."""
     mode_column, mode = _first(cells, "mode")
     cycle_column, cycle = _first(cells, "cycle")
     mode_kind = cells.get("mode_kind", "").lower() or KINDS.get(mode_column, mode_column)
@@ -69,11 +69,11 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
     tradition = columns["tradition"].lower() or _tradition(mode_column, cycle_column, mode_kind, cycle_kind)
     if not cycle_kind:
         cycle_kind = {"raga": "tala", "makam": "usul"}.get(mode_kind, "cycle") if cycle else ""
-    made = Labels(
+    labels = Labels(
         tradition=tradition,
-        mode=tuple(_bare(one) for one in split_values(mode)),
+        mode=tuple(_without_kind(name) for name in split_values(mode)),
         mode_kind=mode_kind,
-        cycle=tuple(_bare(one) for one in split_values(cycle)),
+        cycle=tuple(_without_kind(name) for name in split_values(cycle)),
         cycle_kind=cycle_kind,
         laya=split_values(columns["laya"]),
         form=split_values(columns["form"]),
@@ -86,140 +86,132 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
         section=columns["section"],
         tonic_hz=_hz(columns["tonic_hz"]),
     )
-    return replace(made, free=_is_free(made.section, *made.form, *made.cycle))
+    return replace(labels, unmetered=_is_unmetered(labels.section, *labels.form, *labels.cycle))
 
 
 def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: float, stop: float) -> Labels:
-    """The labels that hold all through [start, stop) seconds: at most one mode, cycle, laya and form.
+    """The labels that hold throughout [start, stop) seconds: at most one mode, cycle, laya and form.
 
-    Sections decide where there are any; a stretch over several claims only what they share. Without them
-    a recording that lists several talas claims none, and one with an alap in it none either.
+    A stretch over several sections has only the labels that they share. Without sections, a recording that lists
+    several talas, or that has an alap in it, has no cycle in any stretch.
     """
-    touched = [
-        s
-        for s in sections
-        if min(stop, s.start_seconds + s.seconds) - max(start, s.start_seconds) > _MIN_OVERLAP_SECONDS
+    overlapping = [
+        section
+        for section in sections
+        if min(stop, section.start_seconds + section.seconds) - max(start, section.start_seconds)
+        > _MIN_OVERLAP_SECONDS
     ]
-    parts = [_section_labels(whole, section) for section in touched] or [
-        _without_sections(whole, bool(sections))
-    ]
+    parts = [_section_labels(whole, section) for section in overlapping]
+    parts = parts or [_labels_outside_sections(whole, bool(sections))]
+    shared: dict[str, tuple[str, ...]] = {}
+    for name in _SECTION_LABELS:
+        equal = len({_normalize_all(getattr(part, name)) for part in parts}) == 1
+        shared[name] = _single_value(getattr(parts[0], name)) if equal else ()
+    if any(part.unmetered for part in parts):
+        shared |= {"cycle": (), "laya": (), "tempo_bpm": (), "tempo": ()}
     names = {part.section for part in parts}
-    shared = {
-        name: getattr(parts[0], name)
-        if len({_normalize_all(getattr(part, name)) for part in parts}) == 1
-        else ()
-        for name in _SECTION_LABELS
-    }
-    free = all(part.free for part in parts)
-    metred = not any(part.free for part in parts)
-    single = {name: found if len(found) == 1 else () for name, found in shared.items()}
-    if not metred:
-        single |= {"cycle": (), "laya": (), "tempo_bpm": (), "tempo": ()}
-    return replace(whole, **single, free=free, section=names.pop() if len(names) == 1 else "")
+    return replace(
+        whole,
+        **shared,
+        unmetered=all(part.unmetered for part in parts),
+        section=names.pop() if len(names) == 1 else "",
+    )
 
 
-def _without_sections(whole: Labels, annotated: bool) -> Labels:
-    """The recording's labels for a stretch of which no section tells; none that a part of it may break."""
-    some_free = whole.free or any(_is_free(text) for text in (*whole.form, whole.title))
-    if annotated or (some_free and not _all_free(whole)):
-        return replace(whole, cycle=(), laya=(), tempo_bpm=(), tempo=(), form=(), free=False)
-    if len(whole.cycle) > 1:  # a concert of several parts: its one tempo is that of one of them
-        return replace(whole, laya=(), tempo_bpm=(), tempo=(), free=False)
-    return replace(whole, free=some_free)
+def _labels_outside_sections(whole: Labels, has_sections: bool) -> Labels:
+    """The recording's labels for a stretch without a section, less those that may not hold everywhere."""
+    partly_unmetered = whole.unmetered or any(_is_unmetered(text) for text in (*whole.form, whole.title))
+    if has_sections or (partly_unmetered and not _is_entirely_unmetered(whole)):
+        return replace(whole, cycle=(), laya=(), tempo_bpm=(), tempo=(), form=(), unmetered=False)
+    if len(whole.cycle) > 1:  # a concert of several parts: its single tempo is that of one of them
+        return replace(whole, laya=(), tempo_bpm=(), tempo=(), unmetered=False)
+    return replace(whole, unmetered=partly_unmetered)
 
 
-def _all_free(whole: Labels) -> bool:
-    """Whether everything that is said of the form names an unmetred one."""
-    told = [text for text in (whole.section, *whole.form) if text] or [whole.title, *whole.cycle]
-    return all(_is_free(text) for text in told if text)
+def _is_entirely_unmetered(whole: Labels) -> bool:
+    texts = [text for text in (whole.section, *whole.form) if text] or [whole.title, *whole.cycle]
+    return all(_is_unmetered(text) for text in texts if text)
 
 
 def _section_labels(whole: Labels, section: AnnotatedSection) -> Labels:
-    """The labels of one section: its own, what its name says, else the recording's where it has one only."""
-    own = parse_labels(section.cells)
-    name = normalize_name(section.name)
-    spoken = tuple(cycle for cycle in whole.cycle if normalize_name(cycle) and normalize_name(cycle) in name)
-    if not spoken and (found := re.search(r"\b\w*t[aā]+l\b", section.name, re.IGNORECASE)):
-        spoken = (found.group(),)
-    layas = tuple(laya for laya in _LAYAS if laya in name)
-    free = own.free or _is_free(section.name)
+    """A section's labels: its own cells, then its name, then the recording's where that has one value."""
+    cells = parse_labels(section.cells)
+    name = normalize_words(section.name)
+    named_cycles = tuple(cycle for cycle in whole.cycle if (key := normalize_words(cycle)) and key in name)
+    if not named_cycles and (match := re.search(r"\b\w*t[aā]+l\b", section.name, re.IGNORECASE)):
+        named_cycles = (match.group(),)
+    named_layas = tuple(laya for laya in _LAYAS if normalize_words(laya) in name)
+    named_form = ("alap",) if "alap" in name else ()
+    unmetered = cells.unmetered or _is_unmetered(section.name)
     return replace(
         whole,
-        mode=own.mode or whole.mode,
-        mode_kind=own.mode_kind or whole.mode_kind,
-        cycle=() if free else own.cycle or spoken[-1:] or whole.cycle,
-        cycle_kind=own.cycle_kind or whole.cycle_kind or ("tala" if spoken else ""),
-        laya=() if free else own.laya or layas[:1] or _single_value(whole.laya),
-        form=own.form or (("alap",) if "alap" in name else ()) or _single_value(whole.form),
-        tempo_bpm=() if free else own.tempo_bpm or _single_value(whole.tempo_bpm),
-        tempo=() if free else own.tempo or _single_value(whole.tempo),
+        mode=cells.mode or whole.mode,
+        mode_kind=cells.mode_kind or whole.mode_kind,
+        cycle=() if unmetered else cells.cycle or named_cycles[-1:] or whole.cycle,
+        cycle_kind=cells.cycle_kind or whole.cycle_kind or ("tala" if named_cycles else ""),
+        laya=() if unmetered else cells.laya or named_layas[:1] or _single_value(whole.laya),
+        form=cells.form or named_form or _single_value(whole.form),
+        tempo_bpm=() if unmetered else cells.tempo_bpm or _single_value(whole.tempo_bpm),
+        tempo=() if unmetered else cells.tempo or _single_value(whole.tempo),
         section=section.name,
-        free=free,
+        unmetered=unmetered,
     )
 
 
 def split_values(cell: str, separators: str = ";|,") -> tuple[str, ...]:
-    """The single values of a cell such as "Tabla,Voice" or "A | B"; the same one twice counts once."""
+    """The values of a cell such as "Tabla,Voice" or "A | B"; two spellings of one value count once."""
     parts = [" ".join(part.split()) for part in re.split(f"[{re.escape(separators)}]", cell)]
-    return tuple({normalize_name(part): part for part in reversed(parts) if part}.values())[::-1]
+    return tuple({normalize_words(part): part for part in reversed(parts) if part}.values())[::-1]
 
 
-def in_words(text: str) -> str:
-    """The text with blanks for underscores, single ones between its words and none around them."""
+def underscores_to_spaces(text: str) -> str:
+    """The text with a single space for every run of underscores and spaces, none around it."""
     return " ".join(text.replace("_", " ").split())
 
 
-def normalize_name(text: str) -> str:
-    """Lower case without diacritics, doubled vowels and punctuation, so that spellings can be compared."""
-    plain = unicodedata.normalize("NFD", text.casefold().replace("ı", "i"))
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    for double, single in (("aa", "a"), ("ee", "i"), ("oo", "u"), ("_", " "), ("-", " ")):
-        plain = plain.replace(double, single)
-    return " ".join(re.sub(r"[^\w ]", " ", plain).split())
+def _normalize_all(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(map(normalize_words, values)))
 
 
-def _normalize_all(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(normalize_name(one) for one in found))
+def _single_value(values: tuple[str, ...]) -> tuple[str, ...]:
+    return values if len(values) == 1 else ()
 
 
-def _single_value(found: tuple[str, ...]) -> tuple[str, ...]:
-    return found if len(found) == 1 else ()
-
-
-def _is_free(*texts: str) -> bool:
-    """Whether any of the texts names an unmetred part."""
-    words = {word for text in texts for word in normalize_name(text).split()}
-    return bool(words & _UNMETERED_FORMS) or any("uzun hava" in normalize_name(text) for text in texts)
+def _is_unmetered(*texts: str) -> bool:
+    """Whether any of the texts names a part without a cycle."""
+    names = [normalize_words(text) for text in texts]
+    words = {word for name in names for word in name.split()}
+    return bool(words & _UNMETERED_FORMS) or any(normalize_words("uzun hava") in name for name in names)
 
 
 def _first(cells: Mapping[str, str], name: str) -> tuple[str, str]:
-    """The column that answers for a label, and what it says; two empty texts where none does."""
+    """The first non-empty column of a label, and its text; two empty texts where there is none."""
     return next(((column, cells[column]) for column in COLUMNS[name] if cells.get(column)), ("", ""))
 
 
-def _tradition(*words: str) -> str:
-    """The tradition that a column's name gives away; "raga" and "tala" alone may be Carnatic too."""
-    if {"makam", "usul"} & {*words}:
+def _tradition(*kinds: str) -> str:
+    """The tradition that a column's name implies; "raga" and "tala" alone may be Carnatic too."""
+    if {"makam", "usul"} & {*kinds}:
         return "makam"
-    return "hindustani" if {"raag", "taal"} & {*words} else ""
+    return "hindustani" if {"raag", "taal"} & {*kinds} else ""
 
 
-def _bare(name: str) -> str:
-    """A mode's or cycle's name without the word that says what it is: Raag Yaman is Yaman."""
+def _without_kind(name: str) -> str:
+    """The name of a mode or cycle without the word for what it is: Raag Yaman becomes Yaman."""
     bare = re.sub(r"^(raga|raag|raaga|makam|tala|taal|usul)\s+", "", name, flags=re.IGNORECASE)
     return re.sub(r"\s+(makam[ıi]|usul[üu])$", "", bare, flags=re.IGNORECASE)
 
 
 def _lead_first(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[str, ...]:
-    """Instruments as one reads them: the lead or the voice first, plain words in lower case."""
-    shown = [name for name in (in_words(one).lower() for one in instruments) if name]
-    first = {in_words(one).lower() for one in lead} - {""} or {"voice", "vocal", "vocals"}
-    return tuple(sorted(shown, key=lambda name: name not in first))
+    """Instruments in lower case, the lead instruments (or else the voice) first."""
+    names = [name for name in (underscores_to_spaces(text).lower() for text in instruments) if name]
+    first = {underscores_to_spaces(text).lower() for text in lead} - {""} or {"voice", "vocal", "vocals"}
+    return tuple(sorted(names, key=lambda name: name not in first))
 
 
 def _hz(text: str) -> float | None:
     try:
-        found = float(text.lower().removesuffix("hz").strip())
+        value = float(text.lower().removesuffix("hz").strip())
     except ValueError:
         return None
-    return found if 20 <= found <= 5000 else None
+    return value if 20 <= value <= 5000 else None

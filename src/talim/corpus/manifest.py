@@ -1,4 +1,4 @@
-"""What a corpus is on disk: corpus.jsonl (one clip a line), summary.json, and the clips themselves."""
+"""A corpus on disk: corpus.jsonl (one clip a line), summary.json, and the clips as FLAC files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.audio import Audio, AudioError, read
 from talim.errors import TalimError
 
+FORMAT_VERSION = 1  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
 UNKNOWN = "unknown"
-_MUSIC = ("beats", "chords")
 
 
 class Clip(BaseModel):
-    """A stretch of one recording with its words, its rights and its side of the split."""
+    """A stretch of one recording with its caption, labels, rights and side of the split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     file: str  # relative to the corpus folder
     recording: str
-    performer: str  # "unknown" where nobody said
+    performer: str  # "unknown" where the source does not name one
     start_seconds: float  # in the source file
     seconds: float
     caption: str
@@ -39,13 +39,13 @@ class Clip(BaseModel):
     release: str = UNKNOWN
     work: str = UNKNOWN
     tradition: str = UNKNOWN
-    mode: str = UNKNOWN  # raga, makam, key: only where one is known to hold all through the clip
-    cycle: str = UNKNOWN  # tala, usul: likewise; "none" where it is known that no cycle is played
+    mode: str = UNKNOWN  # raga, makam, key: only where one is known to hold throughout the clip
+    cycle: str = UNKNOWN  # tala, usul: likewise; "none" where the music is known to be unmetered
     section: str = UNKNOWN
-    instruments: str = UNKNOWN  # divided by |
+    instruments: str = UNKNOWN  # separated by |
     tonic_hz: float | None = None
     beats: str = (
-        ""  # "1@0.5 2@1.0": place in the bar @ seconds from the clip's beginning; empty where not known
+        ""  # "1@0.5 2@1.0": position in the bar @ seconds from the start of the clip; "" where unknown
     )
     chords: str = ""  # "Gm@0 Eb/G@2.5": likewise
     extra: dict[str, Any] = {}  # every other column of the metadata
@@ -53,16 +53,16 @@ class Clip(BaseModel):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared corpus; Corpus.load(folder) opens one, prepare makes one."""
+    """A prepared corpus; `Corpus.load(folder)` opens one, `talim.prepare` makes one."""
 
     folder: Path
     clips: tuple[Clip, ...]
     summary: dict[str, Any]
-    work: dict[str, Any] = field(default_factory=dict)  # what prepare did this time; not stored
+    prepare_stats: dict[str, Any] = field(default_factory=dict)  # of the call that made it; not stored
 
     @classmethod
     def load(cls, folder: str | Path) -> Corpus:
-        """Open a corpus folder; TalimError where it is none or its manifest is damaged."""
+        """Open a corpus folder; TalimError where it is none, is damaged, or has another format version."""
         folder = Path(folder)
         manifest, summary = folder / "corpus.jsonl", folder / "summary.json"
         if not manifest.is_file() or not summary.is_file():
@@ -71,43 +71,54 @@ class Corpus:
                 f"make one with: talim prepare FOLDER --out {folder}"
             )
         try:
+            facts = json.loads(summary.read_text("utf-8"))
+            if facts.get("format_version") != FORMAT_VERSION:
+                raise TalimError(
+                    f"{folder}: was prepared by another version of talim; prepare it again: "
+                    f"talim prepare FOLDER --out {folder}"
+                )
             lines = manifest.read_text("utf-8").split("\n")  # a caption may hold other line separators
             clips = tuple(Clip.model_validate_json(line) for line in lines if line.strip())
-            words = json.loads(summary.read_text("utf-8"))
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, AttributeError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise TalimError(
                 f"{folder}: its manifest is damaged ({reason}); run talim prepare again"
             ) from error
-        return cls(folder, clips, words)
+        return cls(folder, clips, facts)
+
+    def __repr__(self) -> str:
+        seconds = sum(clip.seconds for clip in self.clips)
+        return (
+            f"Corpus({str(self.folder)!r}: {len(self.train)} training and {len(self.held_out)} held-out clips, "
+            f"{seconds / 60:.1f} minutes)"
+        )
 
     @property
     def train(self) -> tuple[Clip, ...]:
-        """The clips to learn from."""
+        """The training clips."""
         return tuple(clip for clip in self.clips if clip.split == "train")
 
     @property
     def held_out(self) -> tuple[Clip, ...]:
-        """The clips that training never sees."""
+        """The clips that are kept out of training."""
         return tuple(clip for clip in self.clips if clip.split == "held_out")
 
     @property
     def hash(self) -> str:
-        """Sha256 (hex) over all clips: words, split, rights, sound; not over where it lies."""
+        """Sha256 (hex) over all clips: captions, split, rights and audio; independent of the folder."""
         return hashlib.sha256(manifest_text(self.clips).encode()).hexdigest()
 
     @property
-    def targets(self) -> Path:
-        """The folder of cached targets (tokens, text states)."""
-        return self.folder / "targets"
+    def features(self) -> Path:
+        """The folder of cached features: codec tokens or latents, text states, frozen activations."""
+        return self.folder / "features"
 
     @property
     def has_beats_chords(self) -> bool:
-        """Whether any clip has beats or chords."""
         return any(clip.beats or clip.chords for clip in self.clips)
 
     def read_clip(self, clip: Clip) -> Audio:
-        """The sound of a clip, float32 [C, T]; TalimError where its file is gone or damaged."""
+        """The samples of a clip, float32 [C, T]; TalimError where its file is missing or damaged."""
         try:
             return read(self.folder / clip.file)
         except AudioError as error:
@@ -115,11 +126,6 @@ class Corpus:
 
 
 def manifest_text(clips: tuple[Clip, ...]) -> str:
-    """The lines of corpus.jsonl: one clip a line, in canonical order of keys."""
-    rows = (json.dumps(_row(clip), ensure_ascii=False, sort_keys=True) for clip in clips)
+    """The content of corpus.jsonl: one clip a line, keys sorted."""
+    rows = (json.dumps(clip.model_dump(), ensure_ascii=False, sort_keys=True) for clip in clips)
     return "".join(f"{row}\n" for row in rows)
-
-
-def _row(clip: Clip) -> dict[str, Any]:
-    """All fields; beats and chords only where there are any, so that corpora older than these keep their hash."""
-    return {name: value for name, value in clip.model_dump().items() if value or name not in _MUSIC}

@@ -1,4 +1,4 @@
-"""Tables that describe recordings: metadata.csv or .jsonl, sections.csv, and the names their columns go by."""
+"""Reads the tables that describe recordings: metadata.csv or .jsonl, and sections.csv."""
 
 from __future__ import annotations
 
@@ -23,60 +23,60 @@ MetadataNote = dict[str, str]
 
 
 def read_metadata(
-    folder: Path, places: Iterable[Path], known: set[str]
+    folder: Path, subfolders: Iterable[Path], names: set[str]
 ) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
-    """Rows by file name (relative to folder) from the metadata files in `places`, and notes on odd rows.
+    """Rows for the files `names` (relative to `folder`) from all metadata files, and notes on odd rows.
 
-    As in the audiofolder convention a metadata file names files relative to itself. Where there is none,
-    the one in the folder above is taken if it names files in here.
+    As in the audiofolder convention, a metadata file names files relative to itself. If there is none in
+    `subfolders`, the one in the folder above is used, provided it names files in here.
     """
     rows: dict[str, MetadataRow] = {}
     notes: list[MetadataNote] = []
-    tables = [place / name for place in places for name in METADATA_NAMES if (place / name).is_file()]
-    for path in tables:
-        base, strays = normalize_path(path.parent.relative_to(folder)), []
-        shown = normalize_path(path.relative_to(folder))
+    paths = [path / name for path in subfolders for name in METADATA_NAMES if (path / name).is_file()]
+    if not paths:
+        return _rows_from_above(folder, names)
+    for path in paths:
+        base, absent = normalize_path(path.parent.relative_to(folder)), []
+        table_name = normalize_path(path.relative_to(folder))
         for row in read_table(path):
             name = normalize_path(f"{base}/{row.pop('file_name')}")
-            if name not in known:
-                strays.append(name)
+            if name not in names:
+                absent.append(name)
                 continue
             if rows.get(name, row) != row:
-                notes.append({"file": shown, "note": f"several rows name {name}; the last one counts"})
+                notes.append({"file": table_name, "note": f"several rows name {name}; the last one counts"})
             rows[name] = row
-        if strays:
-            text = f"names {len(strays)} files that are not there, such as {strays[0]}"
-            notes.append({"file": shown, "note": text})
-    if not tables:
-        rows, notes = _rows_from_above(folder, known)
+        if absent:
+            text = f"names {len(absent)} files that do not exist, such as {absent[0]}"
+            notes.append({"file": table_name, "note": text})
     return rows, notes
 
 
-def _rows_from_above(folder: Path, known: set[str]) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
-    """Rows for these files in the metadata of the folder above, for a part of a collection."""
-    here = folder.resolve()
-    prefix = f"{normalize_path(here.name)}/"
-    for path in (here.parent / name for name in METADATA_NAMES):
+def _rows_from_above(folder: Path, names: set[str]) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
+    """Rows for these files from the metadata of the folder above, for a part of a collection."""
+    root = folder.resolve()
+    prefix = f"{normalize_path(root.name)}/"
+    for path in (root.parent / name for name in METADATA_NAMES):
         try:
             table = read_table(path) if path.is_file() else []
-        except TalimError:  # a table that nobody pointed at may be about anything
+        except TalimError:  # outside the source, so it may be about anything
             continue
-        named = {normalize_path(row.pop("file_name")): row for row in table}
-        rows = {name: named[prefix + name] for name in known if prefix + name in named}
+        by_name = {normalize_path(row.pop("file_name")): row for row in table}
+        rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
-            note = f"in the folder above: {len(rows)} recordings are described there"
+            note = f"in the folder above: it describes {len(rows)} of these recordings"
             return rows, [{"file": f"../{path.name}", "note": note}]
     return {}, []
 
 
-def read_sections(folder: Path, places: Iterable[Path]) -> dict[str, tuple[AnnotatedSection, ...]]:
-    """Sections by file name from every sections.csv in `places`: file_name, start_seconds, name, then
-    seconds or end_seconds, and labels that hold there only (tala, laya, usul, form ...).
+def read_sections(folder: Path, subfolders: Iterable[Path]) -> dict[str, tuple[AnnotatedSection, ...]]:
+    """Sections by file name from every sections.csv in `subfolders`.
 
-    Raises TalimError, naming file and line, for times that are no numbers.
+    Columns: file_name, start_seconds, name, seconds or end_seconds, and labels of the section (tala, laya, usul ...).
+    Raises TalimError, naming file and line, for times that are not numbers.
     """
-    found: dict[str, list[AnnotatedSection]] = defaultdict(list)
-    for path in (place / SECTIONS_NAME for place in places):
+    sections: dict[str, list[AnnotatedSection]] = defaultdict(list)
+    for path in (subfolder / SECTIONS_NAME for subfolder in subfolders):
         if not path.is_file():
             continue
         base = normalize_path(path.parent.relative_to(folder))
@@ -90,14 +90,16 @@ def read_sections(folder: Path, places: Iterable[Path]) -> dict[str, tuple[Annot
                 ) from error
             cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
             name = normalize_path(f"{base}/{row['file_name']}")
-            found[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
-    return {name: tuple(sorted(parts, key=lambda p: p.start_seconds)) for name, parts in found.items()}
+            sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
+    return {
+        name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()
+    }
 
 
 def read_table(path: Path) -> list[MetadataRow]:
-    """The rows of a metadata.csv or .jsonl: lower-case columns, no empty cells, file_name always there.
+    """The rows of a metadata.csv or .jsonl: lower-case columns, no empty cells, always with file_name.
 
-    Raises TalimError, naming file and line, for what cannot be read.
+    Raises TalimError, naming file and line, where it cannot be read.
     """
     rows = []
     for line, cells in read_rows(path):
@@ -113,7 +115,7 @@ def read_table(path: Path) -> list[MetadataRow]:
 def read_rows(path: Path) -> list[tuple[int, MetadataRow]]:
     """The rows of any .csv or .jsonl table with their line numbers: lower-case columns, no empty cells.
 
-    Raises TalimError, naming file and line, for what cannot be read.
+    Raises TalimError, naming file and line, where it cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -153,7 +155,7 @@ def _jsonl_rows(path: Path, text: str) -> list[tuple[int, dict[str, object]]]:
 
 
 def plain_row(row: Mapping[str, object]) -> MetadataRow:
-    """A row of any source as text: lower-case columns with underscores, lists joined by |, nothing empty."""
+    """A row as text: lower-case columns with underscores, lists joined by |, empty and missing cells dropped."""
     cells: MetadataRow = {}
     for name, value in row.items():
         column = str(name or "").strip().lower().replace(" ", "_").replace("-", "_")

@@ -1,7 +1,7 @@
-"""Near-duplicate recordings: the same sound at another rate, gain or codec, or a part of it.
+"""Near-duplicate recordings: the same audio at another rate, gain or codec, or a part of it.
 
-Landmarks after Wang, "An industrial-strength audio search algorithm" (ISMIR 2003): pairs of spectral peaks,
-which survive coding and gain; a common sound is many equal pairs at one difference of time.
+Landmarks after Wang, "An industrial-strength audio search algorithm" (ISMIR 2003): pairs of spectral peaks, which
+survive coding and gain. Two recordings share audio where many of their pairs are equal at one time offset.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from talim.audio import Audio
 RATE_HZ = 8000
 HOP_SECONDS = 0.032
 MIN_SHARED_SECONDS = 4.0
-MIN_SHARE = 0.1  # of the landmarks in the common stretch; measured on real recordings, see docs/corpora.md
+MIN_SHARED_FRACTION = 0.1  # of the landmarks in the common stretch; see docs/reports/corpora.md
 MIN_VOTES = 16
 _SIZE, _HOP = 1024, 256
 _NEIGHBOUR_BINS, _NEIGHBOUR_FRAMES = 25, 13
 _PAIRS, _MOST_FRAMES, _MOST_BINS = 4, 63, 63
-_MAX_LANDMARK_COUNT = 64  # a landmark found this often says nothing: a drone, a metronome
-_OFFSET_RANGE_FRAMES = 1 << 20  # frames; more than nine hours
+_MAX_LANDMARK_COUNT = 64  # more frequent landmarks (a drone, a metronome) are ignored
+_OFFSET_RANGE_FRAMES = 1 << 20  # more than nine hours
 
 
 @dataclass(frozen=True)
 class NearDuplicate:
-    """Two recordings that share a stretch of sound."""
+    """Two recordings that share a stretch of audio."""
 
     first: str
     second: str
-    seconds: float  # how long the common stretch is
-    later_seconds: float  # where the second begins in the time of the first
-    share: float  # of the landmarks in that stretch that both have
+    seconds: float  # length of the common stretch
+    offset_seconds: float  # start of the second in the time of the first
+    shared_fraction: float  # of the landmarks in that stretch, 0 to 1
 
 
 def fingerprint_landmarks(audio: Audio) -> np.ndarray:
-    """Landmarks of a sound, uint32 [n, 2]: hash of two peaks, frame of the first (32 ms each)."""
+    """Landmarks of a recording, uint32 [n, 2]: hash of two peaks, frame (32 ms) of the first."""
     from scipy.ndimage import maximum_filter
 
     mono = audio.to_channels(1).resample(RATE_HZ).samples[0]
@@ -46,7 +46,7 @@ def fingerprint_landmarks(audio: Audio) -> np.ndarray:
         return np.empty((0, 2), np.uint32)
     windows = np.lib.stride_tricks.sliding_window_view(mono, _SIZE)[::_HOP]
     level = np.empty((len(windows), _SIZE // 2), np.float32)
-    for start in range(0, len(windows), 4096):  # blocks, so that an hour needs no gigabyte
+    for start in range(0, len(windows), 4096):  # in blocks, to bound the memory
         block = windows[start : start + 4096] * np.hanning(_SIZE).astype(np.float32)
         level[start : start + 4096] = np.abs(np.fft.rfft(block, axis=1))[:, 1:]
     level = np.log(level + 1e-9)
@@ -57,15 +57,15 @@ def fingerprint_landmarks(audio: Audio) -> np.ndarray:
 
 
 def _pairs(frames: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Each peak with a few that follow it: hash of (bin, step in bins, step in frames) and its frame."""
-    found = []
+    """Each peak paired with a few later ones: hash of (bin, step in bins, step in frames), and its frame."""
+    pairs = []
     for ahead in range(1, 4 * _PAIRS):
         step_frames = frames[ahead:] - frames[:-ahead]
         step_bins = bins[ahead:] - bins[:-ahead]
         good = (step_frames > 0) & (step_frames <= _MOST_FRAMES) & (np.abs(step_bins) <= _MOST_BINS)
         code = (bins[:-ahead] << 13) | ((step_bins + 64) << 6) | step_frames
-        found.append(np.stack([code, frames[:-ahead], np.full(code.shape, ahead)], axis=1)[good])
-    rows = np.concatenate(found) if found else np.empty((0, 3), np.int64)
+        pairs.append(np.stack([code, frames[:-ahead], np.full(code.shape, ahead)], axis=1)[good])
+    rows = np.concatenate(pairs) if pairs else np.empty((0, 3), np.int64)
     order = np.lexsort((rows[:, 2], rows[:, 0] >> 13, rows[:, 1]))
     rows = rows[order]
     _, starts, counts = np.unique(rows[:, 1] << 9 | rows[:, 0] >> 13, return_index=True, return_counts=True)
@@ -73,29 +73,31 @@ def _pairs(frames: np.ndarray, bins: np.ndarray) -> np.ndarray:
     return rows[rank < _PAIRS, :2].astype(np.uint32)
 
 
-def find_near_duplicates(marks: Mapping[str, np.ndarray]) -> list[NearDuplicate]:
-    """All pairs of recordings that share at least 4 s of sound, by their landmarks; ordered by name."""
-    names = sorted(name for name in marks if len(marks[name]))
+def find_near_duplicates(landmarks: Mapping[str, np.ndarray]) -> list[NearDuplicate]:
+    """All pairs of recordings that share at least 4 s of audio, by their landmarks; ordered by name."""
+    names = sorted(name for name in landmarks if len(landmarks[name]))
     if len(names) < 2:
         return []
-    codes = np.concatenate([marks[name][:, 0].astype(np.int64) for name in names])
-    times = np.concatenate([marks[name][:, 1].astype(np.int64) for name in names])
-    owners = np.repeat(np.arange(len(names)), [len(marks[name]) for name in names])
+    codes = np.concatenate([landmarks[name][:, 0].astype(np.int64) for name in names])
+    times = np.concatenate([landmarks[name][:, 1].astype(np.int64) for name in names])
+    owners = np.repeat(np.arange(len(names)), [len(landmarks[name]) for name in names])
     order = np.lexsort((times, owners, codes))
-    codes, times, owners = codes[order], times[order], owners[order]
-    votes = _votes(codes, times, owners, len(names))
+    votes = _votes(codes[order], times[order], owners[order], len(names))
     best: dict[tuple[int, int], tuple[int, int]] = {}
-    for (first, second, shift), count in votes.items():
+    for (first, second, offset), count in votes.items():
         if count > best.get((first, second), (0, 0))[0]:
-            best[first, second] = (count, shift)
-    found = [_compare_pair(names, marks, pair, count, shift) for pair, (count, shift) in sorted(best.items())]
-    return [twins for twins in found if twins]
+            best[first, second] = (count, offset)
+    pairs = (
+        _compare_pair(names[first], names[second], landmarks, count, offset)
+        for (first, second), (count, offset) in sorted(best.items())
+    )
+    return [pair for pair in pairs if pair]
 
 
 def _votes(
     codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int
 ) -> dict[tuple[int, int, int], int]:
-    """How many equal landmarks two recordings have at each difference of time, in pairs of frames."""
+    """Equal landmarks by (first recording, second recording, offset in frames), two adjacent offsets together."""
     edges = np.flatnonzero(np.diff(codes)) + 1
     starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(codes)]])
     size = stops - starts
@@ -114,11 +116,11 @@ def _votes(
             break
     if not keys:
         return {}
-    found, number = np.unique(np.concatenate(keys), return_counts=True)
-    beside = np.zeros_like(number)
-    near = np.flatnonzero(np.diff(found) == 1)
-    beside[near] += number[near + 1]  # a trim moves sounds by part of a frame: two differences share them
-    total = number + beside
+    offsets, counts = np.unique(np.concatenate(keys), return_counts=True)
+    adjacent = np.zeros_like(counts)
+    near = np.flatnonzero(np.diff(offsets) == 1)
+    adjacent[near] += counts[near + 1]  # an offset by part of a frame divides its votes between two frames
+    total = counts + adjacent
     strong = total >= MIN_VOTES
     return {
         (
@@ -126,38 +128,32 @@ def _votes(
             int(key // (2 * _OFFSET_RANGE_FRAMES) % count),
             int(key % (2 * _OFFSET_RANGE_FRAMES) - _OFFSET_RANGE_FRAMES),
         ): int(n)
-        for key, n in zip(found[strong], total[strong], strict=True)
+        for key, n in zip(offsets[strong], total[strong], strict=True)
     }
 
 
 def _compare_pair(
-    names: list[str], marks: Mapping[str, np.ndarray], pair: tuple[int, int], count: int, shift: int
+    first: str, second: str, landmarks: Mapping[str, np.ndarray], count: int, offset: int
 ) -> NearDuplicate | None:
-    """The pair, where enough of the landmarks in the stretch that they would share are equal."""
-    first, second = (marks[names[at]][:, 1].astype(np.int64) for at in pair)
-    low, high = max(first[0], second[0] + shift), min(first[-1], second[-1] + shift)
-    here = int(((first >= low) & (first <= high)).sum())
-    there = int(((second + shift >= low) & (second + shift <= high)).sum())
+    """The pair, if enough of the landmarks in their common stretch are equal."""
+    first_frames = landmarks[first][:, 1].astype(np.int64)
+    second_frames = landmarks[second][:, 1].astype(np.int64) + offset
+    low, high = max(first_frames[0], second_frames[0]), min(first_frames[-1], second_frames[-1])
+    fewest = min(int(((frames >= low) & (frames <= high)).sum()) for frames in (first_frames, second_frames))
     seconds = float(high - low) * HOP_SECONDS
-    share = count / max(1, min(here, there))
-    if seconds < MIN_SHARED_SECONDS or share < MIN_SHARE:
+    fraction = min(1.0, count / max(1, fewest))
+    if seconds < MIN_SHARED_SECONDS or fraction < MIN_SHARED_FRACTION:
         return None
-    return NearDuplicate(
-        names[pair[0]],
-        names[pair[1]],
-        round(seconds, 1),
-        round(shift * HOP_SECONDS, 1),
-        round(min(1.0, share), 3),
-    )
+    return NearDuplicate(first, second, round(seconds, 1), round(offset * HOP_SECONDS, 1), round(fraction, 3))
 
 
-def pack_landmarks(marks: np.ndarray) -> bytes:
+def pack_landmarks(landmarks: np.ndarray) -> bytes:
     """Landmarks as the bytes of an .npy file."""
     buffer = io.BytesIO()
-    np.save(buffer, marks, allow_pickle=False)
+    np.save(buffer, landmarks, allow_pickle=False)
     return buffer.getvalue()
 
 
 def unpack_landmarks(data: bytes) -> np.ndarray:
-    """Landmarks from such bytes; ValueError where they are damaged."""
+    """Landmarks from the bytes of an .npy file; ValueError where they are damaged."""
     return np.load(io.BytesIO(data), allow_pickle=False)

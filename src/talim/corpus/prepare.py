@@ -1,14 +1,14 @@
-"""From a folder of recordings to a corpus: clips, words, rights and a split, kept up to date."""
+"""From recordings to a corpus: clips, captions, labels, rights, a split and a page; running it again updates it."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, write_editable
 from talim.corpus.corpus_folder import (
     previous_summary,
@@ -17,250 +17,263 @@ from talim.corpus.corpus_folder import (
     remove_stale,
     write_corpus,
 )
-from talim.corpus.importers.folder import list_recordings as find_in_folder
+from talim.corpus.importers import registry
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
-from talim.corpus.near_duplicates import NearDuplicate, find_near_duplicates
+from talim.corpus.near_duplicates import find_near_duplicates
 from talim.corpus.recordings import ImportResult, SourceFile
-from talim.corpus.segment import (
-    PrepareStats,
-    ProgressCallback,
-    SegmentationConfig,
-    load_landmarks,
-    segment_all,
-)
+from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, load_landmarks, segment_all
 from talim.corpus.split import make_split, random_split_leakage
 from talim.corpus.summary import split_item, summarize, with_split
 from talim.errors import TalimError, UsageError
 from talim.licences import commercial_use_objection
+from talim.progress import Progress
 from talim.run import Run
+from talim.synthesis.score_playback import ScorePlayer
+from talim.traditions.name_matching import slugify
 
 LICENCE_USES = ("any", "commercial")
 
 
-def filter_by_license(
-    found: ImportResult, edited: Mapping[str, Mapping[str, str]], use: str = "any"
-) -> ImportResult:
-    """The source without the recordings whose licence does not allow the use; they and why are in `left_out`.
-
-    `edited` are the corpus's own rows by name, which win over the source's. UsageError for an unknown use, TalimError
-    where nothing remains.
-    """
-    if use not in LICENCE_USES:
-        raise UsageError(f"--use {use!r} is not known; choose one of {', '.join(LICENCE_USES)}")
-    if use == "any":
-        return found
-    kept, refused = [], []
-    for file in found.files:
-        why = commercial_use_objection(_licence(file, edited))
-        if why:
-            refused.append({"file": file.name, "reason": why})
-        else:
-            kept.append(file)
-    if not kept:
-        first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "there is none"
-        raise TalimError(
-            f"{found.place}: none of {len(found.files)} recordings may be used commercially ({first}); write what you "
-            "know into its metadata.csv, columns file_name and licence, such as CC BY 4.0"
-        )
-    return replace(found, files=tuple(kept), left_out=(*found.left_out, *refused))
-
-
-def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
-    try:
-        return file_metadata(file, edited.get(file.name, {}), None).licence
-    except TalimError:  # its words cannot be read: whoever prepares it says so, and its rights are not known
-        return "unknown"
-
-
-def prepare_corpus(
-    source: str | Path | ImportResult,
+def prepare(
+    source: str | Path,
     out: str | Path,
     *,
+    format: str | None = None,
     clip_seconds: float = 10.0,
-    rate_hz: int = 32000,
-    seed: int = 0,
-    held_out_share: float = 0.2,
-    held_out: tuple[str, ...] = (),
-    describe: str | None = None,
-    split: str = "auto",
+    sample_rate: int = 32000,
     channels: int = 1,
-    use: str = "any",
-    progress: ProgressCallback | None = None,
+    seed: int = 0,
+    held_out_fraction: float = 0.2,
+    held_out: Collection[str] = (),
+    caption: str | None = None,
+    split_by: str = "auto",
+    license_use: str = "any",
+    progress: Progress | None = None,
 ) -> Corpus:
-    """Make or update the corpus `out` from a folder of recordings, or from what an importer found.
+    """Make or update the corpus `out` from recordings and write its page, OUT/report/index.html.
 
-    Only what is new is decoded. Files that cannot be used are listed in summary["skipped"], and with `use`
-    "commercial" those whose licence forbids that or is unknown. Raises UsageError for wishes that make no sense (no
-    recordings, unknown held-out name), TalimError where nothing usable remains or the disk refuses.
+    `source` is a folder of recordings or any other source (see `importers.registry`); `format` is FORMAT or
+    FORMAT:DETAIL, None to recognise it. Clips are at most `clip_seconds` (1 to 600) long, at `sample_rate` Hz with 1
+    or 2 channels. `held_out_fraction` (above 0, at most 0.5) of the music is held out, or exactly the recordings
+    named in `held_out`; `split_by` is "auto" or one of `split.SPLIT_STRATEGIES`. `caption` is for recordings that
+    have none. `license_use="commercial"` leaves out recordings whose licence forbids that or is unknown.
+
+    Only new and changed files are decoded. Unusable files are listed in summary["skipped"]. Raises UsageError for
+    impossible options, TalimError where no usable recording remains or `out` cannot be written.
     """
-    out = Path(out)
-    cutting = SegmentationConfig(float(clip_seconds), int(rate_hz), int(channels))
-    _check_options(cutting, held_out_share, describe, out)
-    found = source if isinstance(source, ImportResult) else find_in_folder(Path(source), out)
-    found = filter_by_license(found, read_edited_captions(out), use)
+    out, progress = Path(out), progress or Progress()
+    config = SegmentationConfig(float(clip_seconds), int(sample_rate), int(channels))
+    _check_options(config, held_out_fraction, caption, out)
+    imported = registry.list_recordings(str(source), out, format, ScorePlayer())
+    if not imported.files:
+        for row in imported.skipped:
+            progress.log(f"left out {row['file']}: {row['reason']}")
+    edited = read_edited_captions(out)
+    imported = filter_by_license(imported, edited, license_use)
     with Run(out).lock():
         before = previous_summary(out)
-        work = segment_all(found.files, out, cutting, progress)
-        work.skipped[:0] = found.left_out
+        stats = segment_all(imported.files, out, config, progress)
+        stats.skipped[:0] = imported.skipped
         try:
-            edited = read_edited_captions(out)
-            words = _describe_all(found, edited, describe, work)
-            clips = _make_clips(words, work, seed)
-            pieces = [split_item(clip) for clip in clips]
-            twins = _find_near_duplicates(words, work, out, cutting)
-            pairs = [(pair.first, pair.second) for pair in twins]
-            division = make_split(
-                pieces, share=held_out_share, seed=seed, step=split, held_out=held_out, twins=pairs
+            metadata = _read_all_metadata(imported, edited, caption, stats)
+            clips = _make_clips(metadata, stats, seed)
+            items = [split_item(clip) for clip in clips]
+            hashes = {name: stats.segmented[name].source_hash for name in metadata}
+            near_duplicates = find_near_duplicates(
+                {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
+            )
+            pairs = [(pair.first, pair.second) for pair in near_duplicates]
+            split = make_split(
+                items,
+                held_out_fraction=held_out_fraction,
+                seed=seed,
+                split_by=split_by,
+                held_out=held_out,
+                duplicates=pairs,
             )
         except TalimError:
             if before is None:
                 remove_corpus(out)
             raise
-        waiting = write_editable(out / "metadata.csv", words, edited)
-        by_chance = random_split_leakage(pieces, held_out_share, seed, pairs)
+        missing = write_editable(out / "metadata.csv", metadata, edited)
         summary = summarize(
-            clips, division, seed, cutting, words, work, found, len(waiting), twins, by_chance
+            clips,
+            split,
+            seed,
+            config,
+            metadata,
+            stats,
+            imported,
+            missing_captions=len(missing),
+            near_duplicates=near_duplicates,
+            random_leakage=random_split_leakage(items, held_out_fraction, seed, pairs),
         )
-        done = _report(before, work, cutting)
-        corpus = Corpus(out, with_split(clips, division), summary, done)
+        corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
         write_corpus(corpus)
-        remove_stale(out, work.cuts.values(), cutting)
-    if progress:
-        progress(len(found.files), len(found.files), _closing_hint(corpus))
+        remove_stale(out, stats.segmented.values(), config)
+    count = len(imported.files)
+    progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
+    report.write(corpus)
     return corpus
 
 
-def _check_options(cutting: SegmentationConfig, share: float, describe: str | None, out: Path) -> None:
-    if not 1.0 <= cutting.clip_seconds <= 600.0:
-        raise UsageError(f"clips of {cutting.clip_seconds:g} s are not possible; choose 1 to 600 seconds")
-    if not 4000 <= cutting.rate_hz <= 192000:
-        raise UsageError(f"a rate of {cutting.rate_hz} Hz is not possible; choose 4000 to 192000, e.g. 32000")
-    if cutting.channels not in (1, 2):
-        raise UsageError(f"{cutting.channels} channels are not possible; choose 1 (mono) or 2 (stereo)")
-    if not 0.0 < share <= 0.5:
-        raise UsageError(f"a held-out share of {share:g} is not possible; choose more than 0 up to 0.5")
-    if describe is not None and not describe.strip():
-        raise UsageError('the description is empty; say what is heard, e.g. --describe "raga Yaman, voice"')
+def filter_by_license(
+    imported: ImportResult, edited: Mapping[str, Mapping[str, str]], license_use: str = "any"
+) -> ImportResult:
+    """The source without the recordings whose licence does not allow the use; those are listed in `skipped`.
+
+    `edited` are the rows of the corpus's own metadata.csv by file name; they win over the source's. Raises UsageError
+    for an unknown use, TalimError where no recording remains.
+    """
+    if license_use not in LICENCE_USES:
+        raise UsageError(f"unknown licence use {license_use!r}; choose one of {', '.join(LICENCE_USES)}")
+    if license_use == "any":
+        return imported
+    allowed, refused = [], []
+    for file in imported.files:
+        objection = commercial_use_objection(_licence(file, edited))
+        if objection:
+            refused.append({"file": file.name, "reason": objection})
+        else:
+            allowed.append(file)
+    if not allowed:
+        first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "the source holds none"
+        raise TalimError(
+            f"{imported.source}: none of {len(imported.files)} recordings may be used commercially ({first}); write "
+            "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0"
+        )
+    return replace(imported, files=tuple(allowed), skipped=(*imported.skipped, *refused))
+
+
+def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
+    try:
+        return file_metadata(file, edited.get(file.name, {}), None).licence
+    except TalimError:  # `_read_all_metadata` reports unreadable metadata; until then the licence is unknown
+        return UNKNOWN
+
+
+def _check_options(
+    config: SegmentationConfig, held_out_fraction: float, caption: str | None, out: Path
+) -> None:
+    if not 1.0 <= config.clip_seconds <= 600.0:
+        raise UsageError(f"clips of {config.clip_seconds:g} s are not possible; choose 1 to 600 seconds")
+    if not 4000 <= config.rate_hz <= 192000:
+        raise UsageError(
+            f"a sample rate of {config.rate_hz} Hz is not possible; choose 4000 to 192000, e.g. 32000"
+        )
+    if config.channels not in (1, 2):
+        raise UsageError(f"{config.channels} channels are not possible; choose 1 (mono) or 2 (stereo)")
+    if not 0.0 < held_out_fraction <= 0.5:
+        raise UsageError(
+            f"a held-out fraction of {held_out_fraction:g} is not possible; choose more than 0 up to 0.5"
+        )
+    if caption is not None and not caption.strip():
+        raise UsageError('the caption is empty; describe the music, e.g. --caption "raga Yaman, voice"')
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out takes the folder for the corpus")
-    strangers = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    if strangers and not any((out / name).exists() for name in ("corpus.jsonl", ".lock")):
-        raise UsageError(
-            f"{out}: holds other files ({sorted(strangers)[0]}) and no corpus; choose a new folder"
-        )
+    foreign = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if foreign and not any((out / name).exists() for name in ("corpus.jsonl", ".lock")):
+        raise UsageError(f"{out}: holds other files ({min(foreign)}) and no corpus; choose a new folder")
 
 
-def _describe_all(
-    found: ImportResult,
+def _read_all_metadata(
+    imported: ImportResult,
     edited: Mapping[str, Mapping[str, str]],
-    describe: str | None,
-    work: PrepareStats,
+    caption: str | None,
+    stats: PrepareStats,
 ) -> dict[str, RecordingMetadata]:
-    """The words of every file; one whose words cannot be read is skipped and reported."""
-    words: dict[str, RecordingMetadata] = {}
-    for file in found.files:
-        if file.name not in work.cuts:
+    """Metadata by file name; files with unreadable metadata are added to `stats.skipped`."""
+    metadata: dict[str, RecordingMetadata] = {}
+    for file in imported.files:
+        if file.name not in stats.segmented:
             continue
         try:
-            words[file.name] = file_metadata(file, edited.get(file.name, {}), describe)
+            metadata[file.name] = file_metadata(file, edited.get(file.name, {}), caption)
         except TalimError as error:
-            work.skipped.append({"file": file.name, "reason": f"its words: {error}"})
-    if not words:
-        what = "nothing was found in it"
-        if work.skipped:
-            first = work.skipped[0]
-            what = f"none of its recordings can be used ({len(work.skipped)}); {first['file']}: {first['reason']}"
-        raise TalimError(f"{found.place}: {what}")
-    return words
+            stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
+    if not metadata:
+        reason = "it holds no recording"
+        if stats.skipped:
+            first = stats.skipped[0]
+            reason = f"none of its recordings can be used ({len(stats.skipped)}); {first['file']}: {first['reason']}"
+        raise TalimError(f"{imported.source}: {reason}")
+    return metadata
 
 
-def _make_clips(words: Mapping[str, RecordingMetadata], work: PrepareStats, seed: int) -> list[Clip]:
-    """Every clip, still on no side of the split, in the order of files and time."""
-    slugs = _slugs(list(words), work)
-    return [
-        _clip(f"{slugs[name]}-{piece.start_seconds:07.1f}", name, said, work, at, seed)
-        for name, said in words.items()
-        for at, piece in enumerate(work.cuts[name].clips)
-    ]
+def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, seed: int) -> list[Clip]:
+    """Every clip in the order of files and time; all marked "train" until the split is made."""
+    slugs = _clip_slugs(metadata, stats)
+    clips = []
+    for name, recording in metadata.items():
+        segmented = stats.segmented[name]
+        for segment in segmented.clips:
+            start, seconds = segment.start_seconds, segment.seconds
+            caption, labels = recording.caption_and_labels(start, start + seconds, seed)
+            music = recording.timing.cut(start, seconds)
+            clips.append(
+                Clip(
+                    id=f"{slugs[name]}-{start:07.1f}",
+                    file=segment.file,
+                    recording=recording.recording,
+                    performer=recording.performer,
+                    start_seconds=start,
+                    seconds=seconds,
+                    caption=caption,
+                    split="train",
+                    audio_hash=segment.audio_hash,
+                    source_file=name,
+                    source_hash=segmented.source_hash,
+                    licence=recording.licence,
+                    source=recording.source,
+                    consent=recording.consent,
+                    release=recording.release,
+                    work=recording.work,
+                    tradition=labels.tradition or UNKNOWN,
+                    mode=labels.mode[0] if labels.mode else UNKNOWN,
+                    cycle=labels.cycle[0] if labels.cycle else "none" if labels.unmetered else UNKNOWN,
+                    section=labels.section or UNKNOWN,
+                    instruments=" | ".join(labels.instruments) or UNKNOWN,
+                    tonic_hz=labels.tonic_hz,
+                    beats=str(music.beats),
+                    chords=str(music.chords),
+                    extra=dict(recording.extra),
+                )
+            )
+    return clips
 
 
-def _clip(key: str, name: str, said: RecordingMetadata, work: PrepareStats, at: int, seed: int) -> Clip:
-    """One clip with the words and labels that hold in it."""
-    cut = work.cuts[name]
-    piece = cut.clips[at]
-    caption, labels = said.at(piece.start_seconds, piece.start_seconds + piece.seconds, seed)
-    music = said.timing.at(piece.start_seconds, piece.seconds)
-    return Clip(
-        id=key,
-        file=piece.file,
-        recording=said.recording,
-        performer=said.performer,
-        start_seconds=piece.start_seconds,
-        seconds=piece.seconds,
-        caption=caption,
-        split="train",
-        audio_hash=piece.audio_hash,
-        source_file=name,
-        source_hash=cut.source_hash,
-        licence=said.licence,
-        source=said.source,
-        consent=said.consent,
-        release=said.release,
-        work=said.work,
-        tradition=labels.tradition or UNKNOWN,
-        mode=labels.mode[0] if labels.mode else UNKNOWN,
-        cycle=labels.cycle[0] if labels.cycle else "none" if labels.free else UNKNOWN,
-        section=labels.section or UNKNOWN,
-        instruments=" | ".join(labels.instruments) or UNKNOWN,
-        tonic_hz=labels.tonic_hz,
-        beats=str(music.beats),
-        chords=str(music.chords),
-        extra=dict(said.extra),
-    )
-
-
-def _find_near_duplicates(
-    words: Mapping[str, RecordingMetadata], work: PrepareStats, out: Path, cutting: SegmentationConfig
-) -> list[NearDuplicate]:
-    """Files with a common stretch of sound."""
-    marks = {name: load_landmarks(out, work.cuts[name].source_hash, cutting) for name in words}
-    return find_near_duplicates(marks)
-
-
-def _slugs(names: list[str], work: PrepareStats) -> dict[str, str]:
-    """A short readable name for every file, with a part of its hash where two would be the same."""
-    plain = {name: re.sub(r"\W+", "-", Path(name).stem).strip("-").lower()[:60] or "clip" for name in names}
-    count = Counter(plain.values())
+def _clip_slugs(names: Collection[str], stats: PrepareStats) -> dict[str, str]:
+    """A short readable name for every file, with a part of its hash where two would be equal."""
+    slugs = {name: slugify(Path(name).stem)[:60] or "clip" for name in names}
+    counts = Counter(slugs.values())
     return {
-        name: slug if count[slug] == 1 else f"{slug}-{work.cuts[name].source_hash[:8]}"
-        for name, slug in plain.items()
+        name: slug if counts[slug] == 1 else f"{slug}-{stats.segmented[name].source_hash[:8]}"
+        for name, slug in slugs.items()
     }
 
 
-def _report(before: dict[str, Any] | None, work: PrepareStats, cutting: SegmentationConfig) -> dict[str, Any]:
-    """What this run did, for the one who typed it: {"decoded", "reused", "rebuilt_because"}."""
-    changed = []
-    for name, now in (
-        ("clip_seconds", cutting.clip_seconds),
-        ("rate_hz", cutting.rate_hz),
-        ("channels", cutting.channels),
-    ):
-        if before is not None and before.get(name) != now:
-            changed.append(f"{name} {before.get(name)} -> {now}: all clips are cut again")
-    return {"decoded": work.decoded, "reused": work.reused, "rebuilt_because": changed}
+def _prepare_stats(
+    before: Mapping[str, Any] | None, stats: PrepareStats, config: SegmentationConfig
+) -> dict[str, Any]:
+    """What this call did: {"decoded", "reused", "rebuilt_because"}."""
+    now = {"clip_seconds": config.clip_seconds, "rate_hz": config.rate_hz, "channels": config.channels}
+    changed = [
+        f"{name} {before.get(name)} -> {value}: all clips are cut again"
+        for name, value in now.items()
+        if before is not None and before.get(name) != value
+    ]
+    return {"decoded": stats.decoded, "reused": stats.reused, "rebuilt_because": changed}
 
 
 def _closing_hint(corpus: Corpus) -> str:
-    """What the one who typed the command should know first."""
-    told = [
-        f"{corpus.work['decoded']} cut, {corpus.work['reused']} as before",
-        *corpus.work["rebuilt_because"],
-    ]
+    """The end of the progress line: what was done, and what to do about skipped files and missing captions."""
+    stats = corpus.prepare_stats
+    parts = [f"{stats['decoded']} decoded, {stats['reused']} unchanged", *stats["rebuilt_because"]]
     if corpus.summary["skipped"]:
-        told.append(f"{len(corpus.summary['skipped'])} files skipped")
-    if waiting := corpus.summary["captions_to_write"]:
-        file = corpus.folder / waiting["file"]
-        told.append(
-            f"{waiting['recordings']} recordings have no words: type them into {file} and run this again"
+        parts.append(f"{len(corpus.summary['skipped'])} files skipped")
+    if missing := corpus.summary["missing_captions"]:
+        table = corpus.folder / missing["file"]
+        parts.append(
+            f"{missing['recordings']} recordings have no caption: write them into {table}, run this again"
         )
-    return "; ".join(told)
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""A recording as an importer hands it over: its sound, its name, and all that its source says about it."""
+"""A recording as an importer returns it: its audio, its name and its metadata."""
 
 from __future__ import annotations
 
@@ -16,29 +16,27 @@ from talim.errors import TalimError
 
 
 class AudioSource(Protocol):
-    """Where a recording's sound comes from; both methods raise TalimError where it cannot be had."""
+    """Where a recording's samples come from; both methods raise TalimError where they are not available."""
 
     def hash(self) -> str:
-        """64 hex digits that change whenever the sound would."""
+        """64 hex digits that change whenever the samples would."""
         ...
 
     def read(self) -> Audio:
-        """The whole sound, float32 [C, T]."""
+        """All samples, float32 [C, T]."""
         ...
 
 
 @dataclass(frozen=True)
 class FileAudio:
-    """Sound in a file of its own."""
+    """An audio file."""
 
     path: Path
 
     def hash(self) -> str:
-        """Sha256 of the file's bytes."""
         return file_hash(self.path)
 
     def read(self) -> Audio:
-        """The decoded file."""
         try:
             return read(self.path)
         except AudioError as error:
@@ -47,43 +45,39 @@ class FileAudio:
 
 @dataclass(frozen=True)
 class EmbeddedAudio:
-    """An encoded sound file inside a larger file (a table's cell); fetched only when it is needed."""
+    """An encoded audio file inside a larger file (a table's cell), fetched when it is needed."""
 
     fetch: Callable[[], bytes]
-    suffix: str  # how the encoded file would end, such as ".flac"
+    suffix: str  # of the encoded file, such as ".flac"
 
     def hash(self) -> str:
-        """Sha256 of the encoded bytes."""
         return hashlib.sha256(self.fetch()).hexdigest()
 
     def read(self) -> Audio:
-        """The decoded bytes."""
-        with tempfile.TemporaryDirectory(prefix="talim-") as place:
-            path = Path(place) / f"sound{self.suffix}"
+        with tempfile.TemporaryDirectory(prefix="talim-") as folder:
+            path = Path(folder) / f"audio{self.suffix}"
             path.write_bytes(self.fetch())
             return FileAudio(path).read()
 
 
 @dataclass(frozen=True)
 class RenderedAudio:
-    """Sound that is made from a file that holds none: a score, a pitch track."""
+    """Audio rendered from a file that holds none, such as a score."""
 
     path: Path
-    manner: str  # names how it is rendered: another manner is another sound
+    rendering_key: str  # names the rendering: another key means other samples
     render: Callable[[], Audio]
 
     def hash(self) -> str:
-        """Sha256 over the file's bytes and the manner."""
-        return hashlib.sha256(f"{file_hash(self.path)} {self.manner}".encode()).hexdigest()
+        return hashlib.sha256(f"{file_hash(self.path)} {self.rendering_key}".encode()).hexdigest()
 
     def read(self) -> Audio:
-        """The rendered sound."""
         return self.render()
 
 
 @dataclass(frozen=True)
 class AnnotatedSection:
-    """A part of a recording with labels of its own; `cells` is empty where nothing but the name is known."""
+    """A part of a recording; `cells` holds the labels that are valid in it only."""
 
     start_seconds: float
     seconds: float
@@ -93,28 +87,28 @@ class AnnotatedSection:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One recording as it was found: its file, its name in the source, its sound, its row of metadata."""
+    """One recording: its file, its name in the source, its audio and its row of metadata."""
 
     path: Path
     name: str  # posix, Unicode NFC: the same on every system
-    sound: AudioSource
+    audio: AudioSource
     row: Mapping[str, str] = field(default_factory=dict)  # lower-case columns, no empty cells
     sections: tuple[AnnotatedSection, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an importer found in a source: recordings, what is left out and why, and remarks."""
+    """What an importer returns: recordings, skipped files with reasons, and notes."""
 
-    kind: str
-    place: str  # the source as it was named, for messages
+    format: str
+    source: str  # as the user named it, for messages
     files: tuple[SourceFile, ...]
-    left_out: tuple[dict[str, str], ...] = ()  # rows {"file", "reason"}
+    skipped: tuple[dict[str, str], ...] = ()  # rows {"file", "reason"}
     notes: tuple[dict[str, str], ...] = ()  # rows {"file", "note"}
 
 
 def normalize_path(path: Path | str) -> str:
-    """A relative path as it is compared and stored: forward slashes, composed characters, valid UTF-8."""
+    """A relative path for comparing and storing: forward slashes, Unicode NFC, valid UTF-8."""
     text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
     slashed = text.replace("\\", "/") if text == str(path) else text.replace("\\x", "%")
     return unicodedata.normalize(

@@ -1,4 +1,4 @@
-"""What ties recordings together (performers, releases, works, shared sound), and how much of it leaks."""
+"""Which recordings belong together (performers, releases, works, shared audio), and how much of that a split leaks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from dataclasses import dataclass
 
 from talim.corpus.manifest import UNKNOWN
 
-GROUPING_KEYS = ("performer", "release", "work")
+TRAIN, HELD_OUT = "train", "held_out"
+LEAKAGE_KEYS = ("performer", "release", "work")
+DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
 
 
 @dataclass(frozen=True)
 class SplitItem:
-    """A clip as the split sees it: who plays, from which release and work, where in its file."""
+    """A clip with what the split needs: performers, release, work, and its position in the source file."""
 
     id: str
     recording: str
-    performer: str  # several are divided by | or ;
+    performer: str  # several are separated by | or ;
     source_file: str
     start_seconds: float
     seconds: float
     release: str = UNKNOWN
     work: str = UNKNOWN
-    lead: str = UNKNOWN  # the soloist, where the source tells one from the accompanists
+    lead: str = UNKNOWN  # the soloist, where the source distinguishes one from the accompanists
 
 
 def performer_names(performer: str) -> tuple[str, ...]:
-    """The single performers of a cell such as "A | B", compared without case; none where unknown."""
+    """The performers of a cell such as "A | B", casefolded; none where unknown."""
     if performer == UNKNOWN:
         return ()
     parts = unicodedata.normalize("NFC", performer).replace(";", "|").split("|")
@@ -36,78 +38,78 @@ def performer_names(performer: str) -> tuple[str, ...]:
 
 
 GROUPING_FUNCTIONS: dict[str, Callable[[SplitItem], tuple[str, ...]]] = {
-    "performer": lambda piece: performer_names(piece.performer),
-    "lead": lambda piece: performer_names(piece.lead),
-    "release": lambda piece: performer_names(piece.release),
-    "work": lambda piece: performer_names(piece.work),
+    "performer": lambda item: performer_names(item.performer),
+    "lead": lambda item: performer_names(item.lead),
+    "release": lambda item: performer_names(item.release),
+    "work": lambda item: performer_names(item.work),
 }
 
 
 class SplitGroups:
-    """Union-find over names: what was ever tied together has one leader, the first name in order."""
+    """Union-find over names; a group is represented by its first name in alphabetical order."""
 
     def __init__(self) -> None:
-        self._leader: dict[str, str] = {}
+        self._parent: dict[str, str] = {}
 
     def find(self, name: str) -> str:
-        """The leader of a name's cluster."""
+        """The representative of a name's group."""
         path = []
-        while self._leader.setdefault(name, name) != name:
+        while self._parent.setdefault(name, name) != name:
             path.append(name)
-            name = self._leader[name]
-        for passed in path:
-            self._leader[passed] = name
+            name = self._parent[name]
+        for child in path:
+            self._parent[child] = name
         return name
 
-    def union(self, one: str, other: str) -> None:
-        """Make one cluster of two."""
-        first, second = sorted((self.find(one), self.find(other)))
-        self._leader[second] = first
+    def union(self, first: str, second: str) -> None:
+        """Merge the groups of two names."""
+        root, child = sorted((self.find(first), self.find(second)))
+        self._parent[child] = root
 
 
 def assign_groups(
-    pieces: Sequence[SplitItem], ties: Iterable[str], twins: Iterable[tuple[str, str]]
+    items: Sequence[SplitItem], keys: Iterable[str], duplicates: DuplicatePairs
 ) -> dict[str, str]:
-    """Recording -> name of its group: recordings tied by any of `ties`, directly or through others, share one.
-
-    `twins` are pairs of source files with a common stretch of sound.
-    """
-    clusters = SplitGroups()
-    for piece in sorted(pieces, key=lambda piece: piece.id):
-        for kind in ties:
-            for name in GROUPING_FUNCTIONS[kind](piece):
-                clusters.union(f"recording {piece.recording}", f"{kind} {name}")
-    recording_of = {piece.source_file: piece.recording for piece in pieces}
-    for one, other in twins:
-        if one in recording_of and other in recording_of:
-            clusters.union(f"recording {recording_of[one]}", f"recording {recording_of[other]}")
-    return {piece.recording: clusters.find(f"recording {piece.recording}") for piece in pieces}
+    """Recording -> group: recordings that share any of `keys` or audio, directly or through others, share one."""
+    groups = SplitGroups()
+    for item in sorted(items, key=lambda item: item.id):
+        for key in keys:
+            for name in GROUPING_FUNCTIONS[key](item):
+                groups.union(f"recording {item.recording}", f"{key} {name}")
+    recording_of = {item.source_file: item.recording for item in items}
+    for first, second in duplicates:
+        if first in recording_of and second in recording_of:
+            groups.union(f"recording {recording_of[first]}", f"recording {recording_of[second]}")
+    return {item.recording: groups.find(f"recording {item.recording}") for item in items}
 
 
 def split_leakage(
-    pieces: Sequence[SplitItem], sides: Mapping[str, str], twins: Sequence[tuple[str, str]] = ()
+    items: Sequence[SplitItem], sides: Mapping[str, str], duplicates: DuplicatePairs = ()
 ) -> dict[str, float]:
-    """Share of held-out recordings, 0..1, of which a performer, release, work or twin is in training too.
+    """Fraction of held-out recordings, 0 to 1, that share a performer, release, work or audio with training.
 
-    "any" counts a recording with at least one of them once; what is unknown counts as not shared.
+    Keys: performer, release, work, duplicate, any (at least one of them). Unknown values count as not shared.
     """
-    held: dict[str, list[SplitItem]] = defaultdict(list)
-    for piece in pieces:
-        if sides.get(piece.id) == "held_out":
-            held[piece.recording].append(piece)
-    train = [piece for piece in pieces if sides.get(piece.id) == "train"]
+    held_out: dict[str, list[SplitItem]] = defaultdict(list)
+    for item in items:
+        if sides.get(item.id) == HELD_OUT:
+            held_out[item.recording].append(item)
+    train = [item for item in items if sides.get(item.id) == TRAIN]
     shared: dict[str, set[str]] = {}
-    for kind in GROUPING_KEYS:
-        heard = {name for piece in train for name in GROUPING_FUNCTIONS[kind](piece)}
-        shared[kind] = {
-            name
-            for name, own in held.items()
-            if any(heard & {*GROUPING_FUNCTIONS[kind](piece)} for piece in own)
+    for key in LEAKAGE_KEYS:
+        names_of = GROUPING_FUNCTIONS[key]
+        in_training = {name for item in train for name in names_of(item)}
+        shared[key] = {
+            recording
+            for recording, clips in held_out.items()
+            if any(in_training & {*names_of(item)} for item in clips)
         }
-    files = {piece.source_file for piece in train}
-    exposed = {one for pair in twins for one, other in (pair, pair[::-1]) if other in files}
-    shared["twin"] = {
-        name for name, own in held.items() if any(piece.source_file in exposed for piece in own)
+    train_files = {item.source_file for item in train}
+    exposed = {file for pair in duplicates for file, copy in (pair, pair[::-1]) if copy in train_files}
+    shared["duplicate"] = {
+        recording
+        for recording, clips in held_out.items()
+        if any(item.source_file in exposed for item in clips)
     }
     shared["any"] = set().union(*shared.values())
-    return {kind: round(len(names) / max(1, len(held)), 4) for kind, names in shared.items()}
+    return {key: round(len(recordings) / max(1, len(held_out)), 4) for key, recordings in shared.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError
-from talim.traditions.name_matching import slugify_name
+from talim.traditions.name_matching import slugify
 from talim.traditions.notation import Notation, strokes
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
 
@@ -93,7 +93,7 @@ class EntryParser:
             raise TalimError(f"theory has {len(theory)} notes and degrees {len(degrees)}; write one for each")
         contour = one_of(entry.get("contour", ""), CONTOURS, "contour")
         return Mode(
-            slug=entry.get("slug", slugify_name(entry["name"])),
+            slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
             aliases=listed(entry.get("aliases", []), "aliases"),
             degrees_cents=degrees,
@@ -126,7 +126,7 @@ class EntryParser:
         if played and not math.isclose(end, beats):
             raise TalimError(f"strokes fill {end:g} beats, not {beats:g}")
         return Cycle(
-            slug=entry.get("slug", slugify_name(entry["name"])),
+            slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
             aliases=listed(entry.get("aliases", []), "aliases"),
             beats=beats,
@@ -149,7 +149,7 @@ class EntryParser:
     def ornament(self, entry: dict[str, Any]) -> OrnamentDefinition:
         """An ornament; each of its bounds is a pair (least, most)."""
         return OrnamentDefinition(
-            slug=entry.get("slug", slugify_name(entry["name"])),
+            slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
             aliases=listed(entry.get("aliases", []), "aliases"),
             shape=one_of(entry["shape"], SHAPES, "shape"),

@@ -1,7 +1,7 @@
-"""Names as people type them: spellings of one name fold to one key, and an unknown name meets its nearest ones.
+"""Matching of names across spellings, slugs, and the nearest names to an unknown one.
 
-The folding forgives diacritics, Turkish letters, hyphens, spaces, and the usual ways to write Indic sounds in
-Latin letters (aa/a, ee/i, oo/u, w/v, sh/s, th/t, dh/d, ph/f, ch/c, doubled consonants, a final a).
+Matching ignores diacritics, Turkish letters, hyphens, spaces, and the usual variants of Indic sounds in Latin
+letters (aa/a, ee/i, oo/u, w/v, sh/s, th/t, dh/d, ph/f, ch/c, doubled consonants, a final a).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ NUMERALS = {"ii": "2", "iii": "3"}  # "Müsemmen II" is another usul than "Müse
 def split_ascii_words(name: str) -> list[str]:
     """The words of `name` in lower-case ASCII letters and digits: "Acemaşîrân" -> ["acemasiran"].
 
-    Apostrophes join ("Nev'eser" -> ["neveser"]); everything else that is no letter or digit parts.
+    Apostrophes are dropped ("Nev'eser" -> ["neveser"]); other characters separate words.
     """
     lowered = unicodedata.normalize("NFKD", name).casefold().translate(UNDECOMPOSED)
     bare = "".join(letter for letter in lowered if not unicodedata.combining(letter))
     return re.findall(r"[a-z0-9]+", re.sub(r"['’ʼ‘`´]", "", bare))
 
 
-def slugify_name(name: str) -> str:
-    """The name as a file or a command line writes it: "Hicaz Hümâyun" -> "hicaz-humayun"."""
-    return "-".join(split_ascii_words(name))
+def slugify(text: str) -> str:
+    """The text as a name for files and commands: "Hicaz Hümâyun" -> "hicaz-humayun"; "" without Latin letters."""
+    return "-".join(split_ascii_words(text))
 
 
 def phonetic_key(word: str) -> str:
-    """One ASCII word with its spelling variants folded: "bhoopalee" and "bhupali" become the same letters."""
+    """One ASCII word with its spelling variants folded: "bhoopalee" and "bhupali" give the same key."""
     for written, folded in PHONETIC_SUBSTITUTIONS:
         word = word.replace(written, folded)
     word = re.sub(r"iy(?=[aeiou])", "i", word)
@@ -58,21 +58,27 @@ def phonetic_key(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("a") else word
 
 
+def normalize_words(text: str) -> str:
+    """The phonetic keys of a text's words, separated by spaces; a text in another script is only casefolded."""
+    words = [phonetic_key(word) for word in split_ascii_words(text)]
+    return " ".join(words or text.casefold().split())
+
+
 @lru_cache(maxsize=8192)
 def normalize_name(name: str, affixes: tuple[str, ...] = ()) -> str:
-    """The key under which a name is found; `affixes` ("raga", "taal", "makam") at either end are left out.
+    """The matching key of a name, without `affixes` ("raga", "taal", "makam") at either end.
 
-    As a word of its own an affix is dropped at both ends ("raag yaman", "hicaz makamı"), written together only at
-    the end ("ektaal"): at the front it may be the name's own ("Rageshri"). A name that is all affix stays.
+    A separate word is dropped at both ends ("raag yaman", "hicaz makamı"), a joined one only at the end ("ektaal"),
+    since at the front it may belong to the name ("Rageshri"). A name that is all affix stays.
     """
-    words = split_ascii_words(re.sub(r"\(\d+/\d+\)", "", name))  # a metre as a remark: "Düyek (8/4)"
-    spare = {word for affix in affixes for word in split_ascii_words(affix)}
-    while len(words) > 1 and words[0] in spare:
+    words = split_ascii_words(re.sub(r"\(\d+/\d+\)", "", name))  # a metre in parentheses: "Düyek (8/4)"
+    dropped = {word for affix in affixes for word in split_ascii_words(affix)}
+    while len(words) > 1 and words[0] in dropped:
         words = words[1:]
-    while len(words) > 1 and words[-1] in spare:
+    while len(words) > 1 and words[-1] in dropped:
         words = words[:-1]
     joined = "".join(NUMERALS.get(word, word) for word in words)
-    for ending in sorted(spare, key=len, reverse=True):
+    for ending in sorted(dropped, key=len, reverse=True):
         if joined.endswith(ending) and len(joined) >= len(ending) + 2:
             joined = joined[: -len(ending)]
             break
@@ -82,7 +88,7 @@ def normalize_name(name: str, affixes: tuple[str, ...] = ()) -> str:
 def unknown_name_error(
     kind: str, name: str, names: Mapping[str, str], affixes: tuple[str, ...]
 ) -> TalimError:
-    """The error for a name that nothing answers to; it offers up to three nearest of `names` (key -> name)."""
+    """The error for an unknown name; it offers up to three nearest of `names` (key -> name)."""
     near = difflib.get_close_matches(normalize_name(name, affixes), names, n=6, cutoff=0.5)
     offers = list(dict.fromkeys(names[key] for key in near))[:3]
     if offers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from talim.traditions.name_matching import normalize_name, slugify_name
+from talim.traditions.name_matching import normalize_name, slugify
 from talim.traditions.schema import EntryT
 from talim.traditions.tradition import Tradition, load_all_builtin
 
@@ -45,11 +45,11 @@ def _first(
 
 def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, EntryT]) -> EntryT | None:
     """The first entry named right after one of the words, or else right before it; long names before short ones."""
-    called = {slugify_name(kind) for kind in kinds}
+    called = {slugify(kind) for kind in kinds}
     for part in re.split(r"[,;:.!?()|/]", sentence):
         words = part.split()
         for place, word in enumerate(words):
-            if slugify_name(word) not in called:
+            if slugify(word) not in called:
                 continue
             after = [words[place + 1 : place + 1 + n] for n in range(MAX_WORDS, 0, -1)]
             before = [words[max(0, place - n) : place] for n in range(MAX_WORDS, 0, -1)]

@@ -15,7 +15,7 @@ from typing import Any
 from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.traditions.load import EntryParser, check_keys, listed, read_entries
-from talim.traditions.name_matching import normalize_name, slugify_name, unknown_name_error
+from talim.traditions.name_matching import normalize_name, slugify, unknown_name_error
 from talim.traditions.notation import Notation
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
 from talim.traditions.usage_statistics import UsageStatistics
@@ -126,7 +126,7 @@ def load(source: str | Path) -> Tradition:
     try:
         reader = EntryParser(head)
         names = {key: listed(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
-        slug = head.get("slug", slugify_name(head["name"]))
+        slug = head.get("slug", slugify(head["name"]))
     except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
     modes = read_entries(folder / "modes.json", "mode", reader.mode)
@@ -174,9 +174,7 @@ def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = N
     just one of `known` (default: the shipped ones). Several values in one word are parted by comma, bar or slash.
     """
     known = load_all_builtin() if known is None else known
-    given = {
-        slugify_name(key): str(value).strip() for key, value in words.items() if str(value or "").strip()
-    }
+    given = {slugify(key): str(value).strip() for key, value in words.items() if str(value or "").strip()}
     if "tradition" in given:
         for tradition in known:
             if normalize_name(given["tradition"]) in {
@@ -202,9 +200,9 @@ def recognized_names(tradition: Tradition, given: Mapping[str, str]) -> tuple[in
     """How many of the `given` modes and cycles the tradition knows, and what it says of those it does not."""
     hits, doubts = 0, []
     for key, value in given.items():
-        if key not in {slugify_name(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
+        if key not in {slugify(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
             continue
-        look_up = tradition.mode if key in map(slugify_name, tradition.mode_words) else tradition.cycle
+        look_up = tradition.mode if key in map(slugify, tradition.mode_words) else tradition.cycle
         for name in filter(None, (part.strip() for part in re.split(r"[,|/;]", value))):
             try:
                 look_up(name)

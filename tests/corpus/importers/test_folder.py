@@ -1,4 +1,4 @@
-"""Finding recordings: everything that sounds, nothing that talim wrote itself."""
+"""The folder importer lists every audio file and nothing that talim wrote itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"x")
 
 
-def test_all_sound_files_below_are_found_in_order(folder: Path, tmp_path: Path) -> None:
+def test_list_recordings_finds_all_audio_files_in_order(folder: Path, tmp_path: Path) -> None:
     touch(
         folder,
         "b.WAV",
@@ -40,12 +40,12 @@ def test_all_sound_files_below_are_found_in_order(folder: Path, tmp_path: Path) 
     assert all(file.path.is_file() for file in found)
 
 
-def test_corpora_and_the_output_folder_are_left_out(folder: Path) -> None:
+def test_list_recordings_ignores_corpora_and_the_output_folder(folder: Path) -> None:
     touch(folder, "a.wav", "corpus/clips/x.flac", "old/corpus.jsonl", "old/clips/y.flac")
     assert [file.name for file in find_recordings(folder, folder / "corpus")] == ["a.wav"]
 
 
-def test_linked_files_count_and_folders_that_link_in_circles_do_not(folder: Path, tmp_path: Path) -> None:
+def test_list_recordings_follows_file_links_and_skips_broken_ones(folder: Path, tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/a.wav")
     os.symlink(tmp_path / "elsewhere" / "a.wav", folder / "linked.wav")
     os.symlink(folder, folder / "circle")
@@ -53,13 +53,13 @@ def test_linked_files_count_and_folders_that_link_in_circles_do_not(folder: Path
     (folder / "folder.wav").mkdir()
     found = list_recordings(folder, tmp_path / "out")
     assert [file.name for file in found.files] == ["linked.wav"]
-    assert found.left_out == (
-        {"file": "broken.wav", "reason": "a broken link: gone.wav is not there"},
-        {"file": "folder.wav", "reason": "a folder, although its name ends like a sound file's"},
+    assert found.skipped == (
+        {"file": "broken.wav", "reason": "a broken link: gone.wav does not exist"},
+        {"file": "folder.wav", "reason": "a folder, although it has an audio file's name"},
     )
 
 
-def test_sound_under_a_foreign_ending_is_found_by_its_first_bytes(folder: Path, tmp_path: Path) -> None:
+def test_list_recordings_recognizes_audio_by_its_header(folder: Path, tmp_path: Path) -> None:
     (folder / "take").write_bytes(b"fLaC" + bytes(20))
     (folder / "bank.sf2").write_bytes(b"RIFF" + bytes(4) + b"sfbk" + bytes(20))
     (folder / "wave.bin").write_bytes(b"RIFF" + bytes(4) + b"WAVE" + bytes(20))
@@ -67,7 +67,7 @@ def test_sound_under_a_foreign_ending_is_found_by_its_first_bytes(folder: Path, 
     assert [file.name for file in find_recordings(folder, tmp_path / "out")] == ["take", "wave.bin"]
 
 
-def test_names_that_are_no_text_and_names_with_newlines(folder: Path, tmp_path: Path) -> None:
+def test_list_recordings_of_undecodable_names_gives_valid_utf8(folder: Path, tmp_path: Path) -> None:
     (folder / "two\nlines.wav").write_bytes(b"x")
     (Path(os.fsdecode(os.fsencode(folder) + b"/bad-\xff.wav"))).write_bytes(b"x")
     names = [file.name for file in find_recordings(folder, tmp_path / "out")]
@@ -75,11 +75,11 @@ def test_names_that_are_no_text_and_names_with_newlines(folder: Path, tmp_path: 
     assert "".join(names).encode("utf-8")
 
 
-def test_what_cannot_be_a_folder_of_recordings(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no sound file"):
+def test_list_recordings_of_an_invalid_source_raises_usage_error(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no audio file"):
         find_recordings(folder, tmp_path / "out")
     touch(folder, "a.wav")
-    with pytest.raises(UsageError, match="is a file; give the folder"):
+    with pytest.raises(UsageError, match="is a file; give its folder"):
         find_recordings(folder / "a.wav", tmp_path / "out")
     with pytest.raises(UsageError, match="no such folder"):
         find_recordings(folder / "absent", tmp_path / "out")
@@ -87,12 +87,12 @@ def test_what_cannot_be_a_folder_of_recordings(folder: Path, tmp_path: Path) -> 
         find_recordings(folder, folder)
 
 
-def test_names_compare_across_systems() -> None:
+def test_normalize_path_unifies_separators_and_unicode_forms() -> None:
     assert normalize_path("a\\b//./c.wav") == "a/b/c.wav"
     assert normalize_path("rāga.wav") == normalize_path("r\u0101ga.wav") == "r\u0101ga.wav"
 
 
-def test_file_hash(folder: Path) -> None:
+def test_file_hash_is_sha256_or_raises(folder: Path) -> None:
     touch(folder, "a.wav")
     assert file_hash(folder / "a.wav") == hashlib.sha256(b"x").hexdigest()
     with pytest.raises(TalimError, match="No such file"):

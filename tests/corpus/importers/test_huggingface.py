@@ -1,4 +1,4 @@
-"""Hugging Face data sets on disk: parquet, saved arrow, one row a recording; the library is an optional extra."""
+"""The Hugging Face importer on parquet files and saved arrow data sets; the library is an optional extra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fixtures.importer_sources import sound
 from talim.corpus.importers import huggingface
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.importers.registry import list_recordings
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 
 
@@ -45,34 +45,32 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def check(source: Path, out: Path) -> None:
     found = list_recordings(str(source), out)
-    assert found.kind == "huggingface"
+    assert found.format == "huggingface"
     assert [file.name.split("/")[1] for file in found.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
-    assert found.left_out[0]["reason"] == "its row holds no sound"
+    assert found.skipped[0]["reason"] == "its row has no audio"
     assert [file.row["raga"] for file in found.files] == ["Yaman", "Todi", "Kafi"]
     assert [file.row["genre"] for file in found.files] == ["hindustani", "western", "hindustani"]
-    corpus = prepare_corpus(found, out, rate_hz=8000, clip_seconds=5)
+    corpus = prepare(source, out, sample_rate=8000, clip_seconds=5)
     assert corpus.summary["rights"]["licences"] == {"CC0": 1, "cc-by-4.0": 2}
-    assert corpus.summary["split"]["step"] == "performer"
-    assert (
-        prepare_corpus(list_recordings(str(source), out), out, rate_hz=8000, clip_seconds=5).work["decoded"]
-        == 0
-    )
+    assert corpus.summary["split"]["strategy"] == "performer"
+    again = prepare(source, out, sample_rate=8000, clip_seconds=5)
+    assert again.prepare_stats["decoded"] == 0
 
 
-def test_parquet_files(table: Any, folder: Path, out: Path) -> None:
+def test_prepare_of_parquet_files_gives_rows_and_licences(table: Any, folder: Path, out: Path) -> None:
     (folder / "data").mkdir()
     table.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
     (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# cards\n")
     check(folder, out)
 
 
-def test_a_saved_data_set(table: Any, folder: Path, out: Path) -> None:
+def test_prepare_of_a_saved_data_set_gives_rows_and_licences(table: Any, folder: Path, out: Path) -> None:
     table.save_to_disk(folder / "saved")
     (folder / "saved" / "README.md").write_text("---\nlicense: [cc-by-4.0]\n---\n")
     check(folder / "saved", out)
 
 
-def test_a_table_without_sound_and_a_damaged_one(table: Any, folder: Path, out: Path) -> None:
+def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:
     table.remove_columns(["audio"]).to_parquet(folder / "a.parquet")
     with pytest.raises(UsageError, match="no audio column among Raga, artist"):
         huggingface.list_recordings(ImportRequest(str(folder), out))
@@ -82,13 +80,13 @@ def test_a_table_without_sound_and_a_damaged_one(table: Any, folder: Path, out: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_misspelt_folder_is_no_hub_id(folder: Path, out: Path) -> None:
+def test_list_recordings_of_a_missing_folder_is_not_a_hub_id(folder: Path, out: Path) -> None:
     assert not huggingface.matches(Path("owner/name"))
     with pytest.raises(UsageError, match="no such folder"):
         list_recordings("owner/name", out)
 
 
-def test_without_the_library_one_line_says_what_to_type(
+def test_list_recordings_without_datasets_says_what_to_install(
     folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "a.parquet").write_bytes(b"x")

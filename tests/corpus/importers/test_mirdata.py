@@ -1,4 +1,4 @@
-"""mirdata: tracks as its classes offer them, once as doubles with the same fields, once with mirdata itself."""
+"""The mirdata importer, on doubles with the same attributes as tracks and on mirdata itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def saraga(folder: Path) -> Dataset:
     )
 
 
-def test_a_track_of_saraga(folder: Path, out: Path) -> None:
+def test_dataset_recordings_of_saraga_gives_row_sections_and_skipped(folder: Path, out: Path) -> None:
     found = importers_mirdata.dataset_recordings(saraga(folder), "saraga_hindustani", folder, out)
     (file,) = found.files
     assert file.row == {
@@ -84,10 +84,10 @@ def test_a_track_of_saraga(folder: Path, out: Path) -> None:
         (0, 60, "Ālāp"),
         (60, 30, "Khyal (madhya jhaptal)"),
     ]
-    assert found.left_out == ({"file": "1_Gone", "reason": "its sound is not there: gone.mp3"},)
+    assert found.skipped == ({"file": "1_Gone", "reason": "its audio file is missing: gone.mp3"},)
 
 
-def test_a_loader_without_audio_is_joined_with_own_files(folder: Path, out: Path) -> None:
+def test_dataset_recordings_without_audio_joins_own_files(folder: Path, out: Path) -> None:
     tags = {"title": "T", "usul": [{"mb_attribute": "Aksak"}], "artists": [], "releases": [], "works": []}
     tracks = {mbid: SimpleNamespace(makam="Hicaz", tonic=220.0, mbid=mbid, mb_tags=tags) for mbid in IDS}
     with pytest.raises(TalimError, match="no audio; put your own files"):
@@ -97,7 +97,7 @@ def test_a_loader_without_audio_is_joined_with_own_files(folder: Path, out: Path
     assert (file.row["makam"], file.row["usul"], file.row["tradition"]) == ("Hicaz", "Aksak", "makam")
 
 
-def test_a_track_with_plain_attributes_and_a_broken_annotation(folder: Path, out: Path) -> None:
+def test_dataset_recordings_with_unreadable_annotation_notes_it(folder: Path, out: Path) -> None:
     class Track:
         audio_path = str(write_sound(folder / "r.wav"))
         raga, artist, concert, tradition, mbid = "Todi", "Somebody", "Live", "hindustani", None
@@ -122,7 +122,7 @@ def write_sound(path: Path) -> Path:
     return path
 
 
-def test_without_a_loader_or_without_mirdata(
+def test_list_recordings_without_loader_or_mirdata_says_what_to_type(
     folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="mirdata:saraga_hindustani"):
@@ -149,7 +149,7 @@ def fake_saraga_home(folder: Path) -> dict[str, Any]:
     return {"version": "1.5", "tracks": {"1_Aahir_Bhairon": files}}
 
 
-def test_mirdatas_own_saraga_on_a_small_data_home(folder: Path, out: Path) -> None:
+def test_dataset_recordings_of_a_real_mirdata_loader(folder: Path, out: Path) -> None:
     mirdata = pytest.importorskip("mirdata")
     index = fake_saraga_home(folder)
     dataset = mirdata.initialize("saraga_hindustani", data_home=str(folder))
@@ -160,10 +160,10 @@ def test_mirdatas_own_saraga_on_a_small_data_home(folder: Path, out: Path) -> No
     assert (file.row["raga"], file.row["tonic_hz"]) == ("Ahir bhairon", "138.591315")
     assert [part.name for part in file.sections] == ["Alap", "Khyal (vilambit jhaptal)"]
     assert "Creative Commons" in file.row["licence"]
-    assert file.sound.read().seconds == pytest.approx(3, abs=0.1)
+    assert file.audio.read().seconds == pytest.approx(3, abs=0.1)
 
 
-def test_mirdata_says_what_to_type_where_its_index_or_loader_is_missing(folder: Path, out: Path) -> None:
+def test_list_recordings_with_unknown_loader_or_missing_index_raises(folder: Path, out: Path) -> None:
     pytest.importorskip("mirdata")
     with pytest.raises(UsageError, match="no loader 'saraga'"):
         importers_mirdata.list_recordings(ImportRequest(str(folder), out, "saraga"))

@@ -1,4 +1,4 @@
-"""OTMM has no audio: what is joined with the user's files, and what is said where there are none."""
+"""The OTMM importer joins metadata with the user's files and refuses a folder without any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from talim.errors import TalimError
 PACK = Path(__file__).parents[4] / "shared" / "data" / "makam_pitch"
 
 
-def test_without_audio_it_says_so(folder: Path, out: Path) -> None:
+def test_list_recordings_without_audio_files_raises(folder: Path, out: Path) -> None:
     otmm_table(folder)
     for path in folder.rglob("*.flac"):
         path.unlink()
@@ -25,20 +25,20 @@ def test_without_audio_it_says_so(folder: Path, out: Path) -> None:
         otmm.list_recordings(ImportRequest(str(folder), out))
 
 
-def test_the_annotated_makam_counts_and_missing_ones_are_one_note(folder: Path, out: Path) -> None:
+def test_list_recordings_prefers_annotated_makam_and_notes_missing_audio(folder: Path, out: Path) -> None:
     found = otmm.list_recordings(ImportRequest(str(otmm_table(folder)), out))
     assert {file.row["makam"] for file in found.files} == {"Hicaz"}
-    assert found.notes[0]["note"] == "2 of the 5 recordings of this data set have no sound file here"
+    assert found.notes[0]["note"] == "2 of the 5 recordings of this data set have no audio file here"
 
 
-def test_a_second_file_of_one_recording_is_left_out_by_name(folder: Path, out: Path) -> None:
+def test_list_recordings_with_two_files_of_a_recording_skips_one(folder: Path, out: Path) -> None:
     otmm_table(folder)
     write(folder / "my files" / f"{IDS[0]} copy.wav", sound(50, 2))
     found = otmm.list_recordings(ImportRequest(str(folder), out))
-    assert any("a second file for" in row["reason"] for row in found.left_out)
+    assert any("a second file for" in row["reason"] for row in found.skipped)
 
 
-def test_the_original_layout_under_the_folder_its_archive_makes(folder: Path, out: Path) -> None:
+def test_list_recordings_of_the_unpacked_archive_gives_rows(folder: Path, out: Path) -> None:
     inside = folder / "MTG-otmm_makam_recognition_dataset-55ce75a"
     inside.mkdir()
     otmm_original(inside)
@@ -50,7 +50,7 @@ def test_the_original_layout_under_the_folder_its_archive_makes(folder: Path, ou
     assert rows[0]["tonic_hz"] == "220.5"
 
 
-def test_damaged_json_names_its_file(folder: Path, out: Path) -> None:
+def test_list_recordings_with_damaged_json_names_the_file(folder: Path, out: Path) -> None:
     otmm_original(folder)
     damaged = folder / "data" / "Hicaz" / f"{IDS[0]}.json"
     damaged.write_text("{")
@@ -59,7 +59,7 @@ def test_damaged_json_names_its_file(folder: Path, out: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_real_table_joined_with_made_up_sounds(folder: Path, out: Path) -> None:
+def test_list_recordings_of_the_real_table_joins_audio(folder: Path, out: Path) -> None:
     if not PACK.is_dir():
         pytest.skip("the real metadata (shared/data/makam_pitch) is not here")
     (folder / "recordings_1000.csv").write_bytes((PACK / "recordings_1000.csv").read_bytes())

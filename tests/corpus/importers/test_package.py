@@ -1,4 +1,4 @@
-"""The contract of all importers, on small sources of our own; a new importer is a row in fixtures/importer_sources.py."""
+"""The contract of all importers on small generated sources; a new importer is a row in fixtures/importer_sources.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from fixtures.importer_sources import ROWS, Row
 
-from talim.corpus.captions import _ALIASES, _TEXT_COLUMNS
+from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
+from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
 from talim.corpus.importers import registry
 from talim.corpus.labels import COLUMNS
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.metadata import FILE_COLUMNS
+from talim.corpus.prepare import prepare
 from talim.corpus.recordings import ImportResult
 from talim.errors import TalimError, UsageError
 from talim.synthesis.score_playback import ScorePlayer
@@ -29,35 +31,30 @@ def source(row: Row, folder: Path) -> Path:
     return row.make(folder)
 
 
-def found_in(row: Row, source: Path, out: Path) -> ImportResult:
+def import_source(source: Path, out: Path) -> ImportResult:
     return registry.list_recordings(str(source), out, None, ScorePlayer())
 
 
-def test_recordings_names_and_rows(row: Row, source: Path, out: Path) -> None:
-    found = found_in(row, source, out)
-    assert found.kind == row.kind
-    names = [file.name for file in found.files]
+def test_list_recordings_gives_unique_names_and_clean_rows(row: Row, source: Path, out: Path) -> None:
+    imported = import_source(source, out)
+    assert imported.format == row.format
+    names = [file.name for file in imported.files]
     assert len(set(names)) == len(names)
     assert "".join(names).encode("utf-8")
-    for file in found.files:
+    for file in imported.files:
         assert all(column == column.lower() and text for column, text in file.row.items())
         assert all(part.seconds > 0 for part in file.sections)
-        assert len(file.sound.hash()) == 64
-    assert len({file.sound.hash() for file in found.files}) == len(names)
+        assert len(file.audio.hash()) == 64
+    assert len({file.audio.hash() for file in imported.files}) == len(names)
 
 
-def test_find_recognises_the_kind(row: Row, source: Path, out: Path) -> None:
-    assert registry.list_recordings(str(source), out, None, ScorePlayer()).kind == row.kind
-
-
-def test_a_corpus_comes_of_it_with_rights_and_labels(row: Row, source: Path, out: Path) -> None:
-    found = found_in(row, source, out)
-    corpus = prepare_corpus(found, out, rate_hz=8000, clip_seconds=5, split="recording")
-    assert corpus.summary["kind"] == row.kind
+def test_prepare_of_every_format_gives_labels_and_rights(row: Row, source: Path, out: Path) -> None:
+    corpus = prepare(source, out, sample_rate=8000, clip_seconds=5, split_by="recording")
+    assert corpus.summary["source_format"] == row.format
     assert corpus.summary["recordings"] == 3
     reasons = [skipped["reason"] for skipped in corpus.summary["skipped"]]
-    assert len(reasons) == len(row.left_out)
-    assert all(any(part in reason for reason in reasons) for part in row.left_out)
+    assert len(reasons) == len(row.skip_reasons)
+    assert all(any(part in reason for reason in reasons) for part in row.skip_reasons)
     first = next(
         clip
         for clip in corpus.clips
@@ -67,51 +64,42 @@ def test_a_corpus_comes_of_it_with_rights_and_labels(row: Row, source: Path, out
     for clip in corpus.clips:
         rights = (clip.licence, clip.source, clip.performer, clip.release, clip.work, clip.consent)
         assert all(rights)
-    again = prepare_corpus(found_in(row, source, out), out, rate_hz=8000, clip_seconds=5, split="recording")
-    assert (again.work["decoded"], again.work["reused"], again.hash) == (0, 3, corpus.hash)
+    again = prepare(source, out, sample_rate=8000, clip_seconds=5, split_by="recording")
+    assert (again.prepare_stats["decoded"], again.prepare_stats["reused"], again.hash) == (0, 3, corpus.hash)
 
 
-def test_nothing_usable_is_one_line(row: Row, source: Path, tmp_path: Path, out: Path) -> None:
+def test_list_recordings_of_an_empty_folder_raises_one_line(
+    row: Row, source: Path, tmp_path: Path, out: Path
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TalimError) as caught:
-        registry.list_recordings(str(empty), out, row.kind, ScorePlayer())
+        registry.list_recordings(str(empty), out, row.format, ScorePlayer())
     assert "\n" not in str(caught.value)
     assert str(empty) in str(caught.value) or "talim[" in str(caught.value)
 
 
-def test_every_importer_is_in_the_contract() -> None:
-    elsewhere = {"huggingface", "mirdata"}  # they need libraries: test_hub.py, test_loaders.py
-    assert {row.kind for row in ROWS} | elsewhere == {importer.kind for importer in registry.IMPORTERS}
+def test_importers_are_all_in_the_contract() -> None:
+    elsewhere = {"huggingface", "mirdata"}  # they need libraries: test_huggingface.py, test_mirdata.py
+    assert {row.format for row in ROWS} | elsewhere == {importer.format for importer in registry.IMPORTERS}
 
 
-def test_an_unknown_kind_offers_the_nearest(folder: Path, out: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown kind of source 'symbtrr'; did you mean symbtr\?"):
+def test_list_recordings_with_unknown_format_offers_the_nearest(folder: Path, out: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown source format 'symbtrr'; did you mean symbtr\?"):
         registry.list_recordings(str(folder), out, "symbtrr", ScorePlayer())
     with pytest.raises(UsageError, match="practice or symbtr:theory"):
         registry.list_recordings(str(folder), out, "symbtr:loud", ScorePlayer())
 
 
-def test_the_guide_names_every_kind_and_every_column_that_it_promises() -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "corpora.md").read_text("utf-8")
-    rows = {line.split("`")[1].partition(":")[0] for line in guide.splitlines() if line.startswith("| `")}
-    assert rows == {importer.kind for importer in registry.IMPORTERS}
-    told = {
-        word
-        for line in guide.splitlines()
-        if line.startswith("| ")
-        for word in re.findall(r"`([a-z_]+)`", line)
-    }
-    understood = {column for columns in (*COLUMNS.values(), *_ALIASES.values()) for column in columns}
-    understood |= {
-        *_TEXT_COLUMNS,
-        "beats",
-        "chords",
-        "mode_kind",
-        "cycle_kind",
-        "lead_performer",
-        "release_mbid",
-        "work_mbid",
-    }
-    kinds = {importer.kind for importer in registry.IMPORTERS} | {"audio_path"}
-    assert told - kinds <= understood
+def test_documentation_names_every_format_and_known_columns() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "corpus-formats.md").read_text("utf-8")
+    formats, columns = page.split("## Metadata columns")
+    rows = [line for line in formats.splitlines() if line.startswith("| `") and "--format" not in line]
+    assert {re.split("[`:]", row)[1] for row in rows} == {importer.format for importer in registry.IMPORTERS}
+    table = [line for line in columns.split("\n\n")[1].splitlines() if line.startswith("| ")]
+    documented = {word for line in table for word in re.findall(r"`([a-z_]+)`", line)}
+    known = {column for columns in (*COLUMNS.values(), *COLUMN_ALIASES.values()) for column in columns}
+    known |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS, *FILE_COLUMNS}
+    known |= {"mode_kind", "cycle_kind", "lead_performer", "release_mbid", "work_mbid"}
+    assert len(documented) > 30
+    assert documented <= known

@@ -32,7 +32,7 @@ def score_file(folder: Path) -> Path:
     return path
 
 
-def test_notes_in_time_and_cents(score_file: Path) -> None:
+def test_read_score_gives_onsets_lengths_and_cents(score_file: Path) -> None:
     score = read_score(score_file)
     assert score.karar_hz == 440
     assert score.seconds == pytest.approx(2.75)
@@ -49,11 +49,11 @@ def test_notes_in_time_and_cents(score_file: Path) -> None:
     assert (last.cents, last.seconds) == (0, 1.0)
 
 
-def test_theory_differs_where_practice_does(score_file: Path) -> None:
+def test_read_score_in_theory_intonation_differs_from_practice(score_file: Path) -> None:
     assert read_score(score_file, "theory").notes[1].cents == pytest.approx(8 * 1200 / 53)
 
 
-def test_usuls_and_sections(score_file: Path) -> None:
+def test_read_score_gives_usul_changes_and_sections(score_file: Path) -> None:
     score = read_score(score_file)
     assert [(u.onset_seconds, u.name, u.pulses, u.unit) for u in score.usuls] == [
         (0.0, "Aksak", 9, 8),
@@ -62,7 +62,7 @@ def test_usuls_and_sections(score_file: Path) -> None:
     assert score.sections == ((0.0, "ARANAĞME"), (1.32, ""), (1.75, "2. HANE"))
 
 
-def test_what_is_no_score(folder: Path) -> None:
+def test_read_score_of_an_invalid_file_raises(folder: Path) -> None:
     path = folder / "letter.txt"
     path.write_text("dear friend", encoding="utf-8")
     assert not matches(path)
@@ -79,7 +79,7 @@ def test_what_is_no_score(folder: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_scores_agree_with_their_index() -> None:
+def test_read_score_of_real_scores_agrees_with_their_index() -> None:
     if not PACK.is_dir():
         pytest.skip("the real scores (shared/data/makam) are not here")
     with open(PACK / "metadata.csv", encoding="utf-8") as file:

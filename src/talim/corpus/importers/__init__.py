@@ -1,1 +1,1 @@
-"""One module for each kind of source that recordings come from; `table` knows them all."""
+"""One module for each source format; `registry` lists them."""

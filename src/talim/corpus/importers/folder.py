@@ -1,4 +1,4 @@
-"""Your own folder: every sound file below it, with what metadata files and texts beside it say."""
+"""A folder of recordings: every audio file below it, with the metadata files in it."""
 
 from __future__ import annotations
 
@@ -14,89 +14,87 @@ from talim.errors import UsageError
 
 
 def list_recordings(source: Path, out: Path) -> ImportResult:
-    """Every sound file below a folder, sorted by name; hidden files and prepared corpora are left out.
+    """Every audio file below a folder, sorted by name; hidden files and prepared corpora are ignored.
 
-    Files that are none although their name says so are listed. Raises UsageError where there is no such
-    folder or no sound file in it.
+    Unreadable entries with an audio file's name are listed in `skipped`. Raises UsageError where there is no such
+    folder or no audio file in it.
     """
     check_folder(source, out)
-    left_out: list[dict[str, str]] = []
-    paths = [path for path in _candidates(source, out, left_out) if _is_readable_file(source, path, left_out)]
+    skipped: list[dict[str, str]] = []
+    paths = [path for path in _candidates(source, out, skipped) if _is_readable_file(source, path, skipped)]
     if not paths:
-        known = ", ".join(sorted(SOUNDFILE_SUFFIXES | PHONE_SUFFIXES))
-        first = f"; {left_out[0]['file']}: {left_out[0]['reason']}" if left_out else ""
+        suffixes = ", ".join(sorted(SOUNDFILE_SUFFIXES | PHONE_SUFFIXES))
+        first = f"; {skipped[0]['file']}: {skipped[0]['reason']}" if skipped else ""
         raise UsageError(
-            f"{source}: no sound file in it or below it; files ending in {known} are read{first}"
+            f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}"
         )
     names = {normalize_path(path.relative_to(source)): path for path in paths}
-    places = list(walk_folders(source, out))
-    rows, notes = read_metadata(source, places, set(names))
-    sections = read_sections(source, places)
+    folders = list(walk_folders(source, out))
+    rows, notes = read_metadata(source, folders, set(names))
+    sections = read_sections(source, folders)
     files = [
         SourceFile(path, name, FileAudio(path), rows.get(name, {}), sections.get(name, ()))
         for name, path in sorted(names.items())
     ]
-    return ImportResult("folder", str(source), tuple(files), tuple(left_out), tuple(notes))
+    return ImportResult("folder", str(source), tuple(files), tuple(skipped), tuple(notes))
 
 
 def check_folder(source: Path, out: Path) -> None:
-    """UsageError where `source` is no folder, or is the corpus itself."""
+    """UsageError where `source` is not a folder, or is the corpus itself."""
     if not source.is_dir():
-        what = "is a file; give the folder it lies in" if source.exists() else "no such folder"
-        raise UsageError(f"{source}: {what}; usage: talim prepare SOURCE --out CORPUS")
+        problem = "is a file; give its folder" if source.exists() else "no such folder"
+        raise UsageError(f"{source}: {problem}; usage: talim prepare SOURCE --out CORPUS")
     if source.resolve() == out.resolve():
         raise UsageError(f"{out}: the corpus cannot be the folder of recordings itself; choose another --out")
 
 
 def walk_folders(folder: Path, out: Path, unreadable: list[OSError] | None = None) -> Iterator[Path]:
     """The folder and all folders below it, without hidden ones, prepared corpora and the output folder."""
-    outside = out.resolve()
-    for place, below, _ in os.walk(folder, onerror=None if unreadable is None else unreadable.append):
-        here = Path(place)
-        below[:] = sorted(
+    corpus = out.resolve()
+    for name, subfolders, _ in os.walk(folder, onerror=None if unreadable is None else unreadable.append):
+        here = Path(name)
+        subfolders[:] = sorted(
             name
-            for name in below
+            for name in subfolders
             if not name.startswith(".")
-            and (here / name).resolve() != outside
+            and (here / name).resolve() != corpus
             and not (here / name / "corpus.jsonl").exists()
         )
         yield here
 
 
-def _candidates(source: Path, out: Path, left_out: list[dict[str, str]]) -> Iterator[Path]:
-    """Everything whose name or first bytes say that it is sound; folders that refuse are reported."""
-    refused: list[OSError] = []
-    for place in walk_folders(source, out, refused):
+def _candidates(source: Path, out: Path, skipped: list[dict[str, str]]) -> Iterator[Path]:
+    """Every entry with an audio file's name or header; unreadable folders are added to `skipped`."""
+    unreadable: list[OSError] = []
+    for folder in walk_folders(source, out, unreadable):
         try:
-            entries = sorted(place.iterdir())
+            entries = sorted(folder.iterdir())
         except OSError:
-            continue  # os.walk has already said so
+            continue  # os.walk has reported it
         for path in entries:
             if not path.name.startswith(".") and (is_audio_name(path) or _has_audio_header(path)):
                 yield path
-    for error in refused:
+    for error in unreadable:
         name = normalize_path(Path(str(error.filename)).relative_to(source))
-        left_out.append({"file": name, "reason": f"a folder that cannot be read: {error.strerror or error}"})
+        skipped.append({"file": name, "reason": f"a folder that cannot be read: {error.strerror or error}"})
 
 
-def _is_readable_file(source: Path, path: Path, left_out: list[dict[str, str]]) -> bool:
-    """Whether it is a file; else why it is none is written down."""
+def _is_readable_file(source: Path, path: Path, skipped: list[dict[str, str]]) -> bool:
+    """Whether it is a file; if not, the reason is added to `skipped`."""
     try:
         if path.is_file():
             return True
-    except OSError as error:  # in a folder that may be listed and not entered
+        reason = "a folder, although it has an audio file's name" if path.is_dir() else "not a file"
+        if path.is_symlink() and not path.exists():
+            reason = f"a broken link: {Path(os.readlink(path)).name} does not exist"
+    except OSError as error:  # in a folder that may be listed but not entered
         reason = f"cannot be read: {error.strerror or error}"
-        left_out.append({"file": normalize_path(path.relative_to(source)), "reason": reason})
-        return False
-    reason = "a folder, although its name ends like a sound file's" if path.is_dir() else "not a file"
-    if path.is_symlink() and not path.exists():
-        reason = f"a broken link: {Path(os.readlink(path)).name} is not there"
-    left_out.append({"file": normalize_path(path.relative_to(source)), "reason": reason})
+    skipped.append({"file": normalize_path(path.relative_to(source)), "reason": reason})
     return False
 
 
 def _has_audio_header(path: Path) -> bool:
-    """Whether a file with an ending of no sound file begins like WAV, FLAC, Ogg or a tagged MP3."""
+    """Whether a file begins like WAV, FLAC, Ogg or a tagged MP3."""
     try:
         if not path.is_file():
             return False

@@ -11,7 +11,7 @@ import yaml
 
 from talim.audio import is_audio_name
 from talim.corpus.importers.protocol import ImportRequest
-from talim.corpus.metadata import MetadataRow, plain_row
+from talim.corpus.metadata import plain_row
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
 
@@ -20,14 +20,14 @@ _MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3\x03": ".mp3"
 
 
 def matches(path: Path) -> bool:
-    """Whether it is a parquet file, or a folder of parquet files or a saved data set; never a Hub id."""
+    """Whether it is a parquet file, a folder of parquet files or a saved data set; never a Hub id."""
     if not path.is_dir():
         return path.suffix == ".parquet" and path.is_file()
     return any((path / name).is_file() for name in _SAVED) or bool(_parquet_files(path))
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
-    """Every row of every split that holds sound; the other columns are its metadata."""
+    """Every row with audio of every split; the other columns are its metadata."""
     try:
         import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
@@ -37,26 +37,22 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     datasets.disable_progress_bars()
     splits = _load(datasets, request)
     licence = _licence(request, splits)
-    fixed = {
-        "source": f"Hugging Face data set {request.path.name if request.path.exists() else request.source}"
-    }
+    name = request.path.name if request.path.exists() else request.source
+    defaults = {"source": f"Hugging Face data set {name}"}
     files: list[SourceFile] = []
-    left_out: list[dict[str, str]] = []
+    skipped: list[dict[str, str]] = []
     for split, table in splits.items():
         column = _audio_column(table, request)
-        for number, told in enumerate(_rows(table, column)):
-            made = _source(request, table, split, column, number, _with_licence(fixed | told, licence))
-            if made is None:
-                left_out.append({"file": f"{split}/{number}", "reason": "its row holds no sound"})
+        for number, cells in enumerate(_rows(table, column)):
+            row = defaults | cells
+            if licence and not {"licence", "license", "rights", "copyright"} & {*row}:
+                row["licence"] = licence
+            file = _source_file(request, table, split, column, number, row)
+            if file is None:
+                skipped.append({"file": f"{split}/{number}", "reason": "its row has no audio"})
             else:
-                files.append(made)
-    return ImportResult("huggingface", request.source, tuple(files), tuple(left_out))
-
-
-def _with_licence(row: MetadataRow, licence: str) -> MetadataRow:
-    """The row, with the data set's licence where it names none itself."""
-    told = {"licence", "license", "rights", "copyright"} & {*row}
-    return row if told or not licence else row | {"licence": licence}
+                files.append(file)
+    return ImportResult("huggingface", request.source, tuple(files), tuple(skipped))
 
 
 def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:
@@ -66,17 +62,17 @@ def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:
         if path.is_dir() and any((path / name).is_file() for name in _SAVED) and not _parquet_files(path):
             loaded = datasets.load_from_disk(str(path))
         elif path.exists():
-            found = [path] if path.is_file() else _parquet_files(path)
-            if not found:
+            paths = [path] if path.is_file() else _parquet_files(path)
+            if not paths:
                 raise UsageError(f"{path}: no parquet file and no saved data set in it")
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(found))
+            loaded = datasets.load_dataset("parquet", data_files=_by_split(paths))
         else:
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source):
-                raise UsageError(f"{request.source}: no such folder, and no Hub id either (owner/name)")
+                raise UsageError(f"{request.source}: no such folder, and not a Hub id (owner/name)")
             loaded = datasets.load_dataset(request.source)
     except UsageError:
         raise
-    except Exception as error:  # the library raises whatever its readers and the network raise
+    except Exception as error:  # any error of its readers or of the network
         reason = " ".join(str(error).split())[:300]
         raise TalimError(f"{request.source}: the datasets library cannot load it: {reason}") from error
     return loaded if isinstance(loaded, dict) else {str(getattr(loaded, "split", None) or "all"): loaded}
@@ -96,7 +92,7 @@ def _by_split(paths: list[Path]) -> dict[str, list[str]]:
 
 
 def _audio_column(table: Any, request: ImportRequest) -> str:
-    """The column with sound: one of the Audio type, else one whose cells hold bytes and a path."""
+    """The column with audio: of the Audio type, or with cells of bytes and a path."""
     for name, feature in table.features.items():
         if type(feature).__name__ == "Audio" or (
             isinstance(feature, Mapping) and {"bytes", "path"} <= {*feature}
@@ -106,61 +102,61 @@ def _audio_column(table: Any, request: ImportRequest) -> str:
 
 
 def _rows(table: Any, column: str) -> Iterator[dict[str, str]]:
-    """Each row's metadata as text; numbers of classes become their names."""
+    """Each row's metadata as text; class numbers become class names."""
     classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
     rest = table.remove_columns([column]).with_format("arrow")
     for start in range(0, len(table), 1000):
-        told = (
+        rows = (
             rest[start : start + 1000].to_pylist()
             if rest.column_names
             else [{}] * min(1000, len(table) - start)
         )
-        for row in told:
-            named = {
+        for row in rows:
+            cells = {
                 name: classes[name].int2str(value) if name in classes and value is not None else value
                 for name, value in row.items()
                 if not isinstance(value, dict | bytes)
             }
-            yield plain_row(named)
+            yield plain_row(cells)
 
 
 def _cell(table: Any, column: str, number: int) -> dict[str, Any]:
-    """The encoded sound of a row, {"bytes", "path"}, as it is stored: talim decodes itself."""
+    """The encoded audio of a row, {"bytes", "path"}; decoding is left to talim.audio."""
     return table.with_format("arrow")[number : number + 1][column][0].as_py() or {}
 
 
-def _source(
+def _source_file(
     request: ImportRequest, table: Any, split: str, column: str, number: int, row: dict[str, str]
 ) -> SourceFile | None:
     cell = _cell(table, column, number)
-    shown = str(cell.get("path") or "")
-    stem = normalize_path(Path(shown.replace("\\", "/")).name) if shown else ""
-    name = f"{split}/{number:06d}{'-' + stem if stem else ''}"
+    stored_path = str(cell.get("path") or "")
+    file_name = normalize_path(Path(stored_path.replace("\\", "/")).name) if stored_path else ""
+    name = f"{split}/{number:06d}{'-' + file_name if file_name else ''}"
     if cell.get("bytes"):
 
         def fetch() -> bytes:
             return bytes(_cell(table, column, number)["bytes"])
 
-        suffix = Path(stem).suffix if is_audio_name(stem) else _MAGIC.get(cell["bytes"][:4], ".wav")
+        suffix = Path(file_name).suffix if is_audio_name(file_name) else _MAGIC.get(cell["bytes"][:4], ".wav")
         return SourceFile(request.path, name, EmbeddedAudio(fetch, suffix), row)
-    path = Path(shown)
-    return SourceFile(path, name, FileAudio(path), row) if shown and path.is_file() else None
+    path = Path(stored_path)
+    return SourceFile(path, name, FileAudio(path), row) if stored_path and path.is_file() else None
 
 
 def _licence(request: ImportRequest, splits: Mapping[str, Any]) -> str:
-    """The licence in the data set's own record, else in the card beside it, else on the Hub."""
+    """The licence in the data set's own info, else in the card beside it, else on the Hub; "" where unknown."""
     for table in splits.values():
-        if told := getattr(getattr(table, "info", None), "license", ""):
-            return str(told)
-    card = (request.path if request.path.is_dir() else request.path.parent) / "README.md"
-    if request.path.exists() and card.is_file():
-        head = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.DOTALL)
-        told = yaml.safe_load(head.group(1)) if head else None
-        licence = told.get("license") if isinstance(told, dict) else None
-    elif not request.path.exists():
+        if licence := getattr(getattr(table, "info", None), "license", ""):
+            return str(licence)
+    licence = None
+    if not request.path.exists():
         licence = _licence_on_hub(request.source)
     else:
-        licence = None
+        card = (request.path if request.path.is_dir() else request.path.parent) / "README.md"
+        text = card.read_text("utf-8", "replace") if card.is_file() else ""
+        head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+        fields = yaml.safe_load(head.group(1)) if head else None
+        licence = fields.get("license") if isinstance(fields, dict) else None
     return ", ".join(licence) if isinstance(licence, list) else str(licence or "")
 
 
@@ -169,5 +165,5 @@ def _licence_on_hub(name: str) -> str:
         from huggingface_hub import dataset_info
 
         return str((dataset_info(name).card_data or {}).get("license") or "")
-    except Exception:  # offline, renamed, private: then it is unknown
+    except Exception:  # offline, renamed or private: the licence is unknown
         return ""

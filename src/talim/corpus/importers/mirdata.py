@@ -1,4 +1,4 @@
-"""mirdata: recordings and annotations of any of its loaders that have audio, or are joined with your files."""
+"""mirdata: recordings and annotations of its loaders that have audio or can be joined with your files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from talim.corpus.metadata import MetadataRow, plain_row
 from talim.corpus.recordings import AnnotatedSection, FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
 
-# Attributes of a track, by the column they fill; the first that is there counts.
+# Attributes of a track by the column they fill; the first present one counts.
 _ATTRIBUTES = {
     "mbid": ("mbid",),
     "title": ("title", "name", "recording"),
@@ -34,42 +34,43 @@ _ATTRIBUTES = {
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
-    """The tracks of the loader that the detail names, its data home being the source."""
+    """The tracks of the loader named in the detail (mirdata:LOADER), with the source as its data home."""
     name, folder = request.detail, request.path
     if not name:
-        raise UsageError("--from mirdata needs a loader's name, such as mirdata:saraga_hindustani")
+        raise UsageError("--format mirdata needs a loader's name, for example mirdata:saraga_hindustani")
     check_folder(folder, request.out)
     return dataset_recordings(_dataset(name, folder), name, folder, request.out)
 
 
 def dataset_recordings(dataset: Any, name: str, folder: Path, out: Path) -> ImportResult:
-    """The same for a mirdata.core.Dataset that is open already."""
+    """The tracks of a mirdata.core.Dataset."""
     licence = " ".join(str(getattr(dataset, "_license_info", "") or "").split())
-    fixed = {
+    defaults = {
         "source": f"mirdata {name} {getattr(dataset, 'version', '')}".strip(),
         "tradition": _tradition(name),
+        "licence": licence,
     }
-    fixed = {column: text for column, text in (fixed | {"licence": licence}).items() if text}
+    defaults = {column: text for column, text in defaults.items() if text}
     files: list[SourceFile] = []
-    left_out: list[dict[str, str]] = []
-    silent: dict[str, MetadataRow] = {}
+    skipped: list[dict[str, str]] = []
+    without_audio: dict[str, MetadataRow] = {}
     notes: list[dict[str, str]] = []
     for key, track in _tracks(dataset, name):
-        row, sections = _track_row(key, track, fixed, notes)
-        audio = getattr(track, "audio_path", None)
-        if audio is None:
-            silent[row.get("mbid", key).lower()] = row
-        elif not Path(audio).is_file():
-            left_out.append(
-                {"file": key, "reason": f"its sound is not there: {_relative_name(Path(audio), folder)}"}
-            )
+        row, sections = _track_row(key, track, defaults, notes)
+        audio_path = getattr(track, "audio_path", None)
+        if audio_path is None:
+            without_audio[row.get("mbid", key).lower()] = row
+            continue
+        path = Path(audio_path)
+        file_name = _relative_name(path, folder)
+        if path.is_file():
+            files.append(SourceFile(path, file_name, FileAudio(path), row, sections))
         else:
-            path = Path(audio)
-            files.append(SourceFile(path, _relative_name(path, folder), FileAudio(path), row, sections))
-    if not files and silent:
-        return otmm.join_tables("mirdata", folder, out, silent)
-    left_out += [{"file": key, "reason": "this loader gives it no sound"} for key in sorted(silent)]
-    return ImportResult("mirdata", str(folder), tuple(files), tuple(left_out), tuple(notes))
+            skipped.append({"file": key, "reason": f"its audio file is missing: {file_name}"})
+    if not files and without_audio:
+        return otmm.join_tables("mirdata", folder, out, without_audio)
+    skipped += [{"file": key, "reason": "this loader has no audio for it"} for key in sorted(without_audio)]
+    return ImportResult("mirdata", str(folder), tuple(files), tuple(skipped), tuple(notes))
 
 
 def _dataset(name: str, folder: Path) -> Any:
@@ -89,43 +90,44 @@ def _tracks(dataset: Any, name: str) -> Iterator[tuple[str, Any]]:
         keys = list(dataset.track_ids)
     except FileNotFoundError as error:
         load = f"import mirdata; mirdata.initialize('{name}').download(['index'])"
-        raise TalimError(f'mirdata {name}: its index is not here yet; type: python -c "{load}"') from error
+        raise TalimError(f'mirdata {name}: its index is not downloaded; type: python -c "{load}"') from error
     for key in keys:
         yield str(key), dataset.track(key)
 
 
 def _track_row(
-    key: str, track: Any, fixed: MetadataRow, notes: list[dict[str, str]]
+    key: str, track: Any, defaults: MetadataRow, notes: list[dict[str, str]]
 ) -> tuple[MetadataRow, tuple[AnnotatedSection, ...]]:
-    """The row and the sections of a track; what cannot be read of it is noted and left empty."""
+    """The row and the sections of a track; an unreadable attribute is added to `notes` and left empty."""
 
-    def asked(name: str) -> Any:
+    def attribute(name: str) -> Any:
         try:
             return getattr(track, name, None)
-        except Exception as error:  # annotations of one track may be missing or damaged in any way
+        except Exception as error:  # annotations of a track may be missing or damaged in any way
             notes.append({"file": key, "note": f"{name} cannot be read: {' '.join(str(error).split())}"})
             return None
 
-    told: dict[str, object] = {}
-    for column, names in _ATTRIBUTES.items():
-        told[column] = next(
-            (found for found in (asked(name) for name in names) if found not in (None, "")), None
-        )
-    row = plain_row(told)
-    metadata, tags = asked("metadata"), asked("mb_tags")
+    row = plain_row(
+        {
+            column: next((value for name in names if (value := attribute(name)) not in (None, "")), None)
+            for column, names in _ATTRIBUTES.items()
+        }
+    )
+    metadata, tags = attribute("metadata"), attribute("mb_tags")
     if isinstance(metadata, Mapping):
         row = dunya_row(metadata) | row
     if isinstance(tags, Mapping):
         row = otmm.musicbrainz_row(tags) | row
-    row = fixed | row | ({"recording": key} if "mbid" not in row else {})
+    row = defaults | row | ({"recording": key} if "mbid" not in row else {})
     row["tradition"] = _tradition(row.get("tradition", "")) or row.get("tradition", "")
-    return {column: text for column, text in row.items() if text}, _sections(asked("sections"))
+    return {column: text for column, text in row.items() if text}, _sections(attribute("sections"))
 
 
 def dunya_row(metadata: Mapping[str, Any]) -> MetadataRow:
-    """The row of a recording from its Dunya metadata, as Saraga's json files hold it."""
+    """The row of a recording from its Dunya metadata (Saraga's JSON files)."""
     artists = [entry for entry in metadata.get("artists") or [] if isinstance(entry, dict)]
     leads = [entry for entry in artists if entry.get("lead")]
+    others = [entry for entry in artists if entry not in leads]
     releases = metadata.get("release") or []
     works = metadata.get("works") or []
     return plain_row(
@@ -136,9 +138,7 @@ def dunya_row(metadata: Mapping[str, Any]) -> MetadataRow:
             "tala": _names(metadata.get("taals") or metadata.get("taala")),
             "laya": _names(metadata.get("layas")),
             "form": _names(metadata.get("forms") or metadata.get("form")),
-            "artists": [
-                _name(entry.get("artist")) for entry in [*leads, *(a for a in artists if a not in leads)]
-            ],
+            "artists": [_name(entry.get("artist")) for entry in [*leads, *others]],
             "lead_performer": [_name(entry.get("artist")) for entry in leads],
             "instruments": list(dict.fromkeys(_name(entry.get("instrument")) for entry in artists)),
             "lead_instrument": list(dict.fromkeys(_name(entry.get("instrument")) for entry in leads)),
@@ -151,7 +151,7 @@ def dunya_row(metadata: Mapping[str, Any]) -> MetadataRow:
 
 
 def _name(entry: Any) -> str | None:
-    """The name of a Dunya entry: the common spelling where there is one."""
+    """The name of a Dunya entry, in its common spelling if it has one."""
     if not isinstance(entry, dict):
         return str(entry) if entry else None
     return entry.get("common_name") or entry.get("name") or entry.get("title")
@@ -162,7 +162,7 @@ def _names(entries: Any) -> list[str]:
 
 
 def _sections(data: Any) -> tuple[AnnotatedSection, ...]:
-    """mirdata's SectionData: intervals [n, 2] in seconds and labels, to which some loaders add a number."""
+    """Sections from mirdata's SectionData: intervals [n, 2] in seconds and labels, numbered by some loaders."""
     intervals, labels = getattr(data, "intervals", None), getattr(data, "labels", None)
     if intervals is None or labels is None:
         return ()
@@ -173,14 +173,9 @@ def _sections(data: Any) -> tuple[AnnotatedSection, ...]:
 
 
 def _tradition(name: str) -> str:
-    folded = name.lower()
-    if "makam" in folded:
-        return "makam"
-    return next((word for word in ("hindustani", "carnatic") if word in folded), "")
+    return next((word for word in ("makam", "hindustani", "carnatic") if word in name.lower()), "")
 
 
 def _relative_name(path: Path, folder: Path) -> str:
-    here = folder.resolve()
-    return (
-        normalize_path(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else path.name
-    )
+    root, resolved = folder.resolve(), path.resolve()
+    return normalize_path(resolved.relative_to(root)) if resolved.is_relative_to(root) else path.name

@@ -22,56 +22,54 @@ _REQUIRED_FIELDS = {"mbid", "makam_annotated", "tonic_hz"}
 
 
 def matches(path: Path) -> bool:
-    """Whether a folder holds the annotations in one of the two layouts."""
+    """Whether a folder has the annotations in one of the two layouts."""
     return path.is_dir() and (_annotations(path) is not None or _table(path) is not None)
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
-    """Your sound files, named by MusicBrainz id, with the makam, usul and tonic that the data set knows.
+    """Your audio files, named by MusicBrainz id, with makam, usul and tonic from the data set.
 
-    Raises TalimError where there is no such file: the data set itself holds no audio.
+    Raises TalimError where there is no such file: the data set itself has no audio.
     """
     folder = request.path
     check_folder(folder, request.out)
     annotations, table = _annotations(folder), _table(folder)
     if table:
         rows = {row["mbid"].lower(): row for _, row in read_rows(table) if "mbid" in row}
-        known = {mbid: _table_row(row) for mbid, row in rows.items()}
+        described = {mbid: _table_row(row) for mbid, row in rows.items()}
     elif annotations:
-        known = dict(_json_rows(annotations))
+        described = dict(_json_rows(annotations))
     else:
         raise UsageError(f"{folder}: no OTMM metadata; recordings_1000.csv or annotations.json is expected")
-    return join_tables("otmm", folder, request.out, known)
+    return join_tables("otmm", folder, request.out, described)
 
 
-def join_tables(kind: str, folder: Path, out: Path, known: Mapping[str, MetadataRow]) -> ImportResult:
-    """Rows by MusicBrainz id, joined with the sound files below a folder that carry such an id."""
-    sounds = audio_by_mbid(folder, out)
-    files, left_out = [], []
-    for mbid, paths in sorted(sounds.items()):
+def join_tables(format: str, folder: Path, out: Path, described: Mapping[str, MetadataRow]) -> ImportResult:
+    """Rows by MusicBrainz id, joined with the audio files below a folder that carry such an id."""
+    files, skipped = [], []
+    for mbid, paths in sorted(audio_by_mbid(folder, out).items()):
         for number, path in enumerate(paths):
             name = normalize_path(path.relative_to(folder))
-            if mbid not in known:
-                left_out.append({"file": name, "reason": "its MusicBrainz id is none of this data set's"})
+            if mbid not in described:
+                skipped.append({"file": name, "reason": "its MusicBrainz id is not in this data set"})
             elif number:
-                left_out.append(
-                    {"file": name, "reason": f"a second file for {mbid}; {paths[0].name} is used"}
-                )
+                skipped.append({"file": name, "reason": f"a second file for {mbid}; {paths[0].name} is used"})
             else:
-                files.append(SourceFile(path, name, FileAudio(path), known[mbid]))
+                files.append(SourceFile(path, name, FileAudio(path), described[mbid]))
     if not files:
         raise TalimError(
-            f"{folder}: {len(known)} recordings are described and none of them is here: this data set has no audio; "
-            f"put your own files below this folder, named by MusicBrainz id, such as {min(known, default='ID')}.mp3"
+            f"{folder}: {len(described)} recordings are described and none of them is here: this data set has no "
+            "audio; put your own files below this folder, named by MusicBrainz id, such as "
+            f"{min(described, default='ID')}.mp3"
         )
-    missing = len(known) - len(files)
-    text = f"{missing} of the {len(known)} recordings of this data set have no sound file here"
+    missing = len(described) - len(files)
+    text = f"{missing} of the {len(described)} recordings of this data set have no audio file here"
     notes = ({"file": folder.name, "note": text},) if missing else ()
-    return ImportResult(kind, str(folder), tuple(files), tuple(left_out), notes)
+    return ImportResult(format, str(folder), tuple(files), tuple(skipped), notes)
 
 
 def musicbrainz_row(tags: Mapping[str, Any]) -> MetadataRow:
-    """The row of a recording from its MusicBrainz tags, the file data/<Makam>/<mbid>.json."""
+    """The row of a recording from its MusicBrainz tags (data/<Makam>/<mbid>.json)."""
     artists = [artist for artist in tags.get("artists") or [] if isinstance(artist, dict)]
     instruments = [
         attribute
@@ -97,17 +95,17 @@ def musicbrainz_row(tags: Mapping[str, Any]) -> MetadataRow:
 
 
 def fill_missing(row: MetadataRow, mbid: str, makam: str, tonic_hz: object) -> MetadataRow:
-    """A row with what OTMM's annotation says itself: makam and tonic."""
-    told = plain_row({"makam": makam, "tonic_hz": tonic_hz})
-    return row | told | {"mbid": mbid, "tradition": "makam", "licence": LICENCE, "source": SOURCE}
+    """A row with makam and tonic of OTMM's annotation, licence and source."""
+    annotated = plain_row({"makam": makam, "tonic_hz": tonic_hz})
+    return row | annotated | {"mbid": mbid, "tradition": "makam", "licence": LICENCE, "source": SOURCE}
 
 
 def _table_row(row: MetadataRow) -> MetadataRow:
-    """A row of recordings_1000.csv: the annotated makam counts, commas divide several values."""
+    """A row of recordings_1000.csv: the annotated makam wins; artists are separated by commas."""
     tonic = row.get("tonic_hz") or row.get("tonic_hz_recognition", "")
     cells = {name: text for name, text in row.items() if name not in ("makam", "tonic_hz_recognition")}
-    made = fill_missing(cells, row["mbid"], row.get("makam_annotated", row.get("makam", "")), tonic)
-    return made | ({"artists": row["artists"].replace(",", " | ")} if "artists" in row else {})
+    filled = fill_missing(cells, row["mbid"], row.get("makam_annotated", row.get("makam", "")), tonic)
+    return filled | ({"artists": row["artists"].replace(",", " | ")} if "artists" in row else {})
 
 
 def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
@@ -117,19 +115,19 @@ def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
         raise TalimError(f"{path}: cannot be read as JSON: {error}") from error
     tags = {file.stem.lower(): file for file in (path.parent / "data").glob("*/*.json")}
     for entry in entries:
-        found = MBID.search(str(entry.get("mbid", "")))
-        if not found:
+        match = MBID.search(str(entry.get("mbid", "")))
+        if not match:
             continue
-        mbid = found.group().lower()
+        mbid = match.group().lower()
         try:
-            told = musicbrainz_row(json.loads(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
+            row = musicbrainz_row(json.loads(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
         except (OSError, ValueError) as error:
             raise TalimError(f"{tags[mbid]}: cannot be read as JSON: {error}") from error
-        yield mbid, fill_missing(told, mbid, str(entry.get("makam") or ""), entry.get("tonic"))
+        yield mbid, fill_missing(row, mbid, str(entry.get("makam") or ""), entry.get("tonic"))
 
 
 def _attributes(value: Any) -> list[str]:
-    """The names of usuls or forms, which MusicBrainz tags spell as attributes or as tags."""
+    """The names of usuls or forms, which MusicBrainz has as attributes or as tags."""
     entries = [entry for entry in value or [] if isinstance(entry, dict)]
     names = [
         entry.get("mb_attribute") or entry.get("mb_tag") or entry.get("attribute_key") for entry in entries
@@ -145,16 +143,11 @@ def _named(value: Any) -> list[tuple[str | None, str | None]]:
 
 
 def _annotations(folder: Path) -> Path | None:
-    """The original layout, here or in the folder that its archive unpacks to."""
-    places = [folder, *sorted(folder.glob("*otmm_makam_recognition_dataset*"))]
-    return next(
-        (
-            p / "annotations.json"
-            for p in places
-            if (p / "annotations.json").is_file() and (p / "data").is_dir()
-        ),
-        None,
-    )
+    """annotations.json of the original layout, in the folder or in the one that its archive unpacks to."""
+    for root in (folder, *sorted(folder.glob("*otmm_makam_recognition_dataset*"))):
+        if (root / "annotations.json").is_file() and (root / "data").is_dir():
+            return root / "annotations.json"
+    return None
 
 
 def _table(folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""What every importer is given and gives back."""
+"""The interface of importers: what a format is given and what it returns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ MBID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class ScoreRenderer(Protocol):
-    """Plays what holds no sound; given by the one who calls, for a corpus knows no instruments."""
+    """Renders scores to audio; implemented by `synthesis.score_playback.ScorePlayer`."""
 
     @property
-    def instruments(self) -> Sequence[str]:
-        """What scores can be played on."""
-        ...
+    def instruments(self) -> Sequence[str]: ...
 
     def score(self, score: SymbolicScore, instrument: str, seed: int) -> Audio:
         """The score played by one of the instruments."""
@@ -31,36 +29,35 @@ class ScoreRenderer(Protocol):
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What is to be imported: a source as it was typed, a detail after the kind's colon, the corpus's folder."""
+    """A source as the user named it, the corpus folder, and the DETAIL of FORMAT:DETAIL."""
 
     source: str
     out: Path
     detail: str = ""
-    sounding: ScoreRenderer | None = None
+    renderer: ScoreRenderer | None = None
 
     @property
     def path(self) -> Path:
-        """The source as a path."""
         return Path(self.source)
 
 
 @dataclass(frozen=True)
 class Importer:
-    """One kind of source: its name, what it is, how it is recognised and how it is read."""
+    """One source format: its name, a description, how to recognise it and how to read it."""
 
-    kind: str
+    format: str
     description: str
-    recognises: Callable[[Path], bool]
-    find: Callable[[ImportRequest], ImportResult]
+    matches: Callable[[Path], bool]
+    list_recordings: Callable[[ImportRequest], ImportResult]
 
 
 def audio_by_mbid(folder: Path, out: Path) -> dict[str, list[Path]]:
-    """Sound files below a folder by the MusicBrainz id in their name (or their folder's name)."""
-    found: dict[str, list[Path]] = {}
-    for place in walk_folders(folder, out):
-        for path in sorted(place.iterdir()):
+    """Audio files below a folder by the MusicBrainz id (lower case) in their name or their folder's name."""
+    files: dict[str, list[Path]] = {}
+    for subfolder in walk_folders(folder, out):
+        for path in sorted(subfolder.iterdir()):
             if is_audio_name(path) and path.is_file() and not path.name.startswith("."):
-                named = MBID.search(path.name) or MBID.search(path.parent.name)
-                if named:
-                    found.setdefault(named.group().lower(), []).append(path)
-    return found
+                mbid = MBID.search(path.name) or MBID.search(path.parent.name)
+                if mbid:
+                    files.setdefault(mbid.group().lower(), []).append(path)
+    return files

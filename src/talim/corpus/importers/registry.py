@@ -1,4 +1,4 @@
-"""Every kind of source in one table, and the choice among them; a new kind is a row."""
+"""All source formats in one table, and the choice among them; a new format is a row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from talim.corpus.importers.protocol import Importer, ImportRequest, ScoreRender
 from talim.corpus.recordings import ImportResult
 from talim.errors import UsageError
 
-# In the order in which a source is tried; the last one takes what no other knows.
+# Tried in this order; the last one takes any folder.
 IMPORTERS = (
     Importer("otmm", "OTMM metadata, joined with your own files", otmm.matches, otmm.list_recordings),
     Importer(
@@ -35,26 +35,26 @@ IMPORTERS = (
 
 
 def list_recordings(
-    source: str, out: Path, kind: str | None = None, sounding: ScoreRenderer | None = None
+    source: str, out: Path, format: str | None = None, renderer: ScoreRenderer | None = None
 ) -> ImportResult:
-    """The recordings of a source: of the kind that is named (KIND or KIND:DETAIL), else of the one it looks like.
+    """The recordings of a source in the given FORMAT or FORMAT:DETAIL, else in the first format that matches.
 
-    Raises UsageError for an unknown kind and for a source that is none.
+    Raises UsageError for an unknown format and for a source that does not exist.
     """
-    name, _, detail = (kind or "").partition(":")
-    request = ImportRequest(source, out, detail, sounding)
+    name, _, detail = (format or "").partition(":")
+    request = ImportRequest(source, out, detail, renderer)
     if name:
-        return _importer_by_name(name).find(request)
+        return _importer_by_name(name).list_recordings(request)
     for importer in IMPORTERS:
-        if importer.recognises(request.path):
-            return importer.find(request)
+        if importer.matches(request.path):
+            return importer.list_recordings(request)
     return folder.list_recordings(request.path, out)
 
 
 def _importer_by_name(name: str) -> Importer:
-    kinds = {importer.kind: importer for importer in IMPORTERS}
-    if name not in kinds:
-        near = difflib.get_close_matches(name, kinds, 1)
+    importers = {importer.format: importer for importer in IMPORTERS}
+    if name not in importers:
+        near = difflib.get_close_matches(name, importers, 1)
         hint = f"; did you mean {near[0]}?" if near else "."
-        raise UsageError(f"unknown kind of source {name!r}{hint} Choose one of: {', '.join(kinds)}")
-    return kinds[name]
+        raise UsageError(f"unknown source format {name!r}{hint} Choose one of: {', '.join(importers)}")
+    return importers[name]

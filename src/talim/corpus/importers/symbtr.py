@@ -1,7 +1,7 @@
-"""SymbTr scores of Turkish makam music (.txt): read into plain notes, and rendered by instruments.
+"""SymbTr scores of Turkish makam music (.txt), read into notes and rendered by synthesized instruments.
 
 Format: M. K. Karaosmanoglu, "A Turkish makam music symbolic database for music information retrieval: SymbTr",
-ISMIR 2012. Koma53 holds the pitch as it is played, KomaAE as Arel-Ezgi theory writes it: 53 commas an octave.
+ISMIR 2012. Koma53 is the pitch as played, KomaAE as Arel-Ezgi theory writes it, in commas of 1/53 octave.
 """
 
 from __future__ import annotations
@@ -32,21 +32,19 @@ _HEADER = ("Sira", "Kod", "Nota53", "NotaAE", "Koma53", "KomaAE", "Pay", "Payda"
 
 
 def matches(path: Path) -> bool:
-    """Whether it is a SymbTr score, or a folder with one in it or in a folder below."""
+    """Whether it is a SymbTr score, or a folder with one in it or in a subfolder."""
     if path.is_dir():
-        return any(
-            _is_score(text) for text in [*sorted(path.glob("*.txt"))[:3], *sorted(path.glob("*/*.txt"))[:3]]
-        )
+        return any(map(_is_score, [*sorted(path.glob("*.txt"))[:3], *sorted(path.glob("*/*.txt"))[:3]]))
     return path.suffix == ".txt" and _is_score(path)
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
-    """Every score below the source, to be rendered in practice intonation (or "theory", as the detail says)."""
+    """Every score below the source, rendered with the intonation of practice, or of theory (symbtr:theory)."""
     intonation = request.detail or "practice"
     if intonation not in INTONATIONS:
         raise UsageError(f"symbtr:{intonation}: no such intonation; choose symbtr:practice or symbtr:theory")
-    if request.sounding is None:
-        raise UsageError("SymbTr scores hold no sound, and nobody was named who plays them")
+    if request.renderer is None:
+        raise UsageError("SymbTr scores hold no audio; importing them needs a renderer")
     single = request.path.is_file()
     if not single:
         check_folder(request.path, request.out)
@@ -62,23 +60,24 @@ def list_recordings(request: ImportRequest) -> ImportResult:
             f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read"
         )
     rows, notes = read_metadata(folder, walk_folders(folder, request.out), {*scores})
-    files, left_out = [], []
+    files, skipped = [], []
     for name, path in sorted(scores.items()):
         try:
-            files.append(_source(name, path, rows.get(name, {}), intonation, request.sounding))
+            files.append(_source_file(name, path, rows.get(name, {}), intonation, request.renderer))
         except TalimError as error:
-            left_out.append({"file": name, "reason": str(error).removeprefix(f"{path}: ")})
-    return ImportResult("symbtr", str(request.path), tuple(files), tuple(left_out), tuple(notes))
+            skipped.append({"file": name, "reason": str(error).removeprefix(f"{path}: ")})
+    return ImportResult("symbtr", str(request.path), tuple(files), tuple(skipped), tuple(notes))
 
 
 def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
     """The notes of a score with onset, length and cents above its karar (the last note).
 
-    Raises TalimError, naming file and row, for what is no score.
+    Grace notes take at most 70 ms each, and half of the note that they precede. Raises TalimError, naming file and
+    row, for an invalid score.
     """
     column = INTONATIONS[intonation]
     notes: list[tuple[float, float, int, Mapping[str, str]]] = []  # onset, seconds, commas, row
-    usuls, graces, now = list[UsulChange](), list[tuple[int, Mapping[str, str]]](), 0.0
+    usuls, graces, onset = list[UsulChange](), list[tuple[int, Mapping[str, str]]](), 0.0
     for line, row in enumerate(_rows(path), 2):
         try:
             code, commas = int(row["Kod"]), int(row[column])
@@ -86,17 +85,18 @@ def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
         except (TypeError, ValueError) as error:
             raise TalimError(f"{path}: row {line} is no SymbTr row ({error})") from error
         if code == _USUL:
-            usuls.append(UsulChange(round(now, 4), _usul_name(row["Soz1"]), pulses, unit))
+            usuls.append(UsulChange(round(onset, 4), _usul_name(row["Soz1"]), pulses, unit))
         elif code == _GRACE and commas > 0:
             graces.append((commas, row))
         elif code not in _CONTROL_CODES and seconds > 0:
             if commas > 0:
-                stolen = min(_GRACE_SECONDS * len(graces), seconds / 2)
-                for at, (grace, its) in enumerate(graces):
-                    notes.append((now + at * stolen / len(graces), stolen / len(graces), grace, its))
-                notes.append((now + stolen, seconds - stolen, commas, row))
+                grace_seconds = min(_GRACE_SECONDS, seconds / 2 / max(1, len(graces)))
+                for number, (grace, grace_row) in enumerate(graces):
+                    notes.append((onset + number * grace_seconds, grace_seconds, grace, grace_row))
+                taken = len(graces) * grace_seconds
+                notes.append((onset + taken, seconds - taken, commas, row))
                 graces = []
-            now += seconds
+            onset += seconds
     if not notes:
         raise TalimError(f"{path}: holds no note")
     karar = notes[-1][2]
@@ -105,7 +105,7 @@ def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
         usuls=tuple(usuls),
         sections=_sections(notes),
         karar_hz=_A4_HZ * 2 ** ((karar - _A4_COMMAS) / 53),
-        seconds=round(now, 4),
+        seconds=round(onset, 4),
         tempo_bpm=_tempo_bpm([row for _, _, _, row in notes]),
     )
 
@@ -144,15 +144,15 @@ def _usul_name(text: str) -> str:
 
 
 def _sections(notes: list[tuple[float, float, int, Mapping[str, str]]]) -> tuple[tuple[float, str], ...]:
-    """Where sections begin: labels in capitals; an ARANAĞME (instrumental) ends where words are sung again."""
-    found: list[tuple[float, str]] = []
+    """Onsets and names of sections: labels in capitals; an instrumental ARANAĞME ends at the next sung syllable."""
+    sections: list[tuple[float, str]] = []
     for onset, _, _, row in notes:
         label = " ".join((row["Soz1"] or "").split())
         if label.isupper() and sum(letter.isalpha() for letter in label) >= 3:
-            found.append((round(onset, 4), label))
-        elif found and found[-1][1].startswith(("ARANAĞME", "SAZ")) and label not in ("", "."):
-            found.append((round(onset, 4), ""))
-    return tuple(found)
+            sections.append((round(onset, 4), label))
+        elif sections and sections[-1][1].startswith(("ARANAĞME", "SAZ")) and label not in ("", "."):
+            sections.append((round(onset, 4), ""))
+    return tuple(sections)
 
 
 def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
@@ -165,49 +165,52 @@ def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
     return round(statistics.median(speeds), 1) if speeds else 0.0
 
 
-def _source(name: str, path: Path, told: MetadataRow, intonation: str, sounding: ScoreRenderer) -> SourceFile:
+def _source_file(
+    name: str, path: Path, cells: MetadataRow, intonation: str, renderer: ScoreRenderer
+) -> SourceFile:
     score = read_score(path, intonation)
     seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
-    instrument = sounding.instruments[seed % len(sounding.instruments)]
+    instrument = renderer.instruments[seed % len(renderer.instruments)]
 
     def render() -> Audio:
-        return sounding.score(read_score(path, intonation), instrument, seed)
+        return renderer.score(read_score(path, intonation), instrument, seed)
 
-    row = _row(path, told, score) | {"instruments": instrument, "intonation": intonation}
-    return SourceFile(
-        path, name, RenderedAudio(path, f"{intonation} {instrument}", render), row, _parts(score)
-    )
+    row = _row(path, cells, score) | {"instruments": instrument, "intonation": intonation}
+    audio = RenderedAudio(path, f"{intonation} {instrument}", render)
+    return SourceFile(path, name, audio, row, _annotated_sections(score))
 
 
-def _row(path: Path, told: MetadataRow, score: SymbolicScore) -> MetadataRow:
-    """The metadata of a score: what a table beside it says, else what its name says."""
+def _row(path: Path, cells: MetadataRow, score: SymbolicScore) -> MetadataRow:
+    """The metadata of a score: from a table beside it, else from its file name."""
     makam, form, _, title, composer, *_ = [*path.stem.split("--"), "", "", "", ""]
-    words = {
-        "makam": told.get("makam_name") or makam.replace("_", " ").capitalize(),
-        "usul": told.get("usul_name") or " | ".join(dict.fromkeys(u.name for u in score.usuls if u.name)),
-        "form": told.get("form_name") or form.replace("_", " "),
-        "title": told.get("title") or title.replace("_", " "),
-        "composer": told.get("composer") or composer.replace("_", " "),
-        "work": told.get("work_mbid") or path.stem,
+    row = {
+        "makam": cells.get("makam_name") or makam.replace("_", " ").capitalize(),
+        "usul": cells.get("usul_name") or " | ".join(dict.fromkeys(u.name for u in score.usuls if u.name)),
+        "form": cells.get("form_name") or form.replace("_", " "),
+        "title": cells.get("title") or title.replace("_", " "),
+        "composer": cells.get("composer") or composer.replace("_", " "),
+        "work": cells.get("work_mbid") or path.stem,
         "licence": "CC BY-NC-SA 4.0 (SymbTr)",
         "source": "SymbTr score, rendered by talim",
-        "consent": "not needed: no person is heard",
+        "consent": "not needed: no person performs",
         "tradition": "makam",
         "tonic_hz": f"{score.karar_hz:.3f}",
         "tempo_bpm": f"{score.tempo_bpm:g}" if score.tempo_bpm else "",
     }
-    kept = {name: text for name, text in told.items() if name not in ("usul_name", "makam_name", "form_name")}
-    return {name: text for name, text in (kept | words).items() if text and text != "?"}
+    used = ("makam_name", "usul_name", "form_name")
+    others = {column: text for column, text in cells.items() if column not in used}
+    return {column: text for column, text in (others | row).items() if text and text != "?"}
 
 
-def _parts(score: SymbolicScore) -> tuple[AnnotatedSection, ...]:
-    """Sections of the score with their usul, where it changes or where parts are named."""
+def _annotated_sections(score: SymbolicScore) -> tuple[AnnotatedSection, ...]:
+    """Sections with their usul, where the usul changes or sections are named."""
     if len(score.usuls) < 2 and not score.sections:
         return ()
     starts = sorted({0.0, *(usul.onset_seconds for usul in score.usuls), *(at for at, _ in score.sections)})
-    parts = []
+    sections = []
     for start, stop in zip(starts, [*starts[1:], score.seconds], strict=True):
         usul = next((u.name for u in reversed(score.usuls) if u.onset_seconds <= start), "")
         name = next((name for at, name in reversed(score.sections) if at <= start), "")
-        parts.append(AnnotatedSection(start, stop - start, name.capitalize(), {"usul": usul} if usul else {}))
-    return tuple(part for part in parts if part.seconds > 0)
+        cells = {"usul": usul} if usul else {}
+        sections.append(AnnotatedSection(start, stop - start, name.capitalize(), cells))
+    return tuple(section for section in sections if section.seconds > 0)
