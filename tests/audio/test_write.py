@@ -111,7 +111,7 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("talim.audio.write.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(AudioError, match=r"a\.flac: No space left on device"):
         write(file, Audio(np.zeros(8000), 8000))
     assert file.read_bytes() == before

@@ -1,8 +1,9 @@
-"""The door: help with an example everywhere, one JSON document on stdout, one line on failure."""
+"""The command line: help with an example everywhere, one JSON document on stdout, one line on failure."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 import talim
 from talim import cli
+from talim.cli.default_command import DefaultCommandGroup
 from talim.errors import TalimError, UsageError
 from talim.run import Run
 
@@ -20,60 +22,73 @@ from talim.run import Run
 def talim_exits(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as done:
         cli.main([str(a) for a in arguments])
-    told = capsys.readouterr()
-    return int(done.value.code or 0), told.out, told.err
+    output = capsys.readouterr()
+    return int(done.value.code or 0), output.out, output.err
 
 
 def commands() -> list[tuple[str, ...]]:
     group: Any = typer.main.get_command(cli.app)
-    found = []
+    names: list[tuple[str, ...]] = []
     for name, command in group.commands.items():
-        below = getattr(command, "commands", None)
-        found += [(name, inner) for inner in below] if below else [(name,)]
-    return found
+        subcommands = getattr(command, "commands", None)
+        names += [(name, inner) for inner in subcommands] if subcommands else [(name,)]
+    return names
 
 
-def test_the_commands_are_those_of_the_road() -> None:
-    assert {c[0] for c in commands()} == {
-        *(
-            "prepare",
-            "designs",
-            "plan",
-            "study",
-            "train",
-            "generate",
-            "evaluate",
-            "report",
-            "poc",
-            "modes",
-            "demo",
-            "adapters",
-        ),
-        *("listen", "ratings", "brief"),
-    }
+def test_commands_are_listed_in_the_order_of_the_work() -> None:
+    names = list(dict.fromkeys(command[0] for command in commands()))
+    assert [name for name in names if name not in ("listen", "ratings", "brief", "adapters")] == [
+        "prepare",
+        "designs",
+        "plan",
+        "train",
+        "generate",
+        "evaluate",
+        "report",
+        "study",
+        "poc",
+        "demo",
+        "modes",
+        "copies",
+    ]
+    assert {"listen", "ratings", "brief", "adapters"} <= {*names}
     assert {c[1] for c in commands() if c[0] == "adapters"} == {"list", "info", "check"}
 
 
+def test_help_groups_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = talim_exits(capsys, "--help")
+    assert status == 0
+    for panel in ("Train an adapter", "Compare designs", "Ask people", "Inspect files"):
+        assert panel in out
+
+
+def is_default(command: tuple[str, ...]) -> bool:
+    """Whether the command is the one that its group runs where no command is named."""
+    group: Any = typer.main.get_command(cli.app)
+    inner = group.commands[command[0]]
+    return isinstance(inner, DefaultCommandGroup) and next(iter(inner.commands)) == command[1]
+
+
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_has_help_with_an_example(
+def test_help_of_a_command_shows_an_example(
     capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
     status, out, err = talim_exits(capsys, *command, "--help")
     assert (status, err) == (0, "")
     assert "Example:" in out
-    assert f"talim {' '.join(command)}" in " ".join(out.split())
+    shown = command[:1] if is_default(command) else command
+    assert f"talim {' '.join(shown)}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_example_can_be_parsed(command: tuple[str, ...]) -> None:
-    import shlex
-
+def test_example_of_a_command_can_be_parsed(command: tuple[str, ...]) -> None:
     inner: Any = typer.main.get_command(cli.app)
     for name in command:
         inner = inner.commands[name]
-    example = inner.epilog.split("`")[1]
-    words = shlex.split(example)[1 + len(command) :]
-    with inner.make_context(" ".join(command), words):
+    words = shlex.split(inner.epilog.split("`")[1])[1:]
+    assert words[0] == command[0]
+    arguments = words[1:] if is_default(command) else words[len(command) :]
+    with inner.make_context(" ".join(command), arguments):
         pass
 
 
@@ -91,11 +106,11 @@ def test_help_and_version_load_no_torch(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_name_and_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert talim_exits(capsys, "--version") == (0, f"talim {talim.__version__}\n", "")
 
 
-def test_python_dash_m_is_the_same_door() -> None:
+def test_python_dash_m_talim_runs_the_command_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "talim", "--version"], capture_output=True, text=True, check=False
     )
@@ -110,13 +125,13 @@ def test_python_dash_m_is_the_same_door() -> None:
         (("train", "--out", "x", "--stpes", "3"), "No such option: --stpes"),
         (("train", "--out", "x", "--steps", "many"), "Invalid value for '--steps'"),
         (("train", "--out", "x", "--config", "no-such"), "no such recipe file"),
-        (("evaluate",), "Missing argument"),
+        (("evaluate",), "either a run"),
         (("evaluate", "x", "--seconds", "0"), "Invalid value for '--seconds'"),
         (("poc", "x", "--out", "y", "--hours", "0"), "--hours is 0"),
         (("poc", "x", "--out", "y", "--set", "training.stepz=3"), "did you mean training.steps?"),
     ],
 )
-def test_wrong_usage_is_one_line_and_two(
+def test_wrong_usage_prints_one_line_and_exits_2(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,11 +151,11 @@ def test_wrong_usage_is_one_line_and_two(
     [
         (TalimError("it broke:\n  do this"), 1, "talim: it broke: do this\n"),
         (UsageError("say it so"), 2, "talim: say it so\n"),
-        (KeyboardInterrupt(), 130, "talim: stopped; "),
-        (ZeroDivisionError("x"), 1, "talim: this is a bug in talim: ZeroDivisionError at test_cli.py:"),
+        (KeyboardInterrupt(), 130, "talim: interrupted; "),
+        (ZeroDivisionError("x"), 1, "talim: this is a bug in talim: ZeroDivisionError at test_main.py:"),
     ],
 )
-def test_every_failure_is_one_line_with_its_status(
+def test_failure_prints_one_line_with_its_exit_status(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
@@ -150,24 +165,24 @@ def test_every_failure_is_one_line_with_its_status(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("talim.reporting.run_report.write_report", fail)
+    monkeypatch.setattr("talim.api.report", fail)
     monkeypatch.delenv("TALIM_DEBUG", raising=False)
     found, out, err = talim_exits(capsys, "report", "x")
     assert (found, out, err.count("\n")) == (status, "", 1)
     assert err.startswith(words)
 
 
-def test_debug_shows_the_whole_bug(
+def test_debug_mode_prints_the_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talim.reporting.run_report.write_report", lambda _: 1 / 0)
+    monkeypatch.setattr("talim.api.report", lambda *_, **__: 1 / 0)
     monkeypatch.setenv("TALIM_DEBUG", "1")
     status, _, err = talim_exits(capsys, "report", "x")
     assert status == 1
     assert err.startswith("Traceback (most recent call last)")
 
 
-def test_json_is_one_document_and_nothing_else_on_stdout(
+def test_json_option_prints_one_document_on_stdout(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, recordings: Path, tiny_base: Path
 ) -> None:
     corpus, run = tmp_path / "corpus", tmp_path / "run"
@@ -187,7 +202,7 @@ def test_json_is_one_document_and_nothing_else_on_stdout(
             *small,
         ],
         ["train", "--out", run],
-        ["evaluate", run, "--seconds", "1", "--prompts", "1"],
+        ["evaluate", run, "--seconds", "1", "--num-prompts", "1"],
         ["report", run],
         ["adapters", "list", tmp_path],
         ["adapters", "info", run / "adapter"],
@@ -200,7 +215,7 @@ def test_json_is_one_document_and_nothing_else_on_stdout(
     assert Run(run).finished
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+def test_closed_pipe_prints_no_traceback() -> None:
     command = f"{sys.executable} -m talim --help | head -c 1 >/dev/null"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""

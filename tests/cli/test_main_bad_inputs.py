@@ -1,4 +1,4 @@
-"""Twelve bad inputs: each gives one clear line and status 1 or 2, and leaves nothing half-written behind."""
+"""Bad input: one clear line, exit status 1 or 2, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     """Run a command that must fail; return its status and its last line, after checking the form of both."""
     with pytest.raises(SystemExit) as done:
         cli.main([str(a) for a in arguments])
-    told = capsys.readouterr()
-    lines = told.err.splitlines()
-    assert told.out == ""
+    output = capsys.readouterr()
+    lines = output.err.splitlines()
+    assert output.out == ""
     assert [line for line in lines if line.startswith("talim: ")] == lines[-1:]
-    assert "Traceback" not in told.err
-    assert "bug in talim" not in told.err
+    assert "Traceback" not in output.err
+    assert "bug in talim" not in output.err
     return int(done.value.code or 0), lines[-1]
 
 
-def left_in(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     """Every file below a folder but lock files."""
     return sorted(
         str(p.relative_to(folder))
@@ -46,7 +46,7 @@ def left_in(folder: Path) -> list[str]:
     )
 
 
-def only(folder: Path, write: Callable[[Path], None]) -> Path:
+def folder_with(folder: Path, write: Callable[[Path], None]) -> Path:
     """A folder of recordings that holds one spoilt file."""
     folder.mkdir()
     write(folder)
@@ -85,32 +85,32 @@ def nan_wav(folder: Path) -> None:
     ],
     ids=["empty folder", "text named wav", "truncated mp3", "0-second wav", "NaN samples"],
 )
-def test_a_folder_of_one_bad_file(
+def test_prepare_folder_of_one_bad_file_names_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, write: Callable[[Path], None], words: str
 ) -> None:
-    folder = only(tmp_path / "takes", write)
+    folder = folder_with(tmp_path / "takes", write)
     status, line = refused(capsys, "prepare", folder, "--out", tmp_path / "corpus")
     assert status in (1, 2)
     assert words in line
-    assert not (tmp_path / "corpus").exists() or left_in(tmp_path / "corpus") == []
+    assert not (tmp_path / "corpus").exists() or files_in(tmp_path / "corpus") == []
 
 
 @pytest.mark.parametrize("write", [text_named_wav, truncated_mp3, empty_wav, nan_wav])
-def test_a_bad_file_among_good_ones_is_named_and_stops_nothing(
+def test_prepare_bad_file_among_good_ones_is_skipped_by_name(
     tmp_path: Path, make_recordings: Callable[..., Path], write: Callable[[Path], None]
 ) -> None:
-    from talim.corpus.prepare import prepare_corpus
+    from talim.corpus.prepare import prepare
 
     folder = make_recordings(tmp_path / "takes", count=3, seconds=4.0)
     write(folder)
-    corpus = prepare_corpus(folder, tmp_path / "corpus", clip_seconds=2.0, rate_hz=RATE_HZ)
+    corpus = prepare(folder, tmp_path / "corpus", clip_seconds=2.0, sample_rate=RATE_HZ)
     assert [row["file"].split(".")[0] for row in corpus.summary["skipped"]] == ["song"]
     assert len({clip.recording for clip in corpus.clips}) == 3
 
 
 @pytest.mark.parametrize("place", ["a file, not a folder/out", "/proc/no-such/out"])
 @pytest.mark.parametrize("command", ["prepare", "train", "generate"])
-def test_an_output_that_cannot_be_written(
+def test_commands_unwritable_output_is_refused(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     recordings: Path,
@@ -130,11 +130,11 @@ def test_an_output_that_cannot_be_written(
     status, line = refused(capsys, *arguments[command])
     assert status in (1, 2)
     assert str(out) in line
-    assert left_in(tmp_path) == ["a file, not a folder"]
+    assert files_in(tmp_path) == ["a file, not a folder"]
 
 
 @pytest.mark.parametrize("command", ["prepare", "train", "generate"])
-def test_a_full_disk(
+def test_commands_full_disk_leaves_no_partial_file(
     tmp_path: Path, recordings: Path, corpus_folder: Path, tiny_base: Path, command: str
 ) -> None:
     """Stands in for a full disk: the system lets no file of the process grow beyond a few kilobytes."""
@@ -171,15 +171,15 @@ def test_a_full_disk(
     assert "File too large" in last
     assert str(tmp_path) in last
     assert "Traceback" not in done.stderr
-    rests = [name for name in left_in(tmp_path) if ".part" in name or ".tmp" in name]
-    assert rests == []
+    partial = [name for name in files_in(tmp_path) if ".part" in name or ".tmp" in name]
+    assert partial == []
     assert not Run(tmp_path / "run").finished
     assert not (tmp_path / "a.flac").exists()
     assert not (tmp_path / "corpus" / "corpus.jsonl").exists()
 
 
 @pytest.mark.parametrize("base", ["no-such-base", "nano-musicgn", "./no/such/folder"])
-def test_an_unknown_base(
+def test_train_unknown_base_is_refused_with_known_names(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_folder: Path, base: str
 ) -> None:
     status, line = refused(
@@ -188,10 +188,10 @@ def test_an_unknown_base(
     assert status in (1, 2)
     assert base in line
     assert "nano-musicgen" in line
-    assert left_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
-def test_a_misspelt_recipe_key(
+def test_train_misspelt_recipe_key_suggests_the_nearest(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_folder: Path
 ) -> None:
     (tmp_path / "my.yaml").write_text("training:\n  learnig_rate: 0.1\n")
@@ -201,10 +201,10 @@ def test_a_misspelt_recipe_key(
     )
     assert status == 2
     assert "did you mean training.learning_rate?" in line
-    assert left_in(tmp_path) == ["my.yaml"]
+    assert files_in(tmp_path) == ["my.yaml"]
 
 
-def test_an_adapter_of_another_base(
+def test_generate_and_check_adapter_of_another_base_are_refused(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     corpus_folder: Path,
@@ -231,18 +231,20 @@ def test_an_adapter_of_another_base(
 
 
 @pytest.mark.parametrize("seconds", ["-3", "0", "nan", "1e9"])
-def test_a_negative_length(capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str) -> None:
+def test_generate_invalid_length_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str
+) -> None:
     out = tmp_path / "a.flac"
     status, line = refused(
         capsys, "generate", "--base", "never-looked-at", "--prompt", "a", "--seconds", seconds, "--out", out
     )
     assert status == 2
     assert "--seconds is" in line
-    assert left_in(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("spoil", [lambda d: d[: len(d) // 2], lambda d: d[:-3] + b"abc", lambda d: b""])
-def test_a_corrupted_cache_entry(
+def test_train_corrupt_cache_entry_is_named(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     corpus_folder: Path,
@@ -253,7 +255,7 @@ def test_a_corrupted_cache_entry(
     shutil.copytree(corpus_folder, corpus)
     command = ["train", "--base", tiny_base, "--corpus", corpus, "--out", tmp_path / "run", *SMALL]
     fill_cache(Corpus.load(corpus), tiny_base)
-    entry = sorted(Corpus.load(corpus).targets.rglob("*.safetensors"))[0]
+    entry = sorted(Corpus.load(corpus).features.rglob("*.safetensors"))[0]
     entry.write_bytes(spoil(entry.read_bytes()))
     status, line = refused(capsys, *command)
     assert status == 1

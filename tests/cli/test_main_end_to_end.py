@@ -1,4 +1,4 @@
-"""The road on noise, through the real command line: recordings in, a page with players out."""
+"""The whole pipeline through the real command line: recordings in, a page with audio players out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from talim import audio
 
 SMALL = [
     *("--set", "training.steps=4", "--set", "training.batch_size=2", "--set", "training.learning_rate=0.05"),
-    *("--set", "training.evaluate_every=2", "--set", "training.evaluate_clips=4"),
+    *("--set", "training.eval_every=2", "--set", "training.eval_clips=4"),
 ]
 
 
@@ -25,16 +25,16 @@ def talim(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_from_recordings_to_a_page(
+def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     tmp_path: Path, recordings: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     before = spent.ru_utime + spent.ru_stime
     out = tmp_path / "poc"
-    road = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%"]
-    road += ["--no-curve", *SMALL]
-    done = talim(*road, "--json")
+    command = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%"]
+    command += ["--no-learning-curve", *SMALL]
+    done = talim(*command, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert len(result["sentences"]) == 3
@@ -67,10 +67,10 @@ def test_from_recordings_to_a_page(
 
     assert json.loads((adapter.parent / "cost.json").read_text(encoding="utf-8"))["steps"] == 4
     trained = (adapter / "adapter_model.safetensors").stat().st_mtime_ns
-    again = talim(*road)
+    again = talim(*command)
     assert again.returncode == 0
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == trained  # nothing is trained twice
     assert again.stdout.splitlines()[-1] == f"Page: {result['page']}"
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor seconds, about 40 where this was measured: only a road many times as long, not a slow machine, fails.
+    # Processor seconds, about 40 where this was measured: only a pipeline many times as long, not a slow machine, fails.
     assert spent.ru_utime + spent.ru_stime - before < 600
