@@ -25,10 +25,10 @@ QUICK = {
     "training.batch_size": 3,
     "training.learning_rate": 0.05,
     "training.warmup_steps": 2,
-    "training.evaluate_every": 3,
-    "training.evaluate_clips": 4,
+    "training.eval_every": 3,
+    "training.eval_clips": 4,
     "training.checkpoint_every": 2,
-    "training.clip_seconds": 1.5,
+    "training.crop_seconds": 1.5,
     "training.precision": "fp32",
 }
 
@@ -51,7 +51,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, quick_recipe: Any) ->
     from talim.training.train import train
 
     run = train(quick_recipe(), tmp_path_factory.mktemp("runs") / "run")
-    evaluate(run.folder, prompts=2, seconds=1.0)
+    evaluate(run.folder, num_prompts=2, seconds=1.0)
     return run
 
 
@@ -199,10 +199,10 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
     """The recordings, prepared in clips of two seconds (read only by agreement; targets are cached in it)."""
-    from talim.corpus.prepare import prepare_corpus
+    from talim.corpus.prepare import prepare
 
     folder = tmp_path_factory.mktemp("corpora") / "corpus"
-    prepare_corpus(recordings, folder, clip_seconds=2.0, rate_hz=RATE_HZ, held_out_share=0.34, seed=1)
+    prepare(recordings, folder, clip_seconds=2.0, sample_rate=RATE_HZ, held_out_fraction=0.34, seed=1)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Tests of talim.atomic_io: writes are whole or absent, incomplete logs are read, errors name the path."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from talim import atomic_io
 from talim.errors import TalimError
-from tests.test_run import names
 
 
-def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write_json_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "scores.json"
     atomic_io.write_json(path, {"a": 1})
     atomic_io.write_json(path, {"b": "ç"})
@@ -25,23 +28,21 @@ def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path)
     assert names(path.parent) == ["scores.json"]
 
 
-def test_a_failing_write_keeps_the_old_file_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_text_on_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "scores.json"
     atomic_io.write_text(path, "old")
 
-    def full(descriptor: int) -> None:
+    def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(TalimError, match=r"scores\.json: cannot be written \(No space left on device\)"):
         atomic_io.write_text(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["scores.json"]
 
 
-def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_write_json_of_nan_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
         atomic_io.write_json(tmp_path / "x.json", {"loss": float("nan")})
     assert names(tmp_path) == []
@@ -54,14 +55,14 @@ def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
         max_leaves=8,
     )
 )
-def test_any_value_becomes_plain_json(value: Any) -> None:
+def test_to_jsonable_of_any_value_is_valid_json_and_idempotent(value: Any) -> None:
     for digits in (None, 3):
-        made = atomic_io.to_jsonable(value, digits)
-        assert json.loads(json.dumps(made, allow_nan=False)) == made
-        assert atomic_io.to_jsonable(made, digits) == made
+        plain = atomic_io.to_jsonable(value, digits)
+        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+        assert atomic_io.to_jsonable(plain, digits) == plain
 
 
-def test_plain_values_keep_whole_numbers_and_round_the_others() -> None:
+def test_to_jsonable_rounds_floats_and_keeps_integers() -> None:
     value = {
         1: (np.float32(0.1234567), float("nan"), -float("inf")),
         "n": 123456789,
@@ -77,14 +78,14 @@ def test_plain_values_keep_whole_numbers_and_round_the_others() -> None:
     assert atomic_io.to_jsonable(value)["far"] == 123456.7
 
 
-def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+def test_write_json_below_a_file_names_the_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TalimError, match=r"file/run\.json: cannot be written"):
         atomic_io.write_json(tmp_path / "file" / "run.json", {})
 
 
 @pytest.mark.parametrize("text", ["", "{", "\xff"])
-def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
+def test_read_json_of_damaged_file_names_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(text.encode("latin1"))
     with pytest.raises(TalimError, match=r"x\.json: cannot be read as JSON"):
@@ -96,7 +97,9 @@ def test_damaged_json_is_named(tmp_path: Path, text: str) -> None:
         st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5
     )
 )
-def test_logs_come_back_as_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
+def test_read_jsonl_returns_appended_and_written_rows(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict]
+) -> None:
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     path.touch()
     for row in rows:
@@ -106,7 +109,7 @@ def test_logs_come_back_as_written(tmp_path_factory: pytest.TempPathFactory, row
     assert atomic_io.read_jsonl(path) == rows
 
 
-def test_a_torn_last_line_is_dropped_and_the_next_one_starts_fresh(tmp_path: Path) -> None:
+def test_read_jsonl_drops_only_an_incomplete_last_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"st')
     assert atomic_io.read_jsonl(path) == [{"step": 1}]
@@ -115,26 +118,26 @@ def test_a_torn_last_line_is_dropped_and_the_next_one_starts_fresh(tmp_path: Pat
         atomic_io.read_jsonl(path)
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_new_folder_appears_only_when_the_block_succeeds(tmp_path: Path) -> None:
     final = tmp_path / "adapter"
-    with atomic_io.new_folder(final) as made:
-        (made / "a").write_text("1")
+    with atomic_io.new_folder(final) as folder:
+        (folder / "a").write_text("1")
         assert not final.exists()
     assert names(final) == ["a"]
-    with pytest.raises(ZeroDivisionError), atomic_io.new_folder(final) as made:
-        (made / "b").write_text(str(1 / 0))
+    with pytest.raises(ZeroDivisionError), atomic_io.new_folder(final) as folder:
+        (folder / "b").write_text(str(1 / 0))
     assert names(final) == ["a"]
     assert names(tmp_path) == ["adapter"]
 
 
-def test_replacing_a_folder_leaves_no_old_files(tmp_path: Path) -> None:
+def test_new_folder_replaces_all_files_of_an_old_one(tmp_path: Path) -> None:
     for text in ("1", "2"):
-        with atomic_io.new_folder(tmp_path / "adapter") as made:
-            (made / text).write_text(text)
+        with atomic_io.new_folder(tmp_path / "adapter") as folder:
+            (folder / text).write_text(text)
     assert names(tmp_path / "adapter") == ["2"]
 
 
-def test_check_writable_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_check_writable_leaves_no_file_and_refuses_unwritable_paths(tmp_path: Path) -> None:
     atomic_io.check_writable(tmp_path / "new" / "deeper" / "a.flac")
     assert names(tmp_path) == []
     (tmp_path / "file").write_text("")

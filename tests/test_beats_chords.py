@@ -1,4 +1,4 @@
-"""Beats and chords as people write them: read, written, cut, refused."""
+"""Tests of talim.beats_chords: parsing, writing, cutting and validation."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 from talim.errors import UsageError
 
 
-def test_written_beats() -> None:
+def test_beat_grid_parse_and_str_are_inverse() -> None:
     beats = BeatGrid.parse("3@0.56 1@1.1 2@1.66")
     assert beats == BeatGrid((0.56, 1.1, 1.66), (3, 1, 2))
     assert str(beats) == "3@0.56 1@1.1 2@1.66"
     assert BeatGrid.parse("") == BeatGrid()
 
 
-def test_a_tempo_is_a_grid() -> None:
+def test_beat_grid_parse_of_tempo_gives_evenly_spaced_beats() -> None:
     assert BeatGrid.parse("120 bpm 3/4", seconds=2.5) == BeatGrid((0.0, 0.5, 1.0, 1.5, 2.0), (1, 2, 3, 1, 2))
     assert BeatGrid.parse("60 bpm from 0.5", seconds=3.0) == BeatGrid((0.5, 1.5, 2.5), (1, 2, 3))
 
 
 @given(st.floats(20, 290), st.integers(1, 5), st.floats(0.0, 9.0))
-def test_a_grid_is_even_and_within_its_length(bpm: float, metre: int, start: float) -> None:
+def test_beat_grid_grid_is_even_and_within_its_length(bpm: float, metre: int, start: float) -> None:
     beats = BeatGrid.grid(bpm, metre, 10.0, start)
     assert all(start - 1e-3 <= time < 10.0 + 1e-3 for time in beats.times_seconds)
     gaps = [b - a for a, b in zip(beats.times_seconds, beats.times_seconds[1:], strict=False)]
     assert all(abs(gap - 60 / bpm) < 2e-4 for gap in gaps)
-    assert beats.places[:1] in ((1,), ())
+    assert beats.positions[:1] in ((1,), ())
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("0@0.1", "places are 1 to 128"),
-        ("129@0.1", "places are 1 to 128"),
+        ("0@0.1", "in the bar is not between 1 and 128"),
+        ("129@0.1", "in the bar is not between 1 and 128"),
         ("90 bpm 0/4", "bar of 0 beats"),
         ("401 bpm", "20 to 400"),
-        ("1@a", "place in the bar @ seconds"),
-        ("one", "place in the bar @ seconds"),
+        ("1@a", "position in the bar @ seconds"),
+        ("one", "position in the bar @ seconds"),
         ("1@1 2@0.5", "order of time"),
         ("1@-1", "0 s or later"),
         ("1@nan", "0 s or later"),
         ("5 bpm", "20 to 400"),
     ],
 )
-def test_wrong_beats_are_told_what_is_allowed(text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
+def test_beat_grid_parse_of_wrong_text_says_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         BeatGrid.parse(text)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("C", "chord @ seconds"),
         ("@1", "no readable name"),
@@ -62,46 +62,44 @@ def test_wrong_beats_are_told_what_is_allowed(text: str, says: str) -> None:
         ("C@2 G@1", "order of time"),
     ],
 )
-def test_wrong_chords_are_told_what_is_allowed(text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
+def test_chord_track_parse_of_wrong_text_says_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         ChordTrack.parse(text)
     assert "\n" not in str(caught.value)
 
 
-def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 beat times with 1 place"):
+def test_constructors_with_unequal_lengths_raise_usage_error() -> None:
+    with pytest.raises(UsageError, match="2 beat times with 1 position"):
         BeatGrid((0.0, 1.0), (1,))
     with pytest.raises(UsageError, match="1 chord times with 2 chords"):
         ChordTrack((0.0,), ("C", "G"))
 
 
-def test_a_cut_is_timed_from_its_beginning() -> None:
+def test_cut_times_the_excerpt_from_its_start() -> None:
     music = BeatsAndChords(BeatGrid.parse("1@0.5 2@1.0 3@1.5 1@2.0"), ChordTrack.parse("Gm@0 Eb/G@1.2 F7@3"))
     cut = music.cut(1.0, 1.0)
     assert cut == BeatsAndChords(BeatGrid((0.0, 0.5), (2, 3)), ChordTrack((0.0, 0.2), ("Gm", "Eb/G")))
     assert not BeatsAndChords(BeatGrid.parse("1@0.5")).cut(1.0, 5.0)
     assert BeatsAndChords(chords=ChordTrack.parse("C@2")).cut(5.0, 1.0).chords == ChordTrack(
         (0.0,), ("C",)
-    )  # it sounds on
+    )  # still sounding
 
 
 eighths = st.integers(0, 400).map(lambda number: number / 8)
 
 
 @given(st.lists(eighths, max_size=30).map(sorted), eighths, eighths, eighths.filter(bool))
-def test_cutting_twice_is_cutting_once(
-    times: list[float], start: float, inner: float, seconds: float
-) -> None:
-    places = tuple(1 + i % 4 for i in range(len(times)))
+def test_cut_of_cut_equals_one_cut(times: list[float], start: float, inner: float, seconds: float) -> None:
+    positions = tuple(1 + i % 4 for i in range(len(times)))
     music = BeatsAndChords(
-        BeatGrid(tuple(times), places), ChordTrack(tuple(times), tuple("ABCD"[p - 1] for p in places))
+        BeatGrid(tuple(times), positions), ChordTrack(tuple(times), tuple("ABCD"[p - 1] for p in positions))
     )
     once, twice = music.cut(start + inner, seconds), music.cut(start, inner + seconds).cut(inner, seconds)
     assert once == twice
     assert all(0 <= time < seconds for time in once.beats.times_seconds)
 
 
-def test_the_written_form_keeps_a_long_recordings_times() -> None:
+def test_beat_grid_str_keeps_the_times_of_a_long_recording() -> None:
     beats = BeatGrid((0.0, 1234.5678), (1, 16))
     assert str(beats) == "1@0 16@1234.5678"
     assert BeatGrid.parse(str(beats)) == beats

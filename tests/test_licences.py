@@ -1,4 +1,4 @@
-"""Licences: only what plainly allows commercial use counts as allowed."""
+"""Tests of talim.licences: only names known to allow commercial use count as allowed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from talim.licences import allows_commercial_use, commercial_use_objection
         ("committee", "unknown"),
     ],
 )
-def test_a_licences_name(licence: str, use: str) -> None:
+def test_allows_commercial_use_judges_the_name(licence: str, use: str) -> None:
     assert allows_commercial_use(licence) == use
     assert bool(commercial_use_objection(licence)) is (use != "allowed")
 
 
-def test_why_not_is_said_in_words() -> None:
+def test_commercial_use_objection_names_the_licence() -> None:
     assert commercial_use_objection("CC BY-NC 4.0") == "its licence (CC BY-NC 4.0) forbids commercial use"
     assert commercial_use_objection("") == "its licence (unknown) is not known to allow commercial use"

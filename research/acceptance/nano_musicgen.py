@@ -177,14 +177,14 @@ def pairwise_distances(
     return gaps.sum(1) / (len(rows) - 1)
 
 
-def base_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) -> dict[str, Any]:
+def base_gates(backbone: Any, clips: int, folder: Path | None, guidance_scale: float) -> dict[str, Any]:
     """Generated clips for the captions of held-out performances, measured beside those performances."""
     pieces = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS) for n in range(clips)]
-    made = generate_clips(backbone, [p.caption for p in pieces], folder, guidance)
+    made = generate_clips(backbone, [p.caption for p in pieces], folder, guidance_scale)
     return {
         **measure_base(backbone, pieces, made),
         "held_out_loss": held_out_loss(backbone, pieces),
-        "guidance": guidance,
+        "guidance_scale": guidance_scale,
         "clips": clips,
     }
 
@@ -210,13 +210,13 @@ def measure_base(backbone: Any, pieces: list[Performance], made: list[np.ndarray
 
 
 def generate_clips(
-    backbone: Any, captions: list[str], folder: Path | None, guidance: float
+    backbone: Any, captions: list[str], folder: Path | None, guidance_scale: float
 ) -> list[np.ndarray]:
     """One clip per caption, sixteen at a time; kept in `folder` if there is one."""
     made: list[np.ndarray] = []
     for first in range(0, len(captions), 16):
         part = captions[first : first + 16]
-        made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance=guidance)]
+        made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)]
     if folder is not None:
         for n, (samples, caption) in enumerate(zip(made, captions, strict=True)):
             clip = audio.Audio(samples[None], RATE_HZ)
@@ -263,7 +263,7 @@ def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[fl
     import torch
 
     codes = [backbone.encode(audio.Audio(p.samples[None], RATE_HZ)) for p in pieces]
-    states = backbone.describe([p.caption for p in pieces])
+    states = backbone.encode_text([p.caption for p in pieces])
     parts = []
     with torch.no_grad():
         for first in range(0, len(codes), 8):

@@ -56,7 +56,7 @@ def tempo_accuracy(heard: list[nano_musicgen.GeneratedClipMeasures], tempi: list
 
 
 def generate_set(
-    backbone: Any, captions: list[str], folder: Path | None, guidance: float, **wishes: Any
+    backbone: Any, captions: list[str], folder: Path | None, guidance_scale: float, **wishes: Any
 ) -> list[Any]:
     """Samples [T] of a clip for every caption, some at a time; `wishes` are lists, one entry a clip."""
     clips: list[np.ndarray] = []
@@ -68,8 +68,8 @@ def generate_set(
                 captions[part],
                 nano_musicgen.CLIP_SECONDS,
                 seed=first,
-                guidance=guidance,
-                steps=STEPS,
+                guidance_scale=guidance_scale,
+                sampling_steps=STEPS,
                 sampler=SAMPLER,
                 **{name: rows[part] for name, rows in wishes.items()},
             )
@@ -94,19 +94,19 @@ def performances_with_chords(count: int) -> list[Performance]:
     return found
 
 
-def music_gates(backbone: Any, clips: int, folder: Path | None, guidance: float) -> dict[str, Any]:
+def music_gates(backbone: Any, clips: int, folder: Path | None, guidance_scale: float) -> dict[str, Any]:
     """Both sets of clips, measured beside what performances reach."""
     seeds = range(nano_musicgen.HELD_OUT_SEEDS, nano_musicgen.HELD_OUT_SEEDS + clips)
     pieces = [perform(seed, "western", nano_musicgen.CLIP_SECONDS) for seed in seeds]
     told = nano_musicgen.measure_base(
         backbone,
         pieces,
-        generate_set(backbone, [p.caption for p in pieces], folder and folder / "words", guidance),
+        generate_set(backbone, [p.caption for p in pieces], folder and folder / "words", guidance_scale),
     )
     steered = performances_with_chords(clips)
     music = [beats_chords_of(p.facts, nano_musicgen.CLIP_SECONDS) for p in steered]
     captions = [without_attribute(p.caption, tempo=True, key=True) for p in steered]
-    sounds = generate_set(backbone, captions, folder and folder / "music", guidance, music=music)
+    sounds = generate_set(backbone, captions, folder and folder / "music", guidance_scale, music=music)
     heard = nano_musicgen.parallel_map(nano_musicgen.measure_sample, sounds)
     real = nano_musicgen.parallel_map(
         nano_musicgen.measure_sample, [nano_musicgen.round_trip(backbone, p.samples) for p in steered]
@@ -118,7 +118,7 @@ def music_gates(backbone: Any, clips: int, folder: Path | None, guidance: float)
         "from_music": tempo_accuracy(heard, tempi) | chord_accuracy(heard, chords),
         "from_music_by_performances": tempo_accuracy(real, tempi) | chord_accuracy(real, chords),
         "velocity_loss": condition_gain(backbone, steered),
-        "guidance": guidance,
+        "guidance_scale": guidance_scale,
         "steps": STEPS,
         "sampler": SAMPLER,
         "clips": clips,
@@ -133,7 +133,7 @@ def condition_gain(backbone: Any, pieces: list[Performance]) -> dict[str, list[f
 
     targets = [backbone.encode(audio.Audio(p.samples[None], nano_musicgen.RATE_HZ)) for p in pieces]
     music = [beats_chords_of(p.facts, nano_musicgen.CLIP_SECONDS) for p in pieces]
-    states, null = backbone.describe([p.caption for p in pieces]), backbone.describe([""])[0]
+    states, null = backbone.encode_text([p.caption for p in pieces]), backbone.encode_text([""])[0]
     said = {
         "all": list(zip(targets, states, music, strict=True)),
         "no words": [(t, null, m) for t, m in zip(targets, music, strict=True)],

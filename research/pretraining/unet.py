@@ -178,7 +178,7 @@ def train(
             read = reader.errors(facts)
             return (read * PROBE_LOSS_WEIGHTS).sum(), {"read": read}
         read, errors = reader.errors(facts), diffusion.velocity_losses(made, target)
-        weighting = "v" if step < MIN_SNR_STEPS else "none"
+        weighting = "min_snr_v" if step < MIN_SNR_STEPS else "none"
         loss = (errors * diffusion.min_snr_weights(schedule.alphas_cumprod, at, weighting)).mean()
         told = {"loss": loss.detach(), "levels": errors.detach(), "read": read}
         whole = loss + PROBE_LOSS_WEIGHT * (read * PROBE_LOSS_WEIGHTS).sum()

@@ -24,7 +24,7 @@ from research.validation.random_musicgen import TEXT_WIDTH, random_musicgen
 from talim.atomic_io import read_json, write_json, write_text
 from talim.backbones import registry
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.corpus.feature_cache import BoundedFeatureCache
+from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.manifest import Corpus
 from talim.designs import site_selection
 from talim.progress import PlainProgress, Progress
@@ -72,7 +72,7 @@ def measure(
     recipe = Recipe.model_validate({"design": design, "corpus": "none", "training": training})
     with trainer_with(recipe, backbone, items, folder) as trainer:
         below = site_selection.num_frozen_layers(recipe.design, backbone.sites())
-        cache = FrozenLayerCache(backbone, below, BoundedFeatureCache(folder / "prefix", 10**10))
+        cache = FrozenLayerCache(backbone, below, FeatureCache(folder / "prefix", 10**10))
         every_item = range(1, len(items) + 1)
         filling_seconds = sum(timed_steps(trainer, cache, every_item))
         timed_steps(trainer, None, [1])  # warm-up
@@ -92,7 +92,7 @@ def measure(
         "with_seconds": with_cache,
         "speedups": [slow / fast for slow, fast in zip(without, with_cache, strict=True)],
         "entry_seconds": filling_seconds / len(items),
-        "entry_bytes": cache.entry_bytes(items[0].whole),
+        "entry_bytes": cache.entry_bytes(items[0].full_length),
         "loss_difference": loss_difference,
     }
 
@@ -104,7 +104,7 @@ def trainer_with(
     """A Trainer with these clips and no corpus; afterwards the base has no adapter."""
     trainer = Trainer(Run(folder / "run"), recipe, Corpus(folder, (), {}), backbone, Progress())
     trainer.train_items, trainer.meter = list(items), ResourceMeter(backbone.device)
-    trainer.state.spent["flops_per_step"] = 0  # not counted: counting takes time
+    trainer.state.usage["flops_per_step"] = 0  # not counted: counting takes time
     yield trainer
     trainer.peft.unload()  # type: ignore[operator]
     backbone.model.__dict__.pop("talim_wrapper", None)
@@ -112,7 +112,7 @@ def trainer_with(
 
 def timed_steps(trainer: Trainer, cache: FrozenLayerCache | None, steps: Sequence[int]) -> list[float]:
     """CPU seconds of each of these training steps, with a cache or without (None)."""
-    trainer.prefix, taken = cache, []
+    trainer.cache, taken = cache, []
     for step in steps:
         began = time.process_time()
         trainer._update(step, 1e-4)
@@ -123,7 +123,7 @@ def timed_steps(trainer: Trainer, cache: FrozenLayerCache | None, steps: Sequenc
 def _loss_difference(trainer: Trainer, cache: FrozenLayerCache) -> float:
     """Difference in nats of one batch's loss with and without the cache, at the same weights and dropout."""
     losses = []
-    for prefix in (cache, None):
+    for used in (cache, None):
         batch = batches.training_batch(
             trainer.train_items,
             trainer.backbone,
@@ -131,8 +131,8 @@ def _loss_difference(trainer: Trainer, cache: FrozenLayerCache) -> float:
             seed=0,
             step=1,
             condition_dropout=0.0,
-            clip_seconds=None,
-            prefix=prefix,
+            crop_seconds=None,
+            cache=used,
         )
         with torch.no_grad(), rng_state_at(0, 1, trainer.backbone.device):
             losses.append(trainer.backbone.loss(batch).mean.item())

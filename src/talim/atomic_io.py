@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Files written whole or not at all: bytes, text, JSON, JSON lines and folders; OS errors become one-line messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from talim.errors import TalimError
 
 @contextlib.contextmanager
 def friendly_os_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError (full disk, read-only, a file in a folder's place) into one line naming the path."""
+    """Turn an OSError (full disk, read-only, a file where a folder must be) into a TalimError that names the path."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: temporary file in the same folder, fsync, rename."""
+    """Atomic write: temporary file in the same folder, fsync, rename."""
     with friendly_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -52,11 +52,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_jsonable(value: Any, digits: int | None = None) -> Any:
-    """The value as JSON can hold it: no NumPy, `digits` significant ones of every float, null for what is no number."""
+    """The value in plain Python types; floats rounded to `digits` significant digits, NaN and infinity as None."""
     if isinstance(value, Mapping):
-        return {str(name): to_jsonable(each, digits) for name, each in value.items()}
+        return {str(key): to_jsonable(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [to_jsonable(each, digits) for each in value]
+        return [to_jsonable(item, digits) for item in value]
     if isinstance(value, Real) and not isinstance(value, Integral):
         if not math.isfinite(value):
             return None
@@ -65,12 +65,12 @@ def to_jsonable(value: Any, digits: int | None = None) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomic write of indented JSON; NaN is refused, because no other reader knows it."""
+    """Atomic write of indented JSON; ValueError for NaN, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; TalimError names the file and what is wrong with it."""
+    """Read JSON; TalimError where the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Add one line; after a torn line of a crash a new line is begun first."""
+    """Append one line; an incomplete last line, as a crash leaves it, is ended first."""
     line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
     with friendly_os_errors(path), open(path, "ab+") as handle:
         if handle.tell() > 0:
@@ -98,7 +98,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a torn last line is what a crash leaves and is dropped, one elsewhere is an error."""
+    """All lines; an incomplete last line, as a crash leaves it, is dropped; TalimError for one elsewhere."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
@@ -118,31 +118,31 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `final` when the block ends well, and vanishes otherwise."""
+    """A temporary folder that replaces `final` when the block succeeds and is deleted otherwise."""
     with friendly_os_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
-        made.chmod(0o755)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+        temporary.chmod(0o755)
     try:
         with friendly_os_errors(final):
-            yield made
-        replace_folder(made, final)
+            yield temporary
+        replace_folder(temporary, final)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def replace_folder(made: Path, final: Path) -> None:
-    """Put the finished folder `made` in the place of `final`; no reader ever sees it half filled."""
+def replace_folder(finished: Path, final: Path) -> None:
+    """Rename the finished folder to `final`, replacing a folder of that name; readers never see a partial one."""
     with friendly_os_errors(final):
-        aside = final.with_name(f".{final.name}.old-{os.getpid()}")
+        previous = final.with_name(f".{final.name}.old-{os.getpid()}")
         if final.exists():
-            os.replace(final, aside)
-        os.replace(made, final)
-        shutil.rmtree(aside, ignore_errors=True)
+            os.replace(final, previous)
+        os.replace(finished, final)
+        shutil.rmtree(previous, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:
-    """TalimError now, before minutes of work, if no file can be written at `path`. Leaves nothing behind."""
+    """TalimError if no file can be written at `path`; called before long work. Leaves no file."""
     existing = path
     if path.is_dir():
         raise TalimError(

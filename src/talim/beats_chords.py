@@ -1,8 +1,7 @@
-"""Beats and chords as people write them: plain values that a corpus carries and a base model may hear. No torch.
+"""Beats and chords as plain values, parsed from and written to text. A corpus may carry them as conditions of a base.
 
-Written forms: beats "1@0.5 2@1.0 3@1.5" (place in the bar @ seconds) or "92 bpm 3/4", optionally "from 0.4";
-chords "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds). An empty text means none. What a base model can hear of it is for
-the base model to say.
+Written forms: beats "1@0.5 2@1.0 3@1.5" (position in the bar @ seconds) or "92 bpm 3/4", optionally "from 0.4";
+chords "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds). An empty text means none. Each base decides what it can represent.
 """
 
 from __future__ import annotations
@@ -17,49 +16,49 @@ from talim.errors import UsageError
 BPM_GRID_PATTERN = re.compile(
     r"(\d+(?:\.\d+)?) *bpm(?: +(\d+)/\d+)?(?: +from +(\d+(?:\.\d+)?))?", re.IGNORECASE
 )
-BEAT_FORMS = 'write beats as "1@0.5 2@1.0 3@1.5" (place in the bar @ seconds) or "92 bpm 3/4 from 0.4"'
+BEAT_FORMS = 'write beats as "1@0.5 2@1.0 3@1.5" (position in the bar @ seconds) or "92 bpm 3/4 from 0.4"'
 CHORD_FORMS = 'write chords as "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds)'
 NO_CHORD = "N"
 MAX_BEATS_PER_BAR = 128  # beats; the longest talas and usuls have about as many
-DECIMALS = 4  # of a second, in the written form
+DECIMALS = 4  # of seconds in the written form
 
 
 @dataclass(frozen=True)
 class BeatGrid:
-    """When the beats are, and which beat of its bar (or cycle) each one is; UsageError if they make no sense."""
+    """Times of beats and their positions in the bar (or cycle); UsageError for invalid or unordered values."""
 
     times_seconds: tuple[float, ...] = ()
-    places: tuple[int, ...] = ()  # 1 is the downbeat
+    positions: tuple[int, ...] = ()  # in the bar; 1 is the downbeat
 
     def __post_init__(self) -> None:
-        if len(self.times_seconds) != len(self.places):
+        if len(self.times_seconds) != len(self.positions):
             raise UsageError(
-                f"{len(self.times_seconds)} beat times with {len(self.places)} places in the bar"
+                f"{len(self.times_seconds)} beat times with {len(self.positions)} positions in the bar"
             )
         _check_times("beats", self.times_seconds)
-        for place in self.places:
-            if place not in range(1, MAX_BEATS_PER_BAR + 1):
-                raise UsageError(f"place {place} in the bar is none; places are 1 to {MAX_BEATS_PER_BAR}")
+        for position in self.positions:
+            if position not in range(1, MAX_BEATS_PER_BAR + 1):
+                raise UsageError(f"position {position} in the bar is not between 1 and {MAX_BEATS_PER_BAR}")
 
     @classmethod
     def parse(cls, text: str, seconds: float = 10.0) -> BeatGrid:
         """From a written form; a tempo becomes beats up to `seconds`."""
-        if found := BPM_GRID_PATTERN.fullmatch(text.strip()):
-            bpm, metre, start = found.groups()
+        if match := BPM_GRID_PATTERN.fullmatch(text.strip()):
+            bpm, metre, start = match.groups()
             return cls.grid(float(bpm), int(metre or 4), seconds, float(start or 0))
-        places, times = [], []
+        positions, times = [], []
         for word in text.split():
-            place, _, time = word.partition("@")
+            position, _, time = word.partition("@")
             try:
-                places.append(int(place))
+                positions.append(int(position))
                 times.append(float(time))
             except ValueError:
                 raise UsageError(f"beat {word!r} is not readable; {BEAT_FORMS}") from None
-        return cls(tuple(times), tuple(places))
+        return cls(tuple(times), tuple(positions))
 
     @classmethod
     def grid(cls, bpm: float, metre: int, seconds: float, start_seconds: float = 0.0) -> BeatGrid:
-        """Even beats from `start_seconds`, a downbeat first, up to `seconds`."""
+        """Evenly spaced beats from `start_seconds` (a downbeat) up to `seconds`, `metre` beats per bar."""
         if not 20 <= bpm <= 400:
             raise UsageError(f"tempo {bpm:g} bpm is out of range; give 20 to 400")
         if not 1 <= metre <= MAX_BEATS_PER_BAR:
@@ -69,27 +68,27 @@ class BeatGrid:
         return cls(times, tuple(1 + index % metre for index in range(count)))
 
     def cut(self, start_seconds: float, seconds: float) -> BeatGrid:
-        """The beats of a stretch, timed from its beginning."""
-        kept = [
-            (round(time - start_seconds, DECIMALS), place)
-            for time, place in zip(self.times_seconds, self.places, strict=True)
+        """The beats of an excerpt, timed from its start."""
+        beats = [
+            (round(time - start_seconds, DECIMALS), position)
+            for time, position in zip(self.times_seconds, self.positions, strict=True)
             if start_seconds <= time < start_seconds + seconds
         ]
-        return BeatGrid(tuple(time for time, _ in kept), tuple(place for _, place in kept))
+        return BeatGrid(tuple(time for time, _ in beats), tuple(position for _, position in beats))
 
     def __bool__(self) -> bool:
         return bool(self.times_seconds)
 
     def __str__(self) -> str:
-        return _format_times(self.places, self.times_seconds)
+        return _format_times(self.positions, self.times_seconds)
 
 
 @dataclass(frozen=True)
 class ChordTrack:
-    """Which chord begins when, each lasting until the next; UsageError if they make no sense."""
+    """Times and names of chords, each lasting until the next; UsageError for invalid or unordered values."""
 
     times_seconds: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()  # "Gm", "Eb/G", "F#m7b5", "N" for none
+    names: tuple[str, ...] = ()  # such as "Gm", "Eb/G", "F#m7b5"; "N" is no chord
 
     def __post_init__(self) -> None:
         if len(self.times_seconds) != len(self.names):
@@ -113,14 +112,14 @@ class ChordTrack:
         return cls(tuple(times), tuple(names))
 
     def cut(self, start_seconds: float, seconds: float) -> ChordTrack:
-        """The chords of a stretch, timed from its beginning; the one that sounds already begins at 0."""
-        kept: list[tuple[float, str]] = []
+        """The chords of an excerpt, timed from its start; the one that is sounding there starts at 0."""
+        chords: list[tuple[float, str]] = []
         for time, name in zip(self.times_seconds, self.names, strict=True):
             if time <= start_seconds:
-                kept = [(0.0, name)]
+                chords = [(0.0, name)]
             elif time < start_seconds + seconds:
-                kept.append((round(time - start_seconds, DECIMALS), name))
-        return ChordTrack(tuple(time for time, _ in kept), tuple(name for _, name in kept))
+                chords.append((round(time - start_seconds, DECIMALS), name))
+        return ChordTrack(tuple(time for time, _ in chords), tuple(name for _, name in chords))
 
     def __bool__(self) -> bool:
         return bool(self.times_seconds)
@@ -131,7 +130,7 @@ class ChordTrack:
 
 @dataclass(frozen=True)
 class BeatsAndChords:
-    """What is known of a stretch of music besides words; empty parts are not known."""
+    """The beats and chords of a piece; an empty part is unknown."""
 
     beats: BeatGrid = field(default_factory=BeatGrid)
     chords: ChordTrack = field(default_factory=ChordTrack)
@@ -142,15 +141,17 @@ class BeatsAndChords:
         return cls(BeatGrid.parse(beats, seconds), ChordTrack.parse(chords))
 
     def cut(self, start_seconds: float, seconds: float) -> BeatsAndChords:
-        """Of a stretch, timed from its beginning."""
+        """Those of an excerpt, timed from its start."""
         return BeatsAndChords(self.beats.cut(start_seconds, seconds), self.chords.cut(start_seconds, seconds))
 
     def __bool__(self) -> bool:
         return bool(self.beats) or bool(self.chords)
 
 
-def _format_times(what: tuple[int, ...] | tuple[str, ...], times: tuple[float, ...]) -> str:
-    return " ".join(f"{one}@{round(time, DECIMALS):.10g}" for one, time in zip(what, times, strict=True))
+def _format_times(labels: tuple[int, ...] | tuple[str, ...], times: tuple[float, ...]) -> str:
+    return " ".join(
+        f"{label}@{round(time, DECIMALS):.10g}" for label, time in zip(labels, times, strict=True)
+    )
 
 
 def _check_times(what: str, times: tuple[float, ...]) -> None:
@@ -161,7 +162,7 @@ def _check_times(what: str, times: tuple[float, ...]) -> None:
 
 
 def _abbreviate(times: tuple[float, ...]) -> str:
-    """A few times in words: a recording may have thousands."""
+    """A few times around the first invalid one: a recording may have thousands."""
     wrong = next((i for i, (a, b) in enumerate(itertools.pairwise(times)) if not 0 <= a <= b), len(times) - 1)
     few = times[max(0, wrong - 1) : wrong + 3]
     return ", ".join(f"{time:g}" for time in few) + (" ..." if len(few) < len(times) else "")

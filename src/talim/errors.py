@@ -1,15 +1,15 @@
-"""The two ways a command can refuse: something failed (exit 1), or it was asked wrongly (exit 2)."""
+"""The errors that talim raises on purpose: something failed (exit status 1), or the request was wrong (2)."""
 
 from __future__ import annotations
 
 
 class TalimError(Exception):
-    """Something failed. The message is one clear line: what arrived, what was expected, what to type."""
+    """Something failed. The message is one line: what arrived, what was expected, what to type."""
 
     exit_code = 1
 
 
 class UsageError(TalimError):
-    """The request itself cannot be understood or makes no sense (exit status 2)."""
+    """The request cannot be parsed or contradicts itself."""
 
     exit_code = 2

@@ -1,6 +1,6 @@
-"""What a licence's name allows: the one place that decides it, for bases, recordings and what is made with both.
+"""Whether a licence, by its name, allows commercial use; for bases, recordings and what is made with both.
 
-This is no legal advice: only what is plainly allowed counts as allowed; everything else is forbidden or unknown.
+Not legal advice: only names that are known to allow it count as allowed; all others are forbidden or unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ALLOWS = re.compile(
 
 
 def allows_commercial_use(licence: str) -> Use:
-    """Whether a licence's name allows commercial use of what was made with it. A name with more words is unknown."""
+    """Whether a licence allows commercial use of what was made with it; names with additional words are unknown."""
     name = re.sub(r"\s+", " ", str(licence).strip().upper().replace("_", "-"))
     if _FORBIDS.search(name):
         return "forbidden"
@@ -27,7 +27,7 @@ def allows_commercial_use(licence: str) -> Use:
 
 
 def commercial_use_objection(licence: str) -> str:
-    """Why a licence keeps from commercial use, in words; empty where it allows it."""
+    """Why a licence prevents commercial use; empty where it allows it."""
     use = allows_commercial_use(licence)
     if use == "forbidden":
         return f"its licence ({licence}) forbids commercial use"

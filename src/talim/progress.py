@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing: one moving line on a terminal, few plain lines elsewhere."""
+"""Progress reporting: one moving line on a terminal or in a notebook, few plain lines in log files and pipes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import TextIO
 
 
 class Progress:
-    """Says nothing; what a library caller gets when no other reporter is passed."""
+    """Reports nothing; the default of library functions. Subclasses show what they are told."""
 
     def log(self, text: str) -> None:
-        """Tell one lasting fact, such as a licence or a choice that was made."""
+        """Report one lasting fact, such as a licence or a choice that was made."""
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
-        """Tell that `done` of `total` are finished; `facts` is loss, speed and the like."""
+        """Report that `done` of `total` are finished; `facts` is loss, speed and the like."""
 
     def close(self) -> None:
         """End a moving line, so that whatever is printed next starts on a fresh one."""
 
 
 class PlainProgress(Progress):
-    """Whole lines on stderr: for log files and pipes. A line at most every `every_seconds`, and the last."""
+    """Whole lines on a stream (stderr): at most one every `every_seconds`, and the last one of each title."""
 
     def __init__(self, stream: TextIO | None = None, every_seconds: float = 10.0) -> None:
         self.stream = stream or sys.stderr
         self.every_seconds = every_seconds
-        self._began: dict[str, tuple[float, int]] = {}
-        self._last = -float("inf")
+        self._started: dict[str, tuple[float, int]] = {}
+        self._last_shown = -float("inf")
 
     def log(self, text: str) -> None:
         self.close()
@@ -36,24 +36,24 @@ class PlainProgress(Progress):
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         now = time.monotonic()
-        began, first = self._began.setdefault(title, (now, done))
-        if not done or (done < total and now - self._last < self.every_seconds):
+        start, first = self._started.setdefault(title, (now, done))
+        if not done or (done < total and now - self._last_shown < self.every_seconds):
             return
-        self._last = now
-        left = ""
-        if first < done < total and now > began:
-            left = f", {format_duration((now - began) / (done - first) * (total - done))} left"
-        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{left}", done >= total)
+        self._last_shown = now
+        remaining = ""
+        if first < done < total and now > start:
+            remaining = f", {format_duration((now - start) / (done - first) * (total - done))} left"
+        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{remaining}", done >= total)
         if done >= total:
-            self._began.pop(title)
-            self._last = -float("inf")
+            self._started.pop(title)
+            self._last_shown = -float("inf")
 
     def _show(self, line: str, final: bool) -> None:
         print(line, file=self.stream, flush=True)
 
 
-class RichProgress(PlainProgress):
-    """One line that is redrawn in place, for a terminal."""
+class TerminalProgress(PlainProgress):
+    """One line with a spinner that is redrawn in place."""
 
     def __init__(self) -> None:
         import atexit
@@ -80,9 +80,39 @@ class RichProgress(PlainProgress):
             self._status = None
 
 
-def for_terminal() -> Progress:
-    """The reporter that suits stderr."""
-    return RichProgress() if sys.stderr.isatty() else PlainProgress()
+class NotebookProgress(PlainProgress):
+    """One output line of a notebook's cell that is updated in place; final lines stay."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout, every_seconds=0.5)
+        self._handle = None
+
+    def _show(self, line: str, final: bool) -> None:
+        from IPython.display import Pretty, display  # pyright: ignore[reportMissingImports]
+
+        if self._handle is None:
+            self._handle = display(Pretty(line), display_id=True)
+        else:
+            self._handle.update(Pretty(line))
+        if final:
+            self.close()
+
+    def close(self) -> None:
+        self._handle = None  # the next line gets an output of its own
+
+
+def default() -> Progress:
+    """The reporter for where this process writes: a notebook's cell, a terminal, or a log."""
+    if in_notebook():
+        return NotebookProgress()
+    return TerminalProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (IPython is not imported to find out)."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def format_duration(seconds: float) -> str:
@@ -96,9 +126,9 @@ def format_duration(seconds: float) -> str:
 
 
 def prepare_progress(progress: Progress) -> Callable[..., None]:
-    """`prepare`'s callback (done, total, file) as a step of the progress line."""
+    """`prepare`'s callback (done, total, file) as steps of a Progress."""
 
-    def tell(done: int, total: int, *what: object) -> None:
-        progress.step("preparing recordings", done, total, " ".join(str(w) for w in what))
+    def report(done: int, total: int, *facts: object) -> None:
+        progress.step("preparing recordings", done, total, " ".join(map(str, facts)))
 
-    return tell
+    return report

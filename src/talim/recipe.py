@@ -1,4 +1,4 @@
-"""What an experiment is: frozen models, YAML overlays, an unknown key is an error, a run is named by hash."""
+"""The recipe of one experiment: frozen pydantic models, merged from YAML files and overrides, identified by a hash."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from talim.designs.expression import Design
 from talim.errors import UsageError
 
-# Settings that came later: left out of a run's name where they are as they were before there was a choice.
-NEW_SETTING_DEFAULTS: Mapping[str, Any] = {
-    "weighting": None,
-    "predict_music": False,
-    "crops": "each_step",
-    "adapter_precision": "fp32",
-    "recordings_share": 1.0,
-}
-EXECUTION_SETTINGS = (
-    "prefix",
-    "prefix_gb",
-)  # of training: how it is computed, not what; part of no name and no comparison
-SHIPPED = Path(__file__).parent / "recipes"
+EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
+BUILTIN_FOLDER = Path(__file__).parent / "recipes"
 
 
 class Training(BaseModel):
@@ -34,102 +32,135 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps in all")
-    batch_size: int = Field(default=8, ge=1, le=4096, description="clips in a step")
+    steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="clips per step")
     learning_rate: float = Field(
-        default=1e-3, gt=0, le=1, description="the highest rate, reached after the warm-up"
+        default=1e-3, gt=0, le=1, description="peak learning rate, reached after warm-up"
     )
     weight_decay: float = Field(default=0.05, ge=0, le=1, description="AdamW's decoupled weight decay")
-    warmup_steps: int = Field(default=20, ge=0, description="steps in which the rate rises linearly from 0")
+    warmup_steps: int = Field(default=20, ge=0, description="steps of linear learning-rate warm-up")
     max_grad_norm: float = Field(
-        default=1.0, gt=0, description="gradients longer than this are shortened to it"
+        default=1.0, gt=0, description="gradient clipping: the largest global gradient norm"
     )
     condition_dropout: float = Field(
-        default=0.1, ge=0, le=1, description="share of clips trained without their words"
+        default=0.1,
+        ge=0,
+        le=1,
+        description="fraction of clips trained with the null condition, for classifier-free guidance",
     )
-    evaluate_every: int = Field(default=50, ge=1, description="steps between two looks at the held-out clips")
-    evaluate_clips: int = Field(
-        default=32, ge=1, description="held-out clips in each look, spread over recordings"
+    eval_every: int = Field(default=50, ge=1, description="steps between evaluations on held-out clips")
+    eval_clips: int = Field(
+        default=32, ge=1, description="held-out clips per evaluation, stratified by recording"
     )
-    patience: int = Field(default=5, ge=1, description="looks without a new best after which training stops")
-    keep: Literal["best", "last"] = Field(
-        default="best",
-        description="which weights are stored: of the best look at held-out clips, or the last ones",
+    early_stopping_patience: int = Field(
+        default=5, ge=1, description="evaluations without improvement before training stops"
     )
-    checkpoint_every: int = Field(
-        default=50, ge=1, description="steps between checkpoints: the most a crash can lose"
+    save_weights: Literal["best", "last"] = Field(
+        default="best", description="weights to store: those with the lowest held-out loss, or the last ones"
     )
-    clip_seconds: float | None = Field(
-        default=None, gt=0, description="random cut of each clip; none: the whole clip"
+    checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
+    crop_seconds: float | None = Field(
+        default=None, gt=0, description="length of the crop taken from each clip; null: the whole clip"
     )
-    recordings_share: float = Field(
+    crop: Literal["random", "fixed"] = Field(
+        default="random", description="random: a new crop at each step; fixed: one crop per clip"
+    )
+    train_fraction: float = Field(
         default=1.0,
         gt=0,
         le=1,
-        description="share of the training recordings that is learned from, in an order that follows from the seed",
+        description="fraction of the training recordings that is used, in an order drawn by the seed",
     )
-    crops: Literal["each_step", "once"] = Field(
-        default="each_step", description="when that cut is drawn: anew at each step, or once for each clip"
-    )
-    prefix: Literal["auto", "on", "off"] = Field(
+    frozen_cache: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="keep on disk what the layers below the first trained site make of a clip; auto: where it saves",
+        description="cache on disk the activations of the frozen layers below the first adapter; "
+        "auto: where it saves time",
     )
-    prefix_gb: float = Field(
-        default=20.0,
-        ge=0,
-        description="most disk for that in a corpus, in GB; beyond it, it is computed each time",
+    frozen_cache_gb: float = Field(
+        default=20.0, ge=0, description="disk limit of that cache per corpus, in GB; the rest is recomputed"
     )
     precision: Literal["auto", "bf16", "fp32", "fp16"] = Field(
-        default="auto", description="auto asks the hardware"
+        default="auto", description="precision of the base; auto: bf16 where the hardware has it"
     )
-    adapter_precision: Literal["fp32", "base"] = Field(
+    adapter_compute_dtype: Literal["fp32", "same_as_base"] = Field(
         default="fp32",
-        description="what adapters multiply in; base: as the base does, about twice as fast, weights still in fp32",
+        description="compute dtype of the adapters; same_as_base is about twice as fast; weights stay in fp32",
     )
-    weighting: Literal["v", "reference", "none"] | None = Field(
+    loss_weighting: Literal["min_snr_v", "min_snr_eps", "none"] | None = Field(
         default=None,
-        description="how noise levels count where a base has any (Mustango): v is right for what it predicts, "
-        "reference is what it was trained with; none given: v",
+        description="timestep loss weighting of a diffusion base (Mustango): min_snr_v fits its velocity target, "
+        "min_snr_eps is what it was pretrained with; null: min_snr_v",
     )
-    predict_music: bool = Field(
+    predict_beats_chords: bool = Field(
         default=False,
-        description="let a base that hears beats and chords guess them where the corpus has none",
+        description="predict beats and chords that the corpus lacks, for a base conditioned on them",
     )
-    gradient_checkpointing: bool = Field(default=False, description="less memory, about a third more time")
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations: less memory, about a third more time"
+    )
 
-    @field_validator("prefix", mode="before")
+    @field_validator("frozen_cache", mode="before")
     @classmethod
-    def _yaml_reads_on_and_off_as_truth_values(cls, value: Any) -> Any:
+    def _accept_yaml_booleans(cls, value: Any) -> Any:
+        """YAML 1.1 reads `on` and `off` as truth values."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Recipe(BaseModel):
-    """One experiment: which base, taught on which corpus, through which adapter, how."""
+    """One experiment: an adapter design, trained on a corpus, on top of a base. UsageError for wrong values.
+
+    >>> Recipe(corpus="my-corpus", design="conv@shallow:8M", training=Training(steps=500))
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str = Field(default="nano-musicgen", min_length=1, description="known name, Hub id or local folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
-    design: str = Field(default="linear@all:2.5%", min_length=1, description="KIND@SITE:SIZE")
-    settings: dict[str, dict[str, int | list[int]]] = Field(
-        default_factory=dict, description="of the design's kinds, such as conv: {kernel: 7}"
+    design: Design = Field(default=Design.parse("linear@all:2.5%"), description="KIND@SITE:SIZE")
+    kind_options: dict[str, dict[str, int | list[int]]] = Field(
+        default_factory=dict, description="options of the design's kinds, such as conv: {kernel_size: 7}"
     )
-    seed: int = Field(default=0, ge=0, lt=2**31, description="every random draw follows from it")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of all random choices")
     training: Training = Field(default_factory=Training)
 
+    if TYPE_CHECKING:  # what the validators accept, for type checkers
+
+        def __init__(
+            self,
+            *,
+            corpus: Path | str,
+            base: str = ...,
+            design: Design | str = ...,
+            kind_options: Mapping[str, Mapping[str, int | list[int]]] = ...,
+            seed: int = ...,
+            training: Training | Mapping[str, Any] = ...,
+        ) -> None: ...
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _accept_paths(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
     @model_validator(mode="after")
-    def _warmup_ends_before_training(self) -> Recipe:
+    def _check_warmup(self) -> Recipe:
         steps, warmup = self.training.steps, self.training.warmup_steps
         if warmup >= steps and warmup > Training().warmup_steps:
             raise ValueError(f"training.warmup_steps is {warmup}, but there are only {steps} steps")
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _raise_usage_errors(cls, values: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise UsageError("recipe: " + "; ".join(_explain(e) for e in error.errors())) from None
+
 
 def load(paths: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Merge YAML files (later ones win), then dotted overrides, into a Recipe.
+    """Merge YAML files (later ones win), then overrides with dotted keys, into a Recipe.
 
-    A path may be the name of a shipped overlay (`small-gpu`). UsageError on unknown keys, with near names.
+    A path may be the name of a built-in overlay (`small-gpu`). UsageError on unknown keys, with similar ones.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -139,15 +170,7 @@ def load(paths: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None =
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(merged, nested, f"--set {key}")
-    return build(merged)
-
-
-def build(values: Mapping[str, Any]) -> Recipe:
-    """A Recipe from a nested mapping; UsageError in one line that says which key, and what is known."""
-    try:
-        return Recipe.model_validate(dict(values))
-    except ValidationError as error:
-        raise UsageError("recipe: " + "; ".join(_explain(e) for e in error.errors())) from None
+    return Recipe.model_validate(merged)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -162,44 +185,47 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every field written out, so that later defaults cannot change it."""
+    """The recipe as YAML with every field written out, so that later defaults cannot change it."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
-    """Twelve hex digits that name the experiment; the corpus enters by content, not by where it lies."""
+    """Twelve hex digits that identify the experiment; a corpus hash takes the place of the corpus's path."""
     values = recipe.model_dump(mode="json")
-    training = values["training"]
-    named = {k: v for k, v in training.items() if k not in EXECUTION_SETTINGS}
-    values["training"] = {
-        k: v for k, v in named.items() if k not in NEW_SETTING_DEFAULTS or v != NEW_SETTING_DEFAULTS[k]
-    }
+    values["training"] = identity_settings(recipe.training)
     if corpus_hash is not None:
         values["corpus"] = corpus_hash
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+def identity_settings(training: Training) -> dict[str, Any]:
+    """The settings that decide the result of training: all but EXECUTION_SETTINGS."""
+    return training.model_dump(mode="json", exclude=set(EXECUTION_SETTINGS))
+
+
 def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with both values; where the corpus lies and `HOW` do not count."""
-    before, after = (_flatten(r.model_dump(mode="json")) for r in (old, new))
-    free = {"corpus", *(f"training.{name}" for name in EXECUTION_SETTINGS)}
-    return {k: (before[k], after[k]) for k in after if k not in free and before.get(k) != after[k]}
+    """Dotted keys with their two values where these differ; the corpus's path and EXECUTION_SETTINGS do not count."""
+    before, after = (
+        _flatten(r.model_dump(mode="json", exclude={"corpus"}) | {"training": identity_settings(r.training)})
+        for r in (old, new)
+    )
+    return {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
 
 
 def builtin_overlays() -> list[str]:
     """Names of the overlays that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return sorted(path.stem for path in BUILTIN_FOLDER.glob("*.yaml"))
 
 
 def _find(path: Path | str) -> Path:
-    packaged = SHIPPED / f"{path}.yaml"
+    builtin = BUILTIN_FOLDER / f"{path}.yaml"
     if Path(path).is_file():
         return Path(path)
-    if packaged.is_file():
-        return packaged
+    if builtin.is_file():
+        return builtin
     raise UsageError(
-        f"{path}: no such recipe file, and no shipped recipe of that name ({', '.join(builtin_overlays())})"
+        f"{path}: no such recipe file, and no built-in recipe of that name ({', '.join(builtin_overlays())})"
     )
 
 
@@ -222,7 +248,7 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any], where: str) -> None:
         if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
             _merge(into.setdefault(key, {}), value, where)
         elif isinstance(into.get(key), dict) and value is not None:
-            raise UsageError(f"{where}: {key} is a group of settings; write {key}.NAME")
+            raise UsageError(f"{where}: {key} is a group of keys; write {key}.NAME")
         elif value is not None or not isinstance(into.get(key), dict):
             into[key] = value
 
@@ -234,18 +260,17 @@ def _explain(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
         return f"{key} is {error['input']!r}: {message[0].lower()}{message[1:]}" if key else message
-    group = Training if key.startswith("training.") else Recipe
-    prefix = "training." if group is Training else ""
-    known = [prefix + name for name in group.model_fields]
-    everywhere = known + [f"training.{name}" for name in Training.model_fields]
-    near = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.6)
-    near = near or [k for k in everywhere if k.split(".")[-1] == key.split(".")[-1]]
+    of_training = [f"training.{name}" for name in Training.model_fields]
+    valid = of_training if key.startswith("training.") else list(Recipe.model_fields)
+    candidates = list(dict.fromkeys([*valid, *of_training]))
+    near = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
+    near = near or [name for name in candidates if name.split(".")[-1] == key.split(".")[-1]]
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"unknown key {key}: {hint}Known: {', '.join(known)}"
+    return f"unknown key {key}: {hint}Known: {', '.join(valid)}"
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: Mapping[str, Any], parents: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= _flatten(value, f"{parents}{key}.") if isinstance(value, dict) else {parents + key: value}
     return flat

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures import released_musicgen, released_mustango
-from fixtures.adapter_designs import stir
+from fixtures.adapter_designs import randomize_adapter
 
 from talim import adapters
 from talim.backbones.load import load
@@ -79,7 +79,7 @@ def test_frames_make_up_the_whole(tiny: Any) -> None:
     assert [row.size for row in rows] == [item.targets.shape[1] for item in items]
     for item, row in zip(items, rows, strict=True):
         with torch.no_grad():
-            alone = tiny.loss(tiny.collate([item.whole.content(tiny.frame_rate_hz)], [False]))
+            alone = tiny.loss(tiny.collate([item.full_length.content(tiny.frame_rate_hz)], [False]))
         assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_before_and_after_by_recording(tiny: Any) -> None:
     peft = adapters.attach(tiny.model, "linear@all:width4", tiny.sites())
     try:
         same = loss_by_event(tiny, peft, items, {"r0": truth})
-        stir(peft)
+        randomize_adapter(peft)
         found = loss_by_event(tiny, peft, items, {"r0": truth})
     finally:
         peft.unload()

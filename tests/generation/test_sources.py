@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Tests of talim.generation.sources: combining options, loading adapters, refusing those that do not fit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from talim.generation.sources import AdapterChoice, GenerationSource, choose_sou
 from talim.run import Run
 
 
-def test_check_loads_it(finished_run: Run, tiny_base: Path) -> None:
+def test_check_adapter_of_its_own_base_fits(finished_run: Run, tiny_base: Path) -> None:
     assert sources.check_adapter(finished_run.adapter, str(tiny_base))["fits"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ((None, None, [], False), "--run RUN, --adapter FOLDER or --base NAME"),
         ((Path("r"), "b", [], False), "leave out --base"),
@@ -28,12 +28,12 @@ def test_check_loads_it(finished_run: Run, tiny_base: Path) -> None:
         ((None, "b", [], False, [1.0]), "1 times for 0 adapters"),
     ],
 )
-def test_contradictions_are_refused(arguments: tuple, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_choose_source_with_contradicting_options_raises_usage_error(arguments: tuple, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         choose_source(*arguments)
 
 
-def test_an_adapter_of_another_base_is_refused(
+def test_load_source_with_adapter_of_another_base_raises_talim_error(
     tmp_path: Path, finished_run: Run, make_base: Callable[..., Path]
 ) -> None:
     other = make_base(tmp_path / "other", seed=5)
@@ -41,6 +41,6 @@ def test_an_adapter_of_another_base_is_refused(
         sources.load_source(GenerationSource(str(other), (AdapterChoice(finished_run.adapter),)))
 
 
-def test_a_folder_that_is_no_adapter_is_refused_before_the_base_is_loaded(tmp_path: Path) -> None:
+def test_load_source_with_a_folder_without_adapter_is_refused_before_loading(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="no adapter folder"):
         sources.load_source(GenerationSource("never-looked-at", (AdapterChoice(tmp_path),)))

@@ -1,4 +1,4 @@
-"""Draws follow from (seed, step) alone; targets are encoded once and found again."""
+"""Tests of talim.training.batches: encoding once, draws from (seed, step), subsets of recordings."""
 
 from __future__ import annotations
 
@@ -20,86 +20,86 @@ from talim.training import batches
 
 
 class FakeBackbone:
-    """Counts what it is asked; tokens are the sample count, states the length of the words."""
+    """Counts calls; tokens are 0..49, text states hold the length of the caption."""
 
     window_seconds, frame_rate_hz, device = 1.0, 25, "cpu"
-    codec_identity, text_identity, fingerprint = "codec", "text", "weights"
-    targets, hears_music = "tokens", False
+    codec_hash, text_encoder_hash, fingerprint = "codec", "text", "weights"
+    target_kind, accepts_beats_chords = "tokens", False
 
     def __init__(self) -> None:
-        self.encoded = self.described = 0
+        self.encoded = self.text_encoded = 0
 
     def encode(self, audio: Audio) -> np.ndarray:
         self.encoded += 1
         return np.tile(np.arange(50, dtype=np.int16), (4, 1))
 
-    def describe(self, prompts: list[str]) -> list[np.ndarray]:
-        self.described += 1
+    def encode_text(self, prompts: list[str]) -> list[np.ndarray]:
+        self.text_encoded += 1
         return [np.full((2, 3), len(prompt), dtype=np.float32) for prompt in prompts]
 
     def collate(self, pairs: list[Any], drop: list[bool]) -> Any:
-        made = SimpleNamespace(pairs=pairs, drop=drop)
-        made.to = lambda device: made
-        return made
+        batch = SimpleNamespace(pairs=pairs, drop=drop)
+        batch.to = lambda device: batch
+        return batch
 
 
 def corpus_in(folder: Path, count: int = 3) -> Corpus:
     clips = [
-        SimpleNamespace(audio_hash=f"h{i}", seconds=2.0, caption="words", recording=f"r{i % 2}")
+        SimpleNamespace(audio_hash=f"h{i}", seconds=2.0, caption="text", recording=f"r{i % 2}")
         for i in range(count)
     ]
     return SimpleNamespace(  # type: ignore[return-value]
-        folder=folder, targets=folder / "targets", clips=clips, read_clip=lambda clip: Audio(np.ones(8), 8)
+        folder=folder, features=folder / "features", clips=clips, read_clip=lambda clip: Audio(np.ones(8), 8)
     )
 
 
-def test_targets_are_encoded_once_and_cut_to_the_window(tmp_path: Path) -> None:
+def test_encode_clips_encodes_once_and_truncates_to_the_window(tmp_path: Path) -> None:
     backbone, corpus = FakeBackbone(), corpus_in(tmp_path)
     items = batches.encode_clips(corpus, corpus.clips, backbone, Progress())  # type: ignore[arg-type]
     again = batches.encode_clips(corpus, corpus.clips, backbone, Progress())  # type: ignore[arg-type]
-    assert (backbone.encoded, backbone.described) == (3, 1)
+    assert (backbone.encoded, backbone.text_encoded) == (3, 1)
     assert items[0].targets.shape == (4, 25)
     assert all(np.array_equal(a.targets, b.targets) for a, b in zip(items, again, strict=True))
 
 
-@pytest.mark.parametrize("changed", ["codec_identity", "text_identity"])
-def test_another_codec_or_text_encoder_is_never_served_stale(tmp_path: Path, changed: str) -> None:
+@pytest.mark.parametrize("changed", ["codec_hash", "text_encoder_hash"])
+def test_encode_clips_with_another_codec_or_text_encoder_encodes_again(tmp_path: Path, changed: str) -> None:
     corpus = corpus_in(tmp_path)
     batches.encode_clips(corpus, corpus.clips, FakeBackbone(), Progress())  # type: ignore[arg-type]
     other = FakeBackbone()
     setattr(other, changed, "another")
     batches.encode_clips(corpus, corpus.clips, other, Progress())  # type: ignore[arg-type]
-    assert (other.encoded, other.described) == ((3, 0) if changed == "codec_identity" else (0, 1))
+    assert (other.encoded, other.text_encoded) == ((3, 0) if changed == "codec_hash" else (0, 1))
 
 
-def test_no_clips_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_encode_clips_without_clips_raises_talim_error(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="talim prepare"):
         batches.encode_clips(corpus_in(tmp_path), [], FakeBackbone(), Progress())  # type: ignore[arg-type]
 
 
 @given(count=st.integers(1, 40), size=st.integers(1, 9), seed=st.integers(0, 99))
-def test_every_clip_comes_once_before_any_comes_again(count: int, size: int, seed: int) -> None:
+def test_sample_batch_indices_draws_every_clip_once_per_epoch(count: int, size: int, seed: int) -> None:
     steps = -(-2 * count // size)
     drawn = [i for step in range(1, steps + 1) for i in batches.sample_batch_indices(count, size, seed, step)]
     assert set(Counter(drawn[:count]).values()) == {1}
     assert set(Counter(drawn[count : 2 * count]).values()) == {1}
 
 
-def test_a_step_is_the_same_whatever_came_before(tmp_path: Path) -> None:
+def test_training_batch_depends_on_seed_and_step_only(tmp_path: Path) -> None:
     corpus = corpus_in(tmp_path, 7)
     items = batches.encode_clips(corpus, corpus.clips, FakeBackbone(), Progress())  # type: ignore[arg-type]
 
     def drawn(step: int, seed: int = 5) -> Any:
-        made = batches.training_batch(
+        batch = batches.training_batch(
             items,
             FakeBackbone(),  # type: ignore[arg-type]
             batch_size=4,
             seed=seed,
             step=step,
             condition_dropout=0.5,
-            clip_seconds=0.4,
+            crop_seconds=0.4,
         )
-        return [tokens.tolist() for tokens, _ in made.pairs], made.drop  # type: ignore[attr-defined]
+        return [tokens.tolist() for tokens, _ in batch.pairs], batch.drop  # type: ignore[attr-defined]
 
     forward = [drawn(step) for step in range(1, 6)]
     backward = [drawn(step) for step in range(5, 0, -1)][::-1]
@@ -109,11 +109,11 @@ def test_a_step_is_the_same_whatever_came_before(tmp_path: Path) -> None:
     assert {len(row[0]) for row in forward[0][0]} == {10}  # 0.4 s at 25 frames a second
 
 
-def test_condition_dropout_has_the_share_that_was_asked_for(tmp_path: Path) -> None:
+def test_training_batch_drops_the_requested_fraction_of_conditions(tmp_path: Path) -> None:
     corpus = corpus_in(tmp_path)
     items = batches.encode_clips(corpus, corpus.clips, FakeBackbone(), Progress())  # type: ignore[arg-type]
-    shares = {}
-    for share in (0.0, 0.1, 1.0):
+    dropped = {}
+    for fraction in (0.0, 0.1, 1.0):
         drops = [
             drop
             for step in range(1, 201)
@@ -123,47 +123,50 @@ def test_condition_dropout_has_the_share_that_was_asked_for(tmp_path: Path) -> N
                 batch_size=10,
                 seed=0,
                 step=step,
-                condition_dropout=share,
-                clip_seconds=None,
+                condition_dropout=fraction,
+                crop_seconds=None,
             ).drop  # type: ignore[attr-defined]
         ]
-        shares[share] = np.mean(drops)
-    assert shares[0.0] == 0.0
-    assert shares[1.0] == 1.0
-    assert shares[0.1] == pytest.approx(0.1, abs=0.03)  # 2000 draws: four standard errors
+        dropped[fraction] = np.mean(drops)
+    assert dropped[0.0] == 0.0
+    assert dropped[1.0] == 1.0
+    assert dropped[0.1] == pytest.approx(0.1, abs=0.03)  # 2000 draws: four standard errors
 
 
-@given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), most=st.integers(1, 30))
-def test_spread_takes_turns_between_recordings(counts: list[int], most: int) -> None:
+@given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), max_clips=st.integers(1, 30))
+def test_stratified_sample_alternates_between_recordings(counts: list[int], max_clips: int) -> None:
     clips = [
         SimpleNamespace(recording=f"r{r}", number=i) for r, count in enumerate(counts) for i in range(count)
     ]
-    picked = batches.stratified_sample(clips, most)  # type: ignore[arg-type]
-    assert len(picked) == min(most, len(clips))
+    picked = batches.stratified_sample(clips, max_clips)  # type: ignore[arg-type]
+    assert len(picked) == min(max_clips, len(clips))
     assert len({id(clip) for clip in picked}) == len(picked)
     first = picked[: len(counts)]
     assert len({clip.recording for clip in first}) == len(first)
 
 
-def test_spread_covers_a_recording_evenly() -> None:
+def test_stratified_sample_covers_a_recording_evenly() -> None:
     clips = [SimpleNamespace(recording="r", number=i) for i in range(8)]
     assert [clip.number for clip in batches.stratified_sample(clips, 4)] == [0, 4, 2, 6]  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 12), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 99))
-def test_less_to_learn_from_is_a_part_of_more(count: int, one: float, other: float, seed: int) -> None:
-    clips = [SimpleNamespace(recording=f"take-{n % count}", place=n) for n in range(2 * count)]
+def test_training_subset_of_smaller_fraction_is_contained_in_a_larger_one(
+    count: int, first: float, second: float, seed: int
+) -> None:
+    clips = [SimpleNamespace(recording=f"take-{n % count}", number=n) for n in range(2 * count)]
     corpus: Any = SimpleNamespace(train=clips)
     less, more = (
-        [c.place for c in batches.training_subset(corpus, share, seed)] for share in sorted((one, other))
+        [c.number for c in batches.training_subset(corpus, fraction, seed)]
+        for fraction in sorted((first, second))
     )
     assert set(less) <= set(more)
     assert len(less) % 2 == 0  # whole recordings
-    assert abs(len(more) / 2 - max(one, other) * count) <= 0.5 or len(more) == 2
+    assert abs(len(more) / 2 - max(first, second) * count) <= 0.5 or len(more) == 2
     assert batches.training_subset(corpus, 1.0, seed) == clips
 
 
-def test_which_recordings_are_learned_from_follows_from_the_seed() -> None:
+def test_training_subset_is_drawn_by_the_seed() -> None:
     corpus: Any = SimpleNamespace(train=[SimpleNamespace(recording=f"take-{n}") for n in range(10)])
     drawn = {
         seed: tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, seed))

@@ -1,4 +1,4 @@
-"""A checkpoint gives back every number; a damaged one is named."""
+"""Tests of talim.training.checkpoint: exact restoration, refusal of foreign and damaged files."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def step(weights: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, num
     optimiser.step()
 
 
-def test_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_read_restores_training_bit_for_bit(tmp_path: Path) -> None:
     weights, optimiser = make(1)
     best = {name: weight.detach().clone() for name, weight in weights.items()}
     step(weights, optimiser, 1)
-    state = TrainerState("id", step=1, best_loss=2.5, log_bytes=77, spent={"wall_seconds": 1.5})
+    state = TrainerState("id", step=1, best_loss=2.5, log_bytes=77, usage={"wall_seconds": 1.5})
     checkpoint.write(tmp_path / "c", state, weights, optimiser, best)
     step(weights, optimiser, 2)
 
@@ -41,7 +41,7 @@ def test_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-def test_a_checkpoint_of_another_run_or_design_is_refused(tmp_path: Path) -> None:
+def test_read_of_another_run_or_design_raises_talim_error(tmp_path: Path) -> None:
     weights, optimiser = make(1)
     checkpoint.write(tmp_path / "c", TrainerState("id"), weights, optimiser, {})
     with pytest.raises(TalimError, match="belongs to run id"):
@@ -51,7 +51,7 @@ def test_a_checkpoint_of_another_run_or_design_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("cut", [0, 7, 100, -1])
-def test_a_torn_file_is_named(tmp_path: Path, cut: int) -> None:
+def test_read_of_truncated_file_raises_talim_error(tmp_path: Path, cut: int) -> None:
     weights, optimiser = make(1)
     path = tmp_path / "c"
     checkpoint.write(path, TrainerState("id"), weights, optimiser, {})

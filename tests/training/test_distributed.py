@@ -1,4 +1,4 @@
-"""Many processes that train one adapter: what one would have got, whatever becomes of them on the way."""
+"""Tests of talim.training.distributed: several processes train what one would, also when they are killed."""
 
 from __future__ import annotations
 
@@ -42,19 +42,20 @@ class Launched:
     """
 
     def __init__(self, recipe: Recipe, out: Path, count: int, waits_after: int = 10**9) -> None:
-        self.fit = out.parent / "go"
-        self.fit.unlink(missing_ok=True)
+        self.go = out.parent / "go"
+        self.go.unlink(missing_ok=True)
         file = out.parent / f"{out.name}.yaml"
         file.write_text(recipes.dump(recipe))
         code = (
-            "import time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
+            "import time; from pathlib import Path\n"
+            "from talim.cli import main; from talim.training.trainer import Trainer\n"
             "import torch; torch.nn.functional.dropout = lambda x, *_, **__: x\n"
-            f"step, go = loop.Loop._take_step, Path({str(self.fit)!r})\n"
+            f"step, go = Trainer._take_step, Path({str(self.go)!r})\n"
             "def waiting_step(self):\n"
             f"    while self.state.step >= {waits_after} and not go.exists():\n"
             "        time.sleep(0.02)\n"
             "    step(self)\n"
-            "loop.Loop._take_step = waiting_step\n"
+            "Trainer._take_step = waiting_step\n"
             f"main(['train', '--config', {str(file)!r}, '--out', {str(out)!r}, '--device', 'cpu'])\n"
         )
         with socket.socket() as free:
@@ -76,10 +77,10 @@ class Launched:
             for n in range(count)
         ]
 
-    def ended(self) -> list[tuple[int, str, str]]:
+    def results(self) -> list[tuple[int, str, str]]:
         """Exit status, stdout and stderr of each."""
-        said = [process.communicate(timeout=PATIENCE_SECONDS) for process in self.all]
-        return [(process.returncode, *texts) for process, texts in zip(self.all, said, strict=True)]
+        texts = [process.communicate(timeout=PATIENCE_SECONDS) for process in self.all]
+        return [(process.returncode, *text) for process, text in zip(self.all, texts, strict=True)]
 
     def send(self, number: signal.Signals) -> None:
         for process in self.all:
@@ -90,12 +91,12 @@ def wait_for_step(run: Run, step: int, launched: Launched) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (run.log.is_file() and any(row["step"] >= step for row in read_jsonl(run.log))):
         assert time.monotonic() < deadline, f"step {step} was never reached"
-        assert all(process.poll() is None for process in launched.all), launched.ended()
+        assert all(process.poll() is None for process in launched.all), launched.results()
         time.sleep(0.02)
 
 
 def assert_same(one: Run, other: Run) -> None:
-    """But for the order in which numbers were added."""
+    """Equal up to the order of summation."""
     rows, others = read_jsonl(one.log), read_jsonl(other.log)
     assert [(r["step"], r["split"]) for r in rows] == [(r["step"], r["split"]) for r in others]
     for a, b in zip(rows, others, strict=True):
@@ -108,32 +109,32 @@ def assert_same(one: Run, other: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def odd(quick_recipe: Any) -> Recipe:
-    """Three clips a step, for two processes to share, whose shares are of unequal length."""
+def odd_batch(quick_recipe: Any) -> Recipe:
+    """Three clips per step, so that two processes get shards of unequal length."""
     return quick_recipe(training__batch_size=3)
 
 
 @pytest.fixture(scope="module")
-def by_one(odd: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def by_one(odd_batch: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with without_dropout():
-        return train(odd, tmp_path_factory.mktemp("one") / "run", device="cpu")
+        return train(odd_batch, tmp_path_factory.mktemp("one") / "run", device="cpu")
 
 
 @contextlib.contextmanager
 def without_dropout() -> Iterator[None]:
-    """Its masks are drawn by each process for itself."""
+    """Each process draws its own dropout masks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "dropout", lambda x, *_, **__: x)
         yield
 
 
-def test_two_train_what_one_would(odd: Recipe, by_one: Run, tmp_path: Path) -> None:
-    first, second = Launched(odd, tmp_path / "run", 2).ended()
+def test_train_in_two_processes_equals_one_process(odd_batch: Recipe, by_one: Run, tmp_path: Path) -> None:
+    first, second = Launched(odd_batch, tmp_path / "run", 2).results()
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     run = Run(tmp_path / "run")
     assert_same(run, by_one)
     assert str(run.folder) in first[1]
-    assert second[1:] == ("", "")  # one speaks
+    assert second[1:] == ("", "")  # only rank 0 prints
     cost, alone = read_json(run.cost), read_json(by_one.cost)
     assert cost["processes"] == 2
     assert alone["processes"] == 1
@@ -143,40 +144,42 @@ def test_two_train_what_one_would(odd: Recipe, by_one: Run, tmp_path: Path) -> N
     assert cost["best_step"] == alone["best_step"]
 
 
-def test_all_killed_at_once_go_on_as_one_process_or_as_two(odd: Recipe, by_one: Run, tmp_path: Path) -> None:
+def test_train_after_sigkill_of_all_ranks_resumes_with_any_number_of_processes(
+    odd_batch: Recipe, by_one: Run, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "run")
-    both = Launched(odd, run.folder, 2, waits_after=4)
+    both = Launched(odd_batch, run.folder, 2, waits_after=4)
     try:
         wait_for_step(run, 4, both)
     finally:
         both.send(signal.SIGKILL)
-        both.ended()
+        both.results()
     assert run.checkpoint.is_file()
     assert not run.finished
-    again = Launched(odd, run.folder, 2, waits_after=6)
+    again = Launched(odd_batch, run.folder, 2, waits_after=6)
     wait_for_step(run, 6, again)
     again.send(signal.SIGTERM)
-    again.fit.touch()
-    (status, said, errors), (other, *_) = again.ended()
+    again.go.touch()
+    (status, said, errors), (other, *_) = again.results()
     assert (status, other, said) == (130, 130, "")
-    assert f"To go on: talim train --out {run.folder}" in errors
+    assert f"To resume: talim train --out {run.folder}" in errors
     with without_dropout():
-        assert_same(train(odd, run.folder, device="cpu"), by_one)
+        assert_same(train(odd_batch, run.folder, device="cpu"), by_one)
 
 
-def test_where_one_is_shot_the_other_ends_in_a_line(odd: Recipe, tmp_path: Path) -> None:
+def test_train_after_sigkill_of_one_rank_ends_with_one_line(odd_batch: Recipe, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    both = Launched(odd, run.folder, 2, waits_after=2)
+    both = Launched(odd_batch, run.folder, 2, waits_after=2)
     wait_for_step(run, 2, both)
     both.all[0].kill()
-    both.fit.touch()
-    _, (status, _, errors) = both.ended()
+    both.go.touch()
+    _, (status, _, errors) = both.results()
     assert status == 1
     (line,) = errors.strip().splitlines()
     assert line.startswith("talim: process 1 of 2 lost the others")
 
 
-def test_more_processes_than_clips_are_refused_by_the_first(quick_recipe: Any, tmp_path: Path) -> None:
+def test_train_with_more_processes_than_clips_is_refused_by_rank_0(quick_recipe: Any, tmp_path: Path) -> None:
     three = Launched(quick_recipe(training__batch_size=2), tmp_path / "run", 3)
     try:
         said, errors = three.all[0].communicate(timeout=PATIENCE_SECONDS)
@@ -185,26 +188,26 @@ def test_more_processes_than_clips_are_refused_by_the_first(quick_recipe: Any, t
         assert "3 processes share a batch of training.batch_size=2" in errors
     finally:
         three.send(signal.SIGKILL)
-    assert all(not errors.startswith("talim: 3 processes") for _, _, errors in three.ended()[1:])
+    assert all(not errors.startswith("talim: 3 processes") for _, _, errors in three.results()[1:])
     assert not (tmp_path / "run").exists()
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
-def test_shares_are_a_fair_division(things: list[int], count: int) -> None:
-    shares = [DistributedContext(n, count).share(things) for n in range(count)]
-    assert [thing for share in shares for thing in share] == things
-    sizes = [len(share) for share in shares]
+def test_shard_divides_evenly_and_completely(items: list[int], count: int) -> None:
+    shards = [DistributedContext(n, count).shard(items) for n in range(count)]
+    assert [item for shard in shards for item in shard] == items
+    sizes = [len(shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
 
 
-class Listed(DistributedContext):
-    """Process 0 of two, where the other's sum is known."""
+class FakeReduction(DistributedContext):
+    """Rank 0 of two, where the other rank's tensor is known."""
 
     def __init__(self, other: torch.Tensor) -> None:
         super().__init__(0, 2)
         self.other = other
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor + self.other
 
 
@@ -213,60 +216,62 @@ def loss_of(mean: float, parts: Sequence[float], count: int) -> Loss:
     return Loss(torch.tensor(mean), torch.tensor(parts), ("a", "b"), nothing, nothing, torch.tensor(count))
 
 
-def test_each_process_is_weighed_by_what_its_mean_is_over() -> None:
+def test_reduce_gradients_weights_each_rank_by_its_count() -> None:
     weights = {"a": nn.Parameter(torch.ones(2)), "b": nn.Parameter(torch.ones(1, dtype=torch.bfloat16))}
     weights["a"].grad = torch.tensor([1.0, 2.0])  # b has no gradient here
     other = 30 * torch.tensor(
         [5.0, 6.0, 8.0, 0.5, 0.25, 0.75, 1.0]
-    )  # two slopes of a, one of b, mean, parts, one
-    whole = Listed(other).whole(weights, loss_of(0.1, [0.0, 0.2], 10))
+    )  # gradients of a (2) and b (1), mean, parts, 1
+    reduced = FakeReduction(other).reduce_gradients(weights, loss_of(0.1, [0.0, 0.2], 10))
     assert weights["a"].grad.tolist() == pytest.approx([4.0, 5.0])
     assert weights["b"].grad is not None
     assert weights["b"].grad.dtype == torch.bfloat16
     assert weights["b"].grad.item() == 6.0
-    assert whole.mean.item() == pytest.approx(0.4)
-    assert whole.parts.tolist() == pytest.approx([0.1875, 0.6125])
-    assert whole.count.item() == 40
+    assert reduced.mean.item() == pytest.approx(0.4)
+    assert reduced.parts.tolist() == pytest.approx([0.1875, 0.6125])
+    assert reduced.count.item() == 40
 
 
-def test_a_loss_that_is_no_number_in_one_process_is_none_in_all() -> None:
+def test_reduce_gradients_with_nan_in_one_rank_is_nan_in_all() -> None:
     weights = {"a": nn.Parameter(torch.ones(1))}
     weights["a"].grad = torch.ones(1)
     nan = torch.tensor([float("nan"), float("nan"), 0.0, 0.0, 1.0])
-    assert Listed(nan).whole(weights, loss_of(0.1, [0.0, 0.2], 10)).mean.isnan()
+    assert FakeReduction(nan).reduce_gradients(weights, loss_of(0.1, [0.0, 0.2], 10)).mean.isnan()
 
 
-def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_process_group_without_launcher_is_a_single_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     loss = loss_of(1.0, [1.0, 1.0], 3)
     with distributed.init_process_group() as processes:
         assert processes is SINGLE_PROCESS
-        assert processes.whole({}, loss) is loss
+        assert processes.reduce_gradients({}, loss) is loss
         assert processes.all_gather("x") == ["x"]
-        assert processes.any(True)
+        assert processes.any_true(True)
     assert distributed.is_main_process()
 
 
 @pytest.mark.parametrize(
-    ("variables", "device", "words"),
+    ("variables", "device", "message"),
     [
         ({"ACCELERATE_USE_FSDP": "true"}, "auto", "configured with FSDP"),
         ({"ACCELERATE_USE_DEEPSPEED": "True"}, "auto", "configured with DeepSpeed"),
-        ({}, "cuda:1", "one place for all processes"),
+        ({}, "cuda:1", "one device for all processes"),
     ],
 )
-def test_what_cannot_be_shared_out_is_refused(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], device: str, words: str
+def test_init_process_group_with_sharding_or_one_device_raises_usage_error(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], device: str, message: str
 ) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", **variables}.items():
         monkeypatch.setenv(name, value)
     assert not distributed.is_main_process()
-    with pytest.raises(UsageError, match=words), distributed.init_process_group(device):
+    with pytest.raises(UsageError, match=message), distributed.init_process_group(device):
         pass
 
 
-def test_two_processes_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_process_group_with_more_processes_than_gpus_raises_usage_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -278,16 +283,16 @@ def test_two_processes_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
-def test_what_the_processes_know_must_agree() -> None:
+def test_check_agreement_with_different_values_raises_talim_error() -> None:
     class Different(DistributedContext):
         def all_gather(self, value: Any) -> list[Any]:
             return [value, "other"]
 
-    with pytest.raises(TalimError, match="have different bases \\(mine, other\\)"):
-        Different(0, 2).check_agreement(base="mine")
+    with pytest.raises(TalimError, match="have different bases \\(local, other\\)"):
+        Different(0, 2).check_agreement(base="local")
 
 
-def test_a_command_that_does_not_share_its_work_is_refused(
+def test_require_single_process_refuses_commands_that_are_not_distributed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "1"}.items():

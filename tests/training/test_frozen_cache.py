@@ -1,4 +1,4 @@
-"""A kept prefix changes nothing but the time: losses, gradients, files, resumption; it is not believed blindly."""
+"""Tests of talim.training.frozen_cache: same losses, gradients and files as without it; entries are verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from talim.adapters import injection
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.corpus.feature_cache import BoundedFeatureCache
+from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.manifest import Corpus
 from talim.designs import expression, site_selection
 from talim.interrupts import Interrupted
@@ -38,15 +38,15 @@ from talim.training.train import train
 from talim.training.trainer import rng_state_at
 
 
-class Heard(Progress):
-    """Collects what is said; stops the run at a step as Ctrl-C would."""
+class Log(Progress):
+    """Collects log lines; interrupts the run at a step as Ctrl-C would."""
 
     def __init__(self, stop_at: int = -1) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.stop_at = stop_at
 
     def log(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         if title == "training" and done == self.stop_at:
@@ -55,19 +55,19 @@ class Heard(Progress):
 
 @pytest.fixture(scope="module")
 def base_folder(tmp_path_factory: pytest.TempPathFactory, make_base: Any) -> Path:
-    """The front door's tiny base, but of six layers."""
+    """The tiny base, with six layers."""
     return make_base(tmp_path_factory.mktemp("bases") / "six", layers=LAYERS)
 
 
 @pytest.fixture
 def corpus(tmp_path: Path, corpus_folder: Path) -> Path:
-    """A corpus of one's own, so that no other test has kept anything in it."""
-    shutil.copytree(corpus_folder, tmp_path / "corpus", ignore=shutil.ignore_patterns("prefix"))
+    """A copy of the corpus with an empty frozen-layer cache."""
+    shutil.copytree(corpus_folder, tmp_path / "corpus", ignore=shutil.ignore_patterns(frozen_cache.FOLDER))
     return tmp_path / "corpus"
 
 
 @pytest.fixture
-def wish(quick_recipe: Any, base_folder: Path, corpus: Path) -> Callable[..., Recipe]:
+def make_recipe(quick_recipe: Any, base_folder: Path, corpus: Path) -> Callable[..., Recipe]:
     """A recipe for the deep third, cropped once, six steps."""
 
     def make(**changes: Any) -> Recipe:
@@ -78,7 +78,7 @@ def wish(quick_recipe: Any, base_folder: Path, corpus: Path) -> Callable[..., Re
             "training__steps": 6,
         }
         return quick_recipe(
-            **usual | {"training__crop": "once", "training__condition_dropout": 0.4} | changes
+            **usual | {"training__crop": "fixed", "training__condition_dropout": 0.4} | changes
         )
 
     return make
@@ -95,169 +95,187 @@ def adapter(run: Run) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "design", ["conv@post:width8", "conv@deep:width8", "linear@middle:width8", "conv@all:width8"]
 )
-def test_a_run_learns_the_same_with_and_without(
-    wish: Callable[..., Recipe], tmp_path: Path, design: str
+def test_train_with_cache_equals_train_without(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, design: str
 ) -> None:
     """The adapter's file too: the ordinary one, with the ordinary weights."""
-    with_it = train(wish(design=design, training__frozen_cache="on"), tmp_path / "with")
-    without = train(wish(design=design, training__frozen_cache="off"), tmp_path / "without")
+    with_it = train(make_recipe(design=design, training__frozen_cache="on"), tmp_path / "with")
+    without = train(make_recipe(design=design, training__frozen_cache="off"), tmp_path / "without")
     assert [row[:2] for row in losses(with_it)] == [row[:2] for row in losses(without)]
     for one, other in zip(losses(with_it), losses(without), strict=True):
         assert one[2] == pytest.approx(other[2], rel=2e-5), one
     assert adapter(with_it).keys() == adapter(without).keys()
     for name, weight in adapter(without).items():
         torch.testing.assert_close(adapter(with_it)[name], weight, rtol=0.02, atol=2e-3)
-    told = read_json(with_it.cost)["prefix"]
-    assert told["kept"]
-    assert told["states_computed"] > 0
-    assert told["held_bytes"] > 0
-    assert read_json(without.cost)["prefix"]["kept"] is False
+    facts = read_json(with_it.cost)["frozen_cache"]
+    assert facts["used"]
+    assert facts["entries_computed"] > 0
+    assert facts["disk_bytes"] > 0
+    assert read_json(without.cost)["frozen_cache"]["used"] is False
     assert read_json(with_it.cost)["flops"] < read_json(without.cost)["flops"]
 
 
-def test_a_second_trial_at_the_same_depth_computes_next_to_nothing(
-    wish: Callable[..., Recipe], tmp_path: Path
+def test_train_at_the_same_depth_reuses_all_entries(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    first = read_json(train(wish(), tmp_path / "one").cost)["prefix"]
-    heard = Heard()
-    second = read_json(train(wish(design="linear@deep:width4"), tmp_path / "two", heard).cost)["prefix"]
-    assert (first["kept"], second["kept"]) == (True, True)
-    assert second["states_computed"] == 0 < first["states_computed"] + first["states_read"]
-    assert any("of 6 layers are the same for every linear@deep" in line for line in heard.said)
-    elsewhere = read_json(train(wish(design="linear@post:width4"), tmp_path / "three").cost)["prefix"]
-    assert elsewhere["states_computed"] > 0
-
-
-def test_what_is_planned_is_what_is_held_in_the_end(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    told = read_json(train(wish(training__steps=40, training__evaluate_every=40), tmp_path / "run").cost)[
-        "prefix"
+    first = read_json(train(make_recipe(), tmp_path / "one").cost)["frozen_cache"]
+    log = Log()
+    second = read_json(train(make_recipe(design="linear@deep:width4"), tmp_path / "two", log).cost)[
+        "frozen_cache"
     ]
-    store = BoundedFeatureCache(Path(wish().corpus) / "features" / frozen_cache.FOLDER, 10**9)
+    assert (first["used"], second["used"]) == (True, True)
+    assert second["entries_computed"] == 0 < first["entries_computed"] + first["entries_read"]
+    assert any("of 6 layers are frozen for linear@deep" in line for line in log.lines)
+    elsewhere = read_json(train(make_recipe(design="linear@post:width4"), tmp_path / "three").cost)[
+        "frozen_cache"
+    ]
+    assert elsewhere["entries_computed"] > 0
+
+
+def test_cache_summary_planned_bytes_match_disk_bytes(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    facts = read_json(train(make_recipe(training__steps=40, training__eval_every=40), tmp_path / "run").cost)[
+        "frozen_cache"
+    ]
+    store = FeatureCache(Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER, 10**9)
     entries = list(store.folder.glob("??/*.safetensors"))
-    assert told["states_computed"] == len(entries)
-    assert told["held_bytes"] - 2048 * len(entries) < told["planned_bytes"] <= told["held_bytes"]
+    assert facts["entries_computed"] == len(entries)
+    assert facts["disk_bytes"] - 2048 * len(entries) < facts["planned_bytes"] <= facts["disk_bytes"]
 
 
 @pytest.mark.parametrize("stops", [(1,), (2, 5)])
-def test_stopped_and_resumed_it_is_the_same_to_the_last_bit(
-    wish: Callable[..., Recipe], tmp_path: Path, stops: tuple[int, ...]
+def test_train_with_cache_interrupted_and_resumed_is_bitwise_identical(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
-    whole = train(wish(), tmp_path / "whole")
-    shutil.rmtree(Path(wish().corpus) / "features" / frozen_cache.FOLDER)
+    whole = train(make_recipe(), tmp_path / "whole")
+    shutil.rmtree(Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER)
     for stop in stops:
         with pytest.raises(Interrupted):
-            train(wish(), tmp_path / "parts", Heard(stop))
-    parts = train(wish(), tmp_path / "parts")
+            train(make_recipe(), tmp_path / "parts", Log(stop))
+    parts = train(make_recipe(), tmp_path / "parts")
     assert losses(parts) == losses(whole)
     assert all(torch.equal(weight, adapter(parts)[name]) for name, weight in adapter(whole).items())
-    counted = [read_json(run.cost)["prefix"] for run in (whole, parts)]
-    assert counted[0]["states_computed"] == counted[1]["states_computed"]
+    counted = [read_json(run.cost)["frozen_cache"] for run in (whole, parts)]
+    assert counted[0]["entries_computed"] == counted[1]["entries_computed"]
 
 
-def test_killed_while_it_is_filled_and_gone_on(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    """kill -9 may leave half a file under another name and a wrong sum; neither matters."""
-    whole = train(wish(), tmp_path / "whole")
-    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
-    entries = sorted(kept.glob("??/*.safetensors"))
+def test_train_after_kill_while_filling_the_cache_restores_all_entries(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """kill -9 may leave a partial file under another name and a wrong sum of bytes."""
+    whole = train(make_recipe(), tmp_path / "whole")
+    cache = Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER
+    entries = sorted(cache.glob("??/*.safetensors"))
     for entry in entries[::2]:
         entry.with_name(f".{entry.name}.x.part").write_bytes(entry.read_bytes()[:100])
         entry.unlink()
-    (kept / "bytes").unlink()
-    again = train(wish(), tmp_path / "again")
+    (cache / "bytes").unlink()
+    again = train(make_recipe(), tmp_path / "again")
     assert losses(again) == losses(whole)
-    assert sorted(kept.glob("??/*.safetensors")) == entries
+    assert sorted(cache.glob("??/*.safetensors")) == entries
 
 
-def test_a_damaged_entry_is_made_again(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    whole = train(wish(), tmp_path / "whole")
-    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
-    entries = sorted(kept.glob("??/*.safetensors"))
+def test_train_with_damaged_entries_recomputes_them(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    whole = train(make_recipe(), tmp_path / "whole")
+    cache = Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER
+    entries = sorted(cache.glob("??/*.safetensors"))
     for number, entry in enumerate(entries):
         written = entry.read_bytes()
         entry.write_bytes([written[:-7], b"", written[:-1] + b"\xff\x00", b"{" * 80][number % 4])
-    again = train(wish(), tmp_path / "again")
+    again = train(make_recipe(), tmp_path / "again")
     assert losses(again) == losses(whole)
-    assert read_json(again.cost)["prefix"]["states_computed"] == len(entries)
+    assert read_json(again.cost)["frozen_cache"]["entries_computed"] == len(entries)
 
 
-def test_what_other_weights_made_is_found_out_and_made_again(
-    wish: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_train_with_entries_of_other_weights_recomputes_them(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if two bases had one fingerprint: the entries are whole and well named, and wrong."""
+    """As if two bases had one fingerprint: the entries are intact but wrong."""
     right = MusicGen.frozen_activations
-    monkeypatch.setattr(MusicGen, "frozen_activations", lambda self, batch, layers: right(self, batch, layers) * 1.5)
-    train(wish(), tmp_path / "wrong")
+    monkeypatch.setattr(
+        MusicGen, "frozen_activations", lambda self, batch, layers: right(self, batch, layers) * 1.5
+    )
+    train(make_recipe(), tmp_path / "wrong")
     monkeypatch.setattr(MusicGen, "frozen_activations", right)
-    heard = Heard()
-    after = train(wish(), tmp_path / "after", heard)
-    assert any("other weights made what is kept" in line for line in heard.said)
-    shutil.rmtree(Path(wish().corpus) / "features" / frozen_cache.FOLDER)
-    fresh = train(wish(), tmp_path / "fresh")
+    log = Log()
+    after = train(make_recipe(), tmp_path / "after", log)
+    assert any("its entries were made by other weights" in line for line in log.lines)
+    shutil.rmtree(Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER)
+    fresh = train(make_recipe(), tmp_path / "fresh")
     assert losses(after) == losses(fresh)
 
 
-def test_beyond_the_bound_it_is_computed_each_time(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    whole = train(wish(), tmp_path / "whole")
-    held = read_json(whole.cost)["prefix"]["held_bytes"]
-    kept = Path(wish().corpus) / "features" / frozen_cache.FOLDER
-    for share in (0.0, 0.5):
-        shutil.rmtree(kept, ignore_errors=True)
-        heard = Heard()
-        bounded = wish(training__frozen_cache_gb=share * held / 1e9, training__frozen_cache="on")
-        run = train(bounded, tmp_path / f"bounded {share}", heard)
-        told = read_json(run.cost)["prefix"]
+def test_train_beyond_the_disk_limit_recomputes_activations(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    whole = train(make_recipe(), tmp_path / "whole")
+    held = read_json(whole.cost)["frozen_cache"]["disk_bytes"]
+    cache = Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER
+    for fraction in (0.0, 0.5):
+        shutil.rmtree(cache, ignore_errors=True)
+        log = Log()
+        bounded = make_recipe(training__frozen_cache_gb=fraction * held / 1e9, training__frozen_cache="on")
+        run = train(bounded, tmp_path / f"bounded {fraction}", log)
+        facts = read_json(run.cost)["frozen_cache"]
         assert losses(run) == losses(whole)
-        assert told["held_bytes"] <= share * held
-        assert told["states_without_room"] > 0
-        assert any("the rest is computed each time" in line for line in heard.said)
+        assert facts["disk_bytes"] <= fraction * held
+        assert facts["entries_without_room"] > 0
+        assert any("the rest is recomputed" in line for line in log.lines)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"training__frozen_cache": "off"}, "training.frozen_cache is off"),
-        ({"training__crop": "each_step"}, "training.crop=fixed"),
+        ({"training__crop": "random"}, "training.crop=fixed"),
         ({"design": "conv@all:width8"}, "only 1 of 6 layers"),
-        ({"design": "conv@conditioner:width4+conv@post:width4"}, "every layer hears"),
+        ({"design": "conv@conditioner:width4+conv@post:width4"}, "every layer depends on"),
         ({"training__frozen_cache_gb": 0}, "frozen_cache_gb is 0"),
     ],
 )
-def test_where_none_is_kept_it_is_said_why(
-    wish: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any], reason: str
+def test_make_frozen_cache_when_not_used_logs_the_reason(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    heard = Heard()
-    run = train(wish(training__steps=1, training__evaluate_clips=1, **changes), tmp_path / "run", heard)
-    assert reason in next(line for line in heard.said if line.startswith("no prefix is kept"))
-    assert reason in read_json(run.cost)["prefix"]["note"]
-    assert not (Path(wish().corpus) / "features" / frozen_cache.FOLDER).exists()
+    log = Log()
+    run = train(make_recipe(training__steps=1, training__eval_clips=1, **changes), tmp_path / "run", log)
+    assert reason in next(line for line in log.lines if line.startswith("frozen-layer cache not used"))
+    assert reason in read_json(run.cost)["frozen_cache"]["note"]
+    assert not (Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER).exists()
 
 
-def test_whole_clips_need_no_setting_at_all(wish: Callable[..., Recipe], tmp_path: Path) -> None:
-    whole = wish(training__crop="each_step", training__crop_seconds=None, training__steps=1)
-    assert read_json(train(whole, tmp_path / "run").cost)["prefix"]["kept"]
+def test_train_on_whole_clips_uses_the_cache_by_default(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    whole = make_recipe(training__crop="random", training__crop_seconds=None, training__steps=1)
+    assert read_json(train(whole, tmp_path / "run").cost)["frozen_cache"]["used"]
 
 
-def test_evaluation_reads_it_and_judges_the_same(wish: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_per_clip_losses_with_cache_equal_those_without(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     from talim.evaluation.held_out_loss import per_clip_losses
 
-    recipe = wish()
+    recipe = make_recipe()
     base: Any = load(recipe.base, precision="fp32", device="cpu")
     corpus = Corpus.load(recipe.corpus)
     items = batches.encode_clips(corpus, corpus.held_out, base, Progress())
     peft = injection.attach(base.model, recipe.design, base.sites())
-    adapter_designs.stir(peft)
+    adapter_designs.randomize_adapter(peft)
     base.model.eval()
-    kept, facts = frozen_cache.make_frozen_cache(
-        recipe, corpus, base, Progress(), held_out=[item.whole for item in items]
+    cache, facts = frozen_cache.make_frozen_cache(
+        recipe, corpus, base, Progress(), held_out=[item.full_length for item in items]
     )
-    assert facts["kept"]
-    found = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (kept, None, kept)]
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
-    np.testing.assert_array_equal(found[0], found[2])
+    assert facts["used"]
+    losses_of = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (cache, None, cache)]
+    np.testing.assert_allclose(losses_of[0], losses_of[1], rtol=1e-6)
+    np.testing.assert_array_equal(losses_of[0], losses_of[2])
     with injection.disabled(peft):
-        bare = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (kept, None)]
+        bare = [per_clip_losses(base, items, 4, Progress(), "loss", each) for each in (cache, None)]
     np.testing.assert_allclose(bare[0], bare[1], rtol=1e-6)
-    assert np.abs(bare[0] - found[0]).max() > 1e-3
+    assert np.abs(bare[0] - losses_of[0]).max() > 1e-3
 
 
 LAYERS = 6
@@ -297,18 +315,18 @@ def items_of(base: MusicGen, lengths: tuple[int, ...] = (18, 11, 25)) -> list[En
 
 def attached(base: MusicGen, design: str) -> Any:
     peft = injection.attach(base.model, design, base.sites())
-    adapter_designs.stir(peft)
+    adapter_designs.randomize_adapter(peft)
     base.enable_training()
     return peft
 
 
-def kept_for(base: MusicGen, design: str, folder: Path, most: int = 10**9) -> FrozenLayerCache:
+def cache_for(base: MusicGen, design: str, folder: Path, most: int = 10**9) -> FrozenLayerCache:
     below = site_selection.num_frozen_layers(expression.Design.parse(design), base.sites())
-    return FrozenLayerCache(base, below, BoundedFeatureCache(folder, most))
+    return FrozenLayerCache(base, below, FeatureCache(folder, most))
 
 
 def losses_and_gradients(
-    base: MusicGen, peft: Any, items: list[EncodedClip], step: int, kept: FrozenLayerCache | None
+    base: MusicGen, peft: Any, items: list[EncodedClip], step: int, cache: FrozenLayerCache | None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     batch = batches.training_batch(
         items,
@@ -317,9 +335,9 @@ def losses_and_gradients(
         seed=1,
         step=step,
         condition_dropout=0.5,
-        clip_seconds=0.3,
-        crops="once",
-        prefix=kept,
+        crop_seconds=0.3,
+        crop="fixed",
+        cache=cache,
     )
     peft.zero_grad()
     with rng_state_at(1, step, base.device):
@@ -329,66 +347,72 @@ def losses_and_gradients(
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_losses_and_gradients_are_those_without_it(loaded: Loaded, tmp_path: Path, design: str) -> None:
+def test_losses_and_gradients_with_cache_equal_those_without(
+    loaded: Loaded, tmp_path: Path, design: str
+) -> None:
     base = loaded()
-    peft, items, kept = attached(base, design), items_of(base), kept_for(base, design, tmp_path)
-    assert kept.layers > 0
+    peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
+    assert cache.layers > 0
     for step in (1, 2, 3, 1):  # the last one is read from the store
-        with_it = losses_and_gradients(base, peft, items, step, kept)
+        with_it = losses_and_gradients(base, peft, items, step, cache)
         without = losses_and_gradients(base, peft, items, step, None)
         torch.testing.assert_close(with_it[0], without[0], rtol=1e-6, atol=1e-6)
         assert with_it[1].keys() == without[1].keys() != set()
         for name, gradient in without[1].items():
             torch.testing.assert_close(with_it[1][name], gradient, rtol=1e-4, atol=1e-6)
-    assert kept.counts["prefix_read"] >= 3
+    assert cache.counts["frozen_cache_read"] >= 3
 
 
 @pytest.mark.parametrize("design", ["conv@post:width8", "conv@deep:width8", "conv@deep:2k+full@layers[3-4]"])
-def test_in_bf16_it_agrees_to_bf16_and_is_kept_in_it(loaded: Loaded, tmp_path: Path, design: str) -> None:
+def test_hidden_of_bf16_base_is_stored_in_bf16_and_agrees(
+    loaded: Loaded, tmp_path: Path, design: str
+) -> None:
     base = loaded("bf16")
-    peft, items, kept = attached(base, design), items_of(base), kept_for(base, design, tmp_path)
+    peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
     for step in (1, 1, 2):
-        with_it = losses_and_gradients(base, peft, items, step, kept)[0]
+        with_it = losses_and_gradients(base, peft, items, step, cache)[0]
         without = losses_and_gradients(base, peft, items, step, None)[0]
         torch.testing.assert_close(with_it, without, rtol=1e-2, atol=1e-2)
-    assert kept.hidden(items[0].whole, False).dtype == torch.bfloat16
+    assert cache.hidden(items[0].full_length, False).dtype == torch.bfloat16
 
 
 @settings(max_examples=25)
 @given(
     first=st.integers(0, LAYERS - 1), kind=st.sampled_from(["conv", "linear", "transformer", "full", "lora"])
 )
-def test_any_first_site_will_do(
+def test_losses_with_cache_below_any_first_site_equal_those_without(
     loaded: Loaded, tmp_path_factory: pytest.TempPathFactory, first: int, kind: str
 ) -> None:
     base = loaded()
     size = {"full": "", "lora": ":r2"}.get(kind, ":width4")
     design = f"{kind}@layers[{first}-{LAYERS - 1}]{size}"
     peft, items = attached(base, design), items_of(base)
-    kept = kept_for(base, design, tmp_path_factory.mktemp("prefix"))
-    assert kept.layers == first + (kind not in ("full", "lora"))
-    if kept.layers:
-        with_it, without = (losses_and_gradients(base, peft, items, 1, each)[0] for each in (kept, None))
+    cache = cache_for(base, design, tmp_path_factory.mktemp("frozen"))
+    assert cache.layers == first + (kind not in ("full", "lora"))
+    if cache.layers:
+        with_it, without = (losses_and_gradients(base, peft, items, 1, each)[0] for each in (cache, None))
         torch.testing.assert_close(with_it, without, rtol=1e-6, atol=1e-6)
 
 
-def test_gradient_checkpointing_and_switched_off_adapters_agree_too(loaded: Loaded, tmp_path: Path) -> None:
+def test_losses_with_cache_agree_under_checkpointing_and_disabled_adapters(
+    loaded: Loaded, tmp_path: Path
+) -> None:
     base = loaded()
     design = "conv@deep:width8"
-    peft, items, kept = attached(base, design), items_of(base), kept_for(base, design, tmp_path)
+    peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
     base.enable_training(gradient_checkpointing=True)
-    with_it = losses_and_gradients(base, peft, items, 1, kept)
+    with_it = losses_and_gradients(base, peft, items, 1, cache)
     base.enable_training()
     without = losses_and_gradients(base, peft, items, 1, None)
     torch.testing.assert_close(with_it[0], without[0], rtol=1e-6, atol=1e-6)
     base.model.eval()
-    for _, bare in batches.held_out_batches(items, base, 2, kept):
+    for _, bare in batches.held_out_batches(items, base, 2, cache):
         with torch.no_grad(), injection.disabled(peft):
             plain = base.loss(type(bare).__mro__[1](*list(vars(bare).values())[:4]))
             torch.testing.assert_close(base.loss(bare).per_item, plain.per_item, rtol=1e-6, atol=1e-6)
 
 
-def test_lasting_cuts_differ_by_clip_and_seed_and_not_by_company(loaded: Loaded) -> None:
+def test_fixed_crop_depends_on_clip_and_seed_only(loaded: Loaded) -> None:
     base = loaded()
     items = items_of(base, (200, 200, 200))
     starts = [batches.fixed_crop(item, base, 1, 0.3).start for item in items]
@@ -396,22 +420,30 @@ def test_lasting_cuts_differ_by_clip_and_seed_and_not_by_company(loaded: Loaded)
     assert [batches.fixed_crop(item, base, 1, 0.3).start for item in items[::-1]] == starts[::-1]
 
 
-def test_how_it_is_computed_is_part_of_no_name() -> None:
+def test_run_id_ignores_frozen_cache_settings() -> None:
     plain = recipes.load((), {"corpus": "songs"})
     off = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=off")]))
     on = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=on")]))
-    assert (plain.training.frozen_cache, off.training.frozen_cache, on.training.frozen_cache) == ("auto", "off", "on")
+    assert (plain.training.frozen_cache, off.training.frozen_cache, on.training.frozen_cache) == (
+        "auto",
+        "off",
+        "on",
+    )
     assert recipes.run_id(plain) == recipes.run_id(off)
     assert recipes.recipe_differences(plain, off) == {}
-    once = recipes.load((), {"corpus": "songs", "training.crop": "once"})
-    assert recipes.run_id(once) != recipes.run_id(plain)
-    assert recipes.load((), {"corpus": "songs", "training.frozen_cache_gb": 0.5}).training.frozen_cache_gb == 0.5
+    fixed = recipes.load((), {"corpus": "songs", "training.crop": "fixed"})
+    assert recipes.run_id(fixed) != recipes.run_id(plain)
+    assert (
+        recipes.load((), {"corpus": "songs", "training.frozen_cache_gb": 0.5}).training.frozen_cache_gb == 0.5
+    )
 
 
-def test_a_recipe_says_what_adapters_multiply_in(loaded: Loaded) -> None:
+def test_attach_recipe_design_sets_the_adapter_compute_dtype(loaded: Loaded) -> None:
     from talim.training.trainer import attach_recipe_design
 
-    for wish, mixed in (("fp32", False), ("base", True)):
-        changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_compute_dtype": wish}
+    for dtype, mixed in (("fp32", False), ("same_as_base", True)):
+        changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_compute_dtype": dtype}
         peft = attach_recipe_design(loaded("bf16"), recipes.load((), changes))
-        assert [layer.mixed for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [mixed]
+        assert [layer.mixed_precision for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [
+            mixed
+        ]

@@ -1,4 +1,4 @@
-"""The model card: a header the Hub reads, honest words where rights or measures are missing."""
+"""Tests of talim.training.model_card: the Hub's header, missing rights and measures, the loading code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COST: dict[str, Any] = {
     "peak_memory_bytes": 2**30,
     "flops": 3e12,
     "energy_joules": None,
-    "energy_note": "not known",
+    "energy_note": "not measured",
 }
 SUMMARY: dict[str, Any] = {
     "recordings": 3,
@@ -33,7 +33,7 @@ SUMMARY: dict[str, Any] = {
 }
 
 
-def written(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
+def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
     base = {"name": name, "licence": licence, "miniature": rest.get("miniature", False)}
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
     return model_card.render_card(Recipe(corpus="c"), base, SUMMARY, COST, rest.get("scores"))
@@ -43,8 +43,8 @@ def written(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0"
     ("licence", "expected"),
     [("CC-BY-NC-4.0", "cc-by-nc-4.0"), ("Apache-2.0", "apache-2.0"), ("unknown", "other")],
 )
-def test_the_header_has_what_the_hub_reads(licence: str, expected: str) -> None:
-    header = yaml.safe_load(written(licence=licence).split("---")[1])
+def test_render_card_header_has_the_hub_fields(licence: str, expected: str) -> None:
+    header = yaml.safe_load(card(licence=licence).split("---")[1])
     assert header["base_model"] == "facebook/musicgen-small"
     assert header["library_name"] == "peft"
     assert header["license"] == expected
@@ -52,45 +52,49 @@ def test_the_header_has_what_the_hub_reads(licence: str, expected: str) -> None:
     assert (header.get("license_name") == "unknown") == (expected == "other")
 
 
-def test_non_commercial_and_unknown_rights_are_said() -> None:
-    text = written()
-    assert "Non-commercial: neither this adapter nor what it makes" in text
+def test_render_card_states_non_commercial_and_unknown_rights() -> None:
+    text = card()
+    assert "Non-commercial: neither this adapter nor its output" in text
     assert "CC0-1.0 (2), unknown (1)" in text
-    assert "nobody has stated it" in text
-    assert "Non-commercial" not in written(licence="Apache-2.0")
+    assert "the corpus does not state it" in text
+    assert "Non-commercial" not in card(licence="Apache-2.0")
 
 
-def test_a_miniature_base_is_named_as_one() -> None:
-    assert "miniature model" in written("nano-musicgen", "Apache-2.0", miniature=True)
-    assert "miniature" not in written()
+def test_render_card_of_miniature_base_says_so() -> None:
+    assert "miniature model" in card("nano-musicgen", "Apache-2.0", miniature=True)
+    assert "miniature" not in card()
 
 
-def test_measures_stand_with_their_interval_or_the_reason_for_none() -> None:
-    assert "Not evaluated yet" in written()
-    fall = {"mean": 0.25, "interval": [0.1, 0.4], "per_recording": {"a": 0.1, "b": 0.4}}
+def test_render_card_measures_have_an_interval_or_a_reason() -> None:
+    assert "Not evaluated yet" in card()
+    reduction = {"mean": 0.25, "ci95": [0.1, 0.4], "per_recording": {"a": 0.1, "b": 0.4}}
     scores = {
-        "held_out_loss": {"before": {"mean": 4.0}, "after": {"mean": 3.75}, "fall": fall},
-        "split": {"step": "performer", "explanation": "no voice is on both sides"},
-        "adapter_effect": {"same_seed_token_change": 0.5, "log_mel_distance_db": 4.2},
+        "held_out_loss": {
+            "base_loss": {"mean": 4.0},
+            "adapted_loss": {"mean": 3.75},
+            "loss_reduction": reduction,
+        },
+        "split": {"strategy": "performer", "explanation": "no voice is on both sides"},
+        "adapter_effect": {"token_change_rate": 0.5, "log_mel_distance_db": 4.2},
     }
-    assert "0.2500 nats, 95 % interval 0.1000 to 0.4000 over 2 recordings" in written(scores=scores)
-    fall |= {"interval": None, "interval_note": "one recording only"}
-    assert "no interval (one recording only)" in written(scores=scores)
+    assert "0.2500 nats, 95 % interval 0.1000 to 0.4000 over 2 recordings" in card(scores=scores)
+    reduction |= {"ci95": None, "ci_note": "one recording only"}
+    assert "no interval (one recording only)" in card(scores=scores)
 
 
-def test_the_loading_code_in_the_card_is_python(finished_run: Any) -> None:
+def test_render_card_loading_code_compiles(finished_run: Any) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     for name in ("tiny", "nano-musicgen"):
-        code = written(name, miniature=name == "nano-musicgen").split("```python\n")[1].split("```")[0]
+        code = card(name, miniature=name == "nano-musicgen").split("```python\n")[1].split("```")[0]
         compile(code, name, "exec")
     assert "import talim.adapters" in text
 
 
-def test_the_loading_code_in_the_card_works_with_plain_peft(finished_run: Any, tiny_base: Any) -> None:
+def test_render_card_loading_code_works_with_plain_peft(finished_run: Any, tiny_base: Any) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
     code = code.replace("'tiny'", repr(str(tiny_base))).replace("THIS_FOLDER", str(finished_run.adapter))
     names: dict[str, Any] = {}
     exec(code, names)
-    found = [n for n, p in names["model"].named_parameters() if "talim_" in n and p.abs().max() > 0]
-    assert found
+    trained = [n for n, p in names["model"].named_parameters() if "talim_" in n and p.abs().max() > 0]
+    assert trained

@@ -1,4 +1,4 @@
-"""Costs add up over the parts of a run; what the hardware does not tell is said, not guessed."""
+"""Tests of talim.training.resource_usage: totals over sessions and ranks, unmeasured energy, peak memory."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """In place of the module `time`: time passes when it is told to."""
+    """Replaces the module `time`; time passes by calls of `advance`."""
 
     def __init__(self) -> None:
-        self.now = self.worked = 0.0
+        self.now = self.cpu = 0.0
 
-    def pass_by(self, seconds: float, worked: float = 0.0) -> None:
+    def advance(self, seconds: float, cpu: float = 0.0) -> None:
         self.now += seconds
-        self.worked += worked
+        self.cpu += cpu
 
     def perf_counter(self) -> float:
         return self.now
 
     def process_time(self) -> float:
-        return self.worked
+        return self.cpu
 
 
-def test_flops_of_a_matrix_product_and_its_gradient() -> None:
+def test_count_flops_of_matrix_product_and_gradient() -> None:
     left, right = torch.randn(3, 5, requires_grad=True), torch.randn(5, 7, requires_grad=True)
     result, flops = resource_usage.count_flops(lambda: (left @ right).sum().backward())
     assert result is None
     assert flops == 3 * (2 * 3 * 5 * 7)  # forward, and one product for each gradient
 
 
-def test_time_adds_up_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resource_meter_adds_earlier_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(resource_usage, "time", clock)
     earlier = {"wall_seconds": 100.0, "device_seconds": 50.0, "cpu_seconds": 40.0, "peak_memory_bytes": 2**60}
     meter = resource_usage.ResourceMeter(CPU, earlier)
-    clock.pass_by(3.0)
-    assert meter.timed(lambda: clock.pass_by(5.0, worked=2.0)) is None
+    clock.advance(3.0)
+    assert meter.timed(lambda: clock.advance(5.0, cpu=2.0)) is None
     assert meter.elapsed_this_session == 5.0
-    assert meter.spent() == {
+    assert meter.usage() == {
         "wall_seconds": 108.0,
         "device_seconds": 55.0,
         "cpu_seconds": 42.0,
@@ -50,7 +50,7 @@ def test_time_adds_up_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_what_many_processes_spent_is_added_but_for_the_clock_and_the_largest_memory() -> None:
+def test_combine_usage_adds_all_but_wall_time_and_peak_memory() -> None:
     one = {"wall_seconds": 10.0, "device_seconds": 8.0, "cpu_seconds": 7.0, "peak_memory_bytes": 100.0}
     other = {"wall_seconds": 9.0, "device_seconds": 6.0, "cpu_seconds": 5.0, "peak_memory_bytes": 300.0}
     both = resource_usage.combine_usage([one, other | {"energy_joules": 3.0}])
@@ -62,14 +62,14 @@ def test_what_many_processes_spent_is_added_but_for_the_clock_and_the_largest_me
     assert report["device"].startswith("2 x CPU, ")
 
 
-def test_energy_of_a_cpu_is_unknown_with_a_reason() -> None:
+def test_report_on_cpu_has_no_energy_but_a_reason() -> None:
     report = resource_usage.ResourceMeter(CPU).report()
     assert report["energy_joules"] is None
     assert "no energy counter" in report["energy_note"]
     assert report["device"].startswith("CPU, ")
 
 
-def test_peak_memory_sees_a_large_array() -> None:
+def test_peak_memory_bytes_includes_a_large_array() -> None:
     before = resource_usage.peak_memory_bytes(CPU)
     block = torch.ones(before // 4 + 25_000_000)  # as large as the old peak, plus 100 MB
     assert resource_usage.peak_memory_bytes(CPU) >= before + 90_000_000
@@ -77,7 +77,7 @@ def test_peak_memory_sees_a_large_array() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_gpu_counters_are_read() -> None:
+def test_report_on_gpu_has_memory_and_energy() -> None:
     meter = resource_usage.ResourceMeter(torch.device("cuda"))
     meter.timed(lambda: torch.randn(4096, 4096, device="cuda") @ torch.randn(4096, 4096, device="cuda"))
     report = meter.report()

@@ -1,4 +1,4 @@
-"""Training: resumed to the last bit, stopped cleanly, refused clearly, honest about what it stored."""
+"""Tests of talim.training.train and trainer: resuming, interruption, refusals, what is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from talim.training import trainer
 from talim.training.train import train
 from talim.training.trainer import learning_rate
 
-PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what it takes
+TIMEOUT_SECONDS = 600  # for a process that hangs
 
 
 def losses(run: Run) -> list[tuple[int, str, float, tuple[float, ...]]]:
@@ -39,26 +39,28 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
-def same(one: Run, other: Run) -> bool:
-    a, b = weights(one), weights(other)
-    return losses(one) == losses(other) and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def same(first: Run, second: Run) -> bool:
+    a, b = weights(first), weights(second)
+    return (
+        losses(first) == losses(second) and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    )
 
 
 class StopAt(Progress):
-    """Presses Ctrl-C in its own process when a step is reached, and collects what is said."""
+    """Sends a signal to its own process when a step is reached, and collects log lines."""
 
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.at, self.number, self.said = step, number, []
+        self.at, self.number, self.lines = step, number, []
 
     def log(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         if title == "training" and done == self.at:
             os.kill(os.getpid(), self.number)
 
 
-def test_a_finished_run_has_all_its_files(finished_run: Run, tiny_base: Path) -> None:
+def test_train_finished_writes_log_cost_and_adapter(finished_run: Run, tiny_base: Path) -> None:
     rows = read_jsonl(finished_run.log)
     assert [r["step"] for r in rows if r["split"] == "train"] == list(range(1, 10))
     assert [r["step"] for r in rows if r["split"] == "held_out"] == [0, 3, 6, 9]
@@ -75,7 +77,7 @@ def test_a_finished_run_has_all_its_files(finished_run: Run, tiny_base: Path) ->
     assert str(tiny_base) not in (finished_run.adapter / "adapter_config.json").read_text()
 
 
-def test_training_lowers_the_loss_and_stores_the_best_weights(finished_run: Run) -> None:
+def test_train_lowers_the_loss_and_stores_the_best_weights(finished_run: Run) -> None:
     held_out = {r["step"]: r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "held_out"}
     cost = read_json(finished_run.cost)
     assert cost["best_held_out_loss"] == min(held_out.values()) < held_out[0]
@@ -83,7 +85,7 @@ def test_training_lowers_the_loss_and_stores_the_best_weights(finished_run: Run)
 
 
 @pytest.mark.parametrize("stops", [(1,), (2, 5, 8), (9,)])
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+def test_train_interrupted_and_resumed_is_bitwise_identical(
     tmp_path: Path, quick_recipe: Any, finished_run: Run, stops: tuple[int, ...]
 ) -> None:
     for stop in stops:
@@ -93,9 +95,11 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     assert same(train(quick_recipe(), tmp_path), finished_run)
 
 
-def test_sigterm_stops_as_cleanly_as_ctrl_c(tmp_path: Path, quick_recipe: Any) -> None:
+def test_train_on_sigterm_writes_a_checkpoint_and_restores_the_handler(
+    tmp_path: Path, quick_recipe: Any
+) -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match=r"To go on: talim train --out"):
+    with pytest.raises(Interrupted, match=r"To resume: talim train --out"):
         train(quick_recipe(), tmp_path, StopAt(4, signal.SIGTERM))
     assert signal.getsignal(signal.SIGTERM) is handler
     assert Run(tmp_path).checkpoint.is_file()
@@ -104,25 +108,25 @@ def test_sigterm_stops_as_cleanly_as_ctrl_c(tmp_path: Path, quick_recipe: Any) -
 def run_in_subprocess(
     recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9
 ) -> subprocess.Popen[bytes]:
-    """A real `talim train` for a test to shoot: slowed down by `pause_seconds` before each step, or waiting after
-    step `waits_after` until there is a file "go" beside the run."""
+    """A real `talim train` to send signals to: pauses `pause_seconds` before each step, and after step `waits_after`
+    waits for a file "go" beside the run."""
     code = (
-        "import sys, time; from pathlib import Path; from talim.stages import loop; from talim.cli import main\n"
-        f"step, go = loop.Loop._take_step, Path({str(out.parent / 'go')!r})\n"
+        "import time; from pathlib import Path\n"
+        "from talim.cli import main; from talim.training.trainer import Trainer\n"
+        f"step, go = Trainer._take_step, Path({str(out.parent / 'go')!r})\n"
         "def slow_step(self):\n"
         f"    time.sleep({pause_seconds})\n"
         f"    while self.state.step >= {waits_after} and not go.exists():\n"
         "        time.sleep(0.02)\n"
         "    step(self)\n"
-        "loop.Loop._take_step = slow_step\n"
+        "Trainer._take_step = slow_step\n"
         f"main(['train', '--config', {str(recipe_file)!r}, '--out', {str(out)!r}])\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None:
-    """Until the step is in the log."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not run.log.is_file() or not any(
         r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)
     ):
@@ -131,7 +135,7 @@ def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None
         time.sleep(0.02)
 
 
-def test_kill_minus_nine_loses_at_most_one_interval(
+def test_train_after_sigkill_loses_at_most_one_checkpoint_interval(
     tmp_path: Path, quick_recipe: Any, finished_run: Run
 ) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
@@ -143,21 +147,21 @@ def test_kill_minus_nine_loses_at_most_one_interval(
         process.kill()
         process.communicate()
     logged = max(r["step"] for r in read_jsonl(run.log))
-    heard = StopAt(-1)
-    train(quick_recipe(), run.folder, heard)
-    resumed = next(int(line.split()[4]) for line in heard.said if line.startswith("going on from step"))
+    log = StopAt(-1)
+    train(quick_recipe(), run.folder, log)
+    resumed = next(int(line.split()[3]) for line in log.lines if line.startswith("resuming from step"))
     assert logged - 2 <= resumed <= logged  # checkpoint_every is 2
     assert same(run, finished_run)
 
 
-def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path: Path, quick_recipe: Any) -> None:
+def test_train_command_on_sigint_saves_and_says_how_to_resume(tmp_path: Path, quick_recipe: Any) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
     process = run_in_subprocess(recipe_file, run.folder, waits_after=3)
     wait_for_step(run, 3, process)
     process.send_signal(signal.SIGINT)
     (tmp_path / "go").touch()
-    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     last = errors.decode().strip().splitlines()[-1]
     assert process.returncode == 130
     assert last.startswith(("talim: stopped after step 3 of 9", "talim: stopped after step 4 of 9"))
@@ -165,7 +169,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(tmp_path: Path, quick_
 
 
 @pytest.mark.slow
-def test_ten_kills_in_a_row_still_end_where_the_uninterrupted_run_ends(
+def test_train_after_ten_sigkills_is_bitwise_identical(
     tmp_path: Path, quick_recipe: Any, finished_run: Run
 ) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
@@ -173,7 +177,7 @@ def test_ten_kills_in_a_row_still_end_where_the_uninterrupted_run_ends(
     killed = 0
     for number in range(10):
         process = run_in_subprocess(recipe_file, run.folder, 0.3)
-        time.sleep(6 + 0.4 * number)  # in loading, in encoding, in a step, in a checkpoint: wherever it falls
+        time.sleep(6 + 0.4 * number)  # during loading, encoding, a step or a checkpoint
         killed += process.poll() is None
         process.kill()
         process.communicate()
@@ -182,24 +186,24 @@ def test_ten_kills_in_a_row_still_end_where_the_uninterrupted_run_ends(
     assert same(run, finished_run)
 
 
-def test_a_finished_run_is_left_alone(
+def test_train_of_finished_run_changes_nothing(
     finished_run: Run, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer.Trainer, "fit", lambda self: pytest.fail("trained again"))
     before = {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*")}
-    heard = StopAt(-1)
-    train(quick_recipe(), finished_run.folder, heard)
-    assert "finished; nothing to do" in heard.said[0]
+    log = StopAt(-1)
+    train(quick_recipe(), finished_run.folder, log)
+    assert "finished; nothing to do" in log.lines[0]
     assert {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*")} == before
 
 
-def test_another_recipe_in_the_folder_is_refused_by_key(finished_run: Run, quick_recipe: Any) -> None:
+def test_train_of_another_recipe_in_the_folder_names_the_keys(finished_run: Run, quick_recipe: Any) -> None:
     other = quick_recipe(seed=3, training__steps=12)
     with pytest.raises(UsageError, match=r"seed \(0 there, 3 now\), training\.steps \(9 there, 12 now\)"):
         train(other, finished_run.folder)
 
 
-def test_a_changed_corpus_is_refused(tmp_path: Path, quick_recipe: Any) -> None:
+def test_train_on_changed_corpus_raises_usage_error(tmp_path: Path, quick_recipe: Any) -> None:
     with pytest.raises(Interrupted):
         train(quick_recipe(), tmp_path, StopAt(1))
     facts = read_json(Run(tmp_path).facts_file)
@@ -208,7 +212,7 @@ def test_a_changed_corpus_is_refused(tmp_path: Path, quick_recipe: Any) -> None:
         train(quick_recipe(), tmp_path)
 
 
-def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, quick_recipe: Any) -> None:
+def test_train_with_another_base_fingerprint_raises_talim_error(tmp_path: Path, quick_recipe: Any) -> None:
     with pytest.raises(Interrupted):
         train(quick_recipe(), tmp_path, StopAt(1))
     facts = read_json(Run(tmp_path).facts_file)
@@ -218,20 +222,20 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, quick_rec
         train(quick_recipe(), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
+def test_train_with_nan_loss_stops_and_keeps_the_last_checkpoint(
     tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true_loss, calls = backbone.MusicGen.loss, []
 
-    def spoiled(self: Any, batch: Any) -> Any:
-        found = true_loss(self, batch)
-        calls.append(found.mean.requires_grad)
+    def nan_at_step_4(self: Any, batch: Any) -> Any:
+        loss = true_loss(self, batch)
+        calls.append(loss.mean.requires_grad)
         if sum(calls) == 4:  # the fourth training step
-            found.mean = found.mean * float("nan")
-        return found
+            loss.mean = loss.mean * float("nan")
+        return loss
 
-    monkeypatch.setattr(backbone.MusicGen, "loss", spoiled)
-    with pytest.raises(TalimError, match=r"no longer a number at step 4.*learning_rate=0\.005"):
+    monkeypatch.setattr(backbone.MusicGen, "loss", nan_at_step_4)
+    with pytest.raises(TalimError, match=r"not finite at step 4.*learning_rate=0\.005"):
         train(quick_recipe(), tmp_path)
     run = Run(tmp_path)
     assert not run.finished
@@ -240,8 +244,10 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_checkpoint(
     assert train(quick_recipe(), tmp_path).finished
 
 
-def test_early_stopping_ends_the_run_and_keeps_the_best(tmp_path: Path, quick_recipe: Any) -> None:
-    recipe = quick_recipe(training__learning_rate=1.0, training__patience=1, training__evaluate_every=1)
+def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_recipe: Any) -> None:
+    recipe = quick_recipe(
+        training__learning_rate=1.0, training__early_stopping_patience=1, training__eval_every=1
+    )
     run = train(recipe, tmp_path)
     cost, rows = read_json(run.cost), read_jsonl(run.log)
     held_out = [r["loss"] for r in rows if r["split"] == "held_out"]
@@ -251,44 +257,46 @@ def test_early_stopping_ends_the_run_and_keeps_the_best(tmp_path: Path, quick_re
     assert cost["best_held_out_loss"] == min(held_out)
 
 
-def test_the_last_weights_are_kept_where_nothing_may_be_chosen(
+def test_train_with_save_weights_last_stores_the_last_weights(
     tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_look = trainer.Trainer._validation_terms
+    validation_terms = trainer.Trainer._validation_terms
 
-    def ever_worse(self: trainer.Trainer) -> torch.Tensor:
-        return real_look(self) + 10.0 * max(0, self.state.step - 3)
+    def ever_higher(self: trainer.Trainer) -> torch.Tensor:
+        return validation_terms(self) + 10.0 * max(0, self.state.step - 3)
 
-    monkeypatch.setattr(trainer.Trainer, "_validation_terms", ever_worse)
-    looks = {"training__evaluate_every": 3, "training__patience": 20}
-    best = train(quick_recipe(**looks), tmp_path / "best")
-    last = train(quick_recipe(**looks, training__keep="last"), tmp_path / "last")
+    monkeypatch.setattr(trainer.Trainer, "_validation_terms", ever_higher)
+    changes = {"training__eval_every": 3, "training__early_stopping_patience": 20}
+    best = train(quick_recipe(**changes), tmp_path / "best")
+    last = train(quick_recipe(**changes, training__save_weights="last"), tmp_path / "last")
     assert losses(best) == losses(last)
     assert read_json(last.cost)["best_step"] <= 3
     assert any(not torch.equal(weights(best)[key], weights(last)[key]) for key in weights(best))
 
 
-def test_the_licence_is_said_before_the_first_step(tmp_path: Path, quick_recipe: Any) -> None:
-    heard = StopAt(1)
+def test_train_logs_the_licence_before_the_first_step(tmp_path: Path, quick_recipe: Any) -> None:
+    log = StopAt(1)
     with pytest.raises(Interrupted):
-        train(quick_recipe(), tmp_path, heard)
-    assert any("cc-by-nc-4.0 (non-commercial" in line for line in heard.said)
+        train(quick_recipe(), tmp_path, log)
+    assert any("cc-by-nc-4.0 (non-commercial" in line for line in log.lines)
 
 
-def test_a_wrong_design_costs_no_loading_time(tmp_path: Path, quick_recipe: Any) -> None:
+def test_train_with_wrong_design_is_refused_before_loading(tmp_path: Path, quick_recipe: Any) -> None:
     with pytest.raises(UsageError):
         train(quick_recipe(design="liner@all:2%", base="never-looked-at"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_gradient_checkpointing_changes_no_loss(tmp_path: Path, quick_recipe: Any, finished_run: Run) -> None:
+def test_train_with_gradient_checkpointing_has_the_same_losses(
+    tmp_path: Path, quick_recipe: Any, finished_run: Run
+) -> None:
     recipe = quick_recipe(training__gradient_checkpointing=True)
     run = train(recipe, tmp_path)
     ours, theirs = ([row[2] for row in losses(r)] for r in (run, finished_run))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_learning_rate_golden_values() -> None:
+def test_learning_rate_known_values() -> None:
     training = Training(steps=10, warmup_steps=2, learning_rate=1.0)
     rates = [learning_rate(step, training) for step in range(1, 11)]
     expected = [0.5, 1.0, 1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
@@ -296,12 +304,12 @@ def test_learning_rate_golden_values() -> None:
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 20), (2, 1), (5, 0), (10, 20)])
-def test_every_step_has_a_positive_rate(steps: int, warmup: int) -> None:
+def test_learning_rate_is_positive_at_every_step(steps: int, warmup: int) -> None:
     training = Training(steps=steps, warmup_steps=warmup)
     assert all(0 < learning_rate(step, training) <= 1e-3 for step in range(1, steps + 1))
 
 
-def test_the_card_on_disk_is_a_hub_card(finished_run: Run) -> None:
+def test_train_stores_a_hub_model_card(finished_run: Run) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     header = yaml.safe_load(text.split("---")[1])
     assert header["library_name"] == "peft"

@@ -1,4 +1,4 @@
-"""The road with a base whose targets are latents: trained, resumed, judged, shown and made to play by command."""
+"""Tests with a base whose targets are latents (Mustango): training, resuming, evaluation, generation, reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from talim import recipe as recipes
 from talim.atomic_io import read_json, read_jsonl
 from talim.cli import main
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.evaluation.evaluate import evaluate
 from talim.generation.generate import GenerationOptions
@@ -34,19 +34,19 @@ QUICK = {
     "training.batch_size": 2,
     "training.learning_rate": 0.01,
     "training.warmup_steps": 1,
-    "training.evaluate_every": 1,
-    "training.evaluate_clips": 2,
+    "training.eval_every": 1,
+    "training.eval_clips": 2,
     "training.checkpoint_every": 1,
-    "training.clip_seconds": 0.7,  # 18 latent frames, no multiple of anything
+    "training.crop_seconds": 0.7,  # 18 latent frames, no multiple of anything
     "training.precision": "fp32",
 }
 DESIGNS = ["linear@mid:width4", "transformer@up:width8", "lora@mid:r2", "dora@mid:r2", "ia3@down", "full@mid"]
-STEPS = ["--steps", "2", "--sampler", "ddim"]
+SAMPLING = ["--sampling-steps", "2", "--sampler", "ddim"]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Mustango of two levels with random weights and networks that guess beats and chords."""
+    """A Mustango of two levels with random weights and networks that predict beats and chords."""
     torch.set_num_threads(1)
     return released_mustango.write(tmp_path_factory.mktemp("bases") / "tiny-mustango", predictors=True)
 
@@ -57,9 +57,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, make_recordings: Any) -> Pa
     takes = make_recordings(tmp_path_factory.mktemp("timed") / "takes", count=4, seconds=2.0)
     (takes / "take-0.beats").write_text("0.1 1\n0.6\t2\n1.1 3\n1.6 1\n")
     (takes / "take-0.chords").write_text("0.0 1.2 G:min\n1.2 2.0 Eb:maj/3\n")
-    (takes / "take-1.beats").write_text("# seconds, place\n0.5 1\n1.5 16\n")
+    (takes / "take-1.beats").write_text("# seconds, position\n0.5 1\n1.5 16\n")
     folder = tmp_path_factory.mktemp("timed") / "corpus"
-    prepare_corpus(takes, folder, clip_seconds=1.0, rate_hz=16000, held_out_share=0.5, seed=1)
+    prepare(takes, folder, clip_seconds=1.0, sample_rate=16000, held_out_fraction=0.5, seed=1)
     return folder
 
 
@@ -81,7 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, recipe: Any) -> Run:
 
 
 class Stop(Progress):
-    """Asks for a stop after the first step."""
+    """Interrupts after the first step."""
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         import os
@@ -98,7 +98,7 @@ def call(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_the_corpus_cuts_beats_and_chords_with_its_clips(corpus: Path) -> None:
+def test_prepare_cuts_beats_and_chords_with_the_clips(corpus: Path) -> None:
     by_place = {(c.source_file, c.start_seconds): (c.beats, c.chords) for c in Corpus.load(corpus).clips}
     assert by_place["take-0.wav", 0.0] == ("1@0.1 2@0.6", "Gm@0")
     assert by_place["take-0.wav", 1.0] == ("3@0.1 1@0.6", "Gm@0 Eb/3@0.2")
@@ -106,7 +106,7 @@ def test_the_corpus_cuts_beats_and_chords_with_its_clips(corpus: Path) -> None:
     assert by_place["take-2.wav", 0.0] == ("", "")
 
 
-def test_a_run_logs_the_parts_by_name_and_keeps_latents(run: Run, corpus: Path) -> None:
+def test_train_on_latents_logs_named_terms_and_caches_latents(run: Run, corpus: Path) -> None:
     rows = read_jsonl(run.log)
     held_out = [row for row in rows if row["split"] == "held_out"]
     assert held_out[0]["part_names"] == [f"noise level {level}" for level in (100, 300, 500, 700, 900)]
@@ -114,14 +114,14 @@ def test_a_run_logs_the_parts_by_name_and_keeps_latents(run: Run, corpus: Path) 
     assert [row["part_names"] for row in rows if row["split"] == "train"] == [["velocity"]] * 2
     assert read_json(run.cost)["loss_unit"] == "squared error"
     assert read_json(run.cost)["flops"] > 0
-    kept = [load_file(path) for path in corpus.glob("targets/*/*.safetensors")]
+    kept = [load_file(path) for path in corpus.glob("features/*/*.safetensors")]
     latents = [entry["latents"] for entry in kept if "latents" in entry]
     assert latents
     assert all(one.dtype == torch.float32 and one.shape[::2] == (8, 16) for one in latents)
     assert str(run.folder) not in (run.adapter / "adapter_config.json").read_text()
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
+def test_train_on_latents_interrupted_and_resumed_is_bitwise_identical(
     tmp_path: Path, recipe: Any, run: Run
 ) -> None:
     with pytest.raises(Interrupted):
@@ -133,22 +133,24 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
     assert one == other
 
 
-def test_checkpointing_of_activations_changes_no_loss(tmp_path: Path, recipe: Any, run: Run) -> None:
+def test_train_on_latents_with_gradient_checkpointing_has_the_same_losses(
+    tmp_path: Path, recipe: Any, run: Run
+) -> None:
     again = train(recipe(training__gradient_checkpointing=True), tmp_path)
     ours, theirs = ([row["loss"] for row in read_jsonl(r.log)] for r in (again, run))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_judged_run_has_a_page_and_a_card(run: Run) -> None:
-    assert call("evaluate", str(run.folder), "--prompts", "1", "--seconds", "1", *STEPS) == 0
+def test_evaluate_and_report_on_latents_name_the_loss_unit(run: Run) -> None:
+    assert call("evaluate", str(run.folder), "--num-prompts", "1", "--seconds", "1", *SAMPLING) == 0
     scores = read_json(run.scores)
     assert scores["held_out_loss"]["loss_unit"] == "squared error"
-    assert len(scores["held_out_loss"]["before"]["per_part"]) == 5
+    assert len(scores["held_out_loss"]["base_loss"]["per_part"]) == 5
     first = next(row["loss"] for row in read_jsonl(run.log) if row["split"] == "held_out")
     assert first > 0
-    assert scores["adapter_effect"]["same_seed_latent_change"] > 0
+    assert scores["adapter_effect"]["latent_change"] > 0
     tags = audio.read_tags(run.samples / "01-after.flac")
-    assert (tags["steps"], tags["sampler"]) == ("2", "ddim")
+    assert (tags["sampling_steps"], tags["sampler"]) == ("2", "ddim")
     page = write_report(run.folder).read_text(encoding="utf-8")
     assert "squared error" in page
     assert "nats" not in page
@@ -161,7 +163,7 @@ def test_a_judged_run_has_a_page_and_a_card(run: Run) -> None:
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_every_kind_goes_the_road_by_command(
+def test_train_and_generate_commands_work_with_every_kind(
     tmp_path: Path, base: Path, corpus: Path, design: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = [f"--set={key}={value}" for key, value in QUICK.items() if key != "design"]
@@ -171,7 +173,7 @@ def test_every_kind_goes_the_road_by_command(
     pieces = {}
     for name, adapter in (("with", ("--adapter", str(tmp_path / "run" / "adapter"))), ("without", ())):
         out = tmp_path / f"{name}.flac"
-        words = ("--base", str(base), *adapter, "--prompt", "slow glide", "--seconds", "1", *music, *STEPS)
+        words = ("--base", str(base), *adapter, "--prompt", "slow glide", "--seconds", "1", *music, *SAMPLING)
         assert call("generate", *words, "--out", str(out)) == 0
         pieces[name] = audio.read(out).samples
         tags = audio.read_tags(out)
@@ -187,7 +189,7 @@ def test_every_kind_goes_the_road_by_command(
         (["--temperature", "0.9"], "--temperature is no option of .*: MusicGen has it"),
         (["--top-k", "5"], "--top-k is no option of"),
         (["--sampler", "heun"], "one of ddpm, ddim"),
-        (["--steps", "0"], "between 1 and 1000"),
+        (["--sampling-steps", "0"], "between 1 and 1000"),
         (["--beats", "7@0.2"], "takes 1 to 5"),
         (["--beats", "1@0.5 2@0.2"], "in order of time"),
         (["--chords", "Csus4@0"], "'sus4', unknown"),
@@ -200,7 +202,7 @@ def test_every_kind_goes_the_road_by_command(
         (["--seconds", "61"], "up to 60 s"),
     ],
 )
-def test_what_this_base_cannot_do_is_refused_in_one_line(
+def test_generate_with_options_that_mustango_lacks_is_refused_in_one_line(
     tmp_path: Path, base: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import re
@@ -215,13 +217,13 @@ def test_what_this_base_cannot_do_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--steps", "50"], "--steps is no option of .*: Mustango has it; MusicGen takes"),
+        (["--sampling-steps", "50"], "--sampling-steps is no option of .*: Mustango has it; MusicGen takes"),
         (["--sampler", "ddim"], "--sampler is no option"),
         (["--beats", "90 bpm"], "hears no beats or chords: Mustango does"),
-        (["--predict-music"], "hears no beats or chords"),
+        (["--predict-beats-chords"], "hears no beats or chords"),
     ],
 )
-def test_what_the_other_family_cannot_do_is_refused_too(
+def test_generate_with_options_that_musicgen_lacks_is_refused_in_one_line(
     tmp_path: Path, tiny_base: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import re
@@ -231,39 +233,39 @@ def test_what_the_other_family_cannot_do_is_refused_too(
     assert re.search(says, capsys.readouterr().err.strip().splitlines()[-1])
 
 
-def test_many_prompts_have_beats_of_their_own_and_the_rest_is_guessed(
+def test_generate_with_beats_per_prompt_predicts_the_missing_ones(
     tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--base", str(base), "--prompt", "a long slow glide", "--prompt", "drums", "--seconds", "1"]
-    beats = ["--beats", "60 bpm", "--beats", "", "--predict-music"]
-    assert call("generate", *words, *beats, *STEPS, "--out", str(tmp_path / "many"), "--json") == 0
+    beats = ["--beats", "60 bpm", "--beats", "", "--predict-beats-chords"]
+    assert call("generate", *words, *beats, *SAMPLING, "--out", str(tmp_path / "many"), "--json") == 0
     first, second = json.loads(capsys.readouterr().out)
     assert first["beats"] == "1@0"
-    assert second["beats"].startswith("1@0.5")  # what the small network always says
+    assert second["beats"].startswith("1@0.5")  # what the small network always predicts
     assert audio.read(first["file"]).seconds == pytest.approx(1.0)
 
 
-def test_settings_that_mean_nothing_to_a_base_are_refused_before_anything_is_written(
+def test_train_with_settings_that_the_base_lacks_writes_nothing(
     tmp_path: Path, tiny_base: Path, corpus: Path
 ) -> None:
-    for change, says in (("weighting", "only Mustango learns"), ("predict_music", "hears no beats")):
-        value = "reference" if change == "weighting" else True
+    for change, says in (("loss_weighting", "only Mustango"), ("predict_beats_chords", "beats")):
+        value = "min_snr_eps" if change == "loss_weighting" else True
         asked = {"base": str(tiny_base), "corpus": str(corpus), f"training.{change}": value}
         with pytest.raises(UsageError, match=says):
             train(recipes.load((), asked), tmp_path / change)
         assert not (tmp_path / change / "recipe.yaml").exists()
 
 
-def test_another_weighting_trains_otherwise_and_is_judged_alike(
+def test_train_with_another_loss_weighting_changes_training_losses_only(
     tmp_path: Path, recipe: Any, run: Run
 ) -> None:
-    other = train(recipe(training__weighting="none"), tmp_path)
+    other = train(recipe(training__loss_weighting="none"), tmp_path)
     ours, theirs = ([row["loss"] for row in read_jsonl(r.log)] for r in (other, run))
-    assert ours[0] == theirs[0]  # the look before the first step is unweighted in both
-    assert ours[1] > theirs[1]  # and the first step is not: no weight is above one
+    assert ours[0] == theirs[0]  # the held-out loss is not weighted
+    assert ours[1] > theirs[1]  # the training loss is, with no weight above one
 
 
-def test_guessed_beats_are_kept_beside_the_targets(
+def test_encode_clips_caches_predicted_beats_and_chords(
     tmp_path: Path, recipe: Any, base: Path, corpus: Path
 ) -> None:
     from talim.backbones.load import load
@@ -275,22 +277,26 @@ def test_guessed_beats_are_kept_beside_the_targets(
     assert batches.beats_chords_summary(
         plain
     ) == f"beats are known for {sum(bool(c.beats) for c in found.clips)} of 8 clips, " + ("chords for 2")
-    guessed = batches.encode_clips(found, found.clips, backbone, Progress(), predict_music=True)
-    assert all(item.music.beats for item in guessed)
+    predicted = batches.encode_clips(found, found.clips, backbone, Progress(), predict_beats_chords=True)
+    assert all(item.beats_chords.beats for item in predicted)
     known = [i for i, clip in enumerate(found.clips) if clip.beats]
-    assert [guessed[i].music.beats for i in known] == [plain[i].music.beats for i in known]
-    backbone.predict_music = None  # type: ignore[method-assign, assignment]
+    assert [predicted[i].beats_chords.beats for i in known] == [plain[i].beats_chords.beats for i in known]
+    backbone.predict_beats_chords = None  # type: ignore[method-assign, assignment]
     assert (
-        batches.encode_clips(found, found.clips, backbone, Progress(), predict_music=True)[0].music
-        == guessed[0].music
+        batches.encode_clips(found, found.clips, backbone, Progress(), predict_beats_chords=True)[
+            0
+        ].beats_chords
+        == predicted[0].beats_chords
     )
-    whole = plain[known[0]]
-    assert batches.Crop(whole, 0, 25).content(25)[2] == whole.music
-    assert batches.Crop(whole, 5, 10).content(25)[2] == whole.music.cut(0.2, 0.4)
+    item = plain[known[0]]
+    assert batches.Crop(item, 0, 25).content(25)[2] == item.beats_chords
+    assert batches.Crop(item, 5, 10).content(25)[2] == item.beats_chords.cut(0.2, 0.4)
 
 
-def test_half_precision_trains_and_is_judged(tmp_path: Path, recipe: Any) -> None:
+def test_train_and_evaluate_in_bf16_give_finite_losses(tmp_path: Path, recipe: Any) -> None:
     finished = train(recipe(training__precision="bf16"), tmp_path)
     assert all(np.isfinite(row["loss"]) for row in read_jsonl(finished.log))
-    scores = evaluate(finished.folder, prompts=1, seconds=1.0, sampling=GenerationOptions(steps=2))
-    assert np.isfinite(scores["held_out_loss"]["fall"]["mean"])
+    scores = evaluate(
+        finished.folder, num_prompts=1, seconds=1.0, options=GenerationOptions(sampling_steps=2)
+    )
+    assert np.isfinite(scores["held_out_loss"]["loss_reduction"]["mean"])

@@ -1,4 +1,4 @@
-"""A short name for a set of weights: cheap to make, and another one as soon as the weights differ."""
+"""Fingerprints of weights: cheap to compute, and different as soon as the weights differ."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PROBE_PROMPT = "Tempo 90, raga Bhūpālī"
-SAMPLES = 256  # values looked at per tensor: enough for any training step to show
+SAMPLES = 256  # values per tensor: any training step changes them
 
 
 def hash_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) -> str:
     """SHA-256 (hex) over facts, every weight's name and shape, and evenly spread values of each.
 
-    Values are rounded to bf16 first, so that a file loaded in bf16 and in fp32 has one fingerprint;
-    `exact` takes them in fp32, for what is always held in fp32. Weights on the meta device have no values, and so no
-    name: the answer is empty.
+    Values are rounded to bf16 first, so that a file loaded in bf16 and in fp32 has one fingerprint; `exact` skips that,
+    for modules that are always fp32. An empty string for weights on the meta device.
     """
     if any(tensor.is_meta for tensor in stored_tensors(module).values()):
         return ""
@@ -34,35 +33,35 @@ def hash_weights(module: nn.Module, facts: dict[str, Any], exact: bool = False) 
 
 
 def probe_tokens(tokenizer: Callable[..., Any]) -> list[int]:
-    """A tokenizer's answer to some words that tokenizers read differently: int64 ids of one row."""
-    words = tokenizer([PROBE_PROMPT], padding=True, return_tensors="pt")
-    return words["input_ids"][0].tolist()
+    """Token ids of a probe prompt on which tokenizers differ."""
+    tokens = tokenizer([PROBE_PROMPT], padding=True, return_tensors="pt")
+    return tokens["input_ids"][0].tolist()
 
 
 def sample_values(tensor: Tensor, exact: bool) -> Tensor:
-    """Up to SAMPLES evenly spread values of a tensor, float32 on the CPU."""
+    """Up to SAMPLES evenly spaced values of a tensor, float32 on the CPU."""
     flat = tensor.detach().reshape(-1)
     if flat.numel() > SAMPLES:
-        # in float64: a float32 linspace misses whole numbers beyond 16 million
-        picks = torch.linspace(0, flat.numel() - 1, SAMPLES, dtype=torch.float64).long()
-        flat = flat[picks.to(flat.device)]
+        # float64: a float32 linspace misses integers beyond 16 million
+        indices = torch.linspace(0, flat.numel() - 1, SAMPLES, dtype=torch.float64).long()
+        flat = flat[indices.to(flat.device)]
     values = flat.to("cpu", torch.float32)
     return values if exact else values.to(torch.bfloat16).float()
 
 
 def count_values(module: nn.Module) -> int:
-    """Number of values in all stored weights, tied ones counted once."""
+    """Number of values in all stored weights; tied weights count once."""
     return sum(tensor.numel() for tensor in stored_tensors(module).values())
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All weights a checkpoint would hold, each once (tied ones too), under the released names."""
+    """All weights that a checkpoint would hold, tied ones once, under their released names."""
     stored = module.state_dict(keep_vars=True)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in stored.items():
         if id(tensor) in seen or name.endswith("embed_positions.weights"):
-            continue  # sinusoids are computed, not learned
+            continue  # computed sinusoids
         seen.add(id(tensor))
         name = name.replace("parametrizations.weight.original0", "weight_g")
         tensors[name.replace("parametrizations.weight.original1", "weight_v")] = tensor

@@ -1,4 +1,4 @@
-"""What can be asked of a base model when it makes music: the options of each family and their usual values."""
+"""Generation options and conditioning of each model family: defaults, and checks before a model is loaded."""
 
 from __future__ import annotations
 
@@ -11,86 +11,75 @@ from talim.errors import UsageError
 if TYPE_CHECKING:
     from talim.beats_chords import BeatsAndChords
 
-if TYPE_CHECKING:
-    from talim.beats_chords import BeatsAndChords
-
-
-def resolve_options(
-    base: str, given: Mapping[str, Any], music: Sequence[BeatsAndChords], predicted: bool = False
-) -> dict[str, Any]:
-    """Every option of a base with its value, given or usual; no weights are read.
-
-    UsageError for an option that it has not, and for beats and chords that it cannot hear.
-    """
-    family = family_by_name(base)
-    check_music(family, base, music, predicted)
-    return resolve_family_options(family, base, given)
-
-
 DEFAULT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "musicgen": {"guidance": 3.0, "temperature": 1.0, "top_k": 250},
-    "mustango": {"guidance": 3.0, "steps": 100, "sampler": "ddpm"},
+    "musicgen": {"guidance_scale": 3.0, "temperature": 1.0, "top_k": 250},
+    "mustango": {"guidance_scale": 3.0, "sampling_steps": 100, "sampler": "ddpm"},
 }
-
 FAMILY_LOSS_WEIGHTINGS: Mapping[str, tuple[str, ...]] = {
     "musicgen": (),
-    "mustango": ("v", "reference", "none"),
+    "mustango": ("min_snr_v", "min_snr_eps", "none"),
 }
-
-BEAT_CHORD_FAMILIES = ("mustango",)  # beats and chords, besides words
-
+BEAT_CHORD_FAMILIES = ("mustango",)
 DISPLAY_NAMES = {"musicgen": "MusicGen", "mustango": "Mustango"}
 
 
+def resolve_options(
+    base: str, given: Mapping[str, Any], beats_chords: Sequence[BeatsAndChords], predict: bool = False
+) -> dict[str, Any]:
+    """All generation options of a base, given or default; no weights are read.
+
+    UsageError for an option that it lacks, and for beats and chords (given or to `predict`) that it does not support.
+    """
+    family = family_by_name(base)
+    check_beats_chords(family, base, beats_chords, predict)
+    return resolve_family_options(family, base, given)
+
+
 def resolve_family_options(family: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of the family, as given or as usual; UsageError for one that it has not, saying who has."""
-    usual = DEFAULT_OPTIONS[family]
+    """All options of the family, given or default; UsageError for an unknown one, naming the families that have it."""
+    defaults = DEFAULT_OPTIONS[family]
     for option in given:
-        if option not in usual:
-            has = [DISPLAY_NAMES[other] for other, theirs in DEFAULT_OPTIONS.items() if option in theirs]
-            owner = f"{' and '.join(has)} has it" if has else "no base has it"
+        if option not in defaults:
+            owners = [DISPLAY_NAMES[family] for family, options in DEFAULT_OPTIONS.items() if option in options]
+            hint = f"{' and '.join(owners)} has it" if owners else "no base has it"
             raise UsageError(
-                f"{_typed(option)} is no option of {name}: {owner}; {DISPLAY_NAMES[family]} takes "
-                f"{', '.join(_typed(option) for option in usual)}"
+                f"{_flag(option)} is no option of {name}: {hint}; {DISPLAY_NAMES[family]} takes "
+                f"{', '.join(_flag(option) for option in defaults)}"
             )
-    return {**usual, **given}
+    return {**defaults, **given}
 
 
-def check_music(
-    family: str, name: str, music: Sequence[BeatsAndChords] | None, predicted: bool = False
+def check_beats_chords(
+    family: str, name: str, beats_chords: Sequence[BeatsAndChords] | None, predict: bool = False
 ) -> None:
-    """UsageError where beats or chords are given to, or asked of, a base that hears none, or not these."""
+    """UsageError for beats or chords that the model does not support, or any for a text-only model."""
     if family not in BEAT_CHORD_FAMILIES:
-        if predicted or any(music or ()):
+        if predict or any(beats_chords or ()):
             raise unsupported_conditioning_error(name)
         return
     from talim.backbones.mustango.beat_chord_vocabulary import check_vocabulary
 
-    for one in music or ():
-        check_vocabulary(one)
+    for condition in beats_chords or ():
+        check_vocabulary(condition)
 
 
 def unsupported_conditioning_error(name: str) -> UsageError:
-    """What to say where beats or chords meet a base that hears words alone."""
+    """Error for beats or chords given to a text-only model."""
     return UsageError(
-        f"{name} hears no beats or chords: Mustango does (--base mustango); put tempo and key into the words"
+        f"{name} takes no beats or chords: Mustango does (--base mustango); put tempo and key into the prompt"
     )
 
 
-def loss_weighting(family: str, name: str, asked: str | None) -> str | None:
-    """How a family weighs noise levels in training: as asked, else its first; UsageError where it cannot."""
-    known = FAMILY_LOSS_WEIGHTINGS[family]
-    if asked is None:
-        return known[0] if known else None
-    if asked not in known:
-        takes = (
-            f"it takes {', '.join(known)}"
-            if known
-            else "only Mustango learns from noise levels; leave it out"
-        )
-        raise UsageError(f"training.loss_weighting {asked} is none of {name}: {takes}")
-    return asked
+def loss_weighting(family: str, name: str, requested: str | None) -> str | None:
+    """The loss weighting requested, or the family's first; UsageError for one that the family lacks."""
+    valid = FAMILY_LOSS_WEIGHTINGS[family]
+    if requested is None:
+        return valid[0] if valid else None
+    if requested not in valid:
+        hint = f"use one of {', '.join(valid)}" if valid else "only Mustango has noise levels; leave it out"
+        raise UsageError(f"training.loss_weighting {requested} is not supported by {name}: {hint}")
+    return requested
 
 
-def _typed(option: str) -> str:
+def _flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Read a base model, check it, and put it behind the Protocol."""
+"""Loads base models and checks their files."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from talim.backbones.resolve import ModelSource
 
 NANO_CODEC = "talim-nano-codec"
-RECOMPUTED_BUFFERS = ("embed_positions.weights",)  # stored in released files, computed anew by transformers
+RECOMPUTED_BUFFERS = ("embed_positions.weights",)  # stored in released files, recomputed by transformers
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
 
 def load(
     name_or_folder: str | Path = registry.NANO, precision: str = "auto", device: str = "auto"
 ) -> Backbone:
-    """A base model by short name, Hub id or local folder, frozen and ready.
+    """Load a base model by short name, Hub id or local folder; its weights are frozen.
 
-    Raises TalimError where there is no such model, it is refused (melody), or its files do not fit.
+    TalimError if there is no such model, it is not supported (melody), or its files do not fit.
     """
     from talim.backbones.musicgen.backbone import MusicGen
 
     source = resolve.resolve_source(str(name_or_folder))
-    place = torch.device(pick_device(device))
-    dtype, reason = choose_precision(precision, place)
+    torch_device = torch.device(pick_device(device))
+    dtype, reason = choose_precision(precision, torch_device)
     resolve.check_reachable(source)
     if resolve.source_family(source) == "mustango":
         with resolve.friendly_load_errors(source), silence_transformers():
-            return _mustango(source, place, dtype, reason)
+            return _mustango(source, torch_device, dtype, reason)
     with resolve.friendly_load_errors(source), silence_transformers():
         nano = register_nano(source)
         config = read_config(source)
@@ -47,7 +47,7 @@ def load(
         model = _read_weights(source, config, dtype)
         tokenizer = _read_tokenizer(source, config)
     return MusicGen(
-        model.to(place),
+        model.to(torch_device),
         tokenizer,
         name=source.name,
         licence=resolve.source_licence(source),
@@ -57,30 +57,30 @@ def load(
 
 
 def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
-    said = {"name": source.name, "licence": resolve.source_licence(source), "reason": reason}
+    facts = {"name": source.name, "licence": resolve.source_licence(source), "reason": reason}
     if source.local and resolve.is_nano_mustango(source):
         from talim.backbones.nano import mustango
 
-        return mustango.load(Path(source.place), device, dtype, **said)
+        return mustango.load(Path(source.path_or_id), device, dtype, **facts)
     from talim.backbones.mustango.load import load_mustango
 
-    return load_mustango(source.place, source.local, device, dtype, **said)
+    return load_mustango(source.path_or_id, source.local, device, dtype, **facts)
 
 
 def pick_device(requested: str) -> str:
-    """ "auto" is the GPU where there is one."""
+    """ "auto" is a GPU if there is one."""
     if requested == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if requested.startswith("cuda") and not torch.cuda.is_available():
-        raise TalimError(f"device {requested!r} was asked for, but torch sees no GPU here; use cpu or auto")
+        raise TalimError(f"device {requested!r} was requested, but torch finds no GPU; use cpu or auto")
     return requested
 
 
 def register_nano(source: ModelSource) -> bool:
-    """Make transformers know the miniature codec where the checkpoint needs it."""
+    """Register the nano codec with transformers if the checkpoint uses it; whether it does."""
     if not source.local:
         return False
-    text = (Path(source.place) / "config.json").read_text(encoding="utf-8")
+    text = (Path(source.path_or_id) / "config.json").read_text(encoding="utf-8")
     if json.loads(text).get("audio_encoder", {}).get("model_type") != NANO_CODEC:
         return False
     from talim.backbones.nano import musicgen
@@ -90,10 +90,10 @@ def register_nano(source: ModelSource) -> bool:
 
 
 def read_config(source: ModelSource) -> Any:
-    """transformers' configuration of a MusicGen; TalimError for another model."""
+    """transformers configuration of a MusicGen; TalimError for another model type."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(source.place)
+    config = AutoConfig.from_pretrained(source.path_or_id)
     if config.model_type == "musicgen_melody":
         raise TalimError(f"base {source.name!r} is not supported: {registry.MELODY_UNSUPPORTED}")
     if config.model_type != "musicgen":
@@ -105,22 +105,22 @@ def _read_weights(source: ModelSource, config: Any, dtype: torch.dtype) -> Any:
     from transformers import MusicgenForConditionalGeneration
 
     class Mixed(MusicgenForConditionalGeneration):
-        # a codec in bf16 is audibly worse, and text states must not depend on the decoder's precision
+        # a bf16 codec is audibly worse, and text states must not depend on the decoder's dtype
         _keep_in_fp32_modules_strict: ClassVar = list(FP32_PARTS)
 
         def post_init(self) -> None:
             super().post_init()
-            # T5 lets every stray key with "decoder" in it pass, and here that is most of the model
+            # T5 ignores unexpected keys that contain "decoder", which here is most of the model
             self._keys_to_ignore_on_load_unexpected = set()
 
-    loaded: Any = Mixed.from_pretrained(source.place, config=config, dtype=dtype, output_loading_info=True)
+    loaded: Any = Mixed.from_pretrained(source.path_or_id, config=config, dtype=dtype, output_loading_info=True)
     model, report = loaded
     unexpected = [key for key in report["unexpected_keys"] if not key.endswith(RECOMPUTED_BUFFERS)]
-    for what, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):
+    for problem, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):
         if keys:
-            some = ", ".join(sorted(keys)[:3])
+            examples = ", ".join(sorted(keys)[:3])
             raise TalimError(
-                f"base {source.name!r} {what} {len(keys)} weights ({some} ...); is the download complete?"
+                f"base {source.name!r} {problem} {len(keys)} weights ({examples} ...); is the download complete?"
             )
     for part in FP32_PARTS:
         getattr(model, part).float()  # buffers too
@@ -134,22 +134,22 @@ def _read_tokenizer(source: ModelSource, config: Any) -> Any:
         return ByteTokenizer()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(source.place)
+    return AutoTokenizer.from_pretrained(source.path_or_id)
 
 
 def _check_codec(source: ModelSource, config: Any) -> None:
-    """The decoder's codebooks must be the codec's, once per channel."""
+    """TalimError if the codec has fewer codebooks than the decoder expects per channel."""
     per_channel, codec = config.decoder.num_codebooks // config.decoder.audio_channels, config.audio_encoder
-    offered = getattr(codec, "num_quantizers", per_channel)
-    if offered < per_channel:
+    available = getattr(codec, "num_quantizers", per_channel)
+    if available < per_channel:
         raise TalimError(
-            f"base {source.name!r} expects {per_channel} codebooks a channel, but its codec has {offered}"
+            f"base {source.name!r} expects {per_channel} codebooks per channel, but its codec has {available}"
         )
 
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """Silence transformers' warnings and bars while a model is read; what matters in them is checked."""
+    """Silence transformers' warnings and progress bars while loading; talim checks the files itself."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -47,8 +47,8 @@ def load_on_meta(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
     """
     source = resolve.resolve_source(str(name_or_folder))
     with resolve.friendly_load_errors(source), load.silence_transformers():
-        if source.known is not None and source.known.shape is not None:
-            family = source.known.family
+        if source.entry is not None and source.entry.shape is not None:
+            family = source.entry.family
         else:
             resolve.check_reachable(source)
             family = resolve.source_family(source)
@@ -74,7 +74,7 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
 
     from talim.backbones.musicgen.backbone import MusicGen
 
-    shape = source.known.shape if source.known is not None else None
+    shape = source.entry.shape if source.entry is not None else None
     if isinstance(shape, MusicGenShape):
         nano, config = False, _released_config(shape)
     else:
@@ -116,12 +116,12 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
     from talim.backbones.mustango.backbone import WINDOW_SECONDS, Mustango
 
     window_seconds, nano = WINDOW_SECONDS, False
-    if source.known is not None and source.known.shape is not None:
+    if source.entry is not None and source.entry.shape is not None:
         model, sound = _released_mustango()
     elif resolve.is_nano_mustango(source):
         from talim.backbones.nano.mustango import NanoMustangoConfig
 
-        config = json.loads((Path(source.place) / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
         shape = NanoMustangoConfig(**{name: value for name, value in config.items() if name != "model_type"})
         window_seconds, nano = shape.window_seconds, True
         with torch.device("meta"):
@@ -132,7 +132,7 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
         from talim.backbones.mustango import load as mustango_load
 
         stored = checkpoint_files.CheckpointFiles(
-            checkpoint_files.fetch_checkpoint(source.place, source.local)
+            checkpoint_files.fetch_checkpoint(source.path_or_id, source.local)
         )
         # this reads what is here: of a checkpoint of one's own only the weights tell all widths
         model, sound = mustango_load.read_model(stored), mustango_load.read_mel_vae(stored)

@@ -1,4 +1,4 @@
-"""What every base model offers to the rest of talim: the Protocol, and the values that cross its border."""
+"""Interface of base models: the Backbone protocol, and the values passed through it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from talim.beats_chords import BeatsAndChords
     from talim.designs.musicgen_sites import Site
 
-    # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D], and where they
-    # are known beats and chords; a base that hears none passes over them
+    # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D], and optionally
+    # beats and chords, which a text-only base ignores
     Item = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, BeatsAndChords]
-    Progress = Callable[[int, int], None]  # (frames or steps made so far, how many there will be)
+    Progress = Callable[[int, int], None]  # (frames or steps done, total)
 
 
 @dataclass
 class Loss:
-    """A training loss in float32: its mean, and what each part (codebook, noise level) adds to it."""
+    """A training loss in float32: its mean, and its parts (codebooks or noise levels)."""
 
     mean: Tensor  # []
-    parts: Tensor  # [K], their mean is `mean`
+    parts: Tensor  # [K], with mean `mean`
     part_names: tuple[str, ...]
-    per_item: Tensor  # [B, K], every clip's own mean, without gradient
-    per_frame: Tensor  # [B, T], mean over the parts at each frame, 0 beyond a clip's end, without gradient
-    count: Tensor  # [], how many valid frames, or clips, `mean` is a mean over
+    per_item: Tensor  # [B, K], mean of each clip, without gradient
+    per_frame: Tensor  # [B, T], mean over the parts, 0 beyond a clip's end, without gradient
+    count: Tensor  # [], number of valid frames, or clips, that `mean` averages
 
 
 @dataclass
 class Batch:
-    """Clips of unequal length padded to one: targets and what the text encoder said of the captions."""
+    """Clips padded to equal length: targets and text-encoder states of the captions."""
 
     targets: Tensor  # int64 [B, K, T], or float32 [B, C, T, F] for latents
     target_mask: Tensor  # bool [B, T], False beyond a clip's end
@@ -43,26 +43,24 @@ class Batch:
     states_mask: Tensor  # bool [B, L], False for padding and for a dropped condition
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
         moved = (self.targets, self.target_mask, self.states, self.states_mask)
         return Batch(*(tensor.to(device) for tensor in moved))
 
 
 @dataclass
 class CachedBatch(Batch):
-    """A batch of which the outcome of a decoder's first layers is known, so that they need not run."""
+    """A batch with the stored output of a decoder's first layers, which need not run again."""
 
-    hidden: Tensor  # [B, S, D], as `Backbone.frozen_activations` gives it
-    layers: int  # how many layers that was
+    hidden: Tensor  # [B, S, D], from `Backbone.frozen_activations`
+    layers: int  # number of these layers
 
     def to(self, device: torch.device | str) -> CachedBatch:
-        """The same batch on another device."""
         plain = Batch(self.targets, self.target_mask, self.states, self.states_mask).to(device)
         return CachedBatch(**vars(plain), hidden=self.hidden.to(device), layers=self.layers)
 
 
 class Backbone(Protocol):
-    """A frozen base model: what it is, how audio and words enter it, its loss, and what it generates."""
+    """A frozen base model: facts about it, encoding of audio and text, loss, generation, adapter sites."""
 
     @property
     def name(self) -> str: ...  # public name, never a path: "facebook/musicgen-small"
@@ -75,37 +73,33 @@ class Backbone(Protocol):
     @property
     def channels(self) -> int: ...
     @property
-    def frame_rate_hz(self) -> float: ...  # of targets; not always a whole number
+    def frame_rate_hz(self) -> float: ...  # of targets; may be fractional
     @property
-    def target_kind(
-        self,
-    ) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: time is axis 1 in both
+    def target_kind(self) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
     @property
-    def codebooks(self) -> int: ...  # 0 where targets are latents
+    def codebooks(self) -> int: ...  # 0 for latents
     @property
     def loss_unit(self) -> str: ...  # "nats", "squared error"
     @property
-    def validation_terms(
-        self,
-    ) -> tuple[str, ...]: ...  # of the loss in evaluation: "codebook 0", "noise level 500"
+    def validation_terms(self) -> tuple[str, ...]: ...  # parts of the evaluation loss: "codebook 0", "noise level 500"
     @property
-    def accepts_beats_chords(self) -> bool: ...  # beats and chords, besides words
+    def accepts_beats_chords(self) -> bool: ...  # conditioning besides text
     @property
-    def options(self) -> Mapping[str, Any]: ...  # what `generate` can be asked by name, with the usual values
+    def options(self) -> Mapping[str, Any]: ...  # keywords of `generate` with defaults
     @property
-    def window_seconds(self) -> float: ...  # what the model saw at once in its training
+    def window_seconds(self) -> float: ...  # the longest context in its training
     @property
-    def miniature(self) -> bool: ...  # a toy whose sound is not the point
+    def miniature(self) -> bool: ...  # ships with talim for testing; poor audio quality
     @property
-    def transformers_class(self) -> str: ...  # that loads the weights without talim; empty where none does
+    def transformers_class(self) -> str: ...  # that loads the weights without talim; empty if none does
     @property
-    def fingerprint(self) -> str: ...  # changes with the weights, not with the precision they are loaded in
+    def fingerprint(self) -> str: ...  # changes with the weights, not with the dtype they are loaded in
     @property
-    def codec_hash(self) -> str: ...  # changes when encode() would answer otherwise
+    def codec_hash(self) -> str: ...  # changes when the result of encode() would change
     @property
-    def text_encoder_hash(self) -> str: ...  # changes when encode_text() would answer otherwise
+    def text_encoder_hash(self) -> str: ...  # changes when the result of encode_text() would change
     @property
-    def num_parameters(self) -> int: ...  # of the part that is adapted, so that an adapter's share has a meaning
+    def num_parameters(self) -> int: ...  # of the adapted part, to which percentages refer
     @property
     def model(self) -> nn.Module: ...
     @property
@@ -116,7 +110,7 @@ class Backbone(Protocol):
     def precision_reason(self) -> str: ...
 
     def encode(self, audio: Audio) -> np.ndarray:
-        """Audio of any rate and channels -> targets."""
+        """Audio of any sample rate and channels -> targets."""
         ...
 
     def decode(self, tokens: np.ndarray) -> Audio:
@@ -124,25 +118,25 @@ class Backbone(Protocol):
         ...
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Prompts -> what the text encoder says of each, float32 [L, D]."""
+        """Prompts -> text-encoder states of each, float32 [L, D]."""
         ...
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
-        """Pad clips to one batch; where `drop` is true all conditions together are the model's own null."""
+        """Pad clips to one batch; where `drop` is true, all conditions are the unconditional ones of guidance."""
         ...
 
     def loss(self, batch: Batch) -> Loss:
-        """The training loss of the model's makers, in float32; of a CachedBatch by the layers that are left."""
+        """The model's own training loss in float32; for a CachedBatch only the remaining layers run."""
         ...
 
     def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
-        """[S, D] of the hidden states of a clip of so many frames; (0, 0) where none stay the same."""
+        """Shape [S, D] of `frozen_activations` for one clip of `frames` frames; (0, 0) if the model has none."""
         ...
 
     def frozen_activations(self, batch: Batch, layers: int) -> Tensor:
-        """What leaves the first `layers` layers, [B, S, D], before any adapter acts on it; without gradient.
+        """Output of the first `layers` layers, [B, S, D], before any adapter; without gradient.
 
-        TalimError where a model has none, or where dropout in its frozen part would make it another each time.
+        TalimError if the model has none, or if dropout in its frozen part is on.
         """
         ...
 
@@ -151,16 +145,16 @@ class Backbone(Protocol):
         prompts: Sequence[str],
         seconds: float,
         seed: int,
-        guidance: float = 3.0,
+        guidance_scale: float = 3.0,
         *,
         progress: Progress | None = None,
-        music: Sequence[BeatsAndChords] | None = None,
-        **asked: Any,
+        beats_chords: Sequence[BeatsAndChords] | None = None,
+        **options: Any,
     ) -> list[Audio]:
-        """One piece of `seconds` per prompt; the same arguments give the same pieces.
+        """One clip of `seconds` per prompt, determined by the arguments.
 
-        `asked` may hold what `options` names; `music` gives each prompt its beats and chords. UsageError for what the
-        model cannot hear or be asked.
+        `options` are keywords named by the property `options`; `beats_chords` has one entry per prompt. UsageError for
+        options or conditions that the model does not support.
         """
         ...
 
@@ -169,32 +163,32 @@ class Backbone(Protocol):
         prompts: Sequence[str],
         seconds: float,
         seed: int,
-        guidance: float = 3.0,
+        guidance_scale: float = 3.0,
         *,
         progress: Progress | None = None,
-        music: Sequence[BeatsAndChords] | None = None,
-        **asked: Any,
+        beats_chords: Sequence[BeatsAndChords] | None = None,
+        **options: Any,
     ) -> np.ndarray:
-        """As `generate`, before decoding: targets, [B, K, T] or [B, C, T, F]."""
+        """As `generate`, but returns targets [B, K, T] or [B, C, T, F]."""
         ...
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
-        """Beats and chords that fit the prompts, what is given kept; UsageError or TalimError if it cannot."""
+        """Predicted beats and chords for prompts, `given` ones kept; UsageError or TalimError if it cannot."""
         ...
 
-    def snap_beats_chords(self, music: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-        """What the model can hear of recordings' beats and chords; empty where it hears none."""
+    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
+        """The nearest supported beats and chords; empty ones for a text-only model."""
         ...
 
     def sites(self) -> tuple[Site, ...]:
-        """Where adapters may sit, in order of depth."""
+        """Sites for adapters, in order of depth."""
         ...
 
-    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
-        """Training mode for what is trained on top, with the frozen part free of dropout and of caches.
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
+        """Training mode for adapters; the frozen part stays without dropout and caches.
 
-        `weighting` names how the loss weighs noise levels, where there are any; UsageError where it cannot.
+        `loss_weighting` of noise levels, for diffusion models; UsageError if the model does not support it.
         """
         ...

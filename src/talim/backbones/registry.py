@@ -1,4 +1,4 @@
-"""The base models talim knows by name: where they are, under what licence, and the shape of each."""
+"""Registry of base models: names, Hub ids, licences, dimensions, download sizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NANO = "nano-musicgen"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A base model that can be named; `hub` is empty for the one that ships with the package."""
+    """A base model with a short name; `hub_id` is empty for models that ship with the package."""
 
     name: str
-    hub: str
+    hub_id: str
     licence: str
     shape: MusicGenShape | UNetShape | None = None
     unsupported_reason: str = ""
@@ -26,7 +26,7 @@ class ModelEntry:
 
     @property
     def channels(self) -> int:
-        """Of the sound it makes: 1, or 2 for the stereo models."""
+        """Audio channels."""
         return self.shape.channels if isinstance(self.shape, MusicGenShape) else 1
 
 
@@ -37,7 +37,7 @@ SHAPES = {
 }
 DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
 MELODY_UNSUPPORTED = (
-    "it is conditioned on a melody, which is not supported yet; take the model without -melody"
+    "it is conditioned on a melody, which is not supported yet; use the model without -melody"
 )
 
 
@@ -63,7 +63,7 @@ def _released_models() -> list[ModelEntry]:
     return models
 
 
-# The released U-Net: the numbers of its configs/music_diffusion_model_config.json.
+# Dimensions of the released U-Net, from its configs/music_diffusion_model_config.json.
 UNET = UNetShape(
     channels=(320, 640, 1280, 1280),
     layers=(2, 2, 2, 2),
@@ -72,10 +72,7 @@ UNET = UNetShape(
     music_up=(False, True, True, True),
 )
 UNET_CONFIG = "configs/music_diffusion_model_config.json"
-FRAME_RATE_AND_WINDOW = {
-    "musicgen": (50, 30.0),
-    "mustango": (25, 10.24),
-}  # frames a second, and the longest stretch heard at once
+FRAME_RATE_AND_WINDOW = {"musicgen": (50, 30.0), "mustango": (25, 10.24)}  # Hz; seconds of context in training
 MUSTANGO = [
     ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
@@ -88,16 +85,16 @@ MODELS: dict[str, ModelEntry] = {model.name: model for model in [*SHIPPED, *_rel
 
 
 def find_model(name: str) -> ModelEntry | None:
-    """A known model by its short name ("musicgen-small") or its Hub id ("facebook/musicgen-small")."""
+    """Registry entry of a short name ("musicgen-small") or Hub id ("facebook/musicgen-small")."""
     return MODELS.get(name.removeprefix("facebook/").removeprefix("declare-lab/"))
 
 
 def is_miniature(name: str) -> bool:
-    """Whether a base of this public name is one of those that ship with the package, for trying the road only."""
-    return any(known.name == name.rsplit("/", 1)[-1] for known in SHIPPED)
+    """Whether a model of this name ships with the package, for testing only."""
+    return any(entry.name == name.rsplit("/", 1)[-1] for entry in SHIPPED)
 
 
 def closest_names(name: str) -> list[str]:
-    """Up to three known names that look like a misspelt one."""
+    """Up to three registered names that are similar to a misspelt one."""
     usable = [model.name for model in MODELS.values() if not model.unsupported_reason]
     return difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Which files a base model's name means: one that ships, a folder, or an id of the Hugging Face Hub."""
+"""Resolves a base model's name to files: shipped with talim, a local folder, or a Hugging Face Hub id."""
 
 from __future__ import annotations
 
@@ -15,80 +15,80 @@ from pathlib import Path
 from talim.backbones import registry
 from talim.errors import TalimError
 
-NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder for each of the family
+NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder per model
 NANO_MUSTANGO = "talim-nano-mustango"
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a base model's files are: a folder (`local`) or a Hub id, and what it is called in public."""
+    """Location of a base model's files: a folder (`local`) or a Hub id; and its public name."""
 
-    place: str
+    path_or_id: str
     name: str
     local: bool
-    known: registry.ModelEntry | None
+    entry: registry.ModelEntry | None
 
 
 def is_nano_mustango(source: ModelSource) -> bool:
     """Whether a folder holds a nano-mustango."""
     try:
-        config = json.loads((Path(source.place) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # whoever reads it in earnest says what is wrong
+        config = json.loads((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # reported when the model is loaded
         return False
     return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
 
 
 def family_by_name(name: str) -> str:
-    """The family of a base by its name, before it is loaded; TalimError as `load` has it."""
+    """Family of a base by its name, without loading it; raises TalimError as `load` does."""
     source = resolve_source(name)
     check_reachable(source)
     return source_family(source)
 
 
 def source_family(source: ModelSource) -> str:
-    """ "mustango" or "musicgen", by what is known of the name or by what lies in the folder."""
-    if source.known is not None:
-        return source.known.family
+    """ "mustango" or "musicgen", from the registry or from the files."""
+    if source.entry is not None:
+        return source.entry.family
     if source.local:
-        is_mustango = (Path(source.place) / "ldm").is_dir() or is_nano_mustango(source)
+        is_mustango = (Path(source.path_or_id) / "ldm").is_dir() or is_nano_mustango(source)
         return "mustango" if is_mustango else "musicgen"
     with friendly_load_errors(source):
         from huggingface_hub import hf_hub_download
 
-        config = json.loads(Path(hf_hub_download(source.place, "config.json")).read_text(encoding="utf-8"))
+        config = json.loads(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
     return "mustango" if "unet_model_config_path" in config else "musicgen"
 
 
 def resolve_source(name: str) -> ModelSource:
-    """Which files a name means; TalimError, with names that are near, where it means none."""
-    known = registry.find_model(name)
-    if known is not None and known.unsupported_reason:
-        raise TalimError(f"base {name!r} is not supported: {known.unsupported_reason}")
-    if known is not None and not known.hub:
-        folder = NANO_FOLDER / known.name
+    """Files of a name; TalimError with similar names if there are none."""
+    entry = registry.find_model(name)
+    if entry is not None and entry.unsupported_reason:
+        raise TalimError(f"base {name!r} is not supported: {entry.unsupported_reason}")
+    if entry is not None and not entry.hub_id:
+        folder = NANO_FOLDER / entry.name
         if not (folder / "config.json").is_file():
             raise TalimError(f"{name} is missing from this installation ({folder}); install talim again")
-        return ModelSource(str(folder), known.name, True, known)
+        return ModelSource(str(folder), entry.name, True, entry)
     folder = Path(name).expanduser()
-    if known is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
+    if entry is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
         return ModelSource(str(folder), folder.resolve().name, True, None)
-    if folder.is_dir() and known is None:
+    if folder.is_dir() and entry is None:
         raise TalimError(
             f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint"
         )
-    if known is not None:
-        return ModelSource(known.hub, known.hub, False, known)
+    if entry is not None:
+        return ModelSource(entry.hub_id, entry.hub_id, False, entry)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return ModelSource(name, name, False, None)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
 
 
 def source_licence(source: ModelSource) -> str:
-    """The licence of a known model, or what a local folder's model card states, or "unknown"."""
-    if source.known is not None:
-        return source.known.licence
+    """Licence from the registry, or from a local folder's model card, or "unknown"."""
+    if source.entry is not None:
+        return source.entry.licence
     try:
-        lines = (Path(source.place) / "README.md").read_text(encoding="utf-8").splitlines()
+        lines = (Path(source.path_or_id) / "README.md").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return "unknown"
     for line in lines[1:60] if lines and lines[0].strip() == "---" else []:
@@ -102,7 +102,7 @@ def source_licence(source: ModelSource) -> str:
 
 @contextmanager
 def friendly_load_errors(source: ModelSource) -> Iterator[None]:
-    """Turn whatever a library throws while reading a model into one line that says what to type."""
+    """Turn any error of a library while loading a model into a one-line TalimError with advice."""
     try:
         yield
     except TalimError:
@@ -110,7 +110,7 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
     except Exception as error:
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
-            raise TalimError(f"base {source.name!r} at {source.place} cannot be read: {cause}") from error
+            raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
         raise TalimError(
             f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
             f"{_load_advice(source.name)}"
@@ -118,8 +118,8 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
 
 
 def check_reachable(source: ModelSource) -> None:
-    """TalimError at once, not after half a minute of retries, where a Hub model cannot be had."""
-    if not source.local and (host := offline_error(source.place)):
+    """TalimError if a Hub model is neither cached nor reachable, before any long retries."""
+    if not source.local and (host := offline_error(source.path_or_id)):
         raise TalimError(
             f"base {source.name!r} is not on this machine, and {host} cannot be reached; "
             f"{_load_advice(source.name)}"
@@ -127,7 +127,7 @@ def check_reachable(source: ModelSource) -> None:
 
 
 def offline_error(hub_id: str) -> str:
-    """The host that has to be asked for a model, as it is not on this machine, and is silent; else empty."""
+    """The Hub host if a model is not cached and the host cannot be reached; else an empty string."""
     if is_cached(hub_id) or urllib.request.getproxies():
         return ""
     from huggingface_hub import constants
@@ -141,18 +141,17 @@ def offline_error(hub_id: str) -> str:
 
 
 def is_cached(hub_id: str) -> bool:
-    """Whether an earlier download of a Hub model is on this machine."""
+    """Whether a Hub model is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def _load_advice(name: str) -> str:
-    near = registry.closest_names(name)
-    hint = f"did you mean {' or '.join(near)}? " if near and registry.find_model(name) is None else ""
-    known = registry.find_model(name)
-    hub = known.hub if known is not None and known.hub else "facebook/musicgen-small"
+    entry, similar = registry.find_model(name), registry.closest_names(name)
+    hint = f"did you mean {' or '.join(similar)}? " if similar and entry is None else ""
+    hub_id = entry.hub_id if entry is not None and entry.hub_id else "facebook/musicgen-small"
     return (
-        f"{hint}use nano-musicgen (ships with talim), a Hub id such as {hub}, "
-        f"or a folder made with: hf download {hub} --local-dir {hub.rsplit('/', 1)[-1]}"
+        f"{hint}use nano-musicgen (ships with talim), a Hub id such as {hub_id}, "
+        f"or a folder made with: hf download {hub_id} --local-dir {hub_id.rsplit('/', 1)[-1]}"
     )

@@ -1,4 +1,4 @@
-"""What a brief is: a YAML file that says which music is wanted, what it may cost, and when it is worth going on."""
+"""The brief, a YAML file: required music, prices, reviewing and the decision rule."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from talim import strict_yaml
 from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels
 from talim.errors import TalimError, UsageError
-from talim.strict_yaml import StrictModel
+from talim.strict_yaml import StrictModel, build, read_yaml
 from talim.traditions import tradition as traditions
 from talim.traditions.tradition import Tradition
 
@@ -26,30 +25,30 @@ _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 class SamplingSpec(StrictModel):
     """How candidates are drawn from a model, as the options of talim generate; what is not said is as usual."""
 
-    guidance: float = Field(default=3.0, ge=1, le=50)
+    guidance_scale: float = Field(default=3.0, ge=1, le=50)
     temperature: float | None = Field(default=None, ge=0, le=10)
     top_k: int | None = Field(default=None, ge=0)
-    steps: int | None = Field(default=None, ge=1)
+    sampling_steps: int | None = Field(default=None, ge=1)
     sampler: str | None = None
 
 
 class CostRates(StrictModel):
-    """What an hour costs. What has no price is not counted, and the result says so."""
+    """Hourly prices; hours without a price are not counted, and the report says so."""
 
     currency: str = Field(default="EUR", min_length=1, max_length=8)
-    machine_hour: float | None = Field(default=None, ge=0, description="of the machine that trains and makes")
-    person_hour: float | None = Field(default=None, ge=0, description="of whoever reviews")
+    machine_hour: float | None = Field(default=None, ge=0, description="of the machine that trains and generates")
+    person_hour: float | None = Field(default=None, ge=0, description="of a reviewer")
 
 
 class StatusQuo(StrictModel):
-    """What a piece costs as it is done now, in the currency of the prices."""
+    """Present cost of a piece, in the currency of the prices."""
 
     cost_per_piece: float = Field(ge=0)
-    note: str = Field(default="", max_length=300, description="where the figure comes from")
+    note: str = Field(default="", max_length=300, description="source of the figure")
 
 
 class Indicator(StrictModel):
-    """A business's own measure, filled in by its own people as a CSV."""
+    """A measure of the user's own, whose values are entered in indicators.csv."""
 
     name: str = Field(pattern=_NAME)
     unit: str = Field(default="", max_length=40)
@@ -57,81 +56,83 @@ class Indicator(StrictModel):
 
 
 class DecisionRule(StrictModel):
-    """When to go on, written before the first review. A condition that is not set does not count."""
+    """Conditions for a go, frozen by the first review; None leaves a condition out."""
 
-    acceptance_at_least: float | None = Field(default=None, gt=0, le=1, description="share of candidates")
+    acceptance_at_least: float | None = Field(default=None, gt=0, le=1, description="fraction of candidates")
     cost_per_minute_at_most: float | None = Field(default=None, gt=0, description="training included")
-    cheaper_than_today: bool = Field(default=False, description="cost per accepted piece against today's")
+    cheaper_than_status_quo: bool = Field(
+        default=False, description="cost per accepted piece below status_quo.cost_per_piece"
+    )
     indicators_better: tuple[str, ...] = Field(default=(), description="names of indicators")
     judged_on: Literal["interval", "value"] = Field(
-        default="interval", description="whether the whole 95 % interval must agree, or the value alone"
+        default="interval", description="whether the whole 95 % interval or the value alone must meet a condition"
     )
 
 
 class Brief(StrictModel):
-    """One task. The same brief for every design, so that they can be compared."""
+    """One musical task; all contenders get the same brief."""
 
     name: str = Field(pattern=_NAME)
-    title: dict[str, str] = Field(default_factory=dict, description="what it is for, by language")
+    title: dict[str, str] = Field(default_factory=dict, description="by language")
     seconds: float = Field(ge=1, le=600)
     length_tolerance_seconds: float = Field(default=0.1, ge=0, le=60)
-    loop: bool = Field(default=False, description="whether the end must lead back into the beginning")
+    loop: bool = Field(default=False, description="whether the end must connect to the beginning")
     loudness_lufs: float = Field(default=-16.0, ge=-40, le=-8)
     prompt: str | None = Field(
-        default=None, min_length=1, max_length=500, description="else from the words below"
+        default=None, min_length=1, max_length=500, description="built from the labels below if not given"
     )
-    tradition: str | None = Field(default=None, description="a shipped tradition, or the folder of one")
+    tradition: str | None = Field(default=None, description="a built-in tradition or a tradition's folder")
     mode: str | None = None
     cycle: str | None = None
     tempo_bpm: float | None = Field(default=None, ge=20, le=400)
     instruments: tuple[str, ...] = ()
     mood: str | None = Field(default=None, max_length=80)
-    candidates: int = Field(default=12, ge=1, le=500, description="of each design; fixed beforehand")
+    candidates: int = Field(default=12, ge=1, le=500, description="per contender; fixed beforehand")
     seed: int = Field(default=0, ge=0, lt=2**30)
-    drawing: SamplingSpec = Field(default_factory=SamplingSpec)
+    sampling: SamplingSpec = Field(default_factory=SamplingSpec)
     reasons: tuple[str, ...] = Field(default=REASONS, min_length=1, max_length=20)
     reason_words: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description="words by reason and language, for reasons of your own"
+        default_factory=dict, description="texts by reason and language, for additional reasons"
     )
-    minimum_seconds: float = Field(default=5.0, ge=0, le=60, description="heard before a review")
+    minimum_seconds: float = Field(default=5.0, ge=0, le=60, description="played before a review")
     accepted_by: Literal["majority", "all", "any"] = "majority"
     languages: tuple[str, ...] = Field(default=("en", "ja"), min_length=1)
     prices: CostRates = Field(default_factory=CostRates)
-    today: StatusQuo | None = None
+    status_quo: StatusQuo | None = None
     indicators: tuple[Indicator, ...] = ()
-    rule: DecisionRule = Field(default_factory=DecisionRule)
+    decision_rule: DecisionRule = Field(default_factory=DecisionRule)
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Brief:
+    def _check_consistency(self) -> Brief:
         if not any((self.prompt, self.mode, self.instruments, self.mood, self.tradition)):
             raise ValueError(
-                "nothing says what music is wanted: give prompt, or tradition, mode, instruments, mood"
+                "the music is not described: give prompt, or tradition, mode, instruments or mood"
             )
         if self.tradition is None and (self.mode or self.cycle):
             raise ValueError("mode and cycle need a tradition, such as tradition: hindustani")
         names = [indicator.name for indicator in self.indicators]
         if len(set(names)) != len(names):
-            raise ValueError(f"indicators have names twice: {', '.join(names)}")
-        if unknown := sorted(set(self.rule.indicators_better) - set(names)):
-            raise ValueError(f"rule.indicators_better names {', '.join(unknown)}, which is no indicator")
-        if self.rule.cheaper_than_today and self.today is None:
-            raise ValueError("rule.cheaper_than_today needs today.cost_per_piece")
-        wants_cost = self.rule.cheaper_than_today or self.rule.cost_per_minute_at_most is not None
-        if wants_cost and self.prices.machine_hour is None:
-            raise ValueError("a rule on cost needs prices.machine_hour")
-        foreign = [reason for reason in self.reasons if reason not in REASONS]
-        if missing := [r for r in foreign if not self.reason_words.get(r, {}).get("en")]:
-            raise ValueError(f"reasons of your own need words: give reason_words.{missing[0]}.en")
+            raise ValueError(f"indicators have duplicate names: {', '.join(names)}")
+        if unknown := sorted(set(self.decision_rule.indicators_better) - set(names)):
+            raise ValueError(f"decision_rule.indicators_better names {', '.join(unknown)}, which is not an indicator")
+        if self.decision_rule.cheaper_than_status_quo and self.status_quo is None:
+            raise ValueError("decision_rule.cheaper_than_status_quo needs status_quo.cost_per_piece")
+        needs_cost = self.decision_rule.cheaper_than_status_quo or self.decision_rule.cost_per_minute_at_most is not None
+        if needs_cost and self.prices.machine_hour is None:
+            raise ValueError("a decision rule on cost needs prices.machine_hour")
+        additional = [reason for reason in self.reasons if reason not in REASONS]
+        if missing := [r for r in additional if not self.reason_words.get(r, {}).get("en")]:
+            raise ValueError(f"additional reasons need a text: give reason_words.{missing[0]}.en")
         return self
 
     @property
-    def words(self) -> str:
-        """What the model is asked for: the prompt, or a phrasing of the labels as the captions have them."""
+    def prompt_text(self) -> str:
+        """The prompt for the model: `prompt`, or a caption built from the labels."""
         if self.prompt:
             return self.prompt
-        known = self.load_tradition()
+        tradition = self.load_tradition()
         labels = Labels(
-            tradition=known.slug if known else "",
+            tradition=tradition.slug if tradition else "",
             mode=(self.mode,) if self.mode else (),
             cycle=(self.cycle,) if self.cycle else (),
             instruments=self.instruments,
@@ -141,27 +142,27 @@ class Brief(StrictModel):
         return ", ".join(part for part in (text, self.mood) if part)
 
     def load_tradition(self) -> Tradition | None:
-        """The tradition that is named; TalimError where it is none."""
+        """The brief's tradition or None; TalimError for an unknown one."""
         return traditions.load(self.tradition) if self.tradition else None
 
 
 def load(path: Path) -> Brief:
-    """The brief in a YAML file; UsageError in one line for an unknown key, a wrong value, an unknown mode."""
-    hint = "see docs/usefulness.md for one to begin with"
-    brief = strict_yaml.build(Brief, strict_yaml.read_yaml(path, hint), str(path))
+    """Read a brief; UsageError for an unknown key, a wrong value or an unknown mode, TalimError if it is missing."""
+    hint = "docs/guides/briefs.md has an example"
+    brief = build(Brief, read_yaml(path, hint), str(path))
     try:
-        known = brief.load_tradition()
-        if known and brief.mode:
-            known.mode(brief.mode)
-        if known and brief.cycle:
-            known.cycle(brief.cycle)
+        tradition = brief.load_tradition()
+        if tradition and brief.mode:
+            tradition.mode(brief.mode)
+        if tradition and brief.cycle:
+            tradition.cycle(brief.cycle)
     except TalimError as error:
         raise UsageError(f"{path}: {error}") from None
     return brief
 
 
-def brief_hash(brief: Brief, sounds: Mapping[str, str]) -> str:
-    """Sixteen hex digits of brief and candidates (id to content hash)."""
-    whole = {"brief": brief.model_dump(mode="json"), "sounds": dict(sounds)}
-    canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def brief_hash(brief: Brief, content_hashes: Mapping[str, str]) -> str:
+    """Sixteen hex digits of the brief and its candidates {id: content hash}."""
+    content = {"brief": brief.model_dump(mode="json"), "candidates": dict(content_hashes)}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Losses on held-out clips; of a finished run also alone, without making music, for a curve that asks no more."""
+"""Losses on held-out clips, and the held-out loss of a finished run without generating music."""
 
 from __future__ import annotations
 
@@ -29,40 +29,39 @@ FILE = "held_out.json"
 def prepare_held_out(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
 ) -> tuple[list[EncodedClip], frozen_cache.FrozenLayerCache | None]:
-    """The held-out clips as the base meets them, and what is kept of the layers below the recipe's design."""
-    items = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords)
-    kept, _ = frozen_cache.make_frozen_cache(
-        recipe, corpus, backbone, progress, held_out=[item.whole for item in items]
+    """The encoded held-out clips, and the cached activations of the layers below the recipe's design, if any."""
+    clips = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords)
+    cache, _ = frozen_cache.make_frozen_cache(
+        recipe, corpus, backbone, progress, held_out=[clip.full_length for clip in clips]
     )
-    return items, kept
+    return clips, cache
 
 
 def per_clip_losses(
     backbone: Backbone,
-    items: Sequence[EncodedClip],
+    clips: Sequence[EncodedClip],
     batch_size: int,
     progress: Progress,
     title: str,
-    kept: frozen_cache.FrozenLayerCache | None = None,
+    cache: frozen_cache.FrozenLayerCache | None = None,
 ) -> np.ndarray:
-    """Each clip's loss by part (codebook, noise level), float64 [clips, K], with its words and without dropout."""
-    found = []
+    """Each clip's loss by part (codebook or noise level), float64 [clips, K], with its caption and without dropout."""
+    losses = []
     with torch.no_grad():
-        for _, batch in batches.held_out_batches(items, backbone, batch_size, kept):
-            found.append(backbone.loss(batch).per_item.double().cpu().numpy())
-            progress.step(title, sum(len(f) for f in found), len(items))
-    return np.concatenate(found)
+        for _, batch in batches.held_out_batches(clips, backbone, batch_size, cache):
+            losses.append(backbone.loss(batch).per_item.double().cpu().numpy())
+            progress.step(title, sum(map(len, losses)), len(clips))
+    return np.concatenate(losses)
 
 
 def held_out_loss(
     run_folder: Path | str, progress: Progress | None = None, device: str = "auto"
 ) -> dict[str, Any]:
-    """{"mean", "ci95", "per_recording"} of the loss with the adapter; kept in RUN/held_out.json.
+    """{"mean", "ci95", "per_recording"} of the loss with the adapter; stored in RUN/held_out.json and read from there.
 
     TalimError if the run is not finished.
     """
     from talim.backbones.load import load
-    from talim.training.train import stored_recipe
 
     run, progress = Run(run_folder), progress or Progress()
     file = run.folder / FILE
@@ -70,20 +69,22 @@ def held_out_loss(
         return read_json(file)
     if not run.finished:
         raise TalimError(
-            f"{run.folder}: training is not finished; go on with: talim train --out {run.folder}"
+            f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}"
         )
-    recipe = stored_recipe(run)
+    recipe = run.recipe
     corpus = Corpus.load(recipe.corpus)
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
     serialization.load(backbone, run.adapter)
     backbone.model.eval()
-    items, kept = prepare_held_out(recipe, corpus, backbone, progress)
-    losses = per_clip_losses(backbone, items, recipe.training.batch_size, progress, "held-out loss", kept)
-    mine = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [item.clip.recording for item in items])
-    told = {
-        "mean": float(np.mean(list(mine.values()))),
-        "ci95": bootstrap.bootstrap_ci(mine),
-        "per_recording": mine,
+    clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
+    losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "held-out loss", cache)
+    per_recording = bootstrap.mean_by_recording(
+        losses.mean(axis=1).tolist(), [clip.clip.recording for clip in clips]
+    )
+    result = {
+        "mean": float(np.mean(list(per_recording.values()))),
+        "ci95": bootstrap.bootstrap_ci(per_recording),
+        "per_recording": per_recording,
     }
-    write_json(file, told)
-    return told
+    write_json(file, result)
+    return result

@@ -1,8 +1,8 @@
-"""Audio for the page: the same prompts and seeds before and after, beside the real held-out music."""
+"""Samples of a run: the same prompts and seeds with and without the adapter, and the real held-out clips."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from talim import audio
 from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
-from talim.beats_chords import BeatsAndChords
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import Clip, Corpus
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
 from talim.progress import Progress
@@ -23,13 +22,13 @@ from talim.training import batches
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
-MELS = 64
-FLOOR_DB = 80.0
+NUM_MEL_BANDS = 64
+DYNAMIC_RANGE_DB = 80.0
 
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """A generated piece: its targets, int16 [K, T] or float32 [C, T, F], and how they sound."""
+    """A generated clip: its codec tokens int16 [K, T] or latents float32 [C, T, F], and the decoded audio."""
 
     targets: np.ndarray
     audio: Audio
@@ -37,11 +36,11 @@ class GeneratedClip:
 
 @dataclass(frozen=True)
 class SamplePair:
-    """The same words and seed, without and with the adapter."""
+    """Clips of the same prompt and seed, without (`base`) and with (`adapted`) the adapter."""
 
     prompt: str
-    before: GeneratedClip
-    after: GeneratedClip
+    base: GeneratedClip
+    adapted: GeneratedClip
 
 
 def generate_pairs(
@@ -51,45 +50,55 @@ def generate_pairs(
     peft: Any,
     progress: Progress,
     *,
-    prompts: int,
+    num_prompts: int,
     seconds: float,
     seed: int,
-    sampling: GenerationOptions,
+    options: GenerationOptions,
 ) -> list[SamplePair]:
-    """Write RUN/samples (FLAC files and manifest.jsonl) for the captions of `prompts` held-out clips.
+    """Generate pairs for the captions of `num_prompts` held-out clips; writes RUN/samples (FLAC and manifest.jsonl).
 
-    A base that hears beats and chords is given those of the clip, as far as the corpus knows them.
+    A base that accepts beats and chords is given those of the clip, as far as the corpus has them.
     """
-    clips = batches.stratified_sample(corpus.held_out, prompts)
-    words = [clip.caption for clip in clips]
-    asked = {**backbone.options, **sampling.explicit_options}
-    music = backbone.snap_beats_chords([batches.beats_chords_of(clip).cut(0.0, seconds) for clip in clips])
+    clips = batches.stratified_sample(corpus.held_out, num_prompts)
+    captions = [clip.caption for clip in clips]
+    generation_options = {**backbone.options, **options.explicit_options}
+    beats_chords = backbone.snap_beats_chords(
+        [batches.beats_chords_of(clip).cut(0.0, seconds) for clip in clips]
+    )
 
-    def play(title: str) -> list[GeneratedClip]:
-        return _generate_pieces(backbone, words, music, seconds, seed, asked, progress, title)
+    def generate(title: str) -> list[GeneratedClip]:
+        targets = backbone.generate_tokens(
+            captions,
+            seconds,
+            seed,
+            progress=lambda done, total: progress.step(f"generating {title}", done, total),
+            beats_chords=beats_chords,
+            **generation_options,
+        )
+        return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in targets]
 
-    played = {"after": play("with adapter")}
+    adapted = generate("with adapter")
     with injection.disabled(peft):
-        played["before"] = play("without adapter")
+        base = generate("without adapter")
+    pairs = [SamplePair(*parts) for parts in zip(captions, base, adapted, strict=True)]
     rows: list[dict[str, Any]] = []
     with new_folder(run.samples) as folder:
-        for number, clip in enumerate(clips, start=1):
-            for role in ("before", "after"):
-                piece = played[role][number - 1].audio
+        for number, (clip, pair, music) in enumerate(zip(clips, pairs, beats_chords, strict=True), start=1):
+            for role, piece in (("before", pair.base), ("after", pair.adapted)):
                 adapters = [AdapterChoice(run.adapter)] if role == "after" else []
                 name = f"{number:02d}-{role}.flac"
-                tags = provenance_tags(backbone, adapters, clip.caption, seed, asked, music[number - 1])
-                audio.write(folder / name, piece, tags)
-                rows.append(_row(name, role, clip, piece, seed))
+                tags = provenance_tags(backbone, adapters, clip.caption, seed, generation_options, music)
+                audio.write(folder / name, piece.audio, tags)
+                rows.append(_manifest_row(name, role, clip, piece.audio, seed))
             real = corpus.read_clip(clip).cut(0, seconds)
             name = f"{number:02d}-real.flac"
             audio.write(folder / name, real, {"title": clip.recording, "licence": clip.licence})
-            rows.append(_row(name, "real", clip, real, None))
+            rows.append(_manifest_row(name, "real", clip, real, None))
         write_jsonl(folder / "manifest.jsonl", rows)
-    return [SamplePair(*three) for three in zip(words, played["before"], played["after"], strict=True)]
+    return pairs
 
 
-def _row(name: str, role: str, clip: Any, piece: Audio, seed: int | None) -> dict[str, Any]:
+def _manifest_row(name: str, role: str, clip: Clip, piece: Audio, seed: int | None) -> dict[str, Any]:
     return {
         "file": name,
         "role": role,
@@ -101,64 +110,47 @@ def _row(name: str, role: str, clip: Any, piece: Audio, seed: int | None) -> dic
     }
 
 
-def _generate_pieces(
-    backbone: Backbone,
-    words: Sequence[str],
-    music: Sequence[BeatsAndChords],
-    seconds: float,
-    seed: int,
-    asked: Mapping[str, Any],
-    progress: Progress,
-    title: str,
-) -> list[GeneratedClip]:
-    def tell(done: int, total: int) -> None:
-        progress.step(f"generating {title}", done, total)
-
-    targets = backbone.generate_tokens(list(words), seconds, seed, progress=tell, music=music, **asked)
-    return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in targets]
-
-
 def adapter_effect(pairs: Sequence[SamplePair]) -> dict[str, Any]:
-    """How much the adapter changes at the same seed: tokens or latents, and log-mel distance in dB.
+    """Difference that the adapter makes at the same seed: in tokens or latents, and log-mel distance in dB.
 
     Both are exactly 0 for an adapter without effect.
     """
-    tokens = all(np.issubdtype(p.before.targets.dtype, np.integer) for p in pairs)
+    tokens = all(np.issubdtype(pair.base.targets.dtype, np.integer) for pair in pairs)
     key, change = ("token_change_rate", token_change_rate) if tokens else ("latent_change", latent_change)
-    changes = [change(p.before.targets, p.after.targets) for p in pairs]
-    distances = [log_mel_distance_db(p.before.audio, p.after.audio) for p in pairs]
+    changes = [change(pair.base.targets, pair.adapted.targets) for pair in pairs]
+    distances = [log_mel_distance_db(pair.base.audio, pair.adapted.audio) for pair in pairs]
     return {
         key: float(np.mean(changes)),
         "log_mel_distance_db": float(np.mean(distances)),
         "per_prompt": [
-            {"prompt": p.prompt, key: c, "log_mel_distance_db": d}
-            for p, c, d in zip(pairs, changes, distances, strict=True)
+            {"prompt": pair.prompt, key: value, "log_mel_distance_db": distance}
+            for pair, value, distance in zip(pairs, changes, distances, strict=True)
         ],
         "note": "adapter switched off and on at the same prompt and seed; 0 means that it changes nothing",
     }
 
 
-def token_change_rate(one: np.ndarray, other: np.ndarray) -> float:
-    """Share of differing tokens in two [K, T], over the frames both have; 0 to 1."""
-    frames = min(one.shape[1], other.shape[1])
-    return float(np.mean(one[:, :frames] != other[:, :frames])) if frames else 0.0
+def token_change_rate(base: np.ndarray, adapted: np.ndarray) -> float:
+    """Fraction of differing tokens in two arrays [K, T], over the frames that both have; 0 to 1."""
+    frames = min(base.shape[1], adapted.shape[1])
+    return float(np.mean(base[:, :frames] != adapted[:, :frames])) if frames else 0.0
 
 
-def latent_change(one: np.ndarray, other: np.ndarray) -> float:
-    """How far two latents [C, T, F] lie apart over the frames both have, as a share of the first one's size.
+def latent_change(base: np.ndarray, adapted: np.ndarray) -> float:
+    """RMS difference of two latents [C, T, F] over the frames that both have, divided by the RMS of the first.
 
-    Root mean squares; 0 for equal ones, about 1.4 for two that have nothing to do with each other.
+    0 for equal latents, about 1.4 for independent ones.
     """
-    frames = min(one.shape[1], other.shape[1])
-    first, second = (part[:, :frames].astype(np.float64) for part in (one, other))
-    size = np.sqrt(np.mean(np.square(first))) if frames else 0.0
-    return float(np.sqrt(np.mean(np.square(second - first))) / size) if size else 0.0
+    frames = min(base.shape[1], adapted.shape[1])
+    first, second = (latent[:, :frames].astype(np.float64) for latent in (base, adapted))
+    rms = np.sqrt(np.mean(np.square(first))) if frames else 0.0
+    return float(np.sqrt(np.mean(np.square(second - first))) / rms) if rms else 0.0
 
 
 def log_mel_distance_db(one: Audio, other: Audio) -> float:
-    """Mean absolute difference of two log-mel spectrograms in dB, over the time both have.
+    """Mean absolute difference of two log-mel spectrograms in dB, over the time that both have.
 
-    64 bands, levels clipped 80 dB below the louder one's peak; 0 for equal sounds, at most 80.
+    64 bands, levels clipped at 80 dB below the louder clip's peak; 0 for equal audio, at most 80.
     """
     rate_hz = min(one.rate_hz, other.rate_hz)
     frames = min(one.resample(rate_hz).frames, other.resample(rate_hz).frames)
@@ -166,7 +158,7 @@ def log_mel_distance_db(one: Audio, other: Audio) -> float:
     peak = max(float(p.max(initial=0.0)) for p in powers)
     if peak <= 0:
         return 0.0
-    floor = peak * 10 ** (-FLOOR_DB / 10)
+    floor = peak * 10 ** (-DYNAMIC_RANGE_DB / 10)
     first, second = (10 * np.log10(np.maximum(p, floor)) for p in powers)
     return float(np.mean(np.abs(first - second)))
 
@@ -175,5 +167,5 @@ def _mel_power(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     import librosa
 
     return librosa.feature.melspectrogram(
-        y=samples.astype(np.float32), sr=rate_hz, n_fft=1024, hop_length=512, n_mels=MELS
+        y=samples.astype(np.float32), sr=rate_hz, n_fft=1024, hop_length=512, n_mels=NUM_MEL_BANDS
     )

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What to generate with: a base and adapters, chosen by a run, by folders or by name, and loaded."""
 
 from __future__ import annotations
 
@@ -18,26 +18,17 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 
-def check_adapter(folder: Path, base: str | None = None) -> dict[str, Any]:
-    """Load the adapter into its own base, or into `base`; TalimError says why it does not fit."""
-    from talim.generation.sources import choose_source, load_source
-
-    source = choose_source(None, base, [folder], False)
-    backbone = load_source(source)
-    return {"folder": str(folder), "base": backbone.name, "fits": True}
-
-
 @dataclass(frozen=True)
 class AdapterChoice:
-    """An adapter's folder and how strongly it acts: 0 not at all, 1 as trained, at most 1.5."""
+    """An adapter's folder and its scale: 0 is the base alone, 1 as trained, at most 1.5."""
 
     folder: Path
-    strength: float = 1.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class GenerationSource:
-    """Which base and which adapters to use; none means the base alone."""
+    """The base and the adapters to generate with; no adapters means the base alone."""
 
     base: str
     adapters: tuple[AdapterChoice, ...] = ()
@@ -48,60 +39,62 @@ def choose_source(
     base: str | None,
     adapters: Sequence[Path],
     no_adapter: bool,
-    strengths: Sequence[float] = (),
+    scales: Sequence[float] = (),
 ) -> GenerationSource:
-    """What --run, --base, --adapter, --strength and --no-adapter mean together; UsageError where they contradict."""
-    for strength in strengths:
-        _check_range("--strength", strength, 0.0, MAX_ADAPTER_SCALE)
+    """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict."""
+    for scale in scales:
+        check_range("--adapter-scale", scale, 0.0, MAX_ADAPTER_SCALE)
     if run is not None:
         if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
-        from talim.training.train import stored_recipe
-
-        folder = Run(run)
-        base, adapters = stored_recipe(folder).base, [] if no_adapter else [folder.adapter]
-        if not no_adapter and not folder.adapter.is_dir():
-            raise TalimError(f"{run}: its training is not finished; go on with: talim train --out {run}")
+        finished = Run(run)
+        base, adapters = finished.recipe.base, [] if no_adapter else [finished.adapter]
+        if not no_adapter and not finished.adapter.is_dir():
+            raise TalimError(f"{run}: its training is not finished; continue with: talim train --out {run}")
     elif adapters and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
-    if strengths and len(strengths) != len(adapters):
+    if scales and len(scales) != len(adapters):
         raise UsageError(
-            f"--strength was given {len(strengths)} times for {len(adapters)} adapters; give one for each, in order"
+            f"--adapter-scale was given {len(scales)} times for {len(adapters)} adapters; give one for each, in order"
         )
-    chosen = tuple(
-        AdapterChoice(f, s) for f, s in zip(adapters, strengths or [1.0] * len(adapters), strict=True)
-    )
-    if base is None and chosen:
-        base = serialization.read_info(chosen[0].folder)["base"]["name"]
+    choices = tuple(map(AdapterChoice, adapters, scales or [1.0] * len(adapters)))
+    if base is None and choices:
+        base = serialization.read_info(choices[0].folder)["base"]["name"]
         if base is None:
-            raise UsageError(f"{chosen[0].folder} does not say what it was trained on; add --base NAME")
+            raise UsageError(f"{choices[0].folder} does not say what it was trained on; add --base NAME")
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
-    return GenerationSource(base, chosen)
+    return GenerationSource(base, choices)
 
 
 def load_source(source: GenerationSource, device: str = "auto", progress: Progress | None = None) -> Backbone:
-    """The base with the adapters in it, in its precision, ready to generate. TalimError if one does not fit."""
+    """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit."""
     from talim.backbones.load import load
 
-    told = [
-        serialization.read_info(chosen.folder) for chosen in source.adapters
-    ]  # before the model costs its time
+    # read before the base is loaded, so that a wrong folder is refused at once
+    infos = [serialization.read_info(choice.folder) for choice in source.adapters]
     backbone = load(source.base, device=device)
-    names = {}
-    for index, (chosen, info) in enumerate(zip(source.adapters, told, strict=True)):
+    scales = {}
+    for index, (choice, info) in enumerate(zip(source.adapters, infos, strict=True)):
         name = injection.DEFAULT_NAME + (f"-{index + 1}" if index else "")
-        model = serialization.load(backbone, chosen.folder, name)
-        names[name] = chosen.strength
+        model = serialization.load(backbone, choice.folder, name)
+        scales[name] = choice.scale
         if info["base"].get("fingerprint") is None and progress is not None:
-            progress.say(f"{chosen.folder} does not say which weights it was trained on; it fits in shape")
-    if names:
-        injection.set_adapter_scales(model, names)
+            progress.log(f"{choice.folder} does not name the weights it was trained on; its shapes fit")
+    if scales:
+        injection.set_adapter_scales(model, scales)
         injection.cast_adapters(model, backbone.dtype)
     backbone.model.eval()
     return backbone
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_adapter(folder: Path, base: str | None = None) -> dict[str, Any]:
+    """Load the adapter into its own base, or into `base`; TalimError says why it does not fit."""
+    backbone = load_source(choose_source(None, base, [folder], False))
+    return {"folder": str(folder), "base": backbone.name, "fits": True}
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """UsageError unless low <= value <= high."""
     if not (math.isfinite(value) and low <= value <= high):
         raise UsageError(f"{name} is {value:g}; it must be between {low:g} and {high:g}")

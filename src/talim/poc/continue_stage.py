@@ -11,6 +11,7 @@ import numpy as np
 from talim import recipe as recipes
 from talim.atomic_io import read_json
 from talim.backbones.resolve import family_by_name
+from talim.designs.expression import Design
 from talim.errors import UsageError
 from talim.evaluation.bootstrap import bootstrap_ci
 from talim.experiments.effects import two_way_effect
@@ -156,7 +157,7 @@ def _hybrid(way: PocContext, chosen: Run, thresholds: GateThresholds) -> dict[st
     """The chosen design with a part of the base trained beside it, with the same steps and seed."""
     recipe = _recipe(way, chosen)
     design = f"{recipe.design}+{PARTIAL_FINETUNE[family_by_name(recipe.base)]}"
-    mixed = recipe.model_copy(update={"design": design})
+    mixed = recipe.model_copy(update={"design": Design.parse(design)})
     row = cost_stage.trace_designs({design: mixed}, way.corpus, way.wishes.device, way.progress)[0]
     limit = size_limit_bytes(thresholds, cost_stage.machine_bytes(way.wishes.device))
     if row["memory_bytes"] is not None and row["memory_bytes"] > limit:

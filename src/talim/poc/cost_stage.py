@@ -62,7 +62,7 @@ def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> 
     row: dict[str, Any] = {"design": name, "remark": ""}
     try:
         base = base_model_facts(recipe.base)
-        long = recipe.training.clip_seconds or float(corpus.summary["clip_seconds"])
+        long = recipe.training.crop_seconds or float(corpus.summary["clip_seconds"])
         seconds = min(long, base.window_seconds)
         known = place_design(name, base, seconds)
         trace = shelf.trace(
@@ -224,4 +224,4 @@ def cost_summary(plan: Mapping[str, Any], wishes: PocOptions) -> list[str]:
 
 def planned_recipes(plan: Mapping[str, Any], corpus: Path) -> dict[str, Recipe]:
     """The recipes as they were decided, on the corpus where it lies now."""
-    return {name: recipes.build(values | {"corpus": str(corpus)}) for name, values in plan["recipes"].items()}
+    return {name: Recipe.model_validate(values | {"corpus": str(corpus)}) for name, values in plan["recipes"].items()}

@@ -13,18 +13,18 @@ from talim.poc.pipeline import poc
 from talim.progress import Progress
 
 # where noise is removed: the usual hundred steps take four times as long
-FEW_STEPS = (("steps", 25), ("sampler", "dpm++"))
+FEW_STEPS = (("sampling_steps", 25), ("sampler", "dpm++"))
 
 WISHES = PocOptions(
     settings=(
         ("training.steps", 120),
         ("training.batch_size", 4),
         ("training.warmup_steps", 10),
-        ("training.evaluate_every", 30),
-        ("training.evaluate_clips", 8),
+        ("training.eval_every", 30),
+        ("training.eval_clips", 8),
         ("training.checkpoint_every", 30),
     ),
-    held_out_share=0.3,
+    held_out_fraction=0.3,
     clip_seconds=8.0,
     sample_seconds=8.0,
     curve=False,  # it would take as long again as two designs
@@ -50,7 +50,7 @@ def demo(out: Path, progress: Progress | None = None, wishes: PocOptions = WISHE
 
         perform_corpus(recordings, perform, progress)
     told = poc(recordings, out, wishes, progress)
-    return told | {"listen": f"talim listen {shlex.quote(str(out))} --links 1"}
+    return told | {"listen": f"talim listen {shlex.quote(str(out))} --invites 1"}
 
 
 def compare_designs_sentence(falls: dict[str, Any]) -> str:

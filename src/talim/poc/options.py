@@ -10,7 +10,6 @@ from typing import Any
 from talim import recipe as recipes
 from talim.backbones import registry, resolve
 from talim.corpus.prepare import LICENCE_USES
-from talim.designs import expression
 from talim.errors import UsageError
 from talim.licences import allows_commercial_use, commercial_use_objection
 from talim.recipe import Recipe
@@ -29,7 +28,7 @@ class PocOptions:
     hours: float | None = None
     describe: str | None = None
     held_out: tuple[str, ...] = ()
-    held_out_share: float = 0.3  # a fifth of few recordings is often one, and one gives no interval
+    held_out_fraction: float = 0.3  # a fifth of few recordings is often one, and one gives no interval
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set
@@ -69,16 +68,14 @@ def recipes_of(wishes: PocOptions, out: Path) -> dict[str, Recipe]:
     found = {}
     for text in wishes.designs:
         recipe = recipe_of(wishes, text, out)
-        found[str(expression.parse(recipe.design))] = recipe
+        found[str(recipe.design)] = recipe
     return found
 
 
 def recipe_of(wishes: PocOptions, design: str, out: Path) -> Recipe:
     """The recipe of one design; UsageError where it makes no sense."""
     values = {"base": wishes.base, "corpus": str(out / "corpus"), "design": design, "seed": wishes.seed}
-    recipe = recipes.load((), {**values, **dict(wishes.settings)})
-    expression.parse(recipe.design)
-    return recipe
+    return recipes.load((), {**values, **dict(wishes.settings)})
 
 
 def folder_name(design: str) -> str:

@@ -1,4 +1,4 @@
-"""The state of an unfinished training run in one file: weights, optimiser, best so far, counters."""
+"""The checkpoint of an unfinished training run: weights, optimiser state, best weights and counters in one file."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from talim.errors import TalimError
 
 @dataclass
 class TrainerState:
-    """The counters of a run: everything besides tensors that the next step depends on."""
+    """Everything besides tensors that the next step depends on."""
 
     run_id: str
     step: int = 0
     best_step: int = 0
-    best_loss: float | None = None  # held-out, in the base's own unit
-    looks_without_best: int = 0
+    best_loss: float | None = None  # held-out, in the base's loss unit
+    evals_without_improvement: int = 0
     stopped_early: bool = False
-    log_bytes: int = 0  # the log is cut back to this length on resumption
-    spent: dict[str, float] = field(default_factory=dict)  # what the meter had counted
+    log_bytes: int = 0  # the log is truncated to this length on resumption
+    usage: dict[str, float] = field(default_factory=dict)  # of the meter and the frozen-layer cache
 
 
 def write(
     path: Path,
-    progressed: TrainerState,
+    state: TrainerState,
     weights: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     best: dict[str, Tensor],
 ) -> None:
-    """Store everything in one file, whole or not at all. No hidden random state exists, so none is stored."""
+    """Write everything to one file, atomically. Random states need not be stored: draws follow from the step."""
     tensors = {f"weights/{name}": tensor.detach() for name, tensor in weights.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for name, parameter in weights.items():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{name}/{key}"] = torch.as_tensor(value)
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    atomic_io.write_bytes(path, save(tensors, {"progressed": json.dumps(asdict(progressed))}))
+    atomic_io.write_bytes(path, save(tensors, {"state": json.dumps(asdict(state))}))
 
 
 def read(
     path: Path, weights: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, run_id: str
 ) -> tuple[TrainerState, dict[str, Tensor]]:
-    """Put weights and optimiser state back in place; return the counters and the best weights.
+    """Restore weights and optimiser state in place; return the counters and the best weights.
 
-    TalimError if the file is damaged or belongs to other weights.
+    TalimError if the file is damaged or belongs to another run or design.
     """
-    progressed, tensors = _open(path)
-    if progressed.run_id != run_id:
-        raise TalimError(f"{path}: belongs to run {progressed.run_id}, not {run_id}; choose another --out")
+    state, tensors = _open(path)
+    if state.run_id != run_id:
+        raise TalimError(f"{path}: belongs to run {state.run_id}, not {run_id}; choose another --out")
     stored = {key.removeprefix("weights/") for key in tensors if key.startswith("weights/")}
     if stored != set(weights):
         raise TalimError(f"{path}: its adapter weights do not fit this design; delete it to start anew")
@@ -64,18 +64,18 @@ def read(
             parameter.copy_(tensors[f"weights/{name}"])
     for name, parameter in weights.items():
         prefix = f"optimiser/{name}/"
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if state:
-            optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+        values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if values:
+            optimiser.state[parameter] = {key: value.to(parameter.device) for key, value in values.items()}
     best = {key.removeprefix("best/"): value for key, value in tensors.items() if key.startswith("best/")}
-    return progressed, best
+    return state, best
 
 
 def _open(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            progressed = TrainerState(**json.loads(file.metadata()["progressed"]))
-            return progressed, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            state = TrainerState(**json.loads(file.metadata()["state"]))
+            return state, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise TalimError(f"{path}: damaged checkpoint ({reason}); delete it to start the run anew") from None

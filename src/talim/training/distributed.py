@@ -1,8 +1,8 @@
-"""One training on many processes, a GPU each: every step's clips are shared out, all processes hold the same weights.
+"""Data-parallel training over processes that accelerate or torchrun started, one GPU each, all with the same weights.
 
-A launcher of accelerate or torch starts the processes; without one there is a single process, and nothing here is
-imported or awaited. The gradient of a step is that of the whole batch: each process's is weighed by what it is a mean
-over (frames, clips), so that unequal shares and lengths do not shift it.
+Without a launcher there is a single process and nothing is imported. A step's gradient is that of its whole batch:
+each rank's gradient is weighted by the number of frames or clips it averages over, so that unequal shards do not
+bias it.
 """
 
 from __future__ import annotations
@@ -24,55 +24,53 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
-COLLECTIVE_TIMEOUT = timedelta(
-    hours=2
-)  # for the slowest process: downloading a base, encoding its share of a corpus
+COLLECTIVE_TIMEOUT = timedelta(hours=2)  # covers downloading a base or encoding a shard of a corpus
 
 
 class DistributedContext:
-    """Who trains: `count` processes, of which this is number `index`. All methods besides `share` are for all at once.
+    """This process's rank among `count` processes. All methods but `shard` must be called by every rank.
 
-    TalimError, in every process that is left, where another one has ended.
+    TalimError in the remaining processes where one has ended.
     """
 
-    def __init__(self, index: int = 0, count: int = 1) -> None:
-        self.index, self.count = index, count
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
-        return self.index == 0
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes files and prints."""
+        return self.rank == 0
 
-    def share(self, things: Sequence[T]) -> Sequence[T]:
-        """This process's part of what all have; neighbours stay together, and parts differ by one at most."""
-        begin, end = (len(things) * place // self.count for place in (self.index, self.index + 1))
-        return things[begin:end]
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's contiguous part of `items`; sizes differ by one at most."""
+        begin, end = (len(items) * index // self.count for index in (self.rank, self.rank + 1))
+        return items[begin:end]
 
-    def wait(self) -> None:
-        """Until all are here."""
+    def barrier(self) -> None:
+        """Wait for all ranks."""
         self.all_gather(None)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The first process does it alone, then the others do: what fails for all is told once."""
-        if not self.first:
-            self.wait()
+        """Rank 0 runs the block before the others, so that an error that all would have is reported once."""
+        if not self.is_main:
+            self.barrier()
         yield
-        if self.first:
-            self.wait()
+        if self.is_main:
+            self.barrier()
 
-    def any(self, here: bool) -> bool:
-        """Whether it is so in any process."""
-        return any(self.all_gather(here))
+    def any_true(self, flag: bool) -> bool:
+        """Whether the flag is set in any rank."""
+        return any(self.all_gather(flag))
 
-    def check_agreement(self, **known: str) -> None:
-        """TalimError where processes, on machines of their own perhaps, know different things by one name."""
-        for name, value in known.items():
-            if len(others := set(self.all_gather(value))) > 1:
-                raise TalimError(f"the processes have different {name}s ({', '.join(sorted(others))})")
+    def check_agreement(self, **values: str) -> None:
+        """TalimError where ranks, perhaps on different machines, have different values of one name."""
+        for name, value in values.items():
+            if len(distinct := set(self.all_gather(value))) > 1:
+                raise TalimError(f"the processes have different {name}s ({', '.join(sorted(distinct))})")
 
     def all_gather(self, value: T) -> list[T]:
-        """Everyone's value (anything that can be pickled), in the order of the processes."""
+        """Every rank's value (anything that can be pickled), in order of rank."""
         if self.count == 1:
             return [value]
         from accelerate.utils import gather_object
@@ -80,8 +78,8 @@ class DistributedContext:
         with report_lost_ranks():
             return gather_object([value])
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Of everyone's tensor, all of one shape on their own devices."""
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks of tensors of one shape, each on its own device."""
         if self.count == 1:
             return tensor
         from accelerate.utils import reduce
@@ -89,21 +87,21 @@ class DistributedContext:
         with report_lost_ranks():
             return reduce(tensor, "sum")  # pyright: ignore[reportReturnType]
 
-    def whole(self, weights: Mapping[str, nn.Parameter], loss: Loss) -> Loss:
-        """The loss of the step's whole batch, whose gradient takes the place of this share's; in one exchange."""
+    def reduce_gradients(self, weights: Mapping[str, nn.Parameter], loss: Loss) -> Loss:
+        """Replace each rank's gradients by those of the whole batch, and return its loss; one exchange."""
         if self.count == 1:
             return loss
         import torch
 
-        told = torch.cat([loss.mean.detach()[None], loss.parts.detach(), loss.mean.new_ones(1)]).float()
-        slopes = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights.values()]
-        summed = self.sum(torch.cat([*(slope.flatten().float() for slope in slopes), told]).mul_(loss.count))
-        mean = summed / summed[-1]
-        sizes = [*(slope.numel() for slope in slopes), len(told)]
-        *means, told = mean.split(sizes)
-        for weight, slope in zip(weights.values(), means, strict=True):
-            weight.grad = slope.view_as(weight).to(weight.dtype)
-        return replace(loss, mean=told[0], parts=told[1:-1], count=summed[-1])
+        losses = torch.cat([loss.mean.detach()[None], loss.parts.detach(), loss.mean.new_ones(1)]).float()
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights.values()]
+        flat = torch.cat([*(gradient.flatten().float() for gradient in gradients), losses])
+        total = self.all_reduce(flat.mul_(loss.count))
+        sizes = [*(gradient.numel() for gradient in gradients), len(losses)]
+        *means, losses = (total / total[-1]).split(sizes)
+        for weight, mean in zip(weights.values(), means, strict=True):
+            weight.grad = mean.view_as(weight).to(weight.dtype)
+        return replace(loss, mean=losses[0], parts=losses[1:-1], count=total[-1])
 
 
 SINGLE_PROCESS = DistributedContext()
@@ -111,9 +109,9 @@ SINGLE_PROCESS = DistributedContext()
 
 @contextlib.contextmanager
 def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
-    """The processes that a launcher started, this one among them; `ALONE` where none did.
+    """Join the processes that a launcher started; `SINGLE_PROCESS` where there was none.
 
-    UsageError for what cannot be shared out so: a base cut in parts, a GPU for two.
+    UsageError for FSDP and DeepSpeed, for one device for all ranks, and for more ranks than GPUs.
     """
     if _launcher_variable("WORLD_SIZE", 1) == 1:
         yield SINGLE_PROCESS
@@ -121,20 +119,20 @@ def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
     for variable, name in SHARDING.items():
         if os.environ.get(variable, "").lower() == "true":
             raise UsageError(
-                f"accelerate was configured with {name}, which cuts the base in parts; an adapter's base stays whole "
-                "on every GPU: launch with --num_processes alone"
+                f"accelerate was configured with {name}, which shards the base; talim needs the whole base on every "
+                "GPU: launch with --num_processes alone"
             )
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(
-            f"--device {device} is one place for all processes; leave it away, each takes its own GPU"
+            f"--device {device} is one device for all processes; leave it out, each takes its own GPU"
         )
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    here = _launcher_variable("LOCAL_WORLD_SIZE", 1)
-    if not on_cpu and here > torch.cuda.device_count():
+    local_count = _launcher_variable("LOCAL_WORLD_SIZE", 1)
+    if not on_cpu and local_count > torch.cuda.device_count():
         raise UsageError(
-            f"{here} processes were started for {torch.cuda.device_count()} GPUs; one each is the most"
+            f"{local_count} processes were started for {torch.cuda.device_count()} GPUs; start one per GPU at most"
         )
     from accelerate import PartialState
 
@@ -146,36 +144,37 @@ def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that tells results: the first one, or the only one."""
+    """Whether this is rank 0, or the only process."""
     return _launcher_variable("WORLD_SIZE", 1) == 1 or _launcher_variable("RANK", 0) == 0
 
 
 def require_single_process(command: str) -> None:
-    """UsageError where a launcher started a command many times that does not know how to share its work."""
+    """UsageError where a launcher started several processes of a command that is not distributed."""
     if (count := _launcher_variable("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ:
         raise UsageError(
-            f"{count} processes were started of talim {command}, and only talim train shares its work; start one "
-            "(talim study --jobs N or --ray ADDRESS runs many trials at a time)"
+            f"{count} processes were started of talim {command}, and only talim train is distributed; start one "
+            "(talim study --num-workers N or --ray ADDRESS runs many trials at a time)"
         )
 
 
 @contextlib.contextmanager
 def report_lost_ranks() -> Iterator[None]:
-    """One line for what the exchange between processes says when one of them is no more."""
+    """Turn the errors of a collective operation that lost a rank into one TalimError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason, *_ = re.sub(r"^\[[^]]*\] ", "", said).split(
-            ". "
-        )  # without the place in the library's own code
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = re.sub(r"^\[[^]]*\] ", "", first_line).split(". ")[
+            0
+        ]  # without the library's source location
         raise TalimError(
-            f"process {_launcher_variable('RANK', 0)} of {_launcher_variable('WORLD_SIZE', 1)} lost the others ({reason}); what the first to end "
-            "printed is the reason, and the same command goes on from the last checkpoint"
+            f"process {_launcher_variable('RANK', 0)} of {_launcher_variable('WORLD_SIZE', 1)} lost the others "
+            f"({reason}); see the output of the process that ended first; the same command resumes from the last "
+            "checkpoint"
         ) from None
 
 
-def _launcher_variable(variable: str, otherwise: int) -> int:
-    """What a launcher says in the environment."""
-    text = os.environ.get(variable, "")
-    return int(text) if text.isdigit() else otherwise
+def _launcher_variable(name: str, default: int) -> int:
+    """An integer that a launcher puts into the environment."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else default

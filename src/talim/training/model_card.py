@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is, whose music it learned from, the licences, how good it is."""
+"""The model card of an adapter: design, base, recordings and their licences, measures, usage, cost."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HUB_LICENCES = {
 
 GUIDELINE = """\
 - Say that music made with this adapter is AI-generated; files written by talim carry that in their tags.
-- Keep to the licence of the base model and to the wishes of the performers, whichever is stricter.
-- The adapter imitates some surface of a tradition. It is no teacher, no source on that tradition, and no
-  replacement for its performers: pay and name them where their art is what you need.
+- Follow the licence of the base model and the terms of the performers, whichever is stricter.
+- The adapter imitates surface features of a tradition. It is no authority on it and no replacement for its
+  performers: pay and name them where you need their art.
 - Do not present its output as a recording of any performer, nor use it to imitate one.
 - Let people who know the tradition listen before you publish."""
 
@@ -36,9 +36,9 @@ def render_card(
     cost: Mapping[str, Any],
     scores: Mapping[str, Any] | None,
 ) -> str:
-    """The card as Hub Markdown with a YAML header.
+    """The card as Markdown with a YAML header for the Hub.
 
-    `base` is what `base_of` tells; `summary` is the corpus's; `scores` is None before `talim evaluate`.
+    `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`.
     """
     parts = [
         _header(base),
@@ -55,40 +55,38 @@ def render_card(
 
 
 def base_facts(backbone: Backbone) -> dict[str, Any]:
-    """What the card says of a base."""
+    """The facts of a base that the card states."""
     names = ("name", "licence", "miniature", "family", "transformers_class")
     return {name: getattr(backbone, name) for name in names}
 
 
 def _header(base: Mapping[str, Any]) -> str:
-    known = HUB_LICENCES.get(str(base["licence"]).lower())
+    hub_licence = HUB_LICENCES.get(str(base["licence"]).lower())
     fields: dict[str, Any] = {
         "base_model": base["name"],
         "library_name": "peft",
-        "license": known or "other",
+        "license": hub_licence or "other",
         "pipeline_tag": "text-to-audio",
         "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
-    if known is None:
+    if hub_licence is None:
         fields["license_name"] = str(base["licence"])
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
 def _adapter_section(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
     best = f"the weights of step {cost['best_step']}, which had the lowest held-out loss"
-    stored = best if recipe.training.keep == "best" else "the weights of the last step"
-    share = cost["trainable_parameters"] / cost["total_parameters"]
+    stored = best if recipe.training.save_weights == "best" else "the weights of the last step"
+    fraction = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
-        f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {share:.2%} "
+        f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {fraction:.2%} "
         f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
         f"stored are {stored}.\n"
     )
-    if recipe.training.recordings_share < 1:
-        text += f"It learned from {recipe.training.recordings_share:.0%} of the training recordings only.\n"
+    if recipe.training.train_fraction < 1:
+        text += f"It was trained on {recipe.training.train_fraction:.0%} of the training recordings.\n"
     if base.get("miniature"):
-        text += (
-            "\n**The base is a miniature model**: it shows how the method works, its sound is not for use.\n"
-        )
+        text += "\n**The base is a miniature model** that demonstrates the method; its audio quality is not for use.\n"
     return text
 
 
@@ -97,7 +95,7 @@ def _base(base: Mapping[str, Any]) -> str:
         f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
     )
     if allows_commercial_use(str(base["licence"])) == "forbidden":
-        text += "Non-commercial: neither this adapter nor what it makes may be used commercially.\n"
+        text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
     return text
 
 
@@ -111,7 +109,7 @@ def _recordings(summary: Mapping[str, Any]) -> str:
     ]
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
         lines.append(
-            "- where it says unknown, nobody has stated it: find it out before you publish this adapter"
+            "- unknown means that the corpus does not state it: find it out before you publish this adapter"
         )
     return "\n".join(lines) + "\n"
 
@@ -128,46 +126,46 @@ def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any], summary
             if cost.get("best_held_out_loss") is not None
             else "not known"
         )
-        return f"Not evaluated yet (`talim evaluate`). Lowest held-out loss seen in training: {best}.\n"
+        return f"Not evaluated yet (`talim evaluate`). Lowest held-out loss during training: {best}.\n"
     loss, split, effect = scores["held_out_loss"], scores["split"], scores["adapter_effect"]
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
         "|---|---|---|",
-        f"| loss, {unit}, lower is better | {loss['before']['mean']:.4f} | {loss['after']['mean']:.4f} |",
+        f"| loss, {unit}, lower is better | {loss['base_loss']['mean']:.4f} | {loss['adapted_loss']['mean']:.4f} |",
         "",
-        f"Fall of the loss: {loss['fall']['mean']:.4f} {unit}, {format_ci(loss['fall'])}. "
-        f"Split by {split.get('step', 'unknown')}: {split.get('explanation', '')}",
-        f"Same seed, adapter on against off: {_change(effect)}, log-mel distance "
+        f"Loss reduction: {loss['loss_reduction']['mean']:.4f} {unit}, {format_ci(loss['loss_reduction'])}. "
+        f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
+        f"Same seed, with and without adapter: {_change(effect)}, log-mel distance "
         f"{effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _change(effect: Mapping[str, Any]) -> str:
-    if "same_seed_token_change" in effect:
-        return f"{effect['same_seed_token_change']:.0%} of the codec tokens change"
-    return f"the latents change by {effect['same_seed_latent_change']:.0%} of their size"
+    if "token_change_rate" in effect:
+        return f"{effect['token_change_rate']:.0%} of the codec tokens change"
+    return f"the latents change by {effect['latent_change']:.0%} of their size"
 
 
-def format_ci(fall: Mapping[str, Any]) -> str:
-    """The interval in words, or why there is none."""
-    if fall.get("interval") is None:
-        return f"no interval ({fall.get('interval_note', 'too few recordings')})"
-    low, high = fall["interval"]
-    return f"95 % interval {low:.4f} to {high:.4f} over {len(fall['per_recording'])} recordings"
+def format_ci(measure: Mapping[str, Any]) -> str:
+    """The 95 % interval as text, or why there is none."""
+    if measure.get("ci95") is None:
+        return f"no interval ({measure.get('ci_note', 'too few recordings')})"
+    low, high = measure["ci95"]
+    return f"95 % interval {low:.4f} to {high:.4f} over {len(measure['per_recording'])} recordings"
 
 
 def _loading(base: Mapping[str, Any]) -> str:
     command = (
-        f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your words' --out music.flac"
+        f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
     )
-    if plain := base.get("transformers_class"):
-        load = f"from transformers import {plain}\n\nbase = {plain}.from_pretrained({base['name']!r})\n"
+    if name := base.get("transformers_class"):
+        load = f"from transformers import {name}\n\nbase = {name}.from_pretrained({base['name']!r})\n"
     else:
         load = f"from talim.backbones.load import load\n\nbase = load({base['name']!r}).model\n"
     return (
         f"```bash\n{command}\n```\n\nWith plain PEFT:\n\n```python\n"
-        f"import talim.adapters  # makes PEFT know the method\nfrom peft import PeftModel\n{load}"
+        f"import talim.adapters  # registers the method with PEFT\nfrom peft import PeftModel\n{load}"
         "model = PeftModel.from_pretrained(base, 'THIS_FOLDER')\n```\n"
     )
 
@@ -175,7 +173,9 @@ def _loading(base: Mapping[str, Any]) -> str:
 def _cost(cost: Mapping[str, Any]) -> str:
     joules = cost.get("energy_joules")
     energy = (
-        f"{joules / 3600:.1f} Wh" if joules is not None else f"energy {cost.get('energy_note', 'not known')}"
+        f"{joules / 3600:.1f} Wh"
+        if joules is not None
+        else f"energy {cost.get('energy_note', 'not measured')}"
     )
     return (
         f"{cost['wall_seconds'] / 60:.1f} minutes on {cost['device']} ({cost['precision']}), peak memory "

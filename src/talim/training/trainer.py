@@ -1,4 +1,4 @@
-"""The training loop of one run: steps, looks at held-out clips, checkpoints, a clean stop, the adapter."""
+"""The training loop of one run: steps, validation, checkpoints, interruption, the stored adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from talim import recipe as recipes
 from talim.adapters import injection, serialization
 from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
 from talim.corpus.manifest import Corpus
-from talim.designs import expression
 from talim.errors import TalimError
 from talim.interrupts import Interrupted, InterruptHandler
 from talim.progress import Progress
@@ -33,17 +32,22 @@ if TYPE_CHECKING:
 
 
 def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
-    """The recipe's design in the backbone's model, ready to be trained; the PEFT model."""
-    design, sites = expression.Design.parse(recipe.design), backbone.sites()
-    peft = injection.attach(backbone.model, design, sites, seed=recipe.seed, kind_options=recipe.kind_options)
-    injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "base")
+    """Attach the recipe's design to the backbone's model, ready to be trained; returns the PEFT model."""
+    peft = injection.attach(
+        backbone.model,
+        recipe.design,
+        backbone.sites(),
+        seed=recipe.seed,
+        kind_options=recipe.kind_options,
+    )
+    injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "same_as_base")
     return peft
 
 
 class Trainer:
-    """One run between its folder and its model. `go` returns when the adapter is stored.
+    """Trains one run; `fit` returns when the adapter is stored.
 
-    Of many processes each has a loop; what they decide they decide alike, and only the first one writes.
+    Every rank of a distributed training has a Trainer and takes the same decisions; only the main one writes files.
     """
 
     def __init__(
@@ -55,77 +59,70 @@ class Trainer:
         progress: Progress,
         processes: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self.run, self.recipe, self.corpus, self.backbone, self.progress = (
-            run,
-            recipe,
-            corpus,
-            backbone,
-            progress,
-        )
-        self.training, self.processes = recipe.training, processes
+        self.run, self.recipe, self.training = run, recipe, recipe.training
+        self.corpus, self.backbone, self.progress, self.processes = corpus, backbone, progress, processes
         self.peft = attach_recipe_design(backbone, recipe)
-        self._start_or_resume()
-        self.weights = {n: p for n, p in self.peft.named_parameters() if p.requires_grad}
+        self._enable_training()
+        self.weights = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = step.make_optimizer(self.weights, self.training)
         self.state = TrainerState(recipes.run_id(recipe, corpus.hash))
         self.best: dict[str, Tensor] = {}
+        self.cache: frozen_cache.FrozenLayerCache | None = None
 
     def fit(self) -> None:
-        """Encode what is missing, go on from the last checkpoint, train to the end, store the adapter."""
-        learned = batches.training_subset(self.corpus, self.training.train_fraction, self.recipe.seed)
-        self.train_items = self._items(learned)
-        if music := batches.beats_chords_summary(self.train_items):
-            self.progress.log(music)
-        some = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
-        self.held_out_items = self._items(some)
-        self.prefix, self.prefix_facts = self._make_frozen_cache()
+        """Encode the clips, resume from the last checkpoint, train to the end and store the adapter."""
+        subset = batches.training_subset(self.corpus, self.training.train_fraction, self.recipe.seed)
+        self.train_items = self._encode(subset)
+        if summary := batches.beats_chords_summary(self.train_items):
+            self.progress.log(summary)
+        eval_clips = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
+        self.held_out_items = self._encode(eval_clips)
+        crops = [
+            batches.fixed_crop(item, self.backbone, self.recipe.seed, self.training.crop_seconds)
+            for item in self.train_items
+        ]
+        held_out = [item.full_length for item in self.held_out_items]
+        self.cache, self.cache_facts = frozen_cache.make_frozen_cache(
+            self.recipe, self.corpus, self.backbone, self.progress, crops, held_out
+        )
         self._resume()
-        with InterruptHandler() as stop:
+        with InterruptHandler() as interrupt:
             if self.state.best_loss is None:
                 self._validate()
             while self.state.step < self.training.steps and not self.state.stopped_early:
                 self._take_step()
-                if self.processes.any(stop.asked):
+                if self.processes.any_true(interrupt.requested):
                     self._checkpoint()
                     done = f"stopped after step {self.state.step} of {self.training.steps}"
                     raise Interrupted.saved(done, f"talim train --out {self.run.folder}")
             self._checkpoint()
             self._finish()
 
-    def _items(self, clips: Sequence[Clip]) -> list[EncodedClip]:
-        how = self.backbone, self.progress, self.training.predict_beats_chords
-        if self.processes.count > 1:  # each encodes its share of what is missing
-            if share := self.processes.share(clips):
-                batches.encode_clips(self.corpus, share, *how)
-            self.processes.wait()
-        return batches.encode_clips(self.corpus, clips, *how)
+    def _encode(self, clips: Sequence[Clip]) -> list[EncodedClip]:
+        options = self.backbone, self.progress, self.training.predict_beats_chords
+        if self.processes.count > 1:  # each rank encodes its shard, then all read the cache
+            if shard := self.processes.shard(clips):
+                batches.encode_clips(self.corpus, shard, *options)
+            self.processes.barrier()
+        return batches.encode_clips(self.corpus, clips, *options)
 
-    def _make_frozen_cache(self) -> tuple[frozen_cache.FrozenLayerCache | None, dict[str, Any]]:
-        """Of the clips' only cuts, and of what is looked at."""
-        how = self.backbone, self.recipe.seed, self.training.crop_seconds
-        cuts = [batches.fixed_crop(item, *how) for item in self.train_items]
-        looks = [item.whole for item in self.held_out_items]
-        return frozen_cache.make_frozen_cache(
-            self.recipe, self.corpus, self.backbone, self.progress, cuts, looks
-        )
-
-    def _start_or_resume(self) -> None:
+    def _enable_training(self) -> None:
         self.backbone.enable_training(self.training.gradient_checkpointing, self.training.loss_weighting)
 
     def _resume(self) -> None:
-        """Back to the last checkpoint; log lines written after it will be written again, so they go."""
+        """Restore the last checkpoint; log lines that were written after it are removed."""
         if self.run.checkpoint.is_file():
             self.state, self.best = checkpoint.read(
                 self.run.checkpoint, self.weights, self.optimiser, self.state.run_id
             )
-            self.progress.log(f"going on from step {self.state.step} of {self.training.steps}")
-        if self.processes.first and self.run.log.is_file():
+            self.progress.log(f"resuming from step {self.state.step} of {self.training.steps}")
+        if self.processes.is_main and self.run.log.is_file():
             with friendly_os_errors(self.run.log):
                 os.truncate(self.run.log, min(self.state.log_bytes, self.run.log.stat().st_size))
-        self.began = self.state.step
-        spent = self.state.spent if self.processes.first else {}  # the first one counts for all
-        self.meter = ResourceMeter(self.backbone.device, spent)
-        frozen_cache.restore_counters(self.prefix, spent)
+        self.first_step = self.state.step
+        usage = self.state.usage if self.processes.is_main else {}  # the stored usage is that of all ranks
+        self.meter = ResourceMeter(self.backbone.device, usage)
+        frozen_cache.restore_counters(self.cache, usage)
 
     def _take_step(self) -> None:
         number = self.state.step + 1
@@ -137,14 +134,12 @@ class Trainer:
             self._validate()
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
-        speed = (number - self.began) / max(self.meter.elapsed_this_session, 1e-9)
-        facts = (
-            f"loss {loss.mean.item():.3f}, held-out {self.state.best_loss:.3f} at best, {speed:.2f} steps/s"
-        )
+        speed = (number - self.first_step) / max(self.meter.elapsed_this_session, 1e-9)
+        facts = f"loss {loss.mean.item():.3f}, best held-out {self.state.best_loss:.3f}, {speed:.2f} steps/s"
         self.progress.step("training", number, self.training.steps, facts)
 
     def _update(self, number: int, rate: float) -> Loss:
-        """Step `number` at the given rate. TalimError, no weight touched yet, if the loss is NaN."""
+        """Step `number` at this learning rate. TalimError, with no weight changed, if the loss is not finite."""
         batch = batches.training_batch(
             self.train_items,
             self.backbone,
@@ -152,108 +147,100 @@ class Trainer:
             seed=self.recipe.seed,
             step=number,
             condition_dropout=self.training.condition_dropout,
-            clip_seconds=self.training.crop_seconds,
-            crops=self.training.crop,
-            prefix=self.prefix,
+            crop_seconds=self.training.crop_seconds,
+            crop=self.training.crop,
+            cache=self.cache,
             processes=self.processes,
         )
-        with rng_state_at(self.recipe.seed, number, self.backbone.device, self.processes.index):
-            if "flops_per_step" in self.state.spent:
+        with rng_state_at(self.recipe.seed, number, self.backbone.device, self.processes.rank):
+            if "flops_per_step" in self.state.usage:
                 loss = step.forward_backward(self.backbone, batch)
             else:
                 loss, flops = count_flops(lambda: step.forward_backward(self.backbone, batch))
-                self.state.spent["flops_per_step"] = sum(self.processes.all_gather(flops))
-        loss = self.processes.whole(self.weights, loss)
+                self.state.usage["flops_per_step"] = sum(self.processes.all_gather(flops))
+        loss = self.processes.reduce_gradients(self.weights, loss)
         if not step.optimizer_step(self.weights, self.optimiser, loss, rate, self.training.max_grad_norm):
             raise TalimError(
-                f"{self.run.folder}: the loss or its gradient is no longer a number at step {number}; begin "
-                f"anew elsewhere with --set training.learning_rate={self.training.learning_rate / 10:g}"
+                f"{self.run.folder}: the loss or its gradient is not finite at step {number}; train into another "
+                f"folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
             )
         return loss
 
     def _validate(self) -> None:
-        """Held-out loss, each clip counting once; remember the weights if it is the best so far."""
-        parts = self.meter.timed(self._validation_terms)
-        loss = parts.mean().item()
+        """Held-out loss, every clip weighted equally; keeps the weights if it is the best one."""
+        terms = self.meter.timed(self._validation_terms)
+        loss = terms.mean().item()
         if not math.isfinite(loss):
-            raise TalimError(
-                f"{self.run.folder}: the held-out loss is not a number at step {self.state.step}"
-            )
+            raise TalimError(f"{self.run.folder}: the held-out loss is not finite at step {self.state.step}")
         rate = learning_rate(max(1, self.state.step), self.training)
-        self._log("held_out", loss, parts.tolist(), self.backbone.validation_terms, rate)
-        if self.state.best_loss is None or loss < self.state.best_loss:
-            self.state.best_loss, self.state.best_step, self.state.looks_without_best = (
-                loss,
-                self.state.step,
-                0,
-            )
+        self._log("held_out", loss, terms.tolist(), self.backbone.validation_terms, rate)
+        state = self.state
+        if state.best_loss is None or loss < state.best_loss:
+            state.best_loss, state.best_step, state.evals_without_improvement = loss, state.step, 0
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
             return
-        self.state.looks_without_best += 1
-        if self.state.looks_without_best >= self.training.early_stopping_patience and self.state.step < self.training.steps:
-            self.state.stopped_early = True
+        state.evals_without_improvement += 1
+        patience = self.training.early_stopping_patience
+        if state.evals_without_improvement >= patience and state.step < self.training.steps:
+            state.stopped_early = True
             self.progress.log(
-                f"stopping early at step {self.state.step}: no better held-out loss in "
-                f"{self.training.early_stopping_patience} looks; the best was at step {self.state.best_step}"
+                f"stopping early at step {state.step}: no better held-out loss in {patience} evaluations; "
+                f"the best was at step {state.best_step}"
             )
 
     def _validation_terms(self) -> Tensor:
-        """Mean over the held-out clips of each part (codebook, noise level) of the loss, [K], with dropout off."""
+        """Each term (codebook, noise level) of the held-out loss, mean over clips, [K], without dropout."""
         self.peft.eval()
         with torch.no_grad():
-            how = self.backbone, self.training.batch_size, self.prefix
-            groups = batches.held_out_batches(self.processes.share(self.held_out_items), *how)
+            shard = self.processes.shard(self.held_out_items)
+            groups = batches.held_out_batches(shard, self.backbone, self.training.batch_size, self.cache)
             losses = [self.backbone.loss(batch).per_item.cpu() for _, batch in groups]
-        self._start_or_resume()
-        return torch.cat([loss for share in self.processes.all_gather(losses) for loss in share]).mean(dim=0)
+        self._enable_training()
+        return torch.cat([loss for rank in self.processes.all_gather(losses) for loss in rank]).mean(dim=0)
 
     def _log(self, split: str, loss: float, parts: list[float], names: Sequence[str], rate: float) -> None:
-        if not self.processes.first:
+        if not self.processes.is_main:
             return
         row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts, "part_names": [*names]}
-        append_jsonl(
-            self.run.log, row | {"learning_rate": rate, "seconds": round(self.meter.wall_seconds, 3)}
-        )
+        seconds = round(self.meter.wall_seconds, 3)
+        append_jsonl(self.run.log, row | {"learning_rate": rate, "seconds": seconds})
 
     def _checkpoint(self) -> None:
-        """All have it when this returns, written by the first."""
-        counted = self.meter.spent() | (self.prefix.counts if self.prefix else {})
-        self.state.spent |= combine_usage(self.processes.all_gather(counted))
-        if self.processes.first:
+        """Written by the main rank; every rank returns only once it is on disk."""
+        usage = self.meter.usage() | (self.cache.counts if self.cache else {})
+        self.state.usage |= combine_usage(self.processes.all_gather(usage))
+        if self.processes.is_main:
             with friendly_os_errors(self.run.log), open(self.run.log, "ab") as log:
                 os.fsync(log.fileno())
                 self.state.log_bytes = os.fstat(log.fileno()).st_size
             checkpoint.write(self.run.checkpoint, self.state, self.weights, self.optimiser, self.best)
-        self.processes.wait()
+        self.processes.barrier()
 
     def _finish(self) -> None:
-        """Store the weights as an adapter with its card, then the cost, which marks the run finished."""
+        """Store the adapter with its model card, then cost.json, which marks the run as finished."""
         if self.training.save_weights == "best":
             with torch.no_grad():
                 for name, weight in self.weights.items():
                     weight.copy_(self.best[name])
         cost = self._cost()
-        if not self.processes.first:
+        if not self.processes.is_main:
             return
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
-        text = model_card.render_card(
+        card = model_card.render_card(
             self.recipe, model_card.base_facts(self.backbone), self.corpus.summary, cost, scores=None
         )
-        serialization.save(self.peft, self.run.adapter, base=base, card=text)
+        serialization.save(self.peft, self.run.adapter, base=base, card=card)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.log(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")
 
     def _cost(self) -> dict[str, Any]:
-        per_step = int(self.state.spent["flops_per_step"])
-        frozen_cache.restore_counters(
-            self.prefix, self.state.spent
-        )  # of all processes, as the last checkpoint has it
+        frozen_cache.restore_counters(self.cache, self.state.usage)  # of all ranks, as in the last checkpoint
         return {
-            **self.meter.report(self.processes.all_gather(self.meter.spent())),
-            "flops": per_step * self.state.step,
-            "flops_note": "forward and backward of the training steps above a kept prefix, counted on the first one",
-            "prefix": frozen_cache.cache_summary(self.prefix, self.prefix_facts),
+            **self.meter.report(self.processes.all_gather(self.meter.usage())),
+            "flops": int(self.state.usage["flops_per_step"]) * self.state.step,
+            "flops_note": "forward and backward of all training steps, without cached layers; counted on the first one",
+            "frozen_cache": frozen_cache.cache_summary(self.cache, self.cache_facts),
             "trainable_parameters": sum(p.numel() for p in self.weights.values()),
             "total_parameters": self.backbone.num_parameters,
             "precision": self.backbone.precision_reason,
@@ -267,18 +254,18 @@ class Trainer:
 
 
 def learning_rate(step: int, training: Training) -> float:
-    """The rate of step `step` (from 1): a linear rise over the warm-up, then half a cosine down towards 0."""
+    """The learning rate of step `step` (from 1): linear warm-up, then cosine decay towards 0."""
     warmup = min(training.warmup_steps, training.steps - 1)
     if step <= warmup:
         return training.learning_rate * step / warmup
-    done = (step - warmup - 1) / (training.steps - warmup)
-    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    progress = (step - warmup - 1) / (training.steps - warmup)
+    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @contextlib.contextmanager
-def rng_state_at(seed: int, step: int, device: torch.device, process: int = 0) -> Iterator[None]:
-    """Torch's own draws (noise, adapter dropout) follow from seed, step and process; the global state is put back."""
+def rng_state_at(seed: int, step: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """Seed torch (noise, adapter dropout) from seed, step and rank; the global random state is restored."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(batches.make_rng(seed, batches.WEIGHTS, step, process).integers(2**63)))
+        torch.manual_seed(int(batches.make_rng(seed, batches.TORCH_SEED, step, rank).integers(2**63)))
         yield

@@ -53,8 +53,8 @@ def test_seeds(shared: MusicGen) -> None:
     assert first.max() < 32
 
 
-def greedy(model: MusicGen, prompts: list[str], seconds: float, guidance: float = 3.0) -> np.ndarray:
-    return model.generate_tokens(prompts, seconds, seed=0, guidance=guidance, temperature=0)
+def greedy(model: MusicGen, prompts: list[str], seconds: float, guidance_scale: float = 3.0) -> np.ndarray:
+    return model.generate_tokens(prompts, seconds, seed=0, guidance_scale=guidance_scale, temperature=0)
 
 
 def test_a_batch_is_its_pieces(shared: MusicGen) -> None:
@@ -64,12 +64,12 @@ def test_a_batch_is_its_pieces(shared: MusicGen) -> None:
 
 
 def test_prompt_and_guidance_matter(shared: MusicGen) -> None:
-    plain, guided = greedy(shared, PROMPTS[:2], 0.4, guidance=1.0), greedy(shared, PROMPTS[:2], 0.4)
+    plain, guided = greedy(shared, PROMPTS[:2], 0.4, guidance_scale=1.0), greedy(shared, PROMPTS[:2], 0.4)
     assert not np.array_equal(plain, guided)
     assert not np.array_equal(guided[0], guided[1])
 
 
-def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance: float) -> torch.Tensor:
+def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance_scale: float) -> torch.Tensor:
     """Guided logits of the last step from one uncached forward each for text and null, [K, V]."""
     states = torch.from_numpy(model.encode_text([prompt])[0])[None]
     both = []
@@ -82,10 +82,10 @@ def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance
                 use_cache=False,
             )
         both.append(output.logits[:, -1])
-    return both[1] + guidance * (both[0] - both[1])
+    return both[1] + guidance_scale * (both[0] - both[1])
 
 
-def by_hand(model: MusicGen, prompt: str, frames: int, heard: torch.Tensor, guidance: float) -> np.ndarray:
+def by_hand(model: MusicGen, prompt: str, frames: int, heard: torch.Tensor, guidance_scale: float) -> np.ndarray:
     """Greedy decoding written out: delayed, guided, without any cache."""
     codebooks, special = model.codebooks, model.special
     codes = torch.full((codebooks, frames), -1, dtype=torch.int64)
@@ -95,7 +95,7 @@ def by_hand(model: MusicGen, prompt: str, frames: int, heard: torch.Tensor, guid
         sequence[k, shift + 1 : shift + 1 + frames] = codes[k]
     for step in range(1, sequence.shape[1]):
         if (sequence[:, step] == -1).any():
-            best = manual_logits(model, sequence[:, :step], prompt, guidance).argmax(dim=-1)
+            best = manual_logits(model, sequence[:, :step], prompt, guidance_scale).argmax(dim=-1)
             sequence[:, step] = torch.where(sequence[:, step] == -1, best, sequence[:, step])
     rows = [sequence[k, s + 1 : s + 1 + frames] for k, s in enumerate(model.shifts)]
     return torch.stack(rows).numpy()
@@ -159,7 +159,7 @@ def test_the_codec_comes_back_after_a_failure(own: MusicGen) -> None:
         ({"seconds": -3.0}, "length -3.0 s"),
         ({"seconds": 0.0}, "above 0"),
         ({"seconds": float("nan")}, "length nan"),
-        ({"guidance": 0.5}, "guidance 0.5"),
+        ({"guidance_scale": 0.5}, "guidance_scale 0.5"),
         ({"temperature": -1.0}, "temperature -1.0"),
         ({"top_k": -1}, "top-k -1"),
     ],

@@ -29,5 +29,5 @@ def tiny(_loaded: Mustango) -> Mustango:
     """The model, in evaluation mode and with its own settings at the beginning of every test."""
     _loaded.model.eval()
     _loaded.model.unet.set_checkpointing(False)
-    _loaded.weighting = "v"
+    _loaded.loss_weighting = "min_snr_v"
     return _loaded

@@ -87,7 +87,7 @@ def test_what_is_dropped_is_what_guidance_leaves_out(tiny: Mustango, monkeypatch
         return right(self, *inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(tiny.model), "forward", forward)
-    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, steps=1, guidance=2.0, music=[MUSIC])
+    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, sampling_steps=1, guidance_scale=2.0, beats_chords=[MUSIC])
     dropped = batch_of(tiny, frames=(8,), drop=[True], music=MUSIC)
     free = heard[0]
     valid = free[3][0]
@@ -134,11 +134,11 @@ def test_the_loss_is_the_formula(tiny: Mustango) -> None:
         error = (made - (signal * added - grain * batch.targets)).square().mean()
         snr = kept / (1 - kept)
         for weighting, weight in (
-            ("v", min(snr, 5) / (snr + 1)),
-            ("reference", min(snr, 5) / snr),
+            ("min_snr_v", min(snr, 5) / (snr + 1)),
+            ("min_snr_eps", min(snr, 5) / snr),
             ("none", 1),
         ):
-            tiny.weighting = weighting
+            tiny.loss_weighting = weighting
             ours = tiny.velocity_loss(batch, levels, added)[0]
             assert torch.isclose(ours, error * weight, rtol=1e-4)
 
@@ -155,23 +155,23 @@ def test_gradients_reach_what_is_trained_on_top(tiny: Mustango) -> None:
 
 
 def test_the_same_seed_gives_the_same_piece_alone_or_not(tiny: Mustango) -> None:
-    made = tiny.generate_tokens(PROMPTS, 0.3, seed=5, steps=4)
+    made = tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4)
     assert made.shape == (2, 8, 8, 16)
-    assert np.array_equal(made, tiny.generate_tokens(PROMPTS, 0.3, seed=5, steps=4))
-    assert np.allclose(made[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, steps=4), atol=1e-4)
-    assert abs(made - tiny.generate_tokens(PROMPTS, 0.3, seed=6, steps=4)).max() > 0.1
+    assert np.array_equal(made, tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4))
+    assert np.allclose(made[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4)
+    assert abs(made - tiny.generate_tokens(PROMPTS, 0.3, seed=6, sampling_steps=4)).max() > 0.1
 
 
 def test_words_beats_chords_and_guidance_are_heard(tiny: Mustango) -> None:
     def run(
-        prompt: str = PROMPTS[0], guidance: float = 3.0, music: BeatsAndChords | None = None
+        prompt: str = PROMPTS[0], guidance_scale: float = 3.0, music: BeatsAndChords | None = None
     ) -> np.ndarray:
         given = [music] if music else None
-        return tiny.generate_tokens([prompt], 0.3, seed=0, steps=3, guidance=guidance, music=given)
+        return tiny.generate_tokens([prompt], 0.3, seed=0, sampling_steps=3, guidance_scale=guidance_scale, beats_chords=given)
 
     plain = run()
     beats, chords = BeatsAndChords(beats=MUSIC.beats), BeatsAndChords(chords=MUSIC.chords)
-    for other in (run(PROMPTS[1]), run(guidance=1.0), run(music=beats), run(music=chords)):
+    for other in (run(PROMPTS[1]), run(guidance_scale=1.0), run(music=beats), run(music=chords)):
         assert abs(plain - other).max() > 1e-4
 
 
@@ -179,7 +179,7 @@ def test_words_beats_chords_and_guidance_are_heard(tiny: Mustango) -> None:
 def test_other_samplers(tiny: Mustango, sampler: str) -> None:
     seen: list[tuple[int, int]] = []
     pieces = tiny.generate(
-        PROMPTS, 0.5, seed=0, steps=3, sampler=sampler, progress=lambda *done: seen.append(done)
+        PROMPTS, 0.5, seed=0, sampling_steps=3, sampler=sampler, progress=lambda *done: seen.append(done)
     )
     assert [piece.samples.shape for piece in pieces] == [(1, 8000)] * 2
     assert all(np.isfinite(piece.samples).all() and piece.peak <= 1.0 for piece in pieces)
@@ -188,13 +188,13 @@ def test_other_samplers(tiny: Mustango, sampler: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0.04, 0.33, 1.0, 11.5])
 def test_any_length(tiny: Mustango, seconds: float) -> None:
-    (piece,) = tiny.generate(PROMPTS[:1], seconds, seed=0, steps=1, guidance=1.0)
+    (piece,) = tiny.generate(PROMPTS[:1], seconds, seed=0, sampling_steps=1, guidance_scale=1.0)
     assert piece.seconds == pytest.approx(seconds)
 
 
 def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> None:
     tiny.enable_training()
-    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, steps=1)
+    tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, sampling_steps=1)
     assert tiny.model.unet.training
     assert not tiny.model.text_encoder.training
 
@@ -205,7 +205,7 @@ def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> No
         ({"seconds": 0.0}, "up to 60 s"),
         ({"seconds": 61.0}, "up to 60 s"),
         ({"seconds": float("nan")}, "up to 60 s"),
-        ({"guidance": 0.5}, "1 is none, 3 is usual"),
+        ({"guidance_scale": 0.5}, "1 is none, 3 is usual"),
         ({"temperature": 0.5}, "--temperature is no option of tiny-mustango: MusicGen has it; .*--steps"),
         ({"top_k": 10}, "--top-k is no option of tiny-mustango: MusicGen has it"),
         ({"colour": 1}, "no base has it"),

@@ -17,7 +17,7 @@ from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 def test_any_answer_makes_beats(intervals: list[float], logits: list[float]) -> None:
     beats = beat_chord_predictors.decode_beats(torch.tensor(logits), intervals)
     assert all(0 <= time < 10.005 for time in beats.times_seconds)
-    assert set(beats.places) <= {1, 2, 3, 4}
+    assert set(beats.positions) <= {1, 2, 3, 4}
 
 
 @given(
@@ -45,9 +45,9 @@ def test_the_networks_are_loaded_when_asked(tiny: Mustango) -> None:
     expected = tuple(0.5 * (index + 1) for index in range(len("hello") + 1))
     assert music.beats.times_seconds == expected
     assert isinstance(music.chords, ChordTrack)
-    made = tiny.generate_tokens(["hello"], 0.3, seed=0, steps=2, predict=True)
-    given = tiny.generate_tokens(["hello"], 0.3, seed=0, steps=2, music=[music])
+    made = tiny.generate_tokens(["hello"], 0.3, seed=0, sampling_steps=2, predict=True)
+    given = tiny.generate_tokens(["hello"], 0.3, seed=0, sampling_steps=2, beats_chords=[music])
     assert (made == given).all()
-    empty = tiny.generate_tokens(["hello"], 0.3, seed=0, steps=2, music=[BeatsAndChords()])
+    empty = tiny.generate_tokens(["hello"], 0.3, seed=0, sampling_steps=2, beats_chords=[BeatsAndChords()])
     assert abs(made - empty).max() > 1e-4
     assert math.isfinite(float(made.sum()))

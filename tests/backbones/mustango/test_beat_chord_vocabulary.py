@@ -42,7 +42,7 @@ def test_what_it_cannot_hear_is_refused_in_one_line(music_: BeatsAndChords, says
 
 def test_what_it_can_hear_stays_as_it_is() -> None:
     most = BeatsAndChords(BeatGrid.parse("300 bpm 5/4"), ChordTrack.parse("Gm@0 N@1 Eb/G@2.5"))
-    assert len(most.beats.places) == beat_chord_vocabulary.MAX_BEATS
+    assert len(most.beats.positions) == beat_chord_vocabulary.MAX_BEATS
     assert check_vocabulary(most) is most
     assert snap_to_vocabulary(most) == most
 
@@ -54,7 +54,7 @@ def test_what_it_can_hear_stays_as_it_is() -> None:
 def test_a_long_cycle_is_counted_in_groups(cycle: int, counted: int) -> None:
     heard = snap_to_vocabulary(BeatsAndChords(BeatGrid.grid(120, cycle, 10.0))).beats
     assert heard.times_seconds == BeatGrid.grid(120, cycle, 10.0).times_seconds
-    assert heard.places[:cycle] == tuple(1 + index % counted for index in range(cycle))
+    assert heard.positions[:cycle] == tuple(1 + index % counted for index in range(cycle))
 
 
 def test_of_too_many_beats_every_second_is_heard_and_an_unknown_chord_is_none() -> None:

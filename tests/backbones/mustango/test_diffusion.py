@@ -72,8 +72,8 @@ def test_half_precision_is_near_the_whole_one(tiny: Mustango) -> None:
 
 def test_held_out_losses_do_not_know_the_weighting(tiny: Mustango) -> None:
     batch, seen = batch_of(tiny, (8,)), []
-    for weighting in ("v", "reference", "none"):
-        tiny.weighting = weighting
+    for weighting in ("min_snr_v", "min_snr_eps", "none"):
+        tiny.loss_weighting = weighting
         seen.append(tiny.loss(batch).per_item)
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0], seen[2])
@@ -87,10 +87,10 @@ def test_min_snr_weights_are_right_for_velocity() -> None:
     kept = torch.tensor([0.999, 0.9, 0.5, 0.1])
     at = torch.arange(4)
     snr = kept / (1 - kept)
-    for_signal = diffusion.min_snr_weights(kept, at, "v") * (snr + 1)
+    for_signal = diffusion.min_snr_weights(kept, at, "min_snr_v") * (snr + 1)
     assert torch.allclose(for_signal, snr.clamp(max=5.0), rtol=1e-4)
     assert torch.allclose(
-        diffusion.min_snr_weights(kept, at, "reference"), (5 / snr).clamp(max=1.0), rtol=1e-4
+        diffusion.min_snr_weights(kept, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4
     )
     assert torch.equal(diffusion.min_snr_weights(kept, at, "none"), torch.ones(4))
     with pytest.raises(UsageError, match="v, reference, none"):

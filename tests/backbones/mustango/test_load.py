@@ -82,7 +82,7 @@ def test_half_precision_holds_the_unet(folder: Path) -> None:
     assert next(half.sound.vae.parameters()).dtype == torch.float32
     for name in ("fingerprint", "codec_hash", "text_encoder_hash"):
         assert getattr(half, name) == getattr(full, name)
-    ours, theirs = (m.generate_tokens(["a"], 0.3, seed=0, steps=3) for m in (half, full))
+    ours, theirs = (m.generate_tokens(["a"], 0.3, seed=0, sampling_steps=3) for m in (half, full))
     assert abs(ours - theirs).max() < 0.2
 
 

@@ -54,7 +54,7 @@ def test_a_training_step_of_forty_millions_is_traced(frames: tuple[int, ...]) ->
         schedule, batch = diffusion.make_scheduler(), batch_of(frames)
         levels, noise = diffusion.sample_noise_levels(batch)
         errors, _ = diffusion.velocity_errors(model, schedule, batch, levels, noise)
-        (errors * diffusion.min_snr_weights(schedule.alphas_cumprod, levels, "v")).mean().backward()
+        (errors * diffusion.min_snr_weights(schedule.alphas_cumprod, levels, "min_snr_v")).mean().backward()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         assert errors.shape == (len(frames),)
         assert sum(weight.numel() for weight in trained if weight.grad is not None) == pytest.approx(

@@ -20,7 +20,7 @@ from talim.errors import TalimError
 def unet() -> MusicUNet:
     torch.manual_seed(0)
     made = MusicUNet(UNetConfig.of(released_mustango.UNET)).eval()
-    released_mustango.stir(made)
+    released_mustango.randomize_adapter(made)
     return made
 
 

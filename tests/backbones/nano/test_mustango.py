@@ -51,8 +51,8 @@ def test_it_generates_from_words_beats_and_chords(folder: Path) -> None:
     music = BeatsAndChords(BeatGrid.parse("120 bpm", 1.0), ChordTrack.parse("Am@0 G@0.5"))
     said = {"steps": 2, "sampler": "dpm++"}
     [plain] = base.generate(["solo flute"], 1.0, seed=1, **said)
-    [steered] = base.generate(["solo flute"], 1.0, seed=1, music=[music], **said)
-    [again] = base.generate(["solo flute"], 1.0, seed=1, music=[music], **said)
+    [steered] = base.generate(["solo flute"], 1.0, seed=1, beats_chords=[music], **said)
+    [again] = base.generate(["solo flute"], 1.0, seed=1, beats_chords=[music], **said)
     assert plain.samples.shape == (1, 16000)
     assert np.array_equal(steered.samples, again.samples)
     assert not np.allclose(steered.samples, plain.samples)

@@ -49,7 +49,7 @@ def test_generated_music_is_pitched_and_keeps_the_beats_it_was_given(nano: Any) 
     tempi = (80.0, 112.0, 140.0, 96.0)
     captions = ["solo flute with drums", "guitar with drums", "piano with drums", "violin with drums"]
     music = [BeatsAndChords(BeatGrid.grid(tempo, 4, 10.0)) for tempo in tempi]
-    clips = nano.generate(captions, 10.0, seed=1, guidance=3.0, steps=15, sampler="dpm++", music=music)
+    clips = nano.generate(captions, 10.0, seed=1, guidance_scale=3.0, sampling_steps=15, sampler="dpm++", beats_chords=music)
     heard = [nano_musicgen.measure_sample(clip.samples[0]) for clip in clips]
     assert np.mean([each.voiced for each in heard]) > 0.5
     kept = [rhythm.same_tempo(each.tempo_bpm, tempo) for each, tempo in zip(heard, tempi, strict=True)]

@@ -23,7 +23,7 @@ FACTS = {
 
 def test_beats_and_chords_are_those_that_were_played() -> None:
     music = beats_chords_of(FACTS, 5.0)
-    assert music.beats.places == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
+    assert music.beats.positions == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
     assert music.beats.times_seconds[:3] == (0.0, 0.5, 1.0)
     assert music.chords.names == ("Bm", "A", "G")
     assert music.chords.times_seconds == (0.0, 2.0, 4.0)

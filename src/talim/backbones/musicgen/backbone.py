@@ -202,16 +202,16 @@ class MusicGen:
         prompts: Sequence[str],
         seconds: float,
         seed: int,
-        guidance: float = 3.0,
+        guidance_scale: float = 3.0,
         temperature: float = 1.0,
         top_k: int = 250,
         progress: Progress | None = None,
-        music: Sequence[BeatsAndChords] | None = None,
+        beats_chords: Sequence[BeatsAndChords] | None = None,
         **foreign: Any,
     ) -> list[Audio]:
         """One piece of `seconds` per prompt; beyond the window each next one continues an overlap."""
         tokens = self.generate_tokens(
-            prompts, seconds, seed, guidance, temperature, top_k, progress, music, **foreign
+            prompts, seconds, seed, guidance_scale, temperature, top_k, progress, beats_chords, **foreign
         )
         pieces = [self.decode(row) for row in tokens]
         return [Audio(piece.samples[:, : round(seconds * self.rate_hz)], self.rate_hz) for piece in pieces]
@@ -221,17 +221,17 @@ class MusicGen:
         prompts: Sequence[str],
         seconds: float,
         seed: int,
-        guidance: float = 3.0,
+        guidance_scale: float = 3.0,
         temperature: float = 1.0,
         top_k: int = 250,
         progress: Progress | None = None,
-        music: Sequence[BeatsAndChords] | None = None,
+        beats_chords: Sequence[BeatsAndChords] | None = None,
         **foreign: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
         """As `generate`, before the codec; UsageError for beats, chords and options of other families."""
         generation_options.resolve_family_options(self.family, self.name, foreign)
-        generation_options.check_music(self.family, self.name, music)
-        wishes = sampling.SamplingOptions(seconds, seed, guidance, temperature, top_k)
+        generation_options.check_beats_chords(self.family, self.name, beats_chords)
+        wishes = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
         ids, mask = self._tokenize(prompts)
         plan = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds)
         codes = sampling.generate_codes(self.model, ids, mask, plan, wishes, self.shifts, progress)
@@ -247,18 +247,18 @@ class MusicGen:
         """UsageError: it hears words alone."""
         raise generation_options.unsupported_conditioning_error(self.name)
 
-    def snap_beats_chords(self, music: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
+    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
         """Nothing of it."""
-        return [BeatsAndChords()] * len(music)
+        return [BeatsAndChords()] * len(beats_chords)
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What `generate` can be asked by name, and the usual values."""
         return generation_options.DEFAULT_OPTIONS[self.family]
 
-    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode with the frozen dropouts at 0 and no cache; codec and text encoder stay in eval."""
-        generation_options.loss_weighting(self.family, self.name, weighting)
+        generation_options.loss_weighting(self.family, self.name, loss_weighting)
         self.model.train()
         self.model.text_encoder.eval()
         self.model.audio_encoder.eval()

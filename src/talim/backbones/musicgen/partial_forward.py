@@ -56,8 +56,8 @@ def forward_trained(model: Any, batch: CachedBatch) -> Tensor:  # [B, S, D]
     """What enters the heads: the adapters of the last known layer, the layers above it, the final norm."""
     decoder = model.decoder.model.decoder
     hidden, last = batch.hidden, decoder.layers[batch.layers - 1]
-    if hasattr(last, "after"):  # an adapter listens there
-        hidden = last.after(hidden, attention_mask=_causal_mask(decoder, hidden))
+    if hasattr(last, "forward_after"):  # it has an adapter
+        hidden = last.forward_after(hidden, attention_mask=_causal_mask(decoder, hidden))
     return decoder.layer_norm(_run(decoder.layers[batch.layers :], model, hidden, batch))
 
 

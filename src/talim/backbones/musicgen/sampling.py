@@ -30,15 +30,15 @@ class SamplingOptions:
 
     seconds: float
     seed: int
-    guidance: float = 3.0
+    guidance_scale: float = 3.0
     temperature: float = 1.0
     top_k: int = 250
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise UsageError(f"length {self.seconds} s makes no piece; give a number of seconds above 0")
-        if not (math.isfinite(self.guidance) and self.guidance >= 1):
-            raise UsageError(f"guidance {self.guidance} is out of range; 1 is none, 3 is usual")
+        if not (math.isfinite(self.guidance_scale) and self.guidance_scale >= 1):
+            raise UsageError(f"guidance_scale {self.guidance_scale} is out of range; 1 is none, 3 is usual")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UsageError(f"temperature {self.temperature} is out of range; 0 is greedy, 1 is usual")
         if self.top_k < 0:
@@ -102,7 +102,7 @@ def _arguments(wishes: SamplingOptions, length: int) -> dict[str, Any]:
     """Keyword arguments of generate(); `length` counts the delayed steps with the leading special one."""
     sampled = wishes.temperature > 0
     arguments: dict[str, Any] = {"max_length": length, "do_sample": sampled, "use_cache": True}
-    arguments["guidance_scale"] = wishes.guidance if wishes.guidance > 1 else None
+    arguments["guidance_scale"] = wishes.guidance_scale if wishes.guidance_scale > 1 else None
     if sampled:
         arguments |= {"temperature": wishes.temperature, "top_k": wishes.top_k}
     return arguments

@@ -59,14 +59,14 @@ class Mustango:
         predictors: Callable[[], BeatChordPredictors] | None = None,
         miniature: bool = False,
         precision_reason: str = "fp32",
-        weighting: str = "v",
+        loss_weighting: str = "min_snr_v",
         window_seconds: float = WINDOW_SECONDS,
     ) -> None:
         self.model, self.sound, self.tokenizer = model, sound, tokenizer
         vars(model)["name_or_path"] = name  # what PEFT stores with an adapter: a folder's path helps no one
         self.name, self.licence, self.miniature = name, licence, miniature
         self.precision_reason, self.window_seconds = precision_reason, window_seconds
-        self.weighting = weighting
+        self.loss_weighting = loss_weighting
         self._find_predictors, self._predictors = predictors, None
         self.schedule = diffusion.make_scheduler("ddpm")
         for part in (model, sound):
@@ -172,17 +172,17 @@ class Mustango:
 
     def _weighted_errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         errors, per_frame = self._errors(batch, levels, noise)
-        weights = diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, self.weighting)
+        weights = diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, self.loss_weighting)
         return errors * weights, per_frame * weights[:, None]
 
     def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     def generate(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance: float = 3.0, **asked: Any
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **asked: Any
     ) -> list[Audio]:
         """One piece of `seconds` per prompt; all arguments as in `generate_tokens`."""
-        latents = self.generate_tokens(prompts, seconds, seed, guidance, **asked)
+        latents = self.generate_tokens(prompts, seconds, seed, guidance_scale, **asked)
         return [self.decode(row).cut(0, seconds) for row in latents]
 
     @torch.no_grad()
@@ -191,31 +191,31 @@ class Mustango:
         prompts: Sequence[str],
         seconds: float,
         seed: int,
-        guidance: float = 3.0,
+        guidance_scale: float = 3.0,
         *,
         progress: Progress | None = None,
-        music: Sequence[BeatsAndChords] | None = None,
+        beats_chords: Sequence[BeatsAndChords] | None = None,
         predict: bool = False,
         **asked: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
         """As `generate`, before the VAE: latents of at least `seconds`, each piece with a seed of its own.
 
-        `music` gives every prompt its beats and chords, `predict` lets the checkpoint's networks guess what is not
-        given; without either they are empty. `asked` may have `steps` and `sampler`; `progress` counts steps.
+        `beats_chords` gives every prompt its beats and chords, `predict` lets the checkpoint's networks guess what is not
+        given; without either they are empty. `asked` may have `sampling_steps` and `sampler`; `progress` counts steps.
         """
         wanted = generation_options.resolve_family_options(
-            self.family, self.name, {"guidance": guidance, **asked}
+            self.family, self.name, {"guidance_scale": guidance_scale, **asked}
         )
-        _check_options(seconds, guidance)
-        music = self._conditions(prompts, music, predict)
+        _check_options(seconds, guidance_scale)
+        beats_chords = self._conditions(prompts, beats_chords, predict)
         shape = (self.sound.channels, self._frames(seconds), self.sound.bands)
         sources = diffusion.make_generators(seed, len(prompts))
         noise = diffusion.initial_noise(shape, sources, self.device)
         with sampling.inference_mode(self.model):
             latents = diffusion.denoise(
-                diffusion.with_guidance(self._velocity(prompts, music, guidance), guidance),
+                diffusion.with_guidance(self._velocity(prompts, beats_chords, guidance_scale), guidance_scale),
                 noise,
-                wanted["steps"],
+                wanted["sampling_steps"],
                 diffusion.make_scheduler(wanted["sampler"]),
                 sources,
                 progress,
@@ -223,13 +223,13 @@ class Mustango:
         return latents.cpu().numpy()
 
     def _conditions(
-        self, prompts: Sequence[str], music: Sequence[BeatsAndChords] | None, predict: bool
+        self, prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords] | None, predict: bool
     ) -> Sequence[BeatsAndChords]:
         """Beats and chords of every prompt, checked."""
-        music = [BeatsAndChords()] * len(prompts) if music is None else music
-        if len(music) != len(prompts):
-            raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(music)} pieces")
-        return [check_vocabulary(one) for one in (self.predict_beats_chords(prompts, music) if predict else music)]
+        beats_chords = [BeatsAndChords()] * len(prompts) if beats_chords is None else beats_chords
+        if len(beats_chords) != len(prompts):
+            raise UsageError(f"{len(prompts)} prompts with the beats and chords of {len(beats_chords)} pieces")
+        return [check_vocabulary(one) for one in (self.predict_beats_chords(prompts, beats_chords) if predict else beats_chords)]
 
     def _frames(self, seconds: float) -> int:
         """Latent frames that hold a length and can be halved down to the coarsest level."""
@@ -237,12 +237,12 @@ class Mustango:
         return math.ceil(seconds * self.rate_hz / self.sound.samples_per_frame / coarsest - 1e-9) * coarsest
 
     def _velocity(
-        self, prompts: Sequence[str], music: Sequence[BeatsAndChords], guidance: float
+        self, prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords], guidance_scale: float
     ) -> diffusion.VelocityPredictor:
         """The model with its conditions filled in; with guidance, rows without any condition come first."""
-        free = 0 if guidance == 1 else len(prompts)
+        free = 0 if guidance_scale == 1 else len(prompts)
         states, mask = pad_states([self.null_states] * free + self.encode_text(prompts))
-        beats, chords = beat_chord_tokens([BeatsAndChords()] * free + list(music))
+        beats, chords = beat_chord_tokens([BeatsAndChords()] * free + list(beats_chords))
         held = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *held)
 
@@ -256,9 +256,9 @@ class Mustango:
             f"{self.name}: a U-Net has no prefix to keep, as its input is noise drawn at each step"
         )
 
-    def snap_beats_chords(self, music: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
+    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
         """What it can hear of recordings' beats and chords."""
-        return [snap_to_vocabulary(one) for one in music]
+        return [snap_to_vocabulary(one) for one in beats_chords]
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
@@ -285,14 +285,14 @@ class Mustango:
         """What `generate` can be asked by name, and the usual values."""
         return generation_options.DEFAULT_OPTIONS[self.family]
 
-    def enable_training(self, gradient_checkpointing: bool = False, weighting: str | None = None) -> None:
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode for what is trained on top; the frozen text encoder stays free of dropout.
 
-        `weighting` is how noise levels are weighted from now on; None leaves it as it is.
+        `loss_weighting` is how noise levels are weighted from now on; None leaves it as it is.
         """
-        if weighting is not None:
-            self.weighting = (
-                generation_options.loss_weighting(self.family, self.name, weighting) or self.weighting
+        if loss_weighting is not None:
+            self.loss_weighting = (
+                generation_options.loss_weighting(self.family, self.name, loss_weighting) or self.loss_weighting
             )
         self.model.train()
         self.model.text_encoder.eval()
@@ -304,11 +304,11 @@ class Mustango:
         return words["input_ids"].to(self.device), words["attention_mask"].to(self.device)
 
 
-def _check_options(seconds: float, guidance: float) -> None:
+def _check_options(seconds: float, guidance_scale: float) -> None:
     if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
         raise UsageError(
             f"length {seconds} s is out of range; Mustango makes up to {MAX_SECONDS:g} s at once, and knows "
             f"pieces of {WINDOW_SECONDS:g} s best"
         )
-    if not (math.isfinite(guidance) and guidance >= 1):
-        raise UsageError(f"guidance {guidance} is out of range; 1 is none, 3 is usual")
+    if not (math.isfinite(guidance_scale) and guidance_scale >= 1):
+        raise UsageError(f"guidance_scale {guidance_scale} is out of range; 1 is none, 3 is usual")

@@ -117,7 +117,7 @@ def decode_beats(first_token_logits: Tensor, intervals: Sequence[float]) -> Beat
 def chord_prompt(prompt: str, beats: BeatGrid) -> str:
     """What the chord network is asked; the backslashes are really in the text that it was trained on."""
     times = " , ".join(str(time) for time in beats.times_seconds)
-    metre = max(beats.places, default=1)
+    metre = max(beats.positions, default=1)
     return f"Caption: {prompt} \\n Timestamps: {times} \\n Max Beat: {metre}"
 
 

@@ -30,16 +30,16 @@ CHORD = re.compile(r"([A-G][#b]?)([^/]*)(/.*)?")
 def check_vocabulary(music: BeatsAndChords) -> BeatsAndChords:
     """The same, where Mustango can hear all of it; else UsageError that says what it takes."""
     beats, chords = music.beats, music.chords
-    if len(beats.places) > MAX_BEATS:
+    if len(beats.positions) > MAX_BEATS:
         raise UsageError(
-            f"{len(beats.places)} beats are too many for Mustango; it takes at most {MAX_BEATS}: give every "
+            f"{len(beats.positions)} beats are too many for Mustango; it takes at most {MAX_BEATS}: give every "
             "second beat, or half the tempo"
         )
     if len(chords.names) > MAX_CHORDS:
         raise UsageError(
             f"{len(chords.names)} chords are too many for Mustango; it takes at most {MAX_CHORDS}"
         )
-    for place in beats.places:
+    for place in beats.positions:
         if place > MAX_BEAT_POSITION:
             raise UsageError(
                 f"place {place} in the bar is unknown to Mustango; it takes 1 to {MAX_BEAT_POSITION}"
@@ -55,7 +55,7 @@ def snap_to_vocabulary(music: BeatsAndChords) -> BeatsAndChords:
     A long cycle (a tala, an usul) is counted in groups of four, three or five; of too many beats every second is
     kept; a chord of an unknown kind is none; of too many chords the first are kept.
     """
-    times, places = music.beats.times_seconds, music.beats.places
+    times, places = music.beats.times_seconds, music.beats.positions
     longest = max(places, default=0)
     if longest > MAX_BEAT_POSITION:
         group = next((size for size in CYCLE_GROUP_SIZES if longest % size == 0), CYCLE_GROUP_SIZES[0])

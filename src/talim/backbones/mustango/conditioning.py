@@ -26,7 +26,7 @@ class BeatTokens(NamedTuple):
     @classmethod
     def of(cls, clips: Sequence[BeatGrid]) -> BeatTokens:
         """One row a clip."""
-        rows = [encode_beats(clip.times_seconds, clip.places) for clip in clips]
+        rows = [encode_beats(clip.times_seconds, clip.positions) for clip in clips]
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 

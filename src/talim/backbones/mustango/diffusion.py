@@ -73,7 +73,7 @@ NOISE_SCHEDULE: dict[str, Any] = {
 
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
-LOSS_WEIGHTINGS = ("v", "reference", "none")
+LOSS_WEIGHTINGS = ("min_snr_v", "min_snr_eps", "none")
 
 SNR_GAMMA = 5.0
 
@@ -112,7 +112,7 @@ def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
 def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:
     """Min-SNR weights of noise levels, float32 [B] (Hang et al. 2023, gamma 5).
 
-    "v" is min(snr, gamma) / (snr + 1), right for velocity; "reference" is the min(snr, gamma) / snr that the
+    "min_snr_v" is min(snr, gamma) / (snr + 1), right for velocity; "min_snr_eps" is the min(snr, gamma) / snr that the
     released model was trained with, made for noise prediction; "none" is 1.
     """
     if weighting not in LOSS_WEIGHTINGS:
@@ -121,17 +121,17 @@ def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -
     if weighting == "none":
         return torch.ones_like(kept)
     snr = kept / (1 - kept)
-    return snr.clamp(max=SNR_GAMMA) / (snr + 1 if weighting == "v" else snr)
+    return snr.clamp(max=SNR_GAMMA) / (snr + 1 if weighting == "min_snr_v" else snr)
 
 
-def with_guidance(predict: VelocityPredictor, guidance: float) -> VelocityPredictor:
+def with_guidance(predict: VelocityPredictor, guidance_scale: float) -> VelocityPredictor:
     """Classifier-free guidance: `predict` takes a doubled batch, the rows without conditions first."""
-    if guidance == 1:
+    if guidance_scale == 1:
         return predict
 
     def steered(latents: Tensor, timesteps: Tensor) -> Tensor:
         free, bound = predict(torch.cat([latents] * 2), torch.cat([timesteps] * 2)).chunk(2)
-        return free + guidance * (bound - free)
+        return free + guidance_scale * (bound - free)
 
     return steered
 
