@@ -1,27 +1,28 @@
-"""How well ornaments are found in performed mixtures: F1 by kind against what was really played.
+"""Accuracy of ornament detection in synthetic mixtures: F1 by kind against the ground truth.
 
-`python -m research.validation.ornament_detection --work FOLDER` performs and tracks the mixtures (what the folder holds is not
-done again) and prints the table of docs/metrics-sensitivity.md.
+`python -m research.validation.ornament_detection --work FOLDER` synthesises and tracks the mixtures that FOLDER does
+not hold yet and prints the table of docs/reports/metric-sensitivity.md.
 
-Asked for is what can be heard in the contour. Neither asked for nor punished (a find there is no false alarm):
-oscillations narrower than 35 cents, swings narrower than 40 cents or shorter than one and a half periods, glides under
-0.17 s, touches and turns that lie on the way from note to note or hold a pitch longer than 0.15 s (the curves of
-passing notes), main notes under 0.2 s (the curve of a touch), and all that the second player plays. A shake of 62 to
-118 cents may be called shake or vibrato, a swing of more than 3.5 Hz swing or vibrato. What leaves the way once is a
-touch and what leaves it more often a turn, whatever its name: a mordent that begins on its upper note is the same curve
-as a kan. Ordinary slow ways are glides, for the curve is the same.
+Required are the ornaments that are audible in the contour. Optional (neither a miss nor a false alarm) are
+oscillations narrower than 35 cents, swings narrower than 40 cents or shorter than 1.5 periods, glides under 0.17 s,
+touches and turns that lie between two notes or hold a pitch longer than 0.15 s (the curve of passing notes), main
+notes under 0.2 s (the curve of a touch), and everything that the second player plays. A shake of 62 to 118 cents may be
+detected as shake or vibrato, a swing above 3.5 Hz as swing or vibrato. One detour is a touch and several are a turn,
+whatever the ornament's name: a mordent that begins on its upper note has the same curve as a kan. Ordinary slow
+transitions count as glides, as the curve is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import signal
 
+from research.docs import markdown
 from talim.atomic_io import read_json, write_json
 from talim.metrics import ornaments, pitch
 from talim.metrics.ornaments import OrnamentEvent
@@ -31,7 +32,7 @@ from talim.synthesis.performer import perform
 
 HOP_SECONDS = 0.01
 SECONDS = 20.0
-# Tradition and ornament asked for (none: the performer as it is), and the seeds; nothing was tuned on them.
+# Tradition and requested ornament (None: the unmodified synthesizer), and the seeds, which nothing was tuned on.
 MIXTURES: Mapping[tuple[str, str | None], range] = {
     ("hindustani", None): range(12000, 12016),
     ("makam", None): range(12000, 12016),
@@ -43,75 +44,77 @@ MIXTURES: Mapping[tuple[str, str | None], range] = {
 NEAR_SECONDS = 0.12
 LONGEST_DETOUR_SECONDS = 0.15
 QUICK_NOTE_SECONDS = 0.2
+NOTE = """\
+*plain* is the unmodified synthesiser; a name is an ornament that was requested wherever it fits. The requests are in
+`research.validation.ornament_detection`, whose command generates this table alone. Thresholds were set on other
+seeds. *From ground truth*: on the true contour, without pitch tracking."""
 
 
 @dataclass(frozen=True)
 class OrnamentTrial:
-    """One ornament of the truth: asked for, or only excused where it is found."""
+    """One ornament of the ground truth; an optional one is neither a miss nor a false alarm."""
 
     kind: str
     onset_seconds: float
     seconds: float
-    asked: bool
+    required: bool
 
 
 def reference_ornaments(truth: GroundTruth) -> list[OrnamentTrial]:
-    """Everything of the truth that may be found."""
-    lead = truth.voices[0]
-    found = [
-        one for ornament in lead.ornaments for one in _expected_ornaments(ornament, lead.cents.astype(float))
-    ]
-    found += _slow_ways(lead) + _quick_notes(lead)
-    for voice in truth.voices[1:]:
-        for ornament in voice.ornaments:
-            for one in _expected_ornaments(ornament, voice.cents.astype(float)):
-                found.append(OrnamentTrial(one.kind, one.onset_seconds, one.seconds, False))
-    return found
+    """Everything in the ground truth that may be detected."""
+    lead, *others = truth.voices
+    expected = _voice_ornaments(lead) + _slow_transitions(lead) + _quick_notes(lead)
+    return expected + [replace(each, required=False) for voice in others for each in _voice_ornaments(voice)]
 
 
-def _expected_ornaments(one: PlayedOrnament, cents: np.ndarray) -> list[OrnamentTrial]:
-    """What an ornament on record sounds as: usually itself, a shake of middling width as either kind."""
+def _voice_ornaments(voice: Voice) -> list[OrnamentTrial]:
+    cents = voice.cents.astype(float)
+    return [each for ornament in voice.ornaments for each in _expected_ornaments(ornament, cents)]
 
-    def as_kind(kind: str, asked: bool) -> OrnamentTrial:
-        return OrnamentTrial(kind, one.onset_seconds, one.seconds, asked)
 
-    if one.shape == "shake":
-        if 62 < one.extent_cents < 118:
+def _expected_ornaments(ornament: PlayedOrnament, cents: np.ndarray) -> list[OrnamentTrial]:
+    """The kinds as which an ornament may be detected: usually its own, two for a shake of medium width."""
+
+    def as_kind(kind: str, required: bool) -> OrnamentTrial:
+        return OrnamentTrial(kind, ornament.onset_seconds, ornament.seconds, required)
+
+    if ornament.shape == "shake":
+        if 62 < ornament.extent_cents < 118:
             return [as_kind("shake", False), as_kind("vibrato", False)]
-        return [as_kind("shake" if one.extent_cents > 80 else "vibrato", one.extent_cents >= 35)]
-    if one.shape == "swing" and one.rate_hz > 3.5:
+        return [as_kind("shake" if ornament.extent_cents > 80 else "vibrato", ornament.extent_cents >= 35)]
+    if ornament.shape == "swing" and ornament.rate_hz > 3.5:
         return [as_kind("swing", False), as_kind("vibrato", False)]
-    if one.shape == "swing":
-        return [as_kind("swing", one.extent_cents >= 40 and one.rate_hz * one.seconds >= 1.5)]
-    if one.shape == "glide":
-        return [as_kind("glide", one.seconds >= 0.17)]
-    seconds = _detours(one, cents) if _stands_out(one, cents) else []
+    if ornament.shape == "swing":
+        return [as_kind("swing", ornament.extent_cents >= 40 and ornament.rate_hz * ornament.seconds >= 1.5)]
+    if ornament.shape == "glide":
+        return [as_kind("glide", ornament.seconds >= 0.17)]
+    seconds = _detours(ornament, cents) if _stands_out(ornament, cents) else []
     if not seconds:
         return [as_kind("touch", False), as_kind("turn", False)]
     return [as_kind("touch" if len(seconds) == 1 else "turn", max(seconds) <= LONGEST_DETOUR_SECONDS)]
 
 
-def _detours(one: PlayedOrnament, cents: np.ndarray) -> list[float]:
-    """How long each detour of 60 cents or more within an ornament lasts, at half its height: one for a touch."""
-    start, stop = _frames(one)
+def _detours(ornament: PlayedOrnament, cents: np.ndarray) -> list[float]:
+    """Seconds of each detour of 60 cents or more within an ornament, at half its height."""
+    start, stop = _frames(ornament)
     span = cents[max(0, start - 5) : stop + 6]
     span = np.pad(span[np.isfinite(span)], 1, mode="edge")
-    found = []
+    seconds = []
     for side in (1, -1):
         peaks, _ = signal.find_peaks(side * span, prominence=60)
-        found += (signal.peak_widths(side * span, peaks)[0] * HOP_SECONDS).tolist()
-    return found
+        seconds += (signal.peak_widths(side * span, peaks)[0] * HOP_SECONDS).tolist()
+    return seconds
 
 
-def _frames(one: PlayedOrnament) -> tuple[int, int]:
+def _frames(ornament: PlayedOrnament) -> tuple[int, int]:
     """First and one-past-last frame."""
-    end = one.onset_seconds + one.seconds
-    return round(one.onset_seconds / HOP_SECONDS), round(end / HOP_SECONDS) + 1
+    end = ornament.onset_seconds + ornament.seconds
+    return round(ornament.onset_seconds / HOP_SECONDS), round(end / HOP_SECONDS) + 1
 
 
-def _stands_out(one: PlayedOrnament, cents: np.ndarray) -> bool:
-    """Whether the contour leaves the range of the notes before and after by 60 cents (from a silence: from above)."""
-    start, stop = _frames(one)
+def _stands_out(ornament: PlayedOrnament, cents: np.ndarray) -> bool:
+    """Whether the contour leaves the range of the notes before and after by 60 cents (after a silence: upwards)."""
+    start, stop = _frames(ornament)
     inside, after = cents[start:stop], cents[stop : stop + 6]
     if not inside.size or np.isnan(inside).any() or not np.isfinite(after).any():
         return False
@@ -122,7 +125,7 @@ def _stands_out(one: PlayedOrnament, cents: np.ndarray) -> bool:
 
 
 def _quick_notes(voice: Voice) -> list[OrnamentTrial]:
-    """Main notes under a fifth of a second: beside the way they are the curve of a touch, several that of a turn."""
+    """Main notes under 0.2 s: one has the curve of a touch, several that of a turn."""
     return [
         OrnamentTrial(kind, note.onset_seconds, note.seconds, False)
         for note in voice.notes
@@ -131,136 +134,157 @@ def _quick_notes(voice: Voice) -> list[OrnamentTrial]:
     ]
 
 
-def _slow_ways(voice: Voice) -> list[OrnamentTrial]:
-    """Ways between neighbouring notes that take 70 ms or more from 15 to 85 %, asked for from 120 ms on."""
-    cents, found = voice.cents.astype(float), []
+def _slow_transitions(voice: Voice) -> list[OrnamentTrial]:
+    """Transitions between neighbouring notes of 70 ms or more (15 to 85 %), required from 120 ms."""
+    cents, transitions = voice.cents.astype(float), []
     busy = [(o.onset_seconds, o.onset_seconds + o.seconds) for o in voice.ornaments if o.shape != "swing"]
-    for one, two in zip(voice.notes, voice.notes[1:], strict=False):
-        at = round(two.onset_seconds / HOP_SECONDS)
-        first = max(round((one.onset_seconds + 0.3 * one.seconds) / HOP_SECONDS), at - 40)
-        span = cents[first : min(round((two.onset_seconds + 0.8 * two.seconds) / HOP_SECONDS), at + 60)]
-        if abs(two.cents - one.cents) < 80 or span.size < 5 or not np.isfinite(span).all():
+    for note, following in zip(voice.notes, voice.notes[1:], strict=False):
+        at = round(following.onset_seconds / HOP_SECONDS)
+        first = max(round((note.onset_seconds + 0.3 * note.seconds) / HOP_SECONDS), at - 40)
+        span = cents[
+            first : min(round((following.onset_seconds + 0.8 * following.seconds) / HOP_SECONDS), at + 60)
+        ]
+        if abs(following.cents - note.cents) < 80 or span.size < 5 or not np.isfinite(span).all():
             continue
-        way = (span - one.cents) / (two.cents - one.cents)
-        arrived = np.flatnonzero(way > 0.85)
-        left = np.flatnonzero(way[: arrived[0]] < 0.15) if arrived.size else arrived
+        progress = (span - note.cents) / (following.cents - note.cents)
+        arrived = np.flatnonzero(progress > 0.85)
+        left = np.flatnonzero(progress[: arrived[0]] < 0.15) if arrived.size else arrived
         if not left.size:
             continue
         begun, ended = (first + left[-1]) * HOP_SECONDS, (first + arrived[0]) * HOP_SECONDS
         if ended - begun >= 0.07 and not any(a < ended and b > begun for a, b in busy):
-            found.append(OrnamentTrial("glide", begun, ended - begun, ended - begun >= 0.12))
-    return found
+            transitions.append(OrnamentTrial("glide", begun, ended - begun, ended - begun >= 0.12))
+    return transitions
 
 
-def counts(truth: Sequence[OrnamentTrial], found: Sequence[OrnamentEvent], kind: str) -> np.ndarray:
-    """Hits, false alarms and misses of a kind: [3]. A hit shares 30 % of the shorter one, or its middle is near."""
-    mine = sorted((one for one in truth if one.kind == kind), key=lambda one: not one.asked)
-    theirs, used = [one for one in found if one.kind == kind], set[int]()
+def counts(truth: Sequence[OrnamentTrial], detected: Sequence[OrnamentEvent], kind: str) -> np.ndarray:
+    """Hits, false alarms and misses of a kind: [3].
+
+    A hit overlaps by 30 % of the shorter one, or its middle is within NEAR_SECONDS.
+    """
+    expected = sorted((trial for trial in truth if trial.kind == kind), key=lambda trial: not trial.required)
+    events, used = [event for event in detected if event.kind == kind], set[int]()
     hits = misses = 0
-    for one in mine:
+    for trial in expected:
         gaps = [
-            (_gap(one, other), n) for n, other in enumerate(theirs) if n not in used and _is_hit(one, other)
+            (_gap(trial, event), n)
+            for n, event in enumerate(events)
+            if n not in used and _is_hit(trial, event)
         ]
         if gaps:
             used.add(min(gaps)[1])
-            hits += one.asked
+            hits += trial.required
         else:
-            misses += one.asked
+            misses += trial.required
+    optional = [trial for trial in expected if not trial.required]
     alarms = [
-        other
-        for n, other in enumerate(theirs)
-        if n not in used and not any(not one.asked and _is_hit(one, other) for one in mine)
+        event
+        for n, event in enumerate(events)
+        if n not in used and not any(_is_hit(trial, event) for trial in optional)
     ]
     return np.array([hits, len(alarms), misses])
 
 
-def _gap(one: OrnamentTrial, other: OrnamentEvent) -> float:
-    return abs(one.onset_seconds + one.seconds / 2 - other.onset_seconds - other.seconds / 2)
+def _gap(trial: OrnamentTrial, event: OrnamentEvent) -> float:
+    return abs(trial.onset_seconds + trial.seconds / 2 - event.onset_seconds - event.seconds / 2)
 
 
-def _is_hit(one: OrnamentTrial, other: OrnamentEvent) -> bool:
-    start = max(one.onset_seconds, other.onset_seconds)
-    stop = min(one.onset_seconds + one.seconds, other.onset_seconds + other.seconds)
-    return stop - start > 0.3 * min(one.seconds, other.seconds) or _gap(one, other) < NEAR_SECONDS
+def _is_hit(trial: OrnamentTrial, event: OrnamentEvent) -> bool:
+    start = max(trial.onset_seconds, event.onset_seconds)
+    stop = min(trial.onset_seconds + trial.seconds, event.onset_seconds + event.seconds)
+    return stop - start > 0.3 * min(trial.seconds, event.seconds) or _gap(trial, event) < NEAR_SECONDS
 
 
-def trial(
+def measure_mixture(
     seed: int, tradition: str, ornament: str | None = None, seconds: float = SECONDS
 ) -> dict[str, list[list[int]]]:
-    """Counts by kind for a performed mixture (two players, the tradition's drone): as tracked, and from the truth.
+    """Counts by kind in a synthetic mixture (two players, the tradition's drone): on the tracked and true contour.
 
-    With `ornament` the performer is asked to play that one wherever it fits.
+    `ornament` is requested wherever it fits.
     """
     piece = perform(seed, tradition, seconds, PerformanceRequest(ensemble=2, ornament=ornament))
     assert piece.truth is not None
     cents = pitch.track_pitch(piece.samples, piece.rate_hz, hop_seconds=HOP_SECONDS).cents
     truth = reference_ornaments(piece.truth)
-    both = (
+    detected = (
         ornaments.find_ornaments(cents, HOP_SECONDS),
         ornaments.find_ornaments(piece.truth.voices[0].cents.astype(float), HOP_SECONDS),
     )
-    return {kind: [counts(truth, found, kind).tolist() for found in both] for kind in ornaments.KINDS}
+    return {kind: [counts(truth, events, kind).tolist() for events in detected] for kind in ornaments.KINDS}
 
 
-def trials(work: Path) -> None:
-    """Make every mixture's counts in the work folder that are not there yet."""
+def measure(work: Path) -> None:
+    """Measure every mixture that the work folder does not hold yet."""
     for (tradition, ornament), seeds in MIXTURES.items():
         for seed in seeds:
-            file = work / f"played-{tradition}-{ornament or 'plain'}-{seed}.json"
+            file = work / f"mixture-{tradition}-{ornament or 'plain'}-{seed}.json"
             if not file.is_file():
-                write_json(file, trial(seed, tradition, ornament))
+                write_json(file, measure_mixture(seed, tradition, ornament))
 
 
 def table(work: Path) -> list[str]:
-    """The F1 of each kind over all mixtures that the work folder holds, as lines of Markdown; none without any."""
-    found: dict[tuple[str, str], list[dict[str, list[list[int]]]]] = {}
-    for file in sorted(work.glob("played-*.json")):
-        _, slug, what, _ = file.stem.split("-")
-        found.setdefault((slug, what), []).append(read_json(file))
-    if not found:
+    """The F1 of each kind over the mixtures in the work folder, as Markdown; [] if there are none."""
+    mixtures: dict[tuple[str, str], list[dict[str, list[list[int]]]]] = {}
+    for file in sorted(work.glob("mixture-*.json")):
+        _, slug, request, _ = file.stem.split("-")
+        mixtures.setdefault((slug, request), []).append(read_json(file))
+    if not mixtures:
         return []
-    counted = [f"{len(mine)} {slug} ({what})" for (slug, what), mine in found.items()]
-    lines = [
-        "## Ornaments found in performed mixtures", "",
-        f"Mixtures of {SECONDS:g} s with two players, and a drone in the Hindustani ones: {', '.join(counted)};",
-        "*plain* is the performer as it is, a name the ornament that it was asked to play wherever it fits. What is",
-        "asked for is told in `research.validation.ornament_detection`, whose command makes this table alone. Thresholds were",
-        "set on other seeds. *From the truth*: on the contour that was played, without any tracking.", "",
-        "| kind | in the truth | found | false alarms | F1 | hindustani | makam | plain mixtures | from the truth |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]  # fmt: skip
+
+    def total(
+        kind: str, contour: int, slug: str | None = None, request: str | None = None
+    ) -> tuple[int, int, int]:
+        """Hits, false alarms and misses; `contour` is 0 for the tracked one, 1 for the true one."""
+        rows = [
+            each[kind][contour]
+            for (its_slug, its_request), results in mixtures.items()
+            if slug in (None, its_slug) and request in (None, its_request)
+            for each in results
+        ]
+        hits, alarms, misses = np.sum([[0, 0, 0], *rows], axis=0).tolist()
+        return hits, alarms, misses
+
+    rows = []
     for kind in ornaments.KINDS:
-
-        def total(
-            which: int, slug: str | None = None, what: str | None = None, kind: str = kind
-        ) -> np.ndarray:
-            rows = [
-                one[kind][which]
-                for (its_slug, its_what), mine in found.items()
-                if slug in (None, its_slug) and what in (None, its_what)
-                for one in mine
-            ]
-            return np.sum([[0, 0, 0], *rows], axis=0)
-
-        hits, alarms, misses = total(0)
-        cells = [total(0), total(0, "hindustani"), total(0, "makam"), total(0, None, "plain"), total(1)]
-        shares = " | ".join(f"{f1(*cell):.2f}" if cell[0] + cell[2] else "-" for cell in cells)
-        lines.append(f"| {kind} | {hits + misses} | {hits} | {alarms} | {shares} |")
-    return lines
+        hits, alarms, misses = total(kind, 0)
+        columns = [(0,), (0, "hindustani"), (0, "makam"), (0, None, "plain"), (1,)]
+        cells = [total(kind, *column) for column in columns]
+        scores = [f"{f1(*cell):.2f}" if cell[0] + cell[2] else "-" for cell in cells]
+        rows.append([kind, str(hits + misses), str(hits), str(alarms), *scores])
+    sizes = ", ".join(f"{len(results)} {slug} ({request})" for (slug, request), results in mixtures.items())
+    head = (
+        "kind",
+        "true",
+        "found",
+        "false alarms",
+        "F1",
+        "hindustani",
+        "makam",
+        "plain mixtures",
+        "from ground truth",
+    )
+    return [
+        "## Ornament detection in synthetic mixtures",
+        "",
+        f"Mixtures of {SECONDS:g} s with two players, and a drone in the Hindustani ones: {sizes};",
+        NOTE,
+        "",
+        *markdown.table(head, rows, ("---", *("--:",) * 8)),
+    ]
 
 
 def f1(hits: float, alarms: float, misses: float) -> float:
-    """Harmonic mean of precision and recall; NaN where there was nothing to find or to miss."""
+    """Harmonic mean of precision and recall; NaN without hits, alarms and misses."""
     return 2 * hits / (2 * hits + alarms + misses) if hits + alarms + misses else float("nan")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(description="Count the ornaments that are found in performed mixtures.")
-    parser.add_argument("--work", type=Path, required=True, help="where finished mixtures are kept")
-    asked = parser.parse_args(arguments)
-    trials(asked.work)
-    print("\n".join(table(asked.work)))
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description="Measure ornament detection in synthetic mixtures.")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the finished mixtures")
+    options = parser.parse_args(arguments)
+    measure(options.work)
+    print("\n".join(table(options.work)))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from research.validation.contour_measures import METRIC_DESCRIPTIONS, contour_measures
 from talim.atomic_io import write_text
 from talim.errors import TalimError
-from talim.metrics.pitch_contour import METRIC_DESCRIPTIONS, contour_measures
 from talim.synthesis.ground_truth import HOP_SECONDS, GroundTruth
 from talim.synthesis.performer import performance_ground_truth
 from talim.traditions.tradition import Tradition, load
@@ -41,8 +41,9 @@ docs/reports/synthesis-realism.md`.
 Every measure is computed by `talim.metrics.pitch_contour` from pitch tracks alone, identically for both: real tracks
 ({real}, extracted from recordings by other people's pitch trackers, with their gaps and octave errors) and synthetic
 ones ({synthetic} performances of {seconds:g} s in mixed forms, instruments and ensembles,
-seeds {first} to {last}: the rendered pitch of the lead). Tempi of the real music are annotations: of sections (Hindustani), of
-scores (makam). A measure is *inside* if the synthetic median lies between the real 5th and 95th percentile.
+seeds {first} to {last}: the rendered pitch of the lead). Tempi of the real music are annotations: of sections
+(Hindustani), of scores (makam). A measure is *inside* if the synthetic median lies between the real
+5th and 95th percentile.
 
 The expression parameters of the synthesiser were tuned on these same real tracks, with other seeds: the table shows
 that these ranges can be met, not that they would be met for other recordings. Whatever pitch alone does not show is

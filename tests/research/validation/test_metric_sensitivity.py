@@ -1,4 +1,4 @@
-"""Known damage does what it says, ornaments of the truth are counted rightly, and the page tells what moved."""
+"""Degradations, counting of detected ornaments, and the verdicts of the page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from research.validation import degradations, metric_sensitivity, metric_sensitivity_page, ornament_detection
-from research.validation.mode_dataset import trials
+from research.validation.mode_dataset import load_trials
 from research.validation.ornament_detection import OrnamentTrial
 from talim.atomic_io import write_json
 from talim.errors import TalimError
-from talim.metrics import intonation
+from talim.metrics import intonation, ornaments
 from talim.metrics.ornaments import OrnamentEvent
 from talim.synthesis.arrangement import PerformanceRequest
 from talim.synthesis.ground_truth import FormSection
@@ -28,7 +28,7 @@ def tone(seconds: float = 2.0) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * 440 * at) + 0.1 * np.sin(2 * np.pi * 4400 * at)).astype(np.float32)
 
 
-def test_damages_of_sound() -> None:
+def test_audio_degradations_change_what_they_name() -> None:
     clean = tone()
     added = degradations.add_noise(clean, RNG(0)) - clean
     assert 10 * np.log10(np.mean(clean**2) / np.mean(added**2)) == pytest.approx(20, abs=0.2)
@@ -43,7 +43,7 @@ def test_damages_of_sound() -> None:
     assert np.corrcoef(coded[4000:-4000], clean[4000:-4000])[0, 1] > 0.99
 
 
-def test_damages_of_contours() -> None:
+def test_contour_degradations_change_what_they_name() -> None:
     line = np.repeat([0.0, 200, 400, 200], 50)
     swung = line + 60 * np.sin(2 * np.pi * 6 * np.arange(line.size) / 100)
     assert np.ptp(degradations.flatten_pitch(np.concatenate([line, swung, line]))[:40]) < 10
@@ -57,90 +57,90 @@ def test_damages_of_contours() -> None:
     )
 
 
-def test_counting_forgives_what_was_not_asked_for() -> None:
+def test_counts_ignores_optional_ornaments() -> None:
     truth = [
         OrnamentTrial("shake", 1.0, 0.5, True),
         OrnamentTrial("shake", 3.0, 0.5, False),
         OrnamentTrial("shake", 5.0, 0.5, True),
     ]
-    found = [OrnamentEvent("shake", at, 0.4, 100, 6) for at in (1.05, 3.0, 8.0)]
-    assert ornament_detection.counts(truth, found, "shake").tolist() == [1, 1, 1]
-    assert ornament_detection.counts(truth, found, "glide").tolist() == [0, 0, 0]
+    detected = [OrnamentEvent("shake", at, 0.4, 100, 6) for at in (1.05, 3.0, 8.0)]
+    assert ornament_detection.counts(truth, detected, "shake").tolist() == [1, 1, 1]
+    assert ornament_detection.counts(truth, detected, "glide").tolist() == [0, 0, 0]
     assert ornament_detection.f1(1, 1, 1) == 0.5
 
 
 @pytest.mark.parametrize("slug", ["hindustani", "makam"])
-def test_ornaments_of_the_played_contour_are_found_by_kind(slug: str) -> None:
+def test_ornament_detection_on_true_contours_reaches_its_f1(slug: str) -> None:
     total = dict.fromkeys(("glide", "shake", "touch", "turn"), np.zeros(3))
     for seed in range(9100, 9104):
         truth = performance_ground_truth(seed, slug, 20.0, PerformanceRequest(ensemble=2))
-        found = metric_sensitivity.ornaments.find(truth.voices[0].cents.astype(float), 0.01)
+        detected = ornaments.find_ornaments(truth.voices[0].cents.astype(float), 0.01)
         for kind in total:
             total[kind] = total[kind] + ornament_detection.counts(
-                ornament_detection.reference_ornaments(truth), found, kind
+                ornament_detection.reference_ornaments(truth), detected, kind
             )
-    for kind, one in total.items():
-        assert ornament_detection.f1(*one) >= 0.6, (kind, one)
+    for kind, counted in total.items():
+        assert ornament_detection.f1(*counted) >= 0.6, (kind, counted)
 
 
-def test_the_page_says_what_moved_and_what_wrongly_stood_still(tmp_path: Path) -> None:
+def test_page_marks_scores_that_should_move_and_should_not(tmp_path: Path) -> None:
     for seed in range(4):
         clean = dict.fromkeys(
-            ("noise_db", "silent_share", "timbre_moved", "clipped_share", "tempo_drift"), float(seed)
+            ("noise_db", "silent_fraction", "timbre_moved", "clipped_fraction", "tempo_drift"), float(seed)
         )
         moved = {name: {**clean, "noise_db": seed + 5.0} for name in ("noise", "gain of -6 dB")}
-        write_json(tmp_path / f"sound-makam-{seed}.json", {"clean": clean, **moved, "silence": clean})
+        write_json(tmp_path / f"audio-makam-{seed}.json", {"clean": clean, **moved, "silence": clean})
     page = metric_sensitivity_page.page(tmp_path)
     assert "| noise | noise_db | 1.5 | +5 | +5 to +5 | 4 | moves |" in page
-    assert "| silence | silent_share | 1.5 | +0 | +0 to +0 | 4 | **stands still** |" in page
+    assert "| silence | silent_fraction | 1.5 | +0 | +0 to +0 | 4 | **stands still** |" in page
     assert "| gain of -6 dB | noise_db | 1.5 | +5 | +5 to +5 | 4 | **moves** |" in page
-    assert "| gain of -6 dB | silent_share | 1.5 | +0 | +0 to +0 | 4 | still |" in page
+    assert "| gain of -6 dB | silent_fraction | 1.5 | +0 | +0 to +0 | 4 | still |" in page
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(("slug", "part"), [("hindustani", "hindustani"), ("makam", "makam_pitch")])
-def test_real_tracks_are_better_in_tune_than_shifted(slug: str, part: str) -> None:
+def test_shift_ranks_on_real_tracks_prefers_the_unshifted(slug: str, part: str) -> None:
     if not (SHARED / part).is_dir():
         pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
     tradition = load(slug)
-    found, _ = trials(SHARED / part, tradition)
-    told = metric_sensitivity.shift_ranks(found, tradition)
-    assert told["shifted by 20 cents"] >= 0.92
-    assert told["shifted by 35 cents"] >= 0.98
+    trials, _ = load_trials(SHARED / part, tradition)
+    fractions = metric_sensitivity.shift_ranks(trials, tradition)
+    assert fractions["shifted by 20 cents"] >= 0.92
+    assert fractions["shifted by 35 cents"] >= 0.98
     assert np.isfinite(
         intonation.intonation_z_rms(
-            found[0].cents, metric_sensitivity.intonation_profiles(found[:1], tradition)[0]
+            trials[0].cents, metric_sensitivity.intonation_profiles(trials[:1], tradition)[0]
         )
     )
 
 
-def test_the_performer_plays_what_it_is_asked_for() -> None:
-    asked = [
+def test_performance_ground_truth_with_a_requested_ornament_has_more_of_it() -> None:
+    truths = [
         performance_ground_truth(9200, "makam", 20.0, PerformanceRequest(ensemble=2, ornament=name))
         for name in (None, "titretme")
     ]
-    counts = [sum(one.kind == "vibrato" for one in truth.voices[0].ornaments) for truth in asked]
+    counts = [sum(ornament.kind == "vibrato" for ornament in truth.voices[0].ornaments) for truth in truths]
     assert counts[1] > counts[0]
-    assert not any(one.kind == "tril" for one in asked[1].voices[0].ornaments)
+    assert not any(ornament.kind == "tril" for ornament in truths[1].voices[0].ornaments)
     with pytest.raises(TalimError, match="ornament"):
         performance_ground_truth(9200, "makam", 20.0, PerformanceRequest(ornament="grace"))
 
 
-def test_a_drifting_clip_is_shorter_and_ends_faster() -> None:
-    found = degradations.add_tempo_drift(tone(20.0), 0.3)
-    # 20 s of music take 60 / 0.3 * ln(1 + 0.3 / 60 * 20) s while the tempo grows by 0.3 a minute.
-    assert found.size / degradations.RATE_HZ == pytest.approx(200 * np.log(1.1), abs=0.01)
-    last = np.abs(np.fft.rfft(found[-degradations.RATE_HZ :] * np.hanning(degradations.RATE_HZ)))
+def test_add_tempo_drift_shortens_the_clip_and_raises_its_end() -> None:
+    faster = degradations.add_tempo_drift(tone(20.0), 0.3)
+    # 20 s of music take 60 / 0.3 * ln(1 + 0.3 / 60 * 20) s while the tempo grows by 0.3 per minute.
+    assert faster.size / degradations.RATE_HZ == pytest.approx(200 * np.log(1.1), abs=0.01)
+    last = np.abs(np.fft.rfft(faster[-degradations.RATE_HZ :] * np.hanning(degradations.RATE_HZ)))
     assert last.argmax() == pytest.approx(440 * 1.1, rel=0.01)
 
 
-def test_changes_too_small_to_hear_are_none(tmp_path: Path) -> None:
+def test_page_ignores_inaudible_changes(tmp_path: Path) -> None:
     for seed in range(3):
-        clean = dict.fromkeys(("silent_share", "noise_db", "timbre_moved", "clipped_share"), 0.0)
+        clean = dict.fromkeys(("silent_fraction", "noise_db", "timbre_moved", "clipped_fraction"), 0.0)
         write_json(
-            tmp_path / f"sound-makam-{seed}.json",
-            {"clean": clean, "offset of 1 s": {**clean, "silent_share": 0.004, "noise_db": 0.004}},
+            tmp_path / f"audio-makam-{seed}.json",
+            {"clean": clean, "offset of 1 s": {**clean, "silent_fraction": 0.004, "noise_db": 0.004}},
         )
     page = metric_sensitivity_page.page(tmp_path)
-    assert "| offset of 1 s | silent_share | 0 | +0.004 | +0.004 to +0.004 | 3 | still |" in page
+    assert "| offset of 1 s | silent_fraction | 0 | +0.004 | +0.004 to +0.004 | 3 | still |" in page
     assert "| offset of 1 s | noise_db | 0 | +0.004 | +0.004 to +0.004 | 3 | **moves** |" in page

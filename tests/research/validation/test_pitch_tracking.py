@@ -1,4 +1,4 @@
-"""The figures of the pitch report: judged by hand, lags found, a small run from end to end."""
+"""Accuracy of pitch tracking: scores by hand, estimation of lags, and a small run."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import pytest
 from research.validation import pitch_tracking
 
 
-def test_judgement_by_hand() -> None:
+def test_judge_of_a_known_track_gives_its_error_rates() -> None:
     truth = np.array([220.0] * 60 + [np.nan] * 40)
     hz = np.concatenate([np.full(30, 222.0), np.full(15, 440.0), np.full(15, np.nan), np.full(40, 300.0)])
     hz[90:] = np.nan
-    found = pitch_tracking.judge(hz, truth)
-    assert found["accuracy"] == pytest.approx(0.5)
-    assert found["octave_forgiven"] == pytest.approx(0.75)
-    assert found["false_alarm"] == pytest.approx(0.75)
+    scores = pitch_tracking.judge(hz, truth)
+    assert scores["accuracy"] == pytest.approx(0.5)
+    assert scores["octave_errors_ignored"] == pytest.approx(0.75)
+    assert scores["false_alarm"] == pytest.approx(0.75)
     assert np.isnan(pitch_tracking.judge(hz[:60], truth[:60])["false_alarm"])
 
 
-def test_an_annotation_that_lags_is_put_right() -> None:
+def test_lag_seconds_of_a_late_annotation_is_its_delay() -> None:
     seconds = np.arange(1200) / 100
     curve = 300 * 2 ** (np.sin(3 * seconds) / 2)
     late = pitch_tracking._lookup(curve, 0.01, 1.0)
-    heard = late(0.06)
-    assert pitch_tracking.lag_seconds([heard], [late]) == pytest.approx(0.06)
+    track = late(0.06)
+    assert pitch_tracking.lag_seconds([track], [late]) == pytest.approx(0.06)
 
 
-def test_report_of_a_few_performances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_with_synthetic_excerpts_writes_both_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pitch_tracking, "SECONDS", 3.0)
     out = tmp_path / "page.md"
     pitch_tracking.main(["--performances", "1", "--trackers", "salience (default)", "--out", str(out)])
@@ -39,5 +41,5 @@ def test_report_of_a_few_performances(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "--performances 1" in out.read_text()
 
 
-def test_without_recordings_there_are_no_excerpts(tmp_path: Path) -> None:
+def test_real_excerpts_without_recordings_is_empty(tmp_path: Path) -> None:
     assert pitch_tracking.real_excerpts(tmp_path) == []

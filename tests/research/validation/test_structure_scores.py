@@ -1,4 +1,4 @@
-"""Structure is damaged where first beats and sections are annotated, and nowhere else."""
+"""Structure scores of degraded music with annotated sections and first beats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = "id,file,recording_id,section_no,t0_s"
 
 
 def song(seed: int) -> np.ndarray:
-    """A minute: before each first beat the same two seconds, elsewhere new notes every half second."""
+    """A minute with the same two seconds before each first beat, and new notes every half second elsewhere."""
     rng = np.random.default_rng(seed)
     cents = np.repeat(rng.uniform(0, 1200, 120), 50)
     refrain = np.repeat([0.0, 400.0, 200.0, 700.0], 50)
@@ -43,37 +43,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_only_recordings_of_two_sections_are_tried_and_beats_are_those_of_the_last(folder: Path) -> None:
-    (found,) = structure_scores.recordings(folder)
-    assert found.name == "songsong"
-    assert np.allclose(found.first_beats_seconds, np.arange(0, 60, CYCLE_SECONDS))
-    assert np.allclose(found.last, song(2), atol=0.01)
-    assert np.allclose(found.first, song(1), atol=0.01)
-
-
-def test_a_deleted_refrain_no_longer_returns(folder: Path) -> None:
+def test_recordings_needs_two_sections_and_gives_the_beats_of_the_last(folder: Path) -> None:
     (track,) = structure_scores.recordings(folder)
-    found = structure_scores.damaged_measures(track)
-    clean, without = found["clean"]["returning_share"], found["refrain deleted"]["returning_share"]
+    assert track.name == "songsong"
+    assert np.allclose(track.first_beats_seconds, np.arange(0, 60, CYCLE_SECONDS))
+    assert np.allclose(track.last, song(2), atol=0.01)
+    assert np.allclose(track.first, song(1), atol=0.01)
+
+
+def test_degraded_measures_without_refrain_lowers_the_repetition_rate(folder: Path) -> None:
+    (track,) = structure_scores.recordings(folder)
+    scores = structure_scores.degraded_measures(track)
+    clean, without = scores["clean"]["repetition_rate"], scores["refrain deleted"]["repetition_rate"]
     assert clean is not None
     assert without is not None
     assert clean > 0.2
     assert without < 0.6 * clean
-    assert found["an octave higher"]["returning_share"] == pytest.approx(clean)
+    assert scores["an octave higher"]["repetition_rate"] == pytest.approx(clean)
     cut = structure_scores.without_refrain(track.last, track.first_beats_seconds)
     assert cut.size == track.last.size - 9 * 200
 
 
-def test_mixed_sections_take_every_second_stretch_from_the_other() -> None:
-    one, other = np.zeros(6000), np.ones(6000)
-    found = structure_scores.alternate_segments(one, other)
-    assert [found[n * 1000 + 500] for n in range(6)] == [0, 1, 0, 1, 0, 1]
-    assert not one.any()
+def test_alternate_segments_takes_every_second_stretch_from_the_other() -> None:
+    cents, other = np.zeros(6000), np.ones(6000)
+    mixed = structure_scores.alternate_segments(cents, other)
+    assert [mixed[n * 1000 + 500] for n in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert not cents.any()
 
 
-def test_what_is_measured_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_twice_measures_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     structure_scores.measure(work, folder)
     assert set(read_json(work / "sections-songsong.json")) >= {"clean", "refrain deleted", "sections mixed"}
-    monkeypatch.setattr(structure_scores, "damaged_measures", lambda track: pytest.fail("measured twice"))
+    monkeypatch.setattr(structure_scores, "degraded_measures", lambda track: pytest.fail("measured twice"))
     structure_scores.measure(work, folder)
