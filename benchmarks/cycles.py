@@ -1,10 +1,10 @@
-"""How often the true tala or usul is the best, and among the best three, by `talim.traditions.cycle_fit.best_cycles`.
+"""Accuracy of cycle recognition: how often the true tala or usul has the best, or one of the three best, cycle fits.
 
-    python benchmarks/cycles.py DATA
+    python -m benchmarks.cycles DATA
 
-DATA holds `makam/` (SymbTr scores and metadata.csv) and `hindustani/` (pitch tracks, annotations, metadata.csv). For
-scores an onset is a written note; for pitch tracks it is where voice begins or pitch has moved 80 cents in 60 ms,
-on the annotated matras (each cycle from sam to sam in equal parts).
+DATA holds `makam/` (SymbTr scores and metadata.csv) and `hindustani/` (pitch tracks, annotations, metadata.csv). In
+scores every note is an onset; in pitch tracks an onset is where voicing begins or pitch has moved by 80 cents in 60 ms,
+and the matras divide each annotated cycle from sam to sam into equal parts.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from talim.traditions.cycle_fit import best_cycles
+from talim.traditions.cycle_fit import CycleScore, cycle_score
 from talim.traditions.schema import Cycle
 from talim.traditions.tradition import load
 
-CONTROL_ROWS = ("8", "35", "51", "53", "54", "55")  # grace notes take no time; the others are no notes
+CONTROL_ROWS = ("8", "35", "51", "53", "54", "55")  # grace notes have no duration; the others are not notes
 
 
 def score_onsets(path: Path, pulse: float) -> np.ndarray:
@@ -47,11 +47,11 @@ def scores(data: Path) -> Iterator[tuple[Cycle, np.ndarray, float]]:
 
 
 def melody_onsets(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
-    """Where voice begins or pitch has moved, in seconds, at least 0.1 s apart."""
+    """Where voicing begins or pitch has moved, in seconds, at least 0.1 s apart."""
     lag, last, onsets = max(1, round(0.06 / hop_seconds)), -1.0, []
     for frame in range(lag, cents.size):
-        now, before, earlier = cents[frame], cents[frame - 1], cents[frame - lag]
-        begins = np.isfinite(now) and (not np.isfinite(before) or abs(now - earlier) > 80)
+        current, previous, lagged = cents[frame], cents[frame - 1], cents[frame - lag]
+        begins = np.isfinite(current) and (not np.isfinite(previous) or abs(current - lagged) > 80)
         if begins and frame * hop_seconds - last > 0.1:
             last = frame * hop_seconds
             onsets.append(last)
@@ -59,7 +59,7 @@ def melody_onsets(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
 
 
 def matras(annotation: dict, start: float, end: float, beats: int) -> np.ndarray:
-    """Times of the matras of the longest run of adjoining whole cycles that touch start..end."""
+    """Times of the matras of the longest run of adjoining whole cycles that overlap start..end."""
     lengths = [
         tempo["avart_s"]
         for section, tempo in zip(annotation["sections"], annotation["tempo"], strict=False)
@@ -80,7 +80,7 @@ def matras(annotation: dict, start: float, end: float, beats: int) -> np.ndarray
 
 
 def sung(data: Path) -> Iterator[tuple[Cycle, np.ndarray, np.ndarray]]:
-    """Tala, melody onsets and matras of every metred pitch track."""
+    """Tala, melody onsets and matras of every metrical pitch track."""
     hindustani = load("hindustani")
     for row in csv.DictReader((data / "metadata.csv").open(encoding="utf-8")):
         if not row["tala"]:
@@ -93,34 +93,50 @@ def sung(data: Path) -> Iterator[tuple[Cycle, np.ndarray, np.ndarray]]:
             yield tala, melody_onsets(track["cents"], float(track["hop_s"])) + start, beats
 
 
+def rank_cycles(
+    onset_seconds: np.ndarray, cycles: Sequence[Cycle], beat_seconds: float | np.ndarray
+) -> list[tuple[Cycle, CycleScore]]:
+    """The cycles with strokes, the best fit first, without those that are too long for the onsets."""
+    scored = [(c, cycle_score(onset_seconds, None, c, beat_seconds)) for c in cycles if c.strokes]
+    return sorted((pair for pair in scored if np.isfinite(pair[1].fit)), key=lambda pair: -pair[1].fit)
+
+
+def ranked_cycles(
+    onsets: np.ndarray, cycles: Sequence[Cycle], beats: float | np.ndarray
+) -> list[tuple[Cycle, CycleScore]]:
+    """The cycles with strokes, best fit first; those too long for the onsets are left out."""
+    scored = [(cycle, cycle_score(onsets, None, cycle, beats)) for cycle in cycles if cycle.strokes]
+    return sorted((pair for pair in scored if np.isfinite(pair[1].fit)), key=lambda pair: -pair[1].fit)
+
+
 def report(name: str, items: Iterator[tuple[Cycle, np.ndarray, float | np.ndarray]], slug: str) -> None:
     """Print one row of the table."""
     cycles = load(slug).cycles
     patterns = len({cycle.strokes for cycle in cycles if cycle.strokes})
-    places, begun, fits, luck = [], [], [], []
+    ranks, first_beat_correct, fits, chances = [], [], [], []
     for truth, onsets, beats in items:
-        ranked = best_cycles(onsets, None, cycles, beats)
+        ranked = rank_cycles(onsets, cycles, beats)
         score = {cycle.slug: score for cycle, score in ranked}.get(truth.slug)
         if score is None:
             continue
-        places.append(list(dict.fromkeys(cycle.strokes for cycle, _ in ranked)).index(truth.strokes))
-        begun.append(score.first_beat == 0)
+        ranks.append(list(dict.fromkeys(cycle.strokes for cycle, _ in ranked)).index(truth.strokes))
+        first_beat_correct.append(score.first_beat == 0)
         fits.append(score.fit)
-        luck.append(1 / truth.beats)
-    at = np.array(places)
+        chances.append(1 / truth.beats)
+    rank = np.array(ranks)
     print(
-        f"| {name} | {at.size} | {patterns} | {np.mean(at == 0):.0%} ({1 / patterns:.0%}) | "
-        f"{np.mean(at < 3):.0%} ({3 / patterns:.0%}) | {np.mean(begun):.0%} ({np.mean(luck):.0%}) | "
+        f"| {name} | {rank.size} | {patterns} | {np.mean(rank == 0):.0%} ({1 / patterns:.0%}) | "
+        f"{np.mean(rank < 3):.0%} ({3 / patterns:.0%}) | {np.mean(first_beat_correct):.0%} ({np.mean(chances):.0%}) | "
         f"{np.median(fits):.2f} |"
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python benchmarks/cycles.py DATA")
+        sys.exit("usage: python -m benchmarks.cycles DATA")
     root = Path(sys.argv[1])
     print(
-        "| onsets | items | cycles compared | best (chance) | best three (chance) | first beat right | median fit |"
+        "| onsets | items | candidate cycles | top 1 (chance) | top 3 (chance) | first beat correct | median fit |"
     )
     print("|---|---|---|---|---|---|---|")
     report("notes of SymbTr scores", scores(root / "makam"), "makam")

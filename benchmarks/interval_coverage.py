@@ -1,6 +1,6 @@
-"""How often intervals over listeners cover the truth: the table of docs/listening.md.
+"""Coverage of 95 % intervals over listeners in simulated listening tests: the table of docs/reports/statistics.md.
 
-python benchmarks/interval_coverage.py [STUDIES [RESAMPLES]]   (1000 and 500 unless told; minutes)
+python -m benchmarks.interval_coverage [STUDIES [RESAMPLES]]   (default: 1000 and 500; takes minutes)
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ LISTENERS = (8, 12, 20, 40)
 
 def row(listeners: int, studies: int, resamples: int) -> str:
     """One line of the table."""
-    found = coverage(SimulatedPopulation(), listeners, studies, resamples)
-    return f"| {listeners} | " + " | ".join(f"{share:.1%}" for share in found.values()) + " |"
+    covered = coverage(SimulatedPopulation(), listeners, studies, resamples)
+    return f"| {listeners} | " + " | ".join(f"{fraction:.1%}" for fraction in covered.values()) + " |"
 
 
 def main() -> None:
     """Print the table."""
     studies, resamples = (int(a) for a in (sys.argv[1:] + ["1000", "500"][len(sys.argv) - 1 :])[:2])
-    print("| listeners | percentile | expanded percentile | jackknife t | votes resampled |")
+    print("| listeners | percentile bootstrap | expanded percentile | jackknife t (used) | votes resampled |")
     print("|---|---|---|---|---|")
     with ProcessPoolExecutor(1) as pool:
         for line in pool.map(row, LISTENERS, [studies] * len(LISTENERS), [resamples] * len(LISTENERS)):

@@ -1,10 +1,11 @@
-"""How long `talim evaluate` listens: everything that it measures of so many clips of ten seconds.
+"""Time that `talim evaluate` needs for its scores of a number of clips of ten seconds.
 
-Run it:  python benchmarks/judging.py --clips 100 --jobs 2
-Four in ten clips stand for outputs, as many for the base's, the others for held-out music; as many as outputs are for
-training. All are performances, made before the clock starts. Process CPU time of all jobs is told beside the clock on
-the wall, because a machine may be busy with other things: on `jobs` free cores it takes CPU time over `jobs` for what
-is heard clip by clip, and the whole CPU time of what follows.
+    python -m benchmarks.judging --clips 100 --num-workers 2
+
+Four in ten clips stand for the adapter's outputs, as many for the base's, the others for held-out music; as many as
+outputs are training clips. All are synthetic and made before the clock starts. CPU time of all processes is printed
+beside wall time, as the machine may be busy: on `num-workers` free cores the analysis of single clips takes CPU time
+over `num-workers`, and everything after it the whole CPU time.
 """
 
 from __future__ import annotations
@@ -26,35 +27,42 @@ from talim.audio import Audio  # noqa: E402
 from talim.evaluation import adherence_scores, copy_scores, music_scores, score_table, tradition_scores  # noqa: E402
 from talim.metrics.cache import MetricCache  # noqa: E402
 from talim.synthesis.performer import perform  # noqa: E402
-from talim.synthesis.western_instruments import RATE_HZ
 
 SECONDS = 10.0
 
 
 def clip(seed: int) -> tuple[Any, Audio]:
-    """A performance and the words of a corpus for it."""
+    """The corpus labels of a synthetic performance, and its audio."""
     slug = ("hindustani", "makam")[seed % 2]
-    made = perform(seed, slug, SECONDS)
-    words = {
-        "tradition": slug, "mode": made.truth.mode, "cycle": made.truth.cycle or "none", "instruments": "unknown",
-        "caption": f"piece {seed}", "recording": str(seed), "tonic_hz": None, "extra": {}, "file": f"{seed}.flac",
-    }  # fmt: skip
-    return SimpleNamespace(**words), Audio(np.asarray(made.samples, np.float32)[None], RATE_HZ)
+    piece = perform(seed, slug, SECONDS)
+    truth: Any = piece.truth
+    labels = {
+        "tradition": slug,
+        "mode": truth.mode,
+        "cycle": truth.cycle or "none",
+        "instruments": "unknown",
+        "caption": f"piece {seed}",
+        "recording": str(seed),
+        "tonic_hz": None,
+        "extra": {},
+        "file": f"{seed}.flac",
+    }
+    return SimpleNamespace(**labels), Audio(np.asarray(piece.samples, np.float32)[None], piece.rate_hz)
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """CPU time of this process and of its finished children."""
     return sum(os.times()[:4])
 
 
 class Clock:
-    """Prints what each part took since the last."""
+    """Prints the wall and CPU seconds of each part."""
 
     def __init__(self) -> None:
         self.first = self.last = (time.perf_counter(), cpu_seconds())
 
-    def tell(self, part: str, since: tuple[float, float] | None = None) -> None:
-        """A line: wall and CPU seconds."""
+    def lap(self, part: str, since: tuple[float, float] | None = None) -> None:
+        """Print the time since the last call, or since `since`."""
         now = time.perf_counter(), cpu_seconds()
         wall, cpu = (a - b for a, b in zip(now, since or self.last, strict=True))
         print(f"{part:32s} {wall:8.1f} {cpu:8.1f}", flush=True)
@@ -65,45 +73,48 @@ def main() -> None:
     """Print wall and CPU seconds by part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
-    outputs, real = round(0.4 * given.clips), given.clips - 2 * round(0.4 * given.clips)
-    made = [clip(seed) for seed in range(2 * outputs + real + outputs)]
-    own, base, held, known = (
-        made[start:stop]
-        for start, stop in (
-            (0, outputs),
-            (outputs, 2 * outputs),
-            (2 * outputs, given.clips),
-            (given.clips, None),
-        )
+    parser.add_argument("--num-workers", type=int, default=2)
+    options = parser.parse_args()
+    outputs = round(0.4 * options.clips)
+    clips = [clip(seed) for seed in range(options.clips + outputs)]
+    adapted, base, held_out, training = (
+        clips[:outputs],
+        clips[outputs : 2 * outputs],
+        clips[2 * outputs : options.clips],
+        clips[options.clips :],
     )
     with tempfile.TemporaryDirectory() as folder:
         cache = MetricCache(folder)
         print(f"{'part':32s} {'wall':>8s} {'CPU':>8s}  seconds")
         clock = Clock()
-        asked, chosen = [words for words, _ in own], [words for words, _ in held]
+        prompts, held_out_labels = [labels for labels, _ in adapted], [labels for labels, _ in held_out]
         sets = [
             music_scores.load_inputs(
-                [sound for _, sound in part], [words for words, _ in part], SECONDS, cache, given.jobs
+                [sound for _, sound in part],
+                [labels for labels, _ in part],
+                SECONDS,
+                cache,
+                options.num_workers,
             )
-            for part in (own, base, held)
+            for part in (adapted, base, held_out)
         ]
-        clock.tell(f"hearing {given.clips} clips")
+        clock.lap(f"analysis of {options.clips} clips")
         score_table.clip_measure_rows(sets[0], sets[2], sets[1])
         score_table.distance_rows(sets[0], sets[2], sets[1], cache, np.random.default_rng(0))
-        clock.tell("distances")
-        tradition_scores.tradition_scores(asked, sets[0], sets[1], chosen, sets[2])
-        clock.tell("mode and cycle")
-        adherence_scores.prompt_adherence_scores(asked, sets[0], sets[1], chosen, sets[2], cache)
-        clock.tell("adherence")
-        sounds = {words.file: sound for words, sound in known}
+        clock.lap("distances")
+        tradition_scores.tradition_scores(prompts, sets[0], sets[1], held_out_labels, sets[2])
+        clock.lap("mode and cycle")
+        adherence_scores.prompt_adherence_scores(prompts, sets[0], sets[1], held_out_labels, sets[2], cache)
+        clock.lap("prompt adherence")
+        sounds = {labels.file: sound for labels, sound in training}
         corpus: Any = SimpleNamespace(
-            train=[words for words, _ in known], folder=Path(), read_clip=lambda words: sounds[words.file]
+            train=[labels for labels, _ in training],
+            folder=Path(),
+            read_clip=lambda labels: sounds[labels.file],
         )
-        copy_scores.copy_scores(corpus, sets[0], sets[1], sets[2], "performances have none", cache)
-        clock.tell("copies")
-        clock.tell("all", clock.first)
+        copy_scores.copy_scores(corpus, sets[0], sets[1], sets[2], "synthetic clips have none", cache)
+        clock.lap("copies")
+        clock.lap("all", clock.first)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How far a mode can be told from a short piece: the figures beside the check "mode" in docs/usefulness.md.
+"""Accuracy of mode recognition on short pieces, quoted at the check "mode" in docs/guides/briefs.md.
 
-python benchmarks/short_modes.py   (performances of five ragas, three seeds each; minutes)
+python -m benchmarks.short_modes   (synthetic pieces of five ragas, three seeds each; takes minutes)
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ RAGAS = ("yaman", "bhairav", "bhairavi", "malkauns", "todi")
 SEEDS = range(3)
 
 
-def place(raga: str, seed: int, seconds: float, file: Path) -> int | None:
-    """Which place the raga that is played takes among all; None where there is too little melody."""
+def rank(raga: str, seed: int, seconds: float, file: Path) -> int | None:
+    """The rank of the performed raga among all; None if there is too little melody."""
     piece = perform(seed, "hindustani", seconds, PerformanceRequest(mode=raga))
     audio.write(file, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
     try:
@@ -33,12 +33,12 @@ def place(raga: str, seed: int, seconds: float, file: Path) -> int | None:
 
 
 def main() -> None:
-    """Print, for each length, how often the true raga is among the first three."""
+    """Print, for each length, how often the true raga is among the top three."""
     with tempfile.TemporaryDirectory() as folder:
         for seconds in (10.0, 30.0, 60.0):
-            found = [place(raga, seed, seconds, Path(folder) / "x.flac") for raga in RAGAS for seed in SEEDS]
-            near = sum(number is not None and number <= 3 for number in found)
-            print(f"{seconds:g} s: {near} of {len(found)} among the first three; places {found}", flush=True)
+            ranks = [rank(raga, seed, seconds, Path(folder) / "x.flac") for raga in RAGAS for seed in SEEDS]
+            top_3 = sum(each is not None and each <= 3 for each in ranks)
+            print(f"{seconds:g} s: {top_3} of {len(ranks)} in the top 3; ranks {ranks}", flush=True)
 
 
 if __name__ == "__main__":
