@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from talim.metrics.audio_matching import PassageMatch
-from talim.metrics.copy_detection import CopyMatch, _finding, _null_similarities, p_value
+from talim.metrics.copy_detection import CopyMatch, match_with_p_value, null_similarities, p_value
 from talim.metrics.pitch import PitchTrack
 
 PASSAGE_SECONDS = 4.5
@@ -107,7 +107,7 @@ def find_melody_match(
         total += np.abs(points.conj() @ source_points) / scale
     total[:, np.isin(sources.owner, np.asarray(without, int))] = -2
     matches = [_refined(track, sources, starts[row], column) for row, column in _peaks(total, sources)]
-    return max(matches, key=lambda match: match.likeness, default=None)
+    return max(matches, key=lambda match: match.similarity, default=None)
 
 
 def _peaks(total: np.ndarray, sources: ReferenceMelodies) -> list[tuple[int, int]]:
@@ -196,8 +196,8 @@ def _motion(cents: np.ndarray) -> np.ndarray:
 
 def melody_null(sources: ReferenceMelodies, recordings: Sequence[str]) -> np.ndarray:
     """Similarity of each source's melody to the sources of all other recordings [n], where there is one."""
-    return _null_similarities(
-        sources.tracks, recordings, lambda excluded, track: find_melody_match(track, sources, excluded)
+    return null_similarities(
+        sources.tracks, recordings, lambda track, excluded: find_melody_match(track, sources, excluded)
     )
 
 
@@ -211,4 +211,4 @@ def find_melody_copy(
     copied rhythm or accompaniment, a held note, a passage without pitch.
     """
     match = find_melody_match(track, sources, without)
-    return None if match is None else _finding("melody", match, p_value(match.likeness, null))
+    return None if match is None else match_with_p_value("melody", match, p_value(match.similarity, null))

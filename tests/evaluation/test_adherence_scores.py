@@ -104,20 +104,22 @@ def test_performances_mark_their_own_cycle_more_than_others() -> None:
     assert row.baseline is not None and row.baseline < row.value - 0.2  # noqa: PT018
 
 
-class Told:
+class FakeClap:
     """CLAP whose words and sounds are the same three axes: pitch low, middle, high."""
 
-    identity = "clap/told"
+    identity = "clap/fake"
 
     def __init__(self) -> None:
-        self.sound: Any = EmbeddingExtractor("clap", "clap/told", RATE_HZ, None, 3, self.describe)
+        self.audio_embedding: Any = EmbeddingExtractor(
+            "clap", "clap/fake", RATE_HZ, None, 3, self.embed_window
+        )
 
-    def describe(self, samples: np.ndarray) -> np.ndarray:
+    def embed_window(self, samples: np.ndarray) -> np.ndarray:
         spectrum = np.abs(np.fft.rfft(samples))
         edges = [0, samples.size // 60, samples.size // 20, samples.size // 2]
         return np.array([spectrum[low:high].sum() for low, high in itertools.pairwise(edges)])
 
-    def of_text(self, text: str) -> np.ndarray:
+    def embed_text(self, text: str) -> np.ndarray:
         return np.eye(3, dtype=np.float32)[("low", "middle", "high").index(text)]
 
 
@@ -128,9 +130,9 @@ def test_clap_prefers_own_captions_to_shuffled_ones() -> None:
     for one, caption in zip(asked, ("low", "middle", "high"), strict=True):
         one.caption = caption
     own, turned = sounding(tones), sounding(tones[1:] + tones[:1])
-    words: Any = Told()
-    row = adherence_scores.prompt_adherence_scores(asked, own, turned, asked, own, MetricCache(None), words)[
-        -1
-    ]
+    fake_clap: Any = FakeClap()
+    row = adherence_scores.prompt_adherence_scores(
+        asked, own, turned, asked, own, MetricCache(None), fake_clap
+    )[-1]
     assert (row.name, row.value, row.reference, row.n) == ("adherence_clap", 1.0, 1.0, 3)
     assert row.baseline is not None and row.baseline < 0.5  # noqa: PT018

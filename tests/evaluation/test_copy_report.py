@@ -1,4 +1,4 @@
-"""Copies in a folder of clips: found, with their source, in JSON and on a page."""
+"""Copies in a folder of clips: found with their source, in JSON and as a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from research.validation.inserted_copies import RATE_HZ
-from talim.audio import Audio, write
+from talim.audio import Audio, list_audio_files, write
 from talim.errors import UsageError
 from talim.evaluation import copy_report
 from talim.metrics.cache import MetricCache
@@ -42,9 +42,9 @@ def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place:
     first, second = found["clips"]
     assert (Path(first["clip"]).name, first["copied"]) == ("copied.wav", True)
     assert (Path(second["clip"]).name, second["copied"]) == ("new.wav", False)
-    assert Path(first["finding"]["source"]).name == "7.wav"
-    here, there = first["finding"]["clip_seconds"][0], first["finding"]["source_seconds"][0]
-    assert here - 1.0 == pytest.approx(there - 4.0, abs=0.05)
+    assert Path(first["match"]["source"]).name == "7.wav"
+    match = first["match"]
+    assert match["clip_seconds"][0] - 1.0 == pytest.approx(match["source_seconds"][0] - 4.0, abs=0.05)
     text = (out / "copies.html").read_text()
     assert text.count("<audio") == 2
     assert "copied.wav: a copy" in text
@@ -53,14 +53,14 @@ def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place:
 
 
 def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> None:
-    training = copy_report.list_audio_files(place / "training")
+    training = list_audio_files(place / "training")
     found = copy_report.find_copies([training[3]], training, MetricCache(place / "kept"))
     assert found["copied"] == 0
-    assert found["clips"][0]["finding"]["source"] != str(training[3])
+    assert found["clips"][0]["match"]["source"] != str(training[3])
 
 
 def test_find_copies_too_few_recordings_raises(place: Path) -> None:
-    training = copy_report.list_audio_files(place / "training")
+    training = list_audio_files(place / "training")
     with pytest.raises(UsageError, match="1 training recordings"):
         copy_report.find_copies(training[:1], training[:1], MetricCache(None))
 

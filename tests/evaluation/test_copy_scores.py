@@ -1,4 +1,4 @@
-"""Outputs that copy training clips are counted, by sound and by tokens; what cannot be told says why."""
+"""Outputs that copy training clips are counted, by audio and by tokens; unmeasured rows give the reason."""
 
 from __future__ import annotations
 
@@ -43,45 +43,45 @@ def corpus(*samples: np.ndarray) -> Any:
     )
 
 
-def test_a_copy_of_the_sound_is_counted_and_named() -> None:
+def test_copy_scores_of_copied_audio_count_and_name_it() -> None:
     training = [melody(n) for n in range(4)]
     copied = melody(50)
     copied[:-RATE_HZ] = 0.5 * training[2][RATE_HZ:]
-    own, base = clips(copied, melody(51)), clips(melody(52), melody(53))
+    generated, base = clips(copied, melody(51)), clips(melody(52), melody(53))
     real = clips(*(melody(100 + n) for n in range(12)))
-    rows, told = copy_scores.copy_scores(
-        corpus(*training), own, base, real, "no tokens here", MetricCache(None)
+    rows, copies = copy_scores.copy_scores(
+        corpus(*training), generated, base, real, "no tokens here", MetricCache(None)
     )
     sound, tokens = rows
     assert (sound.name, sound.value, sound.baseline, sound.n) == ("copied_sound", 0.5, 0.0, 2)
     assert sound.reference is not None and sound.reference <= 1 / 12  # noqa: PT018
     assert tokens.value is None
     assert tokens.sentence.endswith("no tokens here")
-    first, second = told["clips"]
-    assert (told["copied"], first["copied"], second["copied"]) == (1, True, False)
-    assert first["finding"]["source"] == str(Path("corpus/clips/2.flac"))
-    here, there = first["finding"]["clip_seconds"], first["finding"]["source_seconds"]
-    assert there[0] - here[0] == pytest.approx(1.0, abs=0.1)
+    first, second = copies["clips"]
+    assert (copies["copied"], first["copied"], second["copied"]) == (1, True, False)
+    assert first["match"]["source"] == str(Path("corpus/clips/2.flac"))
+    match = first["match"]
+    assert match["source_seconds"][0] - match["clip_seconds"][0] == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_fragment_learnt_by_heart_is_counted() -> None:
+def test_token_copy_scores_of_memorised_run_find_it() -> None:
     rng = np.random.default_rng(0)
-    training, strangers, own, base = ([rng.integers(0, 64, 300) for _ in range(n)] for n in (5, 12, 2, 2))
-    own[1][100:160] = training[3][20:80]
-    found = copy_scores.token_copy_scores(copy_scores.TokenMatcher(training, strangers, own, base, 50.0))
+    training, null, generated, base = ([rng.integers(0, 64, 300) for _ in range(n)] for n in (5, 12, 2, 2))
+    generated[1][100:160] = training[3][20:80]
+    found = copy_scores.token_copy_scores(copy_scores.TokenMatcher(training, null, generated, base, 50.0))
     assert not isinstance(found, str)
-    assert [one.p_value <= 0.01 for one in found[0] if one] == [False, True]
-    assert not any(one.p_value <= 0.01 for one in found[1] if one)
-    assert sum(one.p_value <= 0.01 for one in found[2] if one) <= 1
+    assert [match.p_value <= 0.01 for match in found[0] if match] == [False, True]
+    assert not any(match.p_value <= 0.01 for match in found[1] if match)
+    assert sum(match.p_value <= 0.01 for match in found[2] if match) <= 1
     assert found[0][1] is not None
     assert (found[0][1].source, found[0][1].clip_seconds) == (3, (2.0, 3.2))
 
 
-def test_too_few_strangers_and_too_short_clips_are_not_answered_and_say_why() -> None:
-    known, few = corpus(melody(0), melody(1)), clips(*(melody(100 + n, 2.0) for n in range(3)))
+def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
+    training, few = corpus(melody(0), melody(1)), clips(*(melody(100 + n, 2.0) for n in range(3)))
     short = clips(*(melody(100 + n, 2.0) for n in range(10)))
-    for real, why in ((few, "and there are 3"), (short, "clips are shorter")):
-        rows, told = copy_scores.copy_scores(known, few, few, real, "none", MetricCache(None))
+    for real, reason in ((few, "and there are 3"), (short, "clips are shorter")):
+        rows, copies = copy_scores.copy_scores(training, few, few, real, "none", MetricCache(None))
         assert rows[0].value is None
-        assert why in rows[0].sentence
-        assert told["clips"] == []
+        assert reason in rows[0].sentence
+        assert copies["clips"] == []

@@ -1,4 +1,4 @@
-"""The loss of a finished run alone: what evaluate says of the same run."""
+"""The held-out loss of a finished run agrees with evaluate's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from talim.evaluation.held_out_loss import held_out_loss
 from talim.training.train import train
 
 
-def test_it_says_what_evaluate_says_and_is_kept(tmp_path: Any, quick_recipe: Any) -> None:
+def test_held_out_loss_equals_that_of_evaluate_and_is_stored(tmp_path: Any, quick_recipe: Any) -> None:
     with pytest.raises(TalimError, match="not finished"):
         held_out_loss(tmp_path / "run")
     run = train(quick_recipe(training={"train_fraction": 0.5}), tmp_path / "run")
     assert read_json(run.cost)["recordings"] == 2
     alone = held_out_loss(run.folder)
-    whole = evaluate(run.folder, prompts=1, seconds=1.0)["held_out_loss"]["adapted_loss"]
+    whole = evaluate(run.folder, num_prompts=1, seconds=1.0)["held_out_loss"]["adapted_loss"]
     assert alone["per_recording"] == pytest.approx(whole["per_recording"])
     assert alone["mean"] == pytest.approx(whole["mean"])
     run.scores.unlink()

@@ -1,4 +1,4 @@
-"""Losses by what is played at each moment: groups from the truth, sums that agree with the whole, bad input."""
+"""Loss by musical event: groups from the ground truth, and losses by frame that add up to the clip's loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from talim.synthesis.performer import performance_ground_truth
 from talim.training.batches import EncodedClip
 
 
-def test_groups_of_a_piece_that_returns() -> None:
+def test_event_groups_of_piece_with_repeats() -> None:
     truth = performance_ground_truth(7000, "hindustani", 20.0)
     groups = event_groups(truth, 0.0, 1000, 50.0)
     sections = [(s.name, s.time, s.onset_seconds) for s in truth.sections]
@@ -37,7 +37,7 @@ def test_groups_of_a_piece_that_returns() -> None:
     assert not (groups["plain"] & groups["ornaments"]).any()
 
 
-def test_what_was_played_before_the_clip_has_not_been_heard() -> None:
+def test_event_groups_ignore_what_was_played_before_the_clip() -> None:
     truth = performance_ground_truth(7000, "hindustani", 20.0)  # sthayi at 0 and 6 s, mukhra at 3, 9 and 15 s
     groups = event_groups(truth, 4.0, 800, 50.0)
     assert not groups["repeat"][int((6.5 - 4) * 50)]
@@ -71,7 +71,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return load(str(written), precision="fp32", device="cpu")
 
 
-def test_frames_make_up_the_whole(tiny: Any) -> None:
+def test_frame_losses_average_to_the_clip_loss(tiny: Any) -> None:
     """The mean over a clip's frames is the clip's loss, whatever lies in the batch beside it."""
     tiny.model.eval()
     items = items_of(tiny, (1.0, 0.6, 0.8))
@@ -83,7 +83,7 @@ def test_frames_make_up_the_whole(tiny: Any) -> None:
         assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
 
 
-def test_before_and_after_by_recording(tiny: Any) -> None:
+def test_loss_by_event_compares_base_and_adapted_by_recording(tiny: Any) -> None:
     items = items_of(tiny, (2.0, 2.0, 1.0))
     truth = performance_ground_truth(7000, "hindustani", 20.0)
     peft = adapters.attach(tiny.model, "linear@all:width4", tiny.sites())

@@ -1,4 +1,4 @@
-"""Intonation and the marking of the cycle, of sets whose truth the performer knows."""
+"""Intonation and cycle marking of synthetic performances with ground truth."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rows(asked: list[Any], own: ClipSet, base: ClipSet, real: ClipSet) -> dict[s
     return {row.name: row for row in tradition_scores.tradition_scores(asked, own, base, asked, real)}
 
 
-def test_detuned_notes_are_less_true_than_real_ones_and_the_tonic_does_not_matter() -> None:
+def test_tradition_scores_of_detuned_notes_are_worse_and_of_transposed_ones_equal() -> None:
     real, rng = lines(), np.random.default_rng(0)
     warped = [line + 45 * np.sin(line / 97.0) for line in real]  # each pitch is off by another amount
     moved = [line + float(rng.uniform(0, 1200)) for line in real]
@@ -80,7 +80,7 @@ def test_detuned_notes_are_less_true_than_real_ones_and_the_tonic_does_not_matte
     assert found["intonation_deviation_cents"].value > found["intonation_deviation_cents"].reference + 5
 
 
-def test_above_tonic_finds_the_tonic_of_the_performer() -> None:
+def test_relative_to_tonic_of_performance_finds_its_tonic() -> None:
     truth = performance_ground_truth(4, "hindustani", 30.0, PerformanceRequest(mode="yaman"))
     line = truth.voices[0].cents.astype(float)  # above the tonic already
     found = tradition_scores.relative_to_tonic(line + 300.0, MODE)
@@ -89,7 +89,7 @@ def test_above_tonic_finds_the_tonic_of_the_performer() -> None:
     assert abs((slip + 600) % 1200 - 600) < 15
 
 
-def test_only_other_recordings_of_the_mode_are_compared_with() -> None:
+def test_tradition_scores_with_one_recording_have_no_histogram_distance() -> None:
     alone = melodies(lines(1))
     found = rows([clip("Yaman")], alone, alone, alone)
     assert found["intonation_deviation_cents"].n == 1  # theory serves where no other recording does
@@ -97,7 +97,7 @@ def test_only_other_recordings_of_the_mode_are_compared_with() -> None:
     assert "no other recording" in found["mode_histogram_distance"].sentence
 
 
-def test_a_marked_cycle_is_stronger_than_accents_that_never_return() -> None:
+def test_cycle_strength_of_marked_cycle_exceeds_that_of_random_accents() -> None:
     strong = beaten([1, 0.01, 0.01, 0.3, 0.01, 0.1, 0.01])
     loose = beaten(list(np.random.default_rng(1).uniform(0.05, 1, 31)))
     asked = [clip(cycle="Rupak", tempo_bpm="150")] * 2
@@ -107,30 +107,30 @@ def test_a_marked_cycle_is_stronger_than_accents_that_never_return() -> None:
     assert row.value > row.baseline + 0.1
     assert row.value == row.reference
     assert found["cycle_recurrence"].value is None  # no melody
-    assert "not answered" in found["cycle_recurrence"].sentence
+    assert "not measured" in found["cycle_recurrence"].sentence
 
 
-def test_the_tempo_is_heard_where_no_words_say_it() -> None:
+def test_candidate_tempi_without_prompt_tempo_are_estimated() -> None:
     sound = beaten([1, 0.1, 0.1, 0.5, 0.1, 0.3, 0.1]).samples[0]
-    assert tradition_scores.beats_bpm(sound, 150.0) == (150.0,)
-    heard = tradition_scores.beats_bpm(sound)
+    assert tradition_scores.candidate_tempi(sound, 150.0) == (150.0,)
+    heard = tradition_scores.candidate_tempi(sound)
     assert len(heard) == 4
     assert any(rhythm.same_tempo(one, 150.0) for one in heard)
-    assert tradition_scores.beats_bpm(np.zeros(RATE_HZ * 3, np.float32)) == ()
+    assert tradition_scores.candidate_tempi(np.zeros(RATE_HZ * 3, np.float32)) == ()
 
 
 @pytest.mark.parametrize("said", ["unknown", "", "none", "no such name"])
-def test_words_that_name_nothing_known_are_not_answered_and_say_why(said: str) -> None:
+def test_tradition_scores_of_prompts_without_mode_or_cycle_give_the_reason(said: str) -> None:
     asked = [clip(said, said)] * 2
     some = played([beaten([1.0, 0.2])] * 2)
     found = rows(asked, some, some, some)
     assert set(found) == {*tradition_scores.INTONATION, *tradition_scores.CYCLE}
     for row in found.values():
         assert (row.value, row.n) == (None, 0)
-        assert "not answered, for the prompts' words name no" in row.sentence
+        assert "not measured, because the prompts name no" in row.sentence
 
 
-def test_silence_and_short_clips_are_not_answered_and_say_why() -> None:
+def test_tradition_scores_of_silent_or_short_clips_give_the_reason() -> None:
     silent = Audio(np.zeros((1, 3 * RATE_HZ), np.float32), RATE_HZ)
     short = played([silent, beaten([1.0, 0.2], seconds=2.0)])
     found = rows([clip("yaman", "teental", tempo_bpm="60")] * 2, short, short, short)
@@ -140,11 +140,11 @@ def test_silence_and_short_clips_are_not_answered_and_say_why() -> None:
 
 
 @pytest.mark.parametrize("said", ["fast", "", "nan", "-3", "0", "inf", None])
-def test_a_tempo_that_is_no_number_is_none(said: str | None) -> None:
+def test_prompt_tempo_of_invalid_label_is_none(said: str | None) -> None:
     assert tradition_scores.prompt_tempo(clip(tempo_bpm=said)) is None
 
 
-def test_words_stand_in_for_labels_that_are_not_there() -> None:
+def test_labels_that_are_missing_are_read_from_the_caption() -> None:
     said = SimpleNamespace(**vars(clip()) | {"caption": "sarod, raga Yaman, tala Teentaal, 80 bpm"})
     for tradition in ("hindustani", "unknown", ""):
         said.tradition = tradition

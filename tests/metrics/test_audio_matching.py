@@ -86,15 +86,15 @@ def test_the_same_notes_played_again_are_less_alike_than_a_copy() -> None:
     anew = audio_matching.find_audio_match(audio_matching.audio_fingerprint(played(again)), library)
     assert copy is not None
     assert anew is not None
-    assert copy.likeness > 0.95
-    assert anew.likeness < 0.9
+    assert copy.similarity > 0.95
+    assert anew.similarity < 0.9
 
 
 def test_a_clip_is_not_compared_with_its_own_recording(sources: audio_matching.ReferenceAudio) -> None:
     itself = audio_matching.find_audio_match(sources.prints[7], sources)
     assert itself is not None
     assert itself.source == 7
-    assert itself.likeness > 0.95
+    assert itself.similarity > 0.95
     assert (itself.cents, itself.ratio) == (pytest.approx(0, abs=6), pytest.approx(1, abs=0.006))
     another = audio_matching.find_audio_match(sources.prints[7], sources, without=[7])
     assert another is not None
@@ -148,7 +148,7 @@ def test_nothing_to_compare(sources: audio_matching.ReferenceAudio) -> None:
     silent = audio_matching.find_audio_match(
         audio_matching.audio_fingerprint(np.zeros(10 * RATE_HZ)), sources
     )
-    assert silent is None or silent.likeness < 0.2
+    assert silent is None or silent.similarity < 0.2
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.nan])])

@@ -42,27 +42,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
     words = clap.load_clap_if_available(place)
     assert isinstance(words, clap.ClapModel)
-    one, other = words.of_text("a sitar"), words.of_text("drums, fast")
-    assert one.shape == other.shape == (words.sound.dims,)
+    one, other = words.embed_text("a sitar"), words.embed_text("drums, fast")
+    assert one.shape == other.shape == (words.audio_embedding.dims,)
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
     assert np.abs(one - other).max() > 1e-4
-    assert np.array_equal(one, words.of_text("a sitar"))
-    assert np.isfinite(words.of_text("long " * 500)).all()
+    assert np.array_equal(one, words.embed_text("a sitar"))
+    assert np.isfinite(words.embed_text("long " * 500)).all()
     noise = np.random.default_rng(0).standard_normal((1, 48000)).astype(np.float32)
-    assert words.sound(Audio(0.1 * noise, 48000)).shape == (1, words.sound.dims)
+    assert words.audio_embedding(Audio(0.1 * noise, 48000)).shape == (1, words.audio_embedding.dims)
 
 
 def test_without_weights_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clap, "_cached_path", lambda: None)
     found = clap.load_clap_if_available()
     assert isinstance(found, str)
-    assert "not at hand" in found
+    assert "not available" in found
 
 
 def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(clap, "_cached_path", lambda: tmp_path)
-    assert "in part" in str(clap.load_clap_if_available())
+    assert "only part of" in str(clap.load_clap_if_available())
     with pytest.raises(TalimError) as told:
         clap.load_clap_if_available(tmp_path)
     assert "\n" not in str(told.value)
@@ -73,5 +73,5 @@ def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.
 def test_sound_without_words_is_no_clap(tmp_path: Path, place: Path) -> None:
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((place / name).read_bytes())
-    with pytest.raises(TalimError, match="no words of CLAP there"):
+    with pytest.raises(TalimError, match="CLAP's tokenizer is missing"):
         clap.load_clap_if_available(tmp_path)

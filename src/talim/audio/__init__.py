@@ -5,7 +5,7 @@ from __future__ import annotations
 from talim.audio.audio import Audio, content_hash
 from talim.audio.errors import AudioError
 from talim.audio.loudness import loudness_lufs
-from talim.audio.read import is_audio_name, read
+from talim.audio.read import is_audio_name, list_audio_files, read
 from talim.audio.write import read_tags, write
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "AudioError",
     "content_hash",
     "is_audio_name",
+    "list_audio_files",
     "loudness_lufs",
     "read",
     "read_tags",

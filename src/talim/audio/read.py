@@ -10,6 +10,7 @@ import numpy as np
 from talim.audio.audio import Audio
 from talim.audio.containers import mp3_states_length, truncation_reason
 from talim.audio.errors import AudioError
+from talim.errors import UsageError
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -30,6 +31,13 @@ _MP3_SLACK_FRAMES = 2304  # an MP3 that states its length may lack a frame or tw
 def is_audio_name(path: str | Path) -> bool:
     """Whether a file's suffix is one that talim tries to read as sound."""
     return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES | PHONE_SUFFIXES
+
+
+def list_audio_files(path: Path) -> list[Path]:
+    """The audio files of a folder and its subfolders by suffix, sorted; or the file itself. UsageError if it is missing."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder; name one that holds audio files")
+    return sorted(file for file in path.rglob("*") if is_audio_name(file)) if path.is_dir() else [path]
 
 
 def read(path: str | Path) -> Audio:

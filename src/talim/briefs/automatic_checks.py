@@ -1,4 +1,4 @@
-"""What a machine can say of a candidate before anybody hears it: each check with what was found and wanted."""
+"""Automatic checks of candidates: each with the measured and the required value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from talim import audio
-from talim.audio import Audio
+from talim.audio import Audio, levels
 from talim.briefs.brief import Brief
 from talim.briefs.usage_rights import corpus_of
 from talim.corpus.manifest import Corpus
@@ -21,264 +21,222 @@ from talim.metrics import audio_matching, copy_detection, rhythm
 from talim.run import Run
 from talim.traditions import cycle_fit
 
-WINDOW_SECONDS = 0.05
-
-_FLOOR_DB = -80.0
+LOUDNESS_TOLERANCE_LU = 1.0
+MAX_SILENCE_SECONDS = 1.0
+MAX_CLIPPED_FRACTION = 1e-4
+MAX_SEAM_CLICK, MAX_SEAM_RANK = 1.5, 0.99
+MIN_MODE_SECONDS = 20.0  # shorter pieces have too few notes to judge the mode
+MAX_MODE_RANK = 3
+SEAM_WINDOW_SECONDS = 0.05
+SPECTRUM_RANGE_DB = 80.0
+FINGERPRINT_RATE_HZ = 16000
+ORIGINALITY = "originality"
+ORIGINALITY_REQUIREMENT = "no passage more similar to a training clip than 1 in 100 null clips"
 
 
 def click_ratio(samples: np.ndarray) -> float:
-    """The bend of the wave at the seam over the strongest of 999 in 1000 bends inside; above 1 it stands out.
+    """The largest second difference across the seam of a loop [T], relative to the 99.9th percentile of those inside.
 
-    `samples` [T]. A bend is the second difference, which a steady wave keeps small and a jump does not.
+    The second difference is small for a continuous wave and large for a jump; above 1 the seam stands out.
     """
-    around = np.concatenate([samples[-2:], samples[:2]]).astype(np.float64)
+    across = np.concatenate([samples[-2:], samples[:2]]).astype(np.float64)
     inside = np.abs(np.diff(samples.astype(np.float64), 2))
-    usual = float(np.quantile(inside, 0.999)) if inside.size else 0.0
-    return float(np.abs(np.diff(around, 2)).max() / max(usual, 1e-6))
+    typical = float(np.quantile(inside, 0.999)) if inside.size else 0.0
+    return float(np.abs(np.diff(across, 2)).max() / max(typical, 1e-6))
 
 
 def change_rank(samples: np.ndarray, rate_hz: int) -> float:
-    """The share of all changes inside that are smaller than the one over the seam; in [0, 1], NaN if too short.
+    """Fraction of the spectral changes inside a loop [T] that are smaller than across its seam; NaN if too short.
 
-    A change is the root mean square difference in dB between the spectra of two neighbouring 50 ms of `samples` [T].
+    A change is the RMS difference in dB between the band spectra of two adjacent windows of 50 ms.
     """
-    size = max(16, round(WINDOW_SECONDS * rate_hz))
+    size = max(16, round(SEAM_WINDOW_SECONDS * rate_hz))
     count = samples.size // size
     if count < 4:
         return float("nan")
-    # The last window ends at the seam: so that no rest of the division is left there, count from both ends.
-    forward = samples[: count * size].reshape(count, size)
-    last = samples[-size:][None]
-    spectra = _spectra_db(np.concatenate([forward, last]))
-    inside = _distance(spectra[:-2], spectra[1:-1])
-    seam = _distance(spectra[-1:], spectra[:1])[0]
-    return float((inside < seam).mean())
-
-
-def _spectra_db(windows: np.ndarray) -> np.ndarray:
-    power = np.abs(np.fft.rfft(windows * np.hanning(windows.shape[1]), axis=1)) ** 2
+    # The last window must end at the seam, whatever the remainder of the division is.
+    windows = np.concatenate([samples[: count * size].reshape(count, size), samples[-size:][None]])
+    power = np.abs(np.fft.rfft(windows * np.hanning(size), axis=1)) ** 2
     edges = np.unique(np.geomspace(1, power.shape[1] - 1, 25).astype(int))
-    bands = np.add.reduceat(power[:, : edges[-1] + 1], edges[:-1], axis=1) + 1e-12
-    db = 10 * np.log10(bands)
-    return np.maximum(db, db.max() + _FLOOR_DB)
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.mean((one - other) ** 2, axis=1))
-
-
-LOUDNESS_WITHIN_LU = 1.0
-
-SILENCE_DB = -45.0  # under the loudest 50 ms
-
-LONGEST_SILENCE_SECONDS = 1.0
-
-CLIPPED_SHARE = 1e-4
-
-MAX_SEAM_RANK = 0.99
-
-MODE_SECONDS = 20.0  # in less, too few notes tell a mode apart (docs/usefulness.md)
-
-MODES_SHOWN = 3  # among a tradition's modes, the one that is wanted must be one of so many
-
-_WINDOW_SECONDS = 0.05
+    spectra = 10 * np.log10(np.add.reduceat(power[:, : edges[-1] + 1], edges[:-1], axis=1) + 1e-12)
+    spectra = np.maximum(spectra, spectra.max() - SPECTRUM_RANGE_DB)
+    inside = np.sqrt(np.mean((spectra[:-2] - spectra[1:-1]) ** 2, axis=1))
+    seam = np.sqrt(np.mean((spectra[-1] - spectra[0]) ** 2))
+    return float((inside < seam).mean())
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: passed, failed, or (None) not checked, with the reason in `found`."""
+    """The result of one check; `passed` is None if it was not checked, with the reason in `measured`."""
 
     name: str
     passed: bool | None
-    found: str
-    wanted: str = ""
+    measured: str
+    required: str = ""
 
 
 OriginalityCheck = Callable[[Path], CheckResult]
 
 
 def run_checks(path: Path, brief: Brief, originality: OriginalityCheck | None = None) -> list[dict[str, Any]]:
-    """All checks of one candidate's file, in the order of the page. What cannot be measured is not checked."""
-    sound = audio.read(path)
-    found = [
-        check_length(sound, brief),
-        check_loudness(sound, brief),
-        check_clipping(sound),
-        check_silence(sound),
-    ]
-    found += [check_loop(sound)] if brief.loop else []
-    found += [check_tempo(sound, brief.tempo_bpm)] if brief.tempo_bpm else []
-    found += [check_mode(path, brief)] if brief.mode else []
-    found += [check_cycle(sound, brief)] if brief.cycle else []
-    if originality is None:
-        found.append(CheckResult("originality", None, "not checked"))
-    else:
-        found.append(originality(path))
-    return [asdict(check) for check in found]
+    """All checks of one candidate's file that the brief asks for, in the order of the page."""
+    piece = audio.read(path)
+    results = [check_length(piece, brief), check_loudness(piece, brief)]
+    results += [check_clipping(piece), check_silence(piece)]
+    results += [check_loop(piece)] if brief.loop else []
+    results += [check_tempo(piece, brief.tempo_bpm)] if brief.tempo_bpm else []
+    results += [check_mode(path, brief)] if brief.mode else []
+    results += [check_cycle(piece, brief)] if brief.cycle else []
+    results += [originality(path) if originality else CheckResult(ORIGINALITY, None, "not checked")]
+    return [asdict(result) for result in results]
 
 
-def check_length(sound: Audio, brief: Brief) -> CheckResult:
-    """Whether the piece is as long as it should be."""
-    off = abs(sound.seconds - brief.seconds)
-    wanted = f"{brief.seconds:g} s, within {brief.length_tolerance_seconds:g}"
-    return CheckResult(
-        "length", off <= brief.length_tolerance_seconds + 1e-3, f"{sound.seconds:.2f} s", wanted
-    )
+def check_length(piece: Audio, brief: Brief) -> CheckResult:
+    """Length within the brief's tolerance."""
+    passed = abs(piece.seconds - brief.seconds) <= brief.length_tolerance_seconds + 1e-3
+    required = f"{brief.seconds:g} s, within {brief.length_tolerance_seconds:g}"
+    return CheckResult("length", passed, f"{piece.seconds:.2f} s", required)
 
 
-def check_loudness(sound: Audio, brief: Brief) -> CheckResult:
-    """Integrated loudness (BS.1770) within a loudness unit of the target."""
-    wanted = f"{brief.loudness_lufs:g} LUFS, within {LOUDNESS_WITHIN_LU:g}"
-    found = audio.loudness_lufs(sound)
-    if not math.isfinite(found):
-        return CheckResult("loudness", False, "silent", wanted)
-    near = abs(found - brief.loudness_lufs) <= LOUDNESS_WITHIN_LU
-    return CheckResult(
-        "loudness", near, f"{found:.1f} LUFS, peak {20 * math.log10(sound.peak):.1f} dB", wanted
-    )
+def check_loudness(piece: Audio, brief: Brief) -> CheckResult:
+    """Integrated loudness (BS.1770) within 1 LU of the target."""
+    required = f"{brief.loudness_lufs:g} LUFS, within {LOUDNESS_TOLERANCE_LU:g}"
+    lufs = audio.loudness_lufs(piece)
+    if not math.isfinite(lufs):
+        return CheckResult("loudness", False, "silent", required)
+    passed = abs(lufs - brief.loudness_lufs) <= LOUDNESS_TOLERANCE_LU
+    measured = f"{lufs:.1f} LUFS, peak {20 * math.log10(piece.peak):.1f} dB"
+    return CheckResult("loudness", passed, measured, required)
 
 
-def check_clipping(sound: Audio) -> CheckResult:
-    """Share of samples in flat tops: three or more equal samples in a row, near the piece's own peak."""
-    flat = 0
-    for row in np.abs(sound.samples):
-        high = (row >= 0.99 * sound.peak) & (row > 0)
-        same = high[:-2] & (row[1:-1] == row[:-2]) & (row[2:] == row[:-2])
-        flat += int(same.sum())
-    share = flat / max(1, sound.samples.size)
-    return CheckResult(
-        "clipping", share <= CLIPPED_SHARE, f"{share:.3%} flat tops", f"at most {CLIPPED_SHARE:.2%}"
-    )
+def check_clipping(piece: Audio) -> CheckResult:
+    """Fraction of clipped samples, see `talim.audio.levels.clipped_fraction`."""
+    fraction = levels.clipped_fraction(piece)
+    required = f"at most {MAX_CLIPPED_FRACTION:.2%}"
+    return CheckResult("clipping", fraction <= MAX_CLIPPED_FRACTION, f"{fraction:.3%} clipped", required)
 
 
-def check_silence(sound: Audio) -> CheckResult:
-    """The longest stretch more than 45 dB under the loudest 50 ms."""
-    wanted = f"at most {LONGEST_SILENCE_SECONDS:g} s"
-    size = max(1, round(_WINDOW_SECONDS * sound.rate_hz))
-    mono = sound.mono().samples[0]
-    count = max(1, mono.size // size)
-    power = np.array([float(np.mean(part.astype(np.float64) ** 2)) for part in np.array_split(mono, count)])
-    if power.max() <= 1e-10:
-        return CheckResult("silence", False, "silent from end to end", wanted)
-    quiet = power < power.max() * 10 ** (SILENCE_DB / 10)
-    longest = run_length = 0
-    for still in quiet:
-        run_length = run_length + 1 if still else 0
-        longest = max(longest, run_length)
-    seconds = longest * sound.seconds / count
-    return CheckResult("silence", seconds <= LONGEST_SILENCE_SECONDS, f"{seconds:.1f} s at most", wanted)
+def check_silence(piece: Audio) -> CheckResult:
+    """The longest silence, see `talim.audio.levels.silent_frames`."""
+    required = f"at most {MAX_SILENCE_SECONDS:g} s"
+    if levels.silent_fraction(piece) == 1:
+        return CheckResult("silence", False, "silent throughout", required)
+    seconds = levels.longest_silence_seconds(piece)
+    return CheckResult("silence", seconds <= MAX_SILENCE_SECONDS, f"{seconds:.1f} s", required)
 
 
-def check_loop(sound: Audio) -> CheckResult:
-    """Whether the end leads into the beginning without a click and without an unusual change of sound."""
-    wanted = "no click, and no greater change than inside"
-    mono = sound.mono().samples[0]
-    click, rank = click_ratio(mono), change_rank(mono, sound.rate_hz)
+def check_loop(piece: Audio) -> CheckResult:
+    """Whether the end connects to the beginning without a click or an unusual spectral change."""
+    required = "no click, no larger spectral change than inside"
+    mono = piece.mono().samples[0]
+    click, rank = click_ratio(mono), change_rank(mono, piece.rate_hz)
     if math.isnan(rank):
-        return CheckResult("seam", None, "not checked: too short", wanted)
-    found = f"click {click:.1f} of the strongest inside, change greater than {rank:.0%} of those inside"
-    return CheckResult("seam", click <= 1.5 and rank <= MAX_SEAM_RANK, found, wanted)
+        return CheckResult("seam", None, "not checked: too short", required)
+    measured = f"click {click:.1f} of the strongest inside, spectral change above {rank:.0%} of those inside"
+    return CheckResult("seam", click <= MAX_SEAM_CLICK and rank <= MAX_SEAM_RANK, measured, required)
 
 
-def check_tempo(sound: Audio, wanted_bpm: float) -> CheckResult:
-    """Tempo within 8 %, half and double forgiven, as is usual."""
-    wanted = f"{wanted_bpm:g} beats per minute, within 8 %, half or double"
-    found = rhythm.tempo_bpm(sound.mono().samples[0], sound.rate_hz)
-    if not math.isfinite(found):
-        return CheckResult("tempo", None, "not checked: no onset is heard", wanted)
-    return CheckResult("tempo", rhythm.same_tempo(found, wanted_bpm), f"{found:.0f} beats per minute", wanted)
+def check_tempo(piece: Audio, target_bpm: float) -> CheckResult:
+    """Tempo within 8 % of the target or of its half or double."""
+    required = f"{target_bpm:g} bpm within 8 %, half or double"
+    bpm = rhythm.tempo_bpm(piece.mono().samples[0], piece.rate_hz)
+    if not math.isfinite(bpm):
+        return CheckResult("tempo", None, "not checked: no onsets", required)
+    return CheckResult("tempo", rhythm.same_tempo(bpm, target_bpm), f"{bpm:.0f} bpm", required)
 
 
 def check_mode(path: Path, brief: Brief) -> CheckResult:
-    """Whether the mode is among the first three that the melody is taken for, of all modes of the tradition.
+    """Whether the mode is among the three most probable of all modes of the tradition.
 
-    In pieces under twenty seconds the place is told and not judged.
+    Not judged for briefs under 20 s; `measured` states the rank all the same.
     """
-    known = brief.load_tradition()
-    assert known is not None
+    tradition = brief.load_tradition()
+    assert tradition is not None
     assert brief.mode is not None
-    slug = known.mode(brief.mode).slug
-    wanted = f"{brief.mode} among the first {MODES_SHOWN} of {len(known.modes)}"
+    slug = tradition.mode(brief.mode).slug
+    required = f"{brief.mode} among the first {MAX_MODE_RANK} of {len(tradition.modes)}"
     try:
         ranked = recognize_modes(path, brief.tradition)["modes"]
     except TalimError as error:
-        return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", wanted)
-    place = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
+        return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", required)
+    rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
     first = ranked[0]
-    found = f"place {place} with {ranked[place - 1]['score']:.0%}; first is {first['name']} with {first['score']:.0%}"
-    if brief.seconds < MODE_SECONDS:
-        return CheckResult("mode", None, f"not judged in {brief.seconds:g} s: {found}", wanted)
-    return CheckResult("mode", place <= MODES_SHOWN, found, wanted)
+    measured = (
+        f"rank {rank} with {ranked[rank - 1]['score']:.0%}; first {first['name']} with {first['score']:.0%}"
+    )
+    if brief.seconds < MIN_MODE_SECONDS:
+        return CheckResult("mode", None, f"not judged in {brief.seconds:g} s: {measured}", required)
+    return CheckResult("mode", rank <= MAX_MODE_RANK, measured, required)
 
 
-def check_cycle(sound: Audio, brief: Brief) -> CheckResult:
-    """Whether accents fall as the cycle's strokes do, better than by luck; needs two whole cycles."""
+def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
+    """Whether accents match the cycle's strokes better than chance; needs two whole cycles."""
     import librosa
 
-    known = brief.load_tradition()
-    assert known is not None
+    tradition = brief.load_tradition()
+    assert tradition is not None
     assert brief.cycle is not None
-    wanted_cycle = known.cycle(brief.cycle)
-    wanted = f"accents as in {wanted_cycle.name}"
-    if not wanted_cycle.strokes:
-        return CheckResult("cycle", None, f"not checked: no strokes of {wanted_cycle.name} are known", wanted)
-    mono = sound.mono().samples[0]
-    strength = librosa.onset.onset_strength(y=mono, sr=sound.rate_hz)
-    start = brief.tempo_bpm or 120.0
+    cycle = tradition.cycle(brief.cycle)
+    required = f"accents as in {cycle.name}"
+    if not cycle.strokes:
+        return CheckResult("cycle", None, f"not checked: {cycle.name} has no strokes on record", required)
+    mono = piece.mono().samples[0]
+    strength = librosa.onset.onset_strength(y=mono, sr=piece.rate_hz)
+    start_bpm = brief.tempo_bpm or 120.0
     _, beats = librosa.beat.beat_track(
-        onset_envelope=strength, sr=sound.rate_hz, start_bpm=start, units="time"
+        onset_envelope=strength, sr=piece.rate_hz, start_bpm=start_bpm, units="time"
     )
-    frames = librosa.onset.onset_detect(onset_envelope=strength, sr=sound.rate_hz)
-    onsets = librosa.frames_to_time(frames, sr=sound.rate_hz)
-    if len(beats) < 2 * wanted_cycle.beats or not len(onsets):
-        told = f"not checked: {len(beats)} beats are heard, two cycles have {2 * wanted_cycle.beats:g}"
-        return CheckResult("cycle", None, told, wanted)
-    score = cycle_fit.cycle_score(onsets, strength[frames], wanted_cycle, beats)
+    frames = librosa.onset.onset_detect(onset_envelope=strength, sr=piece.rate_hz)
+    onsets = librosa.frames_to_time(frames, sr=piece.rate_hz)
+    if len(beats) < 2 * cycle.beats or not len(onsets):
+        measured = f"not checked: {len(beats)} beats detected, two cycles have {2 * cycle.beats:g}"
+        return CheckResult("cycle", None, measured, required)
+    score = cycle_fit.cycle_score(onsets, strength[frames], cycle, beats)
     if math.isnan(score.fit):
-        return CheckResult("cycle", None, "not checked: fewer than two whole cycles are heard", wanted)
-    found = f"correlation {score.correlation:.2f}, by luck {score.chance:.2f}"
-    return CheckResult("cycle", score.fit > 0, found, wanted)
-
-
-NAME = "originality"
-
-REQUIREMENT = "nothing that fewer than 1 in 100 strangers come as near to"
-
-RATE_HZ = 16000  # that the prints are made at
+        return CheckResult("cycle", None, "not checked: fewer than two whole cycles detected", required)
+    measured = f"correlation {score.correlation:.2f}, by chance {score.chance:.2f}"
+    return CheckResult("cycle", score.fit > 0, measured, required)
 
 
 def originality_check(run: Run) -> OriginalityCheck:
-    """The check of one candidate's file against the training clips of `run`, whose prints are made here, once."""
-    place = corpus_of(run)
-    if place is None:
-        return _unchecked("the corpus of this run is not there")
+    """A check of candidates against the training clips of `run`, whose fingerprints are computed here once."""
+    folder = corpus_of(run)
+    if folder is None:
+        return _unchecked("the corpus of this run is missing")
     try:
-        corpus = Corpus.load(place)
+        corpus = Corpus.load(folder)
         recordings = [clip.recording for clip in corpus.train]
         if len(set(recordings)) < 2:
-            return _unchecked("one recording alone does not tell what strangers share")
+            return _unchecked("a corpus of one recording has no null clips")
         sources = audio_matching.build_reference_audio(
-            [_print(corpus.read_clip(clip)) for clip in corpus.train]
+            [_fingerprint(corpus.read_clip(clip)) for clip in corpus.train]
         )
     except TalimError as error:
         return _unchecked(str(error))
-    strangers = copy_detection.audio_null(sources, recordings)
+    null = copy_detection.audio_null(sources, recordings)
 
     def check(path: Path) -> CheckResult:
-        found = copy_detection.find_audio_copy(_print(audio.read(path)), sources, strangers)
-        if found is None:
-            return CheckResult(NAME, None, "not checked: too short to hold a passage", REQUIREMENT)
-        clip = corpus.train[found.source]
-        at, where = found.clip_seconds[0], clip.start_seconds + found.source_seconds[0]
-        told = f"nearest: {clip.recording} at {where:.1f} s, from {at:.1f} s on (p = {found.p_value:.2g})"
-        return CheckResult(NAME, found.p_value > copy_detection.FALSE_POSITIVE_RATE, told, REQUIREMENT)
+        match = copy_detection.find_audio_copy(_fingerprint(audio.read(path)), sources, null)
+        if match is None:
+            return _result(None, "not checked: shorter than a passage")
+        clip = corpus.train[match.source]
+        source_seconds = clip.start_seconds + match.source_seconds[0]
+        measured = (
+            f"at {match.clip_seconds[0]:.1f} s most similar to {clip.recording} at {source_seconds:.1f} s "
+            f"(p = {match.p_value:.2g})"
+        )
+        return _result(match.p_value > copy_detection.FALSE_POSITIVE_RATE, measured)
 
     return check
 
 
-def _print(sound: Audio) -> np.ndarray:
-    return audio_matching.audio_fingerprint(sound.mono().resample(RATE_HZ).samples[0])
+def _fingerprint(clip: Audio) -> np.ndarray:
+    return audio_matching.audio_fingerprint(clip.mono().resample(FINGERPRINT_RATE_HZ).samples[0])
 
 
 def _unchecked(reason: str) -> OriginalityCheck:
-    return lambda path: CheckResult(NAME, None, f"not checked: {reason}", REQUIREMENT)
+    return lambda path: _result(None, f"not checked: {reason}")
+
+
+def _result(passed: bool | None, measured: str) -> CheckResult:
+    return CheckResult(ORIGINALITY, passed, measured, ORIGINALITY_REQUIREMENT)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals by recording: clips of one recording are no independent witnesses."""
+"""Confidence intervals by recording: clips of one recording are not independent samples."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CONFIDENCE_LEVEL = 0.95
 
 def mean_by_recording(values: Sequence[float], recordings: Sequence[str]) -> dict[str, float]:
     """The mean of each recording's clips."""
-    grouped: dict[str, list[float]] = {}
+    by_recording: dict[str, list[float]] = {}
     for value, recording in zip(values, recordings, strict=True):
-        grouped.setdefault(recording, []).append(float(value))
-    return {recording: float(np.mean(mine)) for recording, mine in sorted(grouped.items())}
+        by_recording.setdefault(recording, []).append(float(value))
+    return {recording: float(np.mean(group)) for recording, group in sorted(by_recording.items())}
 
 
 def bootstrap_ci(per_recording: Mapping[str, float], seed: int = 0) -> list[float] | None:
@@ -30,19 +30,19 @@ def bootstrap_ci(per_recording: Mapping[str, float], seed: int = 0) -> list[floa
 
 
 def ci_note(count: int) -> str | None:
-    """Why there is no interval, or why a small one should not be leaned on."""
+    """Why there is no interval, or why one from few recordings is unreliable; None if neither applies."""
     if count < 2:
-        return "one held-out recording only: an interval by recording needs two or more"
+        return "only one held-out recording: an interval by recording needs two or more"
     if count < 6:
         return f"only {count} held-out recordings: the true interval is likely wider"
     return None
 
 
 def wilson_interval(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share, `count` of `of` (Wilson 1927); sound for shares at 0 and 1 too. ValueError for none."""
+    """95 % interval of the proportion `count` of `of` (Wilson 1927); valid at 0 and 1 too. ValueError for `of` < 1."""
     if not 0 <= count <= of or of < 1:
-        raise ValueError(f"a share needs 0 <= count <= of and something to count, not {count} of {of}")
-    share, spread = count / of, z**2 / of
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
+        raise ValueError(f"a proportion needs 0 <= count <= of and of >= 1, not {count} of {of}")
+    proportion, weight = count / of, z**2 / of
+    centre = (proportion + weight / 2) / (1 + weight)
+    half_width = z / (1 + weight) * (proportion * (1 - proportion) / of + weight / (4 * of)) ** 0.5
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)

@@ -1,6 +1,6 @@
-"""What is measured on one clip: its melody, ornaments, rhythm, structure and levels; kept on disk by the clip's sound.
+"""Measures of single clips: melody, ornaments, rhythm, structure and levels; cached by the clip's audio.
 
-Conventions: clips are `Audio` of any rate; they are mixed down and brought to 16 kHz first, and no measure but
+Conventions: clips are `Audio` of any rate; they are mixed down and resampled to 16 kHz first, and no measure but
 `loudness_lufs` depends on their gain. A measure that a clip is too short or too silent for is NaN.
 """
 
@@ -15,43 +15,48 @@ from pathlib import Path
 
 import numpy as np
 
-from talim.audio import Audio
+from talim.audio import Audio, levels, loudness_lufs
 from talim.metrics import intonation, melodic_ngrams, noise, ornaments, pitch, rhythm, structure
 from talim.metrics.cache import MetricCache
 
-VERSION = 2  # goes up with every change of what is measured, so that no old cache answers
+VERSION = 3  # raise it with every change of a measure: it is part of the cache key and of the protocol
 HOP_SECONDS = 0.01
+MIN_NOISE_DB = -120.0
 
 
 @dataclass(frozen=True)
 class ClipMeasures:
-    """One clip: its measures by name, its melody in cents above A4 (10 ms hop), and its phrases."""
+    """One clip: its measures by name, its melody in cents above A4 (10 ms hop), and its melodic n-grams."""
 
-    measures: dict[str, float]
+    values: dict[str, float]
     cents: np.ndarray
-    phrases: Counter[melodic_ngrams.Phrase]
+    ngrams: Counter[melodic_ngrams.Ngram]
 
 
-# name: (unit, direction, what a change of it means); "match_reference" is for what is best where real music has it
+# name: (unit, direction, meaning)
 MEASURE_DESCRIPTIONS = {
-    "ornaments": ("a second", "match_reference", "ornaments other than glides, each by how clearly it is drawn"),
-    "glides": ("a second", "match_reference", "slow ways from held note to held note"),
+    "ornaments": (
+        "per second",
+        "match_reference",
+        "ornaments except glides, weighted by how clearly each is drawn",
+    ),
+    "glides": ("per second", "match_reference", "slow direct moves between held notes"),
     "note_stability_cents": ("cents", "match_reference", "how much held notes waver"),
-    "ngram_repetition": ("share", "match_reference", "phrases that the clip has played before"),
-    "repetition_rate": ("share", "match_reference", "passages that come again"),
-    "novelty": ("share", "match_reference", "passages unlike everything before them"),
-    "beat_phase_coherence": ("0 to 1", "match_reference", "how exactly onsets fall on a grid of beats"),
-    "tempo_drift": ("share a minute", "lower_is_better", "how much the tempo changes"),
-    "silent_fraction": ("share", "match_reference", "silent stretches"),
-    "noise_db": ("dB", "match_reference", "steady noise against the whole"),
-    "clipped_fraction": ("share", "lower_is_better", "samples on a flat top"),
+    "ngram_repetition": ("fraction", "match_reference", "melodic phrases that the clip has played before"),
+    "repetition_rate": ("fraction", "match_reference", "passages that return"),
+    "novelty": ("fraction", "match_reference", "passages unlike all before them"),
+    "beat_phase_coherence": ("0 to 1", "match_reference", "how exactly onsets lie on a grid of beats"),
+    "tempo_drift": ("fraction per minute", "lower_is_better", "change of the tempo"),
+    "silent_fraction": ("fraction", "match_reference", "silent frames"),
+    "noise_db": ("dB", "match_reference", "steady noise relative to the whole"),
+    "clipped_fraction": ("fraction", "lower_is_better", "clipped samples"),
     "loudness_lufs": ("LUFS", "match_reference", "loudness"),
 }
 
 
 def measure_clip(audio: Audio, cache: MetricCache) -> ClipMeasures:
-    """Measure a clip, or find it measured in the cache."""
-    packed = cache.get(audio, f"heard/{VERSION}-{pitch.VERSION}", lambda: _packed(audio))
+    """Measure a clip, or read its measures from the cache."""
+    packed = cache.get(audio, f"measures/{VERSION}-{pitch.VERSION}", lambda: _packed_measures(audio))
     count = len(MEASURE_DESCRIPTIONS)
     cents = packed[count:]
     return ClipMeasures(
@@ -61,33 +66,34 @@ def measure_clip(audio: Audio, cache: MetricCache) -> ClipMeasures:
     )
 
 
-def _packed(audio: Audio) -> np.ndarray:
-    """The measures in the order of MEANINGS, then the pitch track in cents."""
-    sound = audio.mono().resample(pitch.RATE_HZ)
-    samples = sound.samples[0]
+def _packed_measures(audio: Audio) -> np.ndarray:
+    """The measures in the order of MEASURE_DESCRIPTIONS, then the pitch track in cents."""
+    samples = audio.mono().resample(pitch.RATE_HZ).samples[0]
     cents = pitch.track_pitch(samples, pitch.RATE_HZ, hop_seconds=HOP_SECONDS).cents
-    found = {**melodic_measures(cents), **rhythmic_measures(samples), **level_measures(audio)}
-    return np.concatenate([[found[name] for name in MEASURE_DESCRIPTIONS], cents])
+    values = {**melodic_measures(cents), **rhythmic_measures(samples), **level_measures(audio)}
+    return np.concatenate([[values[name] for name in MEASURE_DESCRIPTIONS], cents])
 
 
 def melodic_measures(cents: np.ndarray) -> dict[str, float]:
-    """What the melody's contour tells."""
+    """Measures of a pitch track [n] in cents, 10 ms hop, NaN where unvoiced."""
     return {
         "ornaments": ornaments.ornament_score(cents, HOP_SECONDS),
         "glides": ornaments.ornament_profile(cents, HOP_SECONDS)["glide"]["per_second"],
         "note_stability_cents": intonation.note_stability_cents(cents, HOP_SECONDS),
-        "ngram_repetition": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(
+            melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)
+        ),
         "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
     }
 
 
 def rhythmic_measures(samples: np.ndarray) -> dict[str, float]:
-    """What the onsets tell, at the tempo that is found."""
+    """Measures of the onsets in `samples` [T] at 16 kHz, at the estimated tempo."""
     beat_seconds = 60 / rhythm.tempo_bpm(samples, pitch.RATE_HZ)
-    strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
     if not np.isfinite(beat_seconds):
         return {"beat_phase_coherence": float("nan"), "tempo_drift": float("nan")}
+    strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
     return {
         "beat_phase_coherence": rhythm.beat_phase_coherence(strength, beat_seconds),
         "tempo_drift": rhythm.tempo_drift(strength),
@@ -96,24 +102,25 @@ def rhythmic_measures(samples: np.ndarray) -> dict[str, float]:
 
 def level_measures(audio: Audio) -> dict[str, float]:
     """Silence, noise, clipping and loudness."""
-    found = noise.levels(audio)
     return {
-        "silent_fraction": found.silent_fraction,
-        "noise_db": max(found.noise_db, -120.0),
-        "clipped_fraction": found.clipped_fraction,
-        "loudness_lufs": found.loudness_lufs,
+        "silent_fraction": levels.silent_fraction(audio),
+        "noise_db": max(noise.noise_db(audio), MIN_NOISE_DB),
+        "clipped_fraction": levels.clipped_fraction(audio),
+        "loudness_lufs": loudness_lufs(audio),
     }
 
 
-def measure_clips(clips: Sequence[Audio], cache_folder: Path | None, jobs: int = 1) -> list[ClipMeasures]:
-    """Measure clips, `jobs` at a time; what the cache folder holds is not measured again."""
+def measure_clips(
+    clips: Sequence[Audio], cache_folder: Path | None, num_workers: int = 1
+) -> list[ClipMeasures]:
+    """Measure clips, in `num_workers` processes; what the cache folder holds is not measured again."""
     cache = MetricCache(cache_folder)
-    if jobs <= 1 or len(clips) < 2 * jobs:
+    if num_workers <= 1 or len(clips) < 2 * num_workers:
         return [measure_clip(clip, cache) for clip in clips]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(num_workers) as pool:
         return list(pool.map(measure_clip, clips, [cache] * len(clips)))
 
 
 def measure_version() -> str:
-    """What the measures are, as one line: equal identities, comparable values."""
-    return json.dumps({"measures": list(MEASURE_DESCRIPTIONS), "version": VERSION, "pitch": pitch.VERSION})
+    """Identity of the measures as JSON: equal identities give comparable values."""
+    return json.dumps({"measures": VERSION, "pitch": pitch.VERSION, "names": list(MEASURE_DESCRIPTIONS)})

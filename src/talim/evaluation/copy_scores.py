@@ -1,7 +1,7 @@
-"""Do outputs copy the training clips: in sound, whatever was done to it, and token by token where the base writes such.
+"""Copied training material in the outputs: by audio fingerprint (robust to shift, stretch, filters) and by codec tokens.
 
-Strangers are the held-out clips, of other recordings than the training ones by the split: what they share with the
-training clips is what music of this kind shares. A copy is what fewer than one stranger in a hundred would reach.
+Held-out clips, whose recordings differ from the training clips' by the split, give the null distribution: what they
+share with the training clips is what music of this kind shares. A match with p <= 0.01 counts as a copy.
 """
 
 from __future__ import annotations
@@ -19,100 +19,126 @@ from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 
-MIN_NULL_CLIPS = 10  # under which no tail can be fitted, and nothing can be one in a hundred
+MIN_NULL_CLIPS = 10  # fewer give no tail to fit, so that no match can have p <= 0.01
 MEANINGS = {
-    "copied_sound": "outputs that hold 4 s of the sound of a training clip, shifted, stretched or filtered perhaps",
-    "copied_tokens": "outputs that hold a longer run of a training clip's own tokens than strangers do",
+    "copied_sound": "outputs with 4 s of the sound of a training clip, possibly shifted, stretched or filtered",
+    "copied_tokens": "outputs with a longer run of a training clip's own tokens than unrelated clips share",
 }
-
-
-NO_NULL_SCORES = np.zeros(0)  # no strangers yet
-# Of outputs, of the base's outputs, of strangers.
-CopyMatches = tuple[list[CopyMatch | None], list[CopyMatch | None], list[CopyMatch | None]]
+NO_NULL = np.zeros(0)
+CopyMatches = tuple[
+    list[CopyMatch | None], list[CopyMatch | None], list[CopyMatch | None]
+]  # generated, base, null
 
 
 @dataclass(frozen=True)
 class TokenMatcher:
-    """First codebooks [frames] of the training clips, of strangers, of the outputs and of the base's outputs."""
+    """First codebooks [frames] of the training clips, the null clips, the outputs and the base's outputs."""
 
     training: Sequence[np.ndarray]
-    strangers: Sequence[np.ndarray]
+    null_clips: Sequence[np.ndarray]
     generated: Sequence[np.ndarray]
     base: Sequence[np.ndarray]
-    frame_hz: float
+    frame_rate_hz: float
 
 
 def copy_scores(
-    corpus: Corpus, own: ClipSet, base: ClipSet, real: ClipSet, tokens: TokenMatcher | str, cache: MetricCache
+    corpus: Corpus,
+    generated: ClipSet,
+    base: ClipSet,
+    real: ClipSet,
+    tokens: TokenMatcher | str,
+    cache: MetricCache,
 ) -> tuple[list[ScoreRow], dict[str, Any]]:
-    """The share of outputs that copy, by sound and by tokens (a str: why there are none), and the passages found.
+    """Fraction of outputs that copy, by sound and by tokens (a str: why there are none), and the matches.
 
-    The second value has the keys that `talim.evaluation.copy_report.copy_report` shows: of each output the more suspect finding.
+    The second value is what `talim.evaluation.copy_report.copy_report` shows: each output's match of lowest p-value.
     """
-    found = {"copied_sound": audio_copy_scores(corpus, own, base, real, cache)}
-    found["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
-    rows = [_row(name, findings, own, base, real) for name, findings in found.items()]
-    of_outputs = [findings[0] for findings in found.values() if not isinstance(findings, str)]
-    suspects = [_most_suspect(pair) for pair in zip(*of_outputs, strict=True)]
-    names = [str(corpus.folder / clip.file) for clip in corpus.train]
-    told = [
-        {"clip": f"{number:02d}-after.flac", "copied": _copy_indicator(one) > 0,
-         "finding": None if one is None else {**asdict(one), "source": names[one.source]}}
-        for number, one in enumerate(suspects, start=1)
-    ]  # fmt: skip
+    matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache)}
+    matches["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
+    rows = [_row(name, found, generated, base, real) for name, found in matches.items()]
+    by_output = zip(*(found[0] for found in matches.values() if not isinstance(found, str)), strict=True)
+    best_matches = [
+        min((match for match in pair if match is not None), key=lambda match: match.p_value, default=None)
+        for pair in by_output
+    ]
+    training = [str(corpus.folder / clip.file) for clip in corpus.train]
+    clips = [
+        {
+            "clip": f"{number:02d}-after.flac",
+            "copied": _copy_indicator(match) > 0,
+            "match": None if match is None else {**asdict(match), "source": training[match.source]},
+        }
+        for number, match in enumerate(best_matches, start=1)
+    ]
     return rows, {
-        "gate": FALSE_POSITIVE_RATE, "training": len(names), "strangers": len(real.clips),
-        "copied": sum(row["copied"] for row in told), "clips": told,
-    }  # fmt: skip
+        "p_value_threshold": FALSE_POSITIVE_RATE,
+        "training_clips": len(training),
+        "null_clips": len(real.clips),
+        "copied": sum(row["copied"] for row in clips),
+        "clips": clips,
+    }
 
 
 def audio_copy_scores(
-    corpus: Corpus, own: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache
+    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache
 ) -> CopyMatches | str:
-    """What sounds most like a training clip in each output, each output of the base and each stranger; or why not."""
+    """The best audio match of each output, base output and null clip among the training clips, or why there is none."""
     sources = audio_matching.build_reference_audio(
         [fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train]
     )
     return with_p_values(
-        [[copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL_SCORES) for clip in part.clips]
-         for part in (own, base, real)],
-        f"a passage of sound lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds",
-    )  # fmt: skip
+        [
+            [
+                copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL)
+                for clip in clip_set.clips
+            ]
+            for clip_set in (generated, base, real)
+        ],
+        f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds",
+    )
 
 
 def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
-    """The longest run of a training clip's tokens in each output, each output of the base and each stranger."""
+    """The longest run of a training clip's tokens in each output, base output and null clip, or why there is none."""
     return with_p_values(
-        [[copy_detection.find_token_copy(codes, tokens.training, tokens.frame_hz, NO_NULL_SCORES) for codes in part]
-         for part in (tokens.generated, tokens.base, tokens.strangers)],
+        [
+            [
+                copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL)
+                for codes in clips
+            ]
+            for clips in (tokens.generated, tokens.base, tokens.null_clips)
+        ],
         "the held-out clips share no token with the training clips",
-    )  # fmt: skip
+    )
 
 
-def with_p_values(found: Sequence[Sequence[CopyMatch | None]], why: str) -> CopyMatches | str:
-    """Findings of outputs, base and strangers with their p-values; a stranger's is against the other strangers.
+def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason: str) -> CopyMatches | str:
+    """Matches of outputs, base outputs and null clips with their p-values; a null clip's is against the other ones.
 
-    Why not, in words, where fewer than ten strangers could be compared: nothing can be one in a hundred then.
+    The reason, in words, if fewer than ten null clips could be compared.
     """
-    own, base, strangers = found
-    likeness = np.array([one.likeness for one in strangers if one is not None])
-    if likeness.size < MIN_NULL_CLIPS:
-        few = f"it takes {MIN_NULL_CLIPS} held-out clips to tell what strangers share, and there are "
-        return why if len(strangers) >= MIN_NULL_CLIPS else f"{few}{len(strangers)}"
+    generated, base, null = matches
+    similarities = np.array([match.similarity for match in null if match is not None])
+    if similarities.size < MIN_NULL_CLIPS:
+        if len(null) >= MIN_NULL_CLIPS:
+            return no_null_reason
+        return f"{MIN_NULL_CLIPS} held-out clips are needed to know what unrelated clips share, and there are {len(null)}"
 
-    def told(one: CopyMatch | None, among: np.ndarray) -> CopyMatch | None:
-        return one and replace(one, p_value=copy_detection.tail_p_value(one.likeness, among))
+    def with_p_value(match: CopyMatch | None, null_similarities: np.ndarray) -> CopyMatch | None:
+        return match and replace(
+            match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities)
+        )
 
-    places = np.cumsum([one is not None for one in strangers]) - 1
+    indices = np.cumsum([match is not None for match in null]) - 1
     return (
-        [told(one, likeness) for one in own],
-        [told(one, likeness) for one in base],
-        [told(one, np.delete(likeness, place)) for one, place in zip(strangers, places, strict=True)],
+        [with_p_value(match, similarities) for match in generated],
+        [with_p_value(match, similarities) for match in base],
+        [with_p_value(match, np.delete(similarities, n)) for match, n in zip(null, indices, strict=True)],
     )
 
 
 def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
-    """A clip's `sound_match.sound_print`, from the cache if it is there."""
+    """A clip's `audio_matching.audio_fingerprint`, cached."""
     return cache.get(
         clip,
         f"print/{audio_matching.VERSION}",
@@ -120,22 +146,19 @@ def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
     )
 
 
-def _row(name: str, found: CopyMatches | str, own: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:
-    if isinstance(found, str):
-        return missing_score(name, "lower_is_better", "share", MEANINGS[name], found)
-    mine, baseline, reference = (
-        mean_over_recordings([_copy_indicator(one) for one in findings], part.recordings)
-        for findings, part in zip(found, (own, base, real), strict=True)
+def _row(name: str, matches: CopyMatches | str, generated: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:
+    direction, unit, meaning = "lower_is_better", "fraction", MEANINGS[name]
+    if isinstance(matches, str):
+        return missing_score(name, direction, unit, meaning, matches)
+    estimate, baseline, reference = (
+        mean_over_recordings([_copy_indicator(match) for match in found], clip_set.recordings)
+        for found, clip_set in zip(matches, (generated, base, real), strict=True)
     )
-    if not mine[2]:
-        return missing_score(name, "lower_is_better", "share", MEANINGS[name], "the outputs are too short to compare")
-    return score_row(name, mine, reference[0], baseline[0], "lower_is_better", "share", MEANINGS[name])
+    if not estimate.n:
+        return missing_score(name, direction, unit, meaning, "the outputs are too short to compare")
+    return score_row(name, estimate, reference, baseline, direction, unit, meaning)
 
 
-def _copy_indicator(finding: CopyMatch | None) -> float:
+def _copy_indicator(match: CopyMatch | None) -> float:
     """1 for a copy, 0 for none, NaN where nothing could be compared."""
-    return float("nan") if finding is None else float(finding.p_value <= FALSE_POSITIVE_RATE)
-
-
-def _most_suspect(findings: Sequence[CopyMatch | None]) -> CopyMatch | None:
-    return min((one for one in findings if one is not None), key=lambda one: one.p_value, default=None)
+    return float("nan") if match is None else float(match.p_value <= FALSE_POSITIVE_RATE)

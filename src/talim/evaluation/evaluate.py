@@ -1,4 +1,4 @@
-"""A first judgement of a run: held-out loss with and without its adapter, and what the adapter changes."""
+"""Evaluation of a finished run: held-out loss with and without its adapter, samples, and scores of the music."""
 
 from __future__ import annotations
 
@@ -28,59 +28,75 @@ def evaluate(
     run_folder: Path | str,
     progress: Progress | None = None,
     *,
-    prompts: int = 3,
+    num_prompts: int = 3,
     seconds: float = 10.0,
     seed: int = 0,
-    sampling: GenerationOptions | None = None,
+    options: GenerationOptions | None = None,
     device: str = "auto",
     protocol: str = "default",
-    jobs: int = 1,
+    num_workers: int = 1,
     backbone: Backbone | None = None,
 ) -> dict[str, Any]:
-    """Judge a finished run on its held-out clips; write scores.json, scores.html, samples/ and the adapter's card.
+    """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/, the model card.
 
-    `prompts` held-out captions are played before and after, `seconds` long. TalimError if the run is not
-    finished or its corpus has changed. `jobs` clips are listened to at a time, each once: RUN/metrics_cache keeps
-    what was heard. A `backbone` that is given is taken as the run's base; the adapter stays in it.
-    `protocol` "paper" adds the two Fréchet distances of the paper, whose weights must be at hand.
+    Clips of `seconds` are generated with and without the adapter from `num_prompts` held-out captions. Measures are
+    computed in `num_workers` processes and cached in RUN/metrics_cache. `protocol` "paper" adds the two Fréchet
+    distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps the
+    adapter. TalimError if the run is not finished or its corpus has changed.
     """
     from talim.backbones import generation_options
     from talim.backbones.load import load
 
+    music_scores.check_protocol(protocol)
     progress, run = progress or Progress(), Run(run_folder)
     recipe = run.recipe
-    corpus, sampling = _corpus(run, recipe), sampling or GenerationOptions()
+    corpus, options = _corpus(run, recipe), options or GenerationOptions()
     generation_options.resolve_options(
-        recipe.base, sampling.explicit_options, (), recipe.training.predict_beats_chords
+        recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords
     )
     backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
-    items, kept = prepare_held_out(recipe, corpus, backbone, progress)
-    size = recipe.training.batch_size
-    after = per_clip_losses(backbone, items, size, progress, "loss with adapter", kept)
+    clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
+    batch_size = recipe.training.batch_size
+    adapted_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss with adapter", cache)
     with injection.disabled(peft):
-        before = per_clip_losses(backbone, items, size, progress, "loss without adapter", kept)
-    pairs = sample_pairs.generate_pairs(
-        run, corpus, backbone, peft, progress, prompts=prompts, seconds=seconds, seed=seed, sampling=sampling
-    )
+        base_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss without adapter", cache)
     losses = compare_losses(
-        before,
-        after,
-        [item.clip.recording for item in items],
+        base_loss,
+        adapted_loss,
+        [clip.clip.recording for clip in clips],
         parts=backbone.validation_terms,
         unit=backbone.loss_unit,
     )
-    known = None
+    pairs = sample_pairs.generate_pairs(
+        run,
+        corpus,
+        backbone,
+        peft,
+        progress,
+        num_prompts=num_prompts,
+        seconds=seconds,
+        seed=seed,
+        options=options,
+    )
+    codec_tokens = None
     if backbone.target_kind == "tokens":
-        real = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
-        learnt, strangers = (
-            [item.targets for item in batches.encode_clips(corpus, clips, backbone, progress)]
-            for clips in (corpus.train, real)
+        real_clips = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
+        training, held_out = (
+            [clip.targets for clip in batches.encode_clips(corpus, group, backbone, progress)]
+            for group in (corpus.train, real_clips)
         )
-        known = learnt, strangers, backbone.frame_rate_hz
-    judged = music_scores.score_music(
-        run, corpus, pairs, seconds=seconds, seed=seed, kind=protocol, jobs=jobs, training=known
+        codec_tokens = training, held_out, backbone.frame_rate_hz
+    music = music_scores.score_music(
+        run,
+        corpus,
+        pairs,
+        seconds=seconds,
+        seed=seed,
+        protocol=protocol,
+        num_workers=num_workers,
+        codec_tokens=codec_tokens,
     )
     scores = {
         "base": backbone.name,
@@ -91,38 +107,39 @@ def evaluate(
         "corpus": corpus.summary,
         "held_out_loss": _add_selection_warning(losses, recipe),
         "adapter_effect": sample_pairs.adapter_effect(pairs),
-        **judged,
+        **music,
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",
     }
     write_json(run.scores, scores)
-    text = model_card.render_card(
+    card = model_card.render_card(
         recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores
     )
-    write_text(run.adapter / "README.md", text)
+    write_text(run.adapter / "README.md", card)
     return scores
 
 
 def compare_losses(
-    before: np.ndarray,
-    after: np.ndarray,
+    base_loss: np.ndarray,
+    adapted_loss: np.ndarray,
     recordings: Sequence[str],
     *,
     parts: Sequence[str] = (),
     unit: str = "nats",
 ) -> dict[str, Any]:
-    """Losses [clips, K] before and after, and their paired fall, each with an interval by recording.
+    """Losses [clips, K] without and with the adapter and their paired reduction, with intervals by recording.
 
-    Means are over recordings, so that a long recording does not outvote a short one. `parts` names the K columns,
-    `unit` is that of the losses; a positive fall is an improvement.
+    Means are over recordings, so that long recordings do not dominate. `parts` names the K columns, `unit` is that of
+    the losses; a positive reduction is an improvement.
     """
-    fall = _summary((before - after).mean(axis=1), recordings)
-    fall["relative_reduction"] = fall["mean"] / max(_summary(before.mean(axis=1), recordings)["mean"], 1e-12)
+    reduction = _summary((base_loss - adapted_loss).mean(axis=1), recordings)
+    base = _with_parts(base_loss, recordings)
+    reduction["relative_reduction"] = reduction["mean"] / max(base["mean"], 1e-12)
     return {
-        "base_loss": _add_parts(before, recordings),
-        "adapted_loss": _add_parts(after, recordings),
-        "loss_reduction": fall,
+        "base_loss": base,
+        "adapted_loss": _with_parts(adapted_loss, recordings),
+        "loss_reduction": reduction,
         "parts": list(parts),
         "loss_unit": unit,
         "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
@@ -130,18 +147,17 @@ def compare_losses(
 
 
 def _add_selection_warning(losses: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Say so where the same held-out clips also chose the weights: their fall is then a little optimistic."""
+    """Add a note if the weights were selected on the same held-out clips: the reduction is then optimistic."""
     if recipe.training.save_weights == "best":
-        chosen = "the weights were chosen by looks at these clips, so the fall is somewhat optimistic"
-        notes = [losses["loss_reduction"]["ci_note"], chosen]
-        losses["loss_reduction"]["ci_note"] = "; ".join(note for note in notes if note)
+        reduction = losses["loss_reduction"]
+        selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"
+        reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], selected]))
     return losses
 
 
-def _add_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
-    summary = _summary(losses.mean(axis=1), recordings)
-    by_part = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
-    return summary | {"per_part": by_part}
+def _with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+    per_part = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
+    return {**_summary(losses.mean(axis=1), recordings), "per_part": per_part}
 
 
 def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
@@ -159,10 +175,10 @@ def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
 def _corpus(run: Run, recipe: Recipe) -> Corpus:
     if not run.finished:
         raise TalimError(
-            f"{run.folder}: training is not finished; go on with: talim train --out {run.folder}"
+            f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}"
         )
-    beside = run.folder.parent / Path(recipe.corpus).name  # there, if the folder of both was moved
-    corpus = Corpus.load(beside if beside.is_dir() and not Path(recipe.corpus).is_dir() else recipe.corpus)
+    sibling = run.folder.parent / Path(recipe.corpus).name  # if the folder of both was moved
+    corpus = Corpus.load(sibling if sibling.is_dir() and not Path(recipe.corpus).is_dir() else recipe.corpus)
     if read_json(run.facts_file)["corpus_hash"] != corpus.hash:
         raise TalimError(
             f"{recipe.corpus}: the corpus has changed since {run.folder} was trained on it; train into "

@@ -1,7 +1,8 @@
-"""Where in the music an adapter helps: the held-out loss on ornaments, between them, and on what has been heard before.
+"""Held-out loss by musical event: on ornaments, between them, and on material that the clip has played before.
 
-A mean over whole clips cannot tell an adapter that learnt ornaments from one that learnt form. Where it is on record
-what was played (`talim.synthesis.ground_truth`), each frame of a held-out clip belongs to groups, and each group has a loss.
+A mean over whole clips cannot separate an adapter that learned ornaments from one that learned form. For synthetic
+recordings with ground truth (`talim.synthesis.ground_truth`) each frame of a held-out clip is assigned to groups, and
+each group has a loss.
 """
 
 from __future__ import annotations
@@ -29,90 +30,92 @@ EVENT_GROUPS = ("ornaments", "plain", "first", "repeat")
 def event_groups(
     truth: GroundTruth, start_seconds: float, frames: int, frame_rate_hz: float
 ) -> dict[str, np.ndarray]:
-    """Which frames of a clip belong to which of GROUPS, bool [frames] each.
+    """Which frames of a clip belong to which of EVENT_GROUPS, bool [frames] each.
 
-    "ornaments": a voice plays one. "plain": a voice sounds, and none plays an ornament. "repeat": a section whose
-    material the same clip has had from its beginning; "first": that material when it came first.
+    "ornaments": some voice plays one. "plain": some voice sounds, and none plays an ornament. "repeat": a section
+    whose material the same clip has contained from its beginning; "first": that material at its first occurrence.
     """
     times = start_seconds + (np.arange(frames) + 0.5) / frame_rate_hz
-    ornament, sounds = np.zeros(frames, bool), np.zeros(frames, bool)
-    known = truth.times()
+    ornaments, sounding = np.zeros(frames, bool), np.zeros(frames, bool)
+    truth_times = truth.times()
     for voice in truth.voices:
-        for one in voice.ornaments:
-            ornament |= (one.onset_seconds <= times) & (times < one.onset_seconds + one.seconds)
-        nearest = np.searchsorted(known, times).clip(max=known.size - 1)
-        sounds |= np.isfinite(voice.cents[nearest])
-    first, again = np.zeros(frames, bool), np.zeros(frames, bool)
-    heard: dict[str, np.ndarray] = {}
+        for ornament in voice.ornaments:
+            end_seconds = ornament.onset_seconds + ornament.seconds
+            ornaments |= (ornament.onset_seconds <= times) & (times < end_seconds)
+        nearest = np.searchsorted(truth_times, times).clip(max=truth_times.size - 1)
+        sounding |= np.isfinite(voice.cents[nearest])
+    first, repeat = np.zeros(frames, bool), np.zeros(frames, bool)
+    first_occurrence: dict[str, np.ndarray] = {}
     for section in sorted(truth.sections, key=lambda each: each.onset_seconds):
         within = (section.onset_seconds <= times) & (times < section.end_seconds)
-        if section.time > 1 and section.name in heard and within.any():
-            again |= within
-            first |= heard[section.name]
+        if section.time > 1 and section.name in first_occurrence and within.any():
+            repeat |= within
+            first |= first_occurrence[section.name]
         elif section.onset_seconds >= start_seconds - 0.5 / frame_rate_hz:
-            heard[section.name] = within
-    return {"ornaments": ornament, "plain": sounds & ~ornament, "first": first, "repeat": again}
+            first_occurrence[section.name] = within
+    return {"ornaments": ornaments, "plain": sounding & ~ornaments, "first": first, "repeat": repeat}
 
 
 def frame_losses(
     backbone: Backbone,
-    items: Sequence[EncodedClip],
+    clips: Sequence[EncodedClip],
     batch_size: int,
     progress: Progress,
     title: str,
-    kept: FrozenLayerCache | None = None,
+    cache: FrozenLayerCache | None = None,
 ) -> list[np.ndarray]:
-    """Each clip's loss frame by frame, float64 [T], with its words and without dropout."""
-    found: list[np.ndarray] = []
+    """Each clip's loss by frame, float64 [T], with its caption and without dropout."""
+    losses: list[np.ndarray] = []
     with torch.no_grad():
-        for group, batch in batches.held_out_batches(items, backbone, batch_size, kept):
+        for group, batch in batches.held_out_batches(clips, backbone, batch_size, cache):
             rows = backbone.loss(batch).per_frame.double().cpu().numpy()
-            found += [row[: item.targets.shape[1]] for row, item in zip(rows, group, strict=True)]
-            progress.step(title, len(found), len(items))
-    return found
+            losses += [row[: clip.targets.shape[1]] for row, clip in zip(rows, group, strict=True)]
+            progress.step(title, len(losses), len(clips))
+    return losses
 
 
 def loss_by_event(
     backbone: Backbone,
     peft: PeftModel,
-    items: Sequence[EncodedClip],
+    clips: Sequence[EncodedClip],
     truths: Mapping[str, GroundTruth],
     batch_size: int = 4,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Per recording and group: mean loss "base_loss" (the base alone) and "adapted_loss", and how many "frames" these are.
+    """Per recording and group: mean "base_loss" (the base alone), mean "adapted_loss", and the number of "frames".
 
-    `truths` are by recording; clips of others are passed over. A group without a frame in a recording is not there.
+    `truths` are by recording; clips of other recordings are skipped. Groups without a frame are left out.
     """
     from talim.adapters import injection
 
     progress = progress or Progress()
-    items = [item for item in items if item.clip.recording in truths]
+    clips = [clip for clip in clips if clip.clip.recording in truths]
     backbone.model.eval()
-    after = frame_losses(backbone, items, batch_size, progress, "moments with adapter")
+    adapted = frame_losses(backbone, clips, batch_size, progress, "loss by event with adapter")
     with injection.disabled(peft):
-        before = frame_losses(backbone, items, batch_size, progress, "moments without adapter")
-    return aggregate_by_event(items, before, after, truths, backbone.frame_rate_hz)
+        base = frame_losses(backbone, clips, batch_size, progress, "loss by event without adapter")
+    return aggregate_by_event(clips, base, adapted, truths, backbone.frame_rate_hz)
 
 
 def aggregate_by_event(
-    items: Sequence[EncodedClip],
-    before: Sequence[np.ndarray],
-    after: Sequence[np.ndarray],
+    clips: Sequence[EncodedClip],
+    base: Sequence[np.ndarray],
+    adapted: Sequence[np.ndarray],
     truths: Mapping[str, GroundTruth],
     frame_rate_hz: float,
 ) -> dict[str, dict[str, Any]]:
-    """As `moments`, of losses frame by frame that are known already, float [T] a clip. All recordings have truths."""
+    """`loss_by_event` of given losses by frame, float [T] a clip; every recording must have a ground truth."""
     sums: dict[str, dict[str, np.ndarray]] = {}
-    for item, old, new in zip(items, before, after, strict=True):
-        truth = truths[item.clip.recording]
-        mine = sums.setdefault(item.clip.recording, {name: np.zeros(3) for name in EVENT_GROUPS})
-        for name, frames in event_groups(truth, item.clip.start_seconds, len(old), frame_rate_hz).items():
-            mine[name] += (old[frames].sum(), new[frames].sum(), frames.sum())
+    for clip, base_losses, adapted_losses in zip(clips, base, adapted, strict=True):
+        recording, start_seconds = clip.clip.recording, clip.clip.start_seconds
+        groups = event_groups(truths[recording], start_seconds, len(base_losses), frame_rate_hz)
+        recording_sums = sums.setdefault(recording, {name: np.zeros(3) for name in EVENT_GROUPS})
+        for name, frames in groups.items():
+            recording_sums[name] += (base_losses[frames].sum(), adapted_losses[frames].sum(), frames.sum())
     return {
         recording: {
-            name: {"base_loss": old / count, "adapted_loss": new / count, "frames": int(count)}
-            for name, (old, new, count) in groups.items()
+            name: {"base_loss": base_sum / count, "adapted_loss": adapted_sum / count, "frames": int(count)}
+            for name, (base_sum, adapted_sum, count) in groups.items()
             if count
         }
         for recording, groups in sums.items()

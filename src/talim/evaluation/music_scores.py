@@ -1,7 +1,7 @@
-"""The music of a run judged: generated clips with and without the adapter against real held-out ones.
+"""Scores of generated music: clips with and without the adapter against real held-out clips.
 
-All clips are mixed down, brought to 16 kHz and cut to one length before anything is measured, and no distance depends
-on loudness, so that bases of different rates are compared as equals.
+All clips are mixed down, resampled to 16 kHz and cut to one length before anything is measured, and no distance
+depends on loudness, so that bases of different sample rates are compared fairly.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from talim.errors import TalimError, UsageError
 from talim.evaluation import clip_measures, copy_report, copy_scores, score_table
 from talim.evaluation.adherence_scores import prompt_adherence_scores
 from talim.evaluation.sample_pairs import SamplePair
-from talim.evaluation.score_table import ClipSet, ScoreRow, score_page, score_row
+from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, score_page, score_row
 from talim.evaluation.tradition_scores import prompt_tempo, tradition_scores
-from talim.metrics import clap, distribution_distances, embeddings, pitch
+from talim.metrics import clap, embeddings, pitch
 from talim.metrics.cache import MetricCache
+from talim.metrics.distribution_distances import frechet_distance, split_half_distance
 from talim.run import Run
 from talim.training.batches import stratified_sample
 
 PROTOCOLS = ("default", "paper")
-PAPER = {"fad_vggish": "vggish", "fd_panns": "panns"}
+PAPER_EMBEDDINGS = {"fad_vggish": "vggish", "fd_panns": "panns"}
 MAX_REAL_CLIPS = 60
 
 
@@ -38,107 +39,132 @@ def score_music(
     *,
     seconds: float,
     seed: int,
-    kind: str = "default",
-    jobs: int = 1,
-    clap_place: Path | None = None,
-    training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
+    protocol: str = "default",
+    num_workers: int = 1,
+    clap_folder: Path | None = None,
+    codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
 ) -> dict[str, Any]:
-    """`protocol`, `scores`, `warnings` and `copies` of a run; also written as RUN/scores.html and RUN/copies.html.
+    """`protocol`, `scores`, `warnings` and `copies` of a run; also writes RUN/scores.html and RUN/copies.html.
 
-    `training`: codec tokens [K, frames] of the training clips and of at most 60 held-out ones (`batches.spread`), and
-    frames a second, where the base writes tokens; fragments that were learnt by heart are then looked for.
-
-    CLAP comes from `clap_place`, else from the hub's cache, else its row says that it is not at hand.
-    UsageError for an unknown protocol; TalimError where the paper's is asked for and its weights cannot be had.
+    `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
+    for bases that generate tokens; memorised fragments are then searched for. CLAP is loaded from `clap_folder`, else
+    from the Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol;
+    TalimError if the weights of the paper's embeddings cannot be loaded.
     """
-    if kind not in PROTOCOLS:
-        raise UsageError(f"no protocol {kind!r}: choose one of {', '.join(PROTOCOLS)}")
-    words = clap.load_clap_if_available(clap_place)
-    asked = stratified_sample(corpus.held_out, len(pairs))
-    chosen = stratified_sample(corpus.held_out, MAX_REAL_CLIPS)
-    parts = {
-        "real": [corpus.read_clip(clip) for clip in chosen],
-        "after": [pair.after.audio for pair in pairs],
-        "before": [pair.before.audio for pair in pairs],
+    check_protocol(protocol)
+    clap_model = clap.load_clap_if_available(clap_folder)
+    prompt_clips = stratified_sample(corpus.held_out, len(pairs))
+    real_clips = stratified_sample(corpus.held_out, MAX_REAL_CLIPS)
+    audio = {
+        "real": [corpus.read_clip(clip) for clip in real_clips],
+        "generated": [pair.adapted.audio for pair in pairs],
+        "base": [pair.base.audio for pair in pairs],
     }
-    shortest = min([seconds, *(clip.seconds for clips in parts.values() for clip in clips)])
+    shortest_seconds = min([seconds, *(clip.seconds for clips in audio.values() for clip in clips)])
     cache = MetricCache(run.metrics_cache)
-    named = {"real": chosen, "after": asked, "before": asked}
-    sets = {role: load_inputs(clips, named[role], shortest, cache, jobs) for role, clips in parts.items()}
+    real, generated, base = (
+        load_inputs(audio[role], clips, shortest_seconds, cache, num_workers)
+        for role, clips in (("real", real_clips), ("generated", prompt_clips), ("base", prompt_clips))
+    )
     facts = {
-        "corpus": corpus.hash, "kind": kind, "seconds": round(shortest, 3), "rate_hz": pitch.RATE_HZ,
-        "generated": len(pairs), "real": len(chosen), "seed": seed,
-        "clap": None if isinstance(words, str) else words.sound.identity,
-    }  # fmt: skip
-    own, real, base = sets["after"], sets["real"], sets["before"]
-    rows = score_table.clip_measure_rows(own, real, base)
-    far, notes = score_table.distance_rows(own, real, base, cache, np.random.default_rng(seed))
-    rows += tradition_scores(asked, own, base, chosen, real)
-    rows += far + prompt_adherence_scores(asked, own, base, chosen, real, cache, words)
-    more, copied = copy_scores.copy_scores(corpus, own, base, real, _tokens(pairs, training), cache)
-    rows += more
-    if kind == "paper":
-        rows += paper_distance_scores(own, real, base, cache)
+        "corpus": corpus.hash,
+        "kind": protocol,
+        "seconds": round(shortest_seconds, 3),
+        "rate_hz": pitch.RATE_HZ,
+        "generated": len(pairs),
+        "real": len(real_clips),
+        "seed": seed,
+        "clap": None if isinstance(clap_model, str) else clap_model.audio_embedding.identity,
+    }
+    rng = np.random.default_rng(seed)
+    distances, warnings = score_table.distance_rows(generated, real, base, cache, rng)
+    copy_rows, copies = copy_scores.copy_scores(
+        corpus, generated, base, real, _token_matcher(pairs, codec_tokens), cache
+    )
+    rows = [
+        *score_table.clip_measure_rows(generated, real, base),
+        *tradition_scores(prompt_clips, generated, base, real_clips, real),
+        *distances,
+        *prompt_adherence_scores(prompt_clips, generated, base, real_clips, real, cache, clap_model),
+        *copy_rows,
+        *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
+    ]
     result = {
         "protocol": score_table.score_protocol(facts),
         "scores": score_table.rows_as_json(rows),
-        "warnings": notes,
+        "warnings": warnings,
     }
     write_text(run.folder / "scores.html", score_page("Scores", result))
-    for row in copied["clips"]:
+    for row in copies["clips"]:
         row["clip"] = str(run.samples / row["clip"])
-    write_text(run.folder / "copies.html", copy_report.copy_report(copied))
-    result["copies"] = copied
-    return result
+    write_text(run.folder / "copies.html", copy_report.copy_report(copies))
+    return {**result, "copies": copies}
 
 
-def _tokens(
-    pairs: Sequence[SamplePair], training: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None
+def check_protocol(protocol: str) -> None:
+    """UsageError for a protocol other than PROTOCOLS."""
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"no protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+
+
+def _token_matcher(
+    pairs: Sequence[SamplePair], codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None
 ) -> copy_scores.TokenMatcher | str:
-    """First codebooks of all that is compared; or why there are none."""
-    if training is None:
-        return "this base writes no tokens"
-    known, strangers, frame_hz = training
-
-    def first(part: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [codes[0] for codes in part]
-
-    own, base = [pair.after.targets for pair in pairs], [pair.before.targets for pair in pairs]
-    most = max(map(len, first(own)))  # a longer stranger would share longer runs by chance
+    """First codebooks of everything that is compared, or the reason why there are none."""
+    if codec_tokens is None:
+        return "this base generates no tokens"
+    training, held_out, frame_rate_hz = codec_tokens
+    generated = [pair.adapted.targets[0] for pair in pairs]
+    base = [pair.base.targets[0] for pair in pairs]
+    longest = max(map(len, generated))  # longer null clips would share longer runs by chance
     return copy_scores.TokenMatcher(
-        first(known), [codes[:most] for codes in first(strangers)], first(own), first(base), frame_hz
+        [tokens[0] for tokens in training],
+        [tokens[0][:longest] for tokens in held_out],
+        generated,
+        base,
+        frame_rate_hz,
     )
 
 
 def load_inputs(
-    clips: Sequence[Audio], named: Sequence[Clip], seconds: float, cache: MetricCache, jobs: int
+    clips: Sequence[Audio], labels: Sequence[Clip], seconds: float, cache: MetricCache, num_workers: int
 ) -> ClipSet:
-    """Clips of one channel, rate and length, what is heard in them, and the recordings and tempi of their words."""
-    alike = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
-    heard = clip_measures.measure_clips(alike, cache.folder, jobs)
-    return ClipSet(alike, heard, [clip.recording for clip in named], [prompt_tempo(clip) for clip in named])
+    """Clips in one channel, rate and length with their measures, and the recordings and tempi of their labels."""
+    uniform = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
+    measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
+    return ClipSet(
+        uniform, measures, [clip.recording for clip in labels], [prompt_tempo(clip) for clip in labels]
+    )
 
 
-def paper_distance_scores(own: ClipSet, real: ClipSet, base: ClipSet, cache: MetricCache) -> list[ScoreRow]:
-    """The two Fréchet distances of the paper, extrapolated where there are enough recordings."""
+def paper_distance_scores(
+    generated: ClipSet, real: ClipSet, base: ClipSet | None, cache: MetricCache, rng: np.random.Generator
+) -> list[ScoreRow]:
+    """The two Fréchet distances of the paper. TalimError if the weights of an embedding cannot be loaded."""
     rows = []
-    for name, model in PAPER.items():
+    for name, model in PAPER_EMBEDDINGS.items():
         try:
-            embedding = embeddings.load(model)
+            extractor = embeddings.load(model)
         except TalimError as error:
             raise TalimError(f"--protocol paper needs {model}: {error}") from error
-        mine, reference, theirs = (
-            embeddings.embed(part.clips, embedding, cache) for part in (own, real, base)
+        real_rows, generated_rows = (
+            embeddings.embed(part.clips, extractor, cache) for part in (real, generated)
         )
-        half = len(reference) // 2
-        reference = (
-            distribution_distances.frechet_distance(reference[:half], reference[half:]) if half > 1 else None
+        baseline = (
+            None
+            if base is None
+            else frechet_distance(real_rows, embeddings.embed(base.clips, extractor, cache))
         )
-        found = (
-            distribution_distances.frechet_distance(reference, mine),
-            distribution_distances.frechet_distance(reference, theirs),
+        rows.append(
+            score_row(
+                name,
+                Estimate(frechet_distance(real_rows, generated_rows), None, len(generated_rows)),
+                split_half_distance(frechet_distance, real_rows, real.recordings, rng),
+                baseline,
+                "lower_is_better",
+                f"{model} squared",
+                f"Fréchet distance to the real music in {model}, biased upwards in small sets",
+                score_table.SPLIT_REQUIREMENT,
+            )
         )
-        meaning = f"Fréchet distance to the held-out music by {model}, biased upwards by small sets"
-        mine_told = (found[0], None, len(mine))
-        rows.append(score_row(name, mine_told, reference, found[1], "lower_is_better", f"{model} squared", meaning))
     return rows

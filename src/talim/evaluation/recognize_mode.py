@@ -52,7 +52,9 @@ def recognize_modes(
     reference_hz = known_hz or float(np.nanmedian(heard.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(heard.hz / reference_hz), heard.hop_seconds)
     try:
-        judged = mode_recognition.ModeRecognizer(traditions).judge(notes, tonic_known=known_hz is not None)
+        judged = mode_recognition.ModeRecognizer(traditions).recognize(
+            notes, tonic_known=known_hz is not None
+        )
     except TalimError as error:
         raise TalimError(f"{file}: {error}") from error
     if known_hz is None:

@@ -1,6 +1,7 @@
-"""The table of scores: every measure of a set of clips, with a reference and a baseline, with an interval by recording.
+"""The score table: each measure of a set of clips next to real music (reference) and the untrained base (baseline).
 
-A protocol says what was measured and how; its hash stands with the scores, and tables refuse to mix hashes.
+A protocol records what was measured and how; its hash is stored with the scores, and `require_same_protocol` refuses
+to compare tables of different hashes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,28 +23,25 @@ from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
 
-
-def score_page(title: str, result: Mapping[str, Any]) -> str:
-    """`scores` (name, value, low, high, n, floor, baseline, direction, unit, sentence), `protocol` and `warnings`."""
-    return render(
-        "scores.html",
-        title=title,
-        rows=result["scores"],
-        protocol=result["protocol"],
-        warnings=result["warnings"],
-    )
-
-
-FEW_CLIPS = 20  # clips under which distances are warned of
-
+FEW_CLIPS = 20  # distances from fewer clips come with a warning
 EMBEDDINGS = ("timbre", "pitch", "rhythm")
+SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
+
+
+class Estimate(NamedTuple):
+    """A value, its 95 % interval by recording (None: too few recordings) and the number of clips it comes from."""
+
+    value: float
+    ci95: Sequence[float] | None
+    n: int
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One score: `value` in [low, high] (95 %, by recording; None where there are too few), from `n` clips.
+    """One score: `value` in [low, high] (95 %, by recording; None with too few recordings), from `n` clips.
 
-    `floor` is what real held-out music has (of a distance: its two halves), `baseline` what the untrained base has.
+    `reference` is the score of real held-out music (of a distance: between two halves of it, split by recording),
+    `baseline` that of the untrained base. `direction` is higher_is_better, lower_is_better or match_reference.
     """
 
     name: str
@@ -59,174 +58,223 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips of equal rate and length, what was heard in them, and the recording that each belongs to.
+    """Clips of equal rate and length, their measures, and the recording that each belongs to.
 
-    `said_bpm`, where given, is the tempo in each clip's words, None where they name none.
+    `prompt_bpm`, if given, is the tempo that each clip's prompt states, None where it states none.
     """
 
     clips: Sequence[Audio]
-    heard: Sequence[ClipMeasures]
+    measures: Sequence[ClipMeasures]
     recordings: Sequence[str]
-    stated_bpm: Sequence[float | None] = ()
+    prompt_bpm: Sequence[float | None] = ()
 
-    def part(self, rows: Sequence[int]) -> ClipSet:
-        """Some of the clips alone, by number."""
+    def subset(self, indices: Sequence[int]) -> ClipSet:
+        """The clips at these indices."""
         return ClipSet(
-            [self.clips[n] for n in rows],
-            [self.heard[n] for n in rows],
-            [self.recordings[n] for n in rows],
-            [self.stated_bpm[n] for n in rows] if self.stated_bpm else (),
+            [self.clips[n] for n in indices],
+            [self.measures[n] for n in indices],
+            [self.recordings[n] for n in indices],
+            [self.prompt_bpm[n] for n in indices] if self.prompt_bpm else (),
         )
+
+
+def score_page(title: str, result: Mapping[str, Any]) -> str:
+    """HTML page of a result with `scores` (rows as dicts), `protocol` and `warnings`."""
+    return render(
+        "scores.html",
+        title=title,
+        rows=result["scores"],
+        protocol=result["protocol"],
+        warnings=result["warnings"],
+    )
 
 
 def score_protocol(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol: `facts` (data, lengths, rates), embeddings and versions, and the hash over them."""
+    """The protocol: `facts` (data, lengths, rates), embeddings and versions, and the hash of all of them."""
     from talim.run import provenance
 
-    versions = provenance()
-    said = {**facts, "embeddings": {name: embeddings.load(name).identity for name in EMBEDDINGS}}
-    said |= {"measures": json.loads(clip_measures.measure_version()), "talim": versions.get("talim")}
-    text = json.dumps(said, sort_keys=True, default=str)
-    return {**said, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    protocol = {
+        **facts,
+        "embeddings": {name: embeddings.load(name).identity for name in EMBEDDINGS},
+        "measures": json.loads(clip_measures.measure_version()),
+        "talim": provenance().get("talim"),
+    }
+    text = json.dumps(protocol, sort_keys=True, default=str)
+    return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
-def common_protocol_hash(tables: Sequence[Mapping[str, Any]]) -> str:
-    """The one hash of several scores.json; TalimError where they differ, for their values cannot be compared."""
-    hashes = {str(table.get("protocol", {}).get("hash")) for table in tables}
-    if len(hashes) != 1:
+def require_same_protocol(protocols: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that score tables, by name, have one protocol hash; their values cannot be compared otherwise.
+
+    TalimError names two tables that differ, their hashes, and the settings that differ as far as they are recorded.
+    """
+    for (one, first), (other, second) in pairwise(protocols.items()):
+        if first.get("hash") == second.get("hash"):
+            continue
+        keys = sorted(key for key in {*first, *second} - {"hash"} if first.get(key) != second.get(key))
+        differing = f"; they differ in {', '.join(keys)}" if keys else ""
         raise TalimError(
-            f"scores of different protocols ({', '.join(sorted(hashes))}) share no table; run talim evaluate with the "
-            "same corpus, lengths and version on each"
+            f"the scores of {one} (protocol {first.get('hash')}) and {other} (protocol {second.get('hash')}) cannot be "
+            f"compared{differing}; run talim evaluate on both with the same corpus, lengths and version of talim"
         )
-    return hashes.pop()
 
 
-def clip_measure_rows(own: ClipSet, real: ClipSet, base: ClipSet) -> list[ScoreRow]:
+def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -> list[ScoreRow]:
     """A row for each measure of single clips: the mean over recordings of the means of their clips."""
     rows = []
     for name, (unit, direction, meaning) in clip_measures.MEASURE_DESCRIPTIONS.items():
-        mine, floor, baseline = (_mean(part, name) for part in (own, real, base))
-        rows.append(score_row(name, mine, floor[0], baseline[0], direction, unit, meaning))
-    likeness = [
-        [melodic_ngrams.ngram_similarity(one.phrases, [r.phrases for r in real.heard]) for one in part.heard]
-        for part in (own, base)
-    ]
-    halves = [
-        melodic_ngrams.ngram_similarity(one.phrases, [r.phrases for r, name in zip(real.heard, real.recordings, strict=True)
-                                              if name != recording])
-        for one, recording in zip(real.heard, real.recordings, strict=True)
-    ]  # fmt: skip
-    mine = mean_over_recordings(likeness[0], own.recordings)
+        estimate, reference, baseline = (
+            None
+            if clip_set is None
+            else mean_over_recordings([clip.values[name] for clip in clip_set.measures], clip_set.recordings)
+            for clip_set in (generated, real, base)
+        )
+        assert estimate is not None
+        rows.append(score_row(name, estimate, reference, baseline, direction, unit, meaning))
+
+    def similarity(clip_set: ClipSet, leave_one_out: bool = False) -> Estimate:
+        values = [
+            melodic_ngrams.ngram_similarity(
+                clip.ngrams,
+                [
+                    other.ngrams
+                    for other, name in zip(real.measures, real.recordings, strict=True)
+                    if not (leave_one_out and name == recording)
+                ],
+            )
+            for clip, recording in zip(clip_set.measures, clip_set.recordings, strict=True)
+        ]
+        return mean_over_recordings(values, clip_set.recordings)
+
     rows.append(
-        score_row("ngram_similarity", mine, mean_over_recordings(halves, real.recordings)[0],
-             mean_over_recordings(likeness[1], base.recordings)[0], "higher_is_better", "0 to 1",
-             "phrases in common with the held-out music")
-    )  # fmt: skip
+        score_row(
+            "ngram_similarity",
+            similarity(generated),
+            similarity(real, leave_one_out=True),
+            None if base is None else similarity(base),
+            "higher_is_better",
+            "0 to 1",
+            "melodic n-grams in common with the real music",
+        )
+    )
     return rows
 
 
 def distance_rows(
-    own: ClipSet, real: ClipSet, base: ClipSet, cache: MetricCache, rng: np.random.Generator
+    generated: ClipSet, real: ClipSet, base: ClipSet | None, cache: MetricCache, rng: np.random.Generator
 ) -> tuple[list[ScoreRow], list[str]]:
-    """Kernel distance, coverage and diversity in each shipped embedding, and the warnings that go with them."""
-    rows, gains, notes = [], [], []
+    """Kernel distance and diversity in each shipped embedding, and warnings about them."""
+    sets = [real, generated] if base is None else [real, generated, base]
+    if min(len(clip_set.clips) for clip_set in sets) < 2:
+        return [], ["distances need two clips or more in each set"]
+    rows, gains, warnings = [], [], []
+    kernel_distance = distribution_distances.kernel_distance
     for name in EMBEDDINGS:
-        vectors = [embeddings.embed(part.clips, embeddings.load(name), cache) for part in (real, own, base)]
-        if min(map(len, vectors)) < 2:
-            return [], ["distances need two clips or more of each kind; give more prompts"]
-        reference, mine, theirs = (_scaled(v, vectors[0]) for v in vectors)
-        one, other = _halves(real.recordings, rng)
-        floor = (
-            distribution_distances.kernel_distance(reference[one], reference[other])
-            if min(map(len, (one, other))) > 1
-            else None
+        extractor = embeddings.load(name)
+        vectors = [embeddings.embed(clip_set.clips, extractor, cache) for clip_set in sets]
+        scaled = [_scaled(one, vectors[0]) for one in vectors]
+        real_rows, generated_rows = scaled[:2]
+        distance = kernel_distance(real_rows, generated_rows)
+        baseline = kernel_distance(real_rows, scaled[2]) if base is not None else None
+        split_half = distribution_distances.split_half_distance(
+            kernel_distance, real_rows, real.recordings, rng
         )
-        value, baseline = (
-            distribution_distances.kernel_distance(reference, rows_) for rows_ in (mine, theirs)
+        interval = distribution_distances.interval_by_recording(
+            kernel_distance, real_rows, generated_rows, real.recordings, generated.recordings, rng
         )
-        spread = distribution_distances.interval_by_recording(
-            distribution_distances.kernel_distance, reference, mine, real.recordings, own.recordings, rng
-        )
-        gains.append(baseline - value)
+        if baseline is not None:
+            gains.append(baseline - distance)
         rows.append(
-            score_row(f"kernel_distance_{name}", (value, spread, len(mine)), floor, baseline, "lower_is_better", "0 to 200",
-                 f"how far the clips lie from the held-out music in {name}")
-        )  # fmt: skip
-        count = min(map(len, (mine, theirs, reference)))
-        worth = [
-            diversity.effective_sample_count(part[:count], reference) for part in (mine, reference, theirs)
-        ]
+            score_row(
+                f"kernel_distance_{name}",
+                Estimate(distance, interval, len(generated_rows)),
+                split_half,
+                baseline,
+                "lower_is_better",
+                "0 to 200",
+                f"distance of the clips to the real music in {name}",
+                SPLIT_REQUIREMENT,
+            )
+        )
+        count = min(map(len, scaled))
+        reference, estimate, *rest = (
+            diversity.effective_sample_count(part[:count], real_rows) for part in scaled
+        )
         rows.append(
-            score_row(f"diversity_{name}", (worth[0], None, count), worth[1], worth[2], "match_reference", "pieces",
-                 f"how many different pieces {count} clips are worth in {name}")
-        )  # fmt: skip
+            score_row(
+                f"diversity_{name}",
+                Estimate(estimate, None, count),
+                reference,
+                rest[0] if rest else None,
+                "match_reference",
+                "pieces",
+                f"effective number of different pieces among {count} clips in {name}",
+            )
+        )
     if len({gain > 0 for gain in gains}) > 1:
-        notes.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
-    fewest = min(len(own.clips), len(real.clips))
+        warnings.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
+    fewest = min(len(generated.clips), len(real.clips))
     if fewest < FEW_CLIPS:
-        notes.append(f"only {fewest} clips in a set: distances from fewer than {FEW_CLIPS} are rough")
-    return rows, notes
+        warnings.append(f"only {fewest} clips in a set: distances from fewer than {FEW_CLIPS} are rough")
+    return rows, warnings
+
+
+def _scaled(rows: np.ndarray, real_rows: np.ndarray) -> np.ndarray:
+    """Each dimension divided by its standard deviation in the real set, so that units do not weigh dimensions."""
+    return (rows - real_rows.mean(0)) / np.maximum(real_rows.std(0), 1e-6)
 
 
 def rows_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
-    """The rows as plain values; NaN becomes null."""
+    """The rows as plain values; NaN and infinite values become null."""
     return [
-        {key: None if isinstance(value, float) and not np.isfinite(value) else value
-         for key, value in asdict(row).items()}
+        {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in asdict(row).items()
+        }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def score_row(
     name: str,
-    mine: tuple[float, Sequence[float] | None, int],
-    reference: float | None,
-    baseline: float | None,
+    estimate: Estimate,
+    reference: Estimate | float | None,
+    baseline: Estimate | float | None,
     direction: str,
     unit: str,
     meaning: str,
+    reference_requirement: str = "",
 ) -> ScoreRow:
-    """A row from (value, interval, clips), its floor and baseline, and what it means in words."""
-    value, spread, n = mine
-    low, high = spread if spread else (None, None)
-    told = f"{meaning}: {_format_value(value)} ({unit}); real music {_format_value(floor)}, the base alone {_format_value(baseline)}"
-    return ScoreRow(name, value, low, high, n, floor, baseline, direction, unit, told)
-
-
-def missing_score(name: str, direction: str, unit: str, meaning: str, why: str) -> ScoreRow:
-    """A row without a value, and why it has none."""
-    return ScoreRow(
-        name, None, None, None, 0, None, None, direction, unit, f"{meaning}: not answered, for {why}"
+    """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
+    low, high = estimate.ci95 if estimate.ci95 else (None, None)
+    reference, baseline = (
+        part.value if isinstance(part, Estimate) else part for part in (reference, baseline)
     )
+    note = f" ({reference_requirement})" if reference is None and reference_requirement else ""
+    sentence = (
+        f"{meaning}: {_format_value(estimate.value)} ({unit}); real music {_format_value(reference)}{note}"
+    )
+    if baseline is not None:
+        sentence += f", the base alone {_format_value(baseline)}"
+    return ScoreRow(
+        name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence
+    )
+
+
+def missing_score(name: str, direction: str, unit: str, meaning: str, reason: str) -> ScoreRow:
+    """A row without a value, with the reason."""
+    sentence = f"{meaning}: not measured, because {reason}"
+    return ScoreRow(name, None, None, None, 0, None, None, direction, unit, sentence)
 
 
 def _format_value(value: float | None) -> str:
     return "not measured" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
-def _mean(part: ClipSet, name: str) -> tuple[float, list[float] | None, int]:
-    return mean_over_recordings([one.measures[name] for one in part.heard], part.recordings)
-
-
-def mean_over_recordings(
-    values: Sequence[float], recordings: Sequence[str]
-) -> tuple[float, list[float] | None, int]:
-    """Mean over recordings, its interval, and how many clips could be measured."""
-    kept = [(v, r) for v, r in zip(values, recordings, strict=True) if np.isfinite(v)]
-    if not kept:
-        return float("nan"), None, 0
-    means = bootstrap.mean_by_recording([v for v, _ in kept], [r for _, r in kept])
-    return float(np.mean(list(means.values()))), bootstrap.bootstrap_ci(means), len(kept)
-
-
-def _scaled(rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Each dimension over its spread in the real set, so that none decides by its unit."""
-    return (rows - reference.mean(0)) / np.maximum(reference.std(0), 1e-6)
-
-
-def _halves(recordings: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of the clips, of whole recordings."""
-    names = np.array(sorted(set(recordings)))
-    chosen = set(rng.permutation(names)[: len(names) // 2])
-    first = np.array([name in chosen for name in recordings])
-    return np.flatnonzero(first), np.flatnonzero(~first)
+def mean_over_recordings(values: Sequence[float], recordings: Sequence[str]) -> Estimate:
+    """Mean over recordings of the means of their clips, its interval, and how many clips had a value (not NaN)."""
+    measured = [(value, name) for value, name in zip(values, recordings, strict=True) if np.isfinite(value)]
+    if not measured:
+        return Estimate(float("nan"), None, 0)
+    means = bootstrap.mean_by_recording(*map(list, zip(*measured, strict=True)))
+    return Estimate(float(np.mean(list(means.values()))), bootstrap.bootstrap_ci(means), len(measured))

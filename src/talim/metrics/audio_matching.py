@@ -205,7 +205,7 @@ def find_audio_match(
         return None
     value[np.isin(sources.owner, np.asarray(without, int))] = -2
     aligned = [_aligned(print_, sources, begins[row[place]], place) for place in _peaks(value, sources)]
-    return max(aligned, key=lambda match: match.likeness, default=None)
+    return max(aligned, key=lambda match: match.similarity, default=None)
 
 
 def _variants(
@@ -319,7 +319,7 @@ def _remove_broad_shape(print_: np.ndarray) -> np.ndarray:
 class PassageMatch:
     """A passage found: where in the clip and in which source, how long, the interval in cents, and its likeness."""
 
-    likeness: float
+    similarity: float
     source: int
     clip_seconds: tuple[float, float]
     source_seconds: tuple[float, float]

@@ -1,4 +1,4 @@
-"""Arrays on disk by what they were computed from: the sound's content hash and the identity of the measure."""
+"""Arrays on disk, keyed by the audio they were computed from and the identity of the measure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from talim.audio import Audio, content_hash
 
 
 class MetricCache:
-    """A folder of arrays; None keeps nothing. Entries are written whole or not at all, so processes may share it."""
+    """A folder of arrays; None stores nothing. Entries are written atomically, so processes may share it."""
 
     def __init__(self, folder: Path | str | None) -> None:
         self.folder = None if folder is None else Path(folder)
 
     def get(self, audio: Audio, identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `compute` gives for this sound under this `identity`: from disk, or computed and kept.
+        """The result of `compute` for this audio under this `identity`, from disk if it is stored there.
 
-        A damaged entry is computed anew. TalimError where the folder cannot be written.
+        A damaged entry is computed anew. TalimError if the folder cannot be written.
         """
         if self.folder is None:
             return compute()
@@ -32,14 +32,14 @@ class MetricCache:
                 return np.load(handle, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             pass
-        found = np.asarray(compute())
+        array = np.asarray(compute())
         buffer = io.BytesIO()
-        np.save(buffer, found, allow_pickle=False)
+        np.save(buffer, array, allow_pickle=False)
         write_bytes(file, buffer.getvalue())
-        return found
+        return array
 
     def file(self, audio: Audio, identity: str) -> Path:
-        """Where the entry lies: a folder for the measure, a file named after the sound."""
+        """Path of the entry: a folder for the measure, a file named after the audio's hash."""
         assert self.folder is not None
         name = identity.split("/")[0]
         measure = hashlib.sha256(identity.encode()).hexdigest()[:12]

@@ -203,6 +203,29 @@ def interval_by_recording(
     return float(value + low), float(value + high)
 
 
+def split_by_recording(
+    recordings: Sequence[str], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Row numbers of two random halves, each of whole recordings; None if either would have fewer than two rows.
+
+    Clips of one recording resemble each other: on both sides they would make real music look closer to itself than
+    other real music is.
+    """
+    names = np.array(sorted(set(recordings)))
+    first_names = set(rng.permutation(names)[: len(names) // 2])
+    in_first = np.array([name in first_names for name in recordings], bool)
+    first, second = np.flatnonzero(in_first), np.flatnonzero(~in_first)
+    return (first, second) if min(first.size, second.size) >= 2 else None
+
+
+def split_half_distance(
+    distance: Distance, rows: np.ndarray, recordings: Sequence[str], rng: np.random.Generator
+) -> float | None:
+    """`distance` between two halves of a set, split by recording: what real music reaches. None if too small to split."""
+    halves = split_by_recording(recordings, rng)
+    return None if halves is None else distance(rows[halves[0]], rows[halves[1]])
+
+
 def _pair(reference: np.ndarray, evaluated: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Both sets as float64, or ValueError in words."""
     pair = np.asarray(reference, np.float64), np.asarray(evaluated, np.float64)

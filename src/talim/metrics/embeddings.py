@@ -1,4 +1,4 @@
-"""Embeddings by name: what each one is, how it is loaded, and its vectors for a clip, kept on disk.
+"""Embeddings by name: how each is loaded, and its vectors for clips, cached on disk.
 
 Conventions: an embedding takes float samples [T] at its own `rate_hz` and gives float32 [windows, dims]; windows of
 `window_seconds` follow one another without overlap, the last one padded with silence (None: the whole clip is one).
@@ -21,26 +21,24 @@ from talim.metrics.pitch import PitchTrack
 
 @dataclass(frozen=True)
 class EmbeddingExtractor:
-    """One way to describe a clip. `identity` names it, its version and its weights: equal identity, equal vectors."""
+    """One embedding. `identity` names it, its version and its weights: equal identity, equal vectors."""
 
     name: str
     identity: str
     rate_hz: int
     window_seconds: float | None
     dims: int
-    describe: Callable[[np.ndarray], np.ndarray]  # samples [T] at rate_hz -> [dims] of one window
-    reach_seconds: float = 0.0  # how far a window reads beyond its end
-    embed_track: Callable[[PitchTrack], np.ndarray] | None = (
-        None  # [dims] from the clip's pitch track, if that is enough
-    )
+    embed_window: Callable[[np.ndarray], np.ndarray]  # samples [T] at rate_hz -> [dims]
+    context_seconds: float = 0.0  # read beyond the end of a window
+    embed_track: Callable[[PitchTrack], np.ndarray] | None = None  # -> [dims], if the pitch track is enough
 
     def __call__(self, audio: Audio) -> np.ndarray:
         """The clip's vectors, float32 [windows, dims], at least one. ValueError for a clip without samples."""
         samples = audio.mono().resample(self.rate_hz).samples[0]
         if samples.size == 0:
             raise ValueError("an embedding needs sound: the clip has 0 samples")
-        parts = split_windows(samples, self.rate_hz, self.window_seconds, self.reach_seconds)
-        return np.stack([self.describe(part) for part in parts]).astype(np.float32)
+        windows = split_windows(samples, self.rate_hz, self.window_seconds, self.context_seconds)
+        return np.stack([self.embed_window(window) for window in windows]).astype(np.float32)
 
 
 SHIPPED: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
@@ -48,67 +46,67 @@ SHIPPED: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "pitch": (85, signal_embeddings.pitch_vector),
     "rhythm": (52, signal_embeddings.rhythm_vector),
 }
-SHIPPED_VERSION = 1  # goes up whenever one of the vectors changes, so that no old cache answers
+SHIPPED_VERSION = 1  # raise it whenever one of the vectors changes: it is part of the cache key
 
 
 def embedding_names() -> list[str]:
-    """All names that `load` takes; the first three need nothing but talim."""
+    """All names that `load` takes; the first three need no weights."""
     return [*SHIPPED, *neural_embeddings.MODELS]
 
 
-def load(name: str, place: Path | str | None = None, device: str = "cpu") -> EmbeddingExtractor:
-    """The embedding called `name`; a neural one from `place`, a folder or file in its released layout, if given.
+def load(name: str, path: Path | str | None = None, device: str = "cpu") -> EmbeddingExtractor:
+    """The embedding called `name`; a neural one from `path`, a folder or file in its released layout, if given.
 
-    UsageError for an unknown name; TalimError, in one line, where a package or the weights cannot be had.
+    UsageError for an unknown name; TalimError, in one line, if a package or the weights are missing.
     """
     if name in SHIPPED:
-        dims, describe = SHIPPED[name]
+        dims, embed_window = SHIPPED[name]
         identity = f"{name}/talim-{SHIPPED_VERSION}"
-        of_track = signal_embeddings.pitch_invariants if name == "pitch" else None
+        embed_track = signal_embeddings.pitch_invariants if name == "pitch" else None
         rate_hz = signal_embeddings.RATE_HZ
-        return EmbeddingExtractor(name, identity, rate_hz, None, dims, describe, embed_track=of_track)
+        return EmbeddingExtractor(name, identity, rate_hz, None, dims, embed_window, embed_track=embed_track)
     if name not in neural_embeddings.MODELS:
         raise UsageError(f"no embedding {name!r}; choose from {', '.join(embedding_names())}")
     model = neural_embeddings.MODELS[name]
-    loaded = neural_embeddings.load(name, None if place is None else Path(place), device)
+    loaded = neural_embeddings.load(name, None if path is None else Path(path), device)
     return EmbeddingExtractor(
         name,
         loaded.identity,
         model.rate_hz,
         model.window_seconds,
         loaded.dims,
-        loaded.describe,
-        model.reach_seconds,
+        loaded.embed_window,
+        model.context_seconds,
     )
 
 
 def split_windows(
-    samples: np.ndarray, rate_hz: int, window_seconds: float | None, reach_seconds: float = 0.0
+    samples: np.ndarray, rate_hz: int, window_seconds: float | None, context_seconds: float = 0.0
 ) -> list[np.ndarray]:
-    """The clip [T] in windows, the last padded with zeros and left out if it is less than half full and not alone.
+    """The clip [T] in windows, each followed by `context_seconds` of what comes next.
 
-    Each reads `reach_seconds` into what follows, so that its last frames are whole.
+    The last window is padded with zeros, and left out if it is less than half full and not the only one.
     """
     if window_seconds is None:
         return [samples]
-    size, reach = round(window_seconds * rate_hz), round(reach_seconds * rate_hz)
+    size, context = round(window_seconds * rate_hz), round(context_seconds * rate_hz)
     count = max(1, int(samples.size / size + 0.5))
-    padded = np.pad(samples, (0, max(0, count * size + reach - samples.size)))
-    return [padded[n * size : (n + 1) * size + reach] for n in range(count)]
+    padded = np.pad(samples, (0, max(0, count * size + context - samples.size)))
+    return [padded[n * size : (n + 1) * size + context] for n in range(count)]
 
 
 def embed(
     clips: Sequence[Audio], embedding: EmbeddingExtractor, cache: MetricCache | None = None
 ) -> np.ndarray:
-    """One vector a clip, the mean over its windows: float32 [clips, dims]; each clip computed once per cache."""
+    """One vector per clip, the mean over its windows: float32 [clips, dims]; each clip is computed once per cache."""
     cache = cache or MetricCache(None)
 
-    def vectors(clip: Audio) -> np.ndarray:
+    def windows_of(clip: Audio) -> np.ndarray:
         if embedding.embed_track is None:
             return embedding(clip)
         return embedding.embed_track(pitch.track_pitch_cached(clip, cache))[
             None
-        ]  # tracked once, whoever asks
+        ]  # shares the cached pitch track
 
-    rows = [cache.get(clip, embedding.identity, lambda clip=clip: vectors(clip)).mean(0) for clip in clips]
+    rows = [cache.get(clip, embedding.identity, lambda clip=clip: windows_of(clip)).mean(0) for clip in clips]
     return np.stack(rows) if rows else np.zeros((0, embedding.dims), np.float32)

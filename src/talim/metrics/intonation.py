@@ -28,10 +28,10 @@ MAX_Z_SCORE = 3.0
 
 @dataclass(frozen=True)
 class IntonationProfile:
-    """Where each degree is played: `cents` [d] on average, `spread_cents` [d] from recording to recording."""
+    """Where each degree is played: `cents` [d] on average, `sd_cents` [d] from recording to recording."""
 
     cents: np.ndarray
-    spread_cents: np.ndarray
+    sd_cents: np.ndarray
 
 
 def pitch_class_histogram(cents: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def intonation_z_rms(cents: np.ndarray, practice: IntonationProfile) -> float:
     if not np.isfinite(cents).any():
         return float("nan")
     offsets, shares = degree_offsets(pitch_class_histogram(cents), practice.cents)
-    off = np.minimum(np.abs(offsets) / practice.spread_cents, MAX_Z_SCORE)
+    off = np.minimum(np.abs(offsets) / practice.sd_cents, MAX_Z_SCORE)
     return float(np.sqrt(np.average(off**2, weights=_degree_weight(shares) + 1e-9)))
 
 

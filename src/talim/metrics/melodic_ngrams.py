@@ -17,10 +17,10 @@ from talim.metrics import pitch_contour
 
 LENGTH = 3  # intervals: four notes
 SILENCE_SECONDS = 1.0
-Phrase = tuple[int, ...]
+Ngram = tuple[int, ...]
 
 
-def melodic_ngrams(cents: np.ndarray, hop_seconds: float, length: int = LENGTH) -> Counter[Phrase]:
+def melodic_ngrams(cents: np.ndarray, hop_seconds: float, length: int = LENGTH) -> Counter[Ngram]:
     """How often each run of `length` intervals occurs; an interval is its semitones in [-6, 5]."""
     track = pitch_contour.clean_f0(cents, hop_seconds)
     notes = pitch_contour.steady_notes(track, hop_seconds)
@@ -35,14 +35,14 @@ def melodic_ngrams(cents: np.ndarray, hop_seconds: float, length: int = LENGTH) 
     return Counter(tuple(line[n : n + length]) for line in lines for n in range(len(line) - length + 1))
 
 
-def ngram_similarity(mine: Mapping[Phrase, int], real: Sequence[Mapping[Phrase, int]]) -> float:
+def ngram_similarity(mine: Mapping[Ngram, int], real: Sequence[Mapping[Ngram, int]]) -> float:
     """How much a melody's phrases are those of real pieces: cosine of its phrase counts with theirs.
 
     Range 0 (none in common) to 1, higher is nearer; NaN where either has no phrase. Each real piece counts once, and
     counts enter as square roots, so that one phrase repeated for minutes does not decide. Source: own definition, after
     the n-gram profiles of Downie 1999.
     """
-    theirs: dict[Phrase, float] = {}
+    theirs: dict[Ngram, float] = {}
     for piece in real:
         total = sum(piece.values())
         for phrase, count in piece.items():
@@ -53,7 +53,7 @@ def ngram_similarity(mine: Mapping[Phrase, int], real: Sequence[Mapping[Phrase, 
     return float(shared / np.sqrt(sum(mine.values()) * sum(theirs.values())))
 
 
-def ngram_repetition(mine: Mapping[Phrase, int]) -> float:
+def ngram_repetition(mine: Mapping[Ngram, int]) -> float:
     """Share of a piece's phrases that it has played before.
 
     Range 0 (no phrase twice) to nearly 1, neither direction is better by itself: compare with real pieces of the same

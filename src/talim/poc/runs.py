@@ -97,7 +97,7 @@ def evaluate_one(way: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
                 progress,
                 seconds=wishes.sample_seconds,
                 seed=wishes.seed,
-                sampling=GenerationOptions(**dict(wishes.sampling)),
+                options=GenerationOptions(**dict(wishes.sampling)),
                 device=wishes.device,
             )
         way.stages.set(f"evaluate {name}", asked)
@@ -107,7 +107,7 @@ def evaluate_one(way: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
 
 def loss_reduction_of(run: Run) -> dict[str, Any]:
     """The fall of the held-out loss, as it was judged."""
-    return read_json(run.scores)["held_out_loss"]["fall"]
+    return read_json(run.scores)["held_out_loss"]["loss_reduction"]
 
 
 def free_memory() -> None:

@@ -1,0 +1,120 @@
+"""Scores of a folder of generated audio against a folder of real audio, without a run and without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from talim import audio
+from talim.atomic_io import write_json, write_text
+from talim.audio import Audio, content_hash
+from talim.errors import UsageError
+from talim.evaluation import clip_measures, music_scores, score_table
+from talim.evaluation.score_table import ClipSet
+from talim.metrics import pitch
+from talim.metrics.cache import MetricCache
+from talim.progress import Progress
+from talim.run import provenance
+
+CLIP_SECONDS = 10.0
+MIN_CLIP_SECONDS = 1.0
+MIN_CLIPS = 60  # long files are divided until a folder has so many clips, if it is long enough
+
+
+def evaluate_folders(
+    real: Path,
+    generated: Path,
+    *,
+    out: Path | None = None,
+    protocol: str = "default",
+    num_workers: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measures and distances of the audio files in `generated`, with those in `real` as the reference.
+
+    Files are divided into clips of equal length: 10 s, or the shortest file's length. Every file counts as one
+    recording: intervals and the reference of a distance (one half of the real files against the other) are by file.
+    Returns `protocol`, `scores` and `warnings`; written to the JSON file `out`, and as a page next to it, if given.
+    `protocol` "paper" adds the two Fréchet distances of the paper, which need their models' weights. UsageError for
+    folders with fewer than two audio files or a file shorter than 1 s.
+    """
+    music_scores.check_protocol(protocol)
+    progress = progress or Progress()
+    files = {"real": _audio_files(real), "generated": _audio_files(generated)}
+    recordings = {role: _read_all(paths, role, progress) for role, paths in files.items()}
+    clip_seconds = min(
+        CLIP_SECONDS, *(each.seconds for group in recordings.values() for each in group.values())
+    )
+    real_set, generated_set = (
+        _clip_set(recordings[role], clip_seconds, num_workers) for role in ("real", "generated")
+    )
+    rng, cache = np.random.default_rng(seed), MetricCache(None)
+    rows = score_table.clip_measure_rows(generated_set, real_set, None)
+    distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
+    rows += distances
+    if protocol == "paper":
+        rows += music_scores.paper_distance_scores(generated_set, real_set, None, cache, rng)
+    digest = hashlib.sha256("".join(map(content_hash, real_set.clips)).encode())
+    facts = {
+        "corpus": digest.hexdigest()[:16],
+        "kind": protocol,
+        "seconds": round(clip_seconds, 3),
+        "rate_hz": pitch.RATE_HZ,
+        "generated": len(generated_set.clips),
+        "real": len(real_set.clips),
+        "seed": seed,
+    }
+    result = {
+        "protocol": score_table.score_protocol(facts),
+        "scores": score_table.rows_as_json(rows),
+        "warnings": warnings,
+        "real": {"folder": str(real), "files": len(files["real"])},
+        "generated": {"folder": str(generated), "files": len(files["generated"])},
+        "provenance": provenance(),
+        "command": f"talim evaluate --real {shlex.quote(str(real))} --generated {shlex.quote(str(generated))}",
+    }
+    if out is not None:
+        write_json(out, result)
+        write_text(out.with_suffix(".html"), score_table.score_page("Scores", result))
+    return result
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    files = audio.list_audio_files(folder)
+    if len(files) < 2:
+        raise UsageError(
+            f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file"
+        )
+    return files
+
+
+def _read_all(paths: list[Path], role: str, progress: Progress) -> dict[str, Audio]:
+    """The files in one channel at 16 kHz, by path."""
+    recordings = {}
+    for number, path in enumerate(paths, start=1):
+        recordings[str(path)] = audio.read(path).mono().resample(pitch.RATE_HZ)
+        if recordings[str(path)].seconds < MIN_CLIP_SECONDS:
+            raise UsageError(
+                f"{path}: {recordings[str(path)].seconds:.2f} s; clips of at least {MIN_CLIP_SECONDS:g} s are needed, "
+                "so move it out of the folder"
+            )
+        progress.step(f"reading {role} audio", number, len(paths))
+    return recordings
+
+
+def _clip_set(recordings: dict[str, Audio], clip_seconds: float, num_workers: int) -> ClipSet:
+    """Clips of equal length, spread evenly over each file; a file has at least one."""
+    per_file = max(1, round(MIN_CLIPS / len(recordings)))
+    clips, names = [], []
+    for name, recording in recordings.items():
+        count = min(per_file, max(1, int(recording.seconds / clip_seconds + 1e-6)))
+        last_start = recording.seconds - clip_seconds
+        starts = np.linspace(0, last_start, count) if count > 1 else [last_start / 2]
+        clips += [recording.cut(max(0.0, float(start)), clip_seconds) for start in starts]
+        names += [name] * count
+    return ClipSet(clips, clip_measures.measure_clips(clips, None, num_workers), names)

@@ -1,0 +1,102 @@
+"""Two folders of audio, scored without a run: a set against itself, against noise, and unusable folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from talim.atomic_io import read_json
+from talim.audio import Audio, write
+from talim.errors import UsageError
+from talim.evaluation.evaluate_folders import evaluate_folders
+from talim.synthesis.performer import perform
+
+RATE_HZ = 16000
+
+
+def save(folder: Path, *clips: np.ndarray) -> Path:
+    folder.mkdir()
+    for number, samples in enumerate(clips):
+        write(folder / f"{number}.wav", Audio(np.asarray(samples, np.float32), RATE_HZ))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four performances, four others, and four files of noise."""
+    place, rng = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    pieces = [perform(seed, "hindustani", 6.0).samples for seed in range(8)]
+    return {
+        "real": save(place / "real", *pieces[:4]),
+        "other": save(place / "other", *pieces[4:]),
+        "noise": save(place / "noise", *(0.1 * rng.standard_normal(4 * RATE_HZ) for _ in range(4))),
+    }
+
+
+def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in result["scores"]}
+
+
+def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dict[str, Path]) -> None:
+    rows = by_name(evaluate_folders(folders["real"], folders["real"]))
+    for name in ("timbre", "pitch", "rhythm"):
+        row = rows[f"kernel_distance_{name}"]
+        assert row["value"] <= 0.1  # unbiased: 0 or just below
+        assert row["value"] < row["reference"]
+        assert row["low"] <= row["value"] <= row["high"]
+        assert rows[f"diversity_{name}"]["value"] == pytest.approx(rows[f"diversity_{name}"]["reference"])
+    assert rows["loudness_lufs"]["value"] == rows["loudness_lufs"]["reference"]
+    assert {row["baseline"] for row in rows.values()} == {None}
+
+
+def test_evaluate_folders_of_noise_lies_farther_away_than_music(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "noise.json"
+    noise_result = evaluate_folders(folders["real"], folders["noise"], out=out)
+    noise, music = by_name(noise_result), by_name(evaluate_folders(folders["real"], folders["other"]))
+    for name in ("timbre", "pitch"):
+        key = f"kernel_distance_{name}"
+        assert noise[key]["value"] > music[key]["value"] + 10
+        assert noise[key]["value"] > noise[key]["reference"]
+    assert noise["noise_db"]["value"] == pytest.approx(0, abs=1)
+    assert noise_result["protocol"]["seconds"] == 4.0  # the shortest file's length
+    assert read_json(out)["scores"] == noise_result["scores"]
+    assert noise_result["protocol"]["hash"] in out.with_suffix(".html").read_text("utf-8")
+
+
+def test_evaluate_folders_counts_clips_but_takes_intervals_by_file(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    generated = save(tmp_path / "two", *(0.1 * rng.standard_normal(seconds * RATE_HZ) for seconds in (2, 6)))
+    result = evaluate_folders(folders["real"], generated)
+    loudness = by_name(result)["loudness_lufs"]
+    assert (result["protocol"]["seconds"], result["protocol"]["generated"]) == (2.0, 4)
+    assert result["generated"]["files"] == 2
+    assert loudness["n"] == 4
+    assert loudness["low"] is not None
+    assert by_name(result)["kernel_distance_timbre"]["low"] is None  # too few files for an interval
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "message"), [(1, 2.0, "1 audio files"), (2, 0.5, "at least 1 s")]
+)
+def test_evaluate_folders_with_too_few_or_too_short_files_raises(
+    folders: dict[str, Path], tmp_path: Path, count: int, seconds: float, message: str
+) -> None:
+    generated = save(tmp_path / "few", *(np.ones(int(seconds * RATE_HZ)) for _ in range(count)))
+    with pytest.raises(UsageError, match=message):
+        evaluate_folders(folders["real"], generated)
+
+
+def test_evaluate_folders_of_missing_folder_or_unknown_protocol_raises(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        evaluate_folders(folders["real"], tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="default, paper"):
+        evaluate_folders(folders["real"], folders["other"], protocol="other")
