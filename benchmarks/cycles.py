@@ -101,14 +101,6 @@ def rank_cycles(
     return sorted((pair for pair in scored if np.isfinite(pair[1].fit)), key=lambda pair: -pair[1].fit)
 
 
-def ranked_cycles(
-    onsets: np.ndarray, cycles: Sequence[Cycle], beats: float | np.ndarray
-) -> list[tuple[Cycle, CycleScore]]:
-    """The cycles with strokes, best fit first; those too long for the onsets are left out."""
-    scored = [(cycle, cycle_score(onsets, None, cycle, beats)) for cycle in cycles if cycle.strokes]
-    return sorted((pair for pair in scored if np.isfinite(pair[1].fit)), key=lambda pair: -pair[1].fit)
-
-
 def report(name: str, items: Iterator[tuple[Cycle, np.ndarray, float | np.ndarray]], slug: str) -> None:
     """Print one row of the table."""
     cycles = load(slug).cycles

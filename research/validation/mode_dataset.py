@@ -100,8 +100,8 @@ def histogram_scores(trials: Sequence[ModeTrial], tradition: Tradition) -> np.nd
 def judgements(
     recognizer: ModeRecognizer, trials: Sequence[ModeTrial], *, tonic_known: bool = True, **settings: float
 ) -> list[ModePosterior]:
-    """The posterior of each trial; `settings` are those of `ModeRecognizer.judge`."""
-    return [recognizer.judge(trial.notes, tonic_known=tonic_known, **settings) for trial in trials]
+    """The posterior of each trial; `settings` are those of `ModeRecognizer.recognize`."""
+    return [recognizer.recognize(trial.notes, tonic_known=tonic_known, **settings) for trial in trials]
 
 
 def tonic_found(posteriors: Sequence[ModePosterior]) -> np.ndarray:
@@ -121,7 +121,7 @@ def held_out_scores(
     """
     logs = np.array(
         [
-            np.log([each.scores + 1e-300 for each in judgements(recognizer, trials, witnesses=size)])
+            np.log([each.scores + 1e-300 for each in judgements(recognizer, trials, effective_sample_size=size)])
             for size in SAMPLE_SIZE_GRID
         ]
     )

@@ -71,20 +71,20 @@ def ablation(tradition: Tradition, trials: Sequence[ModeTrial]) -> list[str]:
     steps = (
         (
             "scale: steady notes on its degrees",
-            ModeRecognizer([tradition], scale, counted=False, common=False),
+            ModeRecognizer([tradition], scale, use_note_weights=False, use_mode_counts=False),
             0.0,
         ),
         (
             "+ degree weights, by rule",
-            ModeRecognizer([tradition], weighted, counted=False, common=False),
+            ModeRecognizer([tradition], weighted, use_note_weights=False, use_mode_counts=False),
             0.0,
         ),
         (
             "+ melodic motion: ascent, descent, phrases",
-            ModeRecognizer([tradition], counted=False, common=False),
+            ModeRecognizer([tradition], use_note_weights=False, use_mode_counts=False),
             0.0,
         ),
-        ("+ degree weights from usage statistics", ModeRecognizer([tradition], common=False), 0.0),
+        ("+ degree weights from usage statistics", ModeRecognizer([tradition], use_mode_counts=False), 0.0),
         ("+ prior: frequency of modes", ModeRecognizer([tradition]), 0.0),
         (
             "+ uncertainty of the annotated tonic (the model of `talim modes`)",
@@ -94,7 +94,7 @@ def ablation(tradition: Tradition, trials: Sequence[ModeTrial]) -> list[str]:
     )
     lines = [HEAD, row("plain pitch histogram", ranks(histogram_scores(trials, tradition), truths), trials)]
     for name, recognizer, tonic_error_rate in steps:
-        posteriors = judgements(recognizer, trials, doubt=tonic_error_rate)
+        posteriors = judgements(recognizer, trials, tonic_error_rate=tonic_error_rate)
         scores = np.array([posterior.scores for posterior in posteriors])
         lines.append(row(name, ranks(scores, truths), trials))
     return lines
@@ -105,7 +105,7 @@ def held_out(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence[
     truths = [trial.truth for trial in trials]
     lines = [HEAD]
     groups, modes = [trial.group for trial in trials], [str(trial.truth) for trial in trials]
-    uniform = ModeRecognizer([tradition], common=False)
+    uniform = ModeRecognizer([tradition], use_mode_counts=False)
     for name, model, folds in (
         ("one recording out", recognizer, groups),
         ("one mode out", recognizer, modes),
@@ -242,7 +242,7 @@ def controls(tradition: Tradition, trials: Sequence[ModeTrial], symbols: Sequenc
         ("+ movement", DEFAULT_HISTOGRAM_SHAPE),
     ):
         posteriors = judgements(
-            ModeRecognizer([tradition], shape, counted=False, common=False), symbols, doubt=0.0
+            ModeRecognizer([tradition], shape, use_note_weights=False, use_mode_counts=False), symbols, tonic_error_rate=0.0
         )
         scores = np.array([posterior.scores for posterior in posteriors])
         lines.append(row(name, ranks(scores, [trial.truth for trial in symbols]), symbols))

@@ -1,4 +1,4 @@
-"""Every mistake in a tradition's files is one line that names the file, the entry and the way out."""
+"""Invalid tradition files: one line that names the file, the entry and the problem."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ornament(**changed: Any) -> list[dict[str, Any]]:
 
 
 HEAD = MARSH["tradition.json"]
-WRONG = [
+INVALID = [
     ("modes", None, "no such file"),
     ("modes", [], "expected a list of modes, at least one"),
     ("modes", {"Heron": {}}, "expected a list of modes"),
@@ -45,7 +45,7 @@ WRONG = [
     ("modes", mode(phrases="a b"), "phrases must be a list"),
     ("modes", mode(aliases="Grey"), "aliases must be a list"),
     ("modes", mode(contour="up"), "contour 'up' is none of ascending, descending, both"),
-    ("modes", mode() + mode(), "both answer to"),
+    ("modes", mode() + mode(), "both have the name"),
     (
         "modes",
         [*mode(), {"name": "Bittern", "degrees": "a b", "aliases": ["Reed hérron"]}],
@@ -70,25 +70,29 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("file", "content", "said"), WRONG, ids=[f"{f}-{s[:24]}" for f, _, s in WRONG])
-def test_a_mistake_is_one_line_with_its_file(tmp_path: Path, file: str, content: Any, said: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "content", "problem"), INVALID, ids=[f"{f}-{s[:24]}" for f, _, s in INVALID]
+)
+def test_load_of_an_invalid_entry_names_file_and_problem(
+    tmp_path: Path, file: str, content: Any, problem: str
+) -> None:
     folder = write_marsh(tmp_path / "marsh", **{file: content})
     with pytest.raises(TalimError) as caught:
         load(folder)
     message = str(caught.value)
-    assert said in message
+    assert problem in message
     assert f"{file}.json" in message
     assert "\n" not in message
 
 
-def test_broken_json_names_the_file(tmp_path: Path) -> None:
+def test_load_of_invalid_json_names_the_file(tmp_path: Path) -> None:
     folder = write_marsh(tmp_path / "marsh")
     (folder / "cycles.json").write_text("[{", encoding="utf-8")
     with pytest.raises(TalimError, match=r"cycles\.json: cannot be read as JSON"):
         load(folder)
 
 
-def test_strokes_weigh_their_syllable_and_the_places_that_are_raised(tmp_path: Path) -> None:
+def test_load_raises_stroke_weights_on_first_beat_and_claps(tmp_path: Path) -> None:
     head = {**HEAD, "first_weight": 0.9, "clap_weight": 0.7}
     cycles = [{"name": "Six", "beats": 6, "claps": [1, 4], "strokes": "Tic Tic Tic Tic Tic Toc"}]
     six = load(write_marsh(tmp_path / "marsh", tradition=head, cycles=cycles)).cycle("six")

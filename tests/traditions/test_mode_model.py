@@ -1,4 +1,4 @@
-"""A mode as a Markov chain over its notes."""
+"""The Markov chain of a mode: weights, transitions, densities."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ MODES = [mode for slug in list_builtin() for mode in load(slug).modes]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.slug)
-def test_every_shipped_mode_is_a_chain(mode: Mode) -> None:
+def test_transition_matrix_of_every_builtin_mode_is_stochastic(mode: Mode) -> None:
     degrees = mode_model.all_degrees(mode, {})
-    share = mode_model.degree_weights(mode, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
-    chain = mode_model.transition_matrix(mode, degrees, share, DEFAULT_HISTOGRAM_SHAPE)
-    assert share.sum() == pytest.approx(1)
-    assert (share > 0).all()
+    weights = mode_model.degree_weights(mode, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
+    chain = mode_model.transition_matrix(mode, degrees, weights, DEFAULT_HISTOGRAM_SHAPE)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).all()
     assert chain.sum(1) == pytest.approx(1)
     assert (chain > 0).all()
 
 
-def test_a_table_is_a_density() -> None:
+def test_transition_log_density_integrates_to_one() -> None:
     density = np.exp(mode_model.transition_log_density(PLAIN)).sum(1) * STEP_CENTS
     assert density == pytest.approx(np.ones(120), abs=0.01)
 
 
-def test_written_movements_are_likelier() -> None:
+def test_transition_log_density_favours_notated_intervals() -> None:
     rising = Mode("r", "R", (), PLAIN.degrees_cents, PLAIN.theory_cents, ascent_cents=(0.0, 500.0, 700.0))
     here, up_fourth = 0, int(np.searchsorted(INTERVALS_CENTS, 500.0))
     assert (
@@ -40,18 +40,18 @@ def test_written_movements_are_likelier() -> None:
     )
 
 
-def test_counted_weights_replace_the_written_ones_and_the_tonic_weighs_alike() -> None:
+def test_degree_weights_use_counts_and_a_constant_tonic_weight() -> None:
     degrees = mode_model.all_degrees(PLAIN, {})
     written = mode_model.degree_weights(PLAIN, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
     counted = mode_model.degree_weights(
         PLAIN, degrees, {0.0: 90.0, 200.0: 2.0, 700.0: 8.0}, DEFAULT_HISTOGRAM_SHAPE
     )
-    assert written[0] == counted[0] == DEFAULT_HISTOGRAM_SHAPE.tonic_share
+    assert written[0] == counted[0] == DEFAULT_HISTOGRAM_SHAPE.tonic_fraction
     assert counted[3] > 3 * counted[1]
     assert written[3] == pytest.approx(written[1])
 
 
-def test_notes_beside_the_scale_are_notes_too() -> None:
+def test_all_degrees_include_touched_notated_and_counted_notes() -> None:
     touching = Mode(
         "t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,)
     )

@@ -1,4 +1,4 @@
-"""Spellings of one name meet; names of two things do not; an unknown name meets its neighbours."""
+"""Matching of spellings, slugs, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAKAM, USUL = ("makam", "makamı"), ("usul", "usulü")
         ("Devr-i Kebîr (28/4)", "devrikebir", USUL),
     ],
 )
-def test_spellings_of_one_name_meet(one: str, other: str, affixes: tuple[str, ...]) -> None:
+def test_normalize_name_of_two_spellings_is_equal(one: str, other: str, affixes: tuple[str, ...]) -> None:
     assert normalize_name(one, affixes) == normalize_name(other, affixes)
 
 
@@ -53,28 +53,28 @@ def test_spellings_of_one_name_meet(one: str, other: str, affixes: tuple[str, ..
         ("Lalit", "Lalit Pancham", RAGA),
     ],
 )
-def test_names_of_two_things_stay_apart(one: str, other: str, affixes: tuple[str, ...]) -> None:
+def test_normalize_name_of_different_names_differs(one: str, other: str, affixes: tuple[str, ...]) -> None:
     assert normalize_name(one, affixes) != normalize_name(other, affixes)
 
 
-def test_an_affix_at_the_front_is_only_dropped_as_a_word() -> None:
+def test_normalize_name_drops_a_leading_affix_only_as_a_word() -> None:
     assert normalize_name("Rageshri", RAGA) == "ragesri"
     assert normalize_name("Tala", TALA) == "tal"  # a name that is all affix stays
 
 
-def test_slugs_are_plain() -> None:
+def test_slugify_gives_ascii_words() -> None:
     assert slugify("Hicaz Hümâyun") == "hicaz-humayun"
     assert split_ascii_words("Miyām̐ malhār") == ["miyam", "malhar"]
 
 
 @given(st.text(max_size=30))
-def test_folding_any_text_gives_plain_letters_and_forgets_case(name: str) -> None:
+def test_normalize_name_of_any_text_is_ascii_and_caseless(name: str) -> None:
     key = normalize_name(name, RAGA)
     assert key == "" or (key.isascii() and key.isalnum())
     assert normalize_name(slugify(name), RAGA) == normalize_name(slugify(name).upper(), RAGA)
 
 
-def test_an_unknown_name_offers_only_what_is_near() -> None:
+def test_unknown_name_error_offers_near_names_only() -> None:
     names = {"iaman": "Yaman", "bihag": "Bihag"}
     assert "did you mean Bihag?" in str(unknown_name_error("raga", "Bihak", names, RAGA))
     assert "there are 2: Bihag, Yaman" in str(unknown_name_error("raga", "xqzzt", names, RAGA))

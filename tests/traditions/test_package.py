@@ -1,4 +1,4 @@
-"""The shipped tables against what is known from elsewhere: thekas, thaats, tetrachords, and real collections."""
+"""The built-in facts against other sources: thekas, thaats, tetrachords, and real collections."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ NO_USUL = {"Serbest", "Darbeyn", "beste", "makam", "nihavent"}  # free, of chang
         ("makam/metadata.csv", "usul", "makam", "cycle", set()),
     ],
 )
-def test_real_names_are_found(file: str, column: str, slug: str, kind: str, unknown: set[str]) -> None:
+def test_names_of_real_collections_are_found(
+    file: str, column: str, slug: str, kind: str, unknown: set[str]
+) -> None:
     tradition = HINDUSTANI if slug == "hindustani" else MAKAM
     missing = set()
     for name in {part for row in rows(file) for part in re.split(r"[,|]", row[column]) if part}:
@@ -71,7 +73,7 @@ def test_real_names_are_found(file: str, column: str, slug: str, kind: str, unkn
 
 
 @pytest.mark.real
-def test_the_played_commas_are_where_symbtr_spends_its_time() -> None:
+def test_played_commas_have_more_note_time_than_written_ones() -> None:
     """For each degree written otherwise than played, the played one has more note time than the written one."""
     checked = 0
     for row in table("makams.json", "makams"):
@@ -88,7 +90,7 @@ def test_the_played_commas_are_where_symbtr_spends_its_time() -> None:
 
 
 @pytest.mark.real
-def test_the_svaras_are_those_that_singers_were_measured_at() -> None:
+def test_svaras_agree_with_measured_intonation() -> None:
     measured: dict[str, list[float]] = {}
     for row in rows("hindustani/intonation.csv"):
         measured.setdefault(row["svara"], []).append(float(row["cents"]) - 1200 * int(row["octave"]))
@@ -98,7 +100,7 @@ def test_the_svaras_are_those_that_singers_were_measured_at() -> None:
 
 
 @pytest.mark.real
-def test_annotated_cycles_are_as_long_as_the_talas_say() -> None:
+def test_tala_lengths_agree_with_annotations() -> None:
     if not (DATA / "hindustani" / "annotations").is_dir():
         pytest.skip("the annotations (shared/data/hindustani/annotations) are not here")
     checked = 0
@@ -112,7 +114,7 @@ def test_annotated_cycles_are_as_long_as_the_talas_say() -> None:
 
 
 @pytest.mark.real
-def test_annotated_phrases_keep_to_the_svaras_of_their_raga() -> None:
+def test_annotated_phrases_use_notes_of_their_raga() -> None:
     sung: dict[str, list[bool]] = {}
     letters = dict(zip("SrRgGmMPdDnN", range(12), strict=True))
     for row in rows("hindustani/phrases.csv"):
@@ -178,7 +180,7 @@ def commas(cents: tuple[float, ...]) -> list[int]:
     return [round(value / COMMA_CENTS) for value in cents]
 
 
-def test_there_are_as_many_as_promised() -> None:
+def test_builtin_traditions_have_enough_modes_and_cycles() -> None:
     assert len(HINDUSTANI.modes) >= 40
     assert len([tala for tala in HINDUSTANI.cycles if tala.strokes]) >= 12
     assert len(MAKAM.modes) >= 25
@@ -186,12 +188,12 @@ def test_there_are_as_many_as_promised() -> None:
 
 
 @BOTH
-def test_the_sources_are_named(tradition: Tradition) -> None:
+def test_builtin_traditions_name_their_sources(tradition: Tradition) -> None:
     assert len(tradition.facts["sources"]) >= 3
 
 
 @BOTH
-def test_every_spelling_finds_its_own_entry_and_no_other(tradition: Tradition) -> None:
+def test_every_spelling_finds_its_own_entry(tradition: Tradition) -> None:
     kinds = (
         (tradition.modes, tradition.mode, tradition.mode_words),
         (tradition.cycles, tradition.cycle, tradition.cycle_words),
@@ -217,7 +219,7 @@ def test_every_spelling_finds_its_own_entry_and_no_other(tradition: Tradition) -
 
 
 @BOTH
-def test_movements_keep_to_the_notes(tradition: Tradition) -> None:
+def test_notated_lines_use_notes_of_the_mode(tradition: Tradition) -> None:
     for mode in tradition.modes:
         allowed = {round(cents % 1200) for cents in (*mode.degrees_cents, *mode.touched_cents)}
         for line in (mode.ascent_cents, mode.descent_cents, mode.strong_cents, *mode.phrases_cents):
@@ -228,7 +230,7 @@ def test_movements_keep_to_the_notes(tradition: Tradition) -> None:
         assert mode.strong_cents, mode.name
 
 
-def test_every_note_of_a_raga_is_in_its_ascent_or_descent() -> None:
+def test_ascent_and_descent_use_every_note_of_a_raga() -> None:
     for raga in HINDUSTANI.modes:
         moved = {round(cents % 1200) for cents in (*raga.ascent_cents, *raga.descent_cents)}
         assert {round(cents) for cents in raga.degrees_cents} <= moved, raga.name
@@ -236,7 +238,7 @@ def test_every_note_of_a_raga_is_in_its_ascent_or_descent() -> None:
 
 
 @pytest.mark.parametrize("thaat", THAATS)
-def test_a_thaat_has_the_scale_of_the_raga_it_is_named_for(thaat: str) -> None:
+def test_scale_of_a_raga_agrees_with_its_thaat(thaat: str) -> None:
     raga = HINDUSTANI.mode(thaat)
     assert raga.facts["thaat"] == thaat
     missing = set(semitones(raga)) ^ set(THAATS[thaat])
@@ -257,7 +259,9 @@ def test_a_thaat_has_the_scale_of_the_raga_it_is_named_for(thaat: str) -> None:
         ("Shivaranjani", (0, 2, 3, 7, 9), 7, 0),
     ],
 )
-def test_known_ragas(name: str, notes: tuple[int, ...], vadi: int, samvadi: int) -> None:
+def test_ragas_have_known_notes_and_strong_notes(
+    name: str, notes: tuple[int, ...], vadi: int, samvadi: int
+) -> None:
     raga = HINDUSTANI.mode(name)
     assert semitones(raga) == notes
     assert [round(cents / 100) for cents in raga.strong_cents] == [vadi, samvadi]
@@ -284,7 +288,7 @@ def spoken(cycle: Cycle) -> str:
         ("Dhamar", "ka dhi ta dhi ta dha - ge ti ta ti ta ta -"),
     ],
 )
-def test_known_thekas(name: str, theka: str) -> None:
+def test_talas_have_known_thekas(name: str, theka: str) -> None:
     assert spoken(HINDUSTANI.cycle(name)) == theka
 
 
@@ -298,13 +302,13 @@ def test_known_thekas(name: str, theka: str) -> None:
         ("Tevra", 7, (3, 2, 2), (1, 4, 6), ()),
     ],
 )
-def test_known_talas(name: str, matras: int, vibhag: tuple, tali: tuple, khali: tuple) -> None:
+def test_talas_have_known_divisions(name: str, matras: int, vibhag: tuple, tali: tuple, khali: tuple) -> None:
     tala = HINDUSTANI.cycle(name)
     assert (tala.beats, tala.sections, tala.claps, tala.waves) == (matras, vibhag, tali, khali)
 
 
 @BOTH
-def test_cycles_add_up_and_begin_strongest(tradition: Tradition) -> None:
+def test_cycles_are_consistent_and_strongest_on_the_first_beat(tradition: Tradition) -> None:
     for cycle in tradition.cycles:
         starts = {1 + round(at) for at in accumulate((0, *cycle.sections[:-1]))}
         assert set(cycle.claps) | set(cycle.waves) <= starts, cycle.name
@@ -331,12 +335,12 @@ def test_cycles_add_up_and_begin_strongest(tradition: Tradition) -> None:
         ("Çeng-i Harbî", "Düm1 Tek1 Düm1 Tek1 Düm1 Tek1 Tek1 Düm1 Tek1 Tek1"),
     ],
 )
-def test_known_usuls(name: str, strokes: str) -> None:
+def test_usuls_have_known_strokes(name: str, strokes: str) -> None:
     usul = MAKAM.cycle(name)
     assert " ".join(f"{stroke.syllable}{stroke.beats:g}" for stroke in usul.strokes) == strokes
 
 
-def test_makams_are_built_of_the_fourths_and_fifths_they_name() -> None:
+def test_makams_are_built_of_their_named_tetrachords() -> None:
     built = 0
     for makam in MAKAM.modes:
         parts = re.fullmatch(
@@ -352,7 +356,7 @@ def test_makams_are_built_of_the_fourths_and_fifths_they_name() -> None:
     assert built >= 35
 
 
-def test_where_practice_differs_from_theory() -> None:
+def test_played_degrees_differ_from_theory_where_known() -> None:
     """Segâh stands lower in the Uşşak family and çargâh's flat fifth higher in Sabâ, as players and SymbTr have it."""
     assert commas(MAKAM.mode("Uşşak").degrees_cents)[1] == 7
     assert commas(MAKAM.mode("Uşşak").theory_cents)[1] == 8
@@ -363,7 +367,7 @@ def test_where_practice_differs_from_theory() -> None:
     assert not {"Rast", "Hicaz", "Nihâvent", "Segâh", "Kürdî"} & differing
 
 
-def test_seyir_words_and_contours_agree() -> None:
+def test_seyir_agrees_with_the_contour() -> None:
     words = {"ascending": "çıkıcı", "descending": "inici", "both": "inici-çıkıcı"}
     for makam in MAKAM.modes:
         assert makam.facts["seyir"] == words[makam.contour], makam.name
@@ -373,7 +377,7 @@ def test_seyir_words_and_contours_agree() -> None:
             assert makam.strong_cents[0] >= 700, makam.name  # a descending seyir begins high
 
 
-def test_the_svaras_are_intoned_between_equal_and_just() -> None:
+def test_svaras_lie_near_equal_temperament() -> None:
     chromatic = sorted({round(cents) for raga in HINDUSTANI.modes for cents in raga.degrees_cents})
     assert len(chromatic) == 12
     assert all(abs(cents - 100 * step) <= 11 for step, cents in enumerate(chromatic))

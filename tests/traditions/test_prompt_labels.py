@@ -1,4 +1,4 @@
-"""Modes, cycles and tempi in sentences as people and talim's performer write them; nothing where none is named."""
+"""Modes, cycles and tempi named in prompts; none where none is named."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from talim.traditions.prompt_labels import cycle_in, mode_in, tempo_in
 from talim.traditions.tradition import load, load_all_builtin
 
-HERE = [(one, mode) for one in load_all_builtin() for mode in one.modes]
-BEATEN = [(one, cycle) for one in load_all_builtin() for cycle in one.cycles]
+MODES = [(tradition, mode) for tradition in load_all_builtin() for mode in tradition.modes]
+CYCLES = [(tradition, cycle) for tradition in load_all_builtin() for cycle in tradition.cycles]
 
 
 @pytest.mark.parametrize(
-    ("sentence", "mode", "cycle", "tempo"),
+    ("prompt", "mode", "cycle", "tempo"),
     [
         ("sitar with tanpura, raga Yaman, alap", "hindustani/yaman", None, None),
         (
@@ -37,30 +37,32 @@ BEATEN = [(one, cycle) for one in load_all_builtin() for cycle in one.cycles]
         ("usul Aksak and makam Rast.", "makam/rast", "makam/aksak", None),
     ],
 )
-def test_sentences(sentence: str, mode: str | None, cycle: str | None, tempo: float | None) -> None:
-    assert (mode_in(sentence), cycle_in(sentence), tempo_in(sentence)) == (mode, cycle, tempo)
+def test_labels_in_prompts_are_found_or_none(
+    prompt: str, mode: str | None, cycle: str | None, tempo: float | None
+) -> None:
+    assert (mode_in(prompt), cycle_in(prompt), tempo_in(prompt)) == (mode, cycle, tempo)
 
 
-@given(st.sampled_from(HERE), st.sampled_from(["solo ney, {}, slow", "{}", "a song in {} for two."]))
-def test_every_mode_is_found_by_its_name(known: tuple, sentence: str) -> None:
-    tradition, mode = known
-    said = sentence.format(f"{tradition.mode_word} {mode.name}")
-    assert mode_in(said) == f"{tradition.slug}/{mode.slug}"
-    assert cycle_in(said) is None
+@given(st.sampled_from(MODES), st.sampled_from(["solo ney, {}, slow", "{}", "a song in {} for two."]))
+def test_mode_in_finds_every_builtin_mode(entry: tuple, sentence: str) -> None:
+    tradition, mode = entry
+    prompt = sentence.format(f"{tradition.mode_word} {mode.name}")
+    assert mode_in(prompt) == f"{tradition.slug}/{mode.slug}"
+    assert cycle_in(prompt) is None
 
 
-@given(st.sampled_from(BEATEN))
-def test_every_cycle_is_found_by_its_name(known: tuple) -> None:
-    tradition, cycle = known
+@given(st.sampled_from(CYCLES))
+def test_cycle_in_finds_every_builtin_cycle(entry: tuple) -> None:
+    tradition, cycle = entry
     assert cycle_in(f"drums, {tradition.cycle_word} {cycle.name}, loud") == f"{tradition.slug}/{cycle.slug}"
 
 
-def test_only_the_traditions_that_are_asked_answer() -> None:
+def test_mode_in_searches_the_given_traditions_only() -> None:
     assert mode_in("raga Yaman", [load("makam")]) is None
     assert mode_in("raga Yaman", []) is None
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read(text: str) -> None:
+def test_mode_in_and_tempo_in_accept_any_text(text: str) -> None:
     assert mode_in(text) is None or "/" in str(mode_in(text))
     assert tempo_in(text) is None or 10 <= float(tempo_in(text) or 0) < 1000

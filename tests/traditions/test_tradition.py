@@ -1,4 +1,4 @@
-"""Traditions: shipped ones and a user's own folder, found under any spelling, told from metadata words."""
+"""Traditions: built-in ones and a custom folder, names in any spelling, recognition from metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from talim.traditions.tradition import Tradition, list_builtin, load, tradition_
 HINDUSTANI, MAKAM = load("hindustani"), load("makam")
 
 
-def test_two_traditions_are_shipped() -> None:
+def test_list_builtin_names_two_traditions() -> None:
     assert list_builtin() == ("hindustani", "makam")
     assert (HINDUSTANI.mode_word, HINDUSTANI.cycle_word) == ("raga", "tala")
     assert (MAKAM.mode_word, MAKAM.cycle_word) == ("makam", "usul")
@@ -36,7 +36,7 @@ def test_two_traditions_are_shipped() -> None:
         ("AHIR-BHAIRAV", "Ahir Bhairav"),
     ],
 )
-def test_ragas_are_found_as_they_are_typed(typed: str, name: str) -> None:
+def test_mode_finds_ragas_in_any_spelling(typed: str, name: str) -> None:
     assert HINDUSTANI.mode(typed).name == name
 
 
@@ -51,11 +51,11 @@ def test_ragas_are_found_as_they_are_typed(typed: str, name: str) -> None:
         ("Suzinak Zirgüle", "Zirgüleli Sûzinâk"),
     ],
 )
-def test_makams_are_found_as_they_are_typed(typed: str, name: str) -> None:
+def test_mode_finds_makams_in_any_spelling(typed: str, name: str) -> None:
     assert MAKAM.mode(typed).name == name
 
 
-def test_cycles_and_ornaments_are_found_too() -> None:
+def test_cycle_and_ornament_find_any_spelling() -> None:
     assert HINDUSTANI.cycle("tīntāl").name == "Teentaal"
     assert HINDUSTANI.cycle("jhap tala").name == "Jhaptaal"
     assert MAKAM.cycle("yuruksemai").name == "Yürük Semâî"
@@ -63,7 +63,7 @@ def test_cycles_and_ornaments_are_found_too() -> None:
     assert MAKAM.ornament("carpma").name == "Çarpma"
 
 
-def test_an_unknown_name_offers_the_nearest() -> None:
+def test_mode_with_unknown_name_offers_the_nearest() -> None:
     with pytest.raises(TalimError, match=r"no raga is called 'Yamun': did you mean Yaman"):
         HINDUSTANI.mode("Yamun")
     with pytest.raises(TalimError, match="no usul is called 'Serbest'"):
@@ -73,12 +73,12 @@ def test_an_unknown_name_offers_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("source", ["carnatic", "/nowhere/at/all"])
-def test_an_unknown_tradition_says_what_there_is(source: str) -> None:
+def test_load_of_unknown_tradition_lists_the_builtin_ones(source: str) -> None:
     with pytest.raises(TalimError, match=r"name hindustani, makam or a folder of your own"):
         load(source)
 
 
-def test_a_third_tradition_needs_no_code(tmp_path: Path) -> None:
+def test_load_of_a_custom_folder_gives_a_complete_tradition(tmp_path: Path) -> None:
     marsh = load(write_marsh(tmp_path / "marsh"))
     heron, bittern = marsh.mode("reed heron"), marsh.mode("BITTERN")
     assert (marsh.slug, heron.degrees_cents) == ("marsh", (0, 150, 350, 700))
@@ -87,25 +87,19 @@ def test_a_third_tradition_needs_no_code(tmp_path: Path) -> None:
     assert (bittern.final_cents, bittern.touched_cents) == (350, (150,))
     assert marsh.mode("snipe").name == "Snîpe"
     assert marsh.ornament("ripple").rate_hz == (1, 3)
-    track = np.repeat([0.0, 150, 350, 700, 350, 0], 60)
-    mine, other = (cycle_fit.scale_score(track, mode, 0.01, rest_seconds=0.5) for mode in (heron, bittern))
-    assert mine.in_scale == mine.at_rest == 1
-    assert mine.off_cents == 0
-    assert other.at_rest == 0
-    assert cycle_fit.degree_of(1050.0, heron).number[0] == 1  # nearer to the upper a than to e
-    assert np.allclose(cycle_fit.degree_intonation(track, heron), heron.degrees_cents)
     onsets = np.array(
         [20 * cycle + beat for cycle in range(4) for beat in (0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15)]
     )
     five = marsh.cycle("five wade")
     assert cycle_fit.cycle_score(onsets, None, five, 1.0).first_beat == 0
-    assert cycle_fit.best_cycles(onsets, None, marsh.cycles, 1.0)[0][0] is five
+    fits = [cycle_fit.cycle_score(onsets, None, cycle, 1.0).fit for cycle in marsh.cycles if cycle.strokes]
+    assert cycle_fit.cycle_score(onsets, None, five, 1.0).fit == max(fits)
     assert tradition_of({"reed": "Heron"}, [HINDUSTANI, marsh]) is marsh
     assert tradition_of({"tradition": "songs of the marsh"}, [marsh]) is marsh
 
 
 @pytest.mark.parametrize(
-    ("words", "slug"),
+    ("cells", "slug"),
     [
         ({"raga": "Bhairabi", "taal": ""}, "hindustani"),
         ({"Raag": "Śrī", "instrument": "Voice"}, "hindustani"),
@@ -116,30 +110,30 @@ def test_a_third_tradition_needs_no_code(tmp_path: Path) -> None:
         ({"tradition": "HINDUSTANI", "makam": "Rast"}, "hindustani"),
     ],
 )
-def test_words_tell_the_tradition(words: dict[str, str], slug: str) -> None:
-    found = tradition_of(words)
-    assert isinstance(found, Tradition)
-    assert found.slug == slug
+def test_tradition_of_recognizes_it_from_labels(cells: dict[str, str], slug: str) -> None:
+    tradition = tradition_of(cells)
+    assert isinstance(tradition, Tradition)
+    assert tradition.slug == slug
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("cells", "reason"),
     [
-        ({}, "none of its words names a tradition (raga, tala, makam, usul)"),
-        ({"title": "Rast", "raga": "  "}, "none of its words names a tradition (raga, tala, makam, usul)"),
+        ({}, "none of its labels names a tradition (raga, tala, makam, usul)"),
+        ({"title": "Rast", "raga": "  "}, "none of its labels names a tradition (raga, tala, makam, usul)"),
         (
             {"tradition": "Carnatic", "raga": "Bhairavi"},
             "its tradition 'Carnatic' is none of hindustani, makam",
         ),
         (
             {"raga": "Yaman", "makam": "Rast"},
-            "its words speak of hindustani and makam at once; set tradition",
+            "its labels belong to hindustani and makam at once; set tradition",
         ),
         ({"raga": "Xqzzt"}, "no raga is called 'Xqzzt'"),
     ],
 )
-def test_where_words_do_not_tell_there_is_a_reason(words: dict[str, str], reason: str) -> None:
-    found = tradition_of(words)
-    assert isinstance(found, str)
-    assert found.startswith(reason)
-    assert "\n" not in found
+def test_tradition_of_unclear_labels_gives_a_reason(cells: dict[str, str], reason: str) -> None:
+    message = tradition_of(cells)
+    assert isinstance(message, str)
+    assert message.startswith(reason)
+    assert "\n" not in message

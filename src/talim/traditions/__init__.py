@@ -1,1 +1,1 @@
-"""What is known about the music: a seeded performer whose every note is on record."""
+"""Musical traditions as data: modes, cycles, ornaments, names, and recognition of modes and cycles."""

@@ -1,4 +1,4 @@
-"""The files of a tradition's folder, read and checked: every mistake is one line with the file and the entry."""
+"""Reads and checks the files of a tradition's folder; errors name the file and the entry."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.traditions.name_matching import slugify
-from talim.traditions.notation import Notation, strokes
+from talim.traditions.notation import Notation, parse_strokes
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
 
-KEYS = {  # what a file may say of an entry; the first ones it must
+KEYS = {  # of the entries of each file; the first REQUIRED_KEYS are required
     "tradition": ("name", "mode_words", "cycle_words", "slug", "aliases", "notes", "theory_notes", "unit_cents",
                   "stroke_weights", "first_weight", "clap_weight", "facts"),
     "mode": ("name", "degrees", "slug", "aliases", "theory", "touched", "ascent", "descent", "phrases", "strong",
@@ -28,7 +28,7 @@ SHAPES = ("glide", "shake", "swing", "touch", "turn")
 
 
 def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
-    """`entry` as a dict that has the keys it must have and no others."""
+    """`entry` as a dict with all required keys and no unknown ones."""
     if not isinstance(entry, dict):
         raise TalimError(f"{file}: {name} must be an object with the keys {', '.join(KEYS[kind])}")
     for key in KEYS[kind][: REQUIRED_KEYS[kind]]:
@@ -44,34 +44,33 @@ def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
     return entry
 
 
-def read_entries(file: Path, kind: str, read: Callable[[dict[str, Any]], EntryT]) -> tuple[EntryT, ...]:
-    """Every entry of a file, read; TalimError names the file and the entry that is wrong."""
-    whole = read_json(file)
-    if not isinstance(whole, list) or (kind == "mode" and not whole):
+def read_entries(file: Path, kind: str, parse: Callable[[dict[str, Any]], EntryT]) -> tuple[EntryT, ...]:
+    """The parsed entries of a file; TalimError names the file and the invalid entry."""
+    content = read_json(file)
+    if not isinstance(content, list) or (kind == "mode" and not content):
         raise TalimError(f"{file}: expected a list of {kind}s" + (", at least one" if kind == "mode" else ""))
-    found: list[EntryT] = []
-    for number, entry in enumerate(whole, 1):
+    entries: list[EntryT] = []
+    for number, entry in enumerate(content, 1):
         name = f"{kind} {number}"
         if isinstance(entry, dict) and entry.get("name"):
             name = f"{kind} {entry['name']!r}"
         try:
             if isinstance(entry, dict) and not isinstance(entry.get("name", ""), str):
                 raise TalimError(f"name must be a word in quotes, not {entry['name']!r}")
-            found.append(read(check_keys(entry, kind, file, name)))
+            entries.append(parse(check_keys(entry, kind, file, name)))
         except TalimError as error:
-            raise (
-                error if str(error).startswith(str(file)) else TalimError(f"{file}: {name}: {error}")
-            ) from error
+            named = str(error).startswith(str(file))
+            raise (error if named else TalimError(f"{file}: {name}: {error}")) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise TalimError(f"{file}: {name} has a value of the wrong kind ({error})") from error
-    return tuple(found)
+    return tuple(entries)
 
 
 class EntryParser:
-    """Turns the entries of a tradition's files into dataclasses, in that tradition's own notation."""
+    """Parses the entries of a tradition's files, in its own notation."""
 
     def __init__(self, head: dict[str, Any]) -> None:
-        """Take the notation and the strokes' weights from what tradition.json says."""
+        """`head` is the content of tradition.json, with notation and stroke weights."""
         letters = {str(letter): float(cents) for letter, cents in head.get("notes", {}).items()}
         unit_cents = float(head.get("unit_cents", 0.0))
         if not letters and not unit_cents > 0:
@@ -86,7 +85,7 @@ class EntryParser:
         self.clap_weight = float(head.get("clap_weight", 0.0))
 
     def mode(self, entry: dict[str, Any]) -> Mode:
-        """A mode; its degrees must ascend within one octave, its theory have as many."""
+        """A mode; its degrees must ascend within one octave, and its theory must have as many."""
         degrees = ascending(self.played.notes(entry["degrees"]), "degrees")
         theory = ascending(self.theory.notes(entry.get("theory", entry["degrees"])), "theory")
         if len(theory) != len(degrees):
@@ -95,13 +94,13 @@ class EntryParser:
         return Mode(
             slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
-            aliases=listed(entry.get("aliases", []), "aliases"),
+            aliases=string_list(entry.get("aliases", []), "aliases"),
             degrees_cents=degrees,
             theory_cents=theory,
             ascent_cents=self.played.notes(entry.get("ascent", "")),
             descent_cents=self.played.notes(entry.get("descent", "")),
             phrases_cents=tuple(
-                self.played.notes(phrase) for phrase in listed(entry.get("phrases", []), "phrases")
+                self.played.notes(phrase) for phrase in string_list(entry.get("phrases", []), "phrases")
             ),
             strong_cents=self.played.notes(entry.get("strong", "")),
             touched_cents=self.played.notes(entry.get("touched", "")),
@@ -111,7 +110,7 @@ class EntryParser:
         )
 
     def cycle(self, entry: dict[str, Any]) -> Cycle:
-        """A cycle; its sections and its strokes must fill its beats, claps and waves lie within it."""
+        """A cycle; its sections and its strokes must fill its beats, claps and waves must lie within it."""
         beats = float(entry["beats"])
         sections = tuple(float(length) for length in entry.get("sections", ()))
         claps, waves = tuple(entry.get("claps", ())), tuple(entry.get("waves", ()))
@@ -122,36 +121,37 @@ class EntryParser:
         for beat in (*claps, *waves):
             if not 1 <= beat <= beats:
                 raise TalimError(f"claps and waves are beats 1 to {beats:g}, not {beat}")
-        *played, (end, _, _) = strokes(entry.get("strokes", ""))
-        if played and not math.isclose(end, beats):
+        *parsed, (end, _, _) = parse_strokes(entry.get("strokes", ""))
+        if parsed and not math.isclose(end, beats):
             raise TalimError(f"strokes fill {end:g} beats, not {beats:g}")
         return Cycle(
             slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
-            aliases=listed(entry.get("aliases", []), "aliases"),
+            aliases=string_list(entry.get("aliases", []), "aliases"),
             beats=beats,
             sections=sections,
-            strokes=tuple(Stroke(at, long, word, self.weight(at, word, claps)) for at, long, word in played),
+            strokes=tuple(
+                Stroke(onset, length, syllable, self.weight(onset, syllable, claps))
+                for onset, length, syllable in parsed
+            ),
             claps=claps,
             waves=waves,
             facts=entry.get("facts", {}),
         )
 
     def weight(self, onset_beats: float, syllable: str, claps: Sequence[int]) -> float:
-        """How heavy a stroke is: its syllable's weight, raised on the first beat and on claps."""
+        """The weight of a stroke: that of its syllable, raised on the first beat and on claps."""
         if syllable not in self.weights:
             raise TalimError(f"unknown syllable {syllable!r}; stroke_weights knows {', '.join(self.weights)}")
-        raised = (
-            self.first_weight if onset_beats == 0 else self.clap_weight if onset_beats + 1 in claps else 0.0
-        )
-        return max(self.weights[syllable], raised)
+        on_clap = self.clap_weight if onset_beats + 1 in claps else 0.0
+        return max(self.weights[syllable], self.first_weight if onset_beats == 0 else on_clap)
 
     def ornament(self, entry: dict[str, Any]) -> OrnamentDefinition:
-        """An ornament; each of its bounds is a pair (least, most)."""
+        """An ornament; its ranges are pairs (minimum, maximum)."""
         return OrnamentDefinition(
             slug=entry.get("slug", slugify(entry["name"])),
             name=entry["name"],
-            aliases=listed(entry.get("aliases", []), "aliases"),
+            aliases=string_list(entry.get("aliases", []), "aliases"),
             shape=one_of(entry["shape"], SHAPES, "shape"),
             seconds=bounds(entry["seconds"], "seconds"),
             extent_cents=bounds(entry["extent_cents"], "extent_cents"),
@@ -160,8 +160,8 @@ class EntryParser:
         )
 
 
-def listed(value: Any, key: str) -> tuple[str, ...]:
-    """`value`, if it is a list of words."""
+def string_list(value: Any, key: str) -> tuple[str, ...]:
+    """`value` as a tuple, if it is a list of non-empty strings."""
     if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
         raise TalimError(f"{key} must be a list of words in quotes, not {value!r}")
     return tuple(value)
@@ -176,14 +176,14 @@ def one_of(value: str, allowed: Sequence[str], key: str) -> str:
 
 def ascending(cents: tuple[float, ...], key: str) -> tuple[float, ...]:
     """`cents`, if they are two or more ascending notes of one octave."""
-    steps = list(itertools.pairwise(cents))
-    if len(cents) < 2 or any(high <= low for low, high in steps) or not 0 <= cents[0] <= cents[-1] < 1200:
+    pairs = itertools.pairwise(cents)
+    if len(cents) < 2 or any(high <= low for low, high in pairs) or not 0 <= cents[0] <= cents[-1] < 1200:
         raise TalimError(f"{key} must be two or more notes ascending within one octave from the tonic")
     return cents
 
 
 def bounds(pair: Sequence[float], key: str) -> tuple[float, float]:
-    """A pair (least, most) of numbers, neither below 0."""
+    """A pair (minimum, maximum) of numbers, neither below 0."""
     if len(pair) != 2 or not 0 <= float(pair[0]) <= float(pair[1]):
-        raise TalimError(f"{key} must be a pair (least, most), neither below 0, not {list(pair)}")
+        raise TalimError(f"{key} must be a pair (minimum, maximum), neither below 0, not {list(pair)}")
     return float(pair[0]), float(pair[1])

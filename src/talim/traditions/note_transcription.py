@@ -1,8 +1,7 @@
-"""A melody's movement: its notes, and how often each interval is taken from each pitch.
+"""Notes of a pitch track, and the histogram of intervals by pitch class.
 
-Pitch is cents above the tonic, NaN where unvoiced, one value every `hop_seconds`. Octaves are folded away: an
-interval is the shortest way from one pitch class to the next, so that the octave slips of melody trackers, and
-instruments that double each other at the octave, change nothing.
+Pitch is cents above the tonic, NaN where unvoiced, one value every `hop_seconds`. Intervals are folded to the nearest
+octave, so that octave errors of pitch trackers and doubling at the octave do not matter.
 """
 
 from __future__ import annotations
@@ -16,16 +15,18 @@ STEP_CENTS = 10.0
 CLASSES = 120  # pitch classes of an octave at STEP_CENTS
 INTERVALS_CENTS = np.arange(-600.0, 600.0, STEP_CENTS)
 NOTE_EXIT_CENTS = 60.0  # a note ends where the pitch leaves its running mean by more
-GLIDE_CENTS = 20.0  # what moves on by more, from each third of its length to the next, is a slow glide
-SHORTEST_SECONDS = 0.12  # shorter stretches are glides and ornaments, not notes
-LONGEST_GAP_SECONDS = 1.0  # after a longer silence a new phrase begins: no movement leads there
-MEMORY_SECONDS = 0.3  # of the running mean
+GLIDE_CENTS = (
+    20.0  # a region whose median moves by more in the same direction from third to third is a slow glide
+)
+SHORTEST_SECONDS = 0.12  # shorter regions are glides and ornaments, not notes
+LONGEST_GAP_SECONDS = 1.0  # a longer silence begins a new phrase; no interval is counted across it
+MEMORY_SECONDS = 0.3  # window of the running mean
 MAX_NOTE_WEIGHT_SECONDS = 1.0  # a longer note counts no more than this
 
 
 @dataclass(frozen=True)
 class NoteSequence:
-    """The notes of a track, in order: their pitch, length, onset and the silence before them (each [n])."""
+    """The notes of a track in order: pitch, length, onset, and the silence before each ([n])."""
 
     cents: np.ndarray
     seconds: np.ndarray
@@ -34,73 +35,69 @@ class NoteSequence:
 
 
 def transcribe_notes(cents: np.ndarray, hop_seconds: float) -> NoteSequence:
-    """Cut a pitch track [frames] into the notes it rests on; glides and very short notes are left out."""
+    """The steady notes of a pitch track [frames], without glides and very short notes."""
     cents = np.asarray(cents, np.float64)
-    stretches = steady_regions(cents, max(1, round(MEMORY_SECONDS / hop_seconds)))
+    regions = steady_regions(cents, max(1, round(MEMORY_SECONDS / hop_seconds)))
     shortest = max(1, math.ceil(SHORTEST_SECONDS / hop_seconds - 1e-6))
-    kept = [
-        (start, end) for start, end in stretches if end - start >= shortest and not is_glide(cents[start:end])
+    notes = [
+        (start, end) for start, end in regions if end - start >= shortest and not is_glide(cents[start:end])
     ]
-    starts = np.array([start for start, _ in kept], np.float64)
-    ends = np.array([end for _, end in kept], np.float64)
-    before = np.concatenate([[-np.inf], ends[:-1]]) if kept else ends
+    starts = np.array([start for start, _ in notes], np.float64)
+    ends = np.array([end for _, end in notes], np.float64)
+    previous_ends = np.concatenate([[-np.inf], ends[:-1]]) if notes else ends
     return NoteSequence(
-        cents=np.array([np.median(cents[start:end]) for start, end in kept], np.float64),
+        cents=np.array([np.median(cents[start:end]) for start, end in notes], np.float64),
         seconds=(ends - starts) * hop_seconds,
         onset_seconds=starts * hop_seconds,
-        gap_seconds=(starts - before) * hop_seconds,
+        gap_seconds=(starts - previous_ends) * hop_seconds,
     )
 
 
-def is_glide(stretch: np.ndarray) -> bool:
-    """Whether a stretch [frames] moves on one way through all its length; a swing round a note comes back."""
-    third = max(1, stretch.size // 3)
-    thirds = (
-        stretch[:third],
-        stretch[third:-third] if stretch.size > 2 * third else stretch,
-        stretch[-third:],
-    )
-    onward, again = np.diff([np.median(part) for part in thirds])
-    return bool(onward * again > 0 and min(abs(onward), abs(again)) > GLIDE_CENTS)
+def is_glide(cents: np.ndarray) -> bool:
+    """Whether a region [frames] moves in one direction over its whole length; an oscillation comes back."""
+    third = max(1, cents.size // 3)
+    middle = cents[third:-third] if cents.size > 2 * third else cents
+    first_step, second_step = np.diff([np.median(part) for part in (cents[:third], middle, cents[-third:])])
+    smallest = min(abs(first_step), abs(second_step))
+    return bool(first_step * second_step > 0 and smallest > GLIDE_CENTS)
 
 
 def steady_regions(cents: np.ndarray, memory_frames: int) -> list[tuple[int, int]]:
-    """Stretches [start, end) of frames that stay near their own running mean over `memory_frames`."""
-    found: list[tuple[int, int]] = []
+    """Regions [start, end) of frames that stay near their own running mean over `memory_frames`."""
+    regions: list[tuple[int, int]] = []
     values = cents.tolist()
     start, total = None, 0.0
-    for n, value in enumerate(values):
+    for frame, value in enumerate(values):
         if math.isnan(value):
             if start is not None:
-                found.append((start, n))
+                regions.append((start, frame))
             start = None
             continue
         if start is not None:
-            held = min(n - start, memory_frames)
-            if abs(value - total / held) > NOTE_EXIT_CENTS:
-                found.append((start, n))
+            length = min(frame - start, memory_frames)
+            if abs(value - total / length) > NOTE_EXIT_CENTS:
+                regions.append((start, frame))
                 start = None
         if start is None:
-            start, total = n, 0.0
+            start, total = frame, 0.0
         total += value
-        if n - start >= memory_frames:
-            total -= values[n - memory_frames]
-    return [*found, (start, len(values))] if start is not None else found
+        if frame - start >= memory_frames:
+            total -= values[frame - memory_frames]
+    return [*regions, (start, len(values))] if start is not None else regions
 
 
-def interval_histogram(heard: NoteSequence) -> np.ndarray:
-    """How a melody moves: [pitch class, interval], shares that sum to 1 (all 0 where nothing moves).
+def interval_histogram(notes: NoteSequence) -> np.ndarray:
+    """The distribution of intervals by the pitch class that they start from: [pitch class, interval].
 
-    Each step counts by the length of the note it leads to.
+    It sums to 1 (0 without intervals). Each interval is weighted by the length of the note it leads to.
     """
     counts = np.zeros((CLASSES, INTERVALS_CENTS.size))
-    if heard.cents.size < 2:
+    if notes.cents.size < 2:
         return counts
-    leap = (np.diff(heard.cents) + 600.0) % 1200.0
-    weight = np.minimum(heard.seconds[1:], MAX_NOTE_WEIGHT_SECONDS) * (
-        heard.gap_seconds[1:] < LONGEST_GAP_SECONDS
-    )
-    here = np.round(heard.cents[:-1] / STEP_CENTS).astype(int) % CLASSES
-    there = np.round(leap / STEP_CENTS).astype(int) % INTERVALS_CENTS.size
-    np.add.at(counts, (here, there), weight)
+    interval = (np.diff(notes.cents) + 600.0) % 1200.0
+    weights = np.minimum(notes.seconds[1:], MAX_NOTE_WEIGHT_SECONDS)
+    weights = weights * (notes.gap_seconds[1:] < LONGEST_GAP_SECONDS)
+    classes = np.round(notes.cents[:-1] / STEP_CENTS).astype(int) % CLASSES
+    intervals = np.round(interval / STEP_CENTS).astype(int) % INTERVALS_CENTS.size
+    np.add.at(counts, (classes, intervals), weights)
     return counts / max(counts.sum(), 1e-12)

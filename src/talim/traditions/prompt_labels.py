@@ -1,9 +1,9 @@
-"""What a sentence names: "slow sitar, raga Yaman, tala Keherwa, 80 bpm" speaks of a mode, a cycle and a tempo."""
+"""Labels named in a prompt: "slow sitar, raga Yaman, tala Keherwa, 80 bpm" has a mode, a cycle and a tempo."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from talim.traditions.name_matching import normalize_name, slugify
 from talim.traditions.schema import EntryT
@@ -12,47 +12,41 @@ from talim.traditions.tradition import Tradition, load_all_builtin
 MAX_WORDS = 4  # of a name: "Ağır Semâî", "Devr-i Turan"
 
 
-def mode_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | None:
-    """ "tradition/mode" of the first mode that stands beside its tradition's word for one; None where none does.
+def mode_in(prompt: str, traditions: Sequence[Tradition] | None = None) -> str | None:
+    """ "tradition/mode" of the first mode named next to its tradition's word for one; None where there is none.
 
-    `known` are the traditions to ask, all shipped ones if they are not given. A name alone is not enough: "Rast" and
-    "Des" may be anything.
+    `traditions` are all built-in ones by default. A name alone is not enough: "Rast" and "Des" may be anything.
     """
-    return _first(sentence, known, lambda one: (one.mode_words, one.mode_keys))
-
-
-def cycle_in(sentence: str, known: Sequence[Tradition] | None = None) -> str | None:
-    """ "tradition/cycle" of the first cycle that stands beside its tradition's word for one; None where none does."""
-    return _first(sentence, known, lambda one: (one.cycle_words, one.cycle_keys))
-
-
-def tempo_in(sentence: str) -> float | None:
-    """Beats a minute, where they are said as such: "80 bpm"."""
-    said = re.search(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*bpm\b", sentence, re.IGNORECASE)
-    return float(said.group(1)) if said else None
-
-
-def _first(
-    sentence: str,
-    known: Sequence[Tradition] | None,
-    names: Callable[[Tradition], tuple[tuple[str, ...], Mapping[str, EntryT]]],
-) -> str | None:
-    for one in load_all_builtin() if known is None else known:
-        if entry := _beside(sentence, *names(one)):
-            return f"{one.slug}/{entry.slug}"
+    for tradition in load_all_builtin() if traditions is None else traditions:
+        if mode := _named_entry(prompt, tradition.mode_words, tradition.mode_keys):
+            return f"{tradition.slug}/{mode.slug}"
     return None
 
 
-def _beside(sentence: str, kinds: tuple[str, ...], keys: Mapping[str, EntryT]) -> EntryT | None:
-    """The first entry named right after one of the words, or else right before it; long names before short ones."""
-    called = {slugify(kind) for kind in kinds}
-    for part in re.split(r"[,;:.!?()|/]", sentence):
+def cycle_in(prompt: str, traditions: Sequence[Tradition] | None = None) -> str | None:
+    """ "tradition/cycle" of the first cycle named next to its tradition's word for one; None where there is none."""
+    for tradition in load_all_builtin() if traditions is None else traditions:
+        if cycle := _named_entry(prompt, tradition.cycle_words, tradition.cycle_keys):
+            return f"{tradition.slug}/{cycle.slug}"
+    return None
+
+
+def tempo_in(prompt: str) -> float | None:
+    """The tempo in beats per minute, if it is written as "80 bpm"."""
+    match = re.search(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*bpm\b", prompt, re.IGNORECASE)
+    return float(match.group(1)) if match else None
+
+
+def _named_entry(prompt: str, kinds: tuple[str, ...], keys: Mapping[str, EntryT]) -> EntryT | None:
+    """The first entry named right after one of the words `kinds`, or else right before it; long names first."""
+    kind_slugs = {slugify(kind) for kind in kinds}
+    for part in re.split(r"[,;:.!?()|/]", prompt):
         words = part.split()
-        for place, word in enumerate(words):
-            if slugify(word) not in called:
+        for index, word in enumerate(words):
+            if slugify(word) not in kind_slugs:
                 continue
-            after = [words[place + 1 : place + 1 + n] for n in range(MAX_WORDS, 0, -1)]
-            before = [words[max(0, place - n) : place] for n in range(MAX_WORDS, 0, -1)]
+            after = [words[index + 1 : index + 1 + size] for size in range(MAX_WORDS, 0, -1)]
+            before = [words[max(0, index - size) : index] for size in range(MAX_WORDS, 0, -1)]
             for name in (*after, *before):
                 if name and (entry := keys.get(normalize_name(" ".join(name), kinds))):
                     return entry

@@ -1,4 +1,4 @@
-"""What a tradition is made of: modes, cycles, ornaments.
+"""The entries of a tradition: modes, cycles, ornaments.
 
 Units: pitches are cents above the tonic, time is beats of the cycle (matras, or pulses of the usul).
 """
@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 class Mode:
     """A raga or makam.
 
-    `degrees_cents` are the notes of one octave from the tonic up, in [0, 1200), as they are played;
-    `theory_cents` the same notes as theory writes them (equal to them where practice does not differ).
-    `ascent_cents`, `descent_cents` and each of `phrases_cents` are movements: notes in the order they are sung,
-    lower and upper octaves included. `strong_cents` are the notes leant on, the most important first (vadi and
-    samvadi; güçlü), `touched_cents` those heard now and then beside the scale's own, `final_cents` where it comes
-    to rest. `contour` is "ascending", "descending", "both" or "" (seyir). `facts` is what else is known, as words.
+    `degrees_cents` are the notes of one octave from the tonic up, in [0, 1200), as they are played; `theory_cents` the
+    same notes as theory writes them (equal where practice does not differ). `ascent_cents`, `descent_cents` and each
+    of `phrases_cents` are notes in melodic order, lower and upper octaves included. `strong_cents` are the emphasised
+    notes, the most important first (vadi and samvadi; güçlü), `touched_cents` occasional notes outside the scale,
+    `final_cents` the note of rest. `contour` is "ascending", "descending", "both" or "" (seyir). `facts` are further
+    facts as text.
     """
 
     slug: str
@@ -38,7 +38,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class Stroke:
-    """One stroke of a cycle: when it falls (beats after the first), its length, its syllable, its weight 0..1."""
+    """One stroke of a cycle: onset (beats after the first), length, syllable, weight 0..1."""
 
     onset_beats: float
     beats: float
@@ -50,7 +50,7 @@ class Stroke:
 class Cycle:
     """A tala or usul: `beats` long, divided into `sections` (vibhag), with strokes (theka; düm, tek).
 
-    `claps` and `waves` are beats counted from 1 (tali, khali). `strokes` is empty where only the length is known.
+    `claps` and `waves` are beats counted from 1 (tali, khali). `strokes` is empty if only the length is known.
     """
 
     slug: str
@@ -66,7 +66,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class OrnamentDefinition:
-    """A kind of ornament. `shape` says how the pitch moves, the pairs say within which bounds (least, most).
+    """A kind of ornament: `shape` is how the pitch moves, the pairs are ranges (minimum, maximum).
 
     Shapes: "glide" (from note to note), "shake" (fast, around a note), "swing" (slow, around a note), "touch"
     (a short neighbour before the note), "turn" (a quick run through neighbours).

@@ -1,6 +1,6 @@
-"""A tradition as data: its modes, cycles and ornaments, read from a folder of JSON files.
+"""A tradition: its modes, cycles and ornaments, read from a folder of JSON files.
 
-The shipped folders lie in `facts/`; a user's own folder of the same form is passed by its path, and needs no code.
+The built-in folders lie in `facts/`; a user's own folder of the same format is loaded by its path.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError
-from talim.traditions.load import EntryParser, check_keys, listed, read_entries
+from talim.traditions.load import EntryParser, check_keys, read_entries, string_list
 from talim.traditions.name_matching import normalize_name, slugify, unknown_name_error
 from talim.traditions.notation import Notation
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
-from talim.traditions.usage_statistics import UsageStatistics
-from talim.traditions.usage_statistics import read_usage_statistics as read_practice
+from talim.traditions.usage_statistics import UsageStatistics, read_usage_statistics
 
 __all__ = [
     "Cycle",
@@ -37,10 +36,10 @@ DATA_FOLDER = Path(__file__).parent / "facts"
 
 @dataclass(frozen=True)
 class Tradition:
-    """Everything that is known of one tradition.
+    """The facts of one tradition.
 
-    `mode_words` and `cycle_words` are what a mode and a cycle are called here (raga, raag; tala, taal), the usual
-    word first; they are also the words that may stand before or after a name. `notation` reads and spells its notes.
+    `mode_words` and `cycle_words` are its words for a mode and a cycle (raga, raag; tala, taal), the usual one first;
+    they may also precede or follow a name. `notation` reads and spells its notes.
     """
 
     slug: str
@@ -53,9 +52,7 @@ class Tradition:
     ornaments: tuple[OrnamentDefinition, ...]
     notation: Notation
     facts: dict[str, Any] = field(default_factory=dict)
-    practice: Mapping[str, UsageStatistics] = field(
-        default_factory=dict
-    )  # by a mode's slug, where it was counted
+    usage: Mapping[str, UsageStatistics] = field(default_factory=dict)  # by the mode's slug
 
     @property
     def mode_word(self) -> str:
@@ -66,40 +63,37 @@ class Tradition:
         return self.cycle_words[0]
 
     def mode(self, name: str) -> Mode:
-        """The mode called `name` under any common spelling; TalimError offers the nearest ones."""
+        """The mode of that name in any common spelling; TalimError offers the nearest names."""
         return find_entry(name, self.mode_keys, self.mode_word, self.mode_words)
 
     def cycle(self, name: str) -> Cycle:
-        """The cycle called `name` under any common spelling; TalimError offers the nearest ones."""
+        """The cycle of that name in any common spelling; TalimError offers the nearest names."""
         return find_entry(name, self.cycle_keys, self.cycle_word, self.cycle_words)
 
     def ornament(self, name: str) -> OrnamentDefinition:
-        """The ornament called `name` under any common spelling; TalimError offers the nearest ones."""
+        """The ornament of that name in any common spelling; TalimError offers the nearest names."""
         return find_entry(name, self.ornament_keys, "ornament", ())
 
     @cached_property
     def mode_keys(self) -> dict[str, Mode]:
-        """Every folded name of a mode."""
         return {key: mode for mode in self.modes for key in name_keys(mode, self.mode_words)}
 
     @cached_property
     def cycle_keys(self) -> dict[str, Cycle]:
-        """Every folded name of a cycle."""
         return {key: cycle for cycle in self.cycles for key in name_keys(cycle, self.cycle_words)}
 
     @cached_property
     def ornament_keys(self) -> dict[str, OrnamentDefinition]:
-        """Every folded name of an ornament."""
         return {key: ornament for ornament in self.ornaments for key in name_keys(ornament, ())}
 
 
 def name_keys(entry: EntryT, affixes: tuple[str, ...]) -> dict[str, str]:
-    """Every folded key of an entry, each with the spelling it came from."""
-    return {normalize_name(word, affixes): word for word in (entry.slug, *entry.aliases, entry.name)}
+    """The matching keys of an entry, each with the spelling that it comes from."""
+    return {normalize_name(name, affixes): name for name in (entry.slug, *entry.aliases, entry.name)}
 
 
 def find_entry(name: str, table: Mapping[str, EntryT], kind: str, affixes: tuple[str, ...]) -> EntryT:
-    """The entry that answers to `name`; TalimError, with the nearest names, where none does."""
+    """The entry of that name; TalimError, with the nearest names, where there is none."""
     entry = table.get(normalize_name(name, affixes))
     if entry is None:
         raise unknown_name_error(kind, name, {key: entry.name for key, entry in table.items()}, affixes)
@@ -107,14 +101,14 @@ def find_entry(name: str, table: Mapping[str, EntryT], kind: str, affixes: tuple
 
 
 def list_builtin() -> tuple[str, ...]:
-    """The slugs of the traditions that come with talim."""
+    """The slugs of the built-in traditions."""
     return tuple(sorted(path.parent.name for path in DATA_FOLDER.glob("*/tradition.json")))
 
 
 def load(source: str | Path) -> Tradition:
-    """The tradition of a shipped slug or of a folder of the same form.
+    """The tradition of a built-in slug or of a folder of the same format.
 
-    TalimError, with the file and the entry, for whatever is missing, unknown, doubled or does not add up.
+    TalimError, with the file and the entry, for anything missing, unknown, ambiguous or inconsistent.
     """
     folder = DATA_FOLDER / str(source) if str(source) in list_builtin() else Path(source)
     if not folder.is_dir():
@@ -124,12 +118,12 @@ def load(source: str | Path) -> Tradition:
     head_file = folder / "tradition.json"
     head = check_keys(read_json(head_file), "tradition", head_file, "tradition")
     try:
-        reader = EntryParser(head)
-        names = {key: listed(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
+        parser = EntryParser(head)
+        names = {key: string_list(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
         slug = head.get("slug", slugify(head["name"]))
     except (TalimError, TypeError, ValueError, AttributeError) as error:
         raise TalimError(f"{head_file}: {error}") from error
-    modes = read_entries(folder / "modes.json", "mode", reader.mode)
+    modes = read_entries(folder / "modes.json", "mode", parser.mode)
     tradition = Tradition(
         slug=slug,
         name=head["name"],
@@ -137,11 +131,11 @@ def load(source: str | Path) -> Tradition:
         mode_words=names["mode_words"],
         cycle_words=names["cycle_words"],
         modes=modes,
-        cycles=read_entries(folder / "cycles.json", "cycle", reader.cycle),
-        ornaments=read_entries(folder / "ornaments.json", "ornament", reader.ornament),
-        notation=reader.played,
+        cycles=read_entries(folder / "cycles.json", "cycle", parser.cycle),
+        ornaments=read_entries(folder / "ornaments.json", "ornament", parser.ornament),
+        notation=parser.played,
         facts=head.get("facts", {}),
-        practice=read_practice(folder / "practice.json", reader.played, {mode.slug for mode in modes}),
+        usage=read_usage_statistics(folder / "practice.json", parser.played, {mode.slug for mode in modes}),
     )
     check_unique(folder / "modes.json", tradition.modes, tradition.mode_words)
     check_unique(folder / "cycles.json", tradition.cycles, tradition.cycle_words)
@@ -149,64 +143,66 @@ def load(source: str | Path) -> Tradition:
     return tradition
 
 
-def check_unique(file: Path, found: Sequence[EntryT], affixes: tuple[str, ...]) -> None:
-    """TalimError where two entries answer to one name: it would be a guess which is meant."""
-    owner: dict[str, EntryT] = {}
-    for entry in found:
+def check_unique(file: Path, entries: Sequence[EntryT], affixes: tuple[str, ...]) -> None:
+    """TalimError where a name belongs to two entries."""
+    owners: dict[str, EntryT] = {}
+    for entry in entries:
         for key, spelling in name_keys(entry, affixes).items():
-            other = owner.setdefault(key, entry)
-            if other is not entry:
+            owner = owners.setdefault(key, entry)
+            if owner is not entry:
                 raise TalimError(
-                    f"{file}: {other.name!r} and {entry.name!r} both answer to {spelling!r}; rename one"
+                    f"{file}: {owner.name!r} and {entry.name!r} both have the name {spelling!r}; rename one"
                 )
 
 
 @cache
 def load_all_builtin() -> tuple[Tradition, ...]:
-    """Every shipped tradition, read once."""
+    """Every built-in tradition, loaded once."""
     return tuple(load(slug) for slug in list_builtin())
 
 
-def tradition_of(words: Mapping[str, str], known: Sequence[Tradition] | None = None) -> Tradition | str:
-    """The tradition that metadata words speak of, or the reason (one line) why it cannot be told.
+def tradition_of(cells: Mapping[str, str], traditions: Sequence[Tradition] | None = None) -> Tradition | str:
+    """The tradition that metadata cells imply, or the reason (one line) why they imply none.
 
-    `tradition` decides where it is given; else a mode or cycle word (raga, makam, usul ...) whose value is known in
-    just one of `known` (default: the shipped ones). Several values in one word are parted by comma, bar or slash.
+    A cell `tradition` decides; otherwise cells named by a mode or cycle word (raga, makam, usul ...) whose value is
+    known in exactly one of `traditions` (default: the built-in ones). Values are separated by comma, bar or slash.
     """
-    known = load_all_builtin() if known is None else known
-    given = {slugify(key): str(value).strip() for key, value in words.items() if str(value or "").strip()}
-    if "tradition" in given:
-        for tradition in known:
-            if normalize_name(given["tradition"]) in {
-                normalize_name(w) for w in (tradition.slug, tradition.name, *tradition.aliases)
-            }:
+    traditions = load_all_builtin() if traditions is None else traditions
+    labels = {slugify(key): str(value).strip() for key, value in cells.items() if str(value or "").strip()}
+    if "tradition" in labels:
+        key = normalize_name(labels["tradition"])
+        for tradition in traditions:
+            if key in map(normalize_name, (tradition.slug, tradition.name, *tradition.aliases)):
                 return tradition
-        names = ", ".join(tradition.slug for tradition in known)
-        return f"its tradition {given['tradition']!r} is none of {names}"
-    claims = {tradition.slug: recognized_names(tradition, given) for tradition in known}
-    sure = [tradition for tradition in known if claims[tradition.slug][0]]
-    if len(sure) == 1:
-        return sure[0]
-    if sure:
-        return (
-            f"its words speak of {' and '.join(tradition.slug for tradition in sure)} at once; set tradition"
-        )
-    doubts = [doubt for _, unknowns in claims.values() for doubt in unknowns]
-    wanted = ", ".join(word for tradition in known for word in (tradition.mode_word, tradition.cycle_word))
-    return f"{doubts[0]}; set tradition" if doubts else f"none of its words names a tradition ({wanted})"
+        names = ", ".join(tradition.slug for tradition in traditions)
+        return f"its tradition {labels['tradition']!r} is none of {names}"
+    results = {tradition.slug: recognized_names(tradition, labels) for tradition in traditions}
+    matches = [tradition for tradition in traditions if results[tradition.slug][0]]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        slugs = " and ".join(tradition.slug for tradition in matches)
+        return f"its labels belong to {slugs} at once; set tradition"
+    unknown = [message for _, messages in results.values() for message in messages]
+    if unknown:
+        return f"{unknown[0]}; set tradition"
+    words = ", ".join(
+        word for tradition in traditions for word in (tradition.mode_word, tradition.cycle_word)
+    )
+    return f"none of its labels names a tradition ({words})"
 
 
-def recognized_names(tradition: Tradition, given: Mapping[str, str]) -> tuple[int, list[str]]:
-    """How many of the `given` modes and cycles the tradition knows, and what it says of those it does not."""
-    hits, doubts = 0, []
-    for key, value in given.items():
-        if key not in {slugify(word) for word in (*tradition.mode_words, *tradition.cycle_words)}:
-            continue
-        look_up = tradition.mode if key in map(slugify, tradition.mode_words) else tradition.cycle
-        for name in filter(None, (part.strip() for part in re.split(r"[,|/;]", value))):
+def recognized_names(tradition: Tradition, labels: Mapping[str, str]) -> tuple[int, list[str]]:
+    """The number of modes and cycles in `labels` that the tradition has, and an error message for each other one."""
+    look_ups = dict.fromkeys(map(slugify, tradition.cycle_words), tradition.cycle)
+    look_ups |= dict.fromkeys(map(slugify, tradition.mode_words), tradition.mode)
+    count, errors = 0, []
+    for key, value in labels.items():
+        names = [part.strip() for part in re.split(r"[,|/;]", value)] if key in look_ups else []
+        for name in filter(None, names):
             try:
-                look_up(name)
-                hits += 1
+                look_ups[key](name)
+                count += 1
             except TalimError as error:
-                doubts.append(str(error))
-    return hits, doubts
+                errors.append(str(error))
+    return count, errors
