@@ -1,36 +1,41 @@
-"""The list of what is shipped, as docs/traditions.md shows it: `python -m research.docs.tradition_tables FILE`."""
+"""Tables of the built-in traditions for docs/reference/traditions.md, between its catalogue marks.
+
+python -m research.docs.tradition_tables [--out docs/reference/traditions.md]
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from research.docs import markdown
 from talim.atomic_io import write_text
 from talim.errors import TalimError, UsageError
 from talim.traditions.schema import Cycle, Mode, OrnamentDefinition
 from talim.traditions.tradition import Tradition, load_all_builtin
 
+PAGE = Path("docs/reference/traditions.md")
 BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines)
+    return "\n".join(markdown.table(head, rows))
 
 
 def numbers(values: Sequence[float]) -> str:
-    """Whole numbers with spaces between."""
+    """Rounded numbers, separated by spaces."""
     return " ".join(f"{value:.0f}" for value in values)
 
 
 def mode_row(mode: Mode, spell: Callable[[Sequence[float]], str]) -> list[str]:
-    """Name, degrees, those of theory where they are spelled otherwise, strong notes, movement, contour."""
-    played, theory = spell(mode.degrees_cents), spell(mode.theory_cents)
-    written = theory if theory != played else ""
+    """Name, degrees, those in theory if they differ, strong notes, ascent and descent, contour."""
+    performed, theory = spell(mode.degrees_cents), spell(mode.theory_cents)
+    different = theory if theory != performed else ""
     movement = f"{spell(mode.ascent_cents)}, {spell(mode.descent_cents)}"
-    return [mode.name, played, written, spell(mode.strong_cents), movement, mode.contour]
+    return [mode.name, performed, different, spell(mode.strong_cents), movement, mode.contour]
 
 
 def cycle_row(cycle: Cycle) -> list[str]:
@@ -52,7 +57,7 @@ def ornament_row(ornament: OrnamentDefinition) -> list[str]:
     return [
         ornament.name,
         ornament.shape,
-        *("" if not most else f"{least:g}-{most:g}" for least, most in bounds),
+        *("" if not high else f"{low:g}-{high:g}" for low, high in bounds),
     ]
 
 
@@ -60,15 +65,23 @@ def catalogue(traditions: Sequence[Tradition]) -> str:
     """Every mode, cycle and ornament of `traditions` in Markdown tables."""
     parts: list[str] = []
     for tradition in traditions:
-        struck = sum(bool(cycle.strokes) for cycle in tradition.cycles)
+        with_strokes = sum(bool(cycle.strokes) for cycle in tradition.cycles)
         sources = "\n".join(f"- {source}" for source in tradition.facts.get("sources", ()))
         parts += [
             f"### {tradition.name}",
             f"{len(tradition.modes)} modes ({tradition.mode_word}), {len(tradition.cycles)} cycles "
-            f"({tradition.cycle_word}), {struck} of them with strokes, {len(tradition.ornaments)} ornaments. Sources:",
+            f"({tradition.cycle_word}), {with_strokes} of them with strokes, "
+            f"{len(tradition.ornaments)} ornaments. Sources:",
             sources,
             table(
-                (tradition.mode_word, "as played", "theory, if other", "leant on", "up, down", "contour"),
+                (
+                    tradition.mode_word,
+                    "as performed",
+                    "theory, if different",
+                    "emphasised",
+                    "ascent, descent",
+                    "contour",
+                ),
                 (mode_row(mode, tradition.notation.spell) for mode in tradition.modes),
             ),
             table(
@@ -80,27 +93,27 @@ def catalogue(traditions: Sequence[Tradition]) -> str:
     return "\n\n".join(parts)
 
 
-def renew_catalogue(text: str) -> str:
-    """`text` with what stands between the two catalogue marks made anew; TalimError where it lacks them."""
-    before, mark, rest = text.partition(BEGIN)
-    _, other, after = rest.partition(END)
-    if not (mark and other):
-        raise TalimError(f"no place for the catalogue: write {BEGIN} and {END} on lines of their own")
+def replace_catalogue(text: str) -> str:
+    """`text` with a new catalogue between its two marks; TalimError if they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise TalimError(f"no catalogue marks: expected {BEGIN} and {END} on lines of their own")
     return f"{before}{BEGIN}\n\n{catalogue(load_all_builtin())}\n\n{END}{after}"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Renew the catalogue in the file that is named."""
-    if len(arguments) != 1 or not Path(arguments[0]).is_file():
-        raise UsageError(
-            "name the page to renew: python -m research.docs.tradition_tables docs/traditions.md"
-        )
-    page = Path(arguments[0])
-    write_text(page, renew_catalogue(page.read_text("utf-8")))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Replace the catalogue in the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page, which holds the two marks")
+    page = parser.parse_args(arguments).out
+    if not page.is_file():
+        raise UsageError(f"--out {page}: no such file; expected a page with {BEGIN} and {END}")
+    write_text(page, replace_catalogue(page.read_text("utf-8")))
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main()
     except TalimError as error:
         sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""docs/metrics.md is what the docstrings say, and the docstrings say what a reader needs."""
+"""docs/reference/metrics.md equals the docstrings, and the docstrings state range, direction and source."""
 
 from __future__ import annotations
 
@@ -18,34 +18,43 @@ from talim.metrics import (
     structure,
 )
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
 SCORES = [
-    intonation.intonation_z_rms, intonation.intonation_deviation_cents, intonation.histogram_distance,
-    intonation.note_stability_cents, ornaments.ornament_score, melodic_ngrams.ngram_similarity, melodic_ngrams.ngram_repetition,
-    rhythm.cycle_strength, rhythm.beat_phase_coherence, rhythm.tempo_drift, structure.repetition_rate,
-    structure.recurrence_at_lag, structure.novelty, diversity.effective_sample_count, prompt_adherence.prompt_preference,
-]  # fmt: skip
+    intonation.intonation_z_rms,
+    intonation.intonation_deviation_cents,
+    intonation.histogram_distance,
+    intonation.note_stability_cents,
+    ornaments.ornament_score,
+    melodic_ngrams.ngram_similarity,
+    melodic_ngrams.ngram_repetition,
+    rhythm.cycle_strength,
+    rhythm.beat_phase_coherence,
+    rhythm.tempo_drift,
+    structure.repetition_rate,
+    structure.recurrence_at_lag,
+    structure.novelty,
+    diversity.effective_sample_count,
+    prompt_adherence.prompt_preference,
+]
 
 
-def test_the_page_is_up_to_date() -> None:
-    written = (DOCS / "metrics.md").read_text("utf-8")
-    assert written == metrics_page.page(), (
-        "write it anew: python -m research.docs.metrics_page --out docs/metrics.md"
-    )
+def test_page_of_the_docstrings_is_the_committed_page() -> None:
+    committed = (ROOT / metrics_page.PAGE).read_text("utf-8")
+    assert committed == metrics_page.page(), "run: python -m research.docs.metrics_page"
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.__name__)
-def test_a_score_says_its_range_its_direction_and_its_source(score: object) -> None:
-    told = " ".join((inspect.getdoc(score) or "").split())
-    assert "Range" in told
-    assert "Source:" in told
+def test_docstring_of_a_score_states_range_direction_and_source(score: object) -> None:
+    text = " ".join((inspect.getdoc(score) or "").split())
+    assert "Range" in text
+    assert "Source:" in text
     assert any(
-        word in told
-        for word in ("lower is", "higher is", "higher follows", "neither direction", "compare with")
+        phrase in text
+        for phrase in ("lower is", "higher is", "higher follows", "neither direction", "compare with")
     )
 
 
-def test_private_functions_and_imports_stay_out() -> None:
+def test_page_has_public_functions_only() -> None:
     page = metrics_page.page()
     assert "`intonation_error(cents, practice)`" in page
     assert "`_say" not in page

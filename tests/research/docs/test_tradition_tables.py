@@ -1,4 +1,4 @@
-"""The page's list of what is shipped is what is shipped."""
+"""The catalogue in docs/reference/traditions.md equals the built-in traditions."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from research.docs.tradition_tables import BEGIN, END, main, renew_catalogue
+from research.docs.tradition_tables import BEGIN, END, PAGE, main, replace_catalogue
 from talim.errors import TalimError, UsageError
 from talim.traditions.tradition import load
 
-PAGE = Path(__file__).parents[3] / "docs" / "traditions.md"
+ROOT = Path(__file__).parents[3]
 
 
-def test_the_page_is_up_to_date() -> None:
-    text = PAGE.read_text("utf-8")
-    assert renew_catalogue(text) == text, "run: python -m research.docs.tradition_tables docs/traditions.md"
+def test_replace_catalogue_of_the_committed_page_changes_nothing() -> None:
+    text = (ROOT / PAGE).read_text("utf-8")
+    assert replace_catalogue(text) == text, "run: python -m research.docs.tradition_tables"
 
 
-def test_the_page_lists_every_entry(tmp_path: Path) -> None:
+def test_main_lists_every_entry(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"above\n{BEGIN}\nstale\n{END}\nbelow\n", encoding="utf-8")
-    main([str(page)])
+    main(["--out", str(page)])
     text = page.read_text("utf-8")
     assert "stale" not in text
     assert text.startswith("above\n")
@@ -33,8 +33,8 @@ def test_the_page_lists_every_entry(tmp_path: Path) -> None:
         assert all(source in text for source in tradition.facts["sources"])
 
 
-def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="no place for the catalogue"):
-        renew_catalogue("nothing here")
-    with pytest.raises(UsageError, match="name the page"):
-        main([str(tmp_path / "none.md")])
+def test_replace_catalogue_without_marks_fails(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="no catalogue marks"):
+        replace_catalogue("nothing here")
+    with pytest.raises(UsageError, match="no such file"):
+        main(["--out", str(tmp_path / "none.md")])
