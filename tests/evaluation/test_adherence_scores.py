@@ -1,4 +1,4 @@
-"""Adherence of sets whose modes and tempi are known from the performer's truth."""
+"""Prompt adherence of synthetic performances whose modes and tempi are known from the ground truth."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def performed(modes: tuple[str, ...] = MODES) -> ClipSet:
     return ClipSet([None] * len(modes), heard, list(modes))  # type: ignore[list-item]
 
 
-def test_performances_follow_their_own_mode_and_not_another() -> None:
+def test_adherence_mode_of_performances_prefers_their_own_mode() -> None:
     own, clips = performed(), [clip(mode) for mode in MODES]
     rows = adherence_scores.prompt_adherence_scores(
         clips, own, performed(MODES[1:] + MODES[:1]), clips, own, MetricCache(None)
@@ -51,22 +51,22 @@ def test_performances_follow_their_own_mode_and_not_another() -> None:
     assert rows[0].n == 3
 
 
-def test_prompts_that_ask_alike_or_for_nothing_are_no_contrast() -> None:
+def test_adherence_of_equal_prompts_has_no_value_and_gives_the_reason() -> None:
     alike = [clip("yaman")] * 3
     rows = adherence_scores.prompt_adherence_scores(
         alike, performed(), performed(), alike, performed(), MetricCache(None)
     )
     assert [row.value for row in rows] == [None] * 5
     assert [row.n for row in rows] == [0] * 5
-    assert all("not answered" in row.sentence for row in rows)
-    assert rows[-1].sentence.endswith("it was not asked for")
+    assert all("not measured" in row.sentence for row in rows)
+    assert rows[-1].sentence.endswith("it was not requested")
     assert adherence_scores.prompt_label(clip(), "mode") is None
     assert adherence_scores.prompt_label(clip("no such raga"), "mode") is None
     assert adherence_scores.prompt_label(clip(tempo_bpm="fast"), "tempo") is None
     assert adherence_scores.prompt_label(clip(tempo_bpm="90"), "tempo") == "90"
 
 
-def test_too_little_melody_cannot_be_told() -> None:
+def test_mode_fit_of_silent_melody_is_nan() -> None:
     silent = ClipSet([None] * 2, [ClipMeasures({}, np.full(500, np.nan), Counter())] * 2, ["a", "b"])  # type: ignore[list-item]
     assert np.isnan(adherence_scores.mode_fit(silent, ["hindustani/yaman", "hindustani/bhairav"])).all()
 
@@ -76,7 +76,7 @@ def sounding(clips: list[Audio]) -> ClipSet:
     return ClipSet(clips, heard, [f"recording {n}" for n in range(len(clips))])
 
 
-def test_performances_mark_their_own_cycle_more_than_others() -> None:
+def test_adherence_cycle_of_performances_prefers_their_own_cycle() -> None:
     names, tradition = ("rupak", "keherwa", "jhaptal", "dadra"), load("hindustani")
     made = [
         perform(
@@ -92,8 +92,8 @@ def test_performances_mark_their_own_cycle_more_than_others() -> None:
         60 * tradition.cycle(name).beats / float(np.diff(one.truth.first_beats_seconds).mean())
         for one, name in zip(made, names, strict=True)
     ]
-    own = replace(sounding(clips), stated_bpm=bpm)
-    other = replace(sounding(clips[1:] + clips[:1]), stated_bpm=bpm)
+    own = replace(sounding(clips), prompt_bpm=bpm)
+    other = replace(sounding(clips[1:] + clips[:1]), prompt_bpm=bpm)
     rows = {
         row.name: row
         for row in adherence_scores.prompt_adherence_scores(asked, own, other, asked, own, MetricCache(None))
@@ -123,7 +123,7 @@ class FakeClap:
         return np.eye(3, dtype=np.float32)[("low", "middle", "high").index(text)]
 
 
-def test_clap_prefers_own_captions_to_shuffled_ones() -> None:
+def test_adherence_clap_prefers_own_captions_to_shuffled_ones() -> None:
     at = np.arange(RATE_HZ) / RATE_HZ
     tones = [Audio(np.sin(2 * np.pi * hz * at, dtype=np.float32)[None], RATE_HZ) for hz in (100, 500, 2000)]
     asked = [clip() for _ in tones]

@@ -1,4 +1,4 @@
-"""Intervals count recordings, not clips."""
+"""Intervals are by recording, not by clip."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from hypothesis import strategies as st
 from talim.evaluation import bootstrap
 
 
-def test_a_recording_counts_once_however_many_clips_it_has() -> None:
+def test_mean_by_recording_averages_the_clips_of_each() -> None:
     assert bootstrap.mean_by_recording([1.0, 3.0, 10.0], ["a", "a", "b"]) == {"a": 2.0, "b": 10.0}
 
 
-def test_one_recording_has_no_interval_and_says_why() -> None:
+def test_bootstrap_ci_of_one_recording_is_none_with_a_note() -> None:
     assert bootstrap.bootstrap_ci({"a": 1.0}) is None
-    assert "one held-out recording" in str(bootstrap.ci_note(1))
+    assert "only one held-out recording" in str(bootstrap.ci_note(1))
     assert "likely wider" in str(bootstrap.ci_note(3))
     assert bootstrap.ci_note(8) is None
 
 
-def test_golden_interval_of_a_normal_sample() -> None:
+def test_bootstrap_ci_of_normal_sample_matches_theory() -> None:
     values = np.random.default_rng(1).normal(0.5, 0.2, 40)
     low, high = bootstrap.bootstrap_ci({str(i): v for i, v in enumerate(values)}) or (0, 0)
-    half = 1.96 * values.std() / np.sqrt(40)  # what theory says of a mean of 40
+    half = 1.96 * values.std() / np.sqrt(40)  # of the mean of 40 normal values
     assert low == pytest.approx(values.mean() - half, abs=0.01)
     assert high == pytest.approx(values.mean() + half, abs=0.01)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=12), st.integers(0, 5))
-def test_an_interval_holds_the_mean_and_lies_within_the_values(values: list[float], seed: int) -> None:
+def test_bootstrap_ci_is_reproducible_and_within_the_values(values: list[float], seed: int) -> None:
     named = {str(i): v for i, v in enumerate(values)}
     found = bootstrap.bootstrap_ci(named, seed)
     assert found == bootstrap.bootstrap_ci(named, seed)
@@ -38,7 +38,7 @@ def test_an_interval_holds_the_mean_and_lies_within_the_values(values: list[floa
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
 
 
-def test_wilson_against_published_values() -> None:
+def test_wilson_interval_matches_published_values() -> None:
     """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
     for count, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
         assert bootstrap.wilson_interval(count, of) == pytest.approx((low, high), abs=1e-4)

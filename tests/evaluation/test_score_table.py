@@ -1,4 +1,4 @@
-"""Score rows: means and intervals by recording, references split by recording, protocols that do not mix."""
+"""Score rows: means and intervals by recording, and references split by recording."""
 
 from __future__ import annotations
 
@@ -7,39 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from talim.errors import TalimError
 from talim.evaluation import score_table
 from talim.evaluation.clip_measures import MEASURE_DESCRIPTIONS, ClipMeasures
 from talim.evaluation.score_table import ClipSet
 from talim.metrics.cache import MetricCache
-
-
-def test_require_same_protocol_of_equal_tables_passes() -> None:
-    protocol = score_table.score_protocol({"seconds": 10})
-    score_table.require_same_protocol({})
-    score_table.require_same_protocol({"a": protocol})
-    score_table.require_same_protocol({"a": protocol, "b": dict(protocol), "c": protocol})
-
-
-def test_require_same_protocol_of_different_tables_names_both_and_what_differs() -> None:
-    long, short = (score_table.score_protocol({"seconds": seconds, "seed": 0}) for seconds in (10, 5))
-    with pytest.raises(TalimError) as error:
-        score_table.require_same_protocol({"run-a": long, "run-b": long, "run-c": short})
-    for part in ("run-b", "run-c", long["hash"], short["hash"], "differ in seconds;"):
-        assert part in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_score_protocol_hash_depends_on_every_fact() -> None:
-    hashes = {
-        score_table.score_protocol(facts)["hash"]
-        for facts in (
-            {"seconds": 10, "corpus": "a"},
-            {"seconds": 10, "corpus": "b"},
-            {"seconds": 5, "corpus": "a"},
-        )
-    }
-    assert len(hashes) == 3
 
 
 def measured(values: list[float], recordings: list[str]) -> ClipSet:

@@ -43,6 +43,18 @@ def test_read_study_other_settings_are_excluded(tmp_path: Path) -> None:
     assert read_study(write(tmp_path, halves)).tables[0].settings == "new"  # of equals the later one
 
 
+def test_read_study_scores_of_different_protocols_on_one_corpus_raise(tmp_path: Path) -> None:
+    rows = [line | {"protocol_hash": "0123"} for line in lines()[:4]]
+    assert len(read_study(write(tmp_path, rows)).trials) == 4
+    rows[2]["protocol_hash"] = "4567"
+    with pytest.raises(TalimError) as error:
+        read_study(write(tmp_path, rows))
+    for part in (rows[1]["id"], rows[2]["id"], "protocol 0123", "protocol 4567", "cannot be compared"):
+        assert part in str(error.value)
+    rows[2]["measures"] = {"loss_reduction": rows[2]["measures"]["loss_reduction"]}
+    assert len(read_study(write(tmp_path, rows)).trials) == 4  # losses do not depend on the protocol
+
+
 def test_all_factors_contain_settings_and_corpus(tmp_path: Path) -> None:
     factors = study(tmp_path).trials[0].all_factors
     assert factors["settings"] == "hindustani-solo-0"

@@ -171,7 +171,7 @@ def test_what_users_type_is_escaped_everywhere(tmp_path: Path) -> None:
 def test_no_improvement_and_harm_are_said_plainly(tmp_path: Path) -> None:
     def scores(mean: float, low: float, high: float) -> dict[str, Any]:
         changed = copy.deepcopy(SCORES)
-        changed["held_out_loss"]["fall"] |= {"mean": mean, "interval": [low, high]}
+        changed["held_out_loss"]["loss_reduction"] |= {"mean": mean, "ci95": [low, high]}
         return changed
 
     assert "No improvement is shown" in run_page(tmp_path / "a", scores=scores(0.01, -0.05, 0.07))
@@ -198,6 +198,18 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
     assert "All 2 runs" in text
     assert "runs/one" in text
     assert "What is told, heard and drawn here is two" in text
+
+
+def test_write_report_of_runs_with_different_protocols_raises(tmp_path: Path) -> None:
+    protocols = [{"hash": "0123", "seconds": 10}, {"hash": "4567", "seconds": 5}]
+    for name, protocol in zip(("one", "two"), protocols, strict=True):
+        make_run(tmp_path / name, seconds=0, scores={**SCORES, "protocol": protocol})
+    with pytest.raises(TalimError) as error:
+        write_report(tmp_path)
+    for part in (tmp_path / "one", tmp_path / "two", "0123", "4567", "differ in seconds"):
+        assert str(part) in str(error.value)
+    make_run(tmp_path / "two", seconds=0, scores={**SCORES, "protocol": protocols[0]})
+    assert write_report(tmp_path).is_file()
 
 
 def test_the_corpus_and_skipped_files_are_named(tmp_path: Path) -> None:

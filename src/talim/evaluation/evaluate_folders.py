@@ -14,6 +14,7 @@ from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
 from talim.errors import UsageError
 from talim.evaluation import clip_measures, music_scores, score_table
+from talim.evaluation.protocol import score_protocol
 from talim.evaluation.score_table import ClipSet
 from talim.metrics import pitch
 from talim.metrics.cache import MetricCache
@@ -70,7 +71,7 @@ def evaluate_folders(
         "seed": seed,
     }
     result = {
-        "protocol": score_table.score_protocol(facts),
+        "protocol": score_protocol(facts),
         "scores": score_table.rows_as_json(rows),
         "warnings": warnings,
         "real": {"folder": str(real), "files": len(files["real"])},

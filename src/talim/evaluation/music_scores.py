@@ -18,6 +18,7 @@ from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError, UsageError
 from talim.evaluation import clip_measures, copy_report, copy_scores, score_table
 from talim.evaluation.adherence_scores import prompt_adherence_scores
+from talim.evaluation.protocol import score_protocol
 from talim.evaluation.sample_pairs import SamplePair
 from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, score_page, score_row
 from talim.evaluation.tradition_scores import prompt_tempo, tradition_scores
@@ -90,7 +91,7 @@ def score_music(
         *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
     ]
     result = {
-        "protocol": score_table.score_protocol(facts),
+        "protocol": score_protocol(facts),
         "scores": score_table.rows_as_json(rows),
         "warnings": warnings,
     }

@@ -1,30 +1,22 @@
-"""The score table: each measure of a set of clips next to real music (reference) and the untrained base (baseline).
-
-A protocol records what was measured and how; its hash is stored with the scores, and `require_same_protocol` refuses
-to compare tables of different hashes.
-"""
+"""The score table: each measure of a set of clips next to real music (reference) and the untrained base (baseline)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from talim.audio import Audio
-from talim.errors import TalimError
 from talim.evaluation import bootstrap, clip_measures
 from talim.evaluation.clip_measures import ClipMeasures
+from talim.evaluation.protocol import EMBEDDINGS
 from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
 
 FEW_CLIPS = 20  # distances from fewer clips come with a warning
-EMBEDDINGS = ("timbre", "pitch", "rhythm")
 SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
 
 
@@ -87,36 +79,6 @@ def score_page(title: str, result: Mapping[str, Any]) -> str:
         protocol=result["protocol"],
         warnings=result["warnings"],
     )
-
-
-def score_protocol(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol: `facts` (data, lengths, rates), embeddings and versions, and the hash of all of them."""
-    from talim.run import provenance
-
-    protocol = {
-        **facts,
-        "embeddings": {name: embeddings.load(name).identity for name in EMBEDDINGS},
-        "measures": json.loads(clip_measures.measure_version()),
-        "talim": provenance().get("talim"),
-    }
-    text = json.dumps(protocol, sort_keys=True, default=str)
-    return {**protocol, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
-
-
-def require_same_protocol(protocols: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that score tables, by name, have one protocol hash; their values cannot be compared otherwise.
-
-    TalimError names two tables that differ, their hashes, and the settings that differ as far as they are recorded.
-    """
-    for (one, first), (other, second) in pairwise(protocols.items()):
-        if first.get("hash") == second.get("hash"):
-            continue
-        keys = sorted(key for key in {*first, *second} - {"hash"} if first.get(key) != second.get(key))
-        differing = f"; they differ in {', '.join(keys)}" if keys else ""
-        raise TalimError(
-            f"the scores of {one} (protocol {first.get('hash')}) and {other} (protocol {second.get('hash')}) cannot be "
-            f"compared{differing}; run talim evaluate on both with the same corpus, lengths and version of talim"
-        )
 
 
 def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -> list[ScoreRow]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
+from talim.evaluation.protocol import require_same_protocol
 
 if TYPE_CHECKING:
     from talim.experiments.hypotheses import Contrast
@@ -54,6 +55,7 @@ class TrialResult(BaseModel):
     cost: TrialCost = TrialCost()
     run: str = ""
     settings_hash: str = ""
+    protocol_hash: str = ""  # of the scores of generated audio, if there are any
 
     @field_validator("measures", mode="before")
     @classmethod
@@ -179,7 +181,8 @@ def read_study(folder: Path) -> StudyResults:
     """Read DIR/results.jsonl; if an id occurs twice the last line counts. TalimError names a damaged line.
 
     Trials of one base and corpus whose settings differ are not put in one table: the settings with most trials (of
-    equals the later ones) form the table, the other trials are excluded.
+    equals the later ones) form the table, the other trials are excluded. TalimError if the scores of generated audio
+    of two trials on one corpus follow different protocols.
     """
     by_id: dict[str, TrialResult] = {}
     for number, line in enumerate(read_jsonl(folder / RESULTS), start=1):
@@ -201,8 +204,22 @@ def read_study(folder: Path) -> StudyResults:
         same = [trial for trial in trials if trial.settings_hash == settings]
         tables.append(BaseModelResults(base, corpus, settings, same))
         excluded += [trial for trial in trials if trial.settings_hash != settings]
+    for corpus in {table.corpus for table in tables}:
+        _require_same_protocol([table for table in tables if table.corpus == corpus])
     return StudyResults(
         folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded
+    )
+
+
+def _require_same_protocol(tables: Sequence[BaseModelResults]) -> None:
+    require_same_protocol(
+        {
+            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {"hash": trial.protocol_hash}
+            for table in tables
+            for trial in table.trials
+            if any(name.startswith("score.") for name in trial.measures)
+        },
+        "run the study with one version of talim into another folder",
     )
 
 

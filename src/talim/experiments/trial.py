@@ -187,6 +187,7 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
         "run": f"runs/{spec.id}",
         "corpus_hash": corpus.hash,
         "settings_hash": settings_hash(spec, corpus.hash),
+        "protocol_hash": read_json(run.scores)["protocol"]["hash"] if run.scores.is_file() else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""What a command tells a person on stdout when it is done."""
+"""What commands print on stdout when they have finished."""
 
 from __future__ import annotations
 
@@ -9,38 +9,33 @@ from typing import Any
 from talim.html import formatting
 from talim.reporting import run_results, sentences
 
+ANSWERS = {True: "met", False: "not met", None: "not decided"}
+
 
 def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
-    """A prepared corpus in a few lines: how much, how split, whose, what was skipped."""
+    """A prepared corpus: size, split, licences, missing captions, duplicates and skipped files, a line each."""
     split = summary["split"]
     lines = [
         f"{summary['clips']} clips of {summary['recordings']} recordings, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
-        f"split by {split['step']}: {split['train']['clips']} clips to learn from, "
+        f"split by {split['strategy']}: {split['train']['clips']} clips for training, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
-        *_missing_caption_lines(summary, out),
-        *(_one_line(f"same sound: {p['first']} and {p['second']}") for p in summary["near_duplicates"]),
-        *(_one_line(f"left out {row['file']}: {row['reason']}") for row in summary["skipped"]),
-        f"page: {out / 'report' / 'index.html'}",
-        f"next: talim train --corpus {out} --out RUN",
     ]
+    if missing := summary.get("missing_captions"):
+        table = out / missing["file"]
+        lines.append(f"{missing['recordings']} recordings have no caption: add them to {table} and rerun")
+    lines += [_printable(f"same audio: {p['first']} and {p['second']}") for p in summary["near_duplicates"]]
+    lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in summary["skipped"]]
+    lines += [f"page: {out / 'report' / 'index.html'}", f"next: talim train --corpus {out} --out RUN"]
     return "\n".join(lines)
 
 
-def _one_line(text: str) -> str:
-    """The text without line breaks and other control characters: a file's name may hold any."""
+def _printable(text: str) -> str:
+    """The text with escaped line breaks and control characters: file names may contain any."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
-
-
-def _missing_caption_lines(summary: Mapping[str, Any], out: Path) -> list[str]:
-    wanted = summary.get("captions_to_write")
-    if not wanted:
-        return []
-    table = out / wanted["file"]
-    return [f"{wanted['recordings']} recordings have no words: write them into {table}, then run this again"]
 
 
 def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
@@ -53,23 +48,29 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
 
 
 def evaluation_message(folder: Path) -> str:
-    """An evaluated run in sentences."""
+    """An evaluated run: the loss, the effect of the adapter, the next command."""
     result = run_results.read_result(folder)
     return "\n".join(
         [sentences.loss_sentence(result), sentences.effect_sentence(result), f"next: talim report {folder}"]
     )
 
 
-ANSWERS = {True: "met", False: "not met", None: "not decided"}
+def folder_scores_message(result: Mapping[str, Any]) -> str:
+    """Scores of a folder of generated audio, a line each, and the warnings."""
+    generated, real = result["generated"], result["real"]
+    header = f"{generated['files']} generated files against {real['files']} real ones, protocol {result['protocol']['hash']}"
+    return "\n".join(
+        [header, *(row["sentence"] for row in result["scores"]), *(f"warning: {text}" for text in result["warnings"])]
+    )
 
 
 def poc_message(result: Mapping[str, Any]) -> str:
-    """What `talim poc` or `talim demo` came to: sentences, the gates, why it ended, the page, a blind test."""
+    """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test."""
     gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
-    curve = [result["curve"]["sentence"]] if result.get("curve") else []
-    further = [line for row in result.get("further") or [] for line in row["sentences"]]
-    ended = [result["stopped"]] if result.get("stopped") else []
-    offer = [f"Hear for yourself, blind: {result['listen']}"] if "listen" in result else []
-    stages = [f"Gates: {', '.join(gates)}."] if gates else []
+    curve = [result["learning_curve"]["sentence"]] if result.get("learning_curve") else []
+    continuations = [line for row in result.get("continuations") or [] for line in row["sentences"]]
+    stopped = [result["stopped"]] if result.get("stopped") else []
+    listen = [f"Blind listening test: {result['listen']}"] if "listen" in result else []
+    gates_line = [f"Gates: {', '.join(gates)}."] if gates else []
     page = f"Page: {result['page']}"
-    return "\n".join([*result["sentences"], *curve, *further, *stages, *ended, page, *offer])
+    return "\n".join([*result["sentences"], *curve, *continuations, *gates_line, *stopped, page, *listen])
