@@ -43,9 +43,9 @@ CASES = (
     StepConfig(SMALL, "linear@deep:8M", 5.0, 1, "fp32"),
     StepConfig(SMALL, "transformer@all:40M", 5.0, 1, "bf16"),
     StepConfig(SMALL, "lora@all:8M", 5.0, 2, "bf16"),
-    StepConfig(SMALL, "conv@all:8M", 20.0, 1, "bf16", checkpointing=True),
+    StepConfig(SMALL, "conv@all:8M", 20.0, 1, "bf16", gradient_checkpointing=True),
     StepConfig(
-        "mustango", "conv@all:40M", 5.12, 1, "bf16", checkpointing=True
+        "mustango", "conv@all:40M", 5.12, 1, "bf16", gradient_checkpointing=True
     ),  # 6 GB, and minutes of one core
 )
 MEMORY_BOUND, TIME_BOUND = 0.10, 0.25
@@ -66,11 +66,11 @@ def check(cases: Sequence[StepConfig], results: Path, progress: Progress) -> lis
     traces = trace_cache.TraceCache(trace_cache.default_cache_folder(), progress)
     cpu = cpu_calibration.calibrate_in_subprocess(1)
     for number, case in enumerate(cases, start=1):
-        if _key(case.facts()) not in stored:
-            stored[_key(case.facts())] = _row(case, traces, cpu)
+        if _key(case.to_json()) not in stored:
+            stored[_key(case.to_json())] = _row(case, traces, cpu)
             write_text(results, json.dumps(list(stored.values()), indent=1) + "\n")
         progress.step("measuring", number, len(cases), case.design)
-    return [stored[_key(case.facts())] for case in cases]
+    return [stored[_key(case.to_json())] for case in cases]
 
 
 def _row(case: StepConfig, traces: trace_cache.TraceCache, cpu: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _row(case: StepConfig, traces: trace_cache.TraceCache, cpu: dict[str, Any]) 
     measured = measure_in_subprocess(case)
     machine = cpu_calibration.to_hardware_profile({**cpu, **measured["cpu"]}, 1)
     return {
-        "setting": case.facts(),
+        "setting": case.to_json(),
         "predicted_bytes": machine.needed_bytes(trace, case.precision),
         "measured_bytes": measured["measured"]["resident_bytes"],
         "predicted_seconds": machine.seconds(trace),
@@ -89,7 +89,7 @@ def _row(case: StepConfig, traces: trace_cache.TraceCache, cpu: dict[str, Any]) 
 def measure_in_subprocess(case: StepConfig) -> dict[str, Any]:
     """`measure_case` in a separate process; TalimError if it fails."""
     process = subprocess.run(
-        [sys.executable, "-m", MODULE, "--one", json.dumps(case.facts())],
+        [sys.executable, "-m", MODULE, "--one", json.dumps(case.to_json())],
         capture_output=True,
         text=True,
         check=False,
@@ -126,8 +126,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         case["base"],
         f"`{case['design']}`",
-        f"{case['batch']} x {case['seconds']:g} s",
-        case["precision"] + (", checkpointed" if case["checkpointing"] else ""),
+        f"{case['batch_size']} x {case['crop_seconds']:g} s",
+        case["precision"] + (", checkpointed" if case["gradient_checkpointing"] else ""),
         f"{row['predicted_bytes'] / 1e6:,.0f}",
         f"{row['measured_bytes'] / 1e6:,.0f}",
         f"{error(row, 'bytes'):+.1%}",

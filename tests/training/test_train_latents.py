@@ -219,8 +219,8 @@ def test_generate_with_options_that_mustango_lacks_is_refused_in_one_line(
     [
         (["--sampling-steps", "50"], "--sampling-steps is no option of .*: Mustango has it; MusicGen takes"),
         (["--sampler", "ddim"], "--sampler is no option"),
-        (["--beats", "90 bpm"], "hears no beats or chords: Mustango does"),
-        (["--predict-beats-chords"], "hears no beats or chords"),
+        (["--beats", "90 bpm"], "takes no beats or chords: Mustango does"),
+        (["--predict-beats-chords"], "takes no beats or chords"),
     ],
 )
 def test_generate_with_options_that_musicgen_lacks_is_refused_in_one_line(
@@ -248,7 +248,7 @@ def test_generate_with_beats_per_prompt_predicts_the_missing_ones(
 def test_train_with_settings_that_the_base_lacks_writes_nothing(
     tmp_path: Path, tiny_base: Path, corpus: Path
 ) -> None:
-    for change, says in (("loss_weighting", "only Mustango"), ("predict_beats_chords", "beats")):
+    for change, says in (("loss_weighting", "Mustango"), ("predict_beats_chords", "beats")):
         value = "min_snr_eps" if change == "loss_weighting" else True
         asked = {"base": str(tiny_base), "corpus": str(corpus), f"training.{change}": value}
         with pytest.raises(UsageError, match=says):

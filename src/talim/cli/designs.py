@@ -26,7 +26,7 @@ def designs(
 ) -> None:
     """List adapter designs with their exact cost; needs no weights and no network."""
     from talim import api
-    from talim.planning.design_table import render_designs
+    from talim.planning.tables import render_designs
 
     table = api.designs(base, budgets=budget or (), designs=design or (), crop_seconds=seconds)
     show(table, json_, "" if json_ else render_designs(table))

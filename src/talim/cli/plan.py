@@ -66,7 +66,7 @@ def plan(
     if not design:
         raise UsageError("talim plan --base needs at least one --design, for example --design conv@all:2.7%")
     from talim import api
-    from talim.planning.plan_table import render_plan
+    from talim.planning.tables import render_plan
 
     planned = api.plan(
         str(base),

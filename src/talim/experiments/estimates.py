@@ -8,8 +8,7 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
-from talim.planning.design_table import format_si
-from talim.planning.plan_table import GB, KWH_JOULES
+from talim.planning.tables import GB, format_kwh, format_si
 from talim.progress import Progress, format_duration
 
 
@@ -33,7 +32,7 @@ class TrialEstimates:
                 total = plan_total(
                     [request], self._profile(), cache=default_cache_folder(), progress=self.progress
                 )
-                self._estimates[key] = total["jobs"][0]
+                self._estimates[key] = total["runs"][0]
             except TalimError:
                 self._estimates[key] = None
         return self._estimates[key]
@@ -64,7 +63,7 @@ def plan_request(trial: TrialSpec, base: str) -> Any:
     precision = training.precision if training.precision in ("bf16", "fp32") else None
     return PlanRequest(
         base,
-        str(trial.design),
+        trial.recipe.design,
         seconds,
         training.batch_size,
         training.steps,
@@ -80,11 +79,11 @@ def total_message(total: dict[str, Any]) -> str:
         f"{format_si(total['file_bytes'])}B of adapters",
     ]
     if total["energy_joules"] is not None:
-        parts.append(f"{total['energy_joules'] / KWH_JOULES:.3g} kWh")
+        parts.append(format_kwh(total['energy_joules']))
     if total["money"] is not None:
         parts.append(f"{total['money']:.2f} in money")
     return (
-        f"{total['runs']} trials, one after the other on {total['machine']}: {', '.join(parts)}. The largest takes "
+        f"{total['num_runs']} trials, one after the other on {total['hardware']}: {', '.join(parts)}. The largest takes "
         f"{total['memory_bytes'] / GB:.2f} GB of memory. Evaluation, generation and the encoding of the corpora are "
         "not included in the time, feature caches not in the disk space."
     )

@@ -1,4 +1,4 @@
-"""Every design for a base and what it costs, from shapes alone: no weights, no network, at once."""
+"""Parameters, FLOPs, file size and activation memory of adapter designs, from the base's dimensions alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from typing import Any
 from talim.backbones import registry
 from talim.backbones.resolve import ModelSource, is_cached, resolve_source
 from talim.designs import budget, costs
-from talim.designs.expression import UNSIZED_KINDS, Part, kind_names, parse
+from talim.designs.expression import UNSIZED_KINDS, Design, Part, kind_names
 from talim.designs.musicgen_sites import MusicGenShape, Site
 from talim.designs.site_selection import select_sites, valid_site_names
-from talim.designs.unet_costs import UNetGeometry
 from talim.designs.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 
 BUDGETS = ("2M", "8M", "20M", "40M", "70M")
-SHARES = ("1%", "2.5%", "5%")  # for a base in which forty million is no small part
+PERCENTAGES = ("1%", "2.5%", "5%")  # for a small base
 LARGE_MODEL_PARAMETERS = 100_000_000
-LONGEST_SECONDS = 600
+MAX_CROP_SECONDS = 600
+FULL_FINETUNE = Design.parse("full@all")  # what designs are compared with
+JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True)
 class BaseModelFacts:
-    """What must be known of a base: its public name, its shape, its clock and the longest stretch it hears."""
+    """A base's name, dimensions, frame rate and longest context."""
 
     name: str
     shape: costs.BackboneShape
@@ -38,106 +39,110 @@ class BaseModelFacts:
 
 @dataclass(frozen=True)
 class DesignCost:
-    """One design and its costs; all numbers are None where it is impossible, and `remark` says why."""
+    """One design and its costs; where the base cannot have it the numbers are None and `note` says why."""
 
-    expression: str
+    design: str
     kind: str
     site: str
     parameters: int | None = None
-    share: float | None = None  # of the base's decoder, 0 to 1
-    width: int | None = None  # of the narrowest bottleneck, or the lowest rank; None where no part has any
-    widths: list[list[int] | None] | None = None  # for each part, the least and the greatest
-    flops_per_second: int | None = None  # of music, forward, what the adapter adds
+    parameter_fraction: float | None = None  # of the base's decoder or U-Net, 0 to 1
+    width: int | None = None  # the narrowest bottleneck or lowest rank; None without any
+    widths: list[list[int] | None] | None = None  # the smallest and largest width of each part
+    flops_per_audio_second: int | None = None  # added to a forward pass
     file_bytes: int | None = None
-    activation_bytes: int | None = None  # one training clip
-    remark: str = ""
+    activation_bytes: int | None = None  # kept for one training clip, in float32
+    note: str = ""
 
 
 def design_costs(
-    base: str, budgets: Sequence[str] = (), expressions: Sequence[str] = (), clip_seconds: float | None = None
+    base: str,
+    budgets: Sequence[str] = (),
+    designs: Sequence[str | Design] = (),
+    crop_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The base's numbers and a row for every kind and site at every budget, or for the expressions alone.
+    """The base's numbers and a row for every kind at every site at each budget, or for `designs` alone.
 
-    Without budgets a large base gets `BUDGETS`, a small one `SHARES`. UsageError for what cannot be read,
-    TalimError for an unknown base; a design that the base cannot have is a row that says so.
+    Without budgets a large base gets `BUDGETS`, a small one `PERCENTAGES`; `crop_seconds` None is the base's window.
+    UsageError for what cannot be parsed, TalimError for an unknown base; a design that the base cannot have is a row.
     """
-    if budgets and expressions:
+    if budgets and designs:
         raise UsageError("--budget lists every design of a size and --design only that one; give one of them")
-    found = base_model_facts(base)
-    seconds = found.window_seconds if clip_seconds is None else clip_seconds
-    if not 1 / found.frame_rate_hz <= seconds <= LONGEST_SECONDS:
+    facts = base_model_facts(base)
+    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
+    if not 1 / facts.frame_rate_hz <= seconds <= MAX_CROP_SECONDS:
         raise UsageError(
-            f"--seconds is {seconds:g}; a training clip has at least a frame and at most {LONGEST_SECONDS} s"
+            f"--seconds is {seconds:g}; a training clip has at least a frame and at most {MAX_CROP_SECONDS} s"
         )
-    if not expressions:
-        sizes = [_budget(text) for text in budgets]
-        expressions = expression_grid(sizes or default_sizes(found.shape), found.shape)
-    clip = costs.sequence_shape(found.shape, max(1, round(seconds * found.frame_rate_hz)))
+    if not designs:
+        sizes = [_check_budget(text) for text in budgets]
+        designs = design_grid(sizes or default_sizes(facts.shape), facts.shape)
     return {
-        "base": found.name,
-        "parameters": found.shape.decoder_parameters,
-        "part": "U-Net" if isinstance(found.shape, UNetShape) else "decoder",
-        "flops_per_second": round(costs.base_flops(found.shape, clip) / seconds),
-        "clip_seconds": seconds,
-        "designs": [asdict(design_row(text, found.shape, clip, seconds)) for text in expressions],
+        "base": facts.name,
+        "parameters": facts.shape.decoder_parameters,
+        "adapted_part": "U-Net" if isinstance(facts.shape, UNetShape) else "decoder",
+        "flops_per_audio_second": round(costs.base_flops(facts.shape, _clip(facts, seconds)) / seconds),
+        "crop_seconds": seconds,
+        "designs": [asdict(design_cost(Design.parse(design), facts, seconds)) for design in designs],
     }
 
 
 def default_sizes(shape: costs.BackboneShape) -> tuple[str, ...]:
-    """Which budgets a base is listed with where none is asked for."""
-    return BUDGETS if shape.decoder_parameters > LARGE_MODEL_PARAMETERS else SHARES
+    """The budgets that are listed where none is given."""
+    return BUDGETS if shape.decoder_parameters > LARGE_MODEL_PARAMETERS else PERCENTAGES
 
 
-def _budget(text: str) -> str:
-    """A size as expressions write it; a width or a rank is none, as it means something else for every kind."""
+def _check_budget(text: str) -> str:
+    """A budget in canonical form; a width or a rank is refused, as it means something else for every kind."""
     try:
-        parts = parse(f"linear@all:{text}").parts
+        parts = Design.parse(f"linear@all:{text}").parts
     except UsageError:
         parts = ()
     size = parts[0].size if len(parts) == 1 else None
     if size is None or size.native:
         raise UsageError(
-            f"--budget {text!r} cannot be read; give trainable parameters such as 40M or 250k, or a share of the "
+            f"--budget {text!r} cannot be read; give trainable parameters such as 40M or 250k, or per cent of the "
             "base such as 2.5% (for a width or a rank name one design: --design linear@all:width64)"
         )
     return str(size)
 
 
-def expression_grid(sizes: Sequence[str], shape: costs.BackboneShape) -> list[str]:
-    """Expressions of every kind at every site, each size in turn; what takes no size comes once, last."""
-    there = valid_site_names(_sites(shape))
+def design_grid(sizes: Sequence[str], shape: costs.BackboneShape) -> list[str]:
+    """Expressions of every kind at every site, size by size; kinds without a size once, at the end."""
+    sites = valid_site_names(_sites(shape))
     sized = [kind for kind in kind_names() if kind not in UNSIZED_KINDS]
-    found = [f"{kind}@{site}:{size}" for size in sizes for kind in sized for site in there]
-    return found + [f"{kind}@{site}" for kind in UNSIZED_KINDS for site in there]
+    grid = [f"{kind}@{site}:{size}" for size in sizes for kind in sized for site in sites]
+    return grid + [f"{kind}@{site}" for kind in UNSIZED_KINDS for site in sites]
 
 
-def design_row(
-    expression: str, shape: costs.BackboneShape, clip: costs.SequenceShape | UNetGeometry, seconds: float
-) -> DesignCost:
-    """One design's costs over a clip of so many seconds; UsageError for a misspelt expression."""
-    design = parse(expression)
-    kind, site = ("+".join(getattr(part, word) for part in design.parts) for word in ("kind", "site"))
+def design_cost(design: Design, base: BaseModelFacts, crop_seconds: float) -> DesignCost:
+    """One design's costs on a base, with training clips of `crop_seconds`."""
+    shape, clip = base.shape, _clip(base, crop_seconds)
+    kind, site = ("+".join(getattr(part, name) for part in design.parts) for name in ("kind", "site"))
     try:
-        solved = [_solved(part, shape) for part in design.parts]
+        solved = [_solve(part, shape) for part in design.parts]
     except UsageError as error:
-        return DesignCost(str(design), kind, site, remark=f"impossible: {error}")
-    reached = [_parameters(each) for each in solved]
-    pairs = list(zip(solved, reached, strict=True))
-    notes = [budget.rounding_note(*each, parameters, shape.decoder_parameters) for each, parameters in pairs]
-    spans = [[min(widths), max(widths)] if part.size else None for part, _, widths in solved]
+        return DesignCost(str(design), kind, site, note=f"impossible: {error}")
+    parameters = [_parameters(part) for part in solved]
+    pairs = list(zip(solved, parameters, strict=True))
+    notes = [budget.rounding_note(*part, count, shape.decoder_parameters) for part, count in pairs]
+    widths = [[min(widths), max(widths)] if part.size else None for part, _, widths in solved]
     return DesignCost(
         str(design),
         kind,
         site,
-        parameters=sum(reached),
-        share=sum(reached) / shape.decoder_parameters,
-        width=min((span[0] for span in spans if span), default=None),
-        widths=spans,
-        flops_per_second=round(sum(costs.flops(each, clip) for each in solved) / seconds),
-        file_bytes=sum(costs.file_bytes(each, parameters) for each, parameters in pairs),
+        parameters=sum(parameters),
+        parameter_fraction=sum(parameters) / shape.decoder_parameters,
+        width=min((span[0] for span in widths if span), default=None),
+        widths=widths,
+        flops_per_audio_second=round(sum(costs.flops(part, clip) for part in solved) / crop_seconds),
+        file_bytes=sum(costs.file_bytes(part, count) for part, count in pairs),
         activation_bytes=costs.activation_bytes(solved, shape, clip),
-        remark="; ".join(dict.fromkeys(note for note in notes if note)),
+        note="; ".join(dict.fromkeys(note for note in notes if note)),
     )
+
+
+def _clip(base: BaseModelFacts, seconds: float) -> Any:
+    return costs.sequence_shape(base.shape, max(1, round(seconds * base.frame_rate_hz)))
 
 
 @lru_cache(maxsize=4)
@@ -145,7 +150,7 @@ def _sites(shape: costs.BackboneShape) -> tuple[Site, ...]:
     return shape.sites()
 
 
-def _solved(part: Part, shape: costs.BackboneShape) -> costs.SizedPart:
+def _solve(part: Part, shape: costs.BackboneShape) -> costs.SizedPart:
     sites = select_sites(part.site, _sites(shape))
     widths = budget.solve_width(part, sites, shape.decoder_parameters) if part.size else (0,) * len(sites)
     return part, sites, widths
@@ -159,28 +164,28 @@ def _parameters(solved: costs.SizedPart) -> int:
 
 
 def base_model_facts(base: str) -> BaseModelFacts:
-    """A base's numbers by its known name or Hub id, or from a local folder's config.json; TalimError if none."""
+    """Facts of a known name or Hub id, or from a local folder's config.json; TalimError where there are none."""
     source = resolve_source(base)
-    if source.known is not None and source.known.shape is not None:
-        clock = registry.FRAME_RATE_AND_WINDOW[source.known.family]
-        return BaseModelFacts(source.known.name, source.known.shape, *clock)
+    if source.entry is not None and source.entry.shape is not None:
+        rate_and_window = registry.FRAME_RATE_AND_WINDOW[source.entry.family]
+        return BaseModelFacts(source.entry.name, source.entry.shape, *rate_and_window)
     if source.local:
-        unet = Path(source.place) / registry.UNET_CONFIG
-        return (
-            _read_unet(source, unet) if unet.is_file() else _read(source, Path(source.place) / "config.json")
-        )
-    if is_cached(source.place):
+        unet_config = Path(source.path_or_id) / registry.UNET_CONFIG
+        if unet_config.is_file():
+            return _read_unet_config(source, unet_config)
+        return _read_config(source, Path(source.path_or_id) / "config.json")
+    if is_cached(source.path_or_id):
         from huggingface_hub import try_to_load_from_cache
 
-        return _read(source, Path(str(try_to_load_from_cache(source.place, "config.json"))))
+        return _read_config(source, Path(str(try_to_load_from_cache(source.path_or_id, "config.json"))))
     raise TalimError(
-        f"the shape of base {base!r} is not known here; fetch its config.json and give the folder: "
+        f"the dimensions of base {base!r} are not known; fetch its config.json and give the folder: "
         f"hf download {base} config.json --local-dir {base.rsplit('/', 1)[-1]}"
     )
 
 
-def _read_unet(source: ModelSource, file: Path) -> BaseModelFacts:
-    """Of the released layout: a file that holds the U-Net's numbers alone."""
+def _read_unet_config(source: ModelSource, file: Path) -> BaseModelFacts:
+    """Mustango's released layout has a file for the U-Net alone."""
     from talim.backbones.mustango.unet_config import UNetConfig
 
     try:
@@ -191,30 +196,30 @@ def _read_unet(source: ModelSource, file: Path) -> BaseModelFacts:
 
 
 def _nano_unet(source: ModelSource, values: dict[str, Any]) -> BaseModelFacts:
-    """Of the miniature: U-Net and VAE in one file; each of the VAE's halvings halves bands and frames."""
+    """nano-mustango has U-Net and VAE in one file; each downsampling of the VAE halves bands and frame rate."""
     from talim.backbones.mustango.unet_config import UNetConfig
     from talim.backbones.mustango.vae_vocoder import MelConfig
     from talim.backbones.nano.sinusoidal_model import HOP, RATE_HZ
 
-    shrinkage = 2 ** (len(values["vae"]["block_out_channels"]) - 1)
+    downsampling = 2 ** (len(values["vae"]["block_out_channels"]) - 1)
     shape = UNetShape.of(UNetConfig.of(values["unet"]))
-    shape = replace(shape, bands=MelConfig().n_mel_channels // shrinkage)
-    return BaseModelFacts(source.name, shape, RATE_HZ / HOP / shrinkage, values["window_seconds"])
+    shape = replace(shape, bands=MelConfig().n_mel_channels // downsampling)
+    return BaseModelFacts(source.name, shape, RATE_HZ / HOP / downsampling, values["window_seconds"])
 
 
-def _read(source: ModelSource, file: Path) -> BaseModelFacts:
+def _read_config(source: ModelSource, file: Path) -> BaseModelFacts:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         if "unet" in values:
             return _nano_unet(source, values)
         family = values.get("model_type", "musicgen")
         if family != "musicgen":
-            why = (
+            reason = (
                 registry.MELODY_UNSUPPORTED
                 if family == "musicgen_melody"
                 else f"a {family} model; expected MusicGen"
             )
-            raise TalimError(f"base {source.name!r} is not supported: {why}")
+            raise TalimError(f"base {source.name!r} is not supported: {reason}")
         decoder, text, codec = values["decoder"], values["text_encoder"], values.get("audio_encoder", {})
         shape = MusicGenShape(
             hidden=decoder["hidden_size"],
@@ -226,7 +231,7 @@ def _read(source: ModelSource, file: Path) -> BaseModelFacts:
             text_width=text.get("d_model") or text["hidden_size"],
             ffn=decoder["ffn_dim"],
         )
-        hop = math.prod(codec.get("upsampling_ratios") or [0])  # the miniature's codec has no such list
+        hop = math.prod(codec.get("upsampling_ratios") or [0])  # absent in the miniature's codec
         rate_hz = math.ceil(codec["sampling_rate"] / hop) if hop else BaseModelFacts.frame_rate_hz
         window = decoder.get("talim_window_seconds", BaseModelFacts.window_seconds)
         return BaseModelFacts(source.name, shape, rate_hz, values.get("talim_window_seconds", window))

@@ -1,4 +1,4 @@
-"""What would make a design fit into a memory: the next best setting, found by tracing one after the other."""
+"""Which change of a training step would make it fit into a memory limit, found by tracing one after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.designs.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
 from talim.planning.design_costs import BaseModelFacts
@@ -15,78 +15,76 @@ from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import StepConfig
 
 SHORTER_SECONDS = (20.0, 10.0, 5.0)
-OTHER_SITES = ("deep", "up", "post", "mid")  # the higher a site, the less of the frozen model keeps anything
+OTHER_SITES = ("deep", "up", "post", "mid")  # the later a site, the fewer activations are kept for it
 
 
 def find_fitting_config(
-    setting: StepConfig,
-    found: BaseModelFacts,
-    machine: HardwareProfile,
+    config: StepConfig,
+    base: BaseModelFacts,
+    hardware: HardwareProfile,
     limit_bytes: float,
-    shelf: TraceCache,
+    traces: TraceCache,
 ) -> dict[str, Any] | None:
-    """The first of `changes` that fits, in words and as a setting; None where none does.
+    """The first of `smaller_configs` that fits, as options to type, settings, memory and time; None where none does."""
 
-    First to come is what costs least: recomputing, then smaller batches, then shorter clips, then another site.
-    """
+    def memory_bytes(candidate: StepConfig) -> int:
+        return hardware.needed_bytes(traces.trace(candidate), candidate.precision)
 
-    def needed(each: StepConfig) -> int:
-        return machine.needed_bytes(shelf.trace(each), each.precision)
-
-    ladder = list(smaller_configs(setting, found))
-    if not ladder or needed(ladder[-1]) > limit_bytes:
+    candidates = list(smaller_configs(config, base))
+    if not candidates or memory_bytes(candidates[-1]) > limit_bytes:
         return None
-    for each in ladder:
-        if (memory := needed(each)) <= limit_bytes:
-            step_seconds = machine.seconds(shelf.trace(each))
-            told = {"memory_bytes": memory, "step_seconds": step_seconds}
-            return {"words": describe_change(setting, each), **each.facts(), **told}
-    return None
+    fitting = next(candidate for candidate in candidates if memory_bytes(candidate) <= limit_bytes)
+    return {
+        "options": describe_change(config, fitting),
+        **fitting.to_json(),
+        "memory_bytes": memory_bytes(fitting),
+        "step_seconds": hardware.seconds(traces.trace(fitting)),
+    }
 
 
-def smaller_configs(setting: StepConfig, found: BaseModelFacts) -> Iterator[StepConfig]:
-    """Settings that need less and less memory: each keeps what the one before it changed."""
-    lean = setting
-    if not lean.checkpointing:
-        lean = replace(lean, checkpointing=True)
-        yield lean
-    while lean.batch > 1:
-        lean = replace(lean, batch=lean.batch // 2)
-        yield lean
+def smaller_configs(config: StepConfig, base: BaseModelFacts) -> Iterator[StepConfig]:
+    """Steps that need less and less memory, each with the changes of the one before, cheapest changes first.
+
+    Gradient checkpointing, then smaller batches, then shorter clips, then another site.
+    """
+    if not config.gradient_checkpointing:
+        config = replace(config, gradient_checkpointing=True)
+        yield config
+    while config.batch_size > 1:
+        config = replace(config, batch_size=config.batch_size // 2)
+        yield config
     for seconds in SHORTER_SECONDS:
-        if seconds < lean.seconds:
-            lean = replace(lean, seconds=seconds)
-            yield lean
-    for design in _cheaper_sites(setting.design, found):
-        yield replace(lean, design=design)
+        if seconds < config.crop_seconds:
+            config = replace(config, crop_seconds=seconds)
+            yield config
+    for design in _at_cheaper_sites(config.design, base):
+        yield replace(config, design=design)
 
 
 def describe_change(before: StepConfig, after: StepConfig) -> str:
-    """What was changed, as one would type it."""
-    said = []
-    if after.checkpointing and not before.checkpointing:
-        said.append("--checkpointing")
-    if after.batch != before.batch:
-        said.append(f"--batch {after.batch}")
-    if after.seconds != before.seconds:
-        said.append(f"--seconds {after.seconds:g}")
+    """The changes as command-line options of `talim plan`."""
+    options = []
+    if after.gradient_checkpointing and not before.gradient_checkpointing:
+        options.append("--gradient-checkpointing")
+    if after.batch_size != before.batch_size:
+        options.append(f"--batch-size {after.batch_size}")
+    if after.crop_seconds != before.crop_seconds:
+        options.append(f"--seconds {after.crop_seconds:g}")
     if after.design != before.design:
-        said.append(f"--design {after.design}")
-    return " ".join(said)
+        options.append(f"--design {after.design}")
+    return " ".join(options)
 
 
-def _cheaper_sites(design: str, found: BaseModelFacts) -> Iterator[str]:
-    """A design of one part at sites that need less."""
-    parts = parse(design).parts
-    if len(parts) != 1:
+def _at_cheaper_sites(design: Design, base: BaseModelFacts) -> Iterator[Design]:
+    """A design of one part, moved to sites that need less memory."""
+    if len(design.parts) != 1:
         return
-    sites = found.shape.sites()
+    sites = base.shape.sites()
     for site in OTHER_SITES:
-        if site not in valid_site_names(sites) or site == parts[0].site:
+        if site not in valid_site_names(sites) or site == design.parts[0].site:
             continue
         try:
-            moved = str(parse(design.replace(f"@{parts[0].site}", f"@{site}", 1)))
             if select_sites(site, sites):
-                yield moved
+                yield Design((replace(design.parts[0], site=site),))
         except UsageError:
             continue

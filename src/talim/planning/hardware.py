@@ -1,11 +1,11 @@
-"""What a trace takes on a machine: GPUs by their published numbers, this CPU by a short calibration.
+"""Memory and time of a trace on a GPU with published rates, or on a CPU with measured ones.
 
-Time is a roofline for each operation: its FLOPs at the rate of matrix products or its bytes at the rate of memory,
-whichever takes longer, and the cost of starting it (Williams, Waterman and Patterson 2009).
+The time of an operation follows the roofline model (Williams, Waterman and Patterson 2009): the larger of FLOPs / FLOP
+rate and bytes / memory bandwidth, plus a launch overhead.
 
-The numbers of GPUS are the makers': memory, dense bf16 tensor TFLOP/s with fp32 accumulation, fp32 TFLOP/s outside of
-the tensor cores, bandwidth, board power. Sources: NVIDIA's data sheets of T4, V100, L4, A10, A40, L40S, A100, H100 and
-H200 and of the RTX A6000; for GeForce the appendices of NVIDIA's Ampere GA102 and Ada architecture whitepapers.
+GPUS holds the makers' numbers: memory, dense bf16 tensor TFLOP/s with fp32 accumulation, fp32 TFLOP/s outside of the
+tensor cores, bandwidth, board power. Sources: NVIDIA's data sheets of T4, V100, L4, A10, A40, L40S, A100, H100 and H200
+and of the RTX A6000; for GeForce the appendices of NVIDIA's Ampere GA102 and Ada architecture whitepapers.
 """
 
 from __future__ import annotations
@@ -23,52 +23,55 @@ MATMUL_EFFICIENCY = (
     0.5  # of the published FLOP/s that eager torch reaches in training; assumed, not measured here
 )
 BANDWIDTH_EFFICIENCY = 0.7  # of the published bandwidth, likewise
-KERNEL_LAUNCH_SECONDS = 10e-6  # from one operation to the next in eager torch, Python's part in it
-CONTEXT_BYTES = 800_000_000  # what CUDA and its libraries take before the first tensor
-USABLE_MEMORY_FRACTION = 0.95  # of a memory that can be filled: the allocator leaves holes
+KERNEL_LAUNCH_SECONDS = 10e-6  # of an operation in eager torch, with Python's part; assumed
+CONTEXT_BYTES = 800_000_000  # memory of CUDA and its libraries before the first tensor
+USABLE_MEMORY_FRACTION = 0.95  # the allocator leaves gaps
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """Rates by "operation/dtype", by "flops/dtype" or "bytes/dtype" for all others of a dtype; seconds a call."""
+    """Memory, power and rates of a GPU or CPU.
+
+    `rates` has FLOP/s or bytes/s by "operation/dtype", and by "flops/dtype" and "bytes/dtype" for other operations.
+    """
 
     name: str
     memory_bytes: float
     rates: Mapping[str, float]
-    start_seconds: float
+    launch_seconds: float  # per operation
     watts: float | None = None
     bf16: bool = True
     gpu: bool = True
-    # taken besides tensors, by the base's precision
+    # memory besides tensors, by the base's precision
     runtime_bytes: Mapping[str, float] = field(default_factory=dict)
-    said: str = ""  # where the rates are from
+    note: str = ""  # source of the rates
 
     @property
     def precision(self) -> str:
-        """What a base is held in where nothing else is asked for."""
+        """The default precision of a base."""
         return "bf16" if self.bf16 else "fp32"
 
     @property
     def usable_bytes(self) -> float:
-        """What tensors and the runtime may take together."""
+        """Memory for tensors and the runtime together."""
         return self.memory_bytes * USABLE_MEMORY_FRACTION
 
     def needed_bytes(self, trace: Trace, precision: str) -> int:
-        """What a traced piece of work takes here: its tensors at their most, and the runtime."""
+        """Peak memory of a trace: tensors and the runtime."""
         return round(trace.peak_bytes + self.runtime_bytes.get(precision, 0.0))
 
     def seconds(self, trace: Trace) -> float:
-        """The time of a traced piece of work, one operation after the other."""
-        return sum(times * self._seconds(operation) for operation, times in trace.operations)
+        """Predicted time of a trace, one operation after the other."""
+        return sum(calls * self._seconds(operation) for operation, calls in trace.operations)
 
     def _seconds(self, operation: OperationCost) -> float:
-        words = (operation.name.removesuffix("_"), "flops" if operation.flops else "bytes")
-        rate = next(r for word in words if (r := self.rates.get(f"{word}/{_dtype(operation)}")))
+        names = (operation.name.removesuffix("_"), "flops" if operation.flops else "bytes")
+        rate = next(r for name in names if (r := self.rates.get(f"{name}/{_dtype(operation)}")))
         if operation.flops:
-            moving = operation.bytes / self.rates[f"bytes/{_dtype(operation)}"]
-            return max(operation.flops / rate, moving) + self.start_seconds
-        return operation.bytes / rate + self.start_seconds
+            transfer_seconds = operation.bytes / self.rates[f"bytes/{_dtype(operation)}"]
+            return max(operation.flops / rate, transfer_seconds) + self.launch_seconds
+        return operation.bytes / rate + self.launch_seconds
 
 
 def _dtype(operation: OperationCost) -> str:
@@ -77,7 +80,7 @@ def _dtype(operation: OperationCost) -> str:
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """A GPU as its maker describes it; `bf16_tflops` is 0 where it has no bf16."""
+    """A GPU's published numbers; `bf16_tflops` is 0 where it has no bf16."""
 
     name: str
     memory_gb: float
@@ -112,33 +115,33 @@ GPUS = {
 
 
 def gpu_profile(name: str) -> HardwareProfile:
-    """A GPU of the table as a machine; UsageError, with names that are near, for one that is not in it."""
-    found = GPUS.get(name.strip().lower().replace(" ", "-").removeprefix("nvidia-"))
-    if found is None:
+    """The profile of a GPU of the table; UsageError, with similar names, for one that is not in it."""
+    spec = GPUS.get(name.strip().lower().replace(" ", "-").removeprefix("nvidia-"))
+    if spec is None:
         near = difflib.get_close_matches(name.lower(), GPUS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UsageError(f"--gpu {name!r} is not in the table: {hint}known: {', '.join(GPUS)}")
-    bandwidth = found.gb_per_second * GB * BANDWIDTH_EFFICIENCY
-    tensor = (found.bf16_tflops or found.fp32_tflops) * 1e12 * MATMUL_EFFICIENCY
+    bandwidth = spec.gb_per_second * GB * BANDWIDTH_EFFICIENCY
+    tensor = (spec.bf16_tflops or spec.fp32_tflops) * 1e12 * MATMUL_EFFICIENCY
     rates = {
         "flops/bfloat16": tensor,
-        "flops/float32": found.fp32_tflops * 1e12 * MATMUL_EFFICIENCY,
+        "flops/float32": spec.fp32_tflops * 1e12 * MATMUL_EFFICIENCY,
         "bytes/bfloat16": bandwidth,
         "bytes/float32": bandwidth,
     }
     return HardwareProfile(
-        found.name,
-        found.memory_gb * GB,
+        spec.name,
+        spec.memory_gb * GB,
         rates,
         KERNEL_LAUNCH_SECONDS,
-        watts=found.watts,
-        bf16=found.bf16_tflops > 0,
+        watts=spec.watts,
+        bf16=spec.bf16_tflops > 0,
         runtime_bytes=dict.fromkeys(("bf16", "fp32"), CONTEXT_BYTES),
-        said=f"published rates, of which {MATMUL_EFFICIENCY:.0%} (matrix products) and {BANDWIDTH_EFFICIENCY:.0%} (memory) are "
-        "assumed; its power is the board's limit",
+        note=f"published rates, of which {MATMUL_EFFICIENCY:.0%} (matrix products) and "
+        f"{BANDWIDTH_EFFICIENCY:.0%} (memory) are assumed; power is the board's limit",
     )
 
 
 def total_memory_bytes() -> float:
-    """Bytes of this machine's memory."""
+    """Memory of this machine."""
     return float(psutil.virtual_memory().total)

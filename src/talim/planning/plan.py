@@ -1,48 +1,37 @@
-"""What designs will cost before anything is spent: memory, time, energy and money of the real training step.
+"""Memory, time, energy and money of training designs, predicted by tracing the real training step.
 
-Every setting is traced once on tensors without numbers (`talim.planning.tracer`), kept by content, and told for any
-machine. Each design stands beside `full@all`, the training of the whole model.
+Every step is traced once on tensors without data (`talim.planning.tracer`), cached, and its time predicted for a GPU
+or CPU (`talim.planning.hardware`). Every design is compared with `full@all`, the training of the whole model.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from talim.designs import costs
-from talim.designs.expression import parse
+from talim.designs.expression import Design
 from talim.errors import UsageError
-from talim.planning import fit_memory, trace_cache
-from talim.planning.design_costs import BaseModelFacts, base_model_facts, design_row
+from talim.planning import fit_memory
+from talim.planning.design_costs import (
+    FULL_FINETUNE,
+    JOULES_PER_KWH,
+    BaseModelFacts,
+    DesignCost,
+    base_model_facts,
+    design_cost,
+)
 from talim.planning.hardware import HardwareProfile
+from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.progress import Progress
-
-FULL_FINETUNE = "full@all"
-JOULES_PER_KWH = 3.6e6
-
-
-@dataclass(frozen=True)
-class TrainingWorkload:
-    """How much is trained: clips of `seconds`, each heard `epochs` times, `batch` at a step."""
-
-    seconds: float
-    batch: int
-    clips: int
-    epochs: float
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in all."""
-        return max(1, math.ceil(self.clips * self.epochs / self.batch))
 
 
 @dataclass(frozen=True)
 class EnergyPrices:
-    """In the user's own currency; None where it is not asked."""
+    """Prices in the user's own currency; None where none is given."""
 
     per_hour: float | None = None  # of the machine
     per_kwh: float | None = None
@@ -50,123 +39,139 @@ class EnergyPrices:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """One run of a study: which design on which base, on clips of what length, for how many steps."""
+    """One run of a study: `steps` steps of a design on a base, with clips of `crop_seconds`."""
 
     base: str
-    design: str
-    seconds: float
-    batch: int
+    design: Design
+    crop_seconds: float
+    batch_size: int
     steps: int
-    precision: str | None = None
-    checkpointing: bool = False
+    precision: str | None = None  # of the base; None: by hardware
+    gradient_checkpointing: bool = False
 
 
 def plan_designs(
     base: str,
-    designs: Sequence[str],
-    machine: HardwareProfile,
+    designs: Sequence[str | Design],
+    hardware: HardwareProfile,
     *,
-    seconds: float | None = None,
-    batch: int = 1,
-    music_hours: float = 1.0,
+    crop_seconds: float | None = None,
+    batch_size: int = 1,
+    data_hours: float = 1.0,
     epochs: float = 10.0,
     precision: str | None = None,
-    checkpointing: bool = False,
-    limit_bytes: float | None = None,
+    gradient_checkpointing: bool = False,
+    memory_limit_bytes: float | None = None,
     prices: EnergyPrices = EnergyPrices(),
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """A row for every design and for `full@all`, with ratios between the two; clips are the base's window long.
+    """A row for `full@all` and for every design, with the ratios between the two.
 
-    A design that does not fit into `limit_bytes` (else the machine's memory) gets a `remedy`: the first setting that
-    does, found by tracing it. UsageError for what cannot be read or placed, TalimError for an unknown base.
+    `crop_seconds` None is the base's window, `memory_limit_bytes` None the hardware's memory. A design that does not
+    fit gets a `suggestion`: the first change that makes it fit, verified by tracing. UsageError for designs that the
+    base cannot have and values out of range, TalimError for an unknown base.
     """
-    found = base_model_facts(base)
-    seconds = found.window_seconds if seconds is None else seconds
-    _check(found, seconds, batch, music_hours, epochs)
-    work = TrainingWorkload(seconds, batch, max(1, round(music_hours * 3600 / seconds)), epochs)
-    chosen = precision or machine.precision
-    wanted = list(dict.fromkeys([FULL_FINETUNE, *(str(parse(text)) for text in designs)]))
-    for text in wanted:
-        place_design(text, found, seconds)
-    shelf = trace_cache.TraceCache(cache, progress or Progress())
+    facts = base_model_facts(base)
+    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
+    _check(facts, seconds, batch_size, data_hours, epochs)
+    clips = max(1, round(data_hours * 3600 / seconds))
+    steps = max(1, math.ceil(clips * epochs / batch_size))
+    precision = precision or hardware.precision
+    limit = memory_limit_bytes or hardware.usable_bytes
+    planned = list(dict.fromkeys([FULL_FINETUNE, *map(Design.parse, designs)]))
+    costs = [feasible_design_cost(design, facts, seconds) for design in planned]
+    traces = TraceCache(cache, progress or Progress())
     rows = []
-    for text in wanted:
-        setting = StepConfig(base, text, seconds, batch, chosen, checkpointing)
-        rows.append(_row(setting, found, work, machine, limit_bytes, prices, shelf))
-    for each in rows:
-        each["ratios"] = _ratios(each, rows[0])
+    for design, cost in zip(planned, costs, strict=True):
+        config = StepConfig(base, design, seconds, batch_size, precision, gradient_checkpointing)
+        row = _training_cost(config, steps, hardware, prices, traces)
+        fits = row["memory_bytes"] <= limit
+        suggestion = None if fits else fit_memory.find_fitting_config(config, facts, hardware, limit, traces)
+        rows.append(
+            {
+                "design": str(design),
+                "parameters": cost.parameters,
+                "parameter_fraction": cost.parameter_fraction,
+                "file_bytes": cost.file_bytes,
+                "note": cost.note,
+                **row,
+                "fits": fits,
+                "suggestion": suggestion,
+            }
+        )
+    for row in rows:
+        row["ratios"] = _ratios(row, rows[0])
     return {
-        "base": found.name,
-        "machine": machine.name,
-        "machine_said": machine.said,
-        "limit_bytes": limit_bytes or machine.usable_bytes,
-        "precision": chosen,
-        "checkpointing": checkpointing,
-        **asdict(work),
-        "steps": work.steps,
+        "base": facts.name,
+        "hardware": hardware.name,
+        "hardware_note": hardware.note,
+        "memory_limit_bytes": limit,
+        "precision": precision,
+        "gradient_checkpointing": gradient_checkpointing,
+        "crop_seconds": seconds,
+        "batch_size": batch_size,
+        "clips": clips,
+        "epochs": epochs,
+        "steps": steps,
         "prices": asdict(prices),
         "designs": rows,
     }
 
 
 def plan_total(
-    jobs: Sequence[PlanRequest],
-    machine: HardwareProfile,
+    requests: Sequence[PlanRequest],
+    hardware: HardwareProfile,
     prices: EnergyPrices = EnergyPrices(),
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What a study takes on one machine, run after run: hours, bytes on disk, joules, money, and a row a job."""
-    shelf = trace_cache.TraceCache(cache, progress or Progress())
+    """Hours, disk space, energy and money of several runs, one after the other, and a row for each."""
+    traces = TraceCache(cache, progress or Progress())
     rows = []
-    for job in jobs:
-        found = base_model_facts(job.base)
-        _check(found, job.seconds, job.batch)
-        told = place_design(job.design, found, job.seconds)
-        chosen = job.precision or machine.precision
-        setting = StepConfig(job.base, job.design, job.seconds, job.batch, chosen, job.checkpointing)
-        cost = _cost(setting, job.steps, machine, prices, shelf)
-        rows.append({**asdict(job), **cost, "file_bytes": told["file_bytes"]})
-    summed = {
-        key: _sum([each[key] for each in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")
+    for request in requests:
+        facts = base_model_facts(request.base)
+        _check(facts, request.crop_seconds, request.batch_size)
+        design_costs = feasible_design_cost(request.design, facts, request.crop_seconds)
+        config = StepConfig(
+            request.base,
+            request.design,
+            request.crop_seconds,
+            request.batch_size,
+            request.precision or hardware.precision,
+            request.gradient_checkpointing,
+        )
+        cost = _training_cost(config, request.steps, hardware, prices, traces)
+        rows.append(
+            {
+                **vars(request),
+                "design": str(request.design),
+                **cost,
+                "file_bytes": design_costs.file_bytes,
+            }
+        )
+    totals = {
+        key: _sum([row[key] for row in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")
     }
-    most = max((each["memory_bytes"] for each in rows), default=0)
-    return {"machine": machine.name, "runs": len(rows), **summed, "memory_bytes": most, "jobs": rows}
-
-
-def _row(
-    setting: StepConfig,
-    found: BaseModelFacts,
-    work: TrainingWorkload,
-    machine: HardwareProfile,
-    limit_bytes: float | None,
-    prices: EnergyPrices,
-    shelf: trace_cache.TraceCache,
-) -> dict[str, Any]:
-    told = place_design(setting.design, found, setting.seconds)
-    cost = _cost(setting, work.steps, machine, prices, shelf)
-    limit = limit_bytes or machine.usable_bytes
-    fits = cost["memory_bytes"] <= limit
-    remedy = None if fits else fit_memory.find_fitting_config(setting, found, machine, limit, shelf)
-    named = {key: told[key] for key in ("parameters", "share", "file_bytes", "remark")}
-    return {"expression": setting.design, **named, **cost, "fits": fits, "remedy": remedy}
-
-
-def _cost(
-    setting: StepConfig,
-    steps: int,
-    machine: HardwareProfile,
-    prices: EnergyPrices,
-    shelf: trace_cache.TraceCache,
-) -> dict[str, Any]:
-    trace = shelf.trace(setting)
-    step_seconds = machine.seconds(trace)
-    hours = step_seconds * steps / 3600
-    joules = None if machine.watts is None else machine.watts * hours * 3600
+    largest = max((row["memory_bytes"] for row in rows), default=0)
     return {
-        "memory_bytes": machine.needed_bytes(trace, setting.precision),
+        "hardware": hardware.name,
+        "num_runs": len(rows),
+        **totals,
+        "memory_bytes": largest,
+        "runs": rows,
+    }
+
+
+def _training_cost(
+    config: StepConfig, steps: int, hardware: HardwareProfile, prices: EnergyPrices, traces: TraceCache
+) -> dict[str, Any]:
+    trace = traces.trace(config)
+    step_seconds = hardware.seconds(trace)
+    hours = step_seconds * steps / 3600
+    joules = None if hardware.watts is None else hardware.watts * hours * 3600
+    return {
+        "memory_bytes": hardware.needed_bytes(trace, config.precision),
         "tensor_bytes": trace.peak_bytes,
         "flops_per_step": trace.flops,
         "step_seconds": step_seconds,
@@ -187,26 +192,25 @@ def _money(hours: float, joules: float | None, prices: EnergyPrices) -> float | 
     return sum(parts) if parts else None
 
 
-def _ratios(each: dict[str, Any], whole: dict[str, Any]) -> dict[str, float | None]:
-    """Of a design to the training of the whole model."""
-    words = {"time": "hours", "memory": "memory_bytes", "storage": "file_bytes", "money": "money"}
-    pairs = {word: (each[key], whole[key]) for word, key in words.items()}
+def _ratios(row: dict[str, Any], full: dict[str, Any]) -> dict[str, float | None]:
+    """A design's costs relative to training the whole model."""
+    keys = {"time": "hours", "memory": "memory_bytes", "storage": "file_bytes", "money": "money"}
     return {
-        word: mine / theirs if mine is not None and theirs else None for word, (mine, theirs) in pairs.items()
+        name: row[key] / full[key] if row[key] is not None and full[key] else None
+        for name, key in keys.items()
     }
 
 
-def place_design(expression: str, found: BaseModelFacts, seconds: float) -> dict[str, Any]:
-    """The design's own numbers; UsageError where the base cannot have it."""
-    clip = costs.sequence_shape(found.shape, max(1, round(seconds * found.frame_rate_hz)))
-    told = design_row(expression, found.shape, clip, seconds)
-    if told.parameters is None:
-        raise UsageError(f"{expression} on {found.name}: {told.remark.removeprefix('impossible: ')}")
-    return asdict(replace(told, expression=expression))
+def feasible_design_cost(design: Design, base: BaseModelFacts, crop_seconds: float) -> DesignCost:
+    """The design's own costs; UsageError where the base cannot have it."""
+    cost = design_cost(design, base, crop_seconds)
+    if cost.parameters is None:
+        raise UsageError(f"{design} on {base.name}: {cost.note.removeprefix('impossible: ')}")
+    return cost
 
 
 def check_options(precision: str | None, **positive: float | None) -> None:
-    """UsageError for a precision that no base is trained in, or a limit, price or power that is not above 0."""
+    """UsageError for an unsupported precision, or a limit, price or power that is not above 0."""
     if precision not in (None, *DTYPES):
         raise UsageError(f"--precision {precision!r} is none of {', '.join(DTYPES)}")
     for name, value in positive.items():
@@ -215,19 +219,23 @@ def check_options(precision: str | None, **positive: float | None) -> None:
 
 
 def _check(
-    found: BaseModelFacts, seconds: float, batch: int, music_hours: float = 1.0, epochs: float = 1.0
+    base: BaseModelFacts,
+    crop_seconds: float,
+    batch_size: int,
+    data_hours: float = 1.0,
+    epochs: float = 1.0,
 ) -> None:
-    if not 1 / found.frame_rate_hz <= seconds <= found.window_seconds:
+    if not 1 / base.frame_rate_hz <= crop_seconds <= base.window_seconds:
         raise UsageError(
-            f"--seconds is {seconds:g}; {found.name} hears from one frame up to {found.window_seconds:g} s at once"
+            f"--seconds is {crop_seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s"
         )
-    if batch < 1:
-        raise UsageError(f"--batch is {batch}; a step has at least one clip")
-    for name, value in (("--music-hours", music_hours), ("--epochs", epochs)):
+    if batch_size < 1:
+        raise UsageError(f"--batch-size is {batch_size}; a step has at least one clip")
+    for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name} is {value:g}; it must be more than 0")
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) if len(numbers) == len(values) else None

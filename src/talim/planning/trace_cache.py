@@ -1,4 +1,4 @@
-"""Traces kept by what they were made from: the setting, the base's numbers, talim's code and the libraries."""
+"""Traces of training steps, cached on disk by step, base, talim's code and library versions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+import talim
 from talim.atomic_io import write_text
 from talim.planning import training_step
 from talim.planning.design_costs import base_model_facts
@@ -17,71 +18,72 @@ from talim.planning.training_step import StepConfig
 from talim.progress import Progress
 
 LIBRARIES = ("torch", "transformers", "diffusers", "peft")
-CODE = (
+CODE = (  # of talim, that decides what a step does and how it is traced
     "adapters/**/*.py",
     "backbones/**/*.py",
     "designs/**/*.py",
     "training/step.py",
     "planning/training_step.py",
     "planning/tracer.py",
-)  # what decides what a step does and how it is seen
+)
 
 
 def default_cache_folder() -> Path:
-    """Where traces and calibrations are kept: $TALIM_CACHE, else talim's folder in the user's cache."""
-    if asked := os.environ.get("TALIM_CACHE"):
-        return Path(asked)
+    """The folder of traces and CPU calibrations: $TALIM_CACHE, else `talim` in the user's cache folder."""
+    if folder := os.environ.get("TALIM_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "talim"
 
 
 class TraceCache:
-    """Gives every setting's trace, from its folder where it is there; None keeps nothing on disk."""
+    """Traces by step, in memory and in `folder` (None: in memory only)."""
 
     def __init__(self, folder: Path | None, progress: Progress) -> None:
         self.folder, self.progress = folder, progress
-        self._held: dict[StepConfig, Trace] = {}
+        self._traces: dict[StepConfig, Trace] = {}
 
-    def trace(self, setting: StepConfig) -> Trace:
-        """The trace of one step of a setting; a damaged file is made anew."""
-        if setting not in self._held:
-            self._held[setting] = self._read(setting) or self._make(setting)
-        return self._held[setting]
+    def trace(self, config: StepConfig) -> Trace:
+        """The trace of one step; a damaged file is replaced."""
+        if config not in self._traces:
+            self._traces[config] = self._read(config) or self._make(config)
+        return self._traces[config]
 
-    def _file(self, setting: StepConfig) -> Path | None:
-        return None if self.folder is None else self.folder / "traces" / f"{_name(setting)}.json"
+    def _file(self, config: StepConfig) -> Path | None:
+        return None if self.folder is None else self.folder / "traces" / f"{_key(config)}.json"
 
-    def _read(self, setting: StepConfig) -> Trace | None:
-        file = self._file(setting)
+    def _read(self, config: StepConfig) -> Trace | None:
+        file = self._file(config)
         try:
-            return None if file is None else Trace.of_json(json.loads(file.read_text(encoding="utf-8")))
+            return None if file is None else Trace.from_json(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _make(self, setting: StepConfig) -> Trace:
-        words = f"{setting.design}, {setting.seconds:g} s, batch {setting.batch}, {setting.precision}"
-        again = ", checkpointed" if setting.checkpointing else ""
-        self.progress.log(f"tracing {words}{again}")
-        made = training_step.trace_step(setting)
-        if (file := self._file(setting)) is not None:
-            write_text(file, json.dumps(made.to_json()))
-        return made
+    def _make(self, config: StepConfig) -> Trace:
+        checkpointed = ", checkpointed" if config.gradient_checkpointing else ""
+        self.progress.log(
+            f"tracing {config.design}, {config.crop_seconds:g} s, batch {config.batch_size}, "
+            f"{config.precision}{checkpointed}"
+        )
+        trace = training_step.trace_step(config)
+        if (file := self._file(config)) is not None:
+            write_text(file, json.dumps(trace.to_json()))
+        return trace
 
 
-def _name(setting: StepConfig) -> str:
-    facts = [
-        setting.facts(),
-        repr(base_model_facts(setting.base)),
+def _key(config: StepConfig) -> str:
+    parts = [
+        config.to_json(),
+        repr(base_model_facts(config.base)),
         [version(name) for name in LIBRARIES],
         _code_hash(),
     ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=1)
 def _code_hash() -> str:
-    """What talim's own code is, so that no trace outlives a change."""
     digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
+    root = Path(talim.__file__).parent
     for pattern in CODE:
         for file in sorted(root.glob(pattern)):
             digest.update(file.read_bytes())

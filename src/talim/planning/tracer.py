@@ -1,8 +1,7 @@
-"""A piece of work followed operation by operation on tensors that hold no numbers: its memory, its operations.
+"""Trace a function on tensors without data (fake tensors): peak memory, and every operation with FLOPs and bytes.
 
-What a training step needs is read off the step itself. Every storage that comes to be is counted until it goes, so
-that whatever the step keeps, recomputes or forgets is in the peak; every operation is written down with its
-floating-point operations and the bytes that it moves, so that any machine's time can be told from one trace.
+Every storage is tracked from allocation to deallocation, so that the peak includes whatever a training step keeps or
+recomputes. The time on any hardware can be predicted from one trace.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-ALIGNMENT = 64  # bytes to which torch rounds what it takes on a CPU; a GPU's 512 make no difference to a plan
+ALIGNMENT = 64  # bytes to which torch rounds CPU allocations; a GPU's 512 make no difference to a plan
 ATEN = torch.ops.aten
 
 
@@ -29,145 +28,141 @@ def _attention_flops(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int
     return sdpa_flop_count(q.shape, k.shape, v.shape)
 
 
-def _attention_back_flops(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+def _attention_backward_flops(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
     return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
 
 
 FORMULAS: dict[Any, Any] = {
-    **flop_registry,  # torch's own, which lacks the CPU's attention
+    **flop_registry,  # torch's registry lacks attention on a CPU
     ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back_flops,
+    ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
 }
 
 
 @dataclass(frozen=True)
 class OperationCost:
-    """What one kind of call does each time: its FLOPs, and the bytes it reads and writes."""
+    """FLOPs of one call of an operation, and the bytes it reads and writes."""
 
     name: str  # "mm", "gelu"
-    dtype: str  # of what comes out: "bfloat16"
-    shapes: tuple[tuple[int, ...], ...]  # of the tensors that go in; empty where there are no FLOPs
+    dtype: str  # of the output, such as "bfloat16"
+    shapes: tuple[tuple[int, ...], ...]  # of the inputs; empty where there are no FLOPs
     flops: int
     bytes: int
 
 
 @dataclass
 class Trace:
-    """What a piece of work did: the most bytes that were alive, and every operation with its number of calls."""
+    """Peak bytes of live tensors, and every distinct operation with its number of calls."""
 
     peak_bytes: int
     operations: list[tuple[OperationCost, int]]
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of all matrix products, convolutions and attention."""
-        return sum(operation.flops * times for operation, times in self.operations)
+        """FLOPs of all matrix products, convolutions and attention."""
+        return sum(operation.flops * calls for operation, calls in self.operations)
 
     @property
     def calls(self) -> int:
-        """How many kernels were started."""
-        return sum(times for _, times in self.operations)
+        """Number of kernel launches."""
+        return sum(calls for _, calls in self.operations)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        rows = [{**asdict(operation), "times": times} for operation, times in self.operations]
+        rows = [{**asdict(operation), "calls": calls} for operation, calls in self.operations]
         return {"peak_bytes": self.peak_bytes, "operations": rows}
 
     @classmethod
-    def of_json(cls, values: dict[str, Any]) -> Trace:
-        """What `to_json` wrote; KeyError or TypeError where it is something else."""
+    def from_json(cls, values: dict[str, Any]) -> Trace:
+        """From the result of `to_json`; KeyError or TypeError for other values."""
         rows = []
         for row in values["operations"]:
             shapes = tuple(tuple(shape) for shape in row.pop("shapes"))
-            times = row.pop("times")
-            rows.append((OperationCost(shapes=shapes, **row), times))
+            calls = row.pop("calls")
+            rows.append((OperationCost(shapes=shapes, **row), calls))
         return cls(values["peak_bytes"], rows)
 
 
 class TensorTracer(TorchDispatchMode):
-    """Sees every operation: follows storages from birth to death, counts operations, answers for missing numbers."""
+    """Dispatch mode that tracks storages, counts operations, and answers when a value of a tensor is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive = self.peak = 0
+        self.live_bytes = self.peak_bytes = 0
         self.operations: Counter[OperationCost] = Counter()
-        self._known: dict[int, Any] = {}
+        self._storages: dict[int, Any] = {}
 
-    def begin(self) -> None:
-        """Count from here: the peak from what is alive now, operations from none."""
-        self.peak = self.alive
+    def reset(self) -> None:
+        """Restart counting: the peak from what is live now, operations from none."""
+        self.peak_bytes = self.live_bytes
         self.operations.clear()
 
-    def found(self) -> Trace:
-        """What was seen since `begin`."""
-        return Trace(self.peak, list(self.operations.items()))
-
-    def hold(self, value: Any) -> None:
-        """Count the storages of tensors that are already there."""
-        for tensor in _tensors(value):
-            self._follow(tensor)
+    def result(self) -> Trace:
+        """The trace since `reset`."""
+        return Trace(self.peak_bytes, list(self.operations.items()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ATEN._local_scalar_dense.default:
-            # asked for its value, a number says what it says in a run that goes well: it is finite, no frame is padding
+            # .item() gets the value of a regular step: the loss is finite, no frame is padding
             return True if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
         result = func(*args, **(kwargs or {}))
-        self.hold(result)
+        for tensor in _tensors(result):
+            self._track(tensor)
         self._count(func, args, kwargs or {}, result)
         return result
 
-    def _follow(self, tensor: Tensor) -> None:
+    def _track(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        if key in self._storages:
             return
         size = -(-storage.nbytes() // ALIGNMENT) * ALIGNMENT
-        self._known[key] = weakref.ref(storage, lambda _: self._on_storage_freed(key, size))
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
+        self._storages[key] = weakref.ref(storage, lambda _: self._on_storage_freed(key, size))
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
     def _on_storage_freed(self, key: int, size: int) -> None:
-        self._known.pop(key, None)
-        self.alive -= size
+        self._storages.pop(key, None)
+        self.live_bytes -= size
 
     def _count(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        made, given = _tensors(result), _tensors((args, kwargs))
-        storages = {tensor.untyped_storage()._cdata for tensor in given}
+        outputs, inputs = _tensors(result), _tensors((args, kwargs))
+        storages = {tensor.untyped_storage()._cdata for tensor in inputs}
         mutates = func._schema.is_mutable
-        if not made or (not mutates and all(t.untyped_storage()._cdata in storages for t in made)):
-            return  # a view moves nothing
+        if not outputs or (not mutates and all(t.untyped_storage()._cdata in storages for t in outputs)):
+            return  # a view moves no data
         flops = 0
         if (formula := FORMULAS.get(func._overloadpacket)) is not None:
             flops = int(formula(*args, **kwargs, out_val=result))
-        moved = sum(_bytes(tensor) for tensor in (*given, *made))
-        shapes = tuple(tuple(tensor.shape) for tensor in given) if flops else ()
-        dtype = str(made[0].dtype).removeprefix("torch.")
+        moved_bytes = sum(_bytes(tensor) for tensor in (*inputs, *outputs))
+        shapes = tuple(tuple(tensor.shape) for tensor in inputs) if flops else ()
+        dtype = str(outputs[0].dtype).removeprefix("torch.")
         name = func._overloadpacket.__name__
-        self.operations[OperationCost(name, dtype, shapes, flops, moved)] += 1
+        self.operations[OperationCost(name, dtype, shapes, flops, moved_bytes)] += 1
 
 
 @contextmanager
 def fake_tensor_mode() -> Iterator[TensorTracer]:
-    """Inside, every tensor that is made holds no numbers and takes no memory; the follower sees all of them."""
-    follower = TensorTracer()
-    with FakeTensorMode(allow_non_fake_inputs=True), follower:
-        yield follower
+    """Inside, new tensors are fake tensors: they hold no data and take no memory. Yields their tracer."""
+    tracer = TensorTracer()
+    with FakeTensorMode(allow_non_fake_inputs=True), tracer:
+        yield tracer
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """As large as the given one, on the CPU."""
+    """An uninitialised tensor of the same shape, strides and dtype on the CPU."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
-def trace(work: Callable[[], Any], prepare: Callable[[], Any] = lambda: None) -> Trace:
-    """What `work` needs after `prepare`, both run without numbers; what `prepare` leaves alive is in the peak."""
-    with fake_tensor_mode() as follower:
-        kept = prepare()
-        follower.begin()
-        work()
-        found = follower.found()
-        del kept
-    return found
+def trace(function: Callable[[], Any], prepare: Callable[[], Any] = lambda: None) -> Trace:
+    """The trace of `function` after `prepare`, both run without data; the peak includes what `prepare` leaves live."""
+    with fake_tensor_mode() as tracer:
+        prepared = prepare()  # kept alive until the trace is complete
+        tracer.reset()
+        function()
+        result = tracer.result()
+        del prepared
+    return result
 
 
 def _tensors(value: Any) -> list[Tensor]:

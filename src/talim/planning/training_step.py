@@ -1,14 +1,10 @@
-"""A training step without corpus, run or weights: the real modules and the real step on a clip of nothing.
-
-Traced without numbers it tells what a design will need (`talim.planning.plan`); run in earnest on random weights it tells
-whether that is so (`research.validation.cost_model`).
-"""
+"""One real training step of a design on a synthetic clip: traced without data for a plan, or executed to measure it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from talim.adapters import injection
 from talim.backbones.meta_models import load_on_meta, materialize
-from talim.designs import expression
+from talim.designs.expression import Design
 from talim.errors import TalimError
 from talim.planning import tracer
 from talim.planning.tracer import Trace
@@ -29,50 +25,52 @@ from talim.training.resource_usage import reset_peak_memory, resident_bytes
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
-TEXT_TOKENS = 32  # text positions that a clip is reckoned with
+TEXT_TOKENS = 32  # assumed length of a caption
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
 class StepConfig:
-    """What a step is of: `seconds` is the length of each of `batch` clips."""
+    """A training step on `batch_size` clips of `crop_seconds`; an expression given as `design` is parsed."""
 
     base: str
-    design: str
-    seconds: float
-    batch: int = 1
-    precision: str = "bf16"
-    checkpointing: bool = False
+    design: Design
+    crop_seconds: float
+    batch_size: int = 1
+    precision: str = "bf16"  # of the base: "bf16" or "fp32"
+    gradient_checkpointing: bool = False
 
-    def facts(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "design", Design.parse(self.design))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, with the design as text; keywords of the constructor."""
+        return {**vars(self), "design": str(self.design)}
 
 
-MINIATURE = StepConfig("nano-musicgen", "conv@all:2.5%", 10.0, 2)  # a step that costs next to nothing
+MINIATURE = StepConfig("nano-musicgen", Design.parse("conv@all:2.5%"), 10.0, 2)  # a step that costs little
 
 
 class SyntheticTrainingStep:
-    """A base with a design in it, all on the meta device until `fill`; then `take_step` as often as one likes."""
+    """A base with a design attached, on the meta device until `fill`; then `take_step` may be called repeatedly."""
 
-    def __init__(self, setting: StepConfig) -> None:
-        self.setting, self.training = setting, Training()
-        self.backbone: Backbone = load_on_meta(setting.base, DTYPES[setting.precision])
-        design = expression.Design.parse(setting.design)
+    def __init__(self, config: StepConfig) -> None:
+        self.config, self.training = config, Training()
+        self.backbone: Backbone = load_on_meta(config.base, DTYPES[config.precision])
         with torch.device("meta"):
-            self.peft = injection.attach(self.backbone.model, design, self.backbone.sites())
-        self.backbone.enable_training(setting.checkpointing)
+            self.peft = injection.attach(self.backbone.model, config.design, self.backbone.sites())
+        self.backbone.enable_training(config.gradient_checkpointing)
 
     @property
     def trained_parameters(self) -> int:
-        """How many numbers training changes."""
+        """The number of trainable parameters."""
         return sum(weight.numel() for weight in injection.trainable_parameters(self.peft))
 
     def fill(self, make: Callable[[Tensor], Tensor]) -> None:
-        """Put real or fake tensors in the place of all weights, and bring the optimiser's state to be."""
-        for part in (self.backbone.model, getattr(self.backbone, "sound", None)):
-            if part is not None:
-                materialize(part, make)
+        """Replace all weights by what `make` returns for them, and create the optimiser's state."""
+        for module in (self.backbone.model, getattr(self.backbone, "sound", None)):
+            if module is not None:
+                materialize(module, make)
         self.weights = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = step.make_optimizer(self.weights, self.training)
         for weight in self.weights.values():
@@ -81,61 +79,64 @@ class SyntheticTrainingStep:
         self.optimiser.zero_grad(set_to_none=True)
 
     def take_step(self) -> None:
-        """One whole training step. TalimError where the loss is not a number."""
-        batch = self.backbone.collate([self._clip()] * self.setting.batch, [False] * self.setting.batch).to(self.backbone.device)
+        """One whole training step. TalimError where the loss is not finite."""
+        size = self.config.batch_size
+        batch = self.backbone.collate([self._clip()] * size, [False] * size)
         loss = step.forward_backward(self.backbone, batch)
         if not step.optimizer_step(self.weights, self.optimiser, loss, 1e-6, self.training.max_grad_norm):
-            raise TalimError(f"{self.setting.design}: the loss of the made-up clip is not a number")
+            raise TalimError(f"{self.config.design}: the loss of the synthetic clip is not finite")
 
     def _clip(self) -> tuple[np.ndarray, np.ndarray]:
-        frames = max(1, round(self.setting.seconds * self.backbone.frame_rate_hz))
+        frames = max(1, round(self.config.crop_seconds * self.backbone.frame_rate_hz))
         model: Any = self.backbone.model
-        said = np.zeros((TEXT_TOKENS, model.text_encoder.config.d_model), np.float32)
+        states = np.zeros((TEXT_TOKENS, model.text_encoder.config.d_model), np.float32)
         if self.backbone.target_kind == "tokens":
-            return np.zeros((self.backbone.codebooks, frames), np.int16), said
-        sound: Any = self.backbone.sound  # type: ignore[attr-defined]
-        return np.zeros((sound.channels, frames, sound.bands), np.float32), said
+            return np.zeros((self.backbone.codebooks, frames), np.int16), states
+        sound: Any = self.backbone.mel_vae  # type: ignore[attr-defined]
+        return np.zeros((sound.channels, frames, sound.bands), np.float32), states
 
 
-def trace_step(setting: StepConfig) -> Trace:
-    """What one step of a setting needs, everything that is resident counted.
+def trace_step(config: StepConfig) -> Trace:
+    """Memory and operations of one step, with everything that is resident.
 
-    TalimError for a design that does one thing or another by the values of tensors, which a trace has not.
+    TalimError for a design whose computation depends on the values of tensors, which a trace does not have.
     """
-    rehearsal = SyntheticTrainingStep(setting)
+    synthetic = SyntheticTrainingStep(config)
     try:
-        return tracer.trace(rehearsal.take_step, lambda: rehearsal.fill(tracer.empty_like))
+        return tracer.trace(synthetic.take_step, lambda: synthetic.fill(tracer.empty_like))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise TalimError(f"{setting.design} cannot be planned: {error.func} looks at values") from error
+        raise TalimError(
+            f"{config.design} cannot be planned: {error.func} depends on values of tensors"
+        ) from error
 
 
 @dataclass(frozen=True)
 class StepMeasurement:
-    """What steps took in earnest: the most resident memory above that before the weights came, seconds of the last."""
+    """Peak resident memory above that before the weights were loaded, and seconds, of the last executed step."""
 
     resident_bytes: int
     step_seconds: float
 
 
 def measure_step(
-    setting: StepConfig, steps: int = 3, now: Callable[[], float] = time.process_time
+    config: StepConfig, steps: int = 3, clock: Callable[[], float] = time.process_time
 ) -> StepMeasurement:
-    """Take some steps on random weights; what is told is of the last. For a process that did little else.
+    """Execute some steps with random weights and measure the last one, in a process that did little else.
 
-    Where the system tells no peak (all but Linux), resident memory is what is left after the step: too little.
+    Where the system has no peak memory (all but Linux), `resident_bytes` is what remains after the step: too little.
     """
-    rehearsal = SyntheticTrainingStep(setting)
+    synthetic = SyntheticTrainingStep(config)
     before = resident_bytes()
-    rehearsal.fill(_random)
+    synthetic.fill(_random)
     seconds = 0.0
     for _ in range(steps):
-        reset_peak_memory()  # where that cannot be, the peak is that of all steps
-        began = now()
-        rehearsal.take_step()
-        seconds = now() - began
+        reset_peak_memory()
+        start = clock()
+        synthetic.take_step()
+        seconds = clock() - start
     return StepMeasurement(resident_bytes(peak=True) - before, seconds)
 
 
 def _random(tensor: Tensor) -> Tensor:
-    made = tracer.empty_like(tensor)
-    return made.normal_(0, 0.02) if made.is_floating_point() else made.zero_()
+    filled = tracer.empty_like(tensor)
+    return filled.normal_(0, 0.02) if filled.is_floating_point() else filled.zero_()

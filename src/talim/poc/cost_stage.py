@@ -9,6 +9,7 @@ from typing import Any
 
 from talim import recipe as recipes
 from talim.corpus.manifest import Corpus
+from talim.designs.expression import Design
 from talim.errors import TalimError
 from talim.html import formatting
 from talim.poc.gates import GateThresholds, size_limit_bytes
@@ -36,7 +37,7 @@ def trace_designs(
     first = next(iter(found.values()))
     wanted = {
         **found,
-        FULL_FINETUNE: found.get(FULL_FINETUNE, first.model_copy(update={"design": FULL_FINETUNE})),
+        FULL_FINETUNE: found.get(FULL_FINETUNE, first.model_copy(update={"design": Design.parse(FULL_FINETUNE)})),
     }
     rows = {name: _row(name, recipe, corpus, device, shelf) for name, recipe in wanted.items()}
     whole = rows[FULL_FINETUNE]
@@ -53,7 +54,7 @@ def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> 
     from talim.backbones.load import pick_device
     from talim.planning.design_costs import base_model_facts
     from talim.planning.hardware import CONTEXT_BYTES
-    from talim.planning.plan import place_design
+    from talim.planning.plan import feasible_design_cost
     from talim.planning.training_step import DTYPES, StepConfig
 
     place = pick_device(device)
@@ -64,11 +65,11 @@ def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> 
         base = base_model_facts(recipe.base)
         long = recipe.training.crop_seconds or float(corpus.summary["clip_seconds"])
         seconds = min(long, base.window_seconds)
-        known = place_design(name, base, seconds)
+        cost = feasible_design_cost(recipe.design, base, seconds)
         trace = shelf.trace(
             StepConfig(
                 recipe.base,
-                name,
+                recipe.design,
                 seconds,
                 recipe.training.batch_size,
                 held,
@@ -77,14 +78,14 @@ def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> 
         )
         context = CONTEXT_BYTES if torch.device(place).type == "cuda" else 0
         return row | {
-            "parameters": known["parameters"],
-            "share": known["share"],
-            "file_bytes": known["file_bytes"],
+            "parameters": cost.parameters,
+            "parameter_fraction": cost.parameter_fraction,
+            "file_bytes": cost.file_bytes,
             "memory_bytes": trace.peak_bytes + context,
             "flops_per_step": trace.flops,
         }
     except TalimError as error:
-        unknown = dict.fromkeys(("parameters", "share", "file_bytes", "memory_bytes", "flops_per_step"))
+        unknown = dict.fromkeys(("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step"))
         return row | unknown | {"remark": str(error)}
 
 

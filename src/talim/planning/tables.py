@@ -1,0 +1,182 @@
+"""The results of `talim designs` and `talim plan` as tables for a terminal."""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH
+from talim.progress import format_duration
+
+GB = 1e9
+DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
+OPTIONAL_DESIGN_COLUMNS = ("percent", "file")  # left out on a narrow terminal
+PLAN_TABLE_COLUMNS, PLAN_TABLE_MIN_COLUMNS = 110, 90
+IMPOSSIBLE = "impossible: "
+
+
+def render_designs(result: dict[str, Any]) -> str:
+    """The result of `design_costs` as text, 80 to 100 columns wide."""
+    return _render(_design_parts, result, DESIGN_TABLE_MIN_COLUMNS, DESIGN_TABLE_COLUMNS)
+
+
+def render_plan(result: dict[str, Any]) -> str:
+    """The result of `plan_designs` as text, 90 to 110 columns wide."""
+    return _render(_plan_parts, result, PLAN_TABLE_MIN_COLUMNS, PLAN_TABLE_COLUMNS)
+
+
+def _render(
+    parts: Callable[[dict[str, Any], int], list[str | Table]],
+    result: dict[str, Any],
+    min_columns: int,
+    max_columns: int,
+) -> str:
+    columns = min(max(shutil.get_terminal_size((max_columns, 0)).columns, min_columns), max_columns)
+    output = io.StringIO()
+    console = Console(file=output, width=columns, highlight=False, markup=False)
+    for part in parts(result, columns):
+        console.print(part)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+def _table(headings: Sequence[str], padding: tuple[int, int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=False)
+    table.add_column("design", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _design_parts(result: dict[str, Any], columns: int) -> list[str | Table]:
+    header = (
+        f"{result['base']}: {result['parameters']:,} parameters in its {result['adapted_part']}, "
+        f"{format_si(result['flops_per_audio_second'])}FLOP per second of audio, forward.\n"
+        f"FLOP: what a design adds to that. memory: activations of a training clip of {result['crop_seconds']:g} s in "
+        "float32, without gradient checkpointing; weights and optimiser state come on top.\n"
+    )
+    headings = ["parameters", "percent", "width", "FLOP", "file", "memory"]
+    if columns < DESIGN_TABLE_COLUMNS:
+        headings = [heading for heading in headings if heading not in OPTIONAL_DESIGN_COLUMNS]
+    table = _table(headings, (0, 0))
+    table.add_column("note")  # the only column that may wrap
+    group = None
+    for row in result["designs"]:
+        size = "" if "+" in row["kind"] else row["design"].partition(":")[2]
+        if group is not None and size != group:
+            table.add_row()
+        if size and size != group:
+            table.add_row(f"{size} of the base" if size.endswith("%") else size)
+        group = size
+        name = row["design"].removesuffix(f":{size}") if size else row["design"]
+        cells = _design_cells(row)
+        table.add_row(_stacked(name), *(cells.get(heading, "") for heading in headings), _note(row))
+    reasons = [row["note"].removeprefix(IMPOSSIBLE) for row in result["designs"] if row["parameters"] is None]
+    footer = ["\nImpossible, and why:"] if reasons else []
+    return [header, table, *footer, *(f"- {reason}" for reason in reasons)]
+
+
+def _design_cells(row: dict[str, Any]) -> dict[str, str]:
+    if row["parameters"] is None:
+        return {}
+    return {
+        "parameters": f"{row['parameters']:,}",
+        "percent": f"{100 * row['parameter_fraction']:.2f}%",
+        "width": _stacked("+".join(_format_range(span) for span in row["widths"])),
+        "FLOP": format_si(row["flops_per_audio_second"]).strip(),
+        "file": f"{format_si(row['file_bytes'])}B",
+        "memory": f"{format_si(row['activation_bytes'])}B",
+    }
+
+
+def _note(row: dict[str, Any]) -> str:
+    if row["parameters"] is None:
+        return "impossible, see below"
+    return row["note"].replace("nearest possible:", "nearest:")
+
+
+def _stacked(text: str) -> str:
+    """The parts of a combined design on lines of their own."""
+    return text.replace("+", "+\n")
+
+
+def _format_range(span: list[int] | None) -> str:
+    if span is None:
+        return "-"
+    return str(span[0]) if span[0] == span[1] else f"{span[0]}..{span[1]}"
+
+
+def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
+    checkpointed = ", gradient checkpointing" if result["gradient_checkpointing"] else ""
+    header = (
+        f"{result['base']} on {result['hardware']} ({result['hardware_note']}).\n"
+        f"{result['clips']:,} clips of {result['crop_seconds']:g} s, {result['epochs']:g} epochs, batch size "
+        f"{result['batch_size']}: {result['steps']:,} steps; base in {result['precision']}{checkpointed}.\n"
+        f"Memory limit: {result['memory_limit_bytes'] / GB:.1f} GB.\n"
+    )
+    rows = result["designs"]
+    headings = ["memory", "step", "total", "file"]
+    headings += ["energy"] * any(row["energy_joules"] is not None for row in rows)
+    headings += ["money"] * any(row["money"] is not None for row in rows)
+    table = _table(headings, (0, 1))
+    for row in rows:
+        cells = {
+            "memory": f"{row['memory_bytes'] / GB:.2f} GB{'' if row['fits'] else ' !'}",
+            "step": _format_seconds(row["step_seconds"]),
+            "total": format_duration(row["hours"] * 3600),
+            "file": f"{format_si(row['file_bytes'])}B",
+            "energy": format_kwh(row["energy_joules"]),
+            "money": "-" if row["money"] is None else f"{row['money']:.2f}",
+        }
+        table.add_row(row["design"], *(cells[heading] for heading in headings))
+    return [header, table, *_plan_footer(rows)]
+
+
+def _plan_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [""]
+    for row in rows:
+        if row["design"] != str(FULL_FINETUNE):
+            memory, time, file = (
+                _format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage")
+            )
+            lines.append(
+                f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file."
+            )
+    for row in rows:
+        suggestion = row["suggestion"]
+        if suggestion is not None:
+            lines.append(
+                f"! {row['design']} does not fit. It would with {suggestion['options']}: "
+                f"{suggestion['memory_bytes'] / GB:.2f} GB, {_format_seconds(suggestion['step_seconds'])} a step."
+            )
+        elif not row["fits"]:
+            lines.append(f"! {row['design']} does not fit, and no change that was tried makes it fit.")
+    lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]
+    return [*lines, "Validation and the encoding of the corpus are not included in the times."]
+
+
+def format_si(number: float) -> str:
+    """Three significant digits and an SI prefix: "85.3 M"."""
+    for letter, size in {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3}.items():
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.3g} "
+
+
+def format_kwh(joules: float | None) -> str:
+    """Joules in kWh; "-" where they are unknown."""
+    return "-" if joules is None else f"{joules / JOULES_PER_KWH:.3g} kWh"
+
+
+def _format_seconds(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _format_ratio(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
