@@ -121,7 +121,7 @@ def find_audio_copy(
     """The passage of 4 s whose audio is most similar to one of the sources'; None if there is none to compare.
 
     `fingerprint` is the clip's `audio_matching.audio_fingerprint`; sources `exclude` are skipped. Found up to 350 cents
-    away, at 0.8 to 1.25 of the tempo, behind filters, coding and a drone; how reliably: docs/metrics-originality.md.
+    away, at 0.8 to 1.25 of the tempo, behind filters, coding and a drone; how reliably: docs/reports/copy-detection.md.
     similarity: `audio_matching.similarity`, [-1, 1], lower is more original. A copy if `p_value` (by `tail_p_value`
     against `null`) is at most 0.01.
     """

@@ -455,7 +455,7 @@ def ornament_score(cents: np.ndarray, hop_seconds: float = 0.01) -> float:
     50 ms (root mean square), t how much the pitch trembles where it is calmest (`tremble_cents`). Random movement makes
     new shapes, but raises t for all of them, so that it earns nothing. Glides are left out: whatever smooths a contour
     makes more of them. Source: own definition; constants chosen on real tracks, flattened and jittered
-    (docs/metrics-sensitivity.md).
+    (docs/reports/metric-sensitivity.md).
     """
     noise = JITTER_FACTOR * pitch_jitter_cents(cents, hop_seconds)
     counts = (

@@ -3,7 +3,7 @@
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; frames are centred on n * hop.
 The kernels follow SWIPE' (Camacho and Harris 2008: lobes on prime harmonics, trenches between them), on a logarithmic
 axis; the path is Viterbi's, with a cost per cent of movement, as melody extraction asks (Salamon and Gomez 2012).
-The constants were chosen on the excerpts and performances of docs/metrics-pitch.md.
+The constants were chosen on the excerpts and performances of docs/reports/pitch-tracking.md.
 """
 
 from __future__ import annotations
