@@ -2,7 +2,7 @@
 
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; one value every `hop_seconds`,
 the n-th at n * hop_seconds. Path and voicing come from `salience`, on a grid of ten cents; each value is then refined
-by the reassigned frequencies of its harmonics (Auger and Flandrin 1995). How good it is: docs/reports/pitch-tracking.md.
+by the reassigned frequencies of its harmonics (Auger and Flandrin 1995). Accuracy: docs/reports/pitch-tracking.md.
 """
 
 from __future__ import annotations
