@@ -31,7 +31,7 @@ from talim.progress import PlainProgress, Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance
 from talim.training import batches
-from talim.training.batches import EncodedClip
+from talim.training.crops import EncodedClip
 from talim.training.frozen_cache import MIN_FROZEN_FRACTION, PRECISIONS, FrozenLayerCache
 from talim.training.resource_usage import ResourceMeter, device_name
 from talim.training.trainer import Trainer, rng_state_at

@@ -18,13 +18,13 @@ from talim.corpus.manifest import Clip
 from talim.evaluation.loss_by_event import event_groups, frame_losses, loss_by_event
 from talim.progress import Progress
 from talim.synthesis.performer import performance_ground_truth
-from talim.training.batches import EncodedClip
+from talim.training.crops import EncodedClip
 
 
 def test_event_groups_of_piece_with_repeats() -> None:
     truth = performance_ground_truth(7000, "hindustani", 20.0)
     groups = event_groups(truth, 0.0, 1000, 50.0)
-    sections = [(s.name, s.time, s.onset_seconds) for s in truth.sections]
+    sections = [(s.name, s.occurrence, s.onset_seconds) for s in truth.sections]
     assert [name for name, time, _ in sections if time == 2] == ["sthayi", "mukhra"]
     at = {(name, time): int(onset * 50) + 5 for name, time, onset in sections}
     assert groups["first"][at["sthayi", 1]]

@@ -32,7 +32,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
 from talim.training import batches, frozen_cache
-from talim.training.batches import EncodedClip
+from talim.training.crops import EncodedClip
 from talim.training.frozen_cache import FrozenLayerCache
 from talim.training.train import train
 from talim.training.trainer import rng_state_at

@@ -26,6 +26,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting.run_report import write_report
 from talim.run import Run
+from talim.training.crops import Crop
 from talim.training.train import train
 
 QUICK = {
@@ -289,8 +290,8 @@ def test_encode_clips_caches_predicted_beats_and_chords(
         == predicted[0].beats_chords
     )
     item = plain[known[0]]
-    assert batches.Crop(item, 0, 25).content(25)[2] == item.beats_chords
-    assert batches.Crop(item, 5, 10).content(25)[2] == item.beats_chords.cut(0.2, 0.4)
+    assert Crop(item, 0, 25).content(25)[2] == item.beats_chords
+    assert Crop(item, 5, 10).content(25)[2] == item.beats_chords.cut(0.2, 0.4)
 
 
 def test_train_and_evaluate_in_bf16_give_finite_losses(tmp_path: Path, recipe: Any) -> None:

@@ -18,7 +18,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
 from talim.training import batches, frozen_cache
-from talim.training.batches import EncodedClip
+from talim.training.crops import EncodedClip
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from talim.backbones.protocol import Backbone
     from talim.synthesis.ground_truth import GroundTruth
-    from talim.training.batches import EncodedClip
+    from talim.training.crops import EncodedClip
     from talim.training.frozen_cache import FrozenLayerCache
 
 EVENT_GROUPS = ("ornaments", "plain", "first", "repeat")
@@ -48,7 +48,7 @@ def event_groups(
     first_occurrence: dict[str, np.ndarray] = {}
     for section in sorted(truth.sections, key=lambda each: each.onset_seconds):
         within = (section.onset_seconds <= times) & (times < section.end_seconds)
-        if section.time > 1 and section.name in first_occurrence and within.any():
+        if section.occurrence > 1 and section.name in first_occurrence and within.any():
             repeat |= within
             first |= first_occurrence[section.name]
         elif section.onset_seconds >= start_seconds - 0.5 / frame_rate_hz:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
     from talim.generation.generate import GenerationOptions
     from talim.synthesis.ground_truth import GroundTruth
-    from talim.training.batches import EncodedClip
+    from talim.training.crops import EncodedClip
 
 MEMORY_FILE = "memory.json"
 Measures = dict[str, dict[str, float]]  # measure -> recording (or "run") -> value

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from talim.beats_chords import BeatsAndChords
 from talim.corpus.feature_cache import FeatureCache
 from talim.errors import TalimError
 from talim.progress import Progress
+from talim.training.crops import Crop, EncodedClip
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 
 if TYPE_CHECKING:
@@ -22,36 +22,6 @@ if TYPE_CHECKING:
     from talim.training.frozen_cache import FrozenLayerCache
 
 ORDER, CROP, DROP, TORCH_SEED, RECORDINGS = range(5)  # an independent random stream for each purpose
-
-
-@dataclass(frozen=True)
-class EncodedClip:
-    """One clip as the model's inputs and targets; the arrays are read-only views of cache files."""
-
-    clip: Clip
-    targets: np.ndarray  # int16 [K, T] tokens or float32 [C, T, F] latents
-    states: np.ndarray  # text encoder states, float32 [L, D]
-    beats_chords: BeatsAndChords = field(
-        default_factory=BeatsAndChords
-    )  # empty for bases not conditioned on them
-
-    @property
-    def full_length(self) -> Crop:
-        return Crop(self, 0, self.targets.shape[1])
-
-
-class Crop(NamedTuple):
-    """A part of a clip, in frames of its targets."""
-
-    item: EncodedClip
-    start: int
-    frames: int
-
-    def content(self, frame_rate_hz: float) -> Any:
-        """The item for `Backbone.collate`: targets, states and, where there are any, beats and chords."""
-        item, start, frames = self
-        excerpt = item.beats_chords.cut(start / frame_rate_hz, frames / frame_rate_hz)
-        return (item.targets[:, start : start + frames], item.states, *([excerpt] if excerpt else []))
 
 
 def encode_clips(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
     from talim.corpus.manifest import Corpus
     from talim.recipe import Recipe
-    from talim.training.batches import Crop
+    from talim.training.crops import Crop
 
 FOLDER = "frozen"  # in the corpus's features
 MIN_FROZEN_FRACTION = (

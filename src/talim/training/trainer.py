@@ -28,7 +28,7 @@ from talim.training.resource_usage import ResourceMeter, combine_usage, count_fl
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone, Loss
     from talim.corpus.manifest import Clip
-    from talim.training.batches import EncodedClip
+    from talim.training.crops import EncodedClip
 
 
 def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
