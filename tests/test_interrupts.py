@@ -21,10 +21,14 @@ def test_interrupt_handler_first_signal_sets_requested(number: signal.Signals) -
 
 
 def test_interrupt_handler_second_sigint_raises_keyboard_interrupt() -> None:
-    with InterruptHandler():
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with InterruptHandler():
             signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_interrupt_handler_outside_the_main_thread_installs_nothing() -> None:

@@ -74,6 +74,7 @@ def test_generate_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path: Pa
     )
     for row, piece in zip(rows, pieces, strict=True):
         np.testing.assert_allclose(audio.read(row["file"]).samples, piece.samples, atol=2**-15)
+        assert (piece.tags["prompt"], piece.tags["ai_generated"]) == (row["prompt"], "AI-generated")
     assert [r["file"] for r in rows] == [str(tmp_path / "many" / r["file"]) for r in manifest]
 
 

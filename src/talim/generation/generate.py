@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talim import audio
 from talim.adapters import serialization
 from talim.atomic_io import check_writable, write_jsonl
 from talim.backbones import generation_options
@@ -81,7 +80,7 @@ def generate_audio(
     """Generate `num_samples` pieces of `seconds` per prompt, in order, with the seeds `seed`, `seed` + 1, ...
 
     `beats_chords` holds one entry for all prompts or one per prompt; `predict_beats_chords` lets the base predict what
-    is missing. Everything that can be refused is refused (UsageError, TalimError) before a model is loaded.
+    is missing. The pieces' tags hold their provenance. UsageError and TalimError are raised before a model is loaded.
     """
     _check_request(prompts, seconds, seed, num_samples)
     pieces = _pieces(
@@ -96,7 +95,7 @@ def generate_audio(
         progress or Progress(),
         device,
     )
-    return [replace(piece, tags=tags) for piece, tags in pieces]
+    return list(pieces)
 
 
 def generate(
@@ -132,11 +131,10 @@ def generate(
         device,
     )
     rows = []
-    for path, (piece, tags) in zip(paths, pieces, strict=True):
-        audio.write(path, piece, tags)
-        rows.append(
-            {"file": path.name, "seconds": round(piece.seconds, 3), **tags, "seed": int(tags["seed"])}
-        )
+    for path, piece in zip(paths, pieces, strict=True):
+        piece.save(path)
+        facts = {"file": path.name, "seconds": round(piece.seconds, 3)}
+        rows.append(facts | {**piece.tags, "seed": int(piece.tags["seed"])})
     if paths != [out]:
         write_jsonl(out / "manifest.jsonl", rows)
     return [row | {"file": str(path)} for row, path in zip(rows, paths, strict=True)]
@@ -153,8 +151,8 @@ def _pieces(
     predict_beats_chords: bool,
     progress: Progress,
     device: str,
-) -> Iterator[tuple[Audio, dict[str, str]]]:
-    """Every piece with its provenance tags; the model is loaded when the first one is asked for."""
+) -> Iterator[Audio]:
+    """Every piece with its provenance as tags; the model is loaded for the first one."""
     conditions = _beats_chords_per_prompt(prompts, beats_chords)
     source = source if isinstance(source, GenerationSource) else source()
     resolved = generation_options.resolve_options(
@@ -177,7 +175,7 @@ def _pieces(
         title = f"{number} of {total}" if total > 1 else "audio"
         piece = generate_clip(backbone, prompt, seconds, seed + offset, resolved, condition, progress, title)
         tags = provenance_tags(backbone, source.adapters, prompt, seed + offset, resolved, condition)
-        yield piece, tags
+        yield replace(piece, tags=tags)
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
