@@ -13,18 +13,18 @@ from talim.backbones.musicgen.backbone import MusicGen
 
 @pytest.fixture(scope="session", params=["mono", "stereo"])
 def released_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each channel layout (read only by agreement)."""
+    """A checkpoint folder per channel layout (do not modify)."""
     folder = tmp_path_factory.mktemp("released") / f"tiny-{request.param}"
     return released_musicgen.write(folder, channels=2 if request.param == "stereo" else 1)
 
 
 @pytest.fixture(scope="session")
 def shared(released_folder: Path) -> MusicGen:
-    """The folder's model in fp32; tests leave it as they find it."""
+    """The folder's model in fp32 (do not modify)."""
     return load(released_folder, precision="fp32", device="cpu")  # type: ignore[return-value]
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> MusicGen:
-    """A mono model that a test may change."""
+def modifiable(tmp_path: Path) -> MusicGen:
+    """A mono model that a test may modify."""
     return load(released_musicgen.write(tmp_path / "tiny"), precision="fp32", device="cpu")  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Loading: the released layout, precision, licences, and one clear line for everything that goes wrong."""
+"""Loading base models: released layout, dtypes, fingerprints, licences, one-line errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def spoil(folder: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
-def test_released_layout_loads(shared: MusicGen, released_folder: Path) -> None:
+def test_load_released_layout_reads_every_weight(shared: MusicGen, released_folder: Path) -> None:
     stored = load_file(released_folder / "model.safetensors")
     assert any(key.endswith("weight_g") for key in stored)
     convolution = shared.model.audio_encoder.encoder.layers[0].conv.parametrizations.weight
@@ -53,7 +53,7 @@ def test_released_layout_loads(shared: MusicGen, released_folder: Path) -> None:
     assert torch.equal(heads[-1].weight, stored[f"decoder.lm_heads.{len(heads) - 1}.weight"])
 
 
-def test_what_it_says_of_itself(shared: MusicGen, released_folder: Path) -> None:
+def test_loaded_backbone_has_the_facts_of_its_folder(shared: MusicGen, released_folder: Path) -> None:
     channels = 2 if released_folder.name.endswith("stereo") else 1
     assert shared.name == released_folder.name
     assert shared.family == "musicgen"
@@ -65,7 +65,7 @@ def test_what_it_says_of_itself(shared: MusicGen, released_folder: Path) -> None
     assert not any(weight.requires_grad for weight in shared.model.parameters())
 
 
-def test_window_defaults_to_thirty_seconds(folder: Path) -> None:
+def test_window_seconds_is_30_by_default(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     del config["talim_window_seconds"]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -75,19 +75,21 @@ def test_window_defaults_to_thirty_seconds(folder: Path) -> None:
     assert load(folder, device="cpu").window_seconds == 20.0
 
 
-def test_bf16_keeps_codec_and_text_encoder_exact(shared: MusicGen, released_folder: Path) -> None:
+def test_load_in_bf16_keeps_codec_and_text_encoder_in_float32(
+    shared: MusicGen, released_folder: Path
+) -> None:
     half = load(released_folder, precision="bf16", device="cpu")
     assert half.dtype is torch.bfloat16
     assert {w.dtype for w in half.model.decoder.state_dict().values()} == {torch.bfloat16}
     for part in ("audio_encoder", "text_encoder"):
-        ours, theirs = getattr(half.model, part).state_dict(), getattr(shared.model, part).state_dict()
-        for key, value in theirs.items():
-            assert torch.equal(ours[key], value), key
+        actual, expected = getattr(half.model, part).state_dict(), getattr(shared.model, part).state_dict()
+        for key, value in expected.items():
+            assert torch.equal(actual[key], value), key
     assert np.array_equal(half.encode_text(["tabla"])[0], shared.encode_text(["tabla"])[0])
     assert (half.codec_hash, half.text_encoder_hash) == (shared.codec_hash, shared.text_encoder_hash)
 
 
-def test_fingerprint_is_of_the_weights_not_of_the_precision(shared: MusicGen, released_folder: Path) -> None:
+def test_fingerprint_does_not_depend_on_the_dtype(shared: MusicGen, released_folder: Path) -> None:
     assert load(released_folder, precision="bf16", device="cpu").fingerprint == shared.fingerprint
 
 
@@ -104,13 +106,13 @@ def test_fingerprint_changes_with_any_weight(folder: Path) -> None:
         before = after
 
 
-def test_a_copy_elsewhere_is_the_same_base(folder: Path, tmp_path: Path) -> None:
+def test_fingerprint_of_a_copied_folder_is_the_same(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "elsewhere" / "other-name")
     assert load(copy, device="cpu").fingerprint == load(folder, device="cpu").fingerprint
     assert load(copy, device="cpu").name == "other-name"
 
 
-def test_licence_of_a_folder_is_its_cards(folder: Path) -> None:
+def test_licence_is_read_from_the_model_card(folder: Path) -> None:
     assert load(folder, device="cpu").licence == "unknown"
     card = "---\ntags:\n- x\nlicense: cc-by-4.0\n---\nlicense: nonsense\n"
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -118,12 +120,12 @@ def test_licence_of_a_folder_is_its_cards(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["facebook/musicgen-melody", "musicgen-stereo-melody-large"])
-def test_melody_is_refused(name: str) -> None:
+def test_load_melody_model_raises_talim_error(name: str) -> None:
     with pytest.raises(TalimError, match=r"melody.*not supported yet"):
         load(name)
 
 
-def test_melody_in_a_folder_is_refused(folder: Path) -> None:
+def test_load_melody_folder_raises_talim_error(folder: Path) -> None:
     spoil(folder, model_type="musicgen_melody")
     with pytest.raises(TalimError, match="not supported"):
         load(folder)
@@ -138,7 +140,7 @@ def test_melody_in_a_folder_is_refused(folder: Path) -> None:
         ("gibberish", "use nano-musicgen"),
     ],
 )
-def test_unknown_base_is_one_line(name: str, advice: str) -> None:
+def test_load_unknown_base_raises_a_one_line_error_with_advice(name: str, advice: str) -> None:
     with pytest.raises(TalimError, match=advice) as caught:
         load(name)
     assert "\n" not in str(caught.value)
@@ -146,7 +148,7 @@ def test_unknown_base_is_one_line(name: str, advice: str) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_a_hub_model_without_network_is_one_line_at_once() -> None:
+def test_load_hub_model_without_network_raises_at_once() -> None:
     with pytest.raises(TalimError, match=r"huggingface\.co cannot be reached.*hf download") as caught:
         load("musicgen-small")
     assert "\n" not in str(caught.value)
@@ -154,7 +156,7 @@ def test_a_hub_model_without_network_is_one_line_at_once() -> None:
         load("facebok/musicgen-smal")
 
 
-def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_friendly_load_errors_of_the_hub_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
     monkeypatch.setattr(loading, "read_config", refuse)
     with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
@@ -162,19 +164,21 @@ def test_what_the_hub_throws_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert "Name or service not known" in str(caught.value)
 
 
-def test_a_model_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reachable_cached_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(resolve, "is_cached", lambda hub_id: True)
     resolve.check_reachable(resolve.ModelSource("facebook/musicgen-small", "x", False, None))
 
 
-def test_missing_nano_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_load_nano_without_its_files_raises_talim_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(resolve, "NANO_FOLDER", tmp_path)
     with pytest.raises(TalimError, match="missing from this installation"):
         load()
 
 
-def test_other_models_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_load_other_model_type_raises_talim_error(folder: Path, tmp_path: Path) -> None:
     spoil(folder, model_type="t5")
     with pytest.raises(TalimError, match="is a t5 model; expected MusicGen"):
         load(folder)
@@ -185,7 +189,7 @@ def test_other_models_are_refused(folder: Path, tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_incomplete_weights_are_refused(folder: Path) -> None:
+def test_load_incomplete_weights_raises_talim_error(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["decoder.lm_heads.2.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -201,27 +205,27 @@ def test_incomplete_weights_are_refused(folder: Path) -> None:
         load(folder)
 
 
-def test_a_codec_with_too_few_codebooks_is_refused(folder: Path) -> None:
+def test_load_codec_with_too_few_codebooks_raises_talim_error(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["audio_encoder"]["target_bandwidths"] = [0.5]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(TalimError, match="codebooks a channel"):
+    with pytest.raises(TalimError, match="codebooks per channel"):
         load(folder)
 
 
-def test_fp16_and_absent_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="fp16 is refused"):
+def test_load_with_fp16_or_missing_gpu_raises(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="fp16 is not supported"):
         load(folder, precision="fp16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TalimError, match="sees no GPU"):
+    with pytest.raises(TalimError, match="finds no GPU"):
         load(folder, device="cuda")
 
 
-def test_sizes_to_download_are_told() -> None:
+def test_registry_has_download_sizes() -> None:
     assert all(model.download_gb > 1 for model in registry.MODELS.values() if model.shape)
 
 
-def test_a_nano_folder_brings_its_own_codec_and_bytes(tmp_path: Path) -> None:
+def test_load_nano_folder_registers_codec_and_byte_tokenizer(tmp_path: Path) -> None:
     from talim.backbones.nano import codec, musicgen
 
     small = codec.NanoCodec(codec.NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1))

@@ -1,4 +1,4 @@
-"""A base without weights is the real one in all but its numbers."""
+"""Base models on the meta device against the real ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from talim.errors import TalimError
 
 
 def tensors(backbone: Any) -> dict[str, Any]:
-    """Name, shape and type of all that is resident."""
-    parts = {"model": backbone.model, "sound": getattr(backbone, "sound", None)}
+    """Name, shape and dtype of all tensors."""
+    parts = {"model": backbone.model, "mel_vae": getattr(backbone, "mel_vae", None)}
     return {
         f"{word}.{name}": (tuple(value.shape), value.dtype)
         for word, part in parts.items()
@@ -36,38 +36,40 @@ def own_mustango(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("base", ["tiny_base", "own_mustango", "nano-musicgen"])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_the_same_tensors_as_the_real_one(base: str, precision: str, request: pytest.FixtureRequest) -> None:
-    place = base if base.startswith("nano") else str(request.getfixturevalue(base))
+def test_load_on_meta_has_the_tensors_and_facts_of_the_real_model(
+    base: str, precision: str, request: pytest.FixtureRequest
+) -> None:
+    path = base if base.startswith("nano") else str(request.getfixturevalue(base))
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    real, made = load(place, precision=precision, device="cpu"), load_on_meta(place, dtype)
-    assert tensors(made) == tensors(real)
-    assert all(value.is_meta for value in made.model.parameters())
+    real, on_meta = load(path, precision=precision, device="cpu"), load_on_meta(path, dtype)
+    assert tensors(on_meta) == tensors(real)
+    assert all(value.is_meta for value in on_meta.model.parameters())
     for word in ("name", "family", "licence", "parameters", "frame_rate_hz", "window_seconds", "miniature"):
-        assert getattr(made, word) == getattr(real, word), word
-    assert made.sites() == real.sites()
-    assert made.fingerprint == ""
+        assert getattr(on_meta, word) == getattr(real, word), word
+    assert on_meta.sites() == real.sites()
+    assert on_meta.fingerprint == ""
 
 
 @pytest.mark.parametrize("name", ["musicgen-small", "musicgen-stereo-medium"])
-def test_a_released_musicgen_is_built_from_its_numbers(name: str) -> None:
+def test_load_on_meta_released_musicgen_has_its_parameter_counts(name: str) -> None:
     shape = registry.MODELS[name].shape
-    made = load_on_meta(name, torch.bfloat16)
+    on_meta = load_on_meta(name, torch.bfloat16)
     assert shape is not None
-    assert made.num_parameters == shape.decoder_parameters
-    text: Any = made.model.text_encoder
+    assert on_meta.num_parameters == shape.decoder_parameters
+    text: Any = on_meta.model.text_encoder
     assert sum(weight.numel() for weight in text.parameters()) == 109_628_544  # T5-base's encoder
     assert next(text.parameters()).dtype == torch.float32
 
 
-def test_the_released_mustango_is_built_from_its_numbers() -> None:
-    """Counts of the released files, from the golden description of its keys."""
-    made: Any = load_on_meta("mustango", torch.bfloat16)
-    assert made.num_parameters == 1_416_364_360
-    assert sum(weight.numel() for weight in made.model.text_encoder.parameters()) == 341_231_104
-    assert sum(weight.numel() for weight in made.sound.parameters()) == 110_641_770
+def test_load_on_meta_released_mustango_has_its_parameter_counts() -> None:
+    """Counts of the released files."""
+    on_meta: Any = load_on_meta("mustango", torch.bfloat16)
+    assert on_meta.num_parameters == 1_416_364_360
+    assert sum(weight.numel() for weight in on_meta.model.text_encoder.parameters()) == 341_231_104
+    assert sum(weight.numel() for weight in on_meta.mel_vae.parameters()) == 110_641_770
     assert UNetShape.of(UNetConfig.of(unet_config.UNET)) == registry.UNET
 
 
-def test_a_base_that_is_nowhere_is_refused() -> None:
+def test_load_on_meta_unavailable_base_raises_talim_error() -> None:
     with pytest.raises(TalimError, match="nano-musicgen"):
         load_on_meta("musicgen-smal", torch.float32)

@@ -1,4 +1,4 @@
-"""What the hardware has decides the number format, and the reason is said."""
+"""Choosing the dtype by hardware, with the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
-def test_bf16_where_the_cpu_has_it(cpu, flag: str) -> None:
+def test_choose_precision_auto_on_bf16_cpu_gives_bf16(cpu, flag: str) -> None:
     cpu(flag)
     dtype, reason = precision.choose_precision("auto", "cpu")
     assert dtype is torch.bfloat16
@@ -30,7 +30,7 @@ def test_bf16_where_the_cpu_has_it(cpu, flag: str) -> None:
     assert precision.choose_precision("fp32", "cpu")[0] is torch.float32
 
 
-def test_fp32_where_it_has_not(cpu) -> None:
+def test_choose_precision_auto_on_other_cpu_gives_fp32(cpu) -> None:
     cpu("avx512f")
     dtype, reason = precision.choose_precision("auto", "cpu")
     assert dtype is torch.float32
@@ -40,7 +40,7 @@ def test_fp32_where_it_has_not(cpu) -> None:
     assert "slower" in reason
 
 
-def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_has_bf16_on_gpu_asks_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Quick 9000")
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
@@ -49,7 +49,7 @@ def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "Quick 9000" in reason
 
 
-def test_fp16_is_refused_with_the_reason() -> None:
+def test_choose_precision_fp16_or_unknown_raises_usage_error() -> None:
     with pytest.raises(UsageError, match="overflow") as caught:
         precision.choose_precision("fp16", "cpu")
     assert "bf16, fp32 or auto" in str(caught.value)
@@ -57,7 +57,7 @@ def test_fp16_is_refused_with_the_reason() -> None:
         precision.choose_precision("int8", "cpu")
 
 
-def test_flags_are_read_from_the_kernels_file(tmp_path: Path) -> None:
+def test_cpu_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(X86.format(more="avx512_bf16"), encoding="utf-8")
     assert {"avx512_bf16", "sse"} <= precision.cpu_flags(file)

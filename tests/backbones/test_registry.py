@@ -1,4 +1,4 @@
-"""The released models' shapes, counted on the meta device, without any weights."""
+"""Registry: shapes of released models against models on the meta device, licences, names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELEASED = [model for model in registry.MODELS.values() if isinstance(model.shap
 
 
 def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
-    """A whole released model without memory: its decoder, T5-base and the 32 kHz codec."""
+    """A released model on the meta device: decoder, T5-base and the 32 kHz codec."""
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32128)
     codec = EncodecConfig(
         target_bandwidths=[2.2],
@@ -55,7 +55,7 @@ def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
 
 
 @pytest.mark.parametrize("model", RELEASED, ids=lambda model: model.name)
-def test_released_sizes_without_memory(model: registry.ModelEntry) -> None:
+def test_registered_shape_equals_the_model_on_meta(model: registry.ModelEntry) -> None:
     shape = model.shape
     assert isinstance(shape, MusicGenShape)
     built = on_meta(shape)
@@ -76,18 +76,18 @@ def test_released_sizes_without_memory(model: registry.ModelEntry) -> None:
 
 
 class _Shell:
-    """Only what `sites` reads."""
+    """A model with the attributes that `sites` reads."""
 
     def __init__(self, model: MusicgenForConditionalGeneration) -> None:
         self.config = model.config
 
 
-def test_every_released_model_carries_its_licence() -> None:
+def test_registry_released_models_have_a_licence() -> None:
     assert len(RELEASED) == 6
     assert {model.licence for model in RELEASED} == {"CC-BY-NC-4.0"}
 
 
-def test_names() -> None:
+def test_find_model_and_closest_names() -> None:
     small = registry.find_model("musicgen-small")
     assert small is not None
     assert small is registry.find_model("facebook/musicgen-small")

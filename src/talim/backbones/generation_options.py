@@ -40,7 +40,7 @@ def resolve_family_options(family: str, name: str, given: Mapping[str, Any]) -> 
     defaults = DEFAULT_OPTIONS[family]
     for option in given:
         if option not in defaults:
-            owners = [DISPLAY_NAMES[family] for family, options in DEFAULT_OPTIONS.items() if option in options]
+            owners = [DISPLAY_NAMES[key] for key, options in DEFAULT_OPTIONS.items() if option in options]
             hint = f"{' and '.join(owners)} has it" if owners else "no base has it"
             raise UsageError(
                 f"{_flag(option)} is no option of {name}: {hint}; {DISPLAY_NAMES[family]} takes "

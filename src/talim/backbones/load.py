@@ -113,7 +113,9 @@ def _read_weights(source: ModelSource, config: Any, dtype: torch.dtype) -> Any:
             # T5 ignores unexpected keys that contain "decoder", which here is most of the model
             self._keys_to_ignore_on_load_unexpected = set()
 
-    loaded: Any = Mixed.from_pretrained(source.path_or_id, config=config, dtype=dtype, output_loading_info=True)
+    loaded: Any = Mixed.from_pretrained(
+        source.path_or_id, config=config, dtype=dtype, output_loading_info=True
+    )
     model, report = loaded
     unexpected = [key for key in report["unexpected_keys"] if not key.endswith(RECOMPUTED_BUFFERS)]
     for problem, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):

@@ -1,7 +1,6 @@
-"""Base models without their weights: every module and setting of the real one, on the meta device.
+"""Base models on the meta device: all modules and settings of the real model, without weights.
 
-What is planned on them is done by the same code as training; they only cannot answer with numbers. Nothing is
-downloaded for a base that the catalogue knows.
+Planning runs the same code on them as training. For models with a registered shape nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
     from talim.backbones.resolve import ModelSource
 
-# The parts that all released MusicGens share: google-t5/t5-base and facebook/encodec_32khz.
+# Shared by all released MusicGens: google-t5/t5-base and facebook/encodec_32khz.
 T5_BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
 ENCODEC_32KHZ: dict[str, Any] = {
     "target_bandwidths": [2.2],
@@ -41,9 +40,9 @@ ENCODEC_32KHZ: dict[str, Any] = {
 
 
 def load_on_meta(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
-    """A base by short name, Hub id or folder, frozen, its decoder or U-Net in `dtype`, all on the meta device.
+    """A base by short name, Hub id or folder on the meta device, its decoder or U-Net in `dtype`.
 
-    TalimError where there is no such base, or where it is neither known nor here.
+    TalimError if there is no such base, or if it is neither registered nor available.
     """
     source = resolve.resolve_source(str(name_or_folder))
     with resolve.friendly_load_errors(source), load.silence_transformers():
@@ -56,17 +55,17 @@ def load_on_meta(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
 
 
 def materialize(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
-    """Put what `make` answers in the place of every tensor of a model; a tensor in several places stays one."""
-    made: dict[int, Tensor] = {}
+    """Replace every tensor of a model by `make(tensor)`; shared tensors stay shared."""
+    replaced: dict[int, Tensor] = {}
     for module in model.modules():
         for name, weight in list(module._parameters.items()):
             if weight is not None:
-                if id(weight) not in made:
-                    made[id(weight)] = nn.Parameter(make(weight), weight.requires_grad)
-                module._parameters[name] = made[id(weight)]  # type: ignore[assignment]
+                if id(weight) not in replaced:
+                    replaced[id(weight)] = nn.Parameter(make(weight), weight.requires_grad)
+                module._parameters[name] = replaced[id(weight)]  # type: ignore[assignment]
         for name, buffer in list(module._buffers.items()):
             if buffer is not None:
-                module._buffers[name] = made.setdefault(id(buffer), make(buffer))
+                module._buffers[name] = replaced.setdefault(id(buffer), make(buffer))
 
 
 def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
@@ -76,24 +75,24 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
 
     shape = source.entry.shape if source.entry is not None else None
     if isinstance(shape, MusicGenShape):
-        nano, config = False, _released_config(shape)
+        is_nano, config = False, _released_config(shape)
     else:
-        nano = load.register_nano(source)
+        is_nano = load.register_nano(source)
         config = load.read_config(source)
     with torch.device("meta"):
         model: Any = MusicgenForConditionalGeneration(config)
         model.to(dtype)
         for part in load.FP32_PARTS:
             getattr(model, part).float()
-    said = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": str(dtype)}
-    return MusicGen(model, ByteTokenizer(), miniature=nano, **said)
+    facts = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": str(dtype)}
+    return MusicGen(model, ByteTokenizer(), miniature=is_nano, **facts)
 
 
 def _released_config(shape: MusicGenShape) -> Any:
     """The configuration of a released MusicGen of this shape."""
     from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
 
-    t5: Any = T5Config  # takes more than its signature says
+    t5: Any = T5Config  # accepts more than its signature
     decoder = MusicgenDecoderConfig(
         vocab_size=shape.vocabulary,
         pad_token_id=shape.vocabulary,
@@ -115,36 +114,38 @@ def _released_config(shape: MusicGenShape) -> Any:
 def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
     from talim.backbones.mustango.backbone import WINDOW_SECONDS, Mustango
 
-    window_seconds, nano = WINDOW_SECONDS, False
+    window_seconds, is_nano = WINDOW_SECONDS, False
     if source.entry is not None and source.entry.shape is not None:
-        model, sound = _released_mustango()
+        model, mel_vae = _released_mustango()
     elif resolve.is_nano_mustango(source):
         from talim.backbones.nano.mustango import NanoMustangoConfig
 
         config = json.loads((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
         shape = NanoMustangoConfig(**{name: value for name, value in config.items() if name != "model_type"})
-        window_seconds, nano = shape.window_seconds, True
+        window_seconds, is_nano = shape.window_seconds, True
         with torch.device("meta"):
             model = shape.model()
-        sound = shape.sound().to("meta")
+        mel_vae = shape.mel_vae().to("meta")
     else:
         from talim.backbones.mustango import checkpoint_files
         from talim.backbones.mustango import load as mustango_load
 
-        stored = checkpoint_files.CheckpointFiles(
+        files = checkpoint_files.CheckpointFiles(
             checkpoint_files.fetch_checkpoint(source.path_or_id, source.local)
         )
-        # this reads what is here: of a checkpoint of one's own only the weights tell all widths
-        model, sound = mustango_load.read_model(stored), mustango_load.read_mel_vae(stored)
-        for part in (model, sound):
+        # the widths of an unregistered checkpoint are only known from its weights
+        model, mel_vae = mustango_load.read_model(files), mustango_load.read_mel_vae(files)
+        for part in (model, mel_vae):
             materialize(part, lambda weight: weight.to("meta"))
     model.unet.to(dtype)
-    said: dict[str, Any] = {"name": source.name, "licence": resolve.source_licence(source)}
-    said["precision_reason"] = str(dtype)
-    made = Mustango(model, sound, ByteTokenizer(), miniature=nano, window_seconds=window_seconds, **said)
+    facts: dict[str, Any] = {"name": source.name, "licence": resolve.source_licence(source)}
+    facts |= {"precision_reason": str(dtype), "miniature": is_nano, "window_seconds": window_seconds}
+    backbone = Mustango(model, mel_vae, ByteTokenizer(), **facts)
     width = model.unet.config.context_width[0]
-    vars(made)["null_states"] = np.zeros((1, width), np.float32)  # one position of no words, as T5 answers
-    return made
+    vars(backbone)["null_states"] = np.zeros(
+        (1, width), np.float32
+    )  # T5 encodes the empty prompt as one token
+    return backbone
 
 
 def _released_mustango() -> tuple[MustangoModel, MelVAE]:
@@ -161,5 +162,5 @@ def _released_mustango() -> tuple[MustangoModel, MelVAE]:
             UNetConfig.of(unet_config.UNET), t5(**unet_config.TEXT), ModelDims(*[unet_config.WIDTH] * 5)
         )
         vocoder = build_vocoder(unet_config.VOCODER_CHANNELS, mel.n_mel_channels, mel.sampling_rate)
-        sounding = build_vae(unet_config.VAE)
-    return model, MelVAE(sounding, vocoder, mel).to("meta")
+        vae = build_vae(unet_config.VAE)
+    return model, MelVAE(vae, vocoder, mel).to("meta")

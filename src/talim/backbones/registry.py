@@ -72,7 +72,10 @@ UNET = UNetShape(
     music_up=(False, True, True, True),
 )
 UNET_CONFIG = "configs/music_diffusion_model_config.json"
-FRAME_RATE_AND_WINDOW = {"musicgen": (50, 30.0), "mustango": (25, 10.24)}  # Hz; seconds of context in training
+FRAME_RATE_AND_WINDOW = {
+    "musicgen": (50, 30.0),
+    "mustango": (25, 10.24),
+}  # Hz; seconds of context in training
 MUSTANGO = [
     ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")

@@ -55,7 +55,9 @@ def source_family(source: ModelSource) -> str:
     with friendly_load_errors(source):
         from huggingface_hub import hf_hub_download
 
-        config = json.loads(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
+        config = json.loads(
+            Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8")
+        )
     return "mustango" if "unet_model_config_path" in config else "musicgen"
 
 
@@ -110,7 +112,9 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
     except Exception as error:
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
-            raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
+            raise TalimError(
+                f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}"
+            ) from error
         raise TalimError(
             f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
             f"{_load_advice(source.name)}"

@@ -1,4 +1,4 @@
-"""The backbone: codes in and out, the null condition, the loss, and training mode."""
+"""MusicGen as a Backbone: codec, unconditional input, loss, training mode."""
 
 from __future__ import annotations
 
@@ -26,70 +26,72 @@ def batch_of(model: MusicGen, drop: list[bool] | None = None, frames: tuple[int,
     return model.collate(pairs, drop or [False] * len(frames))
 
 
-def test_codes_are_the_codecs_interleaved(shared: MusicGen) -> None:
+def test_encode_stereo_interleaves_the_channels_codes(shared: MusicGen) -> None:
     sound = Audio(released_musicgen.noise(1.0, shared.channels), 800)
     codes = shared.encode(sound)
     assert codes.dtype == np.int16
     assert codes.shape == (shared.codebooks, 50)
     for channel in range(shared.channels):
-        heard = torch.from_numpy(sound.samples[channel])[None, None]
+        channel_samples = torch.from_numpy(sound.samples[channel])[None, None]
         with torch.no_grad():
-            alone = shared.model.audio_encoder.encode(heard).audio_codes[0, 0]
+            alone = shared.model.audio_encoder.encode(channel_samples).audio_codes[0, 0]
         assert np.array_equal(codes[channel :: shared.channels], alone.numpy())
     assert len(np.unique(codes)) > 4
 
 
-def test_stereo_layout_is_that_of_transformers(shared: MusicGen) -> None:
-    """The prompt that generate() would make of this audio holds the same codes."""
+def test_encode_stereo_equals_the_audio_prompt_of_transformers(shared: MusicGen) -> None:
+    """The decoder prompt that generate() makes of this audio has the same codes."""
     sound = Audio(released_musicgen.noise(0.5, shared.channels), 800)
     values = torch.from_numpy(sound.samples)[None]
     prepare = shared.model._prepare_audio_encoder_kwargs_for_generation
     with torch.no_grad():
-        theirs = prepare(values, {"padding_mask": torch.ones(1, 1, values.shape[-1])}, "input_values")
-    assert np.array_equal(theirs["decoder_input_ids"].numpy(), shared.encode(sound))
+        expected = prepare(values, {"padding_mask": torch.ones(1, 1, values.shape[-1])}, "input_values")
+    assert np.array_equal(expected["decoder_input_ids"].numpy(), shared.encode(sound))
 
 
-def test_decoding_is_that_of_transformers(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_equals_transformers(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, mask = shared._tokenize(PROMPTS[:1])
     arguments = {"max_length": 30, "do_sample": False, "guidance_scale": 3.0}
-    theirs = shared.model.generate(input_ids=ids, attention_mask=mask, **arguments)[0].numpy()
+    expected = shared.model.generate(input_ids=ids, attention_mask=mask, **arguments)[0].numpy()
     with sampling.capture_codes(shared.model, shared.codebooks) as caught:
         shared.model.generate(input_ids=ids, attention_mask=mask, **arguments)
     ours = shared.decode(caught[0][0].numpy())
     assert ours.rate_hz == 800
-    peak = np.abs(theirs).max()
-    np.testing.assert_allclose(ours.samples, theirs / peak if peak > 1 else theirs, atol=1e-5)
+    peak = np.abs(expected).max()
+    np.testing.assert_allclose(ours.samples, expected / peak if peak > 1 else expected, atol=1e-5)
 
 
-def test_peaks_are_scaled_only_where_they_clip(own: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_scales_down_only_clipping_audio(
+    modifiable: MusicGen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = np.zeros((4, 10), np.int16)
-    plain = own.decode(codes).samples
-    decode = own.model.audio_encoder.decode
+    plain = modifiable.decode(codes).samples
+    decode = modifiable.model.audio_encoder.decode
 
     def louder(*args: object) -> object:
         output = decode(*args)
         output.audio_values = output.audio_values / np.abs(plain).max() * gain
         return output
 
-    monkeypatch.setattr(own.model.audio_encoder, "decode", louder)
+    monkeypatch.setattr(modifiable.model.audio_encoder, "decode", louder)
     for gain in (0.5, 0.99):
-        assert np.abs(own.decode(codes).samples).max() == pytest.approx(gain, rel=1e-4)
+        assert np.abs(modifiable.decode(codes).samples).max() == pytest.approx(gain, rel=1e-4)
     gain = 4.0
-    assert np.abs(own.decode(codes).samples).max() == pytest.approx(1.0, rel=1e-5)
+    assert np.abs(modifiable.decode(codes).samples).max() == pytest.approx(1.0, rel=1e-5)
 
 
-def test_encode_takes_any_rate_and_channels(shared: MusicGen) -> None:
+def test_encode_any_sample_rate_and_channels(shared: MusicGen) -> None:
     for channels, rate_hz in ((1, 1600), (2, 800), (2, 44100)):
         codes = shared.encode(Audio(released_musicgen.noise(0.5, channels, rate_hz), rate_hz))
         assert codes.shape == (shared.codebooks, 25)
 
 
-def test_wrong_tokens_are_named(shared: MusicGen) -> None:
+def test_decode_tokens_of_wrong_shape_raises_talim_error(shared: MusicGen) -> None:
     with pytest.raises(TalimError, match="tokens"):
         shared.decode(np.zeros((3, 10), np.int16))
 
 
-def test_words_do_not_depend_on_their_batch(shared: MusicGen) -> None:
+def test_encode_text_does_not_depend_on_the_batch(shared: MusicGen) -> None:
     together, alone = shared.encode_text([*PROMPTS, PROMPTS[0]]), shared.encode_text(PROMPTS[:1])
     assert np.array_equal(together[0], alone[0])
     assert np.array_equal(together[0], together[2])
@@ -98,7 +100,7 @@ def test_words_do_not_depend_on_their_batch(shared: MusicGen) -> None:
     assert not np.array_equal(together[0][:3], together[1][:3])
 
 
-def test_loss_starts_near_uniform_and_weighs_codebooks_alike(shared: MusicGen) -> None:
+def test_loss_of_random_model_is_near_uniform_with_equal_weights(shared: MusicGen) -> None:
     with torch.no_grad():
         loss = shared.loss(batch_of(shared))
     assert loss.parts.dtype == torch.float32
@@ -109,7 +111,7 @@ def test_loss_starts_near_uniform_and_weighs_codebooks_alike(shared: MusicGen) -
     torch.testing.assert_close((loss.per_item * torch.tensor([[12.0], [7.0]])).sum(0) / 19, loss.parts)
 
 
-def test_padding_to_a_longer_clip_changes_nothing(shared: MusicGen) -> None:
+def test_loss_does_not_depend_on_padding(shared: MusicGen) -> None:
     both = batch_of(shared)
     alone = Batch(both.targets[1:, :, :7], both.target_mask[1:, :7], both.states[1:], both.states_mask[1:])
     with torch.no_grad():
@@ -117,8 +119,8 @@ def test_padding_to_a_longer_clip_changes_nothing(shared: MusicGen) -> None:
     torch.testing.assert_close(padded.per_item[1], single.parts, atol=1e-5, rtol=0)
 
 
-def test_loss_is_causal(shared: MusicGen) -> None:
-    """What comes later in a clip is not seen: logits before it do not move."""
+def test_logits_do_not_depend_on_later_frames(shared: MusicGen) -> None:
+    """Changing later frames keeps earlier logits."""
     batch = batch_of(shared, frames=(12,))
     with torch.no_grad():
         before = shared.logits(batch)
@@ -129,7 +131,7 @@ def test_loss_is_causal(shared: MusicGen) -> None:
 
 
 def decoder_inputs(model: MusicGen, call) -> tuple[torch.Tensor, torch.Tensor]:
-    """Text states and their mask as they reach the decoder in its first forward during `call`."""
+    """Text states and mask of the decoder's first forward during `call`."""
     seen: list[dict] = []
     hook = model.model.decoder.register_forward_pre_hook(
         lambda module, args, named: seen.append(dict(named)), with_kwargs=True
@@ -140,45 +142,45 @@ def decoder_inputs(model: MusicGen, call) -> tuple[torch.Tensor, torch.Tensor]:
     return seen[0]["encoder_hidden_states"], seen[0]["encoder_attention_mask"]
 
 
-def test_a_dropped_condition_is_the_null_of_guidance(shared: MusicGen) -> None:
+def test_collate_dropped_condition_equals_guidances_unconditional_input(shared: MusicGen) -> None:
     ids, mask = shared._tokenize(PROMPTS[:1])
-    states, heard = decoder_inputs(
+    states, mask = decoder_inputs(
         shared,
         lambda: shared.model.generate(input_ids=ids, attention_mask=mask, max_length=12, guidance_scale=3.0),
     )
     batch = batch_of(shared, drop=[True], frames=(9,))
-    ours, ours_heard = decoder_inputs(shared, lambda: shared.loss(batch))
+    ours, collated_mask = decoder_inputs(shared, lambda: shared.loss(batch))
     assert torch.equal(ours, states[1:])
-    assert torch.equal(ours_heard, heard[1:])
+    assert torch.equal(collated_mask, mask[1:])
     assert not ours.any()  # zero after the projection: its bias must not leak
-    assert not ours_heard.any()
+    assert not collated_mask.any()
     assert states[0].any()
     leak = shared.model.enc_to_dec_proj(torch.zeros(1, 24))
     assert leak.abs().max() > 0.1
 
 
-def test_null_in_a_mixed_batch_equals_null_alone(shared: MusicGen) -> None:
+def test_dropped_condition_in_a_mixed_batch_equals_alone(shared: MusicGen) -> None:
     mixed, plain = batch_of(shared, drop=[False, True]), batch_of(shared)
     empty = Batch(
         plain.targets, plain.target_mask, torch.zeros(2, 1, 24), torch.zeros(2, 1, dtype=torch.bool)
     )
     with torch.no_grad():
-        found, null, told = shared.logits(mixed), shared.logits(empty), shared.logits(plain)
-    torch.testing.assert_close(found[1], null[1], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[0], told[0], atol=1e-5, rtol=0)
-    assert (null[1] - told[1]).abs().max() > 0.01
+        mixed_logits, null, plain_logits = shared.logits(mixed), shared.logits(empty), shared.logits(plain)
+    torch.testing.assert_close(mixed_logits[1], null[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(mixed_logits[0], plain_logits[0], atol=1e-5, rtol=0)
+    assert (null[1] - plain_logits[1]).abs().max() > 0.01
     nothing = shared.encode_text([""])[0]
-    said = Batch(
+    empty_prompt = Batch(
         plain.targets[1:],
         plain.target_mask[1:],
         torch.from_numpy(nothing)[None],
         torch.ones(1, len(nothing)) > 0,
     )
     with torch.no_grad():
-        assert (shared.logits(said) - null[1:]).abs().max() > 0.01  # an empty string is something else
+        assert (shared.logits(empty_prompt) - null[1:]).abs().max() > 0.01  # an empty prompt is not the null
 
 
-def test_bf16_loss_is_near_and_fp32(shared: MusicGen, released_folder) -> None:
+def test_loss_in_bf16_is_near_float32_and_float32(shared: MusicGen, released_folder) -> None:
     half = load(released_folder, precision="bf16", device="cpu")
     with torch.no_grad():
         exact, rounded = shared.loss(batch_of(shared)), half.loss(batch_of(shared, drop=[False, False]))
@@ -188,37 +190,39 @@ def test_bf16_loss_is_near_and_fp32(shared: MusicGen, released_folder) -> None:
     assert torch.isfinite(null.parts).all()
 
 
-def test_training_is_without_dropout_and_cache(own: MusicGen) -> None:
-    batch = batch_of(own)
+def test_enable_training_has_no_dropout_and_no_cache(modifiable: MusicGen) -> None:
+    batch = batch_of(modifiable)
     with torch.no_grad():
-        calm = own.loss(batch).parts
-        own.model.train()
-        assert not torch.equal(own.loss(batch).parts, calm)  # the frozen dropout, as transformers leaves it
-        own.enable_training()
-        assert own.model.decoder.training
-        assert torch.equal(own.loss(batch).parts, calm)
-        own.model.train()  # as a PeftModel's train() does
-        assert torch.equal(own.loss(batch).parts, calm)
-    assert own.config.decoder.use_cache is False
+        without_dropout = modifiable.loss(batch).parts
+        modifiable.model.train()
+        assert not torch.equal(
+            modifiable.loss(batch).parts, without_dropout
+        )  # the frozen dropout, as transformers leaves it
+        modifiable.enable_training()
+        assert modifiable.model.decoder.training
+        assert torch.equal(modifiable.loss(batch).parts, without_dropout)
+        modifiable.model.train()  # as a PeftModel's train() does
+        assert torch.equal(modifiable.loss(batch).parts, without_dropout)
+    assert modifiable.config.decoder.use_cache is False
 
 
-def test_gradient_checkpointing_gives_the_same_gradients(own: MusicGen) -> None:
-    batch, layers = batch_of(own), own.model.decoder.model.decoder.layers
-    found = []
+def test_gradient_checkpointing_gives_the_same_gradients(modifiable: MusicGen) -> None:
+    batch, layers = batch_of(modifiable), modifiable.model.decoder.model.decoder.layers
+    gradients = []
     for checkpointed in (False, True):
-        own.enable_training(gradient_checkpointing=checkpointed)
+        modifiable.enable_training(gradient_checkpointing=checkpointed)
         assert layers[0].gradient_checkpointing is checkpointed
         weight = layers[0].fc1.weight.requires_grad_(True)
         weight.grad = None
-        own.loss(batch).mean.backward()
+        modifiable.loss(batch).mean.backward()
         assert weight.grad is not None
-        found.append(weight.grad.clone())
-    assert found[0].abs().max() > 0
-    torch.testing.assert_close(found[0], found[1])
+        gradients.append(weight.grad.clone())
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_equal_widths_need_no_projection(tmp_path) -> None:
-    """Without enc_to_dec_proj the states are cast where they reach the decoder."""
+def test_loss_without_text_projection_in_bf16(tmp_path) -> None:
+    """Without enc_to_dec_proj the text states are cast at the decoder."""
     model = load(released_musicgen.write(tmp_path / "tiny", text_width=16), precision="bf16", device="cpu")
     assert not hasattr(model.model, "enc_to_dec_proj")
     batch = batch_of(model)  # type: ignore[arg-type]
@@ -227,7 +231,7 @@ def test_equal_widths_need_no_projection(tmp_path) -> None:
     assert len(model.generate(PROMPTS, 0.2, seed=0)) == 2
 
 
-def test_batches_move(shared: MusicGen) -> None:
+def test_batch_to_moves_all_tensors(shared: MusicGen) -> None:
     moved = batch_of(shared).to("meta")
     assert {t.device.type for t in (moved.targets, moved.target_mask, moved.states, moved.states_mask)} == {
         "meta"

@@ -1,4 +1,4 @@
-"""The delay pattern against the reference's own numbers, and what must hold for any codes."""
+"""Delay pattern against golden values of audiocraft, and properties for any codes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_shifts_are_the_references(case: str) -> None:
+def test_delays_equal_the_reference(case: str) -> None:
     facts = CASES[case]
     channels = 2 if facts["codebooks"] == 8 else 1
     assert delay_pattern.delays(facts["codebooks"], channels) == tuple(facts["delays"])
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sequence_and_mask_are_the_references(case: str, golden: dict[str, torch.Tensor]) -> None:
+def test_apply_delay_pattern_equals_the_reference(case: str, golden: dict[str, torch.Tensor]) -> None:
     facts, shifts = CASES[case], tuple(CASES[case]["delays"])
     sequence = delay_pattern.apply_delay_pattern(golden[f"{case}.codes"], facts["special_token"], shifts)
     assert torch.equal(sequence, golden[f"{case}.pattern_sequence"])
@@ -39,7 +39,7 @@ def test_sequence_and_mask_are_the_references(case: str, golden: dict[str, torch
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_reverted_logits_are_the_references(case: str, golden: dict[str, torch.Tensor]) -> None:
+def test_revert_delay_pattern_equals_the_reference(case: str, golden: dict[str, torch.Tensor]) -> None:
     logits = golden[f"{case}.logits"].permute(0, 2, 3, 1)  # [B, K, S, V]
     reverted = delay_pattern.revert_delay_pattern(logits, CASES[case]["frames"], tuple(CASES[case]["delays"]))
     assert torch.equal(reverted, golden[f"{case}.reverted_logits"].permute(0, 2, 3, 1))
@@ -47,20 +47,20 @@ def test_reverted_logits_are_the_references(case: str, golden: dict[str, torch.T
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_loss_is_the_references(case: str, golden: dict[str, torch.Tensor]) -> None:
+def test_cross_entropy_equals_the_reference(case: str, golden: dict[str, torch.Tensor]) -> None:
     logits, codes = golden[f"{case}.logits"].permute(0, 2, 3, 1), golden[f"{case}.codes"] % 16
     mask = torch.ones(codes.shape[0], codes.shape[-1], dtype=torch.bool)
-    found = delay_pattern.cross_entropy(logits, codes, mask, tuple(CASES[case]["delays"]))
-    torch.testing.assert_close(found.parts, golden[f"{case}.cross_entropy_per_codebook"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.per_item.mean(dim=0), found.parts)
+    losses = delay_pattern.cross_entropy(logits, codes, mask, tuple(CASES[case]["delays"]))
+    torch.testing.assert_close(losses.parts, golden[f"{case}.cross_entropy_per_codebook"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(losses.per_item.mean(dim=0), losses.parts)
     without_last = delay_pattern.cross_entropy(logits[:, :, :-1], codes, mask, tuple(CASES[case]["delays"]))
-    assert torch.equal(without_last.parts, found.parts)  # the last step predicts nothing that counts
+    assert torch.equal(without_last.parts, losses.parts)  # the last step predicts nothing that counts
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_padding_changes_nothing(data: st.DataObject) -> None:
-    """A short clip in a padded batch reads and loses exactly what it would alone."""
+def test_padded_clip_has_the_same_sequence_and_loss_as_alone(data: st.DataObject) -> None:
+    """A short clip in a padded batch against the clip alone."""
     frames, pad = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5))
     channels = data.draw(st.sampled_from([1, 2]))
     shifts = delay_pattern.delays(4 * channels, channels)
@@ -80,21 +80,21 @@ def test_padding_changes_nothing(data: st.DataObject) -> None:
     assert not whole.per_frame[:, frames:].any()
 
 
-def test_loss_is_fp32_whatever_the_logits_are() -> None:
+def test_cross_entropy_of_bf16_logits_is_float32() -> None:
     logits = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     codes = torch.zeros(2, 4, 5, dtype=torch.int64)
-    found = delay_pattern.cross_entropy(logits, codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3))
+    losses = delay_pattern.cross_entropy(logits, codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3))
     expected = delay_pattern.cross_entropy(
         logits.float(), codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3)
     )
-    assert found.parts.dtype == torch.float32
-    assert torch.equal(found.parts, expected.parts)
+    assert losses.parts.dtype == torch.float32
+    assert torch.equal(losses.parts, expected.parts)
 
 
-def test_a_clip_without_valid_frames_loses_nothing() -> None:
+def test_cross_entropy_without_valid_frames_is_zero() -> None:
     mask = torch.tensor([[True, True], [False, False]])
     logits = torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(1))
-    found = delay_pattern.cross_entropy(logits, torch.zeros(2, 4, 2, dtype=torch.int64), mask, (0, 1, 2, 3))
-    assert torch.isfinite(found.parts).all()
-    assert torch.equal(found.per_item[1], torch.zeros(4))
-    torch.testing.assert_close(found.per_item[0], found.parts)
+    losses = delay_pattern.cross_entropy(logits, torch.zeros(2, 4, 2, dtype=torch.int64), mask, (0, 1, 2, 3))
+    assert torch.isfinite(losses.parts).all()
+    assert torch.equal(losses.per_item[1], torch.zeros(4))
+    torch.testing.assert_close(losses.per_item[0], losses.parts)

@@ -14,7 +14,7 @@ from talim.backbones.mustango.backbone import Mustango
 
 @pytest.fixture(scope="session")
 def mustango_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder, with networks that predict beats and chords (read only by agreement)."""
+    """The folder, with networks that predict beats and chords (do not modify)."""
     return released_mustango.write(tmp_path_factory.mktemp("released") / "tiny-mustango", predictors=True)
 
 
@@ -26,7 +26,7 @@ def _loaded(mustango_folder: Path) -> Mustango:
 
 @pytest.fixture
 def tiny(_loaded: Mustango) -> Mustango:
-    """The model, in evaluation mode and with its own settings at the beginning of every test."""
+    """The model, in evaluation mode and with its initial settings at the start of every test."""
     _loaded.model.eval()
     _loaded.model.unet.set_checkpointing(False)
     _loaded.loss_weighting = "min_snr_v"

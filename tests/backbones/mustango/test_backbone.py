@@ -1,4 +1,4 @@
-"""Mustango behind the Protocol: latents, the null condition, the loss, and generation."""
+"""Mustango as a Backbone: latents, unconditional input, loss, generation."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def batch_of(
     rng = np.random.default_rng(seed)
     states = model.encode_text([PROMPTS[index % 2] for index in range(len(frames))])
     items: list[Any] = [
-        (rng.normal(size=(8, count, 16)).astype(np.float32), said, *([music] if music else []))
-        for count, said in zip(frames, states, strict=True)
+        (rng.normal(size=(8, count, 16)).astype(np.float32), text, *([music] if music else []))
+        for count, text in zip(frames, states, strict=True)
     ]
     return model.collate(items, drop or [False] * len(frames))
 
 
-def test_facts(tiny: Mustango) -> None:
+def test_backbone_has_the_facts_of_its_model(tiny: Mustango) -> None:
     assert (tiny.family, tiny.licence, tiny.name) == ("mustango", "apache-2.0", "tiny-mustango")
     assert (tiny.rate_hz, tiny.frame_rate_hz, tiny.channels, tiny.window_seconds) == (16000, 25, 1, 10.24)
     adapted = sum(weight.numel() for part in tiny.model.trainable_modules for weight in part.parameters())
@@ -51,7 +51,7 @@ def test_facts(tiny: Mustango) -> None:
     assert len({tiny.fingerprint, tiny.codec_hash, tiny.text_encoder_hash}) == 3
 
 
-def test_encoding_and_decoding_lengths(tiny: Mustango) -> None:
+def test_encode_and_decode_lengths(tiny: Mustango) -> None:
     latents = tiny.encode(noise(1.01))
     assert latents.dtype == np.float32
     assert latents.shape == (8, 26, 16)
@@ -60,47 +60,49 @@ def test_encoding_and_decoding_lengths(tiny: Mustango) -> None:
     assert tiny.encode(noise(1.0, rate_hz=44100, channels=2)).shape == (8, 25, 16)
 
 
-def test_encoding_is_the_posteriors_mean_whatever_the_level(tiny: Mustango) -> None:
+def test_encode_is_the_posterior_mean_at_any_level(tiny: Mustango) -> None:
     sound = noise(0.5)
     louder = Audio(sound.samples * 3, 16000)
     assert np.allclose(tiny.encode(sound), tiny.encode(louder), atol=1e-3)
     assert np.array_equal(tiny.encode(sound), tiny.encode(sound))
 
 
-def test_foreign_latents_are_refused(tiny: Mustango) -> None:
+def test_decode_latents_of_wrong_shape_raises_talim_error(tiny: Mustango) -> None:
     with pytest.raises(TalimError, match=r"has \[8, frames, 16\]"):
         tiny.decode(np.zeros((8, 5, 4), np.float32))
 
 
-def test_a_prompt_is_described_alone(tiny: Mustango) -> None:
+def test_encode_text_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     both, alone = tiny.encode_text(PROMPTS), tiny.encode_text(PROMPTS[1:])
     assert np.array_equal(both[1], alone[0])
     assert both[0].shape == (len(PROMPTS[0]) + 1, 24)
 
 
-def test_what_is_dropped_is_what_guidance_leaves_out(tiny: Mustango, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[tuple[Any, ...]] = []
+def test_collate_dropped_condition_equals_guidances_unconditional_input(
+    tiny: Mustango, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
     right = type(tiny.model).forward
 
     def forward(self: nn.Module, *inputs: Any) -> torch.Tensor:
-        heard.append(inputs)
+        calls.append(inputs)
         return right(self, *inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(tiny.model), "forward", forward)
     tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, sampling_steps=1, guidance_scale=2.0, beats_chords=[MUSIC])
     dropped = batch_of(tiny, frames=(8,), drop=[True], music=MUSIC)
-    free = heard[0]
+    free = calls[0]
     valid = free[3][0]
     assert torch.equal(free[2][:1, valid], dropped.states[:1])
     assert dropped.states_mask.all()
-    for ours, theirs in zip((*dropped.beats, *dropped.chords), (*free[4], *free[5]), strict=True):
-        assert torch.equal(ours[0], theirs[0])
-    kept = batch_of(tiny, frames=(8,), music=MUSIC)
-    assert kept.beats.mask.any()
-    assert kept.chords.mask.sum() == 3
+    for actual, expected in zip((*dropped.beats, *dropped.chords), (*free[4], *free[5]), strict=True):
+        assert torch.equal(actual[0], expected[0])
+    conditioned = batch_of(tiny, frames=(8,), music=MUSIC)
+    assert conditioned.beats.mask.any()
+    assert conditioned.chords.mask.sum() == 3
 
 
-def test_held_out_loss_is_the_same_whatever_else_is_in_the_batch(tiny: Mustango) -> None:
+def test_validation_loss_of_a_clip_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     together = tiny.loss(batch_of(tiny))
     assert together.part_names == tuple(f"noise level {level}" for level in VALIDATION_TIMESTEPS)
     assert together.mean == together.parts.mean()
@@ -110,7 +112,7 @@ def test_held_out_loss_is_the_same_whatever_else_is_in_the_batch(tiny: Mustango)
     assert torch.allclose(alone.per_item[0], together.per_item[0], rtol=1e-4)
 
 
-def test_training_draws_follow_the_seed(tiny: Mustango) -> None:
+def test_training_loss_depends_on_the_seed(tiny: Mustango) -> None:
     batch = batch_of(tiny)
     tiny.enable_training()
     losses = []
@@ -122,28 +124,28 @@ def test_training_draws_follow_the_seed(tiny: Mustango) -> None:
     assert tiny.loss(batch).per_item.shape == (2, 1)
 
 
-def test_the_loss_is_the_formula(tiny: Mustango) -> None:
-    """Written out once more, from alphas alone."""
+def test_velocity_loss_equals_the_formula(tiny: Mustango) -> None:
+    """Computed independently from the alphas."""
     batch = batch_of(tiny, frames=(8,), music=MUSIC)
     levels, added = torch.tensor([321]), torch.randn(1, 8, 8, 16)
-    kept = diffusion.make_scheduler().alphas_cumprod[321]
-    signal, grain = kept.sqrt(), (1 - kept).sqrt()
+    alpha = diffusion.make_scheduler().alphas_cumprod[321]
+    signal, grain = alpha.sqrt(), (1 - alpha).sqrt()
     noisy = signal * batch.targets + grain * added
     with torch.no_grad():
-        made = tiny.model(noisy, levels, batch.states, batch.states_mask, batch.beats, batch.chords)
-        error = (made - (signal * added - grain * batch.targets)).square().mean()
-        snr = kept / (1 - kept)
+        predicted = tiny.model(noisy, levels, batch.states, batch.states_mask, batch.beats, batch.chords)
+        error = (predicted - (signal * added - grain * batch.targets)).square().mean()
+        snr = alpha / (1 - alpha)
         for weighting, weight in (
             ("min_snr_v", min(snr, 5) / (snr + 1)),
             ("min_snr_eps", min(snr, 5) / snr),
             ("none", 1),
         ):
             tiny.loss_weighting = weighting
-            ours = tiny.velocity_loss(batch, levels, added)[0]
-            assert torch.isclose(ours, error * weight, rtol=1e-4)
+            actual = tiny.velocity_loss(batch, levels, added)[0]
+            assert torch.isclose(actual, error * weight, rtol=1e-4)
 
 
-def test_gradients_reach_what_is_trained_on_top(tiny: Mustango) -> None:
+def test_backward_reaches_adapters_only(tiny: Mustango) -> None:
     tiny.enable_training(gradient_checkpointing=True)
     trained = nn.Parameter(torch.zeros(24))
     hook = tiny.model.conditioner.register_forward_hook(lambda _m, _i, output: output + trained)
@@ -154,29 +156,38 @@ def test_gradients_reach_what_is_trained_on_top(tiny: Mustango) -> None:
     assert trained.grad.abs().max() > 0
 
 
-def test_the_same_seed_gives_the_same_piece_alone_or_not(tiny: Mustango) -> None:
-    made = tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4)
-    assert made.shape == (2, 8, 8, 16)
-    assert np.array_equal(made, tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4))
-    assert np.allclose(made[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4)
-    assert abs(made - tiny.generate_tokens(PROMPTS, 0.3, seed=6, sampling_steps=4)).max() > 0.1
+def test_generate_with_a_seed_does_not_depend_on_the_batch(tiny: Mustango) -> None:
+    latents = tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4)
+    assert latents.shape == (2, 8, 8, 16)
+    assert np.array_equal(latents, tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4))
+    assert np.allclose(
+        latents[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4
+    )
+    assert abs(latents - tiny.generate_tokens(PROMPTS, 0.3, seed=6, sampling_steps=4)).max() > 0.1
 
 
-def test_words_beats_chords_and_guidance_are_heard(tiny: Mustango) -> None:
+def test_generate_depends_on_text_beats_chords_and_guidance(tiny: Mustango) -> None:
     def run(
-        prompt: str = PROMPTS[0], guidance_scale: float = 3.0, music: BeatsAndChords | None = None
+        prompt: str = PROMPTS[0], guidance_scale: float = 3.0, beats_chords: BeatsAndChords | None = None
     ) -> np.ndarray:
-        given = [music] if music else None
-        return tiny.generate_tokens([prompt], 0.3, seed=0, sampling_steps=3, guidance_scale=guidance_scale, beats_chords=given)
+        given = [beats_chords] if beats_chords else None
+        return tiny.generate_tokens(
+            [prompt], 0.3, seed=0, sampling_steps=3, guidance_scale=guidance_scale, beats_chords=given
+        )
 
     plain = run()
     beats, chords = BeatsAndChords(beats=MUSIC.beats), BeatsAndChords(chords=MUSIC.chords)
-    for other in (run(PROMPTS[1]), run(guidance_scale=1.0), run(music=beats), run(music=chords)):
-        assert abs(plain - other).max() > 1e-4
+    for changed in (
+        run(PROMPTS[1]),
+        run(guidance_scale=1.0),
+        run(beats_chords=beats),
+        run(beats_chords=chords),
+    ):
+        assert abs(plain - changed).max() > 1e-4
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
-def test_other_samplers(tiny: Mustango, sampler: str) -> None:
+def test_generate_with_other_samplers(tiny: Mustango, sampler: str) -> None:
     seen: list[tuple[int, int]] = []
     pieces = tiny.generate(
         PROMPTS, 0.5, seed=0, sampling_steps=3, sampler=sampler, progress=lambda *done: seen.append(done)
@@ -187,12 +198,12 @@ def test_other_samplers(tiny: Mustango, sampler: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.04, 0.33, 1.0, 11.5])
-def test_any_length(tiny: Mustango, seconds: float) -> None:
+def test_generate_gives_any_length(tiny: Mustango, seconds: float) -> None:
     (piece,) = tiny.generate(PROMPTS[:1], seconds, seed=0, sampling_steps=1, guidance_scale=1.0)
     assert piece.seconds == pytest.approx(seconds)
 
 
-def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> None:
+def test_generate_during_training_keeps_training_mode(tiny: Mustango) -> None:
     tiny.enable_training()
     tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, sampling_steps=1)
     assert tiny.model.unet.training
@@ -200,32 +211,37 @@ def test_generating_in_the_middle_of_training_leaves_it_so(tiny: Mustango) -> No
 
 
 @pytest.mark.parametrize(
-    ("wishes", "says"),
+    ("options", "message"),
     [
         ({"seconds": 0.0}, "up to 60 s"),
         ({"seconds": 61.0}, "up to 60 s"),
         ({"seconds": float("nan")}, "up to 60 s"),
-        ({"guidance_scale": 0.5}, "1 is none, 3 is usual"),
-        ({"temperature": 0.5}, "--temperature is no option of tiny-mustango: MusicGen has it; .*--steps"),
+        ({"guidance_scale": 0.5}, "1 is off, 3 is the default"),
+        (
+            {"temperature": 0.5},
+            "--temperature is no option of tiny-mustango: MusicGen has it; .*--sampling-steps",
+        ),
         ({"top_k": 10}, "--top-k is no option of tiny-mustango: MusicGen has it"),
         ({"colour": 1}, "no base has it"),
         (
-            {"music": [BeatsAndChords(BeatGrid((0.0,), (6,)))]},
-            "place 6 in the bar is unknown to Mustango; it takes 1 to 5",
+            {"beats_chords": [BeatsAndChords(BeatGrid((0.0,), (6,)))]},
+            "position 6 in the bar is unknown to Mustango; it takes 1 to 5",
         ),
-        ({"music": [BeatsAndChords(chords=ChordTrack((0.0,), ("Csus4",)))]}, "'sus4', unknown"),
-        ({"steps": 0}, "100 is usual"),
+        ({"beats_chords": [BeatsAndChords(chords=ChordTrack((0.0,), ("Csus4",)))]}, "'sus4', unknown"),
+        ({"sampling_steps": 0}, "default 100"),
         ({"sampler": "heun"}, "ddpm, ddim"),
-        ({"music": []}, "1 prompts with the beats and chords of 0"),
+        ({"beats_chords": []}, "1 prompts with 0 sets of beats and chords"),
     ],
 )
-def test_wishes_that_make_no_sense(tiny: Mustango, wishes: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        tiny.generate_tokens(PROMPTS[:1], **({"seconds": 0.3, "seed": 0} | wishes))
+def test_generate_invalid_options_raises_usage_error(
+    tiny: Mustango, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        tiny.generate_tokens(PROMPTS[:1], **({"seconds": 0.3, "seed": 0} | options))
 
 
-def test_without_networks_nothing_is_predicted(tiny: Mustango) -> None:
-    bare = Mustango(tiny.model, tiny.sound, tiny.tokenizer, name="bare", licence="unknown")
-    with pytest.raises(TalimError, match="give them yourself"):
+def test_predict_beats_chords_without_networks_raises_talim_error(tiny: Mustango) -> None:
+    bare = Mustango(tiny.model, tiny.mel_vae, tiny.tokenizer, name="bare", licence="unknown")
+    with pytest.raises(TalimError, match="give beats and chords"):
         bare.predict_beats_chords(["hello"])
     vars(tiny.model)["name_or_path"] = tiny.name

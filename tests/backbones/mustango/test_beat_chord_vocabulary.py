@@ -1,4 +1,4 @@
-"""What Mustango hears of beats and chords, what it refuses, and what they become."""
+"""Mustango's vocabulary of beats and chords: checks, nearest supported values, token ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ names = st.sampled_from(
 
 
 @pytest.mark.parametrize(
-    ("music_", "says"),
+    ("beats_chords", "message"),
     [
         (BeatsAndChords(BeatGrid.parse("6@0.1")), "takes 1 to 5"),
         (BeatsAndChords(BeatGrid.parse("90 bpm 6/8")), "takes 1 to 5"),
@@ -33,14 +33,16 @@ names = st.sampled_from(
         (BeatsAndChords(chords=ChordTrack.parse(" ".join(f"C@{i}" for i in range(21)))), "at most 20"),
     ],
 )
-def test_what_it_cannot_hear_is_refused_in_one_line(music_: BeatsAndChords, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
-        check_vocabulary(music_)
+def test_check_vocabulary_unsupported_raises_a_one_line_error(
+    beats_chords: BeatsAndChords, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        check_vocabulary(beats_chords)
     assert "\n" not in str(caught.value)
-    check_vocabulary(snap_to_vocabulary(music_))  # and a recording that is like this is still heard
+    check_vocabulary(snap_to_vocabulary(beats_chords))  # the nearest supported value passes
 
 
-def test_what_it_can_hear_stays_as_it_is() -> None:
+def test_snap_to_vocabulary_keeps_supported_values() -> None:
     most = BeatsAndChords(BeatGrid.parse("300 bpm 5/4"), ChordTrack.parse("Gm@0 N@1 Eb/G@2.5"))
     assert len(most.beats.positions) == beat_chord_vocabulary.MAX_BEATS
     assert check_vocabulary(most) is most
@@ -51,26 +53,26 @@ def test_what_it_can_hear_stays_as_it_is() -> None:
     ("cycle", "counted"),
     [(5, 5), (6, 3), (7, 4), (8, 4), (9, 3), (10, 5), (16, 4)],
 )
-def test_a_long_cycle_is_counted_in_groups(cycle: int, counted: int) -> None:
-    heard = snap_to_vocabulary(BeatsAndChords(BeatGrid.grid(120, cycle, 10.0))).beats
-    assert heard.times_seconds == BeatGrid.grid(120, cycle, 10.0).times_seconds
-    assert heard.positions[:cycle] == tuple(1 + index % counted for index in range(cycle))
+def test_snap_to_vocabulary_counts_long_cycles_in_groups(cycle: int, counted: int) -> None:
+    snapped = snap_to_vocabulary(BeatsAndChords(BeatGrid.grid(120, cycle, 10.0))).beats
+    assert snapped.times_seconds == BeatGrid.grid(120, cycle, 10.0).times_seconds
+    assert snapped.positions[:cycle] == tuple(1 + index % counted for index in range(cycle))
 
 
-def test_of_too_many_beats_every_second_is_heard_and_an_unknown_chord_is_none() -> None:
+def test_snap_to_vocabulary_thins_beats_and_drops_unknown_chords() -> None:
     fast = BeatsAndChords(BeatGrid.grid(390, 4, 10.0), ChordTrack.parse("C@0 Csus4@1 F@2"))
-    heard = snap_to_vocabulary(fast)
-    assert heard.beats.times_seconds == fast.beats.times_seconds[::2]
-    assert heard.chords.names == ("C", NO_CHORD, "F")
+    snapped = snap_to_vocabulary(fast)
+    assert snapped.beats.times_seconds == fast.beats.times_seconds[::2]
+    assert snapped.chords.names == ("C", NO_CHORD, "F")
 
 
 @given(st.lists(names, max_size=beat_chord_vocabulary.MAX_CHORDS))
-def test_written_chords_come_back(chords: list[str]) -> None:
+def test_encode_chords_is_reversible(chords: list[str]) -> None:
     written = ChordTrack(tuple(float(i) for i in range(len(chords))), tuple(chords))
     assert ChordTrack.parse(str(written)) == written
 
 
-def test_enharmonic_roots_are_one() -> None:
+def test_encode_chord_enharmonic_roots_are_equal() -> None:
     assert beat_chord_vocabulary.encode_chord("A#m7") == beat_chord_vocabulary.encode_chord("Bbm7")
     assert (
         beat_chord_vocabulary.encode_chord("C")
@@ -79,7 +81,7 @@ def test_enharmonic_roots_are_one() -> None:
     )
 
 
-def test_rows_are_never_changed_in_place() -> None:
+def test_snap_to_vocabulary_does_not_modify_its_input() -> None:
     names, times = ["Gm", "Eb"], [0.5, 5.0]
     first = beat_chord_vocabulary.encode_chords(times, names)
     assert beat_chord_vocabulary.encode_chords(times, names) == first

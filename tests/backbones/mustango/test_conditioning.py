@@ -1,4 +1,4 @@
-"""Tokens of beats and chords: null conditions, batches, and which parts of a chord are heard."""
+"""Beat and chord tokens: empty conditions, padding, embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_
 from talim.beats_chords import BeatGrid, ChordTrack
 
 
-def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:
+def test_tokens_of_empty_conditions_are_padding_and_one_n() -> None:
     beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
     assert beats.ids.shape == (1, 50)
     assert not beats.mask.any()
@@ -18,13 +18,13 @@ def test_no_beats_are_all_padding_and_no_chords_are_one_n() -> None:
     assert chords.mask[0].tolist() == [True] + [False] * 19
 
 
-def test_padding_repeats_the_last_time() -> None:
+def test_beat_tokens_padding_repeats_the_last_time() -> None:
     beats = BeatTokens.of([BeatGrid((0.5, 1.25), (1, 2)), BeatGrid()])
     assert beats.times_seconds[0].tolist() == [0.5] + [1.25] * 49
     assert beats.mask.sum(dim=1).tolist() == [2, 0]
 
 
-def test_time_is_told_apart_to_a_hundredth() -> None:
+def test_time_embedding_distinguishes_hundredths() -> None:
     at = time_embedding(torch.tensor([0.0, 0.01, 5.0]), 1024)
     assert at[0, ::2].abs().max() == 0
     assert (at[0, 1::2] == 1).all()
@@ -32,19 +32,19 @@ def test_time_is_told_apart_to_a_hundredth() -> None:
 
 
 @torch.no_grad()
-def test_root_kind_inversion_place_and_time_are_heard(tiny: Mustango) -> None:
+def test_embeddings_depend_on_root_kind_inversion_position_and_time(tiny: Mustango) -> None:
     def chord(name: str, time: float = 1.0) -> torch.Tensor:
         tokens = ChordTokens.of([ChordTrack((time,), (name,))])
         return tiny.model.chord_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
-    def beat(place: int, time: float = 1.0) -> torch.Tensor:
-        tokens = BeatTokens.of([BeatGrid((time,), (place,))])
+    def beat(position: int, time: float = 1.0) -> torch.Tensor:
+        tokens = BeatTokens.of([BeatGrid((time,), (position,))])
         return tiny.model.beat_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
     plain = chord("C")
     assert torch.equal(plain, chord("B#"))
     assert torch.equal(chord("C/E"), chord("C/G")), "the bass note itself is not part of the model"
-    for other in (chord("D"), chord("Cm"), chord("C/E"), chord("C", 2.0)):
-        assert (plain - other).abs().max() > 1e-2
+    for changed in (chord("D"), chord("Cm"), chord("C/E"), chord("C", 2.0)):
+        assert (plain - changed).abs().max() > 1e-2
     assert (beat(1) - beat(2)).abs().max() > 1e-2
     assert (beat(1) - beat(1, 2.0)).abs().max() > 1e-2

@@ -1,4 +1,4 @@
-"""Weights, guidance, and sampling, on a model whose answer is known."""
+"""Diffusion: velocity errors, loss weighting, guidance, samplers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from talim.errors import UsageError
 
 def batch_of(model: Mustango, frames: tuple[int, ...]) -> LatentBatch:
     rng = np.random.default_rng(5)
-    said = model.encode_text(["sitar", "slow drums"])
+    text = model.encode_text(["sitar", "slow drums"])
     music = BeatsAndChords.parse("120 bpm 3/4", "Gm@0 F@0.5", 1.0)
     items = [
-        (rng.normal(size=(8, count, 16)).astype(np.float32), said[place % 2], music)
-        for place, count in enumerate(frames)
+        (rng.normal(size=(8, count, 16)).astype(np.float32), text[index % 2], music)
+        for index, count in enumerate(frames)
     ]
     return model.collate(items, [False] * len(items))
 
 
-def test_clips_of_any_length_meet_the_unet_without_padding(tiny: Mustango) -> None:
-    """Lengths that cannot be halved, down to one frame: a clip's error is the one it has alone."""
+def test_velocity_errors_of_a_clip_do_not_depend_on_the_batch(tiny: Mustango) -> None:
+    """Lengths that cannot be halved, down to one frame."""
     frames = (13, 1, 7, 13, 2)
     batch = batch_of(tiny, frames)
     levels, noise = torch.tensor([3, 999, 400, 70, 500]), torch.randn(batch.targets.shape)
@@ -45,8 +45,8 @@ def test_clips_of_any_length_meet_the_unet_without_padding(tiny: Mustango) -> No
 
 
 @pytest.mark.parametrize("design", ["conv@all:width4", "transformer@up:width8", "lora@mid:r2", "full@mid"])
-def test_recomputed_activations_give_equal_gradients(tiny: Mustango, design: str) -> None:
-    found = {}
+def test_gradient_checkpointing_gives_equal_gradients(tiny: Mustango, design: str) -> None:
+    gradients = {}
     for again in (False, True):
         base = copy.deepcopy(tiny)
         peft = adapters.attach(base.model, design, base.sites(), dropout=0.0)
@@ -56,13 +56,13 @@ def test_recomputed_activations_give_equal_gradients(tiny: Mustango, design: str
         base.enable_training(gradient_checkpointing=again)
         torch.manual_seed(0)
         base.loss(batch_of(base, (9, 9))).mean.backward()
-        found[again] = [weight.grad for weight in adapters.trainable_parameters(peft)]
-    assert any(grad is not None and grad.abs().max() > 0 for grad in found[True])
-    for plain, recomputed in zip(found[False], found[True], strict=True):
+        gradients[again] = [weight.grad for weight in adapters.trainable_parameters(peft)]
+    assert any(grad is not None and grad.abs().max() > 0 for grad in gradients[True])
+    for plain, recomputed in zip(gradients[False], gradients[True], strict=True):
         torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-6)
 
 
-def test_half_precision_is_near_the_whole_one(tiny: Mustango) -> None:
+def test_loss_in_bf16_is_near_float32(tiny: Mustango) -> None:
     half = copy.deepcopy(tiny)
     half.model.unet.to(torch.bfloat16)
     losses = [base.loss(batch_of(base, (8, 8))).per_item for base in (tiny, half)]
@@ -70,7 +70,7 @@ def test_half_precision_is_near_the_whole_one(tiny: Mustango) -> None:
     torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0.01)
 
 
-def test_held_out_losses_do_not_know_the_weighting(tiny: Mustango) -> None:
+def test_validation_loss_ignores_the_loss_weighting(tiny: Mustango) -> None:
     batch, seen = batch_of(tiny, (8,)), []
     for weighting in ("min_snr_v", "min_snr_eps", "none"):
         tiny.loss_weighting = weighting
@@ -82,27 +82,27 @@ def test_held_out_losses_do_not_know_the_weighting(tiny: Mustango) -> None:
 SHAPE = (2, 4, 3)
 
 
-def test_min_snr_weights_are_right_for_velocity() -> None:
-    """Weighting the velocity's error by w is weighting the clean signal's by w (snr + 1)."""
-    kept = torch.tensor([0.999, 0.9, 0.5, 0.1])
+def test_min_snr_weights_equal_clean_signal_weights() -> None:
+    """Weighting the velocity error by w weights the clean signal's by w (snr + 1)."""
+    alphas = torch.tensor([0.999, 0.9, 0.5, 0.1])
     at = torch.arange(4)
-    snr = kept / (1 - kept)
-    for_signal = diffusion.min_snr_weights(kept, at, "min_snr_v") * (snr + 1)
+    snr = alphas / (1 - alphas)
+    for_signal = diffusion.min_snr_weights(alphas, at, "min_snr_v") * (snr + 1)
     assert torch.allclose(for_signal, snr.clamp(max=5.0), rtol=1e-4)
     assert torch.allclose(
-        diffusion.min_snr_weights(kept, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4
+        diffusion.min_snr_weights(alphas, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4
     )
-    assert torch.equal(diffusion.min_snr_weights(kept, at, "none"), torch.ones(4))
+    assert torch.equal(diffusion.min_snr_weights(alphas, at, "none"), torch.ones(4))
     with pytest.raises(UsageError, match="v, reference, none"):
-        diffusion.min_snr_weights(kept, at, "min-snr")
+        diffusion.min_snr_weights(alphas, at, "min-snr")
 
 
-def known(clean: Tensor) -> diffusion.VelocityPredictor:
-    """The perfect velocity towards one signal."""
-    kept = diffusion.make_scheduler().alphas_cumprod
+def exact_velocity(clean: Tensor) -> diffusion.VelocityPredictor:
+    """The exact velocity towards one signal."""
+    alphas = diffusion.make_scheduler().alphas_cumprod
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
-        root = kept[levels].sqrt().view(-1, 1, 1, 1)
+        root = alphas[levels].sqrt().view(-1, 1, 1, 1)
         noise = (latents - root * clean) / (1 - root**2).sqrt()
         return root * noise - (1 - root**2).sqrt() * clean
 
@@ -110,24 +110,24 @@ def known(clean: Tensor) -> diffusion.VelocityPredictor:
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 20), ("ddim", 20), ("dpm++", 10)])
-def test_every_sampler_finds_a_known_signal(sampler: str, steps: int) -> None:
+def test_denoise_with_exact_velocity_recovers_the_signal(sampler: str, steps: int) -> None:
     clean = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(1))
     sources = diffusion.make_generators(3, 2)
     noise = diffusion.initial_noise(SHAPE, sources, "cpu")
     seen: list[tuple[int, int]] = []
-    made = diffusion.denoise(
-        known(clean),
+    output = diffusion.denoise(
+        exact_velocity(clean),
         noise,
         steps,
         diffusion.make_scheduler(sampler),
         sources,
         lambda *done: seen.append(done),
     )
-    assert (made - clean).abs().max() < 0.05
+    assert (output - clean).abs().max() < 0.05
     assert seen == [(number, steps) for number in range(1, steps + 1)]
 
 
-def test_a_piece_does_not_depend_on_its_neighbours() -> None:
+def test_denoise_of_a_clip_does_not_depend_on_the_batch() -> None:
     def run(count: int) -> Tensor:
         sources = diffusion.make_generators(7, count)
         noise = diffusion.initial_noise(SHAPE, sources, "cpu")
@@ -137,7 +137,7 @@ def test_a_piece_does_not_depend_on_its_neighbours() -> None:
     assert not torch.equal(run(3)[0], run(3)[1])
 
 
-def test_guidance_pushes_away_from_the_unconditional_rows() -> None:
+def test_with_guidance_extrapolates_from_the_unconditional_rows() -> None:
     rows: list[int] = []
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
@@ -150,20 +150,20 @@ def test_guidance_pushes_away_from_the_unconditional_rows() -> None:
     assert diffusion.with_guidance(predict, 1.0) is predict
 
 
-def test_errors_leave_out_what_is_masked() -> None:
-    made, target = torch.zeros(1, *SHAPE), torch.ones(1, *SHAPE)
+def test_velocity_losses_exclude_masked_frames() -> None:
+    output, target = torch.zeros(1, *SHAPE), torch.ones(1, *SHAPE)
     target[:, :, 2:] = 9
     mask = torch.tensor([[True, True, False, False]])
-    assert diffusion.velocity_losses(made, target, mask).tolist() == [1.0]
-    assert diffusion.velocity_losses(made, target).tolist() == [41.0]
+    assert diffusion.velocity_losses(output, target, mask).tolist() == [1.0]
+    assert diffusion.velocity_losses(output, target).tolist() == [41.0]
 
 
 @pytest.mark.parametrize("steps", [0, 1001, -1])
-def test_steps_out_of_range(steps: int) -> None:
-    with pytest.raises(UsageError, match="100 is usual"):
+def test_denoise_steps_out_of_range_raises_usage_error(steps: int) -> None:
+    with pytest.raises(UsageError, match="default 100"):
         diffusion.denoise(lambda x, t: x, torch.zeros(1, *SHAPE), steps, diffusion.make_scheduler())
 
 
-def test_unknown_sampler() -> None:
+def test_make_scheduler_unknown_name_raises_usage_error() -> None:
     with pytest.raises(UsageError, match=r"ddpm, ddim, dpm\+\+"):
         diffusion.make_scheduler("euler")

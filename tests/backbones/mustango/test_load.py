@@ -1,4 +1,4 @@
-"""The released layout: loaded whole, or refused in one line that says what is wrong."""
+"""Loading the released layout: every weight, conversion, one-line errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def edit(path: Path, change: Change) -> None:
     torch.save(tensors, path)
 
 
-def test_every_weight_arrives(folder: Path) -> None:
+def test_load_reads_every_weight(folder: Path) -> None:
     stored = torch.load(folder / LDM, weights_only=True)
     model = opened(folder).model
     for name, tensor in model.state_dict().items():
@@ -51,7 +51,7 @@ def test_every_weight_arrives(folder: Path) -> None:
     assert encoder.encoder.embed_tokens.weight is encoder.shared.weight
 
 
-def test_converted_once_and_read_from_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_converts_once_and_reads_the_conversion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(folder).fingerprint
     assert (folder / LDM).with_suffix(".safetensors").is_file()
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled again"))
@@ -62,35 +62,35 @@ def test_converted_once_and_read_from_there(folder: Path, monkeypatch: pytest.Mo
     assert opened(folder).fingerprint == first
 
 
-def test_a_changed_file_is_converted_anew(folder: Path) -> None:
+def test_load_changed_file_converts_again(folder: Path) -> None:
     first = opened(folder).fingerprint
     edit(folder / LDM, lambda tensors: tensors["unet.conv_in.bias"].add_(1))
     assert opened(folder).fingerprint != first
 
 
-def test_a_torn_conversion_is_made_again(folder: Path) -> None:
+def test_load_damaged_conversion_converts_again(folder: Path) -> None:
     first = opened(folder).fingerprint
     (folder / LDM).with_suffix(".safetensors").write_bytes(b"torn")
     assert opened(folder).fingerprint == first
 
 
-def test_half_precision_holds_the_unet(folder: Path) -> None:
+def test_load_in_bf16_casts_only_the_unet(folder: Path) -> None:
     full, half = opened(folder), opened(folder, "bf16")
     assert half.dtype == torch.bfloat16
     assert half.model.beat_embedding_layer.beat_ffn.weight.dtype == torch.float32
     assert half.model.text_encoder.shared.weight.dtype == torch.float32
-    assert next(half.sound.vae.parameters()).dtype == torch.float32
+    assert next(half.mel_vae.vae.parameters()).dtype == torch.float32
     for name in ("fingerprint", "codec_hash", "text_encoder_hash"):
         assert getattr(half, name) == getattr(full, name)
-    ours, theirs = (m.generate_tokens(["a"], 0.3, seed=0, sampling_steps=3) for m in (half, full))
-    assert abs(ours - theirs).max() < 0.2
+    half_tokens, full_tokens = (m.generate_tokens(["a"], 0.3, seed=0, sampling_steps=3) for m in (half, full))
+    assert abs(half_tokens - full_tokens).max() < 0.2
 
 
 DELETED, ADDED, SHORT = "unet.conv_in.weight", "unet.extra.weight", "unet.conv_out.bias"
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "says"),
+    ("file", "change", "message"),
     [
         (LDM, lambda t: t.pop(DELETED), f"{LDM} lacks 1 weight .{DELETED}.*download"),
         (LDM, lambda t: t.pop("beat_embedding_layer.beat_ffn.weight"), "lacks 1 weight .beat_embedding"),
@@ -117,55 +117,57 @@ DELETED, ADDED, SHORT = "unet.conv_in.weight", "unet.extra.weight", "unet.conv_o
         (STFT, lambda t: t["mel_basis"].mul_(2), "mel basis is not the one"),
     ],
 )
-def test_faults_are_told_in_one_line(folder: Path, file: str, change: Change, says: str) -> None:
+def test_load_faulty_files_raises_a_one_line_error(
+    folder: Path, file: str, change: Change, message: str
+) -> None:
     edit(folder / file, change)
-    with pytest.raises(TalimError, match=says) as caught:
+    with pytest.raises(TalimError, match=message) as caught:
         opened(folder)
     assert "\n" not in str(caught.value)
 
 
 class Trap:
-    """Runs on unpickling."""
+    """Executes code on unpickling."""
 
     def __reduce__(self) -> Any:
         return (exec, ("raise SystemExit('code was run')",))
 
 
-def test_code_in_a_file_is_refused(folder: Path) -> None:
+def test_load_file_with_code_raises_talim_error(folder: Path) -> None:
     torch.save({"unet.conv_in.weight": Trap()}, folder / LDM)
     with pytest.raises(TalimError, match="file with code in it is refused"):
         opened(folder)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 1}])
-def test_other_content_is_refused(folder: Path, content: Any) -> None:
+def test_load_file_without_tensors_raises_talim_error(folder: Path, content: Any) -> None:
     torch.save(content, folder / LDM)
     with pytest.raises(TalimError, match="expected tensors by name"):
         opened(folder)
 
 
 @pytest.mark.parametrize("missing", [LDM, VAE, VAE_CONFIG])
-def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
+def test_load_missing_file_raises_talim_error(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(TalimError, match=missing):
         opened(folder)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"subband": 2}, "subband=2"),
         ({"embed_dim": 4}, "embed_dim 4"),
         ({"ddconfig": released_mustango.VAE["ddconfig"] | {"attn_resolutions": [16]}}, "attn_resolutions"),
     ],
 )
-def test_other_vaes_are_refused(folder: Path, change: dict[str, Any], says: str) -> None:
+def test_load_unsupported_vae_raises_talim_error(folder: Path, change: dict[str, Any], message: str) -> None:
     (folder / VAE_CONFIG).write_text(json.dumps(released_mustango.VAE | change), encoding="utf-8")
-    with pytest.raises(TalimError, match=says):
+    with pytest.raises(TalimError, match=message):
         opened(folder)
 
 
-def test_the_root_configuration_is_enough(folder: Path) -> None:
+def test_load_with_root_configuration_only(folder: Path) -> None:
     (folder / "configs/main_config.json").unlink()
     assert CheckpointFiles(folder).main["text_encoder_name"] == "google/flan-t5-large"
     assert opened(folder).family == "mustango"
@@ -174,23 +176,23 @@ def test_the_root_configuration_is_enough(folder: Path) -> None:
         opened(folder)
 
 
-def test_a_missing_tokenizer_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_missing_tokenizer_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mustango_load, "offline_error", lambda name: "a host")
     (folder / "tokenizer").rename(folder / "elsewhere")
     with pytest.raises(TalimError, match="hf download google/flan-t5-large"):
         opened(folder)
 
 
-def test_names_mean_mustango() -> None:
+def test_find_model_of_mustango_names() -> None:
     for name in ("mustango", "declare-lab/mustango", "declare-lab/mustango-pretrained"):
-        known = registry.find_model(name)
-        assert known is not None
-        assert (known.family, known.licence) == ("mustango", "Apache-2.0")
+        entry = registry.find_model(name)
+        assert entry is not None
+        assert (entry.family, entry.licence) == ("mustango", "Apache-2.0")
         assert resolve.source_family(resolve.resolve_source(name)) == "mustango"
     assert resolve.source_family(resolve.resolve_source("musicgen-small")) == "musicgen"
 
 
-def test_float16_files_are_held_in_float32(folder: Path) -> None:
+def test_load_float16_files_gives_float32(folder: Path) -> None:
     def halve(tensors: dict[str, Tensor]) -> None:
         for name in tensors:
             tensors[name] = tensors[name].half()

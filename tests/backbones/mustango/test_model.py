@@ -1,4 +1,4 @@
-"""The released size without its memory: a training step and generation run on tensors that hold no numbers."""
+"""The released model on the meta device: a training step and generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH, WORDS, CLIPS = 1024, 32, 2
 
 
 def released() -> MustangoModel:
-    """The released shape with a text encoder that is not called."""
+    """The released dimensions with a text encoder that is not called."""
     text = T5Config(vocab_size=8, d_model=WIDTH, d_kv=4, d_ff=4, num_layers=1, num_heads=1)
     return MustangoModel(UNetConfig.of(RELEASED_UNET), text, ModelDims(*[WIDTH] * 5)).requires_grad_(False)
 
@@ -42,7 +42,7 @@ def batch_of(frames: tuple[int, ...], **where: Any) -> LatentBatch:
 
 
 @pytest.mark.parametrize("frames", [(256, 256), pytest.param((256, 141), marks=pytest.mark.slow)])
-def test_a_training_step_of_forty_millions_is_traced(frames: tuple[int, ...]) -> None:
+def test_training_step_of_the_released_model_runs_on_meta(frames: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model = released()
         peft = adapters.attach(model, "conv@all:40M", model.sites())
@@ -64,7 +64,7 @@ def test_a_training_step_of_forty_millions_is_traced(frames: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("sampler", diffusion.SAMPLERS)
-def test_generation_is_traced_with_any_sampler(sampler: str) -> None:
+def test_generation_of_the_released_model_runs_on_meta(sampler: str) -> None:
     with torch.device("meta"):
         model = released()
         text = torch.zeros(2 * CLIPS, WORDS, WIDTH)
@@ -81,10 +81,10 @@ def test_generation_is_traced_with_any_sampler(sampler: str) -> None:
 
     sources = diffusion.make_generators(0, CLIPS)
     with torch.no_grad():
-        made = diffusion.denoise(
+        output = diffusion.denoise(
             diffusion.with_guidance(predict, 3.0), latents, 100, diffusion.make_scheduler(sampler), sources
         )
-    assert made.shape == latents.shape
-    assert made.device.type == "meta"
+    assert output.shape == latents.shape
+    assert output.device.type == "meta"
     assert len(calls) >= 100
     assert set(calls) == {torch.Size((2 * CLIPS, 8, 256, 16))}

@@ -1,4 +1,4 @@
-"""The reference's numbers: a part of them always, all of them and every known mistake where they are at hand."""
+"""Golden values of the reference implementation; all of them and all known mistakes if the files are available."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from golden_mustango.mutations import MUTATIONS
 HERE = Path(__file__).parents[2] / "golden" / "mustango"
 SHARED = Path(os.environ.get("TALIM_SHARED", Path(__file__).parents[4] / "shared"))
 FULL = SHARED / "data" / "mustango_golden"
-# what the first level alone can show in the one case that is kept here
+# detectable in the first level with the one included case
 SEEN_IN_FIRST_LEVEL = (
     "chord before beat",
     "attentions2/3 weights swapped",
@@ -37,14 +37,14 @@ def failures(checks: list[Check]) -> list[Check]:
     return [check for check in checks if not check.passed]
 
 
-def test_the_part_kept_here() -> None:
+def test_included_golden_values_match() -> None:
     checks = run(HERE)
     assert len(checks) > 100
     assert failures(checks) == []
 
 
 @pytest.mark.parametrize("name", SEEN_IN_FIRST_LEVEL)
-def test_mistakes_show_in_the_first_level(name: str) -> None:
+def test_known_mistakes_fail_in_the_first_level(name: str) -> None:
     block, tensors = unets.first_level(Golden(HERE), "unet")
     with MUTATIONS[name](block):
         assert failures(list(unets.level_checks(block, tensors, "unet")))
@@ -52,11 +52,11 @@ def test_mistakes_show_in_the_first_level(name: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"flip_sin_to_cos": False}, {"freq_shift": 1}])
-def test_mistakes_show_in_the_noise_level(change: dict[str, object]) -> None:
+def test_known_mistakes_fail_in_the_noise_level(change: dict[str, object]) -> None:
     assert not unets.sinusoids(Golden(HERE), "unet", **change).passed
 
 
-def test_a_broken_case_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_failing_case_does_not_hide_the_others(tmp_path: Path) -> None:
     for path in HERE.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "text_encoder.safetensors").write_bytes(b"torn")
@@ -68,21 +68,21 @@ def test_a_broken_case_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_every_case(full: Golden) -> None:
+def test_every_golden_case_matches(full: Golden) -> None:
     checks = run(full.folder)
     assert len(checks) > 300
     assert failures(checks) == []
 
 
 @pytest.mark.real
-def test_every_listed_mistake_is_here(full: Golden) -> None:
+def test_every_listed_mistake_is_implemented(full: Golden) -> None:
     listed = full.json("manifest.json")["unet_mutation_sensitivity_max_abs_change"]
     assert {name.split("|")[0] for name in listed} == set(MUTATIONS)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_every_listed_mistake_is_caught(full: Golden, name: str) -> None:
+def test_every_listed_mistake_is_detected(full: Golden, name: str) -> None:
     unet = unets.load(full, "unet")
     with MUTATIONS[name](unet):
         assert failures(list(unets.cases(full, "unet", unet)))

@@ -1,4 +1,4 @@
-"""The U-Net: its size, its masks, odd shapes, and training with less memory."""
+"""The U-Net: parameter count, masks, odd shapes, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from talim.errors import TalimError
 @pytest.fixture(scope="module")
 def unet() -> MusicUNet:
     torch.manual_seed(0)
-    made = MusicUNet(UNetConfig.of(released_mustango.UNET)).eval()
-    released_mustango.randomize_adapter(made)
-    return made
+    output = MusicUNet(UNetConfig.of(released_mustango.UNET)).eval()
+    released_mustango.randomize_adapter(output)
+    return output
 
 
 def inputs(frames: int = 8, bands: int = 4, batch: int = 2, seed: int = 0) -> list[Tensor]:
@@ -36,15 +36,15 @@ def masks(batch: int = 2) -> list[Tensor]:
     return [torch.ones(batch, length, dtype=torch.bool) for length in (5, 50, 20)]
 
 
-def test_the_released_size_without_memory() -> None:
+def test_released_unet_has_its_parameter_count() -> None:
     with torch.device("meta"):
-        made = MusicUNet(UNetConfig.of(RELEASED_UNET))
-    assert sum(weight.numel() for weight in made.parameters()) == 1_413_192_008
-    assert len(made.state_dict()) == 1518
-    assert sum(isinstance(part, MusicTransformer) for part in made.modules()) == 48
+        output = MusicUNet(UNetConfig.of(RELEASED_UNET))
+    assert sum(weight.numel() for weight in output.parameters()) == 1_413_192_008
+    assert len(output.state_dict()) == 1518
+    assert sum(isinstance(part, MusicTransformer) for part in output.modules()) == 48
 
 
-def test_epsilons_are_the_references(unet: MusicUNet) -> None:
+def test_norm_epsilons_equal_the_reference(unet: MusicUNet) -> None:
     for part in unet.modules():
         if isinstance(part, MusicTransformer):
             assert part.norm.eps == 1e-6
@@ -56,16 +56,16 @@ def test_epsilons_are_the_references(unet: MusicUNet) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("frames", "bands"), [(1, 1), (3, 2), (13, 7), (16, 16)])
-def test_any_size_comes_back(unet: MusicUNet, frames: int, bands: int) -> None:
+def test_forward_keeps_any_latent_size(unet: MusicUNet, frames: int, bands: int) -> None:
     given = inputs(frames, bands)
-    made = unet(*given)
-    assert made.shape == given[0].shape
-    assert torch.isfinite(made).all()
+    output = unet(*given)
+    assert output.shape == given[0].shape
+    assert torch.isfinite(output).all()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("turn", [0, 1, 2], ids=["text", "beats", "chords"])
-def test_masked_tokens_are_not_heard(unet: MusicUNet, turn: int) -> None:
+def test_forward_ignores_masked_tokens(unet: MusicUNet, turn: int) -> None:
     given, seen = inputs(), masks()
     seen[turn][:, 3:] = False
     first = unet(*given, *seen)
@@ -78,7 +78,7 @@ def test_masked_tokens_are_not_heard(unet: MusicUNet, turn: int) -> None:
 
 
 @torch.no_grad()
-def test_masked_tokens_need_not_be_there(unet: MusicUNet) -> None:
+def test_forward_without_masked_tokens_is_equal(unet: MusicUNet) -> None:
     given, seen = inputs(), masks()
     seen[0][:, 3:] = False
     shorter = [*given[:2], given[2][:, :3], *given[3:]]
@@ -87,15 +87,15 @@ def test_masked_tokens_need_not_be_there(unet: MusicUNet) -> None:
 
 
 @torch.no_grad()
-def test_a_row_without_any_token_attends_by_the_scores(unet: MusicUNet) -> None:
-    """Minus 10000 on every score changes nothing but their rounding; a huge number would erase them."""
+def test_forward_of_a_fully_masked_row_attends_by_scores(unet: MusicUNet) -> None:
+    """Adding -10000 to every score only changes rounding; a much larger bias would erase them."""
     given, seen = inputs(), masks()
     seen[1][:] = False
     assert torch.allclose(unet(*given, *seen), unet(*given), atol=1e-2)
 
 
 @torch.no_grad()
-def test_upsampling_repeats(unet: MusicUNet) -> None:
+def test_upsampling_repeats_values(unet: MusicUNet) -> None:
     up: Any = unet.up_blocks[0]
     sampler = up.upsamplers[0]
     hidden = torch.randn(1, 32, 3, 2)
@@ -103,23 +103,23 @@ def test_upsampling_repeats(unet: MusicUNet) -> None:
     assert torch.allclose(sampler(hidden, output_size=(6, 4)), sampler.conv(repeated), atol=1e-6)
 
 
-def test_checkpointing_gives_the_same_gradients_to_all_three(unet: MusicUNet) -> None:
-    found = []
+def test_gradient_checkpointing_gives_equal_gradients_to_all_contexts(unet: MusicUNet) -> None:
+    gradients = []
     for on in (False, True):
         unet.set_checkpointing(on)
         given = [tensor.requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs()]
         unet.zero_grad()
         unet(*given, *masks()).square().mean().backward()
         weights = [weight.grad.clone() for weight in unet.parameters() if weight.grad is not None]
-        found.append([*[token.grad for token in given[2:]], *weights])
+        gradients.append([*[token.grad for token in given[2:]], *weights])
     unet.set_checkpointing(False)
-    for plain, again in zip(*found, strict=True):
+    for plain, again in zip(*gradients, strict=True):
         assert torch.allclose(plain, again, atol=1e-6)
-    assert all(gradient.abs().max() > 0 for gradient in found[1][:3])
+    assert all(gradient.abs().max() > 0 for gradient in gradients[1][:3])
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"dual_cross_attention": True}, "dual_cross_attention"),
         ({"mid_block_type": "UNetMidBlock2DCrossAttn"}, "mid_block_type"),
@@ -128,12 +128,12 @@ def test_checkpointing_gives_the_same_gradients_to_all_three(unet: MusicUNet) ->
         ({"attention_head_dim": [2]}, "1 values for 2 levels"),
     ],
 )
-def test_other_networks_are_refused(change: dict[str, Any], says: str) -> None:
-    with pytest.raises(TalimError, match=says):
+def test_config_of_unsupported_unet_raises_talim_error(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TalimError, match=message):
         UNetConfig.of(released_mustango.UNET | change)
 
 
-def test_an_incomplete_configuration_is_told_what_it_lacks() -> None:
+def test_config_incomplete_names_the_missing_key() -> None:
     config = {key: value for key, value in released_mustango.UNET.items() if key != "in_channels"}
     with pytest.raises(TalimError, match="in_channels"):
         UNetConfig.of(config)

@@ -1,4 +1,4 @@
-"""Between sound and latents: levels, lengths, silence, and a tone where it belongs."""
+"""Spectrogram, VAE and vocoder: levels, lengths, silence, frequency bands."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def tone(hz: float, seconds: float = 1.0, peak: float = 0.2) -> np.ndarray:
 
 
 @given(st.floats(0.01, 0.9), st.floats(-0.1, 0.1))
-def test_any_level_becomes_one(peak: float, offset: float) -> None:
-    made = vae_vocoder.normalise(tone(440.0, peak=peak) + np.float32(offset))
-    assert abs(made.mean()) < 1e-3
-    assert np.abs(made).max() == pytest.approx(0.5, abs=1e-3)
+def test_normalise_any_level_gives_peak_half(peak: float, offset: float) -> None:
+    normalised = vae_vocoder.normalise(tone(440.0, peak=peak) + np.float32(offset))
+    assert abs(normalised.mean()) < 1e-3
+    assert np.abs(normalised).max() == pytest.approx(0.5, abs=1e-3)
 
 
-def test_silence_stays_silence_and_is_a_number() -> None:
+def test_normalise_silence_stays_silent_and_finite() -> None:
     assert not vae_vocoder.normalise(np.zeros(100, np.float32)).any()
     assert not vae_vocoder.pad_or_trim(np.zeros(100, np.float32), 200).any()
     mel = MelSpectrogram(MelConfig())(torch.zeros(1, 1600))
     assert torch.allclose(mel, torch.tensor(1e-5).log())
 
 
-def test_cut_and_padded() -> None:
+def test_pad_or_trim_gives_the_length_and_peak() -> None:
     samples = tone(440.0)
     assert vae_vocoder.pad_or_trim(samples, 4000).shape == (4000,)
     longer = vae_vocoder.pad_or_trim(samples, 20000)
@@ -42,7 +42,7 @@ def test_cut_and_padded() -> None:
 
 
 @pytest.mark.parametrize("hz", [220.0, 1000.0, 5000.0])
-def test_a_tone_is_loudest_in_its_band(hz: float) -> None:
+def test_spectrogram_of_a_tone_peaks_in_its_band(hz: float) -> None:
     import librosa
 
     mel = MelSpectrogram(MelConfig())(torch.from_numpy(tone(hz))[None])[0, :, 50]
@@ -50,30 +50,30 @@ def test_a_tone_is_loudest_in_its_band(hz: float) -> None:
     assert abs(int(mel.argmax()) - int(np.abs(centres - hz).argmin())) <= 1
 
 
-def test_frames_bands_and_samples_fit(tiny: Mustango) -> None:
-    sound = tiny.sound
-    assert (sound.downsampling_factor, sound.samples_per_frame, sound.channels, sound.bands) == (
+def test_mel_vae_shapes_are_consistent(tiny: Mustango) -> None:
+    mel_vae = tiny.mel_vae
+    assert (mel_vae.downsampling_factor, mel_vae.samples_per_frame, mel_vae.channels, mel_vae.bands) == (
         4,
         640,
         8,
         16,
     )
-    assert sound.spectrogram(tone(440.0), 40).shape == (1, 40, 64)
+    assert mel_vae.spectrogram(tone(440.0), 40).shape == (1, 40, 64)
 
 
 @torch.no_grad()
-def test_a_clip_does_not_depend_on_its_batch(tiny: Mustango) -> None:
+def test_posterior_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     mels = torch.randn(3, 1, 16, 64) - 4
-    together = tiny.sound.posterior(mels).mean
-    assert torch.equal(together[1:2], tiny.sound.posterior(mels[1:2]).mean)
+    together = tiny.mel_vae.posterior(mels).mean
+    assert torch.equal(together[1:2], tiny.mel_vae.posterior(mels[1:2]).mean)
 
 
-def test_a_vocoder_of_another_hop_is_refused(tiny: Mustango) -> None:
+def test_mel_vae_with_another_hop_raises_talim_error(tiny: Mustango) -> None:
     config = MelConfig.of(released_mustango.STFT | {"hop_length": 200})
     with pytest.raises(TalimError, match="160 samples a frame"):
-        vae_vocoder.MelVAE(tiny.sound.vae, tiny.sound.vocoder, config)
+        vae_vocoder.MelVAE(tiny.mel_vae.vae, tiny.mel_vae.vocoder, config)
 
 
-def test_a_nested_configuration_is_read() -> None:
+def test_mel_config_of_nested_file() -> None:
     nested = {"preprocessing": {"stft": {"hop_length": 80}, "mel": {"n_mel_channels": 32}}}
     assert (MelConfig.of(nested).hop_length, MelConfig.of(nested).n_mel_channels) == (80, 32)

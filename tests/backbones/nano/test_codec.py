@@ -1,4 +1,4 @@
-"""The codec's interface and quantiser; how good the shipped weights are is measured by the gates."""
+"""Interface and quantiser of nano's codec; the quality of the shipped weights is tested by the acceptance gates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def codec() -> NanoCodec:
     return NanoCodec(NanoCodecConfig(**SMALL)).eval()
 
 
-def test_codes_and_sound_have_encodecs_shapes(codec: NanoCodec) -> None:
+def test_encode_and_decode_have_encodecs_shapes(codec: NanoCodec) -> None:
     codes = codec.encode(torch.randn(2, 1, 16000) * 0.1).audio_codes
     assert codes is not None
     assert codes.shape == (1, 2, 4, 50)
@@ -29,7 +29,7 @@ def test_codes_and_sound_have_encodecs_shapes(codec: NanoCodec) -> None:
     assert sound.shape == (2, 1, 16000)
 
 
-def test_each_further_codebook_brings_the_latent_nearer() -> None:
+def test_quantizer_error_falls_with_each_codebook() -> None:
     torch.manual_seed(0)
     quantiser, latent = ResidualVectorQuantizer(4, 64, 8), torch.randn(2, 8, 30)
     quantiser.codebooks.data = torch.randn(4, 64, 8) * torch.tensor([1.0, 0.6, 0.4, 0.3])[:, None, None]
@@ -40,13 +40,13 @@ def test_each_further_codebook_brings_the_latent_nearer() -> None:
     assert errors[-1] < 0.5 * latent.square().mean().item()
 
 
-def test_codes_of_a_code_are_itself() -> None:
+def test_quantizer_encodes_codebook_entries_exactly() -> None:
     quantiser = ResidualVectorQuantizer(1, 32, 8)
     codes = torch.arange(32).view(1, 1, 32)
     torch.testing.assert_close(quantiser.encode(quantiser.decode(codes)), codes)
 
 
-def test_padding_counts_as_silence(codec: NanoCodec) -> None:
+def test_encode_masked_samples_equals_silence(codec: NanoCodec) -> None:
     loud, mask = torch.randn(1, 1, 6400), torch.ones(1, 1, 6400, dtype=torch.bool)
     mask[..., 3200:] = False
     quiet = loud.clone()
@@ -54,7 +54,7 @@ def test_padding_counts_as_silence(codec: NanoCodec) -> None:
     torch.testing.assert_close(codec.encode(loud, mask).audio_codes, codec.encode(quiet).audio_codes)
 
 
-def test_save_and_load_in_bf16(codec: NanoCodec, tmp_path: Path) -> None:
+def test_codec_saved_in_bf16_is_loaded(codec: NanoCodec, tmp_path: Path) -> None:
     codec.to(torch.bfloat16).save_pretrained(tmp_path)
     loaded = NanoCodec.from_pretrained(tmp_path, dtype=torch.float32)
     for (name, one), (_, two) in zip(codec.state_dict().items(), loaded.state_dict().items(), strict=True):
@@ -62,7 +62,7 @@ def test_save_and_load_in_bf16(codec: NanoCodec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(16000,), (1, 16000), (1, 2, 16000)])
-def test_other_shapes_are_refused(codec: NanoCodec, shape: tuple[int, ...]) -> None:
+def test_encode_wrong_shape_raises_value_error(codec: NanoCodec, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[B, 1, S\]"):
         codec.encode(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"\[1, B, K, T\]"):

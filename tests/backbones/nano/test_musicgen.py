@@ -1,4 +1,4 @@
-"""Bytes to ids, and the miniature's shape."""
+"""Byte tokenizer and construction of nano-musicgen."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ TINY = {"width": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1
 
 
 @given(st.text(min_size=0, max_size=60))
-def test_bytes_come_back(prompt: str) -> None:
+def test_tokenizer_decode_inverts_encode(prompt: str) -> None:
     tokenizer = musicgen.ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode(prompt)) == prompt
 
 
-def test_ids_are_byt5s() -> None:
+def test_tokenizer_ids_equal_byt5() -> None:
     prompts = ["Rāga Bhūpālī, tīntāl", "Hüzzam peşrevi, 90 bpm"]
-    ours, theirs = (
+    actual, expected = (
         musicgen.ByteTokenizer()(prompts),
         ByT5Tokenizer()(prompts, padding=True, return_tensors="pt"),
     )
-    assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
-    assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
+    assert actual["input_ids"].tolist() == expected["input_ids"].tolist()
+    assert actual["attention_mask"].tolist() == expected["attention_mask"].tolist()
 
 
-def test_a_long_prompt_is_cut_between_characters() -> None:
+def test_tokenizer_truncates_between_characters() -> None:
     tokenizer = musicgen.ByteTokenizer()
-    kept = tokenizer.decode(tokenizer.encode("ş" * 200))
-    assert kept == "ş" * (musicgen.MAX_PROMPT_BYTES // 2)
+    text = tokenizer.decode(tokenizer.encode("ş" * 200))
+    assert text == "ş" * (musicgen.MAX_PROMPT_BYTES // 2)
 
 
-def test_build_is_a_true_musicgen_with_a_projection_from_its_words() -> None:
+def test_build_nano_musicgen_has_a_text_projection() -> None:
     codec = NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1, latent=8, codebook_size=32)
     model = MusicgenForConditionalGeneration(musicgen.nano_config(codec=codec, **TINY))
     assert model.config.decoder.num_codebooks == 4
@@ -43,9 +43,9 @@ def test_build_is_a_true_musicgen_with_a_projection_from_its_words() -> None:
     assert model.config.audio_encoder.frame_rate == 50
 
 
-def test_same_seed_same_weights() -> None:
-    one, same, other = (
+def test_build_nano_musicgen_depends_on_the_seed() -> None:
+    first, same, different = (
         musicgen.build_nano_musicgen(seed, **TINY).decoder.lm_heads[0].weight for seed in (1, 1, 2)
     )
-    assert (one == same).all()
-    assert not (one == other).all()
+    assert (first == same).all()
+    assert not (first == different).all()

@@ -1,4 +1,4 @@
-"""The weights in the package: present, small, and as good as the gates say, on a few clips."""
+"""The shipped nano-musicgen: size, and quality on a few clips."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from research.acceptance import nano_musicgen
+from research.pretraining.western_style import perform
 from talim.backbones.load import load
 from talim.backbones.protocol import Backbone
 from talim.backbones.resolve import NANO_FOLDER
-from talim.synthesis.performer import perform
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def nano() -> Backbone:
     return load("nano-musicgen")
 
 
-def test_what_is_shipped(nano: Backbone) -> None:
+def test_shipped_nano_musicgen_has_its_facts_and_size(nano: Backbone) -> None:
     files = [path for path in NANO_FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 60e6
     assert nano.miniature
@@ -29,18 +29,18 @@ def test_what_is_shipped(nano: Backbone) -> None:
     assert "equal-tempered" in card
 
 
-def test_codec_keeps_the_pitch_of_held_out_performances(nano: Backbone) -> None:
+def test_codec_preserves_the_pitch_of_held_out_performances(nano: Backbone) -> None:
     originals = [perform(seed, "western", 5.0).samples for seed in (900, 901, 902)]
-    kept = [nano_musicgen.pitch_errors((x, nano_musicgen.round_trip(nano, x))) for x in originals]
-    errors = np.concatenate([errors for errors, _ in kept])
+    results = [nano_musicgen.pitch_errors((x, nano_musicgen.round_trip(nano, x))) for x in originals]
+    errors = np.concatenate([errors for errors, _ in results])
     assert np.median(errors) < 8
     assert (errors <= 50).mean() > 0.9
 
 
-def test_music_is_far_less_surprising_than_the_mere_frequencies_of_codes(nano: Backbone) -> None:
-    found = nano_musicgen.held_out_loss(nano, [perform(seed, "western", 8.0) for seed in range(910, 914)])
-    assert all(m < u for m, u in zip(found["model"], found["unigram"], strict=True))
-    assert found["model"][0] < 0.5 * found["unigram"][0]
+def test_held_out_loss_is_far_below_the_unigram_loss(nano: Backbone) -> None:
+    losses = nano_musicgen.held_out_loss(nano, [perform(seed, "western", 8.0) for seed in range(910, 914)])
+    assert all(m < u for m, u in zip(losses["model"], losses["unigram"], strict=True))
+    assert losses["model"][0] < 0.5 * losses["unigram"][0]
 
 
 def test_generated_music_is_pitched(nano: Backbone) -> None:

@@ -1,4 +1,4 @@
-"""The nano-mustango in the package: present, and as good as its gates say, on a few clips."""
+"""The shipped nano-mustango: size, and quality on a few clips."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from research.acceptance import nano_musicgen, nano_mustango
+from research.pretraining.western_style import perform
 from talim.backbones.load import load
 from talim.backbones.resolve import NANO_FOLDER
 from talim.beats_chords import BeatGrid, BeatsAndChords
 from talim.metrics import rhythm
-from talim.synthesis.performer import perform
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def nano() -> Any:
     return load("nano-mustango")
 
 
-def test_what_is_shipped(nano: Any) -> None:
+def test_shipped_nano_mustango_has_its_facts_and_size(nano: Any) -> None:
     assert nano.miniature
     assert nano.rate_hz == 16000
     assert nano.window_seconds >= 10
@@ -30,27 +30,31 @@ def test_what_is_shipped(nano: Any) -> None:
     assert "equal-tempered" in card
 
 
-def test_vae_and_vocoder_keep_the_pitch_of_held_out_performances(nano: Any) -> None:
+def test_vae_and_vocoder_preserve_the_pitch_of_held_out_performances(nano: Any) -> None:
     originals = [perform(seed, "western", 5.0).samples for seed in (900, 901, 902)]
-    kept = [nano_musicgen.pitch_errors((x, nano_musicgen.round_trip(nano, x))) for x in originals]
-    errors = np.concatenate([errors for errors, _ in kept])
+    results = [nano_musicgen.pitch_errors((x, nano_musicgen.round_trip(nano, x))) for x in originals]
+    errors = np.concatenate([errors for errors, _ in results])
     assert np.median(errors) < 10
     assert (errors <= 50).mean() > 0.85
 
 
-def test_words_beats_and_chords_all_help_to_remove_noise(nano: Any) -> None:
+def test_text_beats_and_chords_each_lower_the_loss(nano: Any) -> None:
     saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(8))
     highest = {name: levels[-1] for name, levels in saved.items()}
     assert highest["all"] < min(highest[name] for name in ("no words", "no beats", "no chords"))
     assert highest["nothing"] > highest["all"]
 
 
-def test_generated_music_is_pitched_and_keeps_the_beats_it_was_given(nano: Any) -> None:
+def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any) -> None:
     tempi = (80.0, 112.0, 140.0, 96.0)
     captions = ["solo flute with drums", "guitar with drums", "piano with drums", "violin with drums"]
     music = [BeatsAndChords(BeatGrid.grid(tempo, 4, 10.0)) for tempo in tempi]
-    clips = nano.generate(captions, 10.0, seed=1, guidance_scale=3.0, sampling_steps=15, sampler="dpm++", beats_chords=music)
-    heard = [nano_musicgen.measure_sample(clip.samples[0]) for clip in clips]
-    assert np.mean([each.voiced for each in heard]) > 0.5
-    kept = [rhythm.same_tempo(each.tempo_bpm, tempo) for each, tempo in zip(heard, tempi, strict=True)]
-    assert sum(kept) >= 2  # by chance, one of four
+    clips = nano.generate(
+        captions, 10.0, seed=1, guidance_scale=3.0, sampling_steps=15, sampler="dpm++", beats_chords=music
+    )
+    measured = [nano_musicgen.measure_sample(clip.samples[0]) for clip in clips]
+    assert np.mean([sample.voiced for sample in measured]) > 0.5
+    matches = [
+        rhythm.same_tempo(sample.tempo_bpm, tempo) for sample, tempo in zip(measured, tempi, strict=True)
+    ]
+    assert sum(matches) >= 2  # by chance, one of four

@@ -1,4 +1,4 @@
-"""Analysis and synthesis around the codec: exact pitch, kept loudness, repeatable noise."""
+"""Sinusoidal model: exact pitch, level, noise, shapes, determinism."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.pretraining.western_style import perform
 from talim.backbones.nano import sinusoidal_model
 from talim.metrics import pitch
-from talim.synthesis.performer import perform
 
 RATE_HZ = sinusoidal_model.RATE_HZ
 
@@ -22,16 +22,16 @@ def there_and_back(samples: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(90, 1500), st.floats(0.02, 0.5))
-def test_a_sine_keeps_its_frequency_and_level(hz: float, amplitude: float) -> None:
+def test_resynthesis_of_a_sine_keeps_frequency_and_level(hz: float, amplitude: float) -> None:
     samples = amplitude * np.sin(2 * np.pi * hz * np.arange(RATE_HZ) / RATE_HZ)
     back = there_and_back(samples)[2000:-2000]
     spectrum = np.abs(np.fft.rfft(back * np.hanning(back.size), 1 << 18))
-    found = np.argmax(spectrum) * RATE_HZ / (1 << 18)
-    assert abs(1200 * np.log2(found / hz)) < 2
+    frequency = np.argmax(spectrum) * RATE_HZ / (1 << 18)
+    assert abs(1200 * np.log2(frequency / hz)) < 2
     assert np.sqrt(2 * np.mean(back**2)) == pytest.approx(amplitude, rel=0.12)
 
 
-def test_music_keeps_its_pitch_to_two_cents() -> None:
+def test_resynthesis_of_music_keeps_pitch_within_two_cents() -> None:
     samples = perform(1, "western", 5.0).samples
     before, after = pitch.track_pitch(samples, RATE_HZ), pitch.track_pitch(there_and_back(samples), RATE_HZ)
     both = before.voiced & after.voiced
@@ -39,7 +39,7 @@ def test_music_keeps_its_pitch_to_two_cents() -> None:
     assert np.median(np.abs(before.cents - after.cents)[both]) < 2
 
 
-def test_noise_stays_noise_of_the_same_level() -> None:
+def test_resynthesis_of_noise_keeps_its_level() -> None:
     samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE_HZ)
     features = sinusoidal_model.analyze(torch.from_numpy(samples.astype(np.float32))[None])
     tonal = (
@@ -53,12 +53,12 @@ def test_noise_stays_noise_of_the_same_level() -> None:
     assert np.std(there_and_back(samples)) == pytest.approx(0.1, rel=0.25)
 
 
-def test_silence_stays_silent() -> None:
+def test_resynthesis_of_silence_is_silent() -> None:
     assert np.abs(there_and_back(np.zeros(RATE_HZ))).max() < 1e-3
 
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 321, 8000])
-def test_shapes_for_any_length(samples: int) -> None:
+def test_analyze_and_synthesize_shapes_for_any_length(samples: int) -> None:
     features = sinusoidal_model.analyze(
         0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
     )
@@ -67,7 +67,7 @@ def test_shapes_for_any_length(samples: int) -> None:
     assert sinusoidal_model.synthesize(features).shape == (2, frames * sinusoidal_model.HOP)
 
 
-def test_levels_are_decibels_and_come_back() -> None:
+def test_amplitude_to_level_is_linear_in_db_and_invertible() -> None:
     amplitude = torch.tensor([1.0, 0.1, 0.01])
     torch.testing.assert_close(sinusoidal_model.amplitude_to_level(amplitude), torch.tensor([1.0, 0.75, 0.5]))
     torch.testing.assert_close(
@@ -76,7 +76,7 @@ def test_levels_are_decibels_and_come_back() -> None:
     assert sinusoidal_model.level_to_amplitude(torch.zeros(1)) == 0
 
 
-def test_synthesis_is_repeatable_and_the_seed_matters() -> None:
+def test_synthesize_depends_on_the_seed() -> None:
     features = sinusoidal_model.analyze(
         0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     )

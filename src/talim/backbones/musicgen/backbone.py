@@ -1,4 +1,4 @@
-"""MusicGen on transformers, as a frozen base model: tokens in, loss and music out."""
+"""MusicGen of transformers as a frozen base model: codec tokens, loss, generation."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from talim.backbones.protocol import Item, Progress
 
-DEFAULT_WINDOW_SECONDS = 30.0  # what the released models were trained on
+DEFAULT_WINDOW_SECONDS = 30.0  # of the released models
 
 
 class MusicGen:
-    """A `MusicgenForConditionalGeneration` behind the Backbone Protocol; the model is changed in place."""
+    """A `MusicgenForConditionalGeneration` as a Backbone; the model is configured in place."""
 
     family = "musicgen"
     target_kind = "tokens"
     loss_unit = "nats"
-    accepts_beats_chords = False  # words alone
+    accepts_beats_chords = False
 
     def __init__(
         self,
@@ -43,19 +43,19 @@ class MusicGen:
         precision_reason: str = "fp32",
     ) -> None:
         self.model = model
-        model.name_or_path = name  # what PEFT stores with an adapter: a folder's path helps no one else
+        model.name_or_path = name  # PEFT stores it with an adapter: no local path
         self.tokenizer = tokenizer
         self.name = name
         self.licence = licence
         self.miniature = miniature
         self.precision_reason = precision_reason
-        self.shifts = delay_pattern.delays(self.codebooks, self.channels)
-        self.special = _special_token(model)
-        _freeze_and_configure(model, self.special)
+        self.delays = delay_pattern.delays(self.codebooks, self.channels)
+        self.special_token = _special_token(model)
+        _freeze_and_configure(model, self.special_token)
         self.fingerprint = fingerprint.hash_weights(model, _fingerprint_facts(model))
-        sound = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
-        self.codec_hash = fingerprint.hash_weights(model.audio_encoder, sound, exact=True)
-        # the same words must become the same numbers, so a tokenizer's answer is part of the name
+        facts = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
+        self.codec_hash = fingerprint.hash_weights(model.audio_encoder, facts, exact=True)
+        # text states depend on the tokenizer, too
         probe = {"probe": fingerprint.probe_tokens(tokenizer)}
         self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
         self.num_parameters = fingerprint.count_values(model.decoder)
@@ -67,37 +67,33 @@ class MusicGen:
 
     @property
     def rate_hz(self) -> int:
-        """Sample rate of the codec."""
         return int(self.config.audio_encoder.sampling_rate)
 
     @property
     def channels(self) -> int:
-        """1 for mono, 2 for stereo."""
         return int(self.config.decoder.audio_channels)
 
     @property
     def frame_rate_hz(self) -> int:
-        """Codec frames per second."""
         return int(self.config.audio_encoder.frame_rate)
 
     @property
     def codebooks(self) -> int:
-        """Codebooks per frame, both channels together."""
+        """Codebooks per frame, over both channels."""
         return int(self.config.decoder.num_codebooks)
 
     @property
     def transformers_class(self) -> str:
-        """Plain transformers loads the released models; it does not know the miniature's codec."""
+        """Empty for the miniature, whose codec is not part of transformers."""
         return "" if self.miniature else "MusicgenForConditionalGeneration"
 
     @property
     def validation_terms(self) -> tuple[str, ...]:
-        """The parts of the loss: one a codebook."""
         return tuple(f"codebook {index}" for index in range(self.codebooks))
 
     @property
     def window_seconds(self) -> float:
-        """The longest stretch the model saw at once in training; transformers itself never stops at it."""
+        """The longest context in training; transformers itself does not enforce it."""
         for config in (self.config, self.config.decoder):
             if (seconds := getattr(config, "talim_window_seconds", None)) is not None:
                 return float(seconds)
@@ -105,24 +101,23 @@ class MusicGen:
 
     @property
     def device(self) -> torch.device:
-        """Where the decoder is."""
         return next(self.model.decoder.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the decoder computes in; codec and text encoder stay in float32."""
+        """dtype of the decoder; codec and text encoder are float32."""
         return self.model.decoder.lm_heads[0].weight.dtype
 
     def encode(self, audio: Audio) -> np.ndarray:
-        """Audio of any rate and channels -> codec tokens, int16 [K, T]."""
-        heard = audio.resample(self.rate_hz).to_channels(self.channels)
-        samples = torch.from_numpy(np.ascontiguousarray(heard.samples)).to(self.device)
+        """Audio of any sample rate and channels -> codec tokens, int16 [K, T]."""
+        resampled = audio.resample(self.rate_hz).to_channels(self.channels)
+        samples = torch.from_numpy(np.ascontiguousarray(resampled.samples)).to(self.device)
         with torch.no_grad(), sampling.inference_mode(self.model.audio_encoder):
-            values = samples[:, None, :]  # a stereo codec is the mono one, once per channel
-            seen = torch.ones_like(values, dtype=torch.bool)
-            codes = self.model.audio_encoder.encode(values, seen).audio_codes[0]  # [C, K / C, T]
+            values = samples[:, None, :]  # the mono codec, once per channel
+            mask = torch.ones_like(values, dtype=torch.bool)
+            codes = self.model.audio_encoder.encode(values, mask).audio_codes[0]  # [C, K / C, T]
         codes = codes[:, : self.codebooks // self.channels]
-        # left and right alternate: codebook 0 left, codebook 0 right, codebook 1 left ...
+        # channels alternate: codebook 0 left, codebook 0 right, codebook 1 left ...
         return codes.transpose(0, 1).reshape(self.codebooks, -1).to(torch.int16).cpu().numpy()
 
     def decode(self, tokens: np.ndarray) -> Audio:
@@ -138,32 +133,32 @@ class MusicGen:
         return Audio(samples / peak if peak > 1.0 else samples, self.rate_hz)
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Prompts -> text-encoder states, float32 [L, D]; each alone, so that none depends on its batch."""
-        made: dict[str, np.ndarray] = {}
+        """Prompts -> text-encoder states, float32 [L, D]; encoded one by one, independent of the batch."""
+        by_prompt: dict[str, np.ndarray] = {}
         for prompt in prompts:
-            if prompt not in made:
+            if prompt not in by_prompt:
                 ids, mask = self._tokenize([prompt])
                 with torch.no_grad(), sampling.inference_mode(self.model.text_encoder):
                     states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-                made[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
-        return [made[prompt] for prompt in prompts]
+                by_prompt[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
+        return [by_prompt[prompt] for prompt in prompts]
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
         """Pad clips to one batch; a dropped condition is an attention mask of zeros, as in guidance."""
-        frames, words = max(item[0].shape[1] for item in items), max(item[1].shape[0] for item in items)
+        frames, length = max(item[0].shape[1] for item in items), max(item[1].shape[0] for item in items)
         targets = torch.zeros(len(items), self.codebooks, frames, dtype=torch.int64)
         target_mask = torch.zeros(len(items), frames, dtype=torch.bool)
-        states = torch.zeros(len(items), words, items[0][1].shape[1])
-        states_mask = torch.zeros(len(items), words, dtype=torch.bool)
-        for row, ((tokens, said, *_), dropped) in enumerate(zip(items, drop, strict=True)):
+        states = torch.zeros(len(items), length, items[0][1].shape[1])
+        states_mask = torch.zeros(len(items), length, dtype=torch.bool)
+        for row, ((tokens, text, *_), dropped) in enumerate(zip(items, drop, strict=True)):
             targets[row, :, : tokens.shape[1]] = torch.from_numpy(tokens.astype(np.int64))
             target_mask[row, : tokens.shape[1]] = True
-            states[row, : said.shape[0]] = torch.from_numpy(np.array(said, dtype=np.float32))
-            states_mask[row, : said.shape[0]] = not dropped
+            states[row, : text.shape[0]] = torch.from_numpy(np.array(text, dtype=np.float32))
+            states_mask[row, : text.shape[0]] = not dropped
         return Batch(targets, target_mask, states, states_mask)
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """What the decoder says at each step of the delayed sequence, [B, K, T + max shift, V]."""
+        """Logits at each step of the delayed sequence, [B, K, T + max delay, V]."""
         steps = self._steps(batch)
         output = self.model(
             encoder_outputs=(batch.states,),
@@ -174,28 +169,29 @@ class MusicGen:
         return output.logits.view(*steps.shape, -1)
 
     def loss(self, batch: Batch) -> Loss:
-        """Mean over codebooks of the cross-entropy over valid positions, in float32 nats."""
+        """Mean over codebooks of the cross-entropy over valid positions, in nats."""
         if isinstance(batch, CachedBatch):
             hidden, heads = partial_forward.forward_trained(self.model, batch), self.model.decoder.lm_heads
-            logits = (head(hidden) for head in heads)  # one head's at a time, as all together are large
+            logits = (head(hidden) for head in heads)  # one head at a time, to save memory
         else:
             logits = self.logits(batch)
-        found = delay_pattern.cross_entropy(logits, batch.targets, batch.target_mask, self.shifts)
-        return Loss(found.parts.mean(), found.parts, self.validation_terms, *found[1:])
+        losses = delay_pattern.cross_entropy(logits, batch.targets, batch.target_mask, self.delays)
+        return Loss(losses.parts.mean(), losses.parts, self.validation_terms, *losses[1:])
 
     def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
-        """Steps of the delayed sequence, and the decoder's width."""
-        return frames + max(self.shifts), int(self.config.decoder.hidden_size)
+        """Steps of the delayed sequence and the decoder's width."""
+        return frames + max(self.delays), int(self.config.decoder.hidden_size)
 
     def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
-        """What leaves the first `layers` layers, [B, S, D], in the decoder's precision, before any adapter there."""
+        """Output of the first `layers` layers, [B, S, D], in the decoder's dtype, before any adapter there."""
         return partial_forward.forward_frozen(self.model, self._steps(batch), batch, layers)
 
     def _steps(self, batch: Batch) -> torch.Tensor:
-        """What the decoder reads, int64 [B, K, S]; the last step would only predict what lies beyond the clip."""
-        return delay_pattern.apply_delay_pattern(batch.targets, self.special, self.shifts, batch.target_mask)[
-            ..., :-1
-        ]
+        """Decoder input, int64 [B, K, S], without the last step, which predicts a code beyond the clip."""
+        steps = delay_pattern.apply_delay_pattern(
+            batch.targets, self.special_token, self.delays, batch.target_mask
+        )
+        return steps[..., :-1]
 
     def generate(
         self,
@@ -207,14 +203,22 @@ class MusicGen:
         top_k: int = 250,
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
-        **foreign: Any,
+        **other_options: Any,
     ) -> list[Audio]:
-        """One piece of `seconds` per prompt; beyond the window each next one continues an overlap."""
+        """One clip of `seconds` per prompt; beyond the context window, each window continues an overlap."""
         tokens = self.generate_tokens(
-            prompts, seconds, seed, guidance_scale, temperature, top_k, progress, beats_chords, **foreign
+            prompts,
+            seconds,
+            seed,
+            guidance_scale,
+            temperature,
+            top_k,
+            progress,
+            beats_chords,
+            **other_options,
         )
-        pieces = [self.decode(row) for row in tokens]
-        return [Audio(piece.samples[:, : round(seconds * self.rate_hz)], self.rate_hz) for piece in pieces]
+        samples = round(seconds * self.rate_hz)
+        return [Audio(self.decode(row).samples[:, :samples], self.rate_hz) for row in tokens]
 
     def generate_tokens(
         self,
@@ -226,38 +230,39 @@ class MusicGen:
         top_k: int = 250,
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
-        **foreign: Any,
+        **other_options: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
-        """As `generate`, before the codec; UsageError for beats, chords and options of other families."""
-        generation_options.resolve_family_options(self.family, self.name, foreign)
+        """As `generate`, but returns codec tokens; UsageError for beats, chords and options of other families."""
+        generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
-        wishes = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
+        options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
         ids, mask = self._tokenize(prompts)
-        plan = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds)
-        codes = sampling.generate_codes(self.model, ids, mask, plan, wishes, self.shifts, progress)
+        windows = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds)
+        codes = sampling.generate_codes(self.model, ids, mask, windows, options, self.delays, progress)
         return codes.to(torch.int16).cpu().numpy()
 
     def sites(self) -> tuple[Site, ...]:
-        """Between text and decoder, every decoder layer in order of depth, and before the heads."""
+        """The conditioner, every decoder layer in order of depth, and post."""
         return MusicGenShape.of(self.config).sites()
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
-        """UsageError: it hears words alone."""
+        """UsageError: the model is conditioned on text only."""
         raise generation_options.unsupported_conditioning_error(self.name)
 
     def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-        """Nothing of it."""
+        """Empty conditions: the model is conditioned on text only."""
         return [BeatsAndChords()] * len(beats_chords)
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What `generate` can be asked by name, and the usual values."""
         return generation_options.DEFAULT_OPTIONS[self.family]
 
-    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
-        """Training mode with the frozen dropouts at 0 and no cache; codec and text encoder stay in eval."""
+    def enable_training(
+        self, gradient_checkpointing: bool = False, loss_weighting: str | None = None
+    ) -> None:
+        """Training mode with dropout 0 in the frozen layers and no cache; codec and text encoder stay in eval mode."""
         generation_options.loss_weighting(self.family, self.name, loss_weighting)
         self.model.train()
         self.model.text_encoder.eval()
@@ -265,7 +270,7 @@ class MusicGen:
         partial_forward.disable_dropout(self.model.decoder)
         self.config.decoder.use_cache = False
         with warnings.catch_warnings():
-            # transformers 5.23 has a new name for this, older ones know only this one
+            # renamed in transformers 5.23
             warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
             if gradient_checkpointing:
                 self.model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
@@ -274,29 +279,29 @@ class MusicGen:
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, int64 [B, L]."""
-        words = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
-        return words["input_ids"].to(self.device), words["attention_mask"].to(self.device)
+        tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
+        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
 
 def _special_token(model: Any) -> int:
-    """The token that stands where no code is due: the one after the vocabulary."""
+    """The padding token of the delay pattern: the one after the vocabulary."""
     config = model.config.decoder
     return int(config.pad_token_id if config.pad_token_id is not None else config.vocab_size)
 
 
 def _freeze_and_configure(model: Any, special: int) -> None:
-    """Freeze everything, and make the settings that generate() reads agree with the special token."""
+    """Freeze all weights, and set the special tokens that generate() reads."""
     model.requires_grad_(False)
     model.eval()
-    settings = model.generation_config
-    settings.pad_token_id = settings.bos_token_id = settings.decoder_start_token_id = special
-    settings.eos_token_id = None
+    config = model.generation_config
+    config.pad_token_id = config.bos_token_id = config.decoder_start_token_id = special
+    config.eos_token_id = None
     model.config.decoder.decoder_start_token_id = special
     sampling.match_precision(model)
 
 
 def _fingerprint_facts(model: Any) -> dict[str, Any]:
-    """What the weights alone do not tell, free of paths, versions and precision."""
+    """Facts that the weights do not contain; no paths, versions or dtypes."""
     decoder, codec = model.config.decoder, model.config.audio_encoder
     names = ("num_attention_heads", "audio_channels", "activation_function", "scale_embedding", "vocab_size")
     facts = {name: getattr(decoder, name) for name in names}

@@ -1,4 +1,4 @@
-"""MusicGen's delay pattern: codebook k comes k steps late, so that one step predicts all of them."""
+"""MusicGen's delay pattern: codebook k is delayed by k steps, so that one step predicts one code of each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class CodebookLoss(NamedTuple):
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
     per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
-    count: Tensor  # [], how many positions are valid
+    count: Tensor  # [], number of valid positions
 
 
 def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
-    """How many steps each codebook comes late: 0, 1, 2, 3 in mono; in stereo left and right go together."""
+    """Delay of each codebook in steps: 0, 1, 2, 3 in mono; in stereo the same for left and right."""
     return tuple(index // channels for index in range(codebooks))
 
 
@@ -33,7 +33,7 @@ def apply_delay_pattern(
     shifts: tuple[int, ...],
     mask: Tensor | None = None,  # bool [B, T], False beyond a clip's end
 ) -> Tensor:  # int64 [B, K, S], S = T + max(shifts) + 1
-    """What the decoder reads: step s holds code t = s - 1 - shift, and `special` wherever no code is due."""
+    """Decoder input: step s holds code t = s - 1 - shift, and `special` where there is none."""
     batch, codebooks, frames = codes.shape
     if mask is not None:
         codes = torch.where(mask[:, None, :], codes, special)
@@ -44,7 +44,7 @@ def apply_delay_pattern(
 
 
 def pattern_mask(frames: int, shifts: tuple[int, ...]) -> Tensor:  # bool [K, S]
-    """True where the sequence of `build` holds a code."""
+    """True where the result of `apply_delay_pattern` holds a code."""
     return apply_delay_pattern(torch.ones(1, len(shifts), frames, dtype=torch.int64), 0, shifts)[0].bool()
 
 
@@ -53,24 +53,24 @@ def revert_delay_pattern(
     frames: int,
     shifts: tuple[int, ...],
 ) -> Tensor:  # [B, K, T, ...]
-    """Pick for every code the step that predicts it: code t of a codebook is predicted by step t + shift."""
+    """Select the step that predicts each code: code t of a codebook is predicted by step t + shift."""
     rows = [logits[:, index, shift : shift + frames] for index, shift in enumerate(shifts)]
     return torch.stack(rows, dim=1)
 
 
 def cross_entropy(
-    logits: Tensor | Iterable[Tensor],  # [B, K, S or S - 1, V], or one codebook's after the other
+    logits: Tensor | Iterable[Tensor],  # [B, K, S or S - 1, V], or an iterable over codebooks
     codes: Tensor,  # int64 [B, K, T]
     mask: Tensor,  # bool [B, T]
     shifts: tuple[int, ...],
 ) -> CodebookLoss:
-    """Cross-entropy per codebook over valid positions only, in float32 whatever the logits are in."""
+    """Cross-entropy per codebook over valid positions, in float32 for logits of any dtype."""
     frames, valid = codes.shape[-1], mask.float()
     sums, per_frame = [], torch.zeros_like(valid)
     rows = logits.unbind(1) if isinstance(logits, torch.Tensor) else logits
-    for index, (shift, said) in enumerate(zip(shifts, rows, strict=True)):  # a float32 copy of all is large
+    for index, (shift, row) in enumerate(zip(shifts, rows, strict=True)):  # one float32 copy at a time
         # classes last: five times as fast on a CPU
-        picked = said[:, shift : shift + frames].float().flatten(0, 1)
+        picked = row[:, shift : shift + frames].float().flatten(0, 1)
         losses = F.cross_entropy(picked, codes[:, index].flatten(), reduction="none").view_as(valid) * valid
         per_frame += losses.detach() / len(shifts)
         sums.append(losses.sum(dim=1))

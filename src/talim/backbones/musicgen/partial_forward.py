@@ -1,7 +1,7 @@
-"""MusicGen's decoder in two halves: the layers below the first trained site, and what is left above them.
+"""MusicGen's decoder in two parts: the frozen layers below the first trained site, and the layers above.
 
-The lower half of a clip is always the same and can be kept. Both halves run the model's own layers one after another,
-as its `forward` does, so that their numbers are those of the whole.
+The output of the frozen part is constant for a clip and can be cached. Both parts call the model's own layers in order,
+as its `forward` does, so the results are the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FROZEN_PARTS = (
 
 
 def disable_dropout(decoder: torch.nn.Module) -> None:
-    """Every dropout of the frozen layers becomes 0; an adapter's own is not among these."""
+    """Set every dropout of the frozen layers to 0; adapters keep theirs."""
     for module in decoder.modules():
         if isinstance(module, FROZEN_PARTS):
             for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
@@ -36,24 +36,24 @@ def disable_dropout(decoder: torch.nn.Module) -> None:
 
 
 def forward_frozen(model: Any, steps: Tensor, batch: Batch, layers: int) -> Tensor:  # [B, S, D]
-    """What leaves the first `layers` layers; an adapter on the last of them is left out.
+    """Output of the first `layers` layers, without an adapter on the last of them.
 
-    `steps` int64 [B, K, S] is the delayed sequence. TalimError where a dropout is on that would change it each time.
+    `steps` int64 [B, K, S] is the delayed sequence. TalimError if dropout is on.
     """
     decoder = model.decoder.model.decoder
-    chosen = decoder.layers[:layers]
-    if any(part.training and part.dropout for part in (decoder, *chosen)):
+    frozen = decoder.layers[:layers]
+    if any(part.training and part.dropout for part in (decoder, *frozen)):
         raise TalimError(
             "dropout is on in the frozen layers; call the backbone's enable_training() before its frozen_activations()"
         )
     with torch.no_grad():
-        said = [embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens)]
-        hidden = sum(said[1:], said[0]) + decoder.embed_positions(steps, 0).to(said[0].device)
-        return _run([getattr(layer, "base_layer", layer) for layer in chosen], model, hidden, batch)
+        embedded = [embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens)]
+        hidden = sum(embedded[1:], embedded[0]) + decoder.embed_positions(steps, 0).to(embedded[0].device)
+        return _run([getattr(layer, "base_layer", layer) for layer in frozen], model, hidden, batch)
 
 
 def forward_trained(model: Any, batch: CachedBatch) -> Tensor:  # [B, S, D]
-    """What enters the heads: the adapters of the last known layer, the layers above it, the final norm."""
+    """Input of the heads: the adapters of the last cached layer, the layers above it, the final norm."""
     decoder = model.decoder.model.decoder
     hidden, last = batch.hidden, decoder.layers[batch.layers - 1]
     if hasattr(last, "forward_after"):  # it has an adapter
@@ -65,14 +65,14 @@ def _run(layers: Any, model: Any, hidden: Tensor, batch: Batch) -> Tensor:
     if not len(layers):
         return hidden
     decoder = model.decoder.model.decoder
-    words, seen = _projected_text(model, batch, hidden.dtype), batch.states_mask.long()
+    text, mask = _projected_text(model, batch, hidden.dtype), batch.states_mask.long()
     causal = _causal_mask(decoder, hidden)
-    heard = create_bidirectional_mask(
-        config=decoder.config, inputs_embeds=hidden, attention_mask=seen, encoder_hidden_states=words
+    cross_mask = create_bidirectional_mask(
+        config=decoder.config, inputs_embeds=hidden, attention_mask=mask, encoder_hidden_states=text
     )
-    for layer in layers:  # the text by place, not by name: gradient checkpointing asks for it
+    for layer in layers:  # the text as a positional argument, for gradient checkpointing
         hidden = layer(
-            hidden, causal, words, encoder_attention_mask=heard, past_key_values=None, use_cache=False
+            hidden, causal, text, encoder_attention_mask=cross_mask, past_key_values=None, use_cache=False
         )
     return hidden
 
@@ -84,7 +84,7 @@ def _causal_mask(decoder: Any, hidden: Tensor) -> Any:
 
 
 def _projected_text(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
-    """The text states as the layers hear them, [B, L, D]: projected, and zero where the mask is."""
+    """Text states as the layers get them, [B, L, D]: projected, and zero at masked positions."""
     projected = (
         model.enc_to_dec_proj(batch.states) if hasattr(model, "enc_to_dec_proj") else batch.states.to(dtype)
     )

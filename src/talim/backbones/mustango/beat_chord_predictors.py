@@ -1,4 +1,4 @@
-"""What the released checkpoint adds to guess beats and chords from a text: two networks and their languages."""
+"""The released checkpoint's networks that predict beats and chords from a prompt."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from talim.errors import TalimError
 
 TIME_LIMIT_SECONDS = 10.0
 CHORD_AT = re.compile(r"(\S+) at (\d+(?:\.\d*)?)")
-TIED_WEIGHT_KEYS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # both are shared.weight
+TIED_WEIGHT_KEYS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # aliases of shared.weight
 MAX_PROMPT_TOKENS = 512
-HEAD_WIDTH = 64  # of DeBERTa's attention
-# How the released chord network is asked to answer.
+HEAD_WIDTH = 64  # per attention head of DeBERTa
+# Generation settings of the released chord network.
 BEAM_SEARCH = {"min_length": 8, "max_length": 128, "num_beams": 5, "early_stopping": True}
 
 
 class BeatNet(nn.Module):
-    """DeBERTa with two readings of each token: a metre (1 to 4), and seconds to the next beat."""
+    """DeBERTa with two heads per token: metre (1 to 4) and seconds to the next beat."""
 
     def __init__(self, config: Any) -> None:
         from transformers import DebertaV2Model
@@ -46,16 +46,16 @@ class BeatNet(nn.Module):
 
 
 def _mask_padding(_module: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Any]) -> Any:
-    """Padding attends to nothing, as in the DeBERTa of the released model's days; now it attends to all."""
-    context, seen = output
-    return context * inputs[1].bool().any(dim=-1)[:, 0, :, None].to(context.dtype), seen
+    """Zero the attention output of padding, as in the transformers version that the released model used."""
+    context, weights = output
+    return context * inputs[1].bool().any(dim=-1)[:, 0, :, None].to(context.dtype), weights
 
 
 def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
-    """DeBERTa-v3's configuration: sizes from the weights' shapes, the rest as in every model of that name."""
+    """DeBERTa-v3 configuration: sizes from the weights' shapes, the rest as in all DeBERTa-v3 models."""
     from transformers import DebertaV2Config
 
-    deberta: Any = DebertaV2Config  # takes more than its signature says
+    deberta: Any = DebertaV2Config  # accepts more than its signature
     try:
         vocabulary, width = weights["deberta.embeddings.word_embeddings.weight"].shape
         inner = weights["deberta.encoder.layer.0.intermediate.dense.weight"].shape[0]
@@ -83,29 +83,29 @@ def beat_config(weights: Mapping[str, Tensor], where: str) -> Any:
 
 
 def beat_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the table of positions, which is counted anew."""
+    """The weights without the position table, which is recomputed."""
     return {name: tensor for name, tensor in released.items() if name != "deberta.embeddings.position_ids"}
 
 
 def chord_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the second and third name of the word embeddings."""
+    """The weights without aliases of the word embeddings."""
     return {name: tensor for name, tensor in released.items() if name not in TIED_WEIGHT_KEYS}
 
 
 def decode_metre(first_token_logits: Tensor) -> int:  # [4]
-    """Beats in a bar."""
+    """Beats per bar."""
     return 1 + int(first_token_logits.argmax())
 
 
 def beat_times(intervals: Sequence[float]) -> list[float]:
-    """Times of the beats: intervals added up until they reach ten seconds, to a hundredth, at most fifty."""
+    """Beat times in seconds: intervals summed up to 10 s, rounded to 0.01 s, at most 50."""
     sums = itertools.accumulate(round(float(interval), 4) for interval in intervals)
-    early = itertools.takewhile(lambda time: time < TIME_LIMIT_SECONDS, sums)
-    return [round(time, 2) for time in early][:MAX_BEATS]
+    within_limit = itertools.takewhile(lambda time: time < TIME_LIMIT_SECONDS, sums)
+    return [round(time, 2) for time in within_limit][:MAX_BEATS]
 
 
 def decode_beats(first_token_logits: Tensor, intervals: Sequence[float]) -> BeatGrid:
-    """Predicted beats, the first a downbeat; where the network runs back in time the beat is left out."""
+    """Predicted beats, the first a downbeat; beats earlier than the previous one are dropped."""
     times: list[float] = []
     for time in beat_times(intervals):
         if time >= (times[-1] if times else 0.0):
@@ -115,51 +115,57 @@ def decode_beats(first_token_logits: Tensor, intervals: Sequence[float]) -> Beat
 
 
 def chord_prompt(prompt: str, beats: BeatGrid) -> str:
-    """What the chord network is asked; the backslashes are really in the text that it was trained on."""
+    """Prompt of the chord network; the literal backslashes are part of its training text."""
     times = " , ".join(str(time) for time in beats.times_seconds)
     metre = max(beats.positions, default=1)
     return f"Caption: {prompt} \\n Timestamps: {times} \\n Max Beat: {metre}"
 
 
 def parse_chords(answer: str) -> ChordTrack:
-    """Chords from the network's "Gm at 0.46 n Eb/G at 3.2"; what is not readable or not known is left out."""
+    """Chords from the network's "Gm at 0.46 n Eb/G at 3.2"; unreadable and unknown ones are dropped."""
     times: list[float] = []
     names: list[str] = []
     for part in answer.split(" n "):
-        found = CHORD_AT.fullmatch(part.strip())
-        if found is None or not is_known_chord(found[1]):
+        match = CHORD_AT.fullmatch(part.strip())
+        if match is None or not is_known_chord(match[1]):
             continue
-        time = float(found[2])
+        time = float(match[2])
         if time >= (times[-1] if times else 0.0):
             times.append(time)
-            names.append(found[1])
+            names.append(match[1])
     return ChordTrack(tuple(times[:MAX_CHORDS]), tuple(names[:MAX_CHORDS]))
 
 
 class BeatChordPredictors:
-    """The two networks with their tokenizers: prompts in, beats and chords out."""
+    """Both networks with their tokenizers."""
 
-    def __init__(self, beat_net: BeatNet, beat_words: Any, chord_net: Any, chord_words: Any) -> None:
-        self.beat_net, self.beat_words = beat_net.eval(), beat_words
-        self.chord_net, self.chord_words = chord_net.eval(), chord_words
+    def __init__(self, beat_net: BeatNet, beat_tokenizer: Any, chord_net: Any, chord_tokenizer: Any) -> None:
+        self.beat_net, self.beat_tokenizer = beat_net.eval(), beat_tokenizer
+        self.chord_net, self.chord_tokenizer = chord_net.eval(), chord_tokenizer
 
     @torch.no_grad()
     def beats(self, prompt: str) -> BeatGrid:
-        """Beats of at most the first ten seconds; no more than the prompt has tokens."""
-        words = self.beat_words([prompt], max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt")
+        """Beats of the first 10 s at most; never more than the prompt has tokens."""
+        tokens = self.beat_tokenizer(
+            [prompt], max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt"
+        )
         device = next(self.beat_net.parameters()).device
-        logits, intervals = self.beat_net(words["input_ids"].to(device), words["attention_mask"].to(device))
+        logits, intervals = self.beat_net(tokens["input_ids"].to(device), tokens["attention_mask"].to(device))
         return decode_beats(logits[0, 0], intervals[0, :, 0].tolist())
 
     @torch.no_grad()
     def chords(self, prompt: str, beats: BeatGrid) -> ChordTrack:
-        """Chords for a prompt and its beats, found by beam search."""
-        asked = [chord_prompt(prompt, beats)]
-        words = self.chord_words(asked, max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt")
+        """Chords for a prompt and its beats, by beam search."""
+        texts = [chord_prompt(prompt, beats)]
+        tokens = self.chord_tokenizer(
+            texts, max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt"
+        )
         device = next(self.chord_net.parameters()).device
         answer = self.chord_net.generate(
-            input_ids=words["input_ids"].to(device),
-            attention_mask=words["attention_mask"].to(device),
+            input_ids=tokens["input_ids"].to(device),
+            attention_mask=tokens["attention_mask"].to(device),
             **BEAM_SEARCH,
         )
-        return parse_chords(self.chord_words.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD)
+        return parse_chords(
+            self.chord_tokenizer.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD
+        )

@@ -1,10 +1,10 @@
-"""The released checkpoint: a folder of configurations and weight files, read without unpickling anything.
+"""Files of the released checkpoint, read without executing pickled code.
 
 config.json or configs/main_config.json      configs/music_diffusion_model_config.json
 configs/vae_config.json                      configs/stft_config.json
 ldm/pytorch_model_ldm.bin                    vae/pytorch_model_vae.bin
-beats/microsoft-deberta-v3-large.pt          chords/flan-t5-large.bin   (only where music is predicted)
-tokenizer/                                   (optional; otherwise found by the text encoder's name)
+beats/microsoft-deberta-v3-large.pt          chords/flan-t5-large.bin   (only for prediction)
+tokenizer/                                   (optional; else found by the text encoder's name)
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ALIGNMENT = 64  # bytes
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A folder in the released layout."""
+    """A checkpoint folder in the released layout."""
 
     folder: Path
 
     @property
     def main(self) -> dict[str, Any]:
-        """Names the text encoder, among things that nobody reads."""
+        """The main configuration, which names the text encoder."""
         for name in MAIN_CONFIGS:
             if (self.folder / name).is_file():
                 return read_json(self.folder / name)
@@ -49,15 +49,13 @@ class CheckpointFiles:
         )
 
     def config(self, name: str) -> dict[str, Any]:
-        """One of the other configurations."""
         return read_json(self.folder / name)
 
     def unet_config(self) -> dict[str, Any]:
-        """The U-Net's configuration."""
         return self.config(self.main.get("unet_model_config_path") or UNET_CONFIG)
 
     def weights(self, name: str) -> dict[str, Tensor]:
-        """A weight file's tensors; converted to safetensors the first time, and read from there afterwards."""
+        """Tensors of a weight file, which is converted to safetensors the first time."""
         source = self.folder / name
         converted = source.with_suffix(".safetensors")
         if not source.is_file() and not converted.is_file():
@@ -70,32 +68,32 @@ class CheckpointFiles:
         return tensors
 
 
-def fetch_checkpoint(place: str, local: bool, predictors: bool = False) -> Path:
-    """The folder of a checkpoint, downloaded where `place` is a Hub id; predictors only when asked for."""
+def fetch_checkpoint(path_or_id: str, local: bool, predictors: bool = False) -> Path:
+    """Folder of a checkpoint, downloaded unless local; the predictors only on request."""
     if local:
-        return Path(place)
+        return Path(path_or_id)
     from huggingface_hub import snapshot_download
 
-    wanted: list[str] = [*HUB_FILES, *(PREDICTOR_FILES if predictors else ())]
-    return Path(snapshot_download(place, allow_patterns=wanted))
+    patterns: list[str] = [*HUB_FILES, *(PREDICTOR_FILES if predictors else ())]
+    return Path(snapshot_download(path_or_id, allow_patterns=patterns))
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
-    """A state dict; anything in the file but tensors is refused, unread."""
+    """A state dict; TalimError for a file with anything but tensors."""
     try:
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # files of torch before 1.6 cannot be mapped
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         cause = " ".join(str(error).split())[:120]
         raise TalimError(
-            f"{path} cannot be read as plain weights ({cause}); a file with code in it is refused, a broken "
-            "one needs another download"
+            f"{path} cannot be read as plain weights ({cause}); files with code are rejected, damaged ones need "
+            "another download"
         ) from error
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise TalimError(f"{path} holds no plain weights; expected tensors by name")
-    return dict(found)
+    return dict(weights)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -104,11 +102,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return {name: _aligned(tensor) for name, tensor in load_file(path).items()}
     except Exception as error:
-        raise TalimError(f"{path} cannot be read ({error}); delete it, it is then made again") from error
+        raise TalimError(f"{path} cannot be read ({error}); delete it to have it made again") from error
 
 
 def _aligned(tensor: Tensor) -> Tensor:
-    """Where a CPU's sums begin depends on where a matrix lies; here it lies as in the file that was unpickled."""
+    """The tensor at an aligned address, as CPU sums depend on memory alignment."""
     return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
@@ -123,24 +121,24 @@ def _stored_stamp(converted: Path) -> str:
     try:
         with safe_open(converted, "pt") as file:
             return (file.metadata() or {}).get("converted_from", "")
-    except Exception:  # torn or of another format: converted again
+    except Exception:  # damaged or of another format: converted again
         return ""
 
 
 def _convert(tensors: Mapping[str, Tensor], path: Path, stamp: str) -> None:
-    """Write what is read once more, without the tables that nobody reads; a folder we may not write stays."""
+    """Write the used weights as safetensors; nothing happens if the folder is not writable."""
     from safetensors.torch import save_file
 
-    kept: dict[str, Tensor] = {}
+    used: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name not in weight_names.UNUSED_KEYS:
-            # aliases share memory, which safetensors refuses; they are dropped, as they are on reading
+            # aliases share memory, which safetensors rejects; they are dropped on reading, too
             alias = name in weight_names.ALIASES and weight_names.ALIASES[name] in tensors
             if not alias:
-                kept[name] = tensor.contiguous()
+                used[name] = tensor.contiguous()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(kept, partial, metadata={"converted_from": stamp})
+        save_file(used, partial, metadata={"converted_from": stamp})
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Beats and chords as tokens that the U-Net attends to: ids and times in, embeddings out."""
+"""Beat and chord tokens and their embeddings, to which the U-Net attends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEAT_CLASSES, CHORD_KINDS, INVERSIONS = 7, 12, 4
 
 
 class BeatTokens(NamedTuple):
-    """A batch of beats; a clip without beats is all padding at 0 s."""
+    """A batch of beats; a clip without beats is padding at 0 s only."""
 
     ids: Tensor  # int64 [B, 50]
     times_seconds: Tensor  # float32 [B, 50]
@@ -25,13 +25,11 @@ class BeatTokens(NamedTuple):
 
     @classmethod
     def of(cls, clips: Sequence[BeatGrid]) -> BeatTokens:
-        """One row a clip."""
         rows = [encode_beats(clip.times_seconds, clip.positions) for clip in clips]
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
     def to(self, device: torch.device | str) -> BeatTokens:
-        """The same on another device."""
         return BeatTokens(*(tensor.to(device) for tensor in self))
 
 
@@ -44,18 +42,16 @@ class ChordTokens(NamedTuple):
 
     @classmethod
     def of(cls, clips: Sequence[ChordTrack]) -> ChordTokens:
-        """One row a clip."""
         rows = [encode_chords(clip.times_seconds, clip.names) for clip in clips]
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
     def to(self, device: torch.device | str) -> ChordTokens:
-        """The same on another device."""
         return ChordTokens(*(tensor.to(device) for tensor in self))
 
 
 class BeatEmbedding(nn.Module):
-    """Place in the bar and time -> one token a beat."""
+    """Position in the bar and time -> one token per beat."""
 
     def __init__(self, width: int, time_width: int) -> None:
         super().__init__()
@@ -69,9 +65,9 @@ class BeatEmbedding(nn.Module):
 
 
 class RootEmbedding(nn.Module):
-    """The root of a chord: sines and cosines of it at rates base^(-2 floor(i/2) / width), plus a learned shift.
+    """Root of a chord: sinusoids at rates base^(-2 floor(i/2) / width), plus a learned bias.
 
-    The released model was trained with base 1, so all its rates are the same one; with a base below 1 they grow.
+    The released model was trained with base 1, so all its rates are equal; with a base below 1 they grow.
     """
 
     def __init__(self, width: int, base: float = 1.0) -> None:
@@ -86,7 +82,7 @@ class RootEmbedding(nn.Module):
 
 
 class ChordEmbedding(nn.Module):
-    """Root, kind, inversion and time -> one token a chord."""
+    """Root, kind, inversion and time -> one token per chord."""
 
     def __init__(self, width: int, root_width: int, time_width: int, root_base: float = 1.0) -> None:
         super().__init__()
@@ -117,6 +113,6 @@ def _rates(width: int, base: float, device: torch.device) -> Tensor:
 
 
 def _interleaved(angles: Tensor) -> Tensor:
-    """Sine in even places, cosine in odd ones."""
+    """Sine at even indices, cosine at odd ones."""
     even = torch.arange(angles.shape[-1], device=angles.device) % 2 == 0
     return torch.where(even, angles.sin(), angles.cos())

@@ -1,4 +1,4 @@
-"""Mustango's diffusion: its noise schedule, what it learns (velocity), and three ways to sample."""
+"""Mustango's diffusion: noise schedule, velocity loss, samplers."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
 def velocity_errors(
     model: Callable[..., Tensor], schedule: Any, batch: LatentBatch, levels: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error of each clip, float32 [B], at its level int64 [B] with this noise [B, C, T, F].
+    """Mean squared error per clip, float32 [B], for levels int64 [B] and noise [B, C, T, F]; and per frame [B, T].
 
-    Clips of one length go through the U-Net together and without padding, which it would attend to. Beside it the mean
-    error of each frame [B, T], 0 beyond a clip's end, without gradient.
+    Clips of equal length go through the U-Net together without padding, which it would attend to. Errors per frame are
+    0 beyond a clip's end and have no gradient.
     """
-    found: list[Tensor] = []
+    losses: list[Tensor] = []
     per_frame = torch.zeros(batch.targets.shape[0], batch.targets.shape[2], device=batch.targets.device)
     order: list[int] = []
     for frames in sorted(set(batch.frames)):
-        picked = [row for row, length in enumerate(batch.frames) if length == frames]
-        some, at, added = batch.rows(picked, frames), levels[picked], noise[picked, :, :frames]
-        noisy = schedule.add_noise(some.targets, added, at)
-        target = schedule.get_velocity(some.targets, added, at)
-        made = model(noisy, at, some.states, some.states_mask, some.beats, some.chords)
-        found.append(velocity_losses(made, target))
-        per_frame[picked, :frames] = (made.detach().float() - target.float()).square().mean(dim=(1, 3))
-        order += picked
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat(found)[back], per_frame
+        rows = [row for row, length in enumerate(batch.frames) if length == frames]
+        clips, at, added = batch.rows(rows, frames), levels[rows], noise[rows, :, :frames]
+        noisy = schedule.add_noise(clips.targets, added, at)
+        target = schedule.get_velocity(clips.targets, added, at)
+        predicted = model(noisy, at, clips.states, clips.states_mask, clips.beats, clips.chords)
+        losses.append(velocity_losses(predicted, target))
+        per_frame[rows, :frames] = (predicted.detach().float() - target.float()).square().mean(dim=(1, 3))
+        order += rows
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return torch.cat(losses)[inverse], per_frame
 
 
 def sample_noise_levels(batch: LatentBatch) -> tuple[Tensor, Tensor]:
-    """A noise level for each clip, and its noise, from torch's generator on the CPU: the same on every device."""
+    """Random noise levels [B] and noise, from torch's CPU generator: the same for every device."""
     levels = torch.randint(NUM_TRAIN_TIMESTEPS, (len(batch.frames),))
     return levels.to(batch.targets.device), torch.randn(batch.targets.shape).to(batch.targets.device)
 
 
 def fixed_noise_level(batch: LatentBatch, level: int) -> tuple[Tensor, Tensor]:
-    """One noise level for all clips, with noise that depends on nothing but the clip and the level."""
+    """One noise level for all clips [B], and noise that depends only on clip and level."""
     noise = torch.zeros(batch.targets.shape)
     for row, (latents, frames) in enumerate(zip(batch.targets.cpu(), batch.frames, strict=True)):
         clip = latents[:, :frames].contiguous()
-        source = torch.Generator().manual_seed(level * 2**32 + zlib.crc32(clip.numpy().tobytes()))
-        noise[row, :, :frames] = torch.randn(clip.shape, generator=source)
+        generator = torch.Generator().manual_seed(level * 2**32 + zlib.crc32(clip.numpy().tobytes()))
+        noise[row, :, :frames] = torch.randn(clip.shape, generator=generator)
     levels = torch.full((len(noise),), level, device=batch.targets.device)
     return levels, noise.to(batch.targets.device)
 
 
 NUM_TRAIN_TIMESTEPS = 1000
 
-# Stable Diffusion 2.1's schedule, under which Mustango was trained. The offset of 1 that its file carries was
-# ignored by the sampler of those days: steps are 990, 980 ... 0, not 991 ... 1.
+# Stable Diffusion 2.1's schedule, with which Mustango was trained. The diffusers version of that time ignored the
+# offset of 1 in its file: steps are 990, 980 ... 0, not 991 ... 1.
 NOISE_SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
     "beta_start": 0.00085,
@@ -82,24 +82,24 @@ VelocityPredictor = Callable[[Tensor, Tensor], Tensor]  # latents [B, C, T, F], 
 
 
 def make_scheduler(name: str = "ddpm", schedule: dict[str, Any] | None = None) -> Any:
-    """A diffusers scheduler on Mustango's noise schedule; UsageError for a name that is none of SAMPLERS."""
+    """A diffusers scheduler with Mustango's noise schedule; UsageError for a name not in SAMPLERS."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-    numbers = NOISE_SCHEDULE if schedule is None else NOISE_SCHEDULE | schedule
+    config = NOISE_SCHEDULE if schedule is None else NOISE_SCHEDULE | schedule
     if name == "ddpm":
-        return DDPMScheduler(**numbers, variance_type="fixed_small", clip_sample=False)
+        return DDPMScheduler(**config, variance_type="fixed_small", clip_sample=False)
     if name == "ddim":
-        # the last step goes all the way: to level 0's own alpha, as the file says, it would do nothing
-        return DDIMScheduler(**numbers, clip_sample=False, set_alpha_to_one=True)
+        # the last step goes to alpha 1; set_alpha_to_one=False, as in the file, would make it a no-op
+        return DDIMScheduler(**config, clip_sample=False, set_alpha_to_one=True)
     if name == "dpm++":
-        return DPMSolverMultistepScheduler(**numbers, algorithm_type="dpmsolver++")
+        return DPMSolverMultistepScheduler(**config, algorithm_type="dpmsolver++")
     raise UsageError(f"sampler {name!r} is unknown; use one of {', '.join(SAMPLERS)}")
 
 
 def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error of each clip, float32 [B]; `mask` [B, T] leaves out what lies beyond a clip's end."""
+    """Mean squared error of each clip, float32 [B]; `mask` [B, T] excludes padding."""
     errors = (predicted.float() - target.float()).square()
     if mask is None:
         return errors.mean(dim=(1, 2, 3))
@@ -112,57 +112,59 @@ def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
 def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:
     """Min-SNR weights of noise levels, float32 [B] (Hang et al. 2023, gamma 5).
 
-    "min_snr_v" is min(snr, gamma) / (snr + 1), right for velocity; "min_snr_eps" is the min(snr, gamma) / snr that the
-    released model was trained with, made for noise prediction; "none" is 1.
+    "min_snr_v" is min(snr, gamma) / (snr + 1), for velocity prediction; "min_snr_eps" is min(snr, gamma) / snr, for
+    noise prediction, with which the released model was trained; "none" is 1.
     """
     if weighting not in LOSS_WEIGHTINGS:
         raise UsageError(f"weighting {weighting!r} is unknown; use one of {', '.join(LOSS_WEIGHTINGS)}")
-    kept = alphas_cumprod.to(timesteps.device, torch.float32)[timesteps]
+    signal_power = alphas_cumprod.to(timesteps.device, torch.float32)[timesteps]
     if weighting == "none":
-        return torch.ones_like(kept)
-    snr = kept / (1 - kept)
+        return torch.ones_like(signal_power)
+    snr = signal_power / (1 - signal_power)
     return snr.clamp(max=SNR_GAMMA) / (snr + 1 if weighting == "min_snr_v" else snr)
 
 
 def with_guidance(predict: VelocityPredictor, guidance_scale: float) -> VelocityPredictor:
-    """Classifier-free guidance: `predict` takes a doubled batch, the rows without conditions first."""
+    """Classifier-free guidance; `predict` takes a doubled batch, unconditional rows first."""
     if guidance_scale == 1:
         return predict
 
-    def steered(latents: Tensor, timesteps: Tensor) -> Tensor:
-        free, bound = predict(torch.cat([latents] * 2), torch.cat([timesteps] * 2)).chunk(2)
-        return free + guidance_scale * (bound - free)
+    def guided(latents: Tensor, timesteps: Tensor) -> Tensor:
+        unconditional, conditional = predict(torch.cat([latents] * 2), torch.cat([timesteps] * 2)).chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
 
-    return steered
+    return guided
 
 
 def make_generators(seed: int, count: int) -> list[torch.Generator]:
-    """One source of noise a piece, so that a piece does not depend on how many are made beside it."""
-    made = []
+    """One noise generator per clip, so that a clip does not depend on the batch size."""
+    generators = []
     for index in range(count):
-        words = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
-        made.append(torch.Generator("cpu").manual_seed(int(words[0] >> np.uint64(1))))
-    return made
+        state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+        generators.append(torch.Generator("cpu").manual_seed(int(state[0] >> np.uint64(1))))
+    return generators
 
 
-def initial_noise(shape: tuple[int, int, int], sources: Sequence[torch.Generator], device: Any) -> Tensor:
-    """Standard normal latents [B, *shape], drawn on the CPU so that every device gets the same."""
-    return torch.stack([torch.randn(shape, generator=source) for source in sources]).to(device)
+def initial_noise(shape: tuple[int, int, int], generators: Sequence[torch.Generator], device: Any) -> Tensor:
+    """Standard normal latents [B, *shape], drawn on the CPU: the same for every device."""
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
 
 
 def denoise(
     predict: VelocityPredictor,
     latents: Tensor,  # [B, C, T, F], noise
     steps: int,
-    sampler: Any,  # what `scheduler` made
-    sources: Sequence[torch.Generator] | None = None,
+    sampler: Any,  # from `make_scheduler`
+    generators: Sequence[torch.Generator] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Noise to latents in `steps` calls of `predict`; DDPM draws its steps' noise from `sources`."""
+    """Sample latents from noise in `steps` calls of `predict`; DDPM draws its noise from `generators`."""
     if not 1 <= steps <= NUM_TRAIN_TIMESTEPS:
-        raise UsageError(f"{steps} steps are out of range; 100 is usual, {NUM_TRAIN_TIMESTEPS} the most")
-    sampler.set_timesteps(steps)  # on the CPU: the sampler asks for the values of its levels at every step
-    noise = {"generator": list(sources)} if sources and "DDPM" in type(sampler).__name__ else {}
+        raise UsageError(
+            f"{steps} sampling steps are out of range; give 1 to {NUM_TRAIN_TIMESTEPS} (default 100)"
+        )
+    sampler.set_timesteps(steps)  # on the CPU: the sampler reads single values at every step
+    noise = {"generator": list(generators)} if generators and "DDPM" in type(sampler).__name__ else {}
     latents = latents * sampler.init_noise_sigma
     for number, timestep in enumerate(sampler.timesteps, start=1):
         rows = timestep.to(latents.device).expand(latents.shape[0])

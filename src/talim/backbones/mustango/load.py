@@ -1,4 +1,4 @@
-"""The modules that a checkpoint in the released layout belongs to, with its weights in them."""
+"""Builds the modules of a checkpoint in the released layout and loads their weights."""
 
 from __future__ import annotations
 
@@ -30,25 +30,32 @@ from talim.errors import TalimError
 
 
 def load_mustango(
-    place: str, local: bool, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
+    path_or_id: str,
+    local: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    name: str,
+    licence: str,
+    reason: str,
 ) -> Mustango:
-    """The model at `place`; the U-Net is held in `dtype`, everything else is small or precise: float32."""
-    stored = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(place, local))
-    tokenizer = read_tokenizer(stored)
-    model, sound = read_model(stored), read_mel_vae(stored)
+    """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32."""
+    files = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(path_or_id, local))
+    tokenizer = read_tokenizer(files)
+    model, mel_vae = read_model(files), read_mel_vae(files)
     model.unet.to(dtype)
 
     def predictors() -> BeatChordPredictors:
         return read_predictors(
             checkpoint_files.CheckpointFiles(
-                checkpoint_files.fetch_checkpoint(place, local, predictors=True)
+                checkpoint_files.fetch_checkpoint(path_or_id, local, predictors=True)
             ),
             device,
         )
 
     return Mustango(
         model.to(device),
-        sound.to(device),
+        mel_vae.to(device),
         tokenizer,
         name=name,
         licence=licence,
@@ -61,7 +68,7 @@ MEL_TOLERANCE = 1e-5
 
 
 def read_model(checkpoint: CheckpointFiles) -> MustangoModel:
-    """The diffusion side in float32; TalimError for any weight that is missing, unknown or misshapen."""
+    """The diffusion model in float32; TalimError for weights that are missing, unknown or of another shape."""
     weights = weight_names.diffusion_weights(checkpoint.weights(LDM), LDM)
     model = build_model(UNetConfig.of(checkpoint.unet_config()), weights, LDM)
     weight_names.load_weights(model, weights, LDM)
@@ -71,20 +78,20 @@ def read_model(checkpoint: CheckpointFiles) -> MustangoModel:
 
 
 def build_model(unet: UNetConfig, weights: Mapping[str, Tensor], where: str) -> MustangoModel:
-    """The model that such weights belong to, on the meta device; nothing but their shapes is looked at."""
+    """The model for weights of these shapes, on the meta device."""
     text = text_config(weights, where, "text_encoder.")
-    widths = infer_dims(weights, where)
-    if not {widths.beat, widths.chord, text.d_model} == set(unet.context_width):
+    dims = infer_dims(weights, where)
+    if not {dims.beat, dims.chord, text.d_model} == set(unet.context_width):
         raise TalimError(
-            f"{where}: text, beats and chords are {text.d_model}, {widths.beat} and {widths.chord} wide, but "
+            f"{where}: text, beats and chords are {text.d_model}, {dims.beat} and {dims.chord} wide, but "
             f"the U-Net attends to a width of {', '.join(map(str, sorted(set(unet.context_width))))}"
         )
     with torch.device("meta"):
-        return MustangoModel(unet, text, widths)
+        return MustangoModel(unet, text, dims)
 
 
 def infer_dims(weights: Mapping[str, Tensor], where: str) -> ModelDims:
-    """The embeddings' widths from their weights' shapes."""
+    """Widths of the embeddings, from the shapes of their weights."""
     beat, beat_in = _shape(weights, "beat_embedding_layer.beat_ffn.weight", 2, where)
     chord, chord_in = _shape(weights, "chord_embedding_layer.chord_ffn.weight", 2, where)
     _, root = _shape(weights, "chord_embedding_layer.FME.translation_bias", 2, where)
@@ -92,10 +99,10 @@ def infer_dims(weights: Mapping[str, Tensor], where: str) -> ModelDims:
 
 
 def text_config(weights: Mapping[str, Tensor], where: str, prefix: str, decoder: bool = False) -> Any:
-    """A T5 configuration from the weights' shapes; epsilon and bucket range are the same in every T5."""
+    """A T5 configuration from the shapes of the weights."""
     from transformers import T5Config
 
-    t5: Any = T5Config  # takes more than its signature says
+    t5: Any = T5Config  # accepts more than its signature
     first = f"{prefix}encoder.block.0.layer."
     vocabulary, width = _shape(weights, f"{prefix}shared.weight", 2, where)
     buckets, heads = _shape(weights, f"{first}0.SelfAttention.relative_attention_bias.weight", 2, where)
@@ -119,32 +126,30 @@ def text_config(weights: Mapping[str, Tensor], where: str, prefix: str, decoder:
 
 
 def read_tokenizer(checkpoint: CheckpointFiles, folder: str = "tokenizer", name: str = "") -> Any:
-    """From the checkpoint's own folder where there is one, else the one that the text encoder is named after."""
+    """The tokenizer from the checkpoint's folder, else the one of the text encoder's name."""
     from transformers import AutoTokenizer
 
-    own, name = checkpoint.folder / folder, name or str(checkpoint.main.get("text_encoder_name", ""))
+    local, name = checkpoint.folder / folder, name or str(checkpoint.main.get("text_encoder_name", ""))
     try:
-        if not own.is_dir() and (host := offline_error(name)):
-            raise ConnectionError(f"{host} cannot be reached")  # at once, not after a minute of retries
-        return AutoTokenizer.from_pretrained(str(own) if own.is_dir() else name)
+        if not local.is_dir() and (host := offline_error(name)):
+            raise ConnectionError(f"{host} cannot be reached")  # instead of a minute of retries
+        return AutoTokenizer.from_pretrained(str(local) if local.is_dir() else name)
     except Exception as error:
         raise TalimError(
-            f"the tokenizer {name!r} cannot be had ({' '.join(str(error).split())[:80]}); fetch it once with: "
-            f"hf download {name} --include 'token*' '*.json' '*.model' --local-dir {own}"
+            f"the tokenizer {name!r} cannot be loaded ({' '.join(str(error).split())[:80]}); fetch it once with: "
+            f"hf download {name} --include 'token*' '*.json' '*.model' --local-dir {local}"
         ) from error
 
 
 def read_predictors(checkpoint: CheckpointFiles, device: torch.device) -> BeatChordPredictors:
-    """The networks that guess beats and chords from a text, with their tokenizers."""
+    """The networks that predict beats and chords from a prompt, with their tokenizers."""
     from transformers import T5ForConditionalGeneration
 
     beats = beat_chord_predictors.beat_weights(checkpoint.weights(BEATS))
     with torch.device("meta"):
         beat_net = beat_chord_predictors.BeatNet(beat_chord_predictors.beat_config(beats, BEATS))
     weight_names.load_weights(beat_net, beats, BEATS)
-    positions = torch.arange(beat_chord_predictors.MAX_PROMPT_TOKENS)[
-        None
-    ]  # this table is counted, not stored
+    positions = torch.arange(beat_chord_predictors.MAX_PROMPT_TOKENS)[None]  # not stored
     beat_net.deberta.embeddings.position_ids = nn.Buffer(positions, persistent=False)
     chords = beat_chord_predictors.chord_weights(checkpoint.weights(CHORDS))
     with torch.device("meta"):
@@ -163,16 +168,16 @@ def read_predictors(checkpoint: CheckpointFiles, device: torch.device) -> BeatCh
 def read_mel_vae(checkpoint: CheckpointFiles) -> MelVAE:
     """VAE, vocoder and spectrogram in float32."""
     config, mel = checkpoint.config(VAE_CONFIG), MelConfig.of(checkpoint.config(STFT_CONFIG))
-    sound = build_mel_vae(config, checkpoint.weights(VAE), mel, VAE)
+    mel_vae = build_mel_vae(config, checkpoint.weights(VAE), mel, VAE)
     if (checkpoint.folder / STFT).is_file():
-        _check_mel(sound, checkpoint.weights(STFT))
-    return sound.float().eval()
+        _check_mel(mel_vae, checkpoint.weights(STFT))
+    return mel_vae.float().eval()
 
 
 def build_mel_vae(
     config: Mapping[str, Any], weights: Mapping[str, Tensor], mel: MelConfig, where: str
 ) -> MelVAE:
-    """VAE and vocoder with these weights, under the released names."""
+    """VAE and vocoder with these weights, given under the released names."""
     channels = _shape(weights, "vocoder.conv_pre.weight", 3, where)[0]
     with torch.device("meta"):
         vae, vocoder = build_vae(config), build_vocoder(channels, mel.n_mel_channels, mel.sampling_rate)
@@ -183,14 +188,17 @@ def build_mel_vae(
     return MelVAE(vae, vocoder, mel)
 
 
-def _check_mel(sound: MelVAE, stored: Mapping[str, Tensor]) -> None:
-    """The file of the spectrogram holds nothing learned; its mel basis must be the one computed here."""
-    known = {"mel_basis", "stft_fn.forward_basis", "stft_fn.inverse_basis"}
-    if unknown := sorted(set(stored) - known):
+def _check_mel(mel_vae: MelVAE, stored: Mapping[str, Tensor]) -> None:
+    """TalimError if the stored mel basis (nothing learned) differs from the one computed here."""
+    expected = {"mel_basis", "stft_fn.forward_basis", "stft_fn.inverse_basis"}
+    if unknown := sorted(set(stored) - expected):
         raise TalimError(f"{STFT} has weights that this model does not know: {', '.join(unknown[:3])}")
-    basis = stored.get("mel_basis")
-    ours = sound.mel.basis
-    if basis is None or basis.shape != ours.shape or (basis.float() - ours).abs().max() > MEL_TOLERANCE:
+    basis, computed = stored.get("mel_basis"), mel_vae.mel.basis
+    if (
+        basis is None
+        or basis.shape != computed.shape
+        or (basis.float() - computed).abs().max() > MEL_TOLERANCE
+    ):
         raise TalimError(f"{STFT}: its mel basis is not the one that {STFT_CONFIG} describes")
 
 

@@ -1,4 +1,4 @@
-"""The whole of Mustango's diffusion side: text encoder, beat and chord embeddings, U-Net."""
+"""Mustango's diffusion model: text encoder, beat and chord embeddings, U-Net."""
 
 from __future__ import annotations
 
@@ -17,47 +17,46 @@ from talim.designs.unet_sites import UNetShape
 
 @dataclass(frozen=True)
 class ModelDims:
-    """The widths of the embeddings: all 1024 in the released model."""
+    """Widths of the embeddings, all 1024 in the released model."""
 
     beat: int
     beat_time: int
     chord: int
     chord_root: int
     chord_time: int
-    root_base: float = 1.0  # of the rates of a root's sinusoids
+    root_base: float = 1.0  # base of the sinusoid rates in `RootEmbedding`
 
 
 class MustangoModel(nn.Module):
-    """Predicts the velocity from noisy latents and conditions; module names are the checkpoint's."""
+    """Predicts the velocity from noisy latents and conditions; module names are those of the checkpoint."""
 
-    def __init__(self, unet: UNetConfig, text: Any, widths: ModelDims) -> None:
+    def __init__(self, unet: UNetConfig, text: Any, dims: ModelDims) -> None:
         from transformers import T5EncoderModel
 
         super().__init__()
         self.unet = MusicUNet(unet)
         self.text_encoder = T5EncoderModel(text)
-        self.beat_embedding_layer = BeatEmbedding(widths.beat, widths.beat_time)
+        self.beat_embedding_layer = BeatEmbedding(dims.beat, dims.beat_time)
         self.chord_embedding_layer = ChordEmbedding(
-            widths.chord, widths.chord_root, widths.chord_time, widths.root_base
+            dims.chord, dims.chord_root, dims.chord_time, dims.root_base
         )
-        # changes nothing: the place between the text encoder and the U-Net that an adapter can sit at
+        # identity: the site of adapters between text encoder and U-Net
         self.conditioner = nn.Identity()
-        # counted before there are adapters inside
+        # counted before adapters are added
         self.own_parameters = sum(
             weight.numel() for part in self.trainable_modules for weight in part.parameters()
         )
 
     @property
     def trainable_modules(self) -> tuple[nn.Module, ...]:
-        """What the diffusion trained: everything but the text encoder."""
+        """Everything but the text encoder."""
         return self.unet, self.beat_embedding_layer, self.chord_embedding_layer
 
     def sites(self) -> tuple[Site, ...]:
-        """Between text and U-Net, and after the three attentions of every site, in the order of the signal."""
+        """The conditioner, and the output of the three attentions of every site, in signal order."""
         return UNetShape.of(self.unet.config).sites()
 
-    def words(self, ids: Tensor, mask: Tensor) -> Tensor:  # int64 [B, L] each -> [B, L, D]
-        """What the text encoder says of tokens."""
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:  # int64 [B, L] each -> [B, L, D]
         return self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
 
     def forward(
@@ -71,9 +70,16 @@ class MustangoModel(nn.Module):
     ) -> Tensor:  # float32 [B, C, T, F]
         dtype = self.unet.conv_in.weight.dtype
         text = self.conditioner(states.to(dtype))
-        said_beats = self.beat_embedding_layer(beats.ids, beats.times_seconds)
-        said_chords = self.chord_embedding_layer(chords.ids, chords.times_seconds)
+        beat_states = self.beat_embedding_layer(beats.ids, beats.times_seconds)
+        chord_states = self.chord_embedding_layer(chords.ids, chords.times_seconds)
         predicted = self.unet(
-            latents.to(dtype), timesteps, text, said_beats, said_chords, states_mask, beats.mask, chords.mask
+            latents.to(dtype),
+            timesteps,
+            text,
+            beat_states,
+            chord_states,
+            states_mask,
+            beats.mask,
+            chords.mask,
         )
         return predicted.to(torch.promote_types(predicted.dtype, torch.float32))

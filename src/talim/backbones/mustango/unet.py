@@ -1,7 +1,7 @@
-"""Mustango's U-Net: diffusers' blocks, with three transformers in series wherever one would stand.
+"""Mustango's U-Net: diffusers' blocks with three transformers in series at each attention site.
 
-At each attention site the frames first attend to the text, then to the beats, then to the chords. Latents are
-[B, C, T, F]: T frames in time, F bands of mel. Module names are those of the released checkpoint.
+The frames attend first to the text, then to the beats, then to the chords. Latents are [B, C, T, F]: T frames in time,
+F mel bands. Module names are those of the released checkpoint.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch.utils.checkpoint import checkpoint
 
 from talim.backbones.mustango.unet_config import UNetConfig
 
-# Not minus infinity: a row without a single valid key must still attend, to all keys by their own scores.
+# Not minus infinity: a row without any valid key must still attend, to all keys by their scores.
 MASKED_BIAS = -10000.0
 
 
 class CrossAttentionContext(NamedTuple):
-    """What a site attends to: tokens, and a bias that shuts out the ones that are padding."""
+    """Tokens that a site attends to, and a bias that masks padding."""
 
     tokens: Tensor  # [B, L, D]
-    bias: Tensor | None  # [B, 1, L], 0 or MASKED
+    bias: Tensor | None  # [B, 1, L], 0 or MASKED_BIAS
 
     @classmethod
     def of(cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype) -> CrossAttentionContext:
-        """From a mask [B, L], true where a token counts; None lets all count."""
+        """From a mask [B, L], true for valid tokens; None if all are valid."""
         bias = None if mask is None else ((1 - mask.to(dtype)) * MASKED_BIAS)[:, None]
         return cls(tokens.to(dtype), bias)
 
 
 class MusicTransformer(Transformer2DModel):
-    """Self-attention over all places of the latent, attention to one context, feed-forward; adds itself."""
+    """Residual transformer: self-attention over all latent positions, cross-attention to one context, feed-forward."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, hidden: Tensor, tokens: Tensor, bias: Tensor | None
@@ -49,7 +49,7 @@ class MusicTransformer(Transformer2DModel):
 
 
 class MusicBlock(nn.Module):
-    """ResNets, each followed by its text, beat and chord transformers if the block attends at all."""
+    """ResNets, each followed by text, beat and chord transformers if `music` is true."""
 
     def __init__(self, config: UNetConfig, level: int, music: bool, resnets: Sequence[ResnetBlock2D]) -> None:
         super().__init__()
@@ -63,21 +63,20 @@ class MusicBlock(nn.Module):
             self.attentions3 = nn.ModuleList(_transformer(config, level) for _ in range(sites))
 
     def run(self, module: nn.Module | Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """Call a part, or, while training with gradient checkpointing, let it be computed again backwards."""
+        """Call a module, with gradient checkpointing if it is on."""
         if self.checkpointing and torch.is_grad_enabled():
-            made = checkpoint(module, *inputs, use_reentrant=False)
-            assert isinstance(made, Tensor)
-            return made
+            output = checkpoint(module, *inputs, use_reentrant=False)
+            assert isinstance(output, Tensor)
+            return output
         return module(*inputs)
 
     def attend(self, site: int, hidden: Tensor, contexts: Sequence[CrossAttentionContext]) -> Tensor:
-        """Text, then beats, then chords."""
         for stack, context in zip(self.stacks(), contexts, strict=True):
             hidden = self.run(stack[site], hidden, *context)
         return hidden
 
     def stacks(self) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
-        """The transformers of all sites in the block, in the order in which a site calls them."""
+        """The transformers of all sites of the block, in the order of application."""
         return self.attentions, self.attentions2, self.attentions3
 
     def layer(
@@ -89,7 +88,7 @@ class MusicBlock(nn.Module):
 
 
 class DownBlock(MusicBlock):
-    """One level on the way down; every layer's output is kept for the way up."""
+    """One level of the down path; returns every layer's output for the skip connections."""
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         width, first = config.channels[level], config.channels[max(level - 1, 0)]
@@ -105,13 +104,13 @@ class DownBlock(MusicBlock):
     def forward(
         self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]
     ) -> list[Tensor]:
-        kept = []
+        outputs = []
         for index in range(len(self.resnets)):
             hidden = self.layer(index, hidden, time, contexts)
-            kept.append(hidden)
+            outputs.append(hidden)
         if self.downsamplers is not None:
-            kept.append(self.downsamplers[0](hidden))
-        return kept
+            outputs.append(self.downsamplers[0](hidden))
+        return outputs
 
 
 class MidBlock(MusicBlock):
@@ -128,32 +127,32 @@ class MidBlock(MusicBlock):
 
 
 class UpBlock(MusicBlock):
-    """One level on the way up; every layer first takes back what the way down kept."""
+    """One level of the up path; every layer concatenates a skip connection of the down path."""
 
-    def __init__(self, config: UNetConfig, place: int) -> None:
-        level = config.levels - 1 - place
+    def __init__(self, config: UNetConfig, index: int) -> None:
+        level = config.levels - 1 - index
         width, below = config.channels[level], config.channels[min(level + 1, config.levels - 1)]
         layers = config.layers[level] + 1
-        # the last one meets what entered the level on the way down, the others what left its layers
+        # the last skip is the level's input in the down path, the others are outputs of its layers
         skips = [*[width] * (layers - 1), config.channels[max(level - 1, 0)]]
         inputs = [below, *[width] * (layers - 1)]
         resnets = [_resnet(config, a + b, width) for a, b in zip(inputs, skips, strict=True)]
-        super().__init__(config, level, config.music_up[place], resnets)
+        super().__init__(config, level, config.music_up[index], resnets)
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)]) if level > 0 else None
 
     def forward(
-        self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext], kept: list[Tensor]
+        self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext], skips: list[Tensor]
     ) -> Tensor:
         for index in range(len(self.resnets)):
-            hidden = torch.cat([hidden, kept.pop()], dim=1)
+            hidden = torch.cat([hidden, skips.pop()], dim=1)
             hidden = self.layer(index, hidden, time, contexts)
-        if self.upsamplers is not None:  # to the very size of what comes next, so that odd sizes fit
-            hidden = self.upsamplers[0](hidden, output_size=kept[-1].shape[2:])
+        if self.upsamplers is not None:  # to the size of the next skip, for odd sizes
+            hidden = self.upsamplers[0](hidden, output_size=skips[-1].shape[2:])
         return hidden
 
 
 class MusicUNet(nn.Module):
-    """Noisy latents, noise level, text, beats and chords -> the velocity, of the latents' shape."""
+    """Noisy latents, noise level, text, beats and chords -> velocity, of the latents' shape."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -164,7 +163,7 @@ class MusicUNet(nn.Module):
         self.time_embedding = TimestepEmbedding(first, 4 * first, act_fn=config.activation)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(config.levels))
         self.mid_block = MidBlock(config)
-        self.up_blocks = nn.ModuleList(UpBlock(config, place) for place in range(config.levels))
+        self.up_blocks = nn.ModuleList(UpBlock(config, index) for index in range(config.levels))
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, first, eps=config.norm_eps)
         self.conv_act = nn.SiLU()
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
@@ -185,20 +184,20 @@ class MusicUNet(nn.Module):
         contexts = [
             CrossAttentionContext.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)
         ]
-        # the sinusoids are float32 whatever the model is in: 999 has no exact neighbours in bf16
-        waves = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
-        time = self.time_embedding(waves.to(dtype))
+        # sinusoids in float32 for any model dtype: bf16 cannot tell 999 from 998
+        sinusoids = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
+        time = self.time_embedding(sinusoids.to(dtype))
         hidden = self.conv_in(2 * sample - 1 if self.config.center_input else sample)
-        kept = [hidden]
+        skips = [hidden]
         for block in self.down_blocks:
-            kept += block(kept[-1], time, contexts)
-        hidden = self.mid_block(kept[-1], time, contexts)
+            skips += block(skips[-1], time, contexts)
+        hidden = self.mid_block(skips[-1], time, contexts)
         for block in self.up_blocks:
-            hidden = block(hidden, time, contexts, kept)
+            hidden = block(hidden, time, contexts, skips)
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
 
     def set_checkpointing(self, on: bool) -> None:
-        """Trade time for memory while training: every part's activations are computed again backwards."""
+        """Switch gradient checkpointing on or off."""
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             assert isinstance(block, MusicBlock)
             block.checkpointing = on

@@ -1,4 +1,4 @@
-"""The U-Net's numbers, read from the configuration file of the released checkpoint."""
+"""Configurations of the released model, and the U-Net configuration read from a checkpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TEXT: dict[str, Any] = {
     "is_encoder_decoder": False,
 }
 
-WIDTH = 1024  # of beats, chords and their times
+WIDTH = 1024  # of beat and chord tokens and their time embeddings
 
 VOCODER_CHANNELS = 1024
 
@@ -60,7 +60,7 @@ MUSIC_UP, PLAIN_UP = "CrossAttnUpBlock2DMusic", "UpBlock2D"
 MUSIC_MID = "UNetMidBlock2DCrossAttnMusic"
 
 
-# Settings that this U-Net knows in one value only; the released model and its miniatures have these.
+# Settings with one supported value, that of the released model.
 REQUIRED_SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "mid_block_type": (MUSIC_MID,),
     "dual_cross_attention": (False, None),
@@ -79,16 +79,16 @@ REQUIRED_SETTINGS: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Levels run from fine to coarse; every tuple has one entry a level, in the order of the way down."""
+    """U-Net configuration; tuples have one entry per level, from fine to coarse."""
 
     in_channels: int
     out_channels: int
     channels: tuple[int, ...]
-    heads: tuple[int, ...]  # the file calls them attention_head_dim, but they are numbers of heads
-    layers: tuple[int, ...]  # ResNets on the way down; the way up has one more
-    context_width: tuple[int, ...]  # of text, beat and chord tokens
-    music_down: tuple[bool, ...]  # whether a level attends to text, beats and chords on the way down
-    music_up: tuple[bool, ...]  # the same on the way up, in its own order: coarse to fine
+    heads: tuple[int, ...]  # the number of heads, called attention_head_dim in the file
+    layers: tuple[int, ...]  # ResNets in the down path; the up path has one more
+    context_width: tuple[int, ...]  # width of text, beat and chord tokens
+    music_down: tuple[bool, ...]  # whether a level of the down path has attention
+    music_up: tuple[bool, ...]  # the same for the up path, from coarse to fine
     norm_groups: int = 32
     norm_eps: float = 1e-5
     activation: str = "silu"
@@ -102,7 +102,7 @@ class UNetConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> UNetConfig:
-        """Read diffusers' names; TalimError for a setting that this U-Net has no code for."""
+        """From a configuration with diffusers' names; TalimError for an unsupported setting."""
         for name, allowed in REQUIRED_SETTINGS.items():
             if name in config and config[name] not in allowed:
                 raise TalimError(
@@ -126,12 +126,12 @@ class UNetConfig:
 
         down = per_level("down_block_types", None)
         up = per_level("up_block_types", None)
-        for kind, known in [
+        for kind, valid in [
             *((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down),
             *((k, (MUSIC_UP, PLAIN_UP)) for k in up),
         ]:
-            if kind not in known:
-                raise TalimError(f"U-Net block {kind!r} is not Mustango's; expected {' or '.join(known)}")
+            if kind not in valid:
+                raise TalimError(f"U-Net block {kind!r} is not Mustango's; expected {' or '.join(valid)}")
         return cls(
             in_channels=config["in_channels"],
             out_channels=config["out_channels"],
@@ -155,5 +155,4 @@ class UNetConfig:
 
     @property
     def levels(self) -> int:
-        """Number of resolutions."""
         return len(self.channels)

@@ -1,4 +1,4 @@
-"""Between sound and latents: log-mel spectrogram, diffusers' VAE, transformers' HiFi-GAN vocoder."""
+"""Conversion between audio and latents: log-mel spectrogram, diffusers' VAE, transformers' HiFi-GAN vocoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from talim.errors import TalimError
 
 LOG_FLOOR = 1e-5
-PEAK_AMPLITUDE = 0.5  # the VAE was trained on recordings brought to this peak
+PEAK_AMPLITUDE = 0.5  # of the VAE's training data
 VOCODER_RATES = (5, 4, 2, 2, 2)
 VOCODER_KERNELS = (16, 16, 8, 4, 4)
 RESBLOCK_KERNELS = (3, 7, 11)
@@ -22,7 +22,7 @@ RESBLOCK_DILATIONS = ((1, 3, 5),) * 3
 
 @dataclass(frozen=True)
 class MelConfig:
-    """The spectrogram's numbers, as the checkpoint's stft_config.json names them."""
+    """Spectrogram settings, under the names of the checkpoint's stft_config.json."""
 
     sampling_rate: int = 16000
     filter_length: int = 1024
@@ -34,7 +34,7 @@ class MelConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> MelConfig:
-        """Read a stft_config.json, flat or nested under preprocessing as its makers' other models have it."""
+        """From a stft_config.json, flat or nested under "preprocessing" (AudioLDM)."""
         flat: dict[str, Any] = {}
         for section in ({"": config}, config.get("preprocessing", {})):
             for value in section.values():
@@ -63,7 +63,7 @@ class MelSpectrogram(nn.Module):
         self.window = nn.Buffer(window, persistent=False)
 
     def magnitudes(self, samples: Tensor) -> Tensor:  # [B, N] -> [B, bins, frames]
-        """Of the short-time Fourier transform, ends reflected."""
+        """Magnitudes of the short-time Fourier transform with reflected ends."""
         c = self.config
         return torch.stft(
             samples,
@@ -80,72 +80,69 @@ class MelSpectrogram(nn.Module):
 
 
 def normalise(samples: np.ndarray) -> np.ndarray:
-    """Mean 0 and peak 0.5, what the VAE was trained on; silence stays silence. Samples [N], float32."""
+    """Samples [N] with mean 0 and peak 0.5, as in the VAE's training, float32; silence stays silence."""
     centred = samples - samples.mean(dtype=np.float64).astype(np.float32) if samples.size else samples
     peak = float(np.abs(centred).max(initial=0.0))
     return (centred / (peak + 1e-8) * PEAK_AMPLITUDE).astype(np.float32)
 
 
 def pad_or_trim(samples: np.ndarray, count: int) -> np.ndarray:
-    """Cut or padded with silence to `count` samples, its peak brought to 0.5 once more."""
+    """Cut or zero-pad to `count` samples and set the peak to 0.5."""
     cut = np.pad(samples[:count], (0, max(0, count - samples.size)))
     peak = float(np.abs(cut).max(initial=0.0))
     return (cut / peak * PEAK_AMPLITUDE if peak > 0 else cut).astype(np.float32)
 
 
 class MelVAE(nn.Module):
-    """Everything between samples and scaled latents [B, C, T, F]; always float32."""
+    """VAE, vocoder and spectrogram between samples and scaled latents [B, C, T, F]; always float32."""
 
     def __init__(self, vae: Any, vocoder: Any, mel: MelConfig) -> None:
         super().__init__()
         self.vae, self.vocoder = vae, vocoder
-        # one clip at a time: the memory of one, and convolutions that do not depend on the batch
+        # one clip at a time: less memory, and results that do not depend on the batch
         vae.enable_slicing()
         self.mel = MelSpectrogram(mel)
         hop = int(np.prod(vocoder.config.upsample_rates))
         if hop != mel.hop_length or vocoder.config.model_in_dim != mel.n_mel_channels:
             raise TalimError(
-                f"the vocoder takes {vocoder.config.model_in_dim} bands and makes {hop} samples a frame; "
+                f"the vocoder takes {vocoder.config.model_in_dim} bands and makes {hop} samples per frame; "
                 f"the spectrogram has {mel.n_mel_channels} and {mel.hop_length}"
             )
 
     @property
     def rate_hz(self) -> int:
-        """Sample rate."""
         return self.mel.config.sampling_rate
 
     @property
     def downsampling_factor(self) -> int:
-        """Mel frames, and mel bands, to one of the latent: 4 in the released model."""
+        """Mel frames (and bands) per latent frame (and band): 4 in the released model."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples to one latent frame."""
         return self.mel.config.hop_length * self.downsampling_factor
 
     @property
     def channels(self) -> int:
-        """Channels of a latent."""
         return int(self.vae.config.latent_channels)
 
     @property
     def bands(self) -> int:
-        """Mel bands of a latent."""
+        """Bands of a latent."""
         return self.mel.config.n_mel_channels // self.downsampling_factor
 
     def spectrogram(self, samples: np.ndarray, frames: int) -> Tensor:  # [N] -> [1, frames, bands]
-        """Log-mel of a recording brought to the level and the length (in mel frames) of the VAE's training."""
-        wanted = pad_or_trim(normalise(samples), frames * self.mel.config.hop_length)
-        waves = torch.from_numpy(wanted)[None].to(self.mel.basis.device)
+        """Log-mel spectrogram with `frames` mel frames, normalised as in the VAE's training."""
+        normalised = pad_or_trim(normalise(samples), frames * self.mel.config.hop_length)
+        waves = torch.from_numpy(normalised)[None].to(self.mel.basis.device)
         return self.mel(waves).transpose(1, 2)[:, :frames]
 
     def posterior(self, mel: Tensor) -> Any:  # [B, 1, frames, bands] -> mean, std, logvar [B, C, T, F]
-        """The VAE's distribution of latents, not yet scaled."""
+        """The VAE's posterior, unscaled."""
         return self.vae.encode(mel).latent_dist
 
     def scale_latents(self, latents: Tensor) -> Tensor:
-        """Brought to about unit variance, as the U-Net knows them."""
+        """Scale latents to about unit variance, as the U-Net expects."""
         return latents * self.vae.config.scaling_factor
 
     def decode_mel(self, latents: Tensor) -> Tensor:  # scaled [B, C, T, F] -> [B, 1, frames, bands]
@@ -153,19 +150,19 @@ class MelVAE(nn.Module):
         return self.vae.decode(latents / self.vae.config.scaling_factor).sample
 
     def vocode(self, mel: Tensor) -> Tensor:  # [B, 1, frames, bands] -> [B, N]
-        """The vocoder; it adds 32 samples at the end of the released model's 160 a frame."""
+        """Waveform of a log-mel spectrogram; the released vocoder adds 32 samples after its 160 per frame."""
         return self.vocoder(mel[:, 0])
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' AutoencoderKL with the numbers of the checkpoint's vae_config.json."""
+    """diffusers' AutoencoderKL for the checkpoint's vae_config.json."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     parts = config["ddconfig"]
-    refused = {"attn_resolutions": [], "downsample_time": False, "double_z": True}
-    for name, only in refused.items():
-        if parts.get(name, only) != only:
-            raise TalimError(f"VAE setting {name}={parts[name]!r} is not Mustango's; expected {only!r}")
+    required = {"attn_resolutions": [], "downsample_time": False, "double_z": True}
+    for name, value in required.items():
+        if parts.get(name, value) != value:
+            raise TalimError(f"VAE setting {name}={parts[name]!r} is not Mustango's; expected {value!r}")
     for name in ("subband", "time_shuffle"):
         if config.get(name, 1) != 1:
             raise TalimError(f"VAE setting {name}={config[name]!r} is not Mustango's; expected 1")
@@ -186,7 +183,7 @@ def build_vae(config: Mapping[str, Any]) -> Any:
 
 
 def build_vocoder(channels: int, bands: int, rate_hz: int) -> Any:
-    """transformers' HiFi-GAN with the numbers that the released model fixes in code."""
+    """transformers' HiFi-GAN with the settings of the released model."""
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     return SpeechT5HifiGan(

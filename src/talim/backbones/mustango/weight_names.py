@@ -1,4 +1,4 @@
-"""From the released checkpoint's weight names to those of the library classes, every one accounted for."""
+"""Maps the released checkpoint's weight names to those of the diffusers and transformers classes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from torch import Tensor, nn
 
 from talim.errors import TalimError
 
-# One tensor under several names: the right one is kept.
+# Alias -> name of the same tensor.
 ALIASES = {
     "FME.translation_bias": "chord_embedding_layer.FME.translation_bias",
     "text_encoder.encoder.embed_tokens.weight": "text_encoder.shared.weight",
 }
-# Sinusoids that the released model stores three times and never reads.
+# Sinusoids that the released model stores but never reads.
 UNUSED_KEYS = frozenset({"PE.pe", "beat_embedding_layer.PE.pe", "chord_embedding_layer.PE.pe"})
 
 ATTENTION_PARTS = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
 
 def diffusion_weights(released: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The diffusion file's weights under this package's names, each once; TalimError if aliases disagree."""
-    kept = {name: tensor for name, tensor in released.items() if name not in UNUSED_KEYS}
+    """The diffusion file's weights without aliases; TalimError if aliases differ."""
+    weights = {name: tensor for name, tensor in released.items() if name not in UNUSED_KEYS}
     for alias, name in ALIASES.items():
-        if alias not in kept:
+        if alias not in weights:
             continue
-        other = kept.pop(alias)
-        if name in kept and not _same(kept[name], other):
+        tensor = weights.pop(alias)
+        if name in weights and not _equal(weights[name], tensor):
             raise TalimError(f"{where}: {alias} and {name} differ, but they are one weight")
-        kept.setdefault(name, other)
-    return kept
+        weights.setdefault(name, tensor)
+    return weights
 
 
 def vae_vocoder_weights(
@@ -43,7 +43,7 @@ def vae_vocoder_weights(
             vocoder[name.removeprefix("vocoder.").replace("ups.", "upsampler.", 1)] = tensor
         else:
             renamed = _vae_name(name, levels)
-            # attention of the VAE's middle: 1x1 convolutions there, linear maps here
+            # attention of the mid block: 1x1 convolutions in the file, linear layers in diffusers
             flat = ".mid_block.attentions.0.to_" in renamed and tensor.ndim == 4
             vae[renamed] = tensor[:, :, 0, 0] if flat else tensor
     return vae, vocoder
@@ -59,7 +59,7 @@ def _vae_name(name: str, levels: int) -> str:
     )
     name = re.sub(r"\.down\.(\d+)\.block\.", r".down_blocks.\1.resnets.", name)
     name = re.sub(r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0.", name)
-    # level 0 is the finest in the released file; diffusers counts in the order of the way up
+    # level 0 is the finest in the released file; diffusers counts from the coarsest
     name = re.sub(r"\.up\.(\d+)\.block\.", lambda m: f".up_blocks.{levels - 1 - int(m[1])}.resnets.", name)
     return re.sub(
         r"\.up\.(\d+)\.upsample\.", lambda m: f".up_blocks.{levels - 1 - int(m[1])}.upsamplers.0.", name
@@ -69,7 +69,7 @@ def _vae_name(name: str, levels: int) -> str:
 def load_weights(
     module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()
 ) -> None:
-    """Put weights into a module made on the meta device, after `check`; `given` names need no weight."""
+    """Check and assign weights to a module on the meta device; `given` names need no weight."""
     check_weights(module, weights, where, given)
     module.load_state_dict(dict(weights), strict=False, assign=True)
 
@@ -77,7 +77,7 @@ def load_weights(
 def check_weights(
     module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()
 ) -> None:
-    """TalimError, in one line, for weights that are missing, unknown, or of another shape than the module's."""
+    """TalimError for weights that are missing, unknown, or of another shape than the module's."""
     skipped = {*given, *ALIASES}
     expected = {name: tensor for name, tensor in module.state_dict().items() if name not in skipped}
     missing = [name for name in expected if name not in weights]
@@ -99,7 +99,7 @@ def _listed(names: list[str]) -> str:
     return f"{len(names)} weight{'s' * (len(names) > 1)} ({', '.join(names[:3])}{more})"
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
         return False
-    return one.is_meta or other.is_meta or one.data_ptr() == other.data_ptr() or bool((one == other).all())
+    return a.is_meta or b.is_meta or a.data_ptr() == b.data_ptr() or bool((a == b).all())

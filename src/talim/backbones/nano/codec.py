@@ -1,8 +1,8 @@
-"""nano's codec: four codebooks of 1024 at 50 frames a second, 16 kHz, over sinusoids and noise.
+"""nano's codec: four codebooks of 1024 entries at 50 frames per second, 16 kHz, over a sinusoidal model.
 
-ConvNeXt blocks (Liu et al. 2022) turn the description of a sound (`sinusoids.analyse`) into a latent per frame, a
-residual vector quantiser turns that into codes, and the way back ends in `sinusoids.synthesise`. The interface is
-that of transformers' EncodecModel, so that a MusicgenForConditionalGeneration can hold it.
+ConvNeXt blocks (Liu et al. 2022) encode the features of `sinusoidal_model.analyze` to one latent per frame, which a
+residual vector quantiser turns into codes; decoding ends in `sinusoidal_model.synthesize`. The interface is that of
+transformers' EncodecModel, as MusicgenForConditionalGeneration requires.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from talim.backbones.nano import sinusoidal_model
 
 
 class NanoCodecConfig(PretrainedConfig):
-    """Shape of the codec; `frame_rate` and `sampling_rate` are fixed by the description it codes."""
+    """Configuration of the codec; `frame_rate` and `sampling_rate` are those of the sinusoidal model."""
 
     model_type = "talim-nano-codec"
 
@@ -51,12 +51,11 @@ class NanoCodecConfig(PretrainedConfig):
 
     @property
     def frame_rate(self) -> int:
-        """Codec frames a second."""
         return sinusoidal_model.RATE_HZ // sinusoidal_model.HOP
 
     @property
     def num_quantizers(self) -> int:
-        """Codebooks, under EnCodec's name."""
+        """EnCodec's name of `num_codebooks`."""
         return self.num_codebooks
 
 
@@ -76,31 +75,31 @@ class ConvNeXtBlock(nn.Module):
         return hidden + (self.scale * self.back(F.gelu(self.wide(inner)))).transpose(1, 2)
 
 
-def decode_features(out: Tensor) -> Tensor:
-    """What a network's last layer says [B, FEATURES, T], as a description: frequencies stay near their cells."""
-    level, offset, noise = out.split(
+def decode_features(output: Tensor) -> Tensor:
+    """Network output [B, FEATURES, T] -> sinusoidal features, with frequency offsets limited to +-1.25 cells."""
+    level, offset, noise = output.split(
         [sinusoidal_model.PITCH_CELLS, sinusoidal_model.PITCH_CELLS, 2 * sinusoidal_model.BANDS], 1
     )
     return torch.cat([level, 1.25 * torch.tanh(offset), noise], 1)
 
 
 class ResidualVectorQuantizer(nn.Module):
-    """Codebooks [K, N, D] that quantise in turn what the ones before left over; trained by moving averages."""
+    """Residual quantiser with codebooks [K, N, D], trained by moving averages."""
 
     def __init__(self, codebooks: int, size: int, dim: int) -> None:
         super().__init__()
         self.codebooks = nn.Parameter(torch.randn(codebooks, size, dim) * 0.1, requires_grad=False)
 
     def encode(self, latent: Tensor) -> Tensor:
-        """Codes [B, K, T] of `latent` [B, D, T]."""
-        rest, codes = latent.transpose(1, 2), []
+        """Latent [B, D, T] -> codes [B, K, T]."""
+        residual, codes = latent.transpose(1, 2), []
         for book in self.codebooks:
-            codes.append(torch.cdist(rest.flatten(0, 1), book).argmin(1).view(rest.shape[:2]))
-            rest = rest - book[codes[-1]]
+            codes.append(torch.cdist(residual.flatten(0, 1), book).argmin(1).view(residual.shape[:2]))
+            residual = residual - book[codes[-1]]
         return torch.stack(codes, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Latent [B, D, T] of `codes` [B, K, T]; fewer than all codebooks give a coarser one."""
+        """Codes [B, K, T] -> latent [B, D, T]; K may be smaller than the number of codebooks."""
         books = self.codebooks[: codes.shape[1]]
         return torch.stack([book[codes[:, k]] for k, book in enumerate(books)]).sum(0).transpose(1, 2)
 
@@ -122,7 +121,7 @@ class CodecDecoderOutput(ModelOutput):
 
 
 class NanoCodec(PreTrainedModel):
-    """Sound [B, 1, S] at 16 kHz to codes and back."""
+    """Audio [B, 1, S] at 16 kHz <-> codes."""
 
     config_class = NanoCodecConfig
     main_input_name = "input_values"
@@ -148,11 +147,11 @@ class NanoCodec(PreTrainedModel):
         """Modules initialise themselves."""
 
     def latent_of(self, features: Tensor) -> Tensor:
-        """Latent [B, D, T] of a description [B, FEATURES, T]."""
+        """Sinusoidal features [B, FEATURES, T] -> latent [B, D, T]."""
         return self.to_latent(self.encoder(self.inward(features)))
 
     def features_of(self, latent: Tensor) -> Tensor:
-        """Description [B, FEATURES, T] of a latent [B, D, T]."""
+        """Latent [B, D, T] -> sinusoidal features [B, FEATURES, T]."""
         hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
         return decode_features(self.outward(hidden).transpose(1, 2))
 
@@ -174,7 +173,7 @@ class NanoCodec(PreTrainedModel):
     def decode(
         self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any
     ) -> CodecDecoderOutput:
-        """Sound [B, 1, S] of `audio_codes` [1, B, K, T]; the scales and mask are EnCodec's and mean nothing here."""
+        """Audio [B, 1, S] of `audio_codes` [1, B, K, T]; scales and mask, part of EnCodec's interface, are ignored."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
         features = self.features_of(self.quantiser.decode(audio_codes[0]))

@@ -1,4 +1,4 @@
-"""The nano family's shapes: a true MusicgenForConditionalGeneration in miniature, with a byte-level text encoder."""
+"""nano-musicgen: a small MusicgenForConditionalGeneration with a byte-level text encoder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
 WINDOW_SECONDS = 20.0
 MAX_PROMPT_BYTES = 255
-PAD, EOS, FIRST_BYTE = 0, 1, 3  # ByT5's numbers (Xue et al. 2022)
+PAD, EOS, FIRST_BYTE = 0, 1, 3  # ids of ByT5 (Xue et al. 2022)
 
 
 class ByteTokenizer:
-    """UTF-8 bytes as token ids, so that any language and any raga's name can be written."""
+    """UTF-8 bytes as token ids, for text in any language."""
 
     pad_token_id = PAD
     eos_token_id = EOS
@@ -41,24 +41,24 @@ class ByteTokenizer:
 
     def encode(self, prompt: str) -> list[int]:
         """The ids of one prompt, ended by EOS."""
-        kept = prompt.encode("utf-8")[:MAX_PROMPT_BYTES].decode("utf-8", errors="ignore")
-        return [FIRST_BYTE + byte for byte in kept.encode("utf-8")] + [EOS]
+        text = prompt.encode("utf-8")[:MAX_PROMPT_BYTES].decode("utf-8", errors="ignore")
+        return [FIRST_BYTE + byte for byte in text.encode("utf-8")] + [EOS]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The prompt that `ids` stand for, special tokens left out."""
+        """The text of `ids`, without special tokens."""
         return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256).decode(
             "utf-8", errors="ignore"
         )
 
 
 def register_codec() -> None:
-    """Tell transformers of the codec; needed before a nano checkpoint is loaded. Harmless when repeated."""
+    """Register the codec with transformers, before a nano checkpoint is loaded; idempotent."""
     AutoConfig.register(NanoCodecConfig.model_type, NanoCodecConfig, exist_ok=True)
     AutoModel.register(NanoCodecConfig, NanoCodec, exist_ok=True)
 
 
 def text_config(width: int, layers: int) -> T5Config:
-    """The configuration of nano's text encoder."""
+    """Configuration of nano's text encoder."""
     return T5Config(
         vocab_size=FIRST_BYTE + 256,
         d_model=width,
@@ -82,7 +82,7 @@ def nano_config(
     text_layers: int = 2,
     codec: NanoCodecConfig | None = None,
 ) -> MusicgenConfig:
-    """The configuration of a nano MusicGen; its text encoder is narrower than its decoder, as in the released ones."""
+    """Configuration of a nano MusicGen, whose text encoder is narrower than its decoder, as in the released models."""
     register_codec()
     codec = codec or NanoCodecConfig()
     special = codec.codebook_size
@@ -104,7 +104,7 @@ def nano_config(
         bos_token_id=special,
         eos_token_id=None,
     )
-    decoder.talim_window_seconds = WINDOW_SECONDS  # stored with the rest; the backbone reads it
+    decoder.talim_window_seconds = WINDOW_SECONDS  # read by the backbone
     return MusicgenConfig(
         text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
     )
@@ -113,14 +113,14 @@ def nano_config(
 def build_nano_musicgen(
     seed: int, codec: NanoCodec | None = None, **shape: int
 ) -> MusicgenForConditionalGeneration:
-    """A nano MusicGen with random weights (or a given codec), ready to train or to save."""
+    """A nano MusicGen with random weights and, if given, a trained codec."""
     torch.manual_seed(seed)
-    settings: Any = codec.config if codec is not None else None
-    model: Any = MusicgenForConditionalGeneration(nano_config(codec=settings, **shape))
+    codec_config: Any = codec.config if codec is not None else None
+    model: Any = MusicgenForConditionalGeneration(nano_config(codec=codec_config, **shape))
     if codec is not None:
         model.audio_encoder.load_state_dict(codec.state_dict())
-    # Released models add codes to sinusoidal positions of amplitude one: at the usual 0.02 the codes of a small
-    # model drown in them, and training from scratch stays at the unigram loss for hundreds of steps.
+    # Code embeddings are added to sinusoidal positions of amplitude 1: with the usual std of 0.02 a small model stays
+    # at the unigram loss for hundreds of steps.
     for table in model.decoder.model.decoder.embed_tokens:
         torch.nn.init.normal_(table.weight, std=0.4)
     special = model.config.decoder.vocab_size

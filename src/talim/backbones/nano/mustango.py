@@ -1,4 +1,4 @@
-"""nano-mustango's shapes: the true Mustango structure in miniature, over nano's text encoder and sinusoids."""
+"""nano-mustango: a small Mustango with nano's text encoder and a sinusoidal vocoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from talim.errors import TalimError
 MODEL_TYPE = "talim-nano-mustango"
 WEIGHTS = "model.safetensors"
 WINDOW_SECONDS = 10.24
-# twenty milliseconds a frame; the VAE makes eight frames by eight bands into one place of the latent
+# 20 ms per frame; the VAE maps 8 frames by 8 bands to one latent position
 MEL = MelConfig(sampling_rate=sinusoidal_model.RATE_HZ, hop_length=sinusoidal_model.HOP)
 VAE_STEP = 8
 LATENT_CHANNELS, BANDS = 16, 8  # of the latent
@@ -56,18 +56,18 @@ UNET: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class NanoMustangoConfig:
-    """All numbers of a nano Mustango, as its config.json holds them."""
+    """Configuration of a nano Mustango, as in its config.json."""
 
     unet: dict[str, Any] = field(default_factory=lambda: dict(UNET))
     vae: dict[str, Any] = field(default_factory=lambda: dict(VAE))
     vocoder: dict[str, Any] = field(default_factory=dict)
     text_layers: int = 2
-    # The released model tells roots apart by one sine and one cosine; from scratch that took longer to read than all
-    # the rest. Rates from 1 to 10 make the twelve roots nearly orthogonal.
+    # The released model encodes roots by one sine and one cosine, which is slow to learn from scratch; rates from 1 to
+    # 10 make the twelve roots nearly orthogonal.
     root_base: float = 0.1
     window_seconds: float = WINDOW_SECONDS
 
-    def sound(self) -> MelVAE:
+    def mel_vae(self) -> MelVAE:
         """VAE, vocoder and spectrogram with random weights."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -76,7 +76,7 @@ class NanoMustangoConfig:
         )
 
     def model(self) -> MustangoModel:
-        """The diffusion side with random weights; text, beats and chords are of one width."""
+        """The diffusion model with random weights; text, beats and chords have the same width."""
         width = self.unet["cross_attention_dim"]
         return MustangoModel(
             UNetConfig.of(self.unet),
@@ -85,12 +85,12 @@ class NanoMustangoConfig:
         )
 
 
-def save(folder: Path, shape: NanoMustangoConfig, model: MustangoModel, sound: MelVAE) -> None:
+def save(folder: Path, config: NanoMustangoConfig, model: MustangoModel, mel_vae: MelVAE) -> None:
     """Write FOLDER/config.json and FOLDER/model.safetensors, in bf16."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"model_type": MODEL_TYPE, **asdict(shape)})
+    write_json(folder / "config.json", {"model_type": MODEL_TYPE, **asdict(config)})
     weights = {}
-    for part, module in {"model": model, "sound": sound}.items():
+    for part, module in {"model": model, "sound": mel_vae}.items():
         for name, weight in module.state_dict().items():
             if name not in weight_names.ALIASES:
                 weights[f"{part}.{name}"] = weight.to(torch.bfloat16).contiguous()
@@ -100,28 +100,28 @@ def save(folder: Path, shape: NanoMustangoConfig, model: MustangoModel, sound: M
 def load(
     folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
 ) -> Mustango:
-    """What `save` wrote, ready to use; the U-Net in `dtype`, the rest in float32."""
-    config = read_json(folder / "config.json")
-    config.pop("model_type")
+    """Load what `save` wrote; the U-Net in `dtype`, the rest in float32."""
+    values = read_json(folder / "config.json")
+    values.pop("model_type")
     try:
-        shape = NanoMustangoConfig(**config)
+        config = NanoMustangoConfig(**values)
     except TypeError as error:
-        raise TalimError(f"{folder / 'config.json'} is no nano-mustango's: {error}") from None
+        raise TalimError(f"{folder / 'config.json'} is no configuration of nano-mustango: {error}") from None
     weights = load_file(folder / WEIGHTS)
-    model, sound = shape.model(), shape.sound()
-    for part, module in {"model": model, "sound": sound}.items():
+    model, mel_vae = config.model(), config.mel_vae()
+    for part, module in {"model": model, "sound": mel_vae}.items():
         prefix = f"{part}."
-        mine = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        weight_names.check_weights(module, mine, WEIGHTS)
-        module.load_state_dict(mine, strict=False)
+        stored = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        weight_names.check_weights(module, stored, WEIGHTS)
+        module.load_state_dict(stored, strict=False)
     model.unet.to(dtype)
     return Mustango(
         model.to(device),
-        sound.to(device),
+        mel_vae.to(device),
         ByteTokenizer(),
         name=name,
         licence=licence,
         miniature=True,
         precision_reason=reason,
-        window_seconds=shape.window_seconds,
+        window_seconds=config.window_seconds,
     )

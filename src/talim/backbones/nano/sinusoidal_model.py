@@ -1,9 +1,8 @@
-"""Sound as sinusoids and noise: the analysis and the synthesis around nano's codec.
+"""Sinusoids-plus-noise model (Serra and Smith 1990): analysis and synthesis around nano's codec.
 
-A codec frame (20 ms) is described by, for each of `CELLS` cells along the frequency axis, the amplitude and the exact
-frequency of the sinusoid in it, and by the level of the noise in each of `BANDS` bands, twice a frame. No phase is
-kept: the synthesis lets each sinusoid run on from the phase it had, so that a steady tone is a steady description,
-which is what a language model over codes wants, and a pitch can be as exact as its frequency is.
+The features of a frame (20 ms) are, for each of `PITCH_CELLS` cells along the frequency axis, amplitude and exact
+frequency of one sinusoid, and twice per frame the noise level in each of `BANDS` bands. There is no phase: synthesis
+continues the phase of each sinusoid, so a steady tone has constant features, which suits a language model over codes.
 
 Frequencies come from time-frequency reassignment (Auger and Flandrin 1995): a bin's energy is moved to
 f_k - Im(X_dh / X) * rate / (2 pi), X_dh being the transform with the window's derivative.
@@ -31,14 +30,14 @@ FLOOR = 1e-4  # amplitudes below this (-80 dB of full scale) are silence
 
 @cache
 def cell_centres_hz() -> Tensor:
-    """Centres of the cells [CELLS]: 25 Hz apart up to 2 kHz, 50 up to 4, 100 up to 8."""
+    """Centres of the cells [PITCH_CELLS]: every 25 Hz up to 2 kHz, 50 Hz up to 4 kHz, 100 Hz up to 8 kHz."""
     parts = [torch.arange(80) * 25.0 + 25, torch.arange(40) * 50.0 + 2050, torch.arange(40) * 100.0 + 4100]
     return torch.cat(parts)
 
 
 @cache
 def cell_widths_hz() -> Tensor:
-    """Distance between neighbouring cell centres [CELLS]."""
+    """Distance between neighbouring cell centres [PITCH_CELLS]."""
     return torch.cat([torch.full((80,), 25.0), torch.full((40,), 50.0), torch.full((40,), 100.0)])
 
 
@@ -58,19 +57,19 @@ def mel_bands() -> Tensor:
 
 
 def amplitude_to_level(amplitude: Tensor) -> Tensor:
-    """Amplitude to a level in 0..1: linear in decibels from -80 to 0."""
+    """Amplitude -> level 0..1, linear in dB from -80 to 0."""
     return torch.log10(amplitude.clamp(min=FLOOR) / FLOOR) / -math.log10(FLOOR)
 
 
 def level_to_amplitude(level: Tensor) -> Tensor:
-    """The inverse of `compress`; levels at or below 0 are silence."""
+    """Inverse of `amplitude_to_level`; levels up to 0.02 are silence."""
     return torch.where(
         level > 0.02, FLOOR * 10 ** (level.clamp(max=1.05) * -math.log10(FLOOR)), torch.zeros_like(level)
     )
 
 
 def num_frames(samples: int) -> int:
-    """How many codec frames `samples` samples make."""
+    """Number of codec frames of a number of samples."""
     return max(1, math.ceil(samples / HOP))
 
 
@@ -90,7 +89,7 @@ def reassigned_spectrum(wave: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tonality(amplitude: Tensor, frequency: Tensor) -> Tensor:
-    """How tonal each bin is, 0..1 [B, bins, T], from reassigned `amplitude` and `frequency`.
+    """Tonality of each bin, 0..1 [B, bins, T], from reassigned `amplitude` and `frequency`.
 
     A sinusoid's energy is concentrated (its peak is up to 8.6 times the mean over 13 bins, against 2.3 in white
     noise) and the bins of its main lobe agree on one frequency (within 0.1 bins, against 0.8); the thresholds lie
@@ -98,8 +97,8 @@ def tonality(amplitude: Tensor, frequency: Tensor) -> Tensor:
     """
     near = F.pad(frequency, (0, 0, 1, 1), mode="replicate")
     loud = F.pad(amplitude, (0, 0, 1, 1))
-    apart = loud[:, :-2] * (near[:, :-2] - frequency).abs() + loud[:, 2:] * (near[:, 2:] - frequency).abs()
-    spread_bins = apart / (loud[:, :-2] + loud[:, 2:] + 1e-9) * (WINDOW / RATE_HZ)
+    spread = loud[:, :-2] * (near[:, :-2] - frequency).abs() + loud[:, 2:] * (near[:, 2:] - frequency).abs()
+    spread_bins = spread / (loud[:, :-2] + loud[:, 2:] + 1e-9) * (WINDOW / RATE_HZ)
     energy = amplitude.square().transpose(1, 2)
     peak = F.max_pool1d(energy, 5, 1, 2) / F.avg_pool1d(energy, 13, 1, 6).clamp(min=1e-14)
     evidence = 4 * torch.log2(peak.transpose(1, 2).clamp(min=0.1) / 3.4) + (0.5 - spread_bins) / 0.12
@@ -107,23 +106,22 @@ def tonality(amplitude: Tensor, frequency: Tensor) -> Tensor:
 
 
 def sinusoids(amplitude: Tensor, frequency: Tensor, tonal: Tensor) -> tuple[Tensor, Tensor]:
-    """Per cell amplitude and frequency offset (in cells) [B, CELLS, T] of the tonal part of a reassigned spectrum.
+    """Amplitude and frequency offset (in cells) per cell [B, PITCH_CELLS, T] of the tonal part of a spectrum.
 
-    A sinusoid is shared between the two nearest cells, so that a gliding tone moves without a jump; the amplitudes
-    of the two add up to its own.
+    A sinusoid is distributed over the two nearest cells, whose amplitudes add up to its own, so that a glide is
+    continuous.
     """
     bin_hz = RATE_HZ / WINDOW
     bins = torch.arange(amplitude.shape[1], device=amplitude.device)[None, :, None] * bin_hz
-    inside = ((frequency - bins).abs() < 2.2 * bin_hz) & (frequency > 30) & (frequency < 7900)
-    energy = (
-        torch.where(inside, amplitude.square() * tonal, torch.zeros_like(amplitude)) / 1.5
-    )  # a Hann lobe's sum
+    in_lobe = ((frequency - bins).abs() < 2.2 * bin_hz) & (frequency > 30) & (frequency < 7900)
+    # 1.5: the sum of a Hann window's main lobe
+    energy = torch.where(in_lobe, amplitude.square() * tonal, torch.zeros_like(amplitude)) / 1.5
     centres, widths = cell_centres_hz().to(amplitude.device), cell_widths_hz().to(amplitude.device)
     upper = torch.searchsorted(centres, frequency.contiguous()).clamp(1, PITCH_CELLS - 1)
-    share = ((frequency - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
+    fraction = ((frequency - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
     shape = (amplitude.shape[0], PITCH_CELLS, amplitude.shape[2])
     power, moment, weight = (torch.zeros(shape, device=amplitude.device) for _ in range(3))
-    for index, part in ((upper - 1, 1 - share), (upper, share)):
+    for index, part in ((upper - 1, 1 - fraction), (upper, fraction)):
         power.scatter_add_(1, index, energy * part.square())
         weight.scatter_add_(1, index, energy * part)
         moment.scatter_add_(1, index, energy * part * (frequency - centres[index]) / widths[index])
@@ -132,28 +130,30 @@ def sinusoids(amplitude: Tensor, frequency: Tensor, tonal: Tensor) -> tuple[Tens
 
 @cache
 def long_window_mel_bands() -> Tensor:
-    """The same bands on the long window's bins [BANDS, WINDOW // 2 + 1]."""
+    """`mel_bands` on the bins of the long window [BANDS, WINDOW // 2 + 1]."""
     return F.interpolate(mel_bands()[None], size=WINDOW // 2 + 1, mode="linear", align_corners=True)[0]
 
 
 def noise_levels(wave: Tensor, amplitude: Tensor, tonal: Tensor) -> Tensor:
-    """Root-mean-square amplitude per band of what the sinusoids leave over [B, BANDS, 2 T].
+    """RMS amplitude per band of the residual without sinusoids [B, BANDS, 2 T].
 
-    The long window tells which share of a band's energy is noise, the short one how loud the band is when.
+    The long window gives the noise fraction of a band's energy, the short one the time course of the band's level.
     """
     window = torch.hann_window(NOISE_WINDOW, device=wave.device)
     padded = F.pad(wave, (NOISE_WINDOW // 2 - NOISE_HOP // 2, NOISE_WINDOW + HOP))
     frames = padded.unfold(1, NOISE_WINDOW, NOISE_HOP)[:, : 2 * tonal.shape[2]]
     power = torch.fft.rfft(frames * window).abs().square() / window.square().sum()  # [B, 2T, F]
-    wide = long_window_mel_bands().to(wave.device)
+    long_bands = long_window_mel_bands().to(wave.device)
     energy = amplitude.square()
-    share = (wide @ (energy * (1 - tonal))) / (wide @ energy).clamp(min=1e-14)  # [B, BANDS, T]
+    noise_fraction = (long_bands @ (energy * (1 - tonal))) / (long_bands @ energy).clamp(
+        min=1e-14
+    )  # [B, BANDS, T]
     total = (power @ mel_bands().to(wave.device).T).transpose(1, 2)
-    return (total * share.repeat_interleave(2, 2)).clamp(min=0).sqrt()
+    return (total * noise_fraction.repeat_interleave(2, 2)).clamp(min=0).sqrt()
 
 
 def analyze(wave: Tensor) -> Tensor:
-    """The description [B, FEATURES, T] of `wave` [B, S]: levels, frequency offsets (in cells), noise levels."""
+    """Features [B, FEATURES, T] of `wave` [B, S]: levels, frequency offsets (in cells), noise levels."""
     spectrum, frequency = reassigned_spectrum(wave)
     tonal = tonality(spectrum, frequency)
     amplitude, offset = sinusoids(spectrum, frequency, tonal)
@@ -170,14 +170,14 @@ def analyze(wave: Tensor) -> Tensor:
 
 
 def synthesize(features: Tensor, seed: int = 0) -> Tensor:
-    """Sound [B, T * HOP] of a description [B, FEATURES, T]; the noise is drawn from `seed`, so it is repeatable."""
+    """Audio [B, T * HOP] of features [B, FEATURES, T]; the noise is determined by `seed`."""
     level, offset, noise = features.split([PITCH_CELLS, PITCH_CELLS, 2 * BANDS], 1)
     tones = torch.stack([_oscillators(level_to_amplitude(a), o) for a, o in zip(level, offset, strict=True)])
     return tones + _noise(level_to_amplitude(noise), seed)
 
 
 def _oscillators(amplitude: Tensor, offset: Tensor) -> Tensor:
-    """Overlap-added sinusoids [T * HOP] of one clip: `amplitude` and `offset` [CELLS, T]."""
+    """Overlap-added sinusoids [T * HOP] of one clip: `amplitude` and `offset` [PITCH_CELLS, T]."""
     frequency = (
         cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
     )
@@ -185,23 +185,23 @@ def _oscillators(amplitude: Tensor, offset: Tensor) -> Tensor:
     frames = amplitude.shape[1]
     steps = torch.arange(2 * HOP, dtype=torch.float32) - HOP
     window = 0.5 + 0.5 * torch.cos(math.pi * steps / HOP)
-    out = torch.zeros((frames + 1) * HOP)
+    output = torch.zeros((frames + 1) * HOP)
     for t in range(frames):
         on = amplitude[:, t] > 0
         if on.any():
-            turn = phase[on, t, None] + 2 * math.pi / RATE_HZ * frequency[on, t, None] * steps
-            out[t * HOP : (t + 2) * HOP] += window * (amplitude[on, t, None] * torch.cos(turn)).sum(0)
-    return out[HOP // 2 : HOP // 2 + frames * HOP]
+            angle = phase[on, t, None] + 2 * math.pi / RATE_HZ * frequency[on, t, None] * steps
+            output[t * HOP : (t + 2) * HOP] += window * (amplitude[on, t, None] * torch.cos(angle)).sum(0)
+    return output[HOP // 2 : HOP // 2 + frames * HOP]
 
 
 def _running_phase(amplitude: Tensor, frequency: Tensor) -> Tensor:
-    """Phase [CELLS, T] at each frame's middle, carried on from the last frame's sinusoid that was nearest in pitch."""
+    """Phase [PITCH_CELLS, T] at the middle of each frame, continued from the previous frame's nearest sinusoid."""
     cells, frames = amplitude.shape
     phase = torch.zeros(cells, frames)
-    # Golden-ratio start phases: fixed, and spread so that a chord's onset is not a click.
+    # Golden-ratio start phases: deterministic, and spread so that the onset of a chord is no click.
     phase[:, 0] = torch.arange(cells) * (2 * math.pi * 0.618034)
     index = torch.arange(cells)
-    neighbours = torch.stack([(index + d).clamp(0, cells - 1) for d in (-1, 0, 1)])  # [3, CELLS]
+    neighbours = torch.stack([(index + d).clamp(0, cells - 1) for d in (-1, 0, 1)])  # [3, PITCH_CELLS]
     for t in range(1, frames):
         gap = (frequency[neighbours, t - 1] - frequency[index, t]) / 8.0
         score = (amplitude[neighbours, t - 1] + 1e-7) * torch.exp(-0.5 * gap.square()).clamp(min=1e-6)
@@ -212,7 +212,7 @@ def _running_phase(amplitude: Tensor, frequency: Tensor) -> Tensor:
 
 
 def _noise(amplitude: Tensor, seed: int) -> Tensor:
-    """Noise [B, T * HOP] whose bands follow `amplitude` [B, 2 * BANDS, T]."""
+    """Noise [B, T * HOP] with band amplitudes [B, 2 * BANDS, T]."""
     batch, _, frames = amplitude.shape
     levels = amplitude.view(batch, 2, BANDS, frames).permute(0, 3, 1, 2).reshape(batch, 2 * frames, BANDS)
     spread = mel_bands() / mel_bands().amax(1, keepdim=True)
@@ -223,5 +223,5 @@ def _noise(amplitude: Tensor, seed: int) -> Tensor:
     grains = torch.fft.rfft(samples.unfold(0, NOISE_WINDOW, NOISE_HOP)[: 2 * frames] * window)
     shaped = torch.fft.irfft(grains[None] * gain, n=NOISE_WINDOW) * window  # [B, 2T, NOISE_WINDOW]
     length = (2 * frames + 1) * NOISE_HOP
-    out = F.fold(shaped.transpose(1, 2), (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
-    return out[:, NOISE_HOP // 2 : NOISE_HOP // 2 + frames * HOP]
+    output = F.fold(shaped.transpose(1, 2), (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
+    return output[:, NOISE_HOP // 2 : NOISE_HOP // 2 + frames * HOP]

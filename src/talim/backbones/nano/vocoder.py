@@ -1,7 +1,7 @@
-"""nano-mustango's vocoder: from log-mel frames to sinusoids and noise, and from these to sound.
+"""nano-mustango's vocoder: log-mel frames -> sinusoids and noise -> audio.
 
-A HiFi-GAN has to learn phase, which takes days; this one names each cell's amplitude and frequency, for which the
-bands around it suffice, and `sinusoids.synthesise` lets them run on. Called as transformers' SpeechT5HifiGan is.
+A HiFi-GAN must learn phase, which takes days; this network predicts only amplitude and frequency per cell, and
+`sinusoidal_model.synthesize` adds the phase. Interface of transformers' SpeechT5HifiGan.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from talim.backbones.nano.codec import ConvNeXtBlock, decode_features
 
 
 class NanoVocoderConfig(PretrainedConfig):
-    """Shape of the vocoder; names that SpeechT5HifiGanConfig has mean the same here."""
+    """Configuration of the vocoder; names as in SpeechT5HifiGanConfig."""
 
     model_type = "talim-nano-vocoder"
 
@@ -35,7 +35,7 @@ class NanoVocoderConfig(PretrainedConfig):
 
 
 class NanoVocoder(PreTrainedModel):
-    """Log-mel frames [B, T, bands] to sound [B, 320 T] at 16 kHz."""
+    """Log-mel frames [B, T, bands] -> audio [B, 320 T] at 16 kHz."""
 
     config_class = NanoVocoderConfig
     main_input_name = "spectrogram"
@@ -54,7 +54,7 @@ class NanoVocoder(PreTrainedModel):
         """Modules initialise themselves."""
 
     def features_of(self, spectrogram: Tensor) -> Tensor:
-        """Description [B, FEATURES, T] of log-mel frames [B, T, bands]."""
+        """Log-mel frames [B, T, bands] -> sinusoidal features [B, FEATURES, T]."""
         hidden = self.blocks(self.inward(spectrogram.transpose(1, 2)))
         return decode_features(self.outward(self.last_norm(hidden.transpose(1, 2))).transpose(1, 2))
 
