@@ -1,51 +1,56 @@
-"""The first stage on a real, tiny base: memory and operations traced, beside the whole model."""
+"""The cost stage on a tiny base: traced memory and FLOPs relative to full fine-tuning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from fixtures.fake_pipeline import short
+from fixtures.fake_pipeline import short_options
 
 from talim.corpus.manifest import Corpus
 from talim.poc import cost_stage
 from talim.poc.gates import CostGate, GateThresholds
-from talim.poc.options import recipes_of
+from talim.poc.options import build_recipes
 from talim.progress import Progress
 
 
-def test_designs_are_traced_beside_the_whole_model(
+def test_plan_runs_traces_designs_relative_to_full_finetuning(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
-    wishes = short(base=str(tiny_base), designs=("linear@post:10%",))
-    found, corpus = recipes_of(wishes, tmp_path), Corpus.load(corpus_folder)
-    plan = cost_stage.fit_steps_to_budget(found, corpus, wishes, GateThresholds(), Progress(), 0.0)
-    mine, whole = plan["rows"]
-    assert (mine["design"], whole["design"]) == ("linear@post:10%", "full@all")
-    assert 0 < mine["memory_bytes"] < whole["memory_bytes"]
-    assert 0 < mine["ratios"]["storage"] < mine["ratios"]["operations"] < 1
+    options = short_options(base=str(tiny_base), designs=("linear@post:10%",))
+    by_design, corpus = build_recipes(options, tmp_path), Corpus.load(corpus_folder)
+    plan = cost_stage.plan_runs(by_design, corpus, options, GateThresholds(), Progress(), 0.0)
+    row, full = plan["rows"]
+    assert (row["design"], full["design"]) == ("linear@post:10%", "full@all")
+    assert 0 < row["memory_bytes"] < full["memory_bytes"]
+    assert 0 < row["ratios"]["disk"] < row["ratios"]["flops"] < 1
     assert plan["stopped"] == ""
     assert cost_stage.planned_recipes(plan, tmp_path / "moved")["linear@post:10%"].corpus == str(
         tmp_path / "moved"
     )
-    (told, steps) = cost_stage.cost_summary(plan, wishes)
-    assert "of training the whole model" in told
-    assert steps == "10 steps for the design, as the recipe says."
-    small = GateThresholds(cost=CostGate(memory_gb=mine["memory_bytes"] / 2e9))
-    stopped = cost_stage.fit_steps_to_budget(found, corpus, wishes, small, Progress(), 0.0)
+    costs, steps = cost_stage.cost_summary(plan, options)
+    assert "of full fine-tuning" in costs
+    assert steps == "10 steps for the design, as in the recipe."
+    small = GateThresholds(cost=CostGate(memory_gb=row["memory_bytes"] / 2e9))
+    stopped = cost_stage.plan_runs(by_design, corpus, options, small, Progress(), 0.0)
     assert "no design fits into" in stopped["stopped"]
-    assert "does not fit and is left out" in cost_stage.cost_summary(stopped, wishes)[0]
+    assert "does not fit and is left out" in cost_stage.cost_summary(stopped, options)[0]
 
 
-def test_a_base_that_cannot_be_traced_is_said_to_be_so(
+def test_plan_runs_untraceable_base_has_unknown_memory(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
-    wishes = short(base="somebody/unheard-of", designs=("linear@all:10%",))
-    plan = cost_stage.fit_steps_to_budget(
-        recipes_of(wishes, tmp_path), Corpus.load(corpus_folder), wishes, GateThresholds(), Progress(), 0.0
+    options = short_options(base="somebody/unheard-of", designs=("linear@all:10%",))
+    plan = cost_stage.plan_runs(
+        build_recipes(options, tmp_path),
+        Corpus.load(corpus_folder),
+        options,
+        GateThresholds(),
+        Progress(),
+        0.0,
     )
     assert plan["rows"][0]["memory_bytes"] is None
-    assert "could not be told beforehand" in cost_stage.cost_summary(plan, wishes)[0]
-    assert plan["stopped"] == ""  # what is not known stops nothing
+    assert "could not be predicted" in cost_stage.cost_summary(plan, options)[0]
+    assert plan["stopped"] == ""  # unknown memory does not stop the pipeline

@@ -1,4 +1,4 @@
-"""The learning curve: nested shares of the recordings, paired by recording, undecided where it cannot be told."""
+"""The learning curve: nested fractions of the recordings, paired by recording, skipped with a reason."""
 
 from __future__ import annotations
 
@@ -6,69 +6,67 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.fake_pipeline import pretend, short
+from fixtures.fake_pipeline import fake_runs, short_options
 
 from talim import recipe as recipes
-from talim.poc.learning_curve import sentence
+from talim.poc.learning_curve import curve_sentence
 from talim.poc.pipeline import poc
-from talim.recipe import Recipe
 
 
-def point(share: float, recordings: int, *falls: float) -> dict[str, Any]:
-    rows = {f"take-{n}": fall for n, fall in enumerate(falls)}
-    mean = sum(falls) / len(falls)
-    return {"share": share, "recordings": recordings, "mean": mean, "per_recording": rows}
+def point(fraction: float, recordings: int, *reductions: float) -> dict[str, Any]:
+    rows = {f"take-{n}": value for n, value in enumerate(reductions)}
+    mean = sum(reductions) / len(reductions)
+    return {"fraction": fraction, "recordings": recordings, "mean": mean, "per_recording": rows}
 
 
 @pytest.mark.parametrize(
-    ("half", "whole", "words"),
+    ("half", "full", "message"),
     [
         ((0.2, 0.21, 0.22), (0.3, 0.31, 0.33), "more recordings would likely help"),
         ((0.3, 0.3, 0.3), (0.301, 0.3, 0.302), "would hardly help"),
-        ((0.1, 0.3, 0.2), (0.3, 0.1, 0.3), "cannot be told from these"),
+        ((0.1, 0.3, 0.2), (0.3, 0.1, 0.3), "cannot be decided with these"),
         ((0.1,), (0.3,), "is open"),
     ],
 )
-def test_it_says_what_the_last_doubling_brought(half: Any, whole: Any, words: str) -> None:
-    said = sentence([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *whole)], 0.1)
-    assert said.startswith("From 4 to 8 recordings, with the same number of steps, the fall grew by")
-    assert words in said
+def test_curve_sentence_depends_on_the_gain_of_the_last_doubling(half: Any, full: Any, message: str) -> None:
+    text = curve_sentence([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *full)], 0.1)
+    assert text.startswith(
+        "From 4 to 8 recordings, with the same number of steps, the loss reduction grew by"
+    )
+    assert message in text
 
 
-def test_the_chosen_design_learns_from_a_quarter_and_a_half(
+def test_learning_curve_trains_on_a_quarter_and_a_half(
     tmp_path: Path, make_recordings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = pretend(monkeypatch, lambda recipe: 0.5 * recipe.training.recordings_share**0.3)
+    fakes = fake_runs(monkeypatch, lambda recipe: 0.5 * recipe.training.train_fraction**0.3)
     takes, out = make_recordings(tmp_path / "takes", count=12, seconds=2.5), tmp_path / "out"
-    told = poc(takes, out, short(curve=True))
-    points = told["curve"]["points"]
-    heard = points[-1]["recordings"]
-    assert [p["recordings"] for p in points] == [round(heard / 4), round(heard / 2), heard]
+    result = poc(takes, out, short_options(learning_curve=True))
+    points = result["learning_curve"]["points"]
+    total = points[-1]["recordings"]
+    assert [p["recordings"] for p in points] == [round(total / 4), round(total / 2), total]
     assert points[0]["mean"] < points[1]["mean"] < points[2]["mean"]
-    assert "more recordings would likely help" in told["curve"]["sentence"]
-    assert made.trained[-2:] == ["0.25", "0.5"]
-    quarter = recipes.load([Path(told["run"]) / "curve" / "0.25" / "recipe.yaml"])
-    assert quarter.training.recordings_share == 0.25
-    page = Path(told["page"]).read_text(encoding="utf-8")
-    assert "Fall of the loss by the number of recordings learned from" in page
-    assert told["curve"]["sentence"] in page
-    assert poc(takes, out, short(curve=True))["curve"] == told["curve"]
-    assert len(made.trained) == 5
+    assert "more recordings would likely help" in result["learning_curve"]["sentence"]
+    assert fakes.trained[-2:] == ["0.25", "0.5"]
+    quarter = recipes.load([Path(result["run"]) / "curve" / "0.25" / "recipe.yaml"])
+    assert quarter.training.train_fraction == 0.25
+    page = Path(result["page"]).read_text(encoding="utf-8")
+    assert "Loss reduction by the number of training recordings" in page
+    assert result["learning_curve"]["sentence"] in page
+    assert poc(takes, out, short_options(learning_curve=True))["learning_curve"] == result["learning_curve"]
+    assert len(fakes.trained) == 5
 
 
-def test_it_is_left_out_with_a_sentence(
+def test_learning_curve_skipped_has_a_reason(
     tmp_path: Path, recordings: Path, make_recordings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fall(recipe: Recipe) -> float:
-        return 0.5
-
-    pretend(monkeypatch, fall)
+    fake_runs(monkeypatch, lambda recipe: 0.5)
     one = {"designs": ("linear@all:2.7%",)}
-    told = poc(recordings, tmp_path / "a", short(**one))
-    assert told["curve"] == {"points": [], "sentence": "No learning curve was asked for."}
+    result = poc(recordings, tmp_path / "a", short_options(**one))
+    assert result["learning_curve"] == {"points": [], "sentence": "The learning curve was switched off."}
     few = make_recordings(tmp_path / "few", count=4, seconds=2.5)
-    told = poc(few, tmp_path / "b", short(curve=True, held_out_share=0.5, **one))
-    assert "cannot be cut in four" in told["curve"]["sentence"]
+    result = poc(few, tmp_path / "b", short_options(learning_curve=True, held_out_fraction=0.5, **one))
+    assert "cannot be divided by four" in result["learning_curve"]["sentence"]
     monkeypatch.setattr("talim.poc.runs.PocContext.seconds_left", lambda _: 5.0)
-    told = poc(recordings, tmp_path / "c", short(curve=True, **one))
-    assert "it takes 22 s, and of the hours 5 s are left" in told["curve"]["sentence"]
+    result = poc(recordings, tmp_path / "c", short_options(learning_curve=True, **one))
+    assert "it takes 22 s, and 5 s of the time budget are left" in result["learning_curve"]["sentence"]

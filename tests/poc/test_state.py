@@ -1,4 +1,4 @@
-"""What is kept besides runs: stamps, the time spent over resumptions, and plans that make room for each other."""
+"""State of the PoC folder: finished stages, time over sessions, and earlier configurations."""
 
 from __future__ import annotations
 
@@ -17,38 +17,36 @@ from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 
 
-def test_stamps_need_both_the_file_and_the_same_inputs(tmp_path: Path) -> None:
-    stamps = StageCache(tmp_path / "poc.json")
-    made = tmp_path / "page"
-    stamps.set("report", "k1")
-    assert not stamps.is_current("report", "k1", made)
-    made.write_text("")
-    again = StageCache(tmp_path / "poc.json")
-    assert again.is_current("report", "k1", made)
-    assert not again.is_current("report", "k2", made)
+def test_stage_cache_needs_the_output_and_the_same_inputs(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path / "stage_cache.json")
+    output = tmp_path / "page"
+    cache.mark_done("report", "k1")
+    assert not cache.is_current("report", "k1", output)
+    output.write_text("")
+    again = StageCache(tmp_path / "stage_cache.json")
+    assert again.is_current("report", "k1", output)
+    assert not again.is_current("report", "k2", output)
 
 
-def test_time_is_counted_over_resumptions_and_by_purpose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_log_counts_over_sessions_by_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    spent = TimeLog(tmp_path / "spent.json", "all k")
-    with spent.counting(Progress()) as progress:
+    time_log = TimeLog(tmp_path / "time_log.json", "all k")
+    with time_log.counting(Progress()) as progress:
         now += 4
         progress.step("training", 1, 9)
-        assert spent.seconds == 0  # not worth a write yet
+        assert time_log.seconds == 0  # too short to be saved
         now += 4
         progress.step("training", 2, 9)
-        assert TimeLog(tmp_path / "spent.json", "all k").seconds == 8  # what a kill now would leave
+        assert TimeLog(tmp_path / "time_log.json", "all k").seconds == 8  # what a kill would leave
         now += 1
-    now += 1000  # nobody works
-    again = TimeLog(tmp_path / "spent.json", "all k")
+    now += 1000  # between sessions
+    again = TimeLog(tmp_path / "time_log.json", "all k")
     with contextlib.suppress(KeyboardInterrupt), again.counting(Progress()):
         now += 2
         raise KeyboardInterrupt
     assert again.seconds == 11
-    assert TimeLog(tmp_path / "spent.json", "extend k").seconds == 0
+    assert TimeLog(tmp_path / "time_log.json", "extend k").seconds == 0
 
 
 def plan(folder: Path, key: str, run: str) -> None:
@@ -57,7 +55,7 @@ def plan(folder: Path, key: str, run: str) -> None:
     write_json(folder / state.STAGES, {"of": key})
 
 
-def test_another_plan_makes_room_and_comes_back_whole(tmp_path: Path) -> None:
+def test_bind_folder_moves_and_restores_earlier_results(tmp_path: Path) -> None:
     plan(tmp_path, "one", "linear")
     state.bind_folder(tmp_path, "one", Progress())
     assert read_json(tmp_path / "linear" / "cost.json") == {"of": "one"}
@@ -71,29 +69,29 @@ def test_another_plan_makes_room_and_comes_back_whole(tmp_path: Path) -> None:
     assert read_json(tmp_path / "earlier" / "two" / "linear" / "cost.json") == {"of": "two"}
 
 
-def test_a_move_that_was_cut_off_is_finished(tmp_path: Path) -> None:
+def test_bind_folder_interrupted_move_is_completed(tmp_path: Path) -> None:
     plan(tmp_path, "one", "linear")
     write_json(tmp_path / "conv" / "cost.json", {"of": "one"})
     state.bind_folder(tmp_path, "two", Progress())
-    kept = tmp_path / "earlier" / "one"
-    os.replace(kept / "linear", tmp_path / "linear")  # as if killed on the way back: the plan comes last
+    stored = tmp_path / "earlier" / "one"
+    os.replace(stored / "linear", tmp_path / "linear")  # as if killed while restoring: the plan comes last
     state.bind_folder(tmp_path, "one", Progress())
     assert read_json(tmp_path / state.PLAN) == {"key": "one"}
     assert all((tmp_path / name / "cost.json").is_file() for name in ("linear", "conv"))
-    shutil.rmtree(tmp_path / "conv")  # and on the way there
+    shutil.rmtree(tmp_path / "conv")  # and while moving
     (tmp_path / "earlier" / "one" / "conv").mkdir(parents=True)
     state.bind_folder(tmp_path, "three", Progress())
-    assert (kept / "linear").is_dir()
+    assert (stored / "linear").is_dir()
     assert not (tmp_path / "linear").exists()
 
 
-def test_runs_that_no_plan_knows_make_room_too(tmp_path: Path) -> None:
-    write_json(tmp_path / "run" / "cost.json", {})  # of a version before plans
+def test_bind_folder_moves_runs_without_a_plan(tmp_path: Path) -> None:
+    write_json(tmp_path / "run" / "cost.json", {})  # without a plan
     state.bind_folder(tmp_path, "one", Progress())
     assert (tmp_path / "earlier" / "before" / "run" / "cost.json").is_file()
 
 
-def test_keep_writes_only_what_is_new(tmp_path: Path) -> None:
+def test_write_if_changed_same_value_is_not_written(tmp_path: Path) -> None:
     state.write_if_changed(tmp_path / "a.json", {"x": 1})
     os.utime(tmp_path / "a.json", ns=(0, 0))
     state.write_if_changed(tmp_path / "a.json", {"x": 1})
@@ -102,7 +100,7 @@ def test_keep_writes_only_what_is_new(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"x": 2}
 
 
-def test_the_key_follows_the_recordings(tmp_path: Path, recordings: Path) -> None:
+def test_recordings_key_changes_with_files_captions_and_options(tmp_path: Path, recordings: Path) -> None:
     folder, out = tmp_path / "takes", tmp_path / "out"
     shutil.copytree(recordings, folder)
     key = state.recordings_key(folder, out, [])
@@ -112,12 +110,12 @@ def test_the_key_follows_the_recordings(tmp_path: Path, recordings: Path) -> Non
     second = state.recordings_key(folder, out, [])
     assert second != key
     (out / "corpus").mkdir(parents=True)
-    words = out / "corpus" / "metadata.csv"  # words typed into the corpus count as well
-    words.write_text("file_name,text\n")
+    captions = out / "corpus" / "metadata.csv"  # edited captions count as well
+    captions.write_text("file_name,text\n")
     assert state.recordings_key(folder, out, []) != second
 
 
-def test_places_that_cannot_be(tmp_path: Path) -> None:
+def test_check_folders_missing_or_nested_raise(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         state.check_folders(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(UsageError, match="lies within the recordings"):

@@ -79,5 +79,5 @@ def poc(
         learning_curve=learning_curve,
         device=device,
     )
-    result = run_poc(folder, out, options, progress.default(), continue_ or "all")
+    result = run_poc(folder, out, options, progress.default(), continue_)
     show(result, json_, messages.poc_message(result))

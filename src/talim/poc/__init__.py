@@ -1,1 +1,1 @@
-"""The proof of concept: a staged plan from a folder of recordings to a page, stopped at gates written beforehand."""
+"""The proof of concept: from a folder of recordings to a report, in stages with gates fixed beforehand."""

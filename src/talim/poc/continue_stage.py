@@ -1,4 +1,4 @@
-"""Going on from finished runs: other seeds and more steps of the chosen design, or a part of the base beside it."""
+"""Continues from finished runs: more seeds and steps of the selected design, or a part of the base trained with it."""
 
 from __future__ import annotations
 
@@ -15,158 +15,149 @@ from talim.designs.expression import Design
 from talim.errors import UsageError
 from talim.evaluation.bootstrap import bootstrap_ci
 from talim.experiments.effects import two_way_effect
-from talim.html import formatting
+from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_number
 from talim.poc import cost_stage, state
-from talim.poc.gates import GateThresholds, size_limit_bytes
+from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
-from talim.poc.runs import PocContext, evaluate_one, loss_reduction_of, train_one
+from talim.poc.runs import PocContext, loss_reduction_of, run_one
 from talim.recipe import Recipe
 from talim.run import Run
 
-STAGES = ("extend", "hybrid")
-MORE_SEEDS, MORE_STEPS = 2, 2  # two further seeds; one run of twice the steps
-PARTIAL_FINETUNE = {
-    "musicgen": "full@post",
-    "mustango": "full@mid",
-}  # of the base: what a hybrid trains beside the adapter
+CONTINUATIONS = ("extend", "hybrid")
+MORE_SEEDS, STEPS_FACTOR = 2, 2  # two further seeds; one run with twice the steps
+PARTIAL_FINETUNE = {"musicgen": "full@post", "mustango": "full@mid"}  # what a hybrid trains, by family
 TIME_SAFETY_FACTOR = 1.1
-EVALUATION_TIME_FRACTION = 0.15  # of a run's time, for its samples and scores
+EVALUATION_TIME_FRACTION = 0.15  # of a run's training time
 
 
 def check_continuable(out: Path, folder: Path) -> None:
-    """UsageError, with what to type first, where no plan in DIR has passed the quality gate."""
-    first = f"type first: talim poc {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
+    """UsageError, with the command to run first, if no plan in DIR has passed the quality gate."""
+    first = f"run first: talim poc {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
     if not (out / state.PLAN).is_file() or not (out / state.STAGES).is_file():
-        raise UsageError(f"{out}: there are no finished runs to go on from; {first}")
-    met = {row["name"]: row["passed"] for row in read_json(out / state.STAGES)["stages"]}
-    if not met.get("quality"):
+        raise UsageError(f"{out}: there are no finished runs to continue from; {first}")
+    passed = {row["name"]: row["passed"] for row in read_json(out / state.STAGES)["stages"]}
+    if not passed.get("quality"):
         raise UsageError(
-            f"{out}: no design has passed the quality gate yet, so there is nothing to go on from; {first}"
+            f"{out}: no design has passed the quality gate, so there is nothing to continue from; {first}"
         )
 
 
 def plan_key(out: Path, core: str) -> str:
-    """The key of the plan in DIR; UsageError where it is of other recordings or wishes than now."""
+    """The key of the plan in DIR; UsageError if it belongs to other recordings or options."""
     plan = read_json(out / state.PLAN)
     if plan.get("core") != core:
         raise UsageError(
-            f"{out}: its runs are of other recordings or wishes; give the same options as before, or first go the "
-            "road with these (without --stage)"
+            f"{out}: its runs belong to other recordings or options; give the same options as before, or first run "
+            "the pipeline with these (without --continue)"
         )
     return str(plan["key"])
 
 
 def continue_training(
-    way: PocContext, stage: str, decided: dict[str, Any], thresholds: GateThresholds
+    context: PocContext, continuation: str, decided: dict[str, Any], thresholds: GateThresholds
 ) -> dict[str, Any]:
-    """Do the further stage, or what is missing of it; what stands in DIR/stages.json with its result."""
-    chosen = Run(way.out / decided["chosen"]["run"])
-    written = read_json(way.out / state.GATES)
-    found = _extended(way, chosen, thresholds) if stage == "extend" else _hybrid(way, chosen, thresholds)
-    row = {"name": stage, "gate": written[stage], **found}
-    others = [each for each in decided["further"] if each["name"] != stage]
-    return decided | {"further": [*others, row]}
+    """Run the continuation, or what is missing of it; returns the content of DIR/stages.json with its result."""
+    selected = Run(context.out / decided["chosen"]["run"])
+    run = _extend if continuation == "extend" else _hybrid
+    gate = read_json(context.out / state.GATES)[continuation]
+    row = {"name": continuation, "gate": gate, **run(context, selected, thresholds)}
+    others = [each for each in decided["continuations"] if each["name"] != continuation]
+    return decided | {"continuations": [*others, row]}
 
 
-def _extended(way: PocContext, chosen: Run, thresholds: GateThresholds) -> dict[str, Any]:
-    """Two further seeds of the chosen design, and one run of twice the steps."""
-    recipe, name = _recipe(way, chosen), chosen.folder.name
-    steps = recipe.training.steps * MORE_STEPS
-    seeds = [recipe.seed + more for more in range(1, MORE_SEEDS + 1)]
-    wanted = {f"{name}-seed-{seed}": recipe.model_copy(update={"seed": seed}) for seed in seeds}
+def _extend(context: PocContext, selected: Run, thresholds: GateThresholds) -> dict[str, Any]:
+    """Two further seeds of the selected design, and one run with twice the steps."""
+    recipe, name = _recipe(context, selected), selected.folder.name
+    by_name = {
+        f"{name}-seed-{seed}": recipe.model_copy(update={"seed": seed})
+        for seed in range(recipe.seed + 1, recipe.seed + 1 + MORE_SEEDS)
+    }
+    steps = recipe.training.steps * STEPS_FACTOR
     longer = f"{name}-steps-{steps}"
-    wanted[longer] = _with_steps(recipe, steps)
-    done, left_out = _within_hours(way, chosen, wanted)
-    lines = [f"Left out, as the hours would not hold it: {', '.join(left_out)}."] if left_out else []
-    runs = [chosen, *(Run(way.out / place) for place in done if place != longer)]
-    passed, over_seeds = _over_seeds(runs, thresholds)
-    lines.insert(0, over_seeds)
+    training = recipe.training.model_copy(update={"steps": steps})
+    by_name[longer] = recipe.model_copy(update={"training": training})
+    done, skipped = _run_within_budget(context, selected, by_name)
+    runs = [selected, *(Run(context.out / each) for each in done if each != longer)]
+    passed, sentence = _over_seeds(runs, thresholds)
+    lines = [sentence]
+    if skipped:
+        lines.append(f"Skipped, as the time budget is too small: {', '.join(skipped)}.")
     if longer in done:
-        told = f"In {formatting.format_count(steps)} steps instead of {formatting.format_count(recipe.training.steps)}"
-        lines.append(_gain(told, Run(way.out / longer), chosen)[1])
+        label = f"In {format_count(steps)} steps instead of {format_count(recipe.training.steps)}"
+        lines.append(_compare(label, Run(context.out / longer), selected)[1])
     return {"passed": passed, "sentences": lines, "runs": done}
 
 
-def _recipe(way: PocContext, run: Run) -> Recipe:
-    """The run's recipe, on the corpus where it lies now."""
-    return recipes.load([run.recipe_file], {"corpus": str(way.corpus.folder)})
+def _recipe(context: PocContext, run: Run) -> Recipe:
+    """The run's recipe, on the corpus in its present folder."""
+    return recipes.load([run.recipe_file], {"corpus": str(context.corpus.folder)})
 
 
-def _with_steps(recipe: Recipe, steps: int) -> Recipe:
-    training = recipe.training.model_copy(update={"steps": steps})
-    return recipe.model_copy(update={"training": training})
-
-
-def _within_hours(way: PocContext, chosen: Run, wanted: dict[str, Recipe]) -> tuple[list[str], list[str]]:
-    """Train and judge one after the other while the hours hold it; what was done, and what was not."""
-    spent, done, left_out = read_json(chosen.cost), [], []
-    for name, recipe in wanted.items():
-        run = Run(way.out / name)
-        needed = (
-            spent["wall_seconds"]
-            * recipe.training.steps
-            / spent["steps"]
-            * TIME_SAFETY_FACTOR
-            * (1 + EVALUATION_TIME_FRACTION)
-        )
-        if not run.finished and (left_out or needed > way.seconds_left()):
-            left_out.append(name)
+def _run_within_budget(
+    context: PocContext, selected: Run, by_name: dict[str, Recipe]
+) -> tuple[list[str], list[str]]:
+    """Train and evaluate one after the other while the time budget allows; names of finished and skipped runs."""
+    cost, done, skipped = read_json(selected.cost), [], []
+    step_seconds = cost["wall_seconds"] / cost["steps"]
+    for name, recipe in by_name.items():
+        run = Run(context.out / name)
+        training_seconds = step_seconds * recipe.training.steps * TIME_SAFETY_FACTOR
+        needed = training_seconds * (1 + EVALUATION_TIME_FRACTION)
+        if not run.finished and (skipped or needed > context.seconds_left()):
+            skipped.append(name)
             continue
-        train_one(way, recipe, run)
-        evaluate_one(way, recipe, run)
+        run_one(context, recipe, run)
         done.append(name)
-    return done, left_out
+    return done, skipped
 
 
 def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | None, str]:
-    """The fall over seeds and recordings at once, and whether it is above the gate."""
-    falls = [loss_reduction_of(run)["per_recording"] for run in runs]
-    found = two_way_effect(np.array([[row[name] for name in sorted(falls[0])] for row in falls], float))
-    low, high = found.interval()
-    each = ", ".join(formatting.format_number(float(np.mean(list(row.values())))) for row in falls)
-    told = f"Over {formatting.format_counted(len(runs), 'seed')} the loss fell by {each}, by {formatting.format_number(found.mean)} in the mean"
-    if not np.isfinite(low):
-        return None, f"{told}; one number gives no interval."
-    told += f" (95\u202f% interval over seeds and recordings {formatting.format_number(low)} to {formatting.format_number(high)})"
-    if low > thresholds.quality.fall_above:
-        return True, f"{told}: what was learned is not one seed's luck."
-    return False, f"{told}: another seed may learn nothing, as far as these runs can tell."
-
-
-def _gain(told: str, run: Run, chosen: Run) -> tuple[bool | None, str]:
-    """By how much more the loss fell than with the chosen run, recording by recording, and whether that is sure."""
-    mine, theirs = loss_reduction_of(run)["per_recording"], loss_reduction_of(chosen)["per_recording"]
-    gains = {name: mine[name] - theirs[name] for name in theirs}
-    gain, ends = float(np.mean(list(gains.values()))), bootstrap_ci(gains)
-    more = f"{told} the loss fell by {formatting.format_number(abs(gain))} {'more' if gain >= 0 else 'less'}"
-    if ends is None:
-        return None, f"{more}; one held-out recording gives no interval."
-    low, high = ends
-    more += f" (95\u202f% interval of the gain {formatting.format_number(low)} to {formatting.format_number(high)})"
-    said = (
-        "worth its cost"
-        if low > 0
-        else "worse"
-        if high < 0
-        else "no difference that these recordings can show"
+    """The loss reduction over seeds and recordings, and whether its interval lies above the gate."""
+    reductions = [loss_reduction_of(run)["per_recording"] for run in runs]
+    names = sorted(reductions[0])
+    effect = two_way_effect(np.array([[row[name] for name in names] for row in reductions], float))
+    low, high = effect.interval()
+    by_seed = ", ".join(format_number(float(np.mean(list(row.values())))) for row in reductions)
+    text = (
+        f"Over {format_counted(len(runs), 'seed')} the loss reduction was {by_seed}, in the mean "
+        f"{format_number(effect.mean)}"
     )
-    return low > 0, f"{more}: {said}."
+    if not np.isfinite(low):
+        return None, f"{text}; one number gives no interval."
+    text += f" (95\u202f% interval over seeds and recordings {format_ci(low, high)})"
+    if low > thresholds.quality.min_loss_reduction:
+        return True, f"{text}: the result does not depend on one seed."
+    return False, f"{text}: with another seed there may be no reduction."
 
 
-def _hybrid(way: PocContext, chosen: Run, thresholds: GateThresholds) -> dict[str, Any]:
-    """The chosen design with a part of the base trained beside it, with the same steps and seed."""
-    recipe = _recipe(way, chosen)
-    design = f"{recipe.design}+{PARTIAL_FINETUNE[family_by_name(recipe.base)]}"
-    mixed = recipe.model_copy(update={"design": Design.parse(design)})
-    row = cost_stage.trace_designs({design: mixed}, way.corpus, way.wishes.device, way.progress)[0]
-    limit = size_limit_bytes(thresholds, cost_stage.machine_bytes(way.wishes.device))
+def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
+    """The difference of two runs' loss reductions by recording, and whether its interval lies above 0."""
+    values, reference = (loss_reduction_of(each)["per_recording"] for each in (run, selected))
+    gains = {name: values[name] - reference[name] for name in reference}
+    gain, ends = float(np.mean(list(gains.values()))), bootstrap_ci(gains)
+    text = f"{label} the loss reduction was {format_number(abs(gain))} {'larger' if gain >= 0 else 'smaller'}"
+    if ends is None:
+        return None, f"{text}; one held-out recording gives no interval."
+    low, high = ends
+    verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
+    return low > 0, f"{text} (95\u202f% interval of the gain {format_ci(low, high)}): {verdict}."
+
+
+def _hybrid(context: PocContext, selected: Run, thresholds: GateThresholds) -> dict[str, Any]:
+    """The selected design with a part of the base trained with it, with the same steps and seed."""
+    recipe, device = _recipe(context, selected), context.options.device
+    partial = PARTIAL_FINETUNE[family_by_name(recipe.base)]
+    design = Design(recipe.design.parts + Design.parse(partial).parts)
+    hybrid = recipe.model_copy(update={"design": design})
+    row = cost_stage.trace_designs({str(design): hybrid}, context.corpus, device, context.progress)[0]
+    limit = memory_limit_bytes(thresholds, cost_stage.gpu_memory_bytes(device))
     if row["memory_bytes"] is not None and row["memory_bytes"] > limit:
-        why = f"{design} takes {formatting.format_bytes(row['memory_bytes'])} of memory, and {formatting.format_bytes(limit)} may be taken."
-        return {"passed": False, "sentences": [why], "runs": []}
-    name = f"{chosen.folder.name}-{folder_name(PARTIAL_FINETUNE[family_by_name(recipe.base)])}"
-    done, left_out = _within_hours(way, chosen, {name: mixed})
-    if left_out:
-        return {"passed": None, "sentences": [f"The hours would not hold {design}."], "runs": []}
-    passed, told = _gain(f"With {design}", Run(way.out / name), chosen)
-    disk = f"Its file is {formatting.format_bytes(row['file_bytes'])}." if row["file_bytes"] else ""
-    return {"passed": passed, "sentences": [told, *([disk] if disk else [])], "runs": done}
+        sentence = f"{design} needs {format_bytes(row['memory_bytes'])} of memory; the limit is {format_bytes(limit)}."
+        return {"passed": False, "sentences": [sentence], "runs": []}
+    name = f"{selected.folder.name}-{folder_name(partial)}"
+    done, skipped = _run_within_budget(context, selected, {name: hybrid})
+    if skipped:
+        return {"passed": None, "sentences": [f"The time budget is too small for {design}."], "runs": []}
+    passed, sentence = _compare(f"With {design}", Run(context.out / name), selected)
+    disk = [f"Its file has {format_bytes(row['file_bytes'])}."] if row["file_bytes"] else []
+    return {"passed": passed, "sentences": [sentence, *disk], "runs": done}

@@ -1,4 +1,4 @@
-"""The first stage, cost: what each design will take, before anything is spent on it, and how many steps all get."""
+"""The first stage, cost: memory and FLOPs of each design, and the number of steps that fit the time budget."""
 
 from __future__ import annotations
 
@@ -7,47 +7,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talim import recipe as recipes
 from talim.corpus.manifest import Corpus
 from talim.designs.expression import Design
 from talim.errors import TalimError
-from talim.html import formatting
-from talim.poc.gates import GateThresholds, size_limit_bytes
+from talim.html.formatting import format_bytes, format_count, format_counted, format_percent
+from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import PocOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
-CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a curve is not worth what the designs lose by it
-RATIOS = {"memory": "memory_bytes", "operations": "flops_per_step", "storage": "file_bytes"}
+CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
+RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
+TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
 
 
 def trace_designs(
-    found: Mapping[str, Recipe], corpus: Corpus, device: str, progress: Progress
+    by_design: Mapping[str, Recipe], corpus: Corpus, device: str, progress: Progress
 ) -> list[dict[str, Any]]:
-    """A row for each design and for `full@all`, each training step traced on tensors without numbers.
+    """A row for each design and for `full@all`: costs of a training step, traced on meta tensors.
 
-    {"design", "parameters", "memory_bytes", "flops_per_step", "file_bytes", "ratios"}; where a base cannot be traced
-    the numbers are None and "remark" says why.
+    {"design", "parameters", "memory_bytes", "flops_per_step", "file_bytes", "ratios"}; if a base cannot be traced the
+    numbers are None and "note" says why.
     """
     from talim.planning.trace_cache import TraceCache, default_cache_folder
 
-    shelf = TraceCache(default_cache_folder(), progress)
-    first = next(iter(found.values()))
-    wanted = {
-        **found,
-        FULL_FINETUNE: found.get(FULL_FINETUNE, first.model_copy(update={"design": Design.parse(FULL_FINETUNE)})),
+    cache = TraceCache(default_cache_folder(), progress)
+    first = next(iter(by_design.values()))
+    full = first.model_copy(update={"design": Design.parse(FULL_FINETUNE)})
+    rows = {
+        design: _trace(recipe, corpus, device, cache)
+        for design, recipe in {**by_design, FULL_FINETUNE: by_design.get(FULL_FINETUNE, full)}.items()
     }
-    rows = {name: _row(name, recipe, corpus, device, shelf) for name, recipe in wanted.items()}
-    whole = rows[FULL_FINETUNE]
+    reference = rows[FULL_FINETUNE]
     for row in rows.values():
-        pairs = {word: (row[key], whole[key]) for word, key in RATIOS.items()}
-        row["ratios"] = {word: mine / all_ if mine and all_ else None for word, (mine, all_) in pairs.items()}
+        row["ratios"] = {
+            name: row[key] / reference[key] if row[key] and reference[key] else None
+            for name, key in RATIOS.items()
+        }
     return list(rows.values())
 
 
-def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> dict[str, Any]:
+def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str, Any]:
     import torch
 
     from talim.backbones import precision
@@ -57,172 +59,178 @@ def _row(name: str, recipe: Recipe, corpus: Corpus, device: str, shelf: Any) -> 
     from talim.planning.plan import feasible_design_cost
     from talim.planning.training_step import DTYPES, StepConfig
 
-    place = pick_device(device)
-    dtype, _ = precision.choose_precision(recipe.training.precision, place)
-    held = next(word for word, each in DTYPES.items() if each == dtype)
-    row: dict[str, Any] = {"design": name, "remark": ""}
+    device_name, training = pick_device(device), recipe.training
+    dtype, _ = precision.choose_precision(training.precision, device_name)
+    base_dtype = next(name for name, each in DTYPES.items() if each == dtype)
+    row: dict[str, Any] = {"design": str(recipe.design), "note": ""}
     try:
         base = base_model_facts(recipe.base)
-        long = recipe.training.crop_seconds or float(corpus.summary["clip_seconds"])
-        seconds = min(long, base.window_seconds)
+        clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
+        seconds = min(clip_seconds, base.window_seconds)
         cost = feasible_design_cost(recipe.design, base, seconds)
-        trace = shelf.trace(
+        trace = cache.trace(
             StepConfig(
                 recipe.base,
                 recipe.design,
                 seconds,
-                recipe.training.batch_size,
-                held,
-                recipe.training.gradient_checkpointing,
+                training.batch_size,
+                base_dtype,
+                training.gradient_checkpointing,
             )
         )
-        context = CONTEXT_BYTES if torch.device(place).type == "cuda" else 0
-        return row | {
-            "parameters": cost.parameters,
-            "parameter_fraction": cost.parameter_fraction,
-            "file_bytes": cost.file_bytes,
-            "memory_bytes": trace.peak_bytes + context,
-            "flops_per_step": trace.flops,
-        }
     except TalimError as error:
-        unknown = dict.fromkeys(("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step"))
-        return row | unknown | {"remark": str(error)}
+        return row | dict.fromkeys(TRACED) | {"note": str(error)}
+    context = CONTEXT_BYTES if torch.device(device_name).type == "cuda" else 0
+    return row | {
+        "parameters": cost.parameters,
+        "parameter_fraction": cost.parameter_fraction,
+        "file_bytes": cost.file_bytes,
+        "memory_bytes": trace.peak_bytes + context,
+        "flops_per_step": trace.flops,
+    }
 
 
-def machine_bytes(device: str) -> float | None:
-    """The memory of the GPU that will train; None for a CPU, whose memory the gate asks for itself."""
+def gpu_memory_bytes(device: str) -> float | None:
+    """The memory of the GPU that is used for training; None on a CPU."""
     import torch
 
     from talim.backbones.load import pick_device
 
-    place = torch.device(pick_device(device))
-    return float(torch.cuda.get_device_properties(place).total_memory) if place.type == "cuda" else None
+    name = torch.device(pick_device(device))
+    return float(torch.cuda.get_device_properties(name).total_memory) if name.type == "cuda" else None
 
 
-def fit_steps_to_budget(
-    found: Mapping[str, Recipe],
+def plan_runs(
+    by_design: Mapping[str, Recipe],
     corpus: Corpus,
-    wishes: PocOptions,
+    options: PocOptions,
     gates: GateThresholds,
     progress: Progress,
-    spent_seconds: float,
+    used_seconds: float,
 ) -> dict[str, Any]:
-    """What will be trained, decided once: {"rows", "fitting", "paces", "steps", "recipes", "stopped"}.
+    """What will be trained: {"rows", "fitting", "step_seconds", "steps", "recipes", "stopped"}.
 
-    With hours each fitting design is timed on some real steps, and what is left of the hours is shared out so that
-    all get the same number of steps; the time for a learning curve is kept free where that leaves enough.
+    With a time budget each fitting design is timed on some real steps, and the rest of the budget is divided so that
+    all designs get the same number of steps; time for a learning curve is reserved if enough steps are left.
     """
-    began = time.monotonic()
-    rows = trace_designs(found, corpus, wishes.device, progress)
-    limit = size_limit_bytes(gates, machine_bytes(wishes.device))
+    start = time.monotonic()
+    rows = trace_designs(by_design, corpus, options.device, progress)
+    limit = memory_limit_bytes(gates, gpu_memory_bytes(options.device))
     memory = {row["design"]: row["memory_bytes"] for row in rows}
-    fitting = [name for name in found if memory[name] is None or memory[name] <= limit]
-    plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "paces": {}, "steps": None, "stopped": ""}
-    chosen = {name: found[name] for name in fitting}
+    fitting = [design for design in by_design if memory[design] is None or memory[design] <= limit]
+    plan: dict[str, Any] = {
+        "rows": rows,
+        "fitting": fitting,
+        "step_seconds": {},
+        "steps": None,
+        "stopped": "",
+    }
+    planned = {design: by_design[design] for design in fitting}
     if not fitting:
         plan["stopped"] = (
-            f"no design fits into {formatting.format_bytes(limit)} of memory; try --set training.gradient_checkpointing=true or "
-            "--set training.batch_size=1, or ask talim plan what would fit"
+            f"no design fits into {format_bytes(limit)} of memory; try --set training.gradient_checkpointing=true or "
+            "--set training.batch_size=1, or see what would fit with talim plan"
         )
-    elif wishes.hours is not None:
-        began -= spent_seconds
-        chosen = _recipes_within_hours(
-            chosen, wishes, gates, progress, began, plan, include_learning_curve(wishes, corpus)
-        )
-    plan["recipes"] = {name: recipe.model_dump(mode="json") for name, recipe in chosen.items()}
+    elif options.hours is not None:
+        planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
+    plan["recipes"] = {design: recipe.model_dump(mode="json") for design, recipe in planned.items()}
     return plan
 
 
-def include_learning_curve(wishes: PocOptions, corpus: Corpus) -> bool:
-    """Whether a learning curve is asked for and there are recordings enough to cut in four."""
-    return wishes.curve and len({clip.recording for clip in corpus.train}) >= 4
-
-
-def _recipes_within_hours(
-    chosen: dict[str, Recipe],
-    wishes: PocOptions,
+def _fit_to_budget(
+    by_design: dict[str, Recipe],
+    corpus: Corpus,
+    options: PocOptions,
     gates: GateThresholds,
     progress: Progress,
-    began: float,
+    start: float,
     plan: dict[str, Any],
-    curve: bool,
 ) -> dict[str, Recipe]:
-    """The recipes with the steps that fit into the hours, which began at `began` of the monotonic clock.
+    """The recipes with the steps that fit into the time budget, which started at `start` of the monotonic clock.
 
-    `plan` is told the paces, the steps, and why none fit.
+    Sets "step_seconds", "steps" and, if too few fit, "stopped" of the plan.
     """
     from talim.training import time_budget
 
-    paces = {
-        name: time_budget.measure_step_timing(recipe, progress, wishes.device)
-        for name, recipe in chosen.items()
+    assert options.hours is not None
+    timings = {
+        design: time_budget.measure_step_timing(recipe, progress, options.device)
+        for design, recipe in by_design.items()
     }
-    seconds = (wishes.hours or 0) * 3600 - (time.monotonic() - began)
-    again = [each.for_next_run for each in paces.values()]
-    training = next(iter(chosen.values())).training
-    steps = time_budget.steps_for_budget(training, seconds, again)
-    dearest = max(again, key=lambda each: each.step_seconds)
-    fewer = time_budget.steps_for_budget(training, seconds, [*again, *[dearest] * CURVE_RUNS]) if curve else 0
-    if fewer >= max(CURVE_MIN_STEPS, gates.cost.least_steps):
-        steps = fewer
-    plan["paces"] = {name: each.step_seconds for name, each in paces.items()}
+    seconds = options.hours * 3600 - (time.monotonic() - start)
+    later = [timing.for_next_run for timing in timings.values()]
+    training = next(iter(by_design.values())).training
+    steps = time_budget.steps_for_budget(training, seconds, later)
+    min_steps = gates.cost.min_steps
+    if include_learning_curve(options, corpus):
+        slowest = max(later, key=lambda timing: timing.step_seconds)
+        with_curve = time_budget.steps_for_budget(training, seconds, [*later, *[slowest] * CURVE_RUNS])
+        if with_curve >= max(CURVE_MIN_STEPS, min_steps):
+            steps = with_curve
+    plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
     plan["steps"] = steps
-    if steps < gates.cost.least_steps:
-        needed = _hours_for(gates.cost.least_steps, training, again, seconds, wishes.hours or 0)
+    if steps < min_steps:
+        needed = options.hours + _missing_hours(min_steps, training, later, seconds)
         plan["stopped"] = (
-            f"only {formatting.format_counted(steps, 'step')} of each design would fit into the {wishes.hours:g} h, and the gate "
-            f"asks for {gates.cost.least_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
+            f"only {format_counted(steps, 'step')} of each design would fit into {options.hours:g} h, and the gate "
+            f"requires {min_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
         )
-        return chosen
-    progress.log(f"{steps} steps of each of {len(chosen)} designs fit into {wishes.hours:g} h")
+        return by_design
+    progress.log(f"{steps} steps of each of {len(by_design)} designs fit into {options.hours:g} h")
     return {
-        name: recipe.model_copy(
-            update={"training": time_budget.with_steps(recipe.training, steps, paces[name])}
+        design: recipe.model_copy(
+            update={"training": time_budget.with_steps(recipe.training, steps, timings[design])}
         )
-        for name, recipe in chosen.items()
+        for design, recipe in by_design.items()
     }
 
 
-def _hours_for(steps: int, training: Any, paces: Sequence[StepTiming], seconds: float, hours: float) -> float:
-    """Hours in which so many steps fit, a tenth more than reckoned."""
+def include_learning_curve(options: PocOptions, corpus: Corpus) -> bool:
+    """Whether a learning curve is requested and there are enough recordings to divide by four."""
+    return options.learning_curve and len({clip.recording for clip in corpus.train}) >= 4
+
+
+def _missing_hours(steps: int, training: Any, timings: Sequence[StepTiming], seconds: float) -> float:
+    """The hours beyond `seconds` in which so many steps fit, rounded up by up to 10 %."""
     from talim.training import time_budget
 
-    wanted = max(seconds, 1.0)
-    while time_budget.steps_for_budget(training, wanted, paces) < steps:
-        wanted *= 1.1
-    return hours + (wanted - seconds) / 3600
+    needed = max(seconds, 1.0)
+    while time_budget.steps_for_budget(training, needed, timings) < steps:
+        needed *= 1.1
+    return (needed - seconds) / 3600
 
 
-def cost_summary(plan: Mapping[str, Any], wishes: PocOptions) -> list[str]:
-    """The first stage in sentences: what the designs take, beside the whole model, and what was left out."""
-    rows = {row["design"]: row for row in plan["rows"]}
+def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
+    """The stage in sentences: the costs of each design relative to full fine-tuning, and what does not fit."""
     lines = []
-    for name in (name for name in rows if name != FULL_FINETUNE or name in plan["recipes"]):
-        row = rows[name]
-        if row["memory_bytes"] is None:
-            lines.append(f"{name}: its memory could not be told beforehand ({row['remark']}).")
+    for row in plan["rows"]:
+        design = row["design"]
+        if design == FULL_FINETUNE and design not in plan["recipes"]:
             continue
-        ratios, pace = row["ratios"], plan["paces"].get(name)
-        step = f", {pace:.2f} s a step" if pace else ""
-        beside = ""
-        if name != FULL_FINETUNE and all(ratios.values()):
-            beside = (
-                f"; of training the whole model {formatting.format_percent(ratios['memory'])} of the memory, "
-                f"{formatting.format_percent(ratios['operations'])} of the operations and {formatting.format_percent(ratios['storage'])} of "
-                "the disk"
+        if row["memory_bytes"] is None:
+            lines.append(f"{design}: its memory could not be predicted ({row['note']}).")
+            continue
+        ratios, seconds = row["ratios"], plan["step_seconds"].get(design)
+        step = f", {seconds:.2f} s per step" if seconds else ""
+        relative = ""
+        if design != FULL_FINETUNE and all(ratios.values()):
+            relative = (
+                f"; of full fine-tuning {format_percent(ratios['memory'])} of the memory, "
+                f"{format_percent(ratios['flops'])} of the FLOPs and {format_percent(ratios['disk'])} of the disk space"
             )
-        out = "" if name in plan["fitting"] else "; it does not fit and is left out"
-        lines.append(
-            f"{name}: {formatting.format_bytes(row['memory_bytes'])} of memory for its tensors{step}{beside}{out}."
-        )
+        excluded = "" if design in plan["fitting"] else "; it does not fit and is left out"
+        lines.append(f"{design}: {format_bytes(row['memory_bytes'])} of memory{step}{relative}{excluded}.")
     if plan["stopped"]:
         return lines
     steps = max((recipe["training"]["steps"] for recipe in plan["recipes"].values()), default=0)
-    each = "the design" if len(plan["recipes"]) == 1 else f"each of the {len(plan['recipes'])} designs"
-    within = f" within {wishes.hours:g} h" if wishes.hours is not None else ", as the recipe says"
-    return [*lines, f"{formatting.format_count(steps)} steps for {each}{within}."]
+    designs = "the design" if len(plan["recipes"]) == 1 else f"each of the {len(plan['recipes'])} designs"
+    budget = f" within {options.hours:g} h" if options.hours is not None else ", as in the recipe"
+    return [*lines, f"{format_count(steps)} steps for {designs}{budget}."]
 
 
 def planned_recipes(plan: Mapping[str, Any], corpus: Path) -> dict[str, Recipe]:
-    """The recipes as they were decided, on the corpus where it lies now."""
-    return {name: Recipe.model_validate(values | {"corpus": str(corpus)}) for name, values in plan["recipes"].items()}
+    """The recipes of the plan, by design, on the corpus in its present folder."""
+    return {
+        design: Recipe.model_validate(values | {"corpus": str(corpus)})
+        for design, values in plan["recipes"].items()
+    }

@@ -1,8 +1,9 @@
-"""The demonstration: the whole road on the miniature base and a small imagined tradition."""
+"""The demonstration: the full pipeline with a miniature base on a synthetic corpus of an invented tradition."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
 
-# where noise is removed: the usual hundred steps take four times as long
-FEW_STEPS = (("sampling_steps", 25), ("sampler", "dpm++"))
+# of diffusion bases: the default hundred steps take four times as long
+FAST_SAMPLING = (("sampling_steps", 25), ("sampler", "dpm++"))
 
-WISHES = PocOptions(
+DEMO_OPTIONS = PocOptions(
     settings=(
         ("training.steps", 120),
         ("training.batch_size", 4),
@@ -27,21 +28,22 @@ WISHES = PocOptions(
     held_out_fraction=0.3,
     clip_seconds=8.0,
     sample_seconds=8.0,
-    curve=False,  # it would take as long again as two designs
+    learning_curve=False,  # it would take as long as two designs
 )
 
 
 def demo_options(base: str) -> PocOptions:
-    """The demonstration's wishes with another base; TalimError where there is none of that name."""
+    """The demonstration's options with another base; TalimError if there is none of that name."""
     from talim.backbones.resolve import family_by_name
 
-    return replace(WISHES, base=base, sampling=FEW_STEPS if family_by_name(base) == "mustango" else ())
+    fast = FAST_SAMPLING if family_by_name(base) == "mustango" else ()
+    return replace(DEMO_OPTIONS, base=base, generation_options=fast)
 
 
-def demo(out: Path, progress: Progress | None = None, wishes: PocOptions = WISHES) -> dict[str, Any]:
-    """Play the built-in corpus into DIR/recordings and go the road of `talim poc` on it, with three designs.
+def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO_OPTIONS) -> dict[str, Any]:
+    """Synthesise a corpus into DIR/recordings and run `poc` on it, with three designs.
 
-    Beside what `poc` returns, "listen" is the command that serves a blind test over what was made.
+    In addition to the result of `poc`, "listen" is the command of a blind test of the generated audio.
     """
     progress = progress or Progress()
     recordings = out / "recordings"
@@ -49,11 +51,11 @@ def demo(out: Path, progress: Progress | None = None, wishes: PocOptions = WISHE
         from talim.synthesis.performer import perform
 
         perform_corpus(recordings, perform, progress)
-    told = poc(recordings, out, wishes, progress)
-    return told | {"listen": f"talim listen {shlex.quote(str(out))} --invites 1"}
+    result = poc(recordings, out, options, progress)
+    return result | {"listen": f"talim listen {shlex.quote(str(out))} --invites 1"}
 
 
-def compare_designs_sentence(falls: dict[str, Any]) -> str:
-    """The designs beside each other, in a sentence, with what one seed cannot tell."""
-    shown = ", ".join(f"{design} by {fall['mean']:.3f}" for design, fall in falls.items())
-    return f"With one seed each, the loss fell with {shown}: no seed alone can say which kind is best."
+def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> str:
+    """The designs' loss reductions in a sentence, with the limitation of one seed."""
+    values = ", ".join(f"{design} {each['mean']:.3f}" for design, each in loss_reductions.items())
+    return f"Loss reduction with one seed each: {values}; one seed cannot show which kind is best."

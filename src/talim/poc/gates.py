@@ -1,4 +1,4 @@
-"""The gates of the three stages: what is measured, the threshold and why, written down before a stage runs."""
+"""Gates of a proof of concept: what is measured at each stage and its threshold, written before the stage runs."""
 
 from __future__ import annotations
 
@@ -6,42 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
+from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
 GB = 1e9
-USABLE_MEMORY_FRACTION = 0.9  # of the machine's: the system and the libraries need some themselves
+USABLE_MEMORY_FRACTION = 0.9  # of the machine's memory: the rest is for the system and libraries
 
 
-class _StrictGateModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class CostGate(StrictModel):
+    """Whether the designs can be trained on this machine."""
+
+    min_steps: int = Field(default=20, ge=1, le=10_000_000)
+    memory_gb: float | None = Field(default=None, gt=0)  # None: the machine's usable memory
 
 
-class CostGate(_StrictGateModel):
-    """Whether the designs can be trained here at all."""
+class QualityGate(StrictModel):
+    """Whether the selected design has learned something, and which designs are as good as the best."""
 
-    least_steps: int = Field(default=20, ge=1, le=10_000_000)
-    memory_gb: float | None = Field(default=None, gt=0)  # None: what the machine has
-
-
-class QualityGate(_StrictGateModel):
-    """Whether the chosen design has learned something, and what is as good as the best."""
-
-    fall_above: float = Field(default=0.0, ge=0)  # of the loss, in its unit
-    margin_share: float = Field(default=0.1, gt=0, lt=1)  # of the best design's fall
+    min_loss_reduction: float = Field(default=0.0, ge=0)  # in the unit of the loss
+    tolerance_fraction: float = Field(default=0.1, gt=0, lt=1)  # of the best design's loss reduction
 
 
-class TaskGate(_StrictGateModel):
-    """Whether people take the music for what it is wanted for."""
+class TaskGate(StrictModel):
+    """Whether people accept the music for its task."""
 
-    acceptance_at_least: float = Field(default=0.25, gt=0, le=1)  # share of a brief's candidates
+    min_acceptance_fraction: float = Field(default=0.25, gt=0, le=1)  # of a brief's candidates
 
 
-class GateThresholds(_StrictGateModel):
+class GateThresholds(StrictModel):
     """The thresholds of the three stages."""
 
     cost: CostGate = CostGate()
@@ -50,30 +46,15 @@ class GateThresholds(_StrictGateModel):
 
 
 def read_gates(path: Path | None) -> GateThresholds:
-    """The user's gates from a YAML file, else the usual ones; UsageError for an unknown key or a value out of range."""
+    """Thresholds from a YAML file, else the defaults; UsageError for an unknown key or a value out of range."""
     if path is None:
         return GateThresholds()
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--gates {path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--gates {path}: not a YAML file ({' '.join(str(error).split())})") from None
-    try:
-        return GateThresholds.model_validate(values or {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(
-            f"{stage}.{name}" for stage, names in GateThresholds().model_dump().items() for name in names
-        )
-        raise UsageError(
-            f"--gates {path}: {key or 'it'}: {first['msg'].lower()}; known are {known}"
-        ) from None
+    values = read_yaml(path, "give a YAML file of thresholds, or leave out --gates")
+    return build(GateThresholds, values or {}, f"--gates {path}")
 
 
-def size_limit_bytes(gates: GateThresholds, machine_bytes: float | None = None) -> float:
-    """The memory that training may take: what the gate says, else most of what the machine has."""
+def memory_limit_bytes(gates: GateThresholds, machine_bytes: float | None = None) -> float:
+    """The memory that training may use: the gate's, else 90 % of `machine_bytes` (None: of the RAM)."""
     if gates.cost.memory_gb is not None:
         return gates.cost.memory_gb * GB
     return USABLE_MEMORY_FRACTION * (machine_bytes or float(psutil.virtual_memory().total))
@@ -82,66 +63,68 @@ def size_limit_bytes(gates: GateThresholds, machine_bytes: float | None = None) 
 def write_gates(
     out: Path, gates: GateThresholds, hours: float | None, memory_bytes: float, decided: bool
 ) -> dict[str, Any]:
-    """Write DIR/gates.json, or keep it where it says the same; what it says.
+    """Write DIR/gates.json unless it is there already, and return its content.
 
-    UsageError where other gates are given once a stage has been decided: a threshold chosen after the result is none.
+    UsageError for other thresholds once a stage has been `decided`: a threshold chosen after the result tests nothing.
     """
-    path, said = out / FILE, gate_summary(gates, hours, memory_bytes)
+    path, summary = out / FILE, gate_summary(gates, hours, memory_bytes)
     if path.is_file():
         before = read_json(path)
-        if before == said:
-            return said
-        if decided and before.get("thresholds") != said["thresholds"]:
+        if before == summary:
+            return summary
+        if decided and before.get("thresholds") != summary["thresholds"]:
             raise UsageError(
-                f"{path}: these gates were written before the results that are there; others need another --out"
+                f"{path}: these gates were written before the results that are there; for others choose another --out"
             )
-    write_json(path, said)
-    return said
+    write_json(path, summary)
+    return summary
 
 
 def saved_gates(out: Path, given: Path | None) -> GateThresholds:
-    """The gates as they were written in DIR; UsageError where others are given now."""
-    kept = GateThresholds.model_validate(read_json(out / FILE)["thresholds"])
-    if given is not None and read_gates(given) != kept:
+    """The thresholds written in DIR; UsageError if others are given now."""
+    saved = GateThresholds.model_validate(read_json(out / FILE)["thresholds"])
+    if given is not None and read_gates(given) != saved:
         raise UsageError(
-            f"--gates {given}: other gates were written before the results in {out}; leave it out, or take another "
+            f"--gates {given}: other gates were written before the results in {out}; leave it out, or choose another "
             "--out"
         )
-    return kept
+    return saved
 
 
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
-    """{"thresholds": numbers, and for each stage what is measured, the threshold and why, in words}."""
+    """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"}."""
     cost, quality, task = gates.cost, gates.quality, gates.task
-    steps = f", and at least {cost.least_steps} steps of each within {hours:g} h" if hours is not None else ""
+    steps = f", and at least {cost.min_steps} steps of each within {hours:g} h" if hours is not None else ""
     return {
         "thresholds": gates.model_dump(mode="json"),
         "cost": {
-            "measured": "the memory of a training step of each design, traced, and how many steps fit",
+            "measured": "the memory of a traced training step of each design, and how many steps fit into the time",
             "threshold": f"at most {memory_bytes / GB:.1f} GB{steps}",
-            "why": "in fewer steps no adapter shows what it can learn; all designs get the same number",
+            "reason": "too few steps show nothing; all designs get the same number",
         },
         "quality": {
-            "measured": "the fall of the loss on recordings kept out of training, interval by recording",
-            "threshold": f"of the chosen design the whole 95 % interval lies above {quality.fall_above:g}; chosen is "
-            f"the cheapest that is not worse than the best by more than {quality.margin_share:.0%} of the "
-            "best one's fall",
-            "why": "what is not told from chance on recordings it never heard is not worth more money",
+            "measured": "the loss reduction on held-out recordings, with its interval by recording",
+            "threshold": f"the 95 % interval of the selected design lies above {quality.min_loss_reduction:g}; "
+            "selected is the cheapest that is not worse than the best by more than "
+            f"{quality.tolerance_fraction:.0%} of the best loss reduction",
+            "reason": "a result that may be chance does not justify more cost",
         },
         "task": {
-            "measured": "what people accept of it for a task (talim brief), beside what they hear blind (talim listen)",
-            "threshold": f"the rule of the brief, which is frozen by its first review; of the one drafted here: at "
-            f"least {task.acceptance_at_least:.0%} of the candidates are accepted, by the whole interval",
-            "why": "a loss does not tell whether music is of use; those who would use it do",
+            "measured": "the fraction of outputs that people accept for a task (talim brief), and votes in blind tests "
+            "(talim listen)",
+            "threshold": "the decision rule of the brief, which its first review freezes; in the draft: at least "
+            f"{task.min_acceptance_fraction:.0%} of the candidates are accepted, by the whole interval",
+            "reason": "a loss does not tell whether music is useful; its users do",
         },
         "extend": {
-            "measured": "the fall of the loss over three seeds of the chosen design, interval by seed and recording",
-            "threshold": f"the whole 95 % interval lies above {quality.fall_above:g}",
-            "why": "one seed may have been lucky",
+            "measured": "the loss reduction over three seeds of the selected design, with its interval over seeds and "
+            "recordings",
+            "threshold": f"the 95 % interval lies above {quality.min_loss_reduction:g}",
+            "reason": "the result of one seed may be chance",
         },
         "hybrid": {
-            "measured": "the fall of the loss with a part of the base trained too, less the chosen design's",
-            "threshold": "the whole 95 % interval by recording lies above 0",
-            "why": "training a part of the base costs more, also on disk, and has to be worth it",
+            "measured": "the loss reduction with a part of the base trained too, minus that of the selected design",
+            "threshold": "the 95 % interval by recording lies above 0",
+            "reason": "training a part of the base costs more time and disk space",
         },
     }

@@ -1,4 +1,4 @@
-"""What the user asks of the whole road, and the recipes that it comes to."""
+"""Options of the proof of concept, and the recipes that follow from them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DESIGNS = tuple(f"{kind}@all:2.7%" for kind in KINDS)  # the paper's 40M of 1.5B
 
 @dataclass(frozen=True)
 class PocOptions:
-    """What the user asked of the whole road, besides the folder and where to put the result."""
+    """Options of a proof of concept; `hours` is the time budget, None for the steps of the recipe."""
 
     base: str = "nano-musicgen"
     designs: tuple[str, ...] = DESIGNS
     seed: int = 0
     hours: float | None = None
-    describe: str | None = None
+    caption: str | None = None
     held_out: tuple[str, ...] = ()
     held_out_fraction: float = 0.3  # a fifth of few recordings is often one, and one gives no interval
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set
-    sampling: tuple[tuple[str, Any], ...] = ()  # of the samples: as in stages.generate.Sampling
-    use: str = "any"  # or commercial: what forbids that, or is unknown, is left out
-    gates: Path | None = None  # a YAML file with the user's own thresholds
-    curve: bool = True  # whether to train on a quarter and a half of the recordings too
+    generation_options: tuple[tuple[str, Any], ...] = ()  # fields of generation.generate.GenerationOptions
+    license_use: str = "any"  # "commercial" excludes recordings whose licence forbids it or is unknown
+    gates: Path | None = None  # YAML file with thresholds
+    learning_curve: bool = True  # also train on a quarter and on a half of the recordings
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -43,39 +43,44 @@ class PocOptions:
             raise UsageError(
                 f"--hours is {self.hours:g}; give a positive number of hours, for example --hours 1"
             )
-        if self.use not in LICENCE_USES:
-            raise UsageError(f"--use {self.use!r} is not known; choose one of {', '.join(LICENCE_USES)}")
+        if self.license_use not in LICENCE_USES:
+            raise UsageError(
+                f"--use {self.license_use!r} is unknown; choose one of {', '.join(LICENCE_USES)}"
+            )
         if not self.designs:
-            raise UsageError("no design is named; give --design KIND@SITE:SIZE, or leave it out for three")
+            raise UsageError("no design; give --design KIND@SITE:SIZE, or leave it out for the default three")
 
 
-def check_base(wishes: PocOptions) -> None:
-    """UsageError, naming bases that can be used, where the base's licence keeps from what is planned."""
-    if wishes.use != "commercial":
+def check_base_license(options: PocOptions) -> None:
+    """UsageError, naming usable bases, if the base's licence does not allow the intended use."""
+    if options.license_use != "commercial":
         return
-    licence = resolve.source_licence(resolve.resolve_source(wishes.base))
-    if why := commercial_use_objection(licence):
+    licence = resolve.source_licence(resolve.resolve_source(options.base))
+    if objection := commercial_use_objection(licence):
         usable = [
-            known.name
-            for known in registry.MODELS.values()
-            if allows_commercial_use(known.licence) == "allowed"
+            entry.name
+            for entry in registry.MODELS.values()
+            if allows_commercial_use(entry.licence) == "allowed"
         ]
-        raise UsageError(f"--use commercial: base {wishes.base}: {why}; usable are {', '.join(usable)}")
+        raise UsageError(
+            f"--use commercial: base {options.base}: {objection}; usable are {', '.join(usable)}"
+        )
 
 
-def recipes_of(wishes: PocOptions, out: Path) -> dict[str, Recipe]:
-    """The recipe of each design by its name, on the corpus in DIR; UsageError where one makes no sense."""
-    found = {}
-    for text in wishes.designs:
-        recipe = recipe_of(wishes, text, out)
-        found[str(recipe.design)] = recipe
-    return found
-
-
-def recipe_of(wishes: PocOptions, design: str, out: Path) -> Recipe:
-    """The recipe of one design; UsageError where it makes no sense."""
-    values = {"base": wishes.base, "corpus": str(out / "corpus"), "design": design, "seed": wishes.seed}
-    return recipes.load((), {**values, **dict(wishes.settings)})
+def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
+    """The recipe of each design, by its canonical expression, on the corpus in OUT. UsageError for wrong values."""
+    by_design = {}
+    for design in options.designs:
+        values = {
+            "base": options.base,
+            "corpus": str(out / "corpus"),
+            "design": design,
+            "seed": options.seed,
+            **dict(options.settings),
+        }
+        recipe = recipes.load((), values)
+        by_design[str(recipe.design)] = recipe
+    return by_design
 
 
 def folder_name(design: str) -> str:
@@ -83,7 +88,7 @@ def folder_name(design: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", design).strip("-")
 
 
-def channels(base: str) -> int:
-    """Stereo clips for the stereo models, mono for all others."""
-    known = registry.find_model(base)
-    return known.channels if known else 1
+def channels_of(base: str) -> int:
+    """2 for stereo models, else 1."""
+    entry = registry.find_model(base)
+    return entry.channels if entry else 1

@@ -1,4 +1,4 @@
-"""The second stage, musical quality as far as numbers tell it: who learned most, which to go on with, by its gate."""
+"""The second stage, quality: the loss reduction of each design, the selected one, and the gate."""
 
 from __future__ import annotations
 
@@ -7,94 +7,91 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.experiments.recommend import DesignChoice, choose_design
-from talim.html import formatting
+from talim.html.formatting import format_ci, format_counted, format_number
 from talim.poc.gates import GateThresholds
 from talim.poc.runs import loss_reduction_of
 from talim.run import Run
 
-LIMITS = (
-    "Each design was trained with one seed: what is said of them holds for these runs. It shows that the road works "
-    "and what each learned; another seed may put them in another order, so it cannot show which kind is best."
+LIMITATIONS = (
+    "Each design was trained with one seed, so the results hold for these runs; another seed may change the order, and "
+    "which kind is best cannot be concluded."
 )
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
-    """The design to go on with: the one seam where a choice is made, by the falls and what training took."""
-    falls = {name: loss_reduction_of(run)["per_recording"] for name, run in runs.items()}
-    prices = {name: float(read_json(run.cost)["flops"]) for name, run in runs.items()}
-    return choose_design(falls, prices, gates.quality.margin_share)
+    """The design to continue with, by loss reduction and FLOPs of training."""
+    reductions = {design: loss_reduction_of(run)["per_recording"] for design, run in runs.items()}
+    flops = {design: float(read_json(run.cost)["flops"]) for design, run in runs.items()}
+    return choose_design(reductions, flops, gates.quality.tolerance_fraction)
 
 
 def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
-    """Whether the fall is above the gate by its whole interval; None where there is no interval."""
-    ends = loss_reduction_of(run)["interval"]
-    return None if ends is None else bool(ends[0] > gates.quality.fall_above)
+    """Whether the interval of the loss reduction lies above the gate; None if there is no interval."""
+    ends = loss_reduction_of(run)["ci95"]
+    return None if ends is None else bool(ends[0] > gates.quality.min_loss_reduction)
 
 
-def quality_summary(runs: Mapping[str, Run], broken: Mapping[str, str], choice: DesignChoice) -> list[str]:
-    """The second stage in sentences: every design's fall, the choice, what broke, what evaluate warns of."""
-    lines = [
-        f"The loss on held-out recordings fell {', '.join(_loss_sentence(n, run) for n, run in runs.items())}."
-    ]
-    lines.append(choice.sentence)
-    lines += [f"{name} broke and was left out: {why}" for name, why in broken.items()]
+def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice: DesignChoice) -> list[str]:
+    """The stage in sentences: each loss reduction, the selection, failures, and warnings of the evaluation."""
+    results = ", ".join(_loss_text(design, run) for design, run in runs.items())
+    lines = [f"The loss on held-out recordings fell {results}.", choice.sentence]
+    lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
-    lines += [f"Caution: {note}." for note in scores.get("warnings") or []]
+    lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
     lines += _copies(scores.get("copies") or {})
-    caution = loss_reduction_of(runs[choice.design]).get("interval_note")
-    return [*lines, f"On the interval: {caution}."] if caution else lines
+    note = loss_reduction_of(runs[choice.design]).get("ci_note")
+    return [*lines, f"On the interval: {note}."] if note else lines
 
 
-def _copies(found: Mapping[str, Any]) -> list[str]:
-    """What evaluate says of outputs that copy training clips, where it was looked for."""
-    if "copied" not in found:
+def _copies(copies: Mapping[str, Any]) -> list[str]:
+    """The number of outputs with copied passages, if it was evaluated."""
+    if "copied" not in copies:
         return []
-    among = f"of {formatting.format_counted(len(found['clips']), 'output')}"
-    if found["copied"]:
-        return [f"Caution: {found['copied']} {among} hold a passage that is too near to a training clip."]
-    return [f"None {among} holds a passage that is too near to a training clip."]
+    outputs = format_counted(len(copies["clips"]), "output")
+    if copies["copied"]:
+        return [
+            f"Caution: {copies['copied']} of {outputs} contain a passage that is too similar to a training clip."
+        ]
+    return [f"None of {outputs} contains a passage that is too similar to a training clip."]
 
 
-def _loss_sentence(name: str, run: Run) -> str:
-    fall = loss_reduction_of(run)
-    ends = fall["interval"]
-    shown = f" ({formatting.format_number(ends[0])} to {formatting.format_number(ends[1])})" if ends else ""
-    return f"with {name} by {formatting.format_number(fall['mean'])}{shown}"
+def _loss_text(design: str, run: Run) -> str:
+    reduction = loss_reduction_of(run)
+    ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
+    return f"with {design} by {format_number(reduction['mean'])}{ends}"
 
 
 def stop_reason(run: Run, gates: GateThresholds) -> str:
-    """Why the road ends here, where the gate is not met; empty where it is."""
-    found = gate_passed(run, gates)
-    if found:
+    """Why the pipeline stops if the gate is not met; empty if it is."""
+    passed = gate_passed(run, gates)
+    if passed:
         return ""
-    if found is None:
-        return (
-            "one recording was held out, which gives no interval, so the fall cannot be told from chance; "
-            "add recordings"
-        )
-    low = loss_reduction_of(run)["interval"][0]
+    if passed is None:
+        return "one held-out recording gives no interval, so the loss reduction may be chance; add recordings"
+    low = loss_reduction_of(run)["ci95"][0]
     return (
-        f"the interval of the fall begins at {formatting.format_number(low)}, which is not above {gates.quality.fall_above:g}; "
-        "more recordings, more steps or a lower rate (--set training.learning_rate=0.0003) come before more money"
+        f"the interval of the loss reduction begins at {format_number(low)}, which is not above "
+        f"{gates.quality.min_loss_reduction:g}; try more recordings, more steps or a lower learning rate "
+        "(--set training.learning_rate=0.0003) first"
     )
 
 
-def table(runs: Mapping[str, Run], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each design that was judged: its fall with the interval, what training took, beside the whole model."""
-    traced = {row["design"]: row for row in rows}
-    found = []
-    for name, run in runs.items():
-        fall, cost = loss_reduction_of(run), read_json(run.cost)
-        found.append(
+def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each evaluated design: loss reduction, time, traced memory, and ratios to full fine-tuning."""
+    by_design = {row["design"]: row for row in traced}
+    rows = []
+    for design, run in runs.items():
+        reduction, cost, trace = loss_reduction_of(run), read_json(run.cost), by_design.get(design) or {}
+        rows.append(
             {
-                "design": name,
+                "design": design,
                 "run": run.folder.name,
-                "fall": fall["mean"],
-                "interval": fall["interval"],
+                "loss_reduction": reduction["mean"],
+                "ci95": reduction["ci95"],
                 "seconds": cost["wall_seconds"],
                 "steps": cost["steps"],
-                "memory_bytes": (traced.get(name) or {}).get("memory_bytes"),
-                "ratios": (traced.get(name) or {}).get("ratios") or {},
+                "memory_bytes": trace.get("memory_bytes"),
+                "ratios": trace.get("ratios") or {},
             }
         )
-    return found
+    return rows

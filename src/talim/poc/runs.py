@@ -1,9 +1,7 @@
-"""One design after the other: trained, judged, and each skipped where that is done."""
+"""Trains and evaluates the runs of a proof of concept; what is finished is skipped."""
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from talim import recipe as recipes
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.experiments.trial import train_and_evaluate
 from talim.poc.options import PocOptions, folder_name
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -22,97 +21,80 @@ from talim.run import Run
 
 @dataclass(frozen=True)
 class PocContext:
-    """What all stages share: where, on what, how it is told, what is done already, and the time spent."""
+    """What all stages share: folder, options, corpus, reporter, finished stages, and the time used."""
 
     out: Path
-    wishes: PocOptions
+    options: PocOptions
     corpus: Corpus
     progress: Progress
-    stages: StageCache
-    spent: TimeLog
-    prepared_seconds: float = 0.0  # that went by before there was a plan
+    stage_cache: StageCache
+    time_log: TimeLog
+    prepare_seconds: float = 0.0  # of the corpus, counted against the time budget
 
     @property
     def used_seconds(self) -> float:
-        """Of the hours."""
-        return self.spent.seconds + self.prepared_seconds
+        """Seconds used of the time budget, over all sessions."""
+        return self.time_log.seconds + self.prepare_seconds
 
     def seconds_left(self) -> float:
-        """Of the hours; infinite where none were given."""
-        hours = self.wishes.hours
+        """Seconds left of the time budget; infinite without one."""
+        hours = self.options.hours
         return float("inf") if hours is None else hours * 3600 - self.used_seconds
 
 
-def train_all(way: PocContext, found: Mapping[str, Recipe]) -> tuple[dict[str, Run], dict[str, str]]:
-    """Train and judge every recipe in a folder of its name; the runs, and why others broke.
+def run_all(context: PocContext, by_design: Mapping[str, Recipe]) -> tuple[dict[str, Run], dict[str, str]]:
+    """Train and evaluate every recipe in a folder of its design's name; returns the runs, and failures with reasons.
 
-    One that breaks does not stop the rest; TalimError where all do, `Stopped` after Ctrl-C.
+    A failed run does not stop the others; TalimError if all fail, `Interrupted` after Ctrl-C.
     """
-    runs, broken = {}, {}
-    for name, recipe in found.items():
-        run = Run(way.out / folder_name(name))
+    runs, failures = {}, {}
+    for design, recipe in by_design.items():
+        run = Run(context.out / folder_name(design))
         try:
-            train_one(way, recipe, run)
-            evaluate_one(way, recipe, run)
+            run_one(context, recipe, run)
         except TalimError as error:
             if error.exit_code != 1:
                 raise
-            broken[name] = str(error)
-            way.progress.log(f"{name} broke and is left out: {error}")
+            failures[design] = str(error)
+            context.progress.log(f"{design} failed and is left out: {error}")
             continue
-        runs[name] = run
+        runs[design] = run
     if not runs:
-        raise TalimError(next(iter(broken.values())))
-    return runs, broken
+        raise TalimError(next(iter(failures.values())))
+    return runs, failures
 
 
-def train_one(way: PocContext, recipe: Recipe, run: Run) -> None:
-    """Train into the run's folder, or go on there; nothing where it is finished."""
-    from talim.interrupts import Interrupted
-    from talim.training.train import train
-
-    if run.finished:
-        way.progress.log(f"{run.folder}: finished; nothing to train")
-        return
-    try:
-        with way.spent.counting(way.progress) as progress:
-            train(recipe, run.folder, progress, way.wishes.device)
-    except Interrupted as stopped:
-        raise stopped.for_outer_command() from None
-    finally:
-        free_memory()
-
-
-def evaluate_one(way: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
-    """The run's scores, made where they are not there or were made of other wishes."""
+def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
+    """Train the run unless it is finished, and evaluate it unless its scores are current; returns the scores."""
     from talim.evaluation.evaluate import evaluate
     from talim.generation.generate import GenerationOptions
 
-    wishes, name = way.wishes, recipes.run_id(recipe, way.corpus.hash)
-    asked = f"{wishes.sample_seconds} {wishes.seed} {wishes.sampling}"
-    if not way.stages.is_current(f"evaluate {name}", asked, run.scores):
-        with way.spent.counting(way.progress) as progress:
-            evaluate(
-                run.folder,
-                progress,
-                seconds=wishes.sample_seconds,
-                seed=wishes.seed,
-                options=GenerationOptions(**dict(wishes.sampling)),
-                device=wishes.device,
-            )
-        way.stages.set(f"evaluate {name}", asked)
-        free_memory()
+    options = context.options
+    stage = f"evaluate {recipes.run_id(recipe, context.corpus.hash)}"
+    key = f"{options.sample_seconds} {options.seed} {options.generation_options}"
+    current = context.stage_cache.is_current(stage, key, run.scores)
+    if run.finished:
+        context.progress.log(f"{run.folder}: already trained")
+    if not (run.finished and current):
+        with context.time_log.counting(context.progress) as progress:
+
+            def evaluate_run() -> None:
+                if current:
+                    return
+                evaluate(
+                    run.folder,
+                    progress,
+                    seconds=options.sample_seconds,
+                    seed=options.seed,
+                    options=GenerationOptions(**dict(options.generation_options)),
+                    device=options.device,
+                )
+                context.stage_cache.mark_done(stage, key)
+
+            train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device)
     return read_json(run.scores)
 
 
 def loss_reduction_of(run: Run) -> dict[str, Any]:
-    """The fall of the held-out loss, as it was judged."""
+    """The reduction of the held-out loss in the run's scores: mean, ci95, per_recording."""
     return read_json(run.scores)["held_out_loss"]["loss_reduction"]
-
-
-def free_memory() -> None:
-    """Give the last stage's model back before the next one loads its own: models hold circles of references."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

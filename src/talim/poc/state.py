@@ -1,4 +1,4 @@
-"""What is kept in DIR besides runs: which stage was done with what, the time spent, the plan, what was decided."""
+"""Files of a proof of concept besides its runs: finished stages, time used, plan, gates and decisions."""
 
 from __future__ import annotations
 
@@ -16,37 +16,31 @@ from talim.errors import UsageError
 from talim.progress import Progress
 from talim.reporting import run_results
 
-STAMPS, SPENT, PLAN, GATES, STAGES, EARLIER = (
-    "poc.json",
-    "spent.json",
-    "plan.json",
-    "gates.json",
-    "stages.json",
-    "earlier",
-)
-PLAN_FILES = (GATES, STAGES, PLAN)  # go with it; the plan's own file last
-SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time spent: the most that a kill leaves uncounted
+STAGE_CACHE, TIME_LOG = "stage_cache.json", "time_log.json"
+PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
+PLAN_FILES = (GATES, STAGES, PLAN)  # they move with the plan; the plan's own file last
+SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time log: the most that a kill leaves uncounted
 
 
 class StageCache:
-    """Which stage was done with which inputs, in DIR/poc.json; a stage is skipped while both still hold."""
+    """Which stage was done with which inputs, in DIR/stage_cache.json; a stage is skipped while both are current."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._keys: dict[str, str] = read_json(path) if path.is_file() else {}
 
-    def is_current(self, stage: str, key: str, made: Path) -> bool:
-        """Whether the stage's file is there and was made from these inputs."""
-        return made.exists() and self._keys.get(stage) == key
+    def is_current(self, stage: str, key: str, output: Path) -> bool:
+        """Whether the stage's output exists and was made from these inputs."""
+        return output.exists() and self._keys.get(stage) == key
 
-    def set(self, stage: str, key: str) -> None:
-        """Remember, on disk, that the stage is done."""
+    def mark_done(self, stage: str, key: str) -> None:
+        """Record on disk that the stage was done with these inputs."""
         self._keys[stage] = key
         write_json(self.path, self._keys)
 
 
 class TimeLog:
-    """Seconds of work by purpose (preparing, one plan), over all resumptions, in DIR/spent.json."""
+    """Elapsed seconds by purpose (preparing, one plan), over all sessions, in DIR/time_log.json."""
 
     def __init__(self, path: Path, purpose: str) -> None:
         self.path, self.purpose = path, purpose
@@ -54,12 +48,12 @@ class TimeLog:
 
     @property
     def seconds(self) -> float:
-        """So far."""
-        return float(self._all().get(self.purpose, 0.0))
+        """Elapsed seconds of this purpose."""
+        return float(self._read().get(self.purpose, 0.0))
 
     @contextlib.contextmanager
     def counting(self, progress: Progress) -> Iterator[Progress]:
-        """Count the time inside; report through the progress that is given back, so that it is kept as it goes."""
+        """Count the time inside; reporting through the yielded progress saves it every few seconds."""
         self._last = time.monotonic()
         try:
             yield _TimedProgress(progress, self)
@@ -67,78 +61,81 @@ class TimeLog:
             self.save_if_due(0.0)
             self._last = None
 
-    def save_if_due(self, every_seconds: float = SAVE_INTERVAL_SECONDS) -> None:
-        """Write down what has passed since the last entry, if that is long enough."""
+    def save_if_due(self, interval_seconds: float = SAVE_INTERVAL_SECONDS) -> None:
+        """Save the time since the last entry, if it is at least the interval."""
         now = time.monotonic()
-        if self._last is None or now - self._last < every_seconds:
+        if self._last is None or now - self._last < interval_seconds:
             return
         self.add(now - self._last)
         self._last = now
 
     def add(self, seconds: float) -> None:
-        """Write down seconds that were counted elsewhere."""
-        write_json(self.path, {**self._all(), self.purpose: round(self.seconds + seconds, 3)})
+        """Save seconds that were counted elsewhere."""
+        write_json(self.path, {**self._read(), self.purpose: round(self.seconds + seconds, 3)})
 
-    def _all(self) -> dict[str, float]:
+    def _read(self) -> dict[str, float]:
         return read_json(self.path) if self.path.is_file() else {}
 
 
 class _TimedProgress(Progress):
-    """Passes everything on, and lets the clock write."""
+    """Passes everything on, and saves the elapsed time."""
 
-    def __init__(self, progress: Progress, spent: TimeLog) -> None:
-        self.progress, self.spent = progress, spent
+    def __init__(self, progress: Progress, time_log: TimeLog) -> None:
+        self.progress, self.time_log = progress, time_log
 
     def log(self, text: str) -> None:
         self.progress.log(text)
-        self.spent.save_if_due()
+        self.time_log.save_if_due()
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         self.progress.step(title, done, total, facts)
-        self.spent.save_if_due()
+        self.time_log.save_if_due()
 
     def close(self) -> None:
         self.progress.close()
 
 
 def bind_folder(out: Path, key: str, progress: Progress) -> None:
-    """Make DIR the place of this plan: another one moves to DIR/earlier, and comes back when it is wanted."""
+    """Bind DIR to this configuration.
+
+    Results of a different configuration move to DIR/earlier and are restored when it is requested again.
+    """
     plan, stored = out / PLAN, out / EARLIER / key
-    there = str(read_json(plan).get("key")) if plan.is_file() else None
-    if there == key:
+    current = str(read_json(plan).get("key")) if plan.is_file() else None
+    if current == key:
         return
-    if there is not None or not stored.is_dir():  # else a move back was cut off, and goes on below
-        parts = _parts(out)
-        if parts:
-            kept = out / EARLIER / (there or "before")
-            _move(parts, kept)
-            progress.log(f"something has changed since the last run: it is kept in {kept}")
+    if current is not None or not stored.is_dir():  # else an interrupted restore, which continues below
+        files = _result_files(out)
+        if files:
+            target = out / EARLIER / (current or "before")
+            _move(files, target)
+            progress.log(f"the configuration has changed; the earlier results are in {target}")
     if stored.is_dir():
-        _move(_parts(stored), out)
-        with contextlib.suppress(OSError):  # what else lies there stays
+        _move(_result_files(stored), out)
+        with contextlib.suppress(OSError):  # not empty: other files stay
             stored.rmdir()
 
 
-def _parts(folder: Path) -> list[Path]:
+def _result_files(folder: Path) -> list[Path]:
     runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and run_results.is_run(path)]
     return [*runs, *(folder / name for name in PLAN_FILES if (folder / name).is_file())]
 
 
-def _move(parts: Sequence[Path], target: Path) -> None:
+def _move(paths: Sequence[Path], target: Path) -> None:
     with friendly_os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-        for path in parts:
+        for path in paths:
             os.replace(path, target / path.name)
 
 
 def write_if_changed(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file, unless it says so already."""
+    """Write a JSON file, unless it has this content already."""
     if not path.is_file() or read_json(path) != value:
         write_json(path, value)
 
 
 def check_folders(folder: Path, out: Path) -> None:
-    """UsageError where there are no recordings' folder, or DIR lies within it."""
+    """UsageError if the recordings' folder does not exist, or DIR lies within it."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the folder that holds your recordings")
     if out.resolve().is_relative_to(folder.resolve()):
@@ -146,7 +143,7 @@ def check_folders(folder: Path, out: Path) -> None:
 
 
 def recordings_key(folder: Path, out: Path, options: list[Any]) -> str:
-    """Changes with any file's name, size or time, with words typed into the corpus, and with the options."""
+    """A hash of every file's name, size and time, of edited captions, and of the options."""
     files = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
     listing = []
     for path in sorted([*files, out / "corpus" / "metadata.csv"]):
@@ -157,7 +154,7 @@ def recordings_key(folder: Path, out: Path, options: list[Any]) -> str:
 
 
 def files_hash(paths: Sequence[Path]) -> str:
-    """Changes with the content of any, and with whether it is there."""
+    """A hash of the files' contents; a missing file counts too."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes() if path.is_file() else b"-")

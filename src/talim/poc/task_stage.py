@@ -1,4 +1,4 @@
-"""The third stage, contribution to the task: what can be said automatically, and what only people can decide."""
+"""The third stage, task: how well outputs match their prompts, and the decision of people."""
 
 from __future__ import annotations
 
@@ -11,61 +11,60 @@ import yaml
 
 from talim.atomic_io import read_json, write_text
 from talim.corpus.manifest import Corpus
-from talim.html import formatting
+from talim.html.formatting import format_ci, format_percent
 from talim.reporting import human_ratings
 
 BRIEF = "brief.yaml"
 CANDIDATES = 12
+MATCH_PREFIX = "Outputs match"
+NOT_MEASURED = (
+    "Whether outputs match their prompts was not measured: the prompts do not differ in a labelled mode, tempo or "
+    "instruments."
+)
 HEAD = """\
-# Drafted by talim poc: what music is wanted, and when it is worth going on. Change it before the first review: from
-# then on it is frozen. All that it may say is told by `talim brief --help` and docs/usefulness.md.
+# Drafted by talim poc: the task, and the decision rule. Edit it before the first review, which freezes it. All keys:
+# docs/guides/briefs.md.
 """
 
 
 def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
-    """How often outputs have what their prompts ask for, between chance and what real music has."""
+    """How often outputs match the labels of their prompts, next to chance, the untrained base and real music."""
     lines = []
     for row in scores.get("scores") or []:
         name = str(row.get("name", ""))
         if not name.startswith("adherence_") or row.get("value") is None:
             continue
         ends = (
-            f" ({formatting.format_percent(row['low'])} to {formatting.format_percent(row['high'])})"
-            if row.get("low") is not None
-            else ""
+            f" ({format_ci(row['low'], row['high'], format_percent)})" if row.get("low") is not None else ""
         )
-        beside = [
-            f"{who} {formatting.format_percent(row[key])}"
-            for key, who in (("ceiling", "the untrained base"), ("floor", "held-out music"))
+        comparisons = [
+            f"{label} {format_percent(row[key])}"
+            for key, label in (("baseline", "the untrained base"), ("reference", "held-out music"))
             if row.get(key) is not None
         ]
-        told = f", {', '.join(beside)}" if beside else ""
-        what = name.removeprefix("adherence_")
+        others = f", {', '.join(comparisons)}" if comparisons else ""
+        label = name.removeprefix("adherence_")
         lines.append(
-            f"Outputs fit their own prompt's {what} better than other prompts' in {formatting.format_percent(row['value'])}{ends} "
-            f"of comparisons; chance is 50\u202f%{told}."
+            f"{MATCH_PREFIX} their own prompt's {label} better than other prompts' in "
+            f"{format_percent(row['value'])}{ends} of comparisons; chance is 50\u202f%{others}."
         )
-    none = (
-        "Whether outputs do what prompts ask for was not measured: the prompts do not differ in a mode, tempo or "
-        "instruments that are on record."
-    )
-    return lines or [none]
+    return lines or [NOT_MEASURED]
 
 
 def review_commands(out: Path, run: Path) -> list[str]:
-    """What to type, so that people hear it blind and review it for a task."""
+    """The commands of a blind listening test and of a review of candidates for the task."""
     folder, brief = shlex.quote(str(out)), shlex.quote(str(out / BRIEF))
     made = shlex.quote(str(out / "brief"))
     return [
-        f"talim listen {folder} --links 5",
+        f"talim listen {folder} --invites 5",
         f"talim ratings {folder}",
-        f"talim brief {brief} --run {shlex.quote(str(run))} --out {made} --links 2",
-        f"talim brief {brief} --out {made} --result",
+        f"talim brief {brief} --run {shlex.quote(str(run))} --out {made} --invites 2",
+        f"talim brief report {brief} --out {made}",
     ]
 
 
-def write_brief_draft(out: Path, corpus: Corpus, seconds: float, acceptance_at_least: float) -> None:
-    """Write DIR/brief.yaml with the gate as its rule, unless there is one."""
+def write_brief_draft(out: Path, corpus: Corpus, seconds: float, min_acceptance_fraction: float) -> None:
+    """Write DIR/brief.yaml with the gate as its decision rule, unless there is one."""
     if (out / BRIEF).exists() or not corpus.held_out:
         return
     brief = {
@@ -74,24 +73,23 @@ def write_brief_draft(out: Path, corpus: Corpus, seconds: float, acceptance_at_l
         "seconds": float(seconds),
         "candidates": CANDIDATES,
         "accepted_by": "majority",
-        "rule": {"acceptance_at_least": acceptance_at_least},
+        "decision_rule": {"acceptance_at_least": min_acceptance_fraction},
     }
     write_text(out / BRIEF, HEAD + yaml.safe_dump(brief, sort_keys=False, allow_unicode=True))
 
 
 def human_decision(folder: Path) -> tuple[bool | None, list[str]]:
-    """Whether people take it, by the briefs in DIR: one that says go is enough; None while none has an answer.
+    """Whether people accept it, by the briefs in DIR: one "go" is enough; None while none is decided.
 
-    Beside it what they say: the briefs' own sentences, and the verdict of listeners.
+    With it the sentences of the briefs and of listening tests.
     """
-    told = [read_json(path) for path in human_ratings.find_result_files(folder, human_ratings.USEFULNESS)]
-    answers = [str(one.get("answer")) for one in told if isinstance(one, dict)]
-    heard = [line for judged in human_ratings.load_ratings(folder, folder / "x") for line in judged.sentences]
+    briefs = [read_json(path) for path in human_ratings.find_result_files(folder, human_ratings.USEFULNESS)]
+    answers = [str(brief.get("answer")) for brief in briefs if isinstance(brief, dict)]
+    ratings = human_ratings.load_ratings(folder, folder / "x")
+    sentences = [sentence for rating in ratings for sentence in rating.sentences]
     if "go" in answers:
-        return True, heard
+        return True, sentences
     if answers and all(answer == "no-go" for answer in answers):
-        return False, heard
-    open_ = (
-        "Not decided: no brief has an answer yet." if not answers else "Not decided yet by the brief's rule."
-    )
-    return None, [open_, *heard]
+        return False, sentences
+    reason = "not decided yet by the brief's rule" if answers else "no brief has an answer yet"
+    return None, [f"Not decided: {reason}.", *sentences]

@@ -1,4 +1,4 @@
-"""Before, after and real, side by side: which sounds belong together, each with its spectrogram and pitch."""
+"""Audio examples of reports: generated before and after, and real, each with spectrogram and pitch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROLES = ("before", "after", "real")
 
 TITLES = {"before": "Before", "after": "After", "real": "Real"}
 
-MAX_EXAMPLE_GROUPS = 6  # about 1 MB of the page each, at ten seconds a sound
+MAX_EXAMPLE_GROUPS = 6  # about 1 MB of the page each, at ten seconds per file
 
 
 Tracker = Callable[[np.ndarray, int], Any]  # samples [T], rate -> something with hz [n] and hop_seconds
@@ -29,7 +29,7 @@ Tracker = Callable[[np.ndarray, int], Any]  # samples [T], rate -> something wit
 
 @dataclass(frozen=True)
 class AudioExample:
-    """One sound as the page shows it; `problem` stands in the place of a sound that is missing."""
+    """One audio file on the page; `problem` is shown instead if the file is missing."""
 
     role: str
     title: str
@@ -49,65 +49,67 @@ class ExampleGroup:
 
 
 def pitch_tracker() -> Tracker:
-    """The refined pyin of the metrics; imported only for a page with sounds, since it is slow to load."""
+    """The pitch tracker of the metrics; imported only for pages with audio, since it is slow to load."""
     from talim.metrics.pitch import track_pitch
 
     return track_pitch
 
 
 def collect_audio_examples(result: RunResults, tracker: Tracker | None) -> tuple[list[ExampleGroup], int]:
-    """The first MOST_EXHIBITS groups of sounds, and how many more there are on disk."""
+    """The first MAX_EXAMPLE_GROUPS groups of audio files, and how many more there are on disk."""
     groups = group_samples(result.samples)
-    shown = [
-        ExampleGroup(prompt, seed, [_card(role, sounds.get(role), tracker) for role in ROLES])
-        for prompt, seed, sounds in groups[:MAX_EXAMPLE_GROUPS]
+    examples = [
+        ExampleGroup(prompt, seed, [_card(role, samples.get(role), tracker) for role in ROLES])
+        for prompt, seed, samples in groups[:MAX_EXAMPLE_GROUPS]
     ]
-    return shown, max(0, len(groups) - MAX_EXAMPLE_GROUPS)
+    return examples, max(0, len(groups) - MAX_EXAMPLE_GROUPS)
 
 
 def group_samples(samples: list[SavedSample]) -> list[tuple[str, int | None, dict[str, SavedSample]]]:
-    """Pair before and after by prompt and seed; a real sound joins its prompt, else the first free group."""
+    """Pair before and after by prompt and seed; real audio joins its prompt, else the first free group."""
     groups: dict[tuple[str, int | None, int], dict[str, SavedSample]] = {}
-    met: Counter[tuple[str, int | None, str]] = Counter()
+    counts: Counter[tuple[str, int | None, str]] = Counter()
     for sample in (sample for sample in samples if sample.role != "real"):
-        # one caption may stand for several recordings: the n-th before belongs to the n-th after
-        repeat = met[sample.prompt, sample.seed, sample.role]
-        met[sample.prompt, sample.seed, sample.role] += 1
+        # recordings may share a caption: the n-th before belongs to the n-th after
+        repeat = counts[sample.prompt, sample.seed, sample.role]
+        counts[sample.prompt, sample.seed, sample.role] += 1
         groups.setdefault((sample.prompt, sample.seed, repeat), {})[sample.role] = sample
     reals = [sample for sample in samples if sample.role == "real"]
-    for matches in (_same_clip, _same_prompt, lambda real, sounds: True):
+    for matches in (_same_clip, _same_prompt, lambda real, group: True):
         for real in list(reals):
-            free = (sounds for sounds in groups.values() if "real" not in sounds and matches(real, sounds))
-            if sounds := next(free, None):
-                sounds["real"] = real
+            free = (group for group in groups.values() if "real" not in group and matches(real, group))
+            if group := next(free, None):
+                group["real"] = real
                 reals.remove(real)
-    for place, real in enumerate(reals):
-        groups[real.prompt or real.recording, None, -1 - place] = {"real": real}
-    return [(prompt, seed, sounds) for (prompt, seed, _), sounds in groups.items()]
+    for index, real in enumerate(reals):
+        groups[real.prompt or real.recording, None, -1 - index] = {"real": real}
+    return [(prompt, seed, group) for (prompt, seed, _), group in groups.items()]
 
 
-def _same_prompt(real: SavedSample, sounds: dict[str, SavedSample]) -> bool:
-    return any(sound.prompt == real.prompt for sound in sounds.values())
+def _same_prompt(real: SavedSample, group: dict[str, SavedSample]) -> bool:
+    return any(sample.prompt == real.prompt for sample in group.values())
 
 
-def _same_clip(real: SavedSample, sounds: dict[str, SavedSample]) -> bool:
-    return any((sound.prompt, sound.recording) == (real.prompt, real.recording) for sound in sounds.values())
+def _same_clip(real: SavedSample, group: dict[str, SavedSample]) -> bool:
+    return any(
+        (sample.prompt, sample.recording) == (real.prompt, real.recording) for sample in group.values()
+    )
 
 
 def _card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> AudioExample:
     title = TITLES[role]
     if sample is None:
-        missing = "no held-out recording" if role == "real" else f"no sound from {role} training"
+        missing = "no held-out recording" if role == "real" else f"no audio from {role} training"
         return AudioExample(role, title, "", problem=f"{missing} for this prompt")
     try:
-        sound = read_sound(sample.path)
+        audio = read_sound(sample.path)
     except TalimError as error:
         return AudioExample(role, title, "", problem=str(error))
-    drawing, voiced = spectrogram_of(title, sound, tracker)
-    details = [_origin(role, sample), format_duration(sound.seconds), voiced]
+    drawing, voiced = spectrogram_of(title, audio, tracker)
+    details = [_origin(role, sample), format_duration(audio.seconds), voiced]
     label = f"{title}: {sample.prompt or sample.recording}"
     return AudioExample(
-        role, title, ", ".join(part for part in details if part), drawing, audio_player(sound, label)
+        role, title, ", ".join(part for part in details if part), drawing, audio_player(audio, label)
     )
 
 
@@ -117,27 +119,27 @@ def _origin(role: str, sample: SavedSample) -> str:
     return "with the adapter" if role == "after" else "the base alone"
 
 
-def spectrogram_of(title: str, sound: DecodedAudio, tracker: Tracker | None) -> tuple[Markup, str]:
-    """The spectrogram with its pitch, and in words how much of the sound has a pitch."""
-    mono = sound.mono
-    pitch = tracker(mono, sound.rate_hz) if tracker else None
+def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> tuple[Markup, str]:
+    """The spectrogram with its pitch, and the voiced fraction as text."""
+    mono = audio.mono
+    pitch = tracker(mono, audio.rate_hz) if tracker else None
     if pitch is None:
-        alt = f"Spectrogram of {title.lower()}, {sound.seconds:.0f} seconds; its pitch was not measured."
-        return spectrogram(mono, sound.rate_hz, alt=alt), ""
+        alt = f"Spectrogram of {title.lower()}, {audio.seconds:.0f} seconds; its pitch was not measured."
+        return spectrogram(mono, audio.rate_hz, alt=alt), ""
     hz = np.asarray(pitch.hz, dtype=float)
-    sung = hz[np.isfinite(hz)]
-    share = len(sung) / max(len(hz), 1)
-    alt = f"Spectrogram of {title.lower()}, {sound.seconds:.0f} seconds, pitched {format_percent(share)} of the time"
-    if len(sung):
-        low, high = np.percentile(sung, [5, 95])
+    voiced = hz[np.isfinite(hz)]
+    fraction = len(voiced) / max(len(hz), 1)
+    alt = f"Spectrogram of {title.lower()}, {audio.seconds:.0f} seconds, pitched {format_percent(fraction)} of the time"
+    if len(voiced):
+        low, high = np.percentile(voiced, [5, 95])
         alt += f", mostly between {low:.0f} and {high:.0f} hertz"
     drawing = spectrogram(
-        mono, sound.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds)
+        mono, audio.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds)
     )
-    return drawing, f"pitched {format_percent(share)}"
+    return drawing, f"pitched {format_percent(fraction)}"
 
 
-MAX_DESIGNS, MAX_CORPORA = 6, 2  # a sound of ten seconds is a tenth of a megabyte of the page
+MAX_DESIGNS, MAX_CORPORA = 6, 2  # ten seconds of audio are a tenth of a megabyte of the page
 
 
 @dataclass(frozen=True)
@@ -150,72 +152,74 @@ class ComparisonRow:
 
 
 def example_runs(study: StudyResults) -> dict[str, RunResults]:
-    """The run of one trial for each design and corpus, by trial id; trials whose folder is gone are left out."""
-    found = {}
+    """The run of one trial for each design and corpus, by trial id; trials without a folder are left out."""
+    runs = {}
     for table in study.tables:
         for design in table.designs:
-            for row in table.of(design):
-                if row.run and (study.folder / row.run).is_dir():
-                    found[row.id] = read_result(study.folder / row.run)
+            for trial in table.of_design(design):
+                if trial.run and (study.folder / trial.run).is_dir():
+                    runs[trial.id] = read_result(study.folder / trial.run)
                     break
-    return found
+    return runs
 
 
 def side_by_side(
-    study: StudyResults, runs: Mapping[str, RunResults], worth: Sequence[str]
+    study: StudyResults, runs: Mapping[str, RunResults], designs: Sequence[str]
 ) -> list[ComparisonRow]:
-    """For the first corpora whose runs left sounds: what can be heard of the designs that are worth hearing.
+    """Audio of up to MAX_DESIGNS designs, those in `designs` first, for the first corpora whose runs have audio.
 
-    Pitches are not drawn here, since following them takes a second a sound and more: each run's own page has them.
+    Pitch is not drawn: tracking takes more than a second per file, and each run's own page has it.
     """
-    found = []
+    rows = []
     for table in study.tables:
-        heard = _audible_runs(table, runs, worth)
-        if heard and len(found) < MAX_CORPORA:
-            found.append(_comparison_row(table, heard))
-    return found
+        with_audio = _runs_with_audio(table, runs, designs)
+        if with_audio and len(rows) < MAX_CORPORA:
+            rows.append(_comparison_row(table, with_audio))
+    return rows
 
 
-def _audible_runs(
-    table: BaseModelResults, runs: Mapping[str, RunResults], worth: Sequence[str]
+def _runs_with_audio(
+    table: BaseModelResults, runs: Mapping[str, RunResults], designs: Sequence[str]
 ) -> list[tuple[TrialResult, RunResults]]:
-    rows = [row for row in table.rows if row.id in runs and runs[row.id].samples]
-    rows.sort(key=lambda row: worth.index(row.design) if row.design in worth else len(worth))
-    return [(row, runs[row.id]) for row in rows[:MAX_DESIGNS]]
+    trials = [trial for trial in table.trials if trial.id in runs and runs[trial.id].samples]
+    trials.sort(key=lambda trial: designs.index(trial.design) if trial.design in designs else len(designs))
+    return [(trial, runs[trial.id]) for trial in trials[:MAX_DESIGNS]]
 
 
 def _comparison_row(
-    table: BaseModelResults, heard: Sequence[tuple[TrialResult, RunResults]]
+    table: BaseModelResults, with_audio: Sequence[tuple[TrialResult, RunResults]]
 ) -> ComparisonRow:
-    first = heard[0][1].samples
+    first = with_audio[0][1].samples
     lead = next((sample for sample in first if sample.role == "after"), first[0])
     cards = []
     for role, title in (("real", "Real"), ("before", f"{table.base} alone")):
         sample = _matching_sample(first, role, lead)
         if sample:
             cards.append(_comparison_card(role, title, sample))
-    for row, result in heard:
+    for trial, result in with_audio:
         sample = _matching_sample(result.samples, "after", lead)
         if sample is None:
-            cards.append(AudioExample("after", row.design, "", problem="no sound of this prompt"))
+            cards.append(AudioExample("after", trial.design, "", problem="no audio for this prompt"))
         else:
-            cards.append(_comparison_card("after", row.design, sample))
+            cards.append(_comparison_card("after", trial.design, sample))
     return ComparisonRow(table.corpus, lead.prompt, cards)
 
 
 def _matching_sample(samples: Sequence[SavedSample], role: str, lead: SavedSample) -> SavedSample | None:
-    """The sample of a role with the lead's prompt, and its recording and seed where there are several."""
-    fitting = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
+    """The sample of a role with the lead's prompt; of several that with its recording and seed."""
+    matching = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
     return max(
-        fitting, key=lambda one: (one.recording == lead.recording) + (one.seed == lead.seed), default=None
+        matching,
+        key=lambda sample: (sample.recording == lead.recording) + (sample.seed == lead.seed),
+        default=None,
     )
 
 
 def _comparison_card(role: str, title: str, sample: SavedSample) -> AudioExample:
     try:
-        sound = read_sound(sample.path)
+        audio = read_sound(sample.path)
     except TalimError as error:
         return AudioExample(role, title, "", problem=str(error))
-    drawing, _ = spectrogram_of(title, sound, None)
+    drawing, _ = spectrogram_of(title, audio, None)
     label = f"{title}: {sample.prompt or sample.recording}"
-    return AudioExample(role, title, format_duration(sound.seconds), drawing, audio_player(sound, label))
+    return AudioExample(role, title, format_duration(audio.seconds), drawing, audio_player(audio, label))

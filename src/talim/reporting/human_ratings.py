@@ -1,4 +1,4 @@
-"""What people said of a folder's runs: listeners' ratings and a brief's usefulness, read for the report's page."""
+"""Results of listening tests and usefulness briefs of a folder's runs, read for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
 @dataclass(frozen=True)
 class HumanRating:
-    """One judgement by people: what it is, its sentences, and the way to its own page ("" where it has none)."""
+    """One listening test or brief: title, sentences, and a link to its own page ("" if it has none)."""
 
     title: str
     sentences: tuple[str, ...]
@@ -25,21 +25,21 @@ class HumanRating:
 
 def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
     """Every ratings.json and usefulness.json in FOLDER, up to two levels below it; links are relative to `page`."""
-    found = []
-    for name, tell, own in (
-        (RATINGS, _ratings, "ratings/index.html"),
-        (USEFULNESS, _usefulness, "usefulness/index.html"),
+    ratings = []
+    for name, summarize, own_page in (
+        (RATINGS, _summarize_ratings, "ratings/index.html"),
+        (USEFULNESS, _summarize_usefulness, "usefulness/index.html"),
     ):
         for path in find_result_files(folder, name):
-            title, sentences = tell(_mapping(path))
-            target = path.parent / own
+            title, sentences = summarize(_read_mapping(path))
+            target = path.parent / own_page
             link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
-            found.append(HumanRating(title, tuple(sentences), link))
-    return found
+            ratings.append(HumanRating(title, tuple(sentences), link))
+    return ratings
 
 
 def find_result_files(folder: Path, name: str) -> list[Path]:
-    """Every file of that name in FOLDER, up to two levels below it, but for what is kept of earlier runs."""
+    """Every file of that name in FOLDER, up to two levels below it, except in `earlier` folders."""
     nested = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(f"{pattern}/{name}"))]
     return [
         path
@@ -48,7 +48,7 @@ def find_result_files(folder: Path, name: str) -> list[Path]:
     ]
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
         raise TalimError(
@@ -57,16 +57,16 @@ def _mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def _ratings(told: Mapping[str, Any]) -> tuple[str, list[str]]:
-    people = told.get("listeners") or {}
-    counted = f"{people.get('counted', 0)} of {people.get('answered', 0)} listeners count."
-    return f"Blind listening: {told.get('name', 'a test')}", [*_lines(told.get("verdict")), counted]
+def _summarize_ratings(result: Mapping[str, Any]) -> tuple[str, list[str]]:
+    listeners = result.get("listeners") or {}
+    counted = f"{listeners.get('counted', 0)} of {listeners.get('answered', 0)} listeners are counted."
+    return f"Blind listening: {result.get('name', 'a test')}", [*_texts(result.get("verdict")), counted]
 
 
-def _usefulness(told: Mapping[str, Any]) -> tuple[str, list[str]]:
-    name = (told.get("brief") or {}).get("name", "a brief")
-    return f"Usefulness: {name}", [*_lines(*(told.get("sentences") or ()))]
+def _summarize_usefulness(result: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = (result.get("brief") or {}).get("name", "a brief")
+    return f"Usefulness: {name}", _texts(*(result.get("sentences") or ()))
 
 
-def _lines(*texts: Any) -> list[str]:
+def _texts(*texts: Any) -> list[str]:
     return [text for text in texts if isinstance(text, str) and text]

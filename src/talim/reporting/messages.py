@@ -60,7 +60,11 @@ def folder_scores_message(result: Mapping[str, Any]) -> str:
     generated, real = result["generated"], result["real"]
     header = f"{generated['files']} generated files against {real['files']} real ones, protocol {result['protocol']['hash']}"
     return "\n".join(
-        [header, *(row["sentence"] for row in result["scores"]), *(f"warning: {text}" for text in result["warnings"])]
+        [
+            header,
+            *(row["sentence"] for row in result["scores"]),
+            *(f"warning: {text}" for text in result["warnings"]),
+        ]
     )
 
 

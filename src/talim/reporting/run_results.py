@@ -1,4 +1,4 @@
-"""What a run folder holds, read for showing: plain values, empty where a stage has not been run."""
+"""Reads a run folder for reports: plain values, empty where a command has not been run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from talim.run import Run
 
 @dataclass(frozen=True)
 class SavedSample:
-    """One sound of RUN/samples: its file, what it is (before, after, real), and how it came about."""
+    """One audio file of RUN/samples: its role (before, after, real), prompt, seed and recording."""
 
     path: Path
     role: str
@@ -27,7 +27,7 @@ class SavedSample:
 
 @dataclass(frozen=True)
 class RunResults:
-    """A run as its files tell it; every mapping is empty where its file is missing."""
+    """A run as read from its files; every mapping is empty if its file is missing."""
 
     folder: Path
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -41,58 +41,58 @@ class RunResults:
 
     @property
     def base(self) -> dict[str, Any]:
-        """The base model's name, licence, fingerprint, as far as any file tells them."""
-        told: dict[str, Any] = {"name": self.recipe.get("base", "unknown")}
+        """The base model's name, licence and fingerprint, as far as known."""
+        base: dict[str, Any] = {"name": self.recipe.get("base", "unknown")}
         for source in (self.scores.get("base"), self.adapter.get("base"), self.facts.get("base")):
-            told |= source if isinstance(source, dict) else {"name": source} if source else {}
-        return told
+            base |= source if isinstance(source, dict) else {"name": source} if source else {}
+        return base
 
     @property
     def miniature(self) -> bool:
-        """True for the small base that ships with the package, whose sound is for trying the road only."""
+        """True for a base that ships with the package to test the pipeline."""
         return bool(self.base.get("miniature", is_miniature(str(self.base["name"]))))
 
     @property
     def losses(self) -> dict[str, Any]:
-        """scores.json's held-out loss: before, after and fall, or nothing."""
+        """The held-out losses of scores.json: base_loss, adapted_loss and loss_reduction, or nothing."""
         return self.scores.get("held_out_loss") or {}
 
     @property
     def loss_unit(self) -> str:
-        """What the loss is counted in: nats, or squared error."""
+        """The unit of the loss: nats, or squared error."""
         return str(self.losses.get("loss_unit") or self.cost.get("loss_unit") or "nats")
 
     @property
     def split(self) -> dict[str, Any]:
-        """By which step the corpus was split, with the explanation that belongs beside every score."""
+        """The strategy by which the corpus was split, and its explanation."""
         return self.scores.get("split") or self.corpus.get("split") or {}
 
 
 def is_run(folder: Path) -> bool:
-    """True where a stage has left one of a run's own files."""
+    """True if the folder holds one of a run's own files."""
     run = Run(folder)
     return any(path.is_file() for path in (run.recipe_file, run.cost, run.scores, run.log))
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run that `folder` is, or the runs up to two levels below it; TalimError where there is none."""
+    """The folder itself if it is a run, else the runs up to two levels below it; TalimError if there is none."""
     if not folder.is_dir():
         raise TalimError(f"{folder}: no such folder; give the folder that talim train or talim poc wrote")
     if is_run(folder):
         return [folder]
     inside = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
-    # talim poc puts runs that its changed inputs have outdated under earlier/
-    found = [path for path in inside if is_run(path) and "earlier" not in path.relative_to(folder).parts]
-    if not found:
+    # talim poc moves results of other configurations to earlier/
+    runs = [path for path in inside if is_run(path) and "earlier" not in path.relative_to(folder).parts]
+    if not runs:
         raise TalimError(
-            f"{folder}: no run is here (no recipe.yaml, log.jsonl, cost.json or scores.json); "
+            f"{folder}: holds no run (no recipe.yaml, log.jsonl, cost.json or scores.json); "
             "give the folder that talim train or talim poc wrote"
         )
-    return found
+    return runs
 
 
 def read_result(folder: Path) -> RunResults:
-    """Read whatever of a run is there; TalimError names a file that is damaged."""
+    """Read the files that a run has; TalimError names a damaged one."""
     run = Run(folder)
     recipe = _read_recipe(run.recipe_file)
     scores = _read_mapping(run.scores)
@@ -121,7 +121,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    """The recipe as it was written; not validated, so that older runs can still be shown."""
+    """The recipe as written; not validated, so that older runs can still be reported."""
     if not path.is_file():
         return {}
     try:
@@ -132,13 +132,13 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 
 def _read_corpus(folder: Path, recipe: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    """The corpus's summary: kept in the scores, else where the recipe says, else beside the run."""
+    """The corpus's summary: from the scores, else from the recipe's corpus, else from the folder next to the run."""
     if isinstance(scores.get("corpus"), dict):
         return scores["corpus"]
-    named = [Path(str(recipe["corpus"]))] if recipe.get("corpus") else []
-    for place in (folder, *named, *(folder / path for path in named), folder.parent / "corpus"):
-        if (place / "summary.json").is_file():
-            return _read_mapping(place / "summary.json")
+    corpora = [Path(str(recipe["corpus"]))] if recipe.get("corpus") else []
+    for candidate in (folder, *corpora, *(folder / path for path in corpora), folder.parent / "corpus"):
+        if (candidate / "summary.json").is_file():
+            return _read_mapping(candidate / "summary.json")
     return {}
 
 

@@ -1,4 +1,4 @@
-"""A study in sentences, English and Japanese: what is best, what to take, what it costs, what to be careful of."""
+"""Sentences of a study's report in English and Japanese: the best design, the recommended one, its cost, caveats."""
 
 from __future__ import annotations
 
@@ -10,219 +10,205 @@ from typing import Any
 from talim.backbones.registry import is_miniature
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.recommend import DEMONSTRATED, INCONCLUSIVE, NOTHING, ONLY
-from talim.experiments.results import StudyResults
-from talim.html import formatting
-from talim.html.formatting import format_number
-from talim.reporting import sentences
+from talim.experiments.results import ANY_LEVEL, StudyResults
+from talim.html.formatting import (
+    NOT_KNOWN,
+    format_bytes,
+    format_ci,
+    format_count,
+    format_counted,
+    format_duration,
+    format_number,
+    format_percent,
+    format_scientific,
+)
+from talim.reporting.sentences import NOT_MEASURED
 
-# What a measure says, in English and in Japanese; scores have their own names.
-MEASURES = {
-    "fall": ("the held-out loss falls most", "保留データの損失が最も大きく下がる"),
-    "ornament_fall": ("the held-out loss falls most on ornaments", "装飾音での損失が最も大きく下がる"),
-    "return_gain": ("most more is gained where material returns", "再現部での改善が最も大きい"),
-    "score.kernel_distance_timbre": ("the timbre is nearest to real music", "音色が実際の音楽に最も近い"),
+# "With DESIGN ...", in English and in Japanese; scores use their own names.
+BEST_BY_MEASURE = {
+    "loss_reduction": ("the held-out loss is reduced most", "保留データの損失が最も大きく下がる"),
+    "loss_reduction_ornaments": (
+        "the held-out loss on ornaments is reduced most",
+        "装飾音での損失が最も大きく下がる",
+    ),
+    "repeat_gain": ("the additional reduction on repeats is largest", "再現部での改善が最も大きい"),
+    "score.kernel_distance_timbre": ("the timbre is closest to real music", "音色が実際の音楽に最も近い"),
 }
-NAMES = {
-    "before": "loss before",
-    "after": "loss after",
-    "fall": "fall of the loss",
-    "ornament_fall": "fall on ornaments",
-    "plain_fall": "fall between ornaments",
-    "first_fall": "fall on what comes first",
-    "again_fall": "fall on what returns",
-    "return_gain": "more gained on what returns",
-    "log_seconds": "time of training",
+MEASURE_NAMES = {
+    "base_loss": "base loss",
+    "adapted_loss": "adapted loss",
+    "loss_reduction": "loss reduction",
+    "loss_reduction_ornaments": "loss reduction on ornaments",
+    "loss_reduction_plain": "loss reduction on plain notes",
+    "loss_reduction_first": "loss reduction on first occurrences",
+    "loss_reduction_repeat": "loss reduction on repeats",
+    "repeat_gain": "additional loss reduction on repeats",
+    "log_seconds": "training time",
     "log_memory": "peak memory",
 }
 LOGARITHMS = ("log_seconds", "log_memory")
 GOALS = {
-    "learning": ("the loss", "損失"),
-    "jingle": ("a short jingle: ornaments and timbre", "短いジングル(装飾音と音色)"),
-    "background": ("long background music: structure", "長い背景音楽(構造)"),
+    "learning": "the loss",
+    "jingle": "a short jingle: ornaments and timbre",
+    "background": "long background music: structure",
 }
 COSTS = {
-    "parameters": ("trained parameters", formatting.format_count),
-    "operations": ("operations of training", formatting.format_scientific),
-    "seconds": ("time of training", formatting.format_duration),
-    "memory": ("peak memory", formatting.format_bytes),
-    "bytes": ("adapter on disk", formatting.format_bytes),
+    "parameters": ("trained parameters", format_count),
+    "flops": ("FLOPs of training", format_scientific),
+    "seconds": ("training time", format_duration),
+    "memory": ("peak memory", format_bytes),
+    "bytes": ("adapter on disk", format_bytes),
 }
 
 
 def measure_name(measure: str) -> str:
-    """A measure's name for people."""
-    return NAMES.get(measure, measure.removeprefix("score.").replace("_", " "))
-
-
-def format_ci(low: float | None, high: float | None) -> str:
-    """`0.1 to 0.3`, or that it is not known."""
-    if low is None or high is None or low != low or high != high:
-        return "not known"
-    return f"{format_number(low)} to {format_number(high)}"
+    """A measure as text: `score.ngram_repetition` becomes `ngram repetition`."""
+    return MEASURE_NAMES.get(measure, measure.removeprefix("score.").replace("_", " "))
 
 
 def recommendation_text(found: Mapping[str, Any]) -> str:
-    """One piece of advice in a sentence or two."""
-    if found["outcome"] == NOTHING:
-        return f"Nothing to choose from: {', '.join(found['missing']) or 'no design'} was not measured or not allowed."
-    chosen = _candidate(found, found["design"])
-    margin = f"{format_number(found['aims'][0]['margin'])} in {measure_name(found['aims'][0]['measure'])}"
-    if found["outcome"] == ONLY:
-        return f"{found['design']} is the only one within the limits, so nothing was compared."
-    if found["outcome"] == INCONCLUSIVE:
-        ends = format_ci(chosen["behind_low"], chosen["behind_high"])
+    """One recommendation of study.json in one or two sentences."""
+    design, outcome = found["design"], found["outcome"]
+    if outcome == NOTHING:
+        return f"Nothing to recommend: {', '.join(found['missing']) or 'no design'} was measured within the limits."
+    if outcome == ONLY:
+        return f"{design} is the only design within the limits, so nothing was compared."
+    if outcome == INCONCLUSIVE:
+        chosen = _candidate(found, design)
         return (
-            f"Cannot tell {len(found['unresolved'])} designs apart, {found['best']} has the best mean; "
-            f"take the cheaper: {found['design']} is {format_number(chosen['behind'])} behind ({ends})."
+            f"Cannot tell {len(found['unresolved'])} designs apart; {found['best']} has the best mean. Take the "
+            f"cheaper: {design} is {format_number(chosen['gap'])} behind "
+            f"({format_ci(chosen['gap_low'], chosen['gap_high'])})."
         )
-    text = f"{found['design']} is the cheapest that is shown to be within {margin} of any other."
-    if found["likely"] != found["design"]:
-        text += f" By the means {found['likely']} is too, and costs less: these data cannot tell."
+    objective = found["objectives"][0]
+    margin = f"{format_number(objective['margin'])} in {measure_name(objective['measure'])}"
+    text = f"{design} is the cheapest design shown to be within {margin} of every other one."
+    if found["within_margin"] != design:
+        text += f" The mean of {found['within_margin']}, which costs less, is too, but it is not shown."
     return text
 
 
-def summary(base: Mapping[str, Any], wish: SelectionCriteria) -> dict[str, Any]:
-    """The headline, three sentences with one figure and its range each, in English and Japanese, and the figures."""
-    found = base["advice"][0]
-    if found["outcome"] == NOTHING:
-        return {
-            "headline": recommendation_text(found),
-            "en": [recommendation_text(found)],
-            "ja": [],
-            "figures": [],
-        }
-    parts = [_quality(base, found), _choice(base, found, wish), _cost(found)]
-    return {
-        "headline": _headline(found),
-        "en": [part[0] for part in parts],
-        "ja": [part[1] for part in parts],
-        "figures": [part[2] for part in parts],
-    }
-
-
-def _headline(found: Mapping[str, Any]) -> str:
-    design = found["design"]
-    return {
-        DEMONSTRATED: f"Take {design}: nothing that costs less is shown to be as good.",
-        INCONCLUSIVE: f"These data cannot tell which is best. Take the cheaper: {design}.",
-        ONLY: f"{design} is all there is to judge yet.",
-    }[found["outcome"]]
-
-
+# English sentence, Japanese sentence, key figure
 TextPart = tuple[str, str, dict[str, Any]]
 
 
-def _lead(base: Mapping[str, Any], found: Mapping[str, Any]) -> TextPart:
-    """Where the best is also what to take: how far the next best is behind it."""
-    others = [each for each in found["candidates"] if each["design"] != found["design"]]
-    second = min(others, key=lambda each: each["behind"])
-    behind = {"low": second["behind_low"], "high": second["behind_high"]}
-    amount, unit = format_number(second["behind"]), base["unit"] or ""
-    share = formatting.format_percent(_candidate(found, found["design"])["chosen_share"])
-    english = (
-        f"It has the best mean and is also what to take; {second['design']} comes next, "
-        f"{f'{amount} {unit}'.rstrip()} behind (95\u202f% range {format_ci(behind['low'], behind['high'])}). Drawn again, "
-        f"the means choose it in {share} of cases."
-    )
-    japanese = (
-        f"勧めるのは平均も最良の{found['design']}です。次点の{second['design']}との差は{amount}{unit}"
-        f"(95%の範囲:{_format_ci_ja(behind)})です。"
-    )
-    meaning = (
-        f"{measure_name(found['aims'][0]['measure'])}: how far {second['design']}, the next best, is behind"
-    )
-    return english, japanese, _figure(amount, meaning, behind)
+def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, Any]:
+    """A headline, and three sentences with one key figure and its interval each, in English and Japanese."""
+    found = base["recommendations"][0]
+    text = recommendation_text(found)
+    if found["outcome"] == NOTHING:
+        return {"headline": text, "en": [text], "ja": [], "figures": []}
+    design = found["design"]
+    headline = {
+        DEMONSTRATED: f"Take {design}: nothing that costs less is shown to be as good.",
+        INCONCLUSIVE: f"These data cannot tell which design is best. Take the cheaper: {design}.",
+        ONLY: f"{design} is the only design with results.",
+    }[found["outcome"]]
+    parts = [_quality(base, found), _choice(base, found, criteria), _cost(found)]
+    return {
+        "headline": headline,
+        "en": [english for english, _, _ in parts],
+        "ja": [japanese for _, japanese, _ in parts],
+        "figures": [figure for _, _, figure in parts],
+    }
 
 
 def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> TextPart:
-    level, aim = found["best_level"], found["aims"][0]
+    """The best design and its mean."""
+    best_mean, measure = found["best_mean"], found["objectives"][0]["measure"]
     count, corpora, unit = len(found["candidates"]), len(found["corpora"]), base["unit"] or ""
-    says, says_ja = MEASURES.get(
-        aim["measure"], (f"{measure_name(aim['measure'])} is best", measure_name(aim["measure"]))
-    )
-    mean, ends = format_number(level["mean"]), format_ci(level["low"], level["high"])
+    name = measure_name(measure)
+    best, best_ja = BEST_BY_MEASURE.get(measure, (f"{name} is best", name))
+    mean = format_number(best_mean["mean"])
+    over = f"{corpora} corpora" if corpora != 1 else "1 corpus"
     english = (
-        f"Of {formatting.format_counted(count, 'design')} in {base['base']}, with {found['best']} {says}: "
-        f"{mean} {unit}".rstrip()
-        + f" (95\u202f% range {ends}), over {formatting.format_counted(corpora, 'corpus').replace('corpuss', 'corpora')}."
+        f"Of {format_counted(count, 'design')} in {base['base']}, {best} with {found['best']}: "
+        f"{f'{mean} {unit}'.rstrip()} ({_interval(best_mean)}), over {over}."
     )
     japanese = (
-        f"{base['base']}の{count}種類の設計のうち、{says_ja}のは{found['best']}で、"
-        f"その値は{mean}{unit}です(95%の範囲:{_format_ci_ja(level)}、コーパス{corpora}個)。"
+        f"{base['base']}の{count}種類の設計のうち、{best_ja}のは{found['best']}で、"
+        f"その値は{mean}{unit}です({_interval_ja(best_mean)}、コーパス{corpora}個)。"
     )
-    meaning = f"{measure_name(aim['measure'])} with {found['best']}{', in ' + unit if unit else ''}"
-    return english, japanese, _figure(mean, meaning, level)
+    meaning = f"{name} with {found['best']}{', in ' + unit if unit else ''}"
+    return english, japanese, _figure(mean, meaning, best_mean)
 
 
-def _choice(base: Mapping[str, Any], found: Mapping[str, Any], wish: SelectionCriteria) -> TextPart:
-    if found["design"] == found["best"] and found["outcome"] == DEMONSTRATED:
-        return _lead(base, found)
-    chosen, aim = _candidate(found, found["design"]), found["aims"][0]
-    behind = {"low": chosen["behind_low"], "high": chosen["behind_high"]}
-    amount, tenth = format_number(chosen["behind"]), formatting.format_percent(wish.margin_share)
-    ends = f"(95\u202f% range {format_ci(behind['low'], behind['high'])})"
-    unit = f" {base['unit']}" if base["unit"] else ""
-    if found["design"] == found["best"]:
-        english = f"{found['design']} has the best mean and is also what to take."
+def _choice(base: Mapping[str, Any], found: Mapping[str, Any], criteria: SelectionCriteria) -> TextPart:
+    """The recommended design and its distance from the best; if it is the best, the distance of the next best."""
+    design, outcome = found["design"], found["outcome"]
+    name, unit = measure_name(found["objectives"][0]["measure"]), base["unit"] or ""
+    chosen = _candidate(found, design)
+    stability = f" In {format_percent(chosen['selected_fraction'])} of resamples it is the cheapest within the margin."
+    if design == found["best"] and outcome == DEMONSTRATED:
+        others = [each for each in found["candidates"] if each["design"] != design]
+        second = min(others, key=lambda each: each["gap"])
+        ends = {"low": second["gap_low"], "high": second["gap_high"]}
+        amount = format_number(second["gap"])
+        english = (
+            f"It is also the recommended design; {second['design']} comes next, "
+            f"{f'{amount} {unit}'.rstrip()} behind ({_interval(ends)}).{stability}"
+        )
+        japanese = (
+            f"推奨する設計は平均も最良の{design}です。次点の{second['design']}との差は{amount}{unit}"
+            f"({_interval_ja(ends)})です。"
+        )
+        return english, japanese, _figure(amount, f"{name}: gap of {second['design']}, the next best", ends)
+    ends = {"low": chosen["gap_low"], "high": chosen["gap_high"]}
+    amount, tolerance = format_number(chosen["gap"]), format_percent(criteria.tolerance)
+    if design == found["best"]:
+        english = f"{design} has the best mean and is the recommended design."
     else:
-        english = f"{found['design']} costs less and is {amount}{unit} behind it {ends}"
-    share = formatting.format_percent(chosen["chosen_share"])
-    if found["design"] != found["best"]:
+        english = f"{design} costs less and is {f'{amount} {unit}'.rstrip()} behind it ({_interval(ends)})"
         english += {
-            DEMONSTRATED: f", which is shown to be within the margin of {tenth}.",
-            INCONCLUSIVE: f", and no more than {tenth} is allowed: which of {len(found['unresolved'])} designs keep to "
-            "that, these data cannot tell.",
+            DEMONSTRATED: f", which is shown to be within the margin of {tolerance}.",
+            INCONCLUSIVE: f"; the margin is {tolerance}, and which of {len(found['unresolved'])} designs are within "
+            "it, these data cannot tell.",
             ONLY: ".",
-        }[found["outcome"]]
-    english += f" Drawn again, the means choose it in {share} of cases."
-    told = {
-        DEMONSTRATED: f"許容幅({tenth})以内であることが示されました",
-        INCONCLUSIVE: f"許容幅({tenth})以内かどうかは、このデータでは決められません",
+        }[outcome]
+    verdict_ja = {
+        DEMONSTRATED: f"許容幅({tolerance})以内であることが示されました",
+        INCONCLUSIVE: f"許容幅({tolerance})以内かどうかは、このデータでは判断できません",
         ONLY: "比較できる設計はほかにありません",
-    }[found["outcome"]]
-    japanese = (
-        f"勧めるのは{found['design']}です。最良の平均との差は{amount}{base['unit'] or ''}"
-        f"(95%の範囲:{_format_ci_ja(behind)})で、{told}。"
-    )
-    meaning = f"{measure_name(aim['measure'])}: how far {found['design']} is behind the best"
-    return english, japanese, _figure(amount, meaning, behind)
+    }[outcome]
+    japanese = f"推奨する設計は{design}です。最良の平均との差は{amount}{unit}({_interval_ja(ends)})で、{verdict_ja}。"
+    return english + stability, japanese, _figure(amount, f"{name}: gap of {design} to the best", ends)
 
 
 def _cost(found: Mapping[str, Any]) -> TextPart:
-    chosen = _candidate(found, found["design"])
-    trained = formatting.format_count(chosen["prices"]["parameters"] or 0)
-    of = f", {formatting.format_percent(found['percent'] / 100)} of the base," if found["percent"] else ""
-    of_ja = f"(土台の{formatting.format_percent(found['percent'] / 100)})" if found["percent"] else ""
-    ratio = found["ratios"].get("seconds")
+    """Trained parameters and training time, relative to a reference design if there is one."""
+    design = found["design"]
+    costs = _candidate(found, design)["costs"]
+    trained = format_count(costs["parameters"] or 0)
+    percent = format_percent(found["trained_percent"] / 100) if found["trained_percent"] else ""
+    of_base, of_base_ja = (f", {percent} of the base,", f"(基盤モデルの{percent})") if percent else ("", "")
+    ratio = found["cost_ratios"].get("seconds")
     if ratio is None:
-        seconds = chosen["prices"]["seconds"]
-        took = (
-            formatting.format_duration(seconds)
-            if seconds is not None
-            else f"a time that was {sentences.NOT_MEASURED}"
-        )
+        seconds = costs["seconds"]
+        time = format_duration(seconds) if seconds is not None else f"a time that was {NOT_MEASURED}"
         return (
-            f"It trains {trained} parameters{of} in {took}.",
-            f"学習するパラメータは{trained}個{of_ja}です。",
-            _figure(trained, f"parameters that {found['design']} trains", {"low": None, "high": None}),
+            f"It trains {trained} parameters{of_base} in {time}.",
+            f"学習するパラメータは{trained}個{of_base_ja}です。",
+            _figure(trained, f"trained parameters of {design}", {"low": None, "high": None}),
         )
-    amount, ends = format_number(ratio["ratio"], 2), format_ci(ratio["low"], ratio["high"])
+    amount, reference = format_number(ratio["ratio"], 2), found["reference"]
     return (
-        f"It trains {trained} parameters{of} in {amount} times the time of {found['reference']} "
-        f"(95\u202f% range {ends}).",
-        f"学習するパラメータは{trained}個{of_ja}、学習時間は{found['reference']}の{amount}倍"
-        f"(95%の範囲:{_format_ci_ja(ratio)})です。",
-        _figure(amount, f"times the time of {found['reference']}", ratio),
+        f"It trains {trained} parameters{of_base} in {amount} times the time of {reference} ({_interval(ratio)}).",
+        f"学習するパラメータは{trained}個{of_base_ja}、学習時間は{reference}の{amount}倍({_interval_ja(ratio)})です。",
+        _figure(amount, f"times the training time of {reference}", ratio),
     )
 
 
 def _figure(value: str, meaning: str, ends: Mapping[str, Any]) -> dict[str, Any]:
-    return {"value": value, "meaning": meaning, "range": format_ci(ends["low"], ends["high"])}
+    return {"value": value, "meaning": meaning, "ci95": format_ci(ends["low"], ends["high"])}
 
 
-def _format_ci_ja(ends: Mapping[str, Any]) -> str:
+def _interval(ends: Mapping[str, Any]) -> str:
+    return f"95\u202f% interval {format_ci(ends['low'], ends['high'])}"
+
+
+def _interval_ja(ends: Mapping[str, Any]) -> str:
     text = format_ci(ends["low"], ends["high"])
-    return "不明" if text == "not known" else text.replace(" to ", "〜")
+    return "95%信頼区間:" + ("不明" if text == NOT_KNOWN else text.replace(" to ", "〜"))
 
 
 def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:
@@ -230,84 +216,88 @@ def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:
 
 
 def caveats(study: StudyResults) -> list[str]:
-    """What a reader has to know before he believes the numbers."""
-    said = []
-    seeds = {table.name: Counter(row.design for row in table.rows) for table in study.tables}
-    if seeds and all(count == 1 for counted in seeds.values() for count in counted.values()):
-        said.append(
-            "Every design was trained with one seed. The ranges cover other recordings, but not other seeds: how much "
-            "of a difference is that seed's luck, one seed cannot show."
+    """Caveats shown above the results."""
+    sentences = []
+    seeds = {table.name: Counter(trial.design for trial in table.trials) for table in study.tables}
+    if seeds and all(count == 1 for counts in seeds.values() for count in counts.values()):
+        sentences.append(
+            "Every design was trained with one seed: the intervals cover the variance between recordings, not that "
+            "between seeds."
         )
-    most = {name: max(counted.values()) for name, counted in seeds.items()}
-    few = {
-        design for name, counted in seeds.items() for design, count in counted.items() if count < most[name]
+    incomplete = {
+        design
+        for counts in seeds.values()
+        for design, count in counts.items()
+        if count < max(counts.values())
     }
-    if few:
-        said.append(
-            f"{formatting.format_counted(len(few), 'design')} have fewer seeds than others: the study is not finished."
-        )
-    recordings = [len(row.trial.measures.get("fall", {})) for row in study.rows]
+    if incomplete:
+        number = format_counted(len(incomplete), "design")
+        verb = "has" if len(incomplete) == 1 else "have"
+        sentences.append(f"{number} {verb} fewer seeds than others: the study is not finished.")
+    recordings = [len(trial.measures.get("loss_reduction", {})) for trial in study.trials]
     if recordings and min(recordings) < 5:
-        said.append(
-            f"Some trials were judged on {formatting.format_counted(min(recordings), 'recording')}: the ranges are rough."
-        )
+        number = format_counted(min(recordings), "recording")
+        sentences.append(f"Some trials were evaluated on {number} only: their intervals are imprecise.")
     if study.failed:
-        said.append(f"{formatting.format_counted(len(study.failed), 'trial')} failed and stand in no table.")
-    if study.set_aside:
-        said.append(
-            f"{formatting.format_counted(len(study.set_aside), 'trial')} had other settings and stand in no table."
-        )
-    small = [base for base in study.bases if is_miniature(base)]
-    if small:
-        are = "is a miniature" if len(small) == 1 else "are miniatures"
-        said.append(f"{' and '.join(small)} {are}: what holds there need not hold for a large model.")
-    return said
+        sentences.append(f"{format_counted(len(study.failed), 'trial')} failed and are in no table.")
+    if study.excluded:
+        number = format_counted(len(study.excluded), "trial")
+        sentences.append(f"{number} with other settings are in no table.")
+    miniatures = [base for base in study.bases if is_miniature(base)]
+    if miniatures:
+        are = "is a miniature model" if len(miniatures) == 1 else "are miniature models"
+        sentences.append(f"{' and '.join(miniatures)} {are}: results may differ for large models.")
+    return sentences
 
 
-def comparison_text(finding: Mapping[str, Any]) -> str:
-    """What one comparison of a claim compares: `conv over linear: fall on ornaments less fall between ornaments`."""
-    minus = f" less {measure_name(finding['minus'])}" if finding.get("minus") else ""
-    text = f"{_factors(finding['this'])} over {_factors(finding['that'])}: {measure_name(finding['measure'])}{minus}"
-    if finding.get("between"):
-        text += f", {' against '.join(_factors(group) for group in finding['between'])}"
-    if finding.get("within"):
-        text += f", in {_factors(finding['within'])}"
+def comparison_text(result: Mapping[str, Any]) -> str:
+    """What a hypothesis compares: `conv over linear: loss reduction on ornaments, in makam`."""
+    relative = f" minus {measure_name(result['relative_to'])}" if result.get("relative_to") else ""
+    groups = f"{_levels(result['treatment'])} over {_levels(result['control'])}"
+    text = f"{groups}: {measure_name(result['measure'])}{relative}"
+    if result.get("interaction"):
+        text += f", {' against '.join(_levels(group) for group in result['interaction'])}"
+    if result.get("where"):
+        text += f", in {_levels(result['where'])}"
     return text
 
 
-def findings_text(finding: Mapping[str, Any]) -> str:
-    """What one comparison gave: the effect with its interval, and what an undecided one could have seen."""
-    if finding.get("mean") is None:
-        return finding.get("why") or "no two trials differ so"
-    mean, low, high, seen = (_amount(finding, name) for name in ("mean", "low", "high", "smallest_visible"))
-    text = f"{mean} ({low} to {high})" if finding["low"] is not None else f"{mean} (range not known)"
-    if finding["verdict"] == "undecided":
-        known = finding["smallest_visible"] is not None
-        text += f"; {seen} would have been seen" if known else "; from one pair no error is known"
+def expectation_text(result: Mapping[str, Any]) -> str:
+    """`greater by 0.03`, `not greater by 0.03`, `different by 0.03`."""
+    return f"{result.get('hypothesis', 'greater').replace('_', ' ')} by {_amount(result, 'smallest_effect')}"
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """The effect with its interval; if undecided, also the minimum detectable effect."""
+    if result.get("mean") is None:
+        return result.get("reason") or "no two trials differ in this alone"
+    mean, low, high, detectable = (
+        _amount(result, name) for name in ("mean", "low", "high", "min_detectable_effect")
+    )
+    text = f"{mean} ({low} to {high})" if result["low"] is not None else f"{mean} (interval not known)"
+    if result["verdict"] == "undecided":
+        known = result["min_detectable_effect"] is not None
+        text += f"; detectable from {detectable}" if known else "; one pair gives no error"
     return text
 
 
-def expected_text(finding: Mapping[str, Any]) -> str:
-    """`more by 0.03`, `no more by 0.03`, `differ by 0.03`."""
-    return f"{finding.get('expect', 'more')} by {_amount(finding, 'interest')}"
-
-
-def _amount(finding: Mapping[str, Any], name: str) -> str:
-    """A number of a finding; logarithms are told as ratios."""
-    value = finding.get(name)
+def _amount(result: Mapping[str, Any], name: str) -> str:
+    """A number of a result; differences of logarithms are given as ratios."""
+    value = result.get(name)
     if value is None:
-        return "not known"
-    if finding["measure"] in LOGARITHMS:
+        return NOT_KNOWN
+    if result["measure"] in LOGARITHMS:
         return f"{format_number(math.exp(value), 2)} times"
     return format_number(value).rstrip("0").rstrip(".") if value else "0"
 
 
-def _factors(factors: Mapping[str, Any]) -> str:
-    said = {name: str(value) for name, value in factors.items() if value != "*"}
-    if isinstance(share := factors.get("share"), float):
-        said["share"] = f"{100 * share:g} %"
-    if "kind" in said and "site" in said:
-        said = {"kind": f"{said['kind']}@{said['site']}"} | {
-            n: t for n, t in said.items() if n not in ("kind", "site")
+def _levels(factors: Mapping[str, Any]) -> str:
+    texts = {name: str(value) for name, value in factors.items() if value != ANY_LEVEL}
+    if isinstance(fraction := factors.get("size_fraction"), float):
+        texts["size_fraction"] = f"{100 * fraction:g} %"
+    if "kind" in texts and "site" in texts:
+        texts = {
+            "kind": f"{texts['kind']}@{texts.pop('site')}",
+            **{n: t for n, t in texts.items() if n != "kind"},
         }
-    return " ".join(said.values())
+    return " ".join(texts.values())

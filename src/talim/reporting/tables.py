@@ -1,4 +1,4 @@
-"""The page's tables: what a run cost, what it was shown under which rights, where its numbers came from."""
+"""The tables of a run's report: cost of training, data and rights, provenance."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TableRows = list[tuple[str, str]]
 
 
 def cost_table(result: RunResults) -> TableRows:
-    """What the training took, each row said to be not measured where it was not."""
+    """The cost of training; what was not measured is marked so."""
     cost = result.cost
     if not cost:
         return []
     energy = cost.get("energy_joules")
-    share = sentences.trained_share(result)
-    early = f", stopped early; the best was step {cost['best_step']}" if cost.get("stopped_early") else ""
+    fraction = sentences.trained_fraction(result)
+    stopped = f", stopped early; best step {cost['best_step']}" if cost.get("stopped_early") else ""
     rows = [
         ("Wall time", cost.get("wall_seconds"), formatting.format_duration),
         ("Time on the device", cost.get("device_seconds"), formatting.format_duration),
@@ -32,11 +32,11 @@ def cost_table(result: RunResults) -> TableRows:
             energy / 3600 if energy is not None else None,
             lambda wh: f"{formatting.format_number(wh, 1)} Wh",
         ),
-        ("Floating-point operations", cost.get("flops"), formatting.format_scientific),
-        ("Training steps", cost.get("steps"), lambda steps: formatting.format_count(steps) + early),
+        ("FLOPs", cost.get("flops"), formatting.format_scientific),
+        ("Training steps", cost.get("steps"), lambda steps: formatting.format_count(steps) + stopped),
         ("Trained parameters", cost.get("trainable_parameters"), formatting.format_count),
         ("Parameters of the base", cost.get("total_parameters"), formatting.format_count),
-        ("Trained share", share, formatting.format_percent),
+        ("Trained fraction", fraction, formatting.format_percent),
         ("Adapter on disk", folder_bytes(result.folder / "adapter"), formatting.format_bytes),
     ]
     notes = {"Energy": cost.get("energy_note"), "Peak memory": cost.get("memory_note")}
@@ -52,27 +52,27 @@ def _with_note(text: str, note: str | None) -> str:
 
 
 def folder_bytes(folder: Path) -> int | None:
-    """Size of all files below a folder, or None where it is missing."""
+    """The size of all files below a folder, None if it is missing."""
     if not folder.is_dir():
         return None
     return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file())
 
 
 def data_table(result: RunResults) -> TableRows:
-    """What the model was shown, how it was split, and under what rights."""
+    """The training data, the split, and rights."""
     corpus, split = result.corpus, result.split
     if not corpus and not split:
         return []
     rows = [("Music", _amount(corpus))] if corpus else []
-    if split.get("step"):
+    if split.get("strategy"):
         rows.append(
             (
                 "Split by",
-                str(split["step"]) + (f", seed {split['seed']}" if split.get("seed") is not None else ""),
+                str(split["strategy"]) + (f", seed {split['seed']}" if split.get("seed") is not None else ""),
             )
         )
     if split.get("explanation"):
-        rows.append(("What that means", str(split["explanation"])))
+        rows.append(("Explanation", str(split["explanation"])))
     sides = corpus.get("split") or split
     rows += [
         (name, _amount(sides[key]))
@@ -101,7 +101,7 @@ def _amount(part: dict[str, Any]) -> str:
 
 
 def _tally(counts: Any) -> str:
-    """`CC BY 4.0 (12), unknown (3)`; an honest unknown where nothing was said."""
+    """`CC BY 4.0 (12), unknown (3)`; `unknown` if nothing is recorded."""
     if isinstance(counts, dict) and counts:
         return ", ".join(
             f"{name} ({value})" if isinstance(value, int) else f"{name}: {value}"
@@ -111,7 +111,7 @@ def _tally(counts: Any) -> str:
 
 
 def provenance_table(result: RunResults) -> TableRows:
-    """Versions, seed, fingerprints: what another person needs to know about where the numbers came from."""
+    """Versions, seeds and fingerprints: where the numbers came from."""
     origin = result.facts.get("provenance") or result.scores.get("provenance") or {}
     libraries = origin.get("libraries") or {}
     rows = [
@@ -123,6 +123,6 @@ def provenance_table(result: RunResults) -> TableRows:
         ("talim", " at commit ".join(str(v) for v in (origin.get("talim"), origin.get("commit")) if v)),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in libraries.items() if version)),
         ("Python", ", ".join(str(v) for v in (origin.get("python"), origin.get("platform")) if v)),
-        ("Begun", origin.get("time")),
+        ("Started", origin.get("time")),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
