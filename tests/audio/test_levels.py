@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.pretraining.western_style import perform
 from talim.audio import Audio
 from talim.audio.levels import (
     clipped_fraction,
@@ -16,7 +17,6 @@ from talim.audio.levels import (
     silent_fraction,
     silent_frames,
 )
-from talim.synthesis.performer import perform
 
 RATE_HZ = 48000
 SINE = np.sin(2 * np.pi * 997 * np.arange(4 * RATE_HZ) / RATE_HZ).astype(np.float32)

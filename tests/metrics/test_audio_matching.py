@@ -96,10 +96,10 @@ def test_a_clip_is_not_compared_with_its_own_recording(sources: audio_matching.R
     assert itself.source == 7
     assert itself.similarity > 0.95
     assert (itself.cents, itself.ratio) == (pytest.approx(0, abs=6), pytest.approx(1, abs=0.006))
-    another = audio_matching.find_audio_match(sources.prints[7], sources, without=[7])
+    another = audio_matching.find_audio_match(sources.prints[7], sources, exclude=[7])
     assert another is not None
     assert another.source != 7
-    assert audio_matching.find_audio_match(sources.prints[7], sources, without=range(CLIPS)) is None
+    assert audio_matching.find_audio_match(sources.prints[7], sources, exclude=range(CLIPS)) is None
 
 
 @settings(max_examples=10, deadline=None)

@@ -239,7 +239,7 @@ def test_extrapolation_of_too_few_recordings_is_refused() -> None:
             reference_recordings=names,
             evaluated_recordings=names,
         )
-    with pytest.raises(ValueError, match="one name a row"):
+    with pytest.raises(ValueError, match="one name per row"):
         d.interval_by_recording(
             d.frechet_distance, gaussian(0, 9, 3), gaussian(0, 9, 3), names, names, np.random.default_rng(0)
         )

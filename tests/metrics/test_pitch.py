@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from research.pretraining.western_style import perform as perform_western
 from talim.audio import Audio
 from talim.metrics import pitch
 from talim.metrics.cache import MetricCache
-from talim.synthesis.performer import perform
 
 RATE_HZ = 16000
 
@@ -71,7 +71,7 @@ def test_a_drone_an_octave_below_does_not_take_over() -> None:
 
 def test_performances_with_chords_and_drums_are_followed() -> None:
     pieces = [
-        perform(seed, "western", 5.0) for seed in (902, 905, 918)
+        perform_western(seed, "western", 5.0) for seed in (902, 905, 918)
     ]  # voice, blown, voice, in full company
     for piece in pieces:
         assert piece.facts["chords"]

@@ -40,7 +40,7 @@ def test_a_tone_is_near_one_and_noise_near_nothing() -> None:
     seconds = np.arange(16000) / 16000
     tone = sum(np.sin(2 * np.pi * 220 * k * seconds) / k for k in range(1, 12))
     noise = np.random.default_rng(0).standard_normal(16000)
-    of_tone = pitch_salience.track_f0(tone, 16000, 320, 75.0, 1100.0, still=0.0)[1][5:-5]
+    of_tone = pitch_salience.track_f0(tone, 16000, 320, 75.0, 1100.0, steady_fraction=0.0)[1][5:-5]
     of_noise = pitch_salience.track_f0(noise, 16000, 320, 75.0, 1100.0)[1][5:-5]
     assert np.median(of_tone) > 0.6
     assert np.median(of_noise) < 0.35

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from research.pretraining.western_style import perform
 from talim.metrics import rhythm
-from talim.synthesis.performer import perform
 
 RATE_HZ = 16000
 
@@ -17,7 +17,7 @@ def test_clicks(bpm: float) -> None:
     for onset in np.arange(0, 9.9, 60 / bpm):
         at = int(onset * RATE_HZ)
         samples[at : at + 200] = np.random.default_rng(0).standard_normal(200)
-    assert rhythm.same_tempo(rhythm.tempo_bpm(samples, RATE_HZ), bpm, within=0.03)
+    assert rhythm.same_tempo(rhythm.tempo_bpm(samples, RATE_HZ), bpm, tolerance=0.03)
 
 
 def test_most_performances_have_the_tempo_they_were_played_at() -> None:
@@ -43,8 +43,8 @@ def test_silence_has_no_tempo() -> None:
 
 def strokes(onsets: np.ndarray, weights: np.ndarray, seconds: float = 30.0) -> np.ndarray:
     """An onset strength with one frame of each weight at each onset."""
-    strength = np.zeros(round(seconds * rhythm.FRAMES_A_SECOND))
-    strength[np.round(onsets * rhythm.FRAMES_A_SECOND).astype(int)] = weights
+    strength = np.zeros(round(seconds * rhythm.FRAMES_PER_SECOND))
+    strength[np.round(onsets * rhythm.FRAMES_PER_SECOND).astype(int)] = weights
     return np.convolve(strength, np.hanning(7), mode="same")
 
 

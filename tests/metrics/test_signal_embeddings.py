@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from research.pretraining.western_style import perform
 from talim.metrics import signal_embeddings
 from talim.metrics.pitch import PitchTrack
-from talim.synthesis.performer import perform
 
 RATE_HZ = 16000
 

@@ -34,7 +34,7 @@ def is_audio_name(path: str | Path) -> bool:
 
 
 def list_audio_files(path: Path) -> list[Path]:
-    """The audio files of a folder and its subfolders by suffix, sorted; or the file itself. UsageError if it is missing."""
+    """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. UsageError if it is missing."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder; name one that holds audio files")
     return sorted(file for file in path.rglob("*") if is_audio_name(file)) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""Prompt adherence: does each output fit its own prompt's mode, cycle, tempo and instruments better than other prompts'?
+"""Prompt adherence: whether outputs fit their own prompt's mode, cycle, tempo and instruments better than others'.
 
 Measured from the audio, and by CLAP (audio and text in one embedding space) if its weights are available. Reported
 next to real held-out clips with their own labels (the upper bound) and the untrained base.

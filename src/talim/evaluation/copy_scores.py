@@ -1,4 +1,4 @@
-"""Copied training material in the outputs: by audio fingerprint (robust to shift, stretch, filters) and by codec tokens.
+"""Copied training material: by audio fingerprint (robust to pitch shift, stretch and filters) and by codec tokens.
 
 Held-out clips, whose recordings differ from the training clips' by the split, give the null distribution: what they
 share with the training clips is what music of this kind shares. A match with p <= 0.01 counts as a copy.
@@ -122,7 +122,9 @@ def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason:
     if similarities.size < MIN_NULL_CLIPS:
         if len(null) >= MIN_NULL_CLIPS:
             return no_null_reason
-        return f"{MIN_NULL_CLIPS} held-out clips are needed to know what unrelated clips share, and there are {len(null)}"
+        return (
+            f"{MIN_NULL_CLIPS} held-out clips are needed for a null distribution, and there are {len(null)}"
+        )
 
     def with_p_value(match: CopyMatch | None, null_similarities: np.ndarray) -> CopyMatch | None:
         return match and replace(

@@ -37,7 +37,7 @@ def evaluate(
     num_workers: int = 1,
     backbone: Backbone | None = None,
 ) -> dict[str, Any]:
-    """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/, the model card.
+    """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/ and the card.
 
     Clips of `seconds` are generated with and without the adapter from `num_prompts` held-out captions. Measures are
     computed in `num_workers` processes and cached in RUN/metrics_cache. `protocol` "paper" adds the two Fréchet

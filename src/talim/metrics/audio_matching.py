@@ -1,8 +1,8 @@
-"""Where one recording holds a copy of a passage of another: its sound shifted, stretched, filtered, re-encoded.
+"""Search for a passage of one recording in others, also if it was shifted, stretched, filtered or re-encoded.
 
-Conventions: a print is what a sound looks like here, the log power [BINS, n] of bands a quarter tone wide, one
-column every 20 ms; a shift in pitch moves it along the bands, a stretch along time, a filter adds a constant to each
-band. A passage is as long as it lasts in the source; a ratio is the length in the clip over the length in the source.
+Conventions: a fingerprint is the log power [BINS, n] of bands a quarter tone wide, one column every 20 ms; a pitch
+shift moves it along the bands, a stretch along time, and a filter adds a constant to each band. A passage is as long as
+it lasts in the source; a ratio is the length in the clip over the length in the source.
 """
 
 from __future__ import annotations
@@ -13,67 +13,55 @@ from functools import cache
 
 import numpy as np
 
-VERSION = 1  # goes up with every change of `sound_print`, so that no old cache answers
-
+VERSION = 1  # raise it with every change of `audio_fingerprint`: it is part of the cache key
 RATE_HZ = 16000
-
 HOP_SECONDS = 0.02
-
 FRAME = 2048  # samples, 128 ms
-
 LOWEST_HZ = 180.0
-
 BINS_PER_OCTAVE = 24
-
-BINS = 111  # up to 4.3 kHz, under what low bit rates cut away
-
-FLOOR = 1e-3  # of the mean power: quieter than that is no music but the coder's noise
-
+BINS = 111  # up to 4.3 kHz, below the cut-off of low bit rates
+FLOOR = 1e-3  # of the mean power: quieter than that is coding noise
 PASSAGE_SECONDS = 4.0
-
-MAX_SHIFT_BINS = 7  # shifts looked for, 350 cents up and down
-
-COARSE_FRAMES = 5  # fine frames in a column of the coarse search
-
-START_COLUMNS = 4  # coarse columns between two passages of the clip that are looked for
-
+MAX_SHIFT_BINS = 7  # 350 cents up and down
+COARSE_FRAMES = 5  # frames in a column of the coarse search
+START_COLUMNS = 4  # coarse columns between two passages of the clip
 RATIOS = tuple(np.exp(np.linspace(np.log(0.8), np.log(1.25), 12)))
-
-PCA_COMPONENTS = 192  # of the space in which passages are compared first
-
-PCA_FIT_PASSAGES = 800  # passages that the axes are learnt from
-
+PCA_COMPONENTS = 192  # of the space of the coarse comparison
+PCA_FIT_PASSAGES = 800  # passages that the components are fitted to
 SHORTLIST = 12
-
-MIN_CANDIDATE_GAP_SECONDS = 0.6  # between two places of one source on the shortlist
-
-STEP_FRAMES = 2  # every second frame is enough to align by
-
-SMOOTHING_BANDS, SMOOTHING_FRAMES = (
-    13,
-    25,
-)  # half an octave, half a second: slower than that is timbre and phrasing
-
+MIN_CANDIDATE_GAP_SECONDS = 0.6  # between two candidates of one source
+STEP_FRAMES = 2  # every second frame is enough for the alignment
+SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: slower is timbre and phrasing
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
-
 BATCH_PASSAGES = 1000  # passages copied at a time
-
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
 
 
 @dataclass(frozen=True)
 class ReferenceAudio:
-    """Source prints prepared for search: all their passages on a few axes, and where each one begins."""
+    """Index of source fingerprints: all P passages on PCA components, and where each one begins."""
 
-    prints: tuple[np.ndarray, ...]  # one a source, float16 [BINS, frames]
-    axes: np.ndarray  # float32 [bands * columns, AXES]
-    passages: np.ndarray  # float32 [AXES, P], each of norm 1
+    prints: tuple[np.ndarray, ...]  # one per source, float16 [BINS, frames]
+    axes: np.ndarray  # float32 [bands * columns, PCA_COMPONENTS]
+    passages: np.ndarray  # float32 [PCA_COMPONENTS, P], each of norm 1
     owner: np.ndarray  # [P]
     start_frames: np.ndarray  # [P]
 
 
+@dataclass(frozen=True)
+class PassageMatch:
+    """A passage: its times in the clip and in a source, pitch shift in cents, length ratio and similarity."""
+
+    similarity: float
+    source: int
+    clip_seconds: tuple[float, float]
+    source_seconds: tuple[float, float]
+    cents: float
+    ratio: float
+
+
 def audio_fingerprint(samples: np.ndarray) -> np.ndarray:
-    """The print of `samples` [T] at 16 kHz: float16 [BINS, frames], natural log of power over its mean.
+    """The fingerprint of `samples` [T] at 16 kHz: float16 [BINS, frames], natural log of power over its mean.
 
     ValueError for samples that are not one finite, non-empty channel.
     """
@@ -82,7 +70,7 @@ def audio_fingerprint(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
         raise ValueError(
-            f"a print needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
+            f"a fingerprint needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
         )
     padded = np.pad(samples, (0, max(0, FRAME - samples.size)))
     spectrum = librosa.stft(padded, n_fft=FRAME, hop_length=round(HOP_SECONDS * RATE_HZ))
@@ -92,18 +80,18 @@ def audio_fingerprint(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def _bands() -> np.ndarray:
-    """Triangular bands a quarter tone wide, or as wide as a line of the spectrum, [BINS, lines]; each sums to 1."""
+    """Triangular bands a quarter tone or one FFT bin wide, [BINS, FFT bins]; each sums to 1."""
     middles = (LOWEST_HZ * 2 ** (np.arange(BINS) / BINS_PER_OCTAVE))[:, None]
     lines = np.arange(FRAME // 2 + 1) * RATE_HZ / FRAME
     widths = np.maximum(middles * (2 ** (1 / BINS_PER_OCTAVE) - 1), RATE_HZ / FRAME)
-    found = np.maximum(0.0, 1 - np.abs(lines - middles) / widths)
-    return (found / found.sum(1, keepdims=True)).astype(np.float32)
+    bands = np.maximum(0.0, 1 - np.abs(lines - middles) / widths)
+    return (bands / bands.sum(1, keepdims=True)).astype(np.float32)
 
 
 def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> ReferenceAudio:
-    """Prepare source prints; those shorter than a passage can hold none and are passed over.
+    """Index source fingerprints; those shorter than a passage are skipped.
 
-    The axes are the first principal ones of some of the passages, drawn by `seed`.
+    The PCA is fitted to some of the passages, drawn by `seed`.
     """
     columns = round(PASSAGE_SECONDS / HOP_SECONDS) // COARSE_FRAMES
     coarse = [_coarse(p, 1.0)[MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS] for p in prints]
@@ -111,20 +99,20 @@ def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> Refere
     total = sum(counts)
     size = (BINS - 2 * MAX_SHIFT_BINS) * columns
     if not total:
-        nothing = np.zeros(0, int)
+        no_passages = np.zeros(0, int)
         empty = np.zeros((size, 1), np.float32), np.zeros((1, 0), np.float32)
-        return ReferenceAudio(tuple(prints), *empty, nothing, nothing)
-    chosen = np.random.default_rng(seed).choice(total, min(total, PCA_FIT_PASSAGES), replace=False)
+        return ReferenceAudio(tuple(prints), *empty, no_passages, no_passages)
+    drawn = np.random.default_rng(seed).choice(total, min(total, PCA_FIT_PASSAGES), replace=False)
     firsts = np.concatenate([[0], np.cumsum(counts)])
-    learnt = np.concatenate(
+    fitted = np.concatenate(
         [
-            _unit(_passages(c, columns, 1)[chosen[(chosen >= first) & (chosen < first + n)] - first])
+            _unit(_passages(c, columns, 1)[drawn[(drawn >= first) & (drawn < first + n)] - first])
             for c, first, n in zip(coarse, firsts, counts, strict=False)
         ]
     )
-    power, turns = np.linalg.eigh(learnt @ learnt.T)
-    kept = np.argsort(power)[::-1][:PCA_COMPONENTS]
-    axes = (learnt.T @ (turns[:, kept] / np.sqrt(np.maximum(power[kept], 1e-6)))).astype(np.float32)
+    power, vectors = np.linalg.eigh(fitted @ fitted.T)
+    largest = np.argsort(power)[::-1][:PCA_COMPONENTS]
+    axes = (fitted.T @ (vectors[:, largest] / np.sqrt(np.maximum(power[largest], 1e-6)))).astype(np.float32)
     projected = [_projected(_passages(c, columns, 1), axes) for c in coarse]
     return ReferenceAudio(
         tuple(prints),
@@ -135,11 +123,11 @@ def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> Refere
     )
 
 
-def _coarse(print_: np.ndarray, ratio: float) -> np.ndarray:
+def _coarse(fingerprint: np.ndarray, ratio: float) -> np.ndarray:
     """Means over columns of `ratio` times 0.1 s, float32 [BINS, columns]."""
-    sums = np.cumsum(print_, axis=1, dtype=np.float64)
-    sums = np.concatenate([np.zeros((len(print_), 1)), sums], axis=1)
-    edges = np.arange(0, print_.shape[1] + 1e-6, COARSE_FRAMES * ratio)
+    sums = np.cumsum(fingerprint, axis=1, dtype=np.float64)
+    sums = np.concatenate([np.zeros((len(fingerprint), 1)), sums], axis=1)
+    edges = np.arange(0, fingerprint.shape[1] + 1e-6, COARSE_FRAMES * ratio)
     return (np.diff(_interpolate_at(sums, edges), axis=1) / (COARSE_FRAMES * ratio)).astype(np.float32)
 
 
@@ -152,7 +140,7 @@ def _interpolate_at(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _passages(coarse: np.ndarray, columns: int, step: int) -> np.ndarray:
-    """All passages of a coarse print, every `step` columns, a view [p, bands, columns]."""
+    """All passages of a coarse fingerprint, every `step` columns, a view [p, bands, columns]."""
     if coarse.shape[1] < columns:
         return np.zeros((0, len(coarse), columns), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(coarse, columns, axis=1)
@@ -160,7 +148,7 @@ def _passages(coarse: np.ndarray, columns: int, step: int) -> np.ndarray:
 
 
 def _projected(passages: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Passages on the axes, norm 1 [p, AXES]; some at a time, for a view of an hour is small and its copy is not."""
+    """Passages on the PCA components, norm 1; in batches, because copies of an hour's passages need much memory."""
     parts = [
         _unit_rows(_flat(passages[first : first + BATCH_PASSAGES]) @ axes)
         for first in range(0, len(passages), BATCH_PASSAGES)
@@ -174,7 +162,7 @@ def _flat(passages: np.ndarray) -> np.ndarray:
 
 
 def _unit(passages: np.ndarray) -> np.ndarray:
-    """Each passage without the mean of each band, which a filter, a drone or a gain would move; of norm 1 [p, d]."""
+    """Each passage minus the mean of each band, which filters, drones and gain change; of norm 1 [p, d]."""
     return _unit_rows(_flat(passages - passages.mean(2, keepdims=True)))
 
 
@@ -183,88 +171,91 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def find_audio_match(
-    print_: np.ndarray, sources: ReferenceAudio, without: Sequence[int] = ()
+    fingerprint: np.ndarray, sources: ReferenceAudio, exclude: Sequence[int] = ()
 ) -> PassageMatch | None:
-    """The passage of a print [BINS, frames] most like one of the sources, and where; None if there is none to compare.
+    """The passage of a fingerprint [BINS, frames] most similar to one of the sources; None if there is none to compare.
 
-    Sources `without` are passed over: those of the recording that the clip itself was cut from. Likeness is at most
-    1, see `likeness`: judge it by its percentile among pairs known to be strangers.
+    Sources `exclude` are skipped: those of the recording that the clip itself was cut from. The similarity is at
+    most 1, see `similarity`; compare it with that of unrelated recordings.
     """
-    print_ = np.asarray(print_, np.float32)
-    value = np.full(sources.owner.size, -2.0, np.float32)
+    fingerprint = np.asarray(fingerprint, np.float32)
+    highest = np.full(sources.owner.size, -2.0, np.float32)
     row = np.zeros(sources.owner.size, int)
     begins: list[tuple[float, float, int]] = []
-    for rows, starts in _variants(print_, sources):
-        found = rows @ sources.passages
-        best = found.argmax(0)
-        highest = found[best, np.arange(value.size)]
-        better = highest > value
-        value[better], row[better] = highest[better], best[better] + len(begins)
+    for rows, starts in _variants(fingerprint, sources):
+        scores = rows @ sources.passages
+        best = scores.argmax(0)
+        values = scores[best, np.arange(highest.size)]
+        better = values > highest
+        highest[better], row[better] = values[better], best[better] + len(begins)
         begins += starts
     if not begins:
         return None
-    value[np.isin(sources.owner, np.asarray(without, int))] = -2
-    aligned = [_aligned(print_, sources, begins[row[place]], place) for place in _peaks(value, sources)]
+    highest[np.isin(sources.owner, np.asarray(exclude, int))] = -2
+    aligned = [_aligned(fingerprint, sources, begins[row[n]], n) for n in _peaks(highest, sources)]
     return max(aligned, key=lambda match: match.similarity, default=None)
 
 
 def _variants(
-    print_: np.ndarray, sources: ReferenceAudio
+    fingerprint: np.ndarray, sources: ReferenceAudio
 ) -> Iterator[tuple[np.ndarray, list[tuple[float, float, int]]]]:
-    """Passages of a clip at each ratio and shift on the library's axes [v, AXES]; start in frames, ratio, bins."""
+    """Passages of a clip at each ratio and shift on the PCA components; (start in frames, ratio, bins) of each."""
     columns = round(PASSAGE_SECONDS / HOP_SECONDS) // COARSE_FRAMES
     for ratio in RATIOS:
-        passages = _passages(_coarse(print_, ratio), columns, START_COLUMNS)
+        passages = _passages(_coarse(fingerprint, ratio), columns, START_COLUMNS)
         if not len(passages) or not sources.owner.size:
             continue
         starts = np.arange(len(passages)) * START_COLUMNS * COARSE_FRAMES * ratio
         rows, begins = [], []
         for bins in range(-MAX_SHIFT_BINS, MAX_SHIFT_BINS + 1):
-            moved = passages[:, MAX_SHIFT_BINS + bins : BINS - MAX_SHIFT_BINS + bins]
-            rows.append(_unit_rows(_flat(moved) @ sources.axes))
+            shifted = passages[:, MAX_SHIFT_BINS + bins : BINS - MAX_SHIFT_BINS + bins]
+            rows.append(_unit_rows(_flat(shifted) @ sources.axes))
             begins += [(float(start), float(ratio), bins) for start in starts]
         yield np.concatenate(rows), begins
 
 
 def _peaks(value: np.ndarray, sources: ReferenceAudio) -> list[int]:
-    """Where the highest values are, those of one source at least 0.6 s apart; `value` is used up."""
-    taken: list[int] = []
-    while len(taken) < SHORTLIST and value.size and value.max() > -1:
-        place = int(value.argmax())
-        taken.append(place)
-        gaps = np.abs(sources.start_frames - sources.start_frames[place]) * HOP_SECONDS
-        value[(sources.owner == sources.owner[place]) & (gaps < MIN_CANDIDATE_GAP_SECONDS)] = -2
-    return taken
+    """Indices of the highest values, those of one source at least 0.6 s apart; overwrites `value`."""
+    peaks: list[int] = []
+    while len(peaks) < SHORTLIST and value.size and value.max() > -1:
+        peak = int(value.argmax())
+        peaks.append(peak)
+        gaps = np.abs(sources.start_frames - sources.start_frames[peak]) * HOP_SECONDS
+        value[(sources.owner == sources.owner[peak]) & (gaps < MIN_CANDIDATE_GAP_SECONDS)] = -2
+    return peaks
 
 
 def _aligned(
-    print_: np.ndarray, sources: ReferenceAudio, begin: tuple[float, float, int], place: int
+    fingerprint: np.ndarray, sources: ReferenceAudio, begin: tuple[float, float, int], passage: int
 ) -> PassageMatch:
-    """The best alignment near a coarse one: ratio to half a percent, offset to a frame, shift to a tenth of a bin."""
+    """The best alignment near a coarse one: ratio to 0.5 %, offset to a frame, shift to a tenth of a bin."""
     frames = round(PASSAGE_SECONDS / HOP_SECONDS)
-    source, first = int(sources.owner[place]), int(sources.start_frames[place])
-    there = sources.prints[source][MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS, first : first + frames].astype(
+    source, first = int(sources.owner[passage]), int(sources.start_frames[passage])
+    target = sources.prints[source][MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS, first : first + frames].astype(
         np.float32
     )
-    steps = np.arange(0, frames, STEP_FRAMES) - frames / 2  # ratios turn about the middle
-    sought = there[:, ::STEP_FRAMES]
+    steps = np.arange(0, frames, STEP_FRAMES) - frames / 2  # ratios are about the middle
+    coarse_target = target[:, ::STEP_FRAMES]
     centre, ratio, bins = begin[0] + frames / 2 * begin[1], begin[1], float(begin[2])
-    for bends, moves, turns in (
+    for stretches, offsets, shifts in (
         ((0.976, 0.988, 1, 1.012, 1.024), (-4, -2, 0, 2, 4), (0.0,)),
         ((1,), (0,), (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)),
         ((0.994, 1, 1.006), (-1, 0, 1), (-0.1, 0.0, 0.1)),
     ):
-        tries = [(centre + move, ratio * bend) for bend in bends for move in moves]
-        times = np.stack([c + steps * r for c, r in tries])
-        found = np.stack(
-            [_correlation(_warp_fingerprint(print_, times, bins + turn), sought) for turn in turns]
+        candidates = [(centre + offset, ratio * stretch) for stretch in stretches for offset in offsets]
+        times = np.stack([c + steps * r for c, r in candidates])
+        scores = np.stack(
+            [
+                _correlation(_warp_fingerprint(fingerprint, times, bins + shift), coarse_target)
+                for shift in shifts
+            ]
         )
-        turn, best = np.unravel_index(found.argmax(), found.shape)
-        (centre, ratio), bins = tries[int(best)], bins + turns[int(turn)]
+        shift, best = np.unravel_index(scores.argmax(), scores.shape)
+        (centre, ratio), bins = candidates[int(best)], bins + shifts[int(shift)]
     times = centre + (np.arange(frames) - frames / 2) * ratio
     start = (centre - frames / 2 * ratio) * HOP_SECONDS
     return PassageMatch(
-        similarity(_warp_fingerprint(print_, times[None], bins)[:, 0], there),
+        similarity(_warp_fingerprint(fingerprint, times[None], bins)[:, 0], target),
         source,
         (max(0.0, start), start + PASSAGE_SECONDS * ratio),
         (first * HOP_SECONDS, first * HOP_SECONDS + PASSAGE_SECONDS),
@@ -273,55 +264,41 @@ def _aligned(
     )
 
 
-def _warp_fingerprint(print_: np.ndarray, times: np.ndarray, bins: float) -> np.ndarray:
-    """A print at `times` [n, t] in frames, the bands `bins` higher brought down to where a source has them."""
-    wanted = np.clip(np.arange(MAX_SHIFT_BINS, BINS - MAX_SHIFT_BINS) + bins, 0, BINS - 1)
-    below = np.minimum(wanted.astype(int), BINS - 2)
-    part = (wanted - below).astype(np.float32)[:, None]
-    rows = print_[below] * (1 - part) + print_[below + 1] * part
+def _warp_fingerprint(fingerprint: np.ndarray, times: np.ndarray, bins: float) -> np.ndarray:
+    """A fingerprint at `times` [n, t] in frames, shifted down by `bins` bands."""
+    bands = np.clip(np.arange(MAX_SHIFT_BINS, BINS - MAX_SHIFT_BINS) + bins, 0, BINS - 1)
+    below = np.minimum(bands.astype(int), BINS - 2)
+    part = (bands - below).astype(np.float32)[:, None]
+    rows = fingerprint[below] * (1 - part) + fingerprint[below + 1] * part
     return _interpolate_at(rows, times)
 
 
-def _correlation(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Correlation of each of `here` [bands, n, t] with `there` [bands, t], bands centred one by one: [n]."""
-    there = there - there.mean(1, keepdims=True)
-    here = here - here.mean(2, keepdims=True)
-    scale = np.sqrt((here**2).sum((0, 2)) * (there**2).sum())
-    return np.tensordot(there, here, ((0, 1), (0, 2))) / np.maximum(scale, 1e-6)
+def _correlation(warped: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Correlation of each of `warped` [bands, n, t] with `target` [bands, t], each band centred: [n]."""
+    target = target - target.mean(1, keepdims=True)
+    warped = warped - warped.mean(2, keepdims=True)
+    scale = np.sqrt((warped**2).sum((0, 2)) * (target**2).sum())
+    return np.tensordot(target, warped, ((0, 1), (0, 2))) / np.maximum(scale, 1e-6)
 
 
-def similarity(here: np.ndarray, there: np.ndarray) -> float:
-    """How alike two aligned prints [bands, t] are where they are least alike, [-1, 1].
+def similarity(warped: np.ndarray, target: np.ndarray) -> float:
+    """Similarity of two aligned fingerprints [bands, t] in their least similar segments, [-1, 1].
 
-    What is common to all music of a kind goes first: the mean over 13 bands of each moment (timbre) and the mean over
-    half a second of each band (drones, filters, the rise and fall of phrases). Of the correlations of the eight parts
-    of half a second, the mean of the three lowest counts: strangers may share a bar, a copy is alike all along.
+    What all music of a kind shares is removed first: the mean over 13 bands in each frame (timbre) and over half a
+    second in each band (drones, filters, phrasing). The result is the mean of the three lowest correlations of the
+    eight segments of half a second: unrelated recordings may share a bar, a copy is similar throughout.
     """
-    here, there = _remove_broad_shape(here), _remove_broad_shape(there)
-    size = there.shape[1] // NUM_SEGMENTS
-    found = [
-        float(_correlation(here[:, None, n * size : (n + 1) * size], there[:, n * size : (n + 1) * size])[0])
-        for n in range(NUM_SEGMENTS)
-    ]
-    return float(np.mean(np.sort(found)[:NUM_LOWEST_SEGMENTS]))
+    warped, target = _remove_broad_shape(warped), _remove_broad_shape(target)
+    size = target.shape[1] // NUM_SEGMENTS
+    parts = [slice(n * size, (n + 1) * size) for n in range(NUM_SEGMENTS)]
+    correlations = [float(_correlation(warped[:, None, part], target[:, part])[0]) for part in parts]
+    return float(np.mean(np.sort(correlations)[:NUM_LOWEST_SEGMENTS]))
 
 
-def _remove_broad_shape(print_: np.ndarray) -> np.ndarray:
-    """What is left of a print without its broad shapes, each band centred [bands, t]."""
+def _remove_broad_shape(fingerprint: np.ndarray) -> np.ndarray:
+    """A fingerprint minus its moving averages over bands and time, each band centred [bands, t]."""
     from scipy.ndimage import uniform_filter1d
 
-    across = print_ - uniform_filter1d(print_, SMOOTHING_BANDS, axis=0, mode="nearest")
+    across = fingerprint - uniform_filter1d(fingerprint, SMOOTHING_BANDS, axis=0, mode="nearest")
     along = across - uniform_filter1d(across, SMOOTHING_FRAMES, axis=1, mode="nearest")
     return along - along.mean(1, keepdims=True)
-
-
-@dataclass(frozen=True)
-class PassageMatch:
-    """A passage found: where in the clip and in which source, how long, the interval in cents, and its likeness."""
-
-    similarity: float
-    source: int
-    clip_seconds: tuple[float, float]
-    source_seconds: tuple[float, float]
-    cents: float
-    ratio: float

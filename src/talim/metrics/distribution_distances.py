@@ -1,8 +1,8 @@
-"""How far a set of clips lies from a reference set, in the space of some embedding.
+"""Distances between a set of clips and a reference set in some embedding: Fréchet (FAD), kernel (KAD), PRDC.
 
-Conventions: a set is float [n, d], one row a clip; both sets share d and the embedding, rate, length and loudness.
-`recordings` names the recording of each row: clips of one recording are no independent witnesses, so whatever draws
-parts of a set draws whole recordings. Randomness comes from the Generator that is handed in.
+Conventions: a set is float [n, d], one row per clip; both sets share d and the embedding, rate, length and loudness.
+`recordings` names the recording of each row: clips of one recording are not independent, so whatever draws parts of a
+set draws whole recordings. Randomness comes from the `rng` argument.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True)
 class FdInfinityFit:
-    """A Fréchet distance taken to infinite samples, with the fit it came from.
+    """A Fréchet distance extrapolated to infinitely many samples, and the fit.
 
     `thinned` [k] is the mean distance between parts of 1, 1/2, 1/3, ... of both sets; value + slope * k is the line
-    through them, `r_squared` in [0, 1] its fit, `smallest` the rows of the smallest part.
+    through them, `r_squared` in [0, 1] its fit, `smallest` the number of rows of the smallest part.
     """
 
     value: float
@@ -33,7 +33,7 @@ class FdInfinityFit:
 
 @dataclass(frozen=True)
 class PrdcScores:
-    """Precision, recall, density and coverage; see `neighbours`."""
+    """Precision, recall, density and coverage; see `knn_measures`."""
 
     precision: float
     recall: float
@@ -42,18 +42,19 @@ class PrdcScores:
 
 
 def frechet_distance(reference: np.ndarray, evaluated: np.ndarray) -> float:
-    """Squared Fréchet distance |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets' normal fits; 0 or more.
+    """Squared Fréchet distance of normal distributions fitted to two sets: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-    Unit: the embedding's, squared; lower is nearer. Biased upwards by about 1/n: compare equal n only, or use
-    `extrapolated`. With centred rows A, B scaled so that S = A'A, the last trace is the sum of the singular values
-    of AB', which is exact for any n from 2 up, also below d: no matrix root, no shrinkage. Two rows a set at least.
+    0 or more; unit: the embedding's, squared; lower is nearer. Biased upwards by about 1/n: compare equal n only, or use
+    `frechet_distance_infinity`. With centred rows A, B scaled so that S = A'A, the last trace is the sum of the
+    singular values of AB', which is exact for any n from 2 up, also below d: no matrix root, no shrinkage. At least two
+    rows per set.
     Source: Dowson and Landau 1982; Heusel et al. 2017; as FAD, Kilgour et al. 2019.
     """
     reference, evaluated = _pair(reference, evaluated, least=2)
     shift = reference.mean(0) - evaluated.mean(0)
-    one, other = _covariance_root(reference), _covariance_root(evaluated)
-    shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
-    return max(0.0, float(shift @ shift + (one**2).sum() + (other**2).sum() - 2 * shared))
+    root, other_root = _covariance_root(reference), _covariance_root(evaluated)
+    shared = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
+    return max(0.0, float(shift @ shift + (root**2).sum() + (other_root**2).sum() - 2 * shared))
 
 
 def _covariance_root(rows: np.ndarray) -> np.ndarray:
@@ -71,11 +72,11 @@ def frechet_distance_infinity(
     evaluated_recordings: Sequence[str] | None = None,
     repeats: int = 8,
 ) -> FdInfinityFit:
-    """`frechet` at infinitely many samples of both sets: the intercept of a line in 1/n; may fall below 0 by chance.
+    """`frechet_distance` at infinitely many samples of both sets: the intercept of a line in 1/n; below 0 by chance.
 
     Both sets are cut into k parts without replacement (by recording where given; k = 1 to 4), `repeats` times, and
     distances between parts averaged; both biases grow as k, so the line at k = 0 has neither. It needs eight units
-    (rows or recordings) a set, and holds where the smallest part outnumbers the dimensions: see `smallest`.
+    (rows or recordings) per set, and holds where the smallest part outnumbers the dimensions: see `smallest`.
     Source: Chong and Forsyth 2020 (FID-infinity), drawn without replacement as its 1/n law asks; as FAD-infinity,
     Gui et al. 2024.
     """
@@ -92,21 +93,23 @@ def frechet_distance_infinity(
     ks = np.arange(1, MAX_SUBSAMPLING_FACTOR + 1)
     thinned, smallest = [frechet_distance(reference, evaluated)], len(reference)
     for k in ks[1:]:
-        found = []
+        distances = []
         for _ in range(repeats):
-            one, other = (_parts(groups, k, rng) for groups in units)
-            found += [frechet_distance(reference[a], evaluated[b]) for a, b in zip(one, other, strict=True)]
-            smallest = min(smallest, *(len(part) for part in (*one, *other)))
-        thinned.append(float(np.mean(found)))
+            first, second = (_parts(groups, k, rng) for groups in units)
+            distances += [
+                frechet_distance(reference[a], evaluated[b]) for a, b in zip(first, second, strict=True)
+            ]
+            smallest = min(smallest, *(len(part) for part in (*first, *second)))
+        thinned.append(float(np.mean(distances)))
     slope, value = np.polyfit(ks, thinned, 1)
-    spread = float(np.var(thinned)) * len(ks)
-    missed = float(((np.asarray(thinned) - value - slope * ks) ** 2).sum())
-    fit = 1.0 if spread <= 1e-18 else 1 - missed / spread
-    return FdInfinityFit(float(value), float(slope), max(0.0, fit), tuple(thinned), smallest)
+    total = float(np.var(thinned)) * len(ks)
+    residual = float(((np.asarray(thinned) - value - slope * ks) ** 2).sum())
+    r_squared = 1.0 if total <= 1e-18 else 1 - residual / total
+    return FdInfinityFit(float(value), float(slope), max(0.0, r_squared), tuple(thinned), smallest)
 
 
 def median_bandwidth(reference: np.ndarray) -> float:
-    """Median distance between two rows of the reference, the Gaussian kernel's width; 1 where all are alike.
+    """Median distance between two rows of the reference, the Gaussian kernel's width; 1 if all rows are equal.
 
     It depends on the reference alone: a width taken from the evaluated set makes an over-diverse one look good.
     """
@@ -121,7 +124,7 @@ def kernel_distance(
     """Unbiased squared maximum mean discrepancy under exp(-|x - y|^2 / (2 width^2)), times `scale`; lower is nearer.
 
     About 0 for one distribution (below 0 by chance), at most 2 * scale; no bias from n, no normality assumed. The
-    width is `bandwidth(reference)` unless given. Two rows a set at least.
+    width is `median_bandwidth(reference)` unless given. At least two rows per set.
     Source: Gretton et al. 2012, equation 3; as KAD with scale 100, Chung et al. 2025.
     """
     reference, evaluated = _pair(reference, evaluated, least=2)
@@ -137,12 +140,13 @@ def kernel_distance(
 
 
 def knn_measures(reference: np.ndarray, evaluated: np.ndarray, k: int = 5) -> PrdcScores:
-    """Quality and variety apart, by balls around each row that reach its k-th neighbour in its own set.
+    """Fidelity and diversity separately, by balls around each row up to its k-th neighbour in its own set.
 
-    precision: share of evaluated rows inside a reference ball, [0, 1]; recall: share of reference rows inside an
-    evaluated ball, [0, 1]; density: reference balls around an evaluated row over k, 0 up, 1 expected; coverage: share
-    of reference balls that hold an evaluated row, [0, 1], `expected_coverage` for one distribution. Higher is better;
-    low recall and coverage with high precision is a collapsed model. k + 1 rows a set at least.
+    precision: fraction of evaluated rows inside a reference ball, [0, 1]; recall: fraction of reference rows inside an
+    evaluated ball, [0, 1]; density: number of reference balls around an evaluated row over k, 0 up, 1 expected;
+    coverage: fraction of reference balls that contain an evaluated row, [0, 1], `expected_coverage` for one
+    distribution. Higher is better; low recall and coverage with high precision is a collapsed model. At least k + 1
+    rows per set.
     Source: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
     """
     reference, evaluated = _pair(reference, evaluated, least=k + 1)
@@ -172,14 +176,14 @@ def interval_by_recording(
     rng: np.random.Generator,
     *,
     resamples: int = 200,
-    share: float = 0.95,
+    confidence: float = 0.95,
 ) -> tuple[float, float] | None:
-    """[low, high] of `distance` when other recordings had been made; None for fewer than four recordings in a set.
+    """Interval [low, high] of `distance` over the choice of recordings; None for fewer than four in a set.
 
     Resamples half of the recordings of each set without replacement (delete-half jackknife, Shao and Wu 1989): a
-    bootstrap with replacement repeats clips, and every distance here mistakes a repeated clip for a very near
-    neighbour. The halves' spread, scaled to the full size, is laid around the value of the full sets, so that the
-    halves' own bias does not move the interval.
+    bootstrap with replacement repeats clips, which every distance here takes for very near neighbours. The halves'
+    deviations, scaled to the full size, are added to the value of the full sets, so that the halves' own bias does not
+    move the interval.
     """
     reference, evaluated = _pair(reference, evaluated, least=2)
     units = (
@@ -189,16 +193,16 @@ def interval_by_recording(
     if min(len(groups) for groups in units) < 4:
         return None
     half = [len(groups) // 2 for groups in units]
-    spreads = [np.sqrt(h / (len(groups) - h)) for h, groups in zip(half, units, strict=True)]
-    found = []
+    scales = [np.sqrt(h / (len(groups) - h)) for h, groups in zip(half, units, strict=True)]
+    distances = []
     for _ in range(resamples):
         rows = [
             np.concatenate([groups[i] for i in rng.permutation(len(groups))[:h]])
             for h, groups in zip(half, units, strict=True)
         ]
-        found.append(distance(reference[rows[0]], evaluated[rows[1]]))
-    gaps = (np.asarray(found) - np.mean(found)) * max(spreads)
-    low, high = np.quantile(gaps, [(1 - share) / 2, (1 + share) / 2])
+        distances.append(distance(reference[rows[0]], evaluated[rows[1]]))
+    deviations = (np.asarray(distances) - np.mean(distances)) * max(scales)
+    low, high = np.quantile(deviations, [(1 - confidence) / 2, (1 + confidence) / 2])
     value = distance(reference, evaluated)
     return float(value + low), float(value + high)
 
@@ -221,13 +225,13 @@ def split_by_recording(
 def split_half_distance(
     distance: Distance, rows: np.ndarray, recordings: Sequence[str], rng: np.random.Generator
 ) -> float | None:
-    """`distance` between two halves of a set, split by recording: what real music reaches. None if too small to split."""
+    """`distance` between two halves of a set, split by recording; None if the set is too small to split."""
     halves = split_by_recording(recordings, rng)
     return None if halves is None else distance(rows[halves[0]], rows[halves[1]])
 
 
 def _pair(reference: np.ndarray, evaluated: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as float64, or ValueError in words."""
+    """Both sets as float64; ValueError if they are unusable."""
     pair = np.asarray(reference, np.float64), np.asarray(evaluated, np.float64)
     for name, rows in zip(("reference", "evaluated"), pair, strict=True):
         if rows.ndim != 2 or not np.isfinite(rows).all():
@@ -242,17 +246,17 @@ def _pair(reference: np.ndarray, evaluated: np.ndarray, least: int) -> tuple[np.
 
 
 def _rows_by_recording(rows: np.ndarray, recordings: Sequence[str] | None) -> list[np.ndarray]:
-    """The row numbers of each recording; every row by itself where none are named."""
+    """The row numbers of each recording; every row by itself if there are no names."""
     if recordings is None:
         return [np.array([n]) for n in range(len(rows))]
     if len(recordings) != len(rows):
-        raise ValueError(f"{len(rows)} rows but {len(recordings)} names of recordings: one name a row")
+        raise ValueError(f"{len(rows)} rows but {len(recordings)} names of recordings: one name per row")
     names = np.asarray(recordings)
     return [np.flatnonzero(names == name) for name in sorted(set(recordings))]
 
 
 def _parts(groups: list[np.ndarray], k: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All rows in k random parts of whole recordings, as equal in number of recordings as can be."""
+    """All rows in k random parts of whole recordings, of equal numbers of recordings as far as possible."""
     order = np.array_split(rng.permutation(len(groups)), k)
     return [np.concatenate([groups[i] for i in part]) for part in order]
 

@@ -1,6 +1,6 @@
-"""How different the pieces of a set are from one another.
+"""Diversity of a set of clips.
 
-Conventions: a set is float [n, d], one row a piece, in the space of some embedding.
+Conventions: a set is float [n, d], one row per clip, in some embedding.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from talim.metrics.distribution_distances import median_bandwidth
 
 
 def effective_sample_count(rows: np.ndarray, reference: np.ndarray) -> float:
-    """How many different pieces a set is worth, by the Vendi score: 1 if all are alike, n if nothing is shared.
+    """Effective number of different clips, by the Vendi score: 1 if all are alike, n if nothing is shared.
 
-    Range 1 to n, higher is more diverse; unit: pieces; compare sets of equal n. The kernel is Gaussian, half as wide
-    as the median distance within the real `reference`, so that sets are judged on one scale. ValueError without rows.
+    Range 1 to n, higher is more diverse; unit: pieces; compare sets of equal n. The kernel is Gaussian, its width half
+    the median distance within the real `reference`, so that sets are measured on one scale. ValueError without rows.
     Source: Friedman and Dieng 2023.
     """
     rows = np.asarray(rows, float)
@@ -23,5 +23,5 @@ def effective_sample_count(rows: np.ndarray, reference: np.ndarray) -> float:
         raise ValueError(f"diversity needs rows [n, d], not an array of shape {rows.shape}")
     width = 0.5 * median_bandwidth(np.asarray(reference, float))
     kernel = np.exp(-0.5 * (cdist(rows, rows) / width) ** 2) / len(rows)
-    shares = np.clip(np.linalg.eigvalsh(kernel), 1e-12, None)
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    eigenvalues = np.clip(np.linalg.eigvalsh(kernel), 1e-12, None)
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))

@@ -1,8 +1,9 @@
-"""The pitch of a recording's leading melody over time, to a cent.
+"""Pitch of a recording's leading melody over time, to a cent.
 
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; one value every `hop_seconds`,
-the n-th at n * hop_seconds. Path and voicing come from `salience`, on a grid of ten cents; each value is then refined
-by the reassigned frequencies of its harmonics (Auger and Flandrin 1995). Accuracy: docs/reports/pitch-tracking.md.
+the n-th at n * hop_seconds. Path and voicing come from `pitch_salience`, on a grid of ten cents; each value is then
+refined by the reassigned frequencies of its harmonics (Auger and Flandrin 1995). Accuracy:
+docs/reports/pitch-tracking.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from talim.audio import Audio
 from talim.metrics import pitch_salience
 from talim.metrics.cache import MetricCache
 
-VERSION = 2  # goes up with every change of `track`, so that no old cache answers
+VERSION = 2  # raise it with every change of `track_pitch`: it is part of the cache key
 RATE_HZ = 16000
 HOP_SECONDS = 0.02
 LOWEST_HZ = 75.0
@@ -46,7 +47,7 @@ def track_pitch(
     lowest_hz: float = LOWEST_HZ,
     highest_hz: float = HIGHEST_HZ,
 ) -> PitchTrack:
-    """The leading melody's pitch in `samples` [T], also over a drone, chords and drums.
+    """Pitch of the leading melody in `samples` [T], also over a drone, chords and drums.
 
     Raises ValueError for samples that are not one finite, non-empty channel.
     """
@@ -57,39 +58,39 @@ def track_pitch(
 
 
 def track_pitch_cached(audio: Audio, cache: MetricCache) -> PitchTrack:
-    """`track` of the mix-down at 16 kHz, kept by content: a clip is tracked once, whoever asks."""
-    found = cache.get(audio, f"melody/{VERSION}", lambda: _track_hz(audio))
-    return PitchTrack(found, np.isfinite(found), HOP_SECONDS)
+    """`track_pitch` of the mix-down at 16 kHz, cached by the clip's content."""
+    hz = cache.get(audio, f"melody/{VERSION}", lambda: _track_hz(audio))
+    return PitchTrack(hz, np.isfinite(hz), HOP_SECONDS)
 
 
 def _track_hz(audio: Audio) -> np.ndarray:
-    sound = audio.mono().resample(RATE_HZ)
-    return track_pitch(sound.samples[0], RATE_HZ, hop_seconds=HOP_SECONDS).hz
+    samples = audio.mono().resample(RATE_HZ).samples[0]
+    return track_pitch(samples, RATE_HZ, hop_seconds=HOP_SECONDS).hz
 
 
 def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
-    """The melody's pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to some ten cents, faster
-    than `track` and without its smoothing: where nothing is voiced, values jump about.
+    """Pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to about ten cents, faster than
+    `track_pitch` and without its smoothing.
 
-    Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track` does.
+    Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track_pitch` does.
     """
     import librosa
 
     _, padded, frame, hop = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
-    found_hz = librosa.yin(
+    f0_hz = librosa.yin(
         padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop
     )
-    level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: found_hz.size]
+    level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: f0_hz.size]
     voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
-    return PitchTrack(np.where(voiced, found_hz, np.nan), voiced, hop / rate_hz)
+    return PitchTrack(np.where(voiced, f0_hz, np.nan), voiced, hop / rate_hz)
 
 
 def prepare_frames(
     samples: np.ndarray, rate_hz: int, hop_seconds: float, lowest_hz: float
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The samples [T] as float32, the same filled up to one frame at least, and frame and hop in samples.
+    """The samples [T] as float32, the same padded to at least one frame, and frame and hop in samples.
 
-    A frame holds two periods of `lowest_hz`. Raises ValueError for what is not one finite, non-empty channel.
+    A frame contains two periods of `lowest_hz`. ValueError unless the samples are one finite, non-empty channel.
     """
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
@@ -104,10 +105,10 @@ def prepare_frames(
 def refine_f0(
     samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8
 ) -> np.ndarray:
-    """Sharpen `coarse_hz` [n] (NaN = unvoiced) by at most 40 cents, from the harmonics' reassigned frequencies.
+    """Refine `coarse_hz` [n] (NaN = unvoiced) by at most 40 cents, from the harmonics' reassigned frequencies.
 
-    Harmonic k votes for f_k / k with the weight k^2 |X_k|^2, the inverse variance of that estimate in white noise;
-    harmonics that lie further than 40 cents off belong to other sounds and have no vote.
+    Weighted mean of f_k / k over harmonics k, with weight k^2 |X_k|^2, the inverse variance of that estimate in white
+    noise; harmonics more than 40 cents off belong to other sounds and are left out.
     """
     size = int(FRAME_SECONDS * rate_hz) // 2 * 2
     steps = np.arange(size) - size / 2
@@ -120,15 +121,17 @@ def refine_f0(
         frame = padded[n * hop : n * hop + size]
         for _ in range(2):
             order = orders[orders * fine[n] < 0.45 * rate_hz]
-            once = np.exp(-2j * np.pi / rate_hz * fine[n] * steps)
-            turn = np.cumprod(np.broadcast_to(once, (order.size, size)), axis=0)  # the k-th power for order k
-            plain, derived = turn @ (hann * frame), turn @ (slope * frame)
+            rotation = np.exp(-2j * np.pi / rate_hz * fine[n] * steps)
+            rotations = np.cumprod(
+                np.broadcast_to(rotation, (order.size, size)), axis=0
+            )  # the k-th power for order k
+            plain, derived = rotations @ (hann * frame), rotations @ (slope * frame)
             power = np.abs(plain) ** 2 + 1e-18
-            voted = order * fine[n] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
-            votes = voted / order
-            close = np.abs(1200 * np.log2(np.maximum(votes, 1.0) / coarse_hz[n])) < 40
+            harmonic_hz = order * fine[n] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
+            estimates = harmonic_hz / order
+            close = np.abs(1200 * np.log2(np.maximum(estimates, 1.0) / coarse_hz[n])) < 40
             if not close.any():
                 break
             weight = (power * order**2)[close]
-            fine[n] = float((votes[close] * weight).sum() / weight.sum())
+            fine[n] = float((estimates[close] * weight).sum() / weight.sum())
     return fine

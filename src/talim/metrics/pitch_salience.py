@@ -1,8 +1,8 @@
-"""The leading melody of a mixture: pitch salience by harmonic kernels, followed through time.
+"""Pitch salience of a mixture by harmonic kernels, and the leading melody's path through it.
 
 Conventions: samples are float [T] at `rate_hz`; pitch in Hz, NaN where unvoiced; frames are centred on n * hop.
 The kernels follow SWIPE' (Camacho and Harris 2008: lobes on prime harmonics, trenches between them), on a logarithmic
-axis; the path is Viterbi's, with a cost per cent of movement, as melody extraction asks (Salamon and Gomez 2012).
+axis; the path is found by the Viterbi algorithm with a cost per cent of movement (cf. Salamon and Gomez 2012).
 The constants were chosen on the excerpts and performances of docs/reports/pitch-tracking.md.
 """
 
@@ -19,10 +19,10 @@ HARMONIC_MULTIPLES = (1, 2, 3, 5, 7, 11)
 LOBE_WIDTH_CENTS = 60.0
 SUBHARMONIC_PENALTY = 0.7
 STEADY_LEVEL_FRACTION = 0.5
-UNVOICED_SALIENCE = 0.28  # salience at which a frame counts as unvoiced as soon as voiced
-JUMP_COST = 0.6  # of any leap, however far; a glide costs GLIDE_COST a semitone
+UNVOICED_SALIENCE = 0.28  # salience of the unvoiced state
+JUMP_COST = 0.6  # of a leap of any size; a glide costs GLIDE_COST per semitone
 GLIDE_COST = 0.06
-VOICING_COST = 0.4  # of falling silent and of beginning
+VOICING_COST = 0.4  # of a change between voiced and unvoiced
 
 
 def track_f0(
@@ -32,13 +32,13 @@ def track_f0(
     lowest_hz: float,
     highest_hz: float,
     *,
-    still: float = STEADY_LEVEL_FRACTION,
+    steady_fraction: float = STEADY_LEVEL_FRACTION,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pitch [n] in Hz on a 10-cent grid (NaN = unvoiced) and its salience [n], about 0 (noise) to 1 (one tone).
 
-    `still` (0 to 1) is the share of each frequency's steady level that is taken off before: drones and hum.
+    `steady_fraction` (0 to 1) of each frequency's steady level (drones, hum) is subtracted first.
     """
-    spectrum = log_spectrum(samples, rate_hz, hop, lowest_hz, still)
+    spectrum = log_spectrum(samples, rate_hz, hop, lowest_hz, steady_fraction)
     strength = harmonic_kernels(lowest_hz, highest_hz, spectrum.shape[0]) @ spectrum
     path = viterbi(strength)
     voiced = path >= 0
@@ -48,11 +48,15 @@ def track_f0(
 
 
 def log_spectrum(
-    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, still: float = STEADY_LEVEL_FRACTION
+    samples: np.ndarray,
+    rate_hz: int,
+    hop: int,
+    lowest_hz: float,
+    steady_fraction: float = STEADY_LEVEL_FRACTION,
 ) -> np.ndarray:
-    """Square root of the magnitude spectrum [bands, n] on a 10-cent axis from `lowest_hz`, of unit length a frame.
+    """Square root of the magnitude spectrum [bands, n] on a 10-cent axis from `lowest_hz`, each frame of unit norm.
 
-    Frames 50 dB below the loud ones fade out, so that silence is no pitch.
+    Frames 50 dB below the loud ones are attenuated, so that silence has no pitch.
     """
     import librosa
 
@@ -67,21 +71,21 @@ def log_spectrum(
     below = at.astype(int)
     part = (at - below)[:, None]
     loud = np.sqrt((1 - part) * magnitude[below] + part * magnitude[below + 1])
-    if still:
-        loud = np.maximum(loud - still * np.quantile(loud, 0.3, axis=1, keepdims=True), 0.0)
+    if steady_fraction:
+        loud = np.maximum(loud - steady_fraction * np.quantile(loud, 0.3, axis=1, keepdims=True), 0.0)
     length = np.linalg.norm(loud, axis=0)
-    floor = np.quantile(length, 0.95) * 10 ** (-50 / 40) + 1e-9
-    return loud / np.maximum(length, floor)
+    min_length = np.quantile(length, 0.95) * 10 ** (-50 / 40) + 1e-9
+    return loud / np.maximum(length, min_length)
 
 
 @lru_cache(maxsize=4)
 def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndarray:
-    """One row a candidate pitch f [pitches, bands]: lobes at f and its prime multiples, trenches beside each.
+    """One row per candidate pitch f [pitches, bands]: lobes at f and its prime multiples, negative ones between them.
 
-    With prime multiples alone half of the true pitch meets one lobe of two, not all its even ones.
+    With prime multiples only, a candidate at half the true pitch matches few harmonics, instead of every second one.
     """
     pitches = int(1200 * np.log2(highest_hz / lowest_hz) / STEP_CENTS) + 1
-    axis, found = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
+    axis, kernels = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
     parts = [
         (k + side / 2, -SUBHARMONIC_PENALTY / 2 if side else 1.0)
         for k in HARMONIC_MULTIPLES
@@ -91,9 +95,9 @@ def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndar
         for multiple, depth in parts:
             gap = np.abs(axis - row * STEP_CENTS - 1200 * np.log2(multiple)) / LOBE_WIDTH_CENTS
             lobe = np.where(gap < 1, np.cos(np.pi / 2 * gap) ** 2, 0.0)
-            found[row] += depth * lobe / np.sqrt(max(1.0, multiple))
-        found[row] /= np.linalg.norm(np.maximum(found[row], 0))
-    return found.astype(np.float32)
+            kernels[row] += depth * lobe / np.sqrt(max(1.0, multiple))
+        kernels[row] /= np.linalg.norm(np.maximum(kernels[row], 0))
+    return kernels.astype(np.float32)
 
 
 def viterbi(strength: np.ndarray) -> np.ndarray:
@@ -104,7 +108,7 @@ def viterbi(strength: np.ndarray) -> np.ndarray:
     pitches, frames = strength.shape
     slope = GLIDE_COST * np.arange(pitches) * STEP_CENTS / 100
     rows = np.arange(pitches)
-    came = np.empty((frames, pitches + 1), np.int32)
+    origins = np.empty((frames, pitches + 1), np.int32)
     score, silent = strength[:, 0].astype(float), UNVOICED_SALIENCE
     for n in range(1, frames):
         rising, falling = score + slope, score - slope
@@ -118,14 +122,14 @@ def viterbi(strength: np.ndarray) -> np.ndarray:
         for value, origin in ((score[top] - JUMP_COST, top), (silent - VOICING_COST, pitches)):
             better = value > near
             near, before = np.where(better, value, near), np.where(better, origin, before)
-        came[n, :pitches] = before
+        origins[n, :pitches] = before
         ends = score[top] - VOICING_COST
-        came[n, pitches] = top if ends > silent else pitches
+        origins[n, pitches] = top if ends > silent else pitches
         silent = max(ends, silent) + UNVOICED_SALIENCE
         score = near + strength[:, n]
     state = int(score.argmax()) if score.max() >= silent else pitches
     path = np.empty(frames, int)
     for n in range(frames - 1, -1, -1):
         path[n] = state
-        state = came[n, state] if n else state
+        state = origins[n, state] if n else state
     return np.where(path == pitches, -1, path)

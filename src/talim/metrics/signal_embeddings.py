@@ -1,7 +1,7 @@
-"""The embeddings that ship: timbre, pitch without its tonic, and rhythm, from the signal alone.
+"""The shipped embeddings: timbre, tonic-invariant pitch, and rhythm, computed from the signal.
 
-Conventions: samples are float [T] at 16 kHz, a vector is float32 [d], one for the whole clip; deterministic, blind to
-gain, and nothing is learnt, so that no training set can have leaked into them.
+Conventions: samples are float [T] at 16 kHz, a vector is float32 [d], one for the whole clip; deterministic and
+independent of gain. Nothing is learned, so that no evaluation data can have been in a training set.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from talim.metrics.pitch import PitchTrack
 
 
 def timbre_features(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -> np.ndarray:
-    """Means and spreads over time of the mel cepstrum and of its change, float [4 * coefficients].
+    """Means and standard deviations over time of the MFCCs and of their change, float [4 * coefficients].
 
-    Loudness is left out (the zeroth coefficient's mean is removed), so that a quiet clip sounds like a loud one.
+    The zeroth coefficient's mean, the loudness, is removed.
     """
     import librosa
 
@@ -52,12 +52,12 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 0.125, 4.0
 
 
 def timbre_vector(samples: np.ndarray) -> np.ndarray:
-    """How it sounds: means and spreads of the mel cepstrum and of its change, [80]; see `timbre.describe`."""
+    """Timbre: `timbre_features` of the clip, [80]."""
     return timbre_features(samples, RATE_HZ).astype(np.float32)
 
 
 def pitch_vector(samples: np.ndarray) -> np.ndarray:
-    """Which scale and which steps, whatever the tonic: `pitch_invariants` of the clip's pitch track, [85]."""
+    """Scale and melodic steps independent of the tonic: `pitch_invariants` of the clip's pitch track, [85]."""
     return pitch_invariants(pitch.track_pitch(samples, RATE_HZ))
 
 
@@ -65,9 +65,8 @@ def pitch_invariants(track: PitchTrack) -> np.ndarray:
     """Scale and melodic steps of a pitch track without its transposition, float32 [85]; zeros without pitch.
 
     16 magnitudes of the Fourier transform of the pitch-class histogram (10-cent bins; Lewin, Quinn 2006), 30 numbers
-    of its bispectrum, which a shift leaves alone but a mirror does not (so that a mode differs from its inversion),
-    and the shares of 13 semitone steps over 0.1, 0.4 and 1.6 s. A tonic estimated wrongly would move everything;
-    here nothing is estimated.
+    of its bispectrum, which is invariant to a shift but not to inversion (so that a mode differs from its mirror
+    image), and the fractions of 13 semitone steps over 0.1, 0.4 and 1.6 s. No tonic has to be estimated.
     """
     cents = track.cents
     voiced = cents[np.isfinite(cents)]
@@ -78,13 +77,13 @@ def pitch_invariants(track: PitchTrack) -> np.ndarray:
     pairs = [(a, b) for a in range(1, ORDER + 1) for b in range(a, ORDER + 1)]
     mixed = np.array([waves[a] * waves[b] * waves[a + b].conj() for a, b in pairs])
     mixed = mixed / np.maximum(np.abs(mixed), 1e-9) * np.abs(mixed) ** (1 / 3)  # as large as the magnitudes
-    steps = [_step_shares(cents, lag, track.hop_seconds) for lag in LAGS_SECONDS]
+    steps = [_step_fractions(cents, lag, track.hop_seconds) for lag in LAGS_SECONDS]
     parts = (np.abs(waves[1 : HARMONICS + 1]), mixed.real, mixed.imag, *steps)
     return np.concatenate(parts).astype(np.float32)
 
 
-def _step_shares(cents: np.ndarray, lag_seconds: float, hop_seconds: float) -> np.ndarray:
-    """How often the pitch has moved by each of 13 semitone steps after `lag_seconds`, [13]."""
+def _step_fractions(cents: np.ndarray, lag_seconds: float, hop_seconds: float) -> np.ndarray:
+    """Fractions of 13 semitone steps over `lag_seconds`, [13]."""
     lag = max(1, round(lag_seconds / hop_seconds))
     moves = cents[lag:] - cents[:-lag]
     moves = moves[np.isfinite(moves)]
@@ -94,31 +93,29 @@ def _step_shares(cents: np.ndarray, lag_seconds: float, hop_seconds: float) -> n
 
 
 def rhythm_vector(samples: np.ndarray) -> np.ndarray:
-    """How it moves: autocorrelation of the onset strength below and above 500 Hz, at 24 periods from 1/8 to 4 s each,
-
-    and the spread and skewness of each, [52]. Zeros for silence and for clips under a quarter of a second.
-    """
+    """Rhythm, [52]: autocorrelation of the onset strength below and above 500 Hz at 24 periods from 1/8 to 4 s, its
+    coefficient of variation and its skewness. Zeros for silence and for clips shorter than a quarter of a second."""
     import librosa
 
-    hop, bands = RATE_HZ // 100, 40
+    hop, num_bands = RATE_HZ // 100, 40
     mel = librosa.feature.melspectrogram(
-        y=np.asarray(samples, np.float32), sr=RATE_HZ, n_fft=1024, hop_length=hop, n_mels=bands
+        y=np.asarray(samples, np.float32), sr=RATE_HZ, n_fft=1024, hop_length=hop, n_mels=num_bands
     )
     loud = np.log1p(1e3 * mel / max(float(mel.max()), 1e-12))
     rise = np.maximum(np.diff(loud, axis=1), 0.0)
-    edge = int(np.searchsorted(librosa.mel_frequencies(n_mels=bands, fmax=RATE_HZ / 2), 500.0))
-    found = [_periods(band.mean(0)) for band in (rise[:edge], rise[edge:])]
-    return np.concatenate(found).astype(np.float32)
+    edge = int(np.searchsorted(librosa.mel_frequencies(n_mels=num_bands, fmax=RATE_HZ / 2), 500.0))
+    bands = [_periodicity(band.mean(0)) for band in (rise[:edge], rise[edge:])]
+    return np.concatenate(bands).astype(np.float32)
 
 
-def _periods(strength: np.ndarray) -> np.ndarray:
-    """Autocorrelation of an onset strength (100 values a second) at the periods, its spread and skewness; [26]."""
+def _periodicity(strength: np.ndarray) -> np.ndarray:
+    """Autocorrelation of an onset strength (100 values per second) at the periods, its variation and skewness; [26]."""
     centred = strength - strength.mean() if strength.size else strength
     spread = float(centred.std()) if strength.size else 0.0
     if strength.size < 25 or spread < 1e-6:
         return np.zeros(PERIODS + 2)
     size = 1 << int(np.ceil(np.log2(2 * centred.size)))
-    likeness = np.fft.irfft(np.abs(np.fft.rfft(centred, size)) ** 2)[: centred.size]
+    products = np.fft.irfft(np.abs(np.fft.rfft(centred, size)) ** 2)[: centred.size]
     lags = 100 * np.geomspace(SHORTEST_SECONDS, LONGEST_SECONDS, PERIODS)
-    values = np.interp(lags, np.arange(centred.size), likeness / likeness[0], right=0.0)
+    values = np.interp(lags, np.arange(centred.size), products / products[0], right=0.0)
     return np.concatenate([values, [spread / strength.mean(), (centred**3).mean() / spread**3 / 3]])

@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al. 2017) in the layout of its PyTorch release, and the log-mel patches it reads."""
+"""VGGish (Hershey et al. 2017) in the layout of its PyTorch release, and its log-mel input."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Vggish(nn.Module):
         )
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """The dense layers were trained on channels-last order, so the axes are turned before them."""
+        """The dense layers were trained with channels last, hence the permutation."""
         return self.embeddings(self.features(patches).permute(0, 2, 3, 1).flatten(1))
 
 
 @lru_cache(maxsize=1)
 def mel_weights() -> np.ndarray:
-    """Triangles that are straight on the mel axis (not in hertz), [257, 64], as VGGish was trained with."""
+    """Filter bank [257, 64] of triangles on the mel axis (not in hertz), as in VGGish's training."""
     mel = 1127 * np.log1p(np.linspace(0, RATE_HZ / 2, POINTS // 2 + 1) / 700)
     low, high = 1127 * np.log1p(np.array([LOWEST_HZ, HIGHEST_HZ]) / 700)
     edges = np.linspace(low, high, BANDS + 2)
