@@ -182,7 +182,7 @@ def generate(
     from talim.generation.generate import GenerationOptions, generate_audio
 
     options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
-    return generate_audio(
+    pieces = generate_audio(
         source=_generation_source(source, adapter_scale),
         prompts=[prompts] if isinstance(prompts, str) else list(prompts),
         seconds=seconds,
@@ -194,6 +194,7 @@ def generate(
         device=device,
         progress=progress or progress_module.default(),
     )
+    return list(pieces)
 
 
 def evaluate(

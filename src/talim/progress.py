@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 
@@ -123,12 +122,3 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def prepare_progress(progress: Progress) -> Callable[..., None]:
-    """`prepare`'s callback (done, total, file) as steps of a Progress."""
-
-    def report(done: int, total: int, *facts: object) -> None:
-        progress.step("preparing recordings", done, total, " ".join(map(str, facts)))
-
-    return report

@@ -11,13 +11,15 @@ import pytest
 from talim import audio
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError, UsageError
-from talim.generation.generate import GenerationOptions, generate, generate_audio, read_beats_chords
+from talim.generation.generate import GenerationOptions, generate_audio, read_beats_chords, write_audio
 from talim.generation.sources import GenerationSource, choose_source
 from talim.run import Run
 
 
-def write(out: Path, source: GenerationSource, **changes: Any) -> list[dict[str, Any]]:
-    return generate(**{"prompts": ["slow glide"], "out": out, "source": source, "seconds": 1.0, **changes})
+def write(out: Path, source: Any, **changes: Any) -> list[dict[str, Any]]:
+    arguments = {"prompts": ["slow glide"], "source": source, "seconds": 1.0, **changes}
+    count = len(arguments["prompts"]) * arguments.get("num_samples", 1)
+    return write_audio(generate_audio(**arguments), out, count)
 
 
 def test_generate_with_the_same_seed_gives_the_same_audio(tmp_path: Path, tiny_base: Path) -> None:
@@ -31,7 +33,7 @@ def test_generate_with_the_same_seed_gives_the_same_audio(tmp_path: Path, tiny_b
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav"])
-def test_generate_writes_provenance_tags(tmp_path: Path, finished_run: Run, suffix: str) -> None:
+def test_write_audio_writes_provenance_tags(tmp_path: Path, finished_run: Run, suffix: str) -> None:
     source = choose_source(finished_run.folder, None, [], no_adapter=False)
     rows = write(tmp_path / f"a{suffix}", source, seed=3, options=GenerationOptions(2.0, 0.9, 50))
     tags = audio.read_tags(tmp_path / f"a{suffix}")
@@ -62,15 +64,19 @@ def test_generate_with_adapter_differs_from_the_base(
     assert not np.array_equal(samples["with"], samples["without"])
 
 
-def test_generate_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path: Path, tiny_base: Path) -> None:
+def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(
+    tmp_path: Path, tiny_base: Path
+) -> None:
     rows = write(
         tmp_path / "many", GenerationSource(str(tiny_base)), prompts=["a", "b"], num_samples=2, seed=7
     )
     manifest = read_jsonl(tmp_path / "many" / "manifest.jsonl")
     assert [(r["prompt"], r["seed"]) for r in manifest] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
     assert all((tmp_path / "many" / r["file"]).is_file() for r in manifest)
-    pieces = generate_audio(
-        prompts=["a", "b"], source=GenerationSource(str(tiny_base)), seconds=1.0, num_samples=2, seed=7
+    pieces = list(
+        generate_audio(
+            prompts=["a", "b"], source=GenerationSource(str(tiny_base)), seconds=1.0, num_samples=2, seed=7
+        )
     )
     for row, piece in zip(rows, pieces, strict=True):
         np.testing.assert_allclose(audio.read(row["file"]).samples, piece.samples, atol=2**-15)
@@ -107,7 +113,7 @@ def test_generate_with_invalid_request_is_refused_before_loading(
 
 def test_generate_audio_with_empty_prompt_raises_usage_error() -> None:
     with pytest.raises(UsageError, match="--prompt is empty"):
-        generate_audio(prompts=[""], source=GenerationSource("never-looked-at"))
+        next(generate_audio(prompts=[""], source=GenerationSource("never-looked-at")))
 
 
 def test_read_beats_chords_repeats_single_texts_and_refuses_unequal_numbers() -> None:
@@ -134,7 +140,7 @@ def test_generation_options_out_of_range_raise_usage_error(values: dict, message
         GenerationOptions(**values)
 
 
-def test_generate_to_unwritable_output_is_refused_before_loading(tmp_path: Path) -> None:
+def test_write_audio_to_unwritable_output_is_refused_before_loading(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TalimError, match="cannot be written"):
         write(tmp_path / "file" / "a.flac", GenerationSource("never-looked-at"))

@@ -79,9 +79,8 @@ def generate(
     from talim.generation import generate as generation
     from talim.generation import sources
 
-    rows = generation.generate(
+    pieces = generation.generate_audio(
         prompts=prompt,
-        out=out,
         source=lambda: sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or []),
         seconds=seconds,
         seed=seed,
@@ -92,4 +91,5 @@ def generate(
         progress=progress.default(),
         device=device,
     )
+    rows = generation.write_audio(pieces, out, len(prompt) * num_samples)
     show(rows, json_, "\n".join(row["file"] for row in rows))

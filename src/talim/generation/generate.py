@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,98 +71,27 @@ def generate_audio(
     seconds: float = 10.0,
     seed: int = 0,
     num_samples: int = 1,
-    options: GenerationOptions | None = None,
+    options: GenerationOptions = GenerationOptions(),
     beats_chords: Sequence[BeatsAndChords] = (),
     predict_beats_chords: bool = False,
     progress: Progress | None = None,
     device: str = "auto",
-) -> list[Audio]:
-    """Generate `num_samples` pieces of `seconds` per prompt, in order, with the seeds `seed`, `seed` + 1, ...
+) -> Iterator[Audio]:
+    """Yield `num_samples` pieces of `seconds` per prompt, in order, with the seeds `seed`, `seed` + 1, ...
 
     `beats_chords` holds one entry for all prompts or one per prompt; `predict_beats_chords` lets the base predict what
-    is missing. The pieces' tags hold their provenance. UsageError and TalimError are raised before a model is loaded.
+    is missing. The pieces' tags hold their provenance. The model is loaded for the first piece; UsageError and
+    TalimError for the request are raised before that.
     """
     _check_request(prompts, seconds, seed, num_samples)
-    pieces = _pieces(
-        prompts,
-        source,
-        seconds,
-        seed,
-        num_samples,
-        options or GenerationOptions(),
-        beats_chords,
-        predict_beats_chords,
-        progress or Progress(),
-        device,
-    )
-    return list(pieces)
-
-
-def generate(
-    *,
-    prompts: Sequence[str],
-    out: Path,
-    source: GenerationSource | Callable[[], GenerationSource],
-    seconds: float = 10.0,
-    seed: int = 0,
-    num_samples: int = 1,
-    options: GenerationOptions | None = None,
-    beats_chords: Sequence[BeatsAndChords] = (),
-    predict_beats_chords: bool = False,
-    progress: Progress | None = None,
-    device: str = "auto",
-) -> list[dict[str, Any]]:
-    """As `generate_audio`, but each piece is written as soon as it is there; returns a row per file.
-
-    `out` is a .flac or .wav file for one piece, and a folder, with manifest.jsonl, for several.
-    """
-    _check_request(prompts, seconds, seed, num_samples)
-    paths = _output_paths(out, len(prompts) * num_samples)
-    pieces = _pieces(
-        prompts,
-        source,
-        seconds,
-        seed,
-        num_samples,
-        options or GenerationOptions(),
-        beats_chords,
-        predict_beats_chords,
-        progress or Progress(),
-        device,
-    )
-    rows = []
-    for path, piece in zip(paths, pieces, strict=True):
-        piece.save(path)
-        facts = {"file": path.name, "seconds": round(piece.seconds, 3)}
-        rows.append(facts | {**piece.tags, "seed": int(piece.tags["seed"])})
-    if paths != [out]:
-        write_jsonl(out / "manifest.jsonl", rows)
-    return [row | {"file": str(path)} for row, path in zip(rows, paths, strict=True)]
-
-
-def _pieces(
-    prompts: Sequence[str],
-    source: GenerationSource | Callable[[], GenerationSource],
-    seconds: float,
-    seed: int,
-    num_samples: int,
-    options: GenerationOptions,
-    beats_chords: Sequence[BeatsAndChords],
-    predict_beats_chords: bool,
-    progress: Progress,
-    device: str,
-) -> Iterator[Audio]:
-    """Every piece with its provenance as tags; the model is loaded for the first one."""
     conditions = _beats_chords_per_prompt(prompts, beats_chords)
     source = source if isinstance(source, GenerationSource) else source()
     resolved = generation_options.resolve_options(
         source.base, options.explicit_options, conditions, predict_beats_chords
     )
+    progress = progress or Progress()
     backbone = load_source(source, device, progress)
-    adapters = [
-        f"{choice.folder}{f' at scale {choice.scale:g}' if choice.scale != 1 else ''}"
-        for choice in source.adapters
-    ]
+    adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in source.adapters]
     progress.log(
         f"base: {backbone.name}, licence {backbone.licence}; "
         f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
@@ -176,6 +105,29 @@ def _pieces(
         piece = generate_clip(backbone, prompt, seconds, seed + offset, resolved, condition, progress, title)
         tags = provenance_tags(backbone, source.adapters, prompt, seed + offset, resolved, condition)
         yield replace(piece, tags=tags)
+
+
+def write_audio(pieces: Iterable[Audio], out: Path, count: int) -> list[dict[str, Any]]:
+    """Write the `count` pieces of `generate_audio` as soon as each is there; returns a row per file.
+
+    `out` is a .flac or .wav file for one piece, and a folder, with manifest.jsonl, for several. UsageError where it
+    does not fit their number, TalimError where it cannot be written; both before the first piece is generated.
+    """
+    if count > 1 and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg"):
+        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
+    if count == 1 and out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav")
+    check_writable(out / "manifest.jsonl" if count > 1 else out)
+    rows = []
+    for number, piece in enumerate(pieces, start=1):
+        path = out / f"{number:04d}.flac" if count > 1 else out
+        piece.save(path)
+        facts = {"file": path.name, "seconds": round(piece.seconds, 3)}
+        rows.append(facts | {**piece.tags, "seed": int(piece.tags["seed"])})
+    if count > 1:
+        write_jsonl(out / "manifest.jsonl", rows)
+        return [row | {"file": str(out / row["file"])} for row in rows]
+    return [row | {"file": str(out)} for row in rows]
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
@@ -255,17 +207,6 @@ def _check_request(prompts: Sequence[str], seconds: float, seed: int, num_sample
         raise UsageError(f"--num-samples is {num_samples}; it must be between 1 and {MAX_SAMPLES}")
     if seed < 0 or seed + num_samples > MAX_SEED:
         raise UsageError(f"--seed is {seed}; it must be between 0 and {MAX_SEED - num_samples}")
-
-
-def _output_paths(out: Path, count: int) -> list[Path]:
-    """The files to write; UsageError or TalimError where `out` does not fit their number or cannot be written."""
-    if count > 1 and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg"):
-        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
-    if count == 1 and out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav")
-    paths = [out / f"{number:04d}.flac" for number in range(1, count + 1)] if count > 1 else [out]
-    check_writable(paths[0])
-    return paths
 
 
 def _beats_chords_per_prompt(
