@@ -1,1 +1,1 @@
-"""Frozen base models behind one Protocol; nothing outside this room knows which family a model is of."""
+"""Frozen base models behind one protocol; other packages do not depend on a model family."""
