@@ -187,14 +187,14 @@ def text(golden: Golden) -> Iterator[Check]:
     ids, mask = word_ids(prompts["b3"])
     yield same("text b3 ids", ids, theirs["b3.input_ids"])
     yield same("text b3 mask", mask.bool(), theirs["b3.mask"])
-    yield compare("text b3", made.words(ids, mask), theirs["b3.embedding"], TOLERANCE)
+    yield compare("text b3", made.encode_text(ids, mask), theirs["b3.embedding"], TOLERANCE)
     case = prompts["cfg2x2"]
     said = [prompt for prompt in case["prompts"] for _ in range(case["num_samples_per_prompt"])]
     ids, mask = word_ids([""] * len(said) + said)
     yield same("text cfg2x2 mask", mask.bool(), theirs["cfg2x2.mask"])
-    yield compare("text cfg2x2", made.words(ids, mask), theirs["cfg2x2.embedding"], TOLERANCE)
+    yield compare("text cfg2x2", made.encode_text(ids, mask), theirs["cfg2x2.embedding"], TOLERANCE)
     ids = theirs["long70.input_ids"]
-    yield compare("text long70", made.words(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE)
+    yield compare("text long70", made.encode_text(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE)
 
 
 def predicted(golden: Golden) -> Iterator[Check]:

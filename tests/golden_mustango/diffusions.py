@@ -94,7 +94,7 @@ class Training:
     def tokens(self) -> list[Tensor]:
         """Text, beats and chords as the U-Net gets them, text without gradient."""
         with torch.no_grad():
-            said = self.model.words(self.ids, self.mask)
+            said = self.model.encode_text(self.ids, self.mask)
         beats = self.model.beat_embedding_layer(self.beats.ids, self.beats.times_seconds)
         return [said, beats, self.model.chord_embedding_layer(self.chords.ids, self.chords.times_seconds)]
 
@@ -189,7 +189,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
     chords = conditions.chord_tokens(
         repeated(list(zip(case["chords"], case["chords_time"], strict=True)), ([], []))
     )
-    states, heard = model.words(ids, mask), []
+    states, heard = model.encode_text(ids, mask), []
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
         heard.append(model(latents, levels, states, mask.bool(), beats, chords))
