@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from research.acceptance import tonality
+from research.pretraining.western_style import perform
 from talim import audio
 from talim.metrics import pitch, rhythm, signal_embeddings
-from talim.synthesis.performer import Performance, perform
+from talim.synthesis.performance import Performance
 
 RATE_HZ = 16000
 CLIP_SECONDS = 10.0
@@ -216,7 +217,10 @@ def generate_clips(
     made: list[np.ndarray] = []
     for first in range(0, len(captions), 16):
         part = captions[first : first + 16]
-        made += [a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)]
+        made += [
+            a.samples[0]
+            for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)
+        ]
     if folder is not None:
         for n, (samples, caption) in enumerate(zip(made, captions, strict=True)):
             clip = audio.Audio(samples[None], RATE_HZ)

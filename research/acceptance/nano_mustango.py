@@ -16,10 +16,11 @@ import numpy as np
 
 from research.acceptance import nano_musicgen
 from research.pretraining.conditions import ROOTS, beats_chords_of, chords_of, without_attribute
+from research.pretraining.western_style import perform
 from talim import audio
 from talim.beats_chords import ChordTrack
 from talim.metrics import rhythm
-from talim.synthesis.performer import Performance, perform
+from talim.synthesis.performance import Performance
 
 STEPS, SAMPLER = 25, "dpm++"
 BATCH_SIZE = 8

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from research.pretraining import western_style
 from talim.backbones.mustango.batch import beat_chord_tokens
 from talim.backbones.nano import musicgen, mustango
 from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
-from talim.synthesis import western_score
+from talim.synthesis.demo_style import TEMPI_BPM
 
 SECONDS = mustango.WINDOW_SECONDS
 BATCH = 8
@@ -41,7 +42,7 @@ def chords_of(facts: dict[str, Any], seconds: float) -> ChordTrack:
     bar = facts["beats_per_bar"] * 60 / facts["tempo_bpm"]
     times, names = [], []
     for number in range(int(np.ceil(seconds / bar - 1e-9))):
-        root, minor = western_score.triad(facts["scale"], row[number % len(row)])
+        root, minor = western_style.triad(facts["scale"], row[number % len(row)])
         times.append(round(number * bar, 4))
         names.append(ROOTS[(facts["tonic_class"] + root) % 12] + ("m" if minor else ""))
     return ChordTrack(tuple(times), tuple(names))
@@ -87,7 +88,7 @@ def conditions(model: Any, words: list[str], music: list[BeatsAndChords], nothin
     told = ["" if gone else said for said, gone in zip(words, nothing, strict=True)]
     tokens = musicgen.ByteTokenizer()(told)
     with torch.no_grad():
-        states = model.words(tokens["input_ids"], tokens["attention_mask"])
+        states = model.encode_text(tokens["input_ids"], tokens["attention_mask"])
     played = [BeatsAndChords() if gone else each for each, gone in zip(music, nothing, strict=True)]
     return [states, tokens["attention_mask"].bool(), *beat_chord_tokens(played)]
 
@@ -107,13 +108,13 @@ def probe_targets(known: list[dict[str, Any]], columns: int) -> tuple[Tensor, Te
             right[row, :, place + 1] = np.cos(2 * np.pi * times / span)
         tonic = facts["tonic_class"]
         right[
-            row, :, [16 + (tonic + cents // 100) % 12 for cents in western_score.SCALES_CENTS[facts["scale"]]]
+            row, :, [16 + (tonic + cents // 100) % 12 for cents in western_style.SCALES_CENTS[facts["scale"]]]
         ] = 1
-        right[row, :, 28 + western_score.TEMPI_BPM.index(facts["tempo_bpm"])] = 1
+        right[row, :, 28 + TEMPI_BPM.index(facts["tempo_bpm"])] = 1
         if not facts["progression"]:
             asked[row, :, 4:16] = 0
         for column, number in enumerate((times // bar).astype(int) if facts["progression"] else ()):
-            root, minor = western_score.triad(facts["scale"], facts["progression"][number % 4])
+            root, minor = western_style.triad(facts["scale"], facts["progression"][number % 4])
             right[row, column, [4 + (tonic + root + up) % 12 for up in (0, 3 if minor else 4, 7)]] = 1
     return torch.from_numpy(right), torch.from_numpy(asked)
 

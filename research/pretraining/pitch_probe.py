@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from research.pretraining import train_loop
 from research.pretraining.codec import SEED_BASE
+from research.pretraining.western_style import perform, western_notes
 from talim.audio import Audio
 from talim.backbones.mustango.vae_vocoder import MelVAE
 from talim.backbones.nano import mustango
-from talim.synthesis.performer import perform, western_notes
-from talim.synthesis.western_score import Note
+from talim.synthesis.ground_truth import PlayedNote
 
 PITCH_PROBE_SEEDS = 4 * SEED_BASE  # apart from all other performances
 SECONDS = mustango.WINDOW_SECONDS
@@ -60,7 +60,7 @@ def pitch_targets(
     return PitchTargets(torch.from_numpy(cents), torch.from_numpy(clear))
 
 
-def melody(notes: tuple[Note, ...]) -> list[tuple[float, float]]:
+def melody(notes: tuple[PlayedNote, ...]) -> list[tuple[float, float]]:
     """Onset in seconds and cents above C4 of each note."""
     return [(note.onset_seconds, note.cents) for note in notes]
 
@@ -117,7 +117,7 @@ def pitch_example(sound: MelVAE, clip: int) -> tuple[np.ndarray, list[tuple[floa
     heard = Audio(played.samples[None], played.rate_hz).resample(round(sound.rate_hz / faster)).samples[0]
     frames = round(SECONDS * sound.rate_hz / sound.mel.config.hop_length)
     latents = sound.posterior(sound.spectrogram(heard, frames)[:, None]).mean[0]
-    notes = western_notes(PITCH_PROBE_SEEDS + clip, "western", SECONDS * faster + 0.1)
+    notes = western_notes(PITCH_PROBE_SEEDS + clip, SECONDS * faster + 0.1)
     return latents.numpy().astype(np.float16), [(t / faster, cents + shift) for t, cents in melody(notes)]
 
 

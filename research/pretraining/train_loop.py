@@ -1,4 +1,4 @@
-"""What the trainings of the nano family share: steps that resume, the learning rate's course, a log, a checkpoint."""
+"""The training loop of the miniature models: resumable steps, learning-rate schedule, log and checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from talim.backbones import precision
 
 @dataclass(frozen=True)
 class TrainSchedule:
-    """How long a training is and how often it writes: `steps` in all, between two log rows, between checkpoints."""
+    """Number of steps, and the steps between log rows and between checkpoints."""
 
     steps: int
     log_every: int
@@ -27,56 +27,56 @@ class TrainSchedule:
 
 def train_loop(
     out: Path,
-    term: TrainSchedule,
-    parts: Mapping[str, nn.Module],
+    schedule: TrainSchedule,
+    modules: Mapping[str, nn.Module],
     optimiser: torch.optim.Optimizer,
-    lesson: Callable[[int], tuple[Tensor, dict[str, Any]]],
-    rate: Callable[[int], float],
-    look: Callable[[int], dict[str, Any]] = lambda step: {},
+    compute_loss: Callable[[int], tuple[Tensor, dict[str, Any]]],
+    learning_rate: Callable[[int], float],
+    validate: Callable[[int], dict[str, Any]] = lambda step: {},
 ) -> None:
-    """Take the steps that are still missing; log to OUT/log.jsonl, keep OUT/state.pt and resume from it.
+    """Take the remaining steps, log to OUT/log.jsonl, and keep OUT/state.pt, from which it resumes.
 
-    `lesson(step)` gives the loss and what to log beside it, and must depend on the step alone; `rate(step)` the
-    learning rate; `look(step)` more to log after a step that is logged. `parts` are the modules to keep.
+    `compute_loss(step)` gives the loss and values to log, and must depend on the step alone; `validate(step)` gives
+    further values for steps that are logged. `modules` are stored in the checkpoint.
     """
     state_file, log = out / "state.pt", out / "log.jsonl"
     first = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        for name, module in modules.items():
+            module.load_state_dict(state["parts"][name])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
     discard_after(log, first)
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     began = time.time()
-    for step in range(first, term.steps):
-        set_lr(optimiser, rate(step))
-        loss, told = lesson(step)
+    for step in range(first, schedule.steps):
+        set_lr(optimiser, learning_rate(step))
+        loss, values = compute_loss(step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-        last = step == term.steps - 1
-        if step % term.log_every == 0 or last:
+        last = step == schedule.steps - 1
+        if step % schedule.log_every == 0 or last:
             row = {"step": step, "seconds": round(time.time() - began, 1)}
-            log_row(log, row | {name: _plain(value) for name, value in (told | look(step)).items()})
-        if (step + 1) % term.checkpoint_every == 0 or last:
-            kept = {name: part.state_dict() for name, part in parts.items()}
-            save_atomic(state_file, {"parts": kept, "optimiser": optimiser.state_dict(), "step": step + 1})
+            log_row(log, row | {name: _to_plain(value) for name, value in (values | validate(step)).items()})
+        if (step + 1) % schedule.checkpoint_every == 0 or last:
+            parts = {name: module.state_dict() for name, module in modules.items()}
+            save_atomic(state_file, {"parts": parts, "optimiser": optimiser.state_dict(), "step": step + 1})
 
 
-def _plain(value: Any) -> Any:
-    """Tensors as numbers, rounded."""
+def _to_plain(value: Any) -> Any:
+    """Tensors as numbers; floats rounded to five decimals."""
     if isinstance(value, Tensor):
         value = value.tolist()
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_to_plain(each) for each in value]
     return round(value, 5) if isinstance(value, float) else value
 
 
 def lr_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
-    """A linear rise over `warmup` steps times half a cosine from the peak down to the share `floor` of it."""
+    """Linear warm-up over `warmup` steps times a cosine decay from the peak to the fraction `floor` of it."""
     return float(
         peak
         * min(1.0, (step + 1) / warmup)
@@ -84,14 +84,14 @@ def lr_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> floa
     )
 
 
-def set_lr(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Let the next step be taken at `rate`."""
+def set_lr(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of all parameter groups."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate
 
 
 def bf16_autocast() -> torch.autocast:
-    """A context in which matrix products run in bf16, where this machine has instructions for it."""
+    """A context in which matrix products run in bf16, if this CPU has instructions for it."""
     native, _ = precision.has_bf16(torch.device("cpu"))
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=native)
 
@@ -103,14 +103,14 @@ def log_row(file: Path, row: dict[str, Any]) -> None:
 
 
 def discard_after(file: Path, step: int) -> None:
-    """Take the rows from `step` on out of a log: training resumes there and will write them again."""
+    """Remove the rows from `step` on, which a resumed training writes again."""
     if file.exists():
         rows = [line for line in file.read_text().splitlines() if json.loads(line)["step"] < step]
         file.write_text("".join(f"{line}\n" for line in rows))
 
 
 def save_atomic(file: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint atomically."""
     part = file.with_suffix(".part")
     torch.save(state, part)
     part.replace(file)

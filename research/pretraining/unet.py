@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from research.pretraining import pitch_probe, text_encoder, train_loop
 from research.pretraining.codec import SEED_BASE
 from research.pretraining.conditions import BATCH, SECONDS, ConditionProbe, StopForward, conditions, draw
+from research.pretraining.western_style import perform, western_notes
 from talim.atomic_io import write_json
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.vae_vocoder import MelVAE
 from talim.backbones.nano import mustango
-from talim.synthesis.performer import perform, western_notes
 
 DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 # Min-SNR weights learn sound fast, but give the highest noise levels, where words, beats and chords decide, next to
@@ -67,7 +67,7 @@ CHECKPOINT_INTERVAL = 100  # steps between checkpoints
 def restored(folder: Path) -> MelVAE:
     """VAE and vocoder as `pretrain_sound` left them, rounded as they will be shipped."""
     state = torch.load(folder / "state.pt", weights_only=True)["parts"]
-    sound = mustango.NanoMustangoConfig().sound()
+    sound = mustango.NanoMustangoConfig().mel_vae()
     sound.vae.load_state_dict(state["vae"])
     sound.vocoder.load_state_dict(state["vocoder"])
     return sound.to(torch.bfloat16).float().eval()
@@ -85,7 +85,7 @@ def piece(sound: MelVAE, clip: int) -> tuple[np.ndarray, str, dict[str, Any]]:
 
 def melody(clip: int) -> list[tuple[float, float]]:
     """Onset in seconds and cents above C4 of each note of training clip number `clip`."""
-    return pitch_probe.melody(western_notes(DIFFUSION_SEEDS + clip, "western", SECONDS))
+    return pitch_probe.melody(western_notes(DIFFUSION_SEEDS + clip, SECONDS))
 
 
 def pieces(out: Path, sound: MelVAE, clips: int, workers: int) -> tuple[np.ndarray, list[dict[str, Any]]]:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from research.pretraining import train_loop
 from research.pretraining.codec import SEED_BASE, losses
+from research.pretraining.western_style import perform
 from talim.backbones.mustango.vae_vocoder import MelSpectrogram, MelVAE, normalise, pad_or_trim
 from talim.backbones.nano import sinusoidal_model
 from talim.backbones.nano.mustango import MEL, NanoMustangoConfig
-from talim.synthesis.performer import perform
 
 CLIP_SECONDS = 6.0
 SEGMENT_FRAMES = 64
@@ -85,7 +85,7 @@ def train(out: Path, steps: int, clips: int, seed: int, workers: int, peak_rate:
     out.mkdir(parents=True, exist_ok=True)
     rows = library(out, clips, workers)
     torch.manual_seed(seed)
-    sound = NanoMustangoConfig().sound()
+    sound = NanoMustangoConfig().mel_vae()
     coder, vocoder = sound.vae, sound.vocoder
     torch.nn.init.constant_(coder.decoder.conv_out.bias, INITIAL_LOG_MEL)
     coder.to(memory_format=torch.channels_last)

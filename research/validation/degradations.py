@@ -70,7 +70,7 @@ def drop_repeated_sections(
 ) -> np.ndarray:
     """The contour without the repetitions of the sections of a kind."""
     keep = np.ones(cents.size, bool)
-    for section in [s for s in sections if s.kind == kind and s.time > 1]:
+    for section in [s for s in sections if s.kind == kind and s.occurrence > 1]:
         keep[round(section.onset_seconds / HOP_SECONDS) : round(section.end_seconds / HOP_SECONDS)] = False
     return cents[keep]
 

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from research.docs import markdown
+from research.pretraining.western_style import perform as perform_western
 from talim import audio
 from talim.atomic_io import write_text
 from talim.metrics import pitch, pitch_salience
-from talim.synthesis.performer import Performance, perform
+from talim.synthesis.performance import Performance
+from talim.synthesis.performer import perform
 
 PAGE = Path("docs/reports/pitch-tracking.md")
 OPENING = """# Pitch tracking
@@ -93,7 +95,9 @@ def by_salience(samples: np.ndarray) -> np.ndarray:
 
 def by_salience_with_drone(samples: np.ndarray) -> np.ndarray:
     """The default without its suppression of steady components."""
-    hz, _ = pitch_salience.track_f0(samples, RATE_HZ, HOP, pitch.LOWEST_HZ, pitch.HIGHEST_HZ, still=0.0)
+    hz, _ = pitch_salience.track_f0(
+        samples, RATE_HZ, HOP, pitch.LOWEST_HZ, pitch.HIGHEST_HZ, steady_fraction=0.0
+    )
     return pitch.refine_f0(samples, RATE_HZ, hz, HOP)
 
 
@@ -157,7 +161,7 @@ def synthetic_excerpts(count: int, seed: int = 900) -> list[PitchExcerpt]:
     """`count` western pieces with chords and drums, and as many of the demo style over its drone."""
     excerpts, first = [], seed
     while len(excerpts) < count:
-        piece = perform(seed, "western", SECONDS)
+        piece = perform_western(seed, "western", SECONDS)
         if piece.facts["chords"] and piece.facts["drums"]:
             excerpts.append(_synthetic("chords and drums", piece, 0.03 * (piece.facts["family"] == "voice")))
         seed += 1

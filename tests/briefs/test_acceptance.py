@@ -77,7 +77,7 @@ def test_what_reviewers_say_together(said: list[str], by: str, verdict: str) -> 
 def rows(count: int) -> list[dict]:
     checks = [{"name": "length", "passed": True}, {"name": "mode", "passed": None}]
     return [
-        {"id": f"d-{n}", "design": "d", "number": n, "making_seconds": 36.0, "checks": checks}
+        {"id": f"d-{n}", "contender": "d", "number": n, "generation_seconds": 36.0, "checks": checks}
         for n in range(1, count + 1)
     ]
 
@@ -96,20 +96,22 @@ def test_a_design_by_hand() -> None:
         rows(4), reviews("rara"), {"cost": {"wall_seconds": 7200.0}}, brief_of()
     )
     assert (found["reviewed"], found["accepted"], found["rejected"]) == (4, 2, 2)
-    assert found["costs"] == pytest.approx({"training": 4.0, "making": 0.08, "review": 2.0, "total": 6.08})
+    assert found["costs"] == pytest.approx(
+        {"training": 4.0, "generation": 0.08, "review": 2.0, "total": 6.08}
+    )
     assert found["cost_per_accepted_piece"]["value"] == pytest.approx(3.04)
     assert found["cost_per_accepted_minute"]["value"] == pytest.approx(3.04 * 30)  # two-second pieces
     assert found["cost_per_further_minute"]["value"] == pytest.approx(1.04 * 30)
     low, high = (found["cost_per_accepted_minute"][end] for end in ("low", "high"))
     assert low < found["cost_per_accepted_minute"]["value"] < high
     first = found["first_accepted"]
-    assert (first["candidates"], first["making_seconds"], first["review_seconds"]) == (2, 72.0, 120.0)
+    assert (first["candidates"], first["generation_seconds"], first["review_seconds"]) == (2, 72.0, 120.0)
     assert found["checks"]["mode"] == {"passed": 0, "failed": 0, "not_checked": 4}
     assert found["reasons"] == {"sound": 4}
 
 
 def test_no_price_no_cost_and_no_review_no_rate() -> None:
-    free = brief_of(prices={}, rule={}, today=None)
+    free = brief_of(prices={}, decision_rule={}, status_quo=None)
     found = acceptance.measure_contender(rows(2), reviews("aa"), {"cost": {"wall_seconds": 1.0}}, free)
     assert found["cost_per_accepted_minute"] == {"value": None, "low": None, "high": None}
     nothing = acceptance.measure_contender(rows(2), [], {}, brief_of())

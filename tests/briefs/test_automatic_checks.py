@@ -10,10 +10,11 @@ import pytest
 import yaml
 from fixtures.brief_folder import RATE_HZ, brief_of
 
+from research.pretraining.western_style import perform as perform_western
 from talim import audio
 from talim.audio import Audio
 from talim.briefs import automatic_checks
-from talim.corpus.prepare import prepare_corpus
+from talim.corpus.prepare import prepare
 from talim.run import Run
 from talim.synthesis.arrangement import PerformanceRequest
 from talim.synthesis.performer import perform
@@ -22,7 +23,7 @@ from talim.synthesis.performer import perform
 def performed(folder: Path, seeds: range, seconds: float) -> Path:
     folder.mkdir()
     for seed in seeds:
-        piece = perform(seed, "western", seconds)
+        piece = perform_western(seed, "western", seconds)
         audio.write(folder / f"piece-{seed}.flac", Audio(piece.samples[None], piece.rate_hz))
     return folder
 
@@ -39,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     """A run, and the folder of its recordings; twelve training clips are enough strangers for a gate."""
     place = tmp_path_factory.mktemp("copying")
     recordings = performed(place / "recordings", range(40, 45), 20.0)
-    prepare_corpus(recordings, place / "corpus", clip_seconds=6.0, rate_hz=16000, held_out=("piece-44",))
+    prepare(recordings, place / "corpus", clip_seconds=6.0, sample_rate=16000, held_out=("piece-44",))
     return run_on(place / "run", place / "corpus"), recordings
 
 
@@ -49,17 +50,19 @@ def test_a_passage_of_a_training_recording_is_named(trained: tuple[Run, Path], t
     audio.write(tmp_path / "copy.flac", Audio(0.5 * copied.samples, copied.rate_hz))
     found = automatic_checks.originality_check(run)(tmp_path / "copy.flac")
     assert found.passed is False
-    assert "nearest: piece-41 at " in found.found
-    assert float(found.found.partition(" at ")[2].partition(" s")[0]) == pytest.approx(6.5, abs=0.8)
+    assert "most similar to piece-41 at " in found.measured
+    assert float(found.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(
+        6.5, abs=0.8
+    )
 
 
 def test_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
     run, _ = trained
-    piece = perform(77, "western", 5.0)
+    piece = perform_western(77, "western", 5.0)
     audio.write(tmp_path / "new.flac", Audio(piece.samples[None], piece.rate_hz))
     found = automatic_checks.originality_check(run)(tmp_path / "new.flac")
     assert found.passed is True
-    assert "p = " in found.found
+    assert "p = " in found.measured
 
 
 def test_what_cannot_be_told_is_not_checked(trained: tuple[Run, Path], tmp_path: Path) -> None:
@@ -68,15 +71,15 @@ def test_what_cannot_be_told_is_not_checked(trained: tuple[Run, Path], tmp_path:
     gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(
         tmp_path / "short.flac"
     )
-    assert (gone.passed, gone.found) == (None, "not checked: the corpus of this run is not there")
+    assert (gone.passed, gone.measured) == (None, "not checked: the corpus of this run is missing")
     short = automatic_checks.originality_check(run)(tmp_path / "short.flac")
-    assert (short.passed, short.found) == (None, "not checked: too short to hold a passage")
+    assert (short.passed, short.measured) == (None, "not checked: shorter than a passage")
     one = performed(tmp_path / "one", range(50, 52), 8.0)
-    prepare_corpus(one, tmp_path / "corpus", clip_seconds=4.0, rate_hz=16000, held_out=("piece-51",))
+    prepare(one, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
     lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(
         tmp_path / "short.flac"
     )
-    assert (lonely.passed, "one recording" in lonely.found) == (None, True)
+    assert (lonely.passed, "one recording" in lonely.measured) == (None, True)
 
 
 def steady(seconds: float = 2.0, hz: float = 220.0, level: float = 0.2) -> np.ndarray:
@@ -98,7 +101,9 @@ def test_loudness() -> None:
     assert (
         automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 1.1)).passed is False
     )
-    assert automatic_checks.check_loudness(sound(np.zeros(RATE_HZ, np.float32)), brief_of()).found == "silent"
+    assert (
+        automatic_checks.check_loudness(sound(np.zeros(RATE_HZ, np.float32)), brief_of()).measured == "silent"
+    )
 
 
 def test_clipping_sees_flat_tops_and_no_others() -> None:
@@ -137,17 +142,17 @@ def test_mode_is_heard_in_what_was_performed_in_it(tmp_path: Path) -> None:
     assert automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted)).passed is False
     short = automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted | {"seconds": 10}))
     assert short.passed is None
-    assert "not judged in 10 s: place" in short.found
+    assert "not judged in 10 s: rank" in short.measured
     audio.write(tmp_path / "tone.flac", sound(steady()))
     told = automatic_checks.check_mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **wanted))
     assert told.passed is None
-    assert "too little melody" in told.found
+    assert "too little melody" in told.measured
 
 
 def test_a_short_piece_holds_no_two_cycles() -> None:
     told = automatic_checks.check_cycle(sound(steady()), brief_of(tradition="hindustani", cycle="teental"))
     assert told.passed is None
-    assert "two cycles have 32" in told.found
+    assert "two cycles have 32" in told.measured
 
 
 def test_all_at_once_and_what_is_not_installed(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ def test_all_at_once_and_what_is_not_installed(tmp_path: Path) -> None:
         *("length", "loudness", "clipping", "silence", "seam", "tempo", "originality"),
     ]
     assert found[-1]["passed"] is None
-    assert "not checked" in found[-1]["found"]
+    assert "not checked" in found[-1]["measured"]
     given = automatic_checks.CheckResult("originality", False, "0.9 like piece-01", "at most 0.8")
     assert (
         automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False

@@ -32,8 +32,8 @@ def test_labels_become_the_words_that_captions_have(tmp_path: Path) -> None:
         )
     )
     for word in ("Yaman", "eental", "90 beats per minute", "sitar and tabla", "calm"):
-        assert word in brief.words
-    assert brief.words == briefs_brief.load(write(tmp_path / "c.yaml", **_said(brief))).words
+        assert word in brief.prompt_text
+    assert brief.prompt_text == briefs_brief.load(write(tmp_path / "c.yaml", **_said(brief))).prompt_text
 
 
 def _said(brief: briefs_brief.Brief) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _said(brief: briefs_brief.Brief) -> dict[str, Any]:
 
 
 def test_a_prompt_stands_before_labels() -> None:
-    assert brief_of(tradition="makam", mode="Hicaz", prompt="a ney alone").words == "a ney alone"
+    assert brief_of(tradition="makam", mode="Hicaz", prompt="a ney alone").prompt_text == "a ney alone"
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,22 @@ def test_a_prompt_stands_before_labels() -> None:
             {"prompt": "x", "indicators": [{"name": "a", "beter": "higher", "better": "higher"}]},
             "did you mean better?",
         ),
-        ({}, "nothing says what music is wanted"),
+        ({}, "the music is not described"),
         ({"mode": "Yaman"}, "need a tradition"),
         ({"tradition": "hindustani", "mode": "Yamanistan"}, "Yaman"),
         ({"tradition": "atlantis"}, "no tradition"),
         ({"prompt": "x", "seconds": 0}, "seconds is 0"),
         ({"prompt": "x", "seconds": float("nan")}, "seconds"),
-        ({"prompt": "x", "rule": {"cheaper_than_today": True}}, "needs today.cost_per_piece"),
-        ({"prompt": "x", "rule": {"cost_per_minute_at_most": 3}}, "needs prices.machine_hour"),
-        ({"prompt": "x", "rule": {"indicators_better": ["a"]}}, "names a, which is no indicator"),
-        ({"prompt": "x", "indicators": [{"name": "a", "better": "lower"}] * 2}, "twice"),
+        (
+            {"prompt": "x", "decision_rule": {"cheaper_than_status_quo": True}},
+            "needs status_quo.cost_per_piece",
+        ),
+        ({"prompt": "x", "decision_rule": {"cost_per_minute_at_most": 3}}, "needs prices.machine_hour"),
+        (
+            {"prompt": "x", "decision_rule": {"indicators_better": ["a"]}},
+            "names a, which is not an indicator",
+        ),
+        ({"prompt": "x", "indicators": [{"name": "a", "better": "lower"}] * 2}, "duplicate names"),
         ({"prompt": "x", "reasons": ["too_sad"]}, "give reason_words.too_sad.en"),
         ({"prompt": "x", "accepted_by": "chance"}, "accepted_by"),
     ],
@@ -84,7 +90,7 @@ def test_what_is_no_brief_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_no_file_names_the_page_to_begin_with(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match=r"docs/usefulness\.md"):
+    with pytest.raises(TalimError, match=r"docs/guides/briefs\.md"):
         briefs_brief.load(tmp_path / "b.yaml")
 
 
@@ -92,4 +98,4 @@ def test_the_hash_follows_rule_and_sounds() -> None:
     one = briefs_brief.brief_hash(brief_of(), {"a": "1"})
     assert one == briefs_brief.brief_hash(brief_of(), {"a": "1"})
     assert one != briefs_brief.brief_hash(brief_of(), {"a": "2"})
-    assert one != briefs_brief.brief_hash(brief_of(rule={"acceptance_at_least": 0.5}), {"a": "1"})
+    assert one != briefs_brief.brief_hash(brief_of(decision_rule={"acceptance_at_least": 0.5}), {"a": "1"})

@@ -26,7 +26,7 @@ BRIEF = {
     "candidates": 2,
     "minimum_seconds": 0,
     "prices": {"machine_hour": 1.5},
-    "rule": {"acceptance_at_least": 0.01},
+    "decision_rule": {"acceptance_at_least": 0.01},
 }
 
 
@@ -48,18 +48,18 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
 ) -> None:
     file, out = write_brief(tmp_path), tmp_path / "jingle"
     asked = ("brief", file, "--out", out)
-    status, told = talim(capsys, *asked, "--run", tiny_run, "--prepare", "--links", 1, "--json")
+    status, told = talim(capsys, *asked, "--run", tiny_run, "--no-serve", "--invites", 1, "--json")
     assert status == 0
     assert json.loads(told)["candidates"] == 2
     assert json.loads(told)["links"][0].startswith("http://127.0.0.1:8766/#")
     piece = audio.read(out / "candidates" / "linear-001.flac")
     assert piece.seconds == 1.0
     assert audio.loudness_lufs(piece) == pytest.approx(-30, abs=0.2)
-    assert talim(capsys, *asked, "--result") == (1, f"talim: {out}: no review was made yet\n")
+    assert talim(capsys, "brief", "report", *asked[1:]) == (1, f"talim: {out}: no reviews yet\n")
 
     opened = open_brief(out, briefs_brief.load(file))
     decide(opened, {"linear-001": "accept"})
-    status, told = talim(capsys, *asked, "--result")
+    status, told = talim(capsys, "brief", "report", *asked[1:])
     assert status == 0
     assert "1 of 2 accepted" in told
     assert "EUR" in told
@@ -67,15 +67,15 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
     assert "Per accepted minute" in page
     whole = (out / "candidates.jsonl").read_bytes()
     write_brief(tmp_path, prompt="another tune")
-    status, told = talim(capsys, *asked, "--run", tiny_run, "--prepare")
+    status, told = talim(capsys, *asked, "--run", tiny_run, "--no-serve")
     assert (status, "reviewed and are frozen" in told) == (1, True)
     assert (out / "candidates.jsonl").read_bytes() == whole
     write_brief(tmp_path)
-    assert talim(capsys, *asked, "--prepare")[0] == 0  # again, without a run: what is there
-    status, told = talim(capsys, *asked, "--export", tmp_path / "sold", "--commercial")
+    assert talim(capsys, *asked, "--no-serve")[0] == 0  # again, without a run: what is there
+    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
     assert "forbidden (the base" in told
-    status, told = talim(capsys, *asked, "--export", tmp_path / "given")
+    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "given")
     assert status == 0
     tags = audio.read_tags(Path(told.strip()))
     assert tags["candidate"] == "linear-001"
@@ -94,15 +94,15 @@ def test_a_jingle_of_the_shipped_base_may_be_sold(
     train(recipes.load((), values | {"training.steps": 2, "training.batch_size": 1}), tmp_path / "run")
     file, out = write_brief(tmp_path, seconds=3, loop=False, prompt="slow flute"), tmp_path / "jingle"
     asked = ("brief", file, "--out", out)
-    assert talim(capsys, *asked, "--run", tmp_path / "run", "--prepare")[0] == 0
+    assert talim(capsys, *asked, "--run", tmp_path / "run", "--no-serve")[0] == 0
     decide(open_brief(out, briefs_brief.load(file)), {"run-001": "accept", "run-002": "accept"})
-    assert talim(capsys, *asked, "--result")[0] == 0
-    measured = read_json(out / "usefulness.json")["designs"][0]
+    assert talim(capsys, "brief", "report", *asked[1:])[0] == 0
+    measured = read_json(out / "usefulness.json")["contenders"][0]
     cost = measured["cost_per_accepted_minute"]["value"]
-    spent = measured["hours"]["training"] + measured["hours"]["making"]
+    spent = measured["hours"]["training"] + measured["hours"]["generation"]
     assert cost == pytest.approx(spent * 1.5 / (2 * 3 / 60))  # two pieces of three seconds, 1.5 an hour
     assert f"{cost:,.2f} EUR" in (out / "usefulness" / "index.html").read_text(encoding="utf-8")
-    status, told = talim(capsys, *asked, "--export", tmp_path / "sold", "--commercial")
+    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 0
     tags = [audio.read_tags(Path(line)) for line in told.split()]
     assert [tag["use"] for tag in tags] == ["commercial", "commercial"]
@@ -120,7 +120,7 @@ def test_what_is_there_is_kept_and_a_changed_brief_makes_anew(tmp_path: Path, ti
     table.write_bytes(whole + b'{"id": "linear-0')
     again = candidates.generate_candidates(brief, [tiny_run], tmp_path / "out")
     assert [row["sha256"] for row in again] == [row["sha256"] for row in first]
-    assert again[1]["making_seconds"] == first[1]["making_seconds"]
+    assert again[1]["generation_seconds"] == first[1]["generation_seconds"]
     assert len(read_jsonl(table)) == 2
     quieter = briefs_brief.load(write_brief(tmp_path, loop=False, loudness_lufs=-33))
     changed = candidates.generate_candidates(quieter, [tiny_run], tmp_path / "out")
@@ -131,7 +131,7 @@ def test_a_new_rule_or_title_makes_no_music_anew(tmp_path: Path, tiny_run: Path)
     design = candidates.list_contenders([tiny_run])[0]
     one, other = (
         briefs_brief.load(write_brief(tmp_path, **changes))
-        for changes in ({}, {"rule": {}, "title": {"en": "x"}})
+        for changes in ({}, {"decision_rule": {}, "title": {"en": "x"}})
     )
     assert candidates.candidate_key(one, design, 0) == candidates.candidate_key(other, design, 0)
     assert candidates.candidate_key(one, design, 0) != candidates.candidate_key(one, design, 1)
@@ -148,18 +148,10 @@ def test_what_cannot_make_candidates_is_refused_before_any_work(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (("--commercial",), "--commercial is for --export"),
-        (("--result", "--export", "x"), "ask for one at a time"),
-        ((), "--run RUN"),
-    ],
-)
-def test_wrong_wishes_are_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], words: str
+def test_brief_without_runs_and_candidates_exits_2_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, told = talim(capsys, "brief", write_brief(tmp_path), "--out", tmp_path / "out", *more)
+    status, text = talim(capsys, "brief", write_brief(tmp_path), "--out", tmp_path / "out")
     assert status == 2
-    assert words in told
-    assert told.count("\n") == 1
+    assert "--run RUN" in text
+    assert text.count("\n") == 1

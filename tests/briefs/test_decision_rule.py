@@ -41,21 +41,21 @@ def measured(acceptance: dict, cost: dict = CHEAP) -> dict[str, Any]:
     ],
 )
 def test_a_rule(acceptance: dict, cost: dict, judged_on: str, answer: str) -> None:
-    rule = {"acceptance_at_least": 0.25, "cheaper_than_today": True, "judged_on": judged_on}
-    found = decision_rule.apply_decision_rule(measured(acceptance, cost), {}, brief_of(rule=rule))
+    rule = {"acceptance_at_least": 0.25, "cheaper_than_status_quo": True, "judged_on": judged_on}
+    found = decision_rule.apply_decision_rule(measured(acceptance, cost), {}, brief_of(decision_rule=rule))
     assert found["answer"] == answer
     assert len(found["conditions"]) == 2
 
 
 def test_without_a_rule_nothing_is_decided() -> None:
     assert (
-        decision_rule.apply_decision_rule(measured(ends(0.9, 1, 1)), {}, brief_of(rule={}))["answer"]
+        decision_rule.apply_decision_rule(measured(ends(0.9, 1, 1)), {}, brief_of(decision_rule={}))["answer"]
         == "open"
     )
 
 
 def test_a_cost_per_minute_has_its_bound() -> None:
-    brief = brief_of(rule={"cost_per_minute_at_most": 20.0})
+    brief = brief_of(decision_rule={"cost_per_minute_at_most": 20.0})
     assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), {}, brief)["answer"] == "go"
 
 
@@ -65,19 +65,21 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_an_indicator_counts_in_its_direction(tmp_path: Path) -> None:
-    today = "".join(f"skips,today,{value}\n" for value in (30, 31, 29, 32))
+    current = "".join(f"skips,status_quo,{value}\n" for value in (30, 31, 29, 32))
     new = "".join(f"skips,New,{value}\n" for value in (20, 21, 19, 22))
-    write(tmp_path, "\ufeffindicator,when,value,who\n" + today + new)
+    write(tmp_path, "\ufeffindicator,when,value,who\n" + current + new)
     for better, answer in (("lower", "go"), ("higher", "no-go")):
-        brief = brief_of(indicators=[SKIPS[0] | {"better": better}], rule={"indicators_better": ["skips"]})
+        brief = brief_of(
+            indicators=[SKIPS[0] | {"better": better}], decision_rule={"indicators_better": ["skips"]}
+        )
         found = decision_rule.read_indicators(tmp_path, brief)
         assert found["skips"]["difference"]["value"] == pytest.approx(-10.0)
-        assert found["skips"]["today"]["count"] == 4
+        assert found["skips"]["status_quo"]["count"] == 4
         assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), found, brief)["answer"] == answer
 
 
 def test_an_indicator_without_values_is_not_decided(tmp_path: Path) -> None:
-    brief = brief_of(indicators=SKIPS, rule={"indicators_better": ["skips"]})
+    brief = brief_of(indicators=SKIPS, decision_rule={"indicators_better": ["skips"]})
     assert decision_rule.write_indicators(tmp_path, brief) == tmp_path / INDICATORS
     found = decision_rule.read_indicators(tmp_path, brief)
     assert found["skips"]["new"]["value"] is None
@@ -94,7 +96,7 @@ def test_a_table_that_was_filled_in_is_never_emptied(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("indicator,value\n", "lacks the column when"),
-        ("indicator,when,value\nclicks,new,1\n", "line 2: 'clicks' is no indicator"),
+        ("indicator,when,value\nclicks,new,1\n", "line 2: 'clicks' is not an indicator"),
         ("indicator,when,value\nskips,later,1\n", "line 2: when is 'later'"),
         ("indicator,when,value\nskips,new,1\nskips,new,many\n", "line 3: value is 'many'"),
         ("indicator,when,value\nskips,new,inf\n", "value is 'inf'"),

@@ -21,11 +21,11 @@ def test_a_page_tells_what_an_accepted_minute_costs(tmp_path: Path) -> None:
     decide(opened, GOOD)
     found = report.write_acceptance_report(tmp_path, opened.brief)
     assert read_json(tmp_path / "usefulness.json") == {k: v for k, v in found.items() if k != "page"}
-    linear, conv = found["designs"]
+    linear, conv = found["contenders"]
     assert (linear["accepted"], conv["accepted"], conv["needs_editing"]) == (3, 0, 1)
     assert (linear["decision"]["answer"], found["answer"]) == ("go", "go")
-    assert found["sentences"][-1] == "Go on with linear, by the rule of the brief."
-    assert found["brief"]["hash"] == opened.digest
+    assert found["sentences"][-1] == "Go with linear by the decision rule of the brief."
+    assert found["brief"]["hash"] == opened.brief_hash
     page = Path(found["page"]).read_text(encoding="utf-8")
     # 2 h of training and 4 times 36 s of making at 2, 4 reviews of 10 s at 30, over 3 pieces of 2 s
     cost = (4.0 + 0.08 + 4 * 10 / 3600 * 30) / 3 * 30
@@ -50,12 +50,12 @@ def test_two_reviewers_agree_or_not(tmp_path: Path) -> None:
 def test_a_rule_that_changed_after_the_first_review_measures_nothing(tmp_path: Path) -> None:
     opened = opened_brief(tmp_path, brief_of())
     decide(opened, {})
-    with pytest.raises(TalimError, match=r"frozen since its first review, but rule"):
-        report.write_acceptance_report(tmp_path, brief_of(rule={"acceptance_at_least": 0.01}))
+    with pytest.raises(TalimError, match=r"frozen since its first review, but decision_rule"):
+        report.write_acceptance_report(tmp_path, brief_of(decision_rule={"acceptance_at_least": 0.01}))
 
 
 def test_without_reviews_there_is_nothing_to_say(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="no candidates are here"):
+    with pytest.raises(TalimError, match="no candidates"):
         report.write_acceptance_report(tmp_path, brief_of())
     write_candidates(tmp_path, brief_of())
     with pytest.raises(TalimError, match="no reviews yet"):
@@ -75,7 +75,7 @@ def test_accepted_pieces_are_delivered_with_tags_licence_and_provenance(tmp_path
     assert tags["use"] == "commercial"
     assert "Apache-2.0" in tags["license"]
     assert "CC0-1.0" in tags["license"]
-    assert tags["brief"] == opened.digest
+    assert tags["brief"] == opened.brief_hash
     told = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
     assert told["pieces"][0]["tags"]["candidate_sha256"] == opened.rows["linear-001"]["sha256"]
     assert "CC0-1.0 (12)" in (tmp_path / "out" / "LICENCE.txt").read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_accepted_pieces_are_delivered_with_tags_licence_and_provenance(tmp_path
         audio.read(tmp_path / "out" / made[0]["file"]).samples
         == audio.read(tmp_path / "b" / opened.rows["linear-001"]["file"]).samples
     ).all()
-    with pytest.raises(TalimError, match="is there already"):
+    with pytest.raises(TalimError, match="exists already"):
         delivery.export_accepted(tmp_path / "b", opened.brief, tmp_path / "out")
 
 

@@ -21,13 +21,13 @@ from talim.listening.middleware import RateLimits
 def test_a_session_from_consent_to_the_end(client: TestClient, opened: ReviewSession) -> None:
     reviewer = Reviewer(client, opened)
     told = reviewer.get("/api/session").json()
-    assert (told["began"], told["candidates"], told["wanted"]["words"]) == (False, 8, "slow flute")
+    assert (told["began"], told["candidates"], told["brief"]["prompt"]) == (False, 8, "slow flute")
     assert reviewer.post("/api/candidate").status_code == 403
     reviewer.begin()
     for place in range(8):
         turn = reviewer.post("/api/candidate").json()
         assert turn["position"] == place
-        assert reviewer.get(f"/api/audio/{turn['sound']}").content[:4] == b"RIFF"
+        assert reviewer.get(f"/api/audio/{turn['audio']}").content[:4] == b"RIFF"
         verdict = ("accept", "edit", "reject")[place % 3]
         answer = reviewer.post("/api/reviews", reviewer.review_body(verdict))
         assert answer.json() == {"stored": True, "new": True}
@@ -54,7 +54,7 @@ def test_nothing_a_reviewer_is_told_betrays_the_design(reviewer: Reviewer) -> No
     told = [reviewer.get("/api/session").text]
     for _ in range(8):
         turn = reviewer.post("/api/candidate")
-        sound = reviewer.get(f"/api/audio/{turn.json()['sound']}")
+        sound = reviewer.get(f"/api/audio/{turn.json()['audio']}")
         told += [turn.text, str(sound.headers), sound.content.decode("latin-1")]
         reviewer.post("/api/reviews", reviewer.review_body())
     forbidden = ["linear", "conv", "-001", "adapter", "AI-generated", "seed", "last-modified", "etag"]
@@ -67,12 +67,12 @@ def test_a_failed_check_is_told(reviewer: Reviewer) -> None:
         failed.append(reviewer.post("/api/candidate").json()["failed"])
         reviewer.post("/api/reviews", reviewer.review_body())
     assert sorted(map(len, failed)) == [0] * 6 + [1] * 2
-    assert max(failed, key=len) == [{"name": "tempo", "found": "50", "wanted": "90"}]
+    assert max(failed, key=len) == [{"name": "tempo", "measured": "50", "required": "90"}]
 
 
 def test_a_loop_is_heard_twice(tmp_path: Path) -> None:
     opened = opened_brief(tmp_path / "loop", brief_of(loop=True))
-    samples, rate_hz = soundfile.read(io.BytesIO(opened.sound("linear-001")))
+    samples, rate_hz = soundfile.read(io.BytesIO(opened.wav("linear-001")))
     assert len(samples) == 4 * rate_hz
     assert (samples[: 2 * rate_hz] == samples[2 * rate_hz :]).all()
 
@@ -100,13 +100,13 @@ def test_other_files_are_not_served(reviewer: Reviewer, path: str) -> None:
 
 
 def test_only_the_current_candidate_can_be_heard(reviewer: Reviewer) -> None:
-    old = reviewer.post("/api/candidate").json()["sound"]
+    old = reviewer.post("/api/candidate").json()["audio"]
     reviewer.post("/api/reviews", reviewer.review_body())
     assert reviewer.get(f"/api/audio/{old}").status_code == 404
 
 
 def test_no_wrong_and_anothers_link(client: TestClient, opened: ReviewSession, reviewer: Reviewer) -> None:
-    sound = reviewer.post("/api/candidate").json()["sound"]
+    sound = reviewer.post("/api/candidate").json()["audio"]
     other = Reviewer(client, opened).begin()
     assert other.get(f"/api/audio/{sound}").status_code == 404
     for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": f"Basic {reviewer.token}"}):
@@ -146,8 +146,8 @@ def test_a_review_of_another_candidate_is_refused(reviewer: Reviewer, opened: Re
         {"reasons": ["sound"] * 30},
         {"note": "x" * 501},
         {"note": "\x00"},
-        {"heard_seconds": -1},
-        {"heard_seconds": "much"},
+        {"listened_seconds": -1},
+        {"listened_seconds": "much"},
         {"more": 1},
         {"verdict": "reject", "reasons": [], "note": "  "},
     ],
@@ -186,9 +186,9 @@ def test_a_review_before_the_piece_can_have_been_heard(tmp_path: Path) -> None:
     opened.reviews._clock = lambda: 1000.0
     with TestClient(create_app(opened), base_url="http://localhost") as client:
         reviewer = Reviewer(client, opened).begin()
-        short = reviewer.post("/api/reviews", reviewer.review_body(heard_seconds=1.0))
-        assert (short.status_code, short.json()["reason"]) == (409, "not_heard")
-        forged = reviewer.post("/api/reviews", reviewer.review_body(heard_seconds=2.0))
+        short = reviewer.post("/api/reviews", reviewer.review_body(listened_seconds=1.0))
+        assert (short.status_code, short.json()["reason"]) == (409, "not_listened")
+        forged = reviewer.post("/api/reviews", reviewer.review_body(listened_seconds=2.0))
         assert (forged.status_code, forged.json()["reason"]) == (409, "too_soon")
         opened.reviews._clock = Clock()
         assert reviewer.post("/api/reviews", reviewer.review_body()).status_code == 200
@@ -221,10 +221,10 @@ def test_changed_sounds_after_the_first_review_are_refused(reviewer: Reviewer, o
     from talim.briefs.review_session import open_brief
     from talim.errors import TalimError
 
-    assert open_brief(opened.folder, opened.brief).digest == opened.digest
+    assert open_brief(opened.folder, opened.brief).brief_hash == opened.brief_hash
     reviewer.post("/api/reviews", reviewer.review_body())
-    with pytest.raises(TalimError, match=r"frozen since its first review, but rule.* changed"):
-        open_brief(opened.folder, brief_of(rule={"acceptance_at_least": 0.1}))
+    with pytest.raises(TalimError, match=r"frozen since its first review, but decision_rule.* changed"):
+        open_brief(opened.folder, brief_of(decision_rule={"acceptance_at_least": 0.1}))
     rows = read_jsonl(opened.folder / "candidates.jsonl")
     write_jsonl(opened.folder / "candidates.jsonl", rows[:-1])
     with pytest.raises(TalimError, match="but the candidates changed"):

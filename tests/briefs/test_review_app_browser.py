@@ -100,7 +100,7 @@ def test_a_review_closed_in_the_middle_goes_on_on_a_phone(tmp_path: Path, browse
     rows = opened.reviews.rows()
     assert sorted(row["verdict"] for row in rows) == ["accept", "accept", "edit", "reject"]
     assert {row["note"] for row in rows} == {"", "the end too"}
-    assert min(row["heard_seconds"] for row in rows) >= 0.3
+    assert min(row["listened_seconds"] for row in rows) >= 0.3
 
 
 def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any) -> None:

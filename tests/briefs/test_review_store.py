@@ -70,7 +70,7 @@ def test_beginning_twice_changes_nothing_and_orders_have_every_candidate(reviews
 
 def test_a_review_without_a_look_is_too_soon(reviews: ReviewStore) -> None:
     who = begun(reviews)
-    with pytest.raises(RequestRejectedError, match="can have been heard"):
+    with pytest.raises(RequestRejectedError, match="can have been played"):
         reviews.review(who, Review(str(uuid.uuid4()), 0, "accept", [], "", 1.0))
 
 

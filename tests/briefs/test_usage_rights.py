@@ -12,11 +12,11 @@ from talim.run import Run
 
 def test_the_strictest_counts() -> None:
     told = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
-    assert usage_rights.usage_allowed(told) == {"commercial": "unknown", "because": ["2 recordings: unknown"]}
+    assert usage_rights.usage_allowed(told) == {"commercial": "unknown", "reasons": ["2 recordings: unknown"]}
     told["base_licence"] = "CC-BY-NC-4.0"
     assert usage_rights.usage_allowed(told) == {
         "commercial": "forbidden",
-        "because": ["the base b: CC-BY-NC-4.0"],
+        "reasons": ["the base b: CC-BY-NC-4.0"],
     }
     free = told | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
     assert usage_rights.usage_allowed(free)["commercial"] == "allowed"

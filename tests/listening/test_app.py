@@ -25,7 +25,7 @@ def test_a_session_from_consent_to_the_end(client: TestClient, test: ListeningTe
     for place in range(8):
         trial = person.post("/api/trial").json()
         assert trial["position"] == place
-        for name in trial["sounds"]:
+        for name in trial["stimuli"]:
             sound = person.get(f"/api/audio/{name}")
             assert sound.status_code == 200
             assert sound.content[:4] == b"RIFF"
@@ -37,9 +37,9 @@ def test_a_session_from_consent_to_the_end(client: TestClient, test: ListeningTe
 
 def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: ListeningTestSession) -> None:
     told = [person.get("/api/session").text, person.post("/api/trial").text]
-    sound = person.get(f"/api/audio/{person.post('/api/trial').json()['sounds'][0]}")
+    sound = person.get(f"/api/audio/{person.post('/api/trial').json()['stimuli'][0]}")
     told += [str(sound.headers), sound.content[:200].decode("latin-1")]
-    forbidden = [*test.protocol.names, "normal", "repeat", "attention", "spoiled", "slow flute", "item-0"]
+    forbidden = [*test.protocol.names, "normal", "repeat", "attention", "degraded", "slow flute", "item-0"]
     assert not [word for word in forbidden for text in told if word in text]
     assert "last-modified" not in sound.headers  # the order in which sounds were made
     assert "etag" not in sound.headers
@@ -51,7 +51,7 @@ def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
     names: list[str] = []
     for person in (Person(client, test).begin(), Person(client, test).begin()):
         for _ in range(8):
-            names += person.post("/api/trial").json()["sounds"]
+            names += person.post("/api/trial").json()["stimuli"]
             person.post("/api/votes", person.vote_body())
     assert len(set(names)) == len(names) == 32
 
@@ -66,7 +66,7 @@ def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
         "/static/../store.py",
         "/static/words/en.json",
         "/votes.db",
-        "/material/material.json",
+        "/stimuli/stimuli.json",
         "/api/words/..%2f..%2fkeys",
         "/openapi.json",
         "/docs",
@@ -78,22 +78,22 @@ def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
 def test_other_files_are_not_served(person: Person, path: str) -> None:
     answer = person.get(path)
     assert answer.status_code in (404, 405)
-    assert answer.json()["reason"] == "nothing_here"
+    assert answer.json()["reason"] == "not_found"
 
 
 def test_files_of_the_test_are_unknown_by_their_own_names(person: Person, test: ListeningTestSession) -> None:
-    for name in [*test.material.files.values(), *(Path(f).stem for f in test.material.files.values())]:
+    for name in [*test.stimuli.files.values(), *(Path(f).stem for f in test.stimuli.files.values())]:
         assert person.get(f"/api/audio/{name}").status_code == 404
 
 
 def test_only_the_current_trial_can_be_heard(person: Person) -> None:
-    early = person.post("/api/trial").json()["sounds"][0]
+    early = person.post("/api/trial").json()["stimuli"][0]
     person.post("/api/votes", person.vote_body())
     assert person.get(f"/api/audio/{early}").status_code == 404
 
 
 def test_no_wrong_and_anothers_link(client: TestClient, test: ListeningTestSession, person: Person) -> None:
-    name = person.post("/api/trial").json()["sounds"][0]
+    name = person.post("/api/trial").json()["stimuli"][0]
     other = Person(client, test).begin()
     other.post("/api/trial")
     assert other.get(f"/api/audio/{name}").status_code == 404
@@ -163,9 +163,9 @@ def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: L
         {"position": -1},
         {"position": 10**30},
         {"position": 0.5},
-        {"heard_seconds": [1.0]},
-        {"heard_seconds": [-1.0, 2.0]},
-        {"heard_seconds": ["NaN", 2.0]},
+        {"listened_seconds": [1.0]},
+        {"listened_seconds": [-1.0, 2.0]},
+        {"listened_seconds": ["NaN", 2.0]},
         {"kind": "normal"},
     ],
 )
@@ -239,8 +239,8 @@ def test_a_vote_before_the_sound_can_have_been_heard(make_test: Make) -> None:
     opened.store._clock = lambda: 1000.0
     with client_of(opened) as client:
         person = Person(client, opened).begin()
-        unheard = person.vote_body() | {"heard_seconds": [2.0, 0.1]}
-        assert person.post("/api/votes", unheard).json()["reason"] == "not_heard"
+        unheard = person.vote_body() | {"listened_seconds": [2.0, 0.1]}
+        assert person.post("/api/votes", unheard).json()["reason"] == "not_listened"
         claimed = person.post(
             "/api/votes", person.vote_body()
         )  # it says 2 s of each, but the clock says less
@@ -287,9 +287,9 @@ def test_a_mushra_trial_takes_ratings_for_every_row(make_test: Make) -> None:
     with client_of(opened) as client:
         person = Person(client, opened).begin()
         trial = person.post("/api/trial").json()
-        assert len(trial["sounds"]) == 5
+        assert len(trial["stimuli"]) == 5
         assert person.get(f"/api/audio/{trial['reference']}").status_code == 200
-        body = {"id": str(uuid.uuid4()), "position": 0, "heard_seconds": [2.0] * 5}
+        body = {"id": str(uuid.uuid4()), "position": 0, "listened_seconds": [2.0] * 5}
         short = {str(place): 50 for place in range(4)}
         for answers in (short, short | {"4": -1}, short | {"4": None}, short | {"4": 101}):
             assert person.post("/api/votes", body | {"answers": answers}).status_code == 422

@@ -114,7 +114,7 @@ def test_a_session_closed_in_the_middle_goes_on_on_a_phone(make_test: Make, brow
     if kind == "pairwise":
         assert {row["answer"] for row in rows} == {1}
         assert Counter(row["kind"] for row in rows) == {"normal": 6, "repeat": 2, "attention": 2}
-    assert min(row["heard_seconds"] for row in rows) >= 0.3
+    assert min(row["listened_seconds"] for row in rows) >= 0.3
 
 
 def keyboard_trial(page: Any, kind: str) -> None:

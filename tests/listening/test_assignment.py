@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from talim.listening import protocol as p
 from talim.listening.assignment import LOW_QUALITY_ANCHOR, design_cell, trials_for
 from talim.listening.protocol import ANCHOR
+from talim.strict_yaml import build
 
 
 def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Protocol:
@@ -19,7 +20,7 @@ def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Pr
         "conditions": [{"name": f"c{i}", "source": "x"} for i in range(conditions)],
         "trials": {"per_listener": per_listener, "repeats": 2, "attention": 2},
     }
-    return p.build(values | changes)
+    return build(p.Protocol, values | changes, p.FILE)
 
 
 @given(st.integers(2, 6), st.integers(1, 7), st.integers(1, 200), st.integers(0, 99))

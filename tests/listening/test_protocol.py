@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from talim import strict_yaml
 from talim.errors import TalimError, UsageError
 from talim.listening import protocol as p
 
@@ -15,7 +17,7 @@ TWO = [{"name": "one", "source": "a"}, {"name": "two", "source": "b"}]
 
 
 def build(**changes: Any) -> p.Protocol:
-    return p.build({"name": "t", "conditions": TWO} | changes)
+    return strict_yaml.build(p.Protocol, {"name": "t", "conditions": TWO} | changes, p.FILE)
 
 
 def test_defaults_name_the_aspects_groups_and_languages() -> None:
@@ -32,9 +34,9 @@ def test_defaults_name_the_aspects_groups_and_languages() -> None:
         ({"trails": {}}, "unknown key trails: did you mean trials?"),
         ({"trials": {"per_listner": 3}}, "unknown key trials.per_listner: did you mean per_listener?"),
         ({"conditions": TWO[:1]}, "at least 2"),
-        ({"conditions": [*TWO, TWO[0]]}, "names twice"),
+        ({"conditions": [*TWO, TWO[0]]}, "duplicate names"),
         ({"conditions": [*TWO, {"name": "anchor", "source": "c"}]}, "low-passed"),
-        ({"reference": "three"}, "none of one, two"),
+        ({"reference": "three"}, "not a condition (one, two)"),
         ({"kind": "mushra"}, "needs a reference"),
         ({"aspects": [{"name": "gamaka"}]}, "give label.en and question.en"),
         ({"trials": {"per_listener": 2, "repeats": 3}}, "larger than"),
@@ -44,7 +46,7 @@ def test_defaults_name_the_aspects_groups_and_languages() -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said.replace("?", r"\?")) as caught:
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
         build(**changes)
     assert "\n" not in str(caught.value)
 
@@ -56,7 +58,7 @@ def test_an_aspect_of_ones_own_brings_its_words() -> None:
 
 def test_a_dumped_protocol_is_the_same_test(tmp_path: Path) -> None:
     made = build(seed=4)
-    (tmp_path / "protocol.yaml").write_text(p.dump(made), encoding="utf-8")
+    (tmp_path / "protocol.yaml").write_text(strict_yaml.dump(made), encoding="utf-8")
     assert p.load(tmp_path) == made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.listening_test_folder import protocol_values
+from fixtures.listening_test_folder import protocol_of
 from fixtures.simulated_votes import simulated
 
 from talim.errors import TalimError, UsageError
@@ -26,7 +26,7 @@ TRIALS = {"per_listener": 12, "repeats": 3, "attention": 2}
 
 
 def protocol(**changes: Any) -> p.Protocol:
-    return p.build(protocol_values(trials=TRIALS, **changes))
+    return protocol_of(trials=TRIALS, **changes)
 
 
 def test_strengths_are_found_again() -> None:
@@ -40,12 +40,12 @@ def test_strengths_are_found_again() -> None:
         assert ends["low"] < ends["value"] < ends["high"]
         assert ends["low"] - 0.2 < TRUTH[condition["name"]] - 0.4 < ends["high"] + 0.2
     pair = next(x for x in told["pairs"] if (x["first"], x["second"]) == ("untrained", "real"))
-    assert pair["apart"] is True
-    assert pair["preferred"]["high"] < 0.3
+    assert pair["significant"] is True
+    assert pair["preference"]["high"] < 0.3
     assert told["cut_points"][0] < told["cut_points"][1]
     assert 0 < told["alpha"] < 1
-    assert made["with_themselves"]["repeats"] == 24 * 3 * 2
-    assert made["with_themselves"]["reversed"] < made["with_themselves"]["same"]
+    assert made["intra_rater_agreement"]["repeats"] == 24 * 3 * 2
+    assert made["intra_rater_agreement"]["reversed"] < made["intra_rater_agreement"]["same"]
     json.dumps(made, allow_nan=False)
 
 
@@ -53,7 +53,7 @@ def test_equal_designs_are_not_told_apart() -> None:
     told = rate_conditions(simulated(protocol(), dict.fromkeys(TRUTH, 0.0), 16), protocol())["groups"][
         ALL_LISTENERS
     ]["melody"]
-    assert sum(pair["apart"] for pair in told["pairs"]) <= 1
+    assert sum(pair["significant"] for pair in told["pairs"]) <= 1
 
 
 def test_careless_listeners_are_left_out_and_counted() -> None:
@@ -130,7 +130,7 @@ def mushra_rows(made: p.Protocol, listeners: int) -> list[dict[str, Any]]:
                 row = {"position": position, "kind": trial.kind, "item": trial.item, "aspect": trial.aspect}
                 points = score[name] + (number + position) % 5
                 rows.append(
-                    head | row | {"condition": name, "score": points, "heard_seconds": 4.0, "at": 0.0}
+                    head | row | {"condition": name, "score": points, "listened_seconds": 4.0, "at": 0.0}
                 )
     return rows
 
@@ -152,7 +152,7 @@ def test_mushra_means_and_post_screening() -> None:
 
 
 def test_no_votes_say_so() -> None:
-    with pytest.raises(TalimError, match="no vote counts"):
+    with pytest.raises(TalimError, match="no valid votes"):
         rate_conditions(simulated(protocol(), TRUTH, 2), protocol(exclusions={"trials_below": 99}))
 
 
@@ -174,7 +174,7 @@ def test_a_folder_becomes_json_and_a_page_with_two_sites(make_test: Make, tmp_pa
     assert page.count('class="plot"') >= 2
     assert "<script src" not in page
     assert re.search("real (leads|and linear lead)", page)
-    assert "14 of 14 listeners count" in sentences(result)
+    assert "14 of 14 listeners included" in sentences(result)
     scores.write_text('{"fad": 3}', encoding="utf-8")
     with pytest.raises(UsageError, match="expected"):
         rate_folder(folder, [tmp_path / "delhi.jsonl"], scores)

@@ -67,7 +67,7 @@ def test_no_request_makes_the_server_fail(tmp_path_factory: pytest.TempPathFacto
         def once(case: Any, place: int) -> None:
             listener = opened.store.add_listeners(1)[0]
             if place % 2:
-                opened.store.begin(listener["id"], SAID, opened.protocol, opened.material.items)
+                opened.store.begin(listener["id"], SAID, opened.protocol, opened.stimuli.items)
             token = [*tokens, listener["token"]][place]
             answer = case.call(headers={**dict(case.headers or {}), "Authorization": f"Bearer {token}"})
             case.validate_response(answer, checks=[not_a_server_error])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures.listening_test_folder import protocol_values
+from fixtures.listening_test_folder import protocol_of
 from fixtures.simulated_votes import simulated
 
 from talim.cli import main
@@ -33,7 +33,9 @@ def test_prepare_makes_links_and_says_them_as_json(
     make_test: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_test()
-    assert run("listen", folder, "--prepare", "--links", 3, "--url", "https://listen.example", "--json") == 0
+    assert (
+        run("listen", folder, "--no-serve", "--invites", 3, "--url", "https://listen.example", "--json") == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert len(set(told["links"])) == 3
     assert all(link.startswith("https://listen.example/#") for link in told["links"])
@@ -42,18 +44,18 @@ def test_prepare_makes_links_and_says_them_as_json(
 
 def test_a_folder_of_runs_gets_a_draft(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     runs = make_test() / "runs"
-    assert run("listen", runs, "--prepare") == 0
+    assert run("listen", runs, "--no-serve") == 0
     assert "drafted" in capsys.readouterr().err
     assert p.load(runs / "listening").names == ["conv", "linear", "untrained", "real"]
 
 
 def test_the_plan_is_told(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_test(trials={"per_listener": 24})
-    assert run("listen", folder, "--plan", 0.65, "--json") == 0
+    assert run("listen", "power", folder, "--preference", 0.65, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["votes_per_listener_and_pair"] == 4
     assert 20 < told["listeners"] < 45
-    assert run("listen", folder, "--plan", 0.4) == 2
+    assert run("listen", "power", folder, "--preference", 0.4) == 2
     assert "between 0.5 and 1" in capsys.readouterr().err
 
 
@@ -67,10 +69,10 @@ def test_ratings_from_the_command_line(
     make_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_test()
-    rows = simulated(p.build(protocol_values()), {"linear": 1, "conv": 0, "untrained": -2, "real": 2}, 8)
+    rows = simulated(protocol_of(), {"linear": 1, "conv": 0, "untrained": -2, "real": 2}, 8)
     (tmp_path / "site.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
-    assert run("ratings", folder, "--with", tmp_path / "site.jsonl") == 0
-    assert "8 of 8 listeners count" in capsys.readouterr().out
+    assert run("ratings", folder, "--merge", tmp_path / "site.jsonl") == 0
+    assert "8 of 8 listeners included" in capsys.readouterr().out
     assert run("ratings", folder) == 1
     assert "no votes yet" in capsys.readouterr().err
 

@@ -59,7 +59,7 @@ class Crowd:
                     "id": str(uuid.uuid4()),
                     "position": trial["position"],
                     "answers": {"overall": 1, "melody": -1},
-                    "heard_seconds": [2.0, 2.0],
+                    "listened_seconds": [2.0, 2.0],
                 }
                 if self._handle_signal(client, "/api/votes", vote) is None:
                     return

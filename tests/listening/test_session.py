@@ -11,7 +11,7 @@ import pytest
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
-from talim.listening.session import STATIC, WORDS, missing_keys, open_test, read_page_text
+from talim.listening.session import STATIC, WORDS, missing_keys, open_test, read_translations
 
 Make = Callable[..., Path]
 SHIPPED = sorted((STATIC / WORDS).glob("*.json"))
@@ -40,15 +40,15 @@ def test_english_and_japanese_ship() -> None:
 
 def test_another_language_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"translate en\.json"):
-        read_page_text(tmp_path, ("en", "tr"))
+        read_translations(tmp_path, ("en", "tr"))
     words = read_json(STATIC / WORDS / "en.json") | {"language": "Türkçe"}
     (tmp_path / WORDS).mkdir()
     (tmp_path / WORDS / "tr.json").write_text(json.dumps(words), encoding="utf-8")
-    assert read_page_text(tmp_path, ("en", "tr"))["tr"]["language"] == "Türkçe"
+    assert read_translations(tmp_path, ("en", "tr"))["tr"]["language"] == "Türkçe"
     del words["aspects"]["melody"]["label"]
     (tmp_path / WORDS / "tr.json").write_text(json.dumps(words), encoding="utf-8")
     with pytest.raises(TalimError, match=r"aspects\.melody\.label"):
-        read_page_text(tmp_path, ("tr",))
+        read_translations(tmp_path, ("tr",))
 
 
 def test_missing_keys_sees_another_kind() -> None:
@@ -63,11 +63,11 @@ def test_keys_stay_and_are_the_owners(make_test: Make) -> None:
     trial = {"position": 0, "order": ["linear", "conv"], "item": "item-01"}
     assert first.names("x", trial) == again.names("x", trial)
     (folder / "keys.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(TalimError, match="not the keys"):
+    with pytest.raises(TalimError, match="not a key file"):
         open_test(folder)
 
 
 def test_a_short_sound_need_not_be_heard_longer_than_it_is(make_test: Make) -> None:
     opened = open_test(make_test(trials={"per_listener": 6, "minimum_seconds": 30}))
     trial = {"position": 0, "order": ["linear", "conv"], "item": "item-01"}
-    assert 0.9 < opened.min_heard_seconds(trial) < 1.2
+    assert 0.9 < opened.min_listening_seconds(trial) < 1.2

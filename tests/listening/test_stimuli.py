@@ -16,6 +16,7 @@ from talim.errors import TalimError
 from talim.listening import protocol as p
 from talim.listening.draft_protocol import protocol_folder, write_draft
 from talim.listening.stimuli import low_pass_anchor, match_loudness, prepare
+from talim.strict_yaml import build
 
 Make = Callable[..., Path]
 
@@ -39,20 +40,20 @@ def test_every_sound_is_alike_but_for_its_music(make_test: Make) -> None:
 def test_a_copied_folder_needs_no_runs_and_is_the_same_test(make_test: Make, tmp_path: Path) -> None:
     folder = make_test()
     protocol = p.load(folder)
-    here = p.test_hash(protocol, prepare(folder, protocol).sounds)
+    here = p.test_hash(protocol, prepare(folder, protocol).content_hashes)
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "runs")
-    assert p.test_hash(p.load(copy), prepare(copy, p.load(copy)).sounds) == here
+    assert p.test_hash(p.load(copy), prepare(copy, p.load(copy)).content_hashes) == here
 
 
 def test_made_again_from_the_same_runs_it_is_the_same_test(make_test: Make) -> None:
     folder = make_test()
     protocol = p.load(folder)
     first = prepare(folder, protocol)
-    shutil.rmtree(folder / "material")
+    shutil.rmtree(folder / "stimuli")
     again = prepare(folder, protocol)
-    assert first.sounds == again.sounds
+    assert first.content_hashes == again.content_hashes
     assert first.files != again.files  # the names are random
 
 
@@ -67,7 +68,7 @@ def test_a_changed_file_is_refused(make_test: Make) -> None:
 
 def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> None:
     folder = make_test()
-    shutil.rmtree(folder / "material")
+    shutil.rmtree(folder / "stimuli")
     table = folder / "runs/conv/samples/manifest.jsonl"
     table.write_text(table.read_text("utf-8").replace("slow flute", "another tune"), encoding="utf-8")
     material = prepare(folder, p.load(folder))
@@ -77,13 +78,13 @@ def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> 
 
 def test_no_common_words_and_no_samples(make_test: Make) -> None:
     folder = make_test()
-    shutil.rmtree(folder / "material")
+    shutil.rmtree(folder / "stimuli")
     table = folder / "runs/conv/samples/manifest.jsonl"
     text = table.read_text("utf-8")
     for number, words in enumerate(("slow flute", "fast drum", "low voice", "bright lute")):
         text = text.replace(words, f"other {number}")
     table.write_text(text, encoding="utf-8")
-    with pytest.raises(TalimError, match="share no music"):
+    with pytest.raises(TalimError, match="no prompt in common"):
         prepare(folder, p.load(folder))
     shutil.rmtree(folder / "runs/conv")
     with pytest.raises(TalimError, match="no folder of sounds"):
@@ -97,7 +98,10 @@ def test_plain_folders_are_matched_by_name(tmp_path: Path) -> None:
             noise = np.random.default_rng(len(stem + name)).standard_normal(8000) * 0.1
             soundfile.write(tmp_path / name / f"{stem}.wav", noise, 8000)
     conditions = [{"name": n, "source": n, "take": "files"} for n in ("one", "two")]
-    assert prepare(tmp_path, p.build({"name": "t", "conditions": conditions})).items == ["item-01", "item-02"]
+    assert prepare(tmp_path, build(p.Protocol, {"name": "t", "conditions": conditions}, p.FILE)).items == [
+        "item-01",
+        "item-02",
+    ]
 
 
 def test_loudness_gives_way_to_peaks() -> None:

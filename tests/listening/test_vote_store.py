@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.listening_test_folder import protocol_values
+from fixtures.listening_test_folder import protocol_of
 from sqlalchemy import select
 
 from talim.errors import TalimError, UsageError
@@ -62,7 +62,7 @@ class Clock:
 
 
 def open_store(url: str, clock: Clock | None = None, **changes: Any) -> tuple[VoteStore, p.Protocol]:
-    store, protocol = VoteStore(url, clock or Clock()), p.build(protocol_values(**changes))
+    store, protocol = VoteStore(url, clock or Clock()), protocol_of(**changes)
     store.open_test(protocol, SOUNDS, PROMPTS, "lab")
     return store, protocol
 
@@ -124,13 +124,13 @@ def test_trials_come_in_order_and_take_their_time(url: str) -> None:
     store, protocol = open_store(url, clock)
     listener = begun(store, protocol)
     unopened = Vote(str(uuid.uuid4()), 0, {"overall": 1, "melody": 1}, [])
-    with pytest.raises(RequestRejectedError, match="heard"):
+    with pytest.raises(RequestRejectedError, match="played"):
         store.vote(listener, unopened)
     vote = make_vote(store, listener)
     with pytest.raises(RequestRejectedError, match="not the one"):
         store.vote(listener, replace(vote, position=3))
     clock.now += 7
-    with pytest.raises(RequestRejectedError, match="heard"):
+    with pytest.raises(RequestRejectedError, match="played"):
         store.vote(listener, vote, minimum_seconds=8)
     clock.now += 1
     store.current_trial(listener, opening=True)  # a second look does not begin the time again
@@ -140,7 +140,7 @@ def test_trials_come_in_order_and_take_their_time(url: str) -> None:
 def test_the_first_vote_freezes_the_test(url: str) -> None:
     store, protocol = open_store(url)
     listener = begun(store, protocol)
-    changed = p.build(protocol_values(seed=9))
+    changed = protocol_of(seed=9)
     store.open_test(changed, SOUNDS, PROMPTS, "lab")  # no vote yet: it may change, and all begin again
     assert store.current_trial(listener) is None
     store.begin(listener, SAID, changed, ITEMS)
@@ -148,7 +148,7 @@ def test_the_first_vote_freezes_the_test(url: str) -> None:
     store.open_test(changed, SOUNDS, PROMPTS, "lab")
     for other, sounds, site, said in (
         (protocol, SOUNDS, "lab", "seed changed"),
-        (changed, SOUNDS | {"item-01/linear": "xx"}, "lab", "the sounds changed"),
+        (changed, SOUNDS | {"item-01/linear": "xx"}, "lab", "the stimuli changed"),
         (changed, SOUNDS, "elsewhere", "--site changed"),
     ):
         with pytest.raises(TalimError, match=said):
@@ -251,7 +251,7 @@ def test_sites_merge_with_their_provenance(tmp_path: Path) -> None:
     rows = {}
     for site in ("delhi", "ankara"):
         store = VoteStore(sqlite_url(tmp_path / f"{site}.db"), Clock())
-        protocol = p.build(protocol_values())
+        protocol = protocol_of()
         store.open_test(protocol, SOUNDS, PROMPTS, site)
         listener = begun(store, protocol)
         store.vote(listener, make_vote(store, listener))

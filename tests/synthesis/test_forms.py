@@ -31,27 +31,29 @@ RAST = MelodicMotion(load("makam").mode("Rast"), -500, 1500)
 @example(2096, 11.0)
 def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int, seconds: float) -> None:
     rng = np.random.default_rng(seed)
-    course = HINDUSTANI.register_course(YAMAN.mode)
-    tones = unmetered(YAMAN, HINDUSTANI.manner, course, 2.0, 2.0 + seconds, "alap", rng)
-    assert tones[0].onset_seconds == 2.0
-    for one, two in itertools.pairwise(tones):
+    contour_points = HINDUSTANI.register_contour(YAMAN.mode)
+    events = unmetered(YAMAN, HINDUSTANI.expression, contour_points, 2.0, 2.0 + seconds, "alap", rng)
+    assert events[0].onset_seconds == 2.0
+    for one, two in itertools.pairwise(events):
         assert 0 < one.seconds <= two.onset_seconds - one.onset_seconds + 1e-9
-    assert tones[-1].end_seconds <= 2.0 + seconds + 1e-6
+    assert events[-1].end_seconds <= 2.0 + seconds + 1e-6
     if seconds > 10:
-        assert any(b.onset_seconds - a.end_seconds > 0.3 for a, b in itertools.pairwise(tones))
-    assert all(tone.part == "alap" for tone in tones)
+        assert any(b.onset_seconds - a.end_seconds > 0.3 for a, b in itertools.pairwise(events))
+    assert all(event.part == "alap" for event in events)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(["Teentaal", "Rupak", "Jhaptaal", "Dadra"]))
 def test_the_mukhra_form_lands_on_every_sam(seed: int, count: int, tala: str) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("hindustani").cycle(tala), 0.0, 0.3, count)
-    mukhra_form(score, YAMAN, HINDUSTANI.manner, grid, grid.end_seconds + 1.5, np.random.default_rng(seed))
-    onsets = {round(tone.onset_seconds, 6): tone for tone in score.tones}
+    mukhra_form(
+        score, YAMAN, HINDUSTANI.expression, grid, grid.end_seconds + 1.5, np.random.default_rng(seed)
+    )
+    onsets = {round(event.onset_seconds, 6): event for event in score.events}
     landings = {onsets[round(float(sam), 6)].cents for sam in grid.first_beats_seconds()}
     assert len(landings) == 1
     assert [s.name for s in score.sections if s.kind == "refrain"] == ["mukhra"] * count
-    for one, two in itertools.pairwise(score.tones):
+    for one, two in itertools.pairwise(score.events):
         assert one.end_seconds <= two.onset_seconds + 1e-6
 
 
@@ -61,16 +63,16 @@ def test_rounds_bring_the_refrain_back_and_rest_on_the_strong_note_between(
     seed: int, rounds: int, cycles: tuple[int, int]
 ) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("makam").cycle("Aksak"), 1.0, 0.35, rounds * sum(cycles))
-    course = MAKAM.register_course(RAST.mode)
+    contour_points = MAKAM.register_contour(RAST.mode)
     end, rng = grid.end_seconds + 1, np.random.default_rng(seed)
-    round_form(score, RAST, MAKAM.manner, grid, course, ("hane", "teslim"), cycles, end, rng)
+    round_form(score, RAST, MAKAM.expression, grid, contour_points, ("hane", "teslim"), cycles, end, rng)
     names = [s.name for s in score.sections]
     assert names == [n for k in range(rounds) for n in (f"hane {k + 1}", "teslim")] + ["close"]
     strong = RAST.mode.strong_cents[0]
     for k in range(rounds):
-        hane = [t for t in score.tones if t.part == f"hane {k + 1}"]
+        hane = [t for t in score.events if t.part == f"hane {k + 1}"]
         assert (hane[-1].cents - strong) % 1200 == pytest.approx(0, abs=0.01)
-    assert score.tones[-1].cents % 1200 == pytest.approx(RAST.mode.final_cents)
+    assert score.events[-1].cents % 1200 == pytest.approx(RAST.mode.final_cents)
     for one, two in itertools.pairwise(score.sections):
         assert one.end_seconds == pytest.approx(two.onset_seconds)
 

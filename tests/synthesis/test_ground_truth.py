@@ -31,7 +31,7 @@ def test_the_refrain_of_a_hindustani_composition_comes_home_at_sam(seed: int) ->
     sams = truth.first_beats_seconds
     refrains = [s for s in truth.sections if s.kind == "refrain"]
     assert len(refrains) == len(sams) - 1 >= 2
-    assert [s.time for s in refrains] == list(range(1, len(refrains) + 1))
+    assert [s.occurrence for s in refrains] == list(range(1, len(refrains) + 1))
     for refrain, sam in zip(refrains, sams[1:], strict=True):
         assert refrain.end_seconds == pytest.approx(sam)
     notes = truth.voices[0].notes

@@ -20,35 +20,35 @@ MODE = Mode(
 
 
 def test_the_way_up_is_the_ascent_and_the_way_down_the_descent() -> None:
-    movement = MelodicMotion(MODE, -500, 1700)
-    assert movement.way(0, 700) == [300, 500, 700]
-    assert movement.way(700, 0) == [500, 300, 200, 0]
-    assert movement.way(900, 1500) == [1000, 1200, 1500]
-    assert movement.way(300, -300) == [200, 0, -200, -300]
-    assert movement.way(500, 500) == [500]
+    motion = MelodicMotion(MODE, -500, 1700)
+    assert motion.path_between(0, 700) == [300, 500, 700]
+    assert motion.path_between(700, 0) == [500, 300, 200, 0]
+    assert motion.path_between(900, 1500) == [1000, 1200, 1500]
+    assert motion.path_between(300, -300) == [200, 0, -200, -300]
+    assert motion.path_between(500, 500) == [500]
 
 
 def test_a_crooked_ascent_is_gone_as_it_is_written() -> None:
     crooked = Mode(
         "k", "K", (), (0, 200, 400, 500, 700), (0, 200, 400, 500, 700), ascent_cents=(0, 500, 400, 700, 1200)
     )
-    assert MelodicMotion(crooked, -500, 1700).way(0, 700) == [500, 400, 700]
+    assert MelodicMotion(crooked, -500, 1700).path_between(0, 700) == [500, 400, 700]
 
 
 def test_a_mode_without_movements_goes_by_its_degrees() -> None:
     plain = Mode("p", "P", (), (0, 150, 500), (0, 150, 500))
-    movement = MelodicMotion(plain, 0, 1200)
-    assert movement.way(0, 500) == [150, 500]
-    assert movement.way(1200, 150) == [500, 150]
-    assert set(movement.strong) == {0, 1200}
+    motion = MelodicMotion(plain, 0, 1200)
+    assert motion.path_between(0, 500) == [150, 500]
+    assert motion.path_between(1200, 150) == [500, 150]
+    assert set(motion.strong) == {0, 1200}
 
 
 def test_neighbours_stop_at_the_edge_of_the_register() -> None:
-    movement = MelodicMotion(MODE, -500, 1700)
-    assert movement.neighbour(300, 1) == 500
-    assert movement.neighbour(310, -1) == 200
-    assert movement.neighbour(1700, 1) == max(movement.degrees)
-    assert movement.leading_to(300) == 0  # the second is no step of the ascent
+    motion = MelodicMotion(MODE, -500, 1700)
+    assert motion.neighbour(300, 1) == 500
+    assert motion.neighbour(310, -1) == 200
+    assert motion.neighbour(1700, 1) == max(motion.degrees)
+    assert motion.leading_to(300) == 0  # the second is no step of the ascent
 
 
 @settings(max_examples=80, deadline=None)
@@ -58,16 +58,16 @@ def test_a_line_has_the_count_ends_on_its_rest_and_keeps_to_the_mode(
 ) -> None:
     rng = np.random.default_rng(seed)
     modes = load(name).modes
-    movement = MelodicMotion(modes[seed % len(modes)], -500, 1500)
-    start, rest = movement.draw_rest_note(0, 500, rng), movement.draw_rest_note(700, 500, rng)
-    notes = movement.line(count, start, rest, rng, 600, 0.2)
+    motion = MelodicMotion(modes[seed % len(modes)], -500, 1500)
+    start, rest = motion.draw_rest_note(0, 500, rng), motion.draw_rest_note(700, 500, rng)
+    notes = motion.line(count, start, rest, rng, 600, 0.2)
     assert len(notes) == count
     assert notes[-1] == pytest.approx(rest)
-    assert set(notes) <= set(movement.notes)
+    assert set(notes) <= set(motion.notes)
 
 
 def test_the_strongest_note_is_rested_on_most() -> None:
-    movement = MelodicMotion(MODE, 0, 1200)
+    motion = MelodicMotion(MODE, 0, 1200)
     rng = np.random.default_rng(0)
-    rests = [movement.draw_rest_note(250, 2000, rng) for _ in range(600)]
+    rests = [motion.draw_rest_note(250, 2000, rng) for _ in range(600)]
     assert rests.count(500) > 1.15 * rests.count(0) > 0

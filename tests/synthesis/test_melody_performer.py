@@ -15,7 +15,12 @@ from talim.synthesis.styles import MAKAM
 from talim.traditions.tradition import load
 
 PLAIN = replace(
-    MAKAM.manner, ornaments={}, scoop_probability=0.0, fall=0.0, drift_cents=0.0, scatter_cents=0.0
+    MAKAM.expression,
+    ornaments={},
+    scoop_probability=0.0,
+    fall_probability=0.0,
+    drift_cents=0.0,
+    scatter_cents=0.0,
 )
 LINE = [
     NoteEvent(0.5, 0.5, 0.0, "a"),
@@ -44,9 +49,9 @@ def test_plain_tones_sound_where_and_as_high_as_they_are_written(instrument: str
     assert [(n.onset_seconds, n.cents, n.part) for n in played.notes] == [
         (t.onset_seconds, t.cents, t.part) for t in LINE
     ]
-    for tone in LINE:
-        middle = round((tone.onset_seconds + tone.seconds / 2) / CONTROL_SECONDS)
-        assert cents[middle] == pytest.approx(tone.cents, abs=1e-6)
+    for event in LINE:
+        middle = round((event.onset_seconds + event.seconds / 2) / CONTROL_SECONDS)
+        assert cents[middle] == pytest.approx(event.cents, abs=1e-6)
         assert played.curve.level[middle] > 0.3
     assert np.isnan(cents[: round(0.49 / CONTROL_SECONDS)]).all()
     assert np.isnan(cents[round(3.6 / CONTROL_SECONDS) :]).all()
@@ -67,9 +72,9 @@ def test_a_voice_parts_its_syllables_and_a_flute_does_not() -> None:
 
 
 def test_every_kind_of_ornament_can_be_asked_for() -> None:
-    tones = [NoteEvent(k * 1.5, 1.5, (0.0, 498.0)[k % 2], "a") for k in range(40)]
+    events = [NoteEvent(k * 1.5, 1.5, (0.0, 498.0)[k % 2], "a") for k in range(40)]
     for shape in ("glide", "shake", "swing", "touch", "turn"):
-        played = player("violin", ornaments={shape: 1.0}).play(tones, 60.0)
+        played = player("violin", ornaments={shape: 1.0}).play(events, 60.0)
         assert {o.shape for o in played.ornaments} == {shape}
         assert len(played.ornaments) > 20
 

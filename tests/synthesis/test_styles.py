@@ -31,20 +31,20 @@ def test_tempi_come_from_the_cycle_where_it_says_any(facts: dict, expected: tupl
 def test_the_contour_sets_where_a_piece_begins_and_all_end_low() -> None:
     rast = load("makam").mode("Rast")
     starts = {
-        c: MAKAM.register_course(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")
+        c: MAKAM.register_contour(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")
     }
     assert starts["ascending"] < starts["both"] < starts["descending"] == 1200
     for contour in ("ascending", "both", "descending", ""):
-        course = MAKAM.register_course(replace(rast, contour=contour))
-        assert course[-1] == (1.0, 0.0)
-        assert [share for share, _ in course] == sorted(share for share, _ in course)
+        contour_points = MAKAM.register_contour(replace(rast, contour=contour))
+        assert contour_points[-1] == (1.0, 0.0)
+        assert [share for share, _ in contour_points] == sorted(share for share, _ in contour_points)
 
 
 def test_every_player_has_an_instrument_and_every_family_is_there() -> None:
-    for school in (HINDUSTANI, MAKAM, PLAIN_STYLE):
-        names = {*school.lead_instruments, *school.accompanying_instruments}
+    for style in (HINDUSTANI, MAKAM, PLAIN_STYLE):
+        names = {*style.lead_instruments, *style.accompanying_instruments}
         assert names <= set(INSTRUMENTS)
         assert {INSTRUMENTS[name].family for name in names} == {"voice", "bowed", "plucked", "blown"}
-        assert len(set(school.accompanying_instruments)) >= 3
+        assert len(set(style.accompanying_instruments)) >= 3
     assert style_of("hindustani") is HINDUSTANI
     assert style_of("marsh") is PLAIN_STYLE

@@ -36,7 +36,9 @@ class CostRates(StrictModel):
     """Hourly prices; hours without a price are not counted, and the report says so."""
 
     currency: str = Field(default="EUR", min_length=1, max_length=8)
-    machine_hour: float | None = Field(default=None, ge=0, description="of the machine that trains and generates")
+    machine_hour: float | None = Field(
+        default=None, ge=0, description="of the machine that trains and generates"
+    )
     person_hour: float | None = Field(default=None, ge=0, description="of a reviewer")
 
 
@@ -65,7 +67,8 @@ class DecisionRule(StrictModel):
     )
     indicators_better: tuple[str, ...] = Field(default=(), description="names of indicators")
     judged_on: Literal["interval", "value"] = Field(
-        default="interval", description="whether the whole 95 % interval or the value alone must meet a condition"
+        default="interval",
+        description="whether the whole 95 % interval or the value alone must meet a condition",
     )
 
 
@@ -114,10 +117,13 @@ class Brief(StrictModel):
         if len(set(names)) != len(names):
             raise ValueError(f"indicators have duplicate names: {', '.join(names)}")
         if unknown := sorted(set(self.decision_rule.indicators_better) - set(names)):
-            raise ValueError(f"decision_rule.indicators_better names {', '.join(unknown)}, which is not an indicator")
-        if self.decision_rule.cheaper_than_status_quo and self.status_quo is None:
+            raise ValueError(
+                f"decision_rule.indicators_better names {', '.join(unknown)}, which is not an indicator"
+            )
+        rule = self.decision_rule
+        if rule.cheaper_than_status_quo and self.status_quo is None:
             raise ValueError("decision_rule.cheaper_than_status_quo needs status_quo.cost_per_piece")
-        needs_cost = self.decision_rule.cheaper_than_status_quo or self.decision_rule.cost_per_minute_at_most is not None
+        needs_cost = rule.cheaper_than_status_quo or rule.cost_per_minute_at_most is not None
         if needs_cost and self.prices.machine_hour is None:
             raise ValueError("a decision rule on cost needs prices.machine_hour")
         additional = [reason for reason in self.reasons if reason not in REASONS]

@@ -1,4 +1,4 @@
-"""Whether to go on: the rule that was written down beforehand, held against what was measured."""
+"""The decision: the brief's decision rule applied to the results."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ Decision = Literal["go", "no-go", "open"]
 def apply_decision_rule(
     measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief
 ) -> dict[str, Any]:
-    """{"answer": go, no-go or open, "conditions": [{"says", "met": True, False or None (not decided), "found"}]}.
+    """{"answer": go, no-go or open, "conditions": [{"condition", "met": True, False or None (undecided), "interval"}]}.
 
-    Go where every condition is met, no-go where one is not; a condition whose interval lies across its bound is not
-    decided. Without any condition the answer is open.
+    Go if every condition is met, no-go if one is not met; a condition is undecided if its interval contains the bound.
+    Without conditions the answer is open.
     """
-    rule, found = brief.rule, []
+    rule, conditions = brief.decision_rule, []
     if rule.acceptance_at_least is not None:
-        says = f"at least {100 * rule.acceptance_at_least:g} % of the candidates are accepted"
-        found.append(_condition(says, measured["acceptance"], rule.acceptance_at_least, "higher", brief))
+        text = f"at least {100 * rule.acceptance_at_least:g} % of the candidates are accepted"
+        conditions.append(_condition(text, measured["acceptance"], rule.acceptance_at_least, "higher", brief))
     if rule.cost_per_minute_at_most is not None:
-        says = f"an accepted minute costs at most {rule.cost_per_minute_at_most:g} {brief.prices.currency}"
+        text = f"an accepted minute costs at most {rule.cost_per_minute_at_most:g} {brief.prices.currency}"
         cost = measured["cost_per_accepted_minute"]
-        found.append(_condition(says, cost, rule.cost_per_minute_at_most, "lower", brief))
-    if rule.cheaper_than_today and brief.today is not None:
-        today = brief.today.cost_per_piece
-        says = f"an accepted piece costs less than {today:g} {brief.prices.currency}, as today"
-        found.append(_condition(says, measured["cost_per_accepted_piece"], today, "lower", brief))
-    better = {one.name: one.better for one in brief.indicators}
+        conditions.append(_condition(text, cost, rule.cost_per_minute_at_most, "lower", brief))
+    if rule.cheaper_than_status_quo and brief.status_quo is not None:
+        current = brief.status_quo.cost_per_piece
+        text = f"an accepted piece costs less than {current:g} {brief.prices.currency}, the status quo"
+        conditions.append(_condition(text, measured["cost_per_accepted_piece"], current, "lower", brief))
+    better = {indicator.name: indicator.better for indicator in brief.indicators}
     for name in rule.indicators_better:
-        says = f"{name} is better than today"
-        found.append(_condition(says, indicators[name]["difference"], 0.0, better[name], brief))
-    met = [condition["met"] for condition in found]
+        text = f"{name} is better than the status quo"
+        conditions.append(_condition(text, indicators[name]["difference"], 0.0, better[name], brief))
+    met = [condition["met"] for condition in conditions]
     answer: Decision = "no-go" if False in met else "go" if met and all(met) else "open"
-    return {"answer": answer, "conditions": found}
+    return {"answer": answer, "conditions": conditions}
 
 
-def _condition(says: str, found: IntervalEstimate, bound: float, better: str, brief: Brief) -> dict[str, Any]:
-    value, low, high = found["value"], found["low"], found["high"]
-    if brief.rule.judged_on == "value":
-        # A cost without a value is one of no accepted piece at all: it is not met however high it may be.
+def _condition(
+    text: str, interval: IntervalEstimate, bound: float, better: str, brief: Brief
+) -> dict[str, Any]:
+    value, low, high = interval["value"], interval["low"], interval["high"]
+    if brief.decision_rule.judged_on == "value":
+        # A cost with a lower end but no value means that no piece was accepted.
         met = (None if low is None else False) if value is None else _meets_bound(value, bound, better)
     else:
         worst, best = (low, high) if better == "higher" else (high, low)
         met = True if worst is not None and _meets_bound(worst, bound, better) else None
         if best is not None and not _meets_bound(best, bound, better):
             met = False
-    return {"says": says, "met": met, "found": dict(found)}
+    return {"condition": text, "met": met, "interval": dict(interval)}
 
 
 def _meets_bound(value: float, bound: float, better: str) -> bool:
@@ -64,11 +66,11 @@ def _meets_bound(value: float, bound: float, better: str) -> bool:
 
 
 def read_indicators(folder: Path, brief: Brief) -> dict[str, Any]:
-    """Each indicator's mean today and with the new music, and their difference, from FOLDER/indicators.csv.
+    """Each indicator's mean in the status quo and with the new music, and their difference, from FOLDER/indicators.csv.
 
-    Columns indicator, when (today or new), value. UsageError, with the line, for what is none of these.
+    Columns indicator, when (status_quo or new), value. UsageError names the line of a wrong row.
     """
-    known = {one.name for one in brief.indicators}
+    names = {indicator.name for indicator in brief.indicators}
     values: dict[tuple[str, str], list[float]] = {}
     path = folder / INDICATORS
     if path.is_file():
@@ -76,21 +78,23 @@ def read_indicators(folder: Path, brief: Brief) -> dict[str, Any]:
             table = csv.DictReader(handle)
             if missing := set(COLUMNS) - set(table.fieldnames or ()):
                 raise UsageError(
-                    f"{path}: lacks the column {', '.join(sorted(missing))}; {','.join(COLUMNS)}"
+                    f"{path}: lacks the column {', '.join(sorted(missing))}; expected {','.join(COLUMNS)}"
                 )
             for line, row in enumerate(table, start=2):
                 name, when = (row["indicator"] or "").strip(), (row["when"] or "").strip().lower()
-                if name not in known:
-                    told = ", ".join(sorted(known)) or "none"
-                    raise UsageError(f"{path}, line {line}: {name!r} is no indicator of the brief ({told})")
-                if when not in ("today", "new"):
-                    raise UsageError(f"{path}, line {line}: when is {when!r}; expected today or new")
+                if name not in names:
+                    valid = ", ".join(sorted(names)) or "none"
+                    raise UsageError(
+                        f"{path}, line {line}: {name!r} is not an indicator of the brief ({valid})"
+                    )
+                if when not in ("status_quo", "new"):
+                    raise UsageError(f"{path}, line {line}: when is {when!r}; expected status_quo or new")
                 values.setdefault((name, when), []).append(_number(row["value"], f"{path}, line {line}"))
-    return {one.name: _indicator(one.name, values) | one.model_dump(mode="json") for one in brief.indicators}
+    return {i.name: _indicator(i.name, values) | i.model_dump(mode="json") for i in brief.indicators}
 
 
 def write_indicators(folder: Path, brief: Brief) -> Path | None:
-    """An empty table for the indicators, if there are any and none is there yet."""
+    """Create FOLDER/indicators.csv if the brief has indicators and there is none; returns its path or None."""
     path = folder / INDICATORS
     if brief.indicators and not path.exists():
         with friendly_os_errors(path):
@@ -99,11 +103,11 @@ def write_indicators(folder: Path, brief: Brief) -> Path | None:
 
 
 def _indicator(name: str, values: Mapping[tuple[str, str], list[float]]) -> dict[str, Any]:
-    today, new = values.get((name, "today"), []), values.get((name, "new"), [])
+    current, new = values.get((name, "status_quo"), []), values.get((name, "new"), [])
     return {
-        "today": mean_ci(today) | {"count": len(today)},
+        "status_quo": mean_ci(current) | {"count": len(current)},
         "new": mean_ci(new) | {"count": len(new)},
-        "difference": mean_difference_ci(new, today),
+        "difference": mean_difference_ci(new, current),
     }
 
 

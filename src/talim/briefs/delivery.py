@@ -1,4 +1,4 @@
-"""Accepted pieces as files that say what they are: tags, licence and provenance; commercial use only if allowed."""
+"""Export of accepted pieces with tags, licence notice and provenance; commercial use only if allowed."""
 
 from __future__ import annotations
 
@@ -25,90 +25,89 @@ def export_accepted(
     suffix: str = ".flac",
     database: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Write the accepted pieces of FOLDER to TARGET, all or nothing; return what provenance.json says of each.
+    """Write the accepted pieces of FOLDER to TARGET, all or none; returns their rows of provenance.json.
 
-    TalimError where nothing was accepted, where TARGET exists, and for commercial use where the licence of a base or
-    of a recording behind a piece forbids it or is unknown.
+    TalimError if nothing was accepted, if TARGET exists, or if `commercial` and the licence of a base or of a
+    recording of a piece forbids commercial use or is unknown.
     """
     if target.exists():
-        raise TalimError(f"{target}: is there already; name a new folder for the export")
+        raise TalimError(f"{target}: exists already; give a new folder for the export")
     rows = candidates.read_candidates(folder)
     reviews = open_reviews(folder, database)
-    digest = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
-    verdicts = acceptance.combined_verdicts(said := reviews.rows(), brief)
+    brief_hash = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
+    review_rows = reviews.rows()
+    verdicts = acceptance.combined_verdicts(review_rows, brief)
     accepted = [row for row in rows if verdicts.get(row["id"]) == "accept"]
     if not accepted:
         raise TalimError(
-            f"{folder}: no candidate is accepted ({len(said)} reviews), so there is nothing to export"
+            f"{folder}: no candidate is accepted ({len(review_rows)} reviews), nothing to export"
         )
-    told = read_json(folder / candidates.DESIGNS)
-    judged = {
-        name: about["rights"] | usage_rights.usage_allowed(about["rights"]) for name, about in told.items()
+    rights = {
+        name: facts["rights"] | usage_rights.usage_allowed(facts["rights"])
+        for name, facts in read_json(folder / candidates.CONTENDERS).items()
     }
     if commercial:
-        require_usage_allowed({row["design"] for row in accepted}, judged)
+        require_usage_allowed({row["contender"] for row in accepted}, rights)
     use = "commercial" if commercial else "not for commercial use"
-    made = []
-    with new_folder(target) as place:
+    pieces = []
+    with new_folder(target) as new:
         for row in accepted:
-            said_of_it = sum(one["candidate"] == row["id"] for one in said)
-            tags = tags_of(row, judged[row["design"]], brief, digest, use, said_of_it)
+            num_reviews = sum(review["candidate"] == row["id"] for review in review_rows)
+            tags = tags_of(row, rights[row["contender"]], brief, brief_hash, use, num_reviews)
             name = f"{brief.name}-{row['id']}{suffix}"
-            audio.write(place / name, audio.read(folder / row["file"]), tags)
-            made.append(
-                {"file": name, "candidate": row["id"], "design": row["design"], "seconds": row["seconds"]}
-            )
-            made[-1] |= {"tags": tags, "checks": row["checks"], "rights": judged[row["design"]]}
-        write_json(place / PROVENANCE, {"brief": digest, "use": use, "pieces": made})
-        write_text(place / NOTICE, delivery_notice(made, use))
-    return made
+            audio.write(new / name, audio.read(folder / row["file"]), tags)
+            piece = {"file": name, "candidate": row["id"], "contender": row["contender"]}
+            piece |= {"seconds": row["seconds"], "tags": tags, "checks": row["checks"]}
+            pieces.append(piece | {"rights": rights[row["contender"]]})
+        write_json(new / PROVENANCE, {"brief": brief_hash, "use": use, "pieces": pieces})
+        write_text(new / NOTICE, delivery_notice(pieces, use))
+    return pieces
 
 
-def require_usage_allowed(designs: set[str], judged: dict[str, dict[str, Any]]) -> None:
-    """TalimError that names what stands against commercial use of any of these designs."""
-    against = [
-        f"{name}: commercial use is {judged[name]['commercial']} ({'; '.join(judged[name]['because'])})"
-        for name in sorted(designs)
-        if judged[name]["commercial"] != "allowed"
+def require_usage_allowed(contenders: set[str], rights: dict[str, dict[str, Any]]) -> None:
+    """TalimError that names the reasons against commercial use of these contenders, if there are any."""
+    obstacles = [
+        f"{name}: commercial use is {rights[name]['commercial']} ({'; '.join(rights[name]['reasons'])})"
+        for name in sorted(contenders)
+        if rights[name]["commercial"] != "allowed"
     ]
-    if against:
+    if obstacles:
         raise TalimError(
-            f"no commercial export: {', and '.join(against)}; clear the rights, train on what allows it, or export "
-            "without --commercial"
+            f"no commercial export: {', and '.join(obstacles)}; clear the rights, train on recordings that allow it, "
+            "or export without --commercial"
         )
 
 
 def tags_of(
-    row: dict[str, Any], judged: dict[str, Any], brief: Brief, digest: str, use: str, reviews: int
+    row: dict[str, Any], rights: dict[str, Any], brief: Brief, brief_hash: str, use: str, num_reviews: int
 ) -> dict[str, str]:
-    """The candidate's own tags, and what the brief, its review and its rights add."""
-    licences = "; ".join(judged["recordings"])
+    """The tags of the candidate, extended by the brief, the review and the rights."""
+    licences = "; ".join(rights["recordings"])
     return row["tags"] | {
         "title": f"{brief.title.get('en', brief.name)} ({row['id']})",
-        "license": f"{use}; base: {judged['base_licence']}; recordings: {licences}",
+        "license": f"{use}; base: {rights['base_licence']}; recordings: {licences}",
         "copyright": "AI-generated; see the licences of its base and recordings",
         "use": use,
-        "consent": "; ".join(judged["consent"]),
-        "brief": digest,
+        "consent": "; ".join(rights["consent"]),
+        "brief": brief_hash,
         "candidate": row["id"],
         "candidate_sha256": row["sha256"],
-        "accepted_by": f"{brief.accepted_by} of {reviews} reviewers",
+        "accepted_by": f"{brief.accepted_by} of {num_reviews} reviewers",
     }
 
 
-def delivery_notice(made: list[dict[str, Any]], use: str) -> str:
-    """What lies beside the files, in words."""
+def delivery_notice(pieces: list[dict[str, Any]], use: str) -> str:
+    """The text of LICENCE.txt."""
     lines = [f"These pieces are AI-generated. Use: {use}.", ""]
-    for one in {piece["design"]: piece for piece in made}.values():
-        found = one["rights"]
+    for contender, rights in {piece["contender"]: piece["rights"] for piece in pieces}.items():
         lines += [
-            f"Design {one['design']}: base {found['base']}, licence {found['base_licence']}.",
-            f"  Recordings it learned from, by licence: {_counted(found['recordings'])}.",
-            f"  Consent of the performers: {_counted(found['consent'])}.",
+            f"{contender}: base {rights['base']}, licence {rights['base_licence']}.",
+            f"  Training recordings, by licence: {_counted(rights['recordings'])}.",
+            f"  Consent of the performers: {_counted(rights['consent'])}.",
         ]
     lines += [
         "",
-        "Licences that ask for attribution or for the same licence keep asking; see provenance.json.",
+        "Licences that require attribution or the same licence still apply; see provenance.json.",
     ]
     return "\n".join(lines) + "\n"
 

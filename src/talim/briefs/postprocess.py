@@ -1,4 +1,4 @@
-"""From what a model plays to what a brief asks for: cut, joined into a loop or faded out, brought to a loudness."""
+"""Postprocessing of candidates: cut to length, cross-faded into a loop or faded out, loudness normalised."""
 
 from __future__ import annotations
 
@@ -10,50 +10,49 @@ from talim import audio
 from talim.audio import Audio
 from talim.briefs.brief import Brief
 
-OVERLAP_SECONDS = 0.5  # of the end with the beginning, in a loop
+OVERLAP_SECONDS = 0.5  # cross-fade of a loop
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.005, 0.3
-PEAK = 10 ** (-1 / 20)  # -1 dB of full scale
+PEAK = 10 ** (-1 / 20)  # -1 dBFS
 
 
 def untrimmed_seconds(brief: Brief) -> float:
-    """How much the model must play: a loop needs what its beginning is blended with."""
+    """Seconds to generate: a loop also needs the cross-fade."""
     return brief.seconds + (OVERLAP_SECONDS if brief.loop else 0.0)
 
 
-def postprocess(sound: Audio, brief: Brief) -> Audio:
-    """The piece [C, T] as it would be delivered. Sound shorter than the brief stays short; the check says so."""
-    frames = min(sound.frames, round(brief.seconds * sound.rate_hz))
-    shaped = make_loop(sound, frames) if brief.loop else apply_fades(sound, frames)
-    return normalize_loudness(shaped, brief.loudness_lufs)
+def postprocess(clip: Audio, brief: Brief) -> Audio:
+    """The piece [C, T] as delivered. A clip shorter than the brief stays short, which `check_length` reports."""
+    frames = min(clip.frames, round(brief.seconds * clip.rate_hz))
+    piece = make_loop(clip, frames) if brief.loop else apply_fades(clip, frames)
+    return normalize_loudness(piece, brief.loudness_lufs)
 
 
-def make_loop(sound: Audio, frames: int) -> Audio:
-    """The first `frames`, their beginning blended with what follows them, so that the end leads into it.
+def make_loop(clip: Audio, frames: int) -> Audio:
+    """The first `frames`, their beginning cross-faded (constant power) with the samples that follow them.
 
-    With constant power, after which the sample that follows the last one is the one the model played there.
+    The first sample of the loop is then the one that the model generated after the last one.
     """
-    kept, more = sound.samples[:, :frames].copy(), sound.samples[:, frames:]
-    count = min(more.shape[1], frames)
+    loop, following = clip.samples[:, :frames].copy(), clip.samples[:, frames:]
+    count = min(following.shape[1], frames)
     if count:
-        turn = np.linspace(0, np.pi / 2, count, dtype=np.float32)
-        kept[:, :count] = kept[:, :count] * np.sin(turn) + more[:, :count] * np.cos(turn)
-    return Audio(kept, sound.rate_hz)
+        angle = np.linspace(0, np.pi / 2, count, dtype=np.float32)
+        loop[:, :count] = loop[:, :count] * np.sin(angle) + following[:, :count] * np.cos(angle)
+    return Audio(loop, clip.rate_hz)
 
 
-def apply_fades(sound: Audio, frames: int) -> Audio:
-    """The first `frames`, with a short fade in and a longer one out."""
-    kept = sound.samples[:, :frames].copy()
-    for seconds, backwards in ((FADE_IN_SECONDS, False), (FADE_OUT_SECONDS, True)):
-        ramp = np.linspace(0, 1, min(frames, round(seconds * sound.rate_hz)), dtype=np.float32)
-        part = kept[:, ::-1] if backwards else kept
-        part[:, : len(ramp)] *= ramp
-    return Audio(kept, sound.rate_hz)
+def apply_fades(clip: Audio, frames: int) -> Audio:
+    """The first `frames`, faded in over 5 ms and out over 0.3 s."""
+    samples = clip.samples[:, :frames].copy()
+    for seconds, direction in ((FADE_IN_SECONDS, 1), (FADE_OUT_SECONDS, -1)):
+        ramp = np.linspace(0, 1, min(frames, round(seconds * clip.rate_hz)), dtype=np.float32)
+        samples[:, ::direction][:, : len(ramp)] *= ramp
+    return Audio(samples, clip.rate_hz)
 
 
-def normalize_loudness(sound: Audio, target_lufs: float) -> Audio:
-    """At the target loudness, or as loud as its highest peak allows at -1 dB. Silence stays silence."""
-    found = audio.loudness_lufs(sound)
-    if not math.isfinite(found) or sound.peak == 0:
-        return sound
-    gain = min(10 ** ((target_lufs - found) / 20), PEAK / sound.peak)
-    return Audio(sound.samples * np.float32(gain), sound.rate_hz)
+def normalize_loudness(clip: Audio, target_lufs: float) -> Audio:
+    """At the target loudness, or lower so that no peak exceeds -1 dBFS. Silence is unchanged."""
+    lufs = audio.loudness_lufs(clip)
+    if not math.isfinite(lufs) or clip.peak == 0:
+        return clip
+    gain = min(10 ** ((target_lufs - lufs) / 20), PEAK / clip.peak)
+    return Audio(clip.samples * np.float32(gain), clip.rate_hz)

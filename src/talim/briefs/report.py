@@ -1,14 +1,13 @@
-"""Usefulness as JSON and as a page: what was accepted, what it cost, and whether to go on."""
+"""The usefulness report as JSON and HTML: acceptance, costs and the decision of the brief's rule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from talim import __version__
 from talim.atomic_io import read_json, write_json, write_text
 from talim.briefs import acceptance, candidates, decision_rule, usage_rights
 from talim.briefs.acceptance import IntervalEstimate
@@ -16,46 +15,41 @@ from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
+from talim.html.formatting import format_ci, format_duration, format_number, format_percent
 from talim.html.render import render
 from talim.listening.database import sqlite_url
+from talim.version import __version__
 
 FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
-NOTE = (
-    "Intervals are of 95 %. They say how far these candidates may mislead about others of the same design; "
-    "other reviewers may judge otherwise."
-)
-ANSWERS = {"go": "Go on", "no-go": "Do not go on", "open": "Not decided yet"}
+NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
+ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
 
 
 def open_reviews(folder: Path, database: str | None) -> ReviewStore:
-    """The reviews of a folder; TalimError where there are none."""
+    """The review database of a folder; TalimError if there is none."""
     if database is None and not (folder / DATABASE).is_file():
         raise TalimError(
-            f"{folder}: no reviews yet; talim brief BRIEF.yaml --run RUN --out {folder} serves them"
+            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}"
         )
     return ReviewStore(database or sqlite_url(folder / DATABASE))
 
 
 def write_acceptance_report(folder: Path, brief: Brief, database: str | None = None) -> dict[str, Any]:
-    """Write FOLDER/usefulness.json and its page from the candidates and the reviews; return the former.
+    """Write FOLDER/usefulness.json and usefulness/index.html from candidates and reviews; returns the former.
 
-    The page's path is under "page". TalimError where no review was made, or where they are of another brief.
+    The path of the page is under "page". TalimError without reviews, or if they are of another brief.
     """
     rows = candidates.read_candidates(folder)
     reviews = open_reviews(folder, database)
-    digest = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
-    said, facts = reviews.rows(), reviews.facts()
-    if not said:
-        raise TalimError(f"{folder}: no review was made yet")
-    result = assemble_result(
-        rows,
-        said,
-        read_json(folder / candidates.DESIGNS),
-        decision_rule.read_indicators(folder, brief),
-        brief,
-    )
-    result["brief"] = {"hash": digest, "name": brief.name, "frozen_at": facts["frozen_at"]} | {
+    brief_hash = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
+    review_rows, facts = reviews.rows(), reviews.facts()
+    if not review_rows:
+        raise TalimError(f"{folder}: no reviews yet")
+    contenders = read_json(folder / candidates.CONTENDERS)
+    indicators = decision_rule.read_indicators(folder, brief)
+    result = assemble_result(rows, review_rows, contenders, indicators, brief)
+    result["brief"] = {"hash": brief_hash, "name": brief.name, "frozen_at": facts["frozen_at"]} | {
         "content": brief.model_dump(mode="json")
     }
     result["deleted_on_request"] = facts["deleted"]
@@ -66,130 +60,104 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
 
 def assemble_result(
     rows: list[dict[str, Any]],
-    said: list[dict[str, Any]],
-    told: Mapping[str, Any],
+    reviews: list[dict[str, Any]],
+    facts: Mapping[str, Any],
     indicators: Mapping[str, Any],
     brief: Brief,
 ) -> dict[str, Any]:
-    """Everything measured, by design, with the decision on each."""
-    designs = []
-    for name in dict.fromkeys([*told, *(row["design"] for row in rows)]):  # in the order of --run
-        if not (mine := [row for row in rows if row["design"] == name]):
+    """The result of each contender with its decision; `facts` are the contents of contenders.json."""
+    contenders = []
+    for name in dict.fromkeys([*facts, *(row["contender"] for row in rows)]):  # in the order of --run
+        generated = [row for row in rows if row["contender"] == name]
+        if not generated:
             continue
-        ids = {row["id"] for row in mine}
-        about = told.get(name) or {}
-        found = acceptance.measure_contender(
-            mine, [row for row in said if row["candidate"] in ids], about, brief
+        ids = {row["id"] for row in generated}
+        run = facts.get(name) or {}
+        contender = acceptance.measure_contender(
+            generated, [row for row in reviews if row["candidate"] in ids], run, brief
         )
-        found["rights"] = about.get("rights") or {}
-        found["rights"] |= (
-            usage_rights.usage_allowed(found["rights"])
-            if found["rights"]
-            else {"commercial": "unknown", "because": []}
-        )
-        found["decision"] = decision_rule.apply_decision_rule(found, indicators, brief)
-        designs.append(found)
+        rights = run.get("rights") or {}
+        allowed = usage_rights.usage_allowed(rights) if rights else {"commercial": "unknown", "reasons": []}
+        contender["rights"] = rights | allowed
+        contender["decision"] = decision_rule.apply_decision_rule(contender, indicators, brief)
+        contenders.append(contender)
     result = {
         "talim": __version__,
-        "reviewers": len({row["reviewer"] for row in said}),
-        "reviews": len(said),
-        "agreement": acceptance.reviewer_agreement(said),
+        "reviewers": len({row["reviewer"] for row in reviews}),
+        "reviews": len(reviews),
+        "agreement": acceptance.reviewer_agreement(reviews),
         "intervals": NOTE,
         "currency": brief.prices.currency,
-        "today": brief.today.model_dump(mode="json") if brief.today else None,
-        "designs": designs,
+        "status_quo": brief.status_quo.model_dump(mode="json") if brief.status_quo else None,
+        "contenders": contenders,
         "indicators": list(indicators.values()),
-        "answer": overall_decision(designs),
+        "answer": overall_decision(contenders),
     }
     return result | {"sentences": summary_lines(result)}
 
 
-def overall_decision(designs: list[dict[str, Any]]) -> str:
-    """Go if some design does, no-go if none can, else open."""
-    answers = {one["decision"]["answer"] for one in designs}
+def overall_decision(contenders: list[dict[str, Any]]) -> str:
+    """Go if any contender is a go, no-go if all are no-go, else open."""
+    answers = {contender["decision"]["answer"] for contender in contenders}
     return "go" if "go" in answers else "no-go" if answers == {"no-go"} else "open"
 
 
 def summary_lines(result: Mapping[str, Any]) -> list[str]:
-    """The result in a line for each design, and the decision."""
+    """One line per contender, and the decision."""
     lines = []
-    for one in result["designs"]:
-        cost = one["cost_per_accepted_minute"]
-        spoken = (
-            f"{one['accepted']} of {one['reviewed']} accepted ({format_interval(one['acceptance'], percent)})"
-        )
-        lines.append(
-            f"{one['name']}: {spoken}; an accepted minute costs {format_cost(cost, result['currency'])}"
-        )
-    return [*lines, f"{decision_text(result)}, by the rule of the brief."]
+    for contender in result["contenders"]:
+        cost = format_cost(contender["cost_per_accepted_minute"], result["currency"])
+        interval = _interval_text(contender["acceptance"], format_percent)
+        accepted = f"{contender['accepted']} of {contender['reviewed']} accepted ({interval})"
+        lines.append(f"{contender['name']}: {accepted}; an accepted minute costs {cost}")
+    return [*lines, f"{decision_text(result)} by the decision rule of the brief."]
 
 
 def decision_text(result: Mapping[str, Any]) -> str:
-    """The decision in words; where only some designs are worth it, with their names."""
-    going = [one["name"] for one in result["designs"] if one["decision"]["answer"] == "go"]
-    named = f" with {' and '.join(going)}" if going and len(result["designs"]) > 1 else ""
-    return ANSWERS[result["answer"]] + named
+    """The decision as text, with the names of the contenders that are a go."""
+    names = [c["name"] for c in result["contenders"] if c["decision"]["answer"] == "go"]
+    suffix = f" with {' and '.join(names)}" if names and len(result["contenders"]) > 1 else ""
+    return ANSWERS[result["answer"]] + suffix
 
 
 def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
-    """Every value that the template shows."""
+    """The variables of the template."""
     return {
         "version": __version__,
         "result": result,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
         "answer": decision_text(result),
-        "acceptance": _plot(result["designs"]),
-        "percent": percent,
-        "number": number,
-        "ends": format_interval,
-        "amount": format_cost,
-        "minutes": minutes,
+        "acceptance": _acceptance_plot(result["contenders"]),
+        "number": _number,
+        "interval": _interval_text,
+        "cost": format_cost,
+        "duration": format_duration,
     }
 
 
-def _plot(designs: list[dict[str, Any]]) -> dict[str, Markup]:
+def _acceptance_plot(contenders: list[dict[str, Any]]) -> dict[str, Markup]:
     rows = [
-        plots.ErrorBar(d["name"], d["acceptance"]["value"], d["acceptance"]["low"], d["acceptance"]["high"])
-        for d in designs
-        if d["reviewed"]
+        plots.ErrorBar(c["name"], c["acceptance"]["value"], c["acceptance"]["low"], c["acceptance"]["high"])
+        for c in contenders
+        if c["reviewed"]
     ]
-    alt = "Accepted: " + "; ".join(f"{row.label} {percent(row.value)}" for row in rows)
-    return plots.responsive_pair(rows, alt=alt, x_label="share of candidates accepted as they are")
+    alt = "Accepted: " + "; ".join(f"{row.label} {format_percent(row.value)}" for row in rows)
+    return plots.responsive_pair(rows, alt=alt, x_label="fraction of candidates accepted as they are")
 
 
-def format_interval(found: IntervalEstimate, show: Any) -> str:
-    """An interval in words, or that there is none."""
-    if found["low"] is None:
-        return "no interval"
-    return (
-        f"{show(found['low'])} to {show(found['high'])}"
-        if found["high"] is not None
-        else f"{show(found['low'])} or more"
-    )
+def _interval_text(estimate: IntervalEstimate, show: Callable[[float], str]) -> str:
+    return format_ci(estimate["low"], estimate["high"], show, "no interval")
 
 
-def format_cost(found: IntervalEstimate, currency: str) -> str:
-    """A cost with its interval, or why there is none."""
-    if found["low"] is None and found["value"] is None:
+def format_cost(estimate: IntervalEstimate, currency: str) -> str:
+    """A cost with its interval, or the reason why there is none."""
+    if estimate["low"] is None and estimate["value"] is None:
         return "an unknown amount (no price, or no review)"
-    if found["value"] is None:
-        return f"{number(found['low'])} {currency} or more (none was accepted)"
-    return f"{number(found['value'])} {currency} ({format_interval(found, number)})"
+    if estimate["value"] is None:
+        return f"{_number(estimate['low'])} {currency} or more (none was accepted)"
+    return f"{_number(estimate['value'])} {currency} ({_interval_text(estimate, _number)})"
 
 
-def percent(share: float | None) -> str:
-    """A share in words."""
-    return "not known" if share is None else f"{100 * share:.0f} %"
-
-
-def number(value: float | None) -> str:
-    """Two decimals, with a real minus sign."""
-    return "not known" if value is None else f"{value:,.2f}".replace("-", "\u2212")
-
-
-def minutes(seconds: float | None) -> str:
-    """A duration in seconds or minutes."""
-    if seconds is None:
-        return "not known"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+def _number(value: float | None) -> str:
+    return format_number(value, 2)

@@ -1,4 +1,4 @@
-"""Reviewers and what they decided: a review is stored when it is made, once, and can be deleted."""
+"""Storage of reviewers and reviews: durable, idempotent, deletable."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ briefs = Table(
     Column("id", Integer, primary_key=True),
     Column("hash", String(16), nullable=False),
     Column("content", JSON, nullable=False),
-    Column("sounds", JSON, nullable=False),
-    Column("frozen_at", Float),  # the first review; seconds since 1970, UTC, as all times here
+    Column("content_hashes", JSON, nullable=False),
+    Column("frozen_at", Float),  # time of the first review; all times are seconds since 1970, UTC
     Column("deleted", Integer, nullable=False, default=0),
 )
 reviewers = Table(
@@ -62,31 +62,31 @@ turns = Table(
     Column("position", Integer, primary_key=True),
     Column("candidate", String(80), nullable=False),
     Column("opened_at", Float),
-    Column("vote", String(36)),  # made by the client: the same review sent twice is one review
+    Column("review", String(36)),  # from the client: a review sent twice is stored once
     Column("verdict", String(12)),
     Column("reasons", JSON),
     Column("note", String(500)),
-    Column("heard_seconds", Float),
+    Column("listened_seconds", Float),
     Column("at", Float),
     UniqueConstraint("reviewer", "candidate"),
-    UniqueConstraint("reviewer", "vote"),
+    UniqueConstraint("reviewer", "review"),
 )
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a client sends: an id of its own making, the turn, a verdict with reasons, seconds heard."""
+    """A review from a client: an id made by the client, the position, a verdict with reasons, seconds played."""
 
     id: str
     position: int
     verdict: str
     reasons: Sequence[str]
     note: str
-    heard_seconds: float
+    listened_seconds: float
 
 
 class ReviewStore:
-    """The reviews of one brief's candidates. Every method is one transaction; safe from many threads."""
+    """The reviews of one brief's candidates. Every method is one transaction; thread-safe."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.engine = open_engine(url, metadata)
@@ -102,67 +102,67 @@ class ReviewStore:
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def open_brief(self, brief: Brief, sounds: Mapping[str, str]) -> str:
-        """Say which brief and candidates (id to content hash) are reviewed here; return their hash.
+    def open_brief(self, brief: Brief, content_hashes: Mapping[str, str]) -> str:
+        """Bind the database to a brief and its candidates {id: content hash}, and return their hash.
 
-        TalimError if reviews of others are in it. Without a review the new ones take their place, and reviewers who
-        had begun begin again.
+        TalimError if it holds reviews of another brief or other candidates. Without reviews the new ones replace the
+        old ones, and reviewers who had begun start again.
         """
-        digest, wanted = brief_hash(brief, sounds), brief.model_dump(mode="json")
-        values = {"hash": digest, "content": wanted, "sounds": dict(sounds)}
+        new_hash, content = brief_hash(brief, content_hashes), brief.model_dump(mode="json")
+        values = {"hash": new_hash, "content": content, "content_hashes": dict(content_hashes)}
         with self._write() as connection:
             row = connection.execute(select(briefs).with_for_update()).first()
             if row is None:
                 connection.execute(briefs.insert().values(id=1, deleted=0, **values))
-            elif row.hash != digest and row.frozen_at is not None:
-                differs = changed_keys(row.content, wanted) or ["the candidates"]
+            elif row.hash != new_hash and row.frozen_at is not None:
+                changed = changed_keys(row.content, content) or ["the candidates"]
                 raise TalimError(
-                    f"this brief is frozen since its first review, but {', '.join(differs)} changed; "
-                    "undo that, or begin again in another folder"
+                    f"this brief is frozen since its first review, but {', '.join(changed)} changed; "
+                    "undo that, or start again in another folder"
                 )
-            elif row.hash != digest:
+            elif row.hash != new_hash:
                 connection.execute(turns.delete())
                 connection.execute(reviewers.update().values(number=None, began_at=None))
                 connection.execute(briefs.update().values(**values))
-        return digest
+        return new_hash
 
     def add_reviewers(self, count: int) -> list[dict[str, str]]:
-        """Make links: an id and a secret token for each reviewer. Only the token's hash is kept."""
-        made = [{"id": secrets.token_hex(6), "token": secrets.token_urlsafe(24)} for _ in range(count)]
-        rows = [{"id": one["id"], "token_hash": hash_token(one["token"])} for one in made]
+        """Create invites: an id and a secret token for each reviewer. Only the token's hash is stored."""
+        invites = [{"id": secrets.token_hex(6), "token": secrets.token_urlsafe(24)} for _ in range(count)]
+        rows = [{"id": i["id"], "token_hash": hash_token(i["token"])} for i in invites]
         with self._write() as connection:
             connection.execute(reviewers.insert(), rows)
-        return made
+        return invites
 
     def reviewer(self, token: str) -> dict[str, Any] | None:
-        """The reviewer whose link it is, with how many candidates there are and how many are reviewed."""
+        """The reviewer with this token, with the numbers of candidates and reviews; None for an unknown token."""
         with self._read() as connection:
             row = connection.execute(
                 select(reviewers).where(reviewers.c.token_hash == hash_token(token))
             ).first()
             if row is None:
                 return None
-            mine = select(func.count(), func.count(turns.c.verdict)).where(turns.c.reviewer == row.id)
-            turned, reviewed = connection.execute(mine).one()
-        return dict(row._mapping) | {"candidates": turned, "reviewed": reviewed}
+            counts = select(func.count(), func.count(turns.c.verdict)).where(turns.c.reviewer == row.id)
+            assigned, reviewed = connection.execute(counts).one()
+        return dict(row._mapping) | {"candidates": assigned, "reviewed": reviewed}
 
     def begin(self, reviewer: str, language: str, consent_hash: str, seed: int) -> None:
-        """Let a reviewer in and give out all candidates in an order of their own; twice changes nothing."""
+        """Enrol a reviewer and assign all candidates in an individual random order; repeating it has no effect."""
         with self._write() as connection:
-            sounds = connection.execute(select(briefs.c.sounds).with_for_update()).scalar_one()
-            mine = reviewers.c.id == reviewer
-            if connection.execute(select(reviewers.c.began_at).where(mine)).scalar_one() is not None:
+            names = connection.execute(select(briefs.c.content_hashes).with_for_update()).scalar_one()
+            this_reviewer = reviewers.c.id == reviewer
+            if connection.execute(select(reviewers.c.began_at).where(this_reviewer)).scalar_one() is not None:
                 return
             highest = connection.execute(select(func.max(reviewers.c.number))).scalar_one()
             number = 0 if highest is None else highest + 1
-            order = np.random.default_rng([seed, number]).permutation(sorted(sounds))
-            told = {"language": language, "consent_hash": consent_hash, "began_at": self._clock()}
-            connection.execute(reviewers.update().where(mine).values(number=number, **told))
+            order = np.random.default_rng([seed, number]).permutation(sorted(names))
+            consent = {"language": language, "consent_hash": consent_hash, "began_at": self._clock()}
+            connection.execute(reviewers.update().where(this_reviewer).values(number=number, **consent))
             rows = [{"reviewer": reviewer, "position": n, "candidate": str(c)} for n, c in enumerate(order)]
             connection.execute(turns.insert(), rows)
 
     def current(self, reviewer: str, opening: bool = False) -> dict[str, Any] | None:
-        """The first turn without a verdict, or None at the end; `opening` notes the time of the first look."""
+        """The first turn without a verdict, None at the end; `opening` stores the time of its first retrieval."""
         with self._write() if opening else self._read() as connection:
             row = _current(connection, reviewer)
             if row is not None and opening and row.opened_at is None:
@@ -170,74 +170,74 @@ class ReviewStore:
                 connection.execute(turns.update().where(where).values(opened_at=self._clock()))
             return None if row is None else dict(row._mapping)
 
-    def review(self, reviewer: str, said: Review, minimum_seconds: float = 0.0) -> bool:
-        """Store a review of the current turn; True if it is new, False if the very same was stored before.
+    def review(self, reviewer: str, review: Review, minimum_seconds: float = 0.0) -> bool:
+        """Store a review of the current turn; True if it is new, False if the same review was stored before.
 
-        RefusedError: another review under this id or of this turn, a turn that is not the current one, or one
-        sooner after its opening than the piece can have been heard.
+        RequestRejectedError: another review with this id or of this turn, a turn that is not the current one, or a
+        review less than `minimum_seconds` after the turn was opened.
         """
-        values = {"verdict": said.verdict, "reasons": list(said.reasons), "note": said.note}
+        values = {"verdict": review.verdict, "reasons": list(review.reasons), "note": review.note}
         with self._write() as connection:
             locked = select(reviewers.c.id).where(reviewers.c.id == reviewer).with_for_update()
             connection.execute(locked).one()
             same = (turns.c.reviewer == reviewer) & turns.c.verdict.is_not(None)
-            same &= (turns.c.vote == said.id) | (turns.c.position == said.position)
+            same &= (turns.c.review == review.id) | (turns.c.position == review.position)
             for row in connection.execute(select(turns).where(same)):
-                before = {name: row._mapping[name] for name in values}
-                if (row.vote, row.position, before) == (said.id, said.position, values):
+                stored = {name: row._mapping[name] for name in values}
+                if (row.review, row.position, stored) == (review.id, review.position, values):
                     return False
                 raise RequestRejectedError("answered", "another review of this candidate is already stored")
             turn = _current(connection, reviewer)
-            if turn is None or turn.position != said.position:
+            if turn is None or turn.position != review.position:
                 raise RequestRejectedError(
-                    "not_current", f"candidate {said.position} is not the one to review now"
+                    "not_current", f"candidate {review.position} is not the one to review now"
                 )
             now = self._clock()
             if turn.opened_at is None or now - turn.opened_at < minimum_seconds:
                 raise RequestRejectedError(
-                    "too_soon", f"reviewed before {minimum_seconds:g} s can have been heard"
+                    "too_soon", f"reviewed before {minimum_seconds:g} s can have been played"
                 )
-            where = (turns.c.reviewer == reviewer) & (turns.c.position == said.position)
-            more = {"vote": said.id, "heard_seconds": said.heard_seconds, "at": now}
+            where = (turns.c.reviewer == reviewer) & (turns.c.position == review.position)
+            more = {"review": review.id, "listened_seconds": review.listened_seconds, "at": now}
             connection.execute(turns.update().where(where).values(**values, **more))
             connection.execute(briefs.update().where(briefs.c.frozen_at.is_(None)).values(frozen_at=now))
         return True
 
     def delete(self, reviewer: str) -> bool:
-        """Delete a reviewer with all reviews, from the disk too; False if there is none."""
+        """Delete a reviewer with all reviews, on disk too; False if there is none."""
         with self._write() as connection:
-            gone = connection.execute(reviewers.delete().where(reviewers.c.id == reviewer)).rowcount
-            if gone:
+            deleted = connection.execute(reviewers.delete().where(reviewers.c.id == reviewer)).rowcount
+            if deleted:
                 connection.execute(briefs.update().values(deleted=briefs.c.deleted + 1))
-        if gone:
+        if deleted:
             checkpoint_wal(self.engine)
-        return bool(gone)
+        return bool(deleted)
 
     @property
     def frozen(self) -> bool:
-        """Whether a first review was made: from then on brief and candidates stay as they are."""
+        """Whether there was a review: brief and candidates must not change any more."""
         with self._read() as connection:
             return connection.execute(select(briefs.c.frozen_at)).scalar() is not None
 
     def facts(self) -> dict[str, Any]:
-        """Which brief and candidates, since when frozen, how many reviewers were deleted on request."""
+        """The brief, its candidates, the time of freezing, and the number of deleted reviewers."""
         with self._read() as connection:
             return dict(connection.execute(select(briefs)).one()._mapping)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every review, with who made it and how long it took from the first look; oldest first."""
-        names = ("reviewer", "position", "candidate", "verdict", "reasons", "note", "heard_seconds")
+        """All reviews with their reviewer and duration in seconds since the turn was opened; oldest first."""
+        names = ("reviewer", "position", "candidate", "verdict", "reasons", "note", "listened_seconds")
         with self._read() as connection:
-            found = connection.execute(
+            reviewed = connection.execute(
                 select(turns).where(turns.c.verdict.is_not(None)).order_by(turns.c.at, turns.c.position)
             ).all()
         return [
             {name: row._mapping[name] for name in names}
             | {"seconds": round(row.at - row.opened_at, 3), "at": round(row.at, 3)}
-            for row in found
+            for row in reviewed
         ]
 
 
 def _current(connection: Connection, reviewer: str) -> Any:
-    mine = (turns.c.reviewer == reviewer) & turns.c.verdict.is_(None)
-    return connection.execute(select(turns).where(mine).order_by(turns.c.position).limit(1)).first()
+    open_turns = (turns.c.reviewer == reviewer) & turns.c.verdict.is_(None)
+    return connection.execute(select(turns).where(open_turns).order_by(turns.c.position).limit(1)).first()

@@ -84,7 +84,7 @@ def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress:
     folder, synthetic = own_folder / "recordings", spec.synthesize
     assert synthetic is not None  # a spec has one of three sources
     if not folder.is_dir():
-        play: Any = partial(perform, wishes=_performance_request(synthetic))
+        play: Any = partial(perform, request=_performance_request(synthetic))
         perform_corpus(
             folder,
             play,

@@ -1,4 +1,4 @@
-"""The server of a listening test: the routes behind a guard, the pages, and how refusals are told."""
+"""The ASGI application of a listening test: API routes, static pages, error responses, security middleware."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _PAGES = {"/": "listen.html", "/organiser": "organiser.html"}
 Translations = Mapping[str, dict[str, Any]]  # by language
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"description": words}
-    for code, words in {
+    code: {"description": description}
+    for code, description in {
         400: "not JSON",
         401: "no valid link",
         403: "not allowed now",
@@ -37,66 +37,68 @@ _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 def create_app(
     test: ListeningTestSession, limits: RateLimits | None = None, hosts: frozenset[str] | None = LOOPBACK
 ) -> SecurityMiddleware:
-    """The ASGI application; `hosts` are the names it answers to, None any. Its API's description is not served."""
+    """The ASGI application; `hosts` are the accepted host names, None accepts any. The OpenAPI schema is not served."""
     limits = limits or RateLimits()
-    api = new_api("talim listen", limits, _PAGES, test.words)
+    api = new_api("talim listen", limits, _PAGES, test.translations)
     api.state.test = test
     api.include_router(listening)
     api.include_router(organising)
     return SecurityMiddleware(api, limits, hosts)
 
 
-def new_api(title: str, limits: RateLimits, pages: Mapping[str, str], words: Translations) -> FastAPI:
-    """What every server of talim begins with: its pages and their words, refusals, and nobody's description."""
+def new_api(title: str, limits: RateLimits, pages: Mapping[str, str], translations: Translations) -> FastAPI:
+    """A FastAPI application with static `pages` {URL path: file}, their translations and error responses."""
     api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERROR_RESPONSES)
     api.state.wrong_links = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
-    _add_refusals(api)
-    _add_pages(api, pages, words)
+    _add_error_handlers(api)
+    _add_pages(api, pages, translations)
     return api
 
 
-def _add_refusals(api: FastAPI) -> None:
-    """Every refusal is {"reason": word}; nothing that was sent is sent back."""
+def _add_error_handlers(api: FastAPI) -> None:
+    """Every error response is {"reason": code}; no part of the request is echoed."""
 
     @api.exception_handler(RequestRejectedError)
-    async def refused(_request: Request, error: RequestRejectedError) -> JSONResponse:
+    async def rejected(_request: Request, error: RequestRejectedError) -> JSONResponse:
         return JSONResponse({"reason": error.reason}, error.status)
 
     @api.exception_handler(AnyHTTPException)
-    async def known(_request: Request, error: AnyHTTPException) -> JSONResponse:
-        word = {404: "nothing_here", 405: "not_that_way"}.get(error.status_code, error.detail)
-        return JSONResponse({"reason": word}, error.status_code, error.headers)
+    async def http_error(_request: Request, error: AnyHTTPException) -> JSONResponse:
+        reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, error.detail)
+        return JSONResponse({"reason": reason}, error.status_code, error.headers)
 
     @api.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        places = [".".join(str(part) for part in e["loc"][:3])[:80] for e in error.errors()[:5]]
-        safe = [place.encode("ascii", "replace").decode() for place in places]
+        fields = [".".join(str(part) for part in e["loc"][:3])[:80] for e in error.errors()[:5]]
+        safe = [field.encode("ascii", "replace").decode() for field in fields]
         return JSONResponse({"reason": "malformed", "where": safe}, 422)
 
 
-def _add_pages(api: FastAPI, pages: Mapping[str, str], every_word: Translations) -> None:
-    """The pages (place to file) and their parts, read once: no path of a request ever touches the disk."""
+def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Translations) -> None:
+    """Serve the pages and their scripts from memory: no path of a request reaches the file system."""
     files = {f"/static/{path.name}": path for path in STATIC.iterdir() if path.suffix in (".js", ".css")}
-    files |= {place: STATIC / name for place, name in pages.items()}
-    parts = {place: (path.read_bytes(), _TYPES[path.suffix]) for place, path in files.items()}
+    files |= {url_path: STATIC / name for url_path, name in pages.items()}
 
-    def add(place: str, body: bytes, kind: str) -> None:
+    def add(url_path: str, body: bytes, media_type: str) -> None:
         api.add_api_route(
-            place, lambda: Response(body, media_type=kind), methods=["GET"], include_in_schema=False
+            url_path,
+            lambda: Response(body, media_type=media_type),
+            methods=["GET"],
+            include_in_schema=False,
         )
 
-    for place, (body, kind) in parts.items():
-        add(place, body, kind)
+    for url_path, path in files.items():
+        add(url_path, path.read_bytes(), _TYPES[path.suffix])
 
     @api.get("/api/languages")
     def languages() -> list[str]:
-        """Codes of the languages, the first one first."""
-        return list(every_word)
+        """Language codes, the default first."""
+        return list(translations)
 
     @api.get("/api/words/{language}")
     def words(language: str) -> dict[str, Any]:
-        """The page's words; no link is needed to read that a link is wrong."""
-        if language not in every_word:
-            raise HTTPException(404, "nothing_here")
-        others = {code: told["language"] for code, told in every_word.items()}
-        return every_word[language] | {"languages": others}
+        """The texts of the page; public, because they include the message for an invalid link."""
+        if language not in translations:
+            raise HTTPException(404, "not_found")
+        names = {code: texts["language"] for code, texts in translations.items()}
+        return translations[language] | {"languages": names}

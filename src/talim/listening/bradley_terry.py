@@ -1,9 +1,9 @@
-"""Strengths from comparisons: Bradley-Terry with ties, for ordered answers, fitted for many resamples at once.
+"""Bradley-Terry model with ties for ordinal paired comparisons, fitted to many tables at once.
 
-The chance that an answer on A against B lies at or below step k is logistic(c_k - (s_A - s_B)), with cut points
-symmetric around 0. With three steps (A, no difference, B) this is the model of Rao and Kupper (1967); with five it
-is its ordinal extension (Agresti 1992, "Analysis of ordinal paired comparison data"). The steps' widths are
-estimated, so "much better" is worth what the answers say it is, where a weight of 2 would be arbitrary.
+The probability that an answer on A against B is at or below step k is logistic(c_k - (s_A - s_B)), with cut points
+symmetric around 0. With three steps (A, no difference, B) this is the model of Rao and Kupper (1967), with five its
+ordinal extension (Agresti 1992, "Analysis of ordinal paired comparison data"). The cut points are estimated, so
+"much better" needs no fixed weight.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-RIDGE = (
-    0.02  # curvature of a weak prior on strengths, worth far less than one vote: a design that always wins
-)
-_CUT_RIDGE = 0.05  # stays finite, as do cut points of a step that nobody used
+# Curvatures of weak priors, worth far less than one vote: they keep the strength of a condition that always wins
+# finite, and the cut point of an answer that nobody gave.
+RIDGE = 0.02
+_CUT_RIDGE = 0.05
 _EPSILON = 1e-9
 
 
@@ -31,7 +31,7 @@ class BradleyTerryFit:
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """An estimate with its 95 % interval over listeners; None for ends that so few listeners cannot give."""
+    """An estimate with its 95 % interval over listeners; the ends are None for too few listeners."""
 
     value: float
     low: float | None
@@ -41,16 +41,14 @@ class ConfidenceInterval:
 def fit_bradley_terry(
     counts: np.ndarray, pairs: np.ndarray, conditions: int, start: BradleyTerryFit | None = None
 ) -> BradleyTerryFit:
-    """Fit the model to B tables at once by Fisher scoring.
+    """Fit the model to B tables by Fisher scoring.
 
     counts [B, P, C]: how often pair p was answered with step c, C odd, from "second much better" to "first much
-    better"; fractions are fine. pairs [P, 2]: indices of the first and second condition.
+    better"; may be fractional. pairs [P, 2]: indices of the first and second condition.
     """
     tables, _, steps = counts.shape
     half = steps // 2
-    design = np.zeros(
-        (len(pairs), conditions - 1)
-    )  # d = design @ free strengths; the last is minus their sum
+    # The difference of strengths is design @ free strengths; the last strength is minus the sum of the others.
     basis = np.vstack([np.eye(conditions - 1), -np.ones(conditions - 1)])
     design = basis[pairs[:, 0]] - basis[pairs[:, 1]]
     free = np.zeros((tables, conditions - 1 + half))
@@ -64,9 +62,9 @@ def fit_bradley_terry(
     center = np.zeros(free.shape[1])
     center[-half:] = -0.5
     for _ in range(60):
-        chance, slope = _answer_probabilities(free, design, half, steps)
-        score = np.einsum("bpc,bpcq->bq", counts / chance, slope) - (free - center) @ prior
-        weight = counts.sum(axis=2)[:, :, None] / chance
+        probability, slope = _answer_probabilities(free, design, half)
+        score = np.einsum("bpc,bpcq->bq", counts / probability, slope) - (free - center) @ prior
+        weight = counts.sum(axis=2)[:, :, None] / probability
         information = np.einsum("bpc,bpcq,bpcr->bqr", weight, slope, slope, optimize=True) + prior
         step = np.linalg.solve(information, score[:, :, None])[:, :, 0]
         step *= np.minimum(1.0, 1.5 / np.maximum(np.abs(step).max(axis=1, keepdims=True), _EPSILON))
@@ -76,34 +74,32 @@ def fit_bradley_terry(
     return BradleyTerryFit(free[:, : conditions - 1] @ basis.T, np.cumsum(np.exp(free[:, -half:]), axis=1))
 
 
-def _answer_probabilities(
-    free: np.ndarray, design: np.ndarray, half: int, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Chance of each answer [B, P, C], and its derivative by every parameter [B, P, C, Q]."""
+def _answer_probabilities(free: np.ndarray, design: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of each answer [B, P, C], and its derivative by every parameter [B, P, C, Q]."""
     widths = np.exp(free[:, -half:])  # [B, H]
     cuts = np.cumsum(widths, axis=1)
     bounds = np.concatenate([-cuts[:, ::-1], cuts], axis=1)  # [B, C - 1]
     gap = free[:, : design.shape[1]] @ design.T  # [B, P]
     below = 1 / (1 + np.exp(-(bounds[:, None, :] - gap[:, :, None])))  # [B, P, C - 1]
     edge = np.zeros((*below.shape[:2], 1))
-    chance = np.maximum(np.diff(below, axis=2, prepend=edge, append=edge + 1), _EPSILON)
+    probability = np.maximum(np.diff(below, axis=2, prepend=edge, append=edge + 1), _EPSILON)
     density = below * (1 - below)
-    # d bounds / d width: cut h moves with every width up to it, its mirror the other way.
+    # d bounds / d width: cut h shifts with every width up to it, its mirror image in the other direction.
     upper = np.tril(np.ones((half, half)))[None] * widths[:, None, :]  # [B, cut, width]
-    moved = np.concatenate([-upper[:, ::-1], upper], axis=1)  # [B, C - 1, H]
+    shift = np.concatenate([-upper[:, ::-1], upper], axis=1)  # [B, C - 1, H]
     by_strength = -density[..., None] * design[None, :, None, :]
-    by_width = density[..., None] * moved[:, None]
+    by_width = density[..., None] * shift[:, None]
     slope = np.concatenate([by_strength, by_width], axis=3)
     zero = np.zeros((*slope.shape[:2], 1, slope.shape[3]))
-    return chance, np.diff(slope, axis=2, prepend=zero, append=zero)
+    return probability, np.diff(slope, axis=2, prepend=zero, append=zero)
 
 
 def bootstrap_fits(
     per_unit: np.ndarray, pairs: np.ndarray, conditions: int, resamples: int, rng: np.random.Generator
 ) -> tuple[BradleyTerryFit, BradleyTerryFit]:
-    """The fit to all, and fits to resamples of units with replacement. per_unit [G, P, C]: counts of each unit.
+    """The fit to all units, and fits to bootstrap resamples of units. per_unit [G, P, C]: counts of each unit.
 
-    The unit is the listener: votes of one listener are not so many people.
+    The unit is the listener, because the votes of one listener are not independent.
     """
     units = len(per_unit)
     whole = fit_bradley_terry(per_unit.sum(axis=0, keepdims=True), pairs, conditions)
@@ -116,22 +112,22 @@ def bootstrap_fits(
 def leave_one_out_fits(
     per_unit: np.ndarray, pairs: np.ndarray, conditions: int, whole: BradleyTerryFit
 ) -> BradleyTerryFit:
-    """Fits to all units but one, for each of them."""
+    """Fits to all units but one, for each unit (G tables)."""
     units = len(per_unit)
     start = BradleyTerryFit(np.repeat(whole.strengths, units, 0), np.repeat(whole.cuts, units, 0))
     return fit_bradley_terry(per_unit.sum(axis=0)[None] - per_unit, pairs, conditions, start)
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """The plain percentile interval of resampled values [B, ...]; too narrow for few units. Returns [2, ...]."""
+    """Percentile interval [2, ...] of resampled values [B, ...]; too narrow for few units."""
     return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def expanded_percentile_interval(values: np.ndarray, units: int, level: float = 0.95) -> np.ndarray:
-    """The percentile interval, taken as far out as Student's t asks for so many units (Hesterberg 2015).
+    """Percentile interval [2, ...] with its level widened to that of Student's t (Hesterberg 2015).
 
-    It mends what the plain one misses: resamples of G units spread by a factor sqrt((G - 1) / G) too little, and
-    their spread is itself uncertain.
+    It corrects two faults of the plain one: the standard deviation over resamples of G units is too small by the
+    factor sqrt((G - 1) / G), and it is itself uncertain.
     """
     reach = np.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
     outer = stats.norm.cdf(-reach)
@@ -139,7 +135,7 @@ def expanded_percentile_interval(values: np.ndarray, units: int, level: float = 
 
 
 def jackknife_interval(whole: np.ndarray, leave_one_out: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Student's t interval with the jackknife's error over units: whole [...], leave_one_out [G, ...]."""
+    """Student's t interval [2, ...] with the jackknife's standard error: whole [...], leave_one_out [G, ...]."""
     units = len(leave_one_out)
     centred = leave_one_out - leave_one_out.mean(axis=0)
     error = np.sqrt((units - 1) / units * (centred**2).sum(axis=0))
@@ -148,30 +144,29 @@ def jackknife_interval(whole: np.ndarray, leave_one_out: np.ndarray, level: floa
 
 
 def preference_probability(gap: np.ndarray | float, cuts: np.ndarray) -> np.ndarray:
-    """Chance that the first is called better, no difference counted half, for a gap in strength in logits."""
+    """Probability that the first is preferred, no difference counted half, for a difference of strengths in logits."""
     first = 1 / (1 + np.exp(cuts[..., 0] - gap))
     second = 1 / (1 + np.exp(cuts[..., 0] + gap))
     return first + 0.5 * (1 - first - second)
 
 
 def all_pairs(conditions: int) -> np.ndarray:
-    """Indices of every two conditions, the earlier one first, int [P, 2]."""
+    """Indices of all pairs of conditions, the earlier one first, int [P, 2]."""
     return np.array([(i, j) for i in range(conditions) for j in range(i + 1, conditions)])
 
 
 def count_answers(
     answers: Sequence[tuple[int, int, int, int]], units: int, conditions: int, steps: int = 5
 ) -> np.ndarray:
-    """Counts [G, P, C] from (unit, first, second, answer); answers run from -2 to 2, 2 is first much better.
+    """Counts [G, P, C] from (unit, first, second, answer) with answers -2 to 2, where 2 is "first much better".
 
-    With three steps much better counts as better.
+    With three steps "much better" counts as "better".
     """
-    place = {tuple(pair): i for i, pair in enumerate(all_pairs(conditions).tolist())}
-    counts = np.zeros((units, len(place), steps))
+    column = {tuple(pair): i for i, pair in enumerate(all_pairs(conditions).tolist())}
+    counts = np.zeros((units, len(column), steps))
     half = steps // 2
     for unit, first, second, answer in answers:
-        turned = answer if first < second else -answer
-        counts[
-            unit, place[min(first, second), max(first, second)], int(np.clip(turned, -half, half)) + half
-        ] += 1
+        signed = answer if first < second else -answer
+        pair = column[min(first, second), max(first, second)]
+        counts[unit, pair, int(np.clip(signed, -half, half)) + half] += 1
     return counts

@@ -1,4 +1,4 @@
-"""The database: its tables, and an engine that never loses what it acknowledged."""
+"""Database tables of a listening test, and an engine whose committed writes are durable."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ test = Table(
     Column("id", Integer, primary_key=True),
     Column("hash", String(16), nullable=False),
     Column("site", String(80), nullable=False),
-    Column("content", JSON, nullable=False),  # the protocol, as it enters the hash
+    Column("content", JSON, nullable=False),  # the hashed part of the protocol
     Column("prompts", JSON, nullable=False),
-    Column("frozen_at", Float),  # the first vote; seconds since 1970, UTC, as all times here
+    Column("frozen_at", Float),  # time of the first vote; all times are seconds since 1970, UTC
     Column("deleted", Integer, nullable=False, default=0),
 )
 listeners = Table(
@@ -49,7 +49,7 @@ listeners = Table(
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("label", String(80), nullable=False, default=""),
     Column("group", String(40)),
-    Column("number", Integer),  # which place of the balanced sequence, within the group
+    Column("number", Integer),  # index into the balanced sequence, within the group
     Column("familiarity", Integer),
     Column("language", String(12)),
     Column("consent_hash", String(64)),
@@ -70,7 +70,7 @@ trials = Table(
     Column("position", Integer, primary_key=True),
     Column("kind", String(12), nullable=False),
     Column("item", String(80), nullable=False),
-    Column("order", JSON, nullable=False),  # conditions, in the order of sides or rows
+    Column("order", JSON, nullable=False),  # conditions in the order of sides or rows
     Column("aspect", String(40)),
     Column("opened_at", Float),
 )
@@ -78,10 +78,10 @@ votes = Table(
     "votes",
     metadata,
     Column("listener", String(16), primary_key=True),
-    Column("id", String(36), primary_key=True),  # made by the client: the same vote sent twice is one vote
+    Column("id", String(36), primary_key=True),  # from the client: a vote sent twice is stored once
     Column("position", Integer, nullable=False),
     Column("answers", JSON, nullable=False),
-    Column("heard_seconds", JSON, nullable=False),
+    Column("listened_seconds", JSON, nullable=False),
     Column("at", Float, nullable=False),
     UniqueConstraint("listener", "position"),
     ForeignKeyConstraint(
@@ -91,8 +91,8 @@ votes = Table(
 
 
 def open_engine(url: str, tables: MetaData = metadata) -> Engine:
-    """An engine with the tables in place. SQLite: write-ahead log, full synchronisation, foreign keys,
-    thirty seconds of patience, deleted data overwritten. TalimError where it cannot be opened."""
+    """An engine with the tables created. SQLite: write-ahead log, full synchronisation, foreign keys, 30 s lock
+    timeout, deleted data overwritten. UsageError for an invalid URL, TalimError if the database cannot be opened."""
     try:
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
@@ -104,7 +104,7 @@ def open_engine(url: str, tables: MetaData = metadata) -> Engine:
         _harden_sqlite(engine)
     try:
         tables.create_all(engine)
-    except Exception as error:  # each driver has exceptions of its own
+    except Exception as error:  # every driver raises its own exceptions
         raise TalimError(
             f"the database {_without_password(url)} cannot be opened: {str(error).splitlines()[0]}"
         ) from None
@@ -114,13 +114,12 @@ def open_engine(url: str, tables: MetaData = metadata) -> Engine:
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of a SQLite file."""
     return f"sqlite:///{path}"
 
 
 @contextmanager
 def begin_immediate(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: it takes its lock at the beginning, and is kept or undone as a whole."""
+    """A write transaction: takes the write lock at its beginning, and commits or rolls back as a whole."""
     with engine.connect() as connection:
         connection = connection.execution_options(writes=True)
         with connection.begin():
@@ -128,7 +127,7 @@ def begin_immediate(engine: Engine) -> Iterator[Connection]:
 
 
 def checkpoint_wal(engine: Engine) -> None:
-    """Empty SQLite's write-ahead log, which still holds what was deleted; outside of any transaction."""
+    """Truncate SQLite's write-ahead log, which still contains deleted rows. Call outside of transactions."""
     if engine.dialect.name != "sqlite":
         return
     raw = engine.raw_connection()
@@ -141,7 +140,7 @@ def checkpoint_wal(engine: Engine) -> None:
 def _harden_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # transactions are begun below instead of by the driver
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",
@@ -153,7 +152,7 @@ def _harden_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        # A writer takes its lock at once: two that upgrade from reading would refuse each other.
+        # Writers lock at once: two transactions that upgrade from a read lock would deadlock.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -1,4 +1,4 @@
-"""Votes as files: JSONL and CSV out, and the votes of several sites back in as one table."""
+"""Export of votes as JSONL and CSV, and merging of exports from several sites."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from talim.errors import TalimError
 DATABASE = "votes.db"
 COLUMNS = (
     *("test", "site", "listener", "group", "familiarity", "language", "position", "kind", "item", "aspect"),
-    *("first", "second", "answer", "condition", "score", "heard_seconds", "at"),
+    *("first", "second", "answer", "condition", "score", "listened_seconds", "at"),
 )
-_NEEDED = frozenset(COLUMNS[:10])
+_REQUIRED = frozenset(COLUMNS[:10])
 
 
 def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
-    """One JSON document a line; what merges."""
+    """One JSON object per line; the format that `merge` reads."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The same as a table; an empty `answer` is cannot say. No cell begins a formula in a spreadsheet."""
+    """The rows as CSV; an empty `answer` means "cannot say". Cells that look like formulas are quoted."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
@@ -36,37 +36,37 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def merge(tables: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """The rows of several sites, each (where it is from, rows), in one list; the same vote twice counts once.
+    """The rows of several sites, given as (source name, rows), in one list without duplicates.
 
-    TalimError where they are of different tests, or where two places contradict each other about one answer.
+    TalimError if they belong to different tests, or if two sources contradict each other about one answer.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     origin: dict[str, str] = {}
-    for where, rows in tables:
+    for source, rows in tables:
         for row in rows:
-            if missing := _NEEDED - row.keys():
+            if missing := _REQUIRED - row.keys():
                 raise TalimError(
-                    f"{where}: a row lacks {', '.join(sorted(missing))}; give an export of talim"
+                    f"{source}: a row lacks {', '.join(sorted(missing))}; give an export of talim"
                 )
-            origin.setdefault(row["test"], where)
+            origin.setdefault(row["test"], source)
             keys = ("site", "listener", "position", "aspect", "condition")
             key = tuple(row.get(name) for name in keys)
             if merged.setdefault(key, row) != row:
                 raise TalimError(
-                    f"{where}: site {row['site']}, listener {row['listener']}, trial {row['position']} was "
-                    "answered differently elsewhere; two sites must not use one --site name"
+                    f"{source}: site {row['site']}, listener {row['listener']}, trial {row['position']} was "
+                    "answered differently in another source; every site needs its own --site name"
                 )
     if len(origin) > 1:
-        told = ", ".join(f"{where} (test {digest})" for digest, where in origin.items())
-        raise TalimError(f"these are different tests and cannot be merged: {told}")
+        tests = ", ".join(f"{source} (test {test})" for test, source in origin.items())
+        raise TalimError(f"these are different tests and cannot be merged: {tests}")
     return list(merged.values())
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL export; TalimError for a line that is none."""
+    """The rows of a JSONL export; TalimError for a line that is not a JSON object."""
     rows = read_jsonl(path)
     if not all(isinstance(row, dict) for row in rows):
-        raise TalimError(f"{path}: expected one JSON object a line, as the JSONL export writes it")
+        raise TalimError(f"{path}: expected one JSON object per line, as in the JSONL export")
     return rows
 
 

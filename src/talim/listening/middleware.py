@@ -1,4 +1,4 @@
-"""What stands before the server: sizes, rates, host names, and the headers of every answer."""
+"""ASGI middleware: request size and rate limits, host check, security headers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class RateLimits:
-    """How much one client may ask: a bucket for each link, one for each address, one for wrong links."""
+    """Limits per client: token buckets for each link, for each address, and for invalid links of an address."""
 
     body_bytes: int = 16_384
     link_burst: float = 60
@@ -46,17 +46,17 @@ class RateLimits:
 
 
 class TokenBucket:
-    """Tokens that refill with time, for the latest few thousand keys."""
+    """Token buckets that refill with time, for the 4096 most recent keys."""
 
     def __init__(self, burst: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst, self._per_second, self._clock = burst, per_second, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str) -> bool:
-        """Take one; False if there is none left."""
+    def acquire(self, key: str) -> bool:
+        """Take a token; False if none is left."""
         now = self._clock()
-        left, at = self._left.pop(key, (self._burst, now))
-        left = min(self._burst, left + (now - at) * self._per_second)
+        left, updated = self._left.pop(key, (self._burst, now))
+        left = min(self._burst, left + (now - updated) * self._per_second)
         granted = left >= 1
         self._left[key] = (left - granted, now)
         while len(self._left) > 4096:
@@ -65,7 +65,7 @@ class TokenBucket:
 
 
 class SecurityMiddleware:
-    """ASGI middleware: refuses what is too much or for another host, and puts the headers on every answer."""
+    """Rejects requests over the limits or for another host, and adds `HEADERS` to every response."""
 
     def __init__(self, app: Any, limits: RateLimits, hosts: frozenset[str] | None) -> None:
         self.app, self.limits, self.hosts = app, limits, hosts
@@ -73,7 +73,6 @@ class SecurityMiddleware:
         self._addresses = TokenBucket(limits.address_burst, limits.address_per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
@@ -83,14 +82,14 @@ class SecurityMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = [(k, v) for k, v in message.get("headers", []) if k.decode().lower() not in HEADERS]
-                message["headers"] = kept + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                headers = [(k, v) for k, v in message.get("headers", []) if k.decode().lower() not in HEADERS]
+                message["headers"] = headers + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
             await send(message)
 
-        refusal = self._refusal(scope)
-        body = b"" if refusal else await _read_body(receive, self.limits.body_bytes)
-        if refusal or body is None:
-            await _answer(send_with_headers, *(refusal or (413, "too_large")))
+        error = self._check(scope)
+        body = b"" if error else await _read_body(receive, self.limits.body_bytes)
+        if error or body is None:
+            await _send_error(send_with_headers, *(error or (413, "too_large")))
             return
 
         delivered = False
@@ -104,25 +103,26 @@ class SecurityMiddleware:
 
         await self.app(scope, receive_body, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _check(self, scope: Scope) -> tuple[int, str] | None:
+        """(status, reason) of a request to reject, else None."""
         headers = {k.lower(): v for k, v in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.hosts is not None and _name_of(host) not in self.hosts:
-            return 421, "wrong_host"  # another site's name that was pointed at this machine
+        if self.hosts is not None and _without_port(host) not in self.hosts:
+            return 421, "wrong_host"  # DNS rebinding: another name that resolves to this machine
         size = headers.get(b"content-length", b"0")
         if not size.isdigit() or int(size) > self.limits.body_bytes:
             return 413, "too_large"
         address = (scope.get("client") or ("?",))[0]
         link = headers.get(b"authorization")
-        if not self._addresses.take(address) or (
-            link and not self._links.take(hash_token(link.decode("latin-1")))
+        if not self._addresses.acquire(address) or (
+            link and not self._links.acquire(hash_token(link.decode("latin-1")))
         ):
             return 429, "too_many"
         return None
 
 
-async def _read_body(receive: Receive, most: int) -> bytes | None:
-    """The whole body, or None if it is larger than allowed, whatever its header said."""
+async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
+    """The body, or None if it exceeds `max_bytes`, whatever its content-length."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -130,12 +130,12 @@ async def _read_body(receive: Receive, most: int) -> bytes | None:
             break
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > most:
+        if len(body) > max_bytes:
             return None
     return body
 
 
-async def _answer(send: Send, status: int, reason: str) -> None:
+async def _send_error(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"reason": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 429:
@@ -144,8 +144,8 @@ async def _answer(send: Send, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _name_of(host: str) -> str:
-    """Without the port: `localhost` of `localhost:8765`, `[::1]` of `[::1]:8765`."""
+def _without_port(host: str) -> str:
+    """`localhost` for `localhost:8765`, `[::1]` for `[::1]:8765`."""
     if host.startswith("["):
         return host[: host.find("]") + 1]
     return host.partition(":")[0]

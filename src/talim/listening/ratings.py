@@ -1,4 +1,4 @@
-"""What the votes say: strengths with intervals over listeners, by aspect and group, and how far people agree."""
+"""Ratings from votes: strengths with intervals over listeners by aspect and group, and listener agreement."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from talim.errors import TalimError
-from talim.listening import bradley_terry as s
+from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners
 from talim.listening.protocol import ANCHOR, Protocol
 
-MIN_LISTENERS = 6  # listeners under which no interval is given
-FEW_LISTENERS = 12  # listeners under which an interval is given with a warning
-ALL_LISTENERS = "everybody"
+MIN_LISTENERS = 6  # no interval for fewer
+FEW_LISTENERS = 12  # an interval with a warning for fewer
+ALL_LISTENERS = "all"
 
 
 def rate_conditions(
@@ -25,16 +25,19 @@ def rate_conditions(
 ) -> dict[str, Any]:
     """Ratings of all conditions from exported rows (`export.merge`), as one JSON document.
 
-    `scores` (by metric, then condition) are set against the strengths of the first aspect. TalimError without votes.
+    `scores` {metric: {condition: score}} are correlated with the strengths of the first aspect. TalimError if no vote
+    is left after exclusions.
     """
     screened = exclude_listeners(rows, protocol)
     if not screened.rows:
         raise TalimError(
-            f"no vote counts yet ({screened.listeners} listeners, excluded: {screened.excluded or 'none'})"
+            f"no valid votes yet ({screened.listeners} listeners, excluded: {screened.excluded or 'none'})"
         )
-    told = [g for g in protocol.groups if any(row["group"] == g for row in screened.rows)]
-    groups = {ALL_LISTENERS: screened.rows} | {g: [r for r in screened.rows if r["group"] == g] for g in told}
-    judge = _pairwise if protocol.kind == "pairwise" else _mushra
+    groups = {ALL_LISTENERS: screened.rows}
+    for group in protocol.groups:
+        if members := [row for row in screened.rows if row["group"] == group]:
+            groups[group] = members
+    rate = _pairwise if protocol.kind == "pairwise" else _mushra
     result: dict[str, Any] = {
         "test": rows[0]["test"],
         "name": protocol.name,
@@ -43,9 +46,9 @@ def rate_conditions(
         "sites": dict(Counter(site for site, _ in {(r["site"], r["listener"]) for r in rows})),
         "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
-        "intervals": "95 %, jackknife over listeners with Student's t; a listener's votes are never counted as people",
-        "groups": {name: _by_aspect(part, protocol, judge) for name, part in groups.items()},
-        "with_themselves": _repeats(screened),
+        "intervals": "95 %, jackknife over listeners with Student's t",
+        "groups": {name: _by_aspect(part, protocol, rate) for name, part in groups.items()},
+        "intra_rater_agreement": _repeat_agreement(screened),
     }
     first = protocol.aspects[0].name
     leading = result["groups"][ALL_LISTENERS].get(first, {}).get("conditions", [])
@@ -55,133 +58,150 @@ def rate_conditions(
     return result
 
 
-def _by_aspect(rows: Sequence[VoteRow], protocol: Protocol, judge: Any) -> dict[str, Any]:
-    found = {}
+def _by_aspect(rows: Sequence[VoteRow], protocol: Protocol, rate: Any) -> dict[str, Any]:
+    ratings = {}
     for aspect in protocol.aspects:
-        mine = [row for row in rows if row["aspect"] == aspect.name]
-        if mine:
-            found[aspect.name] = judge(mine, protocol) | {"warning": _warning(_num_listeners(mine))}
-    return found
+        selected = [row for row in rows if row["aspect"] == aspect.name]
+        if selected:
+            ratings[aspect.name] = rate(selected, protocol) | {"warning": _warning(_num_listeners(selected))}
+    return ratings
 
 
 def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     """One aspect of one group: the ordinal Bradley-Terry model over listeners."""
-    names, place = protocol.names, {name: i for i, name in enumerate(protocol.names)}
-    said = [r for r in rows if r["answer"] is not None]
-    people = {key: i for i, key in enumerate(sorted({(r["site"], r["listener"]) for r in said}))}
+    names, condition_index = protocol.names, {name: i for i, name in enumerate(protocol.names)}
+    answered = [r for r in rows if r["answer"] is not None]
+    listener_index = {key: i for i, key in enumerate(sorted({(r["site"], r["listener"]) for r in answered}))}
     answers = [
-        (people[r["site"], r["listener"]], place[r["first"]], place[r["second"]], r["answer"]) for r in said
+        (
+            listener_index[r["site"], r["listener"]],
+            condition_index[r["first"]],
+            condition_index[r["second"]],
+            r["answer"],
+        )
+        for r in answered
     ]
-    table, pairs = s.count_answers(answers, len(people), len(names)), s.all_pairs(len(names))
-    whole = s.fit_bradley_terry(table.sum(axis=0, keepdims=True), pairs, len(names))
-    alone = s.leave_one_out_fits(table, pairs, len(names), whole) if len(people) >= MIN_LISTENERS else None
-    own = _interval(whole.strengths[0], alone.strengths if alone else None)
-    conditions = [{"name": name, "strength": own[i]} for i, name in enumerate(names)]
-    decided = [r["answer"] for r in said if r["answer"] != 0]
+    table = bradley_terry.count_answers(answers, len(listener_index), len(names))
+    pairs = bradley_terry.all_pairs(len(names))
+    fit = bradley_terry.fit_bradley_terry(table.sum(axis=0, keepdims=True), pairs, len(names))
+    without_one = None
+    if len(listener_index) >= MIN_LISTENERS:
+        without_one = bradley_terry.leave_one_out_fits(table, pairs, len(names), fit)
+    strengths = _intervals(fit.strengths[0], without_one.strengths if without_one else None)
+    decided = [r["answer"] for r in answered if r["answer"] != 0]
     return {
-        "listeners": len(people),
-        "answers": len(said),
-        "cannot_say": len(rows) - len(said),
-        "no_difference": sum(r["answer"] == 0 for r in said),
-        "for_the_first_side": float(np.mean([a > 0 for a in decided])) if decided else None,
-        "conditions": conditions,
-        "pairs": [_pair_preference(whole, alone, i, j, names, table) for i, j in pairs.tolist()],
-        "cut_points": whole.cuts[0].tolist(),
-        "alpha": krippendorff_alpha(_units(said, people, place), "ordinal"),
+        "listeners": len(listener_index),
+        "answers": len(answered),
+        "cannot_say": len(rows) - len(answered),
+        "no_difference": sum(r["answer"] == 0 for r in answered),
+        "first_side_fraction": float(np.mean([a > 0 for a in decided])) if decided else None,
+        "conditions": [{"name": name, "strength": strengths[i]} for i, name in enumerate(names)],
+        "pairs": [
+            _pair_preference(fit, without_one, i, j, names, int(count))
+            for (i, j), count in zip(pairs.tolist(), table.sum(axis=(0, 2)), strict=True)
+        ],
+        "cut_points": fit.cuts[0].tolist(),
+        "alpha": krippendorff_alpha(_answer_matrix(answered, listener_index, condition_index), "ordinal"),
     }
 
 
 def _pair_preference(
-    whole: s.BradleyTerryFit,
-    alone: s.BradleyTerryFit | None,
+    fit: bradley_terry.BradleyTerryFit,
+    without_one: bradley_terry.BradleyTerryFit | None,
     i: int,
     j: int,
     names: list[str],
-    table: np.ndarray,
+    answers: int,
 ) -> dict[str, Any]:
-    """How surely one is preferred to the other: the chance, no difference counted half; interval on the logit."""
+    """Probability that condition i is preferred to j, no difference counted half, with an interval on logits."""
 
-    def logit(fit: s.BradleyTerryFit) -> np.ndarray:
-        share = s.preference_probability(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
-        return np.log(share / (1 - share))
+    def logit(fit: bradley_terry.BradleyTerryFit) -> np.ndarray:
+        p = bradley_terry.preference_probability(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
+        return np.log(p / (1 - p))
 
-    found = _interval(logit(whole), logit(alone)[:, None] if alone else None)[0]
-    chance = {key: None if v is None else float(1 / (1 + np.exp(-v))) for key, v in found.items()}
-    place, low, high = s.all_pairs(len(names)).tolist().index([i, j]), found["low"], found["high"]
+    interval = _intervals(logit(fit), logit(without_one)[:, None] if without_one else None)[0]
+    low, high = interval["low"], interval["high"]
     return {
         "first": names[i],
         "second": names[j],
-        "preferred": chance,
-        "answers": int(table[:, place].sum()),
-        "apart": None if low is None or high is None else low > 0 or high < 0,
+        "preference": {k: None if v is None else float(1 / (1 + np.exp(-v))) for k, v in interval.items()},
+        "answers": answers,
+        "significant": None if low is None or high is None else low > 0 or high < 0,
     }
 
 
 def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
-    """One aspect of one group: each listener's mean for each sound, then means over listeners."""
+    """One aspect of one group: means over listeners of each listener's mean rating per condition."""
     names = [*protocol.names, *([ANCHOR] if protocol.anchor else [])]
-    heard: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    scores: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["condition"] != LOW_QUALITY_ANCHOR:
-            heard[row["site"], row["listener"]][row["condition"]].append(row["score"])
-    people = sorted(heard)
-    means = np.array(
-        [[np.mean(heard[p][name]) if heard[p][name] else np.nan for name in names] for p in people]
+            scores[row["site"], row["listener"]][row["condition"]].append(row["score"])
+    listeners = sorted(scores)
+    per_listener = np.array(
+        [[np.mean(scores[key][name]) if scores[key][name] else np.nan for name in names] for key in listeners]
     )
-    means = means[~np.isnan(means).any(axis=1)]
-    sums = means.sum(axis=0)
-    alone = (sums - means) / (len(means) - 1) if len(means) >= MIN_LISTENERS else None
-    own = _interval(means.mean(axis=0), alone)
-    at = names.index(str(protocol.reference))
-    gaps = _interval(
-        means.mean(axis=0) - means.mean(axis=0)[at], None if alone is None else alone - alone[:, [at]]
+    per_listener = per_listener[~np.isnan(per_listener).any(axis=1)]
+    count, mean = len(per_listener), per_listener.mean(axis=0)
+    without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
+    strengths = _intervals(mean, without_one)
+    reference = names.index(str(protocol.reference))
+    differences = _intervals(
+        mean - mean[reference], None if without_one is None else without_one - without_one[:, [reference]]
     )
-    place = {key: i for i, key in enumerate(people)}
+    listener_index = {key: i for i, key in enumerate(listeners)}
     return {
-        "listeners": len(means),
+        "listeners": count,
         "answers": len(rows),
         "conditions": [
-            {"name": name, "strength": own[i], "to_reference": gaps[i]} for i, name in enumerate(names)
+            {"name": name, "strength": strengths[i], "to_reference": differences[i]}
+            for i, name in enumerate(names)
         ],
-        "alpha": krippendorff_alpha(_rating_matrix(rows, place), "interval"),
+        "alpha": krippendorff_alpha(_rating_matrix(rows, listener_index), "interval"),
     }
 
 
-def _interval(whole: np.ndarray, alone: np.ndarray | None) -> list[dict[str, float | None]]:
-    """Each value [K] with its ends; none for fewer listeners than FEWEST."""
-    if alone is None:
-        return [{"value": float(v), "low": None, "high": None} for v in whole]
-    low, high = s.jackknife_interval(whole, alone)
+def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, float | None]]:
+    """Each value [K] with the ends of its jackknife interval; None if `without_one` [G, K] is None."""
+    if without_one is None:
+        return [{"value": float(v), "low": None, "high": None} for v in values]
+    low, high = bradley_terry.jackknife_interval(values, without_one)
     return [
         {"value": float(v), "low": float(a), "high": float(b)}
-        for v, a, b in zip(whole, low, high, strict=True)
+        for v, a, b in zip(values, low, high, strict=True)
     ]
 
 
-def _units(said: Sequence[VoteRow], people: Mapping[Any, int], place: Mapping[str, int]) -> np.ndarray:
-    """Answers [listeners, item and pair], turned so that the earlier condition is the first; NaN where none."""
-    keys = sorted({(r["item"], *sorted((r["first"], r["second"]))) for r in said})
+def _answer_matrix(
+    rows: Sequence[VoteRow], listener_index: Mapping[Any, int], condition_index: Mapping[str, int]
+) -> np.ndarray:
+    """Answers [listeners, items x pairs], signed so that the earlier condition comes first; NaN for no answer."""
+    keys = sorted({(r["item"], *sorted((r["first"], r["second"]))) for r in rows})
     column = {key: i for i, key in enumerate(keys)}
-    values = np.full((len(people), len(keys)), np.nan)
-    for r in said:
-        key = (r["item"], *sorted((r["first"], r["second"])))
-        turned = r["answer"] if place[r["first"]] < place[r["second"]] else -r["answer"]
-        values[people[r["site"], r["listener"]], column[key]] = turned
-    return values
-
-
-def _rating_matrix(rows: Sequence[VoteRow], people: Mapping[Any, int]) -> np.ndarray:
-    column = {key: i for i, key in enumerate(sorted({(r["item"], r["condition"]) for r in rows}))}
-    values = np.full((len(people), len(column)), np.nan)
+    values = np.full((len(listener_index), len(keys)), np.nan)
     for r in rows:
-        values[people[r["site"], r["listener"]], column[r["item"], r["condition"]]] = r["score"]
+        key = (r["item"], *sorted((r["first"], r["second"])))
+        in_order = condition_index[r["first"]] < condition_index[r["second"]]
+        values[listener_index[r["site"], r["listener"]], column[key]] = (
+            r["answer"] if in_order else -r["answer"]
+        )
     return values
 
 
-def _repeats(screened: ExclusionResult) -> dict[str, Any]:
-    both = [(a["answer"], b["answer"]) for a, b in screened.repeats if None not in (a["answer"], b["answer"])]
-    first, again = np.array(both, dtype=float).reshape(-1, 2).T
-    return intra_rater_agreement(first, again)
+def _rating_matrix(rows: Sequence[VoteRow], listener_index: Mapping[Any, int]) -> np.ndarray:
+    column = {key: i for i, key in enumerate(sorted({(r["item"], r["condition"]) for r in rows}))}
+    values = np.full((len(listener_index), len(column)), np.nan)
+    for r in rows:
+        values[listener_index[r["site"], r["listener"]], column[r["item"], r["condition"]]] = r["score"]
+    return values
+
+
+def _repeat_agreement(screened: ExclusionResult) -> dict[str, Any]:
+    pairs = [
+        (a["answer"], b["answer"]) for a, b in screened.repeats if None not in (a["answer"], b["answer"])
+    ]
+    first, repeated = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return intra_rater_agreement(first, repeated)
 
 
 def _num_listeners(rows: Sequence[VoteRow]) -> int:
@@ -192,5 +212,5 @@ def _warning(listeners: int) -> str | None:
     if listeners < MIN_LISTENERS:
         return f"{listeners} listeners: too few for an interval"
     if listeners < FEW_LISTENERS:
-        return f"only {listeners} listeners: they hardly stand for others, however narrow the interval"
+        return f"only {listeners} listeners: the interval may not generalise to others"
     return None

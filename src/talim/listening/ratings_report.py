@@ -1,4 +1,4 @@
-"""`talim ratings`: the votes of one site or several, rated, as JSON and as a page."""
+"""The ratings of a listening test, from the votes of one or several sites, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from talim import __version__
 from talim.atomic_io import read_json, write_json, write_text
 from talim.errors import TalimError, UsageError
 from talim.html import plots
+from talim.html.formatting import format_ci, format_number, format_percent
 from talim.html.render import render
 from talim.listening import export, ratings
 from talim.listening import protocol as protocols
+from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.draft_protocol import protocol_folder
 from talim.listening.protocol import Protocol
+from talim.version import __version__
 
 EXCLUSION_REASONS = {
     "too_few_trials": "answered too few trials",
@@ -32,27 +34,28 @@ def rate_folder(
 ) -> dict[str, Any]:
     """Rate the test in FOLDER, merged with other sites' JSONL exports; write ratings.json and ratings/index.html.
 
-    `scores`: a JSON file {metric: {condition: number}} to set against the votes. The page's path is under "page".
+    `scores` is a JSON file {metric: {condition: number}} to correlate with the ratings. The path of the page is under
+    "page". TalimError if there are no votes or if they are of another test.
     """
-    place = protocol_folder(folder)
-    protocol = protocols.load(place)
-    tables = [*_own_votes(place, database), *((str(path), export.read(path)) for path in others)]
+    test_folder = protocol_folder(folder)
+    protocol = protocols.load(test_folder)
+    tables = [*_local_votes(test_folder, database), *((str(path), export.read(path)) for path in others)]
     rows = export.merge(tables)
     if not rows:
-        raise TalimError(f"{place}: no votes yet; talim listen {folder} serves the test")
-    known = {name for row in rows for name in (row.get("first"), row.get("second")) if name}
-    if strangers := known - {*protocol.names, "spoiled"}:
-        raise TalimError(f"the votes are on {', '.join(sorted(strangers))}, which the protocol does not name")
-    result = ratings.rate_conditions(rows, protocol, _scores(scores))
+        raise TalimError(f"{test_folder}: no votes yet; talim listen {folder} serves the test")
+    voted = {name for row in rows for name in (row.get("first"), row.get("second")) if name}
+    if unknown := voted - {*protocol.names, LOW_QUALITY_ANCHOR}:
+        raise TalimError(f"the votes are on {', '.join(sorted(unknown))}, which are not in the protocol")
+    result = ratings.rate_conditions(rows, protocol, _read_scores(scores))
     result["verdict"] = verdict_sentence(result, next(iter(result["groups"][ratings.ALL_LISTENERS])))
-    write_json(place / "ratings.json", result)
-    page = place / "ratings" / "index.html"
+    write_json(test_folder / "ratings.json", result)
+    page = test_folder / "ratings" / "index.html"
     write_text(page, render("ratings.html", **context(result, protocol)))
     return result | {"page": str(page)}
 
 
-def _own_votes(place: Path, database: str | None) -> list[tuple[str, list[dict[str, Any]]]]:
-    if database is None and not (place / export.DATABASE).is_file():
+def _local_votes(test_folder: Path, database: str | None) -> list[tuple[str, list[dict[str, Any]]]]:
+    if database is None and not (test_folder / export.DATABASE).is_file():
         return []
     from talim.listening.server import require_packages
 
@@ -60,99 +63,95 @@ def _own_votes(place: Path, database: str | None) -> list[tuple[str, list[dict[s
     from talim.listening.database import sqlite_url
     from talim.listening.vote_store import VoteStore
 
-    return [(str(place), VoteStore(database or sqlite_url(place / export.DATABASE)).rows())]
+    return [(str(test_folder), VoteStore(database or sqlite_url(test_folder / export.DATABASE)).rows())]
 
 
-def _scores(path: Path | None) -> dict[str, dict[str, float]]:
+def _read_scores(path: Path | None) -> dict[str, dict[str, float]]:
     if path is None:
         return {}
     values = read_json(path)
-    fits = isinstance(values, dict) and all(
-        isinstance(part, dict) and all(isinstance(v, int | float) for v in part.values())
-        for part in values.values()
+    valid = isinstance(values, dict) and all(
+        isinstance(scores, dict) and all(isinstance(score, int | float) for score in scores.values())
+        for scores in values.values()
     )
-    if not fits:
+    if not valid:
         raise UsageError(f'--scores {path}: expected {{"metric": {{"condition": number}}}}')
     return values
 
 
 def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """Every value that the template shows."""
-    everybody = result["groups"][ratings.ALL_LISTENERS]
-    others = {name: part for name, part in result["groups"].items() if name != ratings.ALL_LISTENERS}
-    first = next(iter(everybody))
+    """The variables of the template."""
+    by_aspect = result["groups"][ratings.ALL_LISTENERS]
+    first = next(iter(by_aspect))
     return {
         "version": __version__,
         "result": result,
         "title": protocol.title.get("en", protocol.name),
         "verdict": result["verdict"],
         "aspects": [
-            {"name": name, "told": told, "plot": plot(name, told, result)} for name, told in everybody.items()
+            {"name": name, "rating": rating, "plot": plot(name, rating, result)}
+            for name, rating in by_aspect.items()
         ],
         "groups": [
-            {"name": name, "told": part[first], "plot": plot(first, part[first], result)}
-            for name, part in others.items()
-            if first in part
+            {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
+            for name, group in result["groups"].items()
+            if name != ratings.ALL_LISTENERS and first in group
         ],
         "first": first,
         "reasons": [(EXCLUSION_REASONS[name], count) for name, count in result["excluded"].items()],
-        "percent": percent,
-        "number": number,
+        "percent": format_percent,
+        "number": _number,
     }
 
 
-def plot(name: str, told: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
-    """The conditions of one aspect, best first, with their intervals; for a desk and for a phone."""
+def _number(value: float | None) -> str:
+    return format_number(value, 2)
+
+
+def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
+    """The conditions of one aspect, best first, with their intervals, for wide and narrow screens."""
     rows = [
         plots.ErrorBar(
             c["name"], c["strength"]["value"], c["strength"]["low"], c["strength"]["high"], strong=i == 0
         )
-        for i, c in enumerate(rank_conditions(told))
+        for i, c in enumerate(rank_conditions(rating))
     ]
     label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
-    alt = f"{name}: " + "; ".join(f"{row.label} {number(row.value)}" for row in rows)
+    alt = f"{name}: " + "; ".join(f"{row.label} {_number(row.value)}" for row in rows)
     return plots.responsive_pair(rows, alt=alt, x_label=label)
 
 
-def rank_conditions(told: dict[str, Any]) -> list[dict[str, Any]]:
-    """Conditions, best first."""
-    return sorted(told["conditions"], key=lambda c: -c["strength"]["value"])
+def rank_conditions(rating: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions, best first."""
+    return sorted(rating["conditions"], key=lambda c: -c["strength"]["value"])
 
 
 def verdict_sentence(result: dict[str, Any], aspect: str) -> str:
-    """One sentence: who leads, and whether that can be told from chance."""
-    told = result["groups"][ratings.ALL_LISTENERS][aspect]
-    best, second = rank_conditions(told)[:2]
+    """One sentence: the best condition, and whether its lead is significant."""
+    rating = result["groups"][ratings.ALL_LISTENERS][aspect]
+    best, second = rank_conditions(rating)[:2]
     if result["kind"] == "mushra":
-        return f"{best['name']} is rated highest ({number(best['strength']['value'])} of 100)."
-    pair = next(p for p in told["pairs"] if {p["first"], p["second"]} == {best["name"], second["name"]})
-    if not pair["apart"]:
-        return f"{best['name']} and {second['name']} lead and cannot be told apart by these votes."
-    share = pair["preferred"]["value"] if pair["first"] == best["name"] else 1 - pair["preferred"]["value"]
-    return f"{best['name']} leads: preferred to {second['name']} in {percent(share)} of comparisons."
+        return f"{best['name']} is rated highest ({_number(best['strength']['value'])} of 100)."
+    pair = next(p for p in rating["pairs"] if {p["first"], p["second"]} == {best["name"], second["name"]})
+    if not pair["significant"]:
+        return f"{best['name']} and {second['name']} lead; the difference between them is not significant."
+    rate = pair["preference"]["value"]
+    rate = rate if pair["first"] == best["name"] else 1 - rate
+    return f"{best['name']} leads: preferred to {second['name']} in {format_percent(rate)} of comparisons."
 
 
 def sentences(result: dict[str, Any]) -> str:
-    """The result in a few lines for a terminal."""
-    first = next(iter(result["groups"][ratings.ALL_LISTENERS]))
-    told = result["groups"][ratings.ALL_LISTENERS][first]
-    people = result["listeners"]
+    """A summary of the result for the terminal."""
+    aspect, rating = next(iter(result["groups"][ratings.ALL_LISTENERS].items()))
+    listeners = result["listeners"]
     lines = [
-        f"{people['counted']} of {people['answered']} listeners count; {told['answers']} answers on {first}"
+        f"{listeners['counted']} of {listeners['answered']} listeners included; {rating['answers']} answers on {aspect}"
     ]
-    for c in rank_conditions(told):
-        ends = c["strength"]
-        shown = f" ({number(ends['low'])} to {number(ends['high'])})" if ends["low"] is not None else ""
-        lines.append(f"  {c['name']}: {number(ends['value'])}{shown}")
-    lines += [result["verdict"]] + ([told["warning"]] if told["warning"] else [])
+    for condition in rank_conditions(rating):
+        strength = condition["strength"]
+        interval = format_ci(strength["low"], strength["high"], _number, "")
+        lines.append(
+            f"  {condition['name']}: {_number(strength['value'])}" + f" ({interval})" * bool(interval)
+        )
+    lines += [result["verdict"]] + ([rating["warning"]] if rating["warning"] else [])
     return "\n".join(lines)
-
-
-def percent(share: float | None) -> str:
-    """A share in words."""
-    return "not known" if share is None else f"{100 * share:.0f} %"
-
-
-def number(value: float | None) -> str:
-    """Two decimals, with a real minus sign."""
-    return "not known" if value is None else f"{value:.2f}".replace("-", "\u2212")

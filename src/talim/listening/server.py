@@ -1,10 +1,11 @@
-"""`talim listen`: open a test, say the links, serve it."""
+"""Preparing and serving a listening test: packages, addresses, links, sample size."""
 
 from __future__ import annotations
 
 import importlib.util
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
 
 
 def require_packages() -> None:
-    """TalimError that names what is not installed."""
+    """TalimError that names missing packages."""
     if missing := [name for name in _PACKAGES if not _installed(name)]:
         raise TalimError(f"a listening test needs {', '.join(missing)}; type: pip install 'talim[servers]'")
 
@@ -29,36 +30,38 @@ def require_packages() -> None:
 def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ValueError:  # a module that was blocked by setting it to None
+    except ValueError:  # sys.modules holds None for a blocked module
         return False
 
 
 def prepare_session(
-    folder: Path, database: str | None, site: str, say: Callable[[str], None]
+    folder: Path, database: str | None, site: str, log: Callable[[str], None]
 ) -> ListeningTestSession:
-    """The test in FOLDER (or FOLDER/listening), drafted from FOLDER's runs if there is none yet."""
+    """Open the test in FOLDER or FOLDER/listening, drafting its protocol from FOLDER's runs if there is none.
+
+    Notes for the organiser go to `log`. TalimError for a missing folder or package.
+    """
     require_packages()
     from talim.listening.session import open_test
 
     if not folder.is_dir():
         raise TalimError(f"{folder}: no such folder; give a run, a folder of runs, or a test's folder")
-    place = protocol_folder(folder)
-    if not (place / FILE).is_file():
+    test_folder = protocol_folder(folder)
+    if not (test_folder / FILE).is_file():
         write_draft(folder)
-        say(f"{place / FILE}: drafted; read it, for the first vote freezes it")
-    test = open_test(place, database, site)
-    for note in test.material.notes:
-        say(note)
-    counted = f"{len(test.protocol.conditions)} conditions, {len(test.material.items)} items"
-    say(f"test {test.digest}: {counted}, {test.protocol.kind}")
+        log(f"{test_folder / FILE}: drafted; check it, the first vote freezes it")
+    test = open_test(test_folder, database, site)
+    for note in test.stimuli.notes:
+        log(note)
+    counts = f"{len(test.protocol.conditions)} conditions, {len(test.stimuli.items)} items"
+    log(f"test {test.test_hash}: {counts}, {test.protocol.kind}")
     return test
 
 
 def base_url(host: str, port: int, url: str | None) -> str:
-    """What the links begin with: the public address if one is given, else host and port."""
+    """Base of the links: the public address `url` if given, else host and port. UsageError for a malformed `url`."""
     if url is None:
-        shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{port}"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         raise UsageError(f"--url {url}: expected an address such as https://listen.example.org")
@@ -66,7 +69,7 @@ def base_url(host: str, port: int, url: str | None) -> str:
 
 
 def allowed_hosts(host: str, url: str | None) -> frozenset[str] | None:
-    """The names the server answers to: loopback's, the public address's; any where it listens to all."""
+    """Accepted host names: those of the loopback interface and of `url`; None (any) if all interfaces are served."""
     from talim.listening.app import LOOPBACK
 
     if url is not None:
@@ -77,7 +80,7 @@ def allowed_hosts(host: str, url: str | None) -> frozenset[str] | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host name."""
+    """Whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -85,12 +88,12 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that the links can be told before the server runs; port 0 takes a free one."""
+    """A bound socket, so that links can be printed before the server runs; port 0 takes a free one. TalimError."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
+        bound.bind(address)
     except OSError as error:
         raise TalimError(
             f"{host}:{port} cannot be served ({error.strerror or error}); choose another --host or --port"
@@ -98,15 +101,19 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(application: Any, bound: socket.socket, behind_proxy: bool) -> None:
-    """Serve until stopped. No access log: nobody's visits are written down."""
+def serve(application: Any, bound: socket.socket, host: str, url: str | None) -> None:
+    """Serve until interrupted, without an access log; warns if other machines can reach `host` without https."""
     import uvicorn
+
+    sys.stdout.flush()
+    if not is_loopback(host) and url is None:
+        print("this address can be reached from other machines, without https; see --url", file=sys.stderr)
 
     settings: dict[str, Any] = {
         "log_level": "warning",
         "access_log": False,
         "server_header": False,
-        "proxy_headers": behind_proxy,
+        "proxy_headers": url is not None,
         "timeout_keep_alive": 10,
         "h11_max_incomplete_event_size": 16_384,
         "lifespan": "off",
@@ -116,36 +123,36 @@ def serve(application: Any, bound: socket.socket, behind_proxy: bool) -> None:
     server.run(sockets=[bound])
 
 
-def listener_links(base: str, made: list[dict[str, str]]) -> list[str]:
-    """Listeners' links; the secret stands behind the #, which browsers send to nobody."""
-    return [f"{base}/#{one['token']}" for one in made]
+def listener_links(base: str, invites: list[dict[str, str]]) -> list[str]:
+    """The links of invites; the token is in the URL fragment, which browsers do not send."""
+    return [f"{base}/#{invite['token']}" for invite in invites]
 
 
-def plan_listeners(folder: Path, preference: float, clustering: float = 0.1) -> dict[str, Any]:
-    """How many listeners the test in FOLDER needs to see a preference between two of its conditions.
+def plan_listeners(folder: Path | None, preference: float, icc: float = 0.1) -> dict[str, Any]:
+    """Number of listeners needed to detect a preference rate between two conditions of the test in FOLDER.
 
-    A listener's votes on one pair are the trials per listener divided by the number of pairs.
+    Votes of a listener on one pair are the trials per listener divided by the number of pairs; 4 without a folder.
     """
     from talim.listening import protocol, sample_size
 
-    place = protocol_folder(folder)
-    if not (place / FILE).is_file():
-        write_draft(folder)
-    chosen = protocol.load(place)
-    votes = chosen.trials.per_listener / len(chosen.pairs) if chosen.kind == "pairwise" else 1
-    found = sample_size.listeners_needed(
-        sample_size.PowerTarget(preference, max(1, round(votes)), clustering)
-    )
-    per_pair = f"{found['votes_per_listener_and_pair']} votes each on a pair"
+    votes, trials, pairs = 4.0, 0, 0
+    if folder is not None:
+        test_folder = protocol_folder(folder)
+        if not (test_folder / FILE).is_file():
+            write_draft(folder)
+        test = protocol.load(test_folder)
+        trials, pairs = test.trials.per_listener, len(test.pairs)
+        votes = trials / pairs if test.kind == "pairwise" else 1.0
+    result = sample_size.listeners_needed(sample_size.PowerTarget(preference, max(1, round(votes)), icc))
     sentence = (
-        f"{found['listeners']} listeners with {per_pair} see a preference of {preference:.0%} "
-        f"in {found['power']:.0%} of such tests (5 % level, clustering {clustering:g})"
+        f"{result['listeners']} listeners with {result['votes_per_listener_and_pair']} votes each on a pair detect a "
+        f"preference rate of {preference:.0%} in {result['power']:.0%} of such tests (5 % level, intraclass "
+        f"correlation {icc:g})"
     )
     if votes < 1:
-        share = chosen.trials.per_listener / len(chosen.pairs)
-        found["listeners"] = int(-(-found["listeners"] // share))
+        result["listeners"] = int(-(-result["listeners"] // votes))
         sentence = (
-            f"{found['listeners']} listeners: each hears only {chosen.trials.per_listener} of "
-            f"{len(chosen.pairs)} pairs, and a preference of {preference:.0%} is to be seen on each"
+            f"{result['listeners']} listeners: each compares only {trials} of {pairs} pairs, and a preference rate of "
+            f"{preference:.0%} is to be detected for each pair"
         )
-    return found | {"sentence": sentence}
+    return result | {"sentence": sentence}

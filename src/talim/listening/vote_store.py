@@ -1,4 +1,4 @@
-"""Listeners, their trials and votes: a vote is stored when it is made, once, and can be deleted."""
+"""Storage of listeners, trials and votes: durable, idempotent, deletable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from talim.listening.protocol import Protocol, changed_keys, hashed_content, tes
 
 
 class RequestRejectedError(TalimError):
-    """A listener's request that cannot be granted: `reason` is a word for the page, `status` for HTTP."""
+    """A request that is rejected: `reason` is a code for the page, `status` the HTTP status."""
 
     def __init__(self, reason: str, message: str, status: int = 409) -> None:
         super().__init__(message)
@@ -29,17 +29,17 @@ class RequestRejectedError(TalimError):
 
 @dataclass(frozen=True)
 class Vote:
-    """What a client sends: an id of its own making, the trial's position, answers, seconds heard of each sound."""
+    """A vote from a client: an id made by the client, the trial's position, answers, seconds played per stimulus."""
 
     id: str
     position: int
     answers: Mapping[str, Any]
-    heard_seconds: Sequence[float]
+    listened_seconds: Sequence[float]
 
 
 @dataclass(frozen=True)
 class ConsentRecord:
-    """What a listener says before the first trial."""
+    """What a listener states before the first trial."""
 
     group: str
     familiarity: int
@@ -48,7 +48,7 @@ class ConsentRecord:
 
 
 class VoteStore:
-    """The votes of one test at one site. Every method is one transaction; safe from many threads."""
+    """The votes of one test at one site. Every method is one transaction; thread-safe."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.engine: Engine = open_engine(url)
@@ -65,83 +65,84 @@ class VoteStore:
             yield connection
 
     def open_test(
-        self, protocol: Protocol, sounds: Mapping[str, str], prompts: Mapping[str, str], site: str
+        self, protocol: Protocol, content_hashes: Mapping[str, str], prompts: Mapping[str, str], site: str
     ) -> str:
-        """Say which test this database holds; return its hash.
+        """Bind the database to a test and return the test's hash.
 
-        TalimError if votes of another test are in it. Without a vote a changed protocol takes the place of the
-        old one, and listeners who had begun begin again.
+        TalimError if it holds votes of another test. Without votes a changed protocol replaces the old one, and
+        listeners who had begun start again.
         """
-        digest, wanted = test_hash(protocol, sounds), hashed_content(protocol)
-        values = {"hash": digest, "site": site, "content": wanted, "prompts": dict(prompts)}
+        new_hash, content = test_hash(protocol, content_hashes), hashed_content(protocol)
+        values = {"hash": new_hash, "site": site, "content": content, "prompts": dict(prompts)}
         with self._write() as connection:
             row = connection.execute(select(t.test).with_for_update()).first()
             if row is None:
                 connection.execute(t.test.insert().values(id=1, deleted=0, **values))
-            elif row.frozen_at is not None and (row.hash, row.site) != (digest, site):
-                differs = changed_keys(row.content, wanted) or (["the sounds"] if row.hash != digest else [])
-                differs += ["--site"] if row.site != site else []
+            elif row.frozen_at is not None and (row.hash, row.site) != (new_hash, site):
+                changed = changed_keys(row.content, content)
+                changed = changed or (["the stimuli"] if row.hash != new_hash else [])
+                changed += ["--site"] if row.site != site else []
                 raise TalimError(
-                    f"this test is frozen since its first vote, but {', '.join(differs)} changed; "
-                    "undo that, or begin a new test in another folder"
+                    f"this test is frozen since its first vote, but {', '.join(changed)} changed; "
+                    "undo that, or start a new test in another folder"
                 )
-            elif row.hash != digest or row.site != site:
+            elif row.hash != new_hash or row.site != site:
                 connection.execute(t.trials.delete())
                 connection.execute(t.listeners.update().values(number=None, began_at=None, finished_at=None))
                 connection.execute(t.test.update().values(**values))
-        return digest
+        return new_hash
 
     def add_listeners(self, count: int, label: str = "") -> list[dict[str, str]]:
-        """Make links: an id and a secret token for each new listener. Only the token's hash is kept."""
-        made = [
+        """Create invites: an id and a secret token for each new listener. Only the token's hash is stored."""
+        invites = [
             {"id": secrets.token_hex(6), "token": secrets.token_urlsafe(24), "label": label}
             for _ in range(count)
         ]
-        rows = [{"id": m["id"], "token_hash": hash_token(m["token"]), "label": label} for m in made]
+        rows = [{"id": i["id"], "token_hash": hash_token(i["token"]), "label": label} for i in invites]
         with self._write() as connection:
             connection.execute(t.listeners.insert(), rows)
-        return made
+        return invites
 
     def listener(self, token: str) -> dict[str, Any] | None:
-        """The listener whose link it is, with how many trials there are and how many are answered."""
+        """The listener with this token, with the numbers of trials and answered trials; None for an unknown token."""
         with self._read() as connection:
-            found = connection.execute(
+            row = connection.execute(
                 select(t.listeners).where(t.listeners.c.token_hash == hash_token(token))
             ).first()
-            if found is None:
+            if row is None:
                 return None
-            mine = {}
+            counts = {}
             for name, table in (("trials", t.trials), ("answered", t.votes)):
-                count = select(func.count()).select_from(table).where(table.c.listener == found.id)
-                mine[name] = connection.execute(count).scalar_one()
-        return dict(found._mapping) | mine
+                count = select(func.count()).select_from(table).where(table.c.listener == row.id)
+                counts[name] = connection.execute(count).scalar_one()
+        return dict(row._mapping) | counts
 
-    def begin(self, listener: str, said: ConsentRecord, protocol: Protocol, items: Sequence[str]) -> None:
-        """Let a listener in and give out the trials. RefusedError when full; doing it twice changes nothing."""
+    def begin(self, listener: str, consent: ConsentRecord, protocol: Protocol, items: Sequence[str]) -> None:
+        """Enrol a listener and assign the trials, once. RequestRejectedError if the test is full."""
         with self._write() as connection:
             row = connection.execute(select(t.test).with_for_update()).one()  # one enrolment at a time
-            known = connection.execute(select(t.listeners).where(t.listeners.c.id == listener)).one()
-            if known.began_at is not None:
+            existing = connection.execute(select(t.listeners).where(t.listeners.c.id == listener)).one()
+            if existing.began_at is not None:
                 return
             began = select(func.count()).where(t.listeners.c.began_at.is_not(None))
-            mine = began.where(t.listeners.c.group == said.group)
-            limit, own_limit = protocol.stopping.listeners, protocol.stopping.per_group.get(said.group)
-            for most, query in ((limit, began), (own_limit, mine)):
-                if most is not None and connection.execute(query).scalar_one() >= most:
+            began_in_group = began.where(t.listeners.c.group == consent.group)
+            limit, group_limit = protocol.stopping.listeners, protocol.stopping.per_group.get(consent.group)
+            for maximum, query in ((limit, began), (group_limit, began_in_group)):
+                if maximum is not None and connection.execute(query).scalar_one() >= maximum:
                     raise RequestRejectedError("full", "this test has all the listeners it needs", 403)
-            last = select(func.max(t.listeners.c.number)).where(t.listeners.c.group == said.group)
+            last = select(func.max(t.listeners.c.number)).where(t.listeners.c.group == consent.group)
             highest = connection.execute(last).scalar_one()
             number = 0 if highest is None else highest + 1
-            trials = trials_for(protocol, items, number, f"{row.site}/{said.group}")
+            trials = trials_for(protocol, items, number, f"{row.site}/{consent.group}")
             connection.execute(
                 t.listeners.update()
                 .where(t.listeners.c.id == listener)
-                .values(number=number, began_at=self._clock(), **vars(said))
+                .values(number=number, began_at=self._clock(), **vars(consent))
             )
             connection.execute(t.trials.insert(), [_trial_row(listener, i, x) for i, x in enumerate(trials)])
 
     def current_trial(self, listener: str, opening: bool = False) -> dict[str, Any] | None:
-        """The first trial without a vote, or None at the end; `opening` notes the time of the first look."""
+        """The first trial without a vote, None at the end; `opening` stores the time of its first retrieval."""
         with self._write() if opening else self._read() as connection:
             row = _current(connection, listener)
             if row is None:
@@ -152,12 +153,12 @@ class VoteStore:
             return dict(row._mapping)
 
     def vote(self, listener: str, vote: Vote, minimum_seconds: float = 0.0) -> bool:
-        """Store a vote for the current trial; True if it is new, False if the very same one was stored before.
+        """Store a vote for the current trial; True if it is new, False if the same vote was stored before.
 
-        RefusedError: another vote under this id or for this trial, a trial that is not the current one, or a vote
-        sooner after the trial was opened than its sounds can have been heard.
+        RequestRejectedError: another vote with this id or for this trial, a trial that is not the current one, or a
+        vote less than `minimum_seconds` after the trial was opened.
         """
-        values = {"answers": dict(vote.answers), "heard_seconds": list(vote.heard_seconds)}
+        values = {"answers": dict(vote.answers), "listened_seconds": list(vote.listened_seconds)}
         with self._write() as connection:
             connection.execute(
                 select(t.listeners.c.id).where(t.listeners.c.id == listener).with_for_update()
@@ -177,45 +178,46 @@ class VoteStore:
             now = self._clock()
             if trial.opened_at is None or now - trial.opened_at < minimum_seconds:
                 raise RequestRejectedError(
-                    "too_soon", f"answered before {minimum_seconds:g} s of sound can have been heard"
+                    "too_soon", f"answered before {minimum_seconds:g} s of audio can have been played"
                 )
             row = {"listener": listener, "id": vote.id, "position": vote.position, "at": now, **values}
             connection.execute(t.votes.insert().values(**row))
             frozen = t.test.update().where(t.test.c.frozen_at.is_(None)).values(frozen_at=now)
             connection.execute(frozen)
             if _current(connection, listener) is None:
-                mine = t.listeners.c.id == listener
-                connection.execute(t.listeners.update().where(mine).values(finished_at=now))
+                finished = t.listeners.update().where(t.listeners.c.id == listener).values(finished_at=now)
+                connection.execute(finished)
         return True
 
     def delete(self, listener: str) -> bool:
-        """Delete a listener with all trials and votes, from the disk too; False if there is none."""
+        """Delete a listener with all trials and votes, on disk too; False if there is none."""
         with self._write() as connection:
-            gone = connection.execute(t.listeners.delete().where(t.listeners.c.id == listener)).rowcount
-            if gone:
+            deleted = connection.execute(t.listeners.delete().where(t.listeners.c.id == listener)).rowcount
+            if deleted:
                 connection.execute(t.test.update().values(deleted=t.test.c.deleted + 1))
-        if gone:
+        if deleted:
             checkpoint_wal(self.engine)
-        return bool(gone)
+        return bool(deleted)
 
     def status(self) -> dict[str, Any]:
-        """What the organiser sees: the test, and each listener without anything that was answered."""
+        """The test and all listeners without their answers, for the organiser."""
         with self._read() as connection:
             row = connection.execute(select(t.test)).one()
             count = func.count(t.votes.c.id)
-            who = select(t.listeners, count.label("answered")).outerjoin(
+            query = select(t.listeners, count.label("answered")).outerjoin(
                 t.votes, t.votes.c.listener == t.listeners.c.id
             )
-            found = connection.execute(who.group_by(t.listeners.c.id).order_by(t.listeners.c.began_at)).all()
-        shown = ("id", "label", "group", "familiarity", "language", "began_at", "finished_at", "answered")
-        people = [{key: person._mapping[key] for key in shown} for person in found]
+            query = query.group_by(t.listeners.c.id).order_by(t.listeners.c.began_at)
+            listeners = connection.execute(query).all()
+        fields = ("id", "label", "group", "familiarity", "language", "began_at", "finished_at", "answered")
+        public = [{key: listener._mapping[key] for key in fields} for listener in listeners]
         facts = {key: row._mapping[key] for key in ("hash", "site", "frozen_at", "deleted")}
-        return facts | {"listeners": people}
+        return facts | {"listeners": public}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every answer, one row each, with the provenance that lets sites be merged."""
+        """All answers, one row each, in the export format (`export.COLUMNS`)."""
         with self._read() as connection:
-            head = connection.execute(select(t.test)).one()
+            test = connection.execute(select(t.test)).one()
             joined = (
                 select(
                     t.votes, t.trials, t.listeners.c.group, t.listeners.c.familiarity, t.listeners.c.language
@@ -227,12 +229,12 @@ class VoteStore:
                 .join(t.listeners, t.listeners.c.id == t.votes.c.listener)
                 .order_by(t.votes.c.listener, t.votes.c.position)
             )
-            found = connection.execute(joined).all()
-        return [row for vote in found for row in _answers(head, vote._mapping)]
+            votes = connection.execute(joined).all()
+        return [row for vote in votes for row in _answer_rows(test, vote._mapping)]
 
 
 def hash_token(token: str) -> str:
-    """What is kept of a token: nobody who reads the database can use a listener's link."""
+    """SHA-256 of a token: the database does not contain usable links."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -242,16 +244,18 @@ def _trial_row(listener: str, position: int, trial: ListeningTrial) -> dict[str,
 
 def _current(connection: Connection, listener: str) -> Row[Any] | None:
     answered = select(t.votes.c.position).where(t.votes.c.listener == listener)
-    mine = (t.trials.c.listener == listener) & t.trials.c.position.not_in(answered)
-    return connection.execute(select(t.trials).where(mine).order_by(t.trials.c.position).limit(1)).first()
+    unanswered = (t.trials.c.listener == listener) & t.trials.c.position.not_in(answered)
+    return connection.execute(
+        select(t.trials).where(unanswered).order_by(t.trials.c.position).limit(1)
+    ).first()
 
 
-def _answers(head: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
-    """A vote's rows: pairwise one for each aspect, MUSHRA one for each sound."""
+def _answer_rows(test: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a vote: one per aspect (pairwise) or per stimulus (MUSHRA)."""
     order = vote["order"]
-    whole = {
-        "test": head.hash,
-        "site": head.site,
+    shared = {
+        "test": test.hash,
+        "site": test.site,
         "listener": vote[t.votes.c.listener],
         "group": vote["group"],
         "familiarity": vote["familiarity"],
@@ -260,11 +264,13 @@ def _answers(head: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
         "kind": vote["kind"],
         "item": vote["item"],
     }
-    after = {"heard_seconds": min(vote["heard_seconds"], default=0.0), "at": round(vote["at"], 3)}
+    timing = {"listened_seconds": min(vote["listened_seconds"], default=0.0), "at": round(vote["at"], 3)}
     if vote["aspect"] is None:
         for aspect, answer in vote["answers"].items():
-            yield whole | {"aspect": aspect, "first": order[0], "second": order[1], "answer": answer} | after
+            yield (
+                shared | {"aspect": aspect, "first": order[0], "second": order[1], "answer": answer} | timing
+            )
     else:
-        for place, condition in enumerate(order):
-            score = vote["answers"][str(place)]
-            yield whole | {"aspect": vote["aspect"], "condition": condition, "score": score} | after
+        for index, condition in enumerate(order):
+            score = vote["answers"][str(index)]
+            yield shared | {"aspect": vote["aspect"], "condition": condition, "score": score} | timing

@@ -1,4 +1,4 @@
-"""What a performance will be, drawn by seed: mode, cycle, form, players, tempo; and the score that follows from it."""
+"""Arrangement of a performance, drawn by seed: mode, cycle, form, instruments, tempo; and its score."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from talim.traditions.tradition import Tradition
 ItemT = TypeVar("ItemT")
 FORMS = ("free", "composition", "full")
 SHORTEST_FREE_SECONDS = 5.0
-WINDOW_RETURNS = 3  # statements of the refrain that any window must hold whole: the first and two returns
+WINDOW_RETURNS = 3  # complete refrains in every window: the first and two returns
 
 
 @dataclass(frozen=True)
 class PerformanceRequest:
-    """What is asked of a performance; whatever is None is drawn by the seed.
+    """Properties of a performance; those that are None are drawn by the seed. UsageError for invalid values.
 
-    `form` is "free" (unmetred only), "composition" (metred only) or "full" (both). `ensemble` is 1 to 3 players, a
-    drone not counted. `window_seconds` makes the cycle and the refrain return at least twice inside every window of
-    that length (and leaves the free part out). `ornament` is played wherever there is room for it, in place of those
-    that would begin or last at the same moment.
+    `form` is "free" (unmetred only), "composition" (metred only) or "full" (both). `ensemble` is 1 to 3 instruments
+    without the drone. `window_seconds` makes cycle and refrain return at least twice within every window of that length
+    and excludes the free part. `ornament` is played at every note where it fits, instead of competing ones.
     """
 
     mode: str | None = None
@@ -56,10 +55,10 @@ class PerformanceRequest:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Everything decided before a tone is played."""
+    """Everything that is drawn before the score."""
 
     tradition: Tradition
-    school: PerformanceStyle
+    style: PerformanceStyle
     mode: Mode
     form: str
     ensemble: int
@@ -73,76 +72,78 @@ class Arrangement:
 
     @property
     def drum(self) -> str:
-        """What the drum is called: what the cycle's facts say, else the school's."""
-        return str(self.grid.cycle.facts.get("drum", self.school.drum)) if self.grid else self.school.drum
+        """Name of the drum: that of the cycle's facts, else that of the style."""
+        return str(self.grid.cycle.facts.get("drum", self.style.drum)) if self.grid else self.style.drum
 
 
 def arrange(
-    tradition: Tradition, wishes: PerformanceRequest, seconds: float, rng: np.random.Generator
+    tradition: Tradition, request: PerformanceRequest, seconds: float, rng: np.random.Generator
 ) -> Arrangement:
-    """Draw what the wishes leave open. UsageError where they cannot be met in `seconds`."""
-    school = style_of(tradition.slug)
-    if wishes.ornament is not None:
-        tradition, school = favor_ornament(tradition, school, tradition.ornament(wishes.ornament))
-    mode = tradition.mode(wishes.mode) if wishes.mode else choose_uniform(tradition.modes, rng)
-    form, cycle, count, rounds, free_seconds = draw_form(tradition, school, wishes, seconds, rng)
+    """Draw what the request leaves open. UsageError if it cannot be met within `seconds`."""
+    style = style_of(tradition.slug)
+    if request.ornament is not None:
+        tradition, style = favor_ornament(tradition, style, tradition.ornament(request.ornament))
+    mode = tradition.mode(request.mode) if request.mode else choose_uniform(tradition.modes, rng)
+    form, cycle, count, rounds, free_seconds = draw_form(tradition, style, request, seconds, rng)
     metred = seconds - free_seconds
     tail = tail_seconds(metred)
     grid = CycleGrid(cycle, free_seconds, (metred - tail) / count / cycle.beats, count) if cycle else None
-    ensemble = wishes.ensemble or int(rng.integers(1, 3 if form == "free" else 4))
+    ensemble = request.ensemble or int(rng.integers(1, 3 if form == "free" else 4))
     doubled = ensemble == 3 or (
-        ensemble == 2 and (form == "free" or (school.form == "rounds" and rng.random() < 0.5))
+        ensemble == 2 and (form == "free" or (style.form == "rounds" and rng.random() < 0.5))
     )
     drummed = grid is not None and bool(grid.cycle.strokes) and ensemble == (3 if doubled else 2)
-    lead = INSTRUMENTS[str(choose_uniform(school.lead_instruments, rng))]
+    lead = INSTRUMENTS[str(choose_uniform(style.lead_instruments, rng))]
     second = INSTRUMENTS[
-        str(choose_uniform([name for name in school.accompanying_instruments if name != lead.name], rng))
+        str(choose_uniform([name for name in style.accompanying_instruments if name != lead.name], rng))
     ]
     low, high = lead.tonic_hz
     return Arrangement(
-        tradition, school, mode, form, ensemble, seconds, free_seconds, grid, rounds,
+        tradition, style, mode, form, ensemble, seconds, free_seconds, grid, rounds,
         (lead, second) if doubled else (lead,), drummed, low * (high / low) ** float(rng.random()),
     )  # fmt: skip
 
 
 def favor_ornament(
-    tradition: Tradition, school: PerformanceStyle, ornament: OrnamentDefinition
+    tradition: Tradition, style: PerformanceStyle, ornament: OrnamentDefinition
 ) -> tuple[Tradition, PerformanceStyle]:
-    """The tradition without the ornaments that are played at this one's moment, and the school that always plays it."""
+    """The tradition without ornaments that compete with this one, and the style with its probability set to 1."""
     rivals = next(shapes for shapes in (ONSET_ORNAMENTS, SUSTAINED_ORNAMENTS) if ornament.shape in shapes)
-    kept = tuple(one for one in tradition.ornaments if one is ornament or one.shape not in rivals)
-    manner = replace(school.manner, ornaments={**school.manner.ornaments, ornament.shape: 1.0})
-    return replace(tradition, ornaments=kept), replace(school, manner=manner)
+    ornaments = tuple(o for o in tradition.ornaments if o is ornament or o.shape not in rivals)
+    expression = replace(style.expression, ornaments={**style.expression.ornaments, ornament.shape: 1.0})
+    return replace(tradition, ornaments=ornaments), replace(style, expression=expression)
 
 
 def draw_form(
     tradition: Tradition,
-    school: PerformanceStyle,
-    wishes: PerformanceRequest,
+    style: PerformanceStyle,
+    request: PerformanceRequest,
     seconds: float,
     rng: np.random.Generator,
 ) -> tuple[str, Cycle | None, int, tuple[int, int], float]:
-    """Form, cycle, number of cycles, cycles of (section, refrain), and length of the free part."""
-    metred_only = bool(wishes.window_seconds or wishes.cycle or wishes.ensemble == 3)
-    forms = [wishes.form] if wishes.form else [form for form in FORMS if form != "free" or not metred_only]
-    if wishes.window_seconds:
+    """(form, cycle, number of cycles, cycles per (section, refrain), seconds of the free part)."""
+    metred_only = bool(request.window_seconds or request.cycle or request.ensemble == 3)
+    forms = [request.form] if request.form else [form for form in FORMS if form != "free" or not metred_only]
+    if request.window_seconds:
         forms = ["composition"]
     for form in (forms[at] for at in rng.permutation(len(forms))):
         if form == "free":
             return form, None, 0, (1, 1), seconds
         drawn = max(SHORTEST_FREE_SECONDS, float(rng.uniform(0.25, 0.45)) * seconds)
         for free_seconds in (drawn, SHORTEST_FREE_SECONDS) if form == "full" else (0.0,):
-            found = draw_cycle(tradition, school, wishes, seconds - free_seconds, rng)
-            if found is not None:
-                return form, *found, free_seconds
-    raise UsageError(unsupported_reason(tradition, wishes, seconds))
+            fitting = draw_cycle(tradition, style, request, seconds - free_seconds, rng)
+            if fitting is not None:
+                return form, *fitting, free_seconds
+    raise UsageError(unsupported_reason(tradition, request, seconds))
 
 
-def unsupported_reason(tradition: Tradition, wishes: PerformanceRequest, seconds: float) -> str:
-    """One line on why nothing fits, and what would."""
-    what = f"form={wishes.form!r}" if wishes.form else "a composition"
-    cycle = f" in {tradition.cycle(wishes.cycle).name}" if wishes.cycle else ""
-    window = f" with its refrain twice back in {wishes.window_seconds:g} s" if wishes.window_seconds else ""
+def unsupported_reason(tradition: Tradition, request: PerformanceRequest, seconds: float) -> str:
+    """An error message: why no form fits, and what would."""
+    what = f"form={request.form!r}" if request.form else "a composition"
+    cycle = f" in {tradition.cycle(request.cycle).name}" if request.cycle else ""
+    window = (
+        f" with two returns of the refrain in {request.window_seconds:g} s" if request.window_seconds else ""
+    )
     if not any(c.strokes for c in tradition.cycles):
         return f"{tradition.name} has no cycle with strokes: ask for form='free'"
     short = f"{seconds:g} s are too short, or the cycle too long, for {what}{cycle}{window}"
@@ -151,65 +152,72 @@ def unsupported_reason(tradition: Tradition, wishes: PerformanceRequest, seconds
 
 def draw_cycle(
     tradition: Tradition,
-    school: PerformanceStyle,
-    wishes: PerformanceRequest,
+    style: PerformanceStyle,
+    request: PerformanceRequest,
     seconds: float,
     rng: np.random.Generator,
 ) -> tuple[Cycle, int, tuple[int, int]] | None:
-    """A cycle that fits, how many of it, and how many of them a section and the refrain take; None if none does."""
-    cycles = [tradition.cycle(wishes.cycle)] if wishes.cycle else [c for c in tradition.cycles if c.strokes]
-    choices = ((1, 1),) if school.form == "mukhra" else ((1, 1), (2, 1), (3, 1), (2, 2))
+    """(cycle, number of cycles, cycles per (section, refrain)) that fit into `seconds`; None if no cycle fits."""
+    cycles = [tradition.cycle(request.cycle)] if request.cycle else [c for c in tradition.cycles if c.strokes]
+    choices = ((1, 1),) if style.form == "mukhra" else ((1, 1), (2, 1), (3, 1), (2, 2))
     playing = seconds - tail_seconds(seconds)
     if playing <= 0:
         return None
     for at in rng.permutation(len(cycles)):
         cycle = cycles[at]
         for choice in rng.permutation(len(choices)):
-            own, refrain = choices[choice]
-            # Any window holds WINDOW_RETURNS whole refrains where it is as long as that many periods and one refrain.
-            period, share = (1, 1) if school.form == "mukhra" else (own + refrain, refrain)
+            section, refrain = choices[choice]
+            # A window as long as n periods and a refrain contains at least n complete refrains.
+            period, refrain_cycles = (1, 1) if style.form == "mukhra" else (section + refrain, refrain)
             longest = np.inf
-            if wishes.window_seconds:
-                longest = wishes.window_seconds / (WINDOW_RETURNS * period + share)
-            counts = fitting_cycle_counts(cycle, playing, school.tempo_range_bpm(cycle), period, longest)
-            # One cycle is no return: unless asked for, or where nothing else fits, there are two refrains at least.
-            counts = [count for count in counts if count >= 2 * period] or (counts if wishes.cycle else [])
+            if request.window_seconds:
+                longest = request.window_seconds / (WINDOW_RETURNS * period + refrain_cycles)
+            counts = fitting_cycle_counts(cycle, playing, style.tempo_range_bpm(cycle), period, longest)
+            # At least two refrains, unless a cycle is requested that fits only once.
+            counts = [count for count in counts if count >= 2 * period] or (counts if request.cycle else [])
             if counts:
-                return cycle, log_uniform(counts, rng), (own, refrain)
+                return cycle, log_uniform(counts, rng), (section, refrain)
     return None
 
 
 def log_uniform(counts: list[int], rng: np.random.Generator) -> int:
-    """One of the counts, drawn so that tempi are even on a log scale."""
+    """One of the counts, log-uniformly distributed."""
     weights = 1.0 / np.array(counts)
     return counts[int(rng.choice(len(counts), p=weights / weights.sum()))]
 
 
 def tail_seconds(seconds: float) -> float:
-    """How long the closing note sounds."""
+    """Seconds of the closing note."""
     return min(2.0, 0.12 * seconds)
 
 
-def choose_uniform(things: Sequence[ItemT], rng: np.random.Generator) -> ItemT:
-    """One of a sequence, evenly."""
-    return things[int(rng.integers(len(things)))]
+def choose_uniform(items: Sequence[ItemT], rng: np.random.Generator) -> ItemT:
+    return items[int(rng.integers(len(items)))]
 
 
-def build_score(arrangement: Arrangement, movement: MelodicMotion, rng: np.random.Generator) -> ScoreBuilder:
-    """The tones and sections of the arrangement."""
-    school, grid, score = arrangement.school, arrangement.grid, ScoreBuilder()
-    course = school.register_course(arrangement.mode)
-    free_name, section_name, refrain_name = school.section_names
+def build_score(arrangement: Arrangement, motion: MelodicMotion, rng: np.random.Generator) -> ScoreBuilder:
+    """The note events and sections of the arrangement."""
+    style, grid, score = arrangement.style, arrangement.grid, ScoreBuilder()
+    contour = style.register_contour(arrangement.mode)
+    free_name, section_name, refrain_name = style.section_names
     if arrangement.free_seconds:
         pause = 0.3 if grid else 0.0
         end = arrangement.free_seconds
-        score.begin(free_name, "free", 0.0, end)
-        score.tones += unmetered(movement, school.manner, course, 0.0, end - pause, free_name, rng)
-    if grid and school.form == "mukhra":
-        mukhra_form(score, movement, school.manner, grid, arrangement.seconds, rng)
+        score.begin_section(free_name, "free", 0.0, end)
+        score.events += unmetered(motion, style.expression, contour, 0.0, end - pause, free_name, rng)
+    if grid and style.form == "mukhra":
+        mukhra_form(score, motion, style.expression, grid, arrangement.seconds, rng)
     elif grid:
         names = (section_name, refrain_name)
         round_form(
-            score, movement, school.manner, grid, course, names, arrangement.rounds, arrangement.seconds, rng
+            score,
+            motion,
+            style.expression,
+            grid,
+            contour,
+            names,
+            arrangement.rounds,
+            arrangement.seconds,
+            rng,
         )
     return score

@@ -1,4 +1,4 @@
-"""Cycles in time: where beats and strokes fall, which tempi let a form fit, and rhythms that fill beats."""
+"""Timing of cycles: beats, strokes, cycle counts that fit a length, and random rhythms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from talim.traditions.schema import Cycle
 
 @dataclass(frozen=True)
 class CycleGrid:
-    """`count` whole cycles of `beats` beats from `start_seconds` on, and the first beat after the last of them."""
+    """`count` cycles from `start_seconds` on, and the first beat after the last one."""
 
     cycle: Cycle
     start_seconds: float
@@ -27,24 +27,24 @@ class CycleGrid:
 
     @property
     def end_seconds(self) -> float:
-        """The first beat on which the last cycle comes home."""
+        """The first beat after the last cycle."""
         return self.at(self.count)
 
     def at(self, cycle: float, beat: float = 0.0) -> float:
-        """The time of a beat (counted from 0) of a cycle (counted from 0)."""
+        """Time in seconds of a beat of a cycle, both counted from 0."""
         return self.start_seconds + (cycle * self.cycle.beats + beat) * self.beat_seconds
 
     def first_beats_seconds(self) -> np.ndarray:
-        """Beginnings of the cycles (sam), the closing one included; float64 [count + 1]."""
+        """First beats (sam) of the cycles and the closing one; float64 [count + 1]."""
         return np.array([self.at(k) for k in range(self.count + 1)])
 
     def beats_seconds(self) -> np.ndarray:
-        """Every beat up to the closing first beat; a cycle of 6.5 beats has its half beat last."""
+        """All beats up to the closing first beat; in a cycle of 6.5 beats the half beat is the last."""
         whole = [self.at(k, b) for k in range(self.count) for b in range(math.ceil(self.cycle.beats))]
         return np.array([*whole, self.end_seconds])
 
     def strokes(self) -> tuple[PlayedStroke, ...]:
-        """The cycle's strokes, over and over, and the first one once more at the close."""
+        """The strokes of all cycles, and the first one again at the end."""
         played: list[PlayedStroke] = []
         for k in range(self.count):
             for stroke in self.cycle.strokes:
@@ -62,7 +62,7 @@ class CycleGrid:
 def fitting_cycle_counts(
     cycle: Cycle, seconds: float, tempo_bpm: tuple[float, float], multiple: int, longest_seconds: float
 ) -> list[int]:
-    """How many cycles can fill `seconds` exactly: in steps of `multiple`, none longer than `longest_seconds`."""
+    """Numbers of cycles, multiples of `multiple`, that fill `seconds` with none longer than `longest_seconds`."""
     slowest, fastest = tempo_bpm
     shortest = cycle.beats * 60 / fastest
     longest = min(cycle.beats * 60 / slowest, longest_seconds)
@@ -73,7 +73,7 @@ def fitting_cycle_counts(
 def draw_rhythm(
     beats: float, beat_seconds: float, note_seconds: float, rng: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """Onsets and lengths in beats that fill `beats`: units near `note_seconds`, some tied, some split in two."""
+    """(onset, length) in beats that fill `beats`: units near `note_seconds`, some tied, some split in two."""
     unit = 2.0 ** round(math.log2(max(note_seconds / beat_seconds, 1 / 16)))
     slots: list[tuple[float, float]] = []
     now = 0.0

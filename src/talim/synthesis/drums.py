@@ -1,7 +1,7 @@
-"""Strokes of the drums: what a syllable (bol; düm, tek) sounds like on a pair of drums tuned to the tonic.
+"""Synthesis of drum syllables (bol; düm, tek) on a pair of drums tuned to the tonic.
 
-A syllable is a low stroke, a high one, or both; each rings or is damped. The syllables of the tabla and of the
-kudüm are listed; of any other drum the first letter decides (d, g, b: low), as it does in most spoken drum languages.
+A syllable is a low stroke, a high one, or both, ringing or damped. Syllables of tabla and kudüm are listed; for other
+drums the first letter decides (d, g, b, m: low), as in most spoken drum languages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from talim.synthesis.western_instruments import RATE_HZ
 
-# (low drum, high drum): "ring", "dead", "soft" (rings, struck in the middle) or "" for silent.
+# (low drum, high drum): "ring", "dead", "soft" (ringing, struck in the middle) or "" (silent).
 STROKE_TYPES = {
     "dha": ("ring", "ring"), "dhin": ("ring", "soft"), "dhi": ("ring", "soft"), "na": ("", "ring"),
     "ta": ("", "ring"), "tin": ("", "soft"), "tun": ("", "soft"), "tu": ("", "soft"), "thun": ("", "soft"),
@@ -27,7 +27,7 @@ LOW_INITIALS = "dgbm"
 
 
 def syllables(word: str) -> list[str]:
-    """The strokes in one word, in ASCII lower case: TiRaKiTa gives ti, ra, ki, ta; a dash or an S is a rest ("")."""
+    """The strokes of a word in lower-case ASCII: TiRaKiTa gives ti, ra, ki, ta; a dash or an S is a rest ("")."""
     plain = unicodedata.normalize("NFKD", word.replace("ı", "i"))
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     if plain.strip() in {"", "-", "S", "s", "0"}:
@@ -37,7 +37,7 @@ def syllables(word: str) -> list[str]:
 
 
 def stroke_hands(syllable: str) -> tuple[str, str]:
-    """What the low and the high drum do at a syllable: "ring", "soft", "dead" or ""."""
+    """Stroke types of the low and the high drum: "ring", "soft", "dead" or ""."""
     if syllable in STROKE_TYPES:
         return STROKE_TYPES[syllable]
     if not syllable:
@@ -46,7 +46,7 @@ def stroke_hands(syllable: str) -> tuple[str, str]:
 
 
 def stroke(syllable: str, high_hz: float, rng: np.random.Generator) -> np.ndarray:
-    """One stroke as sound, float32 [T], at most a second long; the high drum is tuned to `high_hz`."""
+    """One stroke, float32 [T] of at most 1 s; the high drum is tuned to `high_hz`."""
     low, high = stroke_hands(syllable)
     out = np.zeros(RATE_HZ, np.float64)
     seconds = np.arange(out.size) / RATE_HZ
@@ -72,7 +72,7 @@ def stroke(syllable: str, high_hz: float, rng: np.random.Generator) -> np.ndarra
 def membrane(
     seconds: np.ndarray, hz: float, gains: tuple[float, ...], decay_seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A loaded membrane: its first five partials are nearly harmonic (Raman 1934), higher ones fade sooner."""
+    """A loaded membrane: nearly harmonic partials (Raman 1934), the higher ones with faster decay."""
     out = 0.25 * slap(seconds, 2500.0, 0.004, rng)
     for k, gain in enumerate(gains, start=1):
         if k * hz < 7400.0:
@@ -84,7 +84,7 @@ def membrane(
 
 
 def slap(seconds: np.ndarray, hz: float, decay_seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """A damped stroke: noise around `hz`, gone after `decay_seconds`."""
+    """A damped stroke: noise around `hz` that decays within `decay_seconds`."""
     count = min(seconds.size, int(8 * decay_seconds * RATE_HZ))
     out = np.zeros(seconds.size)
     noise = rng.standard_normal(count)

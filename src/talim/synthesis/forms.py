@@ -1,6 +1,6 @@
-"""Forms: a free part, a composition whose refrain lands on every first beat, and rounds with a returning refrain.
+"""Forms: a free part, a composition whose refrain leads into every first beat, rounds with a returning refrain.
 
-Every form gives tones and sections; the sections follow each other without a gap.
+A form adds note events and contiguous sections to a score.
 """
 
 from __future__ import annotations
@@ -17,165 +17,165 @@ from talim.synthesis.melodic_motion import MelodicMotion
 from talim.synthesis.melody_line import ExpressionParameters, NoteEvent, split_phrases
 
 Motif = Sequence[tuple[float, float, float, bool]]  # (beat, beats, cents, slurred)
-MelodicContour = Sequence[tuple[float, float]]  # (share of the time, cents around which phrases rest)
-ONE_BREATH_SECONDS = 10.0  # a longer free part has a pause
+MelodicContour = Sequence[tuple[float, float]]  # (fraction of the time, cents around which phrases rest)
+ONE_BREATH_SECONDS = 10.0  # longer free parts contain a pause
 
 
 @dataclass
 class ScoreBuilder:
-    """What will be played, growing from left to right."""
+    """Note events and sections, appended in order of time."""
 
-    tones: list[NoteEvent] = field(default_factory=list)
+    events: list[NoteEvent] = field(default_factory=list)
     sections: list[FormSection] = field(default_factory=list)
-    heard: Counter[str] = field(default_factory=Counter)
+    section_counts: Counter[str] = field(default_factory=Counter)
 
-    def begin(self, name: str, kind: str, onset_seconds: float, end_seconds: float) -> None:
-        """Add a section; its `time` counts how often this name has come."""
-        self.heard[name] += 1
+    def begin_section(self, name: str, kind: str, onset_seconds: float, end_seconds: float) -> None:
+        """Add a section and count the occurrences of its name."""
+        self.section_counts[name] += 1
         self.sections.append(
-            FormSection(name, kind, onset_seconds, end_seconds - onset_seconds, self.heard[name])
+            FormSection(name, kind, onset_seconds, end_seconds - onset_seconds, self.section_counts[name])
         )
 
-    def add_motif(self, grid: CycleGrid, cycle: float, figure: Motif, part: str) -> None:
-        """Add a figure of (beat, beats, cents, slurred), its beats counted from the beginning of a cycle."""
-        for beat, beats, cents, slurred in figure:
+    def add_motif(self, grid: CycleGrid, cycle: float, motif: Motif, part: str) -> None:
+        """Add a motif whose beats count from the beginning of a cycle."""
+        for beat, beats, cents, slurred in motif:
             accent = 1.0 if abs((beat / grid.cycle.beats) % 1) < 1e-6 else 0.8
-            self.tones.append(
+            self.events.append(
                 NoteEvent(grid.at(cycle, beat), beats * grid.beat_seconds, cents, part, accent, slurred)
             )
 
 
-def contour_height(course: MelodicContour, share: float) -> float:
-    """The course's height at a share of the time, straight between its points."""
-    shares, heights = zip(*course, strict=True)
-    return float(np.interp(share, shares, heights))
+def contour_height(contour: MelodicContour, fraction: float) -> float:
+    """The contour at a fraction of the time, linearly interpolated."""
+    fractions, heights = zip(*contour, strict=True)
+    return float(np.interp(fraction, fractions, heights))
 
 
 def unmetered(
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
-    course: MelodicContour,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
+    contour: MelodicContour,
     start_seconds: float,
     end_seconds: float,
     name: str,
     rng: np.random.Generator,
 ) -> list[NoteEvent]:
-    """An unmetred part: phrases that rest on strong notes along the course, the last one on the final.
+    """An unmetred part: phrases that end on strong notes along the contour, the last one on the final.
 
     A part longer than `ONE_BREATH_SECONDS` has at least two phrases with a pause between them.
     """
     while True:
-        tones = _phrases(movement, manner, course, start_seconds, end_seconds, name, rng)
-        if end_seconds - start_seconds <= ONE_BREATH_SECONDS or len(split_phrases(tones)) > 1:
-            return tones  # else the first phrase filled the time, and other lengths are drawn
+        events = _phrases(motion, expression, contour, start_seconds, end_seconds, name, rng)
+        if end_seconds - start_seconds <= ONE_BREATH_SECONDS or len(split_phrases(events)) > 1:
+            return events  # else the first phrase filled the time: draw again
 
 
 def _phrases(
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
-    course: MelodicContour,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
+    contour: MelodicContour,
     start_seconds: float,
     end_seconds: float,
     name: str,
     rng: np.random.Generator,
 ) -> list[NoteEvent]:
-    """One draw of an unmetred part, with as many phrases as its time holds, at least one."""
+    """One draw of an unmetred part with at least one phrase."""
     span = end_seconds - start_seconds
-    now, at = start_seconds, movement.nearest(contour_height(course, 0.0))
-    tones: list[NoteEvent] = []
+    now, at = start_seconds, motion.nearest(contour_height(contour, 0.0))
+    events: list[NoteEvent] = []
     while end_seconds - now > 0.6:
-        rest = movement.draw_rest_note(contour_height(course, (now - start_seconds) / span), 500.0, rng)
-        notes = movement.phrase(at, rest, rng, manner.reach_cents, manner.leap_probability)
-        lengths = manner.passing_seconds * np.exp(0.55 * rng.standard_normal(len(notes)))
-        lengths[-1] = manner.held_seconds * np.exp(0.6 * float(rng.standard_normal()))
+        rest = motion.draw_rest_note(contour_height(contour, (now - start_seconds) / span), 500.0, rng)
+        notes = motion.phrase(at, rest, rng, expression.reach_cents, expression.leap_probability)
+        lengths = expression.passing_seconds * np.exp(0.55 * rng.standard_normal(len(notes)))
+        lengths[-1] = expression.held_seconds * np.exp(0.6 * float(rng.standard_normal()))
         held = rng.random(len(notes)) < 0.12
         lengths = np.clip(np.where(held, 2.5 * lengths, lengths), 0.1, 7.0)
         left = end_seconds - now
-        if lengths.sum() > left - 0.5:  # the last phrase: come home, and stay there
-            notes = movement.way(at, movement.nearest(movement.mode.final_cents))
-            notes = notes[-max(1, int(0.4 * left / manner.passing_seconds)) :]
-            lengths = np.full(len(notes), manner.passing_seconds)
+        if lengths.sum() > left - 0.5:  # the last phrase returns to the final
+            notes = motion.path_between(at, motion.nearest(motion.mode.final_cents))
+            notes = notes[-max(1, int(0.4 * left / expression.passing_seconds)) :]
+            lengths = np.full(len(notes), expression.passing_seconds)
             lengths[-1] = left - lengths[:-1].sum()
         for cents, length in zip(notes, lengths, strict=True):
-            tones.append(
-                NoteEvent(now, float(length), cents, name, 0.9, bool(rng.random() < manner.slur_probability))
+            events.append(
+                NoteEvent(
+                    now, float(length), cents, name, 0.9, bool(rng.random() < expression.slur_probability)
+                )
             )
             now += float(length)
         at = notes[-1]
-        now += float(rng.uniform(*manner.pause_seconds))
-    return tones or [NoteEvent(start_seconds, span, movement.nearest(movement.mode.final_cents), name)]
+        now += float(rng.uniform(*expression.pause_seconds))
+    return events or [NoteEvent(start_seconds, span, motion.nearest(motion.mode.final_cents), name)]
 
 
 def draw_motif(
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
     grid: CycleGrid,
     beats: tuple[float, float],
     ends: tuple[float, float],
     note_seconds: float,
     rng: np.random.Generator,
 ) -> list[tuple[float, float, float, bool]]:
-    """(beat, beats, cents, slurred) from beat to beat, from a note to a note."""
+    """A motif between two beats and from one note to another, with notes of about `note_seconds`."""
     first, last = beats
     slots = draw_rhythm(last - first, grid.beat_seconds, note_seconds, rng)
-    notes = movement.line(len(slots), *ends, rng, manner.reach_cents, manner.leap_probability)
+    notes = motion.line(len(slots), *ends, rng, expression.reach_cents, expression.leap_probability)
     return [
-        (first + at, length, cents, bool(rng.random() < manner.slur_probability))
+        (first + at, length, cents, bool(rng.random() < expression.slur_probability))
         for (at, length), cents in zip(slots, notes, strict=True)
     ]
 
 
-def truncate(figure: Motif, by_seconds: float, beat_seconds: float) -> list[tuple[float, float, float, bool]]:
-    """The figure with breath taken at its end, at most 0.35 of it; it still ends on its last note."""
-    first, (last_beat, last_beats, rest, _) = figure[0][0], figure[-1]
+def truncate(motif: Motif, by_seconds: float, beat_seconds: float) -> list[tuple[float, float, float, bool]]:
+    """The motif with a pause of at most 35 % of its length at its end; it still ends on its last note."""
+    first, (last_beat, last_beats, rest, _) = motif[0][0], motif[-1]
     end = last_beat + last_beats
     end -= min(by_seconds / beat_seconds, 0.35 * (end - first))
-    kept = [tone for tone in figure if tone[0] < end - 0.15 / beat_seconds] or [figure[0]]
-    beat, _, _, slurred = kept[-1]
-    return [*kept[:-1], (beat, end - beat, rest, slurred)]
+    shortened = [event for event in motif if event[0] < end - 0.15 / beat_seconds] or [motif[0]]
+    beat, _, _, slurred = shortened[-1]
+    return [*shortened[:-1], (beat, end - beat, rest, slurred)]
 
 
 def mukhra_form(
     score: ScoreBuilder,
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
     grid: CycleGrid,
     end_seconds: float,
     rng: np.random.Generator,
 ) -> None:
-    """Theme (sthayi), improvisation, second theme (antara): every cycle ends with the refrain (mukhra) that lands on
-    the next sam, always the same notes."""
+    """Theme (sthayi), improvisation and second theme (antara): every cycle ends with the refrain (mukhra), always the
+    same notes, that leads into the next sam."""
     beats = grid.cycle.beats
     pickup = pickup_beat(grid, rng)
-    landing = movement.nearest(
-        float(rng.choice([*movement.mode.strong_cents[:2], movement.mode.final_cents]))
-    )
-    high = movement.nearest(1200.0)
+    landing = motion.nearest(float(rng.choice([*motion.mode.strong_cents[:2], motion.mode.final_cents])))
+    high = motion.nearest(1200.0)
     pace = float(rng.uniform(0.36, 0.85))
     mukhra = draw_motif(
-        movement, manner, grid, (pickup, beats), (landing, movement.leading_to(landing)), pace, rng
+        motion, expression, grid, (pickup, beats), (landing, motion.leading_to(landing)), pace, rng
     )
     bodies = {
-        "sthayi": draw_motif(movement, manner, grid, (0, pickup), (landing, landing), pace, rng),
+        "sthayi": draw_motif(motion, expression, grid, (0, pickup), (landing, landing), pace, rng),
         "antara": draw_motif(
-            movement, manner, grid, (0, pickup), (high, movement.draw_rest_note(700, 500, rng)), pace, rng
+            motion, expression, grid, (0, pickup), (high, motion.draw_rest_note(700, 500, rng)), pace, rng
         ),
     }
     for cycle, name in enumerate(themes(grid.count)):
-        body = bodies.get(name) or improvise(movement, manner, grid, pickup, landing, rng)
-        body = truncate(body, 0.6 * float(rng.uniform(*manner.pause_seconds)), grid.beat_seconds)
+        body = bodies.get(name) or improvise(motion, expression, grid, pickup, landing, rng)
+        body = truncate(body, 0.6 * float(rng.uniform(*expression.pause_seconds)), grid.beat_seconds)
         body[0] = (*body[0][:2], landing, False)
         kind = "theme" if name in bodies else "episode"
-        score.begin(name, kind, grid.at(cycle), grid.at(cycle, pickup))
+        score.begin_section(name, kind, grid.at(cycle), grid.at(cycle, pickup))
         score.add_motif(grid, cycle, body, name)
-        score.begin("mukhra", "refrain", grid.at(cycle, pickup), grid.at(cycle + 1))
+        score.begin_section("mukhra", "refrain", grid.at(cycle, pickup), grid.at(cycle + 1))
         score.add_motif(grid, cycle, mukhra, "mukhra")
-    score.begin("close", "theme", grid.end_seconds, end_seconds)
-    score.tones.append(NoteEvent(grid.end_seconds, end_seconds - grid.end_seconds, landing, "close", 1.0))
+    score.begin_section("close", "theme", grid.end_seconds, end_seconds)
+    score.events.append(NoteEvent(grid.end_seconds, end_seconds - grid.end_seconds, landing, "close", 1.0))
 
 
 def themes(count: int) -> list[str]:
-    """What fills the cycles before each refrain: the theme twice, improvisation, the second theme, and home."""
+    """The section of each cycle before its refrain."""
     pattern = (
         "sthayi",
         "sthayi",
@@ -193,7 +193,7 @@ def themes(count: int) -> list[str]:
 
 
 def pickup_beat(grid: CycleGrid, rng: np.random.Generator) -> float:
-    """The beat on which the refrain begins: a section of the cycle in its second half, else two thirds on."""
+    """The beat on which the refrain begins: a section of the cycle in its second half, else at two thirds."""
     beats = grid.cycle.beats
     starts = np.cumsum((0.0, *grid.cycle.sections))
     inside = [float(b) for b in starts if 0.5 * beats <= b <= 0.8 * beats]
@@ -201,32 +201,32 @@ def pickup_beat(grid: CycleGrid, rng: np.random.Generator) -> float:
 
 
 def improvise(
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
     grid: CycleGrid,
     until: float,
     landing: float,
     rng: np.random.Generator,
 ) -> list[tuple[float, float, float, bool]]:
-    """A cycle's improvisation: the landing note, a breath, then phrases of one of three paces, with pauses."""
+    """One cycle of improvisation: the landing note, then phrases of one of three paces with pauses."""
     pace = float(rng.choice((0.13, 0.3, 0.8), p=(0.45, 0.15, 0.4)))
     whole: list[tuple[float, float, float, bool]] = []
     at, now = landing, 0.0
     while until - now > 1e-6:
         stretch = min(max(1.0, round(float(rng.uniform(1.6, 4.0)) / grid.beat_seconds)), until - now)
-        rest = movement.draw_rest_note(float(rng.uniform(0, 1200)), 500, rng)
-        part = draw_motif(movement, manner, grid, (now, now + stretch), (at, rest), pace, rng)
-        whole += truncate(part, float(rng.uniform(*manner.pause_seconds)), grid.beat_seconds)
+        rest = motion.draw_rest_note(float(rng.uniform(0, 1200)), 500, rng)
+        part = draw_motif(motion, expression, grid, (now, now + stretch), (at, rest), pace, rng)
+        whole += truncate(part, float(rng.uniform(*expression.pause_seconds)), grid.beat_seconds)
         at, now = rest, now + stretch
     return whole
 
 
 def round_form(
     score: ScoreBuilder,
-    movement: MelodicMotion,
-    manner: ExpressionParameters,
+    motion: MelodicMotion,
+    expression: ExpressionParameters,
     grid: CycleGrid,
-    course: MelodicContour,
+    contour: MelodicContour,
     names: tuple[str, str],
     cycles: tuple[int, int],
     end_seconds: float,
@@ -234,37 +234,44 @@ def round_form(
 ) -> None:
     """Sections of `cycles[0]` cycles, each followed by the refrain of `cycles[1]` cycles that ends on the final."""
     section, refrain = names
-    own, returning = cycles
-    home = movement.nearest(movement.mode.final_cents)
-    middle = movement.nearest(movement.mode.strong_cents[0] if movement.mode.strong_cents else home)
+    section_cycles, refrain_cycles = cycles
+    home = motion.nearest(motion.mode.final_cents)
+    middle = motion.nearest(motion.mode.strong_cents[0] if motion.mode.strong_cents else home)
     pace = float(rng.uniform(0.24, 0.42))
     beats = grid.cycle.beats
-    refrain_figure = truncate(
-        draw_motif(movement, manner, grid, (0, returning * beats), (middle, home), pace, rng),
+    refrain_motif = truncate(
+        draw_motif(motion, expression, grid, (0, refrain_cycles * beats), (middle, home), pace, rng),
         0.15,
         grid.beat_seconds,
     )
-    rounds = grid.count // (own + returning)
-    at = movement.nearest(contour_height(course, 0.0))
+    rounds = grid.count // (section_cycles + refrain_cycles)
+    at = motion.nearest(contour_height(contour, 0.0))
     for number in range(rounds):
-        cycle = number * (own + returning)
+        cycle = number * (section_cycles + refrain_cycles)
         name = f"{section} {number + 1}"
-        score.begin(name, "episode", grid.at(cycle), grid.at(cycle + own))
-        half = midpoint(own * beats)
-        aim = contour_height(course, (number + 0.5) / rounds)
-        # Half the section comes to rest where the course has arrived, its end on the strong note.
+        score.begin_section(name, "episode", grid.at(cycle), grid.at(cycle + section_cycles))
+        half = midpoint(section_cycles * beats)
+        aim = contour_height(contour, (number + 0.5) / rounds)
+        # The first half of a section ends on the contour, the second on the strong note.
         first = draw_motif(
-            movement, manner, grid, (0, half), (at, movement.draw_rest_note(aim, 300, rng)), pace, rng
+            motion, expression, grid, (0, half), (at, motion.draw_rest_note(aim, 300, rng)), pace, rng
         )
-        second = draw_motif(movement, manner, grid, (half, own * beats), (first[-1][2], middle), pace, rng)
+        second = draw_motif(
+            motion, expression, grid, (half, section_cycles * beats), (first[-1][2], middle), pace, rng
+        )
         for part in (first, second):
-            breath = float(rng.uniform(*manner.pause_seconds))
+            breath = float(rng.uniform(*expression.pause_seconds))
             score.add_motif(grid, cycle, truncate(part, breath, grid.beat_seconds), name)
-        score.begin(refrain, "refrain", grid.at(cycle + own), grid.at(cycle + own + returning))
-        score.add_motif(grid, cycle + own, refrain_figure, refrain)
+        score.begin_section(
+            refrain,
+            "refrain",
+            grid.at(cycle + section_cycles),
+            grid.at(cycle + section_cycles + refrain_cycles),
+        )
+        score.add_motif(grid, cycle + section_cycles, refrain_motif, refrain)
         at = home
-    score.begin("close", "theme", grid.end_seconds, end_seconds)
-    score.tones.append(NoteEvent(grid.end_seconds, end_seconds - grid.end_seconds, home, "close", 1.0))
+    score.begin_section("close", "theme", grid.end_seconds, end_seconds)
+    score.events.append(NoteEvent(grid.end_seconds, end_seconds - grid.end_seconds, home, "close", 1.0))
 
 
 def midpoint(beats: float) -> float:

@@ -1,4 +1,4 @@
-"""What was played, exactly: the truth beside a rendered performance.
+"""Ground truth of a synthesised performance.
 
 Units: times are seconds from the start of the recording, pitches are cents above the tonic, extents are cents.
 """
@@ -14,7 +14,7 @@ HOP_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class PlayedNote:
-    """A main note: `cents` is the degree that was meant (above the tonic), whatever ornament bends it."""
+    """A main note: `cents` is its intended degree, without ornaments; above the tonic unless stated otherwise."""
 
     onset_seconds: float
     seconds: float
@@ -26,7 +26,7 @@ class PlayedNote:
 class PlayedOrnament:
     """An ornament of the given `kind` (its slug in the tradition) and `shape`.
 
-    `extent_cents` is how far the pitch goes: peak to peak of a shake or swing, the way of a glide, the distance of
+    `extent_cents` is the range of the pitch: peak to peak of a shake or swing, the interval of a glide, the distance of
     the touched note, the range of a turn. `rate_hz` is the rate of a shake or swing, 0 for the others.
     """
 
@@ -40,7 +40,7 @@ class PlayedOrnament:
 
 @dataclass(frozen=True)
 class Voice:
-    """One melodic player: `cents` float32 [n] is the pitch that sounds, frame k at k * 0.01 s, NaN if silent."""
+    """One melodic instrument: `cents` float32 [n] is its pitch at frame k (k * 0.01 s), NaN if silent."""
 
     instrument: str
     family: str
@@ -51,7 +51,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class PlayedStroke:
-    """A stroke of the drum: its syllable, when it fell, its place in the cycle (beats after the first), weight 0..1."""
+    """A drum stroke: syllable, onset, position in the cycle (beats after the first), weight 0..1."""
 
     syllable: str
     onset_seconds: float
@@ -61,7 +61,7 @@ class PlayedStroke:
 
 @dataclass(frozen=True)
 class FormSection:
-    """A part of the form; `time` counts from 1 how often its material has been played so far.
+    """A part of the form; `occurrence` counts from 1 how often its material has been played so far.
 
     `kind` is "free" (no metre), "refrain" (returns note for note), "theme" (composed, may return) or "episode".
     """
@@ -70,7 +70,7 @@ class FormSection:
     kind: str
     onset_seconds: float
     seconds: float
-    time: int
+    occurrence: int
 
     @property
     def end_seconds(self) -> float:
@@ -79,10 +79,10 @@ class FormSection:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Everything about a performance that a score may want to know.
+    """The ground truth of a performance.
 
-    `voices` has the leading player first. `first_beats_seconds` are the beginnings of the cycles (sam), `beats_seconds`
-    all beats; both are empty where nothing is metred, `strokes` is empty where no drum is heard.
+    `voices` has the lead first. `first_beats_seconds` are the beginnings of cycles (sam), `beats_seconds` all beats;
+    both are empty without metre. `strokes` is empty without a drum.
     """
 
     tradition: str
@@ -98,5 +98,5 @@ class GroundTruth:
     strokes: tuple[PlayedStroke, ...]
 
     def times(self) -> np.ndarray:
-        """The time of every frame of the pitch tracks, float64 [n]."""
+        """Times of the frames of the pitch tracks in seconds, float64 [n]."""
         return np.arange(self.voices[0].cents.size) * HOP_SECONDS

@@ -1,8 +1,7 @@
-"""Sounds of the traditions' instruments: one pitch and level curve in, one continuous sound out.
+"""Additive synthesis of the traditions' instruments from pitch and level curves with a control frame every 5 ms.
 
-A curve has a control frame every 5 ms. Pitch is one phase from the beginning to the end of a phrase, so glides and
-shakes are as smooth as a voice's; plucked strings are struck again inside that same phase. Harmonics are summed by
-the recurrence sin(k x) = 2 cos(x) sin((k-1) x) - sin((k-2) x), their gains drawn straight from frame to frame.
+The phase is continuous over a phrase, so that glides and shakes are smooth; plucked strings are struck again within it.
+Harmonics are summed by sin(k x) = 2 cos(x) sin((k-1) x) - sin((k-2) x), with gains interpolated between frames.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ RAMP = np.arange(FRAME) / FRAME
 
 @dataclass(frozen=True)
 class Instrument:
-    """What an instrument sounds like and what its player can do.
+    """Timbre and playing technique of an instrument.
 
-    `tonic_hz` is the range of tonics that suit it; `transition` scales the time it needs from note to note (0: it
-    cannot slide, every note is struck); `ring_seconds` is how long it sounds on when a phrase ends.
+    `tonic_hz` is its range of tonics; `transition` scales the time of transitions between notes (0: it cannot slide);
+    `ring_seconds` is the decay after a phrase.
     """
 
     name: str
@@ -43,8 +42,8 @@ class Instrument:
 
 
 INSTRUMENTS = {
-    made.name: made
-    for made in (
+    instrument.name: instrument
+    for instrument in (
         Instrument("male voice", "voice", (116, 165), 1.0, 0.05, 0.06, (1.0,)),
         Instrument("female voice", "voice", (185, 245), 1.0, 0.05, 0.06, (1.17,)),
         Instrument("voice", "voice", (130, 245), 1.0, 0.05, 0.06, (1.08,)),
@@ -70,7 +69,7 @@ INSTRUMENTS = {
 
 @dataclass(frozen=True)
 class SynthesisControls:
-    """A player's line every 5 ms: `cents` above the tonic (NaN = silent), `level` 0..1, seconds `since` the attack."""
+    """A line every 5 ms: `cents` above the tonic (NaN if silent), `level` 0..1, seconds since the last attack."""
 
     cents: np.ndarray
     level: np.ndarray
@@ -81,12 +80,12 @@ class SynthesisControls:
 def synthesize_curve(
     curve: SynthesisControls, tonic_hz: float, instrument: Instrument, rng: np.random.Generator
 ) -> np.ndarray:
-    """The curve [F] as sound, float32 [F * 80]; its loudest note has an RMS near 1."""
+    """The curve [F] rendered, float32 [F * 80]; its loudest note has an RMS near 1."""
     out = np.zeros(curve.cents.size * FRAME)
-    colour = TIMBRE_BUILDERS[instrument.family](instrument, rng)
+    timbre = TIMBRE_BUILDERS[instrument.family](instrument, rng)
     for start, stop in true_runs(np.isfinite(curve.cents)):
         hz = tonic_hz * 2.0 ** (curve.cents[start:stop] / 1200.0)
-        gains = colour(hz, curve.seconds_since_attack[start:stop])
+        gains = timbre(hz, curve.seconds_since_attack[start:stop])
         gains *= np.clip((CEILING_HZ - hz[:, None] * np.arange(1, gains.shape[1] + 1)) / 400.0, 0.0, 1.0)
         gains *= curve.level[start:stop, None] / np.sqrt(0.5 * (gains**2).sum(axis=1).max() + 1e-12)
         out[start * FRAME : stop * FRAME] = harmonics(hz, gains)
@@ -95,7 +94,7 @@ def synthesize_curve(
 
 
 def harmonics(hz: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Sum over k of gains[:, k] sin(k phase), pitch [F] and gains [F, K] straight between frames; float64 [F * 80]."""
+    """Sum over k of gains[:, k] sin(k phase), with pitch [F] and gains [F, K] interpolated; float64 [F * 80]."""
     out = np.empty(hz.size * FRAME)
     following = np.append(hz[1:], hz[-1])
     ahead = np.vstack([gains[1:], np.zeros((1, gains.shape[1]))])
@@ -125,7 +124,7 @@ TimbreFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def sung(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
-    """Formants of vowels that change, slowly, from syllable to syllable."""
+    """Vowel formants that change from syllable to syllable."""
     order = rng.permutation(len(VOWELS))
 
     def gains(hz: np.ndarray, since: np.ndarray) -> np.ndarray:
@@ -161,7 +160,7 @@ def bowed(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
 
 
 def blown(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
-    """A fixed row of harmonics that dulls a little on high notes."""
+    """Fixed harmonic gains, duller at high pitch."""
     row = np.array(instrument.timbre_parameters[1:]) * rng.uniform(
         0.85, 1.15, len(instrument.timbre_parameters) - 1
     )
@@ -175,14 +174,14 @@ def blown(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
 
 
 def plucked(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
-    """A string that rings and darkens; with a curved bridge its high harmonics bloom after the stroke."""
-    place, slow, fast, buzz = instrument.timbre_parameters
-    place *= float(rng.uniform(0.9, 1.1))
+    """A string whose high harmonics decay faster; with a curved bridge they swell after the stroke."""
+    pluck_position, slow, fast, buzz = instrument.timbre_parameters
+    pluck_position *= float(rng.uniform(0.9, 1.1))
 
     def gains(hz: np.ndarray, since: np.ndarray) -> np.ndarray:
         k = np.arange(1, 29)
         ringing = np.exp(-since[:, None] * (slow + fast * k))
-        row = np.abs(np.sin(np.pi * k * place)) / k
+        row = np.abs(np.sin(np.pi * k * pluck_position)) / k
         bloom = 900.0 + 2200.0 * np.exp(-2.5 * since[:, None])
         band = np.exp(-(((hz[:, None] * k - bloom) / 700.0) ** 2))
         return (row + 0.25 * buzz * band / np.sqrt(k)) * ringing
@@ -202,7 +201,7 @@ NOISE_LEVELS = {"voice": 0.012, "bowed": 0.015, "blown": 0.02, "plucked": 0.0}
 def add_breath_noise(
     out: np.ndarray, curve: SynthesisControls, instrument: Instrument, rng: np.random.Generator
 ) -> None:
-    """Add breath or bow noise under the tone, and the plectrum's click at every stroke, in place."""
+    """Add breath or bow noise, and the plectrum's click at every stroke, in place."""
     amount = NOISE_LEVELS[instrument.family]
     if instrument.family == "blown":
         amount += instrument.timbre_parameters[0]
@@ -213,12 +212,12 @@ def add_breath_noise(
     if instrument.struck:
         for frame, strength in curve.attacks:
             click = 0.12 * strength * rng.standard_normal(64) * np.exp(-np.arange(64) / 16)
-            room = out[frame * FRAME : frame * FRAME + 64]
-            room += click[: room.size]
+            target = out[frame * FRAME : frame * FRAME + 64]
+            target += click[: target.size]
 
 
 def running_mean(rows: np.ndarray, width: int) -> np.ndarray:
-    """Running mean over `width` frames along the first axis, its ends held; [F, K] like the input."""
+    """Running mean over `width` frames along the first axis [F, K], padded with the first and last rows."""
     half = width // 2
     padded = np.concatenate([np.repeat(rows[:1], half, 0), rows, np.repeat(rows[-1:], width - half, 0)])
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(padded, axis=0)])
@@ -226,6 +225,6 @@ def running_mean(rows: np.ndarray, width: int) -> np.ndarray:
 
 
 def true_runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and one-past-last index of every run of True."""
+    """(start, stop) of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]

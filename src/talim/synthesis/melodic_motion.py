@@ -1,6 +1,6 @@
-"""How melodies move in a mode: up by its ascent, down by its descent, through its phrases, to its strong notes.
+"""Melodic motion in a mode: up by its ascent, down by its descent, through its phrases, to its strong notes.
 
-All pitches are cents above the tonic; lower and upper octaves are negative and above 1200.
+Pitches are cents above the tonic, negative or above 1200 in other octaves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_PATH_NOTES = 14
 
 
 class MelodicMotion:
-    """The ways of one mode inside a register; everything drawn comes from the generator that is passed in."""
+    """Melodic motion of one mode within a register."""
 
     def __init__(self, mode: Mode, lowest_cents: float, highest_cents: float) -> None:
         self.mode, self.lowest, self.highest = mode, lowest_cents, highest_cents
@@ -36,7 +36,7 @@ class MelodicMotion:
         return sorted({n + o for n in notes for o in OCTAVES if self.lowest - 1 <= n + o <= self.highest + 1})
 
     def _through_octaves(self, line: Sequence[float], *, rising: bool) -> list[float]:
-        """The line in every octave, joined where one ends on the note with which the next begins."""
+        """The line in every octave, joined without repeated notes."""
         order = OCTAVES if rising else tuple(reversed(OCTAVES))
         joined: list[float] = []
         for octave in order:
@@ -51,61 +51,61 @@ class MelodicMotion:
         return sorted(d + o for d in notes for o in (*OCTAVES, -2400.0, 3600.0))
 
     def _snap_to_degrees(self, phrase: Sequence[float]) -> list[float]:
-        """A typical phrase on the mode's own degrees (phrases may be written with another intonation)."""
+        """A phrase on the mode's degrees (phrases may be notated with another intonation)."""
         return [self.nearest(cents, self._phrases_in_all_octaves()) for cents in phrase]
 
     def nearest(self, cents: float, among: Sequence[float] | None = None) -> float:
-        """The degree nearest to a pitch; of two equally near the lower."""
+        """The degree nearest to a pitch; the lower of two equally near."""
         notes = self.degrees if among is None else among
         at = bisect_left(notes, cents)
         near = notes[max(0, at - 1) : at + 1] or notes[-1:]
         return min(near, key=lambda note: (abs(note - cents), note))
 
     def neighbour(self, cents: float, steps: int) -> float:
-        """The degree `steps` above (or below) a pitch, at the register's edge the last one."""
+        """The degree `steps` above (or below) a pitch, limited to the register."""
         at = self.degrees.index(self.nearest(cents))
         return self.degrees[min(max(at + steps, 0), len(self.degrees) - 1)]
 
     def leading_to(self, cents: float) -> float:
-        """The note from which the ascent steps up to a note: the last one below it."""
+        """The note of the ascent below a note."""
         below = [note for note in self._inside_sorted(self.up) if note < cents - SAME_CENTS]
         return below[-1] if below else self.neighbour(cents, 1)
 
     def _inside_sorted(self, line: Sequence[float]) -> list[float]:
         return sorted({note for note in line if self.lowest - 1 <= note <= self.highest + 1})
 
-    def way(self, start: float, goal: float) -> list[float]:
-        """The notes after `start` on the way to `goal`, `goal` last: by the ascent going up, the descent going down."""
+    def path_between(self, start: float, goal: float) -> list[float]:
+        """The notes after `start` up to `goal`, by the ascent if it is higher, else by the descent."""
         if _same(start, goal):
             return [goal]
         line = self.up if goal > start else self.down
         ends = [i for i, note in enumerate(line) if _same(note, goal)]
         best: list[float] | None = None
         for end in ends:
-            # The latest place before the goal where the line is at, or has not yet passed, the start.
+            # The latest position before the goal where the line is at, or has not yet passed, the start.
             for begin in range(end - 1, max(-1, end - MAX_PATH_NOTES), -1):
                 if _same(line[begin], start) or (line[begin] < start) == (goal > start):
-                    found = line[begin + 1 : end + 1]
-                    if best is None or len(found) < len(best):
-                        best = found
+                    path = line[begin + 1 : end + 1]
+                    if best is None or len(path) < len(best):
+                        best = path
                     break
         return self._fold_into_register(best or [goal])
 
     def _fold_into_register(self, notes: Sequence[float]) -> list[float]:
         """Notes folded into the register by octaves, without repeats in a row."""
-        kept: list[float] = []
+        folded: list[float] = []
         for note in notes:
             while note > self.highest + 1:
                 note -= 1200.0
             while note < self.lowest - 1:
                 note += 1200.0
             note = self.nearest(note, self.notes)
-            if not kept or not _same(note, kept[-1]):
-                kept.append(note)
-        return kept
+            if not folded or not _same(note, folded[-1]):
+                folded.append(note)
+        return folded
 
     def draw_rest_note(self, around: float, width: float, rng: np.random.Generator) -> float:
-        """A strong note to rest on, drawn near `around` (cents): nearer ones more often, and the strongest."""
+        """A strong note near `around` (cents), drawn with a preference for near and for the strongest notes."""
         gaps = np.array([abs(note - around) for note in self.strong])
         weights = np.maximum(0.0, 1.0 - gaps / (width + gaps.min())) + 1e-6
         weights *= [self._importance(note) for note in self.strong]
@@ -121,9 +121,9 @@ class MelodicMotion:
     def phrase(
         self, start: float, rest: float, rng: np.random.Generator, reach: float = 400.0, leaps: float = 0.0
     ) -> list[float]:
-        """A phrase that leaves `start`, turns once or twice, and ends on `rest`; a typical one where it fits.
+        """A phrase from `start` with one or two turning points to `rest`, or a typical phrase of the mode if it fits.
 
-        `reach` is how far the turn lies (cents), `leaps` the chance that a passing note is left out.
+        `reach` is the distance of the turning point in cents, `leaps` the probability of omitting a passing note.
         """
         typical = [
             [note + octave for note in p]
@@ -133,9 +133,9 @@ class MelodicMotion:
         ]
         fitting = [p for p in typical if abs(p[-1] - rest) < 500 and abs(p[0] - start) < 700]
         if fitting and rng.random() < 0.5:
-            chosen = fitting[int(rng.integers(len(fitting)))]
+            selected = fitting[int(rng.integers(len(fitting)))]
             return self._fold_into_register(
-                [*self.way(start, chosen[0]), *chosen, *self.way(chosen[-1], rest)]
+                [*self.path_between(start, selected[0]), *selected, *self.path_between(selected[-1], rest)]
             )
         if rng.random() < 0.6:  # turn above, on a note of the ascent; else below, on one of the descent
             turn = self.nearest(
@@ -145,11 +145,11 @@ class MelodicMotion:
             turn = self.nearest(
                 min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down)
             )
-        notes = self.way(start, turn)
+        notes = self.path_between(start, turn)
         if rng.random() < 0.3:  # a second, smaller turn
             back = self.nearest((turn + rest) / 2, self._inside_sorted(self.down if turn > rest else self.up))
-            notes += [*self.way(notes[-1], back), *self.way(back, turn)]
-        whole = self._fold_into_register([*notes, *self.way(notes[-1], rest)])
+            notes += [*self.path_between(notes[-1], back), *self.path_between(back, turn)]
+        whole = self._fold_into_register([*notes, *self.path_between(notes[-1], rest)])
         if leaps and len(whole) > 2:
             whole = [n for n in whole[:-1] if _same(n, turn) or rng.random() >= leaps] + whole[-1:]
         return whole
@@ -163,15 +163,16 @@ class MelodicMotion:
         reach: float = 400.0,
         leaps: float = 0.0,
     ) -> list[float]:
-        """Exactly `count` notes that end on `rest`: phrase after phrase, the first one begun in its middle."""
+        """Exactly `count` notes that end on `rest`: the last notes of a chain of phrases."""
         notes = self.phrase(start, rest, rng, reach, leaps)
         while len(notes) < count:
             notes = self._joined(notes, self.phrase(notes[-1], rest, rng, reach, leaps))
         return notes[-count:]
 
-    def _joined(self, one: list[float], two: list[float]) -> list[float]:
-        return one + (two[1:] if two and one and _same(one[-1], two[0]) and len(two) > 1 else two)
+    def _joined(self, first: list[float], second: list[float]) -> list[float]:
+        repeated = len(second) > 1 and bool(first) and _same(first[-1], second[0])
+        return first + (second[1:] if repeated else second)
 
 
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) < SAME_CENTS
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) < SAME_CENTS

@@ -1,4 +1,4 @@
-"""A melody before it is sung: tones in time, and the manner in which a tradition moves between them."""
+"""A melodic line as note events, and the parameters of its expressive performance."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-BREATH_SECONDS = 0.02  # tones closer than this belong to one breath
+BREATH_SECONDS = 0.02  # events with a shorter gap belong to one phrase
 
 
 @dataclass(frozen=True)
 class NoteEvent:
-    """A main note of the line: `cents` above the tonic, the `part` it belongs to, `accent` 0..1, slurred or not."""
+    """A main note: `cents` above the tonic, `part` of the form, `accent` 0..1, slurred to the previous note or not."""
 
     onset_seconds: float
     seconds: float
@@ -28,21 +28,21 @@ class NoteEvent:
 
 @dataclass(frozen=True)
 class ExpressionParameters:
-    """How a tradition's players move, as numbers tuned on real pitch tracks (docs/performer.md).
+    """Expression parameters of a tradition, tuned on pitch tracks of recordings (docs/reports/synthesis-realism.md).
 
-    `ornaments` is the chance, per shape, that a tone which has the time for it gets one. `transition_seconds` is the
-    range of the way from tone to tone, `scoop` and `fall` the chances that a breath begins or ends off its note, by
-    `slip_cents`. `drift_cents` is how far a held pitch wanders and `scatter_cents` how far tones of one degree lie
-    apart (standard deviations). `slurs` is the chance that a tone is bound to the one before; a singer parts others by
-    a consonant of `consonant_seconds`. In the free parts `passing_seconds` and `held_seconds` are medians,
-    `pause_seconds` is the range of a breath everywhere. Phrases reach `reach_cents` away from where they rest, and
-    `leaps` is the chance that a passing note of them is left out.
+    `ornaments` is the probability per shape that a sufficiently long note gets one. `transition_seconds` is the range
+    of transitions between notes; `scoop_probability` and `fall_probability` are those that a phrase begins or ends off
+    its note, by `slip_cents`. `drift_cents` (of a held pitch) and `scatter_cents` (of notes of one degree) are standard
+    deviations. `slur_probability` is that of a note being bound to the previous one; a singer separates others by a
+    consonant of `consonant_seconds`. `passing_seconds` and `held_seconds` are median note lengths of free parts,
+    `pause_seconds` the range of pauses. Phrases turn about `reach_cents` away from their resting note, and
+    `leap_probability` is that of a passing note being left out.
     """
 
     ornaments: Mapping[str, float]
     transition_seconds: tuple[float, float]
     scoop_probability: float
-    fall: float
+    fall_probability: float
     slip_cents: tuple[float, float]
     drift_cents: float
     scatter_cents: float
@@ -55,33 +55,35 @@ class ExpressionParameters:
     leap_probability: float
 
 
-def split_phrases(tones: list[NoteEvent]) -> list[list[NoteEvent]]:
-    """The tones in groups without a pause inside."""
+def split_phrases(events: list[NoteEvent]) -> list[list[NoteEvent]]:
+    """The events grouped into phrases without pauses."""
     groups: list[list[NoteEvent]] = []
-    for tone in tones:
-        if groups and tone.onset_seconds - groups[-1][-1].end_seconds < BREATH_SECONDS:
-            groups[-1].append(tone)
+    for event in events:
+        if groups and event.onset_seconds - groups[-1][-1].end_seconds < BREATH_SECONDS:
+            groups[-1].append(event)
         else:
-            groups.append([tone])
+            groups.append([event])
     return groups
 
 
-def jitter_timing(tones: list[NoteEvent], spread_seconds: float, rng: np.random.Generator) -> list[NoteEvent]:
-    """The same tones in another player's timing: onsets moved by up to `spread_seconds`, ends moved with them."""
-    if not tones:
+def jitter_timing(
+    events: list[NoteEvent], spread_seconds: float, rng: np.random.Generator
+) -> list[NoteEvent]:
+    """The events with onsets shifted randomly by up to `spread_seconds`; ends of bound notes follow."""
+    if not events:
         return []
-    shifts = rng.uniform(-spread_seconds, spread_seconds, len(tones))
+    shifts = rng.uniform(-spread_seconds, spread_seconds, len(events))
     onsets = [
-        max(0.0, tone.onset_seconds + min(shift, 0.3 * tone.seconds))
-        for tone, shift in zip(tones, shifts, strict=True)
+        max(0.0, event.onset_seconds + min(shift, 0.3 * event.seconds))
+        for event, shift in zip(events, shifts, strict=True)
     ]
-    moved = []
-    for index, tone in enumerate(tones):
-        end = tone.end_seconds
-        bound = index + 1 < len(tones) and tones[index + 1].onset_seconds - end < BREATH_SECONDS
+    shifted = []
+    for index, event in enumerate(events):
+        end = event.end_seconds
+        bound = index + 1 < len(events) and events[index + 1].onset_seconds - end < BREATH_SECONDS
         end = onsets[index + 1] if bound else end
         if end - onsets[index] > 0.03:
-            moved.append(replace(tone, onset_seconds=onsets[index], seconds=end - onsets[index]))
-        elif moved and bound:
-            moved[-1] = replace(moved[-1], seconds=end - moved[-1].onset_seconds)
-    return moved
+            shifted.append(replace(event, onset_seconds=onsets[index], seconds=end - onsets[index]))
+        elif shifted and bound:
+            shifted[-1] = replace(shifted[-1], seconds=end - shifted[-1].onset_seconds)
+    return shifted

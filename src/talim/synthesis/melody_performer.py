@@ -1,4 +1,4 @@
-"""One player of a line: breaths, the way from tone to tone, ornaments drawn and put on record, loudness, strokes."""
+"""Performs a melodic line on an instrument: phrasing, transitions, ornaments, loudness, strokes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from talim.traditions.schema import OrnamentDefinition
 
 @dataclass(frozen=True)
 class PerformedLine:
-    """A performed line: its curve every 5 ms, its main notes and its ornaments in the order of their onsets."""
+    """A performed line: its control curve (5 ms), its main notes, and its ornaments in order of onset."""
 
     curve: SynthesisControls
     notes: tuple[PlayedNote, ...]
@@ -36,25 +36,28 @@ class PerformedLine:
 
 @dataclass(frozen=True)
 class MelodyPerformer:
-    """A player: the instrument, the tradition's manner, the ornaments to draw from, the mode's ways."""
+    """Performs lines with an instrument, expression parameters, the ornaments to draw from and the mode's motion."""
 
     instrument: Instrument
-    manner: ExpressionParameters
+    expression: ExpressionParameters
     ornaments: Sequence[OrnamentDefinition]
-    movement: MelodicMotion
+    motion: MelodicMotion
     rng: np.random.Generator
 
-    def play(self, tones: list[NoteEvent], seconds: float) -> PerformedLine:
-        """Perform the tones inside [0, seconds]; they must be in order and not overlap."""
+    def play(self, events: list[NoteEvent], seconds: float) -> PerformedLine:
+        """Perform the events within [0, seconds]; they must be sorted and not overlap."""
         frames = frame(seconds)
         cents, level, since = np.full(frames, np.nan), np.zeros(frames), np.zeros(frames)
         attacks: list[tuple[int, float]] = []
         ornaments: list[PlayedOrnament] = []
-        groups = split_phrases(tones)
+        groups = split_phrases(events)
         for group, following in zip(groups, [*groups[1:], None], strict=False):
-            free = seconds if following is None else following[0].onset_seconds - 0.01
+            next_onset = seconds if following is None else following[0].onset_seconds - 0.01
             end = min(
-                max(group[-1].end_seconds, min(group[-1].end_seconds + self.instrument.ring_seconds, free)),
+                max(
+                    group[-1].end_seconds,
+                    min(group[-1].end_seconds + self.instrument.ring_seconds, next_onset),
+                ),
                 seconds,
             )
             first, last = frame(group[0].onset_seconds), min(frames, frame(end))
@@ -68,32 +71,33 @@ class MelodyPerformer:
             self._consonants(cents, level, struck[1:])
             attacks += struck
             ornaments += played
-        notes = tuple(PlayedNote(t.onset_seconds, t.seconds, t.cents, t.part) for t in tones)
+        notes = tuple(PlayedNote(t.onset_seconds, t.seconds, t.cents, t.part) for t in events)
         ornaments.sort(key=lambda o: o.onset_seconds)
         return PerformedLine(SynthesisControls(cents, level, since, tuple(attacks)), notes, tuple(ornaments))
 
     def _render_phrase(
         self, group: list[NoteEvent], first: int, frames: int
     ) -> tuple[PitchContour, list[PlayedOrnament]]:
-        """The contour of one breath and its ornaments: one where a tone begins, one while it lasts, or either."""
+        """The contour of one phrase, and its ornaments: at most one at the onset and one during each note."""
         contour, played = PitchContour(frames, group[0].cents), list[PlayedOrnament]()
-        for before, tone in zip([None, *group], group, strict=False):
-            at, way = frame(tone.onset_seconds) - first, self._transition_frames(tone, before)
-            place = OrnamentPosition(
-                contour, self.movement, tone.cents + self._scatter(), before.cents if before else None, at,
-                frame(tone.seconds), way, self.instrument.transition > 0, self.rng,
+        for before, event in zip([None, *group], group, strict=False):
+            at, transition = frame(event.onset_seconds) - first, self._transition_frames(event, before)
+            position = OrnamentPosition(
+                contour, self.motion, event.cents + self._scatter(), before.cents if before else None, at,
+                frame(event.seconds), transition, self.instrument.transition > 0, self.rng,
             )  # fmt: skip
             if before is None:
-                self._scoop(place)
-            opening = self._choose(ONSET_ORNAMENTS, place)
-            done = SHAPES[opening.shape](place, opening) if opening else None
+                self._scoop(position)
+            opening = self._choose(ONSET_ORNAMENTS, position)
+            done = SHAPES[opening.shape](position, opening) if opening else None
             if opening is None or done is None:
-                contour.move(at - way // 2, place.cents, way)
+                contour.move(at - transition // 2, position.cents, transition)
             else:
                 played.append(self._record(opening, done, first, frames))
-                place = replace(place, at=done.at + done.frames, frames=place.frames - done.frames, way=0)
-            lasting = self._choose(SUSTAINED_ORNAMENTS, place)
-            done = SHAPES[lasting.shape](place, lasting) if lasting else None
+                remaining = position.frames - done.frames
+                position = replace(position, at=done.at + done.frames, frames=remaining, transition_frames=0)
+            lasting = self._choose(SUSTAINED_ORNAMENTS, position)
+            done = SHAPES[lasting.shape](position, lasting) if lasting else None
             if lasting is not None and done is not None:
                 played.append(self._record(lasting, done, first, frames))
         self._release_fall(contour, group[-1])
@@ -102,84 +106,90 @@ class MelodyPerformer:
     def _record(
         self, ornament: OrnamentDefinition, done: OrnamentResult, first: int, frames: int
     ) -> PlayedOrnament:
-        """The truth of an ornament that was played in the breath that begins at frame `first`."""
-        taken = min(done.frames, frames - done.at) * CONTROL_SECONDS
+        """The ground truth of an ornament in the phrase that begins at frame `first`."""
+        seconds = min(done.frames, frames - done.at) * CONTROL_SECONDS
         onset = (first + done.at) * CONTROL_SECONDS
-        return PlayedOrnament(ornament.slug, ornament.shape, onset, taken, done.extent_cents, done.rate_hz)
+        return PlayedOrnament(ornament.slug, ornament.shape, onset, seconds, done.extent_cents, done.rate_hz)
 
     def _consonants(self, cents: np.ndarray, level: np.ndarray, struck: list[tuple[int, float]]) -> None:
-        """Fall silent before each new syllable, for as long as a consonant lasts; singers only."""
+        """Silence before each new syllable of a voice, as long as a consonant."""
         if self.instrument.family != "voice":
             return
         for at, _ in struck:
-            taken = frame(float(self.rng.uniform(*self.manner.consonant_seconds)))
-            edge = slice(max(0, at - taken - 3), at - taken)
+            gap = frame(float(self.rng.uniform(*self.expression.consonant_seconds)))
+            edge = slice(max(0, at - gap - 3), at - gap)
             level[edge] *= np.linspace(0.8, 0.1, edge.stop - edge.start)
-            cents[at - taken : at] = np.nan
-            level[at - taken : at] = 0.0
+            cents[at - gap : at] = np.nan
+            level[at - gap : at] = 0.0
 
-    def _choose(self, shapes: Sequence[str], place: OrnamentPosition) -> OrnamentDefinition | None:
-        """Draw an ornament of these shapes that this place has the room for, or none."""
-        fitting = [o for o in self.ornaments if o.shape in shapes and can_play(o, place)]
-        found = [shape for shape in shapes if any(o.shape == shape for o in fitting)]
-        for at in self.rng.permutation(len(found)):
-            if self.rng.random() < self.manner.ornaments.get(found[at], 0.0):
-                kinds = [o for o in fitting if o.shape == found[at]]
+    def _choose(self, shapes: Sequence[str], position: OrnamentPosition) -> OrnamentDefinition | None:
+        """Draw an ornament of these shapes that fits the position, or none."""
+        fitting = [o for o in self.ornaments if o.shape in shapes and can_play(o, position)]
+        available = [shape for shape in shapes if any(o.shape == shape for o in fitting)]
+        for index in self.rng.permutation(len(available)):
+            if self.rng.random() < self.expression.ornaments.get(available[index], 0.0):
+                kinds = [o for o in fitting if o.shape == available[index]]
                 return kinds[int(self.rng.integers(len(kinds)))]
         return None
 
     def _scatter(self) -> float:
-        """How far a tone lies off its degree; nothing where the instrument fixes it."""
+        """Deviation of a note from its degree in cents; 0 for instruments of fixed pitch."""
         return (
-            self.manner.scatter_cents * float(self.rng.standard_normal()) * (self.instrument.transition > 0)
+            self.expression.scatter_cents
+            * float(self.rng.standard_normal())
+            * (self.instrument.transition > 0)
         )
 
-    def _transition_frames(self, tone: NoteEvent, before: NoteEvent | None) -> int:
-        """How many frames the way into a tone takes: drawn evenly on a log scale, at most half of the tone."""
+    def _transition_frames(self, event: NoteEvent, before: NoteEvent | None) -> int:
+        """Frames of the transition into a note: log-uniform, at most half of the note."""
         if before is None or not self.instrument.transition:
             return 1
-        short, long = self.manner.transition_seconds
+        short, long = self.expression.transition_seconds
         drawn = short * (long / short) ** float(self.rng.random()) * self.instrument.transition
-        return max(1, frame(min(drawn, 0.5 * tone.seconds)))
+        return max(1, frame(min(drawn, 0.5 * event.seconds)))
 
-    def _scoop(self, place: OrnamentPosition) -> None:
-        """Begin a breath below its first note now and then, as voices and bows do."""
-        if place.slides and self.rng.random() < self.manner.scoop_probability:
-            place.contour.cents[:] = place.cents - float(self.rng.uniform(*self.manner.slip_cents))
-            taken = min(frame(float(self.rng.uniform(0.04, 0.12))), place.frames // 2)
-            place.contour.move(1, place.cents, taken)
+    def _scoop(self, position: OrnamentPosition) -> None:
+        """Sometimes begin a phrase below its first note."""
+        if position.can_slide and self.rng.random() < self.expression.scoop_probability:
+            position.contour.cents[:] = position.cents - float(self.rng.uniform(*self.expression.slip_cents))
+            taken = min(frame(float(self.rng.uniform(0.04, 0.12))), position.frames // 2)
+            position.contour.move(1, position.cents, taken)
 
-    def _release_fall(self, contour: PitchContour, tone: NoteEvent) -> None:
-        """Let go of a breath's last note downwards now and then."""
-        if self.instrument.transition and not self.instrument.struck and self.rng.random() < self.manner.fall:
-            taken = min(frame(float(self.rng.uniform(0.05, 0.12))), frame(tone.seconds) // 3)
-            down = float(self.rng.uniform(*self.manner.slip_cents))
-            contour.move(contour.cents.size - taken, tone.cents - down, taken)
+    def _release_fall(self, contour: PitchContour, event: NoteEvent) -> None:
+        """Sometimes let the last note of a phrase fall."""
+        if (
+            self.instrument.transition
+            and not self.instrument.struck
+            and self.rng.random() < self.expression.fall_probability
+        ):
+            taken = min(frame(float(self.rng.uniform(0.05, 0.12))), frame(event.seconds) // 3)
+            down = float(self.rng.uniform(*self.expression.slip_cents))
+            contour.move(contour.cents.size - taken, event.cents - down, taken)
 
     def _drift(self, frames: int) -> np.ndarray:
-        """How a held pitch wanders and trembles; nothing where strings are struck and cannot be bent."""
-        size = self.manner.drift_cents * (0.3 if self.instrument.struck else 1.0)
+        """Slow drift and fast jitter of the pitch in cents; 0 for instruments of fixed pitch."""
+        size = self.expression.drift_cents * (0.3 if self.instrument.struck else 1.0)
         if not self.instrument.transition or not size:
             return np.zeros(frames)
         knots = self.rng.standard_normal(frames // 20 + 2) * size
-        trembling = self.rng.standard_normal(frames // 4 + 2) * 0.5 * size
+        jitter = self.rng.standard_normal(frames // 4 + 2) * 0.5 * size
         at = np.arange(frames)
         slow = np.interp(at / 20, np.arange(knots.size), knots)
-        return slow + np.interp(at / 4, np.arange(trembling.size), trembling)
+        return slow + np.interp(at / 4, np.arange(jitter.size), jitter)
 
     def _strokes(self, group: list[NoteEvent], first: int, last: int) -> list[tuple[int, float]]:
-        """Where the sound begins anew: at every tone of a struck string that is not slurred, else at syllables."""
-        found = [(first, group[0].accent)]
-        for before, tone in itertools.pairwise(group):
-            bound = tone.slurred and (self.instrument.transition > 0 or not self.instrument.struck)
-            rung_out = self.instrument.struck and tone.onset_seconds - found[-1][0] * CONTROL_SECONDS > 0.7
-            same = abs(before.cents - tone.cents) < 1
-            if (not bound or same or rung_out) and frame(tone.onset_seconds) < last - 2:
-                found.append((frame(tone.onset_seconds), tone.accent))
-        return found
+        """(frame, strength) of attacks: at unslurred notes, repeated notes, and strings that have rung out."""
+        attacks = [(first, group[0].accent)]
+        for before, event in itertools.pairwise(group):
+            bound = event.slurred and (self.instrument.transition > 0 or not self.instrument.struck)
+            rung_out = self.instrument.struck and event.onset_seconds - attacks[-1][0] * CONTROL_SECONDS > 0.7
+            same = abs(before.cents - event.cents) < 1
+            if (not bound or same or rung_out) and frame(event.onset_seconds) < last - 2:
+                attacks.append((frame(event.onset_seconds), event.accent))
+        return attacks
 
     def _level(self, group: list[NoteEvent], first: int, last: int) -> np.ndarray:
-        """Loudness of the breath, 0..1: accents, a soft dip where a syllable begins, attack and release."""
+        """Level of the phrase, 0..1: accents, a dip at each syllable, attack and release."""
         frames = last - first
         knots = [(frame(t.onset_seconds) - first + frame(t.seconds) // 3, t.accent) for t in group]
         level = np.interp(np.arange(frames), *np.array(knots, float).T)

@@ -1,4 +1,4 @@
-"""From an arrangement and its score to sound and truth: players, drone, drum, room, one level."""
+"""Renders an arrangement: performed lines, drone, drum, reverb and the final level."""
 
 from __future__ import annotations
 
@@ -24,91 +24,87 @@ LEVELS = {"lead": 1.0, "second": 0.5, "drone": 0.16, "drum": 0.85}
 
 
 def octave_shift_cents(instrument: Instrument, tonic_hz: float) -> float:
-    """By how many octaves, in cents, an instrument moves a line to be at home; 0 where its own tonics include it."""
+    """Octave transposition in cents that brings a tonic closest to the range of an instrument."""
     low, high = instrument.tonic_hz
     return 1200.0 * round(float(np.log2((low * high) ** 0.5 / tonic_hz)))
 
 
 def perform_lines(
-    arrangement: Arrangement, score: ScoreBuilder, movement: MelodicMotion, rng: np.random.Generator
+    arrangement: Arrangement, score: ScoreBuilder, motion: MelodicMotion, rng: np.random.Generator
 ) -> list[tuple[Instrument, PerformedLine]]:
-    """Every melodic player's performance of the score: the lead as written, a second one after its own manner."""
-    school, seconds = arrangement.school, arrangement.seconds
-    found = []
+    """The score performed by every melodic instrument: the lead as written, the second transposed and delayed."""
+    style, seconds = arrangement.style, arrangement.seconds
+    lines = []
     for index, instrument in enumerate(arrangement.instruments):
-        tones, ways = score.tones, movement
+        events, line_motion = score.events, motion
         if index:
             shift = octave_shift_cents(instrument, arrangement.tonic_hz)
-            ways = MelodicMotion(movement.mode, movement.lowest + shift, movement.highest + shift)
-            tones = [replace(tone, cents=tone.cents + shift) for tone in tones]
-            tones = delay(tones, float(rng.uniform(*school.lag_seconds)), seconds)
-        tones = jitter_timing(tones, 0.012 if index == 0 else 0.03, rng)
-        player = MelodyPerformer(instrument, school.manner, arrangement.tradition.ornaments, ways, rng)
-        found.append((instrument, player.play(tones, seconds)))
-    return found
+            line_motion = MelodicMotion(motion.mode, motion.lowest + shift, motion.highest + shift)
+            events = [replace(event, cents=event.cents + shift) for event in events]
+            events = delay(events, float(rng.uniform(*style.lag_seconds)), seconds)
+        events = jitter_timing(events, 0.012 if index == 0 else 0.03, rng)
+        player = MelodyPerformer(
+            instrument, style.expression, arrangement.tradition.ornaments, line_motion, rng
+        )
+        lines.append((instrument, player.play(events, seconds)))
+    return lines
 
 
-def delay(tones: list[NoteEvent], lag_seconds: float, seconds: float) -> list[NoteEvent]:
-    """The line a little later (or earlier), still inside the recording."""
-    moved = [replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in tones]
+def delay(events: list[NoteEvent], lag_seconds: float, seconds: float) -> list[NoteEvent]:
+    """The line delayed (or advanced), within the recording."""
+    delayed = [replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in events]
     return [
         replace(t, seconds=min(t.seconds, seconds - t.onset_seconds))
-        for t in moved
+        for t in delayed
         if t.onset_seconds < seconds - 0.05
     ]
 
 
-def voice_ground_truth(instrument: Instrument, played: PerformedLine) -> Voice:
-    """The truth of one player; every second control frame is one of the pitch track."""
+def voice_ground_truth(instrument: Instrument, line: PerformedLine) -> Voice:
+    """The ground truth of one line; its pitch track has every second control frame."""
     step = round(HOP_SECONDS / CONTROL_SECONDS)
-    cents = played.curve.cents[::step].astype(np.float32)
-    return Voice(instrument.name, instrument.family, cents, played.notes, played.ornaments)
+    cents = line.curve.cents[::step].astype(np.float32)
+    return Voice(instrument.name, instrument.family, cents, line.notes, line.ornaments)
 
 
 def mix_down(
     arrangement: Arrangement,
-    players: list[tuple[Instrument, PerformedLine]],
+    lines: list[tuple[Instrument, PerformedLine]],
     strokes: tuple[PlayedStroke, ...],
-    room: Reverb,
+    reverb: Reverb,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Everybody together in the room, float32 [T]: an RMS near 0.1, no sample beyond 0.97."""
+    """All lines, drone and drum with reverb, float32 [T]: RMS of 0.1 or lower so that no sample exceeds 0.97."""
     size = round(arrangement.seconds * RATE_HZ)
     mix = np.zeros(size)
-    for index, (instrument, played) in enumerate(players):
-        mix_in(
-            mix,
-            normalize_rms(synthesize_curve(played.curve, arrangement.tonic_hz, instrument, rng)),
-            0,
-            LEVELS["second" if index else "lead"],
-        )
-    if arrangement.school.drone:
+    for index, (instrument, line) in enumerate(lines):
+        samples = normalize_rms(synthesize_curve(line.curve, arrangement.tonic_hz, instrument, rng))
+        mix_in(mix, samples, 0, LEVELS["second" if index else "lead"])
+    if arrangement.style.drone:
         mix_in(mix, normalize_rms(drone(arrangement, rng)), 0, LEVELS["drone"] * float(rng.uniform(0.6, 1.4)))
     if strokes:
         mix_in(mix, drumming(strokes, arrangement.tonic_hz, size, rng), 0, LEVELS["drum"])
-    mix = convolve_reverb(room, mix, rng).astype(np.float64)
+    mix = convolve_reverb(reverb, mix, rng).astype(np.float64)
     rms, peak = float(np.sqrt(np.mean(mix**2))) + 1e-9, float(np.abs(mix).max()) + 1e-9
     return (mix * min(LEVEL_RMS / rms, PEAK_LIMIT / peak)).astype(np.float32)
 
 
 def mix_in(mix: np.ndarray, samples: np.ndarray, at: int, gain: float) -> None:
-    """Mix samples in from a position on, cut at the end."""
-    room = mix[at : at + samples.size]
-    room += gain * samples[: room.size]
+    """Add samples to `mix` from index `at` on, cut at its end."""
+    target = mix[at : at + samples.size]
+    target += gain * samples[: target.size]
 
 
 def normalize_rms(samples: np.ndarray) -> np.ndarray:
-    """Samples with an RMS of 1 where they sound."""
+    """Samples with an RMS of 1 over their non-silent part."""
     sounding = samples[np.abs(samples) > 1e-4]
-    return (
-        samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9)
-        if sounding.size
-        else samples
-    )
+    if not sounding.size:
+        return samples
+    return samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9)
 
 
 def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
-    """Tanpura: fifth (or the mode's fourth, or seventh), upper tonic twice, lower tonic, and again; float64 [T]."""
+    """Tanpura: fifth (or fourth, or seventh, by the mode), upper tonic twice, lower tonic, repeated; float64 [T]."""
     mode = arrangement.mode
     has = {round(c / 100) for c in mode.degrees_cents}
     first = next((cents for step, cents in ((7, 702.0), (5, 498.0), (11, 1088.0)) if step in has), 1200.0)
@@ -129,7 +125,7 @@ def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
 
 
 def tanpura_string(hz: float, seconds: float = 5.0) -> np.ndarray:
-    """One open string over a curved bridge: its harmonics swell one after the other and fall slowly; float64 [T]."""
+    """One open string over a curved bridge: its harmonics swell in turn and decay slowly; float64 [T]."""
     since = np.arange(frame(seconds)) * CONTROL_SECONDS
     k = np.arange(1, 33)
     swell = np.exp(-(((np.log2(hz * k) - (10.9 - 0.9 * np.log2(1 + 2 * since[:, None]))) / 0.8) ** 2))
@@ -141,7 +137,7 @@ def tanpura_string(hz: float, seconds: float = 5.0) -> np.ndarray:
 def drumming(
     strokes: tuple[PlayedStroke, ...], tonic_hz: float, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The strokes as sound, two takes of each syllable in turn; float64 [size]."""
+    """The strokes rendered, alternating two takes of each syllable; float64 [size]."""
     high_hz = tonic_hz
     while high_hz < 240.0:
         high_hz *= 2

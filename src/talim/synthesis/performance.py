@@ -1,97 +1,102 @@
-"""A tradition performed: drawn, played, rendered, and told in words and facts."""
+"""A performance, and how one in a tradition is composed, rendered and described."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from talim.synthesis.arrangement import Arrangement, PerformanceRequest, arrange, build_score
-from talim.synthesis.ground_truth import GroundTruth
-from talim.synthesis.instruments import Instrument
+from talim.synthesis.ground_truth import GroundTruth, PlayedNote
 from talim.synthesis.melodic_motion import MelodicMotion
-from talim.synthesis.melody_performer import PerformedLine
 from talim.synthesis.mixdown import mix_down, perform_lines, voice_ground_truth
-from talim.synthesis.reverb import REVERBS, Reverb
+from talim.synthesis.reverb import REVERBS
+from talim.synthesis.western_instruments import RATE_HZ
 from talim.traditions.tradition import Tradition
+
+C4_HZ = 440.0 * 2 ** (-900 / 1200)
 
 
 @dataclass(frozen=True)
-class SymbolicPerformance:
-    """A performance before it is sound: what was decided, who plays what, its truth and its caption."""
+class Performance:
+    """A piece: `samples` float32 [T] at `rate_hz` (empty if not rendered), its caption, facts and ground truth.
 
-    plan: Arrangement
-    players: list[tuple[Instrument, PerformedLine]]
-    truth: GroundTruth
+    `notes` is the leading melody in cents above C4. `truth` is None in styles that are not a tradition.
+    """
+
+    samples: np.ndarray
+    rate_hz: int
     caption: str
+    notes: tuple[PlayedNote, ...]
+    facts: dict[str, object] = field(default_factory=dict)
+    truth: GroundTruth | None = None
 
 
-def plan_piece(
-    seed: int, tradition: Tradition, seconds: float, wishes: PerformanceRequest
-) -> SymbolicPerformance:
-    """The piece that the seed stands for, not rendered. UsageError where the wishes cannot be met."""
+def perform_tradition(
+    seed: int, tradition: Tradition, seconds: float, request: PerformanceRequest, render: bool = True
+) -> Performance:
+    """The piece of a seed in a tradition. UsageError if the request cannot be met."""
     rng = np.random.default_rng([seed, *tradition.slug.encode()])
-    plan = arrange(tradition, wishes, seconds, rng)
-    movement = MelodicMotion(plan.mode, *plan.school.register_cents)
-    score = build_score(plan, movement, rng)
-    players = perform_lines(plan, score, movement, rng)
-    grid = plan.grid
+    arrangement = arrange(tradition, request, seconds, rng)
+    motion = MelodicMotion(arrangement.mode, *arrangement.style.register_cents)
+    score = build_score(arrangement, motion, rng)
+    lines = perform_lines(arrangement, score, motion, rng)
+    grid = arrangement.grid
     truth = GroundTruth(
         tradition=tradition.slug,
-        mode=plan.mode.slug,
+        mode=arrangement.mode.slug,
         cycle=grid.cycle.slug if grid else None,
-        tonic_hz=plan.tonic_hz,
+        tonic_hz=arrangement.tonic_hz,
         tempo_bpm=60 / grid.beat_seconds if grid else None,
         cycle_beats=grid.cycle.beats if grid else None,
-        voices=tuple(voice_ground_truth(instrument, played) for instrument, played in players),
+        voices=tuple(voice_ground_truth(instrument, line) for instrument, line in lines),
         sections=tuple(score.sections),
         first_beats_seconds=grid.first_beats_seconds() if grid else np.empty(0),
         beats_seconds=grid.beats_seconds() if grid else np.empty(0),
-        strokes=grid.strokes() if grid and plan.drummed else (),
+        strokes=grid.strokes() if grid and arrangement.drummed else (),
     )
-    return SymbolicPerformance(plan, players, truth, caption(plan, rng))
-
-
-def render_piece(seed: int, piece: SymbolicPerformance) -> tuple[np.ndarray, dict[str, object]]:
-    """The piece as samples float32 [T] at 16 kHz, and its facts; the sound has a generator of its own."""
-    rng = np.random.default_rng([seed, 1, *piece.plan.tradition.slug.encode()])
-    room = REVERBS[int(rng.integers(len(REVERBS)))]
-    samples = mix_down(piece.plan, piece.players, piece.truth.strokes, room, rng)
-    return samples, facts(piece.plan, piece.truth, room)
-
-
-def ensemble_names(plan: Arrangement) -> list[str]:
-    """Everybody who is heard, the leading player first."""
-    names = [instrument.name for instrument in plan.instruments]
-    return names + [plan.drum] * plan.drummed + [plan.school.drone] * bool(plan.school.drone)
-
-
-def caption(plan: Arrangement, rng: np.random.Generator) -> str:
-    """The words that belong to the piece; of a free part no cycle and no tempo is claimed."""
-    lead, *others = ensemble_names(plan)
-    who = f"{lead} with {' and '.join(others)}" if others else f"solo {lead}"
-    what = f"{plan.tradition.mode_word} {plan.mode.name}"
-    free_name = plan.school.section_names[0]
-    if plan.grid is None:
-        parts = [who, what, free_name]
-    else:
-        how = f"{plan.tradition.cycle_word} {plan.grid.cycle.name}, {round(60 / plan.grid.beat_seconds)} bpm"
-        parts = [who, what, f"{free_name} and composition in {how}" if plan.free_seconds else how]
-    if rng.random() < 0.5:
-        parts = [parts[1], parts[0], *parts[2:]]
-    return ", ".join(parts)
-
-
-def facts(plan: Arrangement, truth: GroundTruth, room: Reverb) -> dict[str, object]:
-    """The truth in short, as plain values."""
-    return {
-        "style": plan.tradition.slug,
-        "mode": plan.mode.slug,
+    text = caption(arrangement, rng)
+    # Rendering has its own generator, so that the ground truth does not depend on it.
+    sound_rng = np.random.default_rng([seed, 1, *tradition.slug.encode()])
+    reverb = REVERBS[int(sound_rng.integers(len(REVERBS)))]
+    samples = np.empty(0, np.float32)
+    if render:
+        samples = mix_down(arrangement, lines, truth.strokes, reverb, sound_rng)
+    above_c4 = 1200 * float(np.log2(truth.tonic_hz / C4_HZ))
+    notes = tuple(
+        PlayedNote(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in truth.voices[0].notes
+    )
+    facts: dict[str, object] = {
+        "style": tradition.slug,
+        "mode": truth.mode,
         "cycle": truth.cycle,
-        "form": plan.form,
-        "ensemble": plan.ensemble,
-        "instruments": ensemble_names(plan),
-        "tonic_hz": plan.tonic_hz,
+        "form": arrangement.form,
+        "ensemble": arrangement.ensemble,
+        "instruments": ensemble_names(arrangement),
+        "tonic_hz": truth.tonic_hz,
         "tempo_bpm": truth.tempo_bpm,
-        "room": room.name,
+        "reverb": reverb.name,
     }
+    return Performance(samples, RATE_HZ, text, notes, facts, truth)
+
+
+def ensemble_names(arrangement: Arrangement) -> list[str]:
+    """All instruments, the lead first."""
+    names = [instrument.name for instrument in arrangement.instruments]
+    drum, drone = arrangement.drum, arrangement.style.drone
+    return names + [drum] * arrangement.drummed + [drone] * bool(drone)
+
+
+def caption(arrangement: Arrangement, rng: np.random.Generator) -> str:
+    """The caption: instruments, mode, form, cycle and tempo; without cycle and tempo if there is only a free part."""
+    lead, *others = ensemble_names(arrangement)
+    who = f"{lead} with {' and '.join(others)}" if others else f"solo {lead}"
+    mode = f"{arrangement.tradition.mode_word} {arrangement.mode.name}"
+    free_name, grid = arrangement.style.section_names[0], arrangement.grid
+    if grid is None:
+        form = free_name
+    else:
+        form = f"{arrangement.tradition.cycle_word} {grid.cycle.name}, {round(60 / grid.beat_seconds)} bpm"
+        form = f"{free_name} and composition in {form}" if arrangement.free_seconds else form
+    parts = [mode, who, form] if rng.random() < 0.5 else [who, mode, form]
+    return ", ".join(parts)

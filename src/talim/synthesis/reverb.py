@@ -1,4 +1,4 @@
-"""Rooms: what walls add to a sound, as an impulse response drawn by seed."""
+"""Reverberation by convolution with a random impulse response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from talim.synthesis.western_instruments import RATE_HZ
 
 @dataclass(frozen=True)
 class Reverb:
-    """`decay_seconds` is the time to fall by 60 dB; `wet` the level of the room beside the direct sound."""
+    """`decay_seconds` is the reverberation time (RT60); `wet` the level relative to the direct sound."""
 
     name: str
     decay_seconds: float
@@ -29,18 +29,18 @@ REVERBS = (
 )
 
 
-def convolve_reverb(room: Reverb, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`samples` [T] as heard in the room, float32 [T]; the direct sound stays where it was."""
-    if not room.wet:
+def convolve_reverb(reverb: Reverb, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`samples` [T] with reverberation, float32 [T]; the direct sound is not delayed."""
+    if not reverb.wet:
         return samples.astype(np.float32)
-    size = int(room.decay_seconds * RATE_HZ)
+    size = int(reverb.decay_seconds * RATE_HZ)
     seconds = np.arange(size) / RATE_HZ
-    tail = rng.standard_normal(size) * 10 ** (-3 * seconds / room.decay_seconds)
-    tail = np.convolve(tail, (0.25, 0.5, 0.25), "same")  # walls swallow the highest part
-    tail[: int(room.first_echo_seconds * RATE_HZ)] = 0.0
+    tail = rng.standard_normal(size) * 10 ** (-3 * seconds / reverb.decay_seconds)
+    tail = np.convolve(tail, (0.25, 0.5, 0.25), "same")  # high-frequency absorption
+    tail[: int(reverb.first_echo_seconds * RATE_HZ)] = 0.0
     for _ in range(4):
-        tail[int(rng.uniform(1.0, 4.0) * room.first_echo_seconds * RATE_HZ)] += 4.0 * rng.uniform(-1, 1)
-    impulse = room.wet * tail / np.sqrt(np.sum(tail**2))
+        tail[int(rng.uniform(1.0, 4.0) * reverb.first_echo_seconds * RATE_HZ)] += 4.0 * rng.uniform(-1, 1)
+    impulse = reverb.wet * tail / np.sqrt(np.sum(tail**2))
     impulse[0] = 1.0
     wet = signal.oaconvolve(samples.astype(np.float64), impulse)
     return wet[: samples.size].astype(np.float32)

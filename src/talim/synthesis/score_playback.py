@@ -28,34 +28,36 @@ class ScorePlayer:
 
     @property
     def instruments(self) -> Sequence[str]:
-        """What scores can be played on."""
+        """Names of the instruments."""
         return tuple(INSTRUMENT_FAMILIES)
 
     def score(self, score: SymbolicScore, instrument: str, seed: int) -> Audio:
-        """A score, note by note with the slides that the instrument makes; RMS near 0.1."""
+        """The score rendered note by note, with the slides of the instrument; RMS near 0.1."""
         family, variant = INSTRUMENT_FAMILIES[instrument]
         rng = np.random.default_rng(seed)
         track = np.zeros(round((score.seconds + _TAIL_SECONDS) * RATE_HZ), np.float32)
-        before: ScoreNote | None = None
+        previous: ScoreNote | None = None
         for note in score.notes:
-            curve_hz = _curve_hz(score.karar_hz, note, before, family)
-            sound = western_instruments.SOUND[family](curve_hz, variant, rng)
+            curve_hz = _curve_hz(score.karar_hz, note, previous, family)
+            tone = western_instruments.SOUND[family](curve_hz, variant, rng)
             start = round(note.onset_seconds * RATE_HZ)
-            room = track[start : start + sound.size]
-            room += (0.4 + 0.6 * note.velocity) * sound[: room.size]
-            before = note
+            target = track[start : start + tone.size]
+            target += (0.4 + 0.6 * note.velocity) * tone[: target.size]
+            previous = note
         return _normalize_rms(track)
 
 
-def _curve_hz(karar_hz: float, note: ScoreNote, before: ScoreNote | None, family: str) -> np.ndarray:
-    """The note's frequency for each sample: a slide from a note that leads into it, then steady."""
-    sounding = note.seconds * note.sounding_share + _RING_SECONDS.get(family, 0.0) * min(1.0, note.seconds)
-    seconds = np.arange(max(32, round(sounding * RATE_HZ))) / RATE_HZ
+def _curve_hz(karar_hz: float, note: ScoreNote, previous: ScoreNote | None, family: str) -> np.ndarray:
+    """The note's frequency at each sample: a slide from an adjacent previous note, then steady."""
+    length_seconds = note.seconds * note.sounding_fraction + _RING_SECONDS.get(family, 0.0) * min(
+        1.0, note.seconds
+    )
+    seconds = np.arange(max(32, round(length_seconds * RATE_HZ))) / RATE_HZ
     cents = np.full(seconds.size, note.cents)
     slide = _SLIDE_SECONDS.get(family, 0.0)
-    leads_in = before is not None and note.onset_seconds - before.onset_seconds - before.seconds < 0.02
-    if slide and leads_in and before is not None and abs(before.cents - note.cents) < 700:
-        cents = cents + (before.cents - note.cents) * np.exp(-seconds * 3 / min(slide, note.seconds))
+    adjacent = previous is not None and note.onset_seconds - previous.onset_seconds - previous.seconds < 0.02
+    if slide and adjacent and previous is not None and abs(previous.cents - note.cents) < 700:
+        cents = cents + (previous.cents - note.cents) * np.exp(-seconds * 3 / min(slide, note.seconds))
     return karar_hz * 2 ** (cents / 1200)
 
 

@@ -1,7 +1,6 @@
-"""How a tradition performs: its manner, instruments, tempi and form. Two schools are known, any other folder of facts
-is performed by a plain one.
+"""Performance styles of traditions: expression, instruments, tempi and form; a plain style for all others.
 
-The manners' numbers were tuned until the measures of docs/performer.md lay within those of real recordings.
+The expression parameters were tuned until the measures of docs/reports/synthesis-realism.md matched real recordings.
 """
 
 from __future__ import annotations
@@ -12,21 +11,22 @@ from talim.synthesis.forms import MelodicContour
 from talim.synthesis.melody_line import ExpressionParameters
 from talim.traditions.schema import Cycle, Mode
 
-# Beats a minute. The words: annotated sections of Saraga (vilambit 15 to 54, madhya 54 to 219, drut 172 to 273). The
-# pulses: tempi of SymbTr's scores for usuls in halves, quarters, eighths and sixteenths, 5th to 95th percentile.
+# By name: annotated sections of Saraga (vilambit 15 to 54, madhya 54 to 219, drut 172 to 273). By pulse: 5th to 95th
+# percentile of the tempi of SymbTr's scores for usuls in halves, quarters, eighths and sixteenths.
 TEMPI_BPM = {"slow": (14.0, 60.0), "medium": (54.0, 170.0), "fast": (150.0, 280.0), "any": (14.0, 280.0)}
 PULSES_BPM = {"2": (40.0, 70.0), "4": (58.0, 115.0), "8": (96.0, 245.0), "16": (150.0, 300.0)}
 
 
 @dataclass(frozen=True)
 class PerformanceStyle:
-    """`leads` play the melody, `companions` follow or double it, `drum` keeps the cycle, `drone` sounds throughout.
+    """Instruments, expression and form of performances.
 
-    `form` is "mukhra" (a refrain into every first beat) or "rounds" (sections, each followed by the refrain);
-    `section_names` are what the free part, the sections and the refrain are called.
+    `accompanying_instruments` double the melody; `drum` and `drone` are names or "". `form` is "mukhra" (a refrain
+    into every first beat) or "rounds" (sections, each followed by the refrain); `section_names` are those of the free
+    part, the sections and the refrain. `lag_seconds` is the range of delays of the second instrument.
     """
 
-    manner: ExpressionParameters
+    expression: ExpressionParameters
     lead_instruments: tuple[str, ...]
     accompanying_instruments: tuple[str, ...]
     drum: str
@@ -38,8 +38,8 @@ class PerformanceStyle:
     lag_seconds: tuple[float, float]
 
     def tempo_range_bpm(self, cycle: Cycle) -> tuple[float, float]:
-        """Slowest and fastest tempo of a cycle, as far as its facts say: `tempo_bpm` as two numbers, `tempo` in words
-        (slow to medium), or `signature`, whose lower number tells how short a pulse is; else the school's own."""
+        """Slowest and fastest tempo of a cycle from its facts: `tempo_bpm` (two numbers), `tempo` (names such as "slow
+        medium") or `signature` (by its lower number); else the range of the style."""
         facts = cycle.facts
         if facts.get("tempo_bpm"):
             return float(facts["tempo_bpm"][0]), float(facts["tempo_bpm"][1])
@@ -49,8 +49,8 @@ class PerformanceStyle:
             named = [PULSES_BPM[pulse] for pulse in pulses if pulse in PULSES_BPM]
         return (min(low for low, _ in named), max(high for _, high in named)) if named else self.tempo_bpm
 
-    def register_course(self, mode: Mode) -> MelodicContour:
-        """Around which height phrases rest as the piece goes on: the mode's contour, a slow rise where it has none."""
+    def register_contour(self, mode: Mode) -> MelodicContour:
+        """The pitch around which phrases rest over time: the mode's contour, or a slow rise and fall."""
         strong = mode.strong_cents[0] if mode.strong_cents else 600.0
         if mode.contour == "ascending":
             return ((0.0, 0.0), (0.3, strong), (0.6, strong + 300.0), (0.75, 1200.0), (1.0, 0.0))
@@ -62,11 +62,11 @@ class PerformanceStyle:
 
 
 HINDUSTANI = PerformanceStyle(
-    manner=ExpressionParameters(
+    expression=ExpressionParameters(
         ornaments={"glide": 0.35, "shake": 0.75, "swing": 0.2, "touch": 0.65, "turn": 0.75},
         transition_seconds=(0.1, 0.4),
         scoop_probability=0.5,
-        fall=0.35,
+        fall_probability=0.35,
         slip_cents=(80, 400),
         drift_cents=12.0,
         scatter_cents=13.0,
@@ -100,11 +100,11 @@ HINDUSTANI = PerformanceStyle(
     lag_seconds=(0.08, 0.25),
 )
 MAKAM = PerformanceStyle(
-    manner=ExpressionParameters(
+    expression=ExpressionParameters(
         ornaments={"glide": 0.25, "shake": 0.85, "swing": 0.2, "touch": 0.55, "turn": 0.3},
         transition_seconds=(0.04, 0.16),
         scoop_probability=0.35,
-        fall=0.2,
+        fall_probability=0.2,
         slip_cents=(80, 350),
         drift_cents=9.0,
         scatter_cents=13.0,
@@ -127,11 +127,11 @@ MAKAM = PerformanceStyle(
     lag_seconds=(-0.02, 0.03),
 )
 PLAIN_STYLE = PerformanceStyle(
-    manner=ExpressionParameters(
+    expression=ExpressionParameters(
         ornaments={"glide": 0.3, "shake": 0.3, "swing": 0.15, "touch": 0.25, "turn": 0.2},
         transition_seconds=(0.03, 0.1),
         scoop_probability=0.3,
-        fall=0.2,
+        fall_probability=0.2,
         slip_cents=(80, 300),
         drift_cents=5.0,
         scatter_cents=6.0,
@@ -157,5 +157,5 @@ PERFORMANCE_STYLES = {"hindustani": HINDUSTANI, "makam": MAKAM}
 
 
 def style_of(slug: str) -> PerformanceStyle:
-    """The school of a tradition; the plain one for those that are known from their data alone."""
+    """The style of a tradition; the plain one if it has none."""
     return PERFORMANCE_STYLES.get(slug, PLAIN_STYLE)

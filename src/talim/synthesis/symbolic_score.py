@@ -1,4 +1,4 @@
-"""Symbolic scores as plain values: notes, metre changes and sections."""
+"""Symbolic scores: notes, changes of usul, sections."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScoreNote:
-    """One note: when, how long, how high above the karar, how loud, what is sung or marked there."""
+    """One note of a score."""
 
     onset_seconds: float
-    seconds: float  # until the next begins
-    sounding_share: float  # of those seconds, 0..1: legato
+    seconds: float  # until the next note
+    sounding_fraction: float  # articulation: sounding part of `seconds`, 0..1
     cents: float  # above the karar
     velocity: float  # 0..1
-    label: str = ""  # lyric syllable, or a section's name in capitals
+    label: str = ""  # lyric syllable, or a section name in capitals
     grace: bool = False
 
 
 @dataclass(frozen=True)
 class UsulChange:
-    """From here on this usul: its name and its metre."""
+    """A change of usul."""
 
     onset_seconds: float
     name: str
     pulses: int
-    unit: int  # the pulse as a fraction of a whole note: 8 is an eighth
+    unit: int  # 8: the pulse is an eighth note
 
 
 @dataclass(frozen=True)
 class SymbolicScore:
-    """A score as notes in time; `karar_hz` is the final note's frequency as written."""
+    """A score in seconds; `karar_hz` is the notated frequency of the final."""
 
     notes: tuple[ScoreNote, ...]
     usuls: tuple[UsulChange, ...]
-    sections: tuple[tuple[float, str], ...]  # where each begins in seconds, and what it is called
+    sections: tuple[tuple[float, str], ...]  # (onset in seconds, name)
     karar_hz: float
     seconds: float
-    tempo_bpm: float  # quarter notes a minute, the median over the notes
+    tempo_bpm: float  # quarter notes per minute, median over the notes

@@ -1,4 +1,4 @@
-"""Sound of single notes: five families of pitched timbres and a small drum kit, by additive synthesis."""
+"""Additive synthesis of single notes: five families of pitched timbres and a small drum kit."""
 
 from __future__ import annotations
 

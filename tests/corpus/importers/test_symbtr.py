@@ -39,7 +39,7 @@ def test_read_score_gives_onsets_lengths_and_cents(score_file: Path) -> None:
     assert score.tempo_bpm == 120
     first, second, grace, main, last = score.notes
     assert (first.onset_seconds, first.seconds, first.cents) == (0, 0.5, 0)
-    assert (first.sounding_share, first.velocity, first.label) == (1.0, 1.0, "ARANAĞME")
+    assert (first.sounding_fraction, first.velocity, first.label) == (1.0, 1.0, "ARANAĞME")
     assert second.cents == pytest.approx(7 * 1200 / 53)  # practice: seven commas above dugah
     assert (grace.onset_seconds, grace.seconds, grace.grace) == (1.25, 0.07, True)
     assert grace.cents == pytest.approx(22 * COMMA_CENTS)

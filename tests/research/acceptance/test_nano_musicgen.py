@@ -9,9 +9,9 @@ import pytest
 
 from research.acceptance import nano_musicgen
 from research.acceptance.nano_musicgen import GeneratedClipMeasures
+from research.pretraining.western_style import perform
 from talim.audio import Audio
 from talim.metrics import signal_embeddings
-from talim.synthesis.performer import perform
 
 RATE_HZ = nano_musicgen.RATE_HZ
 

@@ -9,7 +9,7 @@ from fixtures import tiny_nano_mustango
 
 from research.pretraining import conditions
 from research.pretraining.conditions import beats_chords_of, chords_of, without_attribute
-from talim.synthesis.performer import perform
+from research.pretraining.western_style import perform
 
 FACTS = {
     "caption": "guitar with chords and drums, B minor, 120 bpm",

@@ -1,4 +1,4 @@
-"""The decoder's schooling in miniature: pieces, tokens, dropout of words, exact resumption."""
+"""Training of the decoder on tiny settings: pieces, tokens, crops, exact resumption."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ CODEC = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "co
 TINY = {"width": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1}
 
 
+def tiny_config(out: Path, **changes: Any) -> decoder.Config:
+    settings = {"steps": 5, "clips": 6, "long_seconds": 2.0, "short_seconds": 1.0, "frames_per_step": 100}
+    settings |= {"crop_frames": (20, 40), "caption_gain_every": 2, "checkpoint_every": 2, "num_workers": 1}
+    return decoder.Config(out=out, **(settings | changes))
+
+
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> NanoCodec:
-    monkeypatch.setattr(decoder, "LONG_SECONDS", 2.0)
-    monkeypatch.setattr(decoder, "SHORT_SECONDS", 1.0)
-    monkeypatch.setattr(decoder, "FRAMES_PER_STEP", 100)
-    monkeypatch.setattr(decoder, "CHECKPOINT_INTERVAL", 2)
-    monkeypatch.setattr(decoder, "CROP_FRAMES", (20, 40))
-    monkeypatch.setattr(decoder, "CAPTION_GAIN_INTERVAL", 2)
     real = musicgen.build_nano_musicgen
     monkeypatch.setattr(musicgen, "build_nano_musicgen", lambda seed, codec=None: real(seed, codec, **TINY))
     torch.manual_seed(0)
     return NanoCodec(NanoCodecConfig(**CODEC)).eval()
 
 
-def test_stopped_and_resumed_equals_uninterrupted(
+def test_train_resumed_equals_uninterrupted(
     codec: NanoCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = tmp_path / "text"
-    text_encoder.train(text, steps=1, seed=1)
+    text_encoder.train(text_encoder.Config(text, steps=1))
 
     def train(folder: str) -> dict[str, torch.Tensor]:
-        trained = decoder.train(tmp_path / folder, codec, text, 6, steps=5, seed=1, workers=1)
-        return trained.state_dict()
+        return decoder.train(tiny_config(tmp_path / folder, text=text), codec).state_dict()
 
     whole, real_draw = train("whole"), decoder.draw
 
@@ -57,41 +56,41 @@ def test_stopped_and_resumed_equals_uninterrupted(
     resumed = train("parts")
     for name, weight in whole.items():
         torch.testing.assert_close(weight, resumed[name], rtol=0, atol=0, msg=name)
-    read = load_file(text / text_encoder.WEIGHTS)
-    for name, weight in read.items():  # the decoder's training leaves the text encoder alone
+    stored = load_file(text / text_encoder.WEIGHTS)
+    for name, weight in stored.items():  # the text encoder is frozen
         torch.testing.assert_close(whole[f"text_encoder.{name}"], weight, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert "words_worth" in rows[0]
+    assert "caption_gain" in rows[0]
 
 
-def test_crops_come_first_and_half_of_them_begin_where_their_piece_does() -> None:
+def test_draw_of_crops_starts_half_of_them_with_the_piece() -> None:
     codes = [np.arange(1000 if n % 3 == 0 else 400, dtype=np.int16)[None] for n in range(60)]
-    starts, lengths = [], set()
+    starts, lengths, config = [], set(), decoder.Config(seed=0)
     for step in range(100):
-        batch, words = decoder.draw(codes, ["a"] * 60, step, 0, crops=1.0)
-        assert batch.shape[0] == words["input_ids"].shape[0] == min(60, 2000 // batch.shape[2])
+        batch, text = decoder.draw(codes, ["a"] * 60, step, config, 1.0)
+        assert batch.shape[0] == text["input_ids"].shape[0] == min(60, 2000 // batch.shape[2])
         assert (batch[:, 0].diff(dim=1) == 1).all()
         starts += (batch[:, 0, 0] == 0).tolist()
         lengths.add(batch.shape[2])
     assert 0.4 < np.mean(starts) < 0.6
     assert (min(lengths), max(lengths)) >= (50, 140)
     assert max(lengths) <= 150
-    whole = {decoder.draw(codes, ["a"] * 60, step, 0, crops=0.0)[0].shape[2] for step in range(20)}
+    whole = {decoder.draw(codes, ["a"] * 60, step, config, 0.0)[0].shape[2] for step in range(20)}
     assert whole == {1000, 400}
 
 
-def test_words_are_worth_nothing_to_a_model_that_cannot_hear(codec: NanoCodec) -> None:
+def test_caption_gain_without_cross_attention_is_zero(codec: NanoCodec) -> None:
     model = musicgen.build_nano_musicgen(0, codec)  # type: ignore[call-arg]
     for layer in model.decoder.model.decoder.layers:
         torch.nn.init.zeros_(layer.encoder_attn.out_proj.weight)
     codes = torch.randint(32, (2, 4, 20), generator=torch.Generator().manual_seed(0))
-    words = musicgen.ByteTokenizer()(["flute", "drums"])
-    words["kept"] = words["attention_mask"]
-    assert decoder.caption_gain(model, codes, words) == 0
+    text = musicgen.ByteTokenizer()(["flute", "drums"])
+    text["condition_mask"] = text["attention_mask"]
+    assert decoder.caption_gain(model, codes, text) == 0
 
 
-def test_a_third_of_the_clips_fills_the_window(codec: NanoCodec, tmp_path: Path) -> None:
-    files = decoder.pieces(tmp_path, 6, workers=1)
+def test_pieces_every_third_fills_the_window(codec: NanoCodec, tmp_path: Path) -> None:
+    files = decoder.pieces(tiny_config(tmp_path))
     codes, captions = decoder.tokens(files, codec, tmp_path)
     assert [c.shape[1] for c in codes] == [100, 50, 50, 100, 50, 50]
     assert len(captions) == 6

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from research.pretraining import pitch_probe
 from research.pretraining.pitch_probe import PitchProbe, PitchTargets, pitch_bell, pitch_targets
-from talim.synthesis.performer import western_notes
+from research.pretraining.western_style import western_notes
 
 
 def test_tones_and_where_they_are_clear() -> None:
@@ -25,7 +25,7 @@ def test_tones_and_where_they_are_clear() -> None:
 
 
 def test_every_melody_can_be_heard() -> None:
-    cents = [note.cents for seed in range(300) for note in western_notes(seed, "western", 10.24)]
+    cents = [note.cents for seed in range(300) for note in western_notes(seed, 10.24)]
     room = pitch_probe.MOST_SHIFT_CENTS + 2 * pitch_probe.TARGET_SIGMA_CENTS
     assert min(cents) - room >= pitch_probe.LOWEST_CENTS
     assert max(cents) + room <= pitch_probe.HIGHEST_CENTS
@@ -69,7 +69,7 @@ def test_the_gradient_pulls_latents_towards_the_right_pitch() -> None:
 
 def test_lessons_are_tuned_off_and_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pitch_probe, "SECONDS", 1.28)
-    sound = tiny_nano_mustango.SHAPE.sound().eval()
+    sound = tiny_nano_mustango.SHAPE.mel_vae().eval()
     shifts = []
     for clip in range(6):
         latents, melody = pitch_probe.pitch_example(sound, clip)
@@ -85,7 +85,7 @@ def test_it_is_trained_logged_and_read_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(pitch_probe, "SECONDS", 1.28)
     monkeypatch.setattr(pitch_probe, "BATCH", 4)
     monkeypatch.setattr(pitch_probe, "HELD_OUT", 2)
-    sound = tiny_nano_mustango.SHAPE.sound().eval()
+    sound = tiny_nano_mustango.SHAPE.mel_vae().eval()
     made = pitch_probe.train(tmp_path, sound, 1.0, workers=1, clips=8, steps=3)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"loss", "median_cents", "within_25_cents"} <= rows[-1].keys()

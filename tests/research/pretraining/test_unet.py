@@ -39,7 +39,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(unet, "FIRST_SCHEDULE_STEPS", 4)
     monkeypatch.setattr(unet.text_encoder, "restore", lambda encoder, folder: None)
     torch.manual_seed(0)
-    sound, ear = tiny_nano_mustango.SHAPE.sound().eval(), pitch_probe.PitchProbe(4 * 8)
+    sound, ear = tiny_nano_mustango.SHAPE.mel_vae().eval(), pitch_probe.PitchProbe(4 * 8)
     real_draw = unet.draw
 
     def train(name: str) -> EmaWeights:

@@ -114,7 +114,7 @@ def _note(onset: float, seconds: float, commas: int, row: Mapping[str, str], kar
     return ScoreNote(
         onset_seconds=round(onset, 4),
         seconds=round(seconds, 4),
-        sounding_share=min(1.0, max(0.05, int(row["LNS"] or 95) / 100)),
+        sounding_fraction=min(1.0, max(0.05, int(row["LNS"] or 95) / 100)),
         cents=(commas - karar) * COMMA_CENTS,
         velocity=min(1.0, max(0.0, int(row["Bas"] or 96) / 127)),
         label=" ".join((row["Soz1"] or "").split()),

@@ -8,7 +8,7 @@ function welcome() {
   title();
   const agree = make("input", { type: "checkbox", id: "agree" });
   const groups = page.session.groups.map((name) => [name, page.words.groups[name] || name]);
-  const familiarities = page.words.familiarities.map((text, place) => [String(place + 1), text]);
+  const familiarities = page.words.familiarities.map((text, index) => [String(index + 1), text]);
   show(
     make("h1", {}, page.words.welcome),
     make("p", {}, fill(page.words[`welcome_text_${page.session.kind}`], { count: page.session.trials })),
@@ -36,9 +36,9 @@ async function begin() {
     return agree.focus();
   }
   const language = document.documentElement.lang;
-  const said = { consent: true, group: chosen("group"), familiarity: Number(chosen("familiarity")), language };
+  const consent = { consent: true, group: chosen("group"), familiarity: Number(chosen("familiarity")), language };
   try {
-    await ask("POST", "/api/begin", said, () => say(page.words.offline));
+    await ask("POST", "/api/begin", consent, () => say(page.words.offline));
   } catch (error) {
     if (error.reason !== "full") throw error;
     say("");
@@ -58,7 +58,7 @@ async function nextTrial() {
     const answer = await ask("GET", `/api/audio/${name}`, undefined, () => say(page.words.sound_failed));
     return URL.createObjectURL(await answer.blob());
   };
-  trial.addresses = await Promise.all(trial.sounds.map(load));
+  trial.addresses = await Promise.all(trial.stimuli.map(load));
   trial.referenceAddress = trial.reference ? await load(trial.reference) : null;
   trial.id = voteId();
   return showTrial(trial);
@@ -74,8 +74,8 @@ function head(trial) {
 function showTrial(trial) {
   title();
   page.redraw = () => { silence(); showTrial(trial); };
-  const letters = trial.sounds.map((_, place) => String.fromCharCode(65 + place));
-  const players = letters.map((name, place) => makePlayer(name, trial.addresses[place], page.words, trial.least_seconds));
+  const letters = trial.stimuli.map((_, index) => String.fromCharCode(65 + index));
+  const players = letters.map((name, index) => makePlayer(name, trial.addresses[index], page.words, trial.minimum_seconds));
   const form = page.session.kind === "pairwise" ? pairwise(players) : mushra(trial, players);
   const save = make("button", { type: "button", class: "main" }, page.words.next);
   save.addEventListener("click", () => submit(trial, players, form, save));
@@ -83,7 +83,7 @@ function showTrial(trial) {
 }
 
 function box(player, kind, ...more) {
-  player.box = make("div", { class: kind }, player.button, player.place, player.told, ...more);
+  player.box = make("div", { class: kind }, player.button, player.position, player.state, ...more);
   return player.box;
 }
 
@@ -97,14 +97,14 @@ function wordsOf(aspect) {
 }
 
 function pairwise(players) {
-  const steps = page.words.steps.map((text, place) => [String(2 - place), text]);
+  const steps = page.words.steps.map((text, index) => [String(2 - index), text]);
   const questions = page.session.aspects.map((aspect) => {
     const { label, question } = wordsOf(aspect);
     const options = [...steps, ["null", page.words.cannot_say]];
     return choices(label, question, `aspect-${aspect.name}`, options, { apart: "null" });
   });
   const answers = () => {
-    const found = {};
+    const values = {};
     for (const aspect of page.session.aspects) {
       const { name } = aspect;
       const value = chosen(`aspect-${name}`);
@@ -112,9 +112,9 @@ function pairwise(players) {
         const question = wordsOf(aspect).label;
         return { missing: () => focusOn(`aspect-${name}`), message: fill(page.words.must_choose, { question }) };
       }
-      found[name] = value === "null" ? null : Number(value);
+      values[name] = value === "null" ? null : Number(value);
     }
-    return { found };
+    return { values };
   };
   return { parts: [make("div", { class: "sounds" }, ...players.map((player) => box(player, "sound"))), ...questions], answers };
 }
@@ -123,7 +123,7 @@ function mushra(trial, players) {
   const aspect = wordsOf(page.session.aspects.find(({ name }) => name === trial.aspect));
   const reference = makePlayer(page.words.reference, trial.referenceAddress, page.words, 0);
   const sliders = [];
-  const rows = players.map((player, place) => {
+  const rows = players.map((player, index) => {
     const output = make("output", {}, page.words.not_rated);
     const slider = make("input", { type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": fill(page.words.rate, { name: player.name }), "aria-valuetext": page.words.not_rated });
     const rated = () => {
@@ -133,17 +133,17 @@ function mushra(trial, players) {
     };
     slider.addEventListener("input", rated);
     slider.addEventListener("keydown", (event) => { if (event.key === "Enter") rated(); });
-    slider.id = `rate-${place}`;
+    slider.id = `rate-${index}`;
     sliders.push(slider);
     const ends = make("div", { class: "ends", "aria-hidden": "true" }, ...page.words.scale.map((text) => make("span", {}, text)));
-    const left = make("div", { class: "sound-part" }, player.button, player.place, player.told);
+    const left = make("div", { class: "sound-part" }, player.button, player.position, player.state);
     player.box = make("div", { class: "rate", role: "group", "aria-label": player.name }, left, make("div", {}, slider, ends, output));
     return player.box;
   });
   const answers = () => {
     const open = sliders.findIndex((slider) => !slider.dataset.rated);
     if (open >= 0) return { missing: () => sliders[open].focus(), message: fill(page.words.must_rate, { name: players[open].name }) };
-    return { found: Object.fromEntries(sliders.map((slider, place) => [String(place), Number(slider.value)])) };
+    return { values: Object.fromEntries(sliders.map((slider, index) => [String(index), Number(slider.value)])) };
   };
   const question = make("p", {}, make("strong", {}, `${aspect.label}: `), aspect.rating);
   const parts = [question, make("p", { class: "note" }, page.words.reference_note), box(reference, "sound"), make("div", { class: "rows" }, ...rows)];
@@ -154,12 +154,12 @@ async function submit(trial, players, form, save) {
   if (save.getAttribute("aria-disabled") === "true") return;
   const early = players.find((player) => !player.ready());
   if (early) {
-    say(fill(page.words.not_heard, { name: early.name }));
+    say(fill(page.words.not_listened, { name: early.name }));
     early.button.focus();
     return;
   }
-  const { found, missing, message } = form.answers();
-  if (!found) {
+  const { values, missing, message } = form.answers();
+  if (!values) {
     say(message);
     missing();
     return;
@@ -167,7 +167,7 @@ async function submit(trial, players, form, save) {
   save.setAttribute("aria-disabled", "true");
   silence();
   say(page.words.saving);
-  const vote = { id: trial.id, position: trial.position, answers: found, heard_seconds: players.map((player) => player.heard()) };
+  const vote = { id: trial.id, position: trial.position, answers: values, listened_seconds: players.map((player) => player.listenedSeconds()) };
   try {
     await ask("POST", "/api/votes", vote, () => say(page.words.retry));
     say(page.words.saved);

@@ -38,24 +38,24 @@ export function forgetPlayers() {
   players.clear();
 }
 
-// One sound: a button, a position to move, and how many seconds of it were heard (each second counts once).
-export function makePlayer(name, address, words, least) {
+// One audio player: a button, a position slider, and the number of seconds played (each second counts once).
+export function makePlayer(name, address, words, minimumSeconds) {
   const audio = new Audio(address);
   const button = make("button", { type: "button" }, fill(words.play, { name }));
-  const place = make("input", { type: "range", min: 0, max: 100, step: 1, value: 0, "aria-label": fill(words.position, { name }) });
-  const told = make("small", {}, least > 0 ? words.not_heard_short : "");
-  const player = { name, audio, button, place, told, least, box: null };
-  player.heard = () => {
+  const position = make("input", { type: "range", min: 0, max: 100, step: 1, value: 0, "aria-label": fill(words.position, { name }) });
+  const state = make("small", {}, minimumSeconds > 0 ? words.not_listened_short : "");
+  const player = { name, audio, button, position, state, minimumSeconds, box: null };
+  player.listenedSeconds = () => {
     let seconds = 0;
     for (let i = 0; i < audio.played.length; i += 1) seconds += audio.played.end(i) - audio.played.start(i);
     return seconds;
   };
-  player.ready = () => player.heard() >= least;
+  player.ready = () => player.listenedSeconds() >= minimumSeconds;
   const refresh = () => {
     const playing = !audio.paused && !audio.ended;
     button.textContent = fill(playing ? words.pause_sound : words.play, { name });
     player.box?.classList.toggle("playing", playing);
-    if (player.ready() && least > 0) told.textContent = words.heard;
+    if (player.ready() && minimumSeconds > 0) state.textContent = words.listened;
   };
   button.addEventListener("click", () => {
     if (!audio.paused) return audio.pause();
@@ -63,12 +63,12 @@ export function makePlayer(name, address, words, least) {
     return audio.play();
   });
   audio.addEventListener("timeupdate", () => {
-    if (audio.duration) place.value = (100 * audio.currentTime) / audio.duration;
+    if (audio.duration) position.value = (100 * audio.currentTime) / audio.duration;
     refresh();
   });
   for (const event of ["play", "pause", "ended"]) audio.addEventListener(event, refresh);
-  place.addEventListener("input", () => {
-    if (audio.duration) audio.currentTime = (place.value / 100) * audio.duration;
+  position.addEventListener("input", () => {
+    if (audio.duration) audio.currentTime = (position.value / 100) * audio.duration;
   });
   players.add(player);
   return player;

@@ -3,14 +3,14 @@ import { ask, Refusal, voteId } from "./server.js";
 import { choices, chosen, fill, focusOn, forgetPlayers, make, makePlayer, say, show, silence } from "./parts.js";
 import { ending, json, localised, page, start, title } from "./page.js";
 
-function wanted() {
+function briefSummary() {
   const { words, session } = page;
-  const { wanted: asked } = session;
+  const { brief } = session;
   const lines = [
-    fill(words.wanted_words, { words: asked.words }),
-    asked.mood ? fill(words.wanted_mood, { mood: asked.mood }) : null,
-    fill(words.wanted_seconds, { seconds: asked.seconds }),
-    asked.loop ? words.wanted_loop : null,
+    fill(words.wanted_words, { words: brief.prompt }),
+    brief.mood ? fill(words.wanted_mood, { mood: brief.mood }) : null,
+    fill(words.wanted_seconds, { seconds: brief.seconds }),
+    brief.loop ? words.wanted_loop : null,
   ];
   return make("ul", {}, ...lines.filter(Boolean).map((text) => make("li", {}, text)));
 }
@@ -23,7 +23,7 @@ function welcome() {
   show(
     make("h1", {}, words.welcome),
     make("p", {}, fill(words.welcome_text, { count: page.session.candidates })),
-    make("h2", {}, words.wanted), wanted(),
+    make("h2", {}, words.wanted), briefSummary(),
     make("p", {}, words.advice),
     make("h2", {}, words.consent),
     ...words.consent_text.map((text) => make("p", {}, text)),
@@ -38,8 +38,8 @@ async function begin() {
     say(page.words.must_agree);
     return agree.focus();
   }
-  const said = { consent: true, language: document.documentElement.lang };
-  await ask("POST", "/api/begin", said, () => say(page.words.offline));
+  const consent = { consent: true, language: document.documentElement.lang };
+  await ask("POST", "/api/begin", consent, () => say(page.words.offline));
   say("");
   return next();
 }
@@ -49,13 +49,13 @@ async function next() {
   const candidate = await json("POST", "/api/candidate", undefined, () => say(page.words.offline));
   document.getElementById("pause").hidden = candidate.done;
   if (candidate.done) return ending();
-  const answer = await ask("GET", `/api/audio/${candidate.sound}`, undefined, () => say(page.words.sound_failed));
+  const answer = await ask("GET", `/api/audio/${candidate.audio}`, undefined, () => say(page.words.sound_failed));
   candidate.address = URL.createObjectURL(await answer.blob());
   candidate.id = voteId();
   return showCandidate(candidate);
 }
 
-function told(candidate) {
+function failedChecks(candidate) {
   const { words } = page;
   if (!candidate.failed.length) return null;
   const line = ({ name, ...more }) => make("li", {}, fill(words.failed_check, { name: words.checks[name] || name, ...more }));
@@ -66,7 +66,7 @@ function reasons() {
   const { words, session } = page;
   const box = make("div", { class: "choices list reasons" });
   for (const name of session.reasons) {
-    if (name === "seam" && !session.wanted.loop) continue; // where nothing is joined
+    if (name === "seam" && !session.brief.loop) continue; // where nothing is joined
     const own = session.reason_words[name];
     const text = own ? localised(own) : words.reason_words[name];
     const input = make("input", { type: "checkbox", name: "reason", value: name });
@@ -79,8 +79,8 @@ function showCandidate(candidate) {
   title();
   const { words } = page;
   page.redraw = () => { silence(); showCandidate(candidate); };
-  const player = makePlayer(words.candidate, candidate.address, words, candidate.least_seconds);
-  player.box = make("div", { class: "sound" }, player.button, player.place, player.told);
+  const player = makePlayer(words.candidate, candidate.address, words, candidate.minimum_seconds);
+  player.box = make("div", { class: "sound" }, player.button, player.position, player.state);
   const values = { number: candidate.position + 1, count: candidate.candidates };
   const save = make("button", { type: "button", class: "main" }, words.next);
   save.addEventListener("click", () => submit(candidate, player, save));
@@ -88,8 +88,8 @@ function showCandidate(candidate) {
   show(
     make("h1", {}, fill(words.page_of, values)),
     make("progress", { max: candidate.candidates, value: candidate.position, "aria-label": words.progress }),
-    make("details", {}, make("summary", {}, words.wanted), wanted()),
-    player.box, told(candidate),
+    make("details", {}, make("summary", {}, words.wanted), briefSummary()),
+    player.box, failedChecks(candidate),
     choices(words.verdict, "", "verdict", Object.entries(words.verdicts)),
     reasons(),
     make("label", { class: "note-field" }, make("span", {}, words.note), note),
@@ -99,11 +99,11 @@ function showCandidate(candidate) {
 
 function missing(player) {
   const { words } = page;
-  if (!player.ready()) return [fill(words.not_heard, { name: player.name }), () => player.button.focus()];
+  if (!player.ready()) return [fill(words.not_listened, { name: player.name }), () => player.button.focus()];
   const verdict = chosen("verdict");
   if (!verdict) return [words.must_choose, () => focusOn("verdict")];
-  const said = document.querySelector('input[name="reason"]:checked') || document.getElementById("note").value.trim();
-  if (verdict !== "accept" && !said) return [words.must_reason, () => focusOn("reason")];
+  const reason = document.querySelector('input[name="reason"]:checked') || document.getElementById("note").value.trim();
+  if (verdict !== "accept" && !reason) return [words.must_reason, () => focusOn("reason")];
   return null;
 }
 
@@ -121,7 +121,7 @@ async function submit(candidate, player, save) {
   say(words.saving);
   const picked = [...document.querySelectorAll('input[name="reason"]:checked')].map(({ value }) => value);
   const note = document.getElementById("note").value.replace(/[\u0000-\u0009\u000b-\u001f]/g, " ");
-  const review = { id: candidate.id, position: candidate.position, verdict: chosen("verdict"), reasons: picked, note, heard_seconds: player.heard() };
+  const review = { id: candidate.id, position: candidate.position, verdict: chosen("verdict"), reasons: picked, note, listened_seconds: player.listenedSeconds() };
   try {
     await ask("POST", "/api/reviews", review, () => say(words.retry));
     say(words.saved);
