@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -22,15 +20,14 @@ from pydantic import (
 
 from talim.designs.expression import Design
 from talim.errors import UsageError
+from talim.strict_yaml import StrictModel, read_yaml
 
 EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
 BUILTIN_FOLDER = Path(__file__).parent / "recipes"
 
 
-class Training(BaseModel):
+class Training(StrictModel):
     """How the adapter is trained. Every field can be set with `--set training.NAME=VALUE`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps")
     batch_size: int = Field(default=8, ge=1, le=4096, description="clips per step")
@@ -106,13 +103,11 @@ class Training(BaseModel):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """One experiment: an adapter design, trained on a corpus, on top of a base. UsageError for wrong values.
 
     >>> Recipe(corpus="my-corpus", design="conv@shallow:8M", training=Training(steps=500))
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str = Field(default="nano-musicgen", min_length=1, description="known name, Hub id or local folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
@@ -230,12 +225,7 @@ def _find(path: Path | str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    values = read_yaml(path, "give a recipe file")
     if values is None:
         return {}
     if not isinstance(values, dict):
