@@ -1,0 +1,109 @@
+"""Tests of talim.training.trainer: learning rate, random states, divergence, early stopping, stored weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from talim.atomic_io import read_json, read_jsonl
+from talim.backbones.musicgen import backbone
+from talim.errors import TalimError
+from talim.recipe import Training
+from talim.run import Run
+from talim.training import trainer
+from talim.training.train import train
+from talim.training.trainer import learning_rate, rng_state_at
+
+
+def losses(run: Run) -> list[tuple[int, str, float]]:
+    return [(row["step"], row["split"], row["loss"]) for row in read_jsonl(run.log)]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def test_learning_rate_known_values() -> None:
+    training = Training(steps=10, warmup_steps=2, learning_rate=1.0)
+    rates = [learning_rate(step, training) for step in range(1, 11)]
+    expected = [0.5, 1.0, 1.0, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
+    assert rates == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 20), (2, 1), (5, 0), (10, 20)])
+def test_learning_rate_is_positive_at_every_step(steps: int, warmup: int) -> None:
+    training = Training(steps=steps, warmup_steps=warmup)
+    assert all(0 < learning_rate(step, training) <= 1e-3 for step in range(1, steps + 1))
+
+
+def test_rng_state_at_depends_on_seed_step_and_rank_and_restores_the_global_state() -> None:
+    cpu = torch.device("cpu")
+
+    def draw(*arguments: int) -> float:
+        seed, step, *rank = arguments
+        with rng_state_at(seed, step, cpu, *rank):
+            return torch.rand(()).item()
+
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = torch.rand(())
+    assert draw(1, 2) == draw(1, 2, 0)
+    assert len({draw(1, 2), draw(1, 3), draw(2, 2), draw(1, 2, 1)}) == 4
+    assert torch.equal(torch.stack([first, torch.rand(())]), expected)
+
+
+def test_train_with_nan_loss_stops_and_keeps_the_last_checkpoint(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_loss, calls = backbone.MusicGen.loss, []
+
+    def nan_at_step_4(self: Any, batch: Any) -> Any:
+        loss = true_loss(self, batch)
+        calls.append(loss.mean.requires_grad)
+        if sum(calls) == 4:  # the fourth training step
+            loss.mean = loss.mean * float("nan")
+        return loss
+
+    monkeypatch.setattr(backbone.MusicGen, "loss", nan_at_step_4)
+    with pytest.raises(TalimError, match=r"not finite at step 4.*learning_rate=0\.005"):
+        train(quick_recipe(), tmp_path)
+    run = Run(tmp_path)
+    assert not run.finished
+    assert max(r["step"] for r in read_jsonl(run.log)) == 3
+    monkeypatch.undo()
+    assert train(quick_recipe(), tmp_path).finished
+
+
+def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_recipe: Any) -> None:
+    recipe = quick_recipe(
+        training__learning_rate=1.0, training__early_stopping_patience=1, training__eval_every=1
+    )
+    run = train(recipe, tmp_path)
+    cost, rows = read_json(run.cost), read_jsonl(run.log)
+    held_out = [r["loss"] for r in rows if r["split"] == "held_out"]
+    assert cost["stopped_early"]
+    assert cost["steps"] < 9
+    assert held_out[-1] >= min(held_out[:-1])
+    assert cost["best_held_out_loss"] == min(held_out)
+
+
+def test_train_with_save_weights_last_stores_the_last_weights(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation_terms = trainer.Trainer._validation_terms
+
+    def ever_higher(self: trainer.Trainer) -> torch.Tensor:
+        return validation_terms(self) + 10.0 * max(0, self.state.step - 3)
+
+    monkeypatch.setattr(trainer.Trainer, "_validation_terms", ever_higher)
+    changes = {"training__eval_every": 3, "training__early_stopping_patience": 20}
+    best = train(quick_recipe(**changes), tmp_path / "best")
+    last = train(quick_recipe(**changes, training__save_weights="last"), tmp_path / "last")
+    assert losses(best) == losses(last)
+    assert read_json(last.cost)["best_step"] <= 3
+    assert any(not torch.equal(weights(best)[key], weights(last)[key]) for key in weights(best))
