@@ -1,4 +1,4 @@
-"""Recordings for corpus tests: seeded tones, each different, written in a moment."""
+"""Recordings for corpus tests: short seeded tones, each different."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def music(seed: int, seconds: float, rate_hz: int = RATE_HZ) -> Audio:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "recordings"
-    place.mkdir()
-    return place
+    path = tmp_path / "recordings"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture

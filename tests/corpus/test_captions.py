@@ -38,24 +38,24 @@ def test_file_metadata_reads_the_caption_from_any_text_column(folder: Path, colu
 
 def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
     bare = source(folder, "a.wav")
-    told = replace(bare, row={"text": "row", "tradition": "makam"})
+    captioned = replace(bare, row={"text": "row", "tradition": "makam"})
     labelled = replace(bare, row={"tradition": "makam"})
-    said = [file_metadata(told, {"text": "edited"}, "all")]
-    said += [file_metadata(told, {"text": NEUTRAL_CAPTION}, "all")]
+    results = [file_metadata(captioned, {"text": "edited"}, "all")]
+    results += [file_metadata(captioned, {"text": NEUTRAL_CAPTION}, "all")]
     (folder / "a.txt").write_text(" beside\nthe sound \n", encoding="utf-8")
-    said += [file_metadata(labelled, {}, "all")]
+    results += [file_metadata(labelled, {}, "all")]
     (folder / "a.txt").unlink()
-    said += [file_metadata(labelled, {}, "all"), file_metadata(labelled, {}, None)]
-    said += [file_metadata(bare, {}, None)]
-    assert [(words.caption, words.origin) for words in said] == [
+    results += [file_metadata(labelled, {}, "all"), file_metadata(labelled, {}, None)]
+    results += [file_metadata(bare, {}, None)]
+    assert [(result.caption, result.origin) for result in results] == [
         ("edited", "corpus metadata.csv"),
         ("row", "metadata"),
         ("beside the sound", "text file"),
         ("all", "--caption"),
-        (said[4].caption, BUILT_FROM_LABELS),
+        (results[4].caption, BUILT_FROM_LABELS),
         (NEUTRAL_CAPTION, "none"),
     ]
-    assert "makam" in said[4].caption or "Turkish" in said[4].caption
+    assert "makam" in results[4].caption or "Turkish" in results[4].caption
 
 
 def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None:
@@ -66,17 +66,17 @@ def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None
         "consent": "signed 2024",
         "tonic_hz": "220",
     }
-    said = file_metadata(source(folder, "deep/a.b.wav", row), {}, None)
-    assert (said.licence, said.performer, said.source, said.consent) == (
+    metadata = file_metadata(source(folder, "deep/a.b.wav", row), {}, None)
+    assert (metadata.licence, metadata.performer, metadata.source, metadata.consent) == (
         "CC0",
         "Someone",
         "https://x",
         "signed 2024",
     )
-    assert said.extra == {"tonic_hz": "220"}
-    assert said.labels.tonic_hz == 220
-    said = file_metadata(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
-    assert said == RecordingMetadata(
+    assert metadata.extra == {"tonic_hz": "220"}
+    assert metadata.labels.tonic_hz == 220
+    metadata = file_metadata(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
+    assert metadata == RecordingMetadata(
         NEUTRAL_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels()
     )
 
@@ -93,17 +93,17 @@ def test_caption_and_labels_follow_sections_and_seed(folder: Path) -> None:
         source(folder, "a.wav", row),
         sections=(AnnotatedSection(0, 60, "Alap"), AnnotatedSection(60, 60, "Khyal")),
     )
-    said = file_metadata(file, {}, None)
-    alap, khyal = said.caption_and_labels(0, 10, 0), said.caption_and_labels(80, 90, 0)
+    metadata = file_metadata(file, {}, None)
+    alap, khyal = metadata.caption_and_labels(0, 10, 0), metadata.caption_and_labels(80, 90, 0)
     assert alap[1].cycle == ()
     assert khyal[1].cycle == ("Tintal",)
     assert "Tintal" not in alap[0]
     assert "Tintal" in khyal[0]
-    assert said.caption_and_labels(0, 10, 0) == alap
-    assert len({said.caption_and_labels(80 + i, 90 + i, 0)[0] for i in range(20)}) > 2
-    assert len({said.caption_and_labels(80, 90, seed)[0] for seed in range(20)}) > 2
-    told = file_metadata(replace(file, row={**row, "text": "as I say"}), {}, None)
-    assert told.caption_and_labels(0, 10, 0)[0] == "as I say"
+    assert metadata.caption_and_labels(0, 10, 0) == alap
+    assert len({metadata.caption_and_labels(80 + i, 90 + i, 0)[0] for i in range(20)}) > 2
+    assert len({metadata.caption_and_labels(80, 90, seed)[0] for seed in range(20)}) > 2
+    captioned = file_metadata(replace(file, row={**row, "text": "own caption"}), {}, None)
+    assert captioned.caption_and_labels(0, 10, 0)[0] == "own caption"
 
 
 def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> None:
@@ -127,15 +127,15 @@ def test_file_metadata_with_unreadable_text_file_raises(folder: Path) -> None:
 def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     path = folder / "metadata.csv"
     neutral = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
-    told = RecordingMetadata("told", "metadata", recording="b")
-    assert write_editable(path, {"a.wav": neutral, "b.wav": told}, {}) == ["a.wav"]
+    captioned = RecordingMetadata("caption", "metadata", recording="b")
+    assert write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {}) == ["a.wav"]
     rows = read_table(path)
     assert rows == [{"file_name": "a.wav", "text": NEUTRAL_CAPTION, "recording": "a", "licence": "CC0"}]
-    typed = {"a.wav": {"text": "mine", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
+    typed = {"a.wav": {"text": "typed", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
     new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="c")
-    assert write_editable(path, {"a.wav": told, "c.wav": new}, typed) == ["c.wav"]
+    assert write_editable(path, {"a.wav": captioned, "c.wav": new}, typed) == ["c.wav"]
     assert {row["file_name"]: row["text"] for row in read_table(path)} == {
-        "a.wav": "mine",
+        "a.wav": "typed",
         "gone.wav": "kept",
         "c.wav": NEUTRAL_CAPTION,
     }
@@ -143,10 +143,10 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
 
 
 def test_write_editable_without_new_rows_writes_nothing(folder: Path) -> None:
-    path = table(folder, "file_name;text\na.wav;mine\n")
+    path = table(folder, "file_name;text\na.wav;typed\n")
     before = path.read_bytes()
     write_editable(
-        path, {"a.wav": RecordingMetadata("mine", "corpus metadata.csv")}, {"a.wav": {"text": "mine"}}
+        path, {"a.wav": RecordingMetadata("typed", "corpus metadata.csv")}, {"a.wav": {"text": "typed"}}
     )
     assert path.read_bytes() == before
     write_editable(folder / "other.csv", {"a.wav": RecordingMetadata("x", "--caption")}, {})

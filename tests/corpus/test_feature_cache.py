@@ -175,17 +175,17 @@ def test_put_writes_plain_safetensors(cache: FeatureCache) -> None:
 
 
 def test_get_or_make_of_a_missing_entry_makes_it_once(cache: FeatureCache) -> None:
-    made = []
+    calls = []
 
     def make() -> dict[str, np.ndarray]:
-        made.append(1)
+        calls.append(1)
         return {"x": np.ones(3, np.float32)}
 
     assert cache.get(cache.key(**FIELDS)) is None
     first = cache.get_or_make(FIELDS, make)
     again = FeatureCache(cache.folder).get_or_make(FIELDS, make)
     assert first["x"].tolist() == again["x"].tolist() == [1, 1, 1]
-    assert len(made) == 1
+    assert len(calls) == 1
 
 
 def test_key_changes_with_any_field_and_is_stable(cache: FeatureCache) -> None:

@@ -108,6 +108,6 @@ def test_load_with_unicode_line_separators_in_captions_keeps_all_clips(
     caption = "raga Yaman\u2028slow\u0085alap"
     record("a.wav", 12)
     record("b.wav", 12)
-    made = prepare(folder, tmp_path / "corpus", sample_rate=8000, caption=caption)
-    assert {clip.caption for clip in Corpus.load(made.folder).clips} == {made.clips[0].caption}
-    assert len(Corpus.load(made.folder).clips) == len(made.clips)
+    corpus = prepare(folder, tmp_path / "corpus", sample_rate=8000, caption=caption)
+    assert {clip.caption for clip in Corpus.load(corpus.folder).clips} == {corpus.clips[0].caption}
+    assert len(Corpus.load(corpus.folder).clips) == len(corpus.clips)

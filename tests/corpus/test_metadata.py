@@ -81,9 +81,9 @@ def test_read_metadata_with_contradicting_rows_notes_them(folder: Path, tmp_path
 
 
 def test_read_metadata_without_table_uses_the_folder_above(folder: Path, tmp_path: Path) -> None:
-    table(tmp_path, f"file_name,text\n{folder.name}/a.wav,mine\na.wav,not mine\nother/b.wav,not mine\n")
+    table(tmp_path, f"file_name,text\n{folder.name}/a.wav,own\na.wav,foreign\nother/b.wav,foreign\n")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav", "b.wav")
-    assert {name: row["text"] for name, row in rows.items()} == {"a.wav": "mine"}
+    assert {name: row["text"] for name, row in rows.items()} == {"a.wav": "own"}
     assert notes[0]["file"] == "../metadata.csv"
     table(folder, "file_name,text\nb.wav,own\n")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav", "b.wav")

@@ -151,12 +151,12 @@ def real() -> dict[str, tuple[Audio, np.ndarray]]:
 def test_find_near_duplicates_of_real_recordings_finds_exactly_the_copies(
     real: dict[str, tuple[Audio, np.ndarray]], change: str
 ) -> None:
-    landmarks = {f"{name} as it is": own for name, (_, own) in real.items()}
+    landmarks = {f"{name} as it is": marks for name, (_, marks) in real.items()}
     landmarks |= {
         f"{name} changed": fingerprint_landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()
     }
-    found = {(pair.first, pair.second) for pair in find_near_duplicates(landmarks)}
-    assert found == {(f"{name} as it is", f"{name} changed") for name in real}
+    pairs = {(pair.first, pair.second) for pair in find_near_duplicates(landmarks)}
+    assert pairs == {(f"{name} as it is", f"{name} changed") for name in real}
 
 
 @pytest.mark.real

@@ -101,7 +101,7 @@ def test_caveats_name_every_problem(corpus: Corpus) -> None:
         "No consent",
         "1 recording clipped",
         "same audio",
-        "2 files left out",
+        "2 files skipped",
         "without a caption",
     ):
         assert part in text

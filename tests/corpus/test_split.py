@@ -42,8 +42,8 @@ def check_no_leakage(items: list[SplitItem], split: Split) -> None:
         assert not {p.recording for p in train} & {p.recording for p in held}
         assert len(split.sides) == len(items)
     if split.strategy == "performer":
-        heard = {name for item in train for name in performer_names(item.performer)}
-        assert not heard & {name for item in held for name in performer_names(item.performer)}
+        in_training = {name for item in train for name in performer_names(item.performer)}
+        assert not in_training & {name for item in held for name in performer_names(item.performer)}
     if split.strategy == "blocks":
         for one in held:
             for other in train:

@@ -22,7 +22,7 @@ def test_performance_beats_equal_the_ground_truth() -> None:
     performance = SimpleNamespace(truth=truth, facts={})
     beats = BeatGrid.parse(synthetic.performance_beats(performance))
     assert np.allclose(beats.times_seconds, truth.beats_seconds, atol=1e-4)
-    downbeats = [t for t, place in zip(beats.times_seconds, beats.positions, strict=True) if place == 1]
+    downbeats = [t for t, position in zip(beats.times_seconds, beats.positions, strict=True) if position == 1]
     assert np.allclose(downbeats, truth.first_beats_seconds, atol=1e-4)
     assert max(beats.positions) == truth.cycle_beats == 16
     assert beats.positions[:3] == (1, 2, 3)

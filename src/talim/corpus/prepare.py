@@ -67,7 +67,7 @@ def prepare(
     imported = registry.list_recordings(str(source), out, format, ScorePlayer())
     if not imported.files:
         for row in imported.skipped:
-            progress.log(f"left out {row['file']}: {row['reason']}")
+            progress.log(f"skipped {row['file']}: {row['reason']}")
     edited = read_edited_captions(out)
     imported = filter_by_license(imported, edited, license_use)
     with Run(out).lock():

@@ -177,7 +177,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),
         (no_caption, "recording", "without a caption: write it into metadata.csv."),
-        (skipped, "file", "left out; the reasons are below."),
+        (skipped, "file", "skipped; the reasons are below."),
     )
     return [
         f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count

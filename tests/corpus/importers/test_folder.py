@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from talim.corpus.importers.folder import list_recordings
-from talim.corpus.recordings import SourceFile, file_hash, normalize_path
-from talim.errors import TalimError, UsageError
+from talim.corpus.recordings import SourceFile
+from talim.errors import UsageError
 
 
 def find_recordings(folder: Path, out: Path) -> tuple[SourceFile, ...]:
@@ -35,9 +34,9 @@ def test_list_recordings_finds_all_audio_files_in_order(folder: Path, tmp_path: 
         "a/._c.mp3",
         ".git/e.wav",
     )
-    found = find_recordings(folder, tmp_path / "out")
-    assert [file.name for file in found] == ["a/b/d.m4a", "a/c.mp3", "b.WAV"]
-    assert all(file.path.is_file() for file in found)
+    imported = find_recordings(folder, tmp_path / "out")
+    assert [file.name for file in imported] == ["a/b/d.m4a", "a/c.mp3", "b.WAV"]
+    assert all(file.path.is_file() for file in imported)
 
 
 def test_list_recordings_ignores_corpora_and_the_output_folder(folder: Path) -> None:
@@ -51,9 +50,9 @@ def test_list_recordings_follows_file_links_and_skips_broken_ones(folder: Path, 
     os.symlink(folder, folder / "circle")
     os.symlink(tmp_path / "gone.wav", folder / "broken.wav")
     (folder / "folder.wav").mkdir()
-    found = list_recordings(folder, tmp_path / "out")
-    assert [file.name for file in found.files] == ["linked.wav"]
-    assert found.skipped == (
+    imported = list_recordings(folder, tmp_path / "out")
+    assert [file.name for file in imported.files] == ["linked.wav"]
+    assert imported.skipped == (
         {"file": "broken.wav", "reason": "a broken link: gone.wav does not exist"},
         {"file": "folder.wav", "reason": "a folder, although it has an audio file's name"},
     )
@@ -85,15 +84,3 @@ def test_list_recordings_of_an_invalid_source_raises_usage_error(folder: Path, t
         find_recordings(folder / "absent", tmp_path / "out")
     with pytest.raises(UsageError, match="choose another --out"):
         find_recordings(folder, folder)
-
-
-def test_normalize_path_unifies_separators_and_unicode_forms() -> None:
-    assert normalize_path("a\\b//./c.wav") == "a/b/c.wav"
-    assert normalize_path("rāga.wav") == normalize_path("r\u0101ga.wav") == "r\u0101ga.wav"
-
-
-def test_file_hash_is_sha256_or_raises(folder: Path) -> None:
-    touch(folder, "a.wav")
-    assert file_hash(folder / "a.wav") == hashlib.sha256(b"x").hexdigest()
-    with pytest.raises(TalimError, match="No such file"):
-        file_hash(folder / "b.wav")

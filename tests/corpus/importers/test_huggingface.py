@@ -37,19 +37,26 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "license": ["CC0", None, "", "CC0"],
         "genre": [0, 1, 0, 0],
     }
-    told = {"audio": {"_type": "Audio"}, "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"}}
-    told |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license")}
-    features = {"huggingface": json.dumps({"info": {"features": told}})}  # as files on the Hub carry it
+    columns_info = {
+        "audio": {"_type": "Audio"},
+        "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"},
+    }
+    columns_info |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license")}
+    features = {
+        "huggingface": json.dumps({"info": {"features": columns_info}})
+    }  # as files on the Hub carry it
     return datasets.Dataset(arrow.table(columns).replace_schema_metadata(features))
 
 
-def check(source: Path, out: Path) -> None:
-    found = list_recordings(str(source), out)
-    assert found.format == "huggingface"
-    assert [file.name.split("/")[1] for file in found.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
-    assert found.skipped[0]["reason"] == "its row has no audio"
-    assert [file.row["raga"] for file in found.files] == ["Yaman", "Todi", "Kafi"]
-    assert [file.row["genre"] for file in found.files] == ["hindustani", "western", "hindustani"]
+def check_import(source: Path, out: Path) -> None:
+    imported = list_recordings(str(source), out)
+    assert imported.format == "huggingface"
+    assert [file.name.split("/")[1] for file in imported.files] == [
+        f"00000{n}-take {n}.flac" for n in range(3)
+    ]
+    assert imported.skipped[0]["reason"] == "its row has no audio"
+    assert [file.row["raga"] for file in imported.files] == ["Yaman", "Todi", "Kafi"]
+    assert [file.row["genre"] for file in imported.files] == ["hindustani", "western", "hindustani"]
     corpus = prepare(source, out, sample_rate=8000, clip_seconds=5)
     assert corpus.summary["rights"]["licences"] == {"CC0": 1, "cc-by-4.0": 2}
     assert corpus.summary["split"]["strategy"] == "performer"
@@ -61,13 +68,13 @@ def test_prepare_of_parquet_files_gives_rows_and_licences(table: Any, folder: Pa
     (folder / "data").mkdir()
     table.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
     (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# cards\n")
-    check(folder, out)
+    check_import(folder, out)
 
 
 def test_prepare_of_a_saved_data_set_gives_rows_and_licences(table: Any, folder: Path, out: Path) -> None:
     table.save_to_disk(folder / "saved")
     (folder / "saved" / "README.md").write_text("---\nlicense: [cc-by-4.0]\n---\n")
-    check(folder / "saved", out)
+    check_import(folder / "saved", out)
 
 
 def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:

@@ -58,8 +58,8 @@ def saraga(folder: Path) -> Dataset:
 
 
 def test_dataset_recordings_of_saraga_gives_row_sections_and_skipped(folder: Path, out: Path) -> None:
-    found = importers_mirdata.dataset_recordings(saraga(folder), "saraga_hindustani", folder, out)
-    (file,) = found.files
+    imported = importers_mirdata.dataset_recordings(saraga(folder), "saraga_hindustani", folder, out)
+    (file,) = imported.files
     assert file.row == {
         "artists": "Lead Singer | Tabla Player",
         "form": "Khayal",
@@ -84,7 +84,7 @@ def test_dataset_recordings_of_saraga_gives_row_sections_and_skipped(folder: Pat
         (0, 60, "Ālāp"),
         (60, 30, "Khyal (madhya jhaptal)"),
     ]
-    assert found.skipped == ({"file": "1_Gone", "reason": "its audio file is missing: gone.mp3"},)
+    assert imported.skipped == ({"file": "1_Gone", "reason": "its audio file is missing: gone.mp3"},)
 
 
 def test_dataset_recordings_without_audio_joins_own_files(folder: Path, out: Path) -> None:
@@ -106,15 +106,15 @@ def test_dataset_recordings_with_unreadable_annotation_notes_it(folder: Path, ou
         def tonic(self) -> float:
             raise ValueError("no\nfloat")
 
-    found = importers_mirdata.dataset_recordings(Dataset({"one": Track()}), "compmusic_raga", folder, out)
-    row = found.files[0].row
+    imported = importers_mirdata.dataset_recordings(Dataset({"one": Track()}), "compmusic_raga", folder, out)
+    row = imported.files[0].row
     assert (row["raga"], row["artist"], row["release"], row["recording"]) == (
         "Todi",
         "Somebody",
         "Live",
         "one",
     )
-    assert found.notes == ({"file": "one", "note": "tonic cannot be read: no float"},)
+    assert imported.notes == ({"file": "one", "note": "tonic cannot be read: no float"},)
 
 
 def write_sound(path: Path) -> Path:
@@ -154,8 +154,8 @@ def test_dataset_recordings_of_a_real_mirdata_loader(folder: Path, out: Path) ->
     index = fake_saraga_home(folder)
     dataset = mirdata.initialize("saraga_hindustani", data_home=str(folder))
     dataset.__dict__["_index"] = index
-    found = importers_mirdata.dataset_recordings(dataset, "saraga_hindustani", folder, out)
-    (file,) = found.files
+    imported = importers_mirdata.dataset_recordings(dataset, "saraga_hindustani", folder, out)
+    (file,) = imported.files
     assert file.name == "saraga1.5_hindustani/Concert/Aahir Bhairon/Aahir Bhairon.mp3"
     assert (file.row["raga"], file.row["tonic_hz"]) == ("Ahir bhairon", "138.591315")
     assert [part.name for part in file.sections] == ["Alap", "Khyal (vilambit jhaptal)"]

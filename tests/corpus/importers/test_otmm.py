@@ -26,16 +26,16 @@ def test_list_recordings_without_audio_files_raises(folder: Path, out: Path) -> 
 
 
 def test_list_recordings_prefers_annotated_makam_and_notes_missing_audio(folder: Path, out: Path) -> None:
-    found = otmm.list_recordings(ImportRequest(str(otmm_table(folder)), out))
-    assert {file.row["makam"] for file in found.files} == {"Hicaz"}
-    assert found.notes[0]["note"] == "2 of the 5 recordings of this data set have no audio file here"
+    imported = otmm.list_recordings(ImportRequest(str(otmm_table(folder)), out))
+    assert {file.row["makam"] for file in imported.files} == {"Hicaz"}
+    assert imported.notes[0]["note"] == "2 of the 5 recordings of this data set have no audio file here"
 
 
 def test_list_recordings_with_two_files_of_a_recording_skips_one(folder: Path, out: Path) -> None:
     otmm_table(folder)
     write(folder / "my files" / f"{IDS[0]} copy.wav", sound(50, 2))
-    found = otmm.list_recordings(ImportRequest(str(folder), out))
-    assert any("a second file for" in row["reason"] for row in found.skipped)
+    imported = otmm.list_recordings(ImportRequest(str(folder), out))
+    assert any("a second file for" in row["reason"] for row in imported.skipped)
 
 
 def test_list_recordings_of_the_unpacked_archive_gives_rows(folder: Path, out: Path) -> None:
@@ -69,10 +69,10 @@ def test_list_recordings_of_the_real_table_joins_audio(folder: Path, out: Path) 
     chosen = list(rows)[::125]
     for n, mbid in enumerate(chosen):
         write(folder / f"{mbid}.wav", sound(n, 2))
-    found = otmm.list_recordings(ImportRequest(str(folder), out))
-    assert [file.row["mbid"] for file in found.files] == sorted(chosen)
-    for file in found.files:
+    imported = otmm.list_recordings(ImportRequest(str(folder), out))
+    assert [file.row["mbid"] for file in imported.files] == sorted(chosen)
+    for file in imported.files:
         row = rows[file.row["mbid"]]
         assert file.row["makam"] == row["makam_annotated"]
         assert float(file.row["tonic_hz"]) == float(row["tonic_hz"])
-    assert json.dumps(found.notes)
+    assert json.dumps(imported.notes)

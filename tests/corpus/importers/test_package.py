@@ -15,7 +15,7 @@ from talim.corpus.labels import COLUMNS
 from talim.corpus.metadata import FILE_COLUMNS
 from talim.corpus.prepare import prepare
 from talim.corpus.recordings import ImportResult
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.synthesis.score_playback import ScorePlayer
 
 
@@ -82,13 +82,6 @@ def test_list_recordings_of_an_empty_folder_raises_one_line(
 def test_importers_are_all_in_the_contract() -> None:
     elsewhere = {"huggingface", "mirdata"}  # they need libraries: test_huggingface.py, test_mirdata.py
     assert {row.format for row in ROWS} | elsewhere == {importer.format for importer in registry.IMPORTERS}
-
-
-def test_list_recordings_with_unknown_format_offers_the_nearest(folder: Path, out: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown source format 'symbtrr'; did you mean symbtr\?"):
-        registry.list_recordings(str(folder), out, "symbtrr", ScorePlayer())
-    with pytest.raises(UsageError, match="practice or symbtr:theory"):
-        registry.list_recordings(str(folder), out, "symbtr:loud", ScorePlayer())
 
 
 def test_documentation_names_every_format_and_known_columns() -> None:
