@@ -68,7 +68,7 @@ class SyntheticTrainingStep:
 
     def fill(self, make: Callable[[Tensor], Tensor]) -> None:
         """Replace all weights by what `make` returns for them, and create the optimiser's state."""
-        for module in (self.backbone.model, getattr(self.backbone, "sound", None)):
+        for module in (self.backbone.model, getattr(self.backbone, "mel_vae", None)):
             if module is not None:
                 materialize(module, make)
         self.weights = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
