@@ -1,4 +1,4 @@
-"""Which sounds stand side by side, and what is said where one is missing."""
+"""Audio examples: grouping of files, and messages for missing ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_runs(folder: Path) -> StudyResults:
     return read_study(write(folder, found))
 
 
-def test_the_same_prompt_in_each(tmp_path: Path) -> None:
+def test_side_by_side_uses_the_same_prompt(tmp_path: Path) -> None:
     study = with_runs(tmp_path)
     runs = audio_examples.example_runs(study)
     assert len(runs) == 3
@@ -37,15 +37,17 @@ def test_the_same_prompt_in_each(tmp_path: Path) -> None:
     assert all(card.player for card in shown.cards)
 
 
-def test_a_sound_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+def test_side_by_side_missing_file_has_a_message(tmp_path: Path) -> None:
     study = with_runs(tmp_path)
-    row = next(row for row in study.rows if row.corpus == "makam-solo" and row.design == "full@all")
-    (tmp_path / row.run / "samples" / "after-0.flac").unlink()
+    trial = next(
+        trial for trial in study.trials if trial.corpus == "makam-solo" and trial.design == "full@all"
+    )
+    (tmp_path / trial.run / "samples" / "after-0.flac").unlink()
     [shown] = audio_examples.side_by_side(study, audio_examples.example_runs(study), [])
     assert "no such file" in shown.cards[-1].problem
 
 
-def test_without_runs_there_is_nothing_to_hear(tmp_path: Path) -> None:
+def test_side_by_side_without_runs_is_empty(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, lines(PLAN)))
     assert audio_examples.example_runs(study) == {}
     assert audio_examples.side_by_side(study, {}, []) == []
@@ -55,7 +57,7 @@ def sample(role: str, prompt: str, seed: int | None = None, recording: str = "")
     return SavedSample(Path(f"{role}.flac"), role, prompt, seed, recording)
 
 
-def test_before_and_after_pair_by_prompt_and_seed() -> None:
+def test_group_samples_pairs_by_prompt_and_seed() -> None:
     groups = group_samples(
         [sample("before", "a", 0), sample("before", "a", 1), sample("after", "a", 1), sample("after", "a", 0)]
     )
@@ -65,7 +67,7 @@ def test_before_and_after_pair_by_prompt_and_seed() -> None:
     ]
 
 
-def test_a_real_sound_joins_its_prompt_first_then_a_free_place_then_stands_alone() -> None:
+def test_group_samples_real_audio_joins_its_prompt_else_a_free_group() -> None:
     reals = [
         sample("real", "other", recording="x"),
         sample("real", "b", recording="y"),
@@ -79,7 +81,7 @@ def test_a_real_sound_joins_its_prompt_first_then_a_free_place_then_stands_alone
     ]
 
 
-def test_one_caption_for_many_recordings_keeps_them_apart() -> None:
+def test_group_samples_shared_caption_keeps_recordings_apart() -> None:
     rows = [sample(role, "sitar", 0, name) for name in ("x", "y") for role in ("before", "after")]
     groups = group_samples(
         [*rows, sample("real", "sitar", recording="y"), sample("real", "sitar", recording="x")]
@@ -90,7 +92,7 @@ def test_one_caption_for_many_recordings_keeps_them_apart() -> None:
     ]
 
 
-def test_pitch_is_drawn_and_told(tmp_path: Path) -> None:
+def test_collect_audio_examples_draws_pitch(tmp_path: Path) -> None:
     def tracker(samples: np.ndarray, rate_hz: int) -> SimpleNamespace:
         assert samples.ndim == 1
         assert rate_hz == 16_000
@@ -111,12 +113,12 @@ def test_pitch_is_drawn_and_told(tmp_path: Path) -> None:
     assert "audio/mpeg" in card.player
 
 
-def test_without_a_tracker_the_page_says_so(tmp_path: Path) -> None:
+def test_collect_audio_examples_without_tracker_says_so(tmp_path: Path) -> None:
     shown, _ = collect_audio_examples(read_result(make_run(tmp_path / "run", seconds=0.3)), None)
     assert "its pitch was not measured" in str(shown[0].cards[0].drawing)
 
 
-def test_missing_and_broken_sounds_leave_a_word_in_their_place(tmp_path: Path) -> None:
+def test_collect_audio_examples_missing_and_damaged_files_have_messages(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", seconds=0.3)
     (run / "samples" / "before-0.flac").unlink()
     (run / "samples" / "after-0.flac").write_bytes(b"not audio")
@@ -126,13 +128,13 @@ def test_missing_and_broken_sounds_leave_a_word_in_their_place(tmp_path: Path) -
     assert cards[2].player
     alone = collect_audio_examples(RunResults(run, samples=[sample("after", "a", 0)]), None)[0][0].cards
     assert [card.problem[:22] for card in alone] == [
-        "no sound from before t",
+        "no audio from before t",
         "after.flac: cannot be ",
         "no held-out recording ",
     ]
 
 
-def test_many_sounds_are_cut_and_counted() -> None:
+def test_collect_audio_examples_over_the_limit_are_counted() -> None:
     samples = [sample("before", "a", seed) for seed in range(MAX_EXAMPLE_GROUPS + 3)]
     shown, more = collect_audio_examples(RunResults(Path("run"), samples=samples), None)
     assert (len(shown), more) == (MAX_EXAMPLE_GROUPS, 3)

@@ -1,4 +1,4 @@
-"""The report's section on people: listeners' ratings and a brief's usefulness, where they lie, with links."""
+"""Results of listening tests and briefs: where they are found, and their links."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ USEFUL = {
 }
 
 
-def test_both_are_found_with_links_from_the_page(tmp_path: Path) -> None:
+def test_load_ratings_finds_both_with_links(tmp_path: Path) -> None:
     write_json(tmp_path / "listening" / "ratings.json", RATINGS)
     write_text(tmp_path / "listening" / "ratings" / "index.html", "x")
     write_json(tmp_path / "briefs" / "jingle" / "usefulness.json", USEFUL)
     write_json(tmp_path / "earlier" / "old" / "usefulness.json", USEFUL)
     ratings, useful = load_ratings(tmp_path, tmp_path / "report" / "index.html")
     assert ratings.title == "Blind listening: makam"
-    assert ratings.sentences == ("conv leads.", "8 of 9 listeners count.")
+    assert ratings.sentences == ("conv leads.", "8 of 9 listeners are counted.")
     assert ratings.link == "../listening/ratings/index.html"
     assert (useful.title, useful.link) == ("Usefulness: jingle", "")
     assert useful.sentences[-1].startswith("Go on")
 
 
-def test_nothing_said_is_no_section_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_load_ratings_without_files_is_empty_and_damaged_raises(tmp_path: Path) -> None:
     assert load_ratings(tmp_path, tmp_path / "report" / "index.html") == []
     (tmp_path / "usefulness.json").write_text("[]", encoding="utf-8")
     with pytest.raises(TalimError, match=r"usefulness\.json"):

@@ -1,4 +1,4 @@
-"""The page: in order, self-contained, honest where something is missing, safe against what users type."""
+"""The report of runs: order of sections, self-contained, missing values, escaped text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVIL = '<script>alert("x")</script>&'
 
 @pytest.fixture(autouse=True)
 def quick_pitch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real tracker has tests of its own and takes seconds a sound."""
+    """The real tracker has tests of its own and takes seconds per file."""
     pitch = SimpleNamespace(hz=np.array([220.0, np.nan, 230.0]), hop_seconds=0.1)
     monkeypatch.setattr(audio_examples, "pitch_tracker", lambda: lambda samples, rate_hz: pitch)
 
@@ -42,7 +42,7 @@ def run_page(tmp_path: Path, **changes: Any) -> str:
 
 
 class Outline(HTMLParser):
-    """Checks that tags nest; collects ids, the text seen, and every address that a browser would fetch."""
+    """Checks that tags nest; collects ids, visible text, and every address that a browser would fetch."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -54,12 +54,12 @@ class Outline(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.ids += [given["id"]] if given.get("id") else []
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if attributes.get("id") else []
         self.addresses += [
             value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")
         ]
-        if (tag == "audio" or given.get("role") == "img") and not given.get("aria-label"):
+        if (tag == "audio" or attributes.get("role") == "img") and not attributes.get("aria-label"):
             self.unnamed.append(tag)
         if tag not in VOID:
             self.open.append(tag)
@@ -82,51 +82,51 @@ class Outline(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def test_a_miniature_says_so_first_with_what_to_take_instead(tmp_path: Path) -> None:
+def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path)).text
     notice = text.index("This is a miniature model.")
-    assert notice < text.index("The result")
-    said = text[notice : text.index("The result")]
-    assert "facebook/musicgen-small" in said
-    assert "2.4 GB" in said
-    assert re.search(r"about \d+ (hours|minutes|days) of training on this machine", said)
-    assert "talim poc FOLDER --base facebook/musicgen-small --hours" in said
-    assert "not for commercial use" in said
-    assert "The time is an estimate: this run did" in said
+    assert notice < text.index("Result")
+    section = text[notice : text.index("Result")]
+    assert "facebook/musicgen-small" in section
+    assert "2.4 GB" in section
+    assert re.search(r"about \d+ (hours|minutes|days) of training on this machine", section)
+    assert "talim poc FOLDER --base facebook/musicgen-small --hours" in section
+    assert "not for commercial use" in section
+    assert "The time is an estimate: this run did" in section
 
 
-def test_a_real_base_gets_no_such_notice(tmp_path: Path) -> None:
+def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
     facts = {"base": {"name": "facebook/musicgen-small", "miniature": False, "licence": "CC-BY-NC-4.0"}}
     page = run_page(tmp_path, run=facts, recipe=RECIPE | {"base": "facebook/musicgen-small"})
     assert "miniature" not in page
     assert "CC-BY-NC-4.0" in page
 
 
-def test_without_a_cost_no_time_is_made_up(tmp_path: Path) -> None:
+def test_write_report_without_cost_estimates_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
     assert "how long it trains on this machine could not be estimated" in text
     assert "cost was not measured" in text
 
 
-def test_sections_come_in_order(tmp_path: Path) -> None:
+def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, seconds=0.3)).text
-    marks = [
+    headings = [
         "miniature",
-        "The result",
+        "Result",
         "fell by 0.234 nats",
         "Listen",
-        "Learning",
+        "Training curves",
         "Cost",
         "Data and rights",
-        "Do it again",
+        "Reproduce",
     ]
     assert "On the interval: only 4 held-out recordings" in text
-    places = [text.index(mark) for mark in marks]
-    assert places == sorted(places)
+    positions = [text.index(heading) for heading in headings]
+    assert positions == sorted(positions)
 
 
-def test_the_page_is_whole_and_fetches_nothing(tmp_path: Path) -> None:
+def test_write_report_is_valid_and_fetches_nothing(tmp_path: Path) -> None:
     outline = Outline(run_page(tmp_path, seconds=0.3))
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
@@ -135,7 +135,7 @@ def test_the_page_is_whole_and_fetches_nothing(tmp_path: Path) -> None:
     assert sum(address.startswith("data:audio/mpeg") for address in outline.addresses) == 6
 
 
-def test_before_after_and_real_stand_side_by_side(tmp_path: Path) -> None:
+def test_write_report_shows_before_after_and_real(tmp_path: Path) -> None:
     page = run_page(tmp_path, seconds=0.3)
     for trio in page.split('<div class="trio">')[1:]:
         assert re.findall(r'<figure class="card (\w+)">', trio) == ["before", "after", "real"]
@@ -154,7 +154,7 @@ def evil(value: Any) -> Any:
     return value + EVIL if isinstance(value, str) else value
 
 
-def test_what_users_type_is_escaped_everywhere(tmp_path: Path) -> None:
+def test_write_report_escapes_all_texts(tmp_path: Path) -> None:
     changes = {"run": evil(FACTS), "scores": evil(copy.deepcopy(SCORES)), "recipe": evil(RECIPE)}
     run = make_run(tmp_path / "run", seconds=0.3, **changes)
     manifest = run / "samples" / "manifest.jsonl"
@@ -168,7 +168,7 @@ def test_what_users_type_is_escaped_everywhere(tmp_path: Path) -> None:
     assert Outline(page).open == []
 
 
-def test_no_improvement_and_harm_are_said_plainly(tmp_path: Path) -> None:
+def test_write_report_states_no_improvement_and_harm(tmp_path: Path) -> None:
     def scores(mean: float, low: float, high: float) -> dict[str, Any]:
         changed = copy.deepcopy(SCORES)
         changed["held_out_loss"]["loss_reduction"] |= {"mean": mean, "ci95": [low, high]}
@@ -180,24 +180,24 @@ def test_no_improvement_and_harm_are_said_plainly(tmp_path: Path) -> None:
     assert "+0.10" in worse
 
 
-def test_an_almost_empty_run_still_makes_a_page(tmp_path: Path) -> None:
+def test_write_report_of_an_almost_empty_run_marks_missing_values(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text("base: nano-musicgen\n")
     text = Outline(page_of(run)).text
-    assert "not judged yet" in text
+    assert "not evaluated yet" in text
     assert text.count("not measured") >= 3
-    assert "No sounds were made" in text
-    assert "Nothing is known about the recordings" in text
+    assert "This run has no audio" in text
+    assert "The recordings are unknown" in text
 
 
-def test_several_runs_are_compared(tmp_path: Path) -> None:
+def test_write_report_of_several_runs_compares_them(tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_run(tmp_path / "runs" / name, seconds=0.3 if name == "two" else 0)
     text = Outline(page_of(tmp_path)).text
     assert "All 2 runs" in text
     assert "runs/one" in text
-    assert "What is told, heard and drawn here is two" in text
+    assert "This page shows two" in text
 
 
 def test_write_report_of_runs_with_different_protocols_raises(tmp_path: Path) -> None:
@@ -212,20 +212,20 @@ def test_write_report_of_runs_with_different_protocols_raises(tmp_path: Path) ->
     assert write_report(tmp_path).is_file()
 
 
-def test_the_corpus_and_skipped_files_are_named(tmp_path: Path) -> None:
+def test_write_report_names_corpus_and_skipped_files(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path)).text
-    assert "1 file was left out" in text
+    assert "1 file was skipped" in text
     assert "notes.wav: not audio: it begins with text" in text
     assert "trained on 11 recordings, 10 min of music" in text
 
 
-def test_a_folder_without_a_run_fails_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="no run is here"):
+def test_write_report_without_a_run_raises_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="holds no run"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_keeps_the_earlier_page(tmp_path: Path) -> None:
+def test_write_report_damaged_file_keeps_the_earlier_page(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", seconds=0)
     before = page_of(run)
     (run / "scores.json").write_text("{")
@@ -234,18 +234,18 @@ def test_a_damaged_file_keeps_the_earlier_page(tmp_path: Path) -> None:
     assert (run / "report" / "index.html").read_text(encoding="utf-8") == before
 
 
-def test_making_a_page_loads_no_torch(tmp_path: Path) -> None:
+def test_write_report_loads_no_torch(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", seconds=0)
-    code = f"import sys; from talim.reporting.run_report import report; report({str(run)!r})"
+    code = f"import sys; from talim.reporting.run_report import write_report; write_report({str(run)!r})"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_what_people_said_stands_on_the_page_escaped(tmp_path: Path) -> None:
-    assert "What people say" not in run_page(tmp_path)
-    told = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
-    (tmp_path / "run" / "usefulness.json").write_text(json.dumps(told), encoding="utf-8")
+def test_write_report_shows_listening_tests_escaped(tmp_path: Path) -> None:
+    assert "Listening tests" not in run_page(tmp_path)
+    result = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
+    (tmp_path / "run" / "usefulness.json").write_text(json.dumps(result), encoding="utf-8")
     page = page_of(tmp_path / "run")
-    assert "What people say" in page
+    assert "Listening tests" in page
     assert "Go on, by the rule of the brief." in page
     assert EVIL not in page

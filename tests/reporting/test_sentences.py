@@ -1,4 +1,4 @@
-"""Plain sentences: honest about what is better, worse, unclear and unknown; numbers as people write them."""
+"""Sentences about a run: better, worse, unclear and unknown results."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from talim.reporting import sentences
 from talim.reporting.run_results import RunResults
 
 
-def judged(mean: float | None, low: float | None, high: float | None, n_recordings: int = 3) -> RunResults:
+def evaluated(mean: float | None, low: float | None, high: float | None, n_recordings: int = 3) -> RunResults:
     interval = None if low is None else [low, high]
     losses = {
-        "before": {"mean": 3.4},
-        "after": {"mean": 3.2, "n_recordings": n_recordings},
-        "fall": {"mean": mean, "interval": interval},
+        "base_loss": {"mean": 3.4},
+        "adapted_loss": {"mean": 3.2, "n_recordings": n_recordings},
+        "loss_reduction": {"mean": mean, "ci95": interval},
     }
-    return RunResults(Path("run"), scores={"held_out_loss": losses, "split": {"step": "blocks"}})
+    return RunResults(Path("run"), scores={"held_out_loss": losses, "split": {"strategy": "blocks"}})
 
 
 @pytest.mark.parametrize(
-    ("fall", "expected"),
+    ("reduction", "expected"),
     [
         ((0.2, 0.1, 0.3), "better"),
         ((0.2, -0.1, 0.5), "unclear"),
@@ -33,58 +33,60 @@ def judged(mean: float | None, low: float | None, high: float | None, n_recordin
         ((None, None, None), "unknown"),
     ],
 )
-def test_verdict_follows_the_whole_interval(fall: tuple[Any, Any, Any], expected: str) -> None:
-    assert sentences.loss_verdict(judged(*fall))[0] == expected
+def test_loss_verdict_depends_on_the_whole_interval(reduction: tuple[Any, Any, Any], expected: str) -> None:
+    assert sentences.loss_verdict(evaluated(*reduction))[0] == expected
 
 
-def test_verdict_of_nothing_is_unknown() -> None:
+def test_loss_verdict_without_scores_is_unknown() -> None:
     assert sentences.loss_verdict(RunResults(Path("run")))[0] == "unknown"
 
 
 def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
-    assert sentences.loss_sentence(judged(0.2, 0.1, 0.3)) == (
-        "On 3 recordings kept out of training the loss fell by 0.200 nats, from 3.400 to 3.200 "
-        "(95\u202f% interval of the fall 0.100 to 0.300, split by blocks)."
+    assert sentences.loss_sentence(evaluated(0.2, 0.1, 0.3)) == (
+        "On 3 held-out recordings the loss fell by 0.200 nats, from 3.400 to 3.200 "
+        "(95\u202f% interval of the reduction 0.100 to 0.300; split by blocks)."
     )
-    assert "rose by 0.200 nats" in sentences.loss_sentence(judged(-0.2, -0.3, -0.1))
-    assert "fall −0.300 to −0.100" in sentences.loss_sentence(judged(-0.2, -0.3, -0.1))
-    assert "stayed the same, from" in sentences.loss_sentence(judged(0.0, 0.0, 0.0))
-    assert "1 recording kept" in sentences.loss_sentence(judged(0.2, None, None, n_recordings=1))
-    assert "its interval was not measured" in sentences.loss_sentence(judged(0.2, None, None))
+    assert "rose by 0.200 nats" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
+    assert "reduction −0.300 to −0.100" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
+    assert "stayed the same, from" in sentences.loss_sentence(evaluated(0.0, 0.0, 0.0))
+    assert "On 1 held-out recording the loss" in sentences.loss_sentence(
+        evaluated(0.2, None, None, n_recordings=1)
+    )
+    assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
 
 
-def test_effect_sentence_tells_changes_and_their_absence() -> None:
+def test_effect_sentence_names_changes_or_their_absence() -> None:
     def effect(**values: Any) -> str:
         return sentences.effect_sentence(RunResults(Path("run"), scores={"adapter_effect": values}))
 
-    both = effect(same_seed_token_change=0.87, log_mel_distance_db=6.4)
+    both = effect(token_change_rate=0.87, log_mel_distance_db=6.4)
     assert both.endswith("changes 87\u202f% of the tokens and the mel spectrogram by 6.4 dB.")
-    assert effect(same_seed_token_change=0.0).endswith("changes nothing at all.")
+    assert effect(token_change_rate=0.0).endswith("changes nothing at all.")
     assert effect().endswith("was not measured.")
 
 
-def test_cost_sentence() -> None:
+def test_cost_sentence_names_time_device_and_parameters() -> None:
     sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
     assert sentence == (
-        "Training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters "
-        "(2.5\u202f% of the base; the base itself stayed as it was)."
+        "Training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
+        "2.5\u202f% of the base, which stayed frozen."
     )
-    assert sentences.cost_sentence(RunResults(Path("run"))) == "What the training cost was not measured."
+    assert sentences.cost_sentence(RunResults(Path("run"))) == "The cost of training was not measured."
 
 
-def test_estimate_is_the_operations_of_the_usable_base_at_the_measured_speed() -> None:
-    cost = COST | {"flops": 4e14, "device_seconds": 400.0, "steps": 300}  # 1e12 a second
-    found = sentences.estimate_training_time(
+def test_estimate_training_time_is_the_flops_at_the_measured_speed() -> None:
+    cost = COST | {"flops": 4e14, "device_seconds": 400.0, "steps": 300}  # 1e12 per second
+    estimate = sentences.estimate_training_time(
         RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY)
     )
-    assert found
+    assert estimate
     weights = 419_600_384  # facebook/musicgen-small's decoder with its heads
-    assert found.hours == pytest.approx(4 * weights * 300 * 8 * 10 * 50 / 1e12 / 3600, rel=0.01)
-    assert "300 steps of 8 clips of 10 s" in found.basis
+    assert estimate.hours == pytest.approx(4 * weights * 300 * 8 * 10 * 50 / 1e12 / 3600, rel=0.01)
+    assert "300 steps of 8 clips of 10 s" in estimate.basis
 
 
 @pytest.mark.parametrize("missing", ["flops", "device_seconds", "steps"])
-def test_estimate_is_none_where_too_little_is_known(missing: str) -> None:
+def test_estimate_training_time_with_missing_values_is_none(missing: str) -> None:
     cost = {key: value for key, value in COST.items() if key not in (missing, "wall_seconds")}
     assert (
         sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY))
@@ -93,8 +95,8 @@ def test_estimate_is_none_where_too_little_is_known(missing: str) -> None:
     assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=COST)) is None
 
 
-def test_three_sentences_of_a_whole_run() -> None:
-    said = sentences.sentences(RunResults(Path("run"), cost=COST, scores=SCORES))
-    assert len(said) == 3
-    assert all(sentence.endswith(".") for sentence in said)
-    assert "fell by 0.234 nats" in said[0]
+def test_sentences_of_a_complete_run_are_three() -> None:
+    lines = sentences.sentences(RunResults(Path("run"), cost=COST, scores=SCORES))
+    assert len(lines) == 3
+    assert all(sentence.endswith(".") for sentence in lines)
+    assert "fell by 0.234 nats" in lines[0]

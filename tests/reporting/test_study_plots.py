@@ -1,4 +1,4 @@
-"""A study's drawings: what they are drawn from, and what they leave out."""
+"""Plots of a study: their values, and what is left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fixtures.simulated_study import SMALL, study
 
 from research.validation.simulated_studies import SimulatedEffect, grid
 from talim.experiments.goals import SelectionCriteria
-from talim.reporting import study_plots as drawings
+from talim.reporting import study_plots
 from talim.reporting.study_summary import study_summary
 
 DESIGNS = (
@@ -19,19 +19,19 @@ DESIGNS = (
     "lora@all:2.7%",
     "full@all",
 )
-PLAN = replace(SMALL, designs=DESIGNS, effects=[SimulatedEffect("fall", {"kind": "conv"}, 0.4)])
+PLAN = replace(SMALL, designs=DESIGNS, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.4)])
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One base's plain values."""
+    """The values of one base."""
     return study_summary(study(tmp_path_factory.mktemp("s"), PLAN), SelectionCriteria())["bases"][0]
 
 
-def test_the_map_holds_each_kind_at_each_site(base: dict[str, Any]) -> None:
-    found = drawings.heat_map(base["tables"][0])
+def test_heat_map_has_each_kind_at_each_site(base: dict[str, Any]) -> None:
+    found = study_plots.heat_map(base["tables"][0])
     assert found is not None
-    assert found["share"] == pytest.approx(2.7)
+    assert found["percent"] == pytest.approx(2.7)
     assert found["sites"] == ["all", "post"]
     rows = dict(found["rows"])
     assert set(rows) == {"linear", "conv", "lora"}
@@ -41,40 +41,45 @@ def test_the_map_holds_each_kind_at_each_site(base: dict[str, Any]) -> None:
     assert max(cell[1] for cell in rows["conv"] if cell) == 100.0
 
 
-def test_curves_stand_at_the_site_with_most_designs(base: dict[str, Any]) -> None:
-    assert drawings.main_site(base) == "all"
-    panels = drawings.size_curves(base)
+def test_size_curves_are_of_the_site_with_most_designs(base: dict[str, Any]) -> None:
+    assert study_plots.main_site(base) == "all"
+    panels = study_plots.size_curves(base)
     assert len(panels) == 2
     assert "conv: " in panels[0]
     assert " at 4.7 %" in panels[0]
     assert "full@all" in panels[0]
 
 
-def test_frontiers_number_the_same_designs_as_their_table(base: dict[str, Any]) -> None:
-    table = drawings.frontier_table(base)
-    assert [row["mark"] for row in table] == [str(n + 1) for n in range(len(table))]
+def test_pareto_plots_and_table_number_the_same_designs(base: dict[str, Any]) -> None:
+    table = study_plots.pareto_table(base)
+    assert [row["marker"] for row in table] == [str(n + 1) for n in range(len(table))]
     assert all(row["design"].startswith(("conv", "linear")) for row in table)
-    plots = drawings.frontiers(base)
+    plots = study_plots.pareto_plots(base)
     assert len(plots) == 4
     assert all(f"Of {len(DESIGNS)}" in plot or f"{len(DESIGNS)} designs" in plot for plot in plots)
 
 
-def test_bars_are_per_cent_of_the_dearest(base: dict[str, Any]) -> None:
-    bars = drawings.cost_bars(base)
-    assert list(bars) == ["Time of training", "Peak memory"]
+def test_cost_bars_are_percent_of_the_most_expensive(base: dict[str, Any]) -> None:
+    bars = study_plots.cost_bars(base)
+    assert list(bars) == ["Training time", "Peak memory"]
     assert max(part for _, _, part in bars["Peak memory"]) == 100.0
     assert "full@all" in {design for design, _, _ in bars["Peak memory"]}
 
 
-def test_intervals_name_both_sides(base: dict[str, Any]) -> None:
-    assert "conv − linear" in drawings.effect_plots(base)["broad"]
-    [(name, plots)] = drawings.interaction_plots(base)
+def test_effect_plots_name_both_levels(base: dict[str, Any]) -> None:
+    assert "conv − linear" in study_plots.effect_plots(base)["broad"]
+    [(name, plots)] = study_plots.interaction_plots(base)
     assert name == "hindustani minus makam"
     assert set(plots) == {"broad", "narrow"}
 
 
-def test_nothing_measured_is_not_drawn(base: dict[str, Any]) -> None:
+def test_plots_without_measures_are_empty(base: dict[str, Any]) -> None:
     bare = {**base, "overall": [], "questions": [], "tables": [{**base["tables"][0], "designs": []}]}
-    assert drawings.frontiers(bare) == drawings.size_curves(bare) == drawings.interaction_plots(bare) == []
-    assert drawings.effect_plots(bare) == drawings.cost_bars(bare) == {}
-    assert drawings.heat_map(bare["tables"][0]) is None
+    assert (
+        study_plots.pareto_plots(bare)
+        == study_plots.size_curves(bare)
+        == study_plots.interaction_plots(bare)
+        == []
+    )
+    assert study_plots.effect_plots(bare) == study_plots.cost_bars(bare) == {}
+    assert study_plots.heat_map(bare["tables"][0]) is None

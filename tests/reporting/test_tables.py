@@ -1,4 +1,4 @@
-"""The tables: every row there, and an honest word where nothing was measured."""
+"""Tables of a run: all rows, and missing values."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from talim.reporting.run_results import RunResults, read_result
 from talim.reporting.tables import cost_table, data_table, folder_bytes, provenance_table
 
 
-def test_cost_of_a_whole_run(tmp_path: Path) -> None:
+def test_cost_table_of_a_complete_run(tmp_path: Path) -> None:
     rows = dict(cost_table(read_result(make_run(tmp_path / "run", seconds=0))))
     assert rows["Wall time"] == "3 min 44 s"
     assert rows["Peak memory"] == "1.4 GB"
     assert rows["Energy"].startswith("not measured (not known: this hardware")
-    assert rows["Trained share"] == "2.5\u202f%"
+    assert rows["Trained fraction"] == "2.5\u202f%"
     assert rows["Adapter on disk"] == "860 kB"
 
 
-def test_measured_energy_and_an_early_stop_are_told() -> None:
+def test_cost_table_has_energy_and_early_stop() -> None:
     cost = COST | {"energy_joules": 7200.0, "energy_note": None, "stopped_early": True, "best_step": 150}
     rows = dict(cost_table(RunResults(Path("run"), cost=cost)))
     assert rows["Energy"] == "2 Wh"
-    assert rows["Training steps"] == "300, stopped early; the best was step 150"
+    assert rows["Training steps"] == "300, stopped early; best step 150"
 
 
-def test_missing_costs_are_not_measured() -> None:
+def test_cost_table_missing_values_are_not_measured() -> None:
     assert cost_table(RunResults(Path("run"))) == []
     rows = dict(cost_table(RunResults(Path("nowhere"), cost={"wall_seconds": 1})))
     assert {value for name, value in rows.items() if name != "Wall time"} == {"not measured"}
 
 
-def test_data_names_split_rights_and_unknowns(tmp_path: Path) -> None:
+def test_data_table_names_split_rights_and_unknowns(tmp_path: Path) -> None:
     rows = dict(data_table(read_result(make_run(tmp_path / "run", seconds=0))))
     assert rows["Music"] == "15 recordings, 3 performers, 78 clips, 13 min"
     assert rows["Split by"] == "recording, seed 0"
-    assert rows["What that means"] == "No recording is on both sides; performers may be."
+    assert rows["Explanation"] == "No recording is on both sides; performers may be."
     assert rows["Held out"] == "4 recordings, 17 clips, 2 min 47 s"
     assert rows["Licences"] == "CC BY 4.0 (9), unknown (6)"
     assert rows["Consent"] == "given in writing (9), unknown (6)"
@@ -44,14 +44,14 @@ def test_data_names_split_rights_and_unknowns(tmp_path: Path) -> None:
     assert data_table(RunResults(Path("run"))) == []
 
 
-def test_lists_of_recordings_are_counted() -> None:
+def test_data_table_lists_of_recordings_are_counted() -> None:
     corpus = {"recordings": ["a", "b"], "split": {"train": {"recordings": ["a"]}}}
     rows = dict(data_table(RunResults(Path("run"), corpus=corpus)))
     assert rows["Music"] == "2 recordings"
     assert rows["Trained on"] == "1 recording"
 
 
-def test_provenance_leaves_out_what_nobody_wrote(tmp_path: Path) -> None:
+def test_provenance_table_leaves_out_missing_values(tmp_path: Path) -> None:
     rows = dict(provenance_table(read_result(make_run(tmp_path / "run", seconds=0))))
     assert rows["Run"] == "4f1c9a70be21"
     assert rows["Seed"] == "0"
@@ -59,7 +59,7 @@ def test_provenance_leaves_out_what_nobody_wrote(tmp_path: Path) -> None:
     assert dict(provenance_table(RunResults(Path("run")))) == {"Base": "unknown"}
 
 
-def test_folder_bytes(tmp_path: Path) -> None:
+def test_folder_bytes_of_nested_and_missing_folders(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(bytes(10))
     assert folder_bytes(tmp_path) == 10
