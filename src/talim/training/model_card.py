@@ -13,12 +13,7 @@ from talim.recipe import Recipe
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
-HUB_LICENCES = {
-    "cc-by-nc-4.0": "cc-by-nc-4.0",
-    "apache-2.0": "apache-2.0",
-    "mit": "mit",
-    "cc-by-4.0": "cc-by-4.0",
-}
+HUB_LICENCES = ("cc-by-nc-4.0", "apache-2.0", "mit", "cc-by-4.0")  # identifiers that the Hub knows
 
 GUIDELINE = """\
 - Say that music made with this adapter is AI-generated; files written by talim carry that in their tags.
@@ -46,7 +41,7 @@ def render_card(
         _adapter_section(recipe, base, cost),
         "## Base model and licence\n\n" + _base(base),
         "## Recordings, licences, consent\n\n" + _recordings(summary),
-        "## Measures\n\n" + _measures(scores, cost, summary),
+        "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
         "## How to load it\n\n" + _loading(base),
         "## Cost of training\n\n" + _cost(cost),
@@ -61,15 +56,15 @@ def base_facts(backbone: Backbone) -> dict[str, Any]:
 
 
 def _header(base: Mapping[str, Any]) -> str:
-    hub_licence = HUB_LICENCES.get(str(base["licence"]).lower())
+    licence = str(base["licence"]).lower()
     fields: dict[str, Any] = {
         "base_model": base["name"],
         "library_name": "peft",
-        "license": hub_licence or "other",
+        "license": licence if licence in HUB_LICENCES else "other",
         "pipeline_tag": "text-to-audio",
         "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
-    if hub_licence is None:
+    if licence not in HUB_LICENCES:
         fields["license_name"] = str(base["licence"])
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
@@ -118,36 +113,32 @@ def _counts(counts: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name} ({number})" for name, number in (counts or {"unknown": "all"}).items())
 
 
-def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str:
     unit = cost.get("loss_unit", "nats")
     if scores is None:
-        best = (
-            f"{cost['best_held_out_loss']:.4f} {unit}"
-            if cost.get("best_held_out_loss") is not None
-            else "not known"
-        )
-        return f"Not evaluated yet (`talim evaluate`). Lowest held-out loss during training: {best}.\n"
+        best = cost.get("best_held_out_loss")
+        text = "not known" if best is None else f"{best:.4f} {unit}"
+        return f"Not evaluated yet (`talim evaluate`). Lowest held-out loss during training: {text}.\n"
     loss, split, effect = scores["held_out_loss"], scores["split"], scores["adapter_effect"]
+    if "token_change_rate" in effect:
+        change = f"{effect['token_change_rate']:.0%} of the codec tokens change"
+    else:
+        change = f"the latents change by {effect['latent_change']:.0%} of their size"
+    reduction = loss["loss_reduction"]
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
         "|---|---|---|",
         f"| loss, {unit}, lower is better | {loss['base_loss']['mean']:.4f} | {loss['adapted_loss']['mean']:.4f} |",
         "",
-        f"Loss reduction: {loss['loss_reduction']['mean']:.4f} {unit}, {format_ci(loss['loss_reduction'])}. "
+        f"Loss reduction: {reduction['mean']:.4f} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
-        f"Same seed, with and without adapter: {_change(effect)}, log-mel distance "
+        f"Same seed, with and without adapter: {change}, log-mel distance "
         f"{effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _change(effect: Mapping[str, Any]) -> str:
-    if "token_change_rate" in effect:
-        return f"{effect['token_change_rate']:.0%} of the codec tokens change"
-    return f"the latents change by {effect['latent_change']:.0%} of their size"
-
-
-def format_ci(measure: Mapping[str, Any]) -> str:
+def _interval(measure: Mapping[str, Any]) -> str:
     """The 95 % interval as text, or why there is none."""
     if measure.get("ci95") is None:
         return f"no interval ({measure.get('ci_note', 'too few recordings')})"
