@@ -3,7 +3,7 @@
 A melody gives a histogram of intervals by pitch class (`note_transcription.interval_histogram`). Every mode, at every
 tonic, gives it a likelihood (`mode_model.transition_log_density`); Bayes' rule with the modes' frequencies as prior
 gives the posterior. Steps of one melody are correlated, so their mean log density is weighted as that of
-`EFFECTIVE_SAMPLE_SIZE` independent steps, one number fitted on real pitch tracks (docs/reports/modes.md).
+`EFFECTIVE_SAMPLE_SIZE` independent steps, one number fitted on real pitch tracks (docs/reports/mode-recognition.md).
 
 An unknown tonic is inferred from the notes on which phrases and the whole melody end. A given tonic is assumed to be
 wrong with probability `TONIC_ERROR_RATE`, as annotated tonics are in some of every hundred recordings.
