@@ -21,7 +21,7 @@ def rms_db(audio: Audio) -> float:
     return float(10 * np.log10(np.mean(np.square(middle, dtype=np.float64)) + 1e-20))
 
 
-def test_one_dimension_becomes_one_channel() -> None:
+def test_audio_of_one_dimension_has_one_channel() -> None:
     audio = Audio(np.zeros(480), 48000)
     assert audio.samples.shape == (1, 480)
     assert audio.samples.dtype == np.float32
@@ -29,12 +29,12 @@ def test_one_dimension_becomes_one_channel() -> None:
 
 
 @pytest.mark.parametrize(("samples", "rate_hz"), [(np.zeros((1, 2, 3)), 8000), (np.zeros((1, 4)), 0)])
-def test_shapes_and_rates_that_make_no_sense(samples: np.ndarray, rate_hz: int) -> None:
+def test_audio_of_invalid_shape_or_rate_raises(samples: np.ndarray, rate_hz: int) -> None:
     with pytest.raises(AudioError):
         Audio(samples, rate_hz)
 
 
-def test_mono_is_the_mean_and_more_channels_repeat_it() -> None:
+def test_to_channels_mixes_down_by_the_mean_and_repeats_one_channel() -> None:
     stereo = Audio(np.array([[1.0, 0.0], [0.0, 0.5]]), 8000)
     assert stereo.mono().samples.tolist() == [[0.5, 0.25]]
     assert stereo.to_channels(2) is stereo
@@ -43,20 +43,20 @@ def test_mono_is_the_mean_and_more_channels_repeat_it() -> None:
         stereo.to_channels(0)
 
 
-def test_a_tone_above_the_new_nyquist_is_gone() -> None:
+def test_resample_removes_a_tone_above_the_new_nyquist() -> None:
     # 15 kHz would fold to 1 kHz at 16 kHz if it were only decimated.
     assert rms_db(sine(15000, 48000)) == pytest.approx(-9.03, abs=0.05)
     assert rms_db(sine(15000, 48000).resample(16000)) < -100
 
 
 @given(st.sampled_from([8000, 11025, 22050, 32000, 44100, 48000]), st.sampled_from([16000, 24000, 32000]))
-def test_a_tone_below_both_nyquists_stays(old_hz: int, new_hz: int) -> None:
+def test_resample_keeps_a_tone_below_both_nyquists(old_hz: int, new_hz: int) -> None:
     resampled = sine(1000, old_hz).resample(new_hz)
     assert abs(resampled.frames - new_hz) <= 1
     assert rms_db(resampled) == pytest.approx(-9.03, abs=0.05)
 
 
-def test_resampling_to_the_same_rate_is_nothing() -> None:
+def test_resample_to_the_same_rate_returns_itself() -> None:
     audio = sine(440, 16000)
     assert audio.resample(16000) is audio
     with pytest.raises(AudioError, match="positive"):
@@ -64,7 +64,7 @@ def test_resampling_to_the_same_rate_is_nothing() -> None:
 
 
 @given(st.floats(0, 3), st.floats(0, 3))
-def test_a_cut_never_reaches_beyond_the_sound(start_seconds: float, seconds: float) -> None:
+def test_cut_is_limited_to_the_audio(start_seconds: float, seconds: float) -> None:
     audio = sine(100, 1000, 2.0)
     part = audio.cut(start_seconds, seconds)
     start = min(round(1000 * start_seconds), 2000)
@@ -73,12 +73,12 @@ def test_a_cut_never_reaches_beyond_the_sound(start_seconds: float, seconds: flo
 
 
 @pytest.mark.parametrize(("start_seconds", "seconds"), [(-1, 1), (0, -0.5)])
-def test_negative_cuts_are_refused(start_seconds: float, seconds: float) -> None:
+def test_cut_of_negative_times_raises(start_seconds: float, seconds: float) -> None:
     with pytest.raises(AudioError, match="0 or more"):
         sine(100, 1000).cut(start_seconds, seconds)
 
 
-def test_content_hash_knows_samples_rate_and_shape() -> None:
+def test_content_hash_depends_on_samples_rate_and_shape() -> None:
     samples = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
     audio = Audio(samples, 8000)
     assert content_hash(audio) == content_hash(Audio(np.asfortranarray(samples), 8000))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.pretraining.western_style import perform
+from research.pretraining.western_style import perform as perform_western
 from talim.audio import Audio
 from talim.audio.levels import (
     clipped_fraction,
@@ -17,6 +17,7 @@ from talim.audio.levels import (
     silent_fraction,
     silent_frames,
 )
+from talim.synthesis.performer import perform
 
 RATE_HZ = 48000
 SINE = np.sin(2 * np.pi * 997 * np.arange(4 * RATE_HZ) / RATE_HZ).astype(np.float32)
@@ -82,7 +83,7 @@ def test_clipped_fraction_of_soft_saturation_is_zero() -> None:
 
 
 def test_clipped_fraction_separates_performances_from_overdriven_ones() -> None:
-    samples = perform(3, "western", 5.0).samples
+    samples = perform_western(3, "western", 5.0).samples
     assert clipped_fraction(Audio(samples, 16000)) < 1e-4
     limit = np.quantile(np.abs(samples), 0.97)
     assert clipped_fraction(Audio(np.clip(samples, -limit, limit), 16000)) > 0.01

@@ -1,4 +1,4 @@
-"""Reading: every format people and phones write, and what is wrong with the rest, said by name."""
+"""Reading of common formats, and one-line errors for unusable files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pitch_hz(audio: Audio) -> float:
 
 
 @pytest.mark.parametrize(("name", "codec", "rate_hz"), PHONE)
-def test_phone_formats(tmp_path: Path, name: str, codec: str, rate_hz: int) -> None:
+def test_read_of_phone_formats(tmp_path: Path, name: str, codec: str, rate_hz: int) -> None:
     write_phone(tmp_path / name, codec, tone(rate_hz))
     audio = read(tmp_path / name)
     assert is_audio_name(name)
@@ -69,7 +69,9 @@ def test_phone_formats(tmp_path: Path, name: str, codec: str, rate_hz: int) -> N
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 @pytest.mark.parametrize("rate_hz", [8000, 44100, 96000])
-def test_every_depth_rate_and_channel_of_wav(tmp_path: Path, subtype: str, rate_hz: int) -> None:
+def test_read_of_wav_in_every_depth_rate_and_channel_count(
+    tmp_path: Path, subtype: str, rate_hz: int
+) -> None:
     samples = np.tile(tone(rate_hz, 0.5).samples, (3, 1))
     soundfile.write(tmp_path / "a.wav", samples.T, rate_hz, subtype=subtype)
     audio = read(tmp_path / "a.wav")
@@ -77,7 +79,7 @@ def test_every_depth_rate_and_channel_of_wav(tmp_path: Path, subtype: str, rate_
     assert np.abs(audio.samples - samples).max() < (0.02 if subtype in ("PCM_U8", "ULAW") else 1e-3)
 
 
-def test_a_file_with_the_wrong_suffix_is_still_read(tmp_path: Path) -> None:
+def test_read_of_wrong_suffix_detects_the_format(tmp_path: Path) -> None:
     write_phone(tmp_path / "real.m4a", "aac", tone())
     (tmp_path / "real.m4a").rename(tmp_path / "named.mp3")
     write(tmp_path / "real.flac", tone())
@@ -86,7 +88,7 @@ def test_a_file_with_the_wrong_suffix_is_still_read(tmp_path: Path) -> None:
         assert pitch_hz(read(tmp_path / name)) == pytest.approx(440, abs=1)
 
 
-def test_float_files_above_full_scale_are_read_as_they_are(tmp_path: Path) -> None:
+def test_read_of_float_file_above_full_scale_keeps_its_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", 3 * tone().samples.T, RATE_HZ, subtype="FLOAT")
     assert np.abs(read(tmp_path / "a.wav").samples).max() == pytest.approx(1.5, abs=1e-3)
 
@@ -108,7 +110,7 @@ TRUNCATED = ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.opus", "faststart.
 
 
 @pytest.mark.parametrize("name", TRUNCATED)
-def test_truncated_files_are_named(tmp_path: Path, name: str) -> None:
+def test_read_of_truncated_file_raises(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     if name == "faststart.m4a":
         write_phone(file, "aac", tone(), movflags="faststart")
@@ -124,7 +126,7 @@ def test_truncated_files_are_named(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_mp3_without_a_length_header_that_breaks_off(tmp_path: Path) -> None:
+def test_read_of_truncated_mp3_without_length_header_raises(tmp_path: Path) -> None:
     write_phone(tmp_path / "a.mp3", "libmp3lame", tone(), write_xing="0")
     assert read(tmp_path / "a.mp3").seconds == pytest.approx(3.0, abs=0.1)
     cut(tmp_path / "a.mp3", 0.5)
@@ -132,7 +134,7 @@ def test_an_mp3_without_a_length_header_that_breaks_off(tmp_path: Path) -> None:
         read(tmp_path / "a.mp3")
 
 
-def test_a_variable_mp3_without_a_length_header_is_read_to_its_end(tmp_path: Path) -> None:
+def test_read_of_variable_bitrate_mp3_without_length_header_is_complete(tmp_path: Path) -> None:
     samples = np.concatenate([np.zeros(480000), 0.9 * np.random.default_rng(0).uniform(-1, 1, 480000)])
     quiet_first = Audio(samples, RATE_HZ)
     loud_first = Audio(samples[::-1].copy(), RATE_HZ)
@@ -147,14 +149,14 @@ def test_a_variable_mp3_without_a_length_header_is_read_to_its_end(tmp_path: Pat
         assert read(tmp_path / "a.mp3").seconds == pytest.approx(20, abs=0.1)
 
 
-def test_tags_after_the_sound_of_an_mp3_are_no_damage(tmp_path: Path) -> None:
+def test_read_of_mp3_with_trailing_tags_is_complete(tmp_path: Path) -> None:
     write(tmp_path / "a.mp3", tone())
     with (tmp_path / "a.mp3").open("ab") as file:
         file.write(b"TAG" + b"title".ljust(125, b"\0"))
     assert read(tmp_path / "a.mp3").seconds == pytest.approx(3.0, abs=0.1)
 
 
-def test_a_wav_streamed_through_a_pipe_has_no_length_and_is_fine(tmp_path: Path) -> None:
+def test_read_of_streamed_wav_without_length_is_complete(tmp_path: Path) -> None:
     make_wav(tmp_path / "a.wav")
     data = bytearray((tmp_path / "a.wav").read_bytes())
     at = data.index(b"data") + 4
@@ -194,7 +196,9 @@ def write_nan(path: Path) -> None:
         (lambda path: path.write_bytes(b"RIFF\0\0"), "not audio"),
     ],
 )
-def test_bad_files_give_one_clear_line(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
+def test_read_of_unusable_file_raises_one_line(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
     file = tmp_path / "a.wav"
     make_wav(file)
     make(file)
@@ -205,13 +209,13 @@ def test_bad_files_give_one_clear_line(tmp_path: Path, make: Callable[[Path], No
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".ogg", ".flac", ".3gp", ".opus", ".aac", ".amr"])
-def test_text_under_any_audio_name_is_not_audio(tmp_path: Path, suffix: str) -> None:
+def test_read_of_text_with_audio_suffix_raises(tmp_path: Path, suffix: str) -> None:
     write_text(tmp_path / f"a{suffix}")
     with pytest.raises(AudioError, match="not audio"):
         read(tmp_path / f"a{suffix}")
 
 
-def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
+def test_read_of_video_without_audio_raises(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 32
@@ -234,5 +238,5 @@ def test_a_video_without_sound_says_so(tmp_path: Path) -> None:
         ("a.csv", False),
     ],
 )
-def test_names(name: str, expected: bool) -> None:
+def test_is_audio_name(name: str, expected: bool) -> None:
     assert is_audio_name(name) is expected

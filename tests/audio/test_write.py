@@ -1,4 +1,4 @@
-"""Writing: exact round trips, tags that come back, whole files or none."""
+"""Writing: exact round trips, tags, atomic files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noise() -> Audio:
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav"])
-def test_what_is_read_back_is_what_is_stored(tmp_path: Path, noise: Audio, suffix: str) -> None:
+def test_write_then_read_is_exact(tmp_path: Path, noise: Audio, suffix: str) -> None:
     once, twice = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
     write(once, noise)
     write(twice, read(once))
@@ -40,7 +40,7 @@ def test_what_is_read_back_is_what_is_stored(tmp_path: Path, noise: Audio, suffi
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(st.dictionaries(st.text("abcdef_", min_size=1), st.text(max_size=40), min_size=1))
 @pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg"])
-def test_any_tags_come_back(tmp_path: Path, suffix: str, tags: dict[str, str]) -> None:
+def test_read_tags_returns_any_written_tags(tmp_path: Path, suffix: str, tags: dict[str, str]) -> None:
     file = tmp_path / f"tagged{suffix}"
     tags = {name: "".join(c for c in text if c.isprintable()) for name, text in tags.items()}
     write(file, Audio(np.zeros(800), 8000), tags)
@@ -48,7 +48,7 @@ def test_any_tags_come_back(tmp_path: Path, suffix: str, tags: dict[str, str]) -
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg", ".mp3"])
-def test_tags_come_back_and_the_sound_stays(tmp_path: Path, noise: Audio, suffix: str) -> None:
+def test_write_with_tags_keeps_the_samples(tmp_path: Path, noise: Audio, suffix: str) -> None:
     file = tmp_path / f"tagged{suffix}"
     write(file, noise, TAGS)
     assert read_tags(file) == TAGS
@@ -58,13 +58,13 @@ def test_tags_come_back_and_the_sound_stays(tmp_path: Path, noise: Audio, suffix
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".ogg"])
-def test_other_players_see_the_native_fields(tmp_path: Path, noise: Audio, suffix: str) -> None:
+def test_write_sets_native_tag_fields(tmp_path: Path, noise: Audio, suffix: str) -> None:
     write(tmp_path / f"a{suffix}", noise, TAGS)
     with soundfile.SoundFile(str(tmp_path / f"a{suffix}")) as file:
         assert file.title == TAGS["title"]
 
 
-def test_tags_of_files_that_others_wrote(tmp_path: Path, noise: Audio) -> None:
+def test_read_tags_of_foreign_files(tmp_path: Path, noise: Audio) -> None:
     with soundfile.SoundFile(str(tmp_path / "a.flac"), "w", 8000, 1) as file:
         file.artist, file.comment = "Someone", "recorded at home"
         file.write(np.zeros(800))
@@ -77,31 +77,31 @@ def test_tags_of_files_that_others_wrote(tmp_path: Path, noise: Audio) -> None:
             read_tags(tmp_path / name)
 
 
-def test_beyond_full_scale_is_turned_down_not_clipped(tmp_path: Path) -> None:
+def test_write_beyond_full_scale_attenuates_instead_of_clipping(tmp_path: Path) -> None:
     loud = Audio(np.array([0.0, 1.0, -2.0, 0.5]), 8000)
     write(tmp_path / "a.wav", loud)
     assert read(tmp_path / "a.wav").samples[0] == pytest.approx([0.0, 0.5, -1.0, 0.25], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.aac", "a", "a.txt"])
-def test_other_suffixes_are_refused(tmp_path: Path, noise: Audio, name: str) -> None:
+def test_write_of_other_suffix_raises(tmp_path: Path, noise: Audio, name: str) -> None:
     with pytest.raises(AudioError, match=r"use \.flac or \.wav"):
         write(tmp_path / name, noise)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nan_is_never_written(tmp_path: Path) -> None:
+def test_write_of_nan_raises(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="NaN"):
         write(tmp_path / "a.flac", Audio(np.array([0.0, np.nan]), 8000))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rate_that_the_format_cannot_hold(tmp_path: Path) -> None:
+def test_write_of_unsupported_rate_raises(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"resample, or use \.flac"):
         write(tmp_path / "a.mp3", Audio(np.zeros(9000), 5000))
 
 
-def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
+def test_write_on_failing_disk_keeps_the_old_file(
     tmp_path: Path, noise: Audio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.flac"
@@ -118,7 +118,7 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_wav_with_a_comment_is_still_a_valid_riff_file(tmp_path: Path, noise: Audio) -> None:
+def test_write_wav_with_comment_is_a_valid_riff_file(tmp_path: Path, noise: Audio) -> None:
     write(tmp_path / "a.wav", noise, {"seed": "12"})
     data = (tmp_path / "a.wav").read_bytes()
     assert int.from_bytes(data[4:8], "little") == len(data) - 8

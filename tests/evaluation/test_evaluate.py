@@ -91,7 +91,7 @@ def read_yaml(run: Run) -> dict[str, Any]:
 def test_evaluate_model_card_contains_the_loss_reduction(finished_run: Run) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     mean = read_json(finished_run.scores)["held_out_loss"]["loss_reduction"]["mean"]
-    assert f"Fall of the loss: {mean:.4f} nats, 95 % interval" in text
+    assert f"Loss reduction: {mean:.4f} nats, 95 % interval" in text
 
 
 def test_evaluate_unfinished_run_raises(tmp_path: Path, finished_run: Run) -> None:

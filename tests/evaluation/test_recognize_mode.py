@@ -1,4 +1,4 @@
-"""`talim modes`: one file in, all modes ranked out; whatever holds no melody is refused in one line."""
+"""Mode recognition of one file: ranked modes, the tonic, and one-line errors for files without a melody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fixtures.sung_melodies import HOP_SECONDS, sing
 from talim import audio
 from talim.cli.main import app
 from talim.errors import TalimError, UsageError
-from talim.evaluation import recognize_mode as stage
+from talim.evaluation import recognize_mode as modes
 from talim.traditions.tradition import load
 
 TONIC_HZ = 174.6
@@ -40,8 +40,8 @@ def sounding(
     return folder / "sung.wav"
 
 
-def test_a_pitch_track_with_its_tonic(tmp_path: Path) -> None:
-    result = stage.recognize_modes(pitch_track(tmp_path), "hindustani")
+def test_recognize_mode_of_pitch_track_with_tonic_ranks_all_modes(tmp_path: Path) -> None:
+    result = modes.recognize_mode(pitch_track(tmp_path), "hindustani")
     assert set(result) == {"tonic_hz", "modes"}
     assert result["tonic_hz"] == TONIC_HZ
     assert result["modes"][0]["slug"] == "yaman"
@@ -52,39 +52,39 @@ def test_a_pitch_track_with_its_tonic(tmp_path: Path) -> None:
     assert len(scores) == len(load("hindustani").modes)
 
 
-def test_without_a_tradition_all_are_asked(tmp_path: Path) -> None:
-    result = stage.recognize_modes(pitch_track(tmp_path))
+def test_recognize_mode_without_tradition_ranks_those_of_all(tmp_path: Path) -> None:
+    result = modes.recognize_mode(pitch_track(tmp_path))
     assert {row["tradition"] for row in result["modes"]} == {"hindustani", "makam"}
     assert result["modes"][0]["name"] == "Yaman"
 
 
-def test_a_given_tonic_outweighs_the_files(tmp_path: Path) -> None:
+def test_recognize_mode_with_tonic_overrides_that_of_the_file(tmp_path: Path) -> None:
     wrong = pitch_track(tmp_path, YAMAN + 1200 * np.log2(TONIC_HZ / 200), tonic_hz=200.0)
-    right = stage.recognize_modes(wrong, "hindustani", TONIC_HZ)
+    right = modes.recognize_mode(wrong, "hindustani", TONIC_HZ)
     assert right["tonic_hz"] == TONIC_HZ
     assert right["modes"][0]["slug"] == "yaman"
-    assert stage.recognize_modes(wrong, "hindustani")["modes"][0]["score"] < right["modes"][0]["score"]
+    assert modes.recognize_mode(wrong, "hindustani")["modes"][0]["score"] < right["modes"][0]["score"]
 
 
-def test_a_tonic_that_nobody_gives_is_found(tmp_path: Path) -> None:
+def test_recognize_mode_without_tonic_estimates_it(tmp_path: Path) -> None:
     from_a4 = YAMAN + 1200 * np.log2(TONIC_HZ / 440)
-    result = stage.recognize_modes(pitch_track(tmp_path, from_a4, tonic_hz=None), "hindustani")
+    result = modes.recognize_mode(pitch_track(tmp_path, from_a4, tonic_hz=None), "hindustani")
     assert result["tonic_hz"] == pytest.approx(TONIC_HZ, rel=0.01)
     assert result["modes"][0]["slug"] == "yaman"
 
 
-def test_sound_is_tracked_and_loudness_changes_nothing(tmp_path: Path) -> None:
-    loud = stage.recognize_modes(sounding(tmp_path, YAMAN, 196.0), "hindustani")
+def test_recognize_mode_of_audio_is_independent_of_gain(tmp_path: Path) -> None:
+    loud = modes.recognize_mode(sounding(tmp_path, YAMAN, 196.0), "hindustani")
     assert loud["tonic_hz"] == pytest.approx(196.0, rel=0.01)
     assert loud["modes"][0]["slug"] == "yaman"
-    quiet = stage.recognize_modes(sounding(tmp_path, YAMAN, 196.0, gain=0.02), "hindustani")
+    quiet = modes.recognize_mode(sounding(tmp_path, YAMAN, 196.0, gain=0.02), "hindustani")
     assert quiet["modes"][0]["slug"] == "yaman"
     assert quiet["tonic_hz"] == pytest.approx(loud["tonic_hz"], rel=0.003)
 
 
 @pytest.mark.parametrize("name", ["Hindustani", "hindustani", "HINDUSTANI"])
-def test_a_tradition_under_any_spelling(name: str) -> None:
-    assert stage.resolve_tradition(name).slug == "hindustani"
+def test_resolve_tradition_accepts_any_spelling(name: str) -> None:
+    assert modes.resolve_tradition(name).slug == "hindustani"
 
 
 @pytest.mark.parametrize(
@@ -104,39 +104,41 @@ def test_a_tradition_under_any_spelling(name: str) -> None:
         ({"cents": np.zeros(500)}, "too little melody"),
     ],
 )
-def test_a_pitch_track_that_is_none(tmp_path: Path, values: dict[str, object], told: str) -> None:
+def test_recognize_mode_of_invalid_pitch_track_raises_one_line(
+    tmp_path: Path, values: dict[str, object], told: str
+) -> None:
     with pytest.raises(TalimError, match=told) as caught:
-        stage.recognize_modes(pitch_track(tmp_path, **values))
+        modes.recognize_mode(pitch_track(tmp_path, **values))
     assert "track.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_recognize_mode_of_unusable_file_raises_one_line(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("sa re ga ma", encoding="utf-8")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 but no archive")
     audio.write(tmp_path / "silent.wav", audio.Audio(np.zeros((1, 32_000)), 16_000))
     for name, told in (
         ("absent.wav", "no such file"),
-        ("", "is no file"),
+        ("", "not a file"),
         ("words.txt", "not audio"),
         ("broken.npz", "cannot be read"),
         ("silent.wav", "silent"),
     ):
         with pytest.raises(TalimError, match=told) as caught:
-            stage.recognize_modes(tmp_path / name)
+            modes.recognize_mode(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_question_is_told_so(tmp_path: Path) -> None:
+def test_recognize_mode_of_unknown_tradition_or_invalid_tonic_raises(tmp_path: Path) -> None:
     file = pitch_track(tmp_path)
     with pytest.raises(TalimError, match="did you mean hindustani"):
-        stage.recognize_modes(file, "hindustany")
+        modes.recognize_mode(file, "hindustany")
     for tonic_hz in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="--tonic must be"):
-            stage.recognize_modes(file, None, tonic_hz)
+            modes.recognize_mode(file, None, tonic_hz)
 
 
-def test_the_command_prints_json_or_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_modes_command_prints_json_or_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(pitch_track(tmp_path))
     app(["modes", file, "--tradition", "hindustani", "--json"], standalone_mode=False)
     document = json.loads(capsys.readouterr().out)
@@ -145,4 +147,4 @@ def test_the_command_prints_json_or_a_sentence(tmp_path: Path, capsys: pytest.Ca
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("1. Yaman")
     assert shown[-1].endswith("Hz.")
-    assert len(shown) == stage.MAX_MODES_SHOWN + 1
+    assert len(shown) == modes.MAX_MODES_SHOWN + 1

@@ -1,4 +1,4 @@
-"""A performance planted in another is found where it is; another performance of the same mode is not."""
+"""A passage inserted in another performance is found; another performance of the same mode is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def strangers(sources: audio_matching.ReferenceAudio) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("source", "factor"), [(2, 0.87), (5, 1.0), (9, 1.15)])
-def test_a_planted_passage_is_named_with_times_shift_and_tempo(
+def test_find_audio_match_of_inserted_passage_gives_times_shift_and_tempo(
     sources: audio_matching.ReferenceAudio, strangers: np.ndarray, source: int, factor: float
 ) -> None:
     host = clip(100 + source)
@@ -56,7 +56,7 @@ def test_a_planted_passage_is_named_with_times_shift_and_tempo(
     assert np.diff(found.clip_seconds)[0] * factor == pytest.approx(4.0, abs=0.05)
 
 
-def test_other_performances_of_the_mode_raise_no_alarm(
+def test_find_audio_match_of_other_performances_gives_no_copy(
     sources: audio_matching.ReferenceAudio, strangers: np.ndarray
 ) -> None:
     alone = [
@@ -69,7 +69,7 @@ def test_other_performances_of_the_mode_raise_no_alarm(
     assert strangers.max() < 0.5
 
 
-def test_the_same_notes_played_again_are_less_alike_than_a_copy() -> None:
+def test_similarity_of_same_notes_performed_anew_is_below_that_of_a_copy() -> None:
     """A copy shares what a second performance cannot: here only the notes' moments differ, by some 60 ms."""
     rng, steps = np.random.default_rng(0), np.arange(10 * RATE_HZ) / RATE_HZ
 
@@ -90,7 +90,7 @@ def test_the_same_notes_played_again_are_less_alike_than_a_copy() -> None:
     assert anew.similarity < 0.9
 
 
-def test_a_clip_is_not_compared_with_its_own_recording(sources: audio_matching.ReferenceAudio) -> None:
+def test_find_audio_match_with_excluded_source_skips_it(sources: audio_matching.ReferenceAudio) -> None:
     itself = audio_matching.find_audio_match(sources.prints[7], sources)
     assert itself is not None
     assert itself.source == 7
@@ -104,7 +104,7 @@ def test_a_clip_is_not_compared_with_its_own_recording(sources: audio_matching.R
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(0.01, 100))
-def test_a_print_ignores_gain(gain: float) -> None:
+def test_audio_fingerprint_with_gain_is_unchanged(gain: float) -> None:
     samples = clip(3)[: 2 * RATE_HZ]
     plain, louder = (
         audio_matching.audio_fingerprint(samples),
@@ -115,7 +115,7 @@ def test_a_print_ignores_gain(gain: float) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000))
-def test_likeness_ignores_a_filter_and_is_symmetric(seed: int) -> None:
+def test_similarity_with_filter_is_unchanged_and_symmetric(seed: int) -> None:
     rng = np.random.default_rng(seed)
     here, there = rng.standard_normal((2, 97, 200)).astype(np.float32)
     bands = rng.normal(0, 3, (97, 1)).astype(np.float32)
@@ -126,7 +126,7 @@ def test_likeness_ignores_a_filter_and_is_symmetric(seed: int) -> None:
     assert audio_matching.similarity(here, there) < 0.2
 
 
-def test_likeness_is_that_of_the_least_alike_parts() -> None:
+def test_similarity_is_that_of_the_least_similar_segments() -> None:
     rng = np.random.default_rng(0)
     here, there = rng.standard_normal((2, 97, 200)).astype(np.float32)
     half = np.concatenate([here[:, :100], there[:, 100:]], axis=1)
@@ -135,7 +135,7 @@ def test_likeness_is_that_of_the_least_alike_parts() -> None:
     assert audio_matching.similarity(here, noisy) == pytest.approx(1 / np.sqrt(1.25), abs=0.05)
 
 
-def test_nothing_to_compare(sources: audio_matching.ReferenceAudio) -> None:
+def test_find_audio_match_without_passages_is_none(sources: audio_matching.ReferenceAudio) -> None:
     short = audio_matching.audio_fingerprint(clip(0)[: 2 * RATE_HZ])
     assert audio_matching.find_audio_match(short, sources) is None
     mixed = audio_matching.build_reference_audio([short, sources.prints[4], short])
@@ -152,6 +152,6 @@ def test_nothing_to_compare(sources: audio_matching.ReferenceAudio) -> None:
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros((2, 100)), np.array([0.0, np.nan])])
-def test_a_print_needs_one_finite_channel(samples: np.ndarray) -> None:
+def test_audio_fingerprint_of_unusable_samples_raises(samples: np.ndarray) -> None:
     with pytest.raises(ValueError, match="one non-empty channel"):
         audio_matching.audio_fingerprint(samples)

@@ -1,4 +1,4 @@
-"""Arrays kept by sound and measure: found again, told apart, healed."""
+"""Arrays cached by audio and measure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from talim.audio import Audio
 from talim.metrics.cache import MetricCache
 
 
-def test_cache_survives_damage_and_tells_sounds_apart(tmp_path: Path) -> None:
+def test_cache_get_separates_clips_and_recomputes_damaged_entries(tmp_path: Path) -> None:
     clip = Audio(np.random.default_rng(0).standard_normal((1, 100)) / 9, 16000)
     cache = MetricCache(tmp_path)
     assert cache.get(clip, "one/1", lambda: np.arange(3)).tolist() == [0, 1, 2]

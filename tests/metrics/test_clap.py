@@ -1,4 +1,4 @@
-"""CLAP's two sides, by a double in the released layout."""
+"""CLAP's audio and text embeddings, with tiny random weights in the released layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from talim.errors import TalimError
 from talim.metrics import clap
 
 
-def save_words(folder: Path) -> None:
+def save_tokenizer(folder: Path) -> None:
     """The tokenizer's files as CLAP's release has them: bytes, no merges."""
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -35,11 +35,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_clap(place)
-    save_words(place)
+    save_tokenizer(place)
     return place
 
 
-def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
+def test_clap_audio_and_text_are_unit_vectors_of_one_space(place: Path) -> None:
     words = clap.load_clap_if_available(place)
     assert isinstance(words, clap.ClapModel)
     one, other = words.embed_text("a sitar"), words.embed_text("drums, fast")
@@ -52,14 +52,16 @@ def test_sound_and_words_are_unit_vectors_of_one_space(place: Path) -> None:
     assert words.audio_embedding(Audio(0.1 * noise, 48000)).shape == (1, words.audio_embedding.dims)
 
 
-def test_without_weights_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_clap_if_available_without_weights_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clap, "_cached_path", lambda: None)
     found = clap.load_clap_if_available()
     assert isinstance(found, str)
     assert "not available" in found
 
 
-def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_clap_if_available_of_partial_download_raises_or_gives_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(clap, "_cached_path", lambda: tmp_path)
     assert "only part of" in str(clap.load_clap_if_available())
@@ -70,7 +72,7 @@ def test_a_part_of_a_download_is_no_weights(tmp_path: Path, monkeypatch: pytest.
         clap.load_clap_if_available(tmp_path / "nowhere")
 
 
-def test_sound_without_words_is_no_clap(tmp_path: Path, place: Path) -> None:
+def test_load_clap_if_available_without_tokenizer_raises(tmp_path: Path, place: Path) -> None:
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((place / name).read_bytes())
     with pytest.raises(TalimError, match="CLAP's tokenizer is missing"):

@@ -1,4 +1,4 @@
-"""Distances between sets: closed forms on Gaussians, scipy, cases done by hand, and properties."""
+"""Distances between sets: closed forms on Gaussians, scipy, hand-computed cases, and properties."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def textbook_frechet(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("n", "m", "dims"), [(50, 40, 5), (300, 500, 20), (12, 200, 6)])
-def test_frechet_is_the_printed_formula(n: int, m: int, dims: int) -> None:
+def test_frechet_distance_equals_the_published_formula(n: int, m: int, dims: int) -> None:
     mixing = np.random.default_rng(9).standard_normal((dims, dims))
     one, other = gaussian(0, n, dims) @ mixing, gaussian(1, m, dims, 2.0) * 1.7
     assert d.frechet_distance(one, other) == pytest.approx(textbook_frechet(one, other), rel=1e-8)
 
 
-def test_frechet_by_hand() -> None:
+def test_frechet_distance_matches_hand_computed_value() -> None:
     """Means 1 and 4, variances 2 and 8: 9 + (sqrt 8 - sqrt 2)^2 = 11."""
     assert d.frechet_distance(np.array([[0.0], [2.0]]), np.array([[2.0], [6.0]])) == pytest.approx(11.0)
 
 
-def test_frechet_of_fewer_rows_than_dimensions_is_exact() -> None:
+def test_frechet_distance_of_fewer_rows_than_dimensions_is_exact() -> None:
     """Scaling a set by s about its mean leaves (s - 1)^2 tr S: known without any root."""
     one = gaussian(0, 6, 40)
     other = 3 * (one - one.mean(0)) + one.mean(0) + 0.5
@@ -46,7 +46,7 @@ def test_frechet_of_fewer_rows_than_dimensions_is_exact() -> None:
     assert d.frechet_distance(one, other) == pytest.approx(expected, rel=1e-10)
 
 
-def test_frechet_approaches_the_closed_form_of_two_gaussians() -> None:
+def test_frechet_distance_of_large_samples_approaches_the_closed_form() -> None:
     """Shift 2 and standard deviations 1 and 1.5 in 8 dimensions: 4 + 8 * 0.25 = 6."""
     found = d.frechet_distance_infinity(
         gaussian(0, 2000, 8), gaussian(1, 2000, 8, 2.0, 1.5), np.random.default_rng(0), repeats=2
@@ -54,7 +54,7 @@ def test_frechet_approaches_the_closed_form_of_two_gaussians() -> None:
     assert found.value == pytest.approx(6.0, rel=0.05)
 
 
-def test_extrapolation_takes_the_bias_away_and_says_how_well_it_fits() -> None:
+def test_frechet_distance_infinity_removes_the_bias_and_reports_the_fit() -> None:
     """Two sets of 400 of one Gaussian in 32 dimensions: true distance 0."""
     pairs = [(gaussian(s, 400, 32), gaussian(100 + s, 400, 32)) for s in range(4)]
     plain = np.mean([d.frechet_distance(*pair) for pair in pairs])
@@ -65,7 +65,7 @@ def test_extrapolation_takes_the_bias_away_and_says_how_well_it_fits() -> None:
     assert fits[0].thinned[0] == d.frechet_distance(*pairs[0])
 
 
-def test_extrapolation_thins_whole_recordings() -> None:
+def test_frechet_distance_infinity_subsamples_whole_recordings() -> None:
     """Ten clips a recording that are nearly one clip: drawing clips would take the bias for settled."""
     names = [f"r{n}" for n in range(40) for _ in range(10)]
 
@@ -88,7 +88,7 @@ def test_extrapolation_thins_whole_recordings() -> None:
     assert abs(np.mean(by_recording)) < 0.5 * np.mean(by_clip)
 
 
-def test_kernel_distance_has_its_closed_form_on_gaussians() -> None:
+def test_kernel_distance_of_gaussians_matches_the_closed_form() -> None:
     """E k = (w^2 / (w^2 + 2 s^2))^(d/2) exp(-|shift|^2 / (2 (w^2 + 2 s^2))) for variances s^2 (integral by hand)."""
     dims, width, shift = 3, 2.0, 1.5
     same = (width**2 / (width**2 + 2)) ** (dims / 2)
@@ -100,20 +100,20 @@ def test_kernel_distance_has_its_closed_form_on_gaussians() -> None:
     assert np.mean(found) == pytest.approx(expected, rel=0.06)
 
 
-def test_kernel_distance_by_hand() -> None:
+def test_kernel_distance_matches_hand_computed_value() -> None:
     """Rows 0, 2 against 0, 4 with width 1: pairs within e^-2 and e^-8, across 1, e^-8, e^-2, e^-2."""
     e2, e8 = np.exp(-2), np.exp(-8)
     found = d.kernel_distance(np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]]), 1.0, scale=1.0)
     assert found == pytest.approx(e2 + e8 - (1 + e8 + e2 + e2) / 2)
 
 
-def test_kernel_distance_is_unbiased_where_frechet_is_not() -> None:
+def test_kernel_distance_of_small_samples_is_unbiased() -> None:
     found = [d.kernel_distance(gaussian(s, 30, 8), gaussian(s + 500, 30, 8)) for s in range(60)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
     assert min(found) < 0 < max(found)
 
 
-def test_bandwidth_is_the_references_so_that_wild_output_does_not_look_near() -> None:
+def test_kernel_distance_bandwidth_comes_from_the_reference_alone() -> None:
     reference, wild = gaussian(0, 100, 8), gaussian(1, 100, 8, scale=4.0)
     flattering = d.kernel_distance(reference, wild, d.median_bandwidth(wild))
     assert d.kernel_distance(reference, wild) > 3 * flattering
@@ -121,7 +121,7 @@ def test_bandwidth_is_the_references_so_that_wild_output_does_not_look_near() ->
     assert d.median_bandwidth(np.ones((4, 2))) == 1.0
 
 
-def test_neighbours_by_hand() -> None:
+def test_knn_measures_match_hand_computed_values() -> None:
     """Reference 0, 1, 3 with k = 1 reaches 1, 1, 2; evaluated 0.5, 10, 11 reaches 9.5, 1, 1."""
     found = d.knn_measures(np.array([[0.0], [1.0], [3.0]]), np.array([[0.5], [10.0], [11.0]]), k=1)
     assert found.precision == pytest.approx(1 / 3)
@@ -130,14 +130,14 @@ def test_neighbours_by_hand() -> None:
     assert found.coverage == pytest.approx(2 / 3)
 
 
-def test_neighbours_of_one_distribution_reach_their_expected_values() -> None:
+def test_knn_measures_of_one_distribution_reach_expected_values() -> None:
     pairs = [(gaussian(s, 120, 4), gaussian(s + 90, 80, 4)) for s in range(15)]
     found = [d.knn_measures(*pair) for pair in pairs]
     assert np.mean([f.density for f in found]) == pytest.approx(1.0, abs=0.06)
     assert np.mean([f.coverage for f in found]) == pytest.approx(d.expected_coverage(120, 80), abs=0.03)
 
 
-def test_a_collapsed_model_is_precise_and_covers_nothing() -> None:
+def test_knn_measures_of_collapsed_model_have_high_precision_and_low_coverage() -> None:
     reference = gaussian(0, 200, 4)
     found = d.knn_measures(reference, gaussian(1, 200, 4, scale=0.05))
     assert found.precision == 1.0
@@ -154,7 +154,7 @@ MEASURES = [
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(8, 30), st.integers(1, 12))
-def test_identical_sets_turned_sets_and_exchanged_sets(seed: int, n: int, dims: int) -> None:
+def test_distances_of_identical_rotated_and_exchanged_sets(seed: int, n: int, dims: int) -> None:
     one, other = gaussian(seed, n, dims), gaussian(seed + 1, n + 3, dims, 1.0)
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((dims, dims)))[0]
     assert d.frechet_distance(one, one) == pytest.approx(0.0, abs=1e-8)
@@ -167,13 +167,15 @@ def test_identical_sets_turned_sets_and_exchanged_sets(seed: int, n: int, dims: 
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0, 3), st.floats(0.1, 3))
-def test_frechet_grows_with_a_shift_of_the_mean_by_its_square(seed: int, near: float, more: float) -> None:
+def test_frechet_distance_grows_with_the_squared_shift_of_the_mean(
+    seed: int, near: float, more: float
+) -> None:
     one = gaussian(seed, 20, 5)
     shifted = [d.frechet_distance(one, one + np.eye(5)[0] * shift) for shift in (near, near + more)]
     assert shifted == pytest.approx([near**2, (near + more) ** 2], abs=1e-7)
 
 
-def test_interval_is_by_recording_and_holds_the_truth() -> None:
+def test_interval_by_recording_covers_the_true_distance() -> None:
     """Sixteen recordings of five equal clips: the interval reaches the true distance, clips as units fall short."""
     names = [f"r{n}" for n in range(16) for _ in range(5)]
     truth = np.mean(
@@ -197,7 +199,7 @@ def test_interval_is_by_recording_and_holds_the_truth() -> None:
     assert as_clips[1] - as_clips[0] < 0.8 * np.mean(widths)
 
 
-def test_interval_is_seeded_and_refuses_three_recordings() -> None:
+def test_interval_by_recording_is_reproducible_and_none_for_three_recordings() -> None:
     one, other = gaussian(0, 30, 4), gaussian(1, 30, 4)
     names = [f"r{n % 6}" for n in range(30)]
     first, again = (
@@ -223,13 +225,13 @@ def test_interval_is_seeded_and_refuses_three_recordings() -> None:
         (np.zeros(5), np.zeros((5, 1)), "shape"),
     ],
 )
-def test_bad_sets_are_refused_in_words(one: np.ndarray, other: np.ndarray, words: str) -> None:
+def test_distances_of_unusable_sets_raise(one: np.ndarray, other: np.ndarray, words: str) -> None:
     for measure in (d.frechet_distance, d.kernel_distance):
         with pytest.raises(ValueError, match=words):
             measure(one, other)
 
 
-def test_extrapolation_of_too_few_recordings_is_refused() -> None:
+def test_frechet_distance_infinity_of_too_few_recordings_raises() -> None:
     names = [f"r{n % 5}" for n in range(40)]
     with pytest.raises(ValueError, match="8 recordings or more in each set, not 5"):
         d.frechet_distance_infinity(

@@ -1,4 +1,4 @@
-"""Diversity of sets whose number of different pieces is known."""
+"""Diversity of sets with a known number of different pieces."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from talim.metrics import diversity
 
 
-def test_copies_are_one_piece_and_strangers_many():
+def test_effective_sample_count_of_copies_is_one_and_of_unrelated_rows_many():
     reference = np.random.default_rng(0).standard_normal((40, 30))
     assert diversity.effective_sample_count(np.tile(reference[:1], (8, 1)), reference) == pytest.approx(1)
     assert diversity.effective_sample_count(10 * reference[:8], reference) == pytest.approx(8)
@@ -14,6 +14,6 @@ def test_copies_are_one_piece_and_strangers_many():
     assert diversity.effective_sample_count(three, reference) == pytest.approx(3)
 
 
-def test_nothing_is_an_error():
+def test_effective_sample_count_of_empty_set_raises():
     with pytest.raises(ValueError, match="rows"):
         diversity.effective_sample_count(np.zeros((0, 3)), np.eye(3))

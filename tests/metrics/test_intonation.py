@@ -1,4 +1,4 @@
-"""Intonation: scales played truly, detuned, and learnt."""
+"""Intonation of in-tune and detuned scales, and of learned profiles."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def played(offsets=0.0, seed=0, notes=80):
     return np.concatenate([np.full(40, DEGREES[n] + off[n]) + rng.normal(0, 6, 40) for n in order])
 
 
-def test_the_offset_of_every_degree_is_found():
+def test_degree_offsets_of_shifted_degrees_are_the_shifts():
     offsets = np.array([0, 10, -20, 5, 0, 15, -25])
     found, shares = intonation.degree_offsets(intonation.pitch_class_histogram(played(offsets)), DEGREES)
     assert found == pytest.approx(offsets, abs=3)
@@ -23,7 +23,7 @@ def test_the_offset_of_every_degree_is_found():
 
 
 @pytest.mark.parametrize("shift", [-35, -20, 20, 35])
-def test_a_detuned_melody_is_worse(shift):
+def test_intonation_measures_of_detuned_melody_are_worse(shift):
     practice = intonation.learn_intonation(DEGREES)
     assert intonation.intonation_z_rms(played(), practice) < intonation.intonation_z_rms(
         played(shift), practice
@@ -33,7 +33,7 @@ def test_a_detuned_melody_is_worse(shift):
     )
 
 
-def test_practice_moves_a_degree_as_far_as_the_tracks_say():
+def test_learn_intonation_moves_a_degree_towards_the_tracks():
     offsets = np.array([0, 0, 30, 0, 0, 0, 0])
     tracks = [played(offsets, seed) for seed in range(12)]
     practice = intonation.learn_intonation(DEGREES, tracks)
@@ -43,21 +43,21 @@ def test_practice_moves_a_degree_as_far_as_the_tracks_say():
     )
 
 
-def test_the_histogram_distance_is_zero_to_itself_and_blind_to_octaves():
+def test_histogram_distance_to_itself_is_zero_in_any_octave():
     track = played()
     assert intonation.histogram_distance(track, [track]) == pytest.approx(0, abs=1e-9)
     assert intonation.histogram_distance(track + 1200, [track]) == pytest.approx(0, abs=1e-9)
     assert intonation.histogram_distance(track + 50, [track]) > 0.3
 
 
-def test_held_notes_that_waver_are_less_stable():
+def test_note_stability_cents_of_wavering_notes_is_larger():
     steady, rng = np.repeat(DEGREES, 60), np.random.default_rng(0)
     calm, loose = (steady + rng.normal(0, size, steady.size) for size in (2, 12))
     assert intonation.note_stability_cents(calm, 0.01) == pytest.approx(2, rel=0.3)
     assert intonation.note_stability_cents(loose, 0.01) > 8
 
 
-def test_silence_is_not_a_number_and_its_histogram_an_error():
+def test_intonation_measures_of_silence_are_nan():
     silence = np.full(100, np.nan)
     assert np.isnan(intonation.intonation_z_rms(silence, intonation.learn_intonation(DEGREES)))
     with pytest.raises(ValueError, match="voiced"):

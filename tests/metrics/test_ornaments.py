@@ -1,4 +1,4 @@
-"""Ornaments: contours drawn by hand, one of each kind, and what must not be taken for one."""
+"""Ornaments: constructed contours of each kind, and contours that are none."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def sine(extent, rate, seconds, slope=0.0, before=0.5):
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(4.3, 7.5), st.floats(34, 72), st.floats(-30, 30))
-def test_vibrato_is_measured_on_a_slope_too(rate, extent, slope):
+def test_find_sinusoidal_oscillations_of_vibrato_on_a_slope(rate, extent, slope):
     found = ornaments.find_sinusoidal_oscillations(sine(extent, rate, 1.0, slope), HOP, ornaments.VIBRATO)
     assert len(found) == 1
     assert found[0].rate_hz == pytest.approx(rate, rel=0.06)
@@ -26,7 +26,7 @@ def test_vibrato_is_measured_on_a_slope_too(rate, extent, slope):
     assert found[0].stop * HOP == pytest.approx(1.5, abs=0.15)
 
 
-def test_the_fit_is_that_of_least_squares():
+def test_fit_sinusoids_equals_least_squares():
     piece = np.random.default_rng(0).standard_normal(80).cumsum() * 10
     extent, told, rise = ornaments._fit_sinusoids(piece, HOP, 5.0, 40)
     at = (np.arange(40) - 19.5) * HOP
@@ -40,7 +40,7 @@ def test_the_fit_is_that_of_least_squares():
         assert rise[n] == pytest.approx(abs(slope) * 0.4)
 
 
-def test_a_slow_swing_is_none_of_vibrato_and_a_step_is_none_of_either():
+def test_find_sinusoidal_oscillations_separates_swing_vibrato_and_step():
     swing = sine(80, 1.5, 2.0)
     assert [
         round(w.rate_hz, 1) for w in ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.SWING)
@@ -54,7 +54,7 @@ def test_a_slow_swing_is_none_of_vibrato_and_a_step_is_none_of_either():
     )
 
 
-def test_pieces_too_short_hold_none():
+def test_find_sinusoidal_oscillations_of_short_segment_is_empty():
     assert ornaments.find_sinusoidal_oscillations(np.zeros(5), HOP, ornaments.VIBRATO) == []
 
 
@@ -78,7 +78,7 @@ def kinds(*parts):
     return [one.kind for one in ornaments.find_ornaments(np.concatenate(parts), HOP)]
 
 
-def test_a_shake_has_its_rate_and_its_extent():
+def test_find_ornaments_of_shake_gives_rate_and_extent():
     found = ornaments.find_ornaments(np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5)]), HOP)
     assert [one.kind for one in found] == ["shake"]
     assert found[0].rate_hz == pytest.approx(6, rel=0.05)
@@ -87,12 +87,12 @@ def test_a_shake_has_its_rate_and_its_extent():
     assert found[0].seconds == pytest.approx(1.0, abs=0.1)
 
 
-def test_vibrato_is_narrow_and_a_swing_slow():
+def test_find_ornaments_separates_vibrato_and_swing():
     assert kinds(held(0, 0.5), swung(0, 50, 5.5, 1.0), held(0, 0.5)) == ["vibrato"]
     assert kinds(held(0, 0.5), swung(0, 100, 1.5, 2.7), held(0, 0.5)) == ["swing"]
 
 
-def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
+def test_find_ornaments_of_slow_move_is_a_glide_and_of_quick_move_or_run_none():
     glide = ornaments.find_ornaments(np.concatenate([held(0, 0.5), eased(0, 500, 0.5), held(500, 0.5)]), HOP)
     assert [one.kind for one in glide] == ["glide"]
     assert glide[0].extent_cents == pytest.approx(500, abs=10)
@@ -102,7 +102,7 @@ def test_a_slow_way_is_a_glide_a_quick_one_and_a_run_are_none():
 
 
 @pytest.mark.parametrize(("rate", "extent"), [(4.5, 40), (5.5, 50), (7.0, 60)])
-def test_vibrato_of_two_periods_has_its_rate_and_extent(rate, extent):
+def test_find_ornaments_of_two_vibrato_periods_gives_rate_and_extent(rate, extent):
     found = ornaments.find_ornaments(
         np.concatenate([held(0, 0.5), swung(0, extent, rate, 2 / rate), held(0, 0.5)]), HOP
     )
@@ -111,14 +111,14 @@ def test_vibrato_of_two_periods_has_its_rate_and_extent(rate, extent):
     assert found[0].extent_cents == pytest.approx(extent, rel=0.25)
 
 
-def test_steps_between_two_notes_are_no_shake():
+def test_find_ornaments_of_steps_between_two_notes_is_no_shake():
     # The same turning points as a shake's, but held: a turn of detours, not a swing.
     steps = [held(level, 0.09) for level in (200, 0, 200, 0)]
     assert "shake" not in kinds(held(0, 0.5), *steps, held(0, 0.5))
     assert kinds(held(0, 0.5), swung(0, 200, 1 / 0.18, 0.36), held(0, 0.5)) == ["shake"]
 
 
-def test_one_detour_is_a_touch_several_round_a_note_are_a_turn():
+def test_find_ornaments_of_one_neighbour_is_a_touch_and_of_several_a_turn():
     turn = (held(0, 0.5), held(200, 0.07), held(0, 0.07), held(-200, 0.07), held(0, 0.5))
     touch = ornaments.find_ornaments(np.concatenate([held(-300, 0.5), held(200, 0.08), held(0, 0.5)]), HOP)
     assert [one.kind for one in touch] == ["touch"]
@@ -129,7 +129,7 @@ def test_one_detour_is_a_touch_several_round_a_note_are_a_turn():
     assert kinds(held(0, 0.5), held(200, 0.5), held(0, 0.5)) == []  # a note is no ornament
 
 
-def test_touches_on_two_notes_are_no_turn():
+def test_find_ornaments_of_touches_on_two_notes_is_no_turn():
     line = (held(0, 0.5), held(300, 0.07), held(200, 0.25), held(500, 0.07), held(400, 0.5))
     assert kinds(*line) == ["touch", "touch"]
 
@@ -140,7 +140,7 @@ def test_touches_on_two_notes_are_no_turn():
     st.floats(2, 40),
     st.sampled_from([0.0, 3.0]),
 )
-def test_jitter_never_raises_the_score(seed, size, smooth):
+def test_ornament_score_with_jitter_never_rises(seed, size, smooth):
     """Random pitch errors, new in each frame or smoothed over some 30 ms, on a track with ornaments of each kind."""
     bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]
     bar += [swung(200, 50, 5, 0.8), held(400, 0.07), held(200, 0.07), held(0, 0.07), held(200, 0.6)]
@@ -149,7 +149,7 @@ def test_jitter_never_raises_the_score(seed, size, smooth):
     assert ornaments.ornament_score(jittered, HOP) <= ornaments.ornament_score(track, HOP) + 0.01
 
 
-def test_the_score_falls_when_the_pitch_is_jittered_and_to_zero_when_it_is_flat():
+def test_ornament_score_falls_with_jitter_and_is_zero_when_flat():
     bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]
     track = np.concatenate(bar * 8)
     whole = ornaments.ornament_score(track, HOP)
@@ -162,12 +162,12 @@ def test_the_score_falls_when_the_pitch_is_jittered_and_to_zero_when_it_is_flat(
     assert ornaments.ornament_score(jittered, HOP) < 0.05 * whole
 
 
-def test_transposition_changes_nothing():
+def test_ornaments_with_transposition_are_unchanged():
     track = np.concatenate([held(0, 0.5), swung(0, 200, 6, 1.0), held(0, 0.5), held(300, 0.08), held(0, 0.5)])
     one, other = ornaments.ornament_profile(track, HOP), ornaments.ornament_profile(track + 700, HOP)
     assert one["shake"] == pytest.approx(other["shake"], nan_ok=True)
     assert one["touch"]["per_second"] == pytest.approx(1 / (track.size * HOP))
 
 
-def test_silence_is_not_a_number():
+def test_ornament_score_of_silence_is_nan():
     assert np.isnan(ornaments.ornament_score(np.full(500, np.nan), HOP))

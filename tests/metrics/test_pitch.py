@@ -1,4 +1,4 @@
-"""The pitch tracker against tones of known pitch."""
+"""The pitch tracker on tones and performances of known pitch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def tone(f0_hz: np.ndarray, harmonics: int = 5, noise: float = 0.01) -> np.ndarr
 
 
 @pytest.mark.parametrize("cents", [0.0, 3.0, -4.4, 37.5])
-def test_steady_tone_to_a_tenth_of_a_cent_although_candidates_come_on_a_ten_cent_grid(cents: float) -> None:
+def test_track_pitch_of_steady_tone_is_accurate_to_a_tenth_of_a_cent(cents: float) -> None:
     track = pitch.track_pitch(tone(np.full(RATE_HZ, 220 * 2 ** (cents / 1200))), RATE_HZ)
     assert np.nanmedian(track.cents[5:-5]) == pytest.approx(cents - 1200, abs=0.1)
 
 
-def test_glide_is_followed() -> None:
+def test_track_pitch_of_glide_follows_it() -> None:
     seconds = np.arange(2 * RATE_HZ) / RATE_HZ
     curve = 300 * 2 ** (np.sin(2 * np.pi * seconds) / 6)
     track = pitch.track_pitch(tone(curve, 1), RATE_HZ)
@@ -37,7 +37,7 @@ def test_glide_is_followed() -> None:
     assert np.nanpercentile(errors, 90) < 5
 
 
-def test_another_sound_does_not_pull_the_pitch() -> None:
+def test_track_pitch_with_second_tone_is_not_biased() -> None:
     melody, other = (
         tone(np.full(RATE_HZ, 440.0)),
         0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ),
@@ -46,7 +46,7 @@ def test_another_sound_does_not_pull_the_pitch() -> None:
     assert np.nanmedian(track.hz) == pytest.approx(440.0, rel=2e-4)
 
 
-def test_silence_is_unvoiced_and_noise_mostly() -> None:
+def test_track_pitch_of_silence_is_unvoiced_and_of_noise_mostly() -> None:
     """Noise has chance peaks, a tone in the same noise is voiced throughout."""
     noise = np.random.default_rng(0).standard_normal(3 * RATE_HZ)
     assert not pitch.track_pitch(np.zeros(RATE_HZ), RATE_HZ).voiced.any()
@@ -55,12 +55,12 @@ def test_silence_is_unvoiced_and_noise_mostly() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros(0), np.zeros((2, 100)), np.array([np.nan] * 100)])
-def test_bad_samples_are_refused(bad: np.ndarray) -> None:
+def test_track_pitch_of_unusable_samples_raises(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite samples"):
         pitch.track_pitch(bad, RATE_HZ)
 
 
-def test_a_drone_an_octave_below_does_not_take_over() -> None:
+def test_track_pitch_with_drone_an_octave_below_follows_the_melody() -> None:
     """A melody of four notes over a plucked-like drone 12 dB down, steady through all of it."""
     notes = np.repeat([330.0, 392.0, 440.0, 294.0], RATE_HZ // 2)
     drone = tone(np.full(notes.size, 110.0), 8) + tone(np.full(notes.size, 165.0), 8)
@@ -69,7 +69,7 @@ def test_a_drone_an_octave_below_does_not_take_over() -> None:
     assert (np.abs(1200 * np.log2(track.hz / truth)) < 50).mean() > 0.93
 
 
-def test_performances_with_chords_and_drums_are_followed() -> None:
+def test_track_pitch_of_performances_with_chords_and_drums_follows_the_melody() -> None:
     pieces = [
         perform_western(seed, "western", 5.0) for seed in (902, 905, 918)
     ]  # voice, blown, voice, in full company
@@ -86,7 +86,7 @@ def test_performances_with_chords_and_drums_are_followed() -> None:
         assert (np.abs((gaps + 600) % 1200 - 600) < 50).mean() > 0.85
 
 
-def test_a_clip_is_tracked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_track_pitch_cached_tracks_a_clip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = Audio(tone(np.full(RATE_HZ, 250.0)).astype(np.float32), RATE_HZ)
     once = pitch.track_pitch_cached(clip, MetricCache(tmp_path))
     monkeypatch.setattr(pitch, "track_pitch", None)

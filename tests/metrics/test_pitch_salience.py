@@ -1,4 +1,4 @@
-"""The path through a salience map against brute force, and the map on sounds made by hand."""
+"""The Viterbi path against brute force, and the salience of constructed sounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def worth(path: tuple[int, ...], strength: np.ndarray) -> float:
 
 @settings(max_examples=30)
 @given(st.integers(0, 10_000))
-def test_the_path_is_the_best_of_all_paths(seed: int) -> None:
+def test_viterbi_path_is_the_best_of_all_paths(seed: int) -> None:
     strength = np.random.default_rng(seed).uniform(-0.2, 1.2, (4, 5))
     strength[:, 2] -= 0.6
     every = itertools.product(range(-1, 4), repeat=5)
@@ -36,7 +36,7 @@ def test_the_path_is_the_best_of_all_paths(seed: int) -> None:
     assert worth(found, strength) == pytest.approx(best)
 
 
-def test_a_tone_is_near_one_and_noise_near_nothing() -> None:
+def test_track_f0_salience_of_tone_is_near_one_and_of_noise_near_zero() -> None:
     seconds = np.arange(16000) / 16000
     tone = sum(np.sin(2 * np.pi * 220 * k * seconds) / k for k in range(1, 12))
     noise = np.random.default_rng(0).standard_normal(16000)
@@ -46,7 +46,7 @@ def test_a_tone_is_near_one_and_noise_near_nothing() -> None:
     assert np.median(of_noise) < 0.35
 
 
-def test_a_hum_is_taken_off_and_the_melody_stays() -> None:
+def test_track_f0_with_hum_follows_the_melody() -> None:
     seconds = np.arange(3 * 16000) / 16000
     melody = np.sin(2 * np.pi * np.cumsum(np.where(seconds % 1 < 0.5, 440, 494)) / 16000)
     hum = np.sin(2 * np.pi * 100 * seconds)

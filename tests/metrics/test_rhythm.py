@@ -1,4 +1,4 @@
-"""Tempo of click tracks and performances."""
+"""Tempo, cycles and drift of click tracks and performances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RATE_HZ = 16000
 
 
 @pytest.mark.parametrize("bpm", [60, 88, 120, 160])
-def test_clicks(bpm: float) -> None:
+def test_tempo_bpm_of_clicks_is_their_tempo(bpm: float) -> None:
     samples = np.zeros(10 * RATE_HZ, np.float32)
     for onset in np.arange(0, 9.9, 60 / bpm):
         at = int(onset * RATE_HZ)
@@ -20,7 +20,7 @@ def test_clicks(bpm: float) -> None:
     assert rhythm.same_tempo(rhythm.tempo_bpm(samples, RATE_HZ), bpm, tolerance=0.03)
 
 
-def test_most_performances_have_the_tempo_they_were_played_at() -> None:
+def test_tempo_bpm_of_performances_is_mostly_their_tempo() -> None:
     pieces = [perform(seed, "western", 8.0) for seed in range(12)]
     met = [
         rhythm.same_tempo(rhythm.tempo_bpm(p.samples, RATE_HZ), float(str(p.facts["tempo_bpm"])))
@@ -29,7 +29,7 @@ def test_most_performances_have_the_tempo_they_were_played_at() -> None:
     assert np.mean(met) >= 0.75
 
 
-def test_octaves_are_forgiven_and_thirds_are_not() -> None:
+def test_same_tempo_accepts_octaves_within_the_tolerance() -> None:
     assert rhythm.same_tempo(60, 120)
     assert rhythm.same_tempo(240, 120)
     assert rhythm.same_tempo(129, 120)
@@ -37,7 +37,7 @@ def test_octaves_are_forgiven_and_thirds_are_not() -> None:
     assert not rhythm.same_tempo(80, 120)
 
 
-def test_silence_has_no_tempo() -> None:
+def test_tempo_bpm_of_silence_is_nan() -> None:
     assert np.isnan(rhythm.tempo_bpm(np.zeros(RATE_HZ, np.float32), RATE_HZ))
 
 
@@ -53,7 +53,7 @@ def cycles(beats: int = 7, beat_seconds: float = 0.4) -> tuple[np.ndarray, np.nd
     return onsets, np.random.default_rng(1).uniform(0.2, 1, beats)[np.arange(onsets.size) % beats]
 
 
-def test_a_cycle_is_strong_at_its_own_length() -> None:
+def test_cycle_strength_of_cycle_is_highest_at_its_length() -> None:
     onsets, weights = cycles()
     strength = strokes(onsets, weights)
     own = rhythm.cycle_strength(strength, 7, 150)
@@ -65,12 +65,12 @@ def test_a_cycle_is_strong_at_its_own_length() -> None:
 
 
 @pytest.mark.parametrize("beats", [3, 5, 7, 9])
-def test_a_pulse_alone_is_no_cycle(beats: int) -> None:
+def test_cycle_strength_of_plain_pulse_is_near_zero(beats: int) -> None:
     even = strokes(np.arange(0, 29, 0.4), np.ones(73))
     assert abs(rhythm.cycle_strength(even, beats, 150)) < 0.05
 
 
-def test_onsets_off_the_grid_are_less_exact() -> None:
+def test_beat_phase_coherence_falls_with_jittered_onsets() -> None:
     onsets, weights = cycles()
     loose = np.clip(onsets + np.random.default_rng(0).normal(0, 0.06, onsets.size), 0, 29.5)
     assert rhythm.beat_phase_coherence(strokes(onsets, weights), 0.4) > 0.95
@@ -89,7 +89,7 @@ def drifting_beats(drift: float, beat_seconds: float = 0.4, seconds: float = 29.
 
 @pytest.mark.parametrize("drift", [-0.3, -0.1, 0.0, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("beat_seconds", [0.4, 0.63, 1.1])
-def test_the_drift_of_a_tempo_is_measured(drift: float, beat_seconds: float) -> None:
+def test_tempo_drift_of_drifting_clicks_is_their_drift(drift: float, beat_seconds: float) -> None:
     times = drifting_beats(drift, beat_seconds)
     weights = np.random.default_rng(0).uniform(0.3, 1, times.size)
     # The tempo here grows along a line: in its middle, after 14.5 s, it is 1 + drift * 14.5 / 60 of the first.
@@ -97,7 +97,7 @@ def test_the_drift_of_a_tempo_is_measured(drift: float, beat_seconds: float) -> 
     assert rhythm.tempo_drift(strokes(times, weights)) == pytest.approx(middle, abs=0.03)
 
 
-def test_drift_is_answered_only_on_a_clear_pulse_of_24_seconds() -> None:
+def test_tempo_drift_of_short_or_unclear_pulse_is_nan() -> None:
     times = drifting_beats(0.0)
     strength = strokes(times, np.ones(times.size))
     assert np.isfinite(rhythm.tempo_drift(strength[:2500]))

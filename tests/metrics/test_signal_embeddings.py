@@ -1,4 +1,4 @@
-"""The shipped vectors: blind to tonic and level, sharp on mode and tempo."""
+"""The shipped embeddings: independent of tonic and gain, sensitive to mode and tempo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from talim.metrics.pitch import PitchTrack
 RATE_HZ = 16000
 
 
-def test_same_sound_same_vector_at_any_level() -> None:
+def test_timbre_features_with_gain_are_unchanged() -> None:
     samples = perform(0, "western", 3.0).samples
     one, quiet = (
         signal_embeddings.timbre_features(samples, RATE_HZ),
@@ -22,7 +22,7 @@ def test_same_sound_same_vector_at_any_level() -> None:
     np.testing.assert_allclose(one, quiet, atol=0.5)
 
 
-def test_bright_and_dark_noise_lie_apart() -> None:
+def test_timbre_features_separate_bright_and_dark_noise() -> None:
     rng = np.random.default_rng(0)
     white, white_again = (rng.standard_normal(RATE_HZ).astype(np.float32) for _ in range(2))
     dark = np.convolve(white, np.ones(16) / 16, mode="same").astype(np.float32)
@@ -34,7 +34,7 @@ def curve(cents: np.ndarray) -> PitchTrack:
     return PitchTrack(440 * 2 ** (cents / 1200), np.isfinite(cents), 0.02)
 
 
-def test_pitch_vector_ignores_the_tonic_and_knows_a_mode_from_its_mirror() -> None:
+def test_pitch_invariants_ignore_the_tonic_and_separate_a_mode_from_its_inversion() -> None:
     rng = np.random.default_rng(0)
     steps = np.array([0, 150, 350, 500, 700, 850, 1050])
     line = np.repeat(steps[rng.integers(7, size=60)], 10) + rng.normal(0, 5, 600)
@@ -52,7 +52,7 @@ def clicks(bpm: float, seconds: float = 6.0) -> np.ndarray:
     return samples
 
 
-def test_rhythm_vector_knows_tempo_and_ignores_level() -> None:
+def test_rhythm_vector_separates_tempi_and_ignores_gain() -> None:
     slow, quiet, fast = (
         signal_embeddings.rhythm_vector(x) for x in (clicks(90), 0.1 * clicks(90), clicks(140))
     )

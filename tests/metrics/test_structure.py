@@ -1,4 +1,4 @@
-"""Structure of melodies whose refrain is known to return, or not to."""
+"""Structure of melodies with and without a refrain."""
 
 import numpy as np
 import pytest
@@ -23,27 +23,27 @@ def strange(seed=0):
     return tune(np.random.default_rng(seed + 100), 24)
 
 
-def test_a_refrain_returns_and_strangers_do_not():
+def test_repetition_rate_of_refrain_is_high_and_of_unrelated_melodies_low():
     assert structure.repetition_rate(returning(), HOP) > 0.25
     assert structure.repetition_rate(strange(), HOP) < 0.1
     assert structure.novelty(returning(), HOP) < structure.novelty(strange(), HOP) - 0.15
 
 
-def test_what_recurs_recurs_after_its_own_time():
+def test_recurrence_at_lag_is_highest_at_the_period():
     piece, cycle = returning(), tune(np.random.default_rng(0), 3).size * 2 * HOP
     assert structure.recurrence_at_lag(piece, HOP, cycle) > 0.25
     assert structure.recurrence_at_lag(piece, HOP, 0.7 * cycle) < 0.15
 
 
 @pytest.mark.parametrize("measure", [structure.repetition_rate, structure.novelty])
-def test_transposition_and_octaves_change_nothing(measure):
+def test_structure_measures_with_transposition_are_unchanged(measure):
     assert measure(returning() + 340, HOP) == pytest.approx(measure(returning(), HOP))
     jumped = returning()
     jumped[::3] += 1200
     assert measure(jumped, HOP) == pytest.approx(measure(returning(), HOP))
 
 
-def test_what_holds_still_or_is_short_has_no_structure():
+def test_structure_measures_of_held_or_short_melody_are_nan():
     assert np.isnan(structure.repetition_rate(np.zeros(1000), HOP))
     assert np.isnan(structure.novelty(np.zeros(20), HOP))
     assert np.isnan(structure.recurrence_at_lag(np.zeros(20), HOP, 1.0))

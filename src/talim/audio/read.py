@@ -1,4 +1,4 @@
-"""Read any sound file: libsndfile first, FFmpeg (PyAV) for what phones and messengers write."""
+"""Read audio files: by libsndfile, or by FFmpeg (PyAV) for the formats of phones and messengers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _MP3_SLACK_FRAMES = 2304  # an MP3 that states its length may lack a frame or tw
 
 
 def is_audio_name(path: str | Path) -> bool:
-    """Whether a file's suffix is one that talim tries to read as sound."""
+    """Whether the suffix is that of an audio format that talim reads."""
     return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES | PHONE_SUFFIXES
 
 
 def list_audio_files(path: Path) -> list[Path]:
-    """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. UsageError if it is missing."""
+    """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. UsageError if missing."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder; name one that holds audio files")
     return sorted(file for file in path.rglob("*") if is_audio_name(file)) if path.is_dir() else [path]
@@ -43,7 +43,7 @@ def list_audio_files(path: Path) -> list[Path]:
 def read(path: str | Path) -> Audio:
     """Read a whole file as float32 [C, T] at its own rate.
 
-    Raises AudioError, naming file and reason, for what is missing, empty, cut off, not audio or not finite.
+    AudioError, with file and reason, for files that are missing, empty, truncated, not audio or not finite.
     """
     path = Path(path)
     _require_bytes(path)

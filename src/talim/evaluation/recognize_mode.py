@@ -1,4 +1,4 @@
-"""Which raga or makam one recording is in: from its sound, or from a pitch track that somebody else made.
+"""Recognition of the raga or makam of one recording, from its audio or from a given pitch track.
 
 A pitch track is an .npz with `cents` [frames] (NaN where unvoiced) and `hop_s`; its cents are measured from its
 `tonic_hz`, or from A4 = 440 Hz where it has none.
@@ -28,49 +28,48 @@ MAX_MODES_SHOWN = 5
 
 @dataclass(frozen=True)
 class PitchTrackInput:
-    """A melody in Hz, NaN where unvoiced, one value each `hop_seconds`; its tonic where its maker named one."""
+    """A melody in Hz, NaN where unvoiced, one value each `hop_seconds`, and its tonic if the file has one."""
 
     hz: np.ndarray
     hop_seconds: float
     tonic_hz: float | None = None
 
 
-def recognize_modes(
-    file: Path, tradition: str | None = None, tonic_hz: float | None = None
-) -> dict[str, Any]:
-    """Rank all modes of one tradition (a name or a folder), or of every shipped one, for one recording.
+def recognize_mode(file: Path, tradition: str | None = None, tonic_hz: float | None = None) -> dict[str, Any]:
+    """Rank all modes of one tradition (a name or a folder), or of every built-in one, for one recording.
 
     Returns {"tonic_hz", "modes": [{"name", "slug", "score"}, ...]}, best first; scores are probabilities that sum
-    to 1. Without `tradition` each entry carries its "tradition" too. A tonic that neither the caller nor the file
-    gives is found. Raises TalimError, in one line, for files that hold no melody and for unknown traditions.
+    to 1. Without `tradition` each entry carries its "tradition" too. A tonic that
+    neither the caller nor the file gives is estimated. TalimError, in one line, for files without a melody and for
+    unknown traditions.
     """
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
     traditions = [resolve_tradition(tradition)] if tradition else list(load_all_builtin())
-    heard = read_melody(file)
-    known_hz = tonic_hz or heard.tonic_hz
-    reference_hz = known_hz or float(np.nanmedian(heard.hz))
-    notes = note_transcription.transcribe_notes(1200 * np.log2(heard.hz / reference_hz), heard.hop_seconds)
+    melody = read_melody(file)
+    tonic_hz = tonic_hz or melody.tonic_hz
+    reference_hz = tonic_hz or float(np.nanmedian(melody.hz))
+    notes = note_transcription.transcribe_notes(1200 * np.log2(melody.hz / reference_hz), melody.hop_seconds)
     try:
-        judged = mode_recognition.ModeRecognizer(traditions).recognize(
-            notes, tonic_known=known_hz is not None
+        posterior = mode_recognition.ModeRecognizer(traditions).recognize(
+            notes, tonic_known=tonic_hz is not None
         )
     except TalimError as error:
         raise TalimError(f"{file}: {error}") from error
-    if known_hz is None:
-        known_hz = reference_hz * 2 ** (mode_recognition.tonic_cents(judged, notes) / 1200)
+    if tonic_hz is None:
+        tonic_hz = reference_hz * 2 ** (mode_recognition.tonic_cents(posterior, notes) / 1200)
     return {
-        "tonic_hz": round(known_hz, 3),
+        "tonic_hz": round(tonic_hz, 3),
         "modes": [
             {"name": mode.name, "slug": mode.slug, "score": score}
-            | ({} if tradition else {"tradition": home.slug})
-            for home, mode, score in judged.ranked_modes()
+            | ({} if tradition else {"tradition": origin.slug})
+            for origin, mode, score in posterior.ranked_modes()
         ],
     }
 
 
 def resolve_tradition(tradition: str) -> Tradition:
-    """The tradition of a folder, or the shipped one of that name in any common spelling."""
+    """The tradition of a folder, or the built-in one of that name in any common spelling."""
     if Path(tradition).is_dir():
         return load(tradition)
     table = {
@@ -79,37 +78,37 @@ def resolve_tradition(tradition: str) -> Tradition:
     if normalize_name(tradition) in table:
         return table[normalize_name(tradition)]
     error = unknown_name_error("tradition", tradition, {key: one.slug for key, one in table.items()}, ())
-    raise TalimError(f"{error}; or give the folder of your own")
+    raise TalimError(f"{error}; or give the folder of a custom one")
 
 
 def read_melody(file: Path) -> PitchTrackInput:
-    """The melody in a sound file or an .npz; TalimError, in one line, where there is none."""
+    """The melody of an audio file or an .npz; TalimError, in one line, if there is none."""
     if not file.exists():
         raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
     if not file.is_file():
         raise TalimError(
-            f"{file}: is no file; give one recording, or one .npz with cents, hop_s and tonic_hz"
+            f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz"
         )
-    found = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
-    if not np.isfinite(found.hz).any():
-        raise TalimError(f"{file}: unvoiced from end to end; there is no melody to tell a mode by")
-    return found
+    melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
+    if not np.isfinite(melody.hz).any():
+        raise TalimError(f"{file}: unvoiced from end to end; there is no melody to recognise a mode from")
+    return melody
 
 
 def track_audio_melody(file: Path) -> PitchTrackInput:
-    """The melody of a sound file, tracked."""
-    sound = audio.read(file).mono()
-    if sound.peak < 1e-4:
+    """The melody of an audio file, by pitch tracking."""
+    recording = audio.read(file).mono()
+    if recording.peak < 1e-4:
         raise TalimError(
-            f"{file}: silent (peak {sound.peak:.1e} of full scale); there is no melody to tell a mode by"
+            f"{file}: silent (peak {recording.peak:.1e} of full scale); there is no melody to recognise a mode from"
         )
-    samples = sound.resample(TRACKING_RATE_HZ).samples[0]
+    samples = recording.resample(TRACKING_RATE_HZ).samples[0]
     tracked = pitch.yin_f0(samples / np.abs(samples).max(), TRACKING_RATE_HZ)
     return PitchTrackInput(tracked.hz, tracked.hop_seconds)
 
 
 def read_pitch_track(file: Path) -> PitchTrackInput:
-    """The melody of an .npz, checked."""
+    """The validated melody of an .npz."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             values = {key: archive[key] for key in ("cents", "hop_s", "tonic_hz") if key in archive.files}
@@ -127,14 +126,13 @@ def read_pitch_track(file: Path) -> PitchTrackInput:
         )
     hop_seconds = read_scalar(file, "hop_s", values["hop_s"])
     tonic_hz = read_scalar(file, "tonic_hz", values["tonic_hz"]) if "tonic_hz" in values else None
-    real = np.where(np.abs(cents) < 12_000, cents, np.nan).astype(
-        np.float64
-    )  # infinite or absurd is unvoiced
-    return PitchTrackInput((tonic_hz or CONCERT_A_HZ) * 2 ** (real / 1200), hop_seconds, tonic_hz)
+    # infinite or absurd values are unvoiced
+    voiced = np.where(np.abs(cents) < 12_000, cents, np.nan).astype(np.float64)
+    return PitchTrackInput((tonic_hz or CONCERT_A_HZ) * 2 ** (voiced / 1200), hop_seconds, tonic_hz)
 
 
 def read_scalar(file: Path, key: str, value: np.ndarray) -> float:
-    """One number above 0 from an .npz."""
+    """One number above 0 from an .npz; TalimError otherwise."""
     if (
         value.size != 1
         or not np.issubdtype(value.dtype, np.number)
@@ -145,7 +143,7 @@ def read_scalar(file: Path, key: str, value: np.ndarray) -> float:
 
 
 def modes_message(result: dict[str, Any]) -> str:
-    """A short table of the best modes and one sentence, for people."""
+    """A short table of the best modes and one sentence."""
     best = result["modes"][:MAX_MODES_SHOWN]
     width = max(len(row["name"]) for row in best)
     lines = [
@@ -153,6 +151,6 @@ def modes_message(result: dict[str, Any]) -> str:
         + (f"  {row['tradition']}" if "tradition" in row else "")
         for place, row in enumerate(best, 1)
     ]
-    sure = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"
-    lines.append(f"{sure} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
+    confidence = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"
+    lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
     return "\n".join(lines)

@@ -44,8 +44,8 @@ class PrdcScores:
 def frechet_distance(reference: np.ndarray, evaluated: np.ndarray) -> float:
     """Squared Fréchet distance of normal distributions fitted to two sets: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
-    0 or more; unit: the embedding's, squared; lower is nearer. Biased upwards by about 1/n: compare equal n only, or use
-    `frechet_distance_infinity`. With centred rows A, B scaled so that S = A'A, the last trace is the sum of the
+    0 or more; unit: the embedding's, squared; lower is nearer. Biased upwards by about 1/n: compare equal n only, or
+    use `frechet_distance_infinity`. With centred rows A, B scaled so that S = A'A, the last trace is the sum of the
     singular values of AB', which is exact for any n from 2 up, also below d: no matrix root, no shrinkage. At least two
     rows per set.
     Source: Dowson and Landau 1982; Heusel et al. 2017; as FAD, Kilgour et al. 2019.
