@@ -1,7 +1,4 @@
-"""What nano-mustango is told of a piece in its schooling, and what the reader beside it asks.
-
-The performer's facts become words, beats and chords, each of which goes missing now and then.
-"""
+"""Conditioning of nano-mustango in pretraining (text, beats, chords, with dropout), and a probe of its use."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 from talim.synthesis.demo_style import TEMPI_BPM
 
 SECONDS = mustango.WINDOW_SECONDS
-BATCH = 8
-CONDITION_DROPOUT = 0.1  # of the pieces lose words, beats and chords together: guidance's null
-ATTRIBUTE_DROPOUT = 0.3  # of the others lose, each by itself, the tempo, the key, the beats, the chords
-# Of the pieces of a drill; the others are told their beats and chords, and no tempo and key.
-TEXT_ONLY_PROBABILITY = 0.3
+CONDITION_DROPOUT = 0.1  # of the pieces: text, beats and chords together, for guidance
+ATTRIBUTE_DROPOUT = 0.3  # of each of tempo and key in the text, beats, and chords
+TEXT_ONLY_PROBABILITY = (
+    0.3  # in the auxiliary phase; otherwise beats and chords, and no tempo and key in the text
+)
 ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
@@ -35,14 +32,14 @@ def beats_chords_of(facts: dict[str, Any], seconds: float) -> BeatsAndChords:
 
 
 def chords_of(facts: dict[str, Any], seconds: float) -> ChordTrack:
-    """One chord a bar; none where nobody plays them."""
-    row = facts["progression"]
-    if not row:
+    """One chord per bar; none if the piece has no chords."""
+    progression = facts["progression"]
+    if not progression:
         return ChordTrack()
     bar = facts["beats_per_bar"] * 60 / facts["tempo_bpm"]
     times, names = [], []
     for number in range(int(np.ceil(seconds / bar - 1e-9))):
-        root, minor = western_style.triad(facts["scale"], row[number % len(row)])
+        root, minor = western_style.triad(facts["scale"], progression[number % len(progression)])
         times.append(round(number * bar, 4))
         names.append(ROOTS[(facts["tonic_class"] + root) % 12] + ("m" if minor else ""))
     return ChordTrack(tuple(times), tuple(names))
@@ -59,102 +56,116 @@ def without_attribute(caption: str, tempo: bool, key: bool) -> str:
 
 
 def draw(
-    latents: np.ndarray, known: list[dict[str, Any]], step: int, seed: int, drill: bool = False
+    latents: np.ndarray,
+    known: list[dict[str, Any]],
+    step: int,
+    seed: int,
+    auxiliary: bool = False,
+    *,
+    batch_size: int = 8,
+    seconds: float = SECONDS,
 ) -> tuple[Tensor, list[dict[str, Any]], list[str], list[BeatsAndChords], list[bool]]:
-    """Latents [BATCH, C, T, F], facts, words, beats and chords, and which have nothing said; by (seed, step) alone."""
+    """Latents [B, C, T, F], facts, captions, beats and chords, and which are unconditional; by (seed, step) alone.
+
+    `auxiliary`: pieces with chords only, as chords are harder to recover than beats and half of the pieces have none.
+    """
     rng = np.random.default_rng([seed, step])
-    # a drill takes pieces with chords alone: they are harder to read than beats, and half of the pieces have none
-    pool = [n for n, facts in enumerate(known) if facts["progression"] or not drill]
-    chosen = rng.choice(pool, size=BATCH, replace=False)
-    words, music = [], []
-    for index in chosen:
+    pool = [n for n, facts in enumerate(known) if facts["progression"] or not auxiliary]
+    indices = rng.choice(pool, size=batch_size, replace=False)
+    captions, music = [], []
+    for index in indices:
         facts = known[index]
         tempo, key, beats, chords = rng.random(4) < ATTRIBUTE_DROPOUT
-        if drill:
+        if auxiliary:
             beats = chords = rng.random() < TEXT_ONLY_PROBABILITY
             tempo = key = not beats
-        words.append(without_attribute(facts["caption"], tempo, key))
-        full = beats_chords_of(facts, SECONDS)
+        captions.append(without_attribute(facts["caption"], tempo, key))
+        full = beats_chords_of(facts, seconds)
         music.append(
             BeatsAndChords(BeatGrid() if beats else full.beats, ChordTrack() if chords else full.chords)
         )
-    nothing = (rng.random(BATCH) < CONDITION_DROPOUT).tolist()
-    clean = torch.from_numpy(latents[chosen].astype(np.float32))
-    return clean, [known[index] for index in chosen], words, music, nothing
+    dropped = (rng.random(batch_size) < CONDITION_DROPOUT).tolist()
+    clean = torch.from_numpy(latents[indices].astype(np.float32))
+    return clean, [known[index] for index in indices], captions, music, dropped
 
 
-def conditions(model: Any, words: list[str], music: list[BeatsAndChords], nothing: list[bool]) -> list[Any]:
-    """Text states and mask, beats and chords of a batch; where nothing is said, the model's null."""
-    told = ["" if gone else said for said, gone in zip(words, nothing, strict=True)]
-    tokens = musicgen.ByteTokenizer()(told)
+def conditions(
+    model: Any, captions: list[str], music: list[BeatsAndChords], dropped: list[bool]
+) -> list[Any]:
+    """Text states and mask, beats and chords of a batch; the null condition where `dropped`."""
+    texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
+    tokens = musicgen.ByteTokenizer()(texts)
     with torch.no_grad():
         states = model.encode_text(tokens["input_ids"], tokens["attention_mask"])
-    played = [BeatsAndChords() if gone else each for each, gone in zip(music, nothing, strict=True)]
-    return [states, tokens["attention_mask"].bool(), *beat_chord_tokens(played)]
+    given = [BeatsAndChords() if drop else each for each, drop in zip(music, dropped, strict=True)]
+    return [states, tokens["attention_mask"].bool(), *beat_chord_tokens(given)]
 
 
-def probe_targets(known: list[dict[str, Any]], columns: int) -> tuple[Tensor, Tensor]:
-    """What the reader should say of each column [B, columns, 40], and which of it has an answer.
+def probe_targets(
+    known: list[dict[str, Any]], columns: int, seconds: float = SECONDS
+) -> tuple[Tensor, Tensor]:
+    """The probe's targets of each latent column [B, columns, 40], and a mask of those that are defined [B, 1, 40].
 
-    Sine and cosine of the place in the beat and in the bar, the pitch classes of the chord and of the scale, the tempo.
+    Sine and cosine of the phase in beat and bar (4), pitch classes of chord (12) and scale (12), tempo class (12).
     """
-    times = (np.arange(columns) + 0.5) * SECONDS / columns
-    right, asked = np.zeros((len(known), columns, 40), np.float32), np.ones((len(known), 1, 40), np.float32)
+    times = (np.arange(columns) + 0.5) * seconds / columns
+    targets, mask = np.zeros((len(known), columns, 40), np.float32), np.ones((len(known), 1, 40), np.float32)
     for row, facts in enumerate(known):
         beat = 60 / facts["tempo_bpm"]
         bar = beat * facts["beats_per_bar"]
-        for place, span in ((0, beat), (2, bar)):
-            right[row, :, place] = np.sin(2 * np.pi * times / span)
-            right[row, :, place + 1] = np.cos(2 * np.pi * times / span)
+        for index, span in ((0, beat), (2, bar)):
+            targets[row, :, index] = np.sin(2 * np.pi * times / span)
+            targets[row, :, index + 1] = np.cos(2 * np.pi * times / span)
         tonic = facts["tonic_class"]
-        right[
+        targets[
             row, :, [16 + (tonic + cents // 100) % 12 for cents in western_style.SCALES_CENTS[facts["scale"]]]
         ] = 1
-        right[row, :, 28 + TEMPI_BPM.index(facts["tempo_bpm"])] = 1
+        targets[row, :, 28 + TEMPI_BPM.index(facts["tempo_bpm"])] = 1
         if not facts["progression"]:
-            asked[row, :, 4:16] = 0
+            mask[row, :, 4:16] = 0
         for column, number in enumerate((times // bar).astype(int) if facts["progression"] else ()):
             root, minor = western_style.triad(facts["scale"], facts["progression"][number % 4])
-            right[row, column, [4 + (tonic + root + up) % 12 for up in (0, 3 if minor else 4, 7)]] = 1
-    return torch.from_numpy(right), torch.from_numpy(asked)
+            targets[row, column, [4 + (tonic + root + up) % 12 for up in (0, 3 if minor else 4, 7)]] = 1
+    return torch.from_numpy(targets), torch.from_numpy(mask)
 
 
-class StopForward(Exception):  # noqa: N818 (it is no error)
-    """Nothing after this is needed."""
+class StopForward(Exception):  # noqa: N818 (control flow, not an error)
+    """Ends a forward pass whose remaining layers are not needed."""
 
 
 class ConditionProbe(nn.Module):
-    """Answers from the states [B, D, T, F] before the U-Net's last level."""
+    """Predicts `probe_targets` from the states [B, D, T, F] before the U-Net's last level."""
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: Any, seconds: float = SECONDS) -> None:
         super().__init__()
         width = unet.config.channels[1]
         self.read = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 40))
+        self.seconds = seconds
         self.states: Tensor | None = None
-        self.alone = False
-        unet.up_blocks[-2].register_forward_hook(self.listen)
+        self.alone = False  # stop the forward pass after the probed level
+        unet.up_blocks[-2].register_forward_hook(self.store_states)
 
-    def listen(self, _block: nn.Module, _inputs: Any, output: Tensor) -> None:
-        """Keep what the level gives; in a drill go no further."""
+    def store_states(self, _block: nn.Module, _inputs: Any, output: Tensor) -> None:
+        """Forward hook: keep the output of the level."""
         self.states = output
         if self.alone:
             raise StopForward
 
     def errors(self, known: list[dict[str, Any]]) -> Tensor:
-        """Errors [4] of the last forward: places (squared), chord, scale and tempo (in nats).
+        """Errors [4] of the last forward pass: phases (squared), chord, scale and tempo (in nats).
 
-        A guess gives 0.5, 0.56, 0.68 and 2.48.
+        A constant guess gives 0.5, 0.56, 0.68 and 2.48.
         """
         assert self.states is not None
         states, self.states = self.states.float().mean(3).transpose(1, 2), None
-        right, asked = probe_targets(known, states.shape[1])
-        said = self.read(states)
-        nats = F.binary_cross_entropy_with_logits(said, right, reduction="none") * asked
+        targets, mask = probe_targets(known, states.shape[1], self.seconds)
+        predicted = self.read(states)
+        nats = F.binary_cross_entropy_with_logits(predicted, targets, reduction="none") * mask
         return torch.stack(
             [
-                (said[..., :4] - right[..., :4]).square().mean(),
-                nats[..., 4:16].sum() / (asked[..., 4:16].sum() * right.shape[1]).clamp(min=1),
+                (predicted[..., :4] - targets[..., :4]).square().mean(),
+                nats[..., 4:16].sum() / (mask[..., 4:16].sum() * targets.shape[1]).clamp(min=1),
                 nats[..., 16:28].mean(),
-                F.cross_entropy(said[..., 28:].flatten(0, 1), right[..., 28:].argmax(-1).flatten()),
+                F.cross_entropy(predicted[..., 28:].flatten(0, 1), targets[..., 28:].argmax(-1).flatten()),
             ]
         )

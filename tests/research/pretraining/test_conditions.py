@@ -1,4 +1,4 @@
-"""What nano-mustango is told of a piece: the truth, what goes missing of it, and what is asked of it again."""
+"""Conditioning of nano-mustango: beats and chords of a piece, dropout, and the condition probe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTS = {
 }
 
 
-def test_beats_and_chords_are_those_that_were_played() -> None:
+def test_beats_chords_of_a_piece_are_those_performed() -> None:
     music = beats_chords_of(FACTS, 5.0)
     assert music.beats.positions == (1, 2, 3, 4, 1, 2, 3, 4, 1, 2)
     assert music.beats.times_seconds[:3] == (0.0, 0.5, 1.0)
@@ -33,8 +33,7 @@ def test_beats_and_chords_are_those_that_were_played() -> None:
     assert chords_of(FACTS | {"progression": []}, 5.0).names == ()
 
 
-def test_the_chords_on_record_sound() -> None:
-    """The pitch classes of each bar's triad are louder than the others under a melody in another octave."""
+def test_chords_of_a_piece_are_the_loudest_pitch_classes() -> None:
     import librosa
 
     piece = next(p for p in (perform(s, "western", 8.0) for s in range(30)) if p.facts["chords"])
@@ -51,63 +50,63 @@ def test_the_chords_on_record_sound() -> None:
     assert np.mean(inside) > 1.4
 
 
-def test_tempo_and_key_can_be_left_unsaid() -> None:
-    said = "132 bpm, F sharp major, solo violin, waltz"
-    assert without_attribute(said, tempo=True, key=False) == "F sharp major, solo violin, waltz"
-    assert without_attribute(said, tempo=False, key=True) == "132 bpm, solo violin, waltz"
+def test_without_attribute_removes_tempo_and_key() -> None:
+    caption = "132 bpm, F sharp major, solo violin, waltz"
+    assert without_attribute(caption, tempo=True, key=False) == "F sharp major, solo violin, waltz"
+    assert without_attribute(caption, tempo=False, key=True) == "132 bpm, solo violin, waltz"
     assert without_attribute("solo flute, C minor, 60 bpm", tempo=True, key=True) == "solo flute"
 
 
-def test_each_part_goes_missing_by_itself() -> None:
+def test_draw_drops_each_attribute_independently() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
     drawn = [conditions.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
-    words = [word for _, _, said, _, _ in drawn for word in said]
-    music = [each for _, _, _, said, _ in drawn for each in said]
-    for gone in (
-        ["bpm" not in word for word in words],
-        ["minor" not in word for word in words],
+    captions = [caption for _, _, texts, _, _ in drawn for caption in texts]
+    music = [each for _, _, _, given, _ in drawn for each in given]
+    for dropped in (
+        ["bpm" not in caption for caption in captions],
+        ["minor" not in caption for caption in captions],
         [not each.beats.times_seconds for each in music],
         [not each.chords.names for each in music],
     ):
-        assert 0.2 < np.mean(gone) < 0.4
+        assert 0.2 < np.mean(dropped) < 0.4
     both = [not m.beats.times_seconds and not m.chords.names for m in music]
     assert 0.04 < np.mean(both) < 0.16
     assert 0.04 < np.mean([flag for *_, flags in drawn for flag in flags]) < 0.18
 
 
-def test_in_a_drill_either_words_or_music_tell() -> None:
+def test_draw_in_the_auxiliary_phase_gives_either_text_or_beats_and_chords() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
     for step in range(5):
-        _, _, words, music, _ = conditions.draw(latents, [FACTS] * 10, step, 1, drill=True)
-        for said, played in zip(words, music, strict=True):
-            assert ("bpm" in said) == ("minor" in said) != bool(played.beats) == bool(played.chords)
+        _, _, captions, music, _ = conditions.draw(latents, [FACTS] * 10, step, 1, auxiliary=True)
+        for caption, given in zip(captions, music, strict=True):
+            assert ("bpm" in caption) == ("minor" in caption) != bool(given.beats) == bool(given.chords)
 
 
-def test_the_reader_is_asked_what_was_played() -> None:
-    right, asked = conditions.probe_targets([FACTS, FACTS | {"progression": []}], 64)
+def test_probe_targets_are_those_of_the_piece() -> None:
+    targets, mask = conditions.probe_targets([FACTS, FACTS | {"progression": []}], 64)
     # columns are 0.16 s apart; the fourth's middle lies 0.06 s into the second beat of half a second
-    assert right[0, 3, 0] == pytest.approx(np.sin(2 * np.pi * 0.06 / 0.5), abs=1e-5)
-    assert right[0, 3, 3] == pytest.approx(np.cos(2 * np.pi * 0.56 / 2), abs=1e-5)
-    assert right[0, 0, 4:16].nonzero()[:, 0].tolist() == [2, 6, 11]  # B minor
-    assert right[0, 13, 4:16].nonzero()[:, 0].tolist() == [1, 4, 9]  # from two seconds on A major
-    assert right[0, 9, 28:].argmax() == 8  # 120 bpm
-    assert right[0, 0, 16:28].nonzero()[:, 0].tolist() == [1, 2, 4, 6, 7, 9, 11]
-    assert asked[0].all()
-    assert not asked[1, 0, 4:16].any()
-    assert asked[1, 0, 16:].all()
+    assert targets[0, 3, 0] == pytest.approx(np.sin(2 * np.pi * 0.06 / 0.5), abs=1e-5)
+    assert targets[0, 3, 3] == pytest.approx(np.cos(2 * np.pi * 0.56 / 2), abs=1e-5)
+    assert targets[0, 0, 4:16].nonzero()[:, 0].tolist() == [2, 6, 11]  # B minor
+    assert targets[0, 13, 4:16].nonzero()[:, 0].tolist() == [1, 4, 9]  # from two seconds on A major
+    assert targets[0, 9, 28:].argmax() == 8  # 120 bpm
+    assert targets[0, 0, 16:28].nonzero()[:, 0].tolist() == [1, 2, 4, 6, 7, 9, 11]
+    assert mask[0].all()
+    assert not mask[1, 0, 4:16].any()
+    assert mask[1, 0, 16:].all()
 
 
-def test_a_drill_goes_no_further_than_the_reader() -> None:
+def test_condition_probe_alone_stops_the_forward_pass() -> None:
     torch.manual_seed(0)
     model = tiny_nano_mustango.SHAPE.model()
-    reader = conditions.ConditionProbe(model.unet)
+    probe = conditions.ConditionProbe(model.unet)
     inputs = [torch.randn(1, 4, 8, 8), torch.tensor([900])]
-    said = conditions.conditions(model, ["solo flute"], [beats_chords_of(FACTS, 1.28)], [False])
-    model(*inputs, *said)
-    whole = reader.errors([FACTS])
-    reader.alone = True
+    condition = conditions.conditions(model, ["solo flute"], [beats_chords_of(FACTS, 1.28)], [False])
+    model(*inputs, *condition)
+    whole = probe.errors([FACTS])
+    probe.alone = True
     with pytest.raises(conditions.StopForward):
-        model(*inputs, *said)
-    torch.testing.assert_close(reader.errors([FACTS]), whole)
+        model(*inputs, *condition)
+    torch.testing.assert_close(probe.errors([FACTS]), whole)
     whole.sum().backward()
-    assert reader.read[1].weight.grad is not None
+    assert probe.read[1].weight.grad is not None
