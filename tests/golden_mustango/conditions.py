@@ -194,7 +194,9 @@ def text(golden: Golden) -> Iterator[Check]:
     yield same("text cfg2x2 mask", mask.bool(), theirs["cfg2x2.mask"])
     yield compare("text cfg2x2", made.encode_text(ids, mask), theirs["cfg2x2.embedding"], TOLERANCE)
     ids = theirs["long70.input_ids"]
-    yield compare("text long70", made.encode_text(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE)
+    yield compare(
+        "text long70", made.encode_text(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE
+    )
 
 
 def predicted(golden: Golden) -> Iterator[Check]:
@@ -208,7 +210,7 @@ def predicted(golden: Golden) -> Iterator[Check]:
         forward = sorted(case["times"]) == case["times"]
         if forward and case["times"]:
             theirs = tuple(tuple(row) for row in case["predicted_beats"][0])
-            yield same(f"beats {name}", (kept.times_seconds, tuple(map(float, kept.places))), theirs)
+            yield same(f"beats {name}", (kept.times_seconds, tuple(map(float, kept.positions))), theirs)
         else:
             yield same(f"beats {name} in order", list(kept.times_seconds), sorted(kept.times_seconds))
     times = tuple(cases["generate_beats"]["regular_4"]["times"])

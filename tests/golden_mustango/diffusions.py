@@ -53,7 +53,7 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     yield Check(
         "snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE
     )
-    weights = diffusion.min_snr_weights(kept, at, "reference")
+    weights = diffusion.min_snr_weights(kept, at, "min_snr_eps")
     yield compare("min-SNR weight as coded", weights, theirs["snr.weight_gamma5_as_coded"], STEP_TOLERANCE)
 
 
@@ -114,7 +114,9 @@ class Training:
 
     def weighted(self, errors: Tensor, levels: Tensor) -> Tensor:
         """The reference's loss."""
-        return (errors * diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, "reference")).mean()
+        return (
+            errors * diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, "min_snr_eps")
+        ).mean()
 
 
 def training(golden: Golden, unet: str) -> Iterator[Check]:

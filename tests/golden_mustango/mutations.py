@@ -60,7 +60,7 @@ def changed_bias(turn: int, change: Callable[[Tensor], Tensor | None]) -> Mutati
 
 @contextlib.contextmanager
 def huge_bias(_module: nn.Module) -> Iterator[None]:
-    with mock.patch.object(unet, "MASKED", -1e9):
+    with mock.patch.object(unet, "MASKED_BIAS", -1e9):
         yield
 
 

@@ -93,7 +93,7 @@ def test_min_snr_weights_equal_clean_signal_weights() -> None:
         diffusion.min_snr_weights(alphas, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4
     )
     assert torch.equal(diffusion.min_snr_weights(alphas, at, "none"), torch.ones(4))
-    with pytest.raises(UsageError, match="v, reference, none"):
+    with pytest.raises(UsageError, match="min_snr_v, min_snr_eps, none"):
         diffusion.min_snr_weights(alphas, at, "min-snr")
 
 

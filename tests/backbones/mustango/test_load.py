@@ -135,7 +135,7 @@ class Trap:
 
 def test_load_file_with_code_raises_talim_error(folder: Path) -> None:
     torch.save({"unet.conv_in.weight": Trap()}, folder / LDM)
-    with pytest.raises(TalimError, match="file with code in it is refused"):
+    with pytest.raises(TalimError, match="files with code are rejected"):
         opened(folder)
 
 

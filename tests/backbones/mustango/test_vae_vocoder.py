@@ -70,7 +70,7 @@ def test_posterior_does_not_depend_on_the_batch(tiny: Mustango) -> None:
 
 def test_mel_vae_with_another_hop_raises_talim_error(tiny: Mustango) -> None:
     config = MelConfig.of(released_mustango.STFT | {"hop_length": 200})
-    with pytest.raises(TalimError, match="160 samples a frame"):
+    with pytest.raises(TalimError, match="160 samples per frame"):
         vae_vocoder.MelVAE(tiny.mel_vae.vae, tiny.mel_vae.vocoder, config)
 
 
