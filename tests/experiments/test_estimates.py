@@ -18,20 +18,20 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_study(tmp_path / "s.yaml", tmp_path / "no corpus yet", tiny_base)
-    asked = ["plan", str(file), "--gpu", "rtx-3060", "--price-per-hour", "0.5", "--json"]
+    arguments = ["plan", str(file), "--gpu", "rtx-3060", "--price-per-hour", "0.5", "--json"]
     with pytest.raises(SystemExit):
-        main(asked)
+        main(arguments)
     found = json.loads(capsys.readouterr().out)
     trials = study_file.expand(study_file.load(file))
-    assert found["runs"] == len(trials) == 4
-    assert [job["design"] for job in found["jobs"]] == [str(trial.design) for trial in trials]
+    assert found["num_runs"] == len(trials) == 4
+    assert [row["design"] for row in found["runs"]] == [str(trial.design) for trial in trials]
     one = plan_total(
         [estimates.plan_request(trials[0], str(tiny_base))], gpu_profile("rtx-3060"), EnergyPrices(0.5, None)
     )
-    assert found["jobs"][0]["hours"] == pytest.approx(one["hours"])
-    assert found["hours"] == pytest.approx(sum(job["hours"] for job in found["jobs"]))
+    assert found["runs"][0]["hours"] == pytest.approx(one["hours"])
+    assert found["hours"] == pytest.approx(sum(row["hours"] for row in found["runs"]))
     assert found["money"] == pytest.approx(0.5 * found["hours"])
-    assert found["memory_bytes"] == max(job["memory_bytes"] for job in found["jobs"])
+    assert found["memory_bytes"] == max(row["memory_bytes"] for row in found["runs"])
     message = estimates.total_message(found)
     assert message.startswith("4 trials, one after the other on rtx-3060: ")
     assert "kWh" in message
@@ -40,12 +40,14 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
 
 def test_plan_request_clips_are_no_longer_than_the_context(tmp_path: Path, tiny_base: Path) -> None:
     file = write_study(tmp_path / "s.yaml", tmp_path, tiny_base, overrides={"training.crop_seconds": 500})
-    assert estimates.plan_request(study_file.expand(study_file.load(file))[0], str(tiny_base)).seconds < 500
+    assert (
+        estimates.plan_request(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["s.yaml", "--base", "nano-musicgen"]])
 def test_plan_with_neither_or_both_of_study_and_base_raises(
-    said: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as done:
         main(["plan", *arguments])

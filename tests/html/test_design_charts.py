@@ -1,16 +1,16 @@
-"""Charts: marks and names are text, the frontier is a line of steps, panels share their heights."""
+"""Charts: markers and labels are text, the Pareto front is a stepped line, panels share their y range."""
 
 from __future__ import annotations
 
 import re
 from xml.etree import ElementTree
 
-from talim.html.design_charts import DesignPoint, ErrorBarSeries, frontier_plot, size_curve_plot
+from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
 
 POINTS = [
-    DesignPoint(10.0, 0.5, "1", on_frontier=True),
-    DesignPoint(100.0, 0.9, "2", on_frontier=True, chosen=True),
-    DesignPoint(101.0, 0.901, "3", on_frontier=True),
+    DesignPoint(10.0, 0.5, "1", on_front=True),
+    DesignPoint(100.0, 0.9, "2", on_front=True, recommended=True),
+    DesignPoint(101.0, 0.901, "3", on_front=True),
     DesignPoint(200.0, 0.6),
 ]
 CURVES = [
@@ -32,31 +32,31 @@ def heights(svg: str, words: str) -> float:
     raise AssertionError(f"no {words}")
 
 
-def test_a_frontier_names_its_axes_and_marks() -> None:
-    svg = frontier_plot(POINTS, alt="four designs", title="Time", x_label="seconds", y_label="fall")
+def test_pareto_plot_has_axis_labels_and_markers() -> None:
+    svg = pareto_plot(POINTS, alt="four designs", title="Time", x_label="seconds", y_label="loss_reduction")
     found = texts(svg)
-    assert {"Time", "seconds", "fall", "1", "2"} <= set(found)
-    assert "3" not in found  # it would lie on the advised design's mark
+    assert {"Time", "seconds", "loss_reduction", "1", "2"} <= set(found)
+    assert "3" not in found  # it would overlap the recommended design's marker
     assert 'aria-label="four designs"' in svg
     assert "var(--accent)" in svg
     assert not re.search(r"(stroke|fill): #", svg)
 
 
-def test_one_point_and_no_price_do_no_harm() -> None:
+def test_pareto_plot_of_one_point_without_cost_is_drawn() -> None:
     for points in ([DesignPoint(1.0, 1.0, "1", True)], [DesignPoint(0.0, 1.0)], []):
-        assert "<svg" in frontier_plot(points, alt="x", title="", x_label="", y_label="")
+        assert "<svg" in pareto_plot(points, alt="x", title="", x_label="", y_label="")
 
 
-def test_curves_are_named_apart_and_drawn_on_shared_heights() -> None:
+def test_size_curve_plot_labels_do_not_overlap_and_share_the_range() -> None:
     panels = [
         size_curve_plot(
             curves,
             alt="x",
             title="t",
             x_label="size",
-            y_label="fall",
+            y_label="loss_reduction",
             level=("full@all", 1.05),
-            ends=(0.0, 1.5),
+            y_range=(0.0, 1.5),
         )
         for curves in (CURVES, CURVES[:1])
     ]

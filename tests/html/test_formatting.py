@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""Number formatters: notation, rounding, missing values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from talim.html import formatting
     ("value", "digits", "expected"),
     [(0.234, 3, "0.234"), (-0.5, 2, "−0.50"), (10.0, 1, "10"), (0.00012, 3, "0.00012"), (0, 3, "0.000")],
 )
-def test_number(value: float, digits: int, expected: str) -> None:
+def test_format_number_has_digits_and_a_minus_sign(value: float, digits: int, expected: str) -> None:
     assert formatting.format_number(value, digits) == expected
 
 
 @given(st.floats(-1e6, 1e6))
-def test_a_number_that_is_not_zero_is_never_written_as_zero(value: float) -> None:
+def test_format_number_of_a_nonzero_number_is_not_zero(value: float) -> None:
     if abs(value) > 1e-6:
         assert set(formatting.format_number(value)) - set("−0.\u202f")
 
@@ -37,11 +37,11 @@ def test_a_number_that_is_not_zero_is_never_written_as_zero(value: float) -> Non
         (300_000, "3 days"),
     ],
 )
-def test_duration(seconds: float, expected: str) -> None:
+def test_format_duration_of_seconds_to_days(seconds: float, expected: str) -> None:
     assert formatting.format_duration(seconds) == expected
 
 
-def test_sizes_counts_and_powers() -> None:
+def test_format_bytes_counts_powers_and_hours() -> None:
     assert formatting.format_bytes(860_000) == "860 kB"
     assert formatting.format_bytes(1_420_000_000) == "1.4 GB"
     assert formatting.format_bytes(12) == "12 bytes"
@@ -51,3 +51,28 @@ def test_sizes_counts_and_powers() -> None:
     assert formatting.format_rough_hours(0.3) == "about 20 minutes"
     assert formatting.format_rough_hours(2.3) == "about 3 hours"
     assert formatting.format_rough_hours(100) == "about 5 days"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.25, "0.100 to 0.250"),
+        (0.1, None, "0.100 or more"),
+        (None, None, "not known"),
+        (float("-inf"), float("inf"), "not known"),
+    ],
+)
+def test_format_ci_of_complete_open_and_missing_intervals(
+    low: float | None, high: float | None, expected: str
+) -> None:
+    assert formatting.format_ci(low, high) == expected
+
+
+def test_format_ci_uses_the_given_formatter_and_text_for_missing() -> None:
+    assert formatting.format_ci(0.5, 0.75, formatting.format_percent) == "50\u202f% to 75\u202f%"
+    assert formatting.format_ci(None, None, missing="") == ""
+
+
+def test_formatters_of_missing_values_say_not_known() -> None:
+    for show in (formatting.format_number, formatting.format_percent, formatting.format_duration):
+        assert show(None) == formatting.NOT_KNOWN

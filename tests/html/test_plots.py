@@ -1,4 +1,4 @@
-"""Plots: well-formed SVG with readable text, page colours, own ids, and words for who cannot see them."""
+"""Plots: well-formed SVG with text elements, page colours, unique ids and text alternatives."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def texts(svg: str) -> list[str]:
     return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter("text")]
 
 
-def test_curves_are_labelled_text_not_outlines() -> None:
+def test_curve_plot_labels_are_text() -> None:
     found = texts(
         curve_plot(FALLING, alt="two curves", x_label="training step", y_label="loss in nats", title="Loss")
     )
     assert {"held out", "training", "training step", "loss in nats", "Loss", "0", "100"} <= set(found)
 
 
-def test_colours_come_from_the_page() -> None:
+def test_curve_plot_colours_are_page_variables() -> None:
     svg = curve_plot(FALLING, alt="x")
     assert "var(--accent)" in svg
     assert "var(--quiet)" in svg
@@ -34,7 +34,7 @@ def test_colours_come_from_the_page() -> None:
     assert not re.search(r"(stroke|fill): #", svg)
 
 
-def test_nothing_points_outside_and_no_style_leaks() -> None:
+def test_curve_plot_has_no_external_references_or_styles() -> None:
     svg = curve_plot(FALLING, alt="x")
     assert "http" not in svg
     assert "<style" not in svg
@@ -42,7 +42,7 @@ def test_nothing_points_outside_and_no_style_leaks() -> None:
     assert not re.search(r'href="(?!#)', svg)
 
 
-def test_two_plots_share_no_ids_and_one_plot_is_reproducible() -> None:
+def test_curve_plot_ids_are_unique_and_reproducible() -> None:
     first, second = curve_plot(FALLING, alt="one"), curve_plot(FALLING, alt="two")
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0]
@@ -53,7 +53,7 @@ def test_two_plots_share_no_ids_and_one_plot_is_reproducible() -> None:
     assert curve_plot(FALLING, alt="one") == first
 
 
-def test_alt_text_and_labels_are_escaped() -> None:
+def test_curve_plot_escapes_alt_and_labels() -> None:
     svg = curve_plot([LineSeries([0, 1], [0, 1], "<b>&$x$")], alt='"quoted" <i>')
     assert ElementTree.fromstring(svg).get("aria-label") == '"quoted" <i>'
     assert "<b>&$x$" in texts(svg)
@@ -65,17 +65,17 @@ def label_heights(svg: str, *labels: str) -> list[float]:
     return [float(nodes[label].attrib["y"]) for label in labels]
 
 
-def test_names_of_curves_that_end_together_do_not_overlap() -> None:
+def test_curve_plot_labels_of_equal_ends_do_not_overlap() -> None:
     svg = curve_plot([LineSeries([0, 1], [2, 1.00], "one"), LineSeries([0, 1], [2, 1.001], "two")], alt="x")
     first, second = label_heights(svg, "one", "two")
     assert abs(first - second) > 10
 
 
-def test_curves_without_points_are_still_a_plot() -> None:
+def test_curve_plot_without_points_is_drawn() -> None:
     assert "step" in texts(curve_plot([], alt="nothing yet"))
 
 
-def test_intervals_show_each_row_and_the_strong_one_in_accent() -> None:
+def test_interval_plot_draws_each_row_and_emphasises_strong_ones() -> None:
     rows = [
         ErrorBar("phone 0042", 0.12),
         ErrorBar("a name that is much too long for a row", 0.3),
@@ -91,7 +91,7 @@ def test_intervals_show_each_row_and_the_strong_one_in_accent() -> None:
 
 
 @pytest.mark.parametrize("n_rows", [1, 30])
-def test_interval_plot_grows_with_its_rows(n_rows: int) -> None:
+def test_interval_plot_height_grows_with_rows(n_rows: int) -> None:
     svg = interval_plot([ErrorBar(str(n), n) for n in range(n_rows)], alt="x", x_label="x")
     height = float(ElementTree.fromstring(svg).attrib["viewBox"].split()[-1])
     assert height == pytest.approx(72 * (0.75 + 0.34 * n_rows), rel=0.01)

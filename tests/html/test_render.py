@@ -1,4 +1,4 @@
-"""The template engine: everything escaped, nothing fetched, holes refused."""
+"""Templates: escaped, self-contained, missing values raise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2 import TemplateNotFound, UndefinedError
 from talim.html.render import TEMPLATES, render
 
 
-def test_frame_is_self_contained_and_ready_for_phones_and_screen_readers() -> None:
+def test_page_template_is_self_contained_and_accessible() -> None:
     page = render("page.html", version="1.2.3")
     assert page.startswith("<!DOCTYPE html>")
     assert '<html lang="en">' in page
@@ -25,7 +25,7 @@ def test_frame_is_self_contained_and_ready_for_phones_and_screen_readers() -> No
 @pytest.mark.parametrize(
     "query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"]
 )
-def test_style_serves_dark_print_phone_and_keyboard(query: str) -> None:
+def test_style_has_rules_for_dark_print_narrow_and_focus(query: str) -> None:
     assert query in (TEMPLATES / "page.css").read_text(encoding="utf-8")
 
 
@@ -41,7 +41,7 @@ def contrast(first: str, second: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_text_and_accent_are_legible_in_both_schemes() -> None:
+def test_style_contrast_is_sufficient_in_both_schemes() -> None:
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     schemes = re.findall(
         r"--paper: (#\w{6}); --ink: (#\w{6}); --quiet: (#\w{6}).*?--wash: (#\w{6}); --accent: (#\w{6})", style
@@ -58,7 +58,7 @@ def test_contrast_of_black_on_white_is_21() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
-def test_a_missing_value_is_an_error_and_not_a_hole() -> None:
+def test_render_missing_value_raises() -> None:
     with pytest.raises(UndefinedError):
         render("page.html")
     with pytest.raises(TemplateNotFound):

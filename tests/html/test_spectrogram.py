@@ -1,4 +1,4 @@
-"""Spectrograms: energy where the tone is, pitch drawn where it sounds, silence left blank."""
+"""Spectrograms: position of tones, pitch of voiced frames, blank silence."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def tone(hz: float, rate_hz: int = 16000, seconds: float = 1.0) -> np.ndarray:
 
 @pytest.mark.parametrize("rate_hz", [16000, 32000, 44100])
 @pytest.mark.parametrize("hz", [110.0, 440.0, 3000.0])
-def test_a_tone_lies_at_its_own_height(hz: float, rate_hz: int) -> None:
+def test_log_energy_of_a_tone_is_in_its_row(hz: float, rate_hz: int) -> None:
     energy = log_energy(tone(hz, rate_hz), rate_hz)
     assert energy.shape == (ROWS, COLUMNS)
     row_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)[energy[:, COLUMNS // 2].argmax()]
     assert abs(12 * np.log2(row_hz / hz)) < 1
 
 
-def test_silence_is_blank_and_a_tone_is_not() -> None:
+def test_log_energy_of_silence_is_blank() -> None:
     assert log_energy(np.zeros(16000, np.float32), 16000).max() == 0
     assert log_energy(tone(440), 16000).max() == 1
 
 
-def test_nothing_above_half_the_rate() -> None:
+def test_log_energy_above_nyquist_is_blank() -> None:
     noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)
     energy = log_energy(noise, 8000)
     assert energy[np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS) > 4100].max() == 0
 
 
-def test_pitch_path_lifts_the_pen_and_stays_inside() -> None:
+def test_pitch_path_is_interrupted_where_unvoiced() -> None:
     hz = np.array([220.0, 220.0, np.nan, 440.0, 20.0, 440.0])
     path = pitch_path(hz, 0.1, 0.6, 300, 100)
     assert path.count("M") == 3
@@ -62,7 +62,7 @@ def test_pitch_path_lifts_the_pen_and_stays_inside() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40), st.floats(0.01, 0.1))
-def test_pitch_path_never_leaves_the_plot(hz: list[float], hop_seconds: float) -> None:
+def test_pitch_path_of_any_pitch_stays_in_the_plot(hz: list[float], hop_seconds: float) -> None:
     points = re.findall(r"[ML]([\d.-]+) ([\d.-]+)", pitch_path(np.array(hz), hop_seconds, 2.0, 330, 132))
     assert all(LEFT <= float(x) <= LEFT + 330 and 0 <= float(y) <= 132 for x, y in points)
 
@@ -75,7 +75,7 @@ def test_time_ticks_start_at_zero_and_are_few(seconds: float) -> None:
     assert ticks[-1] <= seconds
 
 
-def test_drawing_holds_image_pitch_ticks_and_words() -> None:
+def test_spectrogram_has_image_pitch_ticks_and_alt() -> None:
     svg = spectrogram(tone(440), 16000, alt='a "tone"', pitch_hz=np.full(10, 440.0), hop_seconds=0.1)
     assert f'viewBox="0 0 {WIDTH:g} {HEIGHT:g}"' in svg
     assert 'aria-label="a &#34;tone&#34;"' in svg
@@ -90,5 +90,5 @@ def test_drawing_holds_image_pitch_ticks_and_words() -> None:
     assert np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)[row] == pytest.approx(440, rel=0.06)
 
 
-def test_without_pitch_there_is_no_line_and_one_sample_is_enough() -> None:
+def test_spectrogram_without_pitch_or_of_one_sample_is_drawn() -> None:
     assert 'class="pitch"' not in spectrogram(np.zeros(1, np.float32), 16000, alt="x")

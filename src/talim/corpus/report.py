@@ -14,7 +14,7 @@ from talim.atomic_io import write_text
 from talim.corpus.caption_templates import join_list
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.errors import TalimError
-from talim.html.audio_player import DecodedAudio, audio_player, read_sound
+from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.html.render import TEMPLATES, render
 from talim.html.spectrogram import spectrogram
@@ -203,7 +203,7 @@ def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
         "side": "Held out" if clip.split == "held_out" else "Training",
     }
     try:
-        audio = read_sound(corpus.folder / clip.file)
+        audio = read_audio(corpus.folder / clip.file)
     except TalimError as error:
         return values | {"problem": str(error)}
     audio = DecodedAudio(audio.samples[: round(MAX_PLAYER_SECONDS * audio.rate_hz)], audio.rate_hz)

@@ -47,9 +47,11 @@ def two_way_effect(differences: np.ndarray) -> Effect:
     """The mean of differences, float [pairs, recordings], with both factors random.
 
     Its variance is (MS_pairs + MS_recordings - MS_residual) / (pairs * recordings), the expected mean squares
-    of a crossed random-effects design solved for the grand mean, with Satterthwaite's degrees of freedom (Satterthwaite 1946;
-    Clark 1973); it is at least what the larger of the first two mean squares gives alone. With one pair, or one
-    recording, only the other factor is random, and the report must say so. ValueError for missing values.
+    of a crossed random-effects design solved for the grand mean, with Satterthwaite's degrees of freedom
+    (Satterthwaite 1946; Clark 1973); it is at least what the larger of the first two mean squares gives alone. With
+    one pair, or one recording, only the other factor is random, and the report must say so.
+
+    ValueError for missing values.
     """
     table = np.asarray(differences, float)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():

@@ -79,13 +79,13 @@ def total_message(total: dict[str, Any]) -> str:
         f"{format_si(total['file_bytes'])}B of adapters",
     ]
     if total["energy_joules"] is not None:
-        parts.append(format_kwh(total['energy_joules']))
+        parts.append(format_kwh(total["energy_joules"]))
     if total["money"] is not None:
         parts.append(f"{total['money']:.2f} in money")
     return (
-        f"{total['num_runs']} trials, one after the other on {total['hardware']}: {', '.join(parts)}. The largest takes "
-        f"{total['memory_bytes'] / GB:.2f} GB of memory. Evaluation, generation and the encoding of the corpora are "
-        "not included in the time, feature caches not in the disk space."
+        f"{total['num_runs']} trials, one after the other on {total['hardware']}: {', '.join(parts)}. The largest "
+        f"takes {total['memory_bytes'] / GB:.2f} GB of memory. Evaluation, generation and the encoding of the corpora "
+        "are not included in the time, feature caches not in the disk space."
     )
 
 

@@ -214,7 +214,9 @@ def read_study(folder: Path) -> StudyResults:
 def _require_same_protocol(tables: Sequence[BaseModelResults]) -> None:
     require_same_protocol(
         {
-            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {"hash": trial.protocol_hash}
+            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {
+                "hash": trial.protocol_hash
+            }
             for table in tables
             for trial in table.trials
             if any(name.startswith("score.") for name in trial.measures)

@@ -1,4 +1,4 @@
-"""Audio inside the page: a file becomes an MP3 data URI for the browser's own player."""
+"""Audio inside the page: a file becomes an MP3 data URI in an HTML audio element."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class DecodedAudio:
         return self.samples.mean(axis=1)
 
 
-def read_sound(path: Path) -> DecodedAudio:
-    """Read a sound file that an earlier stage wrote; TalimError names one that is missing or empty."""
+def read_audio(path: Path) -> DecodedAudio:
+    """Read an audio file; TalimError names one that is missing, damaged or empty. NaN becomes 0."""
     if not path.is_file():
         raise TalimError(f"{path.name}: cannot be played on the page (there is no such file)")
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise TalimError(
-            f"{path.name}: cannot be played on the page (it is not sound, or damaged)"
+            f"{path.name}: cannot be played on the page (it is not audio, or damaged)"
         ) from error
     if not len(samples):
-        raise TalimError(f"{path.name}: cannot be played on the page (it holds no sound)")
+        raise TalimError(f"{path.name}: cannot be played on the page (it has no samples)")
     return DecodedAudio(np.nan_to_num(samples), int(rate_hz))
 
 
-def mp3_data_uri(sound: DecodedAudio) -> str:
-    """The sound as MP3 of a middling quality, about 10 kB a second, inside a data URI."""
-    samples, rate_hz = np.clip(sound.samples[:, :2], -1, 1), sound.rate_hz
+def mp3_data_uri(audio: DecodedAudio) -> str:
+    """The audio as MP3 of medium quality, about 10 kB per second, as a data URI; at most two channels."""
+    samples, rate_hz = np.clip(audio.samples[:, :2], -1, 1), audio.rate_hz
     if rate_hz not in MP3_RATES_HZ:
         target_hz = min((r for r in MP3_RATES_HZ if r >= rate_hz), default=MP3_RATES_HZ[-1])
         samples, rate_hz = soxr.resample(samples, rate_hz, target_hz), target_hz
@@ -69,9 +69,9 @@ def mp3_data_uri(sound: DecodedAudio) -> str:
     return "data:audio/mpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def audio_player(sound: DecodedAudio, label: str) -> Markup:
-    """The browser's own audio element, named for screen readers; works without any script."""
-    source = Markup(mp3_data_uri(sound))
+def audio_player(audio: DecodedAudio, label: str) -> Markup:
+    """An HTML audio element with a label for screen readers; works without scripts."""
+    source = Markup(mp3_data_uri(audio))
     return Markup('<audio controls preload="metadata" aria-label="{}" src="{}"></audio>').format(
         escape(label), source
     )

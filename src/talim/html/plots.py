@@ -1,4 +1,4 @@
-"""Plots as inline SVG: readable text, colours that follow the page's light or dark scheme."""
+"""Plots as inline SVG with text elements and colours that follow the page's light or dark scheme."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 Role = Literal["accent", "ink", "quiet"]
 
-# matplotlib draws in these stand-ins; afterwards each becomes a variable of the page's style sheet, so that
-# one SVG serves both schemes. The three roles differ in lightness, width and dash too: hue alone never tells.
+# matplotlib draws in these placeholder colours; each is then replaced by a variable of the page's style sheet, so that
+# one SVG serves both schemes. The three roles also differ in lightness, width and dash.
 CSS_COLOR_PLACEHOLDERS = {
     "#010203": "--ink",
     "#040506": "--accent",
@@ -38,7 +38,7 @@ SETTINGS: Any = {"svg.fonttype": "none", "font.size": 11, "axes.linewidth": 0.8,
 
 @dataclass(frozen=True)
 class LineSeries:
-    """One curve: points in the plot's units, the name written beside its end, and its role on the page."""
+    """One curve: points in the plot's units, the label at its end, and its role."""
 
     xs: Sequence[float]
     ys: Sequence[float]
@@ -48,7 +48,7 @@ class LineSeries:
 
 @dataclass(frozen=True)
 class ErrorBar:
-    """One row of an interval plot: a value, and its lower and upper end where they were measured."""
+    """One row of an interval plot: a value, and the ends of its interval if they are known."""
 
     label: str
     value: float
@@ -66,7 +66,7 @@ def curve_plot(
     title: str = "",
     size_inches: tuple[float, float] = (6.8, 3.0),
 ) -> Markup:
-    """Curves over a common x, each named at its end; `alt` is what a screen reader says instead."""
+    """Curves over a common x, each labelled at its end; `alt` is the text alternative."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=size_inches, layout="constrained")
         axes = figure.add_subplot()
@@ -79,25 +79,23 @@ def curve_plot(
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         if title:
             axes.set_title(title, loc="left", color=INK, fontsize=11)
-        _name_ends(axes, lines, size_inches[1])
+        _label_ends(axes, lines, size_inches[1])
         return svg_of(figure, alt)
 
 
 def interval_plot(rows: Sequence[ErrorBar], *, alt: str, x_label: str, width_inches: float = 6.8) -> Markup:
-    """Values with their intervals, one row each, against a zero line; strong rows are to be read first."""
+    """Values with their intervals, one row each, with a line at 0; `strong` rows are emphasised."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(width_inches, 0.75 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         style_axes(axes, grid="x")
         axes.spines["left"].set_visible(False)
         axes.axvline(0, color=INK, linewidth=1)
-        for place, row in enumerate(rows):
+        for y, row in enumerate(rows):
             color = ACCENT if row.strong else QUIET
             if row.low is not None and row.high is not None:
-                axes.plot(
-                    [row.low, row.high], [place, place], color=color, linewidth=3 if row.strong else 1.5
-                )
-            axes.plot([row.value], [place], marker="D" if row.strong else "o", color=color, markersize=6)
+                axes.plot([row.low, row.high], [y, y], color=color, linewidth=3 if row.strong else 1.5)
+            axes.plot([row.value], [y], marker="D" if row.strong else "o", color=color, markersize=6)
         axes.set_yticks(range(len(rows)), [_short(row.label) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -107,7 +105,7 @@ def interval_plot(rows: Sequence[ErrorBar], *, alt: str, x_label: str, width_inc
 
 
 def responsive_pair(rows: Sequence[ErrorBar], *, alt: str, x_label: str) -> dict[str, Markup]:
-    """The same intervals for a desk (`broad`) and for a phone (`narrow`), of which a page shows one."""
+    """The same intervals for wide (`broad`) and narrow (`narrow`) screens, of which the page shows one."""
     return {
         "broad": interval_plot(rows, alt=alt, x_label=x_label),
         "narrow": interval_plot(rows, alt=alt, x_label=x_label, width_inches=3.8),
@@ -119,7 +117,7 @@ def _short(label: str, letters: int = 22) -> str:
 
 
 def style_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """Two thin sides, quiet ticks, and a grid across the other axis, in the page's colours."""
+    """Two thin spines, muted ticks and a grid along one axis, in the page's colours."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -129,8 +127,8 @@ def style_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def _name_ends(axes: Axes, lines: Sequence[LineSeries], height_inches: float) -> None:
-    """Write each curve's name right of its last point, pushed apart where two would overlap."""
+def _label_ends(axes: Axes, lines: Sequence[LineSeries], height_inches: float) -> None:
+    """Label each curve right of its last point; labels are moved apart if two would overlap."""
     ends = sorted((line for line in lines if line.label and len(line.ys)), key=lambda line: line.ys[-1])
     low, high = axes.get_ylim()
     gap = (high - low) * 0.24 / height_inches  # one line of 11 pt text, in the plot's units
@@ -151,10 +149,10 @@ def _name_ends(axes: Axes, lines: Sequence[LineSeries], height_inches: float) ->
 
 
 def svg_of(figure: Figure, alt: str) -> Markup:
-    """The figure as SVG for inlining: own ids, page colours, page font, nothing that points outside."""
+    """The figure as inline SVG: unique ids, page colours and font, no external references."""
     FigureCanvasSVG(figure)
     for text in figure.findobj(matplotlib.text.Text):
-        text.set_parse_math(False)  # a recording's name may hold a dollar sign
+        text.set_parse_math(False)  # a recording's name may contain a dollar sign
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -163,11 +161,11 @@ def svg_of(figure: Figure, alt: str) -> Markup:
     )
     text = text.replace("xlink:href", "href")
     prefix = f"plot-{hashlib.sha256((alt + text).encode()).hexdigest()[:8]}-"  # two plots share no ids
-    text = re.sub(r'(\bid="|href="#|url\(#)', lambda found: found.group(1) + prefix, text)
+    text = re.sub(r'(\bid="|href="#|url\(#)', lambda match: match.group(1) + prefix, text)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
-    for stand_in, variable in CSS_COLOR_PLACEHOLDERS.items():
-        text = text.replace(stand_in, f"var({variable})")
+    for placeholder, variable in CSS_COLOR_PLACEHOLDERS.items():
+        text = text.replace(placeholder, f"var({variable})")
     view = re.search(r'viewBox="([^"]*)"', text)
     head = (
         f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view.group(1) if view else ""}">'

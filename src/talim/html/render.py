@@ -12,7 +12,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of `pages/templates`; every value is escaped unless it is Markup already."""
+    """Render a template of `html/templates`; every value is escaped unless it is Markup."""
     return _environment().get_template(template).render(**values)
 
 
@@ -21,7 +21,7 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
-        undefined=StrictUndefined,  # a misspelt name in a template is an error, not a hole in the page
+        undefined=StrictUndefined,  # a misspelt name in a template raises
         trim_blocks=True,
         lstrip_blocks=True,
     )

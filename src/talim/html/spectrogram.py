@@ -1,4 +1,4 @@
-"""A spectrogram over log frequency with the pitch track drawn on it, as one inline SVG."""
+"""A spectrogram over log frequency with the pitch track, as one inline SVG."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 
 LOWEST_HZ, HIGHEST_HZ = 65.4, 8372.0  # C2 to C9: seven octaves
 TICKS_HZ = (100, 250, 500, 1000, 2000, 5000)
-ROWS, COLUMNS, SHADES = 168, 420, 16  # two rows a semitone; few shades keep the page small
+ROWS, COLUMNS, SHADES = 168, 420, 16  # two rows per semitone; few shades keep the page small
 RANGE_DB = 62.0
-WIDTH, HEIGHT, LEFT, FOOT = 360.0, 150.0, 30.0, 18.0  # the drawing's own units
+WIDTH, HEIGHT, LEFT, FOOT = 360.0, 150.0, 30.0, 18.0  # SVG units
 
 
 def spectrogram(
@@ -24,7 +24,7 @@ def spectrogram(
     pitch_hz: np.ndarray | None = None,  # float [n], NaN where unvoiced
     hop_seconds: float = 0.0,
 ) -> Markup:
-    """Draw energy in the page's ink and pitch in its accent; `alt` is what a screen reader says instead."""
+    """Energy in the page's text colour and pitch in its accent colour; `alt` is the text alternative."""
     seconds = max(len(samples) / rate_hz, 1e-3)
     plot_width, plot_height = WIDTH - LEFT, HEIGHT - FOOT
     image = _png(log_energy(np.asarray(samples, dtype=np.float32), rate_hz))
@@ -50,31 +50,31 @@ def log_energy(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     starts = np.linspace(0, len(padded) - size, COLUMNS).astype(int)
     frames = padded[starts[:, None] + np.arange(size)] * np.hanning(size)  # [COLUMNS, size]
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
-    picked = _by_rows(power, np.fft.rfftfreq(size, 1 / rate_hz))
-    level_db = 10 * np.log10(picked + 1e-12)
-    loudest_db = max(float(level_db.max()), -50.0)  # silence stays blank and is not blown up to noise
+    banded = _max_by_row(power, np.fft.rfftfreq(size, 1 / rate_hz))
+    level_db = 10 * np.log10(banded + 1e-12)
+    loudest_db = max(float(level_db.max()), -50.0)  # silence stays blank and is not amplified to noise
     return np.clip((level_db - loudest_db) / RANGE_DB + 1, 0, 1)
 
 
-def _by_rows(power: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
-    """The strongest bin of each row's band, float [ROWS, COLUMNS]; interpolated where it holds no bin."""
+def _max_by_row(power: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
+    """The maximum over each row's frequency band, float [ROWS, COLUMNS]; interpolated if it contains no bin."""
     rows_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)
     edges_hz = rows_hz[0] * (rows_hz[1] / rows_hz[0]) ** (np.arange(ROWS + 1) - 0.5)
     edges = np.searchsorted(bins_hz, edges_hz)
     rows = []
     for row_hz, first, last in zip(rows_hz, edges[:-1], edges[1:], strict=True):
-        if last > first:  # narrow tones between two rows must not vanish
+        if last > first:  # keeps narrow tones between two rows
             rows.append(power[:, first:last].max(axis=1))
         elif first in (0, len(bins_hz)):
             rows.append(np.zeros(len(power)))
         else:
-            share = (row_hz - bins_hz[first - 1]) / (bins_hz[first] - bins_hz[first - 1])
-            rows.append((1 - share) * power[:, first - 1] + share * power[:, first])
+            weight = (row_hz - bins_hz[first - 1]) / (bins_hz[first] - bins_hz[first - 1])
+            rows.append((1 - weight) * power[:, first - 1] + weight * power[:, first])
     return np.stack(rows)
 
 
 def time_ticks(seconds: float) -> list[float]:
-    """Round times in seconds, about five of them, the first at 0."""
+    """About five round times in seconds, the first at 0."""
     step = next((s for s in (0.5, 1, 2, 5, 10, 20, 30, 60) if seconds / s <= 6), seconds / 5)
     return [float(at) for at in np.arange(0, seconds * 0.97, step)]
 
@@ -82,15 +82,15 @@ def time_ticks(seconds: float) -> list[float]:
 def pitch_path(
     pitch_hz: np.ndarray, hop_seconds: float, seconds: float, plot_width: float, plot_height: float
 ) -> str:
-    """The track as an SVG path in the drawing's units; the pen is lifted where the voice is."""
-    commands, down = [], False
+    """The pitch track as an SVG path in SVG units, interrupted where unvoiced."""
+    commands, drawing = [], False
     for index, hz in enumerate(np.asarray(pitch_hz, dtype=float)):
         x = LEFT + plot_width * index * hop_seconds / seconds
         if not (LOWEST_HZ <= hz <= HIGHEST_HZ) or x > LEFT + plot_width:  # NaN fails the comparison too
-            down = False
+            drawing = False
             continue
-        commands.append(f"{'L' if down else 'M'}{x:.1f} {_height(hz, plot_height):.1f}")
-        down = True
+        commands.append(f"{'L' if drawing else 'M'}{x:.1f} {_height(hz, plot_height):.1f}")
+        drawing = True
     return "".join(commands)
 
 
@@ -113,7 +113,7 @@ def _time_tick(at: float, seconds: float, plot_width: float) -> str:
 
 
 def _png(energy: np.ndarray) -> str:
-    """Black ink whose opacity is the energy, so the page's scheme can invert it; returns a data URI."""
+    """A PNG data URI: black with the energy as opacity, so that the dark scheme can invert it."""
     levels = np.round(energy[::-1] ** 1.3 * (SHADES - 1)).astype(np.uint8)
     image = Image.fromarray(levels, mode="P")
     image.putpalette([0] * 3 * SHADES)

@@ -13,6 +13,8 @@ from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
 
+RECORDINGS, SECONDS = 12, 24.0
+
 # of diffusion bases: the default hundred steps take four times as long
 FAST_SAMPLING = (("sampling_steps", 25), ("sampler", "dpm++"))
 
@@ -50,7 +52,7 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
     if not recordings.is_dir():
         from talim.synthesis.performer import perform
 
-        perform_corpus(recordings, perform, progress)
+        perform_corpus(recordings, perform, progress, RECORDINGS, SECONDS)
     result = poc(recordings, out, options, progress)
     return result | {"listen": f"talim listen {shlex.quote(str(out))} --invites 1"}
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from talim.errors import TalimError
 from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
-from talim.html.audio_player import DecodedAudio, audio_player, read_sound
+from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_duration, format_percent
 from talim.html.spectrogram import spectrogram
 from talim.reporting.run_results import RunResults, SavedSample, read_result
@@ -102,7 +102,7 @@ def _card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> Aud
         missing = "no held-out recording" if role == "real" else f"no audio from {role} training"
         return AudioExample(role, title, "", problem=f"{missing} for this prompt")
     try:
-        audio = read_sound(sample.path)
+        audio = read_audio(sample.path)
     except TalimError as error:
         return AudioExample(role, title, "", problem=str(error))
     drawing, voiced = spectrogram_of(title, audio, tracker)
@@ -217,7 +217,7 @@ def _matching_sample(samples: Sequence[SavedSample], role: str, lead: SavedSampl
 
 def _comparison_card(role: str, title: str, sample: SavedSample) -> AudioExample:
     try:
-        audio = read_sound(sample.path)
+        audio = read_audio(sample.path)
     except TalimError as error:
         return AudioExample(role, title, "", problem=str(error))
     drawing, _ = spectrogram_of(title, audio, None)

@@ -58,7 +58,8 @@ def evaluation_message(folder: Path) -> str:
 def folder_scores_message(result: Mapping[str, Any]) -> str:
     """Scores of a folder of generated audio, a line each, and the warnings."""
     generated, real = result["generated"], result["real"]
-    header = f"{generated['files']} generated files against {real['files']} real ones, protocol {result['protocol']['hash']}"
+    files = f"{generated['files']} generated files against {real['files']} real ones"
+    header = f"{files}, protocol {result['protocol']['hash']}"
     return "\n".join(
         [
             header,

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from talim.html import plots
-from talim.html.design_charts import DesignPoint, ErrorBarSeries, frontier_plot, size_curve_plot
+from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
 from talim.html.formatting import format_number, format_percent
 from talim.reporting.study_sentences import COSTS, measure_name
 
@@ -49,7 +49,7 @@ def pareto_plots(base: Summary) -> list[Markup]:
         front = ", ".join(row["design"] for row in rows if cost in row["fronts"])
         name = COSTS[cost][0]
         drawings.append(
-            frontier_plot(
+            pareto_plot(
                 points,
                 alt=f"Loss reduction against {name} of {len(rows)} designs. On the Pareto front: {front}.",
                 title=name.capitalize(),
@@ -120,7 +120,7 @@ def size_curves(base: Summary) -> list[Markup]:
                 x_label=f"trained, per cent of the base (at {site})",
                 y_label=_with_unit("loss reduction", base),
                 level=("full@all", level) if level is not None else None,
-                ends=(min(ys), max(ys)),
+                y_range=(min(ys), max(ys)),
             )
         )
     return drawings

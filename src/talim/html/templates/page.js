@@ -1,4 +1,4 @@
-// Without this script everything still plays; it adds that one sound stops another, and a line that follows.
+// Optional: playing one audio element stops the others, and a line shows the position on the spectrogram.
 document.addEventListener("play", (event) => {
   for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
 }, true);
@@ -21,8 +21,8 @@ for (const card of document.querySelectorAll(".card")) {
   audio.addEventListener("seeked", follow);
   drawing.addEventListener("click", (event) => {
     const box = drawing.getBoundingClientRect();
-    const share = ((event.clientX - box.left) / box.width - left) / (1 - left);
-    audio.currentTime = Math.max(0, share) * seconds;
+    const fraction = ((event.clientX - box.left) / box.width - left) / (1 - left);
+    audio.currentTime = Math.max(0, fraction) * seconds;
     audio.play();
   });
 }
