@@ -26,8 +26,8 @@ def opened(tmp_path: Path) -> ReviewSession:
 def client(opened: ReviewSession) -> Iterator[TestClient]:
     """A client that sees a server error as an answer."""
     app = create_app(opened, FREE)
-    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as made:
-        yield made
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as created:
+        yield created
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from talim.briefs import acceptance
 
 
 @pytest.mark.parametrize("count", [8, 20])
-def test_intervals_of_a_share_cover_it_about_as_often_as_they_say(count: int) -> None:
+def test_proportion_interval_coverage_is_near_nominal(count: int) -> None:
     """Exact coverage by the binomial, averaged over shares; and never far below."""
     shares = np.linspace(0.05, 0.95, 181)
     ends = [acceptance.proportion(x, count) for x in range(count + 1)]
@@ -24,12 +24,12 @@ def test_intervals_of_a_share_cover_it_about_as_often_as_they_say(count: int) ->
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
-def test_a_share_lies_in_its_interval_and_mirrors(part: int, rest: int) -> None:
-    found, mirrored = acceptance.proportion(part, part + rest), acceptance.proportion(rest, part + rest)
+def test_proportion_lies_in_interval_and_is_symmetric(part: int, rest: int) -> None:
+    result, mirrored = acceptance.proportion(part, part + rest), acceptance.proportion(rest, part + rest)
     if part + rest == 0:
-        assert found == {"value": None, "low": None, "high": None}
+        assert result == {"value": None, "low": None, "high": None}
         return
-    low, value, high = found["low"], found["value"], found["high"]
+    low, value, high = result["low"], result["value"], result["high"]
     assert low is not None
     assert value is not None
     assert high is not None
@@ -37,7 +37,7 @@ def test_a_share_lies_in_its_interval_and_mirrors(part: int, rest: int) -> None:
     assert mirrored["low"] == pytest.approx(1 - high)
 
 
-def test_a_cost_over_a_rate() -> None:
+def test_cost_per_unit_inverts_interval() -> None:
     assert acceptance.cost_per_unit(6.0, {"value": 0.5, "low": 0.25, "high": 0.75}) == {
         "value": 12.0,
         "low": 8.0,
@@ -47,18 +47,18 @@ def test_a_cost_over_a_rate() -> None:
     assert none == {"value": None, "low": pytest.approx(30.0), "high": None}
 
 
-def test_means_and_differences_have_students_ends() -> None:
+def test_mean_ci_and_difference_equal_scipy_intervals() -> None:
     reach = 4.302653 / 3**0.5  # t with 2 degrees of freedom, a deviation of 1
     assert acceptance.mean_ci([1, 2, 3])["high"] == pytest.approx(2 + reach, abs=1e-5)
-    found = acceptance.mean_difference_ci([1, 2, 3], [4, 5, 6])
+    result = acceptance.mean_difference_ci([1, 2, 3], [4, 5, 6])
     reach = 2.776445 * (2 / 3) ** 0.5  # t with 4
-    assert (found["low"], found["high"]) == pytest.approx((-3 - reach, -3 + reach), abs=1e-5)
+    assert (result["low"], result["high"]) == pytest.approx((-3 - reach, -3 + reach), abs=1e-5)
     assert acceptance.mean_ci([7])["low"] is None
     assert acceptance.mean_difference_ci([1], [2, 3]) == {"value": -1.5, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(
-    ("said", "by", "verdict"),
+    ("sent", "by", "verdict"),
     [
         (["accept"], "majority", "accept"),
         (["accept", "reject"], "majority", "reject"),
@@ -70,8 +70,8 @@ def test_means_and_differences_have_students_ends() -> None:
         (["edit", "reject"], "any", "edit"),
     ],
 )
-def test_what_reviewers_say_together(said: list[str], by: str, verdict: str) -> None:
-    assert acceptance.combined_verdict(said, by) == verdict  # type: ignore[arg-type]
+def test_combined_verdict_follows_accepted_by(sent: list[str], by: str, verdict: str) -> None:
+    assert acceptance.combined_verdict(sent, by) == verdict  # type: ignore[arg-type]
 
 
 def rows(count: int) -> list[dict]:
@@ -83,51 +83,51 @@ def rows(count: int) -> list[dict]:
 
 
 def reviews(verdicts: str) -> list[dict]:
-    words = {"a": "accept", "e": "edit", "r": "reject"}
+    message = {"a": "accept", "e": "edit", "r": "reject"}
     return [
-        {"candidate": f"d-{n}", "reviewer": "p", "verdict": words[v], "seconds": 60.0, "reasons": ["sound"]}
+        {"candidate": f"d-{n}", "reviewer": "p", "verdict": message[v], "seconds": 60.0, "reasons": ["sound"]}
         for n, v in enumerate(verdicts, start=1)
     ]
 
 
-def test_a_design_by_hand() -> None:
+def test_measure_contender_equals_values_by_hand() -> None:
     """Two of four accepted; 2 h of training at 2, 144 s of making, 4 min of review at 30: 4 + 0.08 + 2."""
-    found = acceptance.measure_contender(
+    result = acceptance.measure_contender(
         rows(4), reviews("rara"), {"cost": {"wall_seconds": 7200.0}}, brief_of()
     )
-    assert (found["reviewed"], found["accepted"], found["rejected"]) == (4, 2, 2)
-    assert found["costs"] == pytest.approx(
+    assert (result["reviewed"], result["accepted"], result["rejected"]) == (4, 2, 2)
+    assert result["costs"] == pytest.approx(
         {"training": 4.0, "generation": 0.08, "review": 2.0, "total": 6.08}
     )
-    assert found["cost_per_accepted_piece"]["value"] == pytest.approx(3.04)
-    assert found["cost_per_accepted_minute"]["value"] == pytest.approx(3.04 * 30)  # two-second pieces
-    assert found["cost_per_further_minute"]["value"] == pytest.approx(1.04 * 30)
-    low, high = (found["cost_per_accepted_minute"][end] for end in ("low", "high"))
-    assert low < found["cost_per_accepted_minute"]["value"] < high
-    first = found["first_accepted"]
+    assert result["cost_per_accepted_piece"]["value"] == pytest.approx(3.04)
+    assert result["cost_per_accepted_minute"]["value"] == pytest.approx(3.04 * 30)  # two-second pieces
+    assert result["cost_per_further_minute"]["value"] == pytest.approx(1.04 * 30)
+    low, high = (result["cost_per_accepted_minute"][end] for end in ("low", "high"))
+    assert low < result["cost_per_accepted_minute"]["value"] < high
+    first = result["first_accepted"]
     assert (first["candidates"], first["generation_seconds"], first["review_seconds"]) == (2, 72.0, 120.0)
-    assert found["checks"]["mode"] == {"passed": 0, "failed": 0, "not_checked": 4}
-    assert found["reasons"] == {"sound": 4}
+    assert result["checks"]["mode"] == {"passed": 0, "failed": 0, "not_checked": 4}
+    assert result["reasons"] == {"sound": 4}
 
 
-def test_no_price_no_cost_and_no_review_no_rate() -> None:
+def test_measure_contender_without_price_or_review_has_no_cost_or_rate() -> None:
     free = brief_of(prices={}, decision_rule={}, status_quo=None)
-    found = acceptance.measure_contender(rows(2), reviews("aa"), {"cost": {"wall_seconds": 1.0}}, free)
-    assert found["cost_per_accepted_minute"] == {"value": None, "low": None, "high": None}
+    result = acceptance.measure_contender(rows(2), reviews("aa"), {"cost": {"wall_seconds": 1.0}}, free)
+    assert result["cost_per_accepted_minute"] == {"value": None, "low": None, "high": None}
     nothing = acceptance.measure_contender(rows(2), [], {}, brief_of())
     assert nothing["acceptance"]["value"] is None
     assert nothing["first_accepted"] is None
 
 
-def test_a_pause_is_no_review_time() -> None:
+def test_measure_contender_long_review_counts_ten_minutes() -> None:
     long = [reviews("a")[0] | {"seconds": 86_400.0}]
-    found = acceptance.measure_contender(rows(1), long, {"cost": {"wall_seconds": 1.0}}, brief_of())
-    assert found["hours"]["review"] == pytest.approx(600 / 3600)
+    result = acceptance.measure_contender(rows(1), long, {"cost": {"wall_seconds": 1.0}}, brief_of())
+    assert result["hours"]["review"] == pytest.approx(600 / 3600)
 
 
-def test_agreement_needs_two() -> None:
-    one = reviews("ara")
-    assert acceptance.reviewer_agreement(one) is None
-    assert acceptance.reviewer_agreement([*one, *(row | {"reviewer": "q"} for row in one)]) == pytest.approx(
-        1.0
-    )
+def test_reviewer_agreement_of_one_reviewer_is_none() -> None:
+    a_value = reviews("ara")
+    assert acceptance.reviewer_agreement(a_value) is None
+    assert acceptance.reviewer_agreement(
+        [*a_value, *(row | {"reviewer": "q"} for row in a_value)]
+    ) == pytest.approx(1.0)

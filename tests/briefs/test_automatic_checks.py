@@ -38,34 +38,38 @@ def run_on(folder: Path, corpus: Path) -> Run:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     """A run, and the folder of its recordings; twelve training clips are enough strangers for a gate."""
-    place = tmp_path_factory.mktemp("copying")
-    recordings = performed(place / "recordings", range(40, 45), 20.0)
-    prepare(recordings, place / "corpus", clip_seconds=6.0, sample_rate=16000, held_out=("piece-44",))
-    return run_on(place / "run", place / "corpus"), recordings
+    index = tmp_path_factory.mktemp("copying")
+    recordings = performed(index / "recordings", range(40, 45), 20.0)
+    prepare(recordings, index / "corpus", clip_seconds=6.0, sample_rate=16000, held_out=("piece-44",))
+    return run_on(index / "run", index / "corpus"), recordings
 
 
-def test_a_passage_of_a_training_recording_is_named(trained: tuple[Run, Path], tmp_path: Path) -> None:
+def test_originality_check_copied_passage_fails_with_its_source(
+    trained: tuple[Run, Path], tmp_path: Path
+) -> None:
     run, recordings = trained
     copied = audio.read(recordings / "piece-41.flac").cut(6.5, 5.0)
     audio.write(tmp_path / "copy.flac", Audio(0.5 * copied.samples, copied.rate_hz))
-    found = automatic_checks.originality_check(run)(tmp_path / "copy.flac")
-    assert found.passed is False
-    assert "most similar to piece-41 at " in found.measured
-    assert float(found.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(
+    output = automatic_checks.originality_check(run)(tmp_path / "copy.flac")
+    assert output.passed is False
+    assert "most similar to piece-41 at " in output.measured
+    assert float(output.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(
         6.5, abs=0.8
     )
 
 
-def test_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
+def test_originality_check_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
     run, _ = trained
     piece = perform_western(77, "western", 5.0)
     audio.write(tmp_path / "new.flac", Audio(piece.samples[None], piece.rate_hz))
-    found = automatic_checks.originality_check(run)(tmp_path / "new.flac")
-    assert found.passed is True
-    assert "p = " in found.measured
+    output = automatic_checks.originality_check(run)(tmp_path / "new.flac")
+    assert output.passed is True
+    assert "p = " in output.measured
 
 
-def test_what_cannot_be_told_is_not_checked(trained: tuple[Run, Path], tmp_path: Path) -> None:
+def test_originality_check_without_corpus_or_nulls_is_not_checked(
+    trained: tuple[Run, Path], tmp_path: Path
+) -> None:
     run, recordings = trained
     audio.write(tmp_path / "short.flac", audio.read(recordings / "piece-40.flac").cut(0.0, 1.0))
     gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(
@@ -74,8 +78,8 @@ def test_what_cannot_be_told_is_not_checked(trained: tuple[Run, Path], tmp_path:
     assert (gone.passed, gone.measured) == (None, "not checked: the corpus of this run is missing")
     short = automatic_checks.originality_check(run)(tmp_path / "short.flac")
     assert (short.passed, short.measured) == (None, "not checked: shorter than a passage")
-    one = performed(tmp_path / "one", range(50, 52), 8.0)
-    prepare(one, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
+    first = performed(tmp_path / "one", range(50, 52), 8.0)
+    prepare(first, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
     lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(
         tmp_path / "short.flac"
     )
@@ -90,12 +94,12 @@ def sound(samples: np.ndarray) -> Audio:
     return Audio(samples[None], RATE_HZ)
 
 
-def test_length() -> None:
+def test_check_length_within_tolerance_passes() -> None:
     assert automatic_checks.check_length(sound(steady(2.05)), brief_of()).passed
     assert automatic_checks.check_length(sound(steady(2.2)), brief_of()).passed is False
 
 
-def test_loudness() -> None:
+def test_check_loudness_within_1_lu_passes() -> None:
     loud = audio.loudness_lufs(sound(steady()))
     assert automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 0.9)).passed
     assert (
@@ -106,7 +110,7 @@ def test_loudness() -> None:
     )
 
 
-def test_clipping_sees_flat_tops_and_no_others() -> None:
+def test_check_clipping_flat_tops_fail() -> None:
     assert automatic_checks.check_clipping(sound(steady())).passed
     assert automatic_checks.check_clipping(sound(np.clip(steady(), -0.15, 0.15))).passed is False
     assert automatic_checks.check_clipping(
@@ -114,7 +118,7 @@ def test_clipping_sees_flat_tops_and_no_others() -> None:
     ).passed  # silence is another check's
 
 
-def test_silence() -> None:
+def test_check_silence_long_gap_fails() -> None:
     gap = steady(4.0)
     gap[RATE_HZ : 2 * RATE_HZ + 2000] = 0
     assert automatic_checks.check_silence(sound(gap)).passed is False
@@ -122,7 +126,7 @@ def test_silence() -> None:
     assert automatic_checks.check_silence(sound(np.zeros(RATE_HZ, np.float32))).passed is False
 
 
-def test_tempo() -> None:
+def test_check_tempo_within_8_percent_or_octave_passes() -> None:
     clicks = np.zeros(10 * RATE_HZ, np.float32)
     for start in range(0, clicks.size, RATE_HZ // 2):  # 120 a minute
         clicks[start : start + 200] = steady(200 / RATE_HZ, 880.0, 0.8)
@@ -132,37 +136,37 @@ def test_tempo() -> None:
     assert automatic_checks.check_tempo(sound(np.zeros(RATE_HZ * 4, np.float32)), 95.0).passed is None
 
 
-def test_mode_is_heard_in_what_was_performed_in_it(tmp_path: Path) -> None:
+def test_check_mode_synthetic_performance_passes_or_is_not_judged(tmp_path: Path) -> None:
     """The performer plays Malkauns: its own mode is found, another is not; a steady tone tells none."""
     piece = perform(1, "hindustani", 30.0, PerformanceRequest(mode="Malkauns"))
     path = tmp_path / "malkauns.flac"
     audio.write(path, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
-    wanted: dict[str, Any] = {"tradition": "hindustani", "seconds": 30}
-    assert automatic_checks.check_mode(path, brief_of(mode="Malkauns", **wanted)).passed
-    assert automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted)).passed is False
-    short = automatic_checks.check_mode(path, brief_of(mode="Bhairav", **wanted | {"seconds": 10}))
+    expected: dict[str, Any] = {"tradition": "hindustani", "seconds": 30}
+    assert automatic_checks.check_mode(path, brief_of(mode="Malkauns", **expected)).passed
+    assert automatic_checks.check_mode(path, brief_of(mode="Bhairav", **expected)).passed is False
+    short = automatic_checks.check_mode(path, brief_of(mode="Bhairav", **expected | {"seconds": 10}))
     assert short.passed is None
     assert "not judged in 10 s: rank" in short.measured
     audio.write(tmp_path / "tone.flac", sound(steady()))
-    told = automatic_checks.check_mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **wanted))
-    assert told.passed is None
-    assert "too little melody" in told.measured
+    result = automatic_checks.check_mode(tmp_path / "tone.flac", brief_of(mode="Yaman", **expected))
+    assert result.passed is None
+    assert "too little melody" in result.measured
 
 
-def test_a_short_piece_holds_no_two_cycles() -> None:
-    told = automatic_checks.check_cycle(sound(steady()), brief_of(tradition="hindustani", cycle="teental"))
-    assert told.passed is None
-    assert "two cycles have 32" in told.measured
+def test_check_cycle_short_piece_is_not_checked() -> None:
+    result = automatic_checks.check_cycle(sound(steady()), brief_of(tradition="hindustani", cycle="teental"))
+    assert result.passed is None
+    assert "two cycles have 32" in result.measured
 
 
-def test_all_at_once_and_what_is_not_installed(tmp_path: Path) -> None:
+def test_run_checks_all_labels_give_all_checks_in_order(tmp_path: Path) -> None:
     audio.write(tmp_path / "x.flac", sound(steady()))
-    found = automatic_checks.run_checks(tmp_path / "x.flac", brief_of(loop=True, tempo_bpm=90))
-    assert [one["name"] for one in found] == [
+    output = automatic_checks.run_checks(tmp_path / "x.flac", brief_of(loop=True, tempo_bpm=90))
+    assert [first["name"] for first in output] == [
         *("length", "loudness", "clipping", "silence", "seam", "tempo", "originality"),
     ]
-    assert found[-1]["passed"] is None
-    assert "not checked" in found[-1]["measured"]
+    assert output[-1]["passed"] is None
+    assert "not checked" in output[-1]["measured"]
     given = automatic_checks.CheckResult("originality", False, "0.9 like piece-01", "at most 0.8")
     assert (
         automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False
@@ -170,10 +174,12 @@ def test_all_at_once_and_what_is_not_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.5])
-def test_tiny_sounds_break_nothing(tmp_path: Path, seconds: float) -> None:
+def test_run_checks_tiny_clip_fails_length_and_skips_what_is_too_short(
+    tmp_path: Path, seconds: float
+) -> None:
     audio.write(tmp_path / "x.flac", sound(steady(seconds)))
     brief = brief_of(loop=True, tempo_bpm=90, tradition="makam", mode="Hicaz", cycle="düyek")
-    assert all(
-        one["passed"] in (True, False, None)
-        for one in automatic_checks.run_checks(tmp_path / "x.flac", brief)
-    )
+    passed = {row["name"]: row["passed"] for row in automatic_checks.run_checks(tmp_path / "x.flac", brief)}
+    assert passed["length"] is False
+    assert (passed["mode"], passed["cycle"], passed["originality"]) == (None, None, None)
+    assert (passed["clipping"], passed["silence"]) == (True, True)

@@ -19,7 +19,7 @@ def write(path: Path, **values: Any) -> Path:
     return path
 
 
-def test_labels_become_the_words_that_captions_have(tmp_path: Path) -> None:
+def test_prompt_text_of_labels_has_their_caption(tmp_path: Path) -> None:
     brief = briefs_brief.load(
         write(
             tmp_path / "b.yaml",
@@ -40,12 +40,12 @@ def _said(brief: briefs_brief.Brief) -> dict[str, Any]:
     return yaml.safe_load(dump(brief))
 
 
-def test_a_prompt_stands_before_labels() -> None:
+def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
     assert brief_of(tradition="makam", mode="Hicaz", prompt="a ney alone").prompt_text == "a ney alone"
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"prompt": "x", "lengthh": 3}, "unknown key lengthh"),
         ({"prompt": "x", "prices": {"machin_hour": 1}}, "did you mean machine_hour?"),
@@ -74,28 +74,30 @@ def test_a_prompt_stands_before_labels() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, values: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError) as told:
+def test_load_invalid_brief_raises_one_line_usage_error(
+    tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as result:
         briefs_brief.load(write(tmp_path / "b.yaml", **values))
-    assert words in str(told.value)
-    assert "b.yaml" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert message in str(result.value)
+    assert "b.yaml" in str(result.value)
+    assert "\n" not in str(result.value)
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "{", "just words", "\x00"])
-def test_what_is_no_brief_is_refused(tmp_path: Path, text: str) -> None:
+def test_load_not_a_brief_raises_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=r"b\.yaml"):
         briefs_brief.load(tmp_path / "b.yaml")
 
 
-def test_no_file_names_the_page_to_begin_with(tmp_path: Path) -> None:
+def test_load_missing_file_names_the_guide(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match=r"docs/guides/briefs\.md"):
         briefs_brief.load(tmp_path / "b.yaml")
 
 
-def test_the_hash_follows_rule_and_sounds() -> None:
-    one = briefs_brief.brief_hash(brief_of(), {"a": "1"})
-    assert one == briefs_brief.brief_hash(brief_of(), {"a": "1"})
-    assert one != briefs_brief.brief_hash(brief_of(), {"a": "2"})
-    assert one != briefs_brief.brief_hash(brief_of(decision_rule={"acceptance_at_least": 0.5}), {"a": "1"})
+def test_brief_hash_depends_on_rule_and_candidates() -> None:
+    first = briefs_brief.brief_hash(brief_of(), {"a": "1"})
+    assert first == briefs_brief.brief_hash(brief_of(), {"a": "1"})
+    assert first != briefs_brief.brief_hash(brief_of(), {"a": "2"})
+    assert first != briefs_brief.brief_hash(brief_of(decision_rule={"acceptance_at_least": 0.5}), {"a": "1"})

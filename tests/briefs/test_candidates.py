@@ -39,19 +39,19 @@ def write_brief(folder: Path, **changes: object) -> Path:
 def talim(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     with pytest.raises(SystemExit) as done:
         main([str(a) for a in arguments])
-    told = capsys.readouterr()
-    return int(done.value.code or 0), told.out or told.err
+    result = capsys.readouterr()
+    return int(done.value.code or 0), result.out or result.err
 
 
-def test_from_a_yaml_to_an_exported_accepted_jingle(
+def test_brief_commands_from_yaml_to_export(
     tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = write_brief(tmp_path), tmp_path / "jingle"
     asked = ("brief", file, "--out", out)
-    status, told = talim(capsys, *asked, "--run", tiny_run, "--no-serve", "--invites", 1, "--json")
+    status, result = talim(capsys, *asked, "--run", tiny_run, "--no-serve", "--invites", 1, "--json")
     assert status == 0
-    assert json.loads(told)["candidates"] == 2
-    assert json.loads(told)["links"][0].startswith("http://127.0.0.1:8766/#")
+    assert json.loads(result)["candidates"] == 2
+    assert json.loads(result)["links"][0].startswith("http://127.0.0.1:8766/#")
     piece = audio.read(out / "candidates" / "linear-001.flac")
     assert piece.seconds == 1.0
     assert audio.loudness_lufs(piece) == pytest.approx(-30, abs=0.2)
@@ -59,31 +59,31 @@ def test_from_a_yaml_to_an_exported_accepted_jingle(
 
     opened = open_brief(out, briefs_brief.load(file))
     decide(opened, {"linear-001": "accept"})
-    status, told = talim(capsys, "brief", "report", *asked[1:])
+    status, result = talim(capsys, "brief", "report", *asked[1:])
     assert status == 0
-    assert "1 of 2 accepted" in told
-    assert "EUR" in told
+    assert "1 of 2 accepted" in result
+    assert "EUR" in result
     page = (out / "usefulness" / "index.html").read_text(encoding="utf-8")
     assert "Per accepted minute" in page
     whole = (out / "candidates.jsonl").read_bytes()
     write_brief(tmp_path, prompt="another tune")
-    status, told = talim(capsys, *asked, "--run", tiny_run, "--no-serve")
-    assert (status, "reviewed and are frozen" in told) == (1, True)
+    status, result = talim(capsys, *asked, "--run", tiny_run, "--no-serve")
+    assert (status, "reviewed and are frozen" in result) == (1, True)
     assert (out / "candidates.jsonl").read_bytes() == whole
     write_brief(tmp_path)
     assert talim(capsys, *asked, "--no-serve")[0] == 0  # again, without a run: what is there
-    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
+    status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
-    assert "forbidden (the base" in told
-    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "given")
+    assert "forbidden (the base" in result
+    status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "given")
     assert status == 0
-    tags = audio.read_tags(Path(told.strip()))
+    tags = audio.read_tags(Path(result.strip()))
     assert tags["candidate"] == "linear-001"
     assert tags["adapter_design"] == "linear@all:10%"
 
 
 @pytest.mark.slow
-def test_a_jingle_of_the_shipped_base_may_be_sold(
+def test_brief_export_commercial_of_builtin_base_is_allowed(
     tmp_path: Path, corpus_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The miniature and recordings under CC0: from the YAML to a commercial export, with the cost on the page."""
@@ -102,14 +102,16 @@ def test_a_jingle_of_the_shipped_base_may_be_sold(
     spent = measured["hours"]["training"] + measured["hours"]["generation"]
     assert cost == pytest.approx(spent * 1.5 / (2 * 3 / 60))  # two pieces of three seconds, 1.5 an hour
     assert f"{cost:,.2f} EUR" in (out / "usefulness" / "index.html").read_text(encoding="utf-8")
-    status, told = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
+    status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 0
-    tags = [audio.read_tags(Path(line)) for line in told.split()]
+    tags = [audio.read_tags(Path(line)) for line in result.split()]
     assert [tag["use"] for tag in tags] == ["commercial", "commercial"]
     assert {tag["base"] for tag in tags} == {"nano-musicgen"}
 
 
-def test_what_is_there_is_kept_and_a_changed_brief_makes_anew(tmp_path: Path, tiny_run: Path) -> None:
+def test_generate_candidates_keeps_existing_and_regenerates_after_change(
+    tmp_path: Path, tiny_run: Path
+) -> None:
     brief = briefs_brief.load(write_brief(tmp_path, loop=False))
     first = candidates.generate_candidates(brief, [tiny_run], tmp_path / "out")
     table = tmp_path / "out" / "candidates.jsonl"
@@ -127,17 +129,17 @@ def test_what_is_there_is_kept_and_a_changed_brief_makes_anew(tmp_path: Path, ti
     assert {row["sha256"] for row in changed}.isdisjoint(row["sha256"] for row in first)
 
 
-def test_a_new_rule_or_title_makes_no_music_anew(tmp_path: Path, tiny_run: Path) -> None:
+def test_candidate_key_ignores_rule_and_title(tmp_path: Path, tiny_run: Path) -> None:
     design = candidates.list_contenders([tiny_run])[0]
-    one, other = (
+    a_value, second = (
         briefs_brief.load(write_brief(tmp_path, **changes))
         for changes in ({}, {"decision_rule": {}, "title": {"en": "x"}})
     )
-    assert candidates.candidate_key(one, design, 0) == candidates.candidate_key(other, design, 0)
-    assert candidates.candidate_key(one, design, 0) != candidates.candidate_key(one, design, 1)
+    assert candidates.candidate_key(a_value, design, 0) == candidates.candidate_key(second, design, 0)
+    assert candidates.candidate_key(a_value, design, 0) != candidates.candidate_key(a_value, design, 1)
 
 
-def test_what_cannot_make_candidates_is_refused_before_any_work(tmp_path: Path, tiny_run: Path) -> None:
+def test_generate_candidates_invalid_runs_raise_before_writing(tmp_path: Path, tiny_run: Path) -> None:
     brief = briefs_brief.load(write_brief(tmp_path))
     with pytest.raises(UsageError, match="--run RUN"):
         candidates.generate_candidates(brief, [], tmp_path / "out")

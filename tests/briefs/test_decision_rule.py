@@ -40,21 +40,23 @@ def measured(acceptance: dict, cost: dict = CHEAP) -> dict[str, Any]:
         (ends(None, None, None), ends(None, None, None), "value", "open"),
     ],
 )
-def test_a_rule(acceptance: dict, cost: dict, judged_on: str, answer: str) -> None:
+def test_apply_decision_rule_intervals_decide(
+    acceptance: dict, cost: dict, judged_on: str, answer: str
+) -> None:
     rule = {"acceptance_at_least": 0.25, "cheaper_than_status_quo": True, "judged_on": judged_on}
-    found = decision_rule.apply_decision_rule(measured(acceptance, cost), {}, brief_of(decision_rule=rule))
-    assert found["answer"] == answer
-    assert len(found["conditions"]) == 2
+    output = decision_rule.apply_decision_rule(measured(acceptance, cost), {}, brief_of(decision_rule=rule))
+    assert output["answer"] == answer
+    assert len(output["conditions"]) == 2
 
 
-def test_without_a_rule_nothing_is_decided() -> None:
+def test_apply_decision_rule_without_conditions_is_open() -> None:
     assert (
         decision_rule.apply_decision_rule(measured(ends(0.9, 1, 1)), {}, brief_of(decision_rule={}))["answer"]
         == "open"
     )
 
 
-def test_a_cost_per_minute_has_its_bound() -> None:
+def test_apply_decision_rule_cost_per_minute_is_compared_with_bound() -> None:
     brief = brief_of(decision_rule={"cost_per_minute_at_most": 20.0})
     assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), {}, brief)["answer"] == "go"
 
@@ -64,7 +66,7 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_an_indicator_counts_in_its_direction(tmp_path: Path) -> None:
+def test_apply_decision_rule_indicator_follows_its_direction(tmp_path: Path) -> None:
     current = "".join(f"skips,status_quo,{value}\n" for value in (30, 31, 29, 32))
     new = "".join(f"skips,New,{value}\n" for value in (20, 21, 19, 22))
     write(tmp_path, "\ufeffindicator,when,value,who\n" + current + new)
@@ -72,28 +74,28 @@ def test_an_indicator_counts_in_its_direction(tmp_path: Path) -> None:
         brief = brief_of(
             indicators=[SKIPS[0] | {"better": better}], decision_rule={"indicators_better": ["skips"]}
         )
-        found = decision_rule.read_indicators(tmp_path, brief)
-        assert found["skips"]["difference"]["value"] == pytest.approx(-10.0)
-        assert found["skips"]["status_quo"]["count"] == 4
-        assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), found, brief)["answer"] == answer
+        output = decision_rule.read_indicators(tmp_path, brief)
+        assert output["skips"]["difference"]["value"] == pytest.approx(-10.0)
+        assert output["skips"]["status_quo"]["count"] == 4
+        assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), output, brief)["answer"] == answer
 
 
-def test_an_indicator_without_values_is_not_decided(tmp_path: Path) -> None:
+def test_apply_decision_rule_indicator_without_values_is_undecided(tmp_path: Path) -> None:
     brief = brief_of(indicators=SKIPS, decision_rule={"indicators_better": ["skips"]})
     assert decision_rule.write_indicators(tmp_path, brief) == tmp_path / INDICATORS
-    found = decision_rule.read_indicators(tmp_path, brief)
-    assert found["skips"]["new"]["value"] is None
-    assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), found, brief)["answer"] == "open"
+    output = decision_rule.read_indicators(tmp_path, brief)
+    assert output["skips"]["new"]["value"] is None
+    assert decision_rule.apply_decision_rule(measured(ends(0, 0, 0)), output, brief)["answer"] == "open"
 
 
-def test_a_table_that_was_filled_in_is_never_emptied(tmp_path: Path) -> None:
+def test_write_indicators_keeps_existing_table(tmp_path: Path) -> None:
     write(tmp_path, "indicator,when,value\nskips,new,1\n")
     decision_rule.write_indicators(tmp_path, brief_of(indicators=SKIPS))
     assert "skips,new,1" in (tmp_path / INDICATORS).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("indicator,value\n", "lacks the column when"),
         ("indicator,when,value\nclicks,new,1\n", "line 2: 'clicks' is not an indicator"),
@@ -103,7 +105,7 @@ def test_a_table_that_was_filled_in_is_never_emptied(tmp_path: Path) -> None:
         ("indicator,when,value\nskips,new\n", "value is None"),
     ],
 )
-def test_a_wrong_table_is_refused_by_line(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(UsageError) as told:
+def test_read_indicators_wrong_row_raises_error_with_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as result:
         decision_rule.read_indicators(write(tmp_path, text), brief_of(indicators=SKIPS))
-    assert words in str(told.value)
+    assert message in str(result.value)

@@ -13,44 +13,44 @@ from talim.briefs.postprocess import postprocess, untrimmed_seconds
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_piece_is_as_long_and_as_loud_as_asked(loop: bool) -> None:
+def test_postprocess_piece_has_length_and_loudness_of_brief(loop: bool) -> None:
     brief = brief_of(loop=loop, loudness_lufs=-20.0)
-    made = postprocess(tone(1, untrimmed_seconds(brief)), brief)
-    assert made.frames == 2 * RATE_HZ
-    assert audio.loudness_lufs(made) == pytest.approx(-20.0, abs=0.05)
+    created = postprocess(tone(1, untrimmed_seconds(brief)), brief)
+    assert created.frames == 2 * RATE_HZ
+    assert audio.loudness_lufs(created) == pytest.approx(-20.0, abs=0.05)
 
 
-def test_a_peak_is_kept_under_full_scale_and_the_loudness_then_lower() -> None:
+def test_normalize_loudness_is_limited_by_peak() -> None:
     clicks = np.zeros((1, 2 * RATE_HZ), np.float32)
     clicks[0, :: RATE_HZ // 4] = 0.5
-    made = postprocess(Audio(clicks, RATE_HZ), brief_of(loudness_lufs=-8.0))
-    assert made.peak == pytest.approx(10 ** (-1 / 20), abs=1e-3)
-    assert audio.loudness_lufs(made) < -12
+    created = postprocess(Audio(clicks, RATE_HZ), brief_of(loudness_lufs=-8.0))
+    assert created.peak == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+    assert audio.loudness_lufs(created) < -12
 
 
-def test_silence_and_shortness_stay_what_they_are() -> None:
+def test_postprocess_silent_or_short_clip_is_unchanged() -> None:
     silent = postprocess(Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ), brief_of())
     assert (silent.peak, silent.frames) == (0, RATE_HZ)
 
 
-def test_the_sample_after_the_last_one_is_where_the_loop_begins() -> None:
+def test_make_loop_begins_with_sample_after_its_end() -> None:
     brief = brief_of(loop=True)
     played = tone(3, untrimmed_seconds(brief))
-    made = postprocess(played, brief)
-    gain = made.samples[0, RATE_HZ] / played.samples[0, RATE_HZ]
-    assert made.samples[0, 0] == pytest.approx(gain * played.samples[0, 2 * RATE_HZ], abs=1e-5)
+    created = postprocess(played, brief)
+    gain = created.samples[0, RATE_HZ] / played.samples[0, RATE_HZ]
+    assert created.samples[0, 0] == pytest.approx(gain * played.samples[0, 2 * RATE_HZ], abs=1e-5)
 
 
 def wave(hz: float, seconds: float) -> np.ndarray:
     return np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ).astype(np.float32)
 
 
-def test_a_seam_that_holds_and_one_that_clicks() -> None:
+def test_click_ratio_of_good_loop_is_low_and_of_jump_high() -> None:
     assert automatic_checks.click_ratio(wave(200.0, 2.0)) < 1.1  # whole periods: the wave goes on
     assert automatic_checks.click_ratio(wave(200.125, 2.0)) > 3  # cut a quarter of a period off
 
 
-def test_a_seam_between_two_sounds_is_an_unusual_change() -> None:
+def test_change_rank_between_different_sounds_is_high() -> None:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(4 * RATE_HZ).astype(np.float32)
     assert automatic_checks.change_rank(noise, RATE_HZ) < 0.99

@@ -35,8 +35,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for all."""
-    with launched() as made:
-        yield made
+    with launched() as created:
+        yield created
 
 
 def link_of(opened: ReviewSession, start: str) -> str:
@@ -59,7 +59,7 @@ def decide(page: Any, verdict: str) -> None:
     page.wait_for_function("before => document.querySelector('h1').textContent !== before", arg=before)
 
 
-def test_a_review_closed_in_the_middle_goes_on_on_a_phone(tmp_path: Path, browser: Any) -> None:
+def test_review_page_closed_midway_resumes_on_phone(tmp_path: Path, browser: Any) -> None:
     opened = opened_brief(tmp_path / "b", brief_of(candidates=2, minimum_seconds=0.3, loop=True))
     with served_app(create_app(opened)) as start:
         link = link_of(opened, start)
@@ -103,7 +103,7 @@ def test_a_review_closed_in_the_middle_goes_on_on_a_phone(tmp_path: Path, browse
     assert min(row["listened_seconds"] for row in rows) >= 0.3
 
 
-def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any) -> None:
+def test_review_page_works_by_keyboard_and_in_japanese(tmp_path: Path, browser: Any) -> None:
     opened = opened_brief(tmp_path / "b", brief_of(candidates=1, minimum_seconds=0.3))
     with served_app(create_app(opened)) as start:
         page = open_page(browser, link_of(opened, start), locale="ja-JP")
@@ -111,11 +111,11 @@ def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any
         shoot(page, "review-ja")
         tab_to(page, "e.id === 'agree'")
         page.keyboard.press("Space")
-        for place in range(2):
+        for index in range(2):
             tab_to(page, "e.classList.contains('main')")
             page.keyboard.press("Enter")
             page.wait_for_function(
-                f"() => document.querySelector('h1').textContent.includes('{place + 1} 曲目')"
+                f"() => document.querySelector('h1').textContent.includes('{index + 1} 曲目')"
             )
             tab_to(page, "e.closest('.sound') && e.tagName === 'BUTTON'")
             page.keyboard.press("Enter")
@@ -128,7 +128,7 @@ def test_a_review_by_keyboard_alone_and_in_japanese(tmp_path: Path, browser: Any
     assert [row["verdict"] for row in opened.reviews.rows()] == ["accept", "accept"]
 
 
-def test_the_result_page_is_accessible_and_fits_a_phone(tmp_path: Path, browser: Any) -> None:
+def test_usefulness_page_is_accessible_and_fits_phone(tmp_path: Path, browser: Any) -> None:
     opened = opened_brief(tmp_path / "b", brief_of(indicators=[{"name": "skips", "better": "lower"}]))
     reviewed_by_one(opened, {"linear-001": "accept", "linear-002": "edit"})
     link = Path(write_acceptance_report(tmp_path / "b", opened.brief)["page"]).as_uri()

@@ -26,10 +26,10 @@ def reviews(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReviewSt
     if request.param == "postgres" and not POSTGRES:
         pytest.skip("no TALIM_TEST_POSTGRES url")
     url = f"sqlite:///{tmp_path / 'reviews.db'}" if request.param == "sqlite" else str(POSTGRES)
-    made = ReviewStore(url, Clock())
-    made.open_brief(brief_of(), SOUNDS)
-    yield made
-    metadata.drop_all(made.engine)
+    created = ReviewStore(url, Clock())
+    created.open_brief(brief_of(), SOUNDS)
+    yield created
+    metadata.drop_all(created.engine)
 
 
 def begun(reviews: ReviewStore) -> str:
@@ -43,12 +43,12 @@ def go_through(reviews: ReviewStore, who: str) -> list[str]:
     """All candidates, each review sent twice; the ids that were acknowledged as new."""
     new = []
     while (turn := reviews.current(who, opening=True)) is not None:
-        said = Review(str(uuid.uuid4()), turn["position"], "accept", [], "", 1.0)
-        new += [said.id] * (reviews.review(who, said) + reviews.review(who, said))
+        sent = Review(str(uuid.uuid4()), turn["position"], "accept", [], "", 1.0)
+        new += [sent.id] * (reviews.review(who, sent) + reviews.review(who, sent))
     return new
 
 
-def test_many_at_once_and_each_review_once(reviews: ReviewStore) -> None:
+def test_review_concurrent_reviewers_are_all_stored_once(reviews: ReviewStore) -> None:
     people = [begun(reviews) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         new = list(pool.map(lambda who: go_through(reviews, who), people))
@@ -59,7 +59,7 @@ def test_many_at_once_and_each_review_once(reviews: ReviewStore) -> None:
     assert reviews.facts()["frozen_at"] == pytest.approx(min(row["at"] for row in rows), abs=100)
 
 
-def test_beginning_twice_changes_nothing_and_orders_have_every_candidate(reviews: ReviewStore) -> None:
+def test_begin_twice_has_no_effect_and_assigns_all_candidates(reviews: ReviewStore) -> None:
     who = begun(reviews)
     first = reviews.current(who)
     reviews.begin(who, "ja", "1" * 64, 7)
@@ -68,13 +68,13 @@ def test_beginning_twice_changes_nothing_and_orders_have_every_candidate(reviews
     assert first["candidate"] in SOUNDS
 
 
-def test_a_review_without_a_look_is_too_soon(reviews: ReviewStore) -> None:
+def test_review_before_opening_is_rejected(reviews: ReviewStore) -> None:
     who = begun(reviews)
     with pytest.raises(RequestRejectedError, match="can have been played"):
         reviews.review(who, Review(str(uuid.uuid4()), 0, "accept", [], "", 1.0))
 
 
-def test_a_changed_brief_begins_again_until_the_first_review(reviews: ReviewStore) -> None:
+def test_open_brief_changed_before_first_review_resets_reviewers(reviews: ReviewStore) -> None:
     who = begun(reviews)
     reviews.open_brief(brief_of(candidates=6), SOUNDS)
     assert reviews.current(who) is None
@@ -85,16 +85,16 @@ def test_a_changed_brief_begins_again_until_the_first_review(reviews: ReviewStor
     assert len(reviews.rows()) == 6
 
 
-def test_only_a_hash_of_a_link_is_kept_and_deletion_is_whole(reviews: ReviewStore) -> None:
-    made = reviews.add_reviewers(2)
-    known = reviews.reviewer(made[0]["token"])
-    assert known is not None
-    assert made[0]["token"] not in str(known)
+def test_delete_removes_reviewer_and_no_token_is_stored(reviews: ReviewStore) -> None:
+    created = reviews.add_reviewers(2)
+    existing = reviews.reviewer(created[0]["token"])
+    assert existing is not None
+    assert created[0]["token"] not in str(existing)
     assert reviews.reviewer("nonsense") is None
-    reviews.begin(made[0]["id"], "en", "0" * 64, 0)
-    go_through(reviews, made[0]["id"])
-    assert reviews.delete(made[0]["id"])
-    assert not reviews.delete(made[0]["id"])
+    reviews.begin(created[0]["id"], "en", "0" * 64, 0)
+    go_through(reviews, created[0]["id"])
+    assert reviews.delete(created[0]["id"])
+    assert not reviews.delete(created[0]["id"])
     assert reviews.rows() == []
-    assert reviews.reviewer(made[0]["token"]) is None
+    assert reviews.reviewer(created[0]["token"]) is None
     assert reviews.facts()["deleted"] == 1

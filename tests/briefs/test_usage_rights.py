@@ -10,21 +10,24 @@ from talim.briefs import usage_rights
 from talim.run import Run
 
 
-def test_the_strictest_counts() -> None:
-    told = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
-    assert usage_rights.usage_allowed(told) == {"commercial": "unknown", "reasons": ["2 recordings: unknown"]}
-    told["base_licence"] = "CC-BY-NC-4.0"
-    assert usage_rights.usage_allowed(told) == {
+def test_usage_allowed_strictest_licence_applies() -> None:
+    result = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
+    assert usage_rights.usage_allowed(result) == {
+        "commercial": "unknown",
+        "reasons": ["2 recordings: unknown"],
+    }
+    result["base_licence"] = "CC-BY-NC-4.0"
+    assert usage_rights.usage_allowed(result) == {
         "commercial": "forbidden",
         "reasons": ["the base b: CC-BY-NC-4.0"],
     }
-    free = told | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
+    free = result | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
     assert usage_rights.usage_allowed(free)["commercial"] == "allowed"
 
 
-def test_a_run_tells_its_rights_and_one_that_does_not_is_unknown(tmp_path: Path) -> None:
-    found = usage_rights.run_rights(Run(make_run(tmp_path / "run", seconds=0)))
-    assert found["base_licence"] == "Apache-2.0"
-    assert found["recordings"] == {"CC BY 4.0": 9, "unknown": 6}
+def test_run_rights_without_facts_are_unknown(tmp_path: Path) -> None:
+    output = usage_rights.run_rights(Run(make_run(tmp_path / "run", seconds=0)))
+    assert output["base_licence"] == "Apache-2.0"
+    assert output["recordings"] == {"CC BY 4.0": 9, "unknown": 6}
     bare = usage_rights.run_rights(Run(tmp_path / "elsewhere" / "nothing"))
     assert usage_rights.usage_allowed(bare)["commercial"] == "unknown"

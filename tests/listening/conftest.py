@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,20 @@ from fastapi.testclient import TestClient
 from fixtures.listening_client import Person, client_of
 from fixtures.listening_test_folder import protocol_values, write_test
 
-from talim.listening import protocol, stimuli
+from talim.listening import database, protocol, stimuli
 from talim.listening.session import ListeningTestSession, open_test
 
 Make = Callable[..., Path]
+POSTGRES = os.environ.get("TALIM_TEST_POSTGRES")
+SERVERS = [
+    "sqlite",
+    pytest.param(
+        "postgres",
+        marks=pytest.mark.skipif(
+            not POSTGRES, reason="no TALIM_TEST_POSTGRES url: make test-postgres sets one"
+        ),
+    ),
+]
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +61,22 @@ def test(make_test: Make) -> ListeningTestSession:
 @pytest.fixture
 def client(test: ListeningTestSession) -> Iterator[TestClient]:
     """A client of its server."""
-    with client_of(test) as made:
-        yield made
+    with client_of(test) as created:
+        yield created
 
 
 @pytest.fixture
 def person(client: TestClient, test: ListeningTestSession) -> Person:
     """A listener who has begun."""
     return Person(client, test).begin()
+
+
+@pytest.fixture(params=SERVERS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield database.sqlite_url(tmp_path / "votes.db")
+        return
+    assert POSTGRES
+    yield POSTGRES
+    database.metadata.drop_all(database.open_engine(POSTGRES))

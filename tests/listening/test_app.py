@@ -17,14 +17,16 @@ from talim.listening.session import ListeningTestSession, open_test
 Make = Callable[..., Path]
 
 
-def test_a_session_from_consent_to_the_end(client: TestClient, test: ListeningTestSession) -> None:
+def test_session_from_consent_to_last_vote_stores_all_votes(
+    client: TestClient, test: ListeningTestSession
+) -> None:
     person = Person(client, test)
     assert person.get("/api/session").json()["began"] is False
     assert person.post("/api/trial").status_code == 403
     person.begin()
-    for place in range(8):
+    for index in range(8):
         trial = person.post("/api/trial").json()
-        assert trial["position"] == place
+        assert trial["position"] == index
         for name in trial["stimuli"]:
             sound = person.get(f"/api/audio/{name}")
             assert sound.status_code == 200
@@ -35,17 +37,17 @@ def test_a_session_from_consent_to_the_end(client: TestClient, test: ListeningTe
     assert len(test.store.rows()) == 16
 
 
-def test_nothing_a_listener_is_told_betrays_the_design(person: Person, test: ListeningTestSession) -> None:
-    told = [person.get("/api/session").text, person.post("/api/trial").text]
+def test_responses_to_listeners_do_not_reveal_conditions(person: Person, test: ListeningTestSession) -> None:
+    result = [person.get("/api/session").text, person.post("/api/trial").text]
     sound = person.get(f"/api/audio/{person.post('/api/trial').json()['stimuli'][0]}")
-    told += [str(sound.headers), sound.content[:200].decode("latin-1")]
+    result += [str(sound.headers), sound.content[:200].decode("latin-1")]
     forbidden = [*test.protocol.names, "normal", "repeat", "attention", "degraded", "slow flute", "item-0"]
-    assert not [word for word in forbidden for text in told if word in text]
+    assert not [word for word in forbidden for text in result if word in text]
     assert "last-modified" not in sound.headers  # the order in which sounds were made
     assert "etag" not in sound.headers
 
 
-def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
+def test_stimulus_names_are_unique_per_trial_and_listener(
     client: TestClient, test: ListeningTestSession
 ) -> None:
     names: list[str] = []
@@ -75,28 +77,30 @@ def test_a_sound_has_another_name_in_each_trial_and_for_each_listener(
         "/api/audio/%00",
     ],
 )
-def test_other_files_are_not_served(person: Person, path: str) -> None:
+def test_get_unknown_path_returns_404(person: Person, path: str) -> None:
     answer = person.get(path)
     assert answer.status_code in (404, 405)
     assert answer.json()["reason"] == "not_found"
 
 
-def test_files_of_the_test_are_unknown_by_their_own_names(person: Person, test: ListeningTestSession) -> None:
+def test_get_audio_by_file_name_returns_404(person: Person, test: ListeningTestSession) -> None:
     for name in [*test.stimuli.files.values(), *(Path(f).stem for f in test.stimuli.files.values())]:
         assert person.get(f"/api/audio/{name}").status_code == 404
 
 
-def test_only_the_current_trial_can_be_heard(person: Person) -> None:
+def test_get_audio_of_other_trials_returns_404(person: Person) -> None:
     early = person.post("/api/trial").json()["stimuli"][0]
     person.post("/api/votes", person.vote_body())
     assert person.get(f"/api/audio/{early}").status_code == 404
 
 
-def test_no_wrong_and_anothers_link(client: TestClient, test: ListeningTestSession, person: Person) -> None:
+def test_request_with_missing_wrong_or_foreign_token_is_rejected(
+    client: TestClient, test: ListeningTestSession, person: Person
+) -> None:
     name = person.post("/api/trial").json()["stimuli"][0]
-    other = Person(client, test).begin()
-    other.post("/api/trial")
-    assert other.get(f"/api/audio/{name}").status_code == 404
+    second = Person(client, test).begin()
+    second.post("/api/trial")
+    assert second.get(f"/api/audio/{name}").status_code == 404
     routes = [("GET", "/api/session"), ("POST", "/api/trial"), ("GET", f"/api/audio/{name}")]
     routes += [("POST", "/api/votes"), ("POST", "/api/begin"), ("DELETE", "/api/session")]
     for headers in (
@@ -111,7 +115,7 @@ def test_no_wrong_and_anothers_link(client: TestClient, test: ListeningTestSessi
     assert test.store.rows() == []
 
 
-def test_a_listeners_link_is_no_organisers(person: Person) -> None:
+def test_organiser_routes_with_listener_token_return_401(person: Person) -> None:
     for path in ("/api/organiser/status", "/api/organiser/votes"):
         assert person.get(path).status_code == 401
     assert person.post("/api/organiser/links", {"count": 1}).status_code == 401
@@ -119,14 +123,14 @@ def test_a_listeners_link_is_no_organisers(person: Person) -> None:
     assert gone.status_code == 401
 
 
-def test_a_replayed_vote_counts_once(person: Person, test: ListeningTestSession) -> None:
+def test_post_vote_twice_stores_it_once(person: Person, test: ListeningTestSession) -> None:
     body = person.vote_body()
     assert person.post("/api/votes", body).json()["new"] is True
     assert person.post("/api/votes", body).json()["new"] is False
     assert len(test.store.rows()) == 2
 
 
-def test_another_answer_to_an_answered_trial_is_refused(person: Person, test: ListeningTestSession) -> None:
+def test_post_vote_for_answered_trial_returns_409(person: Person, test: ListeningTestSession) -> None:
     body = person.vote_body(1)
     person.post("/api/votes", body)
     for forged in (body | {"answers": {"overall": -2, "melody": -2}}, body | {"id": str(uuid.uuid4())}):
@@ -135,18 +139,20 @@ def test_another_answer_to_an_answered_trial_is_refused(person: Person, test: Li
     assert test.store.rows()[0]["answer"] == 1
 
 
-def test_a_vote_for_another_trial_is_refused(person: Person) -> None:
+def test_post_vote_for_other_position_returns_409(person: Person) -> None:
     answer = person.post("/api/votes", person.vote_body() | {"position": 5})
     assert (answer.status_code, answer.json()["reason"]) == (409, "not_current")
 
 
-def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: ListeningTestSession) -> None:
+def test_post_vote_with_foreign_trial_is_stored_for_own_trial(
+    client: TestClient, test: ListeningTestSession
+) -> None:
     """A vote names no listener: whose it is follows from the link alone."""
-    one, other = Person(client, test).begin(), Person(client, test).begin()
-    other.post("/api/trial")
-    assert one.post("/api/votes", one.vote_body() | {"listener": other.id}).status_code == 422
-    one.post("/api/votes", one.vote_body())
-    assert {row["listener"] for row in test.store.rows()} == {one.id}
+    a_value, second = Person(client, test).begin(), Person(client, test).begin()
+    second.post("/api/trial")
+    assert a_value.post("/api/votes", a_value.vote_body() | {"listener": second.id}).status_code == 422
+    a_value.post("/api/votes", a_value.vote_body())
+    assert {row["listener"] for row in test.store.rows()} == {a_value.id}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ def test_a_vote_for_anothers_trial_lands_on_ones_own(client: TestClient, test: L
         {"kind": "normal"},
     ],
 )
-def test_a_malformed_vote_is_refused(
+def test_post_malformed_vote_returns_422(
     person: Person, test: ListeningTestSession, change: dict[str, Any]
 ) -> None:
     answer = person.post("/api/votes", person.vote_body() | change)
@@ -192,13 +198,13 @@ def test_a_malformed_vote_is_refused(
         b"x" * 9000,
     ],
 )
-def test_a_body_that_is_none_is_refused(person: Person, body: bytes) -> None:
+def test_post_without_json_body_returns_422(person: Person, body: bytes) -> None:
     headers = person.headers | {"Content-Type": "application/json"}
     for path in ("/api/votes", "/api/begin"):
         assert person.client.post(path, headers=headers, content=body).status_code in (400, 422)
 
 
-def test_an_oversized_body_is_refused_whatever_it_says_of_itself(person: Person) -> None:
+def test_post_oversized_body_returns_413(person: Person) -> None:
     headers = person.headers | {"Content-Type": "application/json"}
     big = json.dumps({"consent": "x" * 20_000}).encode()
     assert person.client.post("/api/begin", headers=headers, content=big).status_code == 413
@@ -219,7 +225,7 @@ def test_an_oversized_body_is_refused_whatever_it_says_of_itself(person: Person)
         {"group": None},
     ],
 )
-def test_no_beginning_without_consent_or_with_what_is_not_asked(
+def test_begin_without_consent_or_with_extra_fields_returns_422(
     client: TestClient, test: ListeningTestSession, change: dict[str, Any]
 ) -> None:
     person = Person(client, test)
@@ -227,13 +233,13 @@ def test_no_beginning_without_consent_or_with_what_is_not_asked(
     assert person.get("/api/session").json()["began"] is False
 
 
-def test_beginning_again_changes_nothing(person: Person) -> None:
+def test_begin_twice_has_no_effect(person: Person) -> None:
     first = person.post("/api/trial").json()
     assert person.post("/api/begin", ABOUT | {"group": "general"}).status_code == 200
     assert person.post("/api/trial").json() == first
 
 
-def test_a_vote_before_the_sound_can_have_been_heard(make_test: Make) -> None:
+def test_post_vote_before_minimum_listening_time_is_rejected(make_test: Make) -> None:
     trials = {"per_listener": 6, "repeats": 1, "attention": 1, "minimum_seconds": 0.5}
     opened = open_test(make_test(trials=trials))
     opened.store._clock = lambda: 1000.0
@@ -247,7 +253,7 @@ def test_a_vote_before_the_sound_can_have_been_heard(make_test: Make) -> None:
         assert (claimed.status_code, claimed.json()["reason"]) == (409, "too_soon")
 
 
-def test_full_is_full(make_test: Make) -> None:
+def test_begin_when_test_is_full_returns_403(make_test: Make) -> None:
     opened = open_test(make_test(stopping={"listeners": 1}))
     with client_of(opened) as client:
         Person(client, opened).begin()
@@ -255,7 +261,9 @@ def test_full_is_full(make_test: Make) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (403, "full")
 
 
-def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: ListeningTestSession) -> None:
+def test_delete_session_removes_answers_and_invalidates_token(
+    person: Person, test: ListeningTestSession
+) -> None:
     person.post("/api/votes", person.vote_body())
     gone = person.client.delete("/api/session", headers=person.headers)
     assert gone.json() == {"deleted": True}
@@ -263,11 +271,13 @@ def test_a_listener_deletes_everything_and_the_link_ends(person: Person, test: L
     assert person.get("/api/session").status_code == 401
 
 
-def test_the_organiser(client: TestClient, test: ListeningTestSession, person: Person) -> None:
+def test_organiser_can_see_status_add_export_and_delete(
+    client: TestClient, test: ListeningTestSession, person: Person
+) -> None:
     person.post("/api/votes", person.vote_body(-1))
     headers = organiser(test)
-    made = client.post("/api/organiser/links", headers=headers, json={"count": 3, "label": "band"}).json()
-    assert len({one["token"] for one in made}) == 3
+    created = client.post("/api/organiser/links", headers=headers, json={"count": 3, "label": "band"}).json()
+    assert len({a_value["token"] for a_value in created}) == 3
     status = client.get("/api/organiser/status", headers=headers).json()
     assert [p["answered"] for p in status["listeners"] if p["id"] == person.id] == [1]
     assert "token" not in json.dumps(status)
@@ -276,13 +286,13 @@ def test_the_organiser(client: TestClient, test: ListeningTestSession, person: P
     assert client.get("/api/organiser/votes?form=csv", headers=headers).text.startswith("test,site,listener")
     assert client.get("/api/organiser/votes?form=xls", headers=headers).status_code == 422
     assert client.post("/api/organiser/links", headers=headers, json={"count": 10**9}).status_code == 422
-    place = f"/api/organiser/listeners/{person.id}"
-    assert client.delete(place, headers=headers).status_code == 200
-    assert client.delete(place, headers=headers).status_code == 404
+    index = f"/api/organiser/listeners/{person.id}"
+    assert client.delete(index, headers=headers).status_code == 200
+    assert client.delete(index, headers=headers).status_code == 404
     assert client.delete("/api/organiser/listeners/%00", headers=headers).status_code == 404
 
 
-def test_a_mushra_trial_takes_ratings_for_every_row(make_test: Make) -> None:
+def test_mushra_trial_requires_ratings_of_all_rows(make_test: Make) -> None:
     opened = open_test(make_test(kind="mushra", reference="real"))
     with client_of(opened) as client:
         person = Person(client, opened).begin()
@@ -290,7 +300,7 @@ def test_a_mushra_trial_takes_ratings_for_every_row(make_test: Make) -> None:
         assert len(trial["stimuli"]) == 5
         assert person.get(f"/api/audio/{trial['reference']}").status_code == 200
         body = {"id": str(uuid.uuid4()), "position": 0, "listened_seconds": [2.0] * 5}
-        short = {str(place): 50 for place in range(4)}
+        short = {str(index): 50 for index in range(4)}
         for answers in (short, short | {"4": -1}, short | {"4": None}, short | {"4": 101}):
             assert person.post("/api/votes", body | {"answers": answers}).status_code == 422
         assert person.post("/api/votes", body | {"answers": short | {"4": 99}}).json()["new"] is True

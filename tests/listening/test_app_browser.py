@@ -39,8 +39,8 @@ Make = Callable[..., Path]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for all."""
-    with launched() as made:
-        yield made
+    with launched() as created:
+        yield created
 
 
 def fill_in(page: Any) -> None:
@@ -78,7 +78,7 @@ def link_of(test: ListeningTestSession, start: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "mushra"])
-def test_a_session_closed_in_the_middle_goes_on_on_a_phone(make_test: Make, browser: Any, kind: str) -> None:
+def test_listening_page_closed_midway_resumes_on_phone(make_test: Make, browser: Any, kind: str) -> None:
     opened = open_test(make_test(kind=kind, reference="real", trials=SHORT))
     with served(opened) as start:
         link = link_of(opened, start)
@@ -121,8 +121,8 @@ def keyboard_trial(page: Any, kind: str) -> None:
     before = number(page)
     assert page.evaluate("document.activeElement.tagName") == "H1"  # a screen reader begins there
     count = len(page.query_selector_all(".sound button, .rate button"))
-    for place in range(count):
-        tab_to(page, f"e === [...document.querySelectorAll('.sound button, .rate button')][{place}]")
+    for index in range(count):
+        tab_to(page, f"e === [...document.querySelectorAll('.sound button, .rate button')][{index}]")
         page.keyboard.press("Enter")
         page.wait_for_timeout(600)
     if kind == "pairwise":
@@ -131,16 +131,16 @@ def keyboard_trial(page: Any, kind: str) -> None:
             for _ in range(3):
                 page.keyboard.press("ArrowRight")
     else:
-        for place in range(len(page.query_selector_all(".rate"))):
-            tab_to(page, f"e.id === 'rate-{place}'")
-            page.keyboard.press("Enter" if place == 0 else "ArrowRight")
+        for index in range(len(page.query_selector_all(".rate"))):
+            tab_to(page, f"e.id === 'rate-{index}'")
+            page.keyboard.press("Enter" if index == 0 else "ArrowRight")
     tab_to(page, "e.classList.contains('main')")
     page.keyboard.press("Enter")
     page.wait_for_function("before => document.querySelector('h1').textContent !== before", arg=before)
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "mushra"])
-def test_a_session_by_keyboard_alone(make_test: Make, browser: Any, kind: str) -> None:
+def test_listening_page_works_by_keyboard(make_test: Make, browser: Any, kind: str) -> None:
     trials = {"per_listener": 2, "repeats": 0, "attention": 0, "minimum_seconds": 0.2}
     opened = open_test(make_test(kind=kind, reference="real", trials=trials))
     with served(opened) as start:
@@ -163,7 +163,7 @@ def test_a_session_by_keyboard_alone(make_test: Make, browser: Any, kind: str) -
         assert {row["score"] for row in rows} == {50, 51}
 
 
-def test_what_is_missing_is_said_and_takes_the_focus(make_test: Make, browser: Any) -> None:
+def test_listening_page_missing_answer_is_announced_and_focused(make_test: Make, browser: Any) -> None:
     opened = open_test(make_test(trials=SHORT))
     with served(opened) as start:
         page = open_page(browser, link_of(opened, start))
@@ -183,7 +183,7 @@ def test_what_is_missing_is_said_and_takes_the_focus(make_test: Make, browser: A
     assert opened.store.rows() == []
 
 
-def test_japanese_a_wrong_link_and_the_end_of_all_answers(make_test: Make, browser: Any) -> None:
+def test_listening_page_japanese_wrong_link_and_deletion(make_test: Make, browser: Any) -> None:
     opened = open_test(make_test(trials=SHORT))
     with served(opened) as start:
         assert "not valid" in number(open_page(browser, f"{start}/#nonsense"))
@@ -201,7 +201,7 @@ def test_japanese_a_wrong_link_and_the_end_of_all_answers(make_test: Make, brows
         assert opened.store.status()["listeners"] == []
 
 
-def test_a_vote_waits_for_a_server_that_is_away(make_test: Make, browser: Any) -> None:
+def test_listening_page_retries_vote_while_server_is_down(make_test: Make, browser: Any) -> None:
     opened = open_test(make_test(trials=SHORT))
     with served(opened) as start:
         page = open_page(browser, link_of(opened, start))
@@ -219,7 +219,7 @@ def test_a_vote_waits_for_a_server_that_is_away(make_test: Make, browser: Any) -
     assert len(opened.store.rows()) == 2
 
 
-def test_the_organisers_page(make_test: Make, browser: Any) -> None:
+def test_organiser_page_shows_progress_and_creates_links(make_test: Make, browser: Any) -> None:
     opened = open_test(make_test(trials=SHORT))
     with served(opened) as start:
         page = open_page(browser, f"{start}/organiser#{opened.organiser_token}")
@@ -236,9 +236,7 @@ def test_the_organisers_page(make_test: Make, browser: Any) -> None:
         assert saved.value.suggested_filename == "votes.csv"
 
 
-def test_the_page_of_ratings_is_accessible_and_fits_a_phone(
-    make_test: Make, browser: Any, tmp_path: Path
-) -> None:
+def test_ratings_page_is_accessible_and_fits_phone(make_test: Make, browser: Any, tmp_path: Path) -> None:
     folder = make_test()
     strengths = {"linear": 0.6, "conv": 0.3, "untrained": -1.2, "real": 1.0}
     rows = [

@@ -24,10 +24,12 @@ def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Pr
 
 
 @given(st.integers(2, 6), st.integers(1, 7), st.integers(1, 200), st.integers(0, 99))
-def test_pairs_and_items_are_given_out_evenly(conditions: int, n_items: int, length: int, seed: int) -> None:
+def test_design_cell_any_length_balances_pairs_and_items(
+    conditions: int, n_items: int, length: int, seed: int
+) -> None:
     protocol = make(conditions, seed=seed)
     items = [f"i{k}" for k in range(n_items)]
-    drawn = [design_cell(protocol, items, place) for place in range(length)]
+    drawn = [design_cell(protocol, items, index) for index in range(length)]
     by_pair = Counter(order for _, order, _ in drawn)
     by_cell = Counter((item, order) for item, order, _ in drawn)
     assert max(by_pair.values()) - (min(by_pair.values()) if len(by_pair) == len(protocol.pairs) else 0) <= 1
@@ -36,7 +38,7 @@ def test_pairs_and_items_are_given_out_evenly(conditions: int, n_items: int, len
 
 
 @given(st.integers(0, 30), st.integers(0, 20))
-def test_a_listener_hears_what_the_protocol_says(number: int, seed: int) -> None:
+def test_trials_for_listener_have_counts_of_protocol(number: int, seed: int) -> None:
     protocol = make(seed=seed)
     trials = trials_for(protocol, ["a", "b", "c"], number, "site/expert")
     kinds = Counter(trial.kind for trial in trials)
@@ -46,37 +48,37 @@ def test_a_listener_hears_what_the_protocol_says(number: int, seed: int) -> None
         assert set(trial.order) == {"c0", LOW_QUALITY_ANCHOR}
     first = sum(t.order[0] < t.order[1] for t in trials if t.kind == "normal")
     assert first == 5  # sides are halved
-    for place, trial in enumerate(trials):
+    for index, trial in enumerate(trials):
         if trial.kind == "repeat":
-            heard = [t for t in trials[:place] if t.kind == "normal" and t.item == trial.item]
-            assert any(t.order == trial.order[::-1] for t in heard)
+            measured = [t for t in trials[:index] if t.kind == "normal" and t.item == trial.item]
+            assert any(t.order == trial.order[::-1] for t in measured)
     assert trials[0].kind == "normal"
 
 
-def test_listeners_streams_and_seeds_differ() -> None:
+def test_trials_for_other_listener_stream_or_seed_differ() -> None:
     protocol = make()
-    one = trials_for(protocol, ["a", "b"], 0, "x/expert")
-    assert one != trials_for(protocol, ["a", "b"], 1, "x/expert")
-    assert one != trials_for(protocol, ["a", "b"], 0, "y/expert")
-    assert one != trials_for(make(seed=1), ["a", "b"], 0, "x/expert")
+    a_value = trials_for(protocol, ["a", "b"], 0, "x/expert")
+    assert a_value != trials_for(protocol, ["a", "b"], 1, "x/expert")
+    assert a_value != trials_for(protocol, ["a", "b"], 0, "y/expert")
+    assert a_value != trials_for(make(seed=1), ["a", "b"], 0, "x/expert")
 
 
-def test_repeats_come_later() -> None:
+def test_trials_for_repeats_follow_originals_with_swapped_sides() -> None:
     protocol = make(per_listener=12)
     for number in range(20):
         trials = trials_for(protocol, ["a", "b", "c"], number)
-        for place, trial in enumerate(trials):
+        for index, trial in enumerate(trials):
             if trial.kind == "repeat":
                 turned = trial.order[::-1]
                 before = [
-                    i for i, t in enumerate(trials[:place]) if (t.item, t.order) == (trial.item, turned)
+                    i for i, t in enumerate(trials[:index]) if (t.item, t.order) == (trial.item, turned)
                 ]
                 assert before
-                assert place - before[0] > 3
+                assert index - before[0] > 3
 
 
 @pytest.mark.parametrize("anchor", [True, False])
-def test_mushra_asks_each_aspect_at_each_item_and_hides_the_reference(anchor: bool) -> None:
+def test_trials_for_mushra_cover_aspects_and_include_hidden_reference(anchor: bool) -> None:
     protocol = make(3, per_listener=12, kind="mushra", reference="c0", anchor=anchor)
     items = ["a", "b", "c"]
     drawn = Counter(

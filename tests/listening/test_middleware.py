@@ -15,7 +15,7 @@ from talim.listening.session import ListeningTestSession
 @pytest.mark.parametrize(
     "path", ["/", "/organiser", "/static/listen.js", "/api/session", "/nothing", "/api/words/en"]
 )
-def test_every_answer_carries_the_headers(client: TestClient, path: str) -> None:
+def test_response_has_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -28,11 +28,11 @@ def test_every_answer_carries_the_headers(client: TestClient, path: str) -> None
     assert "access-control-allow-origin" not in headers
 
 
-def test_refusals_carry_the_headers_too(client: TestClient) -> None:
+def test_error_response_has_security_headers(client: TestClient) -> None:
     assert "content-security-policy" in client.post("/api/votes", content=b"x" * 20_000).headers
 
 
-def test_another_host_name_is_refused(client: TestClient) -> None:
+def test_request_for_other_host_returns_421(client: TestClient) -> None:
     """A name of somebody else that was pointed at this machine (DNS rebinding)."""
     for host in ("evil.example", "localhost.evil.example", "evil.example:8765"):
         assert client.get("/", headers={"Host": host}).status_code == 421
@@ -40,28 +40,28 @@ def test_another_host_name_is_refused(client: TestClient) -> None:
         assert client.get("/", headers={"Host": host}).status_code == 200
 
 
-def test_no_other_site_may_ask(client: TestClient, person: Person) -> None:
-    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = client.options("/api/votes", headers=asked)
+def test_cross_origin_request_gets_no_cors_headers(client: TestClient, person: Person) -> None:
+    arguments = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = client.options("/api/votes", headers=arguments)
     assert answer.status_code == 405
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_rates_are_limited_by_link(test: ListeningTestSession) -> None:
+def test_requests_over_link_rate_return_429(test: ListeningTestSession) -> None:
     with client_of(test, RateLimits(link_burst=5, link_per_second=0)) as client:
-        person, other = Person(client, test), Person(client, test)
+        person, second = Person(client, test), Person(client, test)
         assert [person.get("/api/session").status_code for _ in range(7)] == [200] * 5 + [429] * 2
-        assert other.get("/api/session").status_code == 200
+        assert second.get("/api/session").status_code == 200
 
 
-def test_guessing_links_is_limited(test: ListeningTestSession) -> None:
+def test_invalid_links_over_rate_return_429(test: ListeningTestSession) -> None:
     with client_of(test, RateLimits(wrong_burst=3, wrong_per_second=0)) as client:
         guesses = [client.get("/api/session", headers={"Authorization": f"Bearer {i}"}) for i in range(5)]
         assert [answer.status_code for answer in guesses] == [401] * 3 + [429] * 2
         assert Person(client, test).get("/api/session").status_code == 200  # who has a link is not locked out
 
 
-def test_pages_and_words_name_nothing_outside() -> None:
+def test_static_files_contain_no_external_urls() -> None:
     static = Path(__file__).parents[2] / "src/talim/listening/static"
     for path in static.rglob("*.*"):
         text = path.read_text(encoding="utf-8")

@@ -20,16 +20,16 @@ def build(**changes: Any) -> p.Protocol:
     return strict_yaml.build(p.Protocol, {"name": "t", "conditions": TWO} | changes, p.FILE)
 
 
-def test_defaults_name_the_aspects_groups_and_languages() -> None:
-    made = build()
-    assert [aspect.name for aspect in made.aspects] == list(p.ASPECTS)
-    assert made.groups == ("expert", "musician", "general")
-    assert made.languages == ("en", "ja")
-    assert made.pairs == [("one", "two")]
+def test_protocol_defaults_have_aspects_groups_and_languages() -> None:
+    created = build()
+    assert [aspect.name for aspect in created.aspects] == list(p.ASPECTS)
+    assert created.groups == ("expert", "musician", "general")
+    assert created.languages == ("en", "ja")
+    assert created.pairs == [("one", "two")]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "sent"),
     [
         ({"trails": {}}, "unknown key trails: did you mean trials?"),
         ({"trials": {"per_listner": 3}}, "unknown key trials.per_listner: did you mean per_listener?"),
@@ -45,24 +45,24 @@ def test_defaults_name_the_aspects_groups_and_languages() -> None:
         ({"name": "../up"}, "name"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+def test_build_invalid_protocol_raises_one_line_usage_error(changes: dict[str, Any], sent: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sent)) as caught:
         build(**changes)
     assert "\n" not in str(caught.value)
 
 
-def test_an_aspect_of_ones_own_brings_its_words() -> None:
+def test_build_custom_aspect_with_texts_is_accepted() -> None:
     aspect = {"name": "gamaka", "label": {"en": "Gamaka"}, "question": {"en": "Whose gamakas are truer?"}}
     assert build(aspects=[aspect]).aspects[0].label["en"] == "Gamaka"
 
 
-def test_a_dumped_protocol_is_the_same_test(tmp_path: Path) -> None:
-    made = build(seed=4)
-    (tmp_path / "protocol.yaml").write_text(strict_yaml.dump(made), encoding="utf-8")
-    assert p.load(tmp_path) == made
+def test_load_dumped_protocol_is_equal(tmp_path: Path) -> None:
+    created = build(seed=4)
+    (tmp_path / "protocol.yaml").write_text(strict_yaml.dump(created), encoding="utf-8")
+    assert p.load(tmp_path) == created
 
 
-def test_a_missing_and_a_broken_file(tmp_path: Path) -> None:
+def test_load_missing_or_broken_file_raises_error(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="drafts one"):
         p.load(tmp_path)
     (tmp_path / "protocol.yaml").write_text("a: [", encoding="utf-8")
@@ -73,15 +73,17 @@ def test_a_missing_and_a_broken_file(tmp_path: Path) -> None:
         p.load(tmp_path)
 
 
-def test_the_hash_is_of_content_and_sounds_not_of_places() -> None:
-    sounds = {"item-01/one": "ab", "item-01/two": "cd"}
+def test_test_hash_depends_on_content_and_stimuli_not_on_paths() -> None:
+    content_hashes = {"item-01/one": "ab", "item-01/two": "cd"}
     moved = build(conditions=[{"name": "one", "source": "elsewhere/a"}, TWO[1]])
-    assert p.test_hash(build(), sounds) == p.test_hash(moved, sounds)
-    assert p.test_hash(build(), sounds) != p.test_hash(build(seed=1), sounds)
-    assert p.test_hash(build(), sounds) != p.test_hash(build(), sounds | {"item-01/two": "ce"})
+    assert p.test_hash(build(), content_hashes) == p.test_hash(moved, content_hashes)
+    assert p.test_hash(build(), content_hashes) != p.test_hash(build(seed=1), content_hashes)
+    assert p.test_hash(build(), content_hashes) != p.test_hash(
+        build(), content_hashes | {"item-01/two": "ce"}
+    )
 
 
-def test_changes_are_named() -> None:
+def test_changed_keys_lists_dotted_keys() -> None:
     assert p.changed_keys(
         p.hashed_content(build()), p.hashed_content(build(seed=3, trials={"attention": 1}))
     ) == [

@@ -29,43 +29,41 @@ def run(*arguments: object) -> int:
     return int(str(ended.value.code))
 
 
-def test_prepare_makes_links_and_says_them_as_json(
-    make_test: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_listen_no_serve_prints_links_as_json(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_test()
     assert (
         run("listen", folder, "--no-serve", "--invites", 3, "--url", "https://listen.example", "--json") == 0
     )
-    told = json.loads(capsys.readouterr().out)
-    assert len(set(told["links"])) == 3
-    assert all(link.startswith("https://listen.example/#") for link in told["links"])
-    assert told["organiser"].startswith("https://listen.example/organiser#")
+    result = json.loads(capsys.readouterr().out)
+    assert len(set(result["links"])) == 3
+    assert all(link.startswith("https://listen.example/#") for link in result["links"])
+    assert result["organiser"].startswith("https://listen.example/organiser#")
 
 
-def test_a_folder_of_runs_gets_a_draft(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listen_folder_of_runs_drafts_protocol(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     runs = make_test() / "runs"
     assert run("listen", runs, "--no-serve") == 0
     assert "drafted" in capsys.readouterr().err
     assert p.load(runs / "listening").names == ["conv", "linear", "untrained", "real"]
 
 
-def test_the_plan_is_told(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listen_power_prints_listeners_needed(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_test(trials={"per_listener": 24})
     assert run("listen", "power", folder, "--preference", 0.65, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["votes_per_listener_and_pair"] == 4
-    assert 20 < told["listeners"] < 45
+    result = json.loads(capsys.readouterr().out)
+    assert result["votes_per_listener_and_pair"] == 4
+    assert 20 < result["listeners"] < 45
     assert run("listen", "power", folder, "--preference", 0.4) == 2
     assert "between 0.5 and 1" in capsys.readouterr().err
 
 
-def test_fewer_trials_than_pairs_need_more_listeners(make_test: Make) -> None:
+def test_plan_listeners_fewer_trials_than_pairs_needs_more(make_test: Make) -> None:
     folder = make_test(trials={"per_listener": 3, "repeats": 0})
-    told = server.plan_listeners(folder, 0.7)
-    assert told["listeners"] == 2 * listeners_needed(PowerTarget(0.7, votes=1))["listeners"]
+    result = server.plan_listeners(folder, 0.7)
+    assert result["listeners"] == 2 * listeners_needed(PowerTarget(0.7, votes=1))["listeners"]
 
 
-def test_ratings_from_the_command_line(
+def test_ratings_merge_prints_summary(
     make_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_test()
@@ -77,7 +75,7 @@ def test_ratings_from_the_command_line(
     assert "no votes yet" in capsys.readouterr().err
 
 
-def test_loopback_unless_told() -> None:
+def test_allowed_hosts_default_is_loopback() -> None:
     assert server.allowed_hosts("127.0.0.1", None) == LOOPBACK
     assert server.allowed_hosts("0.0.0.0", None) is None
     assert server.allowed_hosts("127.0.0.1", "https://listen.example") == LOOPBACK | {"listen.example"}
@@ -87,14 +85,14 @@ def test_loopback_unless_told() -> None:
     assert not server.is_loopback("localhost.evil.example")
 
 
-def test_addresses() -> None:
+def test_base_url_malformed_url_raises_usage_error() -> None:
     assert server.base_url("::1", 80, None) == "http://[::1]:80"
     for wrong in ("listen.example", "ftp://x", "https://x/path", "https://x?q"):
         with pytest.raises(UsageError, match="--url"):
             server.base_url("127.0.0.1", 1, wrong)
 
 
-def test_a_port_in_use_and_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_bind_used_port_and_missing_folder_raise_error(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -104,7 +102,7 @@ def test_a_port_in_use_and_a_folder_that_is_none(tmp_path: Path) -> None:
         server.prepare_session(tmp_path / "x", None, "here", print)
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_require_packages_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(TalimError, match=r"needs uvicorn; type: pip install"):
         server.require_packages()

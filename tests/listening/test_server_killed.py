@@ -93,19 +93,19 @@ DATABASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", DATABASES, ids=["sqlite", "postgres"])
-def test_no_acknowledged_vote_is_lost(make_test: Make, database: str | None) -> None:
+def test_kill_server_keeps_all_acknowledged_votes(make_test: Make, database: str | None) -> None:
     trials = {"per_listener": TRIALS, "repeats": 0, "attention": 0, "minimum_seconds": 0}
     folder = make_test(trials=trials, stopping={"listeners": LISTENERS})
     opened, port = open_test(folder, database), free_port()
-    made = opened.store.add_listeners(LISTENERS)
-    who = {one["token"]: one["id"] for one in made}
+    created = opened.store.add_listeners(LISTENERS)
+    who = {first["token"]: first["id"] for first in created}
     crowd = Crowd(f"http://127.0.0.1:{port}", list(who))
     server = start_server(folder, port, database)
     try:
         for thread in crowd.threads:
             thread.start()
-        for share in (0.25, 0.6):
-            wait_for(lambda share=share: len(crowd.acknowledged) > share * LISTENERS * TRIALS)
+        for fraction in (0.25, 0.6):
+            wait_for(lambda fraction=fraction: len(crowd.acknowledged) > fraction * LISTENERS * TRIALS)
             server.send_signal(signal.SIGKILL)
             server.wait()
             server = start_server(folder, port, database)

@@ -14,14 +14,13 @@ from talim import audio
 from talim.audio import Audio
 from talim.errors import TalimError
 from talim.listening import protocol as p
-from talim.listening.draft_protocol import protocol_folder, write_draft
 from talim.listening.stimuli import low_pass_anchor, match_loudness, prepare
 from talim.strict_yaml import build
 
 Make = Callable[..., Path]
 
 
-def test_every_sound_is_alike_but_for_its_music(make_test: Make) -> None:
+def test_prepare_stimuli_have_equal_loudness_length_and_format(make_test: Make) -> None:
     folder = make_test()
     material = prepare(folder, p.load(folder))
     assert material.items == ["item-01", "item-02", "item-03", "item-04"]
@@ -37,7 +36,7 @@ def test_every_sound_is_alike_but_for_its_music(make_test: Make) -> None:
         assert audio.read_tags(material.path(*key)) == {}
 
 
-def test_a_copied_folder_needs_no_runs_and_is_the_same_test(make_test: Make, tmp_path: Path) -> None:
+def test_prepare_copied_folder_works_without_runs(make_test: Make, tmp_path: Path) -> None:
     folder = make_test()
     protocol = p.load(folder)
     here = p.test_hash(protocol, prepare(folder, protocol).content_hashes)
@@ -47,7 +46,7 @@ def test_a_copied_folder_needs_no_runs_and_is_the_same_test(make_test: Make, tmp
     assert p.test_hash(p.load(copy), prepare(copy, p.load(copy)).content_hashes) == here
 
 
-def test_made_again_from_the_same_runs_it_is_the_same_test(make_test: Make) -> None:
+def test_prepare_again_from_same_runs_gives_same_hash(make_test: Make) -> None:
     folder = make_test()
     protocol = p.load(folder)
     first = prepare(folder, protocol)
@@ -57,7 +56,7 @@ def test_made_again_from_the_same_runs_it_is_the_same_test(make_test: Make) -> N
     assert first.files != again.files  # the names are random
 
 
-def test_a_changed_file_is_refused(make_test: Make) -> None:
+def test_prepare_changed_stimulus_raises_error(make_test: Make) -> None:
     folder = make_test()
     material = prepare(folder, p.load(folder))
     path = material.path("item-01", "conv")
@@ -66,7 +65,7 @@ def test_a_changed_file_is_refused(make_test: Make) -> None:
         prepare(folder, p.load(folder))
 
 
-def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> None:
+def test_prepare_items_missing_in_a_condition_are_left_out_and_noted(make_test: Make) -> None:
     folder = make_test()
     shutil.rmtree(folder / "stimuli")
     table = folder / "runs/conv/samples/manifest.jsonl"
@@ -76,22 +75,22 @@ def test_items_that_a_condition_lacks_are_left_out_and_said(make_test: Make) -> 
     assert any("conv: 1 of 4" in note for note in material.notes)
 
 
-def test_no_common_words_and_no_samples(make_test: Make) -> None:
+def test_prepare_without_common_prompts_or_samples_raises_error(make_test: Make) -> None:
     folder = make_test()
     shutil.rmtree(folder / "stimuli")
     table = folder / "runs/conv/samples/manifest.jsonl"
     text = table.read_text("utf-8")
-    for number, words in enumerate(("slow flute", "fast drum", "low voice", "bright lute")):
-        text = text.replace(words, f"other {number}")
+    for number, message in enumerate(("slow flute", "fast drum", "low voice", "bright lute")):
+        text = text.replace(message, f"other {number}")
     table.write_text(text, encoding="utf-8")
     with pytest.raises(TalimError, match="no prompt in common"):
         prepare(folder, p.load(folder))
     shutil.rmtree(folder / "runs/conv")
-    with pytest.raises(TalimError, match="no folder of sounds"):
+    with pytest.raises(TalimError, match="conv: no folder"):
         prepare(folder, p.load(folder))
 
 
-def test_plain_folders_are_matched_by_name(tmp_path: Path) -> None:
+def test_prepare_plain_folders_match_files_by_name(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         for stem in ("x", "y"):
@@ -104,7 +103,7 @@ def test_plain_folders_are_matched_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_loudness_gives_way_to_peaks() -> None:
+def test_match_loudness_is_limited_by_peaks() -> None:
     click = np.zeros(8000, dtype=np.float32)
     click[4000] = 0.9  # a click is quiet by the standard and cannot be made loud
     soft = 0.2 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000).astype(np.float32)
@@ -117,22 +116,8 @@ def test_loudness_gives_way_to_peaks() -> None:
     assert levelled["i", "none"].peak == 0
 
 
-def test_the_anchor_loses_what_lies_above_its_corner() -> None:
+def test_low_pass_anchor_removes_high_frequencies() -> None:
     time = np.arange(32000) / 32000
     both = Audio(np.sin(2 * np.pi * 500 * time) + np.sin(2 * np.pi * 8000 * time), 32000)
     spectrum = np.abs(np.fft.rfft(low_pass_anchor(both, 3500).samples[0]))
     assert spectrum[500] > 1e4 * spectrum[8000]
-
-
-def test_a_draft_over_runs_is_a_protocol(make_test: Make) -> None:
-    folder = make_test() / "runs"
-    assert write_draft(folder) == folder / "listening" == protocol_folder(folder)
-    protocol = p.load(folder / "listening")
-    assert protocol.names == ["conv", "linear", "untrained", "real"]
-    assert protocol.reference == "untrained"
-    assert len(prepare(folder / "listening", protocol).items) == 4
-
-
-def test_nothing_to_draft_from(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="talim evaluate"):
-        write_draft(tmp_path)

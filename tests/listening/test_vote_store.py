@@ -2,92 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import sqlite3
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fixtures.listening_test_folder import protocol_of
+from fixtures.stored_votes import CONSENT, ITEMS, PROMPTS, SOUNDS, Clock, begun, make_vote, open_store
 from sqlalchemy import select
 
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.listening import database as t
-from talim.listening import export
-from talim.listening import protocol as p
 from talim.listening.database import sqlite_url
-from talim.listening.vote_store import ConsentRecord, RequestRejectedError, Vote, VoteStore
-
-ITEMS = ["item-01", "item-02"]
-SOUNDS = {"item-01/linear": "ab", "item-02/linear": "cd"}
-PROMPTS = {"item-01": "slow flute", "item-02": "fast drum"}
-SAID = ConsentRecord("expert", 4, "en", "0" * 64)
-POSTGRES = os.environ.get("TALIM_TEST_POSTGRES")
-SERVERS = [
-    "sqlite",
-    pytest.param(
-        "postgres",
-        marks=pytest.mark.skipif(
-            not POSTGRES, reason="no TALIM_TEST_POSTGRES url: make test-postgres sets one"
-        ),
-    ),
-]
+from talim.listening.vote_store import RequestRejectedError, Vote
 
 
-@pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database."""
-    if request.param == "sqlite":
-        yield sqlite_url(tmp_path / "votes.db")
-        return
-    assert POSTGRES
-    yield POSTGRES
-    t.metadata.drop_all(t.open_engine(POSTGRES))
-
-
-class Clock:
-    """Seconds that pass only when told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def open_store(url: str, clock: Clock | None = None, **changes: Any) -> tuple[VoteStore, p.Protocol]:
-    store, protocol = VoteStore(url, clock or Clock()), protocol_of(**changes)
-    store.open_test(protocol, SOUNDS, PROMPTS, "lab")
-    return store, protocol
-
-
-def begun(store: VoteStore, protocol: p.Protocol, said: ConsentRecord = SAID) -> str:
-    listener = store.add_listeners(1)[0]["id"]
-    store.begin(listener, said, protocol, ITEMS)
-    return listener
-
-
-def make_vote(store: VoteStore, listener: str, answer: int = 1) -> Vote:
-    trial = store.current_trial(listener, opening=True)
-    assert trial
-    answers = {"overall": answer, "melody": None}
-    return Vote(str(uuid.uuid4()), trial["position"], answers, [3.0, 4.0])
-
-
-def test_a_whole_session(url: str) -> None:
+def test_vote_store_complete_session_stores_all_rows(url: str) -> None:
     store, protocol = open_store(url)
-    made = store.add_listeners(1)[0]
+    created = store.add_listeners(1)[0]
     assert store.listener("wrong") is None
-    store.begin(made["id"], SAID, protocol, ITEMS)
-    while store.current_trial(made["id"]):
-        assert store.vote(made["id"], make_vote(store, made["id"]))
-    listener = store.listener(made["token"])
+    store.begin(created["id"], CONSENT, protocol, ITEMS)
+    while store.current_trial(created["id"]):
+        assert store.vote(created["id"], make_vote(store, created["id"]))
+    listener = store.listener(created["token"])
     assert listener
     assert (listener["trials"], listener["answered"]) == (8, 8)
     assert listener["finished_at"] is not None
@@ -98,7 +37,7 @@ def test_a_whole_session(url: str) -> None:
     assert [row["answer"] for row in rows[:2]] == [1, None]
 
 
-def test_the_same_vote_again_is_one_vote_and_another_is_refused(url: str) -> None:
+def test_vote_repeated_is_stored_once_and_other_answer_rejected(url: str) -> None:
     store, protocol = open_store(url)
     listener = begun(store, protocol)
     vote = make_vote(store, listener)
@@ -111,15 +50,15 @@ def test_the_same_vote_again_is_one_vote_and_another_is_refused(url: str) -> Non
     assert store.rows()[0]["answer"] == 1
 
 
-def test_one_listeners_vote_id_is_free_for_another(url: str) -> None:
+def test_vote_id_of_other_listener_is_accepted(url: str) -> None:
     store, protocol = open_store(url)
-    one, other = begun(store, protocol), begun(store, protocol)
-    first = make_vote(store, one)
-    store.vote(one, first)
-    assert store.vote(other, replace(make_vote(store, other), id=first.id)) is True
+    a_value, second = begun(store, protocol), begun(store, protocol)
+    first = make_vote(store, a_value)
+    store.vote(a_value, first)
+    assert store.vote(second, replace(make_vote(store, second), id=first.id)) is True
 
 
-def test_trials_come_in_order_and_take_their_time(url: str) -> None:
+def test_vote_out_of_order_or_too_soon_is_rejected(url: str) -> None:
     clock = Clock()
     store, protocol = open_store(url, clock)
     listener = begun(store, protocol)
@@ -137,83 +76,71 @@ def test_trials_come_in_order_and_take_their_time(url: str) -> None:
     assert store.vote(listener, vote, minimum_seconds=8)
 
 
-def test_the_first_vote_freezes_the_test(url: str) -> None:
+def test_open_test_changed_after_first_vote_raises_error(url: str) -> None:
     store, protocol = open_store(url)
     listener = begun(store, protocol)
     changed = protocol_of(seed=9)
     store.open_test(changed, SOUNDS, PROMPTS, "lab")  # no vote yet: it may change, and all begin again
     assert store.current_trial(listener) is None
-    store.begin(listener, SAID, changed, ITEMS)
+    store.begin(listener, CONSENT, changed, ITEMS)
     store.vote(listener, make_vote(store, listener))
     store.open_test(changed, SOUNDS, PROMPTS, "lab")
-    for other, sounds, site, said in (
+    for second, content_hashes, site, sent in (
         (protocol, SOUNDS, "lab", "seed changed"),
         (changed, SOUNDS | {"item-01/linear": "xx"}, "lab", "the stimuli changed"),
         (changed, SOUNDS, "elsewhere", "--site changed"),
     ):
-        with pytest.raises(TalimError, match=said):
-            store.open_test(other, sounds, PROMPTS, site)
+        with pytest.raises(TalimError, match=sent):
+            store.open_test(second, content_hashes, PROMPTS, site)
 
 
-def test_the_stopping_rule_closes_the_door(url: str) -> None:
+def test_begin_beyond_stopping_rule_is_rejected(url: str) -> None:
     store, protocol = open_store(url, stopping={"listeners": 3, "per_group": {"expert": 1}})
     first = begun(store, protocol)
-    store.begin(first, SAID, protocol, ITEMS)  # twice is once
+    store.begin(first, CONSENT, protocol, ITEMS)  # twice is once
     with pytest.raises(RequestRejectedError, match="all the listeners"):
         begun(store, protocol)
     for _ in range(2):
-        begun(store, protocol, replace(SAID, group="general"))
+        begun(store, protocol, replace(CONSENT, group="general"))
     with pytest.raises(RequestRejectedError, match="all the listeners"):
-        begun(store, protocol, replace(SAID, group="general"))
+        begun(store, protocol, replace(CONSENT, group="general"))
     assert store.current_trial(first)  # who is in may finish
 
 
-def test_deletion_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+def test_delete_removes_listener_from_disk(tmp_path: Path) -> None:
     path = tmp_path / "votes.db"
     store, protocol = open_store(sqlite_url(path))
-    one, other = begun(store, protocol), begun(store, protocol)
-    kept, gone = make_vote(store, one), make_vote(store, other)
-    store.vote(one, kept)
-    store.vote(other, gone)
-    assert store.delete(other) is True
-    assert store.delete(other) is False
-    assert {row["listener"] for row in store.rows()} == {one}
+    a_value, second = begun(store, protocol), begun(store, protocol)
+    stored, gone = make_vote(store, a_value), make_vote(store, second)
+    store.vote(a_value, stored)
+    store.vote(second, gone)
+    assert store.delete(second) is True
+    assert store.delete(second) is False
+    assert {row["listener"] for row in store.rows()} == {a_value}
     assert store.status()["deleted"] == 1
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert kept.id.encode() in left
+    assert stored.id.encode() in left
     assert gone.id.encode() not in left
-    assert other.encode() not in left
+    assert second.encode() not in left
 
 
-def test_tokens_are_not_in_the_database(tmp_path: Path) -> None:
+def test_add_listeners_stores_no_tokens(tmp_path: Path) -> None:
     path = tmp_path / "votes.db"
     store, _ = open_store(sqlite_url(path))
-    tokens = [made["token"] for made in store.add_listeners(3)]
+    tokens = [created["token"] for created in store.add_listeners(3)]
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not any(token.encode() in left for token in tokens)
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_sqlite_keeps_a_log_and_its_promises(tmp_path: Path) -> None:
-    store, _ = open_store(sqlite_url(tmp_path / "votes.db"))
-    with store.engine.connect() as connection:
-        told = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
-        }
-    assert told == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30000}
-    with sqlite3.connect(tmp_path / "votes.db") as raw:
-        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_many_at_once(url: str) -> None:
+def test_vote_concurrent_listeners_are_all_stored(url: str) -> None:
     store, protocol = open_store(url)
-    made = store.add_listeners(12)
+    created = store.add_listeners(12)
     errors: list[Exception] = []
 
     def listen(listener: str) -> None:
         try:
-            store.begin(listener, SAID, protocol, ITEMS)
+            store.begin(listener, CONSENT, protocol, ITEMS)
             while store.current_trial(listener):
                 vote = make_vote(store, listener)
                 store.vote(listener, vote)
@@ -221,7 +148,7 @@ def test_many_at_once(url: str) -> None:
         except Exception as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=listen, args=(m["id"],)) for m in made]
+    threads = [threading.Thread(target=listen, args=(m["id"],)) for m in created]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -233,44 +160,3 @@ def test_many_at_once(url: str) -> None:
     with store.engine.connect() as connection:
         numbers = [row.number for row in connection.execute(select(t.listeners.c.number))]
     assert sorted(numbers) == list(range(12))
-
-
-def test_exports_say_the_same(url: str) -> None:
-    store, protocol = open_store(url)
-    listener = begun(store, protocol)
-    store.vote(listener, make_vote(store, listener))
-    rows = store.rows()
-    table = list(csv.DictReader(io.StringIO(export.to_csv(rows))))
-    assert [row["answer"] for row in table] == ["1", ""]
-    assert table[0]["listener"] == listener
-    assert export.to_jsonl(rows).count("\n") == 2
-    assert export.to_csv([rows[0] | {"site": "=cmd()"}]).splitlines()[1].split(",")[1] == "'=cmd()"
-
-
-def test_sites_merge_with_their_provenance(tmp_path: Path) -> None:
-    rows = {}
-    for site in ("delhi", "ankara"):
-        store = VoteStore(sqlite_url(tmp_path / f"{site}.db"), Clock())
-        protocol = protocol_of()
-        store.open_test(protocol, SOUNDS, PROMPTS, site)
-        listener = begun(store, protocol)
-        store.vote(listener, make_vote(store, listener))
-        rows[site] = store.rows()
-    path = tmp_path / "ankara.jsonl"
-    path.write_text(export.to_jsonl(rows["ankara"]), encoding="utf-8")
-    merged = export.merge([("here", rows["delhi"]), (str(path), export.read(path)), ("again", rows["delhi"])])
-    assert Counter(row["site"] for row in merged) == {"delhi": 2, "ankara": 2}
-    with pytest.raises(TalimError, match="different tests"):
-        export.merge([("here", rows["delhi"]), ("there", [rows["ankara"][0] | {"test": "other"}])])
-    with pytest.raises(TalimError, match="answered differently"):
-        export.merge([("here", rows["delhi"]), ("there", [rows["delhi"][0] | {"answer": -2}])])
-    with pytest.raises(TalimError, match="lacks"):
-        export.merge([("there", [{"test": "x"}])])
-
-
-def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected sqlite"):
-        VoteStore("nonsense://x")
-    with pytest.raises(TalimError, match="cannot be opened") as caught:
-        VoteStore(sqlite_url(tmp_path / "no" / "such" / "votes.db"))
-    assert "\n" not in str(caught.value)

@@ -25,7 +25,9 @@ TRADITIONS = {name: load(name) for name in ("hindustani", "makam")}
     st.sampled_from([None, "free", "composition", "full"]),
     st.sampled_from([None, 1, 2]),
 )
-def test_wishes_are_met(seed: int, name: str, seconds: float, form: str | None, ensemble: int | None) -> None:
+def test_arrange_request_is_met(
+    seed: int, name: str, seconds: float, form: str | None, ensemble: int | None
+) -> None:
     tradition = TRADITIONS[name]
     plan = arrange(
         tradition, PerformanceRequest(form=form, ensemble=ensemble), seconds, np.random.default_rng(seed)
@@ -44,13 +46,13 @@ def test_wishes_are_met(seed: int, name: str, seconds: float, form: str | None, 
         assert plan.grid.count >= 2
 
 
-def test_a_named_mode_and_cycle_are_played() -> None:
-    wishes = PerformanceRequest(mode="bhupali", cycle="tintal", form="composition")
-    plan = arrange(TRADITIONS["hindustani"], wishes, 20.0, np.random.default_rng(0))
+def test_arrange_requested_mode_and_cycle_are_used() -> None:
+    options = PerformanceRequest(mode="bhupali", cycle="tintal", form="composition")
+    plan = arrange(TRADITIONS["hindustani"], options, 20.0, np.random.default_rng(0))
     assert (plan.mode.name, plan.grid.cycle.name if plan.grid else None) == ("Bhoopali", "Teentaal")
 
 
-def test_the_drum_is_the_one_that_belongs_to_the_cycle() -> None:
+def test_arrange_drum_follows_cycle() -> None:
     for cycle, drum in (("Chautaal", "pakhawaj"), ("Teentaal", "tabla")):
         plan = arrange(
             TRADITIONS["hindustani"], PerformanceRequest(cycle=cycle), 40.0, np.random.default_rng(1)
@@ -59,7 +61,7 @@ def test_the_drum_is_the_one_that_belongs_to_the_cycle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "words"),
+    ("options", "message"),
     [
         ({"form": "rondo"}, "free, composition, full"),
         ({"ensemble": 4}, "1, 2 or 3"),
@@ -69,12 +71,12 @@ def test_the_drum_is_the_one_that_belongs_to_the_cycle() -> None:
         ({"form": "free", "ensemble": 3}, "no drum"),
     ],
 )
-def test_wishes_that_contradict_themselves_are_refused(wishes: dict, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        PerformanceRequest(**wishes)
+def test_performance_request_contradiction_raises_usage_error(options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PerformanceRequest(**options)
 
 
-def test_a_tradition_without_strokes_is_only_performed_freely() -> None:
+def test_arrange_tradition_without_strokes_has_free_form_only() -> None:
     bare = replace(TRADITIONS["makam"], cycles=tuple(c for c in TRADITIONS["makam"].cycles if not c.strokes))
     assert arrange(bare, PerformanceRequest(), 20.0, np.random.default_rng(0)).form == "free"
     with pytest.raises(UsageError, match="no cycle with strokes"):

@@ -13,7 +13,7 @@ from talim.traditions.tradition import load
 CYCLES = [c for name in ("hindustani", "makam") for c in load(name).cycles if c.strokes]
 
 
-def test_teentaal_at_120() -> None:
+def test_cycle_grid_of_teentaal_at_120_bpm_has_exact_times() -> None:
     """Sixteen beats of half a second: sam every 8 s, the theka's sixteen bols once a cycle, and a last one."""
     grid = CycleGrid(load("hindustani").cycle("Teentaal"), 2.0, 0.5, 2)
     assert grid.first_beats_seconds().tolist() == [2.0, 10.0, 18.0]
@@ -26,7 +26,7 @@ def test_teentaal_at_120() -> None:
 
 
 @pytest.mark.parametrize("cycle", CYCLES, ids=lambda c: c.slug)
-def test_strokes_fill_the_cycle_and_no_more(cycle) -> None:
+def test_strokes_lie_within_cycles(cycle) -> None:
     assert max(s.onset_beats + s.beats for s in cycle.strokes) <= cycle.beats + 1e-9
     grid = CycleGrid(cycle, 0.0, 0.25, 3)
     played = grid.strokes()
@@ -46,7 +46,7 @@ def test_strokes_fill_the_cycle_and_no_more(cycle) -> None:
     st.floats(1, 40),
     st.floats(20, 100),
 )
-def test_counts_that_fit_keep_tempo_and_length(
+def test_fitting_cycle_counts_keep_tempo_and_length(
     which: int, seconds: float, multiple: int, longest: float, slowest: float
 ) -> None:
     cycle, tempi = CYCLES[which], (slowest, 3 * slowest)
@@ -59,7 +59,7 @@ def test_counts_that_fit_keep_tempo_and_length(
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.5, 40), st.floats(0.1, 4.0), st.floats(0.1, 1.0))
-def test_rhythms_fill_their_beats(seed: int, beats: float, beat_seconds: float, note_seconds: float) -> None:
+def test_draw_rhythm_fills_beats(seed: int, beats: float, beat_seconds: float, note_seconds: float) -> None:
     slots = draw_rhythm(beats, beat_seconds, note_seconds, np.random.default_rng(seed))
     assert slots[0][0] == 0
     for (at, length), (following, _) in zip(slots, [*slots[1:], (beats, 0)], strict=True):

@@ -20,11 +20,11 @@ from talim.traditions.tradition import load
         ("-", [""]),
     ],
 )
-def test_words_fall_into_strokes(word: str, parts: list[str]) -> None:
+def test_syllables_split_words(word: str, parts: list[str]) -> None:
     assert syllables(word) == parts
 
 
-def test_both_hands_left_right_and_a_rest() -> None:
+def test_stroke_hands_of_known_syllables_and_rest() -> None:
     assert stroke_hands("dha") == ("ring", "ring")
     assert stroke_hands("ge") == ("ring", "")
     assert stroke_hands("na") == ("", "ring")
@@ -40,10 +40,10 @@ def centre_hz(samples: np.ndarray) -> float:
     return float((np.fft.rfftfreq(samples.size, 1 / RATE_HZ) * power).sum() / power.sum())
 
 
-def test_every_stroke_on_record_sounds_and_fades() -> None:
+def test_stroke_of_every_syllable_sounds_and_decays() -> None:
     for name in ("hindustani", "makam"):
-        words = {s.syllable for c in load(name).cycles for s in c.strokes}
-        for word in words:
+        message = {s.syllable for c in load(name).cycles for s in c.strokes}
+        for word in message:
             for part in syllables(word):
                 samples = stroke(part, 280.0, np.random.default_rng(0))
                 assert np.isfinite(samples).all()
@@ -51,7 +51,7 @@ def test_every_stroke_on_record_sounds_and_fades() -> None:
                 assert np.abs(samples[-200:]).max() < 0.02
 
 
-def test_low_strokes_are_low() -> None:
+def test_stroke_low_syllables_have_lower_spectrum() -> None:
     low, high = (stroke(s, 280.0, np.random.default_rng(0)) for s in ("dum", "tek"))
     assert centre_hz(low) < 150 < 300 < centre_hz(high)
     assert not stroke("", 280.0, np.random.default_rng(0)).any()

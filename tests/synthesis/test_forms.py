@@ -29,13 +29,13 @@ RAST = MelodicMotion(load("makam").mode("Rast"), -500, 1500)
 
 @given(st.integers(0, 10_000), st.floats(0.3, 60))
 @example(2096, 11.0)
-def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int, seconds: float) -> None:
+def test_unmetered_fills_time_with_pauses_and_ends_on_final(seed: int, seconds: float) -> None:
     rng = np.random.default_rng(seed)
     contour_points = HINDUSTANI.register_contour(YAMAN.mode)
     events = unmetered(YAMAN, HINDUSTANI.expression, contour_points, 2.0, 2.0 + seconds, "alap", rng)
     assert events[0].onset_seconds == 2.0
-    for one, two in itertools.pairwise(events):
-        assert 0 < one.seconds <= two.onset_seconds - one.onset_seconds + 1e-9
+    for first, two in itertools.pairwise(events):
+        assert 0 < first.seconds <= two.onset_seconds - first.onset_seconds + 1e-9
     assert events[-1].end_seconds <= 2.0 + seconds + 1e-6
     if seconds > 10:
         assert any(b.onset_seconds - a.end_seconds > 0.3 for a, b in itertools.pairwise(events))
@@ -44,7 +44,7 @@ def test_a_free_part_fills_its_time_with_pauses_and_ends_on_the_final(seed: int,
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(["Teentaal", "Rupak", "Jhaptaal", "Dadra"]))
-def test_the_mukhra_form_lands_on_every_sam(seed: int, count: int, tala: str) -> None:
+def test_mukhra_form_leads_into_every_sam(seed: int, count: int, tala: str) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("hindustani").cycle(tala), 0.0, 0.3, count)
     mukhra_form(
         score, YAMAN, HINDUSTANI.expression, grid, grid.end_seconds + 1.5, np.random.default_rng(seed)
@@ -53,13 +53,13 @@ def test_the_mukhra_form_lands_on_every_sam(seed: int, count: int, tala: str) ->
     landings = {onsets[round(float(sam), 6)].cents for sam in grid.first_beats_seconds()}
     assert len(landings) == 1
     assert [s.name for s in score.sections if s.kind == "refrain"] == ["mukhra"] * count
-    for one, two in itertools.pairwise(score.events):
-        assert one.end_seconds <= two.onset_seconds + 1e-6
+    for first, two in itertools.pairwise(score.events):
+        assert first.end_seconds <= two.onset_seconds + 1e-6
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([(1, 1), (2, 1), (3, 1), (2, 2)]))
-def test_rounds_bring_the_refrain_back_and_rest_on_the_strong_note_between(
+def test_round_form_repeats_refrain_and_rests_on_strong_note(
     seed: int, rounds: int, cycles: tuple[int, int]
 ) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("makam").cycle("Aksak"), 1.0, 0.35, rounds * sum(cycles))
@@ -73,25 +73,25 @@ def test_rounds_bring_the_refrain_back_and_rest_on_the_strong_note_between(
         hane = [t for t in score.events if t.part == f"hane {k + 1}"]
         assert (hane[-1].cents - strong) % 1200 == pytest.approx(0, abs=0.01)
     assert score.events[-1].cents % 1200 == pytest.approx(RAST.mode.final_cents)
-    for one, two in itertools.pairwise(score.sections):
-        assert one.end_seconds == pytest.approx(two.onset_seconds)
+    for first, two in itertools.pairwise(score.sections):
+        assert first.end_seconds == pytest.approx(two.onset_seconds)
 
 
-def test_breath_is_taken_from_the_end_and_the_last_note_stays_the_last() -> None:
+def test_truncate_shortens_end_and_keeps_last_note() -> None:
     figure = [(0.0, 1.0, 0.0, True), (1.0, 1.0, 200.0, True), (2.0, 1.0, 400.0, False)]
-    kept = truncate(figure, 0.5, 1.0)
-    assert kept[-1] == (2.0, 0.5, 400.0, False)
+    stored = truncate(figure, 0.5, 1.0)
+    assert stored[-1] == (2.0, 0.5, 400.0, False)
     deep = truncate(figure, 5.0, 1.0)
     assert deep[-1][0] + deep[-1][1] == pytest.approx(3 - 0.35 * 3)
     assert deep[-1][2] == 400.0
 
 
-def test_the_pickup_begins_with_a_section_of_the_cycle() -> None:
+def test_pickup_beat_is_a_section_of_the_cycle() -> None:
     grid = CycleGrid(load("hindustani").cycle("Teentaal"), 0.0, 0.4, 2)
     assert {pickup_beat(grid, np.random.default_rng(seed)) for seed in range(20)} == {8.0, 12.0}
 
 
-def test_the_theme_opens_and_returns() -> None:
+def test_themes_open_and_return() -> None:
     assert themes(1) == ["sthayi"]
     assert themes(2) == ["sthayi", "improvisation"]
     assert themes(9)[0] == themes(9)[8] == "sthayi"

@@ -25,7 +25,7 @@ def statement(voice: Voice, section: FormSection) -> list[float]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_the_refrain_of_a_hindustani_composition_comes_home_at_sam(seed: int) -> None:
+def test_hindustani_refrain_ends_at_sam(seed: int) -> None:
     """Every mukhra ends exactly on a sam, the same notes each time, and the same note stands on every sam."""
     truth = performance_ground_truth(seed, "hindustani", 24.0, PerformanceRequest(form="composition"))
     sams = truth.first_beats_seconds
@@ -37,7 +37,7 @@ def test_the_refrain_of_a_hindustani_composition_comes_home_at_sam(seed: int) ->
     notes = truth.voices[0].notes
     sung = [statement(truth.voices[0], refrain) for refrain in refrains]
     assert sung[0]
-    assert all(one == sung[0] for one in sung)
+    assert all(a_value == sung[0] for a_value in sung)
     landings = [min(notes, key=lambda n, sam=sam: abs(n.onset_seconds - sam)) for sam in sams[1:]]
     assert all(abs(n.onset_seconds - sam) < 0.02 for n, sam in zip(landings, sams[1:], strict=True))
     assert len({round(n.cents, 3) for n in landings}) == 1
@@ -45,7 +45,7 @@ def test_the_refrain_of_a_hindustani_composition_comes_home_at_sam(seed: int) ->
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_the_teslim_returns_note_for_note_after_every_hane_and_ends_on_the_final(seed: int) -> None:
+def test_makam_teslim_returns_unchanged_and_ends_on_final(seed: int) -> None:
     truth = performance_ground_truth(seed, "makam", 30.0, PerformanceRequest(form="composition", ensemble=2))
     final = load("makam").mode(truth.mode).final_cents
     metred = [s for s in truth.sections if s.kind in ("episode", "refrain")]
@@ -53,14 +53,14 @@ def test_the_teslim_returns_note_for_note_after_every_hane_and_ends_on_the_final
     notes = truth.voices[0].notes
     statements = [statement(truth.voices[0], refrain) for refrain in metred[1::2]]
     assert len(statements) >= 2
-    assert all(one == statements[0] for one in statements)
+    assert all(a_value == statements[0] for a_value in statements)
     assert (statements[0][-1] - final) % 1200 == pytest.approx(0, abs=0.01)
     assert (notes[-1].cents - final) % 1200 == pytest.approx(0, abs=0.01)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(SHIPPED), st.sampled_from([20.0, 31.0, 45.0]))
-def test_every_window_holds_the_cycle_and_the_refrain_and_two_returns_of_each(
+def test_window_request_contains_two_returns_of_cycle_and_refrain(
     seed: int, style: str, seconds: float
 ) -> None:
     """Proved from the truth: wherever a nano window of 20 s lies, it holds three whole refrains and three cycles."""
@@ -76,7 +76,7 @@ def test_every_window_holds_the_cycle_and_the_refrain_and_two_returns_of_each(
 
 
 @pytest.mark.parametrize("style", SHIPPED)
-def test_ornaments_on_record_are_seen_in_the_pitch_on_record(style: str) -> None:
+def test_ornaments_match_pitch_track(style: str) -> None:
     """Shakes and swings measured back: their rate by the spectrum's peak, their extent between extremes."""
     rates, extents = [], []
     for seed in range(20):
@@ -100,23 +100,23 @@ def test_ornaments_on_record_are_seen_in_the_pitch_on_record(style: str) -> None
     assert 0.85 < np.median(extents) < 1.25
 
 
-def test_all_named_ornaments_are_played() -> None:
+def test_every_ornament_of_a_tradition_is_played() -> None:
     """Meend, gamak, kan, andolan, murki; çarpma, vibrato, tril, glissando, the comma inflection."""
     named = {
         "hindustani": {"meend", "gamak", "kan", "andolan", "murki"},
         "makam": {"carpma", "vibrato", "tril", "glissando", "perde-kaymasi"},
     }
-    for style, wanted in named.items():
-        heard = {
+    for style, expected in named.items():
+        measured = {
             o.kind
             for seed in range(10)
             for v in performance_ground_truth(seed, style, 20.0).voices
             for o in v.ornaments
         }
-        assert wanted <= heard, wanted - heard
+        assert expected <= measured, expected - measured
 
 
-def test_rising_lines_follow_the_ascent() -> None:
+def test_rising_lines_follow_ascent() -> None:
     """Bhimpalasi rises without its second and sixth degree: hardly any rising step may end on them."""
     mode = load("hindustani").mode("Bhimpalasi")
     ascent = {round(c % 1200) for c in mode.ascent_cents}
@@ -145,7 +145,7 @@ def test_rising_lines_follow_the_ascent() -> None:
     assert against / rises < 0.08
 
 
-def test_frames_have_their_times() -> None:
+def test_times_match_pitch_frames() -> None:
     truth = performance_ground_truth(0, "makam", 2.0)
     assert truth.times()[[0, 1, -1]] == pytest.approx([0.0, 0.01, 1.99])
     assert truth.times().size == truth.voices[0].cents.size

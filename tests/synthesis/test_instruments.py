@@ -23,7 +23,7 @@ def steady(cents: float, frames: int = 300) -> SynthesisControls:
 
 
 @pytest.mark.parametrize("name", INSTRUMENTS)
-def test_the_fundamental_is_where_it_was_asked_for(name: str) -> None:
+def test_synthesize_curve_fundamental_is_at_curve(name: str) -> None:
     samples = synthesize_curve(steady(100.0), 220.0, INSTRUMENTS[name], np.random.default_rng(0))
     assert samples.dtype == np.float32
     assert samples.size == 300 * FRAME
@@ -31,11 +31,11 @@ def test_the_fundamental_is_where_it_was_asked_for(name: str) -> None:
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 18))
     hz = np.fft.rfftfreq(1 << 18, 1 / RATE_HZ)
     near = (hz > 218) & (hz < 248)
-    found = hz[near][np.argmax(spectrum[near])]
-    assert abs(1200 * np.log2(found / (220 * 2 ** (100 / 1200)))) < 3
+    result = hz[near][np.argmax(spectrum[near])]
+    assert abs(1200 * np.log2(result / (220 * 2 ** (100 / 1200)))) < 3
 
 
-def test_harmonics_equal_the_sines_they_stand_for() -> None:
+def test_harmonics_equal_sum_of_sines() -> None:
     """Against a plain sum of sines over the same interpolated pitch and gains."""
     hz = 200 * 2 ** (0.1 * np.sin(np.arange(400) / 30))
     gains = np.abs(np.sin(np.arange(400)[:, None] / 50 + np.arange(1, 6)))
@@ -47,7 +47,7 @@ def test_harmonics_equal_the_sines_they_stand_for() -> None:
     np.testing.assert_allclose(harmonics(hz, gains)[:-FRAME], expected[:-FRAME], atol=1e-6)
 
 
-def test_silence_stays_silent_and_nothing_lies_above_the_ceiling() -> None:
+def test_synthesize_curve_silence_is_silent_and_band_limited() -> None:
     curve = steady(0.0, 400)
     curve.cents[100:200] = np.nan
     curve.level[100:200] = 0.0
@@ -58,7 +58,7 @@ def test_silence_stays_silent_and_nothing_lies_above_the_ceiling() -> None:
     assert spectrum[hz > 7700].max() < 0.01 * spectrum.max()
 
 
-def test_a_plucked_string_fades_and_a_bowed_one_does_not() -> None:
+def test_synthesize_curve_plucked_decays_and_bowed_does_not() -> None:
     def late(name: str) -> float:
         samples = synthesize_curve(steady(0.0, 400), 200.0, INSTRUMENTS[name], np.random.default_rng(0))
         return float(np.std(samples[-4000:]) / np.std(samples[1000:5000]))
@@ -66,7 +66,7 @@ def test_a_plucked_string_fades_and_a_bowed_one_does_not() -> None:
     assert late("ud") < 0.2 < 0.8 < late("kemençe")
 
 
-def test_smoothing_keeps_a_constant_and_spans_find_runs() -> None:
+def test_running_mean_keeps_constant_and_true_runs_finds_runs() -> None:
     np.testing.assert_allclose(running_mean(np.full((30, 2), 3.0), 12), 3.0)
     assert running_mean(np.ones((5, 1)), 12).shape == (5, 1)
     assert true_runs(np.array([True, True, False, True])) == [(0, 2), (3, 4)]

@@ -19,7 +19,7 @@ MODE = Mode(
 )  # fmt: skip
 
 
-def test_the_way_up_is_the_ascent_and_the_way_down_the_descent() -> None:
+def test_path_between_up_is_ascent_and_down_is_descent() -> None:
     motion = MelodicMotion(MODE, -500, 1700)
     assert motion.path_between(0, 700) == [300, 500, 700]
     assert motion.path_between(700, 0) == [500, 300, 200, 0]
@@ -28,14 +28,14 @@ def test_the_way_up_is_the_ascent_and_the_way_down_the_descent() -> None:
     assert motion.path_between(500, 500) == [500]
 
 
-def test_a_crooked_ascent_is_gone_as_it_is_written() -> None:
+def test_path_between_zigzag_ascent_is_followed() -> None:
     crooked = Mode(
         "k", "K", (), (0, 200, 400, 500, 700), (0, 200, 400, 500, 700), ascent_cents=(0, 500, 400, 700, 1200)
     )
     assert MelodicMotion(crooked, -500, 1700).path_between(0, 700) == [500, 400, 700]
 
 
-def test_a_mode_without_movements_goes_by_its_degrees() -> None:
+def test_path_between_mode_without_ascent_uses_degrees() -> None:
     plain = Mode("p", "P", (), (0, 150, 500), (0, 150, 500))
     motion = MelodicMotion(plain, 0, 1200)
     assert motion.path_between(0, 500) == [150, 500]
@@ -43,7 +43,7 @@ def test_a_mode_without_movements_goes_by_its_degrees() -> None:
     assert set(motion.strong) == {0, 1200}
 
 
-def test_neighbours_stop_at_the_edge_of_the_register() -> None:
+def test_neighbour_is_limited_to_register() -> None:
     motion = MelodicMotion(MODE, -500, 1700)
     assert motion.neighbour(300, 1) == 500
     assert motion.neighbour(310, -1) == 200
@@ -53,9 +53,7 @@ def test_neighbours_stop_at_the_edge_of_the_register() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from(["hindustani", "makam"]))
-def test_a_line_has_the_count_ends_on_its_rest_and_keeps_to_the_mode(
-    seed: int, count: int, name: str
-) -> None:
+def test_line_has_count_ends_on_rest_and_stays_in_mode(seed: int, count: int, name: str) -> None:
     rng = np.random.default_rng(seed)
     modes = load(name).modes
     motion = MelodicMotion(modes[seed % len(modes)], -500, 1500)
@@ -66,7 +64,7 @@ def test_a_line_has_the_count_ends_on_its_rest_and_keeps_to_the_mode(
     assert set(notes) <= set(motion.notes)
 
 
-def test_the_strongest_note_is_rested_on_most() -> None:
+def test_draw_rest_note_prefers_strongest_note() -> None:
     motion = MelodicMotion(MODE, 0, 1200)
     rng = np.random.default_rng(0)
     rests = [motion.draw_rest_note(250, 2000, rng) for _ in range(600)]

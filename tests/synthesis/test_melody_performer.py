@@ -18,7 +18,7 @@ PLAIN = replace(
     MAKAM.expression,
     ornaments={},
     scoop_probability=0.0,
-    fall_probability=0.0,
+    drop_probability=0.0,
     drift_cents=0.0,
     scatter_cents=0.0,
 )
@@ -42,7 +42,7 @@ def player(instrument: str, **changed: object) -> MelodyPerformer:
 
 
 @pytest.mark.parametrize("instrument", ["voice", "ney", "kanun", "violin"])
-def test_plain_tones_sound_where_and_as_high_as_they_are_written(instrument: str) -> None:
+def test_play_plain_events_have_written_onsets_and_pitches(instrument: str) -> None:
     played = player(instrument).play(LINE, 4.0)
     cents = played.curve.cents
     assert played.ornaments == ()
@@ -58,20 +58,20 @@ def test_plain_tones_sound_where_and_as_high_as_they_are_written(instrument: str
     assert (played.curve.level[np.isnan(cents)] == 0).all()
 
 
-def test_strings_without_frets_to_bend_change_pitch_at_once() -> None:
+def test_play_instrument_of_fixed_pitch_has_no_transitions() -> None:
     cents = player("kanun").play(LINE, 4.0).curve.cents
     sounding = cents[np.isfinite(cents)]
     assert set(np.round(sounding, 3)) == {0.0, 204.0, 498.0}
 
 
-def test_a_voice_parts_its_syllables_and_a_flute_does_not() -> None:
+def test_play_voice_separates_syllables_and_flute_does_not() -> None:
     line = [NoteEvent(0.2, 0.8, 0.0, "a"), NoteEvent(1.0, 0.8, 204.0, "a", slurred=False)]
     seam = slice(round(0.9 / CONTROL_SECONDS), round(1.0 / CONTROL_SECONDS))
     assert np.isnan(player("voice").play(line, 2.0).curve.cents[seam]).any()
     assert np.isfinite(player("ney").play(line, 2.0).curve.cents[seam]).all()
 
 
-def test_every_kind_of_ornament_can_be_asked_for() -> None:
+def test_play_every_ornament_shape_can_be_forced() -> None:
     events = [NoteEvent(k * 1.5, 1.5, (0.0, 498.0)[k % 2], "a") for k in range(40)]
     for shape in ("glide", "shake", "swing", "touch", "turn"):
         played = player("violin", ornaments={shape: 1.0}).play(events, 60.0)
@@ -79,7 +79,7 @@ def test_every_kind_of_ornament_can_be_asked_for() -> None:
         assert len(played.ornaments) > 20
 
 
-def test_a_line_without_tones_is_silence() -> None:
+def test_play_without_events_is_silent() -> None:
     played = player("voice").play([], 1.0)
     assert np.isnan(played.curve.cents).all()
     assert played.notes == played.ornaments == ()

@@ -22,7 +22,7 @@ from talim.synthesis.western_instruments import RATE_HZ
 from talim.traditions.tradition import load
 
 
-def test_a_tanpura_string_is_in_tune_and_rings() -> None:
+def test_tanpura_string_is_in_tune_and_rings() -> None:
     string = tanpura_string(110.0)
     spectrum = np.abs(np.fft.rfft(string * np.hanning(string.size), 1 << 18))
     hz = np.fft.rfftfreq(1 << 18, 1 / RATE_HZ)
@@ -32,9 +32,7 @@ def test_a_tanpura_string_is_in_tune_and_rings() -> None:
 
 
 @pytest.mark.parametrize(("raga", "cents"), [("Yaman", 702.0), ("Malkauns", 498.0)])
-def test_the_drone_holds_the_tonic_and_the_fifth_or_where_there_is_none_the_fourth(
-    raga: str, cents: float
-) -> None:
+def test_drone_has_tonic_and_fifth_or_fourth(raga: str, cents: float) -> None:
     plan = arrange(
         load("hindustani"), PerformanceRequest(mode=raga, form="free"), 8.0, np.random.default_rng(0)
     )
@@ -44,17 +42,17 @@ def test_the_drone_holds_the_tonic_and_the_fifth_or_where_there_is_none_the_four
     hz = np.fft.rfftfreq(samples.size, 1 / RATE_HZ)
 
     def strength(interval: float) -> float:
-        wanted = plan.tonic_hz * 2 ** (interval / 1200)
-        while wanted > 175:
-            wanted /= 2
-        wanted *= 2
-        return float(spectrum[np.abs(1200 * np.log2(np.maximum(hz, 1) / wanted)) < 15].max())
+        expected = plan.tonic_hz * 2 ** (interval / 1200)
+        while expected > 175:
+            expected /= 2
+        expected *= 2
+        return float(spectrum[np.abs(1200 * np.log2(np.maximum(hz, 1) / expected)) < 15].max())
 
     assert strength(0.0) > 10 * strength(250.0)
     assert strength(cents) > 5 * strength(250.0)
 
 
-def test_strokes_fall_where_they_are_on_record() -> None:
+def test_drumming_onsets_match_strokes() -> None:
     strokes = tuple(PlayedStroke("na", t, 0.0, 1.0) for t in (0.25, 1.0, 1.5))
     track = drumming(strokes, 140.0, 2 * RATE_HZ, np.random.default_rng(0))
     for stroke in strokes:
@@ -62,19 +60,19 @@ def test_strokes_fall_where_they_are_on_record() -> None:
         assert np.abs(track[at : at + 200]).max() > 5 * np.abs(track[at - 200 : at]).max()
 
 
-def test_a_second_player_is_at_home_in_his_own_octave() -> None:
+def test_octave_shift_moves_line_into_range() -> None:
     assert octave_shift_cents(INSTRUMENTS["kanun"], 130.0) == 1200
     assert octave_shift_cents(INSTRUMENTS["ud"], 150.0) == 0
     assert octave_shift_cents(INSTRUMENTS["ud"], 310.0) == -1200
 
 
-def test_a_lagging_line_stays_inside() -> None:
+def test_delay_keeps_line_within_recording() -> None:
     moved = delay([NoteEvent(0, 1, 0, "a"), NoteEvent(1, 1, 100, "a")], 0.3, 2.0)
     assert [t.onset_seconds for t in moved] == [0.3, 1.3]
     assert moved[-1].end_seconds == 2.0
 
 
-def test_levels() -> None:
+def test_mix_in_and_normalize_rms_give_levels() -> None:
     assert np.sqrt(np.mean(normalize_rms(np.sin(np.arange(9999.0))) ** 2)) == pytest.approx(1, rel=1e-3)
     assert not normalize_rms(np.zeros(5)).any()
     mix = np.zeros(4)

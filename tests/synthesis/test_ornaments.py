@@ -38,7 +38,7 @@ def ornament(shape: str, **bounds: tuple[float, float]) -> OrnamentDefinition:
     return OrnamentDefinition("o", "O", (), shape, given["seconds"], given["extent_cents"], given["rate_hz"])
 
 
-def test_a_glide_takes_its_time_from_note_to_note() -> None:
+def test_glide_moves_slowly_between_notes() -> None:
     where = place()
     done = SHAPES["glide"](where, ornament("glide"))
     assert done is not None
@@ -50,7 +50,7 @@ def test_a_glide_takes_its_time_from_note_to_note() -> None:
     assert (np.diff(way) > -1e-9).all()
 
 
-def test_a_touch_sounds_its_neighbour_and_returns() -> None:
+def test_touch_reaches_neighbour_and_returns() -> None:
     for seed in range(8):
         where = place(seed=seed)
         done = SHAPES["touch"](where, ornament("touch", seconds=(0.05, 0.1)))
@@ -63,7 +63,7 @@ def test_a_touch_sounds_its_neighbour_and_returns() -> None:
         assert where.contour.cents[done.at + done.frames] == pytest.approx(500)
 
 
-def test_a_turn_runs_through_neighbours_and_ends_on_the_note() -> None:
+def test_turn_runs_through_neighbours_and_ends_on_note() -> None:
     where = place()
     done = SHAPES["turn"](where, ornament("turn"))
     assert done is not None
@@ -73,7 +73,7 @@ def test_a_turn_runs_through_neighbours_and_ends_on_the_note() -> None:
 
 
 @pytest.mark.parametrize(("shape", "rates"), [("shake", (5.0, 7.0)), ("swing", (1.5, 3.0))])
-def test_oscillations_have_the_rate_and_extent_on_record(shape: str, rates: tuple[float, float]) -> None:
+def test_oscillate_has_recorded_rate_and_extent(shape: str, rates: tuple[float, float]) -> None:
     for seed in range(6):
         where = place(3.0, seed=seed)
         done = SHAPES[shape](
@@ -89,7 +89,7 @@ def test_oscillations_have_the_rate_and_extent_on_record(shape: str, rates: tupl
         assert not where.contour.bend[done.at + done.frames :].any()
 
 
-def test_nothing_that_does_not_fit_is_chosen() -> None:
+def test_can_play_is_false_for_what_does_not_fit() -> None:
     glide, touch, shake = ornament("glide"), ornament("touch"), ornament("shake", rate_hz=(4.0, 8.0))
     assert can_play(glide, place())
     assert not can_play(glide, place(before=None))

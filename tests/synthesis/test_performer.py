@@ -22,26 +22,26 @@ SHIPPED = ("hindustani", "makam")
 
 
 @pytest.mark.parametrize("style", ["demo", *SHIPPED])
-def test_same_seed_same_samples_other_seed_others(style: str) -> None:
-    one, same, other = (perform(seed, style, 2.0) for seed in (4, 4, 5))
-    np.testing.assert_array_equal(one.samples, same.samples)
-    assert one.caption == same.caption
-    assert not np.array_equal(one.samples, other.samples)
-    assert one.samples.dtype == np.float32
-    assert one.samples.size == 2 * one.rate_hz
-    assert 0.005 < np.sqrt(np.mean(one.samples**2)) < 0.3
-    assert np.abs(one.samples).max() <= 0.98
+def test_perform_same_seed_gives_same_samples_other_seed_others(style: str) -> None:
+    first, same, second = (perform(seed, style, 2.0) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first.samples, same.samples)
+    assert first.caption == same.caption
+    assert not np.array_equal(first.samples, second.samples)
+    assert first.samples.dtype == np.float32
+    assert first.samples.size == 2 * first.rate_hz
+    assert 0.005 < np.sqrt(np.mean(first.samples**2)) < 0.3
+    assert np.abs(first.samples).max() <= 0.98
 
 
 @pytest.mark.parametrize("seed", [3, 5])
-def test_the_pitch_on_record_is_the_pitch_that_sounds(seed: int) -> None:
+def test_perform_ground_truth_pitch_matches_tracked_pitch(seed: int) -> None:
     """A solo tracked from its samples alone: to 3 cents where the pitch holds, to 12 where it moves."""
     piece = perform(seed, "makam", 2.5, PerformanceRequest(ensemble=1, form="free"))
     assert piece.truth is not None
     expected = piece.truth.voices[0].cents.astype(float)
     track = pitch.track_pitch(piece.samples, piece.rate_hz, hop_seconds=HOP_SECONDS)
-    heard = 1200 * np.log2(track.hz[: expected.size] / piece.truth.tonic_hz)
-    errors = heard - expected
+    measured = 1200 * np.log2(track.hz[: expected.size] / piece.truth.tonic_hz)
+    errors = measured - expected
     reach = np.full(expected.size, np.inf)
     reach[5:-5] = np.abs(expected[10:] - expected[:-10])
     holds = reach < 15
@@ -54,7 +54,7 @@ def test_the_pitch_on_record_is_the_pitch_that_sounds(seed: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(SHIPPED), st.floats(1.0, 30.0))
-def test_every_performance_is_sound(seed: int, style: str, seconds: float) -> None:
+def test_perform_any_seed_gives_valid_audio_and_ground_truth(seed: int, style: str, seconds: float) -> None:
     """Finite, not clipped, level; notes on the mode's own degrees; truth of the right length and order."""
     piece = perform(seed, style, seconds)
     truth, tradition = piece.truth, load(style)
@@ -88,7 +88,7 @@ def test_every_performance_is_sound(seed: int, style: str, seconds: float) -> No
 
 @pytest.mark.parametrize("style", SHIPPED)
 @pytest.mark.parametrize("ensemble", [1, 2, 3])
-def test_an_ensemble_has_as_many_players_as_were_asked_for(style: str, ensemble: int) -> None:
+def test_ground_truth_ensemble_has_requested_size(style: str, ensemble: int) -> None:
     for seed in range(6):
         truth = performance_ground_truth(
             seed, style, 12.0, PerformanceRequest(ensemble=ensemble, form="composition")
@@ -99,18 +99,18 @@ def test_an_ensemble_has_as_many_players_as_were_asked_for(style: str, ensemble:
             assert drums
 
 
-def test_two_players_of_one_line_differ_in_timing_and_ornaments_but_not_in_notes() -> None:
-    one, two = performance_ground_truth(
+def test_ground_truth_doubled_lines_differ_in_timing_and_ornaments_only() -> None:
+    first, two = performance_ground_truth(
         2, "makam", 20.0, PerformanceRequest(ensemble=3, form="composition")
     ).voices
-    assert {round(n.cents % 1200, 2) for n in one.notes} == {round(n.cents % 1200, 2) for n in two.notes}
-    assert [o.onset_seconds for o in one.ornaments] != [o.onset_seconds for o in two.ornaments]
-    gaps = np.abs([a.onset_seconds - b.onset_seconds for a, b in zip(one.notes, two.notes, strict=False)])
+    assert {round(n.cents % 1200, 2) for n in first.notes} == {round(n.cents % 1200, 2) for n in two.notes}
+    assert [o.onset_seconds for o in first.ornaments] != [o.onset_seconds for o in two.ornaments]
+    gaps = np.abs([a.onset_seconds - b.onset_seconds for a, b in zip(first.notes, two.notes, strict=False)])
     assert np.median(gaps) > 0.001
     assert gaps[:10].max() < 0.2
 
 
-def test_a_folder_of_ones_own_is_performed_from_its_data_alone(tmp_path: Path) -> None:
+def test_perform_tradition_folder_uses_its_data(tmp_path: Path) -> None:
     folder = write_marsh(tmp_path / "marsh")
     piece = perform(3, folder, 20.0, PerformanceRequest(mode="Heron", cycle="Five", ensemble=3))
     truth = piece.truth
@@ -124,7 +124,7 @@ def test_a_folder_of_ones_own_is_performed_from_its_data_alone(tmp_path: Path) -
     assert "wade Five" in piece.caption
 
 
-def test_a_free_part_claims_no_cycle() -> None:
+def test_perform_free_form_has_no_cycle_or_tempo() -> None:
     piece = perform(0, "hindustani", 10.0, PerformanceRequest(form="free"))
     assert piece.truth is not None
     assert piece.truth.cycle is None
@@ -135,7 +135,7 @@ def test_a_free_part_claims_no_cycle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ((0, "western"), "demo, "),
         ((0, "demo", 0.0), "positive"),
@@ -147,8 +147,8 @@ def test_a_free_part_claims_no_cycle() -> None:
         ((0, "hindustani", 20.0, PerformanceRequest(cycle="Teentaal", window_seconds=3.0)), "cycle too long"),
     ],
 )
-def test_what_cannot_be_played_is_refused(arguments: tuple, words: str) -> None:
-    with pytest.raises(UsageError, match=words) as refused:
+def test_perform_invalid_arguments_raise_usage_error(arguments: tuple, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
         perform(*arguments)
     assert "\n" not in str(refused.value)
 
@@ -158,7 +158,7 @@ def test_performance_ground_truth_of_the_demo_style_raises_usage_error() -> None
         performance_ground_truth(0, "demo")
 
 
-def test_unknown_names_offer_the_nearest() -> None:
+def test_perform_unknown_names_suggest_nearest() -> None:
     with pytest.raises(TalimError, match="Teentaal"):
         perform(0, "hindustani", 10.0, PerformanceRequest(cycle="Teentl"))
     with pytest.raises(TalimError, match="raga"):

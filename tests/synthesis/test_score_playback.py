@@ -23,16 +23,16 @@ def score(*cents: float, seconds: float = 0.5) -> SymbolicScore:
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENT_FAMILIES)
-def test_each_note_is_heard_at_its_pitch(instrument: str) -> None:
+def test_score_notes_sound_at_their_pitches(instrument: str) -> None:
     audio = PLAYERS.score(score(0.0, 158.5, 701.9), instrument, 3)
-    heard = pitch_of(audio.samples[0], audio.rate_hz)
-    cents = 1200 * np.log2(np.asarray(heard.hz) / 220.0)
-    for number, wanted in enumerate((0.0, 158.5, 701.9)):
-        middle = slice(*(round(at / heard.hop_seconds) for at in (0.5 * number + 0.2, 0.5 * number + 0.4)))
-        assert float(np.nanmedian(cents[middle])) == pytest.approx(wanted, abs=8)
+    measured = pitch_of(audio.samples[0], audio.rate_hz)
+    cents = 1200 * np.log2(np.asarray(measured.hz) / 220.0)
+    for number, expected in enumerate((0.0, 158.5, 701.9)):
+        middle = slice(*(round(at / measured.hop_seconds) for at in (0.5 * number + 0.2, 0.5 * number + 0.4)))
+        assert float(np.nanmedian(cents[middle])) == pytest.approx(expected, abs=8)
 
 
-def test_theory_and_practice_sound_different(tmp_path: Path) -> None:
+def test_score_theory_and_practice_tunings_differ(tmp_path: Path) -> None:
     path = tmp_path / "hicaz--x--y--z--w.txt"
     path.write_text(SCORE_HEAD + score_rows(0).removeprefix(SCORE_HEAD), encoding="utf-8")
     practice, theory = (
@@ -43,7 +43,7 @@ def test_theory_and_practice_sound_different(tmp_path: Path) -> None:
     assert np.array_equal(practice.samples, PLAYERS.score(read_score(path), "plucked lute", 0).samples)
 
 
-def test_level_and_length() -> None:
+def test_score_has_level_and_length() -> None:
     audio = PLAYERS.score(score(0, 200, 400), "bowed fiddle", 0)
     assert audio.seconds == pytest.approx(2.0)
     assert float(np.sqrt(np.mean(audio.samples**2))) == pytest.approx(0.1, rel=0.05)

@@ -24,11 +24,11 @@ from talim.traditions.tradition import load
         ({"tempo": "brisk"}, PLAIN_STYLE.tempo_bpm),
     ],
 )
-def test_tempi_come_from_the_cycle_where_it_says_any(facts: dict, expected: tuple[float, float]) -> None:
+def test_tempo_range_comes_from_cycle_facts(facts: dict, expected: tuple[float, float]) -> None:
     assert PLAIN_STYLE.tempo_range_bpm(Cycle("c", "C", (), 9, facts=facts)) == expected
 
 
-def test_the_contour_sets_where_a_piece_begins_and_all_end_low() -> None:
+def test_register_contour_starts_by_contour_and_ends_low() -> None:
     rast = load("makam").mode("Rast")
     starts = {
         c: MAKAM.register_contour(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")
@@ -37,10 +37,12 @@ def test_the_contour_sets_where_a_piece_begins_and_all_end_low() -> None:
     for contour in ("ascending", "both", "descending", ""):
         contour_points = MAKAM.register_contour(replace(rast, contour=contour))
         assert contour_points[-1] == (1.0, 0.0)
-        assert [share for share, _ in contour_points] == sorted(share for share, _ in contour_points)
+        assert [fraction for fraction, _ in contour_points] == sorted(
+            fraction for fraction, _ in contour_points
+        )
 
 
-def test_every_player_has_an_instrument_and_every_family_is_there() -> None:
+def test_styles_instruments_exist_and_cover_families() -> None:
     for style in (HINDUSTANI, MAKAM, PLAIN_STYLE):
         names = {*style.lead_instruments, *style.accompanying_instruments}
         assert names <= set(INSTRUMENTS)

@@ -16,7 +16,7 @@ from talim.briefs.brief import Brief
 from talim.briefs.usage_rights import corpus_of
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation.recognize_mode import recognize_modes
+from talim.evaluation.recognize_mode import recognize_mode
 from talim.metrics import audio_matching, copy_detection, rhythm
 from talim.run import Run
 from talim.traditions import cycle_fit
@@ -156,7 +156,7 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
     slug = tradition.mode(brief.mode).slug
     required = f"{brief.mode} among the first {MAX_MODE_RANK} of {len(tradition.modes)}"
     try:
-        ranked = recognize_modes(path, brief.tradition)["modes"]
+        ranked = recognize_mode(path, brief.tradition)["modes"]
     except TalimError as error:
         return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", required)
     rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)

@@ -96,7 +96,7 @@ def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Translation
         return list(translations)
 
     @api.get("/api/words/{language}")
-    def words(language: str) -> dict[str, Any]:
+    def translation(language: str) -> dict[str, Any]:
         """The texts of the page; public, because they include the message for an invalid link."""
         if language not in translations:
             raise HTTPException(404, "not_found")

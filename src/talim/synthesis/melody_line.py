@@ -31,7 +31,7 @@ class ExpressionParameters:
     """Expression parameters of a tradition, tuned on pitch tracks of recordings (docs/reports/synthesis-realism.md).
 
     `ornaments` is the probability per shape that a sufficiently long note gets one. `transition_seconds` is the range
-    of transitions between notes; `scoop_probability` and `fall_probability` are those that a phrase begins or ends off
+    of transitions between notes; `scoop_probability` and `drop_probability` are those that a phrase begins or ends off
     its note, by `slip_cents`. `drift_cents` (of a held pitch) and `scatter_cents` (of notes of one degree) are standard
     deviations. `slur_probability` is that of a note being bound to the previous one; a singer separates others by a
     consonant of `consonant_seconds`. `passing_seconds` and `held_seconds` are median note lengths of free parts,
@@ -42,7 +42,7 @@ class ExpressionParameters:
     ornaments: Mapping[str, float]
     transition_seconds: tuple[float, float]
     scoop_probability: float
-    fall_probability: float
+    drop_probability: float
     slip_cents: tuple[float, float]
     drift_cents: float
     scatter_cents: float

@@ -100,7 +100,7 @@ class MelodyPerformer:
             done = SHAPES[lasting.shape](position, lasting) if lasting else None
             if lasting is not None and done is not None:
                 played.append(self._record(lasting, done, first, frames))
-        self._release_fall(contour, group[-1])
+        self._release_drop(contour, group[-1])
         return contour, played
 
     def _record(
@@ -155,12 +155,12 @@ class MelodyPerformer:
             taken = min(frame(float(self.rng.uniform(0.04, 0.12))), position.frames // 2)
             position.contour.move(1, position.cents, taken)
 
-    def _release_fall(self, contour: PitchContour, event: NoteEvent) -> None:
-        """Sometimes let the last note of a phrase fall."""
+    def _release_drop(self, contour: PitchContour, event: NoteEvent) -> None:
+        """Sometimes let the last note of a phrase drop in pitch."""
         if (
             self.instrument.transition
             and not self.instrument.struck
-            and self.rng.random() < self.expression.fall_probability
+            and self.rng.random() < self.expression.drop_probability
         ):
             taken = min(frame(float(self.rng.uniform(0.05, 0.12))), frame(event.seconds) // 3)
             down = float(self.rng.uniform(*self.expression.slip_cents))

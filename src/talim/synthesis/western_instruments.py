@@ -58,10 +58,10 @@ def envelope(frames: int, attack_seconds: float, release_seconds: float) -> np.n
 def plucked(f0_hz: np.ndarray, variant: int, rng: np.random.Generator) -> np.ndarray:
     """A string that rings and darkens as it decays."""
     seconds = np.arange(f0_hz.size) / RATE_HZ
-    place, slow, fast = ((0.21, 1.6, 0.5), (0.37, 1.2, 0.35), (0.13, 2.6, 0.8))[variant]
+    pluck_position, slow, fast = ((0.21, 1.6, 0.5), (0.37, 1.2, 0.35), (0.13, 2.6, 0.8))[variant]
 
     def gain(k: int, _: np.ndarray) -> np.ndarray:
-        return abs(np.sin(np.pi * k * place)) / k * np.exp(-seconds * (slow + fast * k))
+        return abs(np.sin(np.pi * k * pluck_position)) / k * np.exp(-seconds * (slow + fast * k))
 
     tone = partial_sum(f0_hz, gain, 24)
     tone[:240] += 0.05 * rng.standard_normal(min(240, tone.size)).astype(np.float32)[: tone[:240].size]

@@ -1,0 +1,60 @@
+"""Ratings of a folder as JSON and page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.listening_test_folder import protocol_of
+from fixtures.simulated_votes import simulated
+
+from talim.errors import TalimError, UsageError
+from talim.listening import protocol as p
+from talim.listening.export import to_jsonl
+from talim.listening.ratings_report import rate_folder, sentences
+
+Make = Callable[..., Path]
+TRUTH = {"linear": 0.8, "conv": 0.2, "untrained": -1.0, "real": 1.6}
+TRIALS = {"per_listener": 12, "repeats": 3, "attention": 2}
+
+
+def protocol(**changes: Any) -> p.Protocol:
+    return protocol_of(trials=TRIALS, **changes)
+
+
+def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: Path) -> None:
+    folder = make_test(trials=TRIALS)
+    created = p.load(folder)
+    for site in ("delhi", "ankara"):
+        rows = simulated(created, TRUTH, 7, seed=len(site), site=site)
+        (tmp_path / f"{site}.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
+    scores = tmp_path / "scores.json"
+    scores.write_text(
+        json.dumps({"fad": {"linear": 2, "conv": 3, "untrained": 9, "real": 1}}), encoding="utf-8"
+    )
+    result = rate_folder(folder, [tmp_path / "delhi.jsonl", tmp_path / "ankara.jsonl"], scores)
+    assert result["sites"] == {"delhi": 7, "ankara": 7}
+    assert result["rank_correlation"][0]["spearman"] == pytest.approx(-1)
+    assert json.loads((folder / "ratings.json").read_text("utf-8"))["test"] == "0" * 16
+    page = Path(result["page"]).read_text("utf-8")
+    assert page.count('class="plot"') >= 2
+    assert "<script src" not in page
+    assert re.search("real (leads|and linear lead)", page)
+    assert "14 of 14 listeners included" in sentences(result)
+    scores.write_text('{"fad": 3}', encoding="utf-8")
+    with pytest.raises(UsageError, match="expected"):
+        rate_folder(folder, [tmp_path / "delhi.jsonl"], scores)
+
+
+def test_rate_folder_without_or_with_foreign_votes_raises_error(make_test: Make, tmp_path: Path) -> None:
+    folder = make_test(trials=TRIALS)
+    with pytest.raises(TalimError, match="no votes yet"):
+        rate_folder(folder)
+    rows = [row | {"first": "martian"} for row in simulated(p.load(folder), TRUTH, 2)]
+    (tmp_path / "x.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
+    with pytest.raises(TalimError, match="martian"):
+        rate_folder(folder, [tmp_path / "x.jsonl"])

@@ -1,0 +1,94 @@
+"""YAML files of users: strict models, nearest names of unknown keys, one-line errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError, field_validator
+
+from talim.errors import TalimError, UsageError
+from talim.strict_yaml import StrictModel, build, dump, read_yaml
+
+
+class Inner(StrictModel):
+    """A nested part."""
+
+    length: float = Field(default=1.0, gt=0)
+
+    @field_validator("length")
+    @classmethod
+    def _check_length(cls, value: float) -> float:
+        if value == 13:
+            raise ValueError("13 is not allowed")
+        return value
+
+
+class Outer(StrictModel):
+    """A file."""
+
+    name: str
+    inner: Inner = Inner()
+    parts: tuple[Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x", "nam": 1}, "f.yaml: unknown key nam: did you mean name? Known: name, inner, parts"),
+        ({"name": "x", "zzz": 1}, "f.yaml: unknown key zzz: Known: name, inner, parts"),
+        (
+            {"name": "x", "inner": {"lenght": 1}},
+            "unknown key inner.lenght: did you mean length? Known: length",
+        ),
+        ({"name": "x", "parts": [{"lenght": 1}]}, "unknown key parts.0.lenght: did you mean length?"),
+        ({}, "f.yaml: name is missing"),
+        ({"name": "x", "inner": {"length": 0}}, "inner.length is 0: "),
+        ({"name": "x", "inner": {"length": float("nan")}}, "inner.length is nan"),
+        ({"name": "x", "inner": {"length": 13}}, "inner.length is 13: 13 is not allowed"),
+        ([1], "f.yaml: expected `key: value` lines, found list"),
+    ],
+)
+def test_build_invalid_values_raise_one_line_usage_error(values: Any, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        build(Outer, values, "f.yaml")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_build_several_faults_are_all_named() -> None:
+    with pytest.raises(UsageError, match=r"name is missing; unknown key a"):
+        build(Outer, {"a": 1}, "f.yaml")
+
+
+def test_strict_model_is_frozen() -> None:
+    model = Outer(name="x")
+    with pytest.raises(ValidationError, match="frozen"):
+        model.name = "y"  # type: ignore[misc]
+
+
+def test_dump_read_and_build_give_an_equal_model(tmp_path: Path) -> None:
+    model = Outer(name="é", parts=(Inner(length=2),))
+    (tmp_path / "f.yaml").write_text(dump(model), encoding="utf-8")
+    assert "é" in dump(model)
+    assert "inner" in dump(model)
+    assert build(Outer, read_yaml(tmp_path / "f.yaml", "none"), "f.yaml") == model
+
+
+def test_read_yaml_missing_file_raises_error_with_hint(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match=r"no such file; write one"):
+        read_yaml(tmp_path / "f.yaml", "write one")
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00"])
+def test_read_yaml_broken_file_raises_usage_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match="not a YAML file") as raised:
+        read_yaml(tmp_path / "f.yaml", "none")
+    assert "\n" not in str(raised.value)
+
+
+def test_read_yaml_folder_raises_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a YAML file"):
+        read_yaml(tmp_path, "none")
