@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from talim.audio import Audio, AudioError, is_audio_name, read, write
+from talim.audio import Audio, AudioError, is_audio_name, list_audio_files, read, write
+from talim.errors import UsageError
 
 RATE_HZ = 48000
 PHONE = [
@@ -240,3 +241,13 @@ def test_read_of_video_without_audio_raises(tmp_path: Path) -> None:
 )
 def test_is_audio_name(name: str, expected: bool) -> None:
     assert is_audio_name(name) is expected
+
+
+def test_list_audio_files_of_folder_file_and_missing_path(tmp_path: Path) -> None:
+    for name in ("b.wav", "sub/a.FLAC", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_audio_files(tmp_path) == [tmp_path / "b.wav", tmp_path / "sub" / "a.FLAC"]
+    assert list_audio_files(tmp_path / "b.wav") == [tmp_path / "b.wav"]
+    with pytest.raises(UsageError, match="no such file or folder"):
+        list_audio_files(tmp_path / "nowhere")

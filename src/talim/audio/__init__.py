@@ -1,4 +1,4 @@
-"""Sound as plain arrays: read any file, write tagged ones, resample, cut, measure loudness."""
+"""Audio as arrays: reading, writing with tags, resampling, loudness and levels."""
 
 from __future__ import annotations
 

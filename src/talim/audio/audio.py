@@ -1,4 +1,4 @@
-"""Audio: sound as an array with its rate; resample, change channels, cut, hash."""
+"""The Audio class: samples with their rate; resampling, channel conversion, cutting, hashing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Audio:
 
     @property
     def peak(self) -> float:
-        """The largest absolute sample; 1 is full scale, 0 where there is nothing."""
+        """Largest absolute sample; 1 is full scale, 0 for digital silence or no samples."""
         return float(max(self.samples.max(), -self.samples.min())) if self.samples.size else 0.0
 
     @property
@@ -59,20 +59,20 @@ class Audio:
         return self.frames / self.rate_hz
 
     def mono(self) -> Audio:
-        """The mean of the channels, [1, T]; returns itself where there is only one."""
+        """The mean of the channels, [1, T]; itself if there is only one."""
         return self.to_channels(1)
 
     def to_channels(self, n: int) -> Audio:
-        """The same sound in n channels: mixed down by the mean, or one channel repeated n times."""
+        """The audio in n channels: itself, or the mean of the channels repeated n times."""
         if n < 1:
-            raise AudioError(f"a sound needs at least one channel, asked for {n}")
+            raise AudioError(f"audio needs at least one channel, got {n}")
         if n == self.channels:
             return self
         mixed = self.samples.mean(axis=0, keepdims=True, dtype=np.float32)
         return Audio(np.repeat(mixed, n, axis=0), self.rate_hz)
 
     def resample(self, rate_hz: int) -> Audio:
-        """The same sound at another rate (band-limited, so nothing folds over); itself at the same rate."""
+        """The audio at another rate (band-limited, without aliasing); itself at the same rate."""
         if rate_hz == self.rate_hz:
             return self
         if rate_hz <= 0:
@@ -83,7 +83,7 @@ class Audio:
         return Audio(np.stack(parts), rate_hz)
 
     def cut(self, start_seconds: float, seconds: float) -> Audio:
-        """The part from start_seconds that is seconds long, clipped to what is there; samples are shared."""
+        """The part of `seconds` from `start_seconds`, limited to the audio; shares the samples."""
         if start_seconds < 0 or seconds < 0:
             raise AudioError(f"cannot cut {seconds} s from {start_seconds} s: both must be 0 or more")
         start = min(round(start_seconds * self.rate_hz), self.frames)
@@ -104,7 +104,7 @@ class Audio:
 
 
 def content_hash(audio: Audio) -> str:
-    """Sha256 (hex) of the float32 samples, their shape and the rate: the same sound, the same hash."""
+    """SHA-256 (hex) of the float32 samples, their shape and the rate."""
     digest = hashlib.sha256(f"audio {audio.rate_hz} {audio.channels} {audio.frames}\n".encode())
     digest.update(np.ascontiguousarray(audio.samples, dtype="<f4").data)
     return digest.hexdigest()

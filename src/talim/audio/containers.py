@@ -1,4 +1,4 @@
-"""What the bytes of a sound file say about themselves: is it cut off, and the comment of a WAV file."""
+"""Container formats: whether a file is truncated, whether an MP3 states its length, and WAV comments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_STREAMED_SIZES = (
-    0,
-    0x7FFFFFFF,
-    0xFFFFFFFF,
-)  # sizes that programs write when they do not know the length yet
+# sizes that programs write when they do not know the length yet
+_STREAMED_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 _TAIL_BYTES = 1 << 17  # an Ogg page has at most 65307 bytes
 _MP3_BITRATES_KBPS = {
     "mpeg1": (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -20,9 +17,9 @@ _MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 
 
 
 def truncation_reason(path: Path) -> str | None:
-    """Why the file is certainly not all there (its last chunk, page or frame is cut), or None.
+    """Why the file is certainly truncated (its last chunk, page or frame is incomplete), or None.
 
-    Decoders play such WAV, Ogg and MP3 files without a word, up to where they break off.
+    Decoders accept such WAV, Ogg and MP3 files without an error.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -66,7 +63,7 @@ def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
     at = tail.rfind(b"OggS")
     page = tail[at:]
     if at < 0:
-        return None  # damaged rather than cut; the decoder will say so
+        return None  # damaged rather than truncated; the decoder reports it
     segments = page[26] if len(page) > 26 else 0
     table = page[27 : 27 + segments]
     if len(page) <= 26 or len(table) < segments or len(page) < 27 + segments + sum(table):
@@ -75,7 +72,7 @@ def _ogg_truncation(file: BinaryIO, size: int) -> str | None:
 
 
 def mp3_states_length(path: Path) -> bool | None:
-    """Whether an MP3 file says how long it is (a Xing, Info or VBRI header); None where it is no MP3 file."""
+    """Whether an MP3 file states its length (a Xing, Info or VBRI header); None if it is no MP3 file."""
     with path.open("rb") as file:
         file.seek(_mp3_first_frame_offset(file))
         first = file.read(256)
@@ -85,7 +82,7 @@ def mp3_states_length(path: Path) -> bool | None:
 
 
 def _mp3_first_frame_offset(file: BinaryIO) -> int:
-    """Where the first frame of an MP3 file is: after its ID3 tag."""
+    """Offset of the first frame of an MP3 file: after its ID3 tag."""
     file.seek(0)
     head = file.read(10)
     if head[:3] != b"ID3" or len(head) < 10:
@@ -94,7 +91,7 @@ def _mp3_first_frame_offset(file: BinaryIO) -> int:
 
 
 def _mp3_truncation(file: BinaryIO, size: int) -> str | None:
-    """Walk the frames: a last frame that reaches past the end of the file means the rest was lost."""
+    """Walks the frames: if the last one reaches past the end of the file, the rest was lost."""
     at = _mp3_first_frame_offset(file)
     if at > size:
         return "it ends inside its ID3 tag; export it again"
@@ -104,7 +101,7 @@ def _mp3_truncation(file: BinaryIO, size: int) -> str | None:
     while at + 4 <= size:
         length = _mp3_frame_bytes(data[at : at + 4])
         if length is None:
-            return None  # tags at the end, or not plain layer III: the decoder judges
+            return None  # tags at the end, or not plain layer III: left to the decoder
         at += length
         frames += 1
     if frames > 1 and at > size:
@@ -113,7 +110,7 @@ def _mp3_truncation(file: BinaryIO, size: int) -> str | None:
 
 
 def _mp3_frame_bytes(header: bytes) -> int | None:
-    """Bytes of the MPEG layer III frame with this 4-byte header; None where it is no such header."""
+    """Length in bytes of the MPEG layer III frame with this 4-byte header; None if it is no such header."""
     version, layer = (header[1] >> 3) & 3, (header[1] >> 1) & 3
     bitrate, rate = header[2] >> 4, (header[2] >> 2) & 3
     if header[0] != 0xFF or header[1] < 0xE0 or version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
@@ -124,7 +121,7 @@ def _mp3_frame_bytes(header: bytes) -> int | None:
 
 
 def add_wav_comment(data: bytes, comment: str) -> bytes:
-    """The WAV file with a LIST INFO chunk after the sound (libsndfile's own cuts long comments off)."""
+    """The WAV file with a LIST INFO chunk after the audio (libsndfile truncates long comments)."""
     body = comment.encode("ascii", "backslashreplace") + b"\0"
     body += b"\0" * (len(body) % 2)
     info = b"INFOICMT" + len(body).to_bytes(4, "little") + body
@@ -133,7 +130,7 @@ def add_wav_comment(data: bytes, comment: str) -> bytes:
 
 
 def wav_comment(path: Path) -> str | None:
-    """The comment (ICMT) of a WAV file, or None where it has none or is no WAV file."""
+    """The comment (ICMT) of a WAV file; None if it has none or is no WAV file."""
     with path.open("rb") as file:
         start = file.read(12)
         if start[:4] != b"RIFF" or start[8:] != b"WAVE":
@@ -144,8 +141,8 @@ def wav_comment(path: Path) -> str | None:
                 continue
             file.seek(at)
             info = file.read(length)
-            found = info.find(b"ICMT")
-            if info[:4] == b"INFO" and found >= 0:
-                count = int.from_bytes(info[found + 4 : found + 8], "little")
-                return info[found + 8 : found + 8 + count].rstrip(b"\0").decode("utf-8", "replace")
+            offset = info.find(b"ICMT")
+            if info[:4] == b"INFO" and offset >= 0:
+                count = int.from_bytes(info[offset + 4 : offset + 8], "little")
+                return info[offset + 8 : offset + 8 + count].rstrip(b"\0").decode("utf-8", "replace")
     return None

@@ -17,7 +17,7 @@ _RELATIVE_GATE_LU = -10.0
 def loudness_lufs(audio: Audio) -> float:
     """Integrated loudness in LUFS, gated; -inf for silence. Higher is louder.
 
-    Every channel weighs 1 (mono and stereo). Sound shorter than a 400 ms block is measured as one block.
+    Every channel has weight 1 (mono and stereo). Audio shorter than a 400 ms block is measured as one block.
     Source: ITU-R BS.1770-4; a 997 Hz sine at full scale in one channel reads -3.01.
     """
     if audio.frames == 0:
@@ -31,8 +31,8 @@ def loudness_lufs(audio: Audio) -> float:
     loud = power[power > _power(_ABSOLUTE_GATE_LUFS)]
     if loud.size == 0:
         return -math.inf
-    kept = loud[loud > loud.mean() * 10 ** (_RELATIVE_GATE_LU / 10)]
-    return -0.691 + 10 * math.log10(kept.mean())
+    gated = loud[loud > loud.mean() * 10 ** (_RELATIVE_GATE_LU / 10)]
+    return -0.691 + 10 * math.log10(gated.mean())
 
 
 def _power(lufs: float) -> float:
@@ -40,7 +40,7 @@ def _power(lufs: float) -> float:
 
 
 def _k_weighted(audio: Audio) -> np.ndarray:
-    """The sound [C, T] through the two filters of the standard, float64."""
+    """The audio [C, T] through the two filters of the standard, float64."""
     from scipy.signal import lfilter
 
     filtered = audio.samples.astype(np.float64)

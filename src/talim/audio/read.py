@@ -55,8 +55,8 @@ def read(path: str | Path) -> Audio:
     if audio.frames == 0:
         raise AudioError(f"{path}: empty: it holds 0 seconds of sound")
     starts = range(0, audio.frames, _BLOCK_FRAMES)
-    good = sum(int(np.isfinite(audio.samples[:, at : at + _BLOCK_FRAMES]).sum()) for at in starts)
-    bad = audio.samples.size - good
+    finite = sum(int(np.isfinite(audio.samples[:, at : at + _BLOCK_FRAMES]).sum()) for at in starts)
+    bad = audio.samples.size - finite
     if bad:
         raise AudioError(f"{path}: {bad} of {audio.samples.size} samples are not numbers (NaN or infinite)")
     return audio
@@ -74,12 +74,12 @@ def _require_bytes(path: Path) -> None:
 
 
 def _read_soundfile(path: Path) -> Audio | None:
-    """The sound as libsndfile decodes it, or None where it does not know the format or the length."""
+    """The audio decoded by libsndfile, or None if it does not know the format or the length."""
     import soundfile
 
-    states_length = mp3_states_length(path)  # None: no MP3
+    states_length = mp3_states_length(path)  # None: not an MP3
     if states_length is False:
-        return None  # libsndfile would only estimate how long it is, and stop there
+        return None  # libsndfile would decode only its estimate of the length
     try:
         file = soundfile.SoundFile(str(path))
     except (soundfile.LibsndfileError, OSError):
@@ -97,15 +97,15 @@ def _read_soundfile(path: Path) -> Audio | None:
                 f"{path}: damaged or truncated: decoding stopped with an error ({error})"
             ) from error
     if frames < declared - (_MP3_SLACK_FRAMES if states_length else 0):
-        there, promised = frames / rate_hz, declared / rate_hz
+        decoded_seconds, declared_seconds = frames / rate_hz, declared / rate_hz
         raise AudioError(
-            f"{path}: truncated: {there:.1f} of {promised:.1f} seconds are there; export it again"
+            f"{path}: truncated: {decoded_seconds:.1f} of {declared_seconds:.1f} seconds are there; export it again"
         )
     return Audio(samples[:, :frames], rate_hz)
 
 
 def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
-    """The length that the header states; 0 where the container only guesses one (raw AAC, AMR)."""
+    """The length that the header states; 0 if the container only estimates it (raw AAC, AMR)."""
     if not {"mp4", "matroska"} & set(container.format.name.split(",")):
         return 0.0
     if stream.duration and stream.time_base:
@@ -114,7 +114,7 @@ def _declared_seconds(container: InputContainer, stream: AudioStream) -> float:
 
 
 def _read_av(path: Path) -> Audio:
-    """The first audio stream as FFmpeg decodes it: what phones and messengers write."""
+    """The first audio stream, decoded by FFmpeg."""
     import av
     import av.error
 
@@ -124,7 +124,7 @@ def _read_av(path: Path) -> Audio:
             if not container.streams.audio:
                 raise AudioError(f"{path}: not audio: the file has no sound track")
             stream = container.streams.audio[0]
-            promised = _declared_seconds(container, stream)
+            declared_seconds = _declared_seconds(container, stream)
             resampler: av.AudioResampler | None = None
             for frame in container.decode(stream):
                 if resampler is None:
@@ -134,14 +134,14 @@ def _read_av(path: Path) -> Audio:
             if resampler is not None:
                 pieces += [part.to_ndarray() for part in resampler.resample(None)]
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        what = "truncated or damaged" if pieces else "not audio, or cut off before the sound begins"
-        raise AudioError(f"{path}: {what}: {getattr(error, 'strerror', None) or error}") from error
+        problem = "truncated or damaged" if pieces else "not audio, or cut off before the sound begins"
+        raise AudioError(f"{path}: {problem}: {getattr(error, 'strerror', None) or error}") from error
     if not pieces:
         raise AudioError(f"{path}: not audio, or empty: no sound could be decoded from it")
     samples = np.concatenate(pieces, axis=1)
-    there = samples.shape[1] / rate_hz
-    if there < promised - max(0.5, 0.02 * promised):
+    decoded_seconds = samples.shape[1] / rate_hz
+    if decoded_seconds < declared_seconds - max(0.5, 0.02 * declared_seconds):
         raise AudioError(
-            f"{path}: truncated: {there:.1f} of {promised:.1f} seconds are there; export it again"
+            f"{path}: truncated: {decoded_seconds:.1f} of {declared_seconds:.1f} seconds are there; export it again"
         )
     return Audio(samples, rate_hz)

@@ -1,4 +1,4 @@
-"""Write sound whole or not at all, with tags that can be read back."""
+"""Write audio files atomically, with tags that can be read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WRITABLE = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-# Fields that players show; everything else travels in the JSON of the comment field.
+# Fields that players show; all tags are also stored as JSON in the comment field.
 _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
 _BLOCK_FRAMES = 1 << 16
 
@@ -36,10 +36,10 @@ class Signal(Protocol):
 
 
 def write(path: str | Path, audio: Signal, tags: dict[str, str] | None = None) -> None:
-    """Write .flac or .wav (16 bit), .ogg or .mp3, whole or not at all; read_tags returns the same tags.
+    """Write .flac or .wav (16 bit), .ogg or .mp3 atomically; `read_tags` returns the same tags.
 
-    Sound beyond full scale is scaled down as a whole, never clipped. Raises AudioError for other suffixes,
-    samples that are not finite, and a disk that refuses.
+    Audio beyond full scale is attenuated as a whole, never clipped. AudioError for other suffixes, samples that are
+    not finite, and files that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITABLE:
@@ -55,7 +55,7 @@ def write(path: str | Path, audio: Signal, tags: dict[str, str] | None = None) -
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
-    """The tags that write put into a file; of other files the few fields that players show."""
+    """The tags written by `write`; of other files the standard tag fields."""
     path = Path(path)
     try:
         comment = wav_comment(path)
@@ -96,7 +96,7 @@ def _encode(suffix: str, audio: Signal, tags: dict[str, str]) -> bytes:
     channels, frames = audio.samples.shape
     samples = audio.samples / max(1.0, float(np.abs(audio.samples).max(initial=0.0)))
     if suffix in (".flac", ".wav"):
-        # Own rounding: k / 32768 reads back as the very same float, so hashes survive a round trip.
+        # Rounding k / 32768 reads back as exactly the same float, so hashes survive a round trip.
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     container, subtype = _WRITABLE[suffix]
     buffer = io.BytesIO()
@@ -120,7 +120,7 @@ def _encode(suffix: str, audio: Signal, tags: dict[str, str]) -> bytes:
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all (temporary file beside it, fsync, rename); AudioError names it."""
+    """Write a file atomically (temporary file in the same folder, fsync, rename); AudioError if that fails."""
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
