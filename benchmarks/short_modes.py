@@ -13,7 +13,7 @@ import numpy as np
 from talim import audio
 from talim.audio import Audio
 from talim.errors import TalimError
-from talim.evaluation.recognize_mode import recognize_modes
+from talim.evaluation.recognize_mode import recognize_mode
 from talim.synthesis.arrangement import PerformanceRequest
 from talim.synthesis.performer import perform
 
@@ -26,7 +26,7 @@ def rank(raga: str, seed: int, seconds: float, file: Path) -> int | None:
     piece = perform(seed, "hindustani", seconds, PerformanceRequest(mode=raga))
     audio.write(file, Audio(np.atleast_2d(piece.samples), piece.rate_hz))
     try:
-        ranked = recognize_modes(file, "hindustani")["modes"]
+        ranked = recognize_mode(file, "hindustani")["modes"]
     except TalimError:
         return None
     return next(number for number, row in enumerate(ranked, start=1) if row["slug"] == raga)

@@ -1,8 +1,10 @@
-"""What nano-musicgen must be able to do before it is shipped, measured on the shipped file.
+"""Acceptance measurements of nano-musicgen, on the shipped file.
 
-`python -m research.acceptance.nano_musicgen codec [--real FOLDER] --out codec-gates.json` and
-`python -m research.acceptance.nano_musicgen base --clips 64 --out base-gates.json`. Held-out performances have seeds that no
-training used. Every figure is printed beside its bound and, for prompts, beside what real performances reach.
+    python -m research.acceptance.nano_musicgen codec [--real FOLDER] --out codec-gates.json
+    python -m research.acceptance.nano_musicgen base --clips 64 --out base-gates.json
+
+Held-out performances have seeds that no training used. Prompt accuracy is also measured on the performances
+themselves, as an upper bound.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ CLASSIFIER_TRAINING_SEEDS = 20_000  # performances from which the instrument rec
 
 @dataclass(frozen=True)
 class GeneratedClipMeasures:
-    """What the measures say of one clip."""
+    """The measures of one clip."""
 
     voiced: float
     on_grid: float
@@ -50,7 +52,7 @@ def measure_sample(samples: np.ndarray) -> GeneratedClipMeasures:
     profile = tonality.pitch_class_profile(track)
     return GeneratedClipMeasures(
         voiced=float(track.voiced.mean()),
-        on_grid=tonality.on_grid_share(track),
+        on_grid=tonality.on_grid_fraction(track),
         entropy_bits=tonality.entropy_bits(profile),
         notes_per_second=tonality.notes_per_second(track),
         key=tonality.estimate_key(profile),
@@ -61,13 +63,13 @@ def measure_sample(samples: np.ndarray) -> GeneratedClipMeasures:
 
 
 def parallel_map(function: Any, items: list[Any]) -> list[Any]:
-    """`function` of all items, on all cores."""
+    """`function` of all items, in parallel on all cores."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))
 
 
 def pitch_errors(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int]:
-    """Absolute pitch error in cents where both are voiced, and how many frames of the original are voiced."""
+    """Absolute pitch error in cents where both are voiced, and the number of voiced frames of the original."""
     original, coded = (pitch.track_pitch(samples, RATE_HZ) for samples in pair)
     count = min(len(original.hz), len(coded.hz))
     both = original.voiced[:count] & coded.voiced[:count]
@@ -75,7 +77,7 @@ def pitch_errors(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int]:
 
 
 def pitch_preservation(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """How well a codec keeps the pitch of (original, coded) pairs."""
+    """Pitch errors of a codec over (original, decoded) pairs."""
     results = parallel_map(pitch_errors, pairs)
     errors, voiced = np.concatenate([r[0] for r in results]), sum(r[1] for r in results)
     return {
@@ -88,12 +90,12 @@ def pitch_preservation(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, 
 
 
 def round_trip(backbone: Any, samples: np.ndarray) -> np.ndarray:
-    """A clip through the codec and back, cut to its length."""
+    """A clip encoded and decoded, at its original length."""
     return backbone.decode(backbone.encode(audio.Audio(samples[None], RATE_HZ))).samples[0][: samples.size]
 
 
 def log_mel_distance(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Mean absolute difference of natural-log mel spectra (64 bands, powers below 1e-4 count as it) of the pairs."""
+    """Mean absolute difference of natural-log mel spectra (64 bands, powers clipped below 1e-4) of the pairs."""
     import librosa
 
     def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -104,10 +106,10 @@ def log_mel_distance(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def codec_gates(backbone: Any, clips: int, real: Path | None) -> dict[str, Any]:
-    """The codec on held-out performances and, where a folder is given, on the real recordings in it."""
+    """The codec on held-out performances and, with `real`, on the recordings in that folder."""
     originals = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS).samples for n in range(clips)]
     pairs = [(samples, round_trip(backbone, samples)) for samples in originals]
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "performances": pitch_preservation(pairs) | {"log_mel_distance": log_mel_distance(pairs)}
     }
     if real is not None:
@@ -117,22 +119,22 @@ def codec_gates(backbone: Any, clips: int, real: Path | None) -> dict[str, Any]:
             for start in np.arange(0, min(whole.seconds, 60.0) - CLIP_SECONDS + 0.01, CLIP_SECONDS):
                 samples = whole.cut(float(start), CLIP_SECONDS).samples[0]
                 pairs.append((samples, round_trip(backbone, samples)))
-        found["real"] = pitch_preservation(pairs)
+        results["real"] = pitch_preservation(pairs)
     bounds = {
         "performances.median_cents": 8.0,
         "performances.within_50_cents": 0.95,
         "real.within_50_cents": 0.80,
     }
-    return found | {"bounds": bounds}
+    return results | {"bounds": bounds}
 
 
 def fraction_true(flags: list[bool]) -> float:
-    """How many of the flags are up, 0 to 1."""
+    """Fraction of true flags."""
     return float(np.mean(flags))
 
 
 class InstrumentClassifier:
-    """Which family of instruments a clip is played on: linear discriminants over `timbre.describe`."""
+    """Instrument family of a clip, by linear discriminant analysis of `timbre_features`."""
 
     def __init__(self, vectors: np.ndarray, families: list[str], ridge: float = 0.05) -> None:
         self.centre, self.scale = vectors.mean(0), vectors.std(0) + 1e-6
@@ -150,59 +152,63 @@ class InstrumentClassifier:
 
 
 def prompt_accuracy(
-    heard: list[GeneratedClipMeasures], facts: list[dict[str, Any]], recognise: InstrumentClassifier
+    generated: list[GeneratedClipMeasures], facts: list[dict[str, Any]], recognise: InstrumentClassifier
 ) -> dict[str, float]:
-    """How often tempo, instrument and key are those asked for, and the key against every other clip's prompt."""
+    """Fraction of clips with the requested tempo, instrument and key, and of keys that match other clips' prompts."""
     keys = [(f["tonic_class"], f["scale"]) for f in facts]
-    met = fraction_true([h.key == k for h, k in zip(heard, keys, strict=True)])
-    others = fraction_true([h.key == k for i, h in enumerate(heard) for j, k in enumerate(keys) if i != j])
+    matched = fraction_true([h.key == k for h, k in zip(generated, keys, strict=True)])
+    shuffled = fraction_true(
+        [h.key == k for i, h in enumerate(generated) for j, k in enumerate(keys) if i != j]
+    )
     return {
         "tempo": fraction_true(
-            [rhythm.same_tempo(h.tempo_bpm, f["tempo_bpm"]) for h, f in zip(heard, facts, strict=True)]
+            [rhythm.same_tempo(h.tempo_bpm, f["tempo_bpm"]) for h, f in zip(generated, facts, strict=True)]
         ),
         "instrument": fraction_true(
-            [recognise(h.timbre) == f["family"] for h, f in zip(heard, facts, strict=True)]
+            [recognise(h.timbre) == f["family"] for h, f in zip(generated, facts, strict=True)]
         ),
-        "key": met,
-        "key_shuffled": others,
-        "key_above_shuffled": met - others,
+        "key": matched,
+        "key_shuffled": shuffled,
+        "key_above_shuffled": matched - shuffled,
     }
 
 
 def pairwise_distances(
-    heard: list[GeneratedClipMeasures], centre: np.ndarray, scale: np.ndarray
+    generated: list[GeneratedClipMeasures], centre: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    """Distance of each clip to every other: scaled timbre and pitch classes, mean per clip [n]."""
-    rows = np.stack([np.concatenate([(h.timbre - centre) / scale / 9.0, 3 * h.profile]) for h in heard])
+    """Mean distance [n] of each clip to the others, in scaled timbre and pitch classes."""
+    rows = np.stack([np.concatenate([(h.timbre - centre) / scale / 9.0, 3 * h.profile]) for h in generated])
     gaps = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     return gaps.sum(1) / (len(rows) - 1)
 
 
 def base_gates(backbone: Any, clips: int, folder: Path | None, guidance_scale: float) -> dict[str, Any]:
-    """Generated clips for the captions of held-out performances, measured beside those performances."""
+    """Clips generated for the captions of held-out performances, compared with those performances."""
     pieces = [perform(HELD_OUT_SEEDS + n, "western", CLIP_SECONDS) for n in range(clips)]
-    made = generate_clips(backbone, [p.caption for p in pieces], folder, guidance_scale)
+    samples = generate_clips(backbone, [p.caption for p in pieces], folder, guidance_scale)
     return {
-        **measure_base(backbone, pieces, made),
+        **measure_base(backbone, pieces, samples),
         "held_out_loss": held_out_loss(backbone, pieces),
         "guidance_scale": guidance_scale,
         "clips": clips,
     }
 
 
-def measure_base(backbone: Any, pieces: list[Performance], made: list[np.ndarray]) -> dict[str, Any]:
-    """What was made for the captions of `pieces`, and beside it the pieces as the codec gives them back."""
-    heard = parallel_map(measure_sample, made)
+def measure_base(backbone: Any, pieces: list[Performance], samples: list[np.ndarray]) -> dict[str, Any]:
+    """Measures of clips generated for the captions of `pieces`, and of the pieces after the codec."""
+    generated = parallel_map(measure_sample, samples)
     real = parallel_map(measure_sample, [round_trip(backbone, p.samples) for p in pieces])
-    lessons = [recognizer_example(backbone, CLASSIFIER_TRAINING_SEEDS + n) for n in range(NUM_TRAINING_CLIPS)]
-    recognise = InstrumentClassifier(np.stack([v for v, _ in lessons]), [f for _, f in lessons])
+    examples = [
+        recognizer_example(backbone, CLASSIFIER_TRAINING_SEEDS + n) for n in range(NUM_TRAINING_CLIPS)
+    ]
+    recognise = InstrumentClassifier(np.stack([v for v, _ in examples]), [f for _, f in examples])
     facts = [p.facts for p in pieces]
     return {
-        "voiced": measure_mean(heard, "voiced"),
-        "on_grid_within_25_cents": measure_mean(heard, "on_grid"),
-        "prompts": prompt_accuracy(heard, facts, recognise),
+        "voiced": measure_mean(generated, "voiced"),
+        "on_grid_within_25_cents": measure_mean(generated, "on_grid"),
+        "prompts": prompt_accuracy(generated, facts, recognise),
         "prompts_by_performances": prompt_accuracy(real, facts, recognise),
-        **within_real_range(heard, real),
+        **within_real_range(generated, real),
         "performances": {
             "voiced": measure_mean(real, "voiced"),
             "on_grid_within_25_cents": measure_mean(real, "on_grid"),
@@ -213,39 +219,39 @@ def measure_base(backbone: Any, pieces: list[Performance], made: list[np.ndarray
 def generate_clips(
     backbone: Any, captions: list[str], folder: Path | None, guidance_scale: float
 ) -> list[np.ndarray]:
-    """One clip per caption, sixteen at a time; kept in `folder` if there is one."""
-    made: list[np.ndarray] = []
+    """One clip per caption, sixteen at a time; also written to `folder`, if given."""
+    samples: list[np.ndarray] = []
     for first in range(0, len(captions), 16):
         part = captions[first : first + 16]
-        made += [
+        samples += [
             a.samples[0]
             for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)
         ]
     if folder is not None:
-        for n, (samples, caption) in enumerate(zip(made, captions, strict=True)):
-            clip = audio.Audio(samples[None], RATE_HZ)
+        for n, (clip_samples, caption) in enumerate(zip(samples, captions, strict=True)):
+            clip = audio.Audio(clip_samples[None], RATE_HZ)
             audio.write(folder / f"{n:03d}.flac", clip, {"prompt": caption})
-    return made
+    return samples
 
 
-def measure_mean(heard: list[GeneratedClipMeasures], measure: str) -> float:
-    """The mean of one measure, clips that have none left out."""
-    return float(np.nanmean([getattr(h, measure) for h in heard]))
+def measure_mean(generated: list[GeneratedClipMeasures], measure: str) -> float:
+    """The mean of one measure over the clips that have it."""
+    return float(np.nanmean([getattr(h, measure) for h in generated]))
 
 
 def within_real_range(
-    heard: list[GeneratedClipMeasures], real: list[GeneratedClipMeasures]
+    generated: list[GeneratedClipMeasures], real: list[GeneratedClipMeasures]
 ) -> dict[str, dict[str, float]]:
-    """Means that should lie between the 5th and the 95th percentile of the performances', with both."""
+    """Means that should lie between the 5th and 95th percentile of the performances, with these percentiles."""
     timbres = np.stack([h.timbre for h in real])
     centre, scale = timbres.mean(0), timbres.std(0) + 1e-6
     found: dict[str, dict[str, float]] = {}
     for name, of_made, of_real in (
-        ("entropy_bits", [h.entropy_bits for h in heard], [h.entropy_bits for h in real]),
-        ("notes_per_second", [h.notes_per_second for h in heard], [h.notes_per_second for h in real]),
+        ("entropy_bits", [h.entropy_bits for h in generated], [h.entropy_bits for h in real]),
+        ("notes_per_second", [h.notes_per_second for h in generated], [h.notes_per_second for h in real]),
         (
             "distance_between_clips",
-            pairwise_distances(heard, centre, scale),
+            pairwise_distances(generated, centre, scale),
             pairwise_distances(real, centre, scale),
         ),
     ):
@@ -255,7 +261,7 @@ def within_real_range(
 
 
 def recognizer_example(backbone: Any, seed: int) -> tuple[np.ndarray, str]:
-    """Timbre and family of one performance as the codec gives it back: the recogniser must know that sound."""
+    """Timbre (after the codec, as in generated clips) and family of one performance."""
     piece = perform(seed, "western", CLIP_SECONDS)
     return signal_embeddings.timbre_features(round_trip(backbone, piece.samples), RATE_HZ), str(
         piece.facts["family"]
@@ -263,7 +269,7 @@ def recognizer_example(backbone: Any, seed: int) -> tuple[np.ndarray, str]:
 
 
 def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[float]]:
-    """Nats per codebook on held-out performances, beside what the mere frequencies of the codes would give."""
+    """Loss per codebook in nats on held-out performances, and the entropy of the code frequencies."""
     import torch
 
     codes = [backbone.encode(audio.Audio(p.samples[None], RATE_HZ)) for p in pieces]
@@ -284,13 +290,13 @@ def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[fl
 
 
 def main() -> None:
-    """The command line of this module."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("which", choices=("codec", "base"))
     parser.add_argument("--base", default="nano-musicgen")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--real", type=Path, help="a folder of real recordings for the codec")
-    parser.add_argument("--audio", type=Path, help="where the generated clips are kept")
+    parser.add_argument("--real", type=Path, help="folder of real recordings, for the codec")
+    parser.add_argument("--audio", type=Path, help="folder for the generated clips")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

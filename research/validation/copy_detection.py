@@ -152,7 +152,7 @@ def measure(setting: SearchSetting, search: SearchMethod, seed: int = 0) -> dict
         "located": int((detected & np.array(located)).sum()),
         "false_alarms": int(sum(_is_detected(match) for match in without_copy)),
         "null_similarity": _spread(null),
-        "copy_similarity": _spread(np.array([match.likeness for match in with_copy if match])),
+        "copy_similarity": _spread(np.array([match.similarity for match in with_copy if match])),
         "seconds": float(np.mean(seconds)),
         "by_transformation": _by_transformation(copies, detected),
         "missed": [asdict(copy) for copy, hit in zip(copies, detected, strict=True) if not hit],

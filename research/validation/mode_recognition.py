@@ -242,7 +242,9 @@ def controls(tradition: Tradition, trials: Sequence[ModeTrial], symbols: Sequenc
         ("+ movement", DEFAULT_HISTOGRAM_SHAPE),
     ):
         posteriors = judgements(
-            ModeRecognizer([tradition], shape, use_note_weights=False, use_mode_counts=False), symbols, tonic_error_rate=0.0
+            ModeRecognizer([tradition], shape, use_note_weights=False, use_mode_counts=False),
+            symbols,
+            tonic_error_rate=0.0,
         )
         scores = np.array([posterior.scores for posterior in posteriors])
         lines.append(row(name, ranks(scores, [trial.truth for trial in symbols]), symbols))

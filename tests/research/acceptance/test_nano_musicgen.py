@@ -1,4 +1,4 @@
-"""The measures behind the gates, on material whose answer is known."""
+"""The acceptance measures on inputs with known results."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ def sine(hz: float, seconds: float = 2.0) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * RATE_HZ)) / RATE_HZ)).astype(np.float32)
 
 
-def heard(**changes: Any) -> GeneratedClipMeasures:
+def measures(**changes: Any) -> GeneratedClipMeasures:
     facts: dict[str, Any] = {"voiced": 1.0, "on_grid": 1.0, "entropy_bits": 2.0, "notes_per_second": 2.0}
     facts |= {"key": (0, "major"), "profile": np.eye(12)[0], "tempo_bpm": 120.0, "timbre": np.zeros(4)}
     return GeneratedClipMeasures(**(facts | changes))
 
 
 @pytest.mark.parametrize("cents", [5.0, 60.0])
-def test_a_codec_that_is_off_by_so_many_cents_is_measured_so(cents: float) -> None:
+def test_pitch_errors_of_a_detuned_tone_are_its_offset(cents: float) -> None:
     errors, voiced = nano_musicgen.pitch_errors((sine(300), sine(300 * 2 ** (cents / 1200))))
     assert np.median(errors) == pytest.approx(cents, abs=0.3)
     assert voiced > 80
     assert ((errors <= 50).mean() > 0.9) == (cents < 50)
 
 
-def test_log_mel_distance_is_zero_for_equals_and_grows() -> None:
-    one, louder, other = sine(300), 2 * sine(300), sine(900)
-    assert nano_musicgen.log_mel_distance([(one, one)]) == 0
+def test_log_mel_distance_is_zero_for_equal_clips_and_grows() -> None:
+    tone, louder, other = sine(300), 2 * sine(300), sine(900)
+    assert nano_musicgen.log_mel_distance([(tone, tone)]) == 0
     assert (
-        0 < nano_musicgen.log_mel_distance([(one, louder)]) < nano_musicgen.log_mel_distance([(one, other)])
+        0 < nano_musicgen.log_mel_distance([(tone, louder)]) < nano_musicgen.log_mel_distance([(tone, other)])
     )
 
 
-def test_recogniser_tells_clusters_it_has_not_seen() -> None:
+def test_instrument_classifier_recognises_unseen_examples() -> None:
     rng = np.random.default_rng(0)
     centres = {"bowed": rng.normal(0, 3, 10), "blown": rng.normal(0, 3, 10), "struck": rng.normal(0, 3, 10)}
     names = [name for name in centres for _ in range(30)]
@@ -53,12 +53,12 @@ def test_recogniser_tells_clusters_it_has_not_seen() -> None:
     assert np.mean(hits) > 0.95
 
 
-def test_prompts_met_counts_hits_and_compares_keys_with_the_other_prompts() -> None:
+def test_prompt_accuracy_counts_matches_and_shuffled_keys() -> None:
     facts = [
         {"tempo_bpm": 120, "family": "bowed", "tonic_class": 0, "scale": "major"},
         {"tempo_bpm": 60, "family": "blown", "tonic_class": 7, "scale": "minor"},
     ]
-    clips = [heard(), heard(key=(0, "major"), tempo_bpm=118.0)]
+    clips = [measures(), measures(key=(0, "major"), tempo_bpm=118.0)]
     met = nano_musicgen.prompt_accuracy(clips, facts, lambda _: "bowed")  # type: ignore[arg-type]
     assert met["tempo"] == 1.0  # 118 is 60 doubled, within 8 %
     assert met["instrument"] == 0.5
@@ -67,14 +67,14 @@ def test_prompts_met_counts_hits_and_compares_keys_with_the_other_prompts() -> N
     assert met["key_above_shuffled"] == 0.0
 
 
-def test_equal_clips_lie_at_no_distance_from_each_other() -> None:
-    clips = [heard() for _ in range(3)]
-    apart = [*clips, heard(timbre=np.full(4, 5.0), profile=np.eye(12)[6])]
+def test_pairwise_distances_of_equal_clips_are_zero() -> None:
+    clips = [measures() for _ in range(3)]
+    apart = [*clips, measures(timbre=np.full(4, 5.0), profile=np.eye(12)[6])]
     assert nano_musicgen.pairwise_distances(clips, np.zeros(4), np.ones(4)).max() == 0
     assert nano_musicgen.pairwise_distances(apart, np.zeros(4), np.ones(4)).argmax() == 3
 
 
-def test_a_lesson_is_a_performance_as_the_codec_gives_it_back() -> None:
+def test_recognizer_example_is_a_performance_after_the_codec() -> None:
     class Halving:
         def encode(self, sound: Any) -> np.ndarray:
             return sound.samples

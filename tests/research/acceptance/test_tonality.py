@@ -17,33 +17,33 @@ def track(cents_above_a4: list[float] | np.ndarray) -> PitchTrack:
 
 
 @given(st.floats(-49, 49))
-def test_tuning_is_found_and_forgiven(offset: float) -> None:
+def test_tuning_cents_of_a_detuned_track_is_its_offset(offset: float) -> None:
     tuned = track(np.array([0, 200, 400, -700, 1200] * 5) + offset)
     assert tonality.tuning_cents(tuned) == pytest.approx(offset, abs=0.01)
-    assert tonality.on_grid_share(tuned) == 1.0
+    assert tonality.on_grid_fraction(tuned) == 1.0
 
 
-def test_even_spread_of_pitches_is_half_on_the_grid() -> None:
-    assert tonality.on_grid_share(track(np.arange(0, 1200, 0.5))) == pytest.approx(0.5, abs=0.02)
+def test_on_grid_fraction_of_uniform_pitches_is_half() -> None:
+    assert tonality.on_grid_fraction(track(np.arange(0, 1200, 0.5))) == pytest.approx(0.5, abs=0.02)
 
 
-def test_quarter_tones_are_off_the_grid() -> None:
-    assert tonality.on_grid_share(track([0.0] * 60 + [50.0] * 40)) == pytest.approx(0.6)
+def test_on_grid_fraction_excludes_quarter_tones() -> None:
+    assert tonality.on_grid_fraction(track([0.0] * 60 + [50.0] * 40)) == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(("cents", "expected"), [(0, 9), (300, 0), (-900, 0), (200, 11), (400, 1)])
-def test_pitch_classes_count_from_c(cents: float, expected: int) -> None:
+def test_pitch_class_profile_counts_from_c(cents: float, expected: int) -> None:
     assert tonality.pitch_class_profile(track([cents] * 4))[expected] == 1.0
 
 
-def test_entropy_of_one_and_of_twelve_classes() -> None:
+def test_entropy_bits_of_one_and_twelve_classes() -> None:
     assert tonality.entropy_bits(np.eye(12)[3]) == 0.0
     assert tonality.entropy_bits(np.full(12, 1 / 12)) == pytest.approx(np.log2(12))
 
 
 @pytest.mark.parametrize("tonic", range(12))
 @pytest.mark.parametrize("scale", ["major", "minor"])
-def test_key_of_a_scale_with_weight_on_the_triad(tonic: int, scale: str) -> None:
+def test_estimate_key_of_a_scale_with_weight_on_the_triad(tonic: int, scale: str) -> None:
     steps = tonality.MAJOR if scale == "major" else tonality.MINOR
     profile = np.zeros(12)
     for step, weight in zip(steps, (6, 2, 3, 2, 4, 2, 2), strict=True):
@@ -51,13 +51,13 @@ def test_key_of_a_scale_with_weight_on_the_triad(tonic: int, scale: str) -> None
     assert tonality.estimate_key(profile / profile.sum()) == (tonic, scale)
 
 
-def test_note_rate_counts_changes_and_silences() -> None:
+def test_notes_per_second_counts_changes_and_silences() -> None:
     melody = [0.0] * 10 + [200.0] * 10 + [np.nan] * 5 + [200.0] * 10 + [400.0] * 2
     assert tonality.notes_per_second(track(melody)) == pytest.approx(3 / (37 * 0.02))
 
 
-def test_no_pitch_at_all() -> None:
+def test_measures_without_pitch_are_nan_or_zero() -> None:
     silent = track([np.nan] * 5)
-    assert np.isnan(tonality.on_grid_share(silent))
+    assert np.isnan(tonality.on_grid_fraction(silent))
     assert tonality.pitch_class_profile(silent).sum() == 0
     assert tonality.notes_per_second(silent) == 0

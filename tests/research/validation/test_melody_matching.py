@@ -70,7 +70,7 @@ def test_find_melody_match_of_a_copy_gives_times_interval_and_ratio(
             and abs(offset) < 0.15
             and abs(found.ratio / ratio - 1) < 0.03
             and abs((found.cents - cents + 600) % 1200 - 600) < 20
-            and found.likeness > np.quantile(null, 0.99)
+            and found.similarity > np.quantile(null, 0.99)
         )
     assert right >= 19
 
@@ -80,7 +80,7 @@ def test_find_melody_match_without_a_copy_stays_below_the_null(
 ) -> None:
     null = melody_matching.melody_null(sources, [str(n) for n in range(40)])
     matches = [melody_matching.find_melody_match(melody(line(5000 + n)), sources) for n in range(20)]
-    alarms = [match.likeness > null.max() for match in matches if match is not None]
+    alarms = [match.similarity > null.max() for match in matches if match is not None]
     assert np.mean(alarms) <= 0.1
     assert null.max() < 0.75
 
@@ -88,7 +88,7 @@ def test_find_melody_match_without_a_copy_stays_below_the_null(
 def test_find_melody_match_excludes_the_sources_without(sources: melody_matching.ReferenceMelodies) -> None:
     itself = melody_matching.find_melody_match(sources.tracks[7], sources)
     assert itself is not None
-    assert (itself.source, round(itself.likeness, 1)) == (7, 1.0)
+    assert (itself.source, round(itself.similarity, 1)) == (7, 1.0)
     another = melody_matching.find_melody_match(sources.tracks[7], sources, without=[7])
     assert another is not None
     assert another.source != 7
