@@ -94,11 +94,7 @@ def crossed_table(
     """The largest full table of a measure, of the recordings that all of its trials have; None if there is none."""
     cells: dict[str, dict[int, dict[str, float]]] = {}
     for trial in results.trials:
-        values = dict(trial.measures.get(measure, {}))
-        if relative_to is not None:
-            reference = trial.measures.get(relative_to, {})
-            values = {name: value - reference[name] for name, value in values.items() if name in reference}
-        if values:
+        if values := trial.values(measure, relative_to):
             cells.setdefault(trial.design, {})[trial.seed] = values
     designs, seeds = _largest_full_table(cells)
     if not designs:

@@ -144,7 +144,9 @@ def _difference(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     compared = set(contrast.treatment)
     groups: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for treated, control in _pairs(trials, contrast, compared):
-        treated_values, control_values = (trial.values(contrast) for trial in (treated, control))
+        treated_values, control_values = (
+            trial.values(contrast.measure, contrast.relative_to) for trial in (treated, control)
+        )
         shared = sorted(set(treated_values) & set(control_values))
         if shared:
             row = {name: treated_values[name] - control_values[name] for name in shared}

@@ -8,16 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
 from talim.evaluation.protocol import require_same_protocol
-
-if TYPE_CHECKING:
-    from talim.experiments.hypotheses import Contrast
 
 RESULTS = "results.jsonl"
 COSTS = ("parameters", "flops", "seconds", "memory", "bytes")  # what a design can be chosen to save
@@ -84,12 +81,12 @@ class TrialResult(BaseModel):
         """Whether the trial's factors have these levels."""
         return all(_levels_equal(self.all_factors.get(name), level) for name, level in levels.items())
 
-    def values(self, contrast: Contrast) -> dict[str, float]:
-        """The contrast's measure by recording, minus `relative_to` if it names one; empty if it is missing."""
-        values = dict(self.measures.get(contrast.measure, {}))
-        if contrast.relative_to is None:
+    def values(self, measure: str, relative_to: str | None = None) -> dict[str, float]:
+        """A measure by recording, minus that of `relative_to` if given; empty if it is missing."""
+        values = dict(self.measures.get(measure, {}))
+        if relative_to is None:
             return values
-        reference = self.measures.get(contrast.relative_to, {})
+        reference = self.measures.get(relative_to, {})
         return {name: value - reference[name] for name, value in values.items() if name in reference}
 
     def cost_of(self, cost: str) -> float | None:

@@ -70,15 +70,17 @@ def recommendation_text(found: Mapping[str, Any]) -> str:
     """One recommendation of study.json in one or two sentences."""
     design, outcome = found["design"], found["outcome"]
     if outcome == NOTHING:
-        return f"Nothing to recommend: {', '.join(found['missing']) or 'no design'} was measured within the limits."
+        missing = ", ".join(found["missing"]) or "every design"
+        return f"Nothing to recommend: {missing} was not measured or is over the limits."
     if outcome == ONLY:
         return f"{design} is the only design within the limits, so nothing was compared."
     if outcome == INCONCLUSIVE:
-        chosen = _candidate(found, design)
+        chosen, text = _candidate(found, design), f"Cannot tell {len(found['unresolved'])} designs apart; "
+        if design == found["best"]:
+            return f"{text}{design} has the best mean, and none within the margin costs less."
         return (
-            f"Cannot tell {len(found['unresolved'])} designs apart; {found['best']} has the best mean. Take the "
-            f"cheaper: {design} is {format_number(chosen['gap'])} behind "
-            f"({format_ci(chosen['gap_low'], chosen['gap_high'])})."
+            f"{text}{found['best']} has the best mean. Take the cheaper: {design} is "
+            f"{format_number(chosen['gap'])} behind ({format_ci(chosen['gap_low'], chosen['gap_high'])})."
         )
     objective = found["objectives"][0]
     margin = f"{format_number(objective['margin'])} in {measure_name(objective['measure'])}"
