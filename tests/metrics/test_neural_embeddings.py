@@ -1,0 +1,27 @@
+"""Neural embeddings are pinned, and weights that do not fit are refused; the contract is in test_embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.tiny_clap import save_clap
+
+from talim.errors import TalimError
+from talim.metrics import embeddings, neural_embeddings
+
+
+def test_load_of_weights_that_do_not_fit_names_the_missing_ones(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_clap(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["audio_projection.linear1.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TalimError, match=r"1 weights are missing, such as audio_projection\.linear1\.weight"):
+        embeddings.load("clap", tmp_path)
+
+
+def test_every_neural_embedding_is_pinned() -> None:
+    for model in neural_embeddings.MODELS.values():
+        assert len(model.revision) >= 10
