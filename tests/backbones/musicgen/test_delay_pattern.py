@@ -34,16 +34,7 @@ def test_apply_delay_pattern_equals_the_reference(case: str, golden: dict[str, t
     facts, shifts = CASES[case], tuple(CASES[case]["delays"])
     sequence = delay_pattern.apply_delay_pattern(golden[f"{case}.codes"], facts["special_token"], shifts)
     assert torch.equal(sequence, golden[f"{case}.pattern_sequence"])
-    mask = delay_pattern.pattern_mask(facts["frames"], shifts)
-    assert torch.equal(mask, golden[f"{case}.pattern_mask"].bool())
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_revert_delay_pattern_equals_the_reference(case: str, golden: dict[str, torch.Tensor]) -> None:
-    logits = golden[f"{case}.logits"].permute(0, 2, 3, 1)  # [B, K, S, V]
-    reverted = delay_pattern.revert_delay_pattern(logits, CASES[case]["frames"], tuple(CASES[case]["delays"]))
-    assert torch.equal(reverted, golden[f"{case}.reverted_logits"].permute(0, 2, 3, 1))
-    assert golden[f"{case}.logits_mask"].all()  # with all steps fed, every code is predicted by one
+    assert torch.equal(sequence[0] != facts["special_token"], golden[f"{case}.pattern_mask"].bool())
 
 
 @pytest.mark.parametrize("case", CASES)

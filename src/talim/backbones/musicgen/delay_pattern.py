@@ -43,21 +43,6 @@ def apply_delay_pattern(
     return sequence
 
 
-def pattern_mask(frames: int, shifts: tuple[int, ...]) -> Tensor:  # bool [K, S]
-    """True where the result of `apply_delay_pattern` holds a code."""
-    return apply_delay_pattern(torch.ones(1, len(shifts), frames, dtype=torch.int64), 0, shifts)[0].bool()
-
-
-def revert_delay_pattern(
-    logits: Tensor,  # [B, K, S or S - 1, ...]
-    frames: int,
-    shifts: tuple[int, ...],
-) -> Tensor:  # [B, K, T, ...]
-    """Select the step that predicts each code: code t of a codebook is predicted by step t + shift."""
-    rows = [logits[:, index, shift : shift + frames] for index, shift in enumerate(shifts)]
-    return torch.stack(rows, dim=1)
-
-
 def cross_entropy(
     logits: Tensor | Iterable[Tensor],  # [B, K, S or S - 1, V], or an iterable over codebooks
     codes: Tensor,  # int64 [B, K, T]

@@ -165,10 +165,6 @@ class Mustango:
         count = torch.tensor(len(per_item), device=per_item.device)
         return Loss(parts.mean(), parts, names, per_item.detach(), per_frame, count)
 
-    def velocity_loss(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> Tensor:
-        """Weighted loss of each clip, float32 [B], for levels int64 [B] and noise [B, C, T, F]."""
-        return self._weighted_errors(batch, levels, noise)[0]
-
     def _weighted_errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         errors, per_frame = self._errors(batch, levels, noise)
         weights = diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, self.loss_weighting)

@@ -25,7 +25,6 @@ WEIGHTS = "model.safetensors"
 WINDOW_SECONDS = 10.24
 # 20 ms per frame; the VAE maps 8 frames by 8 bands to one latent position
 MEL = MelConfig(sampling_rate=sinusoidal_model.RATE_HZ, hop_length=sinusoidal_model.HOP)
-VAE_STEP = 8
 LATENT_CHANNELS, BANDS = 16, 8  # of the latent
 VAE: dict[str, Any] = {
     "in_channels": 1,
