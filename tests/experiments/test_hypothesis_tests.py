@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from talim.errors import TalimError
-from talim.experiments.hypotheses import Hypotheses, load
+from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import (
     CONTRADICTED,
     SUPPORTED,
@@ -160,36 +158,3 @@ def test_decide_hypotheses_error_rates_are_within_the_level() -> None:
     assert np.mean([v == SUPPORTED for v in nothing]) < 0.05
     found = [verdict(trials({("", "conv"): 0.2}, rng=n), *CONV_OVER) for n in range(200)]
     assert np.mean([v == SUPPORTED for v in found]) > 0.9
-
-
-VALID = "measure: m, treatment: {kind: x}, control: {kind: y}, smallest_effect: 1"
-
-
-@pytest.mark.parametrize(
-    ("comparison", "message"),
-    [
-        ("measure: m, treatment: {mood: x}, control: {mood: y}, smallest_effect: 1", "mood is no factor"),
-        ("measure: m, treatment: {kind: x}, control: {kind: x}, smallest_effect: 1", "are the same"),
-        ("measure: m, treatment: {kind: x}, control: {site: x}, smallest_effect: 1", "same factors"),
-        (VALID.replace("smallest_effect: 1", "smallest_effect: 0"), "smallest_effect"),
-        (f"{VALID}, how: 2", "how"),
-        (f"{VALID}, hypothesis: less", "hypothesis"),
-    ],
-)
-def test_load_invalid_comparison_names_the_key(tmp_path: Path, comparison: str, message: str) -> None:
-    text = f"claims: [{{id: a, statement: b, comparisons: [{{{comparison}}}]}}]"
-    (tmp_path / "claims.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(TalimError, match=message):
-        load(tmp_path / "claims.yaml")
-
-
-@pytest.mark.parametrize(("text", "message"), [("claims: [", "not a YAML file"), ("claims: []", "claims")])
-def test_load_without_hypotheses_raises(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "claims.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(TalimError, match=message):
-        load(tmp_path / "claims.yaml")
-
-
-def test_load_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="no such file"):
-        load(tmp_path / "none.yaml")

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.validation.simulated_studies import SimulatedEffect, SimulatedStudy
-from talim.errors import UsageError
 from talim.experiments.crossed_anova import CrossedTable
-from talim.experiments.goals import Objective, SelectionCriteria, parse_criteria
+from talim.experiments.goals import Objective, SelectionCriteria
 from talim.experiments.next_steps import next_steps
 from talim.experiments.recommend import (
     DEMONSTRATED,
@@ -218,25 +217,3 @@ def test_noninferiority_p_of_designs_on_the_margin_is_within_the_level() -> None
 def test_recommend_without_measures_recommends_nothing(tmp_path: Path) -> None:
     bare = [line | {"measures": {}} for line in lines(PLAN)]
     assert advise(read_study(write(tmp_path, bare))).outcome == NOTHING
-
-
-def test_parse_criteria_reads_limits_with_units() -> None:
-    assert parse_criteria(None, None, [], None) is None
-    criteria = parse_criteria("jingle", "seconds", ["memory=6GB", "seconds=1.5h", "parameters=2M"], 0.05)
-    assert criteria == SelectionCriteria(
-        "jingle", "seconds", {"memory": 6e9, "seconds": 5400, "parameters": 2e6}, 0.05
-    )
-
-
-@pytest.mark.parametrize("text", ["memory", "memory=six", "memory=6GiB", "beauty=3", "seconds=3M"])
-def test_parse_criteria_invalid_limit_raises(text: str) -> None:
-    with pytest.raises(UsageError, match="is no limit; write COST=NUMBER"):
-        parse_criteria(None, None, [text], None)
-
-
-@pytest.mark.parametrize(
-    "values", [{"goal": "fame"}, {"minimize": "love"}, {"tolerance": 0.0}, {"tolerance": 1.5}]
-)
-def test_selection_criteria_out_of_range_raises(values: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
-        SelectionCriteria(**values)  # type: ignore[arg-type]

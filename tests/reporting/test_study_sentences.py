@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fixtures.simulated_study import SMALL, study
 
 from research.validation.simulated_studies import SimulatedEffect
 from talim.experiments.goals import SelectionCriteria
 from talim.reporting import study_sentences
-from talim.reporting.study_summary import cost_ratios, study_summary
+from talim.reporting.study_summary import study_summary
 
 PLAN = replace(SMALL, designs=("linear@all:0.53%", "conv@all:2.7%", "full@all"))
 RESULT: dict[str, Any] = {
@@ -59,14 +58,6 @@ def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path) -> Non
     assert any("nats" in sentence for sentence in summary["en"])
     assert "判断できません" in summary["ja"][1]
     assert "Cannot tell" in value["bases"][0]["recommendations"][0]["text"]
-
-
-def test_cost_ratios_are_paired_by_seed(tmp_path: Path) -> None:
-    tables = study(tmp_path, PLAN).tables
-    found = cost_ratios(tables, "full@all", "conv@all:2.7%")
-    assert found["memory"]["ratio"] == pytest.approx(found["memory"]["low"])  # simulated memory has no noise
-    assert found["seconds"]["ratio"] > 3
-    assert cost_ratios(tables, "full@all", "no-such@design") == {}
 
 
 def test_result_text_of_decided_undecided_and_missing_results() -> None:
