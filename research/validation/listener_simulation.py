@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from talim.listening import bradley_terry
 
@@ -70,16 +71,16 @@ def coverage(
     for number in range(studies):
         rng = np.random.default_rng([seed, listeners, number])
         table = simulate_study(population, listeners, rng)
-        whole, boot = bradley_terry.bootstrap_fits(table, pairs, count, resamples, rng)
+        whole, boot = bootstrap_fits(table, pairs, count, resamples, rng)
         gaps = boot.strengths[:, :-1] - boot.strengths[:, -1:]
         left_out = bradley_terry.leave_one_out_fits(table, pairs, count, whole).strengths
         estimate = whole.strengths[0, :-1] - whole.strengths[0, -1]
         votes = vote_resamples(table, pairs, count, resamples, rng).strengths
         intervals = {
-            "percentile": bradley_terry.percentile_interval(gaps),
-            "expanded": bradley_terry.expanded_percentile_interval(gaps, listeners),
+            "percentile": percentile_interval(gaps),
+            "expanded": expanded_percentile_interval(gaps, listeners),
             "jackknife": bradley_terry.jackknife_interval(estimate, left_out[:, :-1] - left_out[:, -1:]),
-            "votes": bradley_terry.percentile_interval(votes[:, :-1] - votes[:, -1:]),
+            "votes": percentile_interval(votes[:, :-1] - votes[:, -1:]),
         }
         for name, (low, high) in intervals.items():
             hits[name] = hits.get(name, 0) + int(((low <= truth) & (truth <= high)).sum())
@@ -94,3 +95,36 @@ def vote_resamples(
     votes = int(total.sum())
     drawn = rng.multinomial(votes, (total / votes).ravel(), size=resamples).reshape(-1, *total.shape)
     return bradley_terry.fit_bradley_terry(drawn.astype(float), pairs, conditions)
+
+
+def bootstrap_fits(
+    per_unit: np.ndarray, pairs: np.ndarray, conditions: int, resamples: int, rng: np.random.Generator
+) -> tuple[bradley_terry.BradleyTerryFit, bradley_terry.BradleyTerryFit]:
+    """The fit to all units, and fits to bootstrap resamples of units. per_unit [G, P, C]: counts of each unit.
+
+    The unit is the listener, because the votes of one listener are not independent.
+    """
+    units = len(per_unit)
+    whole = bradley_terry.fit_bradley_terry(per_unit.sum(axis=0, keepdims=True), pairs, conditions)
+    drawn = rng.multinomial(units, np.full(units, 1 / units), size=resamples)  # [B, G]
+    tables = (drawn @ per_unit.reshape(units, -1)).reshape(resamples, *per_unit.shape[1:])
+    start = bradley_terry.BradleyTerryFit(
+        np.repeat(whole.strengths, resamples, 0), np.repeat(whole.cuts, resamples, 0)
+    )
+    return whole, bradley_terry.fit_bradley_terry(tables, pairs, conditions, start)
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Percentile interval [2, ...] of resampled values [B, ...]; too narrow for few units."""
+    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def expanded_percentile_interval(values: np.ndarray, units: int, level: float = 0.95) -> np.ndarray:
+    """Percentile interval [2, ...] with its level widened to that of Student's t (Hesterberg 2015).
+
+    It corrects two faults of the plain one: the standard deviation over resamples of G units is too small by the
+    factor sqrt((G - 1) / G), and it is itself uncertain.
+    """
+    reach = np.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
+    outer = stats.norm.cdf(-reach)
+    return np.quantile(values, [outer, 1 - outer], axis=0)

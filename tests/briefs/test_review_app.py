@@ -168,7 +168,7 @@ def test_post_oversized_body_returns_413(reviewer: Reviewer) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [{}, {"consent": False, "language": "en"}, {"consent": True, "language": "xx"}, {"consent": True}],
 )
 def test_begin_without_consent_returns_422(client: TestClient, opened: ReviewSession, sent: Any) -> None:

@@ -29,15 +29,6 @@ class BradleyTerryFit:
     cuts: np.ndarray
 
 
-@dataclass(frozen=True)
-class ConfidenceInterval:
-    """An estimate with its 95 % interval over listeners; the ends are None for too few listeners."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
 def fit_bradley_terry(
     counts: np.ndarray, pairs: np.ndarray, conditions: int, start: BradleyTerryFit | None = None
 ) -> BradleyTerryFit:
@@ -94,21 +85,6 @@ def _answer_probabilities(free: np.ndarray, design: np.ndarray, half: int) -> tu
     return probability, np.diff(slope, axis=2, prepend=zero, append=zero)
 
 
-def bootstrap_fits(
-    per_unit: np.ndarray, pairs: np.ndarray, conditions: int, resamples: int, rng: np.random.Generator
-) -> tuple[BradleyTerryFit, BradleyTerryFit]:
-    """The fit to all units, and fits to bootstrap resamples of units. per_unit [G, P, C]: counts of each unit.
-
-    The unit is the listener, because the votes of one listener are not independent.
-    """
-    units = len(per_unit)
-    whole = fit_bradley_terry(per_unit.sum(axis=0, keepdims=True), pairs, conditions)
-    drawn = rng.multinomial(units, np.full(units, 1 / units), size=resamples)  # [B, G]
-    tables = (drawn @ per_unit.reshape(units, -1)).reshape(resamples, *per_unit.shape[1:])
-    start = BradleyTerryFit(np.repeat(whole.strengths, resamples, 0), np.repeat(whole.cuts, resamples, 0))
-    return whole, fit_bradley_terry(tables, pairs, conditions, start)
-
-
 def leave_one_out_fits(
     per_unit: np.ndarray, pairs: np.ndarray, conditions: int, whole: BradleyTerryFit
 ) -> BradleyTerryFit:
@@ -116,22 +92,6 @@ def leave_one_out_fits(
     units = len(per_unit)
     start = BradleyTerryFit(np.repeat(whole.strengths, units, 0), np.repeat(whole.cuts, units, 0))
     return fit_bradley_terry(per_unit.sum(axis=0)[None] - per_unit, pairs, conditions, start)
-
-
-def percentile_interval(values: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Percentile interval [2, ...] of resampled values [B, ...]; too narrow for few units."""
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-
-
-def expanded_percentile_interval(values: np.ndarray, units: int, level: float = 0.95) -> np.ndarray:
-    """Percentile interval [2, ...] with its level widened to that of Student's t (Hesterberg 2015).
-
-    It corrects two faults of the plain one: the standard deviation over resamples of G units is too small by the
-    factor sqrt((G - 1) / G), and it is itself uncertain.
-    """
-    reach = np.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
-    outer = stats.norm.cdf(-reach)
-    return np.quantile(values, [outer, 1 - outer], axis=0)
 
 
 def jackknife_interval(whole: np.ndarray, leave_one_out: np.ndarray, level: float = 0.95) -> np.ndarray:
