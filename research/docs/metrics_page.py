@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 from talim.atomic_io import write_text
+from talim.audio import levels
 from talim.metrics import (
     copy_detection,
     distribution_distances,
@@ -31,6 +32,7 @@ MODULES = (
     structure,
     diversity,
     prompt_adherence,
+    levels,
     noise,
     distribution_distances,
     signal_embeddings,

@@ -56,6 +56,6 @@ def test_docstring_of_a_score_states_range_direction_and_source(score: object) -
 
 def test_page_has_public_functions_only() -> None:
     page = metrics_page.page()
-    assert "`intonation_error(cents, practice)`" in page
+    assert "`intonation_z_rms(cents, " in page
     assert "`_say" not in page
     assert "`movement" not in page
