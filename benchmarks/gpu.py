@@ -36,6 +36,7 @@ from benchmarks.bench import adapted, decoder_of, load_shape
 from talim.atomic_io import read_json, write_json
 from talim.audio import Audio
 from talim.backbones import load, precision
+from talim.designs.expression import Design
 from talim.planning import hardware, trace_cache
 from talim.planning.training_step import StepConfig, SyntheticTrainingStep
 from talim.progress import PlainProgress
@@ -120,7 +121,7 @@ def measure_training(options: Options, deadline: float) -> Iterator[Row]:
 
 def _step_config(row: Row) -> StepConfig:
     base = f"{row['shape']}-musicgen" if row["shape"] == "nano" else f"musicgen-{row['shape']}"
-    return StepConfig(base, row["design"], row["clip_seconds"], row["clips"], row["precision"])
+    return StepConfig(base, Design.parse(row["design"]), row["clip_seconds"], row["clips"], row["precision"])
 
 
 def _training_row(config: StepConfig, options: Options, deadline: float) -> Row:

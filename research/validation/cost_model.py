@@ -23,6 +23,7 @@ from typing import Any
 
 from research.docs import markdown
 from talim.atomic_io import write_text
+from talim.designs.expression import Design
 from talim.errors import TalimError
 from talim.planning import cpu_calibration, trace_cache, training_step
 from talim.planning.training_step import StepConfig
@@ -32,20 +33,20 @@ MODULE = "research.validation.cost_model"
 PAGE = Path("docs/reports/cost-model.md")
 NANO, SMALL = "nano-musicgen", "musicgen-small"
 CASES = (
-    StepConfig(NANO, "linear@all:2.5%", 5.0, 1, "fp32"),
-    StepConfig(NANO, "conv@all:2.5%", 10.0, 8, "bf16"),
-    StepConfig(NANO, "transformer@post:2.5%", 20.0, 8, "fp32"),
-    StepConfig(NANO, "lora@deep:2.5%", 10.0, 8, "fp32"),
-    StepConfig(NANO, "full@all", 10.0, 8, "bf16"),
-    StepConfig(SMALL, "conv@all:8M", 5.0, 1, "bf16"),
-    StepConfig(SMALL, "conv@all:8M", 5.0, 1, "fp32"),
-    StepConfig(SMALL, "conv@post:8M", 5.0, 1, "bf16"),
-    StepConfig(SMALL, "linear@deep:8M", 5.0, 1, "fp32"),
-    StepConfig(SMALL, "transformer@all:40M", 5.0, 1, "bf16"),
-    StepConfig(SMALL, "lora@all:8M", 5.0, 2, "bf16"),
-    StepConfig(SMALL, "conv@all:8M", 20.0, 1, "bf16", gradient_checkpointing=True),
+    StepConfig(NANO, Design.parse("linear@all:2.5%"), 5.0, 1, "fp32"),
+    StepConfig(NANO, Design.parse("conv@all:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("transformer@post:2.5%"), 20.0, 8, "fp32"),
+    StepConfig(NANO, Design.parse("lora@deep:2.5%"), 10.0, 8, "fp32"),
+    StepConfig(NANO, Design.parse("full@all"), 10.0, 8, "bf16"),
+    StepConfig(SMALL, Design.parse("conv@all:8M"), 5.0, 1, "bf16"),
+    StepConfig(SMALL, Design.parse("conv@all:8M"), 5.0, 1, "fp32"),
+    StepConfig(SMALL, Design.parse("conv@post:8M"), 5.0, 1, "bf16"),
+    StepConfig(SMALL, Design.parse("linear@deep:8M"), 5.0, 1, "fp32"),
+    StepConfig(SMALL, Design.parse("transformer@all:40M"), 5.0, 1, "bf16"),
+    StepConfig(SMALL, Design.parse("lora@all:8M"), 5.0, 2, "bf16"),
+    StepConfig(SMALL, Design.parse("conv@all:8M"), 20.0, 1, "bf16", gradient_checkpointing=True),
     StepConfig(
-        "mustango", "conv@all:40M", 5.12, 1, "bf16", gradient_checkpointing=True
+        "mustango", Design.parse("conv@all:40M"), 5.12, 1, "bf16", gradient_checkpointing=True
     ),  # 6 GB, and minutes of one core
 )
 MEMORY_BOUND, TIME_BOUND = 0.10, 0.25
@@ -69,7 +70,7 @@ def check(cases: Sequence[StepConfig], results: Path, progress: Progress) -> lis
         if _key(case.to_json()) not in stored:
             stored[_key(case.to_json())] = _row(case, traces, cpu)
             write_text(results, json.dumps(list(stored.values()), indent=1) + "\n")
-        progress.step("measuring", number, len(cases), case.design)
+        progress.step("measuring", number, len(cases), str(case.design))
     return [stored[_key(case.to_json())] for case in cases]
 
 

@@ -100,7 +100,7 @@ def _rank_table(work: Path) -> list[str]:
 
 
 def _rank_cell(value: float | list[float]) -> str:
-    if isinstance(value, float):
+    if not isinstance(value, list):
         return f"{value:.1%}"
     return "{:.1%}, {:.2f}, {:.1%}, {:+.3f}".format(*value)
 
