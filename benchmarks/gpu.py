@@ -36,7 +36,7 @@ from benchmarks.bench import adapted, decoder_of, load_shape
 from talim.atomic_io import read_json, write_json
 from talim.audio import Audio
 from talim.backbones import load, precision
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.planning import hardware, trace_cache
 from talim.planning.training_step import StepConfig, SyntheticTrainingStep
 from talim.progress import PlainProgress

@@ -19,7 +19,7 @@ import torch
 from research.validation import frozen_cache_speedup
 from research.validation.random_musicgen import random_musicgen
 from talim.corpus.feature_cache import FeatureCache
-from talim.designs import site_selection
+from talim.design import site_selection
 from talim.progress import default
 from talim.recipe import Recipe
 from talim.training.frozen_cache import FrozenLayerCache

@@ -26,7 +26,7 @@ LAYERS = (
         "audio",
         "html",
     },
-    {"designs", "traditions"},
+    {"design", "traditions"},
     {"recipe"},
     {"run"},
     {"synthesis", "backbones", "adapters", "metrics"},

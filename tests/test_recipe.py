@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim import recipe as recipes
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.recipe import Recipe, Training
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from research.docs import markdown
 from talim.atomic_io import write_text
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.planning import cpu_calibration, trace_cache, training_step
 from talim.planning.training_step import StepConfig

@@ -26,7 +26,7 @@ from talim.backbones import registry
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.manifest import Corpus
-from talim.designs import site_selection
+from talim.design import site_selection
 from talim.progress import PlainProgress, Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance

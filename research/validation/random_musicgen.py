@@ -8,7 +8,7 @@ import torch
 
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.backbones.nano.musicgen import ByteTokenizer
-from talim.designs.musicgen_sites import MusicGenShape
+from talim.design.musicgen_sites import MusicGenShape
 
 TEXT_WIDTH = 768  # of the released models' text encoder
 

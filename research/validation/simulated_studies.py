@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import write_jsonl
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import SUPPORTED, decide_hypotheses
 from talim.experiments.results import RESULTS, TrialResult

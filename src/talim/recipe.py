@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.strict_yaml import StrictModel, read_yaml
 

@@ -17,8 +17,8 @@ from peft import get_peft_model
 import talim.adapters as adapters
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs import expression
-from talim.designs.kinds import KINDS
+from talim.design import expression
+from talim.design.kinds import KINDS
 from talim.errors import UsageError
 
 DOC = Path(__file__).parents[2] / "docs" / "guides" / "custom-kinds.md"

@@ -16,7 +16,7 @@ from peft.config import PeftConfig
 import talim.adapters as adapters
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs.expression import kind_names
+from talim.design.expression import kind_names
 
 Fresh = Callable[..., MusicGen]
 

@@ -14,7 +14,7 @@ from talim.backbones.load import load
 from talim.backbones.meta_models import load_on_meta
 from talim.backbones.mustango import unet_config
 from talim.backbones.mustango.unet_config import UNetConfig
-from talim.designs.unet_sites import UNetShape
+from talim.design.unet_sites import UNetShape
 from talim.errors import TalimError
 
 

@@ -14,7 +14,7 @@ from transformers import (
 
 from talim.backbones import fingerprint, registry
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs.musicgen_sites import MusicGenShape
+from talim.design.musicgen_sites import MusicGenShape
 
 # written out, so that a slip in the formula or in the shapes shows
 PARAMETERS = {

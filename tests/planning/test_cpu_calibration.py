@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from research.validation import cost_model
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.planning import cpu_calibration, training_step
 from talim.planning.training_step import StepConfig
 

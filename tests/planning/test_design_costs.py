@@ -15,10 +15,10 @@ from fixtures.meta_transformers import on_meta
 
 import talim.adapters as adapters
 from talim.backbones import registry
-from talim.designs import expression, kinds
-from talim.designs.expression import UNSIZED_KINDS, Design, kind_names
-from talim.designs.musicgen_sites import MusicGenShape
-from talim.designs.unet_sites import UNetShape
+from talim.design import expression, kinds
+from talim.design.expression import UNSIZED_KINDS, Design, kind_names
+from talim.design.musicgen_sites import MusicGenShape
+from talim.design.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 from talim.planning.design_costs import (
     BUDGETS,

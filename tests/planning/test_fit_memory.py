@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.planning.design_costs import base_model_facts
 from talim.planning.fit_memory import describe_change, smaller_configs
 from talim.planning.training_step import StepConfig

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from talim.cli import main
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.planning import tables
 from talim.planning.hardware import HardwareProfile

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.planning import training_step
 from talim.planning.trace_cache import TraceCache, default_cache_folder
 from talim.planning.training_step import StepConfig

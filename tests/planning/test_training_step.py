@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.planning import training_step
 from talim.planning.training_step import StepConfig

@@ -26,7 +26,7 @@ from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.manifest import Corpus
-from talim.designs import expression, site_selection
+from talim.design import expression, site_selection
 from talim.interrupts import Interrupted
 from talim.progress import Progress
 from talim.recipe import Recipe

@@ -12,7 +12,7 @@ from talim.adapters.injection import (
 )
 from talim.adapters.peft_method import AdapterModel, register_with_peft
 from talim.adapters.serialization import load, read_info, save
-from talim.designs.kinds import Kind, register
+from talim.design.kinds import Kind, register
 
 __all__ = [
     "AdapterConfig",

@@ -12,8 +12,8 @@ from peft.config import PeftConfig
 from torch import nn
 
 from talim.adapters.full_finetune import FullFineTuneLayer
-from talim.designs.kinds import KINDS, Kind
-from talim.designs.layouts import FRAMES
+from talim.design.kinds import KINDS, Kind
+from talim.design.layouts import FRAMES
 from talim.errors import UsageError
 
 METHOD = "TALIM"  # peft_type in adapter_config.json

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from talim.adapters import full_finetune
-from talim.designs import streaming
+from talim.design import streaming
 
 ATTENTION_MASK = "attention_mask"
 TEXT_MASK_NAMES = (ATTENTION_MASK, "states_mask")  # names of the text mask in models around a conditioner

@@ -18,11 +18,11 @@ from talim.adapters import peft_baselines
 from talim.adapters.config import FULL, AdapterConfig
 from talim.adapters.full_finetune import FullFineTuneLayer
 from talim.adapters.layer import AdapterLayer
-from talim.designs import budget
-from talim.designs.expression import Design
-from talim.designs.kinds import KINDS
-from talim.designs.musicgen_sites import Site
-from talim.designs.site_selection import base_parameters, model_sites, select_sites
+from talim.design import budget
+from talim.design.expression import Design
+from talim.design.kinds import KINDS
+from talim.design.musicgen_sites import Site
+from talim.design.site_selection import base_parameters, model_sites, select_sites
 from talim.errors import UsageError
 
 DEFAULT_NAME = "adapter"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from talim.adapters.config import AdapterConfig
 from talim.adapters.forward_context import ForwardContext
 from talim.adapters.full_finetune import Float32Wrapper, FullFineTuneLayer
-from talim.designs import streaming
-from talim.designs.kinds import Kind
+from talim.design import streaming
+from talim.design.kinds import Kind
 from talim.errors import TalimError, UsageError
 
 

@@ -12,9 +12,9 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
 from talim.adapters.config import exact_path_regex
-from talim.designs import budget
-from talim.designs.expression import PEFT_KINDS, Part
-from talim.designs.musicgen_sites import Site
+from talim.design import budget
+from talim.design.expression import PEFT_KINDS, Part
+from talim.design.musicgen_sites import Site
 
 SUPPORTED_PEFT_KINDS = PEFT_KINDS
 ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank

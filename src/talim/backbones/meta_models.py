@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from talim.backbones import load, resolve
 from talim.backbones.nano.musicgen import ByteTokenizer
-from talim.designs.musicgen_sites import MusicGenShape
+from talim.design.musicgen_sites import MusicGenShape
 
 if TYPE_CHECKING:
     from talim.backbones.mustango.model import MustangoModel

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from talim.audio import Audio
     from talim.beats_chords import BeatsAndChords
-    from talim.designs.musicgen_sites import Site
+    from talim.design.musicgen_sites import Site
 
     # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D], and optionally
     # beats and chords, which a text-only base ignores

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from talim.designs.musicgen_sites import MusicGenShape
-from talim.designs.unet_sites import UNetShape
+from talim.design.musicgen_sites import MusicGenShape
+from talim.design.unet_sites import UNetShape
 
 RELEASED_LICENCE = "CC-BY-NC-4.0"
 NANO = "nano-musicgen"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from talim.designs.expression import PEFT_KINDS
+from talim.design.expression import PEFT_KINDS
 from talim.experiments.effects import POWER
 from talim.experiments.recommend import DEMONSTRATED, NOTHING, Candidate, MeasureComparison, Recommendation
 

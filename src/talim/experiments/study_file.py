@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from talim import recipe as recipes
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.recipe import Recipe
 from talim.strict_yaml import StrictModel, build, read_yaml

@@ -22,7 +22,7 @@ import numpy as np
 from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
-from talim.designs.site_selection import base_parameters
+from talim.design.site_selection import base_parameters
 from talim.evaluation import bootstrap
 from talim.evaluation.held_out_loss import prepare_held_out
 from talim.evaluation.loss_by_event import EVENT_GROUPS, aggregate_by_event, frame_losses

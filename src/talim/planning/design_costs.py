@@ -12,11 +12,11 @@ from typing import Any
 
 from talim.backbones import registry
 from talim.backbones.resolve import ModelSource, is_cached, resolve_source
-from talim.designs import budget, costs
-from talim.designs.expression import UNSIZED_KINDS, Design, Part, kind_names
-from talim.designs.musicgen_sites import MusicGenShape, Site
-from talim.designs.site_selection import select_sites, valid_site_names
-from talim.designs.unet_sites import UNetShape
+from talim.design import budget, costs
+from talim.design.expression import UNSIZED_KINDS, Design, Part, kind_names
+from talim.design.musicgen_sites import MusicGenShape, Site
+from talim.design.site_selection import select_sites, valid_site_names
+from talim.design.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
 
 BUDGETS = ("2M", "8M", "20M", "40M", "70M")

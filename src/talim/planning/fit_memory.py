@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from talim.designs.expression import Design
-from talim.designs.site_selection import select_sites, valid_site_names
+from talim.design.expression import Design
+from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
 from talim.planning.design_costs import BaseModelFacts
 from talim.planning.hardware import HardwareProfile

@@ -21,7 +21,7 @@ LIBRARIES = ("torch", "transformers", "diffusers", "peft")
 CODE = (  # of talim, that decides what a step does and how it is traced
     "adapters/**/*.py",
     "backbones/**/*.py",
-    "designs/**/*.py",
+    "design/**/*.py",
     "training/step.py",
     "planning/training_step.py",
     "planning/tracer.py",

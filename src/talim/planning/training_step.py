@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from talim.adapters import injection
 from talim.backbones.meta_models import load_on_meta, materialize
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.planning import tracer
 from talim.planning.tracer import Trace

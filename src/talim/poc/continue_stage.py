@@ -11,7 +11,7 @@ import numpy as np
 from talim import recipe as recipes
 from talim.atomic_io import read_json
 from talim.backbones.resolve import family_by_name
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.evaluation.bootstrap import bootstrap_ci
 from talim.experiments.effects import two_way_effect

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus.manifest import Corpus
-from talim.designs.expression import Design
+from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.html.formatting import format_bytes, format_count, format_counted, format_percent
 from talim.poc.gates import GateThresholds, memory_limit_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from talim.backbones import registry
-from talim.designs.musicgen_sites import MusicGenShape
+from talim.design.musicgen_sites import MusicGenShape
 from talim.html.formatting import (
     format_ci,
     format_count,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from talim.backbones.protocol import Batch, CachedBatch
 from talim.corpus.feature_cache import FeatureCache
-from talim.designs import site_selection
+from talim.design import site_selection
 from talim.progress import Progress
 
 if TYPE_CHECKING:

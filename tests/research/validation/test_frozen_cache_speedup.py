@@ -9,7 +9,7 @@ import torch
 
 from research.validation import frozen_cache_speedup
 from research.validation.random_musicgen import random_musicgen
-from talim.designs.musicgen_sites import MusicGenShape
+from talim.design.musicgen_sites import MusicGenShape
 
 ROOT = Path(__file__).parents[3]
 

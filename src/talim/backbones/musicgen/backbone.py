@@ -13,7 +13,7 @@ from talim.backbones import fingerprint, generation_options
 from talim.backbones.musicgen import delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
 from talim.beats_chords import BeatsAndChords
-from talim.designs.musicgen_sites import MusicGenShape, Site
+from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError
 
 if TYPE_CHECKING:

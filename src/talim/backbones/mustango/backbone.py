@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from talim.backbones.mustango.model import MustangoModel
     from talim.backbones.mustango.vae_vocoder import MelVAE
     from talim.backbones.protocol import Progress
-    from talim.designs.musicgen_sites import Site
+    from talim.design.musicgen_sites import Site
 
 
 WINDOW_SECONDS = 10.24  # of the released model

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from talim.backbones.mustango.conditioning import BeatEmbedding, BeatTokens, ChordEmbedding, ChordTokens
 from talim.backbones.mustango.unet import MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
-from talim.designs.musicgen_sites import Site
-from talim.designs.unet_sites import UNetShape
+from talim.design.musicgen_sites import Site
+from talim.design.unet_sites import UNetShape
 
 
 @dataclass(frozen=True)

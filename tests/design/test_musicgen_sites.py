@@ -10,8 +10,8 @@ from torch import nn
 
 from talim.backbones import registry
 from talim.backbones.registry import MODELS
-from talim.designs.expression import layer_range
-from talim.designs.musicgen_sites import MusicGenShape, Site
+from talim.design.expression import layer_range
+from talim.design.musicgen_sites import MusicGenShape, Site
 
 SHAPES = {
     "small": MODELS["musicgen-small"].shape,

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.designs import expression, layouts
-from talim.designs.streaming import StreamingState
-from talim.designs.temporal_layers import SqueezeExcitation, TemporalAttention, TemporalConv
+from talim.design import expression, layouts
+from talim.design.streaming import StreamingState
+from talim.design.temporal_layers import SqueezeExcitation, TemporalAttention, TemporalConv
 from talim.errors import UsageError
 
 
 class Kind(nn.Module):
     """Bottleneck adapter: hidden states [B, T, D] -> the residual to add, [B, T, D]; zero at initialisation.
 
-    In the layout "bands" the states are [B, D, T, F]; see `talim.designs.layouts`. `features` is D, `width` the
+    In the layout "bands" the states are [B, D, T, F]; see `talim.design.layouts`. `features` is D, `width` the
     bottleneck's channels W. Subclasses define `bottleneck_forward`, `build` for its modules and, for kinds with
     options, `default_options`. The counts below take a multiply-add as two operations.
     """

@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import talim.adapters as adapters
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs import budget, costs
-from talim.designs.expression import Design
-from talim.designs.kinds import KINDS
-from talim.designs.musicgen_sites import MusicGenShape
-from talim.designs.site_selection import select_sites
+from talim.design import budget, costs
+from talim.design.expression import Design
+from talim.design.kinds import KINDS
+from talim.design.musicgen_sites import MusicGenShape
+from talim.design.site_selection import select_sites
 
 DELAYS = 3  # frames that the delay of four codebooks adds to a clip
 

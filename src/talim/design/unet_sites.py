@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from talim.designs.layouts import BANDS
-from talim.designs.musicgen_sites import Site, TargetLinear
+from talim.design.layouts import BANDS
+from talim.design.musicgen_sites import Site, TargetLinear
 
 STACKS = ("attentions", "attentions2", "attentions3")  # text, beats, chords: a site is the output of the last
 BEAT_INPUTS, CHORD_INPUTS = 7, 16  # inputs of the embeddings, without the sinusoids

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talim.designs import budget as designs_budget
-from talim.designs.expression import Design
-from talim.designs.kinds import KINDS
-from talim.designs.musicgen_sites import MusicGenShape, Site
+from talim.design import budget as designs_budget
+from talim.design.expression import Design
+from talim.design.kinds import KINDS
+from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
 
 

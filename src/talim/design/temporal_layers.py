@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.designs.streaming import StreamingState
+from talim.design.streaming import StreamingState
 
 
 class TemporalConv(nn.Module):

@@ -14,7 +14,7 @@ from transformers import T5Config
 from talim.backbones.mustango.model import ModelDims, MustangoModel
 from talim.backbones.mustango.unet import MusicTransformer
 from talim.backbones.mustango.unet_config import UNetConfig
-from talim.designs.unet_sites import UNetShape
+from talim.design.unet_sites import UNetShape
 
 
 def meta_model(config: dict[str, Any]) -> MustangoModel:

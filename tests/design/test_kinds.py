@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.designs import expression, kinds
-from talim.designs.expression import Design
-from talim.designs.kinds import KINDS, Kind, Linear, register
+from talim.design import expression, kinds
+from talim.design.expression import Design
+from talim.design.kinds import KINDS, Kind, Linear, register
 from talim.errors import UsageError
 
 few = st.integers(1, 9)

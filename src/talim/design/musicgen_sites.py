@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from talim.designs.layouts import FRAMES
+from talim.design.layouts import FRAMES
 
 LAYERS_PATH = "decoder.model.decoder.layers"
 HEADS_PATH = "decoder.lm_heads"

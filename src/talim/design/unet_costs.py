@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from talim.designs.musicgen_sites import Site, TargetLinear
-from talim.designs.unet_sites import UNetPart, UNetShape
+from talim.design.musicgen_sites import Site, TargetLinear
+from talim.design.unet_sites import UNetPart, UNetShape
 
 BEAT_TOKENS, CHORD_TOKENS = 50, 20  # padding included
 # Widths that a frozen transformer keeps per position: 4 norms; q, k, v and result of the self-attention; q and result

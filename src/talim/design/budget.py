@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from talim.designs.expression import RANKED_KINDS, Part
-from talim.designs.kinds import KINDS
-from talim.designs.musicgen_sites import Site, TargetLinear
+from talim.design.expression import RANKED_KINDS, Part
+from talim.design.kinds import KINDS
+from talim.design.musicgen_sites import Site, TargetLinear
 from talim.errors import UsageError
 
 TOLERANCE = 0.01  # relative deviation from the budget

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from talim.designs.streaming import StreamingState, get_state, num_past_frames
+from talim.design.streaming import StreamingState, get_state, num_past_frames
 from talim.errors import TalimError
 
 

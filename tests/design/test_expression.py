@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from talim.designs.expression import (
+from talim.design.expression import (
     PEFT_KINDS,
     RANKED_KINDS,
     SITE_NAMES,

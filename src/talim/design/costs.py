@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from talim.designs.budget import ia3_matrices
-from talim.designs.expression import RANKED_KINDS, Part, layer_range
-from talim.designs.kinds import KINDS
-from talim.designs.musicgen_sites import MusicGenShape, Site, TargetLinear
-from talim.designs.site_selection import IN_MODULE_KINDS, first_trained_layer
-from talim.designs.unet_costs import (
+from talim.design.budget import ia3_matrices
+from talim.design.expression import RANKED_KINDS, Part, layer_range
+from talim.design.kinds import KINDS
+from talim.design.musicgen_sites import MusicGenShape, Site, TargetLinear
+from talim.design.site_selection import IN_MODULE_KINDS, first_trained_layer
+from talim.design.unet_costs import (
     UNetGeometry,
     first_trained_part,
     frozen_activations,
     full_finetune_activations,
     unet_flops,
 )
-from talim.designs.unet_sites import UNetShape
+from talim.design.unet_sites import UNetShape
 
 TEXT_TOKENS = 32  # assumed length of a caption
 FLOAT_BYTES = 4  # adapters are float32, whatever the base is

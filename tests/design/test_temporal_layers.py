@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.designs.streaming import StreamingState
-from talim.designs.temporal_layers import SqueezeExcitation, TemporalAttention, TemporalConv
+from talim.design.streaming import StreamingState
+from talim.design.temporal_layers import SqueezeExcitation, TemporalAttention, TemporalConv
 
 WIDTH = 6
 LAYERS: dict[str, Callable[[bool], nn.Module]] = {

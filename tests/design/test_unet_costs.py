@@ -15,11 +15,11 @@ import talim.adapters as adapters
 from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
 from talim.backbones.mustango.model import MustangoModel
 from talim.beats_chords import BeatGrid, ChordTrack
-from talim.designs import budget, costs
-from talim.designs.expression import Design
-from talim.designs.site_selection import select_sites
-from talim.designs.unet_costs import UNetGeometry
-from talim.designs.unet_sites import UNetShape
+from talim.design import budget, costs
+from talim.design.expression import Design
+from talim.design.site_selection import select_sites
+from talim.design.unet_costs import UNetGeometry
+from talim.design.unet_sites import UNetShape
 
 TEXT_TOKENS = 5
 DESIGNS = ["linear@all:width4", "conv@down:width4", "transformer@up:width8", "conv@mid:width4", "lora@up:r2"]

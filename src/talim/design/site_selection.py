@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from talim.designs.expression import RANKED_KINDS, SITE_NAMES, Design, layer_range
-from talim.designs.musicgen_sites import MusicGenShape, Site
+from talim.design.expression import RANKED_KINDS, SITE_NAMES, Design, layer_range
+from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
 
 THIRDS = {"shallow": 0, "middle": 1, "deep": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from talim.designs import layouts
+from talim.design import layouts
 from talim.errors import UsageError
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.designs.expression import Design
-from talim.designs.musicgen_sites import MusicGenShape, Site
-from talim.designs.site_selection import base_parameters, model_sites, num_frozen_layers, select_sites
+from talim.design.expression import Design
+from talim.design.musicgen_sites import MusicGenShape, Site
+from talim.design.site_selection import base_parameters, model_sites, num_frozen_layers, select_sites
 from talim.errors import UsageError
 
 SMALL = MusicGenShape(hidden=1024, layers=24, heads=16).sites()
