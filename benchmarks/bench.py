@@ -71,13 +71,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Speed of decoding and training by design")
     parser.add_argument("--base", default="nano-musicgen")
-    parser.add_argument(
-        "--shape", choices=sorted(registry.SHAPES), help="a released size with random weights"
-    )
+    parser.add_argument("--shape", choices=sorted(registry.SHAPES), help="a released size with random weights")
     parser.add_argument("--budget", default="2.5%")
-    parser.add_argument(
-        "--design", action="append", help=f"KIND@SITE, repeatable; default: {', '.join(DESIGNS)}"
-    )
+    parser.add_argument("--design", action="append", help=f"KIND@SITE, repeatable; default: {', '.join(DESIGNS)}")
     parser.add_argument("--frames", type=int, default=50, help="codec frames to decode")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the training clip")
     parser.add_argument("--rounds", type=int, default=7)
@@ -94,14 +90,10 @@ def main() -> None:
         if design != "no adapter":
             training[design] = step_of(backbone, options.seconds)
     print_table(
-        f"decoding {options.frames} frames with guidance",
-        alternating_times(decoding, options.rounds),
-        "no adapter",
+        f"decoding {options.frames} frames with guidance", alternating_times(decoding, options.rounds), "no adapter"
     )
     lora = next((design for design in designs if design.startswith("lora")), designs[0])
-    print_table(
-        f"training step, one clip of {options.seconds:g} s", alternating_times(training, options.rounds), lora
-    )
+    print_table(f"training step, one clip of {options.seconds:g} s", alternating_times(training, options.rounds), lora)
 
 
 def decoder_of(backbone: MusicGen, frames: int, batch: int = 1) -> Callable[[], object]:

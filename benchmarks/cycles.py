@@ -127,9 +127,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit("usage: python -m benchmarks.cycles DATA")
     root = Path(sys.argv[1])
-    print(
-        "| onsets | items | candidate cycles | top 1 (chance) | top 3 (chance) | first beat correct | median fit |"
-    )
+    print("| onsets | items | candidate cycles | top 1 (chance) | top 3 (chance) | first beat correct | median fit |")
     print("|---|---|---|---|---|---|---|")
     report("notes of SymbTr scores", scores(root / "makam"), "makam")
     report("melody of sung pitch tracks", sung(root / "hindustani"), "hindustani")

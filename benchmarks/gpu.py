@@ -240,10 +240,7 @@ def markdown(results: Row) -> str:
     """All sections that were measured, as tables."""
     lines = [f"{results['device']}, torch {results['torch']}, median of {results['repeats']} (range)"]
     tables: dict[str, tuple[Sequence[str], Callable[[Row], Sequence[str]]]] = {
-        "train": (
-            ("shape", "design", "clips", "step ms", "planned ms", "peak GB", "planned GB"),
-            _training_cells,
-        ),
+        "train": (("shape", "design", "clips", "step ms", "planned ms", "peak GB", "planned GB"), _training_cells),
         "decode": (("shape", "design", "batch", "ms per frame", "times real time"), _decoding_cells),
         "tf32": (("setting", "tokens", "different from the CPU"), _tf32_cells),
     }
@@ -285,11 +282,7 @@ def _decoding_cells(row: Row) -> list[str]:
 def _tf32_cells(row: Row) -> list[str]:
     if "tokens" not in row:
         return [row["setting"], "-", "-"]
-    return [
-        row["setting"],
-        str(row["tokens"]),
-        f"{row['different']} ({row['different'] / row['tokens']:.2%})",
-    ]
+    return [row["setting"], str(row["tokens"]), f"{row['different']} ({row['different'] / row['tokens']:.2%})"]
 
 
 def run(sections: Sequence[str], options: Options, minutes: float, out: Path | None, gpu: str | None) -> Row:
@@ -323,18 +316,14 @@ def run(sections: Sequence[str], options: Options, minutes: float, out: Path | N
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--sections", default=",".join(SECTIONS), help=f"comma-separated, of {', '.join(SECTIONS)}"
-    )
+    parser.add_argument("--sections", default=",".join(SECTIONS), help=f"comma-separated, of {', '.join(SECTIONS)}")
     parser.add_argument("--minutes", type=float, default=8.0, help="time limit for all sections together")
     parser.add_argument("--device", default="cuda", help="cuda or cpu")
     parser.add_argument("--shape", action="append", choices=SHAPES, help="repeatable; default: all")
     parser.add_argument("--design", action="append", help=f"repeatable; default: {', '.join(DESIGNS)}")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--frames", type=int, default=50, help="codec frames to decode (50 per second)")
-    parser.add_argument(
-        "--batch", type=int, action="append", help="pieces decoded at once, repeatable; default: 1, 8"
-    )
+    parser.add_argument("--batch", type=int, action="append", help="pieces decoded at once, repeatable; default: 1, 8")
     parser.add_argument("--clips", type=int, default=8, help="clips of a training step")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a training clip")
     parser.add_argument("--gpu", help="row of `talim plan`'s table; default: by the device's name")

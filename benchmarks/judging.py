@@ -90,11 +90,7 @@ def main() -> None:
         prompts, held_out_labels = [labels for labels, _ in adapted], [labels for labels, _ in held_out]
         sets = [
             music_scores.load_inputs(
-                [sound for _, sound in part],
-                [labels for labels, _ in part],
-                SECONDS,
-                cache,
-                options.num_workers,
+                [sound for _, sound in part], [labels for labels, _ in part], SECONDS, cache, options.num_workers
             )
             for part in (adapted, base, held_out)
         ]
@@ -108,9 +104,7 @@ def main() -> None:
         clock.lap("prompt adherence")
         sounds = {labels.file: sound for labels, sound in training}
         corpus: Any = SimpleNamespace(
-            train=[labels for labels, _ in training],
-            folder=Path(),
-            read_clip=lambda labels: sounds[labels.file],
+            train=[labels for labels, _ in training], folder=Path(), read_clip=lambda labels: sounds[labels.file]
         )
         copy_scores.copy_scores(corpus, sets[0], sets[1], sets[2], "synthetic clips have none", cache)
         clock.lap("copies")

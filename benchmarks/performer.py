@@ -33,9 +33,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--count", type=int, default=12)
     options = parser.parse_args()
-    print(
-        f"{options.count} performances of {options.seconds:g} s each, times real time per core (process CPU time)"
-    )
+    print(f"{options.count} performances of {options.seconds:g} s each, times real time per core (process CPU time)")
     print(f"{'tradition':12s} {'players':>7s} {'median':>7s} {'slowest':>8s}")
     for tradition in ("hindustani", "makam"):
         for ensemble in (1, 2, 3):

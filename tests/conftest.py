@@ -106,9 +106,7 @@ def save_tiny_base(folder: Path, layers: int = 2, seed: int = 0) -> Path:
         T5Config,
     )
 
-    text = T5Config(
-        vocab_size=384, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
-    )
+    text = T5Config(vocab_size=384, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False)
     codec = EncodecConfig(
         target_bandwidths=[1.0],
         sampling_rate=RATE_HZ,
@@ -130,9 +128,7 @@ def save_tiny_base(folder: Path, layers: int = 2, seed: int = 0) -> Path:
         bos_token_id=64,
         dropout=0.1,
     )
-    config = MusicgenConfig(
-        text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
-    )
+    config = MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MusicgenForConditionalGeneration(config)

@@ -71,9 +71,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-recordings").mkdir()
     for seed in range(6):
         performance = perform(seed, "demo", 10.0)
-        soundfile.write(
-            folder / "my-recordings" / f"take-{seed}.wav", performance.samples, performance.rate_hz
-        )
+        soundfile.write(folder / "my-recordings" / f"take-{seed}.wav", performance.samples, performance.rate_hz)
     (folder / "my-study.yaml").write_text(STUDY)
     return folder
 
@@ -111,11 +109,7 @@ def test_readme_python_is_valid_and_uses_the_public_api() -> None:
     used = set()
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
-            if (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "talim"
-            ):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "talim":
                 used.add(node.attr)
     assert used - {"adapters"} <= {*talim.__all__}
     assert {"prepare", "train", "generate", "evaluate", "report"} <= used

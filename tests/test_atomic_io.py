@@ -63,18 +63,8 @@ def test_to_jsonable_of_any_value_is_valid_json_and_idempotent(value: Any) -> No
 
 
 def test_to_jsonable_rounds_floats_and_keeps_integers() -> None:
-    value = {
-        1: (np.float32(0.1234567), float("nan"), -float("inf")),
-        "n": 123456789,
-        "yes": True,
-        "far": 123456.7,
-    }
-    assert atomic_io.to_jsonable(value, 3) == {
-        "1": [0.123, None, None],
-        "n": 123456789,
-        "yes": True,
-        "far": 123000.0,
-    }
+    value = {1: (np.float32(0.1234567), float("nan"), -float("inf")), "n": 123456789, "yes": True, "far": 123456.7}
+    assert atomic_io.to_jsonable(value, 3) == {"1": [0.123, None, None], "n": 123456789, "yes": True, "far": 123000.0}
     assert atomic_io.to_jsonable(value)["far"] == 123456.7
 
 
@@ -92,11 +82,7 @@ def test_read_json_of_damaged_file_names_it(tmp_path: Path, text: str) -> None:
         atomic_io.read_json(path)
 
 
-@given(
-    st.lists(
-        st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5
-    )
-)
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5))
 def test_read_jsonl_returns_appended_and_written_rows(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict]
 ) -> None:

@@ -16,16 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "talim"
 LAYERS = (
     {"errors", "version"},
     {""},
-    {
-        "atomic_io",
-        "strict_yaml",
-        "progress",
-        "interrupts",
-        "licences",
-        "beats_chords",
-        "audio",
-        "html",
-    },
+    {"atomic_io", "strict_yaml", "progress", "interrupts", "licences", "beats_chords", "audio", "html"},
     {"design", "traditions"},
     {"recipe"},
     {"run"},
@@ -86,9 +77,7 @@ def nodes_below(node: ast.AST, type_checking: bool) -> list[ast.AST]:
     return nodes
 
 
-def imported_modules(
-    path: Path, known: set[str], source: Path = SOURCE, type_checking: bool = False
-) -> set[str]:
+def imported_modules(path: Path, known: set[str], source: Path = SOURCE, type_checking: bool = False) -> set[str]:
     """The modules that a file imports, at any depth; `from talim import x` counts as talim.x."""
     here = module_name(path, source)
     package = here if path.name == "__init__.py" else here.rpartition(".")[0]
@@ -187,9 +176,7 @@ def test_layer_violations_wrong_import_is_found(tmp_path: Path, name: str, text:
 
 
 def test_layer_violations_type_checking_import_counts_only_where_asked(tmp_path: Path) -> None:
-    text = (
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import talim.cli\nfrom talim import errors\n"
-    )
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import talim.cli\nfrom talim import errors\n"
     source = write_package(tmp_path, {"__init__.py": "", "errors.py": "", "cli.py": "", "run.py": text})
     graph = import_graph(source)
     assert layer_violations(graph) == []

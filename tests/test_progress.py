@@ -14,14 +14,7 @@ from talim.progress import PlainProgress, Progress, format_duration
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (7800, "2 h 10 min"),
-        (-3, "0 s"),
-    ],
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (-3, "0 s")],
 )
 def test_format_duration_rounds_to_two_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
@@ -34,16 +27,10 @@ def test_plain_progress_limits_lines_and_always_prints_the_last(monkeypatch: pyt
     for done in range(101):
         shown.step("training", done, 100, "loss 1.000")
     shown.log("done")
-    assert stream.getvalue().splitlines() == [
-        "training 1/100, loss 1.000",
-        "training 100/100, loss 1.000",
-        "done",
-    ]
+    assert stream.getvalue().splitlines() == ["training 1/100, loss 1.000", "training 100/100, loss 1.000", "done"]
 
 
-def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()

@@ -17,11 +17,7 @@ from talim.recipe import Recipe, Training
 
 def test_recipe_defaults_have_a_known_id() -> None:
     recipe = Recipe(corpus="songs")
-    assert (recipe.base, str(recipe.design), recipe.training.steps) == (
-        "nano-musicgen",
-        "linear@all:2.5%",
-        300,
-    )
+    assert (recipe.base, str(recipe.design), recipe.training.steps) == ("nano-musicgen", "linear@all:2.5%", 300)
     assert recipes.run_id(recipe, "0" * 64) == "c7b9c58971a3"
 
 
@@ -131,10 +127,7 @@ def test_load_of_missing_file_lists_the_builtin_overlays() -> None:
     ("text", "expected"),
     [
         ("training.steps=5", ("training.steps", 5)),
-        (
-            "training.learning_rate=1e-4",
-            ("training.learning_rate", "1e-4"),
-        ),  # YAML 1.1 says text, pydantic a number
+        ("training.learning_rate=1e-4", ("training.learning_rate", "1e-4")),  # YAML 1.1 says text, pydantic a number
         ("training.crop_seconds=null", ("training.crop_seconds", None)),
         ("base=a=b", ("base", "a=b")),
     ],

@@ -31,29 +31,9 @@ CODE = [
     *sorted((ROOT / "tests").rglob("*.py")),
     *sorted((ROOT / "benchmarks").rglob("*.py")),
 ]
-TEXT_ENDINGS = {
-    ".py",
-    ".md",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".txt",
-    ".cff",
-    ".html",
-    ".css",
-    ".js",
-    ".json",
-    ".jsonl",
-    "",
-}
+TEXT_ENDINGS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".cff", ".html", ".css", ".js", ".json", ".jsonl", ""}
 # Put together here, so that this file does not contain what it forbids.
-REGISTRY_HOSTS = [
-    "py" + "pi.org",
-    "python" + "hosted.org",
-    "npm" + "js.org",
-    "hugging" + "face.co",
-    "pytorch" + ".org",
-]
+REGISTRY_HOSTS = ["py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "hugging" + "face.co", "pytorch" + ".org"]
 MACHINE_PATHS = re.compile(r"(?<![\w.:/<~-])/(?:home|Users|root|work|mnt|opt|private)/\w")
 # Test files of the whole project; every other test file mirrors a module or a package.
 PROJECT_TESTS = {"test_repository.py", "test_import_layers.py"}
@@ -65,9 +45,7 @@ def relative(path: Path) -> str:
 
 def tracked() -> list[Path]:
     """Files that git knows, or every file outside of the environment where there is no git."""
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=False)
     names = done.stdout.split("\0") if done.returncode == 0 else [relative(path) for path in CODE]
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
@@ -107,11 +85,7 @@ def test_mirrored_module_of_a_stray_test_is_none() -> None:
 
 
 def test_files_over_a_megabyte_are_only_the_weights() -> None:
-    large = [
-        path
-        for path in tracked()
-        if path.stat().st_size > 1_000_000 and "/nano/weights/" not in path.as_posix()
-    ]
+    large = [path for path in tracked() if path.stat().st_size > 1_000_000 and "/nano/weights/" not in path.as_posix()]
     assert [relative(path) for path in large] == []
 
 
@@ -271,11 +245,7 @@ def test_links_and_pictures_exist() -> None:
     faults = []
     for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "LOG.md"]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if (
-                "://" not in target
-                and not target.startswith("mailto:")
-                and not (page.parent / target).exists()
-            ):
+            if "://" not in target and not target.startswith("mailto:") and not (page.parent / target).exists():
                 faults.append(f"{relative(page)}: {target}")
     assert faults == []
 
@@ -289,9 +259,7 @@ def test_modules_and_scripts_named_in_the_documentation_exist() -> None:
             path = folder.joinpath(*module.split("."))
             if not path.with_suffix(".py").is_file() and not (path / "__main__.py").is_file():
                 faults.append(f"{relative(page)}: python -m {module}")
-        for name in re.findall(
-            r"(?<![\w/.])(?:docs|research|studies|benchmarks)/[\w./-]+\.(?:md|py|yaml)\b", text
-        ):
+        for name in re.findall(r"(?<![\w/.])(?:docs|research|studies|benchmarks)/[\w./-]+\.(?:md|py|yaml)\b", text):
             if not (ROOT / name).is_file():
                 faults.append(f"{relative(page)}: {name}")
     assert sorted(set(faults)) == []
@@ -339,23 +307,8 @@ def test_version_is_the_same_everywhere() -> None:
 @pytest.mark.slow
 def test_wheel_holds_the_package_and_no_research(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "wheel"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "-q",
-            "-w",
-            str(tmp_path),
-            str(ROOT),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(ROOT)]
+    done = subprocess.run([*pip, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()

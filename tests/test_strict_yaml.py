@@ -38,10 +38,7 @@ class Outer(StrictModel):
     [
         ({"name": "x", "nam": 1}, "f.yaml: unknown key nam: did you mean name? Known: name, inner, parts"),
         ({"name": "x", "zzz": 1}, "f.yaml: unknown key zzz: Known: name, inner, parts"),
-        (
-            {"name": "x", "inner": {"lenght": 1}},
-            "unknown key inner.lenght: did you mean length? Known: length",
-        ),
+        ({"name": "x", "inner": {"lenght": 1}}, "unknown key inner.lenght: did you mean length? Known: length"),
         ({"name": "x", "parts": [{"lenght": 1}]}, "unknown key parts.0.lenght: did you mean length?"),
         ({}, "f.yaml: name is missing"),
         ({"name": "x", "inner": {"length": 0}}, "inner.length is 0: "),

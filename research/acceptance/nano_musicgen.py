@@ -120,11 +120,7 @@ def codec_gates(backbone: Any, clips: int, real: Path | None) -> dict[str, Any]:
                 samples = whole.cut(float(start), CLIP_SECONDS).samples[0]
                 pairs.append((samples, round_trip(backbone, samples)))
         results["real"] = pitch_preservation(pairs)
-    bounds = {
-        "performances.median_cents": 8.0,
-        "performances.within_50_cents": 0.95,
-        "real.within_50_cents": 0.80,
-    }
+    bounds = {"performances.median_cents": 8.0, "performances.within_50_cents": 0.95, "real.within_50_cents": 0.80}
     return results | {"bounds": bounds}
 
 
@@ -157,9 +153,7 @@ def prompt_accuracy(
     """Fraction of clips with the requested tempo, instrument and key, and of keys that match other clips' prompts."""
     keys = [(f["tonic_class"], f["scale"]) for f in facts]
     matched = fraction_true([h.key == k for h, k in zip(generated, keys, strict=True)])
-    shuffled = fraction_true(
-        [h.key == k for i, h in enumerate(generated) for j, k in enumerate(keys) if i != j]
-    )
+    shuffled = fraction_true([h.key == k for i, h in enumerate(generated) for j, k in enumerate(keys) if i != j])
     return {
         "tempo": fraction_true(
             [rhythm.same_tempo(h.tempo_bpm, f["tempo_bpm"]) for h, f in zip(generated, facts, strict=True)]
@@ -173,9 +167,7 @@ def prompt_accuracy(
     }
 
 
-def pairwise_distances(
-    generated: list[GeneratedClipMeasures], centre: np.ndarray, scale: np.ndarray
-) -> np.ndarray:
+def pairwise_distances(generated: list[GeneratedClipMeasures], centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Mean distance [n] of each clip to the others, in scaled timbre and pitch classes."""
     rows = np.stack([np.concatenate([(h.timbre - centre) / scale / 9.0, 3 * h.profile]) for h in generated])
     gaps = np.linalg.norm(rows[:, None] - rows[None], axis=2)
@@ -198,9 +190,7 @@ def measure_base(backbone: Any, pieces: list[Performance], samples: list[np.ndar
     """Measures of clips generated for the captions of `pieces`, and of the pieces after the codec."""
     generated = parallel_map(measure_sample, samples)
     real = parallel_map(measure_sample, [round_trip(backbone, p.samples) for p in pieces])
-    examples = [
-        recognizer_example(backbone, CLASSIFIER_TRAINING_SEEDS + n) for n in range(NUM_TRAINING_CLIPS)
-    ]
+    examples = [recognizer_example(backbone, CLASSIFIER_TRAINING_SEEDS + n) for n in range(NUM_TRAINING_CLIPS)]
     recognise = InstrumentClassifier(np.stack([v for v, _ in examples]), [f for _, f in examples])
     facts = [p.facts for p in pieces]
     return {
@@ -216,16 +206,13 @@ def measure_base(backbone: Any, pieces: list[Performance], samples: list[np.ndar
     }
 
 
-def generate_clips(
-    backbone: Any, captions: list[str], folder: Path | None, guidance_scale: float
-) -> list[np.ndarray]:
+def generate_clips(backbone: Any, captions: list[str], folder: Path | None, guidance_scale: float) -> list[np.ndarray]:
     """One clip per caption, sixteen at a time; also written to `folder`, if given."""
     samples: list[np.ndarray] = []
     for first in range(0, len(captions), 16):
         part = captions[first : first + 16]
         samples += [
-            a.samples[0]
-            for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)
+            a.samples[0] for a in backbone.generate(part, CLIP_SECONDS, seed=first, guidance_scale=guidance_scale)
         ]
     if folder is not None:
         for n, (clip_samples, caption) in enumerate(zip(samples, captions, strict=True)):
@@ -263,9 +250,7 @@ def within_real_range(
 def recognizer_example(backbone: Any, seed: int) -> tuple[np.ndarray, str]:
     """Timbre (after the codec, as in generated clips) and family of one performance."""
     piece = perform(seed, "western", CLIP_SECONDS)
-    return signal_embeddings.timbre_features(round_trip(backbone, piece.samples), RATE_HZ), str(
-        piece.facts["family"]
-    )
+    return signal_embeddings.timbre_features(round_trip(backbone, piece.samples), RATE_HZ), str(piece.facts["family"])
 
 
 def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[float]]:
@@ -278,9 +263,7 @@ def held_out_loss(backbone: Any, pieces: list[Performance]) -> dict[str, list[fl
     with torch.no_grad():
         for first in range(0, len(codes), 8):
             items = list(zip(codes[first : first + 8], states[first : first + 8], strict=True))
-            parts.append(
-                backbone.loss(backbone.collate(items, [False] * len(items))).parts.numpy() * len(items)
-            )
+            parts.append(backbone.loss(backbone.collate(items, [False] * len(items))).parts.numpy() * len(items))
     unigram = []
     for k in range(codes[0].shape[0]):
         counts = np.bincount(np.concatenate([c[k] for c in codes]))

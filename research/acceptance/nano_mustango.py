@@ -38,30 +38,19 @@ def chord_classes(chords: ChordTrack) -> np.ndarray:
     return classes
 
 
-def chord_accuracy(
-    generated: list[nano_musicgen.GeneratedClipMeasures], chords: list[ChordTrack]
-) -> dict[str, float]:
+def chord_accuracy(generated: list[nano_musicgen.GeneratedClipMeasures], chords: list[ChordTrack]) -> dict[str, float]:
     """Fraction of the melody's time in pitch classes of its own chords, and in those of other clips' chords."""
     known = [chord_classes(each) for each in chords]
     own = [float(h.profile[k].sum()) for h, k in zip(generated, known, strict=True)]
-    other = [
-        float(h.profile[k].sum()) for i, h in enumerate(generated) for j, k in enumerate(known) if i != j
-    ]
+    other = [float(h.profile[k].sum()) for i, h in enumerate(generated) for j, k in enumerate(known) if i != j]
     met, shuffled = float(np.mean(own)), float(np.mean(other))
     return {"chords": met, "chords_shuffled": shuffled, "chords_above_shuffled": met - shuffled}
 
 
-def tempo_accuracy(
-    generated: list[nano_musicgen.GeneratedClipMeasures], tempi: list[float]
-) -> dict[str, float]:
+def tempo_accuracy(generated: list[nano_musicgen.GeneratedClipMeasures], tempi: list[float]) -> dict[str, float]:
     """Fraction of clips with the tempo of their beats (within 8 %, modulo octaves), and of other clips' beats."""
     own = [rhythm.same_tempo(h.tempo_bpm, t) for h, t in zip(generated, tempi, strict=True)]
-    other = [
-        rhythm.same_tempo(h.tempo_bpm, t)
-        for i, h in enumerate(generated)
-        for j, t in enumerate(tempi)
-        if i != j
-    ]
+    other = [rhythm.same_tempo(h.tempo_bpm, t) for i, h in enumerate(generated) for j, t in enumerate(tempi) if i != j]
     return {"beats": nano_musicgen.fraction_true(own), "beats_shuffled": nano_musicgen.fraction_true(other)}
 
 
@@ -147,12 +136,8 @@ def condition_gain(backbone: Any, pieces: list[Performance]) -> dict[str, list[f
     conditions = {
         "all": list(zip(targets, states, music, strict=True)),
         "no text": [(t, null, m) for t, m in zip(targets, music, strict=True)],
-        "no beats": [
-            (t, s, BeatsAndChords(chords=m.chords)) for t, s, m in zip(targets, states, music, strict=True)
-        ],
-        "no chords": [
-            (t, s, BeatsAndChords(beats=m.beats)) for t, s, m in zip(targets, states, music, strict=True)
-        ],
+        "no beats": [(t, s, BeatsAndChords(chords=m.chords)) for t, s, m in zip(targets, states, music, strict=True)],
+        "no chords": [(t, s, BeatsAndChords(beats=m.beats)) for t, s, m in zip(targets, states, music, strict=True)],
         "none": [(t, null, BeatsAndChords()) for t in targets],
     }
     losses = {}
@@ -162,9 +147,7 @@ def condition_gain(backbone: Any, pieces: list[Performance]) -> dict[str, list[f
                 backbone.loss(backbone.collate(items[n : n + 8], [False] * len(items[n : n + 8])))
                 for n in range(0, len(items), 8)
             ]
-            losses[name] = (
-                torch.cat([p.parts[None] * len(p.per_item) for p in parts]).sum(0).div(len(items)).tolist()
-            )
+            losses[name] = torch.cat([p.parts[None] * len(p.per_item) for p in parts]).sum(0).div(len(items)).tolist()
     return losses
 
 

@@ -67,9 +67,7 @@ def public_functions(module: ModuleType) -> list[tuple[str, FunctionType]]:
     functions = [
         (name, value)
         for name, value in vars(module).items()
-        if isinstance(value, FunctionType)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and not name.startswith("_")
     ]
     return sorted(functions, key=lambda pair: inspect.getsourcelines(pair[1])[1])
 

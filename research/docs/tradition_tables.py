@@ -54,11 +54,7 @@ def cycle_row(cycle: Cycle) -> list[str]:
 def ornament_row(ornament: OrnamentDefinition) -> list[str]:
     """Name, shape, and the bounds of its length, extent and rate."""
     bounds = (ornament.seconds, ornament.extent_cents, ornament.rate_hz)
-    return [
-        ornament.name,
-        ornament.shape,
-        *("" if not high else f"{low:g}-{high:g}" for low, high in bounds),
-    ]
+    return [ornament.name, ornament.shape, *("" if not high else f"{low:g}-{high:g}" for low, high in bounds)]
 
 
 def catalogue(traditions: Sequence[Tradition]) -> str:

@@ -108,9 +108,7 @@ class BeatPhaseHead(nn.Module):
             decoder.layers = layers
 
 
-def draw(
-    codes: list[np.ndarray], captions: list[str], step: int, config: Config
-) -> tuple[Tensor, list[str], Tensor]:
+def draw(codes: list[np.ndarray], captions: list[str], step: int, config: Config) -> tuple[Tensor, list[str], Tensor]:
     """Codes [B, K, T] from the start of their pieces, captions, and which rows [B] are conditioned on them."""
     rng = np.random.default_rng([config.seed, step])
     indices, frames = decoder_training.sample_batch_indices(
@@ -121,9 +119,7 @@ def draw(
     return torch.from_numpy(batch), [captions[n] for n in indices], conditioned
 
 
-def auxiliary_phase(
-    model: Any, head: BeatPhaseHead, codes: Tensor, captions: list[str], masked: Tensor
-) -> Tensor:
+def auxiliary_phase(model: Any, head: BeatPhaseHead, codes: Tensor, captions: list[str], masked: Tensor) -> Tensor:
     """The head's error [B]; where `masked` [B], only text and position can tell the phase."""
     special, text = model.config.decoder.pad_token_id, musicgen.ByteTokenizer()(captions)
     states = model.text_encoder(text["input_ids"], text["attention_mask"]).last_hidden_state

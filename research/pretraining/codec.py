@@ -82,9 +82,7 @@ def draw(rows: np.ndarray, step: int, config: Config) -> Tensor:
     shift = torch.from_numpy(rng.uniform(-0.15, 0.05, size=(size, 1, 1)).astype(np.float32))
     cells = sinusoidal_model.PITCH_CELLS
     for part in (slice(0, cells), slice(2 * cells, None)):
-        batch[:, part] = torch.where(
-            batch[:, part] > 0, (batch[:, part] + shift).clamp(min=0), batch[:, part]
-        )
+        batch[:, part] = torch.where(batch[:, part] > 0, (batch[:, part] + shift).clamp(min=0), batch[:, part])
     batch[:, cells : 2 * cells] *= batch[:, :cells] > 0.05
     return batch
 
@@ -129,9 +127,7 @@ class EmaCodebooks(nn.Module):
         self.counts.fill_(1.0)
         self.sums.copy_(books)
 
-    def follow(
-        self, books: Tensor, latent: Tensor, generator: torch.Generator, decay: float = 0.98
-    ) -> Tensor:
+    def follow(self, books: Tensor, latent: Tensor, generator: torch.Generator, decay: float = 0.98) -> Tensor:
         """Quantise `latent` [N, D], update the books, and re-initialise unused codes; returns [N, D]."""
         rest, total = latent.detach(), torch.zeros_like(latent)
         for k in range(books.shape[0]):

@@ -19,9 +19,7 @@ from talim.synthesis.demo_style import TEMPI_BPM
 SECONDS = mustango.WINDOW_SECONDS
 CONDITION_DROPOUT = 0.1  # of the pieces: text, beats and chords together, for guidance
 ATTRIBUTE_DROPOUT = 0.3  # of each of tempo and key in the text, beats, and chords
-TEXT_ONLY_PROBABILITY = (
-    0.3  # in the auxiliary phase; otherwise beats and chords, and no tempo and key in the text
-)
+TEXT_ONLY_PROBABILITY = 0.3  # in the auxiliary phase; otherwise beats and chords, and no tempo and key in the text
 ROOTS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
@@ -81,17 +79,13 @@ def draw(
             tempo = key = not beats
         captions.append(without_attribute(facts["caption"], tempo, key))
         full = beats_chords_of(facts, seconds)
-        music.append(
-            BeatsAndChords(BeatGrid() if beats else full.beats, ChordTrack() if chords else full.chords)
-        )
+        music.append(BeatsAndChords(BeatGrid() if beats else full.beats, ChordTrack() if chords else full.chords))
     dropped = (rng.random(batch_size) < CONDITION_DROPOUT).tolist()
     clean = torch.from_numpy(latents[indices].astype(np.float32))
     return clean, [known[index] for index in indices], captions, music, dropped
 
 
-def conditions(
-    model: Any, captions: list[str], music: list[BeatsAndChords], dropped: list[bool]
-) -> list[Any]:
+def conditions(model: Any, captions: list[str], music: list[BeatsAndChords], dropped: list[bool]) -> list[Any]:
     """Text states and mask, beats and chords of a batch; the null condition where `dropped`."""
     texts = ["" if drop else caption for caption, drop in zip(captions, dropped, strict=True)]
     tokens = musicgen.ByteTokenizer()(texts)
@@ -101,9 +95,7 @@ def conditions(
     return [states, tokens["attention_mask"].bool(), *beat_chord_tokens(given)]
 
 
-def probe_targets(
-    known: list[dict[str, Any]], columns: int, seconds: float = SECONDS
-) -> tuple[Tensor, Tensor]:
+def probe_targets(known: list[dict[str, Any]], columns: int, seconds: float = SECONDS) -> tuple[Tensor, Tensor]:
     """The probe's targets of each latent column [B, columns, 40], and a mask of those that are defined [B, 1, 40].
 
     Sine and cosine of the phase in beat and bar (4), pitch classes of chord (12) and scale (12), tempo class (12).
@@ -117,9 +109,7 @@ def probe_targets(
             targets[row, :, index] = np.sin(2 * np.pi * times / span)
             targets[row, :, index + 1] = np.cos(2 * np.pi * times / span)
         tonic = facts["tonic_class"]
-        targets[
-            row, :, [16 + (tonic + cents // 100) % 12 for cents in western_style.SCALES_CENTS[facts["scale"]]]
-        ] = 1
+        targets[row, :, [16 + (tonic + cents // 100) % 12 for cents in western_style.SCALES_CENTS[facts["scale"]]]] = 1
         targets[row, :, 28 + TEMPI_BPM.index(facts["tempo_bpm"])] = 1
         if not facts["progression"]:
             mask[row, :, 4:16] = 0

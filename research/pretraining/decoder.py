@@ -88,9 +88,7 @@ def pieces(config: Config) -> list[Path]:
             part = file.with_suffix(".part.npz")
             features = np.concatenate([row for row, _ in rows], 1)
             lengths = np.array([row.shape[1] for row, _ in rows])
-            np.savez(
-                part, features=features, lengths=lengths, captions=np.array([caption for _, caption in rows])
-            )
+            np.savez(part, features=features, lengths=lengths, captions=np.array([caption for _, caption in rows]))
             part.replace(file)
     return files
 
@@ -141,9 +139,7 @@ def draw(
     Half of the crops start where their piece does.
     """
     rng = np.random.default_rng([config.seed, step])
-    indices, frames = sample_batch_indices(
-        codes, rng, crop_probability, config.crop_frames, config.frames_per_step
-    )
+    indices, frames = sample_batch_indices(codes, rng, crop_probability, config.crop_frames, config.frames_per_step)
     starts = [int(rng.integers(codes[n].shape[1] - frames + 1)) * int(rng.integers(2)) for n in indices]
     batch = np.stack([codes[n][:, s : s + frames] for n, s in zip(indices, starts, strict=True)])
     text = musicgen.ByteTokenizer()([captions[n] for n in indices])
@@ -180,9 +176,7 @@ def train(config: Config, codec: NanoCodec) -> Any:
     codes, captions = tokens(pieces(config), codec, config.out)
     model: Any = musicgen.build_nano_musicgen(config.seed, codec)
     text_encoder.restore(model.text_encoder, config.text)
-    trained = [
-        p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))
-    ]
+    trained = [p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))]
     validation = draw(codes, captions, 0, replace(config, seed=config.seed + 1), crop_probability=1.0)
     validation[1]["condition_mask"] = validation[1]["attention_mask"]
     model.train()

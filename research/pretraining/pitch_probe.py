@@ -57,18 +57,14 @@ class PitchTargets(NamedTuple):
     clear: Tensor  # bool [B, T], no note begins or ends within the frame
 
 
-def pitch_targets(
-    melodies: list[list[tuple[float, float]]], frames: int, seconds: float = SECONDS
-) -> PitchTargets:
+def pitch_targets(melodies: list[list[tuple[float, float]]], frames: int, seconds: float = SECONDS) -> PitchTargets:
     """Targets of melodies, each a list of (onset in seconds, cents above C4)."""
     step = seconds / frames
     times = (np.arange(frames) + 0.5) * step
     cents, clear = np.zeros((len(melodies), frames), np.float32), np.zeros((len(melodies), frames), bool)
     for row, melody in enumerate(melodies):
         onsets, pitches = np.array(melody).T
-        first, last = (
-            np.searchsorted(onsets, times + half, side="right") - 1 for half in (-step / 2, step / 2)
-        )
+        first, last = (np.searchsorted(onsets, times + half, side="right") - 1 for half in (-step / 2, step / 2))
         cents[row], clear[row] = pitches[np.clip(last, 0, None)], (first == last) & (first >= 0)
     return PitchTargets(torch.from_numpy(cents), torch.from_numpy(clear))
 

@@ -23,16 +23,7 @@ from research.pretraining.command_line import parse_config
 from research.pretraining.western_style import western_caption
 from talim.backbones.nano import musicgen
 
-CAPTION_ATTRIBUTES = (
-    "instrument",
-    "family",
-    "tonic",
-    "scale",
-    "tempo_bpm",
-    "beats_per_bar",
-    "drums",
-    "chords",
-)
+CAPTION_ATTRIBUTES = ("instrument", "family", "tonic", "scale", "tempo_bpm", "beats_per_bar", "drums", "chords")
 CAPTION_SEEDS = 50_000_000  # apart from those of all performances
 WEIGHTS = "text_encoder.safetensors"
 
@@ -88,8 +79,7 @@ def train(config: Config) -> Any:
     optimiser = torch.optim.AdamW(groups, lr=config.peak_learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     for step in range(config.steps):
         train_loop.set_lr(
-            optimiser,
-            train_loop.lr_at(step, config.steps, config.peak_learning_rate, warmup=100, floor=0.0),
+            optimiser, train_loop.lr_at(step, config.steps, config.peak_learning_rate, warmup=100, floor=0.0)
         )
         first = CAPTION_SEEDS + (config.seed * config.steps + step) * config.batch_size
         captions, facts = zip(*(western_caption(first + n) for n in range(config.batch_size)), strict=True)

@@ -78,9 +78,7 @@ def _to_plain(value: Any) -> Any:
 def lr_at(step: int, steps: int, peak: float, warmup: int, floor: float) -> float:
     """Linear warm-up over `warmup` steps times a cosine decay from the peak to the fraction `floor` of it."""
     return float(
-        peak
-        * min(1.0, (step + 1) / warmup)
-        * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        peak * min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * step / steps)))
     )
 
 

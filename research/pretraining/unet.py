@@ -98,10 +98,7 @@ def encode_piece(clip: int, mel_vae: MelVAE, seconds: float) -> tuple[np.ndarray
 def pieces(config: Config, mel_vae: MelVAE) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Latents [N, C, T, F] and facts of every clip, computed once."""
     config.out.mkdir(parents=True, exist_ok=True)
-    latent_file, facts_file = (
-        config.out / f"latents-{config.clips}.npy",
-        config.out / f"pieces-{config.clips}.json",
-    )
+    latent_file, facts_file = (config.out / f"latents-{config.clips}.npy", config.out / f"pieces-{config.clips}.json")
     if not facts_file.exists():
         encode = partial(encode_piece, mel_vae=mel_vae, seconds=config.seconds)
         with ProcessPoolExecutor(config.num_workers) as pool:
@@ -140,12 +137,10 @@ class EmaWeights(nn.Module):
             average.lerp_(weight, 1 - decay)
 
 
-def train(config: Config, mel_vae: MelVAE, probe: pitch_probe.PitchProbe) -> EmaWeights:
+def train(config: Config, mel_vae: MelVAE, probe: pitch_probe.PitchProbe) -> EmaWeights:  # noqa: PLR0915
     """Train the U-Net, with OUT/log.jsonl and a checkpoint from which it resumes; returns the averaged weights."""
     latents, known = pieces(config, mel_vae)
-    melodies = [
-        pitch_probe.melody(western_notes(DIFFUSION_SEEDS + n, config.seconds)) for n in range(len(known))
-    ]
+    melodies = [pitch_probe.melody(western_notes(DIFFUSION_SEEDS + n, config.seconds)) for n in range(len(known))]
     known = [facts | {"melody": melody} for facts, melody in zip(known, melodies, strict=True)]
     scale = latent_scale(latents)
     torch.manual_seed(config.seed)

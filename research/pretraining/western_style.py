@@ -112,9 +112,7 @@ def synthesize(
     return master(track, plan.has_reverb, rng), progression
 
 
-def harmony(
-    plan: WesternPlan, progression: tuple[int, ...], seconds: float, rng: np.random.Generator
-) -> np.ndarray:
+def harmony(plan: WesternPlan, progression: tuple[int, ...], seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Soft triads an octave under the melody, one a bar, on the degrees of `progression`; RMS about 1."""
     track = np.zeros(round(seconds * RATE_HZ), np.float32)
     for bar in range(int(np.ceil(seconds / plan.bar_seconds))):
@@ -136,11 +134,7 @@ def triad(scale: str, degree: int) -> tuple[int, bool]:
 def caption(plan: WesternPlan, rng: np.random.Generator) -> str:
     """The caption: instrument, accompaniment, key, metre, tempo."""
     accompaniment = [word for word, on in (("chords", plan.chords), ("drums", plan.drums)) if on]
-    who = (
-        f"{plan.instrument} with {' and '.join(accompaniment)}"
-        if accompaniment
-        else f"solo {plan.instrument}"
-    )
+    who = f"{plan.instrument} with {' and '.join(accompaniment)}" if accompaniment else f"solo {plan.instrument}"
     metre = ", waltz" if plan.beats_per_bar == 3 else ""
     key = f"{TONICS[plan.tonic]} {plan.scale}"
     texts = (f"{who}, {key}, {plan.tempo_bpm} bpm{metre}", f"{plan.tempo_bpm} bpm, {key}, {who}{metre}")

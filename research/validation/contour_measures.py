@@ -42,9 +42,7 @@ def contour_measures(cents: np.ndarray, hop_seconds: float = 0.01) -> dict[str, 
         "range_cents": float(np.subtract(*np.nanpercentile(track, [95, 5]))),
         "sharpness": pitch_class_concentration(track),
     }
-    return (
-        found | _transitions(track, notes, hop_seconds, seconds) | _oscillations(track, hop_seconds, seconds)
-    )
+    return found | _transitions(track, notes, hop_seconds, seconds) | _oscillations(track, hop_seconds, seconds)
 
 
 METRIC_DESCRIPTIONS = {
@@ -68,9 +66,7 @@ METRIC_DESCRIPTIONS = {
 }
 
 
-def _transitions(
-    track: np.ndarray, notes: list[SteadyRegion], hop_seconds: float, seconds: float
-) -> dict[str, float]:
+def _transitions(track: np.ndarray, notes: list[SteadyRegion], hop_seconds: float, seconds: float) -> dict[str, float]:
     """Moves between neighbouring steady notes: direct ones (glides), and those with a detour (touches)."""
     times, speeds, steps, detours = [], [], [], 0
     for one, two in itertools.pairwise(notes):

@@ -65,9 +65,7 @@ def shuffle_segments(cents: np.ndarray, rng: np.random.Generator, seconds: float
     return np.concatenate([parts[n] for n in rng.permutation(len(parts))])
 
 
-def drop_repeated_sections(
-    cents: np.ndarray, sections: Sequence[FormSection], kind: str = "refrain"
-) -> np.ndarray:
+def drop_repeated_sections(cents: np.ndarray, sections: Sequence[FormSection], kind: str = "refrain") -> np.ndarray:
     """The contour without the repetitions of the sections of a kind."""
     keep = np.ones(cents.size, bool)
     for section in [s for s in sections if s.kind == kind and s.occurrence > 1]:
@@ -88,9 +86,7 @@ def add_noise(samples: np.ndarray, rng: np.random.Generator, snr_db: float = 20.
 
 def low_pass(samples: np.ndarray, corner_hz: float = 1500.0) -> np.ndarray:
     """A fourth-order Butterworth low-pass."""
-    return np.asarray(
-        signal.sosfilt(signal.butter(4, corner_hz, fs=RATE_HZ, output="sos"), samples), np.float32
-    )
+    return np.asarray(signal.sosfilt(signal.butter(4, corner_hz, fs=RATE_HZ, output="sos"), samples), np.float32)
 
 
 def drop_frames(samples: np.ndarray, fraction: float = 0.2) -> np.ndarray:
@@ -116,9 +112,7 @@ def add_tempo_drift(samples: np.ndarray, drift_per_minute: float = 0.3) -> np.nd
     seconds = samples.size / RATE_HZ
     drift = drift_per_minute / 60
     times = np.arange(0, np.log1p(drift * seconds) / drift, 1 / RATE_HZ)
-    return np.interp(np.expm1(drift * times) / drift * RATE_HZ, np.arange(samples.size), samples).astype(
-        np.float32
-    )
+    return np.interp(np.expm1(drift * times) / drift * RATE_HZ, np.arange(samples.size), samples).astype(np.float32)
 
 
 def transpose(samples: np.ndarray, semitones: float = 1.0) -> np.ndarray:

@@ -48,9 +48,7 @@ def random_items(frames: int, count: int = CLIPS) -> list[EncodedClip]:
     rng = np.random.default_rng(0)
     items = []
     for number in range(count):
-        clip: Any = SimpleNamespace(
-            audio_hash=f"clip {number}", seconds=frames / 50, caption=f"words {number}"
-        )
+        clip: Any = SimpleNamespace(audio_hash=f"clip {number}", seconds=frames / 50, caption=f"words {number}")
         tokens = rng.integers(0, 2048, (4, frames)).astype(np.int16)
         states = rng.standard_normal((TEXT_TOKENS, TEXT_WIDTH)).astype(np.float32)
         items.append(EncodedClip(clip, tokens, states))
@@ -64,11 +62,7 @@ def measure(
 
     `mixed`: the adapter computes in the base's precision instead of float32.
     """
-    training = {
-        "batch_size": 1,
-        "condition_dropout": 0,
-        "adapter_compute_dtype": "same_as_base" if mixed else "fp32",
-    }
+    training = {"batch_size": 1, "condition_dropout": 0, "adapter_compute_dtype": "same_as_base" if mixed else "fp32"}
     recipe = Recipe.model_validate({"design": design, "corpus": "none", "training": training})
     with trainer_with(recipe, backbone, items, folder) as trainer:
         below = site_selection.num_frozen_layers(recipe.design, backbone.sites())
@@ -98,9 +92,7 @@ def measure(
 
 
 @contextmanager
-def trainer_with(
-    recipe: Recipe, backbone: MusicGen, items: Sequence[EncodedClip], folder: Path
-) -> Iterator[Trainer]:
+def trainer_with(recipe: Recipe, backbone: MusicGen, items: Sequence[EncodedClip], folder: Path) -> Iterator[Trainer]:
     """A Trainer with these clips and no corpus; afterwards the base has no adapter."""
     trainer = Trainer(Run(folder / "run"), recipe, Corpus(folder, (), {}), backbone, Progress())
     trainer.train_items, trainer.meter = list(items), ResourceMeter(backbone.device)
@@ -156,11 +148,7 @@ def page(results: dict[str, Any]) -> str:
     closing = f"""One entry of one clip takes {first["entry_bytes"] / 1e6:.2f} MB on disk and, for `{first["design"]}`,
         {first["entry_seconds"]:.2f} s of CPU time to compute and store, once."""
     rows = [_cells(row, setting["layers"]) for row in results["rows"]]
-    parts = (
-        markdown.paragraph(opening),
-        "\n".join(markdown.table(head, rows, align)),
-        markdown.paragraph(closing),
-    )
+    parts = (markdown.paragraph(opening), "\n".join(markdown.table(head, rows, align)), markdown.paragraph(closing))
     return "\n\n".join(("# Frozen-layer cache: speed-up", *parts)) + "\n"
 
 
@@ -181,9 +169,7 @@ def _cells(row: dict[str, Any], layers: int) -> list[str]:
 def main() -> None:
     """Measure the rows that the results beside the page do not hold yet, and write both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=PAGE, help="the page; the numbers are written beside it, as .json"
-    )
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page; the numbers are written beside it, as .json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")

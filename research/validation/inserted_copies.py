@@ -43,9 +43,7 @@ class InsertedCopy:
         return self.clip_seconds + FRAGMENT_SECONDS * self.ratio
 
 
-def draw_copy(
-    rng: np.random.Generator, sources: Sequence[int], host_seconds: float = SECONDS
-) -> InsertedCopy:
+def draw_copy(rng: np.random.Generator, sources: Sequence[int], host_seconds: float = SECONDS) -> InsertedCopy:
     """A random copy from one of `sources`, each transformation drawn uniformly over its range."""
     ratio = float(np.exp(rng.uniform(np.log(MIN_LENGTH_RATIO), np.log(MAX_LENGTH_RATIO))))
     return InsertedCopy(
@@ -58,9 +56,7 @@ def draw_copy(
     )
 
 
-def insert_copy(
-    host: np.ndarray, source: np.ndarray, copy: InsertedCopy, rng: np.random.Generator
-) -> np.ndarray:
+def insert_copy(host: np.ndarray, source: np.ndarray, copy: InsertedCopy, rng: np.random.Generator) -> np.ndarray:
     """`host` [T] with the transformed fragment of `source` at the level of what it replaces, then drone and coding.
 
     Both at 16 kHz; `rng` draws the pitch of the drone.

@@ -41,9 +41,7 @@ def true_strengths(population: SimulatedPopulation) -> np.ndarray:
     spread = population.spread * np.sqrt(2)
     mixed = answer_probabilities(population, gap[:, None] + spread * nodes)  # [P, N, C]
     expected = np.einsum("pnc,n->pc", mixed, weights / weights.sum())
-    return bradley_terry.fit_bradley_terry(1e6 * expected[None], pairs, len(population.strengths)).strengths[
-        0
-    ]
+    return bradley_terry.fit_bradley_terry(1e6 * expected[None], pairs, len(population.strengths)).strengths[0]
 
 
 def simulate_study(population: SimulatedPopulation, listeners: int, rng: np.random.Generator) -> np.ndarray:
@@ -108,9 +106,7 @@ def bootstrap_fits(
     whole = bradley_terry.fit_bradley_terry(per_unit.sum(axis=0, keepdims=True), pairs, conditions)
     drawn = rng.multinomial(units, np.full(units, 1 / units), size=resamples)  # [B, G]
     tables = (drawn @ per_unit.reshape(units, -1)).reshape(resamples, *per_unit.shape[1:])
-    start = bradley_terry.BradleyTerryFit(
-        np.repeat(whole.strengths, resamples, 0), np.repeat(whole.cuts, resamples, 0)
-    )
+    start = bradley_terry.BradleyTerryFit(np.repeat(whole.strengths, resamples, 0), np.repeat(whole.cuts, resamples, 0))
     return whole, bradley_terry.fit_bradley_terry(tables, pairs, conditions, start)
 
 

@@ -93,9 +93,7 @@ def find_melody_match(
     """
     seconds = track.hz.size * track.hop_seconds
     steps = np.arange(round(PASSAGE_SECONDS / COARSE_SECONDS)) * COARSE_SECONDS
-    starts = [
-        (s, r) for r in RATIOS for s in np.arange(0, seconds - PASSAGE_SECONDS * r + 0.01, START_SECONDS)
-    ]
+    starts = [(s, r) for r in RATIOS for s in np.arange(0, seconds - PASSAGE_SECONDS * r + 0.01, START_SECONDS)]
     if not starts or not sources.owner.size:
         return None
     passages = np.stack([sample_track(track, start + steps * ratio) for start, ratio in starts])
@@ -119,25 +117,18 @@ def _peaks(total: np.ndarray, sources: ReferenceMelodies) -> list[tuple[int, int
         column = int(value.argmax())
         peaks.append((int(rows[column]), column))
         same = sources.owner == sources.owner[column]
-        value[
-            same & (np.abs(sources.start_seconds - sources.start_seconds[column]) < MIN_CANDIDATE_GAP_SECONDS)
-        ] = -2
+        value[same & (np.abs(sources.start_seconds - sources.start_seconds[column]) < MIN_CANDIDATE_GAP_SECONDS)] = -2
     return peaks
 
 
-def _refined(
-    track: PitchTrack, sources: ReferenceMelodies, begin: tuple[float, float], column: int
-) -> PassageMatch:
+def _refined(track: PitchTrack, sources: ReferenceMelodies, begin: tuple[float, float], column: int) -> PassageMatch:
     """The best alignment near a coarse one: ratio to 0.5 %, offset to a frame, interval to a cent."""
     source, start_there = int(sources.owner[column]), float(sources.start_seconds[column])
     steps = np.arange(0, PASSAGE_SECONDS, FINE_SECONDS)
     there = sample_track(sources.tracks[source], start_there + steps)
     middle = float(steps[steps.size // 2])  # pivot of the ratios, so that they hardly depend on shifts
     centre, ratio, likeness, cents = begin[0] + middle * begin[1], begin[1], 0.0, 0.0
-    for bends, shifts in (
-        ((0.976, 0.988, 1, 1.012, 1.024), (-2, -1, 0, 1, 2)),
-        ((0.994, 1, 1.006), (-1, 0, 1)),
-    ):
+    for bends, shifts in (((0.976, 0.988, 1, 1.012, 1.024), (-2, -1, 0, 1, 2)), ((0.994, 1, 1.006), (-1, 0, 1))):
         tries = [(centre + shift * 0.02, ratio * bend) for bend in bends for shift in shifts]
         lines = sample_track(track, np.stack([c + (steps - middle) * r for c, r in tries]))
         similarities, intervals = alignment_similarity(lines, there)

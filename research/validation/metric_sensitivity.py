@@ -16,13 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from research.validation import (
-    degradations,
-    metric_sensitivity_page,
-    ornament_detection,
-    structure_scores,
-    tempo_drift,
-)
+from research.validation import degradations, metric_sensitivity_page, ornament_detection, structure_scores, tempo_drift
 from research.validation.mode_dataset import ModeTrial, load_trials
 from research.validation.mode_recognition import tempered
 from talim import audio
@@ -54,9 +48,7 @@ def load_or_compute(work: Path, name: str, compute: Callable[[], SensitivityResu
     return read_json(file)
 
 
-def intonation_profiles(
-    trials: Sequence[ModeTrial], tradition: Tradition
-) -> list[intonation.IntonationProfile]:
+def intonation_profiles(trials: Sequence[ModeTrial], tradition: Tradition) -> list[intonation.IntonationProfile]:
     """For each track the profile of its mode, learnt without its recording, release and work."""
     return [
         intonation.learn_intonation(
@@ -200,12 +192,8 @@ def synthetic_contours(work: Path) -> Iterator[tuple[str, SensitivityResult]]:
         tradition = load(slug)
         for seed in range(FIRST_SEED, FIRST_SEED + CONTOURS):
 
-            def compute(
-                seed: int = seed, slug: str = slug, tradition: Tradition = tradition
-            ) -> SensitivityResult:
-                truth = performance_ground_truth(
-                    seed, slug, STRETCH_SECONDS, PerformanceRequest(form="composition")
-                )
+            def compute(seed: int = seed, slug: str = slug, tradition: Tradition = tradition) -> SensitivityResult:
+                truth = performance_ground_truth(seed, slug, STRETCH_SECONDS, PerformanceRequest(form="composition"))
                 cents = truth.voices[0].cents.astype(float)
                 profile = intonation.learn_intonation(np.array(tradition.mode(truth.mode).degrees_cents))
                 gaps = np.diff(truth.first_beats_seconds)
@@ -239,9 +227,7 @@ def degraded_audio_measures(samples: np.ndarray) -> SensitivityResult:
     for name, variant in variants.items():
         clip = audio.Audio(np.asarray(variant, np.float32)[None], degradations.RATE_HZ)
         moved = {"timbre_moved": float(np.abs(timbre(clip)[0] - clean).mean())}
-        results[name] = (
-            clip_measures.rhythmic_measures(clip.samples[0]) | clip_measures.level_measures(clip) | moved
-        )
+        results[name] = clip_measures.rhythmic_measures(clip.samples[0]) | clip_measures.level_measures(clip) | moved
         if name == "clean" or name in degradations.INVARIANT_TRANSFORMS:
             cents = pitch.track_pitch(clip.samples[0], degradations.RATE_HZ, hop_seconds=HOP_SECONDS).cents
             results[name] |= clip_measures.melodic_measures(cents)
@@ -250,11 +236,7 @@ def degraded_audio_measures(samples: np.ndarray) -> SensitivityResult:
 
 def clips(work: Path, data: Path) -> Iterator[tuple[str, SensitivityResult]]:
     """Real clips of both traditions, and synthetic ones."""
-    files = [
-        f
-        for f in sorted((data / "audio").glob("*/*"))
-        if f.parent.name in TRADITIONS and audio.is_audio_name(f)
-    ]
+    files = [f for f in sorted((data / "audio").glob("*/*")) if f.parent.name in TRADITIONS and audio.is_audio_name(f)]
     for file in files:
 
         def real(file: Path = file) -> SensitivityResult:
@@ -273,15 +255,11 @@ def clips(work: Path, data: Path) -> Iterator[tuple[str, SensitivityResult]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(
-        description="Measure which scores respond to known degradations of music."
-    )
+    parser = argparse.ArgumentParser(description="Measure which scores respond to known degradations of music.")
     parser.add_argument("--data", type=Path, required=True, help="holds hindustani, makam_pitch and audio")
     parser.add_argument("--work", type=Path, required=True, help="folder of the finished parts")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write, Markdown")
-    parser.add_argument(
-        "--page-only", action="store_true", help="write the page from the finished parts only"
-    )
+    parser.add_argument("--page-only", action="store_true", help="write the page from the finished parts only")
     options = parser.parse_args(arguments)
     if not options.page_only:
         contours = [*real_contours(options.work, options.data), *synthetic_contours(options.work)]

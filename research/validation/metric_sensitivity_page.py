@@ -84,15 +84,11 @@ def _is_synthetic(name: str) -> bool:
 
 def _rank_table(work: Path) -> list[str]:
     """How often a real track scores better than its degraded copy."""
-    ranks = {
-        slug: read_json(f) for slug in ("hindustani", "makam") if (f := work / f"ranks-{slug}.json").is_file()
-    }
+    ranks = {slug: read_json(f) for slug in ("hindustani", "makam") if (f := work / f"ranks-{slug}.json").is_file()}
     if not ranks:
         return []
     head = ["change"]
-    head += [
-        f"{slug} ({row['tracks']} tracks, {row['recordings']} recordings)" for slug, row in ranks.items()
-    ]
+    head += [f"{slug} ({row['tracks']} tracks, {row['recordings']} recordings)" for slug, row in ranks.items()]
     names = [name for name in next(iter(ranks.values())) if name not in ("tracks", "recordings")]
     rows = [[name, *(_rank_cell(row[name]) for row in ranks.values())] for name in names]
     lines = ["## Real tracks against degraded copies", "", RANKS, "", *markdown.table(head, rows)]
@@ -107,10 +103,7 @@ def _rank_cell(value: float | list[float]) -> str:
 
 def _table(recordings: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """A row per degradation and score that must respond to it, then per invariance and score that must not."""
-    lines = [
-        "| degradation | score | before | change | 95 % | recordings | verdict |",
-        "|---|---|--:|--:|---|--:|---|",
-    ]
+    lines = ["| degradation | score | before | change | 95 % | recordings | verdict |", "|---|---|--:|--:|---|--:|---|"]
     scores = next(iter(recordings.values()))["clean"]
     for degradation, expected in EXPECTED_EFFECTS.items():
         for score, direction in expected.items():
@@ -140,8 +133,7 @@ def changes(
     pairs = [
         (each["clean"][score], each[degradation][score])
         for each in recordings.values()
-        if degradation in each
-        and all(np.isfinite(_number(each[name][score])) for name in ("clean", degradation))
+        if degradation in each and all(np.isfinite(_number(each[name][score])) for name in ("clean", degradation))
     ]
     table = np.array(pairs, float).reshape(-1, 2)
     return table[:, 0], table[:, 1] - table[:, 0], len(table)

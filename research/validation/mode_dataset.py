@@ -106,9 +106,7 @@ def judgements(
 
 def tonic_found(posteriors: Sequence[ModePosterior]) -> np.ndarray:
     """Whether the likeliest tonic of each posterior is the annotated one (within 50 cents, in any octave)."""
-    at_cents = np.array(
-        [float(np.argmax(each.tonics)) * note_transcription.STEP_CENTS for each in posteriors]
-    )
+    at_cents = np.array([float(np.argmax(each.tonics)) * note_transcription.STEP_CENTS for each in posteriors])
     return np.abs(cents_distance(at_cents, 0.0)) <= ON_TONIC_CENTS
 
 
@@ -121,9 +119,7 @@ def held_out_scores(
     """
     logs = np.array(
         [
-            np.log(
-                [each.scores + 1e-300 for each in judgements(recognizer, trials, effective_sample_size=size)]
-            )
+            np.log([each.scores + 1e-300 for each in judgements(recognizer, trials, effective_sample_size=size)])
             for size in SAMPLE_SIZE_GRID
         ]
     )

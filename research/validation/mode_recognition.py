@@ -119,9 +119,7 @@ def held_out(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence[
     lines.append(row("tonic estimated", ranks(scores, truths), trials))
     correct = tonic_found(posteriors)
     means = mean_by_recording([float(each) for each in correct], [trial.recording for trial in trials])
-    sentence = (
-        f"The tonic is correct (within 50 cents, in any octave) in {np.mean(correct):.0%} of the tracks, "
-    )
+    sentence = f"The tonic is correct (within 50 cents, in any octave) in {np.mean(correct):.0%} of the tracks, "
     return [*lines, "", sentence + f"{np.mean(list(means.values())):.0%} by recording."]
 
 
@@ -138,9 +136,7 @@ def confusion(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence
         recordings = len({trials[n].recording for n in indices})
         recognised = ", ".join(f"{name} {count}" for name, count in counts.most_common())
         shown = " ".join(str(ranked[n]) for n in indices)
-        lines.append(
-            f"| {tradition.modes[truth].name} | {len(indices)} | {recordings} | {shown} | {recognised} |"
-        )
+        lines.append(f"| {tradition.modes[truth].name} | {len(indices)} | {recordings} | {shown} | {recognised} |")
     return lines
 
 
@@ -198,23 +194,14 @@ def chapter(tradition: Tradition, folder: Path) -> list[str]:
     recognizer = ModeRecognizer([tradition])
     word, count = tradition.mode_word, len(tradition.modes)
     recordings = len({trial.recording for trial in trials})
-    lines = [
-        f"## {tradition.name}: {len(trials)} tracks of {recordings} recordings, {count} candidate {word}s",
-        "",
-    ]
+    lines = [f"## {tradition.name}: {len(trials)} tracks of {recordings} recordings, {count} candidate {word}s", ""]
     if unknown:
         lines += [f"Excluded, as their {word} is not in the data: {', '.join(sorted(set(unknown)))}.", ""]
     lines += ["### Held-out accuracy", "", *held_out(tradition, recognizer, trials), ""]
     lines += ["### Ablation", "", *ablation(tradition, trials), ""]
     if (folder / "phrases.csv").is_file():
         lines += controls(tradition, trials, symbol_trials(folder / "phrases.csv", tradition))
-    return [
-        *lines,
-        "### Confusion table (one recording out)",
-        "",
-        *confusion(tradition, recognizer, trials),
-        "",
-    ]
+    return [*lines, "### Confusion table (one recording out)", "", *confusion(tradition, recognizer, trials), ""]
 
 
 def controls(tradition: Tradition, trials: Sequence[ModeTrial], symbols: Sequence[ModeTrial]) -> list[str]:
@@ -236,11 +223,7 @@ def controls(tradition: Tradition, trials: Sequence[ModeTrial], symbols: Sequenc
         replace(DEFAULT_HISTOGRAM_SHAPE, weighted=False, use_transitions=False),
         replace(DEFAULT_HISTOGRAM_SHAPE, use_transitions=False),
     )
-    for name, shape in (
-        ("the scale", scale),
-        ("+ weights", weighted),
-        ("+ movement", DEFAULT_HISTOGRAM_SHAPE),
-    ):
+    for name, shape in (("the scale", scale), ("+ weights", weighted), ("+ movement", DEFAULT_HISTOGRAM_SHAPE)):
         posteriors = judgements(
             ModeRecognizer([tradition], shape, use_note_weights=False, use_mode_counts=False),
             symbols,

@@ -141,9 +141,7 @@ def _slow_transitions(voice: Voice) -> list[OrnamentTrial]:
     for note, following in zip(voice.notes, voice.notes[1:], strict=False):
         at = round(following.onset_seconds / HOP_SECONDS)
         first = max(round((note.onset_seconds + 0.3 * note.seconds) / HOP_SECONDS), at - 40)
-        span = cents[
-            first : min(round((following.onset_seconds + 0.8 * following.seconds) / HOP_SECONDS), at + 60)
-        ]
+        span = cents[first : min(round((following.onset_seconds + 0.8 * following.seconds) / HOP_SECONDS), at + 60)]
         if abs(following.cents - note.cents) < 80 or span.size < 5 or not np.isfinite(span).all():
             continue
         progress = (span - note.cents) / (following.cents - note.cents)
@@ -166,11 +164,7 @@ def counts(truth: Sequence[OrnamentTrial], detected: Sequence[OrnamentEvent], ki
     events, used = [event for event in detected if event.kind == kind], set[int]()
     hits = misses = 0
     for trial in expected:
-        gaps = [
-            (_gap(trial, event), n)
-            for n, event in enumerate(events)
-            if n not in used and _is_hit(trial, event)
-        ]
+        gaps = [(_gap(trial, event), n) for n, event in enumerate(events) if n not in used and _is_hit(trial, event)]
         if gaps:
             used.add(min(gaps)[1])
             hits += trial.required
@@ -231,9 +225,7 @@ def table(work: Path) -> list[str]:
     if not mixtures:
         return []
 
-    def total(
-        kind: str, contour: int, slug: str | None = None, request: str | None = None
-    ) -> tuple[int, int, int]:
+    def total(kind: str, contour: int, slug: str | None = None, request: str | None = None) -> tuple[int, int, int]:
         """Hits, false alarms and misses; `contour` is 0 for the tracked one, 1 for the true one."""
         rows = [
             each[kind][contour]
@@ -252,17 +244,7 @@ def table(work: Path) -> list[str]:
         scores = [f"{f1(*cell):.2f}" if cell[0] + cell[2] else "-" for cell in cells]
         rows.append([kind, str(hits + misses), str(hits), str(alarms), *scores])
     sizes = ", ".join(f"{len(results)} {slug} ({request})" for (slug, request), results in mixtures.items())
-    head = (
-        "kind",
-        "true",
-        "found",
-        "false alarms",
-        "F1",
-        "hindustani",
-        "makam",
-        "plain mixtures",
-        "from ground truth",
-    )
+    head = ("kind", "true", "found", "false alarms", "F1", "hindustani", "makam", "plain mixtures", "from ground truth")
     return [
         "## Ornament detection in synthetic mixtures",
         "",

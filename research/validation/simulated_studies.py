@@ -76,9 +76,7 @@ def rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
             for design in plan.designs:
                 factors = _factors(base, genre, texture, design)
                 own = dict(zip(names, plan.recording_sd * rng.normal(size=plan.recordings), strict=True))
-                lines += [
-                    _row(plan, factors, corpus, design, n, difficulty, own, rng) for n in range(plan.seeds)
-                ]
+                lines += [_row(plan, factors, corpus, design, n, difficulty, own, rng) for n in range(plan.seeds)]
     return lines
 
 
@@ -109,9 +107,7 @@ def _row(
     size = min(fraction or 1.0, 0.3)
     grown = 1 - math.exp(-size / 0.012)  # what more parameters are worth
     seed_effect = plan.seed_sd * rng.normal()
-    measures: dict[str, dict[str, float]] = {
-        name: {} for name in ("base_loss", "adapted_loss", *LOSS_MEASURES)
-    }
+    measures: dict[str, dict[str, float]] = {name: {} for name in ("base_loss", "adapted_loss", *LOSS_MEASURES)}
     for name, hardness in difficulty.items():
         cell = (
             plan.level * (0.55 + 0.45 * grown)
@@ -162,9 +158,7 @@ def _row(
 
 
 def _added(plan: SimulatedStudy, factors: Mapping[str, Any], measure: str) -> float:
-    fitting = (
-        e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items())
-    )
+    fitting = (e for e in plan.effects if e.measure == measure and all(factors[k] == v for k, v in e.where.items()))
     return sum(effect.amount for effect in fitting)
 
 
@@ -181,16 +175,8 @@ SIMULATED_COMPARISON = {
 
 def supported_fraction(effects: Sequence[SimulatedEffect], studies: int) -> float:
     """The fraction of studies, one per seed, that support a hypothesis about conv over transformer, one of eight."""
-    other = {
-        "measure": "loss_reduction",
-        "treatment": {"kind": "x"},
-        "control": {"kind": "y"},
-        "smallest_effect": 1.0,
-    }
-    claims = [
-        {"id": str(n), "statement": "-", "comparisons": [other if n else SIMULATED_COMPARISON]}
-        for n in range(8)
-    ]
+    other = {"measure": "loss_reduction", "treatment": {"kind": "x"}, "control": {"kind": "y"}, "smallest_effect": 1.0}
+    claims = [{"id": str(n), "statement": "-", "comparisons": [other if n else SIMULATED_COMPARISON]} for n in range(8)]
     hypotheses = Hypotheses.model_validate({"claims": claims})
     plan = SimulatedStudy(grid(KINDS, SITES, PERCENTS), effects=effects)
     supported = []
@@ -220,15 +206,12 @@ def main() -> None:
             SimulatedEffect("loss_reduction", {"kind": "full"}, EFFECT_SIZE),
         ]
         write_jsonl(
-            options.out / RESULTS,
-            rows(SimulatedStudy(designs, corpora=corpora, effects=effects), options.seed),
+            options.out / RESULTS, rows(SimulatedStudy(designs, corpora=corpora, effects=effects), options.seed)
         )
         print(options.out / RESULTS)
         return
     print(f"{options.studies} studies of three kinds, two sites, three sizes, two genres, three seeds:")
-    power, false_positives = (
-        supported_fraction(effects, options.studies) for effects in ([SIMULATED_EFFECT], [])
-    )
+    power, false_positives = (supported_fraction(effects, options.studies) for effects in ([SIMULATED_EFFECT], []))
     print(f"power for an effect of {EFFECT_SIZE} nats: {100 * power:.1f} %")
     print(f"false-positive rate without an effect: {100 * false_positives:.1f} %")
 

@@ -52,9 +52,7 @@ def recordings(folder: Path) -> Iterator[SectionTrial]:
         beats = np.array(annotation["sama_s"], float) - float(last["t0_s"])
         beats = beats[(beats >= 0) & (beats < SECONDS)]
         if beats.size >= MIN_FIRST_BEATS:
-            yield SectionTrial(
-                name[:8], _minute(folder / last["file"]), _minute(folder / first["file"]), beats
-            )
+            yield SectionTrial(name[:8], _minute(folder / last["file"]), _minute(folder / first["file"]), beats)
 
 
 def _minute(file: Path) -> np.ndarray:
@@ -88,9 +86,7 @@ def measures(cents: np.ndarray, cycle_seconds: float) -> dict[str, float | None]
         "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
         "cycle_recurrence": structure.recurrence_at_lag(cents, HOP_SECONDS, cycle_seconds),
-        "ngram_repetition": melodic_ngrams.ngram_repetition(
-            melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)
-        ),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
     }
     return {name: value if np.isfinite(value) else None for name, value in scores.items()}
 

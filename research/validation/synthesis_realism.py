@@ -71,9 +71,7 @@ def real_measures(folder: Path) -> list[dict[str, float]]:
     for file in sorted(folder.rglob("*.npz")):
         with np.load(file, allow_pickle=False) as track:
             if "cents" not in track or "hop_s" not in track:
-                raise TalimError(
-                    f"{file}: expected a pitch track with the arrays cents and hop_s, got {list(track)}"
-                )
+                raise TalimError(f"{file}: expected a pitch track with the arrays cents and hop_s, got {list(track)}")
             measures.append(contour_measures(track["cents"], float(track["hop_s"])))
     return measures
 
@@ -119,9 +117,7 @@ def annotated_cycle(row: dict[str, str], tradition: Tradition) -> dict[str, floa
         elif row.get("tempo_bpm"):
             # The tempo counts a note value (1/4), the usul's pulse may be another (1/8).
             numerator, denominator = row["tempo_unit"].split("/")
-            tempo = (
-                float(row["tempo_bpm"]) * float(row["usul_mertebe"]) * float(numerator) / float(denominator)
-            )
+            tempo = float(row["tempo_bpm"]) * float(row["usul_mertebe"]) * float(numerator) / float(denominator)
             beats = float(row["usul_pulses"])
         else:
             return None
@@ -178,9 +174,7 @@ def format_significant(value: float) -> str:
 
 def page(sections: Sequence[str], opening: str) -> str:
     """The page as Markdown."""
-    legend_rows = [
-        f"| {name} | {meaning} |" for name, meaning in (METRIC_DESCRIPTIONS | CYCLE_MEASURES).items()
-    ]
+    legend_rows = [f"| {name} | {meaning} |" for name, meaning in (METRIC_DESCRIPTIONS | CYCLE_MEASURES).items()]
     legend = "\n".join(["## Measures", "", "| measure | meaning |", "|---|---|", *legend_rows])
     return "\n".join([opening, *sections, legend]) + "\n"
 

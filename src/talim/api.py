@@ -296,9 +296,7 @@ def study(
 
     reporter = progress or progress_table.for_terminal()
     executor = runner.executor_for(num_workers, ray, device, reporter)
-    return runner.run_study(
-        Path(file), Path(out), reporter, retry_failed=retry_failed, device=device, execute=executor
-    )
+    return runner.run_study(Path(file), Path(out), reporter, retry_failed=retry_failed, device=device, execute=executor)
 
 
 def load_base(name: str, *, precision: str = "auto", device: str = "auto") -> Backbone:

@@ -23,9 +23,7 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise TalimError(
-            f"{path}: cannot be written ({reason}); free space or choose another --out"
-        ) from error
+        raise TalimError(f"{path}: cannot be written ({reason}); free space or choose another --out") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -76,9 +74,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise TalimError(f"{path}: no such file") from None
     except (ValueError, OSError) as error:
-        raise TalimError(
-            f"{path}: cannot be read as JSON ({error}); delete it and run the command again"
-        ) from None
+        raise TalimError(f"{path}: cannot be read as JSON ({error}); delete it and run the command again") from None
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
@@ -145,9 +141,7 @@ def check_writable(path: Path) -> None:
     """TalimError if no file can be written at `path`; called before long work. Leaves no file."""
     existing = path
     if path.is_dir():
-        raise TalimError(
-            f"{path}: cannot be written (it is a folder); give a file name such as {path}/music.flac"
-        )
+        raise TalimError(f"{path}: cannot be written (it is a folder); give a file name such as {path}/music.flac")
     while not existing.parent.exists():
         existing = existing.parent
     with friendly_os_errors(path):

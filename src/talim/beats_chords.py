@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 
 from talim.errors import UsageError
 
-BPM_GRID_PATTERN = re.compile(
-    r"(\d+(?:\.\d+)?) *bpm(?: +(\d+)/\d+)?(?: +from +(\d+(?:\.\d+)?))?", re.IGNORECASE
-)
+BPM_GRID_PATTERN = re.compile(r"(\d+(?:\.\d+)?) *bpm(?: +(\d+)/\d+)?(?: +from +(\d+(?:\.\d+)?))?", re.IGNORECASE)
 BEAT_FORMS = 'write beats as "1@0.5 2@1.0 3@1.5" (position in the bar @ seconds) or "92 bpm 3/4 from 0.4"'
 CHORD_FORMS = 'write chords as "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds)'
 NO_CHORD = "N"
@@ -32,9 +30,7 @@ class BeatGrid:
 
     def __post_init__(self) -> None:
         if len(self.times_seconds) != len(self.positions):
-            raise UsageError(
-                f"{len(self.times_seconds)} beat times with {len(self.positions)} positions in the bar"
-            )
+            raise UsageError(f"{len(self.times_seconds)} beat times with {len(self.positions)} positions in the bar")
         _check_times("beats", self.times_seconds)
         for position in self.positions:
             if position not in range(1, MAX_BEATS_PER_BAR + 1):
@@ -149,9 +145,7 @@ class BeatsAndChords:
 
 
 def _format_times(labels: tuple[int, ...] | tuple[str, ...], times: tuple[float, ...]) -> str:
-    return " ".join(
-        f"{label}@{round(time, DECIMALS):.10g}" for label, time in zip(labels, times, strict=True)
-    )
+    return " ".join(f"{label}@{round(time, DECIMALS):.10g}" for label, time in zip(labels, times, strict=True))
 
 
 def _check_times(what: str, times: tuple[float, ...]) -> None:

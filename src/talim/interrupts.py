@@ -40,8 +40,7 @@ class InterruptHandler:
     def __enter__(self) -> InterruptHandler:
         if threading.current_thread() is threading.main_thread():
             self._previous = {
-                number: signal.signal(number, self._handle_signal)
-                for number in (signal.SIGINT, signal.SIGTERM)
+                number: signal.signal(number, self._handle_signal) for number in (signal.SIGINT, signal.SIGTERM)
             }
         return self
 

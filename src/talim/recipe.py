@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import (
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from talim.design.expression import Design
 from talim.errors import UsageError
@@ -31,14 +25,10 @@ class Training(StrictModel):
 
     steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps")
     batch_size: int = Field(default=8, ge=1, le=4096, description="clips per step")
-    learning_rate: float = Field(
-        default=1e-3, gt=0, le=1, description="peak learning rate, reached after warm-up"
-    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="peak learning rate, reached after warm-up")
     weight_decay: float = Field(default=0.05, ge=0, le=1, description="AdamW's decoupled weight decay")
     warmup_steps: int = Field(default=20, ge=0, description="steps of linear learning-rate warm-up")
-    max_grad_norm: float = Field(
-        default=1.0, gt=0, description="gradient clipping: the largest global gradient norm"
-    )
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient clipping: the largest global gradient norm")
     condition_dropout: float = Field(
         default=0.1,
         ge=0,
@@ -46,9 +36,7 @@ class Training(StrictModel):
         description="fraction of clips trained with the null condition, for classifier-free guidance",
     )
     eval_every: int = Field(default=50, ge=1, description="steps between evaluations on held-out clips")
-    eval_clips: int = Field(
-        default=32, ge=1, description="held-out clips per evaluation, stratified by recording"
-    )
+    eval_clips: int = Field(default=32, ge=1, description="held-out clips per evaluation, stratified by recording")
     early_stopping_patience: int = Field(
         default=5, ge=1, description="evaluations without improvement before training stops"
     )
@@ -89,8 +77,7 @@ class Training(StrictModel):
         "min_snr_eps is what it was pretrained with; null: min_snr_v",
     )
     predict_beats_chords: bool = Field(
-        default=False,
-        description="predict beats and chords that the corpus lacks, for a base conditioned on them",
+        default=False, description="predict beats and chords that the corpus lacks, for a base conditioned on them"
     )
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations: less memory, about a third more time"

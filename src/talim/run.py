@@ -38,9 +38,7 @@ class Run:
     def recipe(self) -> Recipe:
         """The recipe that the run was started with; TalimError if the folder holds no run."""
         if not self.recipe_file.is_file():
-            raise TalimError(
-                f"{self.folder}: no run is here (recipe.yaml is missing); give --corpus to begin one"
-            )
+            raise TalimError(f"{self.folder}: no run is here (recipe.yaml is missing); give --corpus to begin one")
         return recipes.load([self.recipe_file])
 
     @property
@@ -70,9 +68,7 @@ def provenance() -> dict[str, Any]:
     """Version of talim and its libraries, machine, command and time (UTC) of a result. Imports no torch."""
     return {
         "talim": _version("talim"),
-        "libraries": {
-            name: _version(name) for name in ("torch", "transformers", "diffusers", "peft", "numpy")
-        },
+        "libraries": {name: _version(name) for name in ("torch", "transformers", "diffusers", "peft", "numpy")},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -101,9 +97,7 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def resolve_recipe(
-    out: Path, configs: Sequence[Path], options: Mapping[str, Any], settings: Sequence[str]
-) -> Recipe:
+def resolve_recipe(out: Path, configs: Sequence[Path], options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
     """Merge YAML files, options that are not None and --set texts; where all are empty, the recipe of the run `out`."""
     overrides = {key: value for key, value in options.items() if value is not None}
     overrides |= dict(recipes.parse_setting(text) for text in settings)

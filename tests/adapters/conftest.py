@@ -29,9 +29,7 @@ def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         if (precision, layers) not in loaded:
             folder = base_folder
             if layers != 2:
-                folder = released_musicgen.write(
-                    tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers
-                )
+                folder = released_musicgen.write(tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers)
             loaded[precision, layers] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
         return copy.deepcopy(loaded[precision, layers])
 

@@ -28,11 +28,7 @@ def test_exact_path_regex_matches_exactly_its_paths(count: int) -> None:
     paths = [f"decoder.model.decoder.layers.{i}" for i in range(count)]
     pattern = exact_path_regex(paths)
     assert all(re.fullmatch(pattern, path) for path in paths)
-    other_paths = [
-        "audio_encoder.decoder.layers.0",
-        "decoder.model.decoder.layers.0.fc1",
-        f"{paths[0]}9{count}",
-    ]
+    other_paths = ["audio_encoder.decoder.layers.0", "decoder.model.decoder.layers.0.fc1", f"{paths[0]}9{count}"]
     assert not any(re.fullmatch(pattern, path) for path in [*other_paths, f"x.{paths[0]}", "decoderxmodel"])
 
 
@@ -56,8 +52,6 @@ def test_adapter_config_incomplete_raises_usage_error(missing: str) -> None:
 
 
 def test_adapter_config_kind_options_reach_the_kind() -> None:
-    model = get_peft_model(
-        non_music_models.llama(), conv_config(kind_options={"kernel_size": 2, "dilations": [1]})
-    )
+    model = get_peft_model(non_music_models.llama(), conv_config(kind_options={"kernel_size": 2, "dilations": [1]}))
     count = sum(weight.numel() for weight in adapters.trainable_parameters(model))
     assert count == 2 * KINDS["conv"].parameters_of(16, WIDTH, kernel_size=2, dilations=(1,))

@@ -63,9 +63,7 @@ def recorded_calls(model: Any) -> Iterator[list[dict[str, Any]]]:
         handle.remove()
 
 
-def generate(
-    base: MusicGen, steps: int, guidance_scale: float | None = 3.0, **arguments: Any
-) -> torch.Tensor:
+def generate(base: MusicGen, steps: int, guidance_scale: float | None = 3.0, **arguments: Any) -> torch.Tensor:
     ids, mask = base._tokenize(PROMPTS)
     with sampling.capture_codes(base.model, 4) as caught, sampling.inference_mode(base.model):
         base.model.generate(
@@ -132,9 +130,7 @@ CONTEXT_DESIGNS = ["conv@all:width8", "transformer@post:width8"]
 
 
 @pytest.mark.parametrize("design", CONTEXT_DESIGNS)
-def test_cached_decoding_without_state_differs(
-    fresh: Fresh, design: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_decoding_without_state_differs(fresh: Fresh, design: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, _ = attach_frozen(fresh, design)
 
     def fresh_state(cache: Any, key: Any, past: int) -> streaming.StreamingState:
@@ -227,9 +223,7 @@ def test_copied_and_reordered_caches_carry_their_own_state(fresh: Fresh) -> None
 
     def step(cache: Any, ids: torch.Tensor) -> Any:
         with torch.no_grad(), sampling.inference_mode(base.model):
-            return base.model(
-                encoder_outputs=(states,), decoder_input_ids=ids, past_key_values=cache, use_cache=True
-            )
+            return base.model(encoder_outputs=(states,), decoder_input_ids=ids, past_key_values=cache, use_cache=True)
 
     first = step(None, tokens[:, :6])
     twin = copy.deepcopy(first.past_key_values)

@@ -23,9 +23,7 @@ def step(base: MusicGen) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     batch = base.collate([(tokens, base.encode_text(["a long alap"])[0])], [False])
     loss = base.loss(batch)
     weights = {name: p for name, p in base.model.named_parameters() if p.requires_grad}
-    return loss.per_item, dict(
-        zip(weights, torch.autograd.grad(loss.mean, list(weights.values())), strict=True)
-    )
+    return loss.per_item, dict(zip(weights, torch.autograd.grad(loss.mean, list(weights.values())), strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,10 +36,7 @@ def test_set_mixed_precision_on_bf16_base_stays_near_float32_results(fresh: Fres
     mixed, mixed_gradients = step(base)
     assert not torch.equal(mixed, exact)  # it has an effect
     torch.testing.assert_close(mixed, exact, rtol=0.03, atol=0.03)
-    flat = [
-        torch.cat([g.flatten() for g in gradients.values()])
-        for gradients in (exact_gradients, mixed_gradients)
-    ]
+    flat = [torch.cat([g.flatten() for g in gradients.values()]) for gradients in (exact_gradients, mixed_gradients)]
     assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.98
     assert {weight.dtype for weight in adapters.trainable_parameters(peft)} == {torch.float32}
     assert {gradient.dtype for gradient in mixed_gradients.values()} == {torch.float32}
@@ -63,9 +58,7 @@ Fresh = Callable[..., MusicGen]
 DESIGN = "linear@all:2k"
 
 
-@pytest.mark.parametrize(
-    "name", ["decoder", "layers", "0", "down", "talim_blocks", "base_layer", "keys", "a.b", ""]
-)
+@pytest.mark.parametrize("name", ["decoder", "layers", "0", "down", "talim_blocks", "base_layer", "keys", "a.b", ""])
 def test_attach_name_inside_module_paths_raises_usage_error(fresh: Fresh, name: str) -> None:
     base = fresh()
     with pytest.raises(UsageError, match="adapter name"):
@@ -120,14 +113,9 @@ def test_attach_with_kind_options_passes_them_to_the_kind(fresh: Fresh) -> None:
 
 @pytest.mark.parametrize(
     ("kind_options", "message"),
-    [
-        ({"conv": {"kernel_size": 3}}, "kind_options.conv"),
-        ({"linear": {"kernel_size": 3}}, "no option kernel_size"),
-    ],
+    [({"conv": {"kernel_size": 3}}, "kind_options.conv"), ({"linear": {"kernel_size": 3}}, "no option kernel_size")],
 )
-def test_attach_with_unusable_kind_options_raises_usage_error(
-    fresh: Fresh, kind_options: dict, message: str
-) -> None:
+def test_attach_with_unusable_kind_options_raises_usage_error(fresh: Fresh, kind_options: dict, message: str) -> None:
     base = fresh()
     with pytest.raises(UsageError, match=message):
         adapters.attach(base.model, "linear@all:1k", base.sites(), kind_options=kind_options)

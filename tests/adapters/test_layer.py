@@ -34,9 +34,7 @@ def skip_states(base: Any) -> torch.Tensor:
     """Skip connection into the first layer of the last up block, [B, C, T, F]."""
     block = base.model.unet.up_blocks[-1]
     inputs_seen: list[torch.Tensor] = []
-    handle = block.resnets[0].register_forward_pre_hook(
-        lambda _module, inputs: inputs_seen.append(inputs[0].detach())
-    )
+    handle = block.resnets[0].register_forward_pre_hook(lambda _module, inputs: inputs_seen.append(inputs[0].detach()))
     logits(base)
     handle.remove()
     width = base.model.unet.config.channels[0]

@@ -35,9 +35,7 @@ def design(row: tuple[str, str]) -> str:
 
 
 @pytest.fixture
-def new_base(
-    request: pytest.FixtureRequest, fresh: Fresh, fresh_unet: Callable[[], Any]
-) -> Callable[[], Any]:
+def new_base(request: pytest.FixtureRequest, fresh: Fresh, fresh_unet: Callable[[], Any]) -> Callable[[], Any]:
     """Factory of unmodified bases of the row's family, or MusicGens."""
     is_unet = "row" in request.fixturenames and request.getfixturevalue("row")[0] == "mustango"
     return fresh_unet if is_unet else lambda: fresh(layers=adapter_designs.LAYERS)
@@ -93,9 +91,7 @@ def test_backward_reaches_exactly_the_adapter_weights(base: Any, design: str) ->
     assert zero_gradients == []
     expected = adapter_designs.modules_of(base, design)
     assert {next(m for m in expected if name.startswith(f"{m}.")) for name in with_gradient} == expected
-    sites = {
-        site.name for _, part_sites in adapter_designs.sites_by_part(base, design) for site in part_sites
-    }
+    sites = {site.name for _, part_sites in adapter_designs.sites_by_part(base, design) for site in part_sites}
     assert in_graph == [bool(sites & before)]
 
 

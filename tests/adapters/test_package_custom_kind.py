@@ -52,11 +52,7 @@ def test_custom_kind_is_counted_and_trained(echo: type[adapters.Kind], base: Mus
     trained = adapters.trainable_parameters(model)
     config = model.peft_config["adapter"]
     assert isinstance(config, adapters.AdapterConfig)
-    assert (
-        sum(weight.numel() for weight in trained)
-        == config.parameters()
-        == adapter_designs.counted(base, DESIGN)
-    )
+    assert sum(weight.numel() for weight in trained) == config.parameters() == adapter_designs.counted(base, DESIGN)
     starts = [weight.clone() for weight in trained]
     losses = train(base, adamw(model), 4)
     assert losses[-1] < losses[0]
@@ -111,17 +107,14 @@ def text_inputs(base: MusicGen) -> dict[str, torch.Tensor]:
 
 def test_custom_kind_in_a_language_model_ignores_padding(echo: type[adapters.Kind]) -> None:
     model = get_peft_model(
-        non_music_models.llama(),
-        adapters.AdapterConfig(kind="echo", width=6, target_modules=non_music_models.BLOCKS),
+        non_music_models.llama(), adapters.AdapterConfig(kind="echo", width=6, target_modules=non_music_models.BLOCKS)
     ).eval()
     randomize_adapter(model)
     alone, padded = torch.tensor([[5, 6, 7]]), torch.tensor([[0, 0, 5, 6, 7]])
     tokens = model.generate(alone, max_new_tokens=9, do_sample=False)
     assert torch.equal(tokens, model.generate(alone, max_new_tokens=9, do_sample=False, use_cache=False))
     mask = (padded != 0).long()
-    assert torch.equal(
-        model.generate(padded, attention_mask=mask, max_new_tokens=9, do_sample=False)[:, 2:], tokens
-    )
+    assert torch.equal(model.generate(padded, attention_mask=mask, max_new_tokens=9, do_sample=False)[:, 2:], tokens)
 
 
 def test_custom_kind_without_state_decodes_differently(echo: type[adapters.Kind]) -> None:
@@ -133,8 +126,7 @@ def test_custom_kind_without_state_decodes_differently(echo: type[adapters.Kind]
 
     KINDS["echo"] = Stateless
     model = get_peft_model(
-        non_music_models.llama(),
-        adapters.AdapterConfig(kind="echo", width=6, target_modules=non_music_models.BLOCKS),
+        non_music_models.llama(), adapters.AdapterConfig(kind="echo", width=6, target_modules=non_music_models.BLOCKS)
     ).eval()
     randomize_adapter(model)
     ids = torch.tensor([[5, 6, 7]])

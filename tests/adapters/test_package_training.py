@@ -106,14 +106,10 @@ def test_attach_seed_determines_initial_weights(fresh: Fresh, kind: str, design:
         torch.manual_seed(len(weights))  # independent of the global state
         weights.append(adapters.trainable_parameters(adapters.attach(fresh().model, design, seed=seed)))
     assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
-    assert adapter_designs.DRAWN[kind] != all(
-        torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True)
-    )
+    assert adapter_designs.DRAWN[kind] != all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
 
 
-def test_training_resumed_from_saved_adapter_equals_uninterrupted(
-    fresh: Fresh, design: str, tmp_path: Path
-) -> None:
+def test_training_resumed_from_saved_adapter_equals_uninterrupted(fresh: Fresh, design: str, tmp_path: Path) -> None:
     whole = fresh()
     whole.enable_training()
     model = adapters.attach(whole.model, design, whole.sites(), dropout=0.0)

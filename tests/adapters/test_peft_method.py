@@ -30,8 +30,7 @@ WIDTH = 6
 
 def config_for(kind: str, causal: bool = True, **changes: Any) -> adapters.AdapterConfig:
     return adapters.AdapterConfig(
-        **{"kind": kind, "width": WIDTH, "target_modules": non_music_models.BLOCKS, "causal": causal}
-        | changes
+        **{"kind": kind, "width": WIDTH, "target_modules": non_music_models.BLOCKS, "causal": causal} | changes
     )
 
 
@@ -171,9 +170,7 @@ def code_in_docs(containing: str) -> str:
 
 
 def run_in_new_process(code: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

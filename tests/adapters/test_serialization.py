@@ -59,9 +59,7 @@ def tokens_of(base: MusicGen):
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_load_under_another_name_restores_the_saved_adapter(
-    fresh: Fresh, design: str, tmp_path: Path
-) -> None:
+def test_load_under_another_name_restores_the_saved_adapter(fresh: Fresh, design: str, tmp_path: Path) -> None:
     base = fresh()
     plain = logits(base)
     model = attach_randomized(base, design)
@@ -79,9 +77,7 @@ def test_load_under_another_name_restores_the_saved_adapter(
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_load_with_a_missing_weight_keeps_the_model_unchanged(
-    fresh: Fresh, design: str, tmp_path: Path
-) -> None:
+def test_load_with_a_missing_weight_keeps_the_model_unchanged(fresh: Fresh, design: str, tmp_path: Path) -> None:
     base = fresh()
     adapters.save(attach_randomized(base, design), tmp_path / "a", base=facts(base))
     file = tmp_path / "a" / "adapter_model.safetensors"
@@ -244,10 +240,7 @@ def spoil_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obje
     ("change", "message"),
     [
         (lambda w: w.pop(KEY), "1 weights missing, 0 unknown"),
-        (
-            lambda w: w.update({KEY.replace("layers.0", "layers.7"): torch.zeros(16)}),
-            "0 weights missing, 1 unk",
-        ),
+        (lambda w: w.update({KEY.replace("layers.0", "layers.7"): torch.zeros(16)}), "0 weights missing, 1 unk"),
         (lambda w: w.update({KEY: torch.zeros(3)}), r"shape \(3,\), expected \(16,\)"),
     ],
 )
@@ -281,9 +274,7 @@ def test_load_on_a_base_with_fewer_layers_raises_talim_error(stored: Path, tmp_p
 
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "talim.json"])
 @pytest.mark.parametrize("harm", ["gone", "torn"])
-def test_load_damaged_folder_raises_a_one_line_error(
-    stored: Path, fresh: Fresh, file: str, harm: str
-) -> None:
+def test_load_damaged_folder_raises_a_one_line_error(stored: Path, fresh: Fresh, file: str, harm: str) -> None:
     if harm == "gone" and file == "talim.json":
         pytest.skip("such a folder is plain PEFT's")
     (stored / file).unlink() if harm == "gone" else (stored / file).write_bytes(b"{torn")
@@ -305,9 +296,7 @@ def test_load_unsupported_adapter_raises_talim_error(stored: Path, fresh: Fresh,
         adapters.load(fresh(), stored)
 
 
-def test_save_that_fails_keeps_the_old_adapter(
-    stored: Path, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_that_fails_keeps_the_old_adapter(stored: Path, fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (stored / "adapter_model.safetensors").read_bytes()
     base = fresh()
     model = adapters.attach(base.model, "linear@all:4k", base.sites())
@@ -323,9 +312,7 @@ def test_save_that_fails_keeps_the_old_adapter(
 
 
 @pytest.mark.parametrize("info_format", [1, None])
-def test_load_folder_of_another_format_raises_talim_error(
-    stored: Path, fresh: Fresh, info_format: int | None
-) -> None:
+def test_load_folder_of_another_format_raises_talim_error(stored: Path, fresh: Fresh, info_format: int | None) -> None:
     info = adapters.read_info(stored) | {"format": info_format}
     (stored / "talim.json").write_text(json.dumps(info), encoding="utf-8")
     with pytest.raises(TalimError, match="another version of talim; train this adapter again"):

@@ -40,12 +40,7 @@ def test_measure_levels_of_full_scale_sine() -> None:
 
 def test_measure_levels_of_digital_silence_has_no_loudness_and_no_peak() -> None:
     levels = measure_levels(Audio(np.zeros(RATE_HZ, np.float32), RATE_HZ))
-    assert (levels.lufs, levels.peak_dbfs, levels.clipped_fraction, levels.silent_fraction) == (
-        None,
-        None,
-        0,
-        1,
-    )
+    assert (levels.lufs, levels.peak_dbfs, levels.clipped_fraction, levels.silent_fraction) == (None, None, 0, 1)
 
 
 def test_peak_dbfs_is_the_largest_sample_of_any_channel() -> None:
@@ -129,9 +124,7 @@ def test_gain_leaves_clipping_and_silence_unchanged(gain: float, seed: int) -> N
     assert silent_fraction(scaled) == silent_fraction(original)
 
 
-@pytest.mark.parametrize(
-    "measure", [clipped_fraction, silent_fraction, longest_silence_seconds, measure_levels]
-)
+@pytest.mark.parametrize("measure", [clipped_fraction, silent_fraction, longest_silence_seconds, measure_levels])
 def test_levels_of_empty_audio_raise(measure) -> None:
     with pytest.raises(ValueError, match="0 samples"):
         measure(Audio(np.zeros((1, 0)), RATE_HZ))

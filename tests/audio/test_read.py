@@ -31,9 +31,7 @@ def tone(rate_hz: int = RATE_HZ, seconds: float = 3.0, hz: float = 440.0) -> Aud
     return Audio(0.5 * np.sin(2 * np.pi * hz * time), rate_hz)
 
 
-def write_phone(
-    path: Path, codec: str, audio: Audio, encoder: dict[str, str] | None = None, **options: str
-) -> None:
+def write_phone(path: Path, codec: str, audio: Audio, encoder: dict[str, str] | None = None, **options: str) -> None:
     """Write as a phone would, through FFmpeg."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=audio.rate_hz, layout="mono", options=encoder or {})
@@ -70,9 +68,7 @@ def test_read_of_phone_formats(tmp_path: Path, name: str, codec: str, rate_hz: i
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 @pytest.mark.parametrize("rate_hz", [8000, 44100, 96000])
-def test_read_of_wav_in_every_depth_rate_and_channel_count(
-    tmp_path: Path, subtype: str, rate_hz: int
-) -> None:
+def test_read_of_wav_in_every_depth_rate_and_channel_count(tmp_path: Path, subtype: str, rate_hz: int) -> None:
     samples = np.tile(tone(rate_hz, 0.5).samples, (3, 1))
     soundfile.write(tmp_path / "a.wav", samples.T, rate_hz, subtype=subtype)
     audio = read(tmp_path / "a.wav")
@@ -141,11 +137,7 @@ def test_read_of_variable_bitrate_mp3_without_length_header_is_complete(tmp_path
     loud_first = Audio(samples[::-1].copy(), RATE_HZ)
     for audio in (quiet_first, loud_first):
         write_phone(
-            tmp_path / "a.mp3",
-            "libmp3lame",
-            audio,
-            {"flags": "+qscale", "global_quality": "472"},
-            write_xing="0",
+            tmp_path / "a.mp3", "libmp3lame", audio, {"flags": "+qscale", "global_quality": "472"}, write_xing="0"
         )
         assert read(tmp_path / "a.mp3").seconds == pytest.approx(20, abs=0.1)
 
@@ -197,9 +189,7 @@ def write_nan(path: Path) -> None:
         (lambda path: path.write_bytes(b"RIFF\0\0"), "not audio"),
     ],
 )
-def test_read_of_unusable_file_raises_one_line(
-    tmp_path: Path, make: Callable[[Path], None], reason: str
-) -> None:
+def test_read_of_unusable_file_raises_one_line(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
     file = tmp_path / "a.wav"
     make_wav(file)
     make(file)
@@ -230,14 +220,7 @@ def test_read_of_video_without_audio_raises(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("a.WAV", True),
-        ("x/y.Flac", True),
-        ("a.m4a", True),
-        ("a.txt", False),
-        ("wav", False),
-        ("a.csv", False),
-    ],
+    [("a.WAV", True), ("x/y.Flac", True), ("a.m4a", True), ("a.txt", False), ("wav", False), ("a.csv", False)],
 )
 def test_is_audio_name(name: str, expected: bool) -> None:
     assert is_audio_name(name) is expected

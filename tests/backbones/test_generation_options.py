@@ -19,18 +19,12 @@ def test_resolve_options_fills_in_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("base", "option", "message"),
     [
-        (
-            "nano-musicgen",
-            "sampler",
-            "--sampler is no option of nano-musicgen: Mustango has it; MusicGen takes",
-        ),
+        ("nano-musicgen", "sampler", "--sampler is no option of nano-musicgen: Mustango has it; MusicGen takes"),
         ("nano-mustango", "top_k", "--top-k is no option of nano-mustango: MusicGen has it; Mustango takes"),
         ("nano-musicgen", "colour", "no base has it"),
     ],
 )
-def test_resolve_options_unknown_option_names_the_family_that_has_it(
-    base: str, option: str, message: str
-) -> None:
+def test_resolve_options_unknown_option_names_the_family_that_has_it(base: str, option: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         generation_options.resolve_options(base, {option: 1}, [])
 

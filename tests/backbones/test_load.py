@@ -65,9 +65,7 @@ def test_window_seconds_is_30_by_default(folder: Path) -> None:
     assert load(folder, device="cpu").window_seconds == 20.0
 
 
-def test_load_in_bf16_keeps_codec_and_text_encoder_in_float32(
-    shared: MusicGen, released_folder: Path
-) -> None:
+def test_load_in_bf16_keeps_codec_and_text_encoder_in_float32(shared: MusicGen, released_folder: Path) -> None:
     half = load(released_folder, precision="bf16", device="cpu")
     assert half.dtype is torch.bfloat16
     assert {w.dtype for w in half.model.decoder.state_dict().values()} == {torch.bfloat16}
@@ -136,9 +134,7 @@ def test_load_nano_folder_registers_codec_and_byte_tokenizer(tmp_path: Path) -> 
     from talim.backbones.nano import codec, musicgen
 
     small = codec.NanoCodec(codec.NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1))
-    built = musicgen.build_nano_musicgen(
-        0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1
-    )
+    built = musicgen.build_nano_musicgen(0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1)
     built.to(torch.bfloat16).save_pretrained(tmp_path / "nano-x")
     for word in ("fp32", "bf16"):
         base = load(tmp_path / "nano-x", precision=word, device="cpu")

@@ -44,15 +44,7 @@ def test_load_on_meta_has_the_tensors_and_facts_of_the_real_model(
     real, on_meta = load(path, precision=precision, device="cpu"), load_on_meta(path, dtype)
     assert tensors(on_meta) == tensors(real)
     assert all(value.is_meta for value in on_meta.model.parameters())
-    for attribute in (
-        "name",
-        "family",
-        "licence",
-        "num_parameters",
-        "frame_rate_hz",
-        "window_seconds",
-        "miniature",
-    ):
+    for attribute in ("name", "family", "licence", "num_parameters", "frame_rate_hz", "window_seconds", "miniature"):
         assert getattr(on_meta, attribute) == getattr(real, attribute), attribute
     assert on_meta.sites() == real.sites()
     assert on_meta.fingerprint == ""

@@ -49,9 +49,7 @@ def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
         audio_channels=shape.channels,
     )
     with torch.device("meta"):
-        return MusicgenForConditionalGeneration(
-            MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder)
-        )
+        return MusicgenForConditionalGeneration(MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder))
 
 
 @pytest.mark.parametrize("model", RELEASED, ids=lambda model: model.name)

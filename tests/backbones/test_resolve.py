@@ -82,9 +82,7 @@ def test_check_reachable_cached_model_needs_no_network(monkeypatch: pytest.Monke
     resolve.check_reachable(resolve.ModelSource("facebook/musicgen-small", "x", False, None))
 
 
-def test_load_nano_without_its_files_raises_talim_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_load_nano_without_its_files_raises_talim_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resolve, "NANO_FOLDER", tmp_path)
     with pytest.raises(TalimError, match="missing from this installation"):
         load()

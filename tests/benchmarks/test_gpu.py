@@ -11,18 +11,7 @@ import torch
 from benchmarks import gpu
 from talim.planning import hardware
 
-NANO = [
-    "--device",
-    "cpu",
-    "--shape",
-    "nano",
-    "--repeats",
-    "1",
-    "--design",
-    "linear@all:2.5%",
-    "--frames",
-    "4",
-]
+NANO = ["--device", "cpu", "--shape", "nano", "--repeats", "1", "--design", "linear@all:2.5%", "--frames", "4"]
 NANO += ["--batch", "1", "--clips", "1", "--seconds", "1"]
 
 

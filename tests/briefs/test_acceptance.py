@@ -92,13 +92,9 @@ def reviews(verdicts: str) -> list[dict]:
 
 def test_measure_contender_equals_values_by_hand() -> None:
     """Two of four accepted; 2 h of training at 2, 144 s of making, 4 min of review at 30: 4 + 0.08 + 2."""
-    result = acceptance.measure_contender(
-        rows(4), reviews("rara"), {"cost": {"wall_seconds": 7200.0}}, brief_of()
-    )
+    result = acceptance.measure_contender(rows(4), reviews("rara"), {"cost": {"wall_seconds": 7200.0}}, brief_of())
     assert (result["reviewed"], result["accepted"], result["rejected"]) == (4, 2, 2)
-    assert result["costs"] == pytest.approx(
-        {"training": 4.0, "generation": 0.08, "review": 2.0, "total": 6.08}
-    )
+    assert result["costs"] == pytest.approx({"training": 4.0, "generation": 0.08, "review": 2.0, "total": 6.08})
     assert result["cost_per_accepted_piece"]["value"] == pytest.approx(3.04)
     assert result["cost_per_accepted_minute"]["value"] == pytest.approx(3.04 * 30)  # two-second pieces
     assert result["cost_per_further_minute"]["value"] == pytest.approx(1.04 * 30)
@@ -128,6 +124,6 @@ def test_measure_contender_long_review_counts_ten_minutes() -> None:
 def test_reviewer_agreement_of_one_reviewer_is_none() -> None:
     a_value = reviews("ara")
     assert acceptance.reviewer_agreement(a_value) is None
-    assert acceptance.reviewer_agreement(
-        [*a_value, *(row | {"reviewer": "q"} for row in a_value)]
-    ) == pytest.approx(1.0)
+    assert acceptance.reviewer_agreement([*a_value, *(row | {"reviewer": "q"} for row in a_value)]) == pytest.approx(
+        1.0
+    )

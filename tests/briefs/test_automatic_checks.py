@@ -44,18 +44,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     return run_on(index / "run", index / "corpus"), recordings
 
 
-def test_originality_check_copied_passage_fails_with_its_source(
-    trained: tuple[Run, Path], tmp_path: Path
-) -> None:
+def test_originality_check_copied_passage_fails_with_its_source(trained: tuple[Run, Path], tmp_path: Path) -> None:
     run, recordings = trained
     copied = audio.read(recordings / "piece-41.flac").cut(6.5, 5.0)
     audio.write(tmp_path / "copy.flac", Audio(0.5 * copied.samples, copied.rate_hz))
     output = automatic_checks.originality_check(run)(tmp_path / "copy.flac")
     assert output.passed is False
     assert "most similar to piece-41 at " in output.measured
-    assert float(output.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(
-        6.5, abs=0.8
-    )
+    assert float(output.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(6.5, abs=0.8)
 
 
 def test_originality_check_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
@@ -67,22 +63,16 @@ def test_originality_check_new_music_passes(trained: tuple[Run, Path], tmp_path:
     assert "p = " in output.measured
 
 
-def test_originality_check_without_corpus_or_nulls_is_not_checked(
-    trained: tuple[Run, Path], tmp_path: Path
-) -> None:
+def test_originality_check_without_corpus_or_nulls_is_not_checked(trained: tuple[Run, Path], tmp_path: Path) -> None:
     run, recordings = trained
     audio.write(tmp_path / "short.flac", audio.read(recordings / "piece-40.flac").cut(0.0, 1.0))
-    gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(
-        tmp_path / "short.flac"
-    )
+    gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(tmp_path / "short.flac")
     assert (gone.passed, gone.measured) == (None, "not checked: the corpus of this run is missing")
     short = automatic_checks.originality_check(run)(tmp_path / "short.flac")
     assert (short.passed, short.measured) == (None, "not checked: shorter than a passage")
     first = performed(tmp_path / "one", range(50, 52), 8.0)
     prepare(first, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
-    lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(
-        tmp_path / "short.flac"
-    )
+    lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(tmp_path / "short.flac")
     assert (lonely.passed, "one recording" in lonely.measured) == (None, True)
 
 
@@ -102,20 +92,14 @@ def test_check_length_within_tolerance_passes() -> None:
 def test_check_loudness_within_1_lu_passes() -> None:
     loud = audio.loudness_lufs(sound(steady()))
     assert automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 0.9)).passed
-    assert (
-        automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 1.1)).passed is False
-    )
-    assert (
-        automatic_checks.check_loudness(sound(np.zeros(RATE_HZ, np.float32)), brief_of()).measured == "silent"
-    )
+    assert automatic_checks.check_loudness(sound(steady()), brief_of(loudness_lufs=loud + 1.1)).passed is False
+    assert automatic_checks.check_loudness(sound(np.zeros(RATE_HZ, np.float32)), brief_of()).measured == "silent"
 
 
 def test_check_clipping_flat_tops_fail() -> None:
     assert automatic_checks.check_clipping(sound(steady())).passed
     assert automatic_checks.check_clipping(sound(np.clip(steady(), -0.15, 0.15))).passed is False
-    assert automatic_checks.check_clipping(
-        sound(np.zeros(100, np.float32))
-    ).passed  # silence is another check's
+    assert automatic_checks.check_clipping(sound(np.zeros(100, np.float32))).passed  # silence is another check's
 
 
 def test_check_silence_long_gap_fails() -> None:
@@ -163,20 +147,16 @@ def test_run_checks_all_labels_give_all_checks_in_order(tmp_path: Path) -> None:
     audio.write(tmp_path / "x.flac", sound(steady()))
     output = automatic_checks.run_checks(tmp_path / "x.flac", brief_of(loop=True, tempo_bpm=90))
     assert [first["name"] for first in output] == [
-        *("length", "loudness", "clipping", "silence", "seam", "tempo", "originality"),
+        *("length", "loudness", "clipping", "silence", "seam", "tempo", "originality")
     ]
     assert output[-1]["passed"] is None
     assert "not checked" in output[-1]["measured"]
     given = automatic_checks.CheckResult("originality", False, "0.9 like piece-01", "at most 0.8")
-    assert (
-        automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False
-    )
+    assert automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.5])
-def test_run_checks_tiny_clip_fails_length_and_skips_what_is_too_short(
-    tmp_path: Path, seconds: float
-) -> None:
+def test_run_checks_tiny_clip_fails_length_and_skips_what_is_too_short(tmp_path: Path, seconds: float) -> None:
     audio.write(tmp_path / "x.flac", sound(steady(seconds)))
     brief = brief_of(loop=True, tempo_bpm=90, tradition="makam", mode="Hicaz", cycle="düyek")
     passed = {row["name"]: row["passed"] for row in automatic_checks.run_checks(tmp_path / "x.flac", brief)}

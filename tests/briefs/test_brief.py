@@ -49,34 +49,23 @@ def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
     [
         ({"prompt": "x", "lengthh": 3}, "unknown key lengthh"),
         ({"prompt": "x", "prices": {"machin_hour": 1}}, "did you mean machine_hour?"),
-        (
-            {"prompt": "x", "indicators": [{"name": "a", "beter": "higher", "better": "higher"}]},
-            "did you mean better?",
-        ),
+        ({"prompt": "x", "indicators": [{"name": "a", "beter": "higher", "better": "higher"}]}, "did you mean better?"),
         ({}, "the music is not described"),
         ({"mode": "Yaman"}, "need a tradition"),
         ({"tradition": "hindustani", "mode": "Yamanistan"}, "Yaman"),
         ({"tradition": "atlantis"}, "no tradition"),
         ({"prompt": "x", "seconds": 0}, "seconds is 0"),
         ({"prompt": "x", "seconds": float("nan")}, "seconds"),
-        (
-            {"prompt": "x", "decision_rule": {"cheaper_than_status_quo": True}},
-            "needs status_quo.cost_per_piece",
-        ),
+        ({"prompt": "x", "decision_rule": {"cheaper_than_status_quo": True}}, "needs status_quo.cost_per_piece"),
         ({"prompt": "x", "decision_rule": {"cost_per_minute_at_most": 3}}, "needs prices.machine_hour"),
-        (
-            {"prompt": "x", "decision_rule": {"indicators_better": ["a"]}},
-            "names a, which is not an indicator",
-        ),
+        ({"prompt": "x", "decision_rule": {"indicators_better": ["a"]}}, "names a, which is not an indicator"),
         ({"prompt": "x", "indicators": [{"name": "a", "better": "lower"}] * 2}, "duplicate names"),
         ({"prompt": "x", "reasons": ["too_sad"]}, "give reason_words.too_sad.en"),
         ({"prompt": "x", "accepted_by": "chance"}, "accepted_by"),
     ],
     ids=str,
 )
-def test_load_invalid_brief_raises_one_line_usage_error(
-    tmp_path: Path, values: dict[str, Any], message: str
-) -> None:
+def test_load_invalid_brief_raises_one_line_usage_error(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as result:
         briefs_brief.load(write(tmp_path / "b.yaml", **values))
     assert message in str(result.value)

@@ -43,9 +43,7 @@ def talim(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
     return int(done.value.code or 0), result.out or result.err
 
 
-def test_brief_commands_from_yaml_to_export(
-    tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = write_brief(tmp_path), tmp_path / "jingle"
     asked = ("brief", file, "--out", out)
     status, result = talim(capsys, *asked, "--run", tiny_run, "--no-serve", "--invites", 1, "--json")
@@ -109,9 +107,7 @@ def test_brief_export_commercial_of_builtin_base_is_allowed(
     assert {tag["base"] for tag in tags} == {"nano-musicgen"}
 
 
-def test_generate_candidates_keeps_existing_and_regenerates_after_change(
-    tmp_path: Path, tiny_run: Path
-) -> None:
+def test_generate_candidates_keeps_existing_and_regenerates_after_change(tmp_path: Path, tiny_run: Path) -> None:
     brief = briefs_brief.load(write_brief(tmp_path, loop=False))
     first = candidates.generate_candidates(brief, [tiny_run], tmp_path / "out")
     table = tmp_path / "out" / "candidates.jsonl"

@@ -40,9 +40,7 @@ def measured(acceptance: dict, cost: dict = CHEAP) -> dict[str, Any]:
         (ends(None, None, None), ends(None, None, None), "value", "open"),
     ],
 )
-def test_apply_decision_rule_intervals_decide(
-    acceptance: dict, cost: dict, judged_on: str, answer: str
-) -> None:
+def test_apply_decision_rule_intervals_decide(acceptance: dict, cost: dict, judged_on: str, answer: str) -> None:
     rule = {"acceptance_at_least": 0.25, "cheaper_than_status_quo": True, "judged_on": judged_on}
     output = decision_rule.apply_decision_rule(measured(acceptance, cost), {}, brief_of(decision_rule=rule))
     assert output["answer"] == answer
@@ -51,8 +49,7 @@ def test_apply_decision_rule_intervals_decide(
 
 def test_apply_decision_rule_without_conditions_is_open() -> None:
     assert (
-        decision_rule.apply_decision_rule(measured(ends(0.9, 1, 1)), {}, brief_of(decision_rule={}))["answer"]
-        == "open"
+        decision_rule.apply_decision_rule(measured(ends(0.9, 1, 1)), {}, brief_of(decision_rule={}))["answer"] == "open"
     )
 
 
@@ -71,9 +68,7 @@ def test_apply_decision_rule_indicator_follows_its_direction(tmp_path: Path) -> 
     new = "".join(f"skips,New,{value}\n" for value in (20, 21, 19, 22))
     write(tmp_path, "\ufeffindicator,when,value,who\n" + current + new)
     for better, answer in (("lower", "go"), ("higher", "no-go")):
-        brief = brief_of(
-            indicators=[SKIPS[0] | {"better": better}], decision_rule={"indicators_better": ["skips"]}
-        )
+        brief = brief_of(indicators=[SKIPS[0] | {"better": better}], decision_rule={"indicators_better": ["skips"]})
         output = decision_rule.read_indicators(tmp_path, brief)
         assert output["skips"]["difference"]["value"] == pytest.approx(-10.0)
         assert output["skips"]["status_quo"]["count"] == 4

@@ -15,9 +15,7 @@ from talim.briefs.review_session import ReviewSession
 from talim.listening.middleware import RateLimits
 
 
-def test_session_from_consent_to_last_review_stores_all_reviews(
-    client: TestClient, opened: ReviewSession
-) -> None:
+def test_session_from_consent_to_last_review_stores_all_reviews(client: TestClient, opened: ReviewSession) -> None:
     reviewer = Reviewer(client, opened)
     result = reviewer.get("/api/session").json()
     assert (result["began"], result["candidates"], result["brief"]["prompt"]) == (False, 8, "slow flute")
@@ -109,9 +107,7 @@ def test_request_with_missing_wrong_or_foreign_token_is_rejected(
     assert opened.reviews.reviewer(reviewer.token) is not None
 
 
-def test_post_review_twice_stores_it_once_and_other_returns_409(
-    reviewer: Reviewer, opened: ReviewSession
-) -> None:
+def test_post_review_twice_stores_it_once_and_other_returns_409(reviewer: Reviewer, opened: ReviewSession) -> None:
     body = reviewer.review_body("reject")
     assert reviewer.post("/api/reviews", body).json()["new"] is True
     assert reviewer.post("/api/reviews", body).json()["new"] is False
@@ -147,9 +143,7 @@ def test_post_review_of_other_position_returns_409(reviewer: Reviewer, opened: R
     ],
     ids=str,
 )
-def test_post_malformed_review_returns_422(
-    reviewer: Reviewer, opened: ReviewSession, change: dict[str, Any]
-) -> None:
+def test_post_malformed_review_returns_422(reviewer: Reviewer, opened: ReviewSession, change: dict[str, Any]) -> None:
     assert reviewer.post("/api/reviews", reviewer.review_body(**change)).status_code == 422
     assert opened.reviews.rows() == []
 
@@ -168,8 +162,7 @@ def test_post_oversized_body_returns_413(reviewer: Reviewer) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
-    [{}, {"consent": False, "language": "en"}, {"consent": True, "language": "xx"}, {"consent": True}],
+    "sent", [{}, {"consent": False, "language": "en"}, {"consent": True, "language": "xx"}, {"consent": True}]
 )
 def test_begin_without_consent_returns_422(client: TestClient, opened: ReviewSession, sent: Any) -> None:
     assert Reviewer(client, opened).post("/api/begin", sent).status_code == 422
@@ -188,9 +181,7 @@ def test_post_review_before_minimum_listening_time_is_rejected(tmp_path: Path) -
         assert reviewer.post("/api/reviews", reviewer.review_body()).status_code == 200
 
 
-def test_delete_session_removes_reviews_and_invalidates_token(
-    reviewer: Reviewer, opened: ReviewSession
-) -> None:
+def test_delete_session_removes_reviews_and_invalidates_token(reviewer: Reviewer, opened: ReviewSession) -> None:
     reviewer.post("/api/reviews", reviewer.review_body("edit", note="a telling note"))
     assert reviewer.client.delete("/api/session", headers=reviewer.headers).json() == {"deleted": True}
     assert reviewer.get("/api/session").status_code == 401

@@ -9,27 +9,14 @@ from typing import Any
 import pytest
 from fixtures.brief_folder import brief_of, opened_brief
 from fixtures.brief_folder import decide as reviewed_by_one
-from fixtures.browser import (
-    CHROMIUM,
-    PHONE,
-    launched,
-    number,
-    open_page,
-    overflows,
-    shoot,
-    tab_to,
-    violations,
-)
+from fixtures.browser import CHROMIUM, PHONE, launched, number, open_page, overflows, shoot, tab_to, violations
 from fixtures.listening_client import served_app
 
 from talim.briefs.report import write_acceptance_report
 from talim.briefs.review_app import create_app
 from talim.briefs.review_session import ReviewSession
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +101,7 @@ def test_review_page_works_by_keyboard_and_in_japanese(tmp_path: Path, browser: 
         for index in range(2):
             tab_to(page, "e.classList.contains('main')")
             page.keyboard.press("Enter")
-            page.wait_for_function(
-                f"() => document.querySelector('h1').textContent.includes('{index + 1} 曲目')"
-            )
+            page.wait_for_function(f"() => document.querySelector('h1').textContent.includes('{index + 1} 曲目')")
             tab_to(page, "e.closest('.sound') && e.tagName === 'BUTTON'")
             page.keyboard.press("Enter")
             page.wait_for_function("() => document.querySelector('.sound small').textContent === '聴取済み'")

@@ -12,15 +12,9 @@ from talim.run import Run
 
 def test_usage_allowed_strictest_licence_applies() -> None:
     result = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
-    assert usage_rights.usage_allowed(result) == {
-        "commercial": "unknown",
-        "reasons": ["2 recordings: unknown"],
-    }
+    assert usage_rights.usage_allowed(result) == {"commercial": "unknown", "reasons": ["2 recordings: unknown"]}
     result["base_licence"] = "CC-BY-NC-4.0"
-    assert usage_rights.usage_allowed(result) == {
-        "commercial": "forbidden",
-        "reasons": ["the base b: CC-BY-NC-4.0"],
-    }
+    assert usage_rights.usage_allowed(result) == {"commercial": "forbidden", "reasons": ["the base b: CC-BY-NC-4.0"]}
     free = result | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
     assert usage_rights.usage_allowed(free)["commercial"] == "allowed"
 

@@ -70,9 +70,7 @@ def is_default(command: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_help_of_a_command_shows_an_example(
-    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
-) -> None:
+def test_help_of_a_command_shows_an_example(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     status, out, err = talim_exits(capsys, *command, "--help")
     assert (status, err) == (0, "")
     assert "Example:" in out
@@ -92,9 +90,7 @@ def test_example_of_a_command_can_be_parsed(command: tuple[str, ...]) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--help",), ("--version",), ("train", "--help"), ("generate", "--help")]
-)
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("train", "--help"), ("generate", "--help")])
 def test_help_and_version_load_no_torch(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys\nfrom talim.cli import main\ntry:\n"
@@ -111,9 +107,7 @@ def test_version_prints_name_and_number(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_python_dash_m_talim_runs_the_command_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "talim", "--version"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "talim", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"talim {talim.__version__}\n")
 
 
@@ -132,11 +126,7 @@ def test_python_dash_m_talim_runs_the_command_line() -> None:
     ],
 )
 def test_wrong_usage_prints_one_line_and_exits_2(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple,
-    words: str,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = talim_exits(capsys, *arguments)
@@ -156,11 +146,7 @@ def test_wrong_usage_prints_one_line_and_exits_2(
     ],
 )
 def test_failure_prints_one_line_with_its_exit_status(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    status: int,
-    words: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -172,9 +158,7 @@ def test_failure_prints_one_line_with_its_exit_status(
     assert err.startswith(words)
 
 
-def test_debug_mode_prints_the_traceback(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_debug_mode_prints_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("talim.api.report", lambda *_, **__: 1 / 0)
     monkeypatch.setenv("TALIM_DEBUG", "1")
     status, _, err = talim_exits(capsys, "report", "x")
@@ -189,18 +173,7 @@ def test_json_option_prints_one_document_on_stdout(
     small = ["--set", "training.batch_size=2", "--steps", "2", "--set", "training.precision=fp32"]
     for arguments in (
         ["prepare", recordings, "--out", corpus, "--clip-seconds", "2"],
-        [
-            "train",
-            "--base",
-            tiny_base,
-            "--corpus",
-            corpus,
-            "--out",
-            run,
-            "--design",
-            "linear@all:10%",
-            *small,
-        ],
+        ["train", "--base", tiny_base, "--corpus", corpus, "--out", run, "--design", "linear@all:10%", *small],
         ["train", "--out", run],
         ["evaluate", run, "--seconds", "1", "--num-prompts", "1"],
         ["report", run],

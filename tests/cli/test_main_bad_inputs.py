@@ -40,9 +40,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 def files_in(folder: Path) -> list[str]:
     """Every file below a folder but lock files."""
     return sorted(
-        str(p.relative_to(folder))
-        for p in folder.rglob("*")
-        if p.is_file() and p.name not in FOLDER_LEFTOVERS
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name not in FOLDER_LEFTOVERS
     )
 
 
@@ -141,17 +139,7 @@ def test_commands_full_disk_leaves_no_partial_file(
     arguments: dict[str, list[object]] = {
         "prepare": ["prepare", recordings, "--out", tmp_path / "corpus", "--clip-seconds", "2"],
         "train": ["train", "--base", tiny_base, "--corpus", corpus_folder, "--out", tmp_path / "run", *SMALL],
-        "generate": [
-            "generate",
-            "--base",
-            tiny_base,
-            "--prompt",
-            "a",
-            "--out",
-            tmp_path / "a.flac",
-            "--seconds",
-            "3",
-        ],
+        "generate": ["generate", "--base", tiny_base, "--prompt", "a", "--out", tmp_path / "a.flac", "--seconds", "3"],
     }
 
     def little_room() -> None:
@@ -196,9 +184,7 @@ def test_train_misspelt_recipe_key_suggests_the_nearest(
 ) -> None:
     (tmp_path / "my.yaml").write_text("training:\n  learnig_rate: 0.1\n")
     out = tmp_path / "run"
-    status, line = refused(
-        capsys, "train", "--config", tmp_path / "my.yaml", "--corpus", corpus_folder, "--out", out
-    )
+    status, line = refused(capsys, "train", "--config", tmp_path / "my.yaml", "--corpus", corpus_folder, "--out", out)
     assert status == 2
     assert "did you mean training.learning_rate?" in line
     assert files_in(tmp_path) == ["my.yaml"]
@@ -213,9 +199,7 @@ def test_generate_and_check_adapter_of_another_base_are_refused(
 ) -> None:
     run, piece = tmp_path / "run", tmp_path / "a.flac"
     with pytest.raises(SystemExit) as done:
-        cli.main(
-            ["train", "--base", str(tiny_base), "--corpus", str(corpus_folder), "--out", str(run), *SMALL]
-        )
+        cli.main(["train", "--base", str(tiny_base), "--corpus", str(corpus_folder), "--out", str(run), *SMALL])
     assert done.value.code == 0
     capsys.readouterr()
     other = make_base(tmp_path / "other", layers=1, seed=3)
@@ -231,9 +215,7 @@ def test_generate_and_check_adapter_of_another_base_are_refused(
 
 
 @pytest.mark.parametrize("seconds", ["-3", "0", "nan", "1e9"])
-def test_generate_invalid_length_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str
-) -> None:
+def test_generate_invalid_length_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, seconds: str) -> None:
     out = tmp_path / "a.flac"
     status, line = refused(
         capsys, "generate", "--base", "never-looked-at", "--prompt", "a", "--seconds", seconds, "--out", out

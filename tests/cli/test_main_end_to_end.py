@@ -44,9 +44,7 @@ def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     assert page.count("<audio") >= 3
     assert "data:audio/" in page
     assert "http-equiv" not in page
-    assert (
-        str(tmp_path) not in page.split("</style>")[-1].split("<pre")[0]
-    )  # a reader needs no path of this disk
+    assert str(tmp_path) not in page.split("</style>")[-1].split("<pre")[0]  # a reader needs no path of this disk
 
     assert [row["name"] for row in result["stages"]][:2] == ["cost", "quality"]
     adapter = Path(result["run"]) / "adapter"
@@ -72,5 +70,5 @@ def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == trained  # nothing is trained twice
     assert again.stdout.splitlines()[-1] == f"Page: {result['page']}"
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor seconds, about 40 where this was measured: only a pipeline many times as long, not a slow machine, fails.
+    # Processor seconds, about 40 where this was measured: only a pipeline many times as long fails, not a slow machine
     assert spent.ru_utime + spent.ru_stime - before < 600

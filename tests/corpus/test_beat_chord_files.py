@@ -31,19 +31,10 @@ def test_read_beats_chords_prefers_metadata_to_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("annotated", "plain"),
-    [
-        ("C:maj", "C"),
-        ("A:min", "Am"),
-        ("Bb:hdim7", "Bbm7b5"),
-        ("F#:7", "F#7"),
-        ("Eb:sus4", "Ebsus4"),
-        ("Gm", "Gm"),
-    ],
+    [("C:maj", "C"), ("A:min", "Am"), ("Bb:hdim7", "Bbm7b5"), ("F#:7", "F#7"), ("Eb:sus4", "Ebsus4"), ("Gm", "Gm")],
 )
 def test_read_beats_chords_converts_chord_annotations(tmp_path: Path, annotated: str, plain: str) -> None:
-    assert (
-        read_beats_chords(source_file(tmp_path, chords=f"0.0 1.0 {annotated}\n"), {}).chords == f"{plain}@0.0"
-    )
+    assert read_beats_chords(source_file(tmp_path, chords=f"0.0 1.0 {annotated}\n"), {}).chords == f"{plain}@0.0"
 
 
 def test_cut_of_a_steady_tempo_keeps_time_and_bar_positions() -> None:
@@ -51,9 +42,7 @@ def test_cut_of_a_steady_tempo_keeps_time_and_bar_positions() -> None:
     assert timing.cut(0.0, 2.0) == BeatsAndChords(BeatGrid((0.5, 1.5), (1, 2)))
     assert timing.cut(9.0, 2.0) == BeatsAndChords(BeatGrid((0.5, 1.5), (1, 2)))
     assert timing.cut(10.0, 2.0) == BeatsAndChords(BeatGrid((0.5, 1.5), (2, 3)))
-    assert BeatChordAnnotation("", "C@0 F@9").cut(5.0, 2.0) == BeatsAndChords(
-        chords=ChordTrack((0.0,), ("C",))
-    )
+    assert BeatChordAnnotation("", "C@0 F@9").cut(5.0, 2.0) == BeatsAndChords(chords=ChordTrack((0.0,), ("C",)))
 
 
 @pytest.mark.parametrize(
@@ -69,9 +58,7 @@ def test_cut_of_a_steady_tempo_keeps_time_and_bar_positions() -> None:
         ({"chords": "2 C\n1 F\n"}, "order of time"),
     ],
 )
-def test_read_beats_chords_of_invalid_file_names_the_line(
-    tmp_path: Path, texts: dict[str, str], message: str
-) -> None:
+def test_read_beats_chords_of_invalid_file_names_the_line(tmp_path: Path, texts: dict[str, str], message: str) -> None:
     with pytest.raises(TalimError, match=message):
         read_beats_chords(source_file(tmp_path, **texts), {})
 
@@ -85,9 +72,7 @@ def test_prepare_with_invalid_beats_skips_the_recording(tmp_path: Path, make_rec
     assert "its metadata: take-1.beats: line 1 is 'what'" in skipped["reason"]
 
 
-def test_prepare_after_adding_beats_changes_hash_without_decoding(
-    tmp_path: Path, make_recordings: Any
-) -> None:
+def test_prepare_after_adding_beats_changes_hash_without_decoding(tmp_path: Path, make_recordings: Any) -> None:
     takes = make_recordings(tmp_path / "takes", count=2, seconds=2.0)
     options: dict[str, Any] = {"clip_seconds": 1.0, "sample_rate": 16000, "held_out_fraction": 0.5}
     plain = prepare(takes, tmp_path / "corpus", **options)

@@ -31,21 +31,13 @@ def captions(cells: dict[str, str], count: int = 60) -> set[str]:
 
 def test_caption_phrase_of_known_labels_gives_known_captions() -> None:
     labels = labels_in_range(parse_labels(HINDUSTANI), (), 0, 10)
-    assert caption_phrase(labels, np.random.default_rng(3)) == caption_phrase(
-        labels, np.random.default_rng(3)
-    )
+    assert caption_phrase(labels, np.random.default_rng(3)) == caption_phrase(labels, np.random.default_rng(3))
     assert (
         "Hindustani classical music in raga Yaman Kalyan, tala Jhaptāl, medium-paced (madhya) laya, khayal; "
         "voice, tabla and harmonium, performed by Asha Rao and Ravi Sen"
     ) in captions(HINDUSTANI)
     assert "A sarki in makam Hicaz by Zeki Müren, usul Aksak: voice and ney" in captions(
-        {
-            "makam": "Hicaz",
-            "usul": "Aksak",
-            "instrument": "voice,ney",
-            "artists": "Zeki Müren",
-            "form": "sarki",
-        }
+        {"makam": "Hicaz", "usul": "Aksak", "instrument": "voice,ney", "artists": "Zeki Müren", "form": "sarki"}
     )
     assert "Western music in F# minor, string orchestra" in captions(
         {"tradition": "western", "mode": "F# minor", "mode_kind": "key", "instruments": "string orchestra"}
@@ -61,8 +53,7 @@ def test_caption_phrase_over_many_seeds_uses_every_template(tradition: str) -> N
 def subsets() -> list[dict[str, str]]:
     optional = [name for name in HINDUSTANI if name != "tradition"]
     return [
-        {"tradition": tradition}
-        | {name: HINDUSTANI[name] for name, used in zip(optional, mask, strict=True) if used}
+        {"tradition": tradition} | {name: HINDUSTANI[name] for name, used in zip(optional, mask, strict=True) if used}
         for tradition in ("hindustani", "makam", "elsewhere")
         for mask in product((False, True), repeat=len(optional))
     ]
@@ -73,9 +64,7 @@ def test_caption_phrase_with_missing_labels_leaves_no_gaps() -> None:
         for template in CAPTION_TEMPLATES.get(cells["tradition"], CAPTION_TEMPLATES[""]):
             assert template.count("[") == template.count("]")
         for text in captions(cells, 12):
-            assert not re.search(r"[\[\]{}|]|  | ,|,,|, ?$|[:;] ?$|\bin ?$|\bby ?$|\bwith ?$|^[a-z]", text), (
-                text
-            )
+            assert not re.search(r"[\[\]{}|]|  | ,|,,|, ?$|[:;] ?$|\bin ?$|\bby ?$|\bwith ?$|^[a-z]", text), text
             assert "unknown" not in text
             assert ("Yaman" in text) == ("raga" in cells)
             assert ("Jhaptāl" in text) == ("taal" in cells)
@@ -106,12 +95,7 @@ def test_fill_template_selects_alternatives_and_drops_empty_parts() -> None:
 
 @pytest.mark.parametrize(
     ("names", "text"),
-    [
-        ((), ""),
-        (("a",), "a"),
-        (("a", "b", "c"), "a, b and c"),
-        (tuple("abcdefg"), "a, b, c, d, e and others"),
-    ],
+    [((), ""), (("a",), "a"), (("a", "b", "c"), "a, b and c"), (tuple("abcdefg"), "a, b, c, d, e and others")],
 )
 def test_join_list_abbreviates_long_lists(names: tuple[str, ...], text: str) -> None:
     assert join_list(names) == text

@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from talim.corpus.captions import (
-    BUILT_FROM_LABELS,
-    NEUTRAL_CAPTION,
-    RecordingMetadata,
-    file_metadata,
-    write_editable,
-)
+from talim.corpus.captions import BUILT_FROM_LABELS, NEUTRAL_CAPTION, RecordingMetadata, file_metadata, write_editable
 from talim.corpus.labels import Labels
 from talim.corpus.metadata import read_table
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
@@ -59,13 +53,7 @@ def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
 
 
 def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None:
-    row = {
-        "license": "CC0",
-        "artist": "Someone",
-        "url": "https://x",
-        "consent": "signed 2024",
-        "tonic_hz": "220",
-    }
+    row = {"license": "CC0", "artist": "Someone", "url": "https://x", "consent": "signed 2024", "tonic_hz": "220"}
     metadata = file_metadata(source(folder, "deep/a.b.wav", row), {}, None)
     assert (metadata.licence, metadata.performer, metadata.source, metadata.consent) == (
         "CC0",
@@ -76,9 +64,7 @@ def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None
     assert metadata.extra == {"tonic_hz": "220"}
     assert metadata.labels.tonic_hz == 220
     metadata = file_metadata(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
-    assert metadata == RecordingMetadata(
-        NEUTRAL_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels()
-    )
+    assert metadata == RecordingMetadata(NEUTRAL_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels())
 
 
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
@@ -90,8 +76,7 @@ def test_file_metadata_treats_missing_value_cells_as_unknown(folder: Path, cell:
 def test_caption_and_labels_follow_sections_and_seed(folder: Path) -> None:
     row = {"raga": "Yaman", "taal": "Tintal", "instrument": "Voice,Tabla", "mbid": "m"}
     file = replace(
-        source(folder, "a.wav", row),
-        sections=(AnnotatedSection(0, 60, "Alap"), AnnotatedSection(60, 60, "Khyal")),
+        source(folder, "a.wav", row), sections=(AnnotatedSection(0, 60, "Alap"), AnnotatedSection(60, 60, "Khyal"))
     )
     metadata = file_metadata(file, {}, None)
     alap, khyal = metadata.caption_and_labels(0, 10, 0), metadata.caption_and_labels(80, 90, 0)
@@ -145,9 +130,7 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
 def test_write_editable_without_new_rows_writes_nothing(folder: Path) -> None:
     path = table(folder, "file_name;text\na.wav;typed\n")
     before = path.read_bytes()
-    write_editable(
-        path, {"a.wav": RecordingMetadata("typed", "corpus metadata.csv")}, {"a.wav": {"text": "typed"}}
-    )
+    write_editable(path, {"a.wav": RecordingMetadata("typed", "corpus metadata.csv")}, {"a.wav": {"text": "typed"}})
     assert path.read_bytes() == before
     write_editable(folder / "other.csv", {"a.wav": RecordingMetadata("x", "--caption")}, {})
     assert not (folder / "other.csv").exists()

@@ -29,10 +29,7 @@ def seconds_of(regions: list[tuple[int, int]]) -> list[tuple[float, float]]:
 
 def test_active_regions_are_divided_by_long_silences_only() -> None:
     audio = joined(noise(3), np.zeros(1000), noise(3), np.zeros(5000), noise(4), np.zeros(3000))
-    assert seconds_of(active_regions(audio)) == [
-        (0.0, pytest.approx(7.1)),
-        (pytest.approx(11.9), pytest.approx(16.1)),
-    ]
+    assert seconds_of(active_regions(audio)) == [(0.0, pytest.approx(7.1)), (pytest.approx(11.9), pytest.approx(16.1))]
 
 
 def test_active_regions_exclude_tape_hiss() -> None:
@@ -51,9 +48,7 @@ def test_active_regions_of_silence_are_none(samples: np.ndarray) -> None:
 
 def test_active_regions_find_a_short_sound_in_long_silence() -> None:
     audio = joined(np.zeros(60000), noise(1.5), np.zeros(60000))
-    assert seconds_of(active_regions(audio)) == [
-        (pytest.approx(59.9, abs=0.06), pytest.approx(61.6, abs=0.06))
-    ]
+    assert seconds_of(active_regions(audio)) == [(pytest.approx(59.9, abs=0.06), pytest.approx(61.6, abs=0.06))]
 
 
 def test_active_regions_with_one_silent_channel_cover_the_other() -> None:
@@ -62,9 +57,7 @@ def test_active_regions_with_one_silent_channel_cover_the_other() -> None:
 
 
 regions = st.lists(st.integers(1, 5000), min_size=0, max_size=8).map(
-    lambda steps: [
-        (int(a), int(b)) for a, b in zip(np.cumsum(steps)[::2], np.cumsum(steps)[1::2], strict=False)
-    ]
+    lambda steps: [(int(a), int(b)) for a, b in zip(np.cumsum(steps)[::2], np.cumsum(steps)[1::2], strict=False)]
 )
 
 

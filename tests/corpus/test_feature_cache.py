@@ -87,18 +87,14 @@ def test_put_if_room_from_two_processes_observes_one_bound(tmp_path: Path) -> No
     assert sum(stored) == len(list(tmp_path.glob("??/*.safetensors")))
 
 
-def test_put_if_room_on_a_nearly_full_disk_stores_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_put_if_room_on_a_nearly_full_disk_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path, 10**9)
     monkeypatch.setattr(cache, "_free_bytes", lambda: 100)
     assert cache.available_bytes() == 100
     assert not put(cache, 0)
 
 
-def test_put_if_room_when_the_disk_fills_up_returns_false(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_put_if_room_when_the_disk_fills_up_returns_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path, 10**9)
 
     def full(*_: object, **__: object) -> None:
@@ -109,9 +105,7 @@ def test_put_if_room_when_the_disk_fills_up_returns_false(
     assert cache.held_bytes() == 0
 
 
-def test_put_if_room_in_a_read_only_folder_returns_false(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_put_if_room_in_a_read_only_folder_returns_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -147,9 +141,7 @@ arrays = st.dictionaries(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(arrays, st.integers())
-def test_get_returns_any_arrays_as_stored(
-    cache: FeatureCache, stored: dict[str, np.ndarray], number: int
-) -> None:
+def test_get_returns_any_arrays_as_stored(cache: FeatureCache, stored: dict[str, np.ndarray], number: int) -> None:
     fields = {"number": number}
     cache.put(cache.key(**fields), stored, fields)
     entry = FeatureCache(cache.folder).get(cache.key(**fields))
@@ -249,9 +241,7 @@ def test_get_of_an_entry_under_another_key_raises(cache: FeatureCache) -> None:
         cache.get(other.stem)
 
 
-def test_get_verifies_the_checksum_once_a_process(
-    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_get_verifies_the_checksum_once_a_process(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     key = filled(cache)
     count = []
     monkeypatch.setattr("talim.corpus.feature_cache._checksum", lambda arrays: count.append(1) or "")

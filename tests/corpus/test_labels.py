@@ -77,9 +77,7 @@ def test_labels_in_range_without_sections_keep_single_values_only() -> None:
         ({"makam": "Hicaz", "usul": "sofyan,serbest", "form": "sarki"}, False),
     ],
 )
-def test_labels_in_range_of_partly_unmetered_music_have_no_cycle(
-    cells: dict[str, str], unmetered: bool
-) -> None:
+def test_labels_in_range_of_partly_unmetered_music_have_no_cycle(cells: dict[str, str], unmetered: bool) -> None:
     labels = at(cells, 0, ())
     assert labels.cycle == ()
     assert labels.unmetered is unmetered
@@ -95,9 +93,7 @@ def test_labels_in_range_of_partly_unmetered_music_have_no_cycle(
         ({"tradition": "Western", "key": "C"}, "western", ("key", "")),
     ],
 )
-def test_parse_labels_gives_tradition_and_kinds(
-    cells: dict[str, str], tradition: str, kinds: tuple[str, str]
-) -> None:
+def test_parse_labels_gives_tradition_and_kinds(cells: dict[str, str], tradition: str, kinds: tuple[str, str]) -> None:
     labels = parse_labels(cells)
     assert labels.tradition == tradition
     assert (labels.mode_kind, labels.cycle_kind) == kinds
@@ -121,8 +117,7 @@ def test_parse_labels_reads_tonic_in_hz_or_none(cell: str, hz: float | None) -> 
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
-    [("Tīntāl", "teentaal"), ("Ağır Aksak", "agir_aksak"), ("Uşşak", "USSAK"), ("Ālāp", "aalaap")],
+    ("one", "other"), [("Tīntāl", "teentaal"), ("Ağır Aksak", "agir_aksak"), ("Uşşak", "USSAK"), ("Ālāp", "aalaap")]
 )
 def test_normalize_words_of_two_spellings_are_equal(one: str, other: str) -> None:
     assert normalize_words(one) == normalize_words(other)
@@ -137,10 +132,7 @@ def test_split_values_drops_repeated_spellings() -> None:
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
-@given(
-    st.dictionaries(st.sampled_from([*CONCERT, "usul", "tempo_bpm", "title", "section"]), texts),
-    st.floats(0, 500),
-)
+@given(st.dictionaries(st.sampled_from([*CONCERT, "usul", "tempo_bpm", "title", "section"]), texts), st.floats(0, 500))
 def test_labels_in_range_never_have_two_values(cells: dict[str, str], start: float) -> None:
     labels = at(cells, start)
     assert all(len(getattr(labels, name)) <= 1 for name in ("mode", "cycle", "laya", "form", "tempo_bpm"))

@@ -80,9 +80,7 @@ def test_load_of_another_format_version_raises_one_line(corpus: Corpus) -> None:
     summary = json.loads(path.read_text("utf-8"))
     del summary["format_version"]
     path.write_text(json.dumps(summary), encoding="utf-8")
-    with pytest.raises(
-        TalimError, match="another version of talim; prepare it again: talim prepare"
-    ) as caught:
+    with pytest.raises(TalimError, match="another version of talim; prepare it again: talim prepare") as caught:
         Corpus.load(corpus.folder)
     assert "\n" not in str(caught.value)
 
@@ -102,9 +100,7 @@ def test_manifest_is_one_utf8_json_object_a_line(folder: Path, record, tmp_path:
     assert "राग" in lines[0]
 
 
-def test_load_with_unicode_line_separators_in_captions_keeps_all_clips(
-    folder: Path, record, tmp_path: Path
-) -> None:
+def test_load_with_unicode_line_separators_in_captions_keeps_all_clips(folder: Path, record, tmp_path: Path) -> None:
     caption = "raga Yaman\u2028slow\u0085alap"
     record("a.wav", 12)
     record("b.wav", 12)

@@ -51,9 +51,7 @@ def test_read_table_of_jsonl_gives_text_cells(folder: Path) -> None:
         ("metadata.jsonl", b"[1]\n", "line 1 is not a JSON object"),
     ],
 )
-def test_read_table_of_invalid_file_names_file_and_line(
-    folder: Path, name: str, content: bytes, reason: str
-) -> None:
+def test_read_table_of_invalid_file_names_file_and_line(folder: Path, name: str, content: bytes, reason: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(TalimError, match=reason) as caught:
         read_table(folder / name)
@@ -97,9 +95,7 @@ def test_read_metadata_ignores_an_invalid_table_above(folder: Path, tmp_path: Pa
 
 
 def test_plain_row_normalizes_columns_and_drops_missing_cells() -> None:
-    row = plain_row(
-        {"File Name": "a.wav", "Tempo-BPM": 90.5, "mode": None, "tags": ["x", None, "y"], "z": "nan"}
-    )
+    row = plain_row({"File Name": "a.wav", "Tempo-BPM": 90.5, "mode": None, "tags": ["x", None, "y"], "z": "nan"})
     assert row == {"file_name": "a.wav", "tempo_bpm": "90.5", "tags": "x | y"}
 
 

@@ -12,12 +12,7 @@ import soundfile
 from scipy.signal import lfilter
 
 from talim.audio import Audio, is_audio_name, read
-from talim.corpus.near_duplicates import (
-    find_near_duplicates,
-    fingerprint_landmarks,
-    pack_landmarks,
-    unpack_landmarks,
-)
+from talim.corpus.near_duplicates import find_near_duplicates, fingerprint_landmarks, pack_landmarks, unpack_landmarks
 
 RATE_HZ = 22050
 
@@ -105,8 +100,7 @@ def test_find_near_duplicates_measures_offset_and_length() -> None:
 def test_find_near_duplicates_of_other_parts_finds_none() -> None:
     whole = music(3, 40.0)
     landmarks = {
-        name: fingerprint_landmarks(part(whole, at, at + 20))
-        for name, at in (("first", 0.0), ("second", 20.0))
+        name: fingerprint_landmarks(part(whole, at, at + 20)) for name, at in (("first", 0.0), ("second", 20.0))
     }
     assert find_near_duplicates(landmarks) == []
 
@@ -152,9 +146,7 @@ def test_find_near_duplicates_of_real_recordings_finds_exactly_the_copies(
     real: dict[str, tuple[Audio, np.ndarray]], change: str
 ) -> None:
     landmarks = {f"{name} as it is": marks for name, (_, marks) in real.items()}
-    landmarks |= {
-        f"{name} changed": fingerprint_landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()
-    }
+    landmarks |= {f"{name} changed": fingerprint_landmarks(CHANGES[change](audio)) for name, (audio, _) in real.items()}
     pairs = {(pair.first, pair.second) for pair in find_near_duplicates(landmarks)}
     assert pairs == {(f"{name} as it is", f"{name} changed") for name in real}
 

@@ -184,9 +184,7 @@ def test_prepare_into_a_read_only_folder_raises_talim_error(three: Path, tmp_pat
         make(three, tmp_path / "locked" / "corpus")
 
 
-def test_prepare_on_a_full_disk_keeps_complete_clips(
-    three: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_on_a_full_disk_keeps_complete_clips(three: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = []
 
     def full(_: int) -> None:
@@ -255,20 +253,14 @@ def test_filter_by_license_skips_forbidden_and_unknown_licences(tmp_path: Path, 
         filter_by_license(imported, {}, "selling")
 
 
-def test_prepare_for_commercial_use_without_allowed_recording_raises(
-    tmp_path: Path, make_recordings: Any
-) -> None:
+def test_prepare_for_commercial_use_without_allowed_recording_raises(tmp_path: Path, make_recordings: Any) -> None:
     recordings = licensed(tmp_path / "takes", make_recordings, "", "unknown")
-    with pytest.raises(
-        TalimError, match=r"none of 2 recordings may be used commercially .* columns file_name"
-    ):
+    with pytest.raises(TalimError, match=r"none of 2 recordings may be used commercially .* columns file_name"):
         prepare(recordings, tmp_path / "out", license_use="commercial")
     assert not (tmp_path / "out").exists()
 
 
-def test_prepare_for_commercial_use_keeps_allowed_recordings_only(
-    tmp_path: Path, make_recordings: Any
-) -> None:
+def test_prepare_for_commercial_use_keeps_allowed_recordings_only(tmp_path: Path, make_recordings: Any) -> None:
     recordings = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY 4.0", "CC BY-NC 4.0")
     corpus = prepare(recordings, tmp_path / "out", clip_seconds=2.0, license_use="commercial")
     assert {clip.licence for clip in corpus.clips} == {"CC0-1.0", "CC BY 4.0"}
@@ -285,11 +277,7 @@ def check(corpus: Corpus, reasons: dict[str, str], good: int) -> None:
     for name, reason in expected.items():
         assert reason in skipped[name], (name, skipped[name])
     assert corpus.summary["recordings"] == len({clip.source_file for clip in corpus.clips}) == good
-    lines = [
-        line
-        for line in corpus_message(corpus.summary, corpus.folder).split("\n")
-        if line.startswith("skipped ")
-    ]
+    lines = [line for line in corpus_message(corpus.summary, corpus.folder).split("\n") if line.startswith("skipped ")]
     assert len(lines) == len(reasons) == 20
     assert all(len(line) < 300 and line.isprintable() for line in lines)
     for clip in corpus.clips:
@@ -337,11 +325,7 @@ def test_prepare_of_two_hundred_files_twice_decodes_once(folder: Path, out: Path
     check(corpus, reasons, 180)
     again = prepare(folder, out)
     assert again.hash == corpus.hash
-    assert again.prepare_stats == {
-        "decoded": 0,
-        "reused": corpus.prepare_stats["decoded"],
-        "rebuilt_because": [],
-    }
+    assert again.prepare_stats == {"decoded": 0, "reused": corpus.prepare_stats["decoded"], "rebuilt_because": []}
 
 
 def start(folder: Path, out: Path) -> ForkProcess:
@@ -408,12 +392,7 @@ def test_prepare_gives_clips_captions_rights_and_summary(three: Path, out: Path)
     assert [clip.id for clip in corpus.clips[:3]] == ["a-00000.0", "a-00010.0", "a-00020.0"]
     assert [clip.seconds for clip in corpus.clips[:3]] == pytest.approx([10, 10, 5])
     first = corpus.clips[0]
-    assert (first.caption, first.performer, first.licence, first.consent) == (
-        "slow alap",
-        "Asha",
-        "CC0",
-        "signed",
-    )
+    assert (first.caption, first.performer, first.licence, first.consent) == ("slow alap", "Asha", "CC0", "signed")
     assert (first.extra, first.source, first.recording) == ({"raga": "Yaman"}, "unknown", "a")
     summary = corpus.summary
     assert (summary["clips"], summary["recordings"], summary["performers"]) == (9, 3, 2)
@@ -478,11 +457,11 @@ def test_prepare_again_changes_nothing(three: Path, out: Path) -> None:
     before = snapshot(out)
     second = make(three, out)
     assert snapshot(out) == before
-    assert (
-        first.prepare_stats["decoded"],
-        second.prepare_stats["decoded"],
-        second.prepare_stats["reused"],
-    ) == (3, 0, 3)
+    assert (first.prepare_stats["decoded"], second.prepare_stats["decoded"], second.prepare_stats["reused"]) == (
+        3,
+        0,
+        3,
+    )
     assert (second.clips, second.hash) == (first.clips, first.hash)
 
 
@@ -546,9 +525,7 @@ def test_prepare_interrupted_keeps_the_old_corpus_and_resumes(
     monkeypatch.undo()
     assert (out / "corpus.jsonl").read_bytes() == before
     loaded = Corpus.load(out)
-    assert [loaded.read_clip(clip).frames for clip in loaded.clips] == [
-        old.read_clip(c).frames for c in old.clips
-    ]
+    assert [loaded.read_clip(clip).frames for clip in loaded.clips] == [old.read_clip(c).frames for c in old.clips]
     assert [*out.rglob("*.part"), *out.rglob(".tmp-*")] == []
     corpus = make(three, out, clip_seconds=5)
     assert (corpus.prepare_stats["decoded"], corpus.prepare_stats["reused"]) == (2, 1)

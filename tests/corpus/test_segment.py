@@ -32,9 +32,7 @@ def segmented_source(record, tmp_path: Path) -> tuple[Path, str, SegmentedRecord
     )
 
 
-def test_load_segmentation_with_same_source_and_config_returns_it(
-    segmented_source: SegmentedSource,
-) -> None:
+def test_load_segmentation_with_same_source_and_config_returns_it(segmented_source: SegmentedSource) -> None:
     corpus, source_hash, segmented = segmented_source
     assert load_segmentation(corpus, source_hash, CONFIG) == segmented
     assert len(segmented.clips) == 3
@@ -47,12 +45,8 @@ def test_load_segmentation_with_same_source_and_config_returns_it(
         assert load_segmentation(corpus, source_hash, other) is None
 
 
-@pytest.mark.parametrize(
-    "damage", ["clip gone", "clip cut", "record torn", "record of another", "landmarks gone"]
-)
-def test_load_segmentation_of_damaged_files_returns_none(
-    segmented_source: SegmentedSource, damage: str
-) -> None:
+@pytest.mark.parametrize("damage", ["clip gone", "clip cut", "record torn", "record of another", "landmarks gone"])
+def test_load_segmentation_of_damaged_files_returns_none(segmented_source: SegmentedSource, damage: str) -> None:
     corpus, source_hash, segmented = segmented_source
     clip, record = corpus / segmented.clips[1].file, segmentation_file(corpus, source_hash, CONFIG)
     if damage == "clip gone":
@@ -68,9 +62,7 @@ def test_load_segmentation_of_damaged_files_returns_none(
     assert load_segmentation(corpus, source_hash, CONFIG) is None
 
 
-def test_segment_file_stores_landmarks_and_levels(
-    segmented_source: SegmentedSource,
-) -> None:
+def test_segment_file_stores_landmarks_and_levels(segmented_source: SegmentedSource) -> None:
     corpus, source_hash, segmented = segmented_source
     landmarks = load_landmarks(corpus, source_hash, CONFIG)
     assert len(landmarks) > 20
@@ -84,26 +76,17 @@ def test_segment_file_stores_landmarks_and_levels(
 def test_segment_file_of_unusable_file_stores_no_record(folder: Path, tmp_path: Path) -> None:
     (folder / "a.wav").write_text("no music")
     segmented = segment_file(
-        tmp_path / "corpus",
-        SourceFile(folder / "a.wav", "a.wav", FileAudio(folder / "a.wav")),
-        "ab" * 32,
-        CONFIG,
+        tmp_path / "corpus", SourceFile(folder / "a.wav", "a.wav", FileAudio(folder / "a.wav")), "ab" * 32, CONFIG
     )
     assert segmented.problem is not None
     assert segmented.problem.startswith("not audio")
     assert load_segmentation(tmp_path / "corpus", "ab" * 32, CONFIG) is None
 
 
-def test_generated_files_with_foreign_files_lists_only_talims_own(
-    segmented_source: SegmentedSource,
-) -> None:
+def test_generated_files_with_foreign_files_lists_only_talims_own(segmented_source: SegmentedSource) -> None:
     corpus, _, segmented = segmented_source
     clips_folder = (corpus / segmented.clips[0].file).parent
-    partial = [
-        clips_folder / ".tmp-x1.flac",
-        corpus / "sources" / ".a.json.x.part",
-        corpus / ".corpus.jsonl.x.part",
-    ]
+    partial = [clips_folder / ".tmp-x1.flac", corpus / "sources" / ".a.json.x.part", corpus / ".corpus.jsonl.x.part"]
     foreign = [clips_folder / "take.flac", corpus / "sources" / "notes.json", corpus / "my.part"]
     for path in partial + foreign:
         path.write_text("x")

@@ -54,11 +54,7 @@ def check_no_leakage(items: list[SplitItem], split: Split) -> None:
 
 
 groups = st.lists(
-    st.tuples(
-        st.sampled_from(["a", "b", "c", "a | b", "C; d", "unknown"]),
-        st.floats(10, 400),
-        st.integers(0, 8),
-    ),
+    st.tuples(st.sampled_from(["a", "b", "c", "a | b", "C; d", "unknown"]), st.floats(10, 400), st.integers(0, 8)),
     min_size=1,
     max_size=12,
 )
@@ -69,16 +65,12 @@ groups = st.lists(
 def test_make_split_of_any_recordings_does_not_leak(
     recordings: list[tuple[str, float, int]], seed: int, fraction: float, strategy: str
 ) -> None:
-    items = items_of(
-        *(recording(f"r{n}", performer, s, f"f{i}.wav") for i, (performer, s, n) in enumerate(recordings))
-    )
+    items = items_of(*(recording(f"r{n}", performer, s, f"f{i}.wav") for i, (performer, s, n) in enumerate(recordings)))
     split = None
     with contextlib.suppress(TalimError):
         split = make_split(items, held_out_fraction=fraction, seed=seed, split_by=strategy)
     if split is None:
-        seconds = {
-            name: sum(item.seconds for item in items if item.recording == name) for name in names_of(items)
-        }
+        seconds = {name: sum(item.seconds for item in items if item.recording == name) for name in names_of(items)}
         if strategy != "recording":  # the longest has no room for two clips and the gap between them
             assert max(seconds.values(), default=0) < GAP_SECONDS + 20
         elif len(seconds) > 1:  # the small ones together are too few, each other one is too large
@@ -105,9 +97,7 @@ def test_make_split_with_other_seeds_holds_out_others() -> None:
 
 
 def test_make_split_recognizes_a_performer_in_other_spellings_and_company() -> None:
-    items = items_of(
-        recording("r1", "Ali Akbar"), recording("r2", "ali  akbar | Zakir"), recording("r3", "ZAKIR")
-    )
+    items = items_of(recording("r1", "Ali Akbar"), recording("r2", "ali  akbar | Zakir"), recording("r3", "ZAKIR"))
     split = make_split(items)
     assert split.strategy == "recording"
     assert "all recordings are connected by performer" in split.relaxed[0]
@@ -157,8 +147,7 @@ def test_make_split_of_one_recording_gives_blocks_with_a_gap() -> None:
     assert len(items) - len(split.sides) == 3  # the gap of 30 s
     assert "30 s" in split.explanation
     starts = {
-        min(p.start_seconds for p in items if make_split(items, seed=s).sides.get(p.id) == "held_out")
-        for s in range(8)
+        min(p.start_seconds for p in items if make_split(items, seed=s).sides.get(p.id) == "held_out") for s in range(8)
     }
     assert starts == {0.0, 240.0}
 

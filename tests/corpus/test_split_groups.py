@@ -18,13 +18,7 @@ def item(name: str, performer: str = "unknown", release: str = "unknown", work: 
 
 
 def test_assign_groups_connects_recordings_transitively() -> None:
-    items = [
-        item("a", "P", "R1"),
-        item("b", "Q | P"),
-        item("c", "Q", work="W"),
-        item("d", work="W"),
-        item("e"),
-    ]
+    items = [item("a", "P", "R1"), item("b", "Q | P"), item("c", "Q", work="W"), item("d", work="W"), item("e")]
     groups = assign_groups(items, ("performer", "release", "work"), ())
     assert len({groups[name] for name in "abcd"}) == 1
     assert groups["e"] != groups["a"]
@@ -42,12 +36,7 @@ def test_split_groups_of_a_long_chain_are_one_group() -> None:
 
 
 def test_split_leakage_counts_recordings_by_shared_key() -> None:
-    items = [
-        item("a", "P", "R"),
-        item("b", "P", "S"),
-        item("c", "Q", "S", "W"),
-        item("d", "Z", "T", "W"),
-    ]
+    items = [item("a", "P", "R"), item("b", "P", "S"), item("c", "Q", "S", "W"), item("d", "Z", "T", "W")]
     sides = {"a": "train", "b": "held_out", "c": "train", "d": "held_out"}
     leakage = split_leakage(items, sides, [("b.wav", "a.wav")])
     assert leakage == {"performer": 0.5, "release": 0.5, "work": 0.5, "duplicate": 0.5, "any": 1.0}
@@ -74,21 +63,14 @@ def test_random_split_leakage_of_one_recording_is_none() -> None:
     ("table", "separator", "expected"),
     [("hindustani/saraga_recordings.csv", "|", 0.82), ("makam_pitch/recordings_1000.csv", ",", 0.91)],
 )
-def test_random_split_leakage_of_real_data_is_as_published(
-    table: str, separator: str, expected: float
-) -> None:
+def test_random_split_leakage_of_real_data_is_as_published(table: str, separator: str, expected: float) -> None:
     """Independent figures: 82 % and 91 % of test recordings share their release with training."""
     if not (REAL / table).is_file():
         pytest.skip(f"the real metadata (shared/data/{table}) is not here")
     with open(REAL / table, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     items = [
-        item(
-            row["mbid"],
-            row["artists"].replace(separator, "|"),
-            row["release_mbid"] or "unknown",
-            row["work_mbid"],
-        )
+        item(row["mbid"], row["artists"].replace(separator, "|"), row["release_mbid"] or "unknown", row["work_mbid"])
         for row in rows
     ]
     random = random_split_leakage(items, 0.2, 0, ())

@@ -27,8 +27,6 @@ def test_summarize_names_the_scale_of_every_fraction(three: Path, out: Path) -> 
 def test_split_item_prefers_musicbrainz_ids_to_titles(three: Path, out: Path) -> None:
     clip = make(three, out).clips[0]
     assert split_item(clip).release == clip.release == "unknown"
-    with_ids = clip.model_copy(
-        update={"release": "Album", "extra": {"release_mbid": "r1", "lead_performer": "A"}}
-    )
+    with_ids = clip.model_copy(update={"release": "Album", "extra": {"release_mbid": "r1", "lead_performer": "A"}})
     item = split_item(with_ids)
     assert (item.release, item.work, item.lead) == ("r1", "unknown", "A")

@@ -27,10 +27,7 @@ def test_performance_beats_equal_the_ground_truth() -> None:
     assert max(beats.positions) == truth.cycle_beats == 16
     assert beats.positions[:3] == (1, 2, 3)
     assert (
-        synthetic.performance_beats(
-            SimpleNamespace(truth=performance_ground_truth(3, "makam", 20.0), facts={})
-        )
-        == ""
+        synthetic.performance_beats(SimpleNamespace(truth=performance_ground_truth(3, "makam", 20.0), facts={})) == ""
     )  # a taksim
     plain = SimpleNamespace(truth=None, facts={"tempo_bpm": 96, "beats_per_bar": 7})
     assert BeatGrid.parse(synthetic.performance_beats(plain)).positions[:8] == (1, 2, 3, 4, 5, 6, 7, 1)

@@ -14,9 +14,7 @@ from talim.errors import UsageError
 
 
 def layers(width: int, count: int) -> tuple[Site, ...]:
-    return tuple(
-        site for site in MusicGenShape(width, count, 1, text_width=width).sites() if site.name != "post"
-    )
+    return tuple(site for site in MusicGenShape(width, count, 1, text_width=width).sites() if site.name != "post")
 
 
 def total_of(kind: str, sites: tuple[Site, ...], widths: tuple[int, ...]) -> int:
@@ -24,15 +22,8 @@ def total_of(kind: str, sites: tuple[Site, ...], widths: tuple[int, ...]) -> int
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.sampled_from([*KINDS, "lora", "dora"]),
-    st.integers(1, 64),
-    st.integers(1, 12),
-    st.integers(1, 3_000_000),
-)
-def test_solve_width_any_budget_gives_the_nearest_total(
-    kind: str, width: int, count: int, budget: int
-) -> None:
+@given(st.sampled_from([*KINDS, "lora", "dora"]), st.integers(1, 64), st.integers(1, 12), st.integers(1, 3_000_000))
+def test_solve_width_any_budget_gives_the_nearest_total(kind: str, width: int, count: int, budget: int) -> None:
     part, sites = Design.parse(f"{kind}@all:{budget}").parts[0], layers(width, count)
     minimum = total_of(kind, sites, (1,) * count)
     if budget < 0.99 * minimum:
@@ -57,11 +48,7 @@ def test_solve_width_uneven_budget_spreads_wider_layers_over_the_depth() -> None
 
 
 def test_solve_width_native_size_gives_it_at_every_site() -> None:
-    assert designs_budget.solve_width(Design.parse("linear@all:width7").parts[0], layers(16, 3), 1) == (
-        7,
-        7,
-        7,
-    )
+    assert designs_budget.solve_width(Design.parse("linear@all:width7").parts[0], layers(16, 3), 1) == (7, 7, 7)
     assert designs_budget.solve_width(Design.parse("lora@all:r5").parts[0], layers(16, 2), 1) == (5, 5)
 
 
@@ -75,9 +62,7 @@ def test_solve_width_budget_below_the_minimum_raises_usage_error() -> None:
     sites = MusicGenShape(2048, 48, 32).sites()
     part = Design.parse("lora@all:2M").parts[0]
     layer_sites = tuple(site for site in sites if site.name.startswith("layers["))
-    with pytest.raises(
-        UsageError, match="at least 2,555,904 at these 48 sites; give a larger size or fewer layers"
-    ):
+    with pytest.raises(UsageError, match="at least 2,555,904 at these 48 sites; give a larger size or fewer layers"):
         designs_budget.solve_width(part, layer_sites, 1)
 
 

@@ -73,19 +73,13 @@ sites = st.one_of(
     st.integers(0, 60).map(lambda i: f"layers[{i}-{i + 7}]"),
 )
 bottleneck_parts = st.builds(
-    Part,
-    st.sampled_from(["linear", "conv", "transformer"]),
-    sites,
-    budgets | natives.map(lambda n: Size("width", n)),
+    Part, st.sampled_from(["linear", "conv", "transformer"]), sites, budgets | natives.map(lambda n: Size("width", n))
 )
 full_parts = st.builds(Part, st.just("full"), sites, st.none())
-ranked_parts = st.builds(
-    Part, st.sampled_from(RANKED_KINDS), sites, budgets | natives.map(lambda n: Size("r", n))
-)
+ranked_parts = st.builds(Part, st.sampled_from(RANKED_KINDS), sites, budgets | natives.map(lambda n: Size("r", n)))
 ia3_parts = st.builds(Part, st.just("ia3"), sites, st.none())
 designs = st.one_of(
-    st.lists(bottleneck_parts | full_parts, min_size=1, max_size=4),
-    (ranked_parts | ia3_parts).map(lambda part: [part]),
+    st.lists(bottleneck_parts | full_parts, min_size=1, max_size=4), (ranked_parts | ia3_parts).map(lambda part: [part])
 ).map(lambda parts: Design(tuple(parts)))
 
 
@@ -95,9 +89,7 @@ def test_parse_of_printed_design_gives_the_same_design(design: Design) -> None:
 
 
 @given(ranked_parts | ia3_parts, bottleneck_parts | full_parts, st.booleans())
-def test_parse_peft_kind_with_ansecond_part_raises_usage_error(
-    peft_part: Part, second: Part, first: bool
-) -> None:
+def test_parse_peft_kind_with_ansecond_part_raises_usage_error(peft_part: Part, second: Part, first: bool) -> None:
     parts = (peft_part, second) if first else (second, peft_part)
     with pytest.raises(UsageError, match=f"{peft_part.kind} stands alone"):
         Design.parse(str(Design(parts)))
@@ -225,9 +217,7 @@ def test_design_as_pydantic_field_with_invalid_value_raises_usage_error(value: o
 def test_parse_accepts_every_design_in_the_documentation() -> None:
     root = Path(__file__).parents[2]
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    texts = [
-        text for page in pages for text in re.findall(r"`([a-z]+@[^`\s]+:[^`\s]+)`", page.read_text("utf-8"))
-    ]
+    texts = [text for page in pages for text in re.findall(r"`([a-z]+@[^`\s]+:[^`\s]+)`", page.read_text("utf-8"))]
     assert len(texts) > 20
     for text in texts:
         if not text.startswith("echo"):  # the custom kind of the guide

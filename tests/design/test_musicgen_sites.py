@@ -81,9 +81,7 @@ def test_sites_have_order_depth_and_width_of_the_layers(pair: tuple[MusicGenShap
     assert all(site.causal for site in sites if site.name != "conditioner")
 
 
-def test_sites_have_a_conditioner_only_if_text_and_decoder_differ_in_width(
-    pair: tuple[MusicGenShape, Any],
-) -> None:
+def test_sites_have_a_conditioner_only_if_text_and_decoder_differ_in_width(pair: tuple[MusicGenShape, Any]) -> None:
     shape, model = pair
     named = {site.name: site for site in shape.sites()}
     assert ("conditioner" in named) == hasattr(model, "enc_to_dec_proj") == (shape.text_width != shape.hidden)

@@ -65,9 +65,7 @@ def names(name: str, layers: int) -> list[str]:
 def test_select_sites_thirds_partition_the_layers_evenly(layers: int) -> None:
     thirds = [names(third, layers) for third in ("shallow", "middle", "deep")]
     assert (
-        [name for third in thirds for name in third]
-        == names("all", layers)
-        == [f"layers[{i}]" for i in range(layers)]
+        [name for third in thirds for name in third] == names("all", layers) == [f"layers[{i}]" for i in range(layers)]
     )
     sizes = [len(third) for third in thirds]
     assert max(sizes) - min(sizes) <= 1

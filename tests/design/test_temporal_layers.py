@@ -23,9 +23,7 @@ LAYERS: dict[str, Callable[[bool], nn.Module]] = {
     "excitation": lambda causal: SqueezeExcitation(WIDTH, 2, causal, "a", update_every=3),
     "excitation at every frame": lambda causal: SqueezeExcitation(WIDTH, 2, causal, "a", update_every=1),
     "attention": lambda causal: TemporalAttention(WIDTH, 2, causal, "a"),
-    "attention of odd heads": lambda causal: TemporalAttention(
-        WIDTH, 4, causal, "a"
-    ),  # 6 // 4: one channel a head
+    "attention of odd heads": lambda causal: TemporalAttention(WIDTH, 4, causal, "a"),  # 6 // 4: one channel a head
 }
 seeds = st.integers(0, 2**31 - 1)
 piece_lengths = st.lists(st.integers(1, 7), min_size=1, max_size=6)
@@ -112,9 +110,7 @@ def test_streaming_padded_pieces_equals_one_pass(name: str, seed: int, pieces: l
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("causal", [True, False])
 @given(seed=seeds, frames=st.integers(1, 12), padding=st.integers(1, 9))
-def test_padding_does_not_change_valid_frames(
-    name: str, causal: bool, seed: int, frames: int, padding: int
-) -> None:
+def test_padding_does_not_change_valid_frames(name: str, causal: bool, seed: int, frames: int, padding: int) -> None:
     """Left padding for causal layers (decoders), right padding otherwise (encoders)."""
     module, hidden = make_layer(name, causal, seed), noise(seed, 1, frames)
     junk = 50 * noise(seed + 1, 1, padding)
@@ -153,9 +149,7 @@ def test_temporal_conv_equals_torch_conv1d(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@given(
-    num_heads=st.sampled_from([1, 2, 3, 6]), frames=st.integers(1, 12), padding=st.integers(0, 4), seed=seeds
-)
+@given(num_heads=st.sampled_from([1, 2, 3, 6]), frames=st.integers(1, 12), padding=st.integers(0, 4), seed=seeds)
 def test_temporal_attention_equals_torch_multihead_attention(
     causal: bool, num_heads: int, frames: int, padding: int, seed: int
 ) -> None:

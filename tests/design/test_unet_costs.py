@@ -43,12 +43,7 @@ def forward(model: MustangoModel, frames: int) -> torch.Tensor:
     mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool)
     width = model.unet.config.context_width[0]
     return model(
-        torch.randn(1, 8, frames, 16),
-        torch.tensor([9]),
-        torch.randn(1, TEXT_TOKENS, width),
-        mask,
-        beats,
-        chords,
+        torch.randn(1, 8, frames, 16), torch.tensor([9]), torch.randn(1, TEXT_TOKENS, width), mask, beats, chords
     )
 
 
@@ -94,17 +89,15 @@ def test_flops_of_design_equals_torchs_added_count(model: MustangoModel, design:
     before = measured_flops(lambda: forward(model, 8))
     adapters.attach(model, design, model.sites())
     added = measured_flops(lambda: forward(model, 8)) - before
-    assert sum(
-        costs.flops(part_cost, geometry_of(model, 8)) for part_cost in solve(model, design)
-    ) == pytest.approx(added)
+    assert sum(costs.flops(part_cost, geometry_of(model, 8)) for part_cost in solve(model, design)) == pytest.approx(
+        added
+    )
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_activation_bytes_equals_what_autograd_saves(model: MustangoModel, design: str) -> None:
     adapters.attach(model, design, model.sites())
-    estimated = costs.activation_bytes(
-        solve(model, design), UNetShape.of(model.unet.config), geometry_of(model, 64)
-    )
+    estimated = costs.activation_bytes(solve(model, design), UNetShape.of(model.unet.config), geometry_of(model, 64))
     assert estimated == pytest.approx(saved_bytes(model, 64), rel=0.15)
 
 

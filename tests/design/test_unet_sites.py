@@ -71,11 +71,7 @@ def test_site_module_is_the_last_of_its_three_attentions() -> None:
     for name, part in unet.named_modules():
         if isinstance(part, MusicTransformer):
             part.register_forward_hook(lambda _m, _i, _o, name=name: calls.append(f"unet.{name}"))
-    unet(
-        torch.randn(1, 8, 4, 4),
-        torch.tensor([5]),
-        *(torch.randn(1, n, released_mustango.WIDTH) for n in (3, 50, 20)),
-    )
+    unet(torch.randn(1, 8, 4, 4), torch.tensor([5]), *(torch.randn(1, n, released_mustango.WIDTH) for n in (3, 50, 20)))
     ends = [site.module for site in UNetShape.of(unet.config).sites()[1:]]
     assert calls[2::3] == ends
     assert len(calls) == 3 * len(ends)

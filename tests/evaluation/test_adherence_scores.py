@@ -79,9 +79,7 @@ def sounding(clips: list[Audio]) -> ClipSet:
 def test_adherence_cycle_of_performances_prefers_their_own_cycle() -> None:
     names, tradition = ("rupak", "keherwa", "jhaptal", "dadra"), load("hindustani")
     made = [
-        perform(
-            9300 + n, "hindustani", 12.0, PerformanceRequest(cycle=tradition.cycle(name).slug, ensemble=3)
-        )
+        perform(9300 + n, "hindustani", 12.0, PerformanceRequest(cycle=tradition.cycle(name).slug, ensemble=3))
         for n, name in enumerate(names)
     ]
     clips = [Audio(one.samples[None], RATE_HZ) for one in made]
@@ -110,9 +108,7 @@ class FakeClap:
     identity = "clap/fake"
 
     def __init__(self) -> None:
-        self.audio_embedding: Any = EmbeddingExtractor(
-            "clap", "clap/fake", RATE_HZ, None, 3, self.embed_window
-        )
+        self.audio_embedding: Any = EmbeddingExtractor("clap", "clap/fake", RATE_HZ, None, 3, self.embed_window)
 
     def embed_window(self, samples: np.ndarray) -> np.ndarray:
         spectrum = np.abs(np.fft.rfft(samples))
@@ -131,8 +127,6 @@ def test_adherence_clap_prefers_own_captions_to_shuffled_ones() -> None:
         one.caption = caption
     own, turned = sounding(tones), sounding(tones[1:] + tones[:1])
     fake_clap: Any = FakeClap()
-    row = adherence_scores.prompt_adherence_scores(
-        asked, own, turned, asked, own, MetricCache(None), fake_clap
-    )[-1]
+    row = adherence_scores.prompt_adherence_scores(asked, own, turned, asked, own, MetricCache(None), fake_clap)[-1]
     assert (row.name, row.value, row.reference, row.n) == ("adherence_clap", 1.0, 1.0, 3)
     assert row.baseline is not None and row.baseline < 0.5  # noqa: PT018

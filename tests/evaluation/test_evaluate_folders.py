@@ -52,9 +52,7 @@ def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dic
     assert {row["baseline"] for row in rows.values()} == {None}
 
 
-def test_evaluate_folders_of_noise_lies_farther_away_than_music(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_evaluate_folders_of_noise_lies_farther_away_than_music(folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "noise.json"
     noise_result = evaluate_folders(folders["real"], folders["noise"], out=out)
     noise, music = by_name(noise_result), by_name(evaluate_folders(folders["real"], folders["other"]))
@@ -68,9 +66,7 @@ def test_evaluate_folders_of_noise_lies_farther_away_than_music(
     assert noise_result["protocol"]["hash"] in out.with_suffix(".html").read_text("utf-8")
 
 
-def test_evaluate_folders_counts_clips_but_takes_intervals_by_file(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_evaluate_folders_counts_clips_but_takes_intervals_by_file(folders: dict[str, Path], tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     generated = save(tmp_path / "two", *(0.1 * rng.standard_normal(seconds * RATE_HZ) for seconds in (2, 6)))
     result = evaluate_folders(folders["real"], generated)
@@ -82,9 +78,7 @@ def test_evaluate_folders_counts_clips_but_takes_intervals_by_file(
     assert by_name(result)["kernel_distance_timbre"]["low"] is None  # too few files for an interval
 
 
-@pytest.mark.parametrize(
-    ("count", "seconds", "message"), [(1, 2.0, "1 audio files"), (2, 0.5, "at least 1 s")]
-)
+@pytest.mark.parametrize(("count", "seconds", "message"), [(1, 2.0, "1 audio files"), (2, 0.5, "at least 1 s")])
 def test_evaluate_folders_with_too_few_or_too_short_files_raises(
     folders: dict[str, Path], tmp_path: Path, count: int, seconds: float, message: str
 ) -> None:

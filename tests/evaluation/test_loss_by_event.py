@@ -56,18 +56,14 @@ def items_of(backbone: Any, seconds: tuple[float, ...]) -> list[EncodedClip]:
             seconds=length, caption="sitar", split="held_out", audio_hash="0", source_file="x", source_hash="0",
         )  # fmt: skip
         kind = np.int16 if backbone.target_kind == "tokens" else np.float32
-        found.append(
-            EncodedClip(clip, targets.astype(kind), backbone.encode_text(["sitar"])[0], BeatsAndChords())
-        )
+        found.append(EncodedClip(clip, targets.astype(kind), backbone.encode_text(["sitar"])[0], BeatsAndChords()))
     return found
 
 
 @pytest.fixture(scope="module", params=["musicgen", "mustango"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder: Path = tmp_path_factory.mktemp("bases")
-    written = {"musicgen": released_musicgen.write, "mustango": released_mustango.write}[request.param](
-        folder / "tiny"
-    )
+    written = {"musicgen": released_musicgen.write, "mustango": released_mustango.write}[request.param](folder / "tiny")
     return load(str(written), precision="fp32", device="cpu")
 
 

@@ -23,13 +23,7 @@ def test_score_music_of_a_finished_run_has_every_row(finished_run: Run) -> None:
     assert {*scores["protocol"]} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
     assert all(set(row) == KEYS and row["direction"] in DIRECTIONS for row in scores["scores"])
     names = [row["name"] for row in scores["scores"]]
-    expected = {
-        "ornaments",
-        "beat_phase_coherence",
-        "ngram_similarity",
-        "kernel_distance_timbre",
-        "diversity_pitch",
-    }
+    expected = {"ornaments", "beat_phase_coherence", "ngram_similarity", "kernel_distance_timbre", "diversity_pitch"}
     assert expected | {"cycle_strength", "intonation_z_rms", "adherence_clap", "copied_tokens"} <= {*names}
     assert len(names) == len(set(names))
     assert any("rough" in warning for warning in scores["warnings"])  # two prompts are few
@@ -80,9 +74,7 @@ def test_paper_distance_scores_split_the_reference_by_recording(monkeypatch: pyt
 
 def test_token_matcher_cuts_null_clips_to_the_longest_output() -> None:
     tokens = [np.full((4, 50), n, np.int16) for n in range(2)]
-    pair: Any = SimpleNamespace(
-        adapted=SimpleNamespace(targets=tokens[0]), base=SimpleNamespace(targets=tokens[1])
-    )
+    pair: Any = SimpleNamespace(adapted=SimpleNamespace(targets=tokens[0]), base=SimpleNamespace(targets=tokens[1]))
     training, held_out = [np.zeros((4, 90), np.int16)], [np.zeros((4, 80), np.int16)] * 2
     matcher = music_scores._token_matcher([pair], (training, held_out, 50.0))
     assert not isinstance(matcher, str)

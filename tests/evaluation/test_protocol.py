@@ -27,10 +27,6 @@ def test_require_same_protocol_of_different_tables_names_both_and_what_differs()
 def test_score_protocol_hash_depends_on_every_fact() -> None:
     hashes = {
         score_protocol(facts)["hash"]
-        for facts in (
-            {"seconds": 10, "corpus": "a"},
-            {"seconds": 10, "corpus": "b"},
-            {"seconds": 5, "corpus": "a"},
-        )
+        for facts in ({"seconds": 10, "corpus": "a"}, {"seconds": 10, "corpus": "b"}, {"seconds": 5, "corpus": "a"})
     }
     assert len(hashes) == 3

@@ -22,15 +22,11 @@ YAMAN = sing(load("hindustani").mode("Yaman"), 3)
 def pitch_track(folder: Path, cents: np.ndarray = YAMAN, **values: object) -> Path:
     """An .npz of `cents`; a value of None leaves a key out."""
     keys: dict[str, object] = {"cents": cents, "hop_s": HOP_SECONDS, "tonic_hz": TONIC_HZ} | values
-    np.savez(
-        folder / "track.npz", **{key: np.asarray(value) for key, value in keys.items() if value is not None}
-    )
+    np.savez(folder / "track.npz", **{key: np.asarray(value) for key, value in keys.items() if value is not None})
     return folder / "track.npz"
 
 
-def sounding(
-    folder: Path, cents: np.ndarray, tonic_hz: float, gain: float = 0.5, rate_hz: int = 16_000
-) -> Path:
+def sounding(folder: Path, cents: np.ndarray, tonic_hz: float, gain: float = 0.5, rate_hz: int = 16_000) -> Path:
     """A reedy tone that sings `cents`, silent where they are NaN."""
     per_frame = round(HOP_SECONDS * rate_hz)
     hz = np.repeat(np.nan_to_num(tonic_hz * 2 ** (cents / 1200)), per_frame)

@@ -14,9 +14,7 @@ from talim.metrics.cache import MetricCache
 
 
 def measured(values: list[float], recordings: list[str]) -> ClipSet:
-    clips = [
-        ClipMeasures(dict.fromkeys(MEASURE_DESCRIPTIONS, value), np.zeros(0), Counter()) for value in values
-    ]
+    clips = [ClipMeasures(dict.fromkeys(MEASURE_DESCRIPTIONS, value), np.zeros(0), Counter()) for value in values]
     return ClipSet([], clips, recordings)
 
 
@@ -54,9 +52,7 @@ def vectors(*centres: float, clips: int = 8, seed: int = 0) -> ClipSet:
 def test_distance_rows_split_the_reference_by_recording_not_by_clip() -> None:
     """Two recordings lie far apart: halves of whole recordings differ, halves of clips would not."""
     real = vectors(0, 40)
-    rows, _ = score_table.distance_rows(
-        vectors(0, 40, seed=1), real, None, MetricCache(None), np.random.default_rng(0)
-    )
+    rows, _ = score_table.distance_rows(vectors(0, 40, seed=1), real, None, MetricCache(None), np.random.default_rng(0))
     distance = next(row for row in rows if row.name == "kernel_distance_timbre")
     assert distance.value is not None
     assert distance.reference is not None
@@ -66,23 +62,16 @@ def test_distance_rows_split_the_reference_by_recording_not_by_clip() -> None:
 
 @pytest.mark.usefixtures("embedded")
 @pytest.mark.parametrize(
-    "real",
-    [vectors(0, clips=30), vectors(0, 1, clips=1), vectors(0, 1, 2, clips=1)],
-    ids=["one", "two", "three"],
+    "real", [vectors(0, clips=30), vectors(0, 1, clips=1), vectors(0, 1, 2, clips=1)], ids=["one", "two", "three"]
 )
 def test_distance_rows_with_too_few_recordings_have_no_reference_and_say_so(real: ClipSet) -> None:
-    rows, _ = score_table.distance_rows(
-        vectors(0, 1), real, vectors(2, 3), MetricCache(None), np.random.default_rng(0)
-    )
+    rows, _ = score_table.distance_rows(vectors(0, 1), real, vectors(2, 3), MetricCache(None), np.random.default_rng(0))
     distances = [row for row in rows if row.name.startswith("kernel_distance")]
     assert len(distances) == 3
     for row in distances:
         assert row.reference is None
         assert row.baseline is not None
-        assert (
-            "real music not measured (two halves of whole recordings need two clips or more each)"
-            in row.sentence
-        )
+        assert "real music not measured (two halves of whole recordings need two clips or more each)" in row.sentence
 
 
 @pytest.mark.usefixtures("embedded")

@@ -37,17 +37,11 @@ def test_pareto_front_design_without_a_cost_is_left_out() -> None:
 
 
 def test_summarize_designs_has_means_costs_and_fronts(tmp_path: Path) -> None:
-    found = study(
-        tmp_path, replace(SMALL, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.5)])
-    )
+    found = study(tmp_path, replace(SMALL, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.5)]))
     rows = {row.design: row for row in summarize_designs(found.tables, np.random.default_rng(0))}
     assert set(rows) == set(SMALL.designs)
     conv = rows["conv@all:0.53%"]
-    own = [
-        np.mean(list(row.measures["loss_reduction"].values()))
-        for row in found.trials
-        if row.design == conv.design
-    ]
+    own = [np.mean(list(row.measures["loss_reduction"].values())) for row in found.trials if row.design == conv.design]
     assert conv.measures["loss_reduction"].mean == pytest.approx(np.mean(own))
     low, high = conv.measures["loss_reduction"].interval()
     assert low < conv.measures["loss_reduction"].mean < high
@@ -75,9 +69,7 @@ def test_factor_questions_detect_simulated_effects_and_no_others(tmp_path: Path)
     assert answers["transformer over linear", "loss_reduction_ornaments"] == "more"
     assert answers["conv over linear", "loss_reduction_ornaments"] == NO_DIFFERENCE
     assert answers["conv over linear, in hindustani more than in makam", "loss_reduction"] == "more"
-    assert (
-        answers["transformer over conv, in hindustani more than in makam", "loss_reduction"] == NO_DIFFERENCE
-    )
+    assert answers["transformer over conv, in hindustani more than in makam", "loss_reduction"] == NO_DIFFERENCE
     none = found["all over post", "repeat_gain"]
     assert none.answer == NO_DIFFERENCE
     assert 0 < none.effect.min_detectable_effect() < 0.1
@@ -87,9 +79,7 @@ def test_factor_questions_detect_simulated_effects_and_no_others(tmp_path: Path)
 def test_factor_questions_with_one_seed_and_recording_detect_nothing(tmp_path: Path) -> None:
     plan = replace(SMALL, designs=("conv@all:2.7%", "linear@all:2.7%"), seeds=1, recordings=1)
     found = [
-        q
-        for q in factor_questions(study(tmp_path, plan, seed=2).tables[:1])
-        if q.contrast.measure == "loss_reduction"
+        q for q in factor_questions(study(tmp_path, plan, seed=2).tables[:1]) if q.contrast.measure == "loss_reduction"
     ]
     assert [question.answer for question in found] == [NO_DIFFERENCE]
     assert np.isnan(found[0].adjusted_p)

@@ -35,9 +35,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 6))
-def test_error_components_of_two_designs_equal_the_paired_error(
-    seed: int, seeds: int, recordings: int
-) -> None:
+def test_error_components_of_two_designs_equal_the_paired_error(seed: int, seeds: int, recordings: int) -> None:
     values = noise(np.random.default_rng(seed), (2, seeds, recordings))
     errors, paired = table_of(values).error_components(), two_way_effect(values[1] - values[0])
     assert errors.error == pytest.approx(paired.error, nan_ok=True)
@@ -61,9 +59,7 @@ def test_crossed_table_incomplete_trials_keeps_the_largest_full_table(tmp_path: 
     table = read_study(write(tmp_path, some)).tables[0]
     field = crossed_table(table, "loss_reduction")
     assert field is not None
-    assert (
-        "conv@all:2.7%" not in field.designs
-    )  # eleven designs with three seeds are more than twelve with two
+    assert "conv@all:2.7%" not in field.designs  # eleven designs with three seeds are more than twelve with two
     assert field.values.shape == (11, 3, 5)
     assert crossed_table(table, "beauty") is None
     difference = crossed_table(table, "loss_reduction_ornaments", "loss_reduction_plain")

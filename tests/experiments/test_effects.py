@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from talim.experiments import effects
 
 
-def simulated(
-    rng: np.random.Generator, shape: tuple[int, int], spreads: tuple[float, float, float]
-) -> np.ndarray:
+def simulated(rng: np.random.Generator, shape: tuple[int, int], spreads: tuple[float, float, float]) -> np.ndarray:
     """Differences without an effect: random components of seed, recording and cell."""
     seed, recording, cell = spreads
     return (
@@ -63,13 +61,10 @@ def test_interval_covers_the_true_mean_at_its_level(spreads: tuple[float, float,
 def test_min_detectable_effect_is_detected_with_its_power() -> None:
     rng = np.random.default_rng(5)
     spreads = (0.2, 0.5, 1.0)
-    predicted = [
-        effects.two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)
-    ]
+    predicted = [effects.two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)]
     typical = float(np.sqrt(np.mean(np.square(predicted))))
     detected = [
-        effects.two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0
-        for _ in range(1500)
+        effects.two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0 for _ in range(1500)
     ]
     assert 0.7 < np.mean(detected) < 0.92
 
@@ -95,16 +90,12 @@ def test_holm_adjusted_lies_between_unadjusted_and_bonferroni(p_values: list[flo
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 99), st.floats(0.1, 10))
-def test_two_way_effect_scale_and_order_do_not_matter(
-    seeds: int, recordings: int, seed: int, scale: float
-) -> None:
+def test_two_way_effect_scale_and_order_do_not_matter(seeds: int, recordings: int, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(seeds, recordings))
     found = effects.two_way_effect(table)
     again = effects.two_way_effect(
-        scale * rng.permuted(rng.permutation(table), axis=0)[:, ::-1]
-        if seeds == 1
-        else scale * table[::-1, ::-1]
+        scale * rng.permuted(rng.permutation(table), axis=0)[:, ::-1] if seeds == 1 else scale * table[::-1, ::-1]
     )
     assert again.mean == pytest.approx(scale * found.mean)
     assert again.error == pytest.approx(scale * found.error, nan_ok=True)

@@ -40,9 +40,7 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
 
 def test_plan_request_clips_are_no_longer_than_the_context(tmp_path: Path, tiny_base: Path) -> None:
     file = write_study(tmp_path / "s.yaml", tmp_path, tiny_base, overrides={"training.crop_seconds": 500})
-    assert (
-        estimates.plan_request(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
-    )
+    assert estimates.plan_request(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
 
 
 @pytest.mark.parametrize("arguments", [[], ["s.yaml", "--base", "nano-musicgen"]])

@@ -8,30 +8,18 @@ import numpy as np
 import pytest
 
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.hypothesis_tests import (
-    CONTRADICTED,
-    SUPPORTED,
-    UNDECIDED,
-    decide_hypotheses,
-)
+from talim.experiments.hypothesis_tests import CONTRADICTED, SUPPORTED, UNDECIDED, decide_hypotheses
 from talim.experiments.results import TrialResult
 
 KINDS = ("linear", "conv", "transformer")
 
 
 def trial(factors: dict[str, Any], seed: int, measures: dict[str, dict[str, float]]) -> TrialResult:
-    return TrialResult(
-        id="", status="done", design="", seed=seed, corpus="", factors=factors, measures=measures
-    )
+    return TrialResult(id="", status="done", design="", seed=seed, corpus="", factors=factors, measures=measures)
 
 
 def trials(
-    effects: dict[tuple[str, str], float],
-    *,
-    noise: float = 0.05,
-    seeds: int = 3,
-    recordings: int = 8,
-    rng: Any = 0,
+    effects: dict[tuple[str, str], float], *, noise: float = 0.05, seeds: int = 3, recordings: int = 8, rng: Any = 0
 ) -> list[TrialResult]:
     """A grid of kinds, sites and genres; loss reductions differ by `effects[genre or "", kind]` and noise."""
     draw = np.random.default_rng(rng)
@@ -47,13 +35,7 @@ def trials(
                         f"{genre}-{r}": difficulty[genre, r] + effect + seed_effect + noise * draw.normal()
                         for r in range(recordings)
                     }
-                    factors = {
-                        "base": "tiny",
-                        "genre": genre,
-                        "kind": kind,
-                        "site": site,
-                        "size_fraction": 0.027,
-                    }
+                    factors = {"base": "tiny", "genre": genre, "kind": kind, "site": site, "size_fraction": 0.027}
                     found.append(trial(factors, seed, {"loss_reduction": reductions}))
     return found
 
@@ -73,9 +55,7 @@ def claims(*comparisons: dict[str, Any], count: int = 8) -> Hypotheses:
     return Hypotheses.model_validate({"claims": rows})
 
 
-CONV_OVER = [
-    {"treatment": {"kind": "conv"}, "control": {"kind": other}} for other in ("linear", "transformer")
-]
+CONV_OVER = [{"treatment": {"kind": "conv"}, "control": {"kind": other}} for other in ("linear", "transformer")]
 
 
 def verdict(found: list[TrialResult], *comparisons: dict[str, Any]) -> str:
@@ -86,9 +66,7 @@ def test_decide_hypotheses_with_a_simulated_effect_supports_it_alone() -> None:
     found = trials({("", "conv"): 0.3})
     assert verdict(found, *CONV_OVER) == SUPPORTED
     assert verdict(found, {"treatment": {"kind": "linear"}, "control": {"kind": "conv"}}) == CONTRADICTED
-    assert (
-        verdict(found, {"treatment": {"kind": "linear"}, "control": {"kind": "transformer"}}) == CONTRADICTED
-    )
+    assert verdict(found, {"treatment": {"kind": "linear"}, "control": {"kind": "transformer"}}) == CONTRADICTED
     one_of_two = trials({("", "conv"): 0.3, ("", "transformer"): 0.3})
     assert verdict(one_of_two, *CONV_OVER) == CONTRADICTED
 
@@ -128,9 +106,7 @@ def test_decide_hypotheses_where_restricts_both_groups() -> None:
 
 
 def test_decide_hypotheses_without_pairs_is_undecided_with_a_reason() -> None:
-    row = decide_hypotheses(trials({}), claims({"treatment": {"kind": "conv"}, "control": {"kind": "lora"}}))[
-        0
-    ]
+    row = decide_hypotheses(trials({}), claims({"treatment": {"kind": "conv"}, "control": {"kind": "lora"}}))[0]
     assert row["verdict"] == UNDECIDED
     assert "no two trials" in row["results"][0]["reason"]
     row = decide_hypotheses(trials({}), claims(CONV_OVER[0] | {"measure": "beauty"}))[0]
@@ -142,9 +118,7 @@ def test_decide_hypotheses_recording_missing_in_one_trial_is_dropped_from_its_gr
     dropped = next(t for t in found if t.factors["kind"] == "conv" and t.factors["site"] == "deep")
     measures = {
         "loss_reduction": {
-            name: value
-            for name, value in dropped.measures["loss_reduction"].items()
-            if not name.endswith("-0")
+            name: value for name, value in dropped.measures["loss_reduction"].items() if not name.endswith("-0")
         }
     }
     found[found.index(dropped)] = dropped.model_copy(update={"measures": measures})

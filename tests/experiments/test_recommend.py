@@ -37,8 +37,7 @@ def reductions(**means: float) -> dict[str, dict[str, float]]:
     difficulty = rng.normal(0, 0.05, len(NAMES))  # of the recordings, for all designs
     return {
         design: {
-            name: float(mean + offset + rng.normal(0, 0.001))
-            for name, offset in zip(NAMES, difficulty, strict=True)
+            name: float(mean + offset + rng.normal(0, 0.001)) for name, offset in zip(NAMES, difficulty, strict=True)
         }
         for design, mean in means.items()
     }
@@ -93,9 +92,7 @@ CONV = SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.4)
 PLAN = replace(SMALL, designs=DESIGNS, effects=[CONV])
 
 
-def advise(
-    found: StudyResults, criteria: SelectionCriteria | None = None, tables: int | None = None
-) -> Recommendation:
+def advise(found: StudyResults, criteria: SelectionCriteria | None = None, tables: int | None = None) -> Recommendation:
     return recommend(found.tables[:tables], criteria or SelectionCriteria(), np.random.default_rng(0))
 
 
@@ -113,12 +110,8 @@ def test_recommend_selects_the_cheapest_noninferior_design(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("more", "taken"), [(1.01, "conv@all:2.7%"), (1.1, "linear@all:2.7%")])
-def test_recommend_designs_of_nearly_equal_cost_selects_the_better(
-    tmp_path: Path, more: float, taken: str
-) -> None:
-    slightly = replace(
-        PLAN, designs=DESIGNS[1:3], effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.02)]
-    )
+def test_recommend_designs_of_nearly_equal_cost_selects_the_better(tmp_path: Path, more: float, taken: str) -> None:
+    slightly = replace(PLAN, designs=DESIGNS[1:3], effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.02)])
     rows = lines(slightly)
     for line in rows:
         line["parameters"] = round(100_000 * (more if line["factors"]["kind"] == "conv" else 1))

@@ -14,10 +14,7 @@ from talim.experiments.results import is_study, read_study
 def test_read_study_groups_trials_by_base_and_corpus(tmp_path: Path) -> None:
     found = study(tmp_path)
     assert len(found.trials) == 12 * 3 * 2
-    assert [table.name for table in found.tables] == [
-        "nano-musicgen, hindustani-solo",
-        "nano-musicgen, makam-solo",
-    ]
+    assert [table.name for table in found.tables] == ["nano-musicgen, hindustani-solo", "nano-musicgen, makam-solo"]
     table = found.tables[0]
     assert [trial.seed for trial in table.of_design("conv@all:2.7%")] == [0, 1, 2]
     assert table.designs[0].endswith(":0.53%")  # the smallest first
@@ -79,12 +76,7 @@ def test_read_study_missing_and_nan_values_are_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        ({"seed": "x"}, "seed"),
-        ({"status": "maybe"}, "status"),
-        ({"measures": 3}, "measures"),
-        ({"cost": []}, "cost"),
-    ],
+    [({"seed": "x"}, "seed"), ({"status": "maybe"}, "status"), ({"measures": 3}, "measures"), ({"cost": []}, "cost")],
 )
 def test_read_study_damaged_line_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     folder = write(tmp_path, [lines()[0], lines()[1] | change])

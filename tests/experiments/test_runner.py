@@ -24,14 +24,7 @@ from talim.progress import Progress
 from talim.reporting import run_results
 from talim.run import Run
 
-MANY = {
-    "a": {
-        "kinds": ["linear", "conv"],
-        "sites": ["all", "post"],
-        "size_percent": [1, 2, 3],
-        "seeds": [0, 1, 2],
-    }
-}
+MANY = {"a": {"kinds": ["linear", "conv"], "sites": ["all", "post"], "size_percent": [1, 2, 3], "seeds": [0, 1, 2]}}
 
 
 def lines_of(out: Path) -> dict[str, dict[str, Any]]:
@@ -44,25 +37,19 @@ def finished_study(
 ) -> tuple[Path, Path, dict]:
     """A study that ran undisturbed: its file, its folder, what `run_study` returned."""
     folder = tmp_path_factory.mktemp("study")
-    grids = {
-        "a": {"bases": [str(tiny_base)], "designs": ["linear@all:5%", "conv@layers[7]:500", "conv@post:500"]}
-    }
+    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@all:5%", "conv@layers[7]:500", "conv@post:500"]}}
     file = write_study(folder / "study.yaml", corpus_folder, tiny_base, grids=grids)
     return file, folder / "out", run_study(file, folder / "out")
 
 
-def test_run_study_writes_a_line_for_every_trial(
-    finished_study: tuple[Path, Path, dict], corpus_folder: Path
-) -> None:
+def test_run_study_writes_a_line_for_every_trial(finished_study: tuple[Path, Path, dict], corpus_folder: Path) -> None:
     _, out, summary = finished_study
     assert (summary["trials"], summary["done"], len(summary["failed"])) == (3, 2, 1)
     lines = lines_of(out)
     done = [line for line in lines.values() if line["status"] == "done"]
     assert {line["design"] for line in done} == {"linear@all:5%", "conv@post:500"}
     for line in done:
-        reductions, base, adapted = (
-            line["measures"][name] for name in ("loss_reduction", "base_loss", "adapted_loss")
-        )
+        reductions, base, adapted = (line["measures"][name] for name in ("loss_reduction", "base_loss", "adapted_loss"))
         assert len(reductions) == 2
         for name, reduction in reductions.items():
             assert reduction == pytest.approx(base[name] - adapted[name], abs=1e-5)
@@ -131,9 +118,7 @@ def test_run_study_later_trial_of_a_process_equals_a_fresh_one(
     assert (after / found["run"] / file).read_bytes() == (alone / wanted["run"] / file).read_bytes()
 
 
-def test_run_study_retain_results_deletes_adapters(
-    tmp_path: Path, tiny_base: Path, corpus_folder: Path
-) -> None:
+def test_run_study_retain_results_deletes_adapters(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> None:
     grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300"]}}
     file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, grids=grids, retain="results")
     summary = run_study(file, tmp_path / "out")
@@ -142,9 +127,7 @@ def test_run_study_retain_results_deletes_adapters(
     assert summary["done"] == 1
     assert not run.adapter.exists()
     assert read_json(run.cost)["steps"] == 3
-    assert run_study(
-        file, tmp_path / "out", execute=lambda jobs, _: pytest.fail("run again") if jobs else iter(())
-    )
+    assert run_study(file, tmp_path / "out", execute=lambda jobs, _: pytest.fail("run again") if jobs else iter(()))
 
 
 def endless_executor(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
@@ -207,10 +190,7 @@ def test_run_study_changed_recordings_raise(tmp_path: Path, tiny_base: Path, mak
 
 
 def test_run_study_synthetic_corpus_has_losses_by_event(tmp_path: Path, tiny_base: Path) -> None:
-    synthetic = {
-        "synthesize": {"tradition": "makam", "ensemble_size": 1, "count": 4, "seconds": 6},
-        "rate_hz": 16000,
-    }
+    synthetic = {"synthesize": {"tradition": "makam", "ensemble_size": 1, "count": 4, "seconds": 6}, "rate_hz": 16000}
     grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300"]}}
     file = write_study(tmp_path / "s.yaml", tmp_path, tiny_base, corpora={"sung": synthetic}, grids=grids)
     summary = run_study(file, tmp_path / "out")
@@ -225,21 +205,15 @@ def test_ray_executor_on_a_local_cluster_runs_a_study(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (talim[ray])")
-    monkeypatch.setenv(
-        "RAY_worker_niceness", "0"
-    )  # else workers wait for whatever else runs on a test machine
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else workers wait for whatever else runs on a test machine
     from talim.experiments.ray_executor import RayExecutor
 
     changes = {"overrides": {"training.steps": 2, "training.batch_size": 2, "training.warmup_steps": 1}}
-    grids = {
-        "a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300", "conv@layers[7]:9"]}
-    }
+    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300", "conv@layers[7]:9"]}}
     file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, grids=grids, **changes)
     needs = {"linear@post:300": 10**15}  # no node is so large
 
-    cluster = RayExecutor(
-        "local", runner.run_trial_safely, lambda job: needs.get(str(job.spec.design)), cpus=2
-    )
+    cluster = RayExecutor("local", runner.run_trial_safely, lambda job: needs.get(str(job.spec.design)), cpus=2)
     summary = run_study(file, tmp_path / "out", execute=cluster)
     errors = {line["design"]: line["error"] for line in summary["failed"]}
     assert summary["done"] == 1, errors

@@ -23,9 +23,7 @@ def measures_of(out: Path) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_study_killed_ten_times_has_the_same_results(
-    tmp_path: Path, tiny_base: Path, corpus_folder: Path
-) -> None:
+def test_study_killed_ten_times_has_the_same_results(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> None:
     overrides = {**QUICK, "training.steps": 40, "training.checkpoint_every": 5, "training.eval_every": 40}
     file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, overrides=overrides)
 

@@ -13,9 +13,7 @@ from talim.experiments.runner import run_study
 FILE = Path(__file__).parents[2] / "studies/paper/full.yaml"
 
 
-def test_run_study_paper_grid_on_small_checkpoints_finishes_all_trials(
-    tmp_path: Path, corpus_folder: Path
-) -> None:
+def test_run_study_paper_grid_on_small_checkpoints_finishes_all_trials(tmp_path: Path, corpus_folder: Path) -> None:
     values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     small = {
         "facebook/musicgen-medium": str(released_musicgen.write(tmp_path / "musicgen")),
@@ -26,9 +24,7 @@ def test_run_study_paper_grid_on_small_checkpoints_finishes_all_trials(
         if "sizes" in grid:
             grid["sizes"] = ["2k"]
         grid["seeds"] = [0]
-    values["base_overrides"] = {
-        small[base]: {"training.crop_seconds": 0.5} for base in values["base_overrides"]
-    }
+    values["base_overrides"] = {small[base]: {"training.crop_seconds": 0.5} for base in values["base_overrides"]}
     values["corpora"] = {"takes": {"corpus": str(corpus_folder)}}
     values["overrides"] |= {"training.steps": 2, "training.warmup_steps": 1, "training.precision": "fp32"}
     values["overrides"] |= {"training.eval_clips": 2, "training.batch_size": 2}

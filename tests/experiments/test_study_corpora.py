@@ -11,9 +11,7 @@ from talim.experiments.study_corpora import ground_truth_of
 from talim.experiments.study_file import CorpusSpec
 
 
-def test_ground_truth_of_a_synthetic_corpus_uses_the_seed_in_its_metadata(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ground_truth_of_a_synthetic_corpus_uses_the_seed_in_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = CorpusSpec.model_validate({"synthesize": {"tradition": "makam", "count": 3, "seconds": 6.0}})
     clips = [SimpleNamespace(recording="renamed", source_file="other-name.flac", extra={"seed": "7123"})]
     corpus: Any = SimpleNamespace(held_out=clips)

@@ -23,9 +23,7 @@ SEEDS = st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)
 
 
 def study(**changes: Any) -> StudyConfig:
-    return StudyConfig.model_validate(
-        {"corpora": CORPORA, "grids": {"a": {"designs": ["linear@all:2%"]}}, **changes}
-    )
+    return StudyConfig.model_validate({"corpora": CORPORA, "grids": {"a": {"designs": ["linear@all:2%"]}}, **changes})
 
 
 def ids(config: StudyConfig) -> set[str]:
@@ -33,9 +31,7 @@ def ids(config: StudyConfig) -> set[str]:
 
 
 @given(KINDS, SITES, PERCENTS, SEEDS)
-def test_expand_grid_is_the_product_of_its_axes(
-    kinds: list, sites: list, percents: list, seeds: list
-) -> None:
+def test_expand_grid_is_the_product_of_its_axes(kinds: list, sites: list, percents: list, seeds: list) -> None:
     trials = study_file.expand(
         study(grids={"a": {"kinds": kinds, "sites": sites, "size_percent": percents, "seeds": seeds}})
     )
@@ -45,9 +41,7 @@ def test_expand_grid_is_the_product_of_its_axes(
     assert {str(trial.design) for trial in trials} == expected
 
 
-@given(
-    KINDS, PERCENTS, SEEDS, st.sampled_from(["conv@post:3%", "full@all", "lora@all:1%"]), st.integers(6, 9)
-)
+@given(KINDS, PERCENTS, SEEDS, st.sampled_from(["conv@post:3%", "full@all", "lora@all:1%"]), st.integers(6, 9))
 def test_expand_added_trials_change_no_other_id(
     kinds: list, percents: list, seeds: list, design: str, seed: int
 ) -> None:
@@ -63,15 +57,11 @@ def test_expand_added_trials_change_no_other_id(
 
 def test_expand_id_depends_on_content_alone() -> None:
     one = study()
-    assert ids(one) == ids(
-        study(grids={"b": {"designs": ["linear @ all : 2.0%"]}})
-    )  # the same, spelt otherwise
+    assert ids(one) == ids(study(grids={"b": {"designs": ["linear @ all : 2.0%"]}}))  # the same, spelt otherwise
     changed = [
         study(overrides={"training.steps": 51}),
         study(generation={"clips": 1}),
-        study(
-            corpora={**CORPORA, "sung": {"synthesize": {"tradition": "makam", "ensemble_size": 1, "seed": 1}}}
-        ),
+        study(corpora={**CORPORA, "sung": {"synthesize": {"tradition": "makam", "ensemble_size": 1, "seed": 1}}}),
         study(grids={"a": {"designs": ["linear@all:2%"], "bases": ["musicgen-small"]}}),
         study(base_overrides={"nano-musicgen": {"training": {"learning_rate": 1e-4}}}),
     ]
@@ -91,8 +81,7 @@ def test_expand_ids_are_stable_across_versions() -> None:
 def test_expand_kind_options_apply_to_their_kinds_only() -> None:
     trials = study_file.expand(
         study(
-            overrides={"kind_options.conv.kernel_size": 7},
-            grids={"a": {"designs": ["conv@all:2%", "linear@all:2%"]}},
+            overrides={"kind_options.conv.kernel_size": 7}, grids={"a": {"designs": ["conv@all:2%", "linear@all:2%"]}}
         )
     )
     assert {str(trial.design): trial.recipe.kind_options for trial in trials} == {

@@ -46,9 +46,7 @@ def test_write_audio_writes_provenance_tags(tmp_path: Path, finished_run: Run, s
     assert audio.read(tmp_path / f"a{suffix}").seconds == pytest.approx(1.0, abs=0.05)
 
 
-def test_generate_with_adapter_differs_from_the_base(
-    tmp_path: Path, finished_run: Run, tiny_base: Path
-) -> None:
+def test_generate_with_adapter_differs_from_the_base(tmp_path: Path, finished_run: Run, tiny_base: Path) -> None:
     for name, source in {
         "with": choose_source(finished_run.folder, None, [], no_adapter=False),
         "same": choose_source(None, None, [finished_run.adapter], no_adapter=False),
@@ -64,19 +62,13 @@ def test_generate_with_adapter_differs_from_the_base(
     assert not np.array_equal(samples["with"], samples["without"])
 
 
-def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(
-    tmp_path: Path, tiny_base: Path
-) -> None:
-    rows = write(
-        tmp_path / "many", GenerationSource(str(tiny_base)), prompts=["a", "b"], num_samples=2, seed=7
-    )
+def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path: Path, tiny_base: Path) -> None:
+    rows = write(tmp_path / "many", GenerationSource(str(tiny_base)), prompts=["a", "b"], num_samples=2, seed=7)
     manifest = read_jsonl(tmp_path / "many" / "manifest.jsonl")
     assert [(r["prompt"], r["seed"]) for r in manifest] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
     assert all((tmp_path / "many" / r["file"]).is_file() for r in manifest)
     pieces = list(
-        generate_audio(
-            prompts=["a", "b"], source=GenerationSource(str(tiny_base)), seconds=1.0, num_samples=2, seed=7
-        )
+        generate_audio(prompts=["a", "b"], source=GenerationSource(str(tiny_base)), seconds=1.0, num_samples=2, seed=7)
     )
     for row, piece in zip(rows, pieces, strict=True):
         np.testing.assert_allclose(audio.read(row["file"]).samples, piece.samples, atol=2**-15)
@@ -100,9 +92,7 @@ def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(
         ({"out": Path("a")}, r"\.flac or \.wav"),
     ],
 )
-def test_generate_with_invalid_request_is_refused_before_loading(
-    tmp_path: Path, changes: dict, message: str
-) -> None:
+def test_generate_with_invalid_request_is_refused_before_loading(tmp_path: Path, changes: dict, message: str) -> None:
     def never() -> GenerationSource:
         raise AssertionError("the source was asked for")
 

@@ -39,14 +39,10 @@ def main() -> int:
             | {"tolerance": check.tolerance, "passed": check.passed}
             for check in checks
         ]
-        print(
-            json.dumps({"cases": rows, "passed": len(checks) - len(failed), "failed": len(failed)}, indent=1)
-        )
+        print(json.dumps({"cases": rows, "passed": len(checks) - len(failed), "failed": len(failed)}, indent=1))
     else:
         for check in checks:
-            print(
-                f"{'ok  ' if check.passed else 'FAIL'} {check.error:9.2e} of {check.tolerance:7.0e}  {check.name}"
-            )
+            print(f"{'ok  ' if check.passed else 'FAIL'} {check.error:9.2e} of {check.tolerance:7.0e}  {check.name}")
         print(f"{len(checks) - len(failed)} passed, {len(failed)} failed")
     if not checks:
         print(f"{asked.folder}: no golden files here", file=sys.stderr)

@@ -55,11 +55,7 @@ class Golden:
         for path in sorted(self.folder.glob("*_config.json")):
             name = path.name.removesuffix("_config.json")
             config = self.json(path.name)
-            if (
-                "down_block_types" in config
-                and "block_out_channels" in config
-                and self.has(f"{name}.safetensors")
-            ):
+            if "down_block_types" in config and "block_out_channels" in config and self.has(f"{name}.safetensors"):
                 found.append(name)
         return tuple(found)
 

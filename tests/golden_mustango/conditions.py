@@ -34,9 +34,7 @@ def embedders(golden: Golden) -> MustangoModel:
     nothing |= {"block_out_channels": [32], "attention_head_dim": 1, "in_channels": 8, "out_channels": 8}
     made = build_model(UNetConfig.of(nothing), weights, "golden")
     for part in EMBEDDERS:
-        own = {
-            name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(part)
-        }
+        own = {name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(part)}
         left = made.get_submodule(part).load_state_dict(own, strict=False, assign=True)
         assert not left.unexpected_keys
         assert set(left.missing_keys) <= {"encoder.embed_tokens.weight"}
@@ -62,17 +60,13 @@ def word_ids(prompts: Sequence[str], length: int = 0) -> tuple[Tensor, Tensor]:
 
 def beat_tokens(clips: Sequence[Sequence[Sequence[float]]]) -> BeatTokens:
     """As BeatTokens.of, from the reference's own [times, counts], without the limits set for people."""
-    ids, times, mask = zip(
-        *(beat_chord_vocabulary.encode_beats(*(clip or ([], []))) for clip in clips), strict=True
-    )
+    ids, times, mask = zip(*(beat_chord_vocabulary.encode_beats(*(clip or ([], []))) for clip in clips), strict=True)
     return BeatTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
 
 def chord_tokens(clips: Sequence[tuple[Sequence[str], Sequence[float]]]) -> ChordTokens:
     """As ChordTokens.of, from names and times."""
-    ids, times, mask = zip(
-        *(beat_chord_vocabulary.encode_chords(when, names) for names, when in clips), strict=True
-    )
+    ids, times, mask = zip(*(beat_chord_vocabulary.encode_chords(when, names) for names, when in clips), strict=True)
     return ChordTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
 
@@ -114,9 +108,7 @@ def tokens(golden: Golden) -> Iterator[Check]:
         columns = [list(column) for column in zip(*ids, strict=True)]
         found = (*columns, when, mask)
         yield same(f"chords {name}", found, tuple(case[k] for k in ("root", "type", "inv", "times", "mask")))
-        yield same(
-            f"chords {name} again", beat_chord_vocabulary.encode_chords(times, names), (ids, when, mask)
-        )
+        yield same(f"chords {name} again", beat_chord_vocabulary.encode_chords(times, names), (ids, when, mask))
     yield from vocabulary(cases)
 
 
@@ -128,11 +120,7 @@ def vocabulary(cases: Any) -> Iterator[Check]:
     }
     theirs = {float(k): v for k, v in cases["beat_vocab"].items() if k not in ("pad", "None")}
     yield same("beat vocabulary", spoken, theirs)
-    special = {
-        "pad": beat_chord_vocabulary.PAD,
-        "None": beat_chord_vocabulary.NONE,
-        "N": beat_chord_vocabulary.NONE,
-    }
+    special = {"pad": beat_chord_vocabulary.PAD, "None": beat_chord_vocabulary.NONE, "N": beat_chord_vocabulary.NONE}
     yield same("chord roots", special | beat_chord_vocabulary.ROOTS, cases["chord_vocab"]["pitch"])
     yield same("chord kinds", special | beat_chord_vocabulary.KINDS, cases["chord_vocab"]["type"])
     turns = special | {"inv": beat_chord_vocabulary.INVERTED, "no_inv": beat_chord_vocabulary.NOT_INVERTED}
@@ -146,10 +134,7 @@ def embeddings(golden: Golden) -> Iterator[Check]:
     cases, theirs = golden.json("tokenizer_cases.json"), golden.tensors("music_embeddings.safetensors")
     order = cases["batch3_order"]
     clips: dict[str, list[Any]] = {f"beats.{name}": [case["input"]] for name, case in cases["beats"].items()}
-    clips |= {
-        f"chords.{name}": [(case["input_chords"], case["input_times"])]
-        for name, case in cases["chords"].items()
-    }
+    clips |= {f"chords.{name}": [(case["input_chords"], case["input_times"])] for name, case in cases["chords"].items()}
     for what, empty in (("beats", [[], []]), ("chords", ([], []))):
         batch = [clips[f"{what}.{name}"][0] for name in order[what]]
         clips[f"{what}.batch3"] = batch
@@ -194,9 +179,7 @@ def text(golden: Golden) -> Iterator[Check]:
     yield same("text cfg2x2 mask", mask.bool(), theirs["cfg2x2.mask"])
     yield compare("text cfg2x2", made.encode_text(ids, mask), theirs["cfg2x2.embedding"], TOLERANCE)
     ids = theirs["long70.input_ids"]
-    yield compare(
-        "text long70", made.encode_text(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE
-    )
+    yield compare("text long70", made.encode_text(ids, torch.ones_like(ids)), theirs["long70.embedding"], TOLERANCE)
 
 
 def predicted(golden: Golden) -> Iterator[Check]:
@@ -222,16 +205,12 @@ def predicted(golden: Golden) -> Iterator[Check]:
         found = beat_chord_predictors.parse_chords(case["decoded_text"])
         if "chords" in case:
             yield same(
-                f"chords {name}",
-                (list(found.names), list(found.times_seconds)),
-                (case["chords"], case["times"]),
+                f"chords {name}", (list(found.names), list(found.times_seconds)), (case["chords"], case["times"])
             )
         else:
             readable = [part for part in case["decoded_text"].split(" n ") if " at " in part]
             yield same(f"chords {name} readable part", len(found.names), len(readable))
-        theirs = {
-            key: value for key, value in case["generate_kwargs"].items() if key != "num_return_sequences"
-        }
+        theirs = {key: value for key, value in case["generate_kwargs"].items() if key != "num_return_sequences"}
         yield same(f"chord search {name}", beat_chord_predictors.BEAM_SEARCH, theirs)
 
 

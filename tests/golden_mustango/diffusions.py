@@ -25,14 +25,7 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     theirs = golden.tensors("scheduler.safetensors")
     ours = diffusion.make_scheduler("ddpm")
     config = golden.json("scheduler_config.json")
-    shared = (
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "num_train_timesteps",
-        "prediction_type",
-        "clip_sample",
-    )
+    shared = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "clip_sample")
     yield same("scheduler configuration", [ours.config[k] for k in shared], [config[k] for k in shared])
     yield compare("betas", ours.betas, theirs["betas"], STEP_TOLERANCE)
     yield compare("alphas_cumprod", ours.alphas_cumprod, theirs["alphas_cumprod"], STEP_TOLERANCE)
@@ -45,14 +38,10 @@ def scheduler(golden: Golden) -> Iterator[Check]:
     sample, noise = theirs["step.sample"], theirs["step.noise"]
     at = theirs["add_noise.timesteps"]
     yield compare("add_noise", ours.add_noise(sample, noise, at), theirs["add_noise.out"], STEP_TOLERANCE)
-    yield compare(
-        "get_velocity", ours.get_velocity(sample, noise, at), theirs["get_velocity.out"], STEP_TOLERANCE
-    )
+    yield compare("get_velocity", ours.get_velocity(sample, noise, at), theirs["get_velocity.out"], STEP_TOLERANCE)
     at, kept = theirs["snr.timesteps"], ours.alphas_cumprod
     snr = kept[at] / (1 - kept[at])
-    yield Check(
-        "snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE
-    )
+    yield Check("snr, relative", ((snr - theirs["snr.snr"]) / theirs["snr.snr"]).abs().max().item(), STEP_TOLERANCE)
     weights = diffusion.min_snr_weights(kept, at, "min_snr_eps")
     yield compare("min-SNR weight as coded", weights, theirs["snr.weight_gamma5_as_coded"], STEP_TOLERANCE)
 
@@ -64,14 +53,9 @@ def one_step(ours: Any, theirs: dict[str, Tensor], case: str) -> Iterator[Check]
         made = ours.step(theirs["step.model_output"], int(level[1:]), theirs["step.sample"])
     yield compare(case, made.prev_sample, theirs[f"{case}.prev_sample"], STEP_TOLERANCE)
     clean = theirs[f"{case}.pred_original_sample"]
+    yield compare(f"{case} x0", made.pred_original_sample, clean, STEP_TOLERANCE * max(1.0, clean.abs().max().item()))
     yield compare(
-        f"{case} x0", made.pred_original_sample, clean, STEP_TOLERANCE * max(1.0, clean.abs().max().item())
-    )
-    yield compare(
-        f"{case} variance",
-        ours._get_variance(int(level[1:])).reshape(1),
-        theirs[f"{case}.variance"],
-        STEP_TOLERANCE,
+        f"{case} variance", ours._get_variance(int(level[1:])).reshape(1), theirs[f"{case}.variance"], STEP_TOLERANCE
     )
 
 
@@ -80,16 +64,11 @@ class Training:
 
     def __init__(self, golden: Golden, unet: str) -> None:
         self.model = conditions.model(golden, unet)
-        self.theirs, self.case = (
-            golden.tensors("training_loss.safetensors"),
-            golden.json("training_loss.json"),
-        )
+        self.theirs, self.case = (golden.tensors("training_loss.safetensors"), golden.json("training_loss.json"))
         self.schedule = diffusion.make_scheduler("ddpm")
         self.ids, self.mask = conditions.word_ids(self.case["prompts"])
         self.beats = conditions.beat_tokens(self.case["beats"])
-        self.chords = conditions.chord_tokens(
-            list(zip(self.case["chords"], self.case["chords_time"], strict=True))
-        )
+        self.chords = conditions.chord_tokens(list(zip(self.case["chords"], self.case["chords_time"], strict=True)))
 
     def tokens(self) -> list[Tensor]:
         """Text, beats and chords as the U-Net gets them, text without gradient."""
@@ -114,9 +93,7 @@ class Training:
 
     def weighted(self, errors: Tensor, levels: Tensor) -> Tensor:
         """The reference's loss."""
-        return (
-            errors * diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, "min_snr_eps")
-        ).mean()
+        return (errors * diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, "min_snr_eps")).mean()
 
 
 def training(golden: Golden, unet: str) -> Iterator[Check]:
@@ -138,9 +115,7 @@ def training(golden: Golden, unet: str) -> Iterator[Check]:
     yield compare("training min-SNR loss", loss[None], theirs["loss.snr5"], LOSS_TOLERANCE)
     middle = torch.full_like(levels, 500)
     at_middle = batch.weighted(batch.errors(middle)[0], middle)
-    yield compare(
-        "training loss at 500", at_middle[None], theirs["loss.validation_t500_snr5"], LOSS_TOLERANCE
-    )
+    yield compare("training loss at 500", at_middle[None], theirs["loss.validation_t500_snr5"], LOSS_TOLERANCE)
     dropped = batch.weighted(batch.errors(levels, without=0)[0], levels)
     key = "loss.uncondition_row0_dropped_snr5"
     yield compare("training loss, one clip unconditioned", dropped[None], theirs[key], LOSS_TOLERANCE)
@@ -188,9 +163,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
 
     ids, mask = conditions.word_ids(repeated(case["prompts"], ""))
     beats = conditions.beat_tokens(repeated(case["beats"], [[], []]))
-    chords = conditions.chord_tokens(
-        repeated(list(zip(case["chords"], case["chords_time"], strict=True)), ([], []))
-    )
+    chords = conditions.chord_tokens(repeated(list(zip(case["chords"], case["chords_time"], strict=True)), ([], [])))
     states, heard = model.encode_text(ids, mask), []
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
@@ -201,9 +174,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
     noise = [theirs[f"step_noise.{index}"] for index in range(steps - 1)]
     sampler = diffusion.make_scheduler("ddpm")
     with mock.patch(DRAW, side_effect=noise):
-        made = diffusion.denoise(
-            diffusion.with_guidance(predict, guidance), theirs["initial_noise"], steps, sampler
-        )
+        made = diffusion.denoise(diffusion.with_guidance(predict, guidance), theirs["initial_noise"], steps, sampler)
     if "timesteps" in theirs:
         yield same(f"{name} timesteps", sampler.timesteps, theirs["timesteps"])
     for index, ours in enumerate(heard):
@@ -216,9 +187,7 @@ def default_unet(golden: Golden) -> str:
     """The U-Net that the small diffusion module was built with: as wide as its beats, and called unet if any."""
     width = golden.tensors("ldm_extra.safetensors")["beat_embedding_layer.beat_ffn.bias"].shape[0]
     fitting = [
-        name
-        for name in golden.unets
-        if set(UNetConfig.of(golden.json(f"{name}_config.json")).context_width) == {width}
+        name for name in golden.unets if set(UNetConfig.of(golden.json(f"{name}_config.json")).context_width) == {width}
     ]
     return "unet" if "unet" in fitting else fitting[0]
 

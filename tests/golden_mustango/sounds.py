@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 
 from talim.backbones.mustango.load import build_mel_vae
-from talim.backbones.mustango.vae_vocoder import (
-    LOG_FLOOR,
-    MelConfig,
-    MelSpectrogram,
-    MelVAE,
-    normalise,
-    pad_or_trim,
-)
+from talim.backbones.mustango.vae_vocoder import LOG_FLOOR, MelConfig, MelSpectrogram, MelVAE, normalise, pad_or_trim
 from tests.golden_mustango.cases import Check, Golden, Parts, compare, prefixes
 
 TOLERANCE, MEL_TOLERANCE = 1e-5, 1e-4
@@ -27,9 +20,7 @@ def load(golden: Golden) -> MelVAE:
     """The small VAE with its vocoder."""
     config = golden.json("vae_config.json")
     mel = MelConfig.of(golden.json("stft_config.json"))
-    return build_mel_vae(
-        config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden"
-    ).eval()
+    return build_mel_vae(config.get("vae_config", config), golden.tensors("vae.safetensors"), mel, "golden").eval()
 
 
 @torch.no_grad()

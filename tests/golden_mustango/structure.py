@@ -86,7 +86,5 @@ def full_size(golden: Golden) -> Iterator[Check]:
         answerer = T5ForConditionalGeneration(text_config(chords, "chords", "", decoder=True))
     weight_names.check_weights(answerer, chords, "chords", given=beat_chord_predictors.TIED_WEIGHT_KEYS)
     yield same(
-        "full-size chords parameters",
-        sum(t.numel() for t in chords.values()),
-        found["chords"]["n_parameters_unique"],
+        "full-size chords parameters", sum(t.numel() for t in chords.values()), found["chords"]["n_parameters_unique"]
     )

@@ -34,12 +34,7 @@ def case_inputs(tensors: dict[str, Tensor], case: str, dtype: torch.dtype) -> li
         found = tensors.get(f"{case}.in.{name}")
         return found.to(dtype) if found is not None and found.is_floating_point() else found
 
-    return [
-        get("sample"),
-        get("timestep"),
-        *(get(token) for token, _ in CONTEXTS),
-        *(get(m) for _, m in CONTEXTS),
-    ]
+    return [get("sample"), get("timestep"), *(get(token) for token, _ in CONTEXTS), *(get(m) for _, m in CONTEXTS)]
 
 
 def tolerance(tensors: dict[str, Tensor], case: str) -> float:
@@ -83,9 +78,7 @@ def intermediates(golden: Golden, name: str, unet: MusicUNet) -> Iterator[Check]
             hook.remove()
         for part, theirs in expected.items():
             ours = heard[part]
-            whole = (
-                ours if isinstance(ours, Tensor) else ours[-1]
-            )  # a level on the way down returns its skips
+            whole = ours if isinstance(ours, Tensor) else ours[-1]  # a level on the way down returns its skips
             yield compare(f"{name} {case} {part}", whole, theirs, 1e-5 * max(1.0, theirs.abs().max().item()))
 
 
@@ -101,9 +94,7 @@ def first_level(golden: Golden, name: str) -> tuple[DownBlock, dict[str, Tensor]
 def level_checks(block: DownBlock, tensors: dict[str, Tensor], name: str) -> Iterator[Check]:
     """A ResNet, a whole site, and the way down to the next level."""
     given = {key[3:]: tensor for key, tensor in tensors.items() if key.startswith("in.")}
-    contexts = [
-        CrossAttentionContext.of(given[token], given[mask], torch.float32) for token, mask in CONTEXTS
-    ]
+    contexts = [CrossAttentionContext.of(given[token], given[mask], torch.float32) for token, mask in CONTEXTS]
     first = block.resnets[0](given["hidden"], given["time"])
     yield compare(f"{name} resnet", first, tensors["out.resnets.0"], 1e-5)
     *sites, half = block(given["hidden"], given["time"], contexts)

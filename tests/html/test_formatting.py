@@ -62,9 +62,7 @@ def test_format_bytes_counts_powers_and_hours() -> None:
         (float("-inf"), float("inf"), "not known"),
     ],
 )
-def test_format_ci_of_complete_open_and_missing_intervals(
-    low: float | None, high: float | None, expected: str
-) -> None:
+def test_format_ci_of_complete_open_and_missing_intervals(low: float | None, high: float | None, expected: str) -> None:
     assert formatting.format_ci(low, high) == expected
 
 

@@ -20,9 +20,7 @@ def texts(svg: str) -> list[str]:
 
 
 def test_curve_plot_labels_are_text() -> None:
-    found = texts(
-        curve_plot(FALLING, alt="two curves", x_label="training step", y_label="loss in nats", title="Loss")
-    )
+    found = texts(curve_plot(FALLING, alt="two curves", x_label="training step", y_label="loss in nats", title="Loss"))
     assert {"held out", "training", "training step", "loss in nats", "Loss", "0", "100"} <= set(found)
 
 

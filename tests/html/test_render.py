@@ -22,9 +22,7 @@ def test_page_template_is_self_contained_and_accessible() -> None:
     assert "url(" not in page
 
 
-@pytest.mark.parametrize(
-    "query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"]
-)
+@pytest.mark.parametrize("query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"])
 def test_style_has_rules_for_dark_print_narrow_and_focus(query: str) -> None:
     assert query in (TEMPLATES / "page.css").read_text(encoding="utf-8")
 

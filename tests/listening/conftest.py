@@ -23,9 +23,7 @@ SERVERS = [
     "sqlite",
     pytest.param(
         "postgres",
-        marks=pytest.mark.skipif(
-            not POSTGRES, reason="no TALIM_TEST_POSTGRES url: make test-postgres sets one"
-        ),
+        marks=pytest.mark.skipif(not POSTGRES, reason="no TALIM_TEST_POSTGRES url: make test-postgres sets one"),
     ),
 ]
 

@@ -51,9 +51,7 @@ def test_rank_correlation_equals_spearman_with_exact_p() -> None:
     expected = stats.spearmanr(list(people.values()), [score[k] for k in people])[0]
     assert result["spearman"] == pytest.approx(expected)
     assert result["conditions"] == 5
-    assert result["p"] == pytest.approx(
-        10 / 120
-    )  # five orders of 120 lie at 0.9 or above, as many below -0.9
+    assert result["p"] == pytest.approx(10 / 120)  # five orders of 120 lie at 0.9 or above, as many below -0.9
 
 
 def test_rank_correlation_of_few_or_constant_scores_is_none() -> None:

@@ -17,9 +17,7 @@ from talim.listening.session import ListeningTestSession, open_test
 Make = Callable[..., Path]
 
 
-def test_session_from_consent_to_last_vote_stores_all_votes(
-    client: TestClient, test: ListeningTestSession
-) -> None:
+def test_session_from_consent_to_last_vote_stores_all_votes(client: TestClient, test: ListeningTestSession) -> None:
     person = Person(client, test)
     assert person.get("/api/session").json()["began"] is False
     assert person.post("/api/trial").status_code == 403
@@ -47,9 +45,7 @@ def test_responses_to_listeners_do_not_reveal_conditions(person: Person, test: L
     assert "etag" not in sound.headers
 
 
-def test_stimulus_names_are_unique_per_trial_and_listener(
-    client: TestClient, test: ListeningTestSession
-) -> None:
+def test_stimulus_names_are_unique_per_trial_and_listener(client: TestClient, test: ListeningTestSession) -> None:
     names: list[str] = []
     for person in (Person(client, test).begin(), Person(client, test).begin()):
         for _ in range(8):
@@ -103,12 +99,7 @@ def test_request_with_missing_wrong_or_foreign_token_is_rejected(
     assert second.get(f"/api/audio/{name}").status_code == 404
     routes = [("GET", "/api/session"), ("POST", "/api/trial"), ("GET", f"/api/audio/{name}")]
     routes += [("POST", "/api/votes"), ("POST", "/api/begin"), ("DELETE", "/api/session")]
-    for headers in (
-        {},
-        {"Authorization": "Bearer x"},
-        {"Authorization": f"Basic {person.token}"},
-        organiser(test),
-    ):
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {person.token}"}, organiser(test)):
         for method, path in routes:
             body = {"json": person.vote_body()} if path.endswith("votes") else {}
             assert client.request(method, path, headers=headers, **body).status_code == 401, (headers, path)
@@ -144,9 +135,7 @@ def test_post_vote_for_other_position_returns_409(person: Person) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (409, "not_current")
 
 
-def test_post_vote_with_foreign_trial_is_stored_for_own_trial(
-    client: TestClient, test: ListeningTestSession
-) -> None:
+def test_post_vote_with_foreign_trial_is_stored_for_own_trial(client: TestClient, test: ListeningTestSession) -> None:
     """A vote names no listener: whose it is follows from the link alone."""
     a_value, second = Person(client, test).begin(), Person(client, test).begin()
     second.post("/api/trial")
@@ -175,9 +164,7 @@ def test_post_vote_with_foreign_trial_is_stored_for_own_trial(
         {"kind": "normal"},
     ],
 )
-def test_post_malformed_vote_returns_422(
-    person: Person, test: ListeningTestSession, change: dict[str, Any]
-) -> None:
+def test_post_malformed_vote_returns_422(person: Person, test: ListeningTestSession, change: dict[str, Any]) -> None:
     answer = person.post("/api/votes", person.vote_body() | change)
     assert answer.status_code == 422
     assert answer.json()["reason"] == "malformed"
@@ -186,17 +173,7 @@ def test_post_malformed_vote_returns_422(
 
 @pytest.mark.parametrize(
     "body",
-    [
-        b"",
-        b"{",
-        b"null",
-        b"[" * 9000,
-        b'{"id": NaN}',
-        b"\xff\xfe",
-        b'{"id": "\\ud800"}',
-        b'{"a":1}' * 9,
-        b"x" * 9000,
-    ],
+    [b"", b"{", b"null", b"[" * 9000, b'{"id": NaN}', b"\xff\xfe", b'{"id": "\\ud800"}', b'{"a":1}' * 9, b"x" * 9000],
 )
 def test_post_without_json_body_returns_422(person: Person, body: bytes) -> None:
     headers = person.headers | {"Content-Type": "application/json"}
@@ -216,14 +193,7 @@ def test_post_oversized_body_returns_413(person: Person) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"consent": False},
-        {"group": "king"},
-        {"familiarity": 6},
-        {"language": "xx"},
-        {"name": "me"},
-        {"group": None},
-    ],
+    [{"consent": False}, {"group": "king"}, {"familiarity": 6}, {"language": "xx"}, {"name": "me"}, {"group": None}],
 )
 def test_begin_without_consent_or_with_extra_fields_returns_422(
     client: TestClient, test: ListeningTestSession, change: dict[str, Any]
@@ -247,9 +217,7 @@ def test_post_vote_before_minimum_listening_time_is_rejected(make_test: Make) ->
         person = Person(client, opened).begin()
         unheard = person.vote_body() | {"listened_seconds": [2.0, 0.1]}
         assert person.post("/api/votes", unheard).json()["reason"] == "not_listened"
-        claimed = person.post(
-            "/api/votes", person.vote_body()
-        )  # it says 2 s of each, but the clock says less
+        claimed = person.post("/api/votes", person.vote_body())  # it says 2 s of each, but the clock says less
         assert (claimed.status_code, claimed.json()["reason"]) == (409, "too_soon")
 
 
@@ -261,9 +229,7 @@ def test_begin_when_test_is_full_returns_403(make_test: Make) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (403, "full")
 
 
-def test_delete_session_removes_answers_and_invalidates_token(
-    person: Person, test: ListeningTestSession
-) -> None:
+def test_delete_session_removes_answers_and_invalidates_token(person: Person, test: ListeningTestSession) -> None:
     person.post("/api/votes", person.vote_body())
     gone = person.client.delete("/api/session", headers=person.headers)
     assert gone.json() == {"deleted": True}

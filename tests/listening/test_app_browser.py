@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.browser import (
-    CHROMIUM,
-    PHONE,
-    launched,
-    number,
-    open_page,
-    overflows,
-    shoot,
-    tab_to,
-    violations,
-)
+from fixtures.browser import CHROMIUM, PHONE, launched, number, open_page, overflows, shoot, tab_to, violations
 from fixtures.listening_client import served
 from fixtures.simulated_votes import simulated
 
@@ -28,10 +18,7 @@ from talim.listening.protocol import load
 from talim.listening.ratings_report import rate_folder
 from talim.listening.session import ListeningTestSession, open_test
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 SHORT = {"per_listener": 3, "repeats": 1, "attention": 1, "minimum_seconds": 0.3}
 Make = Callable[..., Path]
 
@@ -240,9 +227,7 @@ def test_ratings_page_is_accessible_and_fits_phone(make_test: Make, browser: Any
     folder = make_test()
     strengths = {"linear": 0.6, "conv": 0.3, "untrained": -1.2, "real": 1.0}
     rows = [
-        row
-        for group in ("expert", "general")
-        for row in simulated(load(folder), strengths, 6, group=group, site=group)
+        row for group in ("expert", "general") for row in simulated(load(folder), strengths, 6, group=group, site=group)
     ]
     (tmp_path / "votes.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     link = Path(rate_folder(folder, [tmp_path / "votes.jsonl"])["page"]).as_uri()

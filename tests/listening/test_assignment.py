@@ -24,9 +24,7 @@ def make(conditions: int = 4, per_listener: int = 10, **changes: object) -> p.Pr
 
 
 @given(st.integers(2, 6), st.integers(1, 7), st.integers(1, 200), st.integers(0, 99))
-def test_design_cell_any_length_balances_pairs_and_items(
-    conditions: int, n_items: int, length: int, seed: int
-) -> None:
+def test_design_cell_any_length_balances_pairs_and_items(conditions: int, n_items: int, length: int, seed: int) -> None:
     protocol = make(conditions, seed=seed)
     items = [f"i{k}" for k in range(n_items)]
     drawn = [design_cell(protocol, items, index) for index in range(length)]
@@ -70,9 +68,7 @@ def test_trials_for_repeats_follow_originals_with_swapped_sides() -> None:
         for index, trial in enumerate(trials):
             if trial.kind == "repeat":
                 turned = trial.order[::-1]
-                before = [
-                    i for i, t in enumerate(trials[:index]) if (t.item, t.order) == (trial.item, turned)
-                ]
+                before = [i for i, t in enumerate(trials[:index]) if (t.item, t.order) == (trial.item, turned)]
                 assert before
                 assert index - before[0] > 3
 
@@ -81,9 +77,7 @@ def test_trials_for_repeats_follow_originals_with_swapped_sides() -> None:
 def test_trials_for_mushra_cover_aspects_and_include_hidden_reference(anchor: bool) -> None:
     protocol = make(3, per_listener=12, kind="mushra", reference="c0", anchor=anchor)
     items = ["a", "b", "c"]
-    drawn = Counter(
-        (item, aspect) for item, _, aspect in (design_cell(protocol, items, k) for k in range(18))
-    )
+    drawn = Counter((item, aspect) for item, _, aspect in (design_cell(protocol, items, k) for k in range(18)))
     assert set(drawn.values()) == {1}
     assert len(drawn) == 18
     for trial in trials_for(protocol, items, 0):

@@ -46,9 +46,7 @@ def test_fit_bradley_terry_five_steps_equals_scipy_optimum() -> None:
             total -= float(row @ np.log(np.diff([0.0, *below, 1.0])))
         return total
 
-    best = minimize(
-        loss, [0.1, 0, 0, 0.5, 1.0], method="Nelder-Mead", options={"maxiter": 9000, "fatol": 1e-10}
-    )
+    best = minimize(loss, [0.1, 0, 0, 0.5, 1.0], method="Nelder-Mead", options={"maxiter": 9000, "fatol": 1e-10})
     result = s.fit_bradley_terry(table[None], pairs, 4)
     assert result.strengths[0, :3] == pytest.approx(best.x[:3], abs=3e-3)
     assert result.cuts[0] == pytest.approx([best.x[3], best.x[3] + best.x[4]], abs=3e-3)
@@ -86,9 +84,7 @@ def test_fit_bradley_terry_separable_answers_stay_finite() -> None:
 
 
 def test_simulation_probabilities_sum_to_1_and_true_strengths_match_without_spread() -> None:
-    assert answer_probabilities(SimulatedPopulation(), np.array([-3.0, 0.0, 2.0])).sum(
-        axis=1
-    ) == pytest.approx(1)
+    assert answer_probabilities(SimulatedPopulation(), np.array([-3.0, 0.0, 2.0])).sum(axis=1) == pytest.approx(1)
     flat = SimulatedPopulation(spread=0.0)
     assert true_strengths(flat) == pytest.approx(np.array(flat.strengths) - np.mean(flat.strengths), abs=1e-3)
     assert np.ptp(true_strengths(SimulatedPopulation(spread=1.5))) < np.ptp(true_strengths(flat))

@@ -12,9 +12,7 @@ from talim.listening.middleware import RateLimits
 from talim.listening.session import ListeningTestSession
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/organiser", "/static/listen.js", "/api/session", "/nothing", "/api/words/en"]
-)
+@pytest.mark.parametrize("path", ["/", "/organiser", "/static/listen.js", "/api/session", "/nothing", "/api/words/en"])
 def test_response_has_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]

@@ -78,15 +78,11 @@ def test_test_hash_depends_on_content_and_stimuli_not_on_paths() -> None:
     moved = build(conditions=[{"name": "one", "source": "elsewhere/a"}, TWO[1]])
     assert p.test_hash(build(), content_hashes) == p.test_hash(moved, content_hashes)
     assert p.test_hash(build(), content_hashes) != p.test_hash(build(seed=1), content_hashes)
-    assert p.test_hash(build(), content_hashes) != p.test_hash(
-        build(), content_hashes | {"item-01/two": "ce"}
-    )
+    assert p.test_hash(build(), content_hashes) != p.test_hash(build(), content_hashes | {"item-01/two": "ce"})
 
 
 def test_changed_keys_lists_dotted_keys() -> None:
-    assert p.changed_keys(
-        p.hashed_content(build()), p.hashed_content(build(seed=3, trials={"attention": 1}))
-    ) == [
+    assert p.changed_keys(p.hashed_content(build()), p.hashed_content(build(seed=3, trials={"attention": 1}))) == [
         "seed",
         "trials.attention",
     ]

@@ -46,9 +46,9 @@ def test_rate_conditions_simulated_votes_recover_strengths() -> None:
 
 
 def test_rate_conditions_equal_strengths_are_not_significant() -> None:
-    result = rate_conditions(simulated(protocol(), dict.fromkeys(TRUTH, 0.0), 16), protocol())["groups"][
-        ALL_LISTENERS
-    ]["melody"]
+    result = rate_conditions(simulated(protocol(), dict.fromkeys(TRUTH, 0.0), 16), protocol())["groups"][ALL_LISTENERS][
+        "melody"
+    ]
     assert sum(pair["significant"] for pair in result["pairs"]) <= 1
 
 
@@ -69,9 +69,7 @@ def test_rate_conditions_groups_are_rated_separately() -> None:
     assert list(groups) == [ALL_LISTENERS, "expert", "general"]
 
     def strength(group: str) -> float:
-        return next(
-            c["strength"]["value"] for c in groups[group]["overall"]["conditions"] if c["name"] == "real"
-        )
+        return next(c["strength"]["value"] for c in groups[group]["overall"]["conditions"] if c["name"] == "real")
 
     assert strength("general") < -0.3 < 0.3 < strength("expert")
 
@@ -82,9 +80,7 @@ def test_rate_conditions_few_listeners_have_warning_and_no_interval() -> None:
     assert "too few" in result["warning"]
     assert (
         "only 8"
-        in rate_conditions(simulated(protocol(), TRUTH, 8), protocol())["groups"][ALL_LISTENERS]["overall"][
-            "warning"
-        ]
+        in rate_conditions(simulated(protocol(), TRUTH, 8), protocol())["groups"][ALL_LISTENERS]["overall"]["warning"]
     )
 
 
@@ -113,9 +109,7 @@ def mushra_rows(created: p.Protocol, listeners: int) -> list[dict[str, Any]]:
             for name in trial.order:
                 row = {"position": position, "kind": trial.kind, "item": trial.item, "aspect": trial.aspect}
                 points = score[name] + (number + position) % 5
-                rows.append(
-                    head | row | {"condition": name, "score": points, "listened_seconds": 4.0, "at": 0.0}
-                )
+                rows.append(head | row | {"condition": name, "score": points, "listened_seconds": 4.0, "at": 0.0})
     return rows
 
 
@@ -125,13 +119,9 @@ def test_rate_conditions_mushra_gives_means_and_excludes() -> None:
     result = rate_conditions(rows, created)["groups"][ALL_LISTENERS]["overall"]
     real = next(c for c in result["conditions"] if c["name"] == "real")
     assert 95 <= real["strength"]["value"] <= 99
-    assert next(c for c in result["conditions"] if c["name"] == "conv")["to_reference"][
-        "value"
-    ] == pytest.approx(-45)
+    assert next(c for c in result["conditions"] if c["name"] == "conv")["to_reference"]["value"] == pytest.approx(-45)
     assert result["alpha"] > 0.9
-    deaf = [
-        row | ({"score": 40} if row["condition"] == "real" and row["listener"] == "0" else {}) for row in rows
-    ]
+    deaf = [row | ({"score": 40} if row["condition"] == "real" and row["listener"] == "0" else {}) for row in rows]
     assert rate_conditions(deaf, created)["excluded"] == {"reference": 1}
 
 

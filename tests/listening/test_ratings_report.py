@@ -33,9 +33,7 @@ def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: P
         rows = simulated(created, TRUTH, 7, seed=len(site), site=site)
         (tmp_path / f"{site}.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     scores = tmp_path / "scores.json"
-    scores.write_text(
-        json.dumps({"fad": {"linear": 2, "conv": 3, "untrained": 9, "real": 1}}), encoding="utf-8"
-    )
+    scores.write_text(json.dumps({"fad": {"linear": 2, "conv": 3, "untrained": 9, "real": 1}}), encoding="utf-8")
     result = rate_folder(folder, [tmp_path / "delhi.jsonl", tmp_path / "ankara.jsonl"], scores)
     assert result["sites"] == {"delhi": 7, "ankara": 7}
     assert result["rank_correlation"][0]["spearman"] == pytest.approx(-1)

@@ -31,9 +31,7 @@ def run(*arguments: object) -> int:
 
 def test_listen_no_serve_prints_links_as_json(make_test: Make, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_test()
-    assert (
-        run("listen", folder, "--no-serve", "--invites", 3, "--url", "https://listen.example", "--json") == 0
-    )
+    assert run("listen", folder, "--no-serve", "--invites", 3, "--url", "https://listen.example", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert len(set(result["links"])) == 3
     assert all(link.startswith("https://listen.example/#") for link in result["links"])
@@ -63,9 +61,7 @@ def test_plan_listeners_fewer_trials_than_pairs_needs_more(make_test: Make) -> N
     assert result["listeners"] == 2 * listeners_needed(PowerTarget(0.7, votes=1))["listeners"]
 
 
-def test_ratings_merge_prints_summary(
-    make_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ratings_merge_prints_summary(make_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_test()
     rows = simulated(protocol_of(), {"linear": 1, "conv": 0, "untrained": -2, "real": 2}, 8)
     (tmp_path / "site.jsonl").write_text(to_jsonl(rows), encoding="utf-8")

@@ -85,10 +85,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.02)
 
 
-DATABASES = [
-    None,
-    pytest.param(POSTGRES, marks=pytest.mark.skipif(not POSTGRES, reason="no TALIM_TEST_POSTGRES url")),
-]
+DATABASES = [None, pytest.param(POSTGRES, marks=pytest.mark.skipif(not POSTGRES, reason="no TALIM_TEST_POSTGRES url"))]
 
 
 @pytest.mark.slow

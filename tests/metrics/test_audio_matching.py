@@ -28,9 +28,7 @@ def faster(samples: np.ndarray, factor: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def sources() -> audio_matching.ReferenceAudio:
-    return audio_matching.build_reference_audio(
-        [audio_matching.audio_fingerprint(clip(seed)) for seed in range(CLIPS)]
-    )
+    return audio_matching.build_reference_audio([audio_matching.audio_fingerprint(clip(seed)) for seed in range(CLIPS)])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +61,7 @@ def test_find_audio_match_of_other_performances_gives_no_copy(
         copy_detection.find_audio_copy(audio_matching.audio_fingerprint(clip(200 + n)), sources, strangers)
         for n in range(6)
     ]
-    assert all(
-        finding is not None and finding.p_value > copy_detection.FALSE_POSITIVE_RATE for finding in alone
-    )
+    assert all(finding is not None and finding.p_value > copy_detection.FALSE_POSITIVE_RATE for finding in alone)
     assert strangers.max() < 0.5
 
 
@@ -106,10 +102,7 @@ def test_find_audio_match_with_excluded_source_skips_it(sources: audio_matching.
 @given(st.floats(0.01, 100))
 def test_audio_fingerprint_with_gain_is_unchanged(gain: float) -> None:
     samples = clip(3)[: 2 * RATE_HZ]
-    plain, louder = (
-        audio_matching.audio_fingerprint(samples),
-        audio_matching.audio_fingerprint(samples * gain),
-    )
+    plain, louder = (audio_matching.audio_fingerprint(samples), audio_matching.audio_fingerprint(samples * gain))
     np.testing.assert_allclose(louder.astype(float), plain.astype(float), atol=0.02)
 
 
@@ -120,9 +113,7 @@ def test_similarity_with_filter_is_unchanged_and_symmetric(seed: int) -> None:
     here, there = rng.standard_normal((2, 97, 200)).astype(np.float32)
     bands = rng.normal(0, 3, (97, 1)).astype(np.float32)
     assert audio_matching.similarity(here + bands, here) == pytest.approx(1.0, abs=1e-3)
-    assert audio_matching.similarity(here, there) == pytest.approx(
-        audio_matching.similarity(there, here), abs=1e-5
-    )
+    assert audio_matching.similarity(here, there) == pytest.approx(audio_matching.similarity(there, here), abs=1e-5)
     assert audio_matching.similarity(here, there) < 0.2
 
 
@@ -145,9 +136,7 @@ def test_find_audio_match_without_passages_is_none(sources: audio_matching.Refer
     for prints in ([], [short]):
         empty = audio_matching.build_reference_audio(prints)
         assert audio_matching.find_audio_match(sources.prints[0], empty) is None
-    silent = audio_matching.find_audio_match(
-        audio_matching.audio_fingerprint(np.zeros(10 * RATE_HZ)), sources
-    )
+    silent = audio_matching.find_audio_match(audio_matching.audio_fingerprint(np.zeros(10 * RATE_HZ)), sources)
     assert silent is None or silent.similarity < 0.2
 
 

@@ -33,9 +33,7 @@ def naive_run(codes: list[int], source: list[int]) -> int:
 
 
 @settings(max_examples=40)
-@given(
-    st.lists(st.integers(0, 2), max_size=14), st.lists(st.lists(st.integers(0, 2), max_size=14), max_size=3)
-)
+@given(st.lists(st.integers(0, 2), max_size=14), st.lists(st.lists(st.integers(0, 2), max_size=14), max_size=3))
 def test_longest_common_run_agrees_with_exhaustive_search(codes: list[int], sources: list[list[int]]) -> None:
     arrays = [np.array(source, int) for source in sources]
     changes, source, here, there, length = copy_detection.longest_common_run(np.array(codes, int), arrays)
@@ -48,10 +46,7 @@ def test_find_token_copy_of_inserted_run_gives_times_and_of_silence_none() -> No
     rng = np.random.default_rng(0)
     sources = [rng.integers(0, 64, 500) for _ in range(20)]
     null = np.array(
-        [
-            copy_detection.longest_common_run(one, [other for other in sources if other is not one])[0]
-            for one in sources
-        ]
+        [copy_detection.longest_common_run(one, [other for other in sources if other is not one])[0] for one in sources]
     )
     codes = rng.integers(0, 64, 500)
     codes[100:150] = sources[4][230:280]

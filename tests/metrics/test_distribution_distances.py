@@ -78,11 +78,7 @@ def test_frechet_distance_infinity_subsamples_whole_recordings() -> None:
         by_clip.append(d.frechet_distance_infinity(*pair, np.random.default_rng(0), repeats=2).value)
         by_recording.append(
             d.frechet_distance_infinity(
-                *pair,
-                np.random.default_rng(0),
-                reference_recordings=names,
-                evaluated_recordings=names,
-                repeats=4,
+                *pair, np.random.default_rng(0), reference_recordings=names, evaluated_recordings=names, repeats=4
             ).value
         )
     assert abs(np.mean(by_recording)) < 0.5 * np.mean(by_clip)
@@ -167,9 +163,7 @@ def test_distances_of_identical_rotated_and_exchanged_sets(seed: int, n: int, di
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0, 3), st.floats(0.1, 3))
-def test_frechet_distance_grows_with_the_squared_shift_of_the_mean(
-    seed: int, near: float, more: float
-) -> None:
+def test_frechet_distance_grows_with_the_squared_shift_of_the_mean(seed: int, near: float, more: float) -> None:
     one = gaussian(seed, 20, 5)
     shifted = [d.frechet_distance(one, one + np.eye(5)[0] * shift) for shift in (near, near + more)]
     assert shifted == pytest.approx([near**2, (near + more) ** 2], abs=1e-7)
@@ -178,9 +172,7 @@ def test_frechet_distance_grows_with_the_squared_shift_of_the_mean(
 def test_interval_by_recording_covers_the_true_distance() -> None:
     """Sixteen recordings of five equal clips: the interval reaches the true distance, clips as units fall short."""
     names = [f"r{n}" for n in range(16) for _ in range(5)]
-    truth = np.mean(
-        [d.kernel_distance(gaussian(s, 300, 3), gaussian(s + 40, 300, 3, 1.0), 2.0) for s in range(8)]
-    )
+    truth = np.mean([d.kernel_distance(gaussian(s, 300, 3), gaussian(s + 40, 300, 3, 1.0), 2.0) for s in range(8)])
     measure, held, widths = partial(d.kernel_distance, width=2.0), 0, []
     for seed in range(40):
         pair = [
@@ -203,17 +195,12 @@ def test_interval_by_recording_is_reproducible_and_none_for_three_recordings() -
     one, other = gaussian(0, 30, 4), gaussian(1, 30, 4)
     names = [f"r{n % 6}" for n in range(30)]
     first, again = (
-        d.interval_by_recording(
-            d.frechet_distance, one, other, names, names, np.random.default_rng(3), resamples=20
-        )
+        d.interval_by_recording(d.frechet_distance, one, other, names, names, np.random.default_rng(3), resamples=20)
         for _ in range(2)
     )
     assert first == again
     three = [f"r{n % 3}" for n in range(30)]
-    assert (
-        d.interval_by_recording(d.frechet_distance, one, other, names, three, np.random.default_rng(3))
-        is None
-    )
+    assert d.interval_by_recording(d.frechet_distance, one, other, names, three, np.random.default_rng(3)) is None
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,7 @@ def clip() -> Audio:
     return Audio(perform(5, "demo", 2.5).samples, 16000)
 
 
-def open_embedding(
-    name: str, doubles: dict[str, Path], patch: pytest.MonkeyPatch
-) -> embeddings.EmbeddingExtractor:
+def open_embedding(name: str, doubles: dict[str, Path], patch: pytest.MonkeyPatch) -> embeddings.EmbeddingExtractor:
     package: Any = types.ModuleType("panns_inference")
     package.AudioTagging = FakeTagger
     patch.setitem(sys.modules, "panns_inference", package)
@@ -90,9 +88,7 @@ def test_embedding_contract(
     once = embeddings.embed([clip, noise], embedding, cache)
     calls = []
     recalled = embeddings.embed(
-        [clip, noise],
-        embeddings.EmbeddingExtractor(**{**vars(embedding), "embed_window": calls.append}),
-        cache,
+        [clip, noise], embeddings.EmbeddingExtractor(**{**vars(embedding), "embed_window": calls.append}), cache
     )
     np.testing.assert_array_equal(once, recalled)
     assert once.shape == (2, embedding.dims)
@@ -116,13 +112,7 @@ def test_load_of_another_checkpoint_has_another_identity(tmp_path: Path, doubles
     assert embeddings.load("clap", tmp_path).identity != embeddings.load("clap", doubles["clap"]).identity
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("panns", "pip install panns_inference"),
-        ("clap", "go online once"),
-    ],
-)
+@pytest.mark.parametrize(("name", "words"), [("panns", "pip install panns_inference"), ("clap", "go online once")])
 def test_load_of_missing_package_or_weights_raises_one_line(
     name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,9 +25,7 @@ def test_degree_offsets_of_shifted_degrees_are_the_shifts():
 @pytest.mark.parametrize("shift", [-35, -20, 20, 35])
 def test_intonation_measures_of_detuned_melody_are_worse(shift):
     practice = intonation.learn_intonation(DEGREES)
-    assert intonation.intonation_z_rms(played(), practice) < intonation.intonation_z_rms(
-        played(shift), practice
-    )
+    assert intonation.intonation_z_rms(played(), practice) < intonation.intonation_z_rms(played(shift), practice)
     assert intonation.intonation_deviation_cents(played(shift), practice) == pytest.approx(
         20 if abs(shift) == 20 else 35, abs=3
     )

@@ -45,9 +45,7 @@ def test_noise_db_of_silence_is_nan() -> None:
 @given(st.floats(0.01, 1.0), st.integers(0, 20))
 def test_noise_db_with_gain_is_unchanged(gain: float, seed: int) -> None:
     samples = perform(seed, "demo", 2.0).samples
-    assert noise_db(Audio(gain * samples, RATE_HZ)) == pytest.approx(
-        noise_db(Audio(samples, RATE_HZ)), abs=0.1
-    )
+    assert noise_db(Audio(gain * samples, RATE_HZ)) == pytest.approx(noise_db(Audio(samples, RATE_HZ)), abs=0.1)
 
 
 def test_noise_db_of_empty_audio_raises() -> None:

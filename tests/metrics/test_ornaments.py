@@ -42,9 +42,9 @@ def test_fit_sinusoids_equals_least_squares():
 
 def test_find_sinusoidal_oscillations_separates_swing_vibrato_and_step():
     swing = sine(80, 1.5, 2.0)
-    assert [
-        round(w.rate_hz, 1) for w in ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.SWING)
-    ] == [pytest.approx(1.5, abs=0.2)]
+    assert [round(w.rate_hz, 1) for w in ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.SWING)] == [
+        pytest.approx(1.5, abs=0.2)
+    ]
     assert ornaments.find_sinusoidal_oscillations(swing, HOP, ornaments.VIBRATO) == []
     step = np.repeat([0.0, 60.0], 60)
     assert (
@@ -135,11 +135,7 @@ def test_find_ornaments_of_touches_on_two_notes_is_no_turn():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(0, 2**32 - 1),
-    st.floats(2, 40),
-    st.sampled_from([0.0, 3.0]),
-)
+@given(st.integers(0, 2**32 - 1), st.floats(2, 40), st.sampled_from([0.0, 3.0]))
 def test_ornament_score_with_jitter_never_rises(seed, size, smooth):
     """Random pitch errors, new in each frame or smoothed over some 30 ms, on a track with ornaments of each kind."""
     bar = [held(0, 0.6), swung(0, 200, 6, 0.8), held(200, 0.5), held(400, 0.07), held(200, 0.5)]

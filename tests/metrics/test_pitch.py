@@ -38,10 +38,7 @@ def test_track_pitch_of_glide_follows_it() -> None:
 
 
 def test_track_pitch_with_second_tone_is_not_biased() -> None:
-    melody, other = (
-        tone(np.full(RATE_HZ, 440.0)),
-        0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ),
-    )
+    melody, other = (tone(np.full(RATE_HZ, 440.0)), 0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ))
     track = pitch.track_pitch(melody + other, RATE_HZ)
     assert np.nanmedian(track.hz) == pytest.approx(440.0, rel=2e-4)
 
@@ -70,9 +67,7 @@ def test_track_pitch_with_drone_an_octave_below_follows_the_melody() -> None:
 
 
 def test_track_pitch_of_performances_with_chords_and_drums_follows_the_melody() -> None:
-    pieces = [
-        perform_western(seed, "western", 5.0) for seed in (902, 905, 918)
-    ]  # voice, blown, voice, in full company
+    pieces = [perform_western(seed, "western", 5.0) for seed in (902, 905, 918)]  # voice, blown, voice, in full company
     for piece in pieces:
         assert piece.facts["chords"]
         assert piece.facts["drums"]

@@ -16,10 +16,7 @@ def line(*parts: tuple[float, float], way_seconds: float = 0.1) -> np.ndarray:
     """Held pitches (cents, seconds) joined by straight ways."""
     out = [np.full(round(parts[0][1] / HOP), parts[0][0])]
     for (before, _), (cents, seconds) in itertools.pairwise(parts):
-        out += [
-            np.linspace(before, cents, round(way_seconds / HOP) + 2)[1:-1],
-            np.full(round(seconds / HOP), cents),
-        ]
+        out += [np.linspace(before, cents, round(way_seconds / HOP) + 2)[1:-1], np.full(round(seconds / HOP), cents)]
     return np.concatenate(out)
 
 

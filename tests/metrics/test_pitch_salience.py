@@ -50,9 +50,7 @@ def test_track_f0_with_hum_follows_the_melody() -> None:
     seconds = np.arange(3 * 16000) / 16000
     melody = np.sin(2 * np.pi * np.cumsum(np.where(seconds % 1 < 0.5, 440, 494)) / 16000)
     hum = np.sin(2 * np.pi * 100 * seconds)
-    kept, thinned = (
-        pitch_salience.log_spectrum(melody + hum, 16000, 320, 75.0, still) for still in (0.0, 1.0)
-    )
+    kept, thinned = (pitch_salience.log_spectrum(melody + hum, 16000, 320, 75.0, still) for still in (0.0, 1.0))
     at_hum = int(1200 * np.log2(100 / 75) / pitch_salience.STEP_CENTS)
     assert thinned[at_hum].mean() < 0.1 * kept[at_hum].mean()
     assert thinned.max(0).mean() > kept.max(0).mean()

@@ -22,10 +22,7 @@ def test_tempo_bpm_of_clicks_is_their_tempo(bpm: float) -> None:
 
 def test_tempo_bpm_of_performances_is_mostly_their_tempo() -> None:
     pieces = [perform(seed, "western", 8.0) for seed in range(12)]
-    met = [
-        rhythm.same_tempo(rhythm.tempo_bpm(p.samples, RATE_HZ), float(str(p.facts["tempo_bpm"])))
-        for p in pieces
-    ]
+    met = [rhythm.same_tempo(rhythm.tempo_bpm(p.samples, RATE_HZ), float(str(p.facts["tempo_bpm"]))) for p in pieces]
     assert np.mean(met) >= 0.75
 
 

@@ -53,9 +53,7 @@ def clicks(bpm: float, seconds: float = 6.0) -> np.ndarray:
 
 
 def test_rhythm_vector_separates_tempi_and_ignores_gain() -> None:
-    slow, quiet, fast = (
-        signal_embeddings.rhythm_vector(x) for x in (clicks(90), 0.1 * clicks(90), clicks(140))
-    )
+    slow, quiet, fast = (signal_embeddings.rhythm_vector(x) for x in (clicks(90), 0.1 * clicks(90), clicks(140)))
     np.testing.assert_allclose(slow, quiet, atol=1e-3)
     assert np.linalg.norm(slow - fast) > 1.0
     assert not signal_embeddings.rhythm_vector(np.zeros(16000, np.float32)).any()

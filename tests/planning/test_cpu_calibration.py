@@ -17,9 +17,7 @@ from talim.planning.training_step import StepConfig
 RATES = {"flops/float32": 1e9, "flops/bfloat16": 2e9, "bytes/float32": 1e9, "bytes/bfloat16": 1e9}
 
 
-def test_cpu_profile_is_calibrated_once_and_again_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cpu_profile_is_calibrated_once_and_again_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def calibrate(threads: int) -> dict[str, Any]:
@@ -43,9 +41,7 @@ def test_hardware_profile_of_gpu_takes_the_given_power(tmp_path: Path) -> None:
     assert cpu_calibration.hardware_profile("l4", None, tmp_path).watts == 72
 
 
-def test_calibrate_in_subprocess_uses_the_faster_of_one_and_many_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_calibrate_in_subprocess_uses_the_faster_of_one_and_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(what: str, threads: int) -> Any:
         if what != "speed":
             return 1000
@@ -68,8 +64,6 @@ def test_needed_bytes_are_close_to_measured_memory() -> None:
         "launch_seconds": 0.0,
         "runtime_bytes": {"fp32": cpu_calibration.measure_in_subprocess("fp32", 1)},
     }
-    planned = cpu_calibration.to_hardware_profile(cpu, 1).needed_bytes(
-        training_step.trace_step(config), "fp32"
-    )
+    planned = cpu_calibration.to_hardware_profile(cpu, 1).needed_bytes(training_step.trace_step(config), "fp32")
     measured = cost_model.measure_in_subprocess(config)["measured"]["resident_bytes"]
     assert planned == pytest.approx(measured, rel=0.10)

@@ -20,12 +20,7 @@ from talim.design.expression import UNSIZED_KINDS, Design, kind_names
 from talim.design.musicgen_sites import MusicGenShape
 from talim.design.unet_sites import UNetShape
 from talim.errors import TalimError, UsageError
-from talim.planning.design_costs import (
-    BUDGETS,
-    PERCENTAGES,
-    base_model_facts,
-    design_costs,
-)
+from talim.planning.design_costs import BUDGETS, PERCENTAGES, base_model_facts, design_costs
 
 RELEASED = [name for name, model in registry.MODELS.items() if isinstance(model.shape, MusicGenShape)]
 DECODER_SITES = ("conditioner", "all", "shallow", "middle", "deep", "post")
@@ -133,15 +128,11 @@ def test_design_costs_of_combined_designs_match_attached_adapters() -> None:
 
 def test_design_costs_of_combined_design_are_sums_of_its_parts() -> None:
     mixed, one, two = design_costs(
-        "musicgen-medium",
-        designs=["conv@shallow:20M+transformer@deep:20M", "conv@shallow:20M", "transformer@deep:20M"],
+        "musicgen-medium", designs=["conv@shallow:20M+transformer@deep:20M", "conv@shallow:20M", "transformer@deep:20M"]
     )["designs"]
     for word in ("parameters", "file_bytes", "widths"):
         assert mixed[word] == one[word] + two[word]
-    assert (
-        abs(mixed["flops_per_audio_second"] - one["flops_per_audio_second"] - two["flops_per_audio_second"])
-        <= 1
-    )
+    assert abs(mixed["flops_per_audio_second"] - one["flops_per_audio_second"] - two["flops_per_audio_second"]) <= 1
     # the frozen layers above the first site are held once
     assert max(one["activation_bytes"], two["activation_bytes"]) < mixed["activation_bytes"]
     assert mixed["activation_bytes"] < one["activation_bytes"] + two["activation_bytes"]
@@ -267,9 +258,7 @@ def test_design_costs_of_transformers_folder_match_attached_adapters(tiny_base: 
         ({"text_encoder": None}, "is no MusicGen configuration"),
     ],
 )
-def test_design_costs_of_other_configs_raise_talim_error(
-    tmp_path: Path, changes: dict[str, Any], words: str
-) -> None:
+def test_design_costs_of_other_configs_raise_talim_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TalimError, match=words):
         design_costs(str(write_config(tmp_path, **changes)))
     (tmp_path / "config.json").write_text("[1, 2", encoding="utf-8")
@@ -300,9 +289,7 @@ def test_design_costs_of_mustango_need_no_weights() -> None:
 def test_design_costs_of_released_mustango_layout_read_its_config(tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "configs" / "music_diffusion_model_config.json").write_text(
-        json.dumps(released_mustango.UNET)
-    )
+    (tmp_path / "configs" / "music_diffusion_model_config.json").write_text(json.dumps(released_mustango.UNET))
     listed = design_costs(str(tmp_path), ["10%"])
     assert listed["parameters"] == released_mustango.model().own_parameters
     nano = tmp_path / "nano"

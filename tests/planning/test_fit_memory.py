@@ -11,8 +11,7 @@ from talim.planning.training_step import StepConfig
 def test_smaller_configs_change_checkpointing_batch_length_and_site_in_this_order() -> None:
     config = StepConfig("nano-musicgen", Design.parse("conv@all:2%"), 12.0, 4)
     changes = [
-        describe_change(config, smaller)
-        for smaller in smaller_configs(config, base_model_facts("nano-musicgen"))
+        describe_change(config, smaller) for smaller in smaller_configs(config, base_model_facts("nano-musicgen"))
     ]
     assert changes[:5] == [
         "--gradient-checkpointing",

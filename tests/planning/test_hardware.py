@@ -16,13 +16,7 @@ HARDWARE = HardwareProfile("test", 8e9, RATES, 1e-6, watts=100.0, bf16=False)
 
 
 def test_seconds_follow_the_roofline_model() -> None:
-    matrix = OperationCost(
-        "mm",
-        "float32",
-        ((10, 10), (10, 10)),
-        2_000_000,
-        1_000,
-    )
+    matrix = OperationCost("mm", "float32", ((10, 10), (10, 10)), 2_000_000, 1_000)
     wide = OperationCost("mm", "float32", ((1, 1), (1, 1)), 2, 5_000_000)
     copying = OperationCost("add_", "bfloat16", (), 0, 3_000_000)
     seconds = HARDWARE.seconds(Trace(0, [(matrix, 2), (wide, 1), (copying, 10)]))

@@ -67,8 +67,7 @@ def test_plan_designs_with_more_audio_per_step_costs_more(planned: Any, options:
 
 def test_plan_designs_with_gradient_checkpointing_trades_memory_for_flops(planned: Any) -> None:
     plain, again = (
-        planned(crop_seconds=20.0, batch_size=4, gradient_checkpointing=on)["designs"][1]
-        for on in (False, True)
+        planned(crop_seconds=20.0, batch_size=4, gradient_checkpointing=on)["designs"][1] for on in (False, True)
     )
     assert again["memory_bytes"] < plain["memory_bytes"]
     assert again["flops_per_step"] > plain["flops_per_step"]
@@ -76,16 +75,14 @@ def test_plan_designs_with_gradient_checkpointing_trades_memory_for_flops(planne
 
 def test_find_fitting_config_suggests_the_first_change_that_fits(planned: Any) -> None:
     roomy = planned(crop_seconds=20.0, batch_size=4)["designs"][1]
-    tight = planned(crop_seconds=20.0, batch_size=4, memory_limit_bytes=roomy["memory_bytes"] - 1)["designs"][
-        1
-    ]
+    tight = planned(crop_seconds=20.0, batch_size=4, memory_limit_bytes=roomy["memory_bytes"] - 1)["designs"][1]
     assert roomy["fits"]
     assert not tight["fits"]
     assert tight["suggestion"]["options"] == "--gradient-checkpointing"
     assert tight["suggestion"]["memory_bytes"] < roomy["memory_bytes"]
-    tighter = planned(
-        crop_seconds=20.0, batch_size=4, memory_limit_bytes=tight["suggestion"]["memory_bytes"] - 1
-    )["designs"][1]
+    tighter = planned(crop_seconds=20.0, batch_size=4, memory_limit_bytes=tight["suggestion"]["memory_bytes"] - 1)[
+        "designs"
+    ][1]
     assert tighter["suggestion"]["options"].startswith("--gradient-checkpointing --batch-size")
     assert planned(memory_limit_bytes=1000)["designs"][1]["suggestion"] is None
 
@@ -137,12 +134,7 @@ def test_plan_total_is_the_sum_of_its_runs(tiny_base: Path, trace_folder: Path) 
 def test_render_plan_shows_every_design_and_suggestion(planned: Any) -> None:
     roomy = planned(crop_seconds=20.0, batch_size=4)["designs"][1]
     text = tables.render_plan(
-        planned(
-            crop_seconds=20.0,
-            batch_size=4,
-            memory_limit_bytes=roomy["memory_bytes"] - 1,
-            prices=EnergyPrices(1.0),
-        )
+        planned(crop_seconds=20.0, batch_size=4, memory_limit_bytes=roomy["memory_bytes"] - 1, prices=EnergyPrices(1.0))
     )
     assert "full@all" in text
     assert "conv@all:10% does not fit. It would with --gradient-checkpointing" in text

@@ -30,9 +30,7 @@ def test_trace_is_cached_by_step_and_base(
     assert TraceCache(tmp_path / "cache", Progress()).trace(larger).peak_bytes > first.peak_bytes
 
 
-def test_default_cache_folder_is_set_by_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_cache_folder_is_set_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "own"))
     assert default_cache_folder() == tmp_path / "own"
     monkeypatch.delenv("TALIM_CACHE")

@@ -21,14 +21,7 @@ def test_step_config_to_json_are_keywords_of_the_constructor() -> None:
 
 
 @pytest.mark.parametrize(
-    "design",
-    [
-        "transformer@conditioner:10%",
-        "conv@layers[0]:5%+linear@post:5%",
-        "ia3@all",
-        "full@post",
-        "dora@all:r2",
-    ],
+    "design", ["transformer@conditioner:10%", "conv@layers[0]:5%+linear@post:5%", "ia3@all", "full@post", "dora@all:r2"]
 )
 def test_trace_step_of_every_kind_counts_flops(tiny_base: Path, design: str) -> None:
     config = StepConfig(str(tiny_base), Design.parse(design), 4.0, 2, "fp32")
@@ -43,9 +36,7 @@ def test_trace_step_of_value_dependent_design_raises_talim_error(
 
     monkeypatch.setattr(training_step.SyntheticTrainingStep, "take_step", read_values)
     with pytest.raises(TalimError, match="depends on values"):
-        training_step.trace_step(
-            StepConfig(str(tiny_base), Design.parse("conv@all:10%"), 4.0, precision="fp32")
-        )
+        training_step.trace_step(StepConfig(str(tiny_base), Design.parse("conv@all:10%"), 4.0, precision="fp32"))
 
 
 @pytest.mark.slow

@@ -19,9 +19,7 @@ ONE = ("conv@all:2.7%",)
 
 def reduction_of(recipe: Recipe) -> float:
     """Larger with more steps, smaller with other seeds and with a part of the base."""
-    return (
-        0.2 + 0.1 * (recipe.training.steps > 10) - 0.02 * recipe.seed - 0.1 * (len(recipe.design.parts) > 1)
-    )
+    return 0.2 + 0.1 * (recipe.training.steps > 10) - 0.02 * recipe.seed - 0.1 * (len(recipe.design.parts) > 1)
 
 
 def test_poc_continuation_without_a_passed_gate_raises(
@@ -71,10 +69,7 @@ def test_poc_extend_over_the_time_budget_skips_runs(
     monkeypatch.setattr("talim.poc.runs.PocContext.seconds_left", lambda _: 15.0)  # a run takes ten
     result = poc(recordings, tmp_path / "out", short_options(designs=ONE), continuation="extend")
     assert result["continuations"][0]["runs"] == ["conv-all-2.7-seed-1", "conv-all-2.7-seed-2"]
-    assert (
-        "Skipped, as the time budget is too small: conv-all-2.7-steps-20."
-        in result["continuations"][0]["sentences"]
-    )
+    assert "Skipped, as the time budget is too small: conv-all-2.7-steps-20." in result["continuations"][0]["sentences"]
 
 
 def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
@@ -105,9 +100,4 @@ def test_poc_other_gates_after_a_decision_raise(
     file.write_text("quality: {min_loss_reduction: 0.01}\n")
     for continuation in (None, "extend"):
         with pytest.raises(UsageError, match="written before the results"):
-            poc(
-                recordings,
-                tmp_path / "out",
-                short_options(designs=ONE, gates=file),
-                continuation=continuation,
-            )
+            poc(recordings, tmp_path / "out", short_options(designs=ONE, gates=file), continuation=continuation)

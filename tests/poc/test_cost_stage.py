@@ -26,9 +26,7 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     assert 0 < row["memory_bytes"] < full["memory_bytes"]
     assert 0 < row["ratios"]["disk"] < row["ratios"]["flops"] < 1
     assert plan["stopped"] == ""
-    assert cost_stage.planned_recipes(plan, tmp_path / "moved")["linear@post:10%"].corpus == str(
-        tmp_path / "moved"
-    )
+    assert cost_stage.planned_recipes(plan, tmp_path / "moved")["linear@post:10%"].corpus == str(tmp_path / "moved")
     costs, steps = cost_stage.cost_summary(plan, options)
     assert "of full fine-tuning" in costs
     assert steps == "10 steps for the design, as in the recipe."
@@ -44,12 +42,7 @@ def test_plan_runs_untraceable_base_has_unknown_memory(
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
     options = short_options(base="somebody/unheard-of", designs=("linear@all:10%",))
     plan = cost_stage.plan_runs(
-        build_recipes(options, tmp_path),
-        Corpus.load(corpus_folder),
-        options,
-        GateThresholds(),
-        Progress(),
-        0.0,
+        build_recipes(options, tmp_path), Corpus.load(corpus_folder), options, GateThresholds(), Progress(), 0.0
     )
     assert plan["rows"][0]["memory_bytes"] is None
     assert "could not be predicted" in cost_stage.cost_summary(plan, options)[0]

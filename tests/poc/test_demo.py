@@ -36,9 +36,7 @@ def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.Mon
         "training.eval_every": 2,
         "training.eval_clips": 1,
     }
-    options = replace(
-        demo.DEMO_OPTIONS, settings=tuple(settings.items()), clip_seconds=2.0, sample_seconds=1.0
-    )
+    options = replace(demo.DEMO_OPTIONS, settings=tuple(settings.items()), clip_seconds=2.0, sample_seconds=1.0)
     result = demo.demo(tmp_path, options=options)
     assert Path(result["page"]).is_file()
     assert len(result["sentences"]) == 3
@@ -63,12 +61,7 @@ def test_demo_prints_a_listen_command_that_works(
 ) -> None:
     """The printed command works on the folder that the demo leaves, here with fake audio."""
     run = make_run(tmp_path / "run", seconds=1.0)
-    fake_result = {
-        "sentences": ["a", "b", "c"],
-        "page": "p",
-        "run": str(run),
-        "designs": {"linear": {"mean": 0.5}},
-    }
+    fake_result = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "designs": {"linear": {"mean": 0.5}}}
     monkeypatch.setattr(demo, "poc", lambda *_: fake_result)
     monkeypatch.setattr(demo, "perform_corpus", lambda *_: None)
     with pytest.raises(SystemExit):

@@ -26,11 +26,7 @@ def test_build_recipes_default_is_three_kinds_of_one_size(tmp_path: Path) -> Non
 
 def test_folder_name_of_designs() -> None:
     names = ["conv@all:2.7%", "linear@all:8M+full@layers[4-5]", "lora@deep:r16"]
-    assert [folder_name(name) for name in names] == [
-        "conv-all-2.7",
-        "linear-all-8M-full-layers-4-5",
-        "lora-deep-r16",
-    ]
+    assert [folder_name(name) for name in names] == ["conv-all-2.7", "linear-all-8M-full-layers-4-5", "lora-deep-r16"]
 
 
 def test_check_base_license_noncommercial_base_raises_with_alternatives(tiny_base: Path) -> None:

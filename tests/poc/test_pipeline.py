@@ -42,20 +42,14 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, by_kind)
-    timings = {
-        "linear": StepTiming(0.1, 3, 2),
-        "conv": StepTiming(0.2, 3, 2),
-        "transformer": StepTiming(0.4, 3, 2),
-    }
+    timings = {"linear": StepTiming(0.1, 3, 2), "conv": StepTiming(0.2, 3, 2), "transformer": StepTiming(0.4, 3, 2)}
     monkeypatch.setattr(
-        "talim.training.time_budget.measure_step_timing",
-        lambda recipe, *_: timings[recipe.design.parts[0].kind],
+        "talim.training.time_budget.measure_step_timing", lambda recipe, *_: timings[recipe.design.parts[0].kind]
     )
     out = tmp_path / "out"
     result = poc(recordings, out, short_options(hours=1))
     steps = {
-        name: read_json(out / f"{name}-all-2.7" / "cost.json")["steps"]
-        for name in ("linear", "conv", "transformer")
+        name: read_json(out / f"{name}-all-2.7" / "cost.json")["steps"] for name in ("linear", "conv", "transformer")
     }
     assert len(set(steps.values())) == 1
     assert 0.6 * 3600 < 0.7 * steps["linear"] < 0.85 * 3600  # minus the time of preparing
@@ -91,12 +85,7 @@ SETTINGS = (
 
 def real_options(base: Path, **changes: Any) -> PocOptions:
     """One design, in four steps of a real model."""
-    defaults = {
-        "designs": ("linear@all:10%",),
-        "clip_seconds": 2.0,
-        "sample_seconds": 1.0,
-        "settings": SETTINGS,
-    }
+    defaults = {"designs": ("linear@all:10%",), "clip_seconds": 2.0, "sample_seconds": 1.0, "settings": SETTINGS}
     return PocOptions(**{"base": str(base), **defaults, "learning_curve": False, **changes})
 
 
@@ -134,12 +123,7 @@ def test_poc_again_writes_nothing_and_returns_page_and_sentences(
     "lost", ["report/index.html", "linear-all-10/scores.json", "corpus/summary.json", "stages.json"]
 )
 def test_poc_missing_file_is_written_again_without_training(
-    tmp_path: Path,
-    finished: Path,
-    recordings: Path,
-    tiny_base: Path,
-    lost: str,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, finished: Path, recordings: Path, tiny_base: Path, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
@@ -181,9 +165,7 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert "<td>transformer@all:2.7%</td>" in page
 
 
-def test_poc_writes_gates_before_training(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_poc_writes_gates_before_training(tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
 
     def train(*_: Any) -> Run:
@@ -310,10 +292,7 @@ def test_poc_commercial_use_excludes_recordings_and_lists_them(
     assert set(result["scores"]["corpus"]["rights"]["licences"]) == {"CC0-1.0"}
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "2 recordings excluded, whose licence forbids it or is unknown: take-0.wav, take-1.wav" in page
-    assert any(
-        line.startswith("skipped take-0.wav: its licence (CC BY-NC 4.0) forbids")
-        for line in progress.messages
-    )
+    assert any(line.startswith("skipped take-0.wav: its licence (CC BY-NC 4.0) forbids") for line in progress.messages)
     free = poc(recordings, tmp_path / "free", short_options(license_use="commercial"))
     assert "no recording had to be excluded" in Path(free["page"]).read_text(encoding="utf-8")
 
@@ -335,20 +314,14 @@ def test_poc_invalid_options_raise_before_a_folder_is_made(tmp_path: Path, recor
     ("reduction", "base", "message"),
     [
         ({"mean": 0.2, "ci95": [0.1, 0.3]}, "nano-musicgen", "--base facebook/musicgen-small"),
-        (
-            {"mean": 0.2, "ci95": [0.1, 0.3]},
-            "facebook/musicgen-small",
-            "let people who know the tradition",
-        ),
+        ({"mean": 0.2, "ci95": [0.1, 0.3]}, "facebook/musicgen-small", "let people who know the tradition"),
         ({"mean": 0.2, "ci95": [-0.1, 0.3]}, "nano-musicgen", "the interval becomes narrower"),
         ({"mean": 0.2, "ci95": None}, "nano-musicgen", "the interval becomes narrower"),
         ({"mean": -0.1, "ci95": [-0.2, 0.1]}, "nano-musicgen", "No improvement"),
         ({"mean": 0.0, "ci95": [0.0, 0.0]}, "nano-musicgen", "No improvement"),
     ],
 )
-def test_suggested_next_step_depends_on_the_interval(
-    reduction: dict[str, Any], base: str, message: str
-) -> None:
+def test_suggested_next_step_depends_on_the_interval(reduction: dict[str, Any], base: str, message: str) -> None:
     result = run_results.RunResults(
         Path("run"), recipe={"base": base}, scores={"held_out_loss": {"loss_reduction": reduction}}
     )

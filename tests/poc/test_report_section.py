@@ -35,17 +35,9 @@ def test_write_report_uses_reviews_made_after_the_pipeline(finished: Path) -> No
 
 def test_report_section_has_gates_and_ratios(finished: Path) -> None:
     found: Any = report_section.report_section(finished)
-    assert [stage["title"] for stage in found["stages"]] == [
-        "Cost",
-        "Musical quality",
-        "Contribution to the task",
-    ]
+    assert [stage["title"] for stage in found["stages"]] == ["Cost", "Musical quality", "Contribution to the task"]
     assert all(stage["gate"]["reason"] for stage in found["stages"])
-    assert found["designs"][0]["ratios"] == {
-        "memory": "50\u202f%",
-        "flops": "70\u202f%",
-        "disk": "1.0\u202f%",
-    }
+    assert found["designs"][0]["ratios"] == {"memory": "50\u202f%", "flops": "70\u202f%", "disk": "1.0\u202f%"}
     assert set(found["reduction_plots"]) == {"broad", "narrow"}
     assert found["curve_plots"] == {}
 

@@ -39,9 +39,7 @@ def test_side_by_side_uses_the_same_prompt(tmp_path: Path) -> None:
 
 def test_side_by_side_missing_file_has_a_message(tmp_path: Path) -> None:
     study = with_runs(tmp_path)
-    trial = next(
-        trial for trial in study.trials if trial.corpus == "makam-solo" and trial.design == "full@all"
-    )
+    trial = next(trial for trial in study.trials if trial.corpus == "makam-solo" and trial.design == "full@all")
     (tmp_path / trial.run / "samples" / "after-0.flac").unlink()
     [shown] = audio_examples.side_by_side(study, audio_examples.example_runs(study), [])
     assert "no such file" in shown.cards[-1].problem
@@ -83,9 +81,7 @@ def test_group_samples_real_audio_joins_its_prompt_else_a_free_group() -> None:
 
 def test_group_samples_shared_caption_keeps_recordings_apart() -> None:
     rows = [sample(role, "sitar", 0, name) for name in ("x", "y") for role in ("before", "after")]
-    groups = group_samples(
-        [*rows, sample("real", "sitar", recording="y"), sample("real", "sitar", recording="x")]
-    )
+    groups = group_samples([*rows, sample("real", "sitar", recording="y"), sample("real", "sitar", recording="x")])
     assert [{role: sound.recording for role, sound in sounds.items()} for _, _, sounds in groups] == [
         {"before": "x", "after": "x", "real": "x"},
         {"before": "y", "after": "y", "real": "y"},
@@ -101,11 +97,7 @@ def test_collect_audio_examples_draws_pitch(tmp_path: Path) -> None:
     shown, more = collect_audio_examples(read_result(make_run(tmp_path / "run", seconds=0.3)), tracker)
     assert (len(shown), more) == (2, 0)
     card = shown[0].cards[1]
-    assert (card.role, card.title, card.details) == (
-        "after",
-        "After",
-        "with the adapter, 0 s, pitched 75\u202f%",
-    )
+    assert (card.role, card.title, card.details) == ("after", "After", "with the adapter, 0 s, pitched 75\u202f%")
     assert card.drawing
     assert "mostly between 220 and" in card.drawing
     assert 'class="pitch"' in card.drawing

@@ -11,10 +11,7 @@ from talim.errors import TalimError
 from talim.reporting.human_ratings import load_ratings
 
 RATINGS = {"name": "makam", "verdict": "conv leads.", "listeners": {"answered": 9, "counted": 8}}
-USEFUL = {
-    "brief": {"name": "jingle"},
-    "sentences": ["conv: 3 of 8 accepted.", "Go on, by the rule of the brief."],
-}
+USEFUL = {"brief": {"name": "jingle"}, "sentences": ["conv: 3 of 8 accepted.", "Go on, by the rule of the brief."]}
 
 
 def test_load_ratings_finds_both_with_links(tmp_path: Path) -> None:

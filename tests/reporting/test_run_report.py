@@ -56,9 +56,7 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self.ids += [attributes["id"]] if attributes.get("id") else []
-        self.addresses += [
-            value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")
-        ]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")]
         if (tag == "audio" or attributes.get("role") == "img") and not attributes.get("aria-label"):
             self.unnamed.append(tag)
         if tag not in VOID:
@@ -145,10 +143,7 @@ def test_write_report_shows_before_after_and_real(tmp_path: Path) -> None:
 def evil(value: Any) -> Any:
     """The same structure with every text made hostile."""
     if isinstance(value, dict):
-        return {
-            f"{key}{EVIL}" if key in ("CC BY 4.0", "temple") else key: evil(item)
-            for key, item in value.items()
-        }
+        return {f"{key}{EVIL}" if key in ("CC BY 4.0", "temple") else key: evil(item) for key, item in value.items()}
     if isinstance(value, list):
         return [evil(item) for item in value]
     return value + EVIL if isinstance(value, str) else value

@@ -49,9 +49,7 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert "rose by 0.200 nats" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
     assert "reduction −0.300 to −0.100" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
     assert "stayed the same, from" in sentences.loss_sentence(evaluated(0.0, 0.0, 0.0))
-    assert "On 1 held-out recording the loss" in sentences.loss_sentence(
-        evaluated(0.2, None, None, n_recordings=1)
-    )
+    assert "On 1 held-out recording the loss" in sentences.loss_sentence(evaluated(0.2, None, None, n_recordings=1))
     assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
 
 
@@ -76,9 +74,7 @@ def test_cost_sentence_names_time_device_and_parameters() -> None:
 
 def test_estimate_training_time_is_the_flops_at_the_measured_speed() -> None:
     cost = COST | {"flops": 4e14, "device_seconds": 400.0, "steps": 300}  # 1e12 per second
-    estimate = sentences.estimate_training_time(
-        RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY)
-    )
+    estimate = sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY))
     assert estimate
     weights = 419_600_384  # facebook/musicgen-small's decoder with its heads
     assert estimate.hours == pytest.approx(4 * weights * 300 * 8 * 10 * 50 / 1e12 / 3600, rel=0.01)
@@ -88,10 +84,7 @@ def test_estimate_training_time_is_the_flops_at_the_measured_speed() -> None:
 @pytest.mark.parametrize("missing", ["flops", "device_seconds", "steps"])
 def test_estimate_training_time_with_missing_values_is_none(missing: str) -> None:
     cost = {key: value for key, value in COST.items() if key not in (missing, "wall_seconds")}
-    assert (
-        sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY))
-        is None
-    )
+    assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY)) is None
     assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=COST)) is None
 
 

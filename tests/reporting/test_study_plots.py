@@ -13,12 +13,7 @@ from talim.experiments.goals import SelectionCriteria
 from talim.reporting import study_plots
 from talim.reporting.study_summary import study_summary
 
-DESIGNS = (
-    *grid(("linear", "conv"), ("post", "all"), (0.53, 2.7)),
-    "conv@all:4.7%",
-    "lora@all:2.7%",
-    "full@all",
-)
+DESIGNS = (*grid(("linear", "conv"), ("post", "all"), (0.53, 2.7)), "conv@all:4.7%", "lora@all:2.7%", "full@all")
 PLAN = replace(SMALL, designs=DESIGNS, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.4)])
 
 
@@ -75,11 +70,6 @@ def test_effect_plots_name_both_levels(base: dict[str, Any]) -> None:
 
 def test_plots_without_measures_are_empty(base: dict[str, Any]) -> None:
     bare = {**base, "overall": [], "questions": [], "tables": [{**base["tables"][0], "designs": []}]}
-    assert (
-        study_plots.pareto_plots(bare)
-        == study_plots.size_curves(bare)
-        == study_plots.interaction_plots(bare)
-        == []
-    )
+    assert study_plots.pareto_plots(bare) == study_plots.size_curves(bare) == study_plots.interaction_plots(bare) == []
     assert study_plots.effect_plots(bare) == study_plots.cost_bars(bare) == {}
     assert study_plots.heat_map(bare["tables"][0]) is None

@@ -23,14 +23,7 @@ from talim.experiments.goals import SelectionCriteria
 from talim.reporting import study_plots
 from talim.reporting.run_report import write_report
 
-DESIGNS = (
-    "linear@all:0.53%",
-    "linear@all:2.7%",
-    "conv@all:0.53%",
-    "conv@all:2.7%",
-    "conv@post:2.7%",
-    "full@all",
-)
+DESIGNS = ("linear@all:0.53%", "linear@all:2.7%", "conv@all:0.53%", "conv@all:2.7%", "conv@post:2.7%", "full@all")
 PLAN = replace(SMALL, designs=DESIGNS, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.4)])
 CLAIM = """
 claims:
@@ -107,20 +100,14 @@ def test_study_report_of_a_finished_study_has_all_sections(rendered: tuple[str, 
 def test_study_report_json_has_the_numbers_of_the_tables(finished: Path) -> None:
     _, value = page_of(finished, audio=False)
     rows = {row["design"]: row for row in value["bases"][0]["tables"][0]["designs"]}
-    own = [
-        line
-        for line in lines(PLAN)
-        if line["corpus"] == "hindustani-solo" and line["design"] == "conv@all:2.7%"
-    ]
+    own = [line for line in lines(PLAN) if line["corpus"] == "hindustani-solo" and line["design"] == "conv@all:2.7%"]
     reductions = [value for line in own for value in line["measures"]["loss_reduction"].values()]
     assert rows["conv@all:2.7%"]["measures"]["loss_reduction"]["mean"] == pytest.approx(
         sum(reductions) / len(reductions), rel=1e-5
     )
     assert set(rows) == set(DESIGNS)
     recommendations = value["bases"][0]["recommendations"]
-    assert [each["goal"] for each in recommendations] == ["learning"] * 3 + ["jingle"] * 3 + [
-        "background"
-    ] * 3
+    assert [each["goal"] for each in recommendations] == ["learning"] * 3 + ["jingle"] * 3 + ["background"] * 3
 
 
 def test_study_report_fetches_nothing(rendered: tuple[str, dict[str, Any]]) -> None:

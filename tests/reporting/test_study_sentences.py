@@ -50,9 +50,7 @@ def test_summary_has_a_figure_with_interval_per_sentence(tmp_path: Path) -> None
 
 def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path) -> None:
     noisy = replace(PLAN, seed_sd=0.8, recordings=3, seeds=2)
-    value = study_summary(
-        study(tmp_path, noisy, seed=1), SelectionCriteria(), None, {"nano-musicgen": "nats"}
-    )
+    value = study_summary(study(tmp_path, noisy, seed=1), SelectionCriteria(), None, {"nano-musicgen": "nats"})
     summary = value["summary"]
     assert summary["headline"].startswith("These data cannot tell which design is best. Take the cheaper: ")
     assert any("nats" in sentence for sentence in summary["en"])

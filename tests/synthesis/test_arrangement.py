@@ -25,13 +25,9 @@ TRADITIONS = {name: load(name) for name in ("hindustani", "makam")}
     st.sampled_from([None, "free", "composition", "full"]),
     st.sampled_from([None, 1, 2]),
 )
-def test_arrange_request_is_met(
-    seed: int, name: str, seconds: float, form: str | None, ensemble: int | None
-) -> None:
+def test_arrange_request_is_met(seed: int, name: str, seconds: float, form: str | None, ensemble: int | None) -> None:
     tradition = TRADITIONS[name]
-    plan = arrange(
-        tradition, PerformanceRequest(form=form, ensemble=ensemble), seconds, np.random.default_rng(seed)
-    )
+    plan = arrange(tradition, PerformanceRequest(form=form, ensemble=ensemble), seconds, np.random.default_rng(seed))
     assert plan.form == (form or plan.form)
     assert plan.ensemble == (ensemble or plan.ensemble)
     assert len(plan.instruments) + plan.drummed <= plan.ensemble
@@ -54,9 +50,7 @@ def test_arrange_requested_mode_and_cycle_are_used() -> None:
 
 def test_arrange_drum_follows_cycle() -> None:
     for cycle, drum in (("Chautaal", "pakhawaj"), ("Teentaal", "tabla")):
-        plan = arrange(
-            TRADITIONS["hindustani"], PerformanceRequest(cycle=cycle), 40.0, np.random.default_rng(1)
-        )
+        plan = arrange(TRADITIONS["hindustani"], PerformanceRequest(cycle=cycle), 40.0, np.random.default_rng(1))
         assert plan.drum == drum
 
 

@@ -39,13 +39,7 @@ def test_strokes_lie_within_cycles(cycle) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.integers(0, len(CYCLES) - 1),
-    st.floats(1, 120),
-    st.integers(1, 4),
-    st.floats(1, 40),
-    st.floats(20, 100),
-)
+@given(st.integers(0, len(CYCLES) - 1), st.floats(1, 120), st.integers(1, 4), st.floats(1, 40), st.floats(20, 100))
 def test_fitting_cycle_counts_keep_tempo_and_length(
     which: int, seconds: float, multiple: int, longest: float, slowest: float
 ) -> None:

@@ -31,9 +31,7 @@ def test_melody_part_a_returns_equal_but_for_its_ending() -> None:
     plan = demo_style.draw_plan(rng)
     notes = demo_style.melody(plan, 120.0, rng)
     bars = [round(n.onset_seconds / plan.bar_seconds, 3) for n in notes]
-    parts = {
-        k: [n.cents for n, b in zip(notes, bars, strict=True) if 2 * k <= b < 2 * k + 2] for k in range(8)
-    }
+    parts = {k: [n.cents for n, b in zip(notes, bars, strict=True) if 2 * k <= b < 2 * k + 2] for k in range(8)}
     assert parts[1] == parts[3]
     assert parts[0][:-2] == parts[1][:-1]
     assert parts[2] == parts[6]

@@ -12,13 +12,7 @@ from talim.traditions.tradition import load
 
 @pytest.mark.parametrize(
     ("word", "parts"),
-    [
-        ("Dha", ["dha"]),
-        ("TiRaKiTa", ["ti", "ra", "ki", "ta"]),
-        ("Düm", ["dum"]),
-        ("DhaGe", ["dha", "ge"]),
-        ("-", [""]),
-    ],
+    [("Dha", ["dha"]), ("TiRaKiTa", ["ti", "ra", "ki", "ta"]), ("Düm", ["dum"]), ("DhaGe", ["dha", "ge"]), ("-", [""])],
 )
 def test_syllables_split_words(word: str, parts: list[str]) -> None:
     assert syllables(word) == parts

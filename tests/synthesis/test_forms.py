@@ -10,15 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from talim.synthesis.cycle_timing import CycleGrid
-from talim.synthesis.forms import (
-    ScoreBuilder,
-    mukhra_form,
-    pickup_beat,
-    round_form,
-    themes,
-    truncate,
-    unmetered,
-)
+from talim.synthesis.forms import ScoreBuilder, mukhra_form, pickup_beat, round_form, themes, truncate, unmetered
 from talim.synthesis.melodic_motion import MelodicMotion
 from talim.synthesis.styles import HINDUSTANI, MAKAM
 from talim.traditions.tradition import load
@@ -46,9 +38,7 @@ def test_unmetered_fills_time_with_pauses_and_ends_on_final(seed: int, seconds: 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(["Teentaal", "Rupak", "Jhaptaal", "Dadra"]))
 def test_mukhra_form_leads_into_every_sam(seed: int, count: int, tala: str) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("hindustani").cycle(tala), 0.0, 0.3, count)
-    mukhra_form(
-        score, YAMAN, HINDUSTANI.expression, grid, grid.end_seconds + 1.5, np.random.default_rng(seed)
-    )
+    mukhra_form(score, YAMAN, HINDUSTANI.expression, grid, grid.end_seconds + 1.5, np.random.default_rng(seed))
     onsets = {round(event.onset_seconds, 6): event for event in score.events}
     landings = {onsets[round(float(sam), 6)].cents for sam in grid.first_beats_seconds()}
     assert len(landings) == 1
@@ -59,9 +49,7 @@ def test_mukhra_form_leads_into_every_sam(seed: int, count: int, tala: str) -> N
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([(1, 1), (2, 1), (3, 1), (2, 2)]))
-def test_round_form_repeats_refrain_and_rests_on_strong_note(
-    seed: int, rounds: int, cycles: tuple[int, int]
-) -> None:
+def test_round_form_repeats_refrain_and_rests_on_strong_note(seed: int, rounds: int, cycles: tuple[int, int]) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("makam").cycle("Aksak"), 1.0, 0.35, rounds * sum(cycles))
     contour_points = MAKAM.register_contour(RAST.mode)
     end, rng = grid.end_seconds + 1, np.random.default_rng(seed)

@@ -60,9 +60,7 @@ def test_makam_teslim_returns_unchanged_and_ends_on_final(seed: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(SHIPPED), st.sampled_from([20.0, 31.0, 45.0]))
-def test_window_request_contains_two_returns_of_cycle_and_refrain(
-    seed: int, style: str, seconds: float
-) -> None:
+def test_window_request_contains_two_returns_of_cycle_and_refrain(seed: int, style: str, seconds: float) -> None:
     """Proved from the truth: wherever a nano window of 20 s lies, it holds three whole refrains and three cycles."""
     window = 20.0
     truth = performance_ground_truth(seed, style, seconds, PerformanceRequest(window_seconds=window))
@@ -120,17 +118,13 @@ def test_rising_lines_follow_ascent() -> None:
     """Bhimpalasi rises without its second and sixth degree: hardly any rising step may end on them."""
     mode = load("hindustani").mode("Bhimpalasi")
     ascent = {round(c % 1200) for c in mode.ascent_cents}
-    phrases = {
-        (round(a % 1200), round(b % 1200)) for p in mode.phrases_cents for a, b in itertools.pairwise(p)
-    }
+    phrases = {(round(a % 1200), round(b % 1200)) for p in mode.phrases_cents for a, b in itertools.pairwise(p)}
     left_out = {round(c) for c in mode.degrees_cents} - ascent
     assert left_out
     rises = against = 0
     for seed in range(6):
         notes = (
-            performance_ground_truth(
-                seed, "hindustani", 30.0, PerformanceRequest(mode="Bhimpalasi", ensemble=1)
-            )
+            performance_ground_truth(seed, "hindustani", 30.0, PerformanceRequest(mode="Bhimpalasi", ensemble=1))
             .voices[0]
             .notes
         )

@@ -21,9 +21,7 @@ def test_split_phrases_at_pause() -> None:
 @given(st.integers(0, 1000), st.lists(st.floats(0.06, 2.0), min_size=1, max_size=30), st.floats(0, 0.05))
 def test_jitter_timing_keeps_order_without_overlap(seed: int, lengths: list[float], spread: float) -> None:
     onsets = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
-    events = [
-        NoteEvent(float(a), b, 100.0 * k, "a") for k, (a, b) in enumerate(zip(onsets, lengths, strict=True))
-    ]
+    events = [NoteEvent(float(a), b, 100.0 * k, "a") for k, (a, b) in enumerate(zip(onsets, lengths, strict=True))]
     moved = jitter_timing(events, spread, np.random.default_rng(seed))
     assert [t.cents for t in moved] == sorted(t.cents for t in moved)
     for first, two in itertools.pairwise(moved):

@@ -15,29 +15,16 @@ from talim.synthesis.styles import MAKAM
 from talim.traditions.tradition import load
 
 PLAIN = replace(
-    MAKAM.expression,
-    ornaments={},
-    scoop_probability=0.0,
-    drop_probability=0.0,
-    drift_cents=0.0,
-    scatter_cents=0.0,
+    MAKAM.expression, ornaments={}, scoop_probability=0.0, drop_probability=0.0, drift_cents=0.0, scatter_cents=0.0
 )
-LINE = [
-    NoteEvent(0.5, 0.5, 0.0, "a"),
-    NoteEvent(1.0, 0.5, 204.0, "a"),
-    NoteEvent(2.0, 1.0, 498.0, "b", slurred=False),
-]
+LINE = [NoteEvent(0.5, 0.5, 0.0, "a"), NoteEvent(1.0, 0.5, 204.0, "a"), NoteEvent(2.0, 1.0, 498.0, "b", slurred=False)]
 
 
 def player(instrument: str, **changed: object) -> MelodyPerformer:
     tradition = load("makam")
     ways = MelodicMotion(tradition.mode("Rast"), -500, 1500)
     return MelodyPerformer(
-        INSTRUMENTS[instrument],
-        replace(PLAIN, **changed),
-        tradition.ornaments,
-        ways,
-        np.random.default_rng(1),
+        INSTRUMENTS[instrument], replace(PLAIN, **changed), tradition.ornaments, ways, np.random.default_rng(1)
     )
 
 

@@ -9,15 +9,7 @@ from talim.synthesis.arrangement import PerformanceRequest, arrange
 from talim.synthesis.ground_truth import PlayedStroke
 from talim.synthesis.instruments import INSTRUMENTS
 from talim.synthesis.melody_line import NoteEvent
-from talim.synthesis.mixdown import (
-    delay,
-    drone,
-    drumming,
-    mix_in,
-    normalize_rms,
-    octave_shift_cents,
-    tanpura_string,
-)
+from talim.synthesis.mixdown import delay, drone, drumming, mix_in, normalize_rms, octave_shift_cents, tanpura_string
 from talim.synthesis.western_instruments import RATE_HZ
 from talim.traditions.tradition import load
 
@@ -33,9 +25,7 @@ def test_tanpura_string_is_in_tune_and_rings() -> None:
 
 @pytest.mark.parametrize(("raga", "cents"), [("Yaman", 702.0), ("Malkauns", 498.0)])
 def test_drone_has_tonic_and_fifth_or_fourth(raga: str, cents: float) -> None:
-    plan = arrange(
-        load("hindustani"), PerformanceRequest(mode=raga, form="free"), 8.0, np.random.default_rng(0)
-    )
+    plan = arrange(load("hindustani"), PerformanceRequest(mode=raga, form="free"), 8.0, np.random.default_rng(0))
     samples = drone(plan, np.random.default_rng(0))
     assert samples.size == 8 * RATE_HZ
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size)))

@@ -21,15 +21,7 @@ def place(
     if before is None:
         contour.cents[:] = 500.0
     return OrnamentPosition(
-        contour,
-        MelodicMotion(MODE, -500, 1700),
-        500.0,
-        before,
-        20,
-        frames,
-        10,
-        slides,
-        np.random.default_rng(seed),
+        contour, MelodicMotion(MODE, -500, 1700), 500.0, before, 20, frames, 10, slides, np.random.default_rng(seed)
     )
 
 
@@ -76,9 +68,7 @@ def test_turn_runs_through_neighbours_and_ends_on_note() -> None:
 def test_oscillate_has_recorded_rate_and_extent(shape: str, rates: tuple[float, float]) -> None:
     for seed in range(6):
         where = place(3.0, seed=seed)
-        done = SHAPES[shape](
-            where, ornament(shape, seconds=(1.0, 2.0), extent_cents=(60.0, 90.0), rate_hz=rates)
-        )
+        done = SHAPES[shape](where, ornament(shape, seconds=(1.0, 2.0), extent_cents=(60.0, 90.0), rate_hz=rates))
         assert done is not None
         assert rates[0] <= done.rate_hz <= rates[1]
         bend = where.contour.bend[done.at : done.at + done.frames]

@@ -81,18 +81,14 @@ def test_perform_any_seed_gives_valid_audio_and_ground_truth(seed: int, style: s
         now = section.end_seconds
     assert now == pytest.approx(seconds, abs=1e-6)
     above_c4 = 1200 * np.log2(truth.tonic_hz / demo_style.cents_to_hz(0.0))
-    assert [n.cents for n in piece.notes] == pytest.approx(
-        [n.cents + above_c4 for n in truth.voices[0].notes]
-    )
+    assert [n.cents for n in piece.notes] == pytest.approx([n.cents + above_c4 for n in truth.voices[0].notes])
 
 
 @pytest.mark.parametrize("style", SHIPPED)
 @pytest.mark.parametrize("ensemble", [1, 2, 3])
 def test_ground_truth_ensemble_has_requested_size(style: str, ensemble: int) -> None:
     for seed in range(6):
-        truth = performance_ground_truth(
-            seed, style, 12.0, PerformanceRequest(ensemble=ensemble, form="composition")
-        )
+        truth = performance_ground_truth(seed, style, 12.0, PerformanceRequest(ensemble=ensemble, form="composition"))
         drums = bool(truth.strokes)
         assert len(truth.voices) + drums == ensemble
         if ensemble == 3:
@@ -100,9 +96,7 @@ def test_ground_truth_ensemble_has_requested_size(style: str, ensemble: int) -> 
 
 
 def test_ground_truth_doubled_lines_differ_in_timing_and_ornaments_only() -> None:
-    first, two = performance_ground_truth(
-        2, "makam", 20.0, PerformanceRequest(ensemble=3, form="composition")
-    ).voices
+    first, two = performance_ground_truth(2, "makam", 20.0, PerformanceRequest(ensemble=3, form="composition")).voices
     assert {round(n.cents % 1200, 2) for n in first.notes} == {round(n.cents % 1200, 2) for n in two.notes}
     assert [o.onset_seconds for o in first.ornaments] != [o.onset_seconds for o in two.ornaments]
     gaps = np.abs([a.onset_seconds - b.onset_seconds for a, b in zip(first.notes, two.notes, strict=False)])

@@ -23,8 +23,5 @@ def test_convolve_reverb_click_is_not_delayed_and_decays(room) -> None:
         return
     tail = measured[101:]
     assert np.sqrt(np.sum(tail**2)) == pytest.approx(room.wet, rel=0.05)
-    near, far = (
-        tail[: int(0.3 * room.decay_seconds * RATE_HZ)],
-        tail[int(0.6 * room.decay_seconds * RATE_HZ) :],
-    )
+    near, far = (tail[: int(0.3 * room.decay_seconds * RATE_HZ)], tail[int(0.6 * room.decay_seconds * RATE_HZ) :])
     assert np.sum(far**2) < 0.05 * np.sum(near**2)

@@ -35,9 +35,7 @@ def test_score_notes_sound_at_their_pitches(instrument: str) -> None:
 def test_score_theory_and_practice_tunings_differ(tmp_path: Path) -> None:
     path = tmp_path / "hicaz--x--y--z--w.txt"
     path.write_text(SCORE_HEAD + score_rows(0).removeprefix(SCORE_HEAD), encoding="utf-8")
-    practice, theory = (
-        PLAYERS.score(read_score(path, name), "plucked lute", 0) for name in ("practice", "theory")
-    )
+    practice, theory = (PLAYERS.score(read_score(path, name), "plucked lute", 0) for name in ("practice", "theory"))
     assert practice.frames == theory.frames
     assert not np.array_equal(practice.samples, theory.samples)
     assert np.array_equal(practice.samples, PLAYERS.score(read_score(path), "plucked lute", 0).samples)

@@ -30,16 +30,12 @@ def test_tempo_range_comes_from_cycle_facts(facts: dict, expected: tuple[float, 
 
 def test_register_contour_starts_by_contour_and_ends_low() -> None:
     rast = load("makam").mode("Rast")
-    starts = {
-        c: MAKAM.register_contour(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")
-    }
+    starts = {c: MAKAM.register_contour(replace(rast, contour=c))[0][1] for c in ("ascending", "both", "descending")}
     assert starts["ascending"] < starts["both"] < starts["descending"] == 1200
     for contour in ("ascending", "both", "descending", ""):
         contour_points = MAKAM.register_contour(replace(rast, contour=contour))
         assert contour_points[-1] == (1.0, 0.0)
-        assert [fraction for fraction, _ in contour_points] == sorted(
-            fraction for fraction, _ in contour_points
-        )
+        assert [fraction for fraction, _ in contour_points] == sorted(fraction for fraction, _ in contour_points)
 
 
 def test_styles_instruments_exist_and_cover_families() -> None:

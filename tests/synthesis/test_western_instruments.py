@@ -32,9 +32,7 @@ def test_partial_sum_equals_sum_of_sines() -> None:
     f0 = 200 * 2 ** (0.1 * np.sin(np.arange(4000) / 500))
     phase = 2 * np.pi * np.cumsum(f0) / RATE_HZ
     expected = sum(np.sin(k * phase) / k for k in range(1, 8))
-    np.testing.assert_allclose(
-        western_instruments.partial_sum(f0, lambda k, _: 1 / k, 7), expected, atol=1e-4
-    )
+    np.testing.assert_allclose(western_instruments.partial_sum(f0, lambda k, _: 1 / k, 7), expected, atol=1e-4)
 
 
 def test_sound_has_no_partials_above_limit() -> None:

@@ -24,29 +24,19 @@ def ranked(
     onsets: np.ndarray, weights: np.ndarray | None, cycles: tuple[Cycle, ...], beat_seconds: float
 ) -> list[tuple[Cycle, CycleScore]]:
     """The cycles with strokes that have a score, best fit first."""
-    scored = [
-        (cycle, cycle_fit.cycle_score(onsets, weights, cycle, beat_seconds))
-        for cycle in cycles
-        if cycle.strokes
-    ]
+    scored = [(cycle, cycle_fit.cycle_score(onsets, weights, cycle, beat_seconds)) for cycle in cycles if cycle.strokes]
     return sorted((pair for pair in scored if np.isfinite(pair[1].fit)), key=lambda pair: -pair[1].fit)
 
 
-def played(
-    cycle: Cycle, times: int, beat_seconds: float, first_beat: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def played(cycle: Cycle, times: int, beat_seconds: float, first_beat: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Onsets (seconds) and weights of a cycle struck `times` times, beginning `first_beat` beats after 0."""
     onset_beats = [
-        stroke.onset_beats + first_beat + cycle.beats * time
-        for time in range(times)
-        for stroke in cycle.strokes
+        stroke.onset_beats + first_beat + cycle.beats * time for time in range(times) for stroke in cycle.strokes
     ]
     return np.array(onset_beats) * beat_seconds, np.array([stroke.weight for stroke in cycle.strokes] * times)
 
 
-CYCLES_WITH_STROKES = [
-    cycle for tradition in (HINDUSTANI, MAKAM) for cycle in tradition.cycles if cycle.strokes
-]
+CYCLES_WITH_STROKES = [cycle for tradition in (HINDUSTANI, MAKAM) for cycle in tradition.cycles if cycle.strokes]
 
 
 @pytest.mark.parametrize("cycle", CYCLES_WITH_STROKES, ids=lambda cycle: cycle.slug)

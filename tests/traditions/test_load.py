@@ -46,11 +46,7 @@ INVALID = [
     ("modes", mode(aliases="Grey"), "aliases must be a list"),
     ("modes", mode(contour="up"), "contour 'up' is none of ascending, descending, both"),
     ("modes", mode() + mode(), "both have the name"),
-    (
-        "modes",
-        [*mode(), {"name": "Bittern", "degrees": "a b", "aliases": ["Reed hérron"]}],
-        "'Heron' and 'Bittern'",
-    ),
+    ("modes", [*mode(), {"name": "Bittern", "degrees": "a b", "aliases": ["Reed hérron"]}], "'Heron' and 'Bittern'"),
     ("cycles", cycle(beats=0), "beats must be above 0"),
     ("cycles", cycle(beats="many"), "wrong kind"),
     ("cycles", cycle(sections=[3, 3]), "sections add up to 6 beats, not 5"),
@@ -70,12 +66,8 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "problem"), INVALID, ids=[f"{f}-{s[:24]}" for f, _, s in INVALID]
-)
-def test_load_of_an_invalid_entry_names_file_and_problem(
-    tmp_path: Path, file: str, content: Any, problem: str
-) -> None:
+@pytest.mark.parametrize(("file", "content", "problem"), INVALID, ids=[f"{f}-{s[:24]}" for f, _, s in INVALID])
+def test_load_of_an_invalid_entry_names_file_and_problem(tmp_path: Path, file: str, content: Any, problem: str) -> None:
     folder = write_marsh(tmp_path / "marsh", **{file: content})
     with pytest.raises(TalimError) as caught:
         load(folder)

@@ -43,16 +43,12 @@ def test_transition_log_density_favours_notated_intervals() -> None:
 def test_degree_weights_use_counts_and_a_constant_tonic_weight() -> None:
     degrees = mode_model.all_degrees(PLAIN, {})
     written = mode_model.degree_weights(PLAIN, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
-    counted = mode_model.degree_weights(
-        PLAIN, degrees, {0.0: 90.0, 200.0: 2.0, 700.0: 8.0}, DEFAULT_HISTOGRAM_SHAPE
-    )
+    counted = mode_model.degree_weights(PLAIN, degrees, {0.0: 90.0, 200.0: 2.0, 700.0: 8.0}, DEFAULT_HISTOGRAM_SHAPE)
     assert written[0] == counted[0] == DEFAULT_HISTOGRAM_SHAPE.tonic_fraction
     assert counted[3] > 3 * counted[1]
     assert written[3] == pytest.approx(written[1])
 
 
 def test_all_degrees_include_touched_notated_and_counted_notes() -> None:
-    touching = Mode(
-        "t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,)
-    )
+    touching = Mode("t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,))
     assert mode_model.all_degrees(touching, {709.0: 1.0}).tolist() == [0.0, 200.0, 504.0, 709.0, 1100.0]

@@ -22,9 +22,7 @@ NOTATED_ONLY = {
 }
 
 
-def ranked_slugs(
-    recognizer: ModeRecognizer, notes: note_transcription.NoteSequence, **options: float
-) -> list[str]:
+def ranked_slugs(recognizer: ModeRecognizer, notes: note_transcription.NoteSequence, **options: float) -> list[str]:
     """Slugs of the modes, the most probable first, of a melody above its tonic."""
     posterior = recognizer.recognize(notes, tonic_known=True, **options)
     return [mode.slug for _, mode, _ in posterior.ranked_modes()]
@@ -41,9 +39,7 @@ def test_recognize_of_generated_melodies_finds_most_modes(tradition: Tradition) 
         notes = note_transcription.transcribe_notes(sing(mode, seed), HOP_SECONDS)
         slugs = [
             candidate.slug
-            for _, candidate, _ in NOTATED_ONLY[tradition.slug]
-            .recognize(notes, tonic_known=True)
-            .ranked_modes()
+            for _, candidate, _ in NOTATED_ONLY[tradition.slug].recognize(notes, tonic_known=True).ranked_modes()
         ]
         ranks.append(slugs.index(mode.slug) + 1)
     assert np.mean(np.array(ranks) <= 3) >= 0.93
@@ -68,9 +64,7 @@ def test_recognize_distinguishes_modes_of_the_same_notes(
         notes = note_transcription.transcribe_notes(sing(mode, seed), HOP_SECONDS)
         ranked = [
             candidate.slug
-            for _, candidate, _ in NOTATED_ONLY[tradition.slug]
-            .recognize(notes, tonic_known=True)
-            .ranked_modes()
+            for _, candidate, _ in NOTATED_ONLY[tradition.slug].recognize(notes, tonic_known=True).ranked_modes()
         ]
         assert min(rivals, key=lambda rival: ranked.index(rival.slug)).slug == mode.slug
 
@@ -85,12 +79,7 @@ def test_rank_modes_gives_sorted_probabilities() -> None:
 
 def test_rank_modes_is_robust_to_octaves_and_gaps() -> None:
     cents = sing(HINDUSTANI.mode("Todi"), 2)
-    assert (
-        first(HINDUSTANI, cents)
-        == first(HINDUSTANI, cents + 1200)
-        == first(HINDUSTANI, cents - 2400)
-        == "todi"
-    )
+    assert first(HINDUSTANI, cents) == first(HINDUSTANI, cents + 1200) == first(HINDUSTANI, cents - 2400) == "todi"
     gaps = cents.copy()
     gaps[np.random.default_rng(0).random(cents.size) < 0.01] = np.nan
     assert first(HINDUSTANI, gaps) == "todi"
@@ -100,10 +89,7 @@ def test_rank_modes_is_robust_to_octaves_and_gaps() -> None:
 def test_rank_modes_without_tonic_is_transposition_invariant(shift_cents: float) -> None:
     cents = sing(MAKAM.mode("Hicazkâr"), 4)
     plain, moved = (
-        {
-            mode.slug: score
-            for mode, score in mode_recognition.rank_modes(track, HOP_SECONDS, MAKAM, tonic_known=False)
-        }
+        {mode.slug: score for mode, score in mode_recognition.rank_modes(track, HOP_SECONDS, MAKAM, tonic_known=False)}
         for track in (cents, cents + shift_cents)
     )
     assert max(plain, key=plain.__getitem__) == max(moved, key=moved.__getitem__)
@@ -120,12 +106,8 @@ def test_find_tonic_is_within_fifteen_cents(name: str, seed: int, tonic_hz: floa
 
 def test_recognize_with_a_wrong_tonic_uses_the_error_rate() -> None:
     rast = MAKAM.mode("Rast")
-    notes = note_transcription.transcribe_notes(
-        sing(rast, 5) + 500, HOP_SECONDS
-    )  # the given tonic is a fourth too low
-    slugs = [
-        mode.slug for _, mode, _ in ModeRecognizer([MAKAM]).recognize(notes, tonic_known=True).ranked_modes()
-    ]
+    notes = note_transcription.transcribe_notes(sing(rast, 5) + 500, HOP_SECONDS)  # the given tonic is a fourth too low
+    slugs = [mode.slug for _, mode, _ in ModeRecognizer([MAKAM]).recognize(notes, tonic_known=True).ranked_modes()]
     trusting = [
         mode.slug
         for _, mode, _ in ModeRecognizer([MAKAM])
@@ -135,9 +117,7 @@ def test_recognize_with_a_wrong_tonic_uses_the_error_rate() -> None:
     assert slugs.index("rast") < trusting.index("rast")
 
 
-@pytest.mark.parametrize(
-    "cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)]
-)
+@pytest.mark.parametrize("cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)])
 def test_rank_modes_and_find_tonic_of_too_little_melody_raise(cents: np.ndarray) -> None:
     with pytest.raises(TalimError, match="too little melody"):
         mode_recognition.rank_modes(cents, HOP_SECONDS, MAKAM)
@@ -148,27 +128,12 @@ def test_rank_modes_and_find_tonic_of_too_little_melody_raise(cents: np.ndarray)
 def test_rank_modes_of_a_custom_tradition_needs_no_usage_statistics(tmp_path: Path) -> None:
     head = {"name": "Custom", "mode_words": ["mode"], "cycle_words": ["round"], "unit_cents": 100}
     modes = [
-        {
-            "name": "Dorian",
-            "degrees": "0 2 3 5 7 9 10",
-            "ascent": "0 2 3 5 7 9 10 12",
-            "descent": "12 10 9 7 5 3 2 0",
-        },
-        {
-            "name": "Lydian",
-            "degrees": "0 2 4 6 7 9 11",
-            "ascent": "0 2 4 6 7 9 11 12",
-            "descent": "12 11 9 7 6 4 2 0",
-        },
+        {"name": "Dorian", "degrees": "0 2 3 5 7 9 10", "ascent": "0 2 3 5 7 9 10 12", "descent": "12 10 9 7 5 3 2 0"},
+        {"name": "Lydian", "degrees": "0 2 4 6 7 9 11", "ascent": "0 2 4 6 7 9 11 12", "descent": "12 11 9 7 6 4 2 0"},
     ]
     cycles = [{"name": "Four", "beats": 4}]
     ornaments = [{"name": "Trill", "shape": "shake", "seconds": [0.1, 1], "extent_cents": [50, 200]}]
-    for name, content in (
-        ("tradition", head),
-        ("modes", modes),
-        ("cycles", cycles),
-        ("ornaments", ornaments),
-    ):
+    for name, content in (("tradition", head), ("modes", modes), ("cycles", cycles), ("ornaments", ornaments)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     custom = load(tmp_path)
     assert not custom.usage

@@ -31,9 +31,7 @@ def test_transcribe_notes_gives_pitch_length_onset_and_gap() -> None:
 
 def test_transcribe_notes_ignores_glides_and_short_notes() -> None:
     fast, slow = np.linspace(0, 700, 30), np.linspace(640, 520, 60)
-    track = np.concatenate(
-        [steady((0, 0.5)), fast, steady((700, 0.5)), slow, steady((700, 0.08)), steady((500, 0.5))]
-    )
+    track = np.concatenate([steady((0, 0.5)), fast, steady((700, 0.5)), slow, steady((700, 0.08)), steady((500, 0.5))])
     assert note_transcription.transcribe_notes(track, HOP_SECONDS).cents.round(-1).tolist() == [0, 700, 500]
 
 
@@ -70,17 +68,10 @@ def test_transcribe_notes_of_unvoiced_tracks_gives_none(track: np.ndarray) -> No
     assert not note_transcription.interval_histogram(notes).any()
 
 
-@given(
-    st.lists(st.integers(-24, 24), min_size=3, max_size=12),
-    st.lists(st.integers(-2, 2), min_size=12, max_size=12),
-)
+@given(st.lists(st.integers(-24, 24), min_size=3, max_size=12), st.lists(st.integers(-2, 2), min_size=12, max_size=12))
 def test_interval_histogram_is_octave_invariant(semitones: list[int], octaves: list[int]) -> None:
     assume(all((one - other) % 12 for one, other in pairwise(semitones)))  # what repeats is one note, or two
     plain = steady(*[(100.0 * note, 0.3) for note in semitones])
-    moved = steady(
-        *[(100.0 * note + 1200.0 * octave, 0.3) for note, octave in zip(semitones, octaves, strict=False)]
-    )
+    moved = steady(*[(100.0 * note + 1200.0 * octave, 0.3) for note, octave in zip(semitones, octaves, strict=False)])
     one, other = (note_transcription.transcribe_notes(track, HOP_SECONDS) for track in (plain, moved))
-    assert note_transcription.interval_histogram(one) == pytest.approx(
-        note_transcription.interval_histogram(other)
-    )
+    assert note_transcription.interval_histogram(one) == pytest.approx(note_transcription.interval_histogram(other))

@@ -59,9 +59,7 @@ NO_USUL = {"Serbest", "Darbeyn", "beste", "makam", "nihavent"}  # free, of chang
         ("makam/metadata.csv", "usul", "makam", "cycle", set()),
     ],
 )
-def test_names_of_real_collections_are_found(
-    file: str, column: str, slug: str, kind: str, unknown: set[str]
-) -> None:
+def test_names_of_real_collections_are_found(file: str, column: str, slug: str, kind: str, unknown: set[str]) -> None:
     tradition = HINDUSTANI if slug == "hindustani" else MAKAM
     missing = set()
     for name in {part for row in rows(file) for part in re.split(r"[,|]", row[column]) if part}:
@@ -122,9 +120,7 @@ def test_annotated_phrases_use_notes_of_their_raga() -> None:
             continue
         raga = HINDUSTANI.mode(row["raga"])
         allowed = {round(cents / 100) % 12 for cents in (*raga.degrees_cents, *raga.touched_cents)}
-        sung.setdefault(raga.name, []).extend(
-            letters[svara] in allowed for svara in row["svaras"] if svara in letters
-        )
+        sung.setdefault(raga.name, []).extend(letters[svara] in allowed for svara in row["svaras"] if svara in letters)
     shares = {name: float(np.mean(inside)) for name, inside in sung.items()}
     assert len(shares) >= 30
     assert np.median(list(shares.values())) == 1.0
@@ -205,13 +201,7 @@ def test_every_spelling_finds_its_own_entry(tradition: Tradition) -> None:
             for spelling in (entry.name, entry.slug, *entry.aliases):
                 plain = slugify(spelling)
                 joined = plain.replace("-", "") if not plain.endswith("-ii") else plain
-                for typed in (
-                    spelling,
-                    plain,
-                    plain.upper(),
-                    joined,
-                    plain.replace("-", " "),
-                ):
+                for typed in (spelling, plain, plain.upper(), joined, plain.replace("-", " ")):
                     assert look_up(typed) is entry, typed
                 for word in words:
                     assert look_up(f"{word} {spelling}") is look_up(f"{spelling} {word}") is entry
@@ -259,9 +249,7 @@ def test_scale_of_a_raga_agrees_with_its_thaat(thaat: str) -> None:
         ("Shivaranjani", (0, 2, 3, 7, 9), 7, 0),
     ],
 )
-def test_ragas_have_known_notes_and_strong_notes(
-    name: str, notes: tuple[int, ...], vadi: int, samvadi: int
-) -> None:
+def test_ragas_have_known_notes_and_strong_notes(name: str, notes: tuple[int, ...], vadi: int, samvadi: int) -> None:
     raga = HINDUSTANI.mode(name)
     assert semitones(raga) == notes
     assert [round(cents / 100) for cents in raga.strong_cents] == [vadi, samvadi]
@@ -317,9 +305,7 @@ def test_cycles_are_consistent_and_strongest_on_the_first_beat(tradition: Tradit
             assert set(cycle.claps) | set(cycle.waves) == starts, cycle.name
         if cycle.strokes:
             assert cycle.strokes[0].onset_beats == 0, cycle.name
-            assert cycle.strokes[0].weight == max(stroke.weight for stroke in cycle.strokes) == 1.0, (
-                cycle.name
-            )
+            assert cycle.strokes[0].weight == max(stroke.weight for stroke in cycle.strokes) == 1.0, cycle.name
             assert sum(stroke.beats for stroke in cycle.strokes) <= cycle.beats, cycle.name
             assert all(one.onset_beats + one.beats <= two.onset_beats for one, two in pairwise(cycle.strokes))
 
@@ -343,9 +329,7 @@ def test_usuls_have_known_strokes(name: str, strokes: str) -> None:
 def test_makams_are_built_of_their_named_tetrachords() -> None:
     built = 0
     for makam in MAKAM.modes:
-        parts = re.fullmatch(
-            r"(\S+ [45]) \+ (\S+ [45])(?: \((\d+) (\d+) (\d+)\))?", makam.facts.get("structure", "")
-        )
+        parts = re.fullmatch(r"(\S+ [45]) \+ (\S+ [45])(?: \((\d+) (\d+) (\d+)\))?", makam.facts.get("structure", ""))
         if parts is None:
             continue
         upper = tuple(int(step) for step in parts.groups()[2:]) if parts[3] else GENERA[parts[2]]

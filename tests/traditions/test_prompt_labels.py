@@ -23,12 +23,7 @@ CYCLES = [(tradition, cycle) for tradition in load_all_builtin() for cycle in tr
             "hindustani/ada-chautaal",
             141.0,
         ),
-        (
-            "solo kanun, makam Mâhur, taksim in usul Devr-i Turan, 217.5 bpm",
-            "makam/mahur",
-            "makam/devr-i-turan",
-            217.5,
-        ),
+        ("solo kanun, makam Mâhur, taksim in usul Devr-i Turan, 217.5 bpm", "makam/mahur", "makam/devr-i-turan", 217.5),
         ("a slow taksim in Hicaz makamı on the ney", "makam/hicaz", None, None),
         ("Rast on the ud, in the style of old Desh", None, None, None),  # a name alone may be anything
         ("the raga of the morning", None, None, None),

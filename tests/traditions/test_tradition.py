@@ -121,14 +121,8 @@ def test_tradition_of_recognizes_it_from_labels(cells: dict[str, str], slug: str
     [
         ({}, "none of its labels names a tradition (raga, tala, makam, usul)"),
         ({"title": "Rast", "raga": "  "}, "none of its labels names a tradition (raga, tala, makam, usul)"),
-        (
-            {"tradition": "Carnatic", "raga": "Bhairavi"},
-            "its tradition 'Carnatic' is none of hindustani, makam",
-        ),
-        (
-            {"raga": "Yaman", "makam": "Rast"},
-            "its labels belong to hindustani and makam at once; set tradition",
-        ),
+        ({"tradition": "Carnatic", "raga": "Bhairavi"}, "its tradition 'Carnatic' is none of hindustani, makam"),
+        ({"raga": "Yaman", "makam": "Rast"}, "its labels belong to hindustani and makam at once; set tradition"),
         ({"raga": "Xqzzt"}, "no raga is called 'Xqzzt'"),
     ],
 )

@@ -46,9 +46,7 @@ def test_read_usage_statistics_without_file_is_empty(tmp_path: Path) -> None:
         ({"one": {"counted": 1}}, "'heard' and 'weights' only"),
     ],
 )
-def test_read_usage_statistics_of_an_invalid_entry_raises_one_line(
-    tmp_path: Path, modes: object, problem: str
-) -> None:
+def test_read_usage_statistics_of_an_invalid_entry_raises_one_line(tmp_path: Path, modes: object, problem: str) -> None:
     with pytest.raises(TalimError, match=problem) as caught:
         usage_statistics.read_usage_statistics(usage_file(tmp_path, modes), LETTERS, {"one"})
     assert "practice.json" in str(caught.value)
@@ -64,6 +62,4 @@ def test_load_of_builtin_traditions_has_usage_of_every_mode(slug: str) -> None:
 def test_load_of_makam_has_the_counts_of_rast() -> None:
     rast = load("makam").usage["rast"]
     assert rast.count == 109
-    assert max(rast.weights, key=lambda cents: rast.weights[cents]) == pytest.approx(
-        701.887
-    )  # nevâ, its güçlü
+    assert max(rast.weights, key=lambda cents: rast.weights[cents]) == pytest.approx(701.887)  # nevâ, its güçlü

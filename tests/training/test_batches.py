@@ -45,8 +45,7 @@ class FakeBackbone:
 
 def corpus_in(folder: Path, count: int = 3) -> Corpus:
     clips = [
-        SimpleNamespace(audio_hash=f"h{i}", seconds=2.0, caption="text", recording=f"r{i % 2}")
-        for i in range(count)
+        SimpleNamespace(audio_hash=f"h{i}", seconds=2.0, caption="text", recording=f"r{i % 2}") for i in range(count)
     ]
     return SimpleNamespace(  # type: ignore[return-value]
         folder=folder, features=folder / "features", clips=clips, read_clip=lambda clip: Audio(np.ones(8), 8)
@@ -135,9 +134,7 @@ def test_training_batch_drops_the_requested_fraction_of_conditions(tmp_path: Pat
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), max_clips=st.integers(1, 30))
 def test_stratified_sample_alternates_between_recordings(counts: list[int], max_clips: int) -> None:
-    clips = [
-        SimpleNamespace(recording=f"r{r}", number=i) for r, count in enumerate(counts) for i in range(count)
-    ]
+    clips = [SimpleNamespace(recording=f"r{r}", number=i) for r, count in enumerate(counts) for i in range(count)]
     picked = batches.stratified_sample(clips, max_clips)  # type: ignore[arg-type]
     assert len(picked) == min(max_clips, len(clips))
     assert len({id(clip) for clip in picked}) == len(picked)
@@ -157,8 +154,7 @@ def test_training_subset_of_smaller_fraction_is_contained_in_a_larger_one(
     clips = [SimpleNamespace(recording=f"take-{n % count}", number=n) for n in range(2 * count)]
     corpus: Any = SimpleNamespace(train=clips)
     less, more = (
-        [c.number for c in batches.training_subset(corpus, fraction, seed)]
-        for fraction in sorted((first, second))
+        [c.number for c in batches.training_subset(corpus, fraction, seed)] for fraction in sorted((first, second))
     )
     assert set(less) <= set(more)
     assert len(less) % 2 == 0  # whole recordings
@@ -168,9 +164,6 @@ def test_training_subset_of_smaller_fraction_is_contained_in_a_larger_one(
 
 def test_training_subset_is_drawn_by_the_seed() -> None:
     corpus: Any = SimpleNamespace(train=[SimpleNamespace(recording=f"take-{n}") for n in range(10)])
-    drawn = {
-        seed: tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, seed))
-        for seed in range(20)
-    }
+    drawn = {seed: tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, seed)) for seed in range(20)}
     assert drawn[3] == tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, 3))
     assert len(set(drawn.values())) > 10

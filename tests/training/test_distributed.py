@@ -65,11 +65,7 @@ class Launched:
         self.all = [
             subprocess.Popen(
                 [sys.executable, "-c", code],
-                env={
-                    **os.environ,
-                    **place,
-                    **dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True)),
-                },
+                env={**os.environ, **place, **dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True))},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -219,9 +215,7 @@ def loss_of(mean: float, parts: Sequence[float], count: int) -> Loss:
 def test_reduce_gradients_weights_each_rank_by_its_count() -> None:
     weights = {"a": nn.Parameter(torch.ones(2)), "b": nn.Parameter(torch.ones(1, dtype=torch.bfloat16))}
     weights["a"].grad = torch.tensor([1.0, 2.0])  # b has no gradient here
-    other = 30 * torch.tensor(
-        [5.0, 6.0, 8.0, 0.5, 0.25, 0.75, 1.0]
-    )  # gradients of a (2) and b (1), mean, parts, 1
+    other = 30 * torch.tensor([5.0, 6.0, 8.0, 0.5, 0.25, 0.75, 1.0])  # gradients of a (2) and b (1), mean, parts, 1
     reduced = FakeReduction(other).reduce_gradients(weights, loss_of(0.1, [0.0, 0.2], 10))
     assert weights["a"].grad.tolist() == pytest.approx([4.0, 5.0])
     assert weights["b"].grad is not None
@@ -269,17 +263,12 @@ def test_init_process_group_with_sharding_or_one_device_raises_usage_error(
         pass
 
 
-def test_init_process_group_with_more_processes_than_gpus_raises_usage_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_init_process_group_with_more_processes_than_gpus_raises_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with (
-        pytest.raises(UsageError, match="2 processes were started for 1 GPUs"),
-        distributed.init_process_group(),
-    ):
+    with pytest.raises(UsageError, match="2 processes were started for 1 GPUs"), distributed.init_process_group():
         pass
 
 

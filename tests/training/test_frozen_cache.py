@@ -71,15 +71,8 @@ def make_recipe(quick_recipe: Any, base_folder: Path, corpus: Path) -> Callable[
     """A recipe for the deep third, cropped once, six steps."""
 
     def make(**changes: Any) -> Recipe:
-        usual = {
-            "base": str(base_folder),
-            "corpus": str(corpus),
-            "design": "conv@deep:width8",
-            "training__steps": 6,
-        }
-        return quick_recipe(
-            **usual | {"training__crop": "fixed", "training__condition_dropout": 0.4} | changes
-        )
+        usual = {"base": str(base_folder), "corpus": str(corpus), "design": "conv@deep:width8", "training__steps": 6}
+        return quick_recipe(**usual | {"training__crop": "fixed", "training__condition_dropout": 0.4} | changes)
 
     return make
 
@@ -92,12 +85,8 @@ def adapter(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize(
-    "design", ["conv@post:width8", "conv@deep:width8", "linear@middle:width8", "conv@all:width8"]
-)
-def test_train_with_cache_equals_train_without(
-    make_recipe: Callable[..., Recipe], tmp_path: Path, design: str
-) -> None:
+@pytest.mark.parametrize("design", ["conv@post:width8", "conv@deep:width8", "linear@middle:width8", "conv@all:width8"])
+def test_train_with_cache_equals_train_without(make_recipe: Callable[..., Recipe], tmp_path: Path, design: str) -> None:
     """The adapter's file too: the ordinary one, with the ordinary weights."""
     with_it = train(make_recipe(design=design, training__frozen_cache="on"), tmp_path / "with")
     without = train(make_recipe(design=design, training__frozen_cache="off"), tmp_path / "without")
@@ -115,26 +104,18 @@ def test_train_with_cache_equals_train_without(
     assert read_json(with_it.cost)["flops"] < read_json(without.cost)["flops"]
 
 
-def test_train_at_the_same_depth_reuses_all_entries(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_train_at_the_same_depth_reuses_all_entries(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     first = read_json(train(make_recipe(), tmp_path / "one").cost)["frozen_cache"]
     log = Log()
-    second = read_json(train(make_recipe(design="linear@deep:width4"), tmp_path / "two", log).cost)[
-        "frozen_cache"
-    ]
+    second = read_json(train(make_recipe(design="linear@deep:width4"), tmp_path / "two", log).cost)["frozen_cache"]
     assert (first["used"], second["used"]) == (True, True)
     assert second["entries_computed"] == 0 < first["entries_computed"] + first["entries_read"]
     assert any("of 6 layers are frozen for linear@deep" in line for line in log.lines)
-    elsewhere = read_json(train(make_recipe(design="linear@post:width4"), tmp_path / "three").cost)[
-        "frozen_cache"
-    ]
+    elsewhere = read_json(train(make_recipe(design="linear@post:width4"), tmp_path / "three").cost)["frozen_cache"]
     assert elsewhere["entries_computed"] > 0
 
 
-def test_cache_summary_planned_bytes_match_disk_bytes(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_cache_summary_planned_bytes_match_disk_bytes(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     facts = read_json(train(make_recipe(training__steps=40, training__eval_every=40), tmp_path / "run").cost)[
         "frozen_cache"
     ]
@@ -176,9 +157,7 @@ def test_train_after_kill_while_filling_the_cache_restores_all_entries(
     assert sorted(cache.glob("??/*.safetensors")) == entries
 
 
-def test_train_with_damaged_entries_recomputes_them(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_train_with_damaged_entries_recomputes_them(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     whole = train(make_recipe(), tmp_path / "whole")
     cache = Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER
     entries = sorted(cache.glob("??/*.safetensors"))
@@ -195,9 +174,7 @@ def test_train_with_entries_of_other_weights_recomputes_them(
 ) -> None:
     """As if two bases had one fingerprint: the entries are intact but wrong."""
     right = MusicGen.frozen_activations
-    monkeypatch.setattr(
-        MusicGen, "frozen_activations", lambda self, batch, layers: right(self, batch, layers) * 1.5
-    )
+    monkeypatch.setattr(MusicGen, "frozen_activations", lambda self, batch, layers: right(self, batch, layers) * 1.5)
     train(make_recipe(), tmp_path / "wrong")
     monkeypatch.setattr(MusicGen, "frozen_activations", right)
     log = Log()
@@ -208,9 +185,7 @@ def test_train_with_entries_of_other_weights_recomputes_them(
     assert losses(after) == losses(fresh)
 
 
-def test_train_beyond_the_disk_limit_recomputes_activations(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_train_beyond_the_disk_limit_recomputes_activations(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     whole = train(make_recipe(), tmp_path / "whole")
     held = read_json(whole.cost)["frozen_cache"]["disk_bytes"]
     cache = Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER
@@ -246,16 +221,12 @@ def test_make_frozen_cache_when_not_used_logs_the_reason(
     assert not (Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER).exists()
 
 
-def test_train_on_whole_clips_uses_the_cache_by_default(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_train_on_whole_clips_uses_the_cache_by_default(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     whole = make_recipe(training__crop="random", training__crop_seconds=None, training__steps=1)
     assert read_json(train(whole, tmp_path / "run").cost)["frozen_cache"]["used"]
 
 
-def test_per_clip_losses_with_cache_equal_those_without(
-    make_recipe: Callable[..., Recipe], tmp_path: Path
-) -> None:
+def test_per_clip_losses_with_cache_equal_those_without(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     from talim.evaluation.held_out_loss import per_clip_losses
 
     recipe = make_recipe()
@@ -305,9 +276,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 def items_of(base: MusicGen, lengths: tuple[int, ...] = (18, 11, 25)) -> list[EncodedClip]:
     rng, made = np.random.default_rng(5), []
     for number, frames in enumerate(lengths):
-        clip: Any = SimpleNamespace(
-            audio_hash=f"clip {number}", seconds=frames / 50, caption="raga " * (number + 1)
-        )
+        clip: Any = SimpleNamespace(audio_hash=f"clip {number}", seconds=frames / 50, caption="raga " * (number + 1))
         tokens = rng.integers(0, 32, (base.codebooks, frames)).astype(np.int16)
         made.append(EncodedClip(clip, tokens, base.encode_text([clip.caption])[0]))
     return made
@@ -329,15 +298,7 @@ def losses_and_gradients(
     base: MusicGen, peft: Any, items: list[EncodedClip], step: int, cache: FrozenLayerCache | None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     batch = batches.training_batch(
-        items,
-        base,
-        batch_size=3,
-        seed=1,
-        step=step,
-        condition_dropout=0.5,
-        crop_seconds=0.3,
-        crop="fixed",
-        cache=cache,
+        items, base, batch_size=3, seed=1, step=step, condition_dropout=0.5, crop_seconds=0.3, crop="fixed", cache=cache
     )
     peft.zero_grad()
     with rng_state_at(1, step, base.device):
@@ -347,9 +308,7 @@ def losses_and_gradients(
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_losses_and_gradients_with_cache_equal_those_without(
-    loaded: Loaded, tmp_path: Path, design: str
-) -> None:
+def test_losses_and_gradients_with_cache_equal_those_without(loaded: Loaded, tmp_path: Path, design: str) -> None:
     base = loaded()
     peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
     assert cache.layers > 0
@@ -364,9 +323,7 @@ def test_losses_and_gradients_with_cache_equal_those_without(
 
 
 @pytest.mark.parametrize("design", ["conv@post:width8", "conv@deep:width8", "conv@deep:2k+full@layers[3-4]"])
-def test_hidden_of_bf16_base_is_stored_in_bf16_and_agrees(
-    loaded: Loaded, tmp_path: Path, design: str
-) -> None:
+def test_hidden_of_bf16_base_is_stored_in_bf16_and_agrees(loaded: Loaded, tmp_path: Path, design: str) -> None:
     base = loaded("bf16")
     peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
     for step in (1, 1, 2):
@@ -377,9 +334,7 @@ def test_hidden_of_bf16_base_is_stored_in_bf16_and_agrees(
 
 
 @settings(max_examples=25)
-@given(
-    first=st.integers(0, LAYERS - 1), kind=st.sampled_from(["conv", "linear", "transformer", "full", "lora"])
-)
+@given(first=st.integers(0, LAYERS - 1), kind=st.sampled_from(["conv", "linear", "transformer", "full", "lora"]))
 def test_losses_with_cache_below_any_first_site_equal_those_without(
     loaded: Loaded, tmp_path_factory: pytest.TempPathFactory, first: int, kind: str
 ) -> None:
@@ -394,9 +349,7 @@ def test_losses_with_cache_below_any_first_site_equal_those_without(
         torch.testing.assert_close(with_it, without, rtol=1e-6, atol=1e-6)
 
 
-def test_losses_with_cache_agree_under_checkpointing_and_disabled_adapters(
-    loaded: Loaded, tmp_path: Path
-) -> None:
+def test_losses_with_cache_agree_under_checkpointing_and_disabled_adapters(loaded: Loaded, tmp_path: Path) -> None:
     base = loaded()
     design = "conv@deep:width8"
     peft, items, cache = attached(base, design), items_of(base), cache_for(base, design, tmp_path)
@@ -424,18 +377,12 @@ def test_run_id_ignores_frozen_cache_settings() -> None:
     plain = recipes.load((), {"corpus": "songs"})
     off = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=off")]))
     on = recipes.load((), dict([("corpus", "songs"), recipes.parse_setting("training.frozen_cache=on")]))
-    assert (plain.training.frozen_cache, off.training.frozen_cache, on.training.frozen_cache) == (
-        "auto",
-        "off",
-        "on",
-    )
+    assert (plain.training.frozen_cache, off.training.frozen_cache, on.training.frozen_cache) == ("auto", "off", "on")
     assert recipes.run_id(plain) == recipes.run_id(off)
     assert recipes.recipe_differences(plain, off) == {}
     fixed = recipes.load((), {"corpus": "songs", "training.crop": "fixed"})
     assert recipes.run_id(fixed) != recipes.run_id(plain)
-    assert (
-        recipes.load((), {"corpus": "songs", "training.frozen_cache_gb": 0.5}).training.frozen_cache_gb == 0.5
-    )
+    assert recipes.load((), {"corpus": "songs", "training.frozen_cache_gb": 0.5}).training.frozen_cache_gb == 0.5
 
 
 def test_attach_recipe_design_sets_the_adapter_compute_dtype(loaded: Loaded) -> None:
@@ -444,6 +391,4 @@ def test_attach_recipe_design_sets_the_adapter_compute_dtype(loaded: Loaded) -> 
     for dtype, mixed in (("fp32", False), ("same_as_base", True)):
         changes = {"corpus": "songs", "design": "conv@post:width8", "training.adapter_compute_dtype": dtype}
         peft = attach_recipe_design(loaded("bf16"), recipes.load((), changes))
-        assert [layer.mixed_precision for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [
-            mixed
-        ]
+        assert [layer.mixed_precision for layer in peft.modules() if hasattr(layer, "talim_blocks")] == [mixed]

@@ -40,8 +40,7 @@ def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", *
 
 
 @pytest.mark.parametrize(
-    ("licence", "expected"),
-    [("CC-BY-NC-4.0", "cc-by-nc-4.0"), ("Apache-2.0", "apache-2.0"), ("unknown", "other")],
+    ("licence", "expected"), [("CC-BY-NC-4.0", "cc-by-nc-4.0"), ("Apache-2.0", "apache-2.0"), ("unknown", "other")]
 )
 def test_render_card_header_has_the_hub_fields(licence: str, expected: str) -> None:
     header = yaml.safe_load(card(licence=licence).split("---")[1])
@@ -69,11 +68,7 @@ def test_render_card_measures_have_an_interval_or_a_reason() -> None:
     assert "Not evaluated yet" in card()
     reduction = {"mean": 0.25, "ci95": [0.1, 0.4], "per_recording": {"a": 0.1, "b": 0.4}}
     scores = {
-        "held_out_loss": {
-            "base_loss": {"mean": 4.0},
-            "adapted_loss": {"mean": 3.75},
-            "loss_reduction": reduction,
-        },
+        "held_out_loss": {"base_loss": {"mean": 4.0}, "adapted_loss": {"mean": 3.75}, "loss_reduction": reduction},
         "split": {"strategy": "performer", "explanation": "no voice is on both sides"},
         "adapter_effect": {"token_change_rate": 0.5, "log_mel_distance_db": 4.2},
     }

@@ -39,9 +39,7 @@ def test_fit_steps_to_hours_fits_and_gives_a_valid_training(hours: float, step: 
 
 
 def test_fit_steps_to_hours_with_too_few_hours_says_how_many_are_needed() -> None:
-    with pytest.raises(
-        UsageError, match=r"--hours 0\.01 is too little: the first step ends after 0\.1[0-9] hours"
-    ):
+    with pytest.raises(UsageError, match=r"--hours 0\.01 is too little: the first step ends after 0\.1[0-9] hours"):
         fit_steps_to_hours(Training(), 0.01, StepTiming(step_seconds=100.0, startup_seconds=300.0))
 
 
@@ -69,12 +67,8 @@ def test_measure_step_timing_separates_loading_encoding_and_steps(
         return timed
 
     monkeypatch.setattr(time_budget, "time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr(
-        time_budget, "attach_recipe_design", lasting(lambda _: 7.0, time_budget.attach_recipe_design)
-    )
-    monkeypatch.setattr(
-        time_budget.batches, "encode_clips", lasting(lambda _: 20.0, time_budget.batches.encode_clips)
-    )
+    monkeypatch.setattr(time_budget, "attach_recipe_design", lasting(lambda _: 7.0, time_budget.attach_recipe_design))
+    monkeypatch.setattr(time_budget.batches, "encode_clips", lasting(lambda _: 20.0, time_budget.batches.encode_clips))
     steps = (60.0, 2.0, 9.0, 3.0)  # the first one warms up, one was disturbed
     monkeypatch.setattr(
         time_budget.batches, "training_batch", lasting(steps.__getitem__, time_budget.batches.training_batch)

@@ -38,9 +38,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 def same(first: Run, second: Run) -> bool:
     a, b = weights(first), weights(second)
-    return (
-        losses(first) == losses(second) and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-    )
+    return losses(first) == losses(second) and a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 class StopAt(Progress):
@@ -92,9 +90,7 @@ def test_train_interrupted_and_resumed_is_bitwise_identical(
     assert same(train(quick_recipe(), tmp_path), finished_run)
 
 
-def test_train_on_sigterm_writes_a_checkpoint_and_restores_the_handler(
-    tmp_path: Path, quick_recipe: Any
-) -> None:
+def test_train_on_sigterm_writes_a_checkpoint_and_restores_the_handler(tmp_path: Path, quick_recipe: Any) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match=r"To resume: talim train --out"):
         train(quick_recipe(), tmp_path, StopAt(4, signal.SIGTERM))
@@ -124,9 +120,7 @@ def run_in_subprocess(
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not run.log.is_file() or not any(
-        r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)
-    ):
+    while not run.log.is_file() or not any(r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)):
         assert time.monotonic() < deadline, f"step {step} was never reached"
         assert process.poll() is None, f"step {step} was never reached: {process.communicate()[1].decode()}"
         time.sleep(0.02)
@@ -166,9 +160,7 @@ def test_train_command_on_sigint_saves_and_says_how_to_resume(tmp_path: Path, qu
 
 
 @pytest.mark.slow
-def test_train_after_ten_sigkills_is_bitwise_identical(
-    tmp_path: Path, quick_recipe: Any, finished_run: Run
-) -> None:
+def test_train_after_ten_sigkills_is_bitwise_identical(tmp_path: Path, quick_recipe: Any, finished_run: Run) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
     killed = 0

@@ -122,9 +122,7 @@ def test_train_on_latents_logs_named_terms_and_caches_latents(run: Run, corpus: 
     assert str(run.folder) not in (run.adapter / "adapter_config.json").read_text()
 
 
-def test_train_on_latents_interrupted_and_resumed_is_bitwise_identical(
-    tmp_path: Path, recipe: Any, run: Run
-) -> None:
+def test_train_on_latents_interrupted_and_resumed_is_bitwise_identical(tmp_path: Path, recipe: Any, run: Run) -> None:
     with pytest.raises(Interrupted):
         train(recipe(), tmp_path, Stop())
     again = train(recipe(), tmp_path)
@@ -196,10 +194,7 @@ def test_train_and_generate_commands_work_with_every_kind(
         (["--chords", "Csus4@0"], "'sus4', unknown"),
         (["--chords", "C"], "write chords as"),
         (["--beats", "1@0", "--beats", "1@0", "--beats", "1@0"], "3 times for 1 prompts"),
-        (
-            ["--beats", "1@0", "--beats", "1@0", "--chords", "C@0", "--chords", "C@0", "--chords", "C@0"],
-            "2 times and",
-        ),
+        (["--beats", "1@0", "--beats", "1@0", "--chords", "C@0", "--chords", "C@0", "--chords", "C@0"], "2 times and"),
         (["--seconds", "61"], "up to 60 s"),
     ],
 )
@@ -246,9 +241,7 @@ def test_generate_with_beats_per_prompt_predicts_the_missing_ones(
     assert audio.read(first["file"]).seconds == pytest.approx(1.0)
 
 
-def test_train_with_settings_that_the_base_lacks_writes_nothing(
-    tmp_path: Path, tiny_base: Path, corpus: Path
-) -> None:
+def test_train_with_settings_that_the_base_lacks_writes_nothing(tmp_path: Path, tiny_base: Path, corpus: Path) -> None:
     for change, says in (("loss_weighting", "Mustango"), ("predict_beats_chords", "beats")):
         value = "min_snr_eps" if change == "loss_weighting" else True
         asked = {"base": str(tiny_base), "corpus": str(corpus), f"training.{change}": value}
@@ -257,18 +250,14 @@ def test_train_with_settings_that_the_base_lacks_writes_nothing(
         assert not (tmp_path / change / "recipe.yaml").exists()
 
 
-def test_train_with_another_loss_weighting_changes_training_losses_only(
-    tmp_path: Path, recipe: Any, run: Run
-) -> None:
+def test_train_with_another_loss_weighting_changes_training_losses_only(tmp_path: Path, recipe: Any, run: Run) -> None:
     other = train(recipe(training__loss_weighting="none"), tmp_path)
     ours, theirs = ([row["loss"] for row in read_jsonl(r.log)] for r in (other, run))
     assert ours[0] == theirs[0]  # the held-out loss is not weighted
     assert ours[1] > theirs[1]  # the training loss is, with no weight above one
 
 
-def test_encode_clips_caches_predicted_beats_and_chords(
-    tmp_path: Path, recipe: Any, base: Path, corpus: Path
-) -> None:
+def test_encode_clips_caches_predicted_beats_and_chords(tmp_path: Path, recipe: Any, base: Path, corpus: Path) -> None:
     from talim.backbones.load import load
     from talim.training import batches
 
@@ -284,9 +273,7 @@ def test_encode_clips_caches_predicted_beats_and_chords(
     assert [predicted[i].beats_chords.beats for i in known] == [plain[i].beats_chords.beats for i in known]
     backbone.predict_beats_chords = None  # type: ignore[method-assign, assignment]
     assert (
-        batches.encode_clips(found, found.clips, backbone, Progress(), predict_beats_chords=True)[
-            0
-        ].beats_chords
+        batches.encode_clips(found, found.clips, backbone, Progress(), predict_beats_chords=True)[0].beats_chords
         == predicted[0].beats_chords
     )
     item = plain[known[0]]
@@ -297,7 +284,5 @@ def test_encode_clips_caches_predicted_beats_and_chords(
 def test_train_and_evaluate_in_bf16_give_finite_losses(tmp_path: Path, recipe: Any) -> None:
     finished = train(recipe(training__precision="bf16"), tmp_path)
     assert all(np.isfinite(row["loss"]) for row in read_jsonl(finished.log))
-    scores = evaluate(
-        finished.folder, num_prompts=1, seconds=1.0, options=GenerationOptions(sampling_steps=2)
-    )
+    scores = evaluate(finished.folder, num_prompts=1, seconds=1.0, options=GenerationOptions(sampling_steps=2))
     assert np.isfinite(scores["held_out_loss"]["loss_reduction"]["mean"])

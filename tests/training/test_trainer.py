@@ -80,9 +80,7 @@ def test_train_with_nan_loss_stops_and_keeps_the_last_checkpoint(
 
 
 def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_recipe: Any) -> None:
-    recipe = quick_recipe(
-        training__learning_rate=1.0, training__early_stopping_patience=1, training__eval_every=1
-    )
+    recipe = quick_recipe(training__learning_rate=1.0, training__early_stopping_patience=1, training__eval_every=1)
     run = train(recipe, tmp_path)
     cost, rows = read_json(run.cost), read_jsonl(run.log)
     held_out = [r["loss"] for r in rows if r["split"] == "held_out"]

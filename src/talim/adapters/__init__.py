@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from talim.adapters.config import AdapterConfig
-from talim.adapters.injection import (
-    adapter_config,
-    attach,
-    disabled,
-    set_adapter_scales,
-    trainable_parameters,
-)
+from talim.adapters.injection import adapter_config, attach, disabled, set_adapter_scales, trainable_parameters
 from talim.adapters.peft_method import AdapterModel, register_with_peft
 from talim.adapters.serialization import load, read_info, save
 from talim.design.kinds import Kind, register

@@ -127,9 +127,7 @@ def module_features(layer: nn.Module, name: str) -> int:
     for module in layer.modules():
         if isinstance(module, nn.LayerNorm):
             return module.normalized_shape[-1]
-    raise UsageError(
-        f"{name}: the output width of a {type(layer).__name__} is unknown; give blocks with features"
-    )
+    raise UsageError(f"{name}: the output width of a {type(layer).__name__} is unknown; give blocks with features")
 
 
 def exact_path_regex(paths: Iterable[str]) -> str:

@@ -54,9 +54,7 @@ class ForwardContext:
         masks = (_argument(name, self.outer_argument_positions, args, kwargs) for name in TEXT_MASK_NAMES)
         self.text_mask = next((mask for mask in masks if mask is not None), None)
 
-    def context(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
-    ) -> tuple[Any, Tensor | None]:
+    def context(self, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[Any, Tensor | None]:
         """The cache, or None without cached decoding; and the bool mask [B, T] of the frames, None without padding."""
         if self.is_projection:
             mask = self.text_mask
@@ -70,9 +68,7 @@ class ForwardContext:
             return cache, None
         return cache, valid_frames(mask, hidden.shape[1], cache)
 
-    def cached(
-        self, states: Tensor, weights: Sequence[tuple[Tensor, float]], compute: Callable[[], Any]
-    ) -> Any:
+    def cached(self, states: Tensor, weights: Sequence[tuple[Tensor, float]], compute: Callable[[], Any]) -> Any:
         """`compute()`, or its last result for the same states, weights with their scales, and mask.
 
         A projection runs in every decoding step on the same text states.
@@ -89,9 +85,7 @@ class ForwardContext:
         self._cached_result = ((weakref.ref(states), mask), key, result)
         return result
 
-    def lerp(
-        self, layer: nn.Module, copies: Sequence[tuple[full_finetune.FullFineTuneLayer, float]]
-    ) -> nn.Module:
+    def lerp(self, layer: nn.Module, copies: Sequence[tuple[full_finetune.FullFineTuneLayer, float]]) -> nn.Module:
         """The interpolation of a layer with scaled trained copies of it, cached until one of them changes."""
         key = [(id(p), p._version, s) for c, s in copies for p in c.parameters()]
         if self._blended is None or self._blended[0] != key:

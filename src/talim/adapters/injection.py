@@ -73,9 +73,7 @@ def peft_config_for(
         config.__dict__["design"] = str(design)  # PEFT's own have no field for it; `save` stores it
         return config
     blocks: list[dict[str, Any]] = []
-    for part in sorted(
-        design.parts, key=lambda part: part.site == "post"
-    ):  # post comes after others on its module
+    for part in sorted(design.parts, key=lambda part: part.site == "post"):  # post comes after others on its module
         part_sites, options = select_sites(part.site, sites), kind_options.get(part.kind, {})
         if part.kind == FULL:
             modules = [module for site in part_sites for module in site.full_modules]
@@ -174,9 +172,7 @@ def cast_adapters(model: PeftModel, dtype: torch.dtype) -> None:
         for attribute in layer.adapter_layer_names:
             for name, adapter in getattr(layer, attribute).items():
                 if isinstance(adapter, nn.Parameter):
-                    getattr(layer, attribute)[name] = nn.Parameter(
-                        adapter.data.to(dtype), adapter.requires_grad
-                    )
+                    getattr(layer, attribute)[name] = nn.Parameter(adapter.data.to(dtype), adapter.requires_grad)
                     continue
                 for block in adapter if isinstance(adapter, nn.ModuleList) else [adapter]:
                     if not isinstance(block, FullFineTuneLayer):
@@ -222,9 +218,7 @@ def find_peft_model(model: nn.Module) -> PeftModel | None:
 def check_name(name: str, model: nn.Module, config: PeftConfig) -> None:
     """UsageError for an adapter name under which PEFT would lose or mix up weights."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(nn.ModuleDict(), name):
-        raise UsageError(
-            f"adapter name {name!r} is not allowed; use letters, digits, - and _, such as raga-1"
-        )
+        raise UsageError(f"adapter name {name!r} is not allowed; use letters, digits, - and _, such as raga-1")
     paths = [path for path, _ in model.named_modules()]
     if isinstance(config, AdapterConfig):
         one_of_each_kind = {block["kind"]: block for block in config.blocks if block["kind"] != FULL}

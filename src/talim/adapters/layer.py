@@ -85,9 +85,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             return self.base_layer(*args, **kwargs)
         active = self._active()
-        if self.forward_context.is_projection and not (
-            torch.is_grad_enabled() or torch.compiler.is_compiling()
-        ):
+        if self.forward_context.is_projection and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return self.forward_context.cached(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
@@ -149,9 +147,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         with torch.autocast(hidden.device.type, hidden.dtype) if enabled else nullcontext():
             return block(hidden.to(block.up.weight.dtype), state, mask).to(hidden.dtype)
 
-    def _state(
-        self, block: Any, cache: Any, key: tuple[str, int], past: int | None
-    ) -> streaming.StreamingState | None:
+    def _state(self, block: Any, cache: Any, key: tuple[str, int], past: int | None) -> streaming.StreamingState | None:
         """The block's state of the previous frames; None if it needs none."""
         if past is None or not block.uses_context:
             return None

@@ -20,9 +20,7 @@ SUPPORTED_PEFT_KINDS = PEFT_KINDS
 ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank
 
 
-def peft_part_config(
-    part: Part, sites: Sequence[Site], num_base_parameters: int, dropout: float
-) -> PeftConfig:
+def peft_part_config(part: Part, sites: Sequence[Site], num_base_parameters: int, dropout: float) -> PeftConfig:
     """PEFT's configuration for a lora, dora or ia3 part."""
     if part.kind == "ia3":
         matrices = [m for site in sites for m in budget.ia3_matrices(site)]
@@ -68,9 +66,7 @@ def peft_weight_shapes(config: Any, model: nn.Module) -> dict[str, tuple[int, ..
             is_feedforward = isinstance(pattern, str) and re.fullmatch(pattern, path)
             shapes[f"{path}.ia3_l"] = (1, inputs) if is_feedforward else (outputs, 1)
             continue
-        rank = next(
-            (r for p, r in config.rank_pattern.items() if re.fullmatch(rf"(.*\.)?({p})", path)), config.r
-        )
+        rank = next((r for p, r in config.rank_pattern.items() if re.fullmatch(rf"(.*\.)?({p})", path)), config.r)
         shapes[f"{path}.lora_A.weight"], shapes[f"{path}.lora_B.weight"] = (rank, inputs), (outputs, rank)
         if config.use_dora:
             shapes[f"{path}.lora_magnitude_vector"] = (outputs,)

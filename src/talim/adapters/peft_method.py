@@ -58,11 +58,7 @@ class AdapterModel(BaseTuner):
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls,
-        model: nn.Module,
-        config: PeftConfig,
-        adapter_name: str,
-        state_dict: dict[str, Tensor],
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         # PEFT itself ignores missing and unknown weights
         mapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)

@@ -55,9 +55,7 @@ def save(
     }
     with new_folder(Path(folder)) as partial:
         save_file(
-            {k: v.detach().contiguous().cpu() for k, v in weights.items()},
-            partial / WEIGHTS_FILE,
-            {"format": "pt"},
+            {k: v.detach().contiguous().cpu() for k, v in weights.items()}, partial / WEIGHTS_FILE, {"format": "pt"}
         )
         write_json(partial / CONFIG_FILE, {key: _plain(value) for key, value in sorted(values.items())})
         write_json(partial / INFO_FILE, info)
@@ -74,9 +72,7 @@ def read_info(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         if (Path(folder) / CONFIG_FILE).is_file():
             return _read_peft_facts(Path(folder))
-        raise TalimError(
-            f"{folder} is no adapter folder: it has no {INFO_FILE}; give RUN/adapter of a finished run"
-        )
+        raise TalimError(f"{folder} is no adapter folder: it has no {INFO_FILE}; give RUN/adapter of a finished run")
     info = _read_json(path)
     if not isinstance(info, dict) or not isinstance(info.get("base"), dict):
         raise TalimError(f"{path}: expected an object with a base; is the file damaged?")
@@ -137,9 +133,7 @@ def read_config(folder: Path) -> PeftConfig:
         not isinstance(config, AdapterConfig)
         and peft_baselines.peft_type_name(config) not in peft_baselines.SUPPORTED_PEFT_KINDS
     ):
-        raise TalimError(
-            f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3"
-        )
+        raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3")
     return config
 
 
@@ -159,9 +153,7 @@ def check_fit(config: PeftConfig, weights: dict[str, Any], model: nn.Module, fol
     if isinstance(config, AdapterConfig):
         for path in dict.fromkeys(block["module"] for block in config.blocks):
             if path not in modules:
-                raise TalimError(
-                    f"{folder} has an adapter at {path}, which this model lacks; is it another base?"
-                )
+                raise TalimError(f"{folder} has an adapter at {path}, which this model lacks; is it another base?")
             for index, block in enumerate(b for b in config.blocks if b["module"] == path):
                 for key, shape in config.shapes(block, plain).items():
                     expected[f"{KEY_PREFIX}{path}.talim_blocks.{index}.{key}"] = shape

@@ -28,9 +28,7 @@ def truncation_reason(path: Path) -> str | None:
             return _riff_truncation(file, size)
         if start[:4] == b"OggS":
             return _ogg_truncation(file, size)
-        if start[:3] == b"ID3" or (
-            start[0] == 0xFF and start[1:2] >= b"\xe0" and path.suffix.lower() == ".mp3"
-        ):
+        if start[:3] == b"ID3" or (start[0] == 0xFF and start[1:2] >= b"\xe0" and path.suffix.lower() == ".mp3"):
             return _mp3_truncation(file, size)
     return None
 
@@ -51,9 +49,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
 def _riff_truncation(file: BinaryIO, size: int) -> str | None:
     for name, at, length in _riff_chunks(file, size):
         if name == b"data" and length not in _STREAMED_SIZES and at + length > size:
-            return (
-                f"its header promises {length} bytes of sound, {max(0, size - at)} are there; export it again"
-            )
+            return f"its header promises {length} bytes of sound, {max(0, size - at)} are there; export it again"
     return None
 
 

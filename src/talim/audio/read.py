@@ -93,9 +93,7 @@ def _read_soundfile(path: Path) -> Audio | None:
                 samples[:, frames : frames + len(block)] = block.T
                 frames += len(block)
         except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"{path}: damaged or truncated: decoding stopped with an error ({error})"
-            ) from error
+            raise AudioError(f"{path}: damaged or truncated: decoding stopped with an error ({error})") from error
     if frames < declared - (_MP3_SLACK_FRAMES if states_length else 0):
         decoded_seconds, declared_seconds = frames / rate_hz, declared / rate_hz
         raise AudioError(

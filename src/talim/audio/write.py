@@ -43,13 +43,9 @@ def write(path: str | Path, audio: Signal, tags: dict[str, str] | None = None) -
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITABLE:
-        raise AudioError(
-            f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav"
-        )
+        raise AudioError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav")
     if not np.isfinite(audio.samples).all():
-        raise AudioError(
-            f"{path}: not written: the sound holds samples that are not numbers (NaN or infinite)"
-        )
+        raise AudioError(f"{path}: not written: the sound holds samples that are not numbers (NaN or infinite)")
     data = _encode(path.suffix.lower(), audio, dict(tags or {}))
     _write_bytes(path, data)
 
@@ -101,9 +97,7 @@ def _encode(suffix: str, audio: Signal, tags: dict[str, str]) -> bytes:
     container, subtype = _WRITABLE[suffix]
     buffer = io.BytesIO()
     try:
-        with soundfile.SoundFile(
-            buffer, "w", audio.rate_hz, channels, subtype=subtype, format=container
-        ) as file:
+        with soundfile.SoundFile(buffer, "w", audio.rate_hz, channels, subtype=subtype, format=container) as file:
             if tags and suffix != ".wav":
                 for name in _NATIVE_TAGS:
                     if tags.get(name):

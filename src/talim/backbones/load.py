@@ -24,9 +24,7 @@ RECOMPUTED_BUFFERS = ("embed_positions.weights",)  # stored in released files, r
 FP32_PARTS = ("audio_encoder", "text_encoder")
 
 
-def load(
-    name_or_folder: str | Path = registry.NANO, precision: str = "auto", device: str = "auto"
-) -> Backbone:
+def load(name_or_folder: str | Path = registry.NANO, precision: str = "auto", device: str = "auto") -> Backbone:
     """Load a base model by short name, Hub id or local folder; its weights are frozen.
 
     TalimError if there is no such model, it is not supported (melody), or its files do not fit.
@@ -90,7 +88,7 @@ def register_nano(source: ModelSource) -> bool:
 
 
 def read_config(source: ModelSource) -> Any:
-    """transformers configuration of a MusicGen; TalimError for another model type."""
+    """Transformers configuration of a MusicGen; TalimError for another model type."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source.path_or_id)
@@ -113,9 +111,7 @@ def _read_weights(source: ModelSource, config: Any, dtype: torch.dtype) -> Any:
             # T5 ignores unexpected keys that contain "decoder", which here is most of the model
             self._keys_to_ignore_on_load_unexpected = set()
 
-    loaded: Any = Mixed.from_pretrained(
-        source.path_or_id, config=config, dtype=dtype, output_loading_info=True
-    )
+    loaded: Any = Mixed.from_pretrained(source.path_or_id, config=config, dtype=dtype, output_loading_info=True)
     model, report = loaded
     unexpected = [key for key in report["unexpected_keys"] if not key.endswith(RECOMPUTED_BUFFERS)]
     for problem, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):

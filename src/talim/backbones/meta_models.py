@@ -130,9 +130,7 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
         from talim.backbones.mustango import checkpoint_files
         from talim.backbones.mustango import load as mustango_load
 
-        files = checkpoint_files.CheckpointFiles(
-            checkpoint_files.fetch_checkpoint(source.path_or_id, source.local)
-        )
+        files = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(source.path_or_id, source.local))
         # the widths of an unregistered checkpoint are only known from its weights
         model, mel_vae = mustango_load.read_model(files), mustango_load.read_mel_vae(files)
         for part in (model, mel_vae):
@@ -142,9 +140,7 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
     facts |= {"precision_reason": str(dtype), "miniature": is_nano, "window_seconds": window_seconds}
     backbone = Mustango(model, mel_vae, ByteTokenizer(), **facts)
     width = model.unet.config.context_width[0]
-    vars(backbone)["null_states"] = np.zeros(
-        (1, width), np.float32
-    )  # T5 encodes the empty prompt as one token
+    vars(backbone)["null_states"] = np.zeros((1, width), np.float32)  # T5 encodes the empty prompt as one token
     return backbone
 
 

@@ -22,10 +22,7 @@ def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.
     if requested == "fp32":
         return torch.float32, "fp32, as requested"
     if requested == "bf16":
-        return (
-            torch.bfloat16,
-            "bf16, as requested" if fast else f"bf16, as requested ({hardware}: slower than fp32)",
-        )
+        return (torch.bfloat16, "bf16, as requested" if fast else f"bf16, as requested ({hardware}: slower than fp32)")
     return (torch.bfloat16, f"bf16: {hardware}") if fast else (torch.float32, f"fp32: {hardware}")
 
 

@@ -75,17 +75,13 @@ class Backbone(Protocol):
     @property
     def frame_rate_hz(self) -> float: ...  # of targets; may be fractional
     @property
-    def target_kind(
-        self,
-    ) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
+    def target_kind(self) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
     @property
     def codebooks(self) -> int: ...  # 0 for latents
     @property
     def loss_unit(self) -> str: ...  # "nats", "squared error"
     @property
-    def validation_terms(
-        self,
-    ) -> tuple[str, ...]: ...  # parts of the evaluation loss: "codebook 0", "noise level 500"
+    def validation_terms(self) -> tuple[str, ...]: ...  # parts of the evaluation loss: "codebook 0", "noise level 500"
     @property
     def accepts_beats_chords(self) -> bool: ...  # conditioning besides text
     @property
@@ -190,9 +186,7 @@ class Backbone(Protocol):
         """Sites for adapters, in order of depth."""
         ...
 
-    def enable_training(
-        self, gradient_checkpointing: bool = False, loss_weighting: str | None = None
-    ) -> None:
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode for adapters; the frozen part stays without dropout and caches.
 
         `loss_weighting` of noise levels, for diffusion models; UsageError if the model does not support it.

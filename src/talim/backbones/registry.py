@@ -36,9 +36,7 @@ SHAPES = {
     "large": MusicGenShape(2048, 48, 32),
 }
 DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
-MELODY_UNSUPPORTED = (
-    "it is conditioned on a melody, which is not supported yet; use the model without -melody"
-)
+MELODY_UNSUPPORTED = "it is conditioned on a melody, which is not supported yet; use the model without -melody"
 
 
 def _released_models() -> list[ModelEntry]:
@@ -48,16 +46,11 @@ def _released_models() -> list[ModelEntry]:
             name = f"musicgen-stereo-{size}" if stereo else f"musicgen-{size}"
             channels, codebooks = (2, 8) if stereo else (1, 4)
             full = MusicGenShape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
-            models.append(
-                ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size])
-            )
+            models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size]))
     for name in ("melody", "melody-large", "stereo-melody", "stereo-melody-large"):
         models.append(
             ModelEntry(
-                f"musicgen-{name}",
-                f"facebook/musicgen-{name}",
-                RELEASED_LICENCE,
-                unsupported_reason=MELODY_UNSUPPORTED,
+                f"musicgen-{name}", f"facebook/musicgen-{name}", RELEASED_LICENCE, unsupported_reason=MELODY_UNSUPPORTED
             )
         )
     return models
@@ -72,18 +65,12 @@ UNET = UNetShape(
     music_up=(False, True, True, True),
 )
 UNET_CONFIG = "configs/music_diffusion_model_config.json"
-FRAME_RATE_AND_WINDOW = {
-    "musicgen": (50, 30.0),
-    "mustango": (25, 10.24),
-}  # Hz; seconds of context in training
+FRAME_RATE_AND_WINDOW = {"musicgen": (50, 30.0), "mustango": (25, 10.24)}  # Hz; seconds of context in training
 MUSTANGO = [
     ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
-SHIPPED = [
-    ModelEntry(NANO, "", "Apache-2.0"),
-    ModelEntry("nano-mustango", "", "Apache-2.0", family="mustango"),
-]
+SHIPPED = [ModelEntry(NANO, "", "Apache-2.0"), ModelEntry("nano-mustango", "", "Apache-2.0", family="mustango")]
 MODELS: dict[str, ModelEntry] = {model.name: model for model in [*SHIPPED, *_released_models(), *MUSTANGO]}
 
 

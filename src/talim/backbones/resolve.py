@@ -55,9 +55,7 @@ def source_family(source: ModelSource) -> str:
     with friendly_load_errors(source):
         from huggingface_hub import hf_hub_download
 
-        config = json.loads(
-            Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8")
-        )
+        config = json.loads(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
     return "mustango" if "unet_model_config_path" in config else "musicgen"
 
 
@@ -75,9 +73,7 @@ def resolve_source(name: str) -> ModelSource:
     if entry is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
         return ModelSource(str(folder), folder.resolve().name, True, None)
     if folder.is_dir() and entry is None:
-        raise TalimError(
-            f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint"
-        )
+        raise TalimError(f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint")
     if entry is not None:
         return ModelSource(entry.hub_id, entry.hub_id, False, entry)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -112,9 +108,7 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
     except Exception as error:
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
-            raise TalimError(
-                f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}"
-            ) from error
+            raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
         raise TalimError(
             f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
             f"{_load_advice(source.name)}"
@@ -125,8 +119,7 @@ def check_reachable(source: ModelSource) -> None:
     """TalimError if a Hub model is neither cached nor reachable, before any long retries."""
     if not source.local and (host := offline_error(source.path_or_id)):
         raise TalimError(
-            f"base {source.name!r} is not on this machine, and {host} cannot be reached; "
-            f"{_load_advice(source.name)}"
+            f"base {source.name!r} is not on this machine, and {host} cannot be reached; {_load_advice(source.name)}"
         )
 
 

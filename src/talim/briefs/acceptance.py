@@ -85,10 +85,7 @@ class EffortRecord:
 
 
 def measure_contender(
-    rows: Sequence[Mapping[str, Any]],
-    reviews: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any],
-    brief: Brief,
+    rows: Sequence[Mapping[str, Any]], reviews: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], brief: Brief
 ) -> dict[str, Any]:
     """All results of one contender from its candidates, their reviews and the facts of its run."""
     by_id = {row["id"]: row for row in rows}
@@ -127,9 +124,7 @@ def measure_contender(
     }
 
 
-def compute_costs(
-    effort: EffortRecord, brief: Brief, reviewed: int, accepted: IntervalEstimate
-) -> dict[str, Any]:
+def compute_costs(effort: EffortRecord, brief: Brief, reviewed: int, accepted: IntervalEstimate) -> dict[str, Any]:
     """Costs, and costs per accepted piece and minute, including training and (`further`) without it."""
     costs = effort.costs(brief)
     # Without a price for machine hours there is no total: the cost of reviews alone would be misleading.
@@ -201,6 +196,4 @@ def _priced_hours(hours: float | None, price: float | None) -> float | None:
 
 
 def _per_minute(per_piece: IntervalEstimate, brief: Brief) -> IntervalEstimate:
-    return {
-        name: None if value is None else value / (brief.seconds / 60) for name, value in per_piece.items()
-    }
+    return {name: None if value is None else value / (brief.seconds / 60) for name, value in per_piece.items()}

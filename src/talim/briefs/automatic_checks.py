@@ -161,9 +161,7 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
         return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", required)
     rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
     first = ranked[0]
-    measured = (
-        f"rank {rank} with {ranked[rank - 1]['score']:.0%}; first {first['name']} with {first['score']:.0%}"
-    )
+    measured = f"rank {rank} with {ranked[rank - 1]['score']:.0%}; first {first['name']} with {first['score']:.0%}"
     if brief.seconds < MIN_MODE_SECONDS:
         return CheckResult("mode", None, f"not judged in {brief.seconds:g} s: {measured}", required)
     return CheckResult("mode", rank <= MAX_MODE_RANK, measured, required)
@@ -183,9 +181,7 @@ def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
     mono = piece.mono().samples[0]
     strength = librosa.onset.onset_strength(y=mono, sr=piece.rate_hz)
     start_bpm = brief.tempo_bpm or 120.0
-    _, beats = librosa.beat.beat_track(
-        onset_envelope=strength, sr=piece.rate_hz, start_bpm=start_bpm, units="time"
-    )
+    _, beats = librosa.beat.beat_track(onset_envelope=strength, sr=piece.rate_hz, start_bpm=start_bpm, units="time")
     frames = librosa.onset.onset_detect(onset_envelope=strength, sr=piece.rate_hz)
     onsets = librosa.frames_to_time(frames, sr=piece.rate_hz)
     if len(beats) < 2 * cycle.beats or not len(onsets):
@@ -208,9 +204,7 @@ def originality_check(run: Run) -> OriginalityCheck:
         recordings = [clip.recording for clip in corpus.train]
         if len(set(recordings)) < 2:
             return _unchecked("a corpus of one recording has no null clips")
-        sources = audio_matching.build_reference_audio(
-            [_fingerprint(corpus.read_clip(clip)) for clip in corpus.train]
-        )
+        sources = audio_matching.build_reference_audio([_fingerprint(corpus.read_clip(clip)) for clip in corpus.train])
     except TalimError as error:
         return _unchecked(str(error))
     null = copy_detection.audio_null(sources, recordings)

@@ -36,9 +36,7 @@ class CostRates(StrictModel):
     """Hourly prices; hours without a price are not counted, and the report says so."""
 
     currency: str = Field(default="EUR", min_length=1, max_length=8)
-    machine_hour: float | None = Field(
-        default=None, ge=0, description="of the machine that trains and generates"
-    )
+    machine_hour: float | None = Field(default=None, ge=0, description="of the machine that trains and generates")
     person_hour: float | None = Field(default=None, ge=0, description="of a reviewer")
 
 
@@ -67,8 +65,7 @@ class DecisionRule(StrictModel):
     )
     indicators_better: tuple[str, ...] = Field(default=(), description="names of indicators")
     judged_on: Literal["interval", "value"] = Field(
-        default="interval",
-        description="whether the whole 95 % interval or the value alone must meet a condition",
+        default="interval", description="whether the whole 95 % interval or the value alone must meet a condition"
     )
 
 
@@ -108,18 +105,14 @@ class Brief(StrictModel):
     @model_validator(mode="after")
     def _check_consistency(self) -> Brief:
         if not any((self.prompt, self.mode, self.instruments, self.mood, self.tradition)):
-            raise ValueError(
-                "the music is not described: give prompt, or tradition, mode, instruments or mood"
-            )
+            raise ValueError("the music is not described: give prompt, or tradition, mode, instruments or mood")
         if self.tradition is None and (self.mode or self.cycle):
             raise ValueError("mode and cycle need a tradition, such as tradition: hindustani")
         names = [indicator.name for indicator in self.indicators]
         if len(set(names)) != len(names):
             raise ValueError(f"indicators have duplicate names: {', '.join(names)}")
         if unknown := sorted(set(self.decision_rule.indicators_better) - set(names)):
-            raise ValueError(
-                f"decision_rule.indicators_better names {', '.join(unknown)}, which is not an indicator"
-            )
+            raise ValueError(f"decision_rule.indicators_better names {', '.join(unknown)}, which is not an indicator")
         rule = self.decision_rule
         if rule.cheaper_than_status_quo and self.status_quo is None:
             raise ValueError("decision_rule.cheaper_than_status_quo needs status_quo.cost_per_piece")

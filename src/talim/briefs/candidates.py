@@ -123,12 +123,7 @@ def _run_facts(contender: Contender) -> dict[str, Any]:
 
 
 def _generate_for(
-    contender: Contender,
-    missing: Sequence[tuple[int, str]],
-    brief: Brief,
-    out: Path,
-    progress: Progress,
-    device: str,
+    contender: Contender, missing: Sequence[tuple[int, str]], brief: Brief, out: Path, progress: Progress, device: str
 ) -> None:
     """Generate one contender's missing candidates; the time of the first includes loading the model."""
     from talim.generation import sources
@@ -144,9 +139,7 @@ def _generate_for(
         number = seed - brief.seed + 1
         name = f"{contender.name}-{number:03d}"
         prompt, length_seconds = brief.prompt_text, untrimmed_seconds(brief)
-        clip = generate_clip(
-            backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress, name
-        )
+        clip = generate_clip(backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress, name)
         tags = provenance_tags(backbone, source.adapters, prompt, seed, sampling, BeatsAndChords())
         path = out / FOLDER / f"{name}.flac"
         audio.write(path, postprocess(clip, brief), tags)

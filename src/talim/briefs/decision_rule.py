@@ -17,9 +17,7 @@ COLUMNS = ("indicator", "when", "value")
 Decision = Literal["go", "no-go", "open"]
 
 
-def apply_decision_rule(
-    measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief
-) -> dict[str, Any]:
+def apply_decision_rule(measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
     """{"answer": go, no-go or open, "conditions": [{"condition", "met": True, False or None (undecided), "interval"}]}.
 
     Go if every condition is met, no-go if one is not met; a condition is undecided if its interval contains the bound.
@@ -46,9 +44,7 @@ def apply_decision_rule(
     return {"answer": answer, "conditions": conditions}
 
 
-def _condition(
-    text: str, interval: IntervalEstimate, bound: float, better: str, brief: Brief
-) -> dict[str, Any]:
+def _condition(text: str, interval: IntervalEstimate, bound: float, better: str, brief: Brief) -> dict[str, Any]:
     value, low, high = interval["value"], interval["low"], interval["high"]
     if brief.decision_rule.judged_on == "value":
         # A cost with a lower end but no value means that no piece was accepted.
@@ -77,16 +73,12 @@ def read_indicators(folder: Path, brief: Brief) -> dict[str, Any]:
         with open(path, newline="", encoding="utf-8-sig") as handle:
             table = csv.DictReader(handle)
             if missing := set(COLUMNS) - set(table.fieldnames or ()):
-                raise UsageError(
-                    f"{path}: lacks the column {', '.join(sorted(missing))}; expected {','.join(COLUMNS)}"
-                )
+                raise UsageError(f"{path}: lacks the column {', '.join(sorted(missing))}; expected {','.join(COLUMNS)}")
             for line, row in enumerate(table, start=2):
                 name, when = (row["indicator"] or "").strip(), (row["when"] or "").strip().lower()
                 if name not in names:
                     valid = ", ".join(sorted(names)) or "none"
-                    raise UsageError(
-                        f"{path}, line {line}: {name!r} is not an indicator of the brief ({valid})"
-                    )
+                    raise UsageError(f"{path}, line {line}: {name!r} is not an indicator of the brief ({valid})")
                 if when not in ("status_quo", "new"):
                     raise UsageError(f"{path}, line {line}: when is {when!r}; expected status_quo or new")
                 values.setdefault((name, when), []).append(_number(row["value"], f"{path}, line {line}"))

@@ -39,9 +39,7 @@ def export_accepted(
     verdicts = acceptance.combined_verdicts(review_rows, brief)
     accepted = [row for row in rows if verdicts.get(row["id"]) == "accept"]
     if not accepted:
-        raise TalimError(
-            f"{folder}: no candidate is accepted ({len(review_rows)} reviews), nothing to export"
-        )
+        raise TalimError(f"{folder}: no candidate is accepted ({len(review_rows)} reviews), nothing to export")
     rights = {
         name: facts["rights"] | usage_rights.usage_allowed(facts["rights"])
         for name, facts in read_json(folder / candidates.CONTENDERS).items()
@@ -105,10 +103,7 @@ def delivery_notice(pieces: list[dict[str, Any]], use: str) -> str:
             f"  Training recordings, by licence: {_counted(rights['recordings'])}.",
             f"  Consent of the performers: {_counted(rights['consent'])}.",
         ]
-    lines += [
-        "",
-        "Licences that require attribution or the same licence still apply; see provenance.json.",
-    ]
+    lines += ["", "Licences that require attribution or the same licence still apply; see provenance.json."]
     return "\n".join(lines) + "\n"
 
 

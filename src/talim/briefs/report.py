@@ -29,9 +29,7 @@ ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
 def open_reviews(folder: Path, database: str | None) -> ReviewStore:
     """The review database of a folder; TalimError if there is none."""
     if database is None and not (folder / DATABASE).is_file():
-        raise TalimError(
-            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}"
-        )
+        raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}")
     return ReviewStore(database or sqlite_url(folder / DATABASE))
 
 

@@ -72,12 +72,7 @@ def status(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str
     brief = session.brief
     return {
         "title": brief.title or {"en": brief.name},
-        "brief": {
-            "prompt": brief.prompt_text,
-            "seconds": brief.seconds,
-            "loop": brief.loop,
-            "mood": brief.mood,
-        },
+        "brief": {"prompt": brief.prompt_text, "seconds": brief.seconds, "loop": brief.loop, "mood": brief.mood},
         "reasons": brief.reasons,
         "reason_words": brief.reason_words,
         "began": reviewer["began_at"] is not None,
@@ -88,9 +83,7 @@ def status(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str
 
 
 @reviewing.post("/begin")
-def begin(
-    reviewer: ReviewerDependency, session: SessionDependency, sent: ReviewerConsentRequest
-) -> dict[str, Any]:
+def begin(reviewer: ReviewerDependency, session: SessionDependency, sent: ReviewerConsentRequest) -> dict[str, Any]:
     """Store consent and assign the candidates."""
     language, brief = sent.language, session.brief
     if language not in brief.languages:

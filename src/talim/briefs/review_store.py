@@ -137,9 +137,7 @@ class ReviewStore:
     def reviewer(self, token: str) -> dict[str, Any] | None:
         """The reviewer with this token, with the numbers of candidates and reviews; None for an unknown token."""
         with self._read() as connection:
-            row = connection.execute(
-                select(reviewers).where(reviewers.c.token_hash == hash_token(token))
-            ).first()
+            row = connection.execute(select(reviewers).where(reviewers.c.token_hash == hash_token(token))).first()
             if row is None:
                 return None
             counts = select(func.count(), func.count(turns.c.verdict)).where(turns.c.reviewer == row.id)
@@ -189,14 +187,10 @@ class ReviewStore:
                 raise RequestRejectedError("answered", "another review of this candidate is already stored")
             turn = _current(connection, reviewer)
             if turn is None or turn.position != review.position:
-                raise RequestRejectedError(
-                    "not_current", f"candidate {review.position} is not the one to review now"
-                )
+                raise RequestRejectedError("not_current", f"candidate {review.position} is not the one to review now")
             now = self._clock()
             if turn.opened_at is None or now - turn.opened_at < minimum_seconds:
-                raise RequestRejectedError(
-                    "too_soon", f"reviewed before {minimum_seconds:g} s can have been played"
-                )
+                raise RequestRejectedError("too_soon", f"reviewed before {minimum_seconds:g} s can have been played")
             where = (turns.c.reviewer == reviewer) & (turns.c.position == review.position)
             more = {"review": review.id, "listened_seconds": review.listened_seconds, "at": now}
             connection.execute(turns.update().where(where).values(**values, **more))

@@ -14,8 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="List, describe and check stored ad
 
 @app.command("list", epilog="Example: `talim adapters list runs`")
 def adapters_list(
-    folder: Annotated[Path, typer.Argument(help="Folder to search, at any depth.")] = Path("."),
-    json_: JsonOption = False,
+    folder: Annotated[Path, typer.Argument(help="Folder to search, at any depth.")] = Path(), json_: JsonOption = False
 ) -> None:
     """List every adapter below a folder."""
     from talim.adapters import inspect
@@ -27,8 +26,7 @@ def adapters_list(
 
 @app.command("info", epilog="Example: `talim adapters info my-run/adapter`")
 def adapters_info(
-    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")],
-    json_: JsonOption = False,
+    folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")], json_: JsonOption = False
 ) -> None:
     """Print an adapter's design, size, base model and versions."""
     from talim.adapters import inspect

@@ -8,15 +8,7 @@ from typing import Annotated
 import typer
 
 from talim.cli.default_command import DefaultCommandGroup
-from talim.cli.options import (
-    DatabaseOption,
-    DeviceOption,
-    HostOption,
-    JsonOption,
-    NoServeOption,
-    UrlOption,
-    show,
-)
+from talim.cli.options import DatabaseOption, DeviceOption, HostOption, JsonOption, NoServeOption, UrlOption, show
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
@@ -32,9 +24,7 @@ OutOption = Annotated[Path, typer.Option(help="Folder of candidates, reviews and
 def review(
     file: BriefArgument,
     out: OutOption,
-    run: Annotated[
-        list[Path] | None, typer.Option(help="A run that generates candidates. Repeatable.")
-    ] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="A run that generates candidates. Repeatable.")] = None,
     invites: Annotated[int, typer.Option(min=0, max=500, help="Create this many reviewer links.")] = 0,
     no_serve: NoServeOption = False,
     host: HostOption = "127.0.0.1",
@@ -57,9 +47,7 @@ def review(
         rows = candidates.read_candidates(out)  # serve the existing ones again
     else:
         frozen = review_session.is_frozen(out, database)
-        rows = candidates.generate_candidates(
-            brief, run or [], out, progress.default(), device, frozen=frozen
-        )
+        rows = candidates.generate_candidates(brief, run or [], out, progress.default(), device, frozen=frozen)
     indicators = decision_rule.write_indicators(out, brief)
     session = review_session.open_brief(out, brief, database)
     address = None if no_serve else server.bind(host, port)
@@ -76,9 +64,7 @@ def review(
 
 
 @app.command(epilog="Example: `talim brief report jingle.yaml --out my-jingle`")
-def report(
-    file: BriefArgument, out: OutOption, database: DatabaseOption = None, json_: JsonOption = False
-) -> None:
+def report(file: BriefArgument, out: OutOption, database: DatabaseOption = None, json_: JsonOption = False) -> None:
     """Write usefulness.json and a page from the reviews made so far."""
     from talim.listening import server
 

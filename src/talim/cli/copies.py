@@ -16,9 +16,7 @@ def copies(
     clips: Annotated[Path, typer.Argument(help="A clip or a folder of clips.")],
     training: Annotated[Path, typer.Argument(help="Folder of the training recordings.")],
     out: Annotated[Path, typer.Option(help="Folder for copies.json and copies.html.")],
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps audio fingerprints between calls.")
-    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps audio fingerprints between calls.")] = None,
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:

@@ -14,9 +14,7 @@ EXAMPLE = "Example: `talim demo --out my-demo`"
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("talim-demo"),
-    base: Annotated[
-        str, typer.Option(help="Miniature base model; a larger one takes longer.")
-    ] = "nano-musicgen",
+    base: Annotated[str, typer.Option(help="Miniature base model; a larger one takes longer.")] = "nano-musicgen",
     json_: JsonOption = False,
 ) -> None:
     """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores."""

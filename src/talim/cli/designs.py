@@ -13,9 +13,7 @@ EXAMPLE = "Example: `talim designs --base musicgen-medium --budget 40M`"
 
 def designs(
     base: Annotated[str, typer.Option(help="Base model: known name or a folder with config.json.")],
-    budget: Annotated[
-        list[str] | None, typer.Option(help="Size: 40M, 250k or 2.5% of the base. Repeatable.")
-    ] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="Size: 40M, 250k or 2.5% of the base. Repeatable.")] = None,
     design: Annotated[
         list[str] | None, typer.Option(help="Only this design, such as conv@shallow:20M. Repeatable.")
     ] = None,

@@ -23,12 +23,8 @@ EXAMPLE = "Example: `talim evaluate my-run`, or `talim evaluate --real recording
 
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
-    real: Annotated[
-        Path | None, typer.Option(help="Without a run: folder of real recordings, the reference.")
-    ] = None,
-    generated: Annotated[
-        Path | None, typer.Option(help="Without a run: folder of generated audio to score.")
-    ] = None,
+    real: Annotated[Path | None, typer.Option(help="Without a run: folder of real recordings, the reference.")] = None,
+    generated: Annotated[Path | None, typer.Option(help="Without a run: folder of generated audio to score.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --real: file for the scores (JSON).")] = None,
     num_prompts: Annotated[
         int, typer.Option(min=1, help="Held-out captions that are generated with and without the adapter.")

@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from talim.cli.options import (
-    BaseOption,
-    DeviceOption,
-    JsonOption,
-    SamplerOption,
-    SamplingStepsOption,
-    SeedOption,
-    show,
-)
+from talim.cli.options import BaseOption, DeviceOption, JsonOption, SamplerOption, SamplingStepsOption, SeedOption, show
 
 EXAMPLE = (
     "Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`, or "
@@ -38,22 +30,17 @@ def generate(
     ] = None,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The run's base without adapter.")] = False,
     seconds: Annotated[
-        float,
-        typer.Option(help="Length. MusicGen continues beyond its window; Mustango generates up to 60 s."),
+        float, typer.Option(help="Length. MusicGen continues beyond its window; Mustango generates up to 60 s.")
     ] = 10.0,
     seed: SeedOption = 0,
     num_samples: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
-    guidance_scale: Annotated[
-        float, typer.Option(help="Classifier-free guidance scale; 1 disables it.")
-    ] = 3.0,
+    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 disables it.")] = 3.0,
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature (MusicGen only).", show_default="1.0")
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(
-            help="Sample from the k most likely tokens; 0 is off (MusicGen only).", show_default="250"
-        ),
+        typer.Option(help="Sample from the k most likely tokens; 0 is off (MusicGen only).", show_default="250"),
     ] = None,
     sampling_steps: SamplingStepsOption = None,
     sampler: SamplerOption = None,
@@ -62,14 +49,11 @@ def generate(
         typer.Option(help="'92 bpm 3/4 from 0.4' or '1@0.5 2@1.0', once or once per prompt (Mustango only)."),
     ] = None,
     chords: Annotated[
-        list[str] | None,
-        typer.Option(help="'Gm@0 Eb/G@2.5', once or once per prompt (Mustango only)."),
+        list[str] | None, typer.Option(help="'Gm@0 Eb/G@2.5', once or once per prompt (Mustango only).")
     ] = None,
     predict_beats_chords: Annotated[
         bool,
-        typer.Option(
-            "--predict-beats-chords", help="Predict beats and chords that are not given (Mustango only)."
-        ),
+        typer.Option("--predict-beats-chords", help="Predict beats and chords that are not given (Mustango only)."),
     ] = False,
     device: DeviceOption = "auto",
     json_: JsonOption = False,

@@ -53,12 +53,8 @@ def power(
         Path | None,
         typer.Argument(help="A test or a folder of runs, for its number of trials and pairs of conditions."),
     ] = None,
-    preference: Annotated[
-        float, typer.Option(help="Preference rate to be detected, above 0.5 and below 1.")
-    ] = 0.65,
-    icc: Annotated[
-        float, typer.Option(help="Intraclass correlation of the votes of one listener, 0 to 1.")
-    ] = 0.1,
+    preference: Annotated[float, typer.Option(help="Preference rate to be detected, above 0.5 and below 1.")] = 0.65,
+    icc: Annotated[float, typer.Option(help="Intraclass correlation of the votes of one listener, 0 to 1.")] = 0.1,
     json_: JsonOption = False,
 ) -> None:
     """Print the number of listeners needed to detect a preference rate."""

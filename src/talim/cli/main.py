@@ -64,8 +64,7 @@ app.add_typer(adapters.app, name="adapters", rich_help_panel=FILES)
 
 @app.callback(invoke_without_command=True)
 def main_options(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     """Teach a music-generation model a tradition it hardly knows, and hear the difference."""
     if version:

@@ -13,16 +13,11 @@ EXAMPLE = "Example: `talim modes my-recording.flac --tradition hindustani --toni
 
 
 def modes(
-    file: Annotated[
-        Path, typer.Argument(help="A recording, or an .npz pitch track with cents, hop_s and tonic_hz.")
-    ],
+    file: Annotated[Path, typer.Argument(help="A recording, or an .npz pitch track with cents, hop_s and tonic_hz.")],
     tradition: Annotated[
-        str | None,
-        typer.Option(help="hindustani, makam or a folder of your own; all built-in ones if not given."),
+        str | None, typer.Option(help="hindustani, makam or a folder of your own; all built-in ones if not given.")
     ] = None,
-    tonic: Annotated[
-        float | None, typer.Option(help="Frequency of the tonic in Hz; estimated if not given.")
-    ] = None,
+    tonic: Annotated[float | None, typer.Option(help="Frequency of the tonic in Hz; estimated if not given.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Recognise the raga or makam of a recording, with scores."""

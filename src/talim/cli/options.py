@@ -7,40 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON document on standard output.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 SeedOption = Annotated[int, typer.Option(help="Random seed.")]
 BaseOption = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
-DesignOption = Annotated[
-    str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")
-]
+DesignOption = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key. Repeatable.")
 ]
 ProtocolOption = Annotated[str, typer.Option(help="default, or paper: adds VGGish FAD and PANNs FD.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Clips measured in parallel.")]
-HeldOutOption = Annotated[
-    list[str] | None, typer.Option(help="A recording to keep out of training. Repeatable.")
-]
-SamplingStepsOption = Annotated[
-    int | None, typer.Option(help="Denoising steps (Mustango only).", show_default="100")
-]
-SamplerOption = Annotated[
-    str | None, typer.Option(help="ddpm, ddim or dpm++ (Mustango only).", show_default="ddpm")
-]
-HostOption = Annotated[
-    str, typer.Option(help="Address to serve at; by default reachable from this machine only.")
-]
+HeldOutOption = Annotated[list[str] | None, typer.Option(help="A recording to keep out of training. Repeatable.")]
+SamplingStepsOption = Annotated[int | None, typer.Option(help="Denoising steps (Mustango only).", show_default="100")]
+SamplerOption = Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++ (Mustango only).", show_default="ddpm")]
+HostOption = Annotated[str, typer.Option(help="Address to serve at; by default reachable from this machine only.")]
 UrlOption = Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")]
 NoServeOption = Annotated[bool, typer.Option("--no-serve", help="Create files and links without serving.")]
-DatabaseOption = Annotated[
-    str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")
-]
-CaptionOption = Annotated[
-    str | None, typer.Option(help="Caption of every recording that has none in its metadata.")
-]
+DatabaseOption = Annotated[str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")]
+CaptionOption = Annotated[str | None, typer.Option(help="Caption of every recording that has none in its metadata.")]
 
 
 def show(document: Any, as_json: bool, text: str) -> None:

@@ -10,25 +10,19 @@ import typer
 from talim.cli.options import JsonOption, show
 from talim.errors import UsageError
 
-EXAMPLE = (
-    "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
-)
+EXAMPLE = "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
 
 
 def plan(
     study: Annotated[
         Path | None, typer.Argument(help="YAML file of a study, for the total of its trials; or give --base.")
     ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Base model: known name or a folder; no weights are needed.")
-    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model: known name or a folder; no weights are needed.")] = None,
     design: Annotated[
-        list[str] | None,
-        typer.Option(help="Adapter as KIND@SITE:SIZE, compared with full@all. Repeatable."),
+        list[str] | None, typer.Option(help="Adapter as KIND@SITE:SIZE, compared with full@all. Repeatable.")
     ] = None,
     gpu: Annotated[
-        str | None,
-        typer.Option(help="GPU by name, such as rtx-3060, l4 or h100-80gb; this CPU if not given."),
+        str | None, typer.Option(help="GPU by name, such as rtx-3060, l4 or h100-80gb; this CPU if not given.")
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="Length of a training crop; the base's window if not given.")
@@ -37,8 +31,7 @@ def plan(
     data_hours: Annotated[float, typer.Option(help="Hours of training music.")] = 1.0,
     epochs: Annotated[float, typer.Option(help="Epochs over the training music.")] = 10.0,
     precision: Annotated[
-        str | None,
-        typer.Option(help="bf16 or fp32 for the frozen base; chosen by the hardware if not given."),
+        str | None, typer.Option(help="bf16 or fp32 for the frozen base; chosen by the hardware if not given.")
     ] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third more time.")
@@ -46,14 +39,10 @@ def plan(
     memory_gb: Annotated[
         float | None, typer.Option(help="Memory limit in GB; the device's memory if not given.")
     ] = None,
-    price_per_hour: Annotated[
-        float | None, typer.Option(help="Machine price per hour, in any currency.")
-    ] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Machine price per hour, in any currency.")] = None,
     price_per_kwh: Annotated[float | None, typer.Option(help="Electricity price per kWh.")] = None,
     watts: Annotated[float | None, typer.Option(help="Power draw; a GPU's board power if not given.")] = None,
-    recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Measure this CPU's speed again.")
-    ] = False,
+    recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure this CPU's speed again.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Predict memory, time, energy and money of training, by tracing the real training step."""

@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from talim.cli.options import (
-    CaptionOption,
-    DeviceOption,
-    HeldOutOption,
-    JsonOption,
-    SeedOption,
-    SettingsOption,
-    show,
-)
+from talim.cli.options import CaptionOption, DeviceOption, HeldOutOption, JsonOption, SeedOption, SettingsOption, show
 
 EXAMPLE = "Example: `talim poc my-recordings --out my-poc --caption 'sitar, raga Yaman' --hours 1`"
 
@@ -25,36 +17,24 @@ def poc(
     out: Annotated[Path, typer.Option(help="Folder of the results. Rerun the same command to resume.")],
     base: Annotated[str, typer.Option(help="Base model: known name, Hub id or folder.")] = "nano-musicgen",
     hours: Annotated[
-        float | None,
-        typer.Option(help="Time budget in hours; the number of steps follows from a short timing."),
+        float | None, typer.Option(help="Time budget in hours; the number of steps follows from a short timing.")
     ] = None,
     caption: CaptionOption = None,
     design: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Adapter as KIND@SITE:SIZE. Repeatable; linear, conv and transformer at 2.7 % if not given."
-        ),
+        typer.Option(help="Adapter as KIND@SITE:SIZE. Repeatable; linear, conv and transformer at 2.7 % if not given."),
     ] = None,
     seed: SeedOption = 0,
     held_out: HeldOutOption = None,
     use: Annotated[
-        str,
-        typer.Option(
-            help="any, or commercial: leaves out recordings whose licence forbids it or is unknown."
-        ),
+        str, typer.Option(help="any, or commercial: leaves out recordings whose licence forbids it or is unknown.")
     ] = "any",
-    gates: Annotated[
-        Path | None, typer.Option(help="YAML file of your own thresholds (docs/guides/poc.md).")
-    ] = None,
+    gates: Annotated[Path | None, typer.Option(help="YAML file of your own thresholds (docs/guides/poc.md).")] = None,
     continue_: Annotated[
         str | None,
-        typer.Option(
-            "--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."
-        ),
+        typer.Option("--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."),
     ] = None,
-    learning_curve: Annotated[
-        bool, typer.Option(help="Also train on a quarter and on half of the recordings.")
-    ] = True,
+    learning_curve: Annotated[bool, typer.Option(help="Also train on a quarter and on half of the recordings.")] = True,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,

@@ -32,9 +32,7 @@ def prepare(
         float, typer.Option(help="Fraction of the music kept out of training, up to 0.5.")
     ] = 0.2,
     held_out: HeldOutOption = None,
-    split_by: Annotated[
-        str, typer.Option(help="auto, performer, lead, release, recording or blocks.")
-    ] = "auto",
+    split_by: Annotated[str, typer.Option(help="auto, performer, lead, release, recording or blocks.")] = "auto",
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:

@@ -31,8 +31,7 @@ def report(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Study: tolerated loss of quality, as a fraction of the best design's gain.",
-            show_default="0.1",
+            help="Study: tolerated loss of quality, as a fraction of the best design's gain.", show_default="0.1"
         ),
     ] = None,
     claims: Annotated[

@@ -18,13 +18,9 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the trials and their predicted cost; run none.")
     ] = False,
-    gpu: Annotated[
-        str | None, typer.Option(help="With --dry-run: GPU by name; this CPU if not given.")
-    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU by name; this CPU if not given.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    num_workers: Annotated[
-        int, typer.Option(min=0, help="Trials in parallel; 0: one per GPU, or one per core.")
-    ] = 1,
+    num_workers: Annotated[int, typer.Option(min=0, help="Trials in parallel; 0: one per GPU, or one per core.")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to run on; `local` starts one here.")
     ] = None,
@@ -53,9 +49,7 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     from talim.experiments.runner import list_trials
 
     estimates = TrialEstimates(gpu, progress.default())
-    rows = [
-        (trial, status, estimates.estimate(trial, base)) for trial, status, base in list_trials(file, out)
-    ]
+    rows = [(trial, status, estimates.estimate(trial, base)) for trial, status, base in list_trials(file, out)]
     trials: list[dict[str, Any]] = [
         {"id": trial.id, "grid": trial.grid, "trial": trial.name, "status": status, "planned": cost}
         for trial, status, cost in rows

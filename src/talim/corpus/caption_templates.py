@@ -102,9 +102,7 @@ def _fields(labels: Labels) -> dict[str, str]:
     fields["a form"] = f"{'an' if form[:1] in 'aeiou' else 'a'} {form}" if form else ""
     fields["kind mode"] = _with_kind(labels.mode_kind, fields["mode"])
     fields["kind cycle"] = _with_kind(labels.cycle_kind, fields["cycle"])
-    fields |= {
-        name.capitalize(): _capitalize(fields[name]) for name in ("tradition", "instruments", "a form")
-    }
+    fields |= {name.capitalize(): _capitalize(fields[name]) for name in ("tradition", "instruments", "a form")}
     return {name: " ".join(text.split()) for name, text in fields.items()}
 
 

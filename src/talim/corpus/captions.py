@@ -69,9 +69,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     The caption is the first of: a text column, a .txt beside the audio, `caption`, a phrase built from the labels, a
     neutral one. Raises TalimError where a text, or beats or chords, cannot be read.
     """
-    edited = {
-        name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == NEUTRAL_CAPTION)
-    }
+    edited = {name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == NEUTRAL_CAPTION)}
     cells = {**file.row, **edited}
     fields = {
         name: next((cells[column] for column in columns if cells.get(column)), UNKNOWN)
@@ -94,9 +92,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     )
 
 
-def _caption(
-    file: SourceFile, edited: Mapping[str, str], labels: Labels, caption: str | None
-) -> tuple[str, str]:
+def _caption(file: SourceFile, edited: Mapping[str, str], labels: Labels, caption: str | None) -> tuple[str, str]:
     """The caption and its origin."""
     for cells, origin in ((edited, "corpus metadata.csv"), (file.row, "metadata")):
         text = next((cells[column] for column in TEXT_COLUMNS if cells.get(column)), "")

@@ -29,9 +29,7 @@ def active_regions(audio: Audio) -> list[tuple[int, int]]:
     return [(max(0, int(a)), min(audio.frames, int(b))) for a, b in zip(starts, stops, strict=True)]
 
 
-def clip_boundaries(
-    regions: list[tuple[int, int]], rate_hz: int, clip_seconds: float
-) -> list[tuple[int, int]]:
+def clip_boundaries(regions: list[tuple[int, int]], rate_hz: int, clip_seconds: float) -> list[tuple[int, int]]:
     """Clips [start, stop) in samples: each region divided evenly; a remainder shorter than 1 s is dropped."""
     length, shortest = round(clip_seconds * rate_hz), round(MIN_CLIP_SECONDS * rate_hz)
     return [

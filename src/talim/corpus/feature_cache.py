@@ -42,9 +42,7 @@ class CorruptCacheEntry(TalimError):  # noqa: N818 - the name says what it is
     """A cache file with other content than was written; after deleting it, it is computed again."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"{path}: corrupted cache entry ({reason}); delete this file, it is then computed again"
-        )
+        super().__init__(f"{path}: corrupted cache entry ({reason}); delete this file, it is then computed again")
         self.path = path
 
 
@@ -130,9 +128,7 @@ class FeatureCache:
             self.put(key, make(), fields)
             arrays = self.get(key)
         if arrays is None:
-            raise TalimError(
-                f"{self.path(key)}: vanished right after it was written; is the folder being cleaned?"
-            )
+            raise TalimError(f"{self.path(key)}: vanished right after it was written; is the folder being cleaned?")
         return arrays
 
     def put_if_room(self, key: str, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Any]) -> bool:

@@ -98,8 +98,7 @@ def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: 
     overlapping = [
         section
         for section in sections
-        if min(stop, section.start_seconds + section.seconds) - max(start, section.start_seconds)
-        > _MIN_OVERLAP_SECONDS
+        if min(stop, section.start_seconds + section.seconds) - max(start, section.start_seconds) > _MIN_OVERLAP_SECONDS
     ]
     parts = [_section_labels(whole, section) for section in overlapping]
     parts = parts or [_labels_outside_sections(whole, bool(sections))]
@@ -111,10 +110,7 @@ def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: 
         shared |= {"cycle": (), "laya": (), "tempo_bpm": (), "tempo": ()}
     names = {part.section for part in parts}
     return replace(
-        whole,
-        **shared,
-        unmetered=all(part.unmetered for part in parts),
-        section=names.pop() if len(names) == 1 else "",
+        whole, **shared, unmetered=all(part.unmetered for part in parts), section=names.pop() if len(names) == 1 else ""
     )
 
 

@@ -44,9 +44,7 @@ class Clip(BaseModel):
     section: str = UNKNOWN
     instruments: str = UNKNOWN  # separated by |
     tonic_hz: float | None = None
-    beats: str = (
-        ""  # "1@0.5 2@1.0": position in the bar @ seconds from the start of the clip; "" where unknown
-    )
+    beats: str = ""  # "1@0.5 2@1.0": position in the bar @ seconds from the start of the clip; "" where unknown
     chords: str = ""  # "Gm@0 Eb/G@2.5": likewise
     extra: dict[str, Any] = {}  # every other column of the metadata
 
@@ -81,9 +79,7 @@ class Corpus:
             clips = tuple(Clip.model_validate_json(line) for line in lines if line.strip())
         except (OSError, ValueError, AttributeError, ValidationError) as error:
             reason = str(error).splitlines()[0]
-            raise TalimError(
-                f"{folder}: its manifest is damaged ({reason}); run talim prepare again"
-            ) from error
+            raise TalimError(f"{folder}: its manifest is damaged ({reason}); run talim prepare again") from error
         return cls(folder, clips, facts)
 
     def __repr__(self) -> str:

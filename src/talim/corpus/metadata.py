@@ -91,9 +91,7 @@ def read_sections(folder: Path, subfolders: Iterable[Path]) -> dict[str, tuple[A
             cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
             name = normalize_path(f"{base}/{row['file_name']}")
             sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
-    return {
-        name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()
-    }
+    return {name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()}
 
 
 def read_table(path: Path) -> list[MetadataRow]:
@@ -122,9 +120,7 @@ def read_rows(path: Path) -> list[tuple[int, MetadataRow]]:
     except OSError as error:
         raise TalimError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise TalimError(
-            f"{path}: is not UTF-8 text; save it again as 'CSV UTF-8' ({error.reason})"
-        ) from error
+        raise TalimError(f"{path}: is not UTF-8 text; save it again as 'CSV UTF-8' ({error.reason})") from error
     rows = _jsonl_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
     return [(line, plain_row(row)) for line, row in rows]
 

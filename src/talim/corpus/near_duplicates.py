@@ -94,9 +94,7 @@ def find_near_duplicates(landmarks: Mapping[str, np.ndarray]) -> list[NearDuplic
     return [pair for pair in pairs if pair]
 
 
-def _votes(
-    codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int
-) -> dict[tuple[int, int, int], int]:
+def _votes(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int) -> dict[tuple[int, int, int], int]:
     """Equal landmarks by (first recording, second recording, offset in frames), two adjacent offsets together."""
     edges = np.flatnonzero(np.diff(codes)) + 1
     starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(codes)]])

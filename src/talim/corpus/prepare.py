@@ -10,13 +10,7 @@ from typing import Any
 
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, write_editable
-from talim.corpus.corpus_folder import (
-    previous_summary,
-    read_edited_captions,
-    remove_corpus,
-    remove_stale,
-    write_corpus,
-)
+from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.importers import registry
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.near_duplicates import find_near_duplicates
@@ -34,7 +28,7 @@ from talim.traditions.name_matching import slugify
 LICENCE_USES = ("any", "commercial")
 
 
-def prepare(
+def prepare(  # noqa: PLR0913
     source: str | Path,
     out: str | Path,
     *,
@@ -152,21 +146,15 @@ def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
         return UNKNOWN
 
 
-def _check_options(
-    config: SegmentationConfig, held_out_fraction: float, caption: str | None, out: Path
-) -> None:
+def _check_options(config: SegmentationConfig, held_out_fraction: float, caption: str | None, out: Path) -> None:
     if not 1.0 <= config.clip_seconds <= 600.0:
         raise UsageError(f"clips of {config.clip_seconds:g} s are not possible; choose 1 to 600 seconds")
     if not 4000 <= config.rate_hz <= 192000:
-        raise UsageError(
-            f"a sample rate of {config.rate_hz} Hz is not possible; choose 4000 to 192000, e.g. 32000"
-        )
+        raise UsageError(f"a sample rate of {config.rate_hz} Hz is not possible; choose 4000 to 192000, e.g. 32000")
     if config.channels not in (1, 2):
         raise UsageError(f"{config.channels} channels are not possible; choose 1 (mono) or 2 (stereo)")
     if not 0.0 < held_out_fraction <= 0.5:
-        raise UsageError(
-            f"a held-out fraction of {held_out_fraction:g} is not possible; choose more than 0 up to 0.5"
-        )
+        raise UsageError(f"a held-out fraction of {held_out_fraction:g} is not possible; choose more than 0 up to 0.5")
     if caption is not None and not caption.strip():
         raise UsageError('the caption is empty; describe the music, e.g. --caption "raga Yaman, voice"')
     if out.exists() and not out.is_dir():
@@ -177,10 +165,7 @@ def _check_options(
 
 
 def _read_all_metadata(
-    imported: ImportResult,
-    edited: Mapping[str, Mapping[str, str]],
-    caption: str | None,
-    stats: PrepareStats,
+    imported: ImportResult, edited: Mapping[str, Mapping[str, str]], caption: str | None, stats: PrepareStats
 ) -> dict[str, RecordingMetadata]:
     """Metadata by file name; files with unreadable metadata are added to `stats.skipped`."""
     metadata: dict[str, RecordingMetadata] = {}
@@ -252,9 +237,7 @@ def _clip_slugs(names: Collection[str], stats: PrepareStats) -> dict[str, str]:
     }
 
 
-def _prepare_stats(
-    before: Mapping[str, Any] | None, stats: PrepareStats, config: SegmentationConfig
-) -> dict[str, Any]:
+def _prepare_stats(before: Mapping[str, Any] | None, stats: PrepareStats, config: SegmentationConfig) -> dict[str, Any]:
     """What this call did: {"decoded", "reused", "rebuilt_because"}."""
     now = {"clip_seconds": config.clip_seconds, "rate_hz": config.rate_hz, "channels": config.channels}
     changed = [
@@ -273,7 +256,5 @@ def _closing_hint(corpus: Corpus) -> str:
         parts.append(f"{len(corpus.summary['skipped'])} files skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
-        parts.append(
-            f"{missing['recordings']} recordings have no caption: write them into {table}, run this again"
-        )
+        parts.append(f"{missing['recordings']} recordings have no caption: write them into {table}, run this again")
     return "; ".join(parts)

@@ -111,9 +111,7 @@ def normalize_path(path: Path | str) -> str:
     """A relative path for comparing and storing: forward slashes, Unicode NFC, valid UTF-8."""
     text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
     slashed = text.replace("\\", "/") if text == str(path) else text.replace("\\x", "%")
-    return unicodedata.normalize(
-        "NFC", "/".join(part for part in slashed.split("/") if part not in ("", "."))
-    )
+    return unicodedata.normalize("NFC", "/".join(part for part in slashed.split("/") if part not in ("", ".")))
 
 
 def file_hash(path: Path) -> str:

@@ -114,19 +114,13 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "loudness": _histogram([row["lufs"] for row in levels if row["lufs"] is not None], _LUFS_BINS),
         "level_problems": _level_problems(levels),
         "leakage": [
-            (
-                name,
-                format_percent(random_leakage[key]) if random_leakage else "–",
-                format_percent(leakage[key]),
-            )
+            (name, format_percent(random_leakage[key]) if random_leakage else "–", format_percent(leakage[key]))
             for key, name in _LEAKAGE_NAMES.items()
         ],
         "held_out": facts["split"]["held_out_recordings"],
         "captions": {name: format_counted(count, "recording") for name, count in facts["captions"].items()},
         "example_captions": list(dict.fromkeys(clip.caption for clip in clips))[:5],
-        "rights": {
-            name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")
-        },
+        "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
 
 
@@ -148,9 +142,7 @@ def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
     if UNKNOWN in seconds:
         rows.append((UNKNOWN, seconds[UNKNOWN]))
     longest = max((length for _, length in rows), default=1) or 1
-    return [
-        BarChartRow(name, format_duration(length), round(100 * length / longest, 1)) for name, length in rows
-    ]
+    return [BarChartRow(name, format_duration(length), round(100 * length / longest, 1)) for name, length in rows]
 
 
 def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,19 +161,13 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
         (no_consent, "", "No consent is on record; a column consent in metadata.csv keeps it."),
-        (
-            split["relaxed"],
-            "",
-            f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}.",
-        ),
+        (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),
         (no_caption, "recording", "without a caption: write it into metadata.csv."),
         (skipped, "file", "skipped; the reasons are below."),
     )
-    return [
-        f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count
-    ]
+    return [f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count]
 
 
 def _players(corpus: Corpus) -> list[dict[str, Any]]:

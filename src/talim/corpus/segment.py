@@ -80,9 +80,7 @@ def load_landmarks(corpus: Path, source_hash: str, config: SegmentationConfig) -
         return np.empty((0, 2), np.uint32)
 
 
-def load_segmentation(
-    corpus: Path, source_hash: str, config: SegmentationConfig
-) -> SegmentedRecording | None:
+def load_segmentation(corpus: Path, source_hash: str, config: SegmentationConfig) -> SegmentedRecording | None:
     """The stored segmentation of this very file, or None where it is missing or incomplete."""
     record = segmentation_file(corpus, source_hash, config)
     try:
@@ -95,9 +93,7 @@ def load_segmentation(
     return segmented if complete and same else None
 
 
-def segment_file(
-    corpus: Path, file: SourceFile, source_hash: str, config: SegmentationConfig
-) -> SegmentedRecording:
+def segment_file(corpus: Path, file: SourceFile, source_hash: str, config: SegmentationConfig) -> SegmentedRecording:
     """Decode a recording, write its clips as FLAC, then their record; or say why the file cannot be used.
 
     Raises TalimError only where the corpus cannot be written.
@@ -114,9 +110,7 @@ def segment_file(
     segmented = SegmentedRecording(
         source_hash=source_hash,
         config_key=config.key,
-        clips=tuple(
-            _write_clip(corpus, audio, start, stop, source_hash, config) for start, stop in boundaries
-        ),
+        clips=tuple(_write_clip(corpus, audio, start, stop, source_hash, config) for start, stop in boundaries),
         notes=tuple(notes),
         silence_skipped_seconds=round(audio.seconds - used_seconds, 3),
         levels=measure_levels(source),
@@ -129,18 +123,14 @@ def segment_file(
 
 def generated_files(corpus: Path) -> list[Path]:
     """Clips and records that talim wrote, recognised by their names, and partial files of a killed run."""
-    clips = [
-        path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)
-    ]
+    clips = [path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)]
     records = [*corpus.glob("sources/*.json"), *corpus.glob("sources/*.npy")]
     records = [path for path in records if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
     partial = [*corpus.glob("clips/*/.tmp-*.flac"), *corpus.glob("sources/.*.part"), *corpus.glob(".*.part")]
     return clips + records + partial
 
 
-def _conform_and_split(
-    source: Audio, config: SegmentationConfig
-) -> tuple[Audio, list[str], list[tuple[int, int]]]:
+def _conform_and_split(source: Audio, config: SegmentationConfig) -> tuple[Audio, list[str], list[tuple[int, int]]]:
     """The audio at the corpus's rate, notes on it, and its clips as [start, stop) in samples."""
     if source.seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"too short: {source.seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
@@ -150,9 +140,7 @@ def _conform_and_split(
         raise AudioError("silent: nothing in it is louder than -70 dBFS")
     boundaries = clip_boundaries(regions, audio.rate_hz, config.clip_seconds)
     if not boundaries:
-        raise AudioError(
-            f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s is above the silence threshold"
-        )
+        raise AudioError(f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s is above the silence threshold")
     return audio, notes, boundaries
 
 
@@ -181,9 +169,7 @@ class PrepareStats:
     reused: int = 0
 
 
-def segment_all(
-    files: Sequence[SourceFile], out: Path, config: SegmentationConfig, progress: Progress
-) -> PrepareStats:
+def segment_all(files: Sequence[SourceFile], out: Path, config: SegmentationConfig, progress: Progress) -> PrepareStats:
     """Segment every new or changed file; of files with equal bytes or equal clips only the first is used."""
     stats = PrepareStats()
     used: dict[object, str] = {}  # source hash, and tuple of clip hashes -> file name

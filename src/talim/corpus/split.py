@@ -139,9 +139,7 @@ def _split_by_groups(
     return Split(strategy, sides, text)
 
 
-def _split_by_name(
-    items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs
-) -> Split:
+def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs) -> Split:
     named = {_find_recording(name, items) for name in held_out}
     groups = assign_groups(items, (), duplicates)
     named_groups = {groups[name] for name in named}
@@ -149,9 +147,7 @@ def _split_by_name(
     sides = _sides(items, lambda item: item.recording in recordings)
     if TRAIN not in sides.values():
         raise UsageError("every recording is named as held out; leave at least one to train on")
-    in_training = {
-        name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)
-    }
+    in_training = {name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)}
     shared = sorted(
         {
             item.performer
@@ -305,9 +301,7 @@ def _held_out_block(
     for size in range(count, 0, -1):
         block, rest = ordered[:size], ordered[size:]
         low, high = min(start for start, _, _ in block), max(stop for _, stop, _ in block)
-        train = [
-            item for start, stop, item in rest if start >= high + GAP_SECONDS or stop <= low - GAP_SECONDS
-        ]
+        train = [item for start, stop, item in rest if start >= high + GAP_SECONDS or stop <= low - GAP_SECONDS]
         if sum(item.seconds for item in train) >= sum(item.seconds for _, _, item in block):
             return {item.id: HELD_OUT for _, _, item in block} | {item.id: TRAIN for item in train}
     return None

@@ -67,9 +67,7 @@ class SplitGroups:
         self._parent[child] = root
 
 
-def assign_groups(
-    items: Sequence[SplitItem], keys: Iterable[str], duplicates: DuplicatePairs
-) -> dict[str, str]:
+def assign_groups(items: Sequence[SplitItem], keys: Iterable[str], duplicates: DuplicatePairs) -> dict[str, str]:
     """Recording -> group: recordings that share any of `keys` or audio, directly or through others, share one."""
     groups = SplitGroups()
     for item in sorted(items, key=lambda item: item.id):
@@ -100,16 +98,12 @@ def split_leakage(
         names_of = GROUPING_FUNCTIONS[key]
         in_training = {name for item in train for name in names_of(item)}
         shared[key] = {
-            recording
-            for recording, clips in held_out.items()
-            if any(in_training & {*names_of(item)} for item in clips)
+            recording for recording, clips in held_out.items() if any(in_training & {*names_of(item)} for item in clips)
         }
     train_files = {item.source_file for item in train}
     exposed = {file for pair in duplicates for file, copy in (pair, pair[::-1]) if copy in train_files}
     shared["duplicate"] = {
-        recording
-        for recording, clips in held_out.items()
-        if any(item.source_file in exposed for item in clips)
+        recording for recording, clips in held_out.items() if any(item.source_file in exposed for item in clips)
     }
     shared["any"] = set().union(*shared.values())
     return {key: round(len(recordings) / max(1, len(held_out)), 4) for key, recordings in shared.items()}

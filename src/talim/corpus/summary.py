@@ -22,7 +22,7 @@ def with_split(clips: Sequence[Clip], split: Split) -> tuple[Clip, ...]:
     return tuple(clip.model_copy(update={"split": sides[clip.id]}) for clip in clips if clip.id in sides)
 
 
-def summarize(
+def summarize(  # noqa: PLR0913
     clips: Sequence[Clip],
     split: Split,
     seed: int,
@@ -40,9 +40,7 @@ def summarize(
     gap = [clip for clip in clips if clip.id not in split.sides]
     held_out = [clip for clip in used if clip.split == "held_out"]
     notes = [
-        {"file": name, "note": note}
-        for name, segmented in sorted(stats.segmented.items())
-        for note in segmented.notes
+        {"file": name, "note": note} for name, segmented in sorted(stats.segmented.items()) for note in segmented.notes
     ]
     pairs = [(pair.first, pair.second) for pair in near_duplicates]
     levels = {name: stats.segmented[name].levels for name in metadata}
@@ -73,16 +71,10 @@ def summarize(
         "labels": {name: _seconds_by(used, name) for name in ("tradition", "mode", "cycle", "instruments")},
         **({"clips_with_beats_or_chords": beats_chords} if any(beats_chords.values()) else {}),
         "captions": dict(sorted(Counter(recording.origin for recording in metadata.values()).items())),
-        "silence_skipped_seconds": round(
-            sum(stats.segmented[name].silence_skipped_seconds for name in metadata), 1
-        ),
-        "missing_captions": (
-            {"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None
-        ),
+        "silence_skipped_seconds": round(sum(stats.segmented[name].silence_skipped_seconds for name in metadata), 1),
+        "missing_captions": ({"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None),
         "near_duplicates": [asdict(pair) for pair in near_duplicates],
-        "source_levels": [
-            {"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()
-        ],
+        "source_levels": [{"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()],
         "skipped": sorted(stats.skipped, key=lambda row: row["file"]),
         "notes": [*imported.notes, *notes],
         "clip_seconds": config.clip_seconds,

@@ -76,8 +76,7 @@ def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
         return sum(_ranked_flops(part.kind, m, rank, clip) for site, rank in pairs for m in site.matrices)
     flops_of = KINDS[part.kind].flops_of
     return sum(
-        flops_of(site.width, width, clip.sequence_length_at(site)) * clip.bands_at(site)
-        for site, width in pairs
+        flops_of(site.width, width, clip.sequence_length_at(site)) * clip.bands_at(site) for site, width in pairs
     )
 
 
@@ -111,36 +110,24 @@ def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
     if part.kind == "ia3":
         return sum(len(ia3_matrices(site)) for site in sites)
     if part.kind == "full":
-        return sum(
-            TENSORS_PER_LAYER if layer_range(site.name) else 2 * len(site.full_modules) for site in sites
-        )
+        return sum(TENSORS_PER_LAYER if layer_range(site.name) else 2 * len(site.full_modules) for site in sites)
     with torch.device("meta"):  # works for registered kinds, too
         return len(KINDS[part.kind](sites[0].width, widths[0]).state_dict()) * len(sites)
 
 
-def activation_bytes(
-    solved: Sequence[SizedPart], shape: BackboneShape, clip: SequenceShape | UNetGeometry
-) -> int:
+def activation_bytes(solved: Sequence[SizedPart], shape: BackboneShape, clip: SequenceShape | UNetGeometry) -> int:
     """Bytes that one training clip keeps for the backward pass, without weights, gradients and optimiser state:
     the adapter's activations and those of the frozen layers above its first site, which the gradient passes through.
     """
     if isinstance(clip, UNetGeometry):
         firsts = [
-            first_trained_part(clip, site, part.kind in IN_MODULE_KINDS)
-            for part, sites, _ in solved
-            for site in sites
+            first_trained_part(clip, site, part.kind in IN_MODULE_KINDS) for part, sites, _ in solved for site in sites
         ]
         return frozen_activations(clip, min(firsts)) * clip.base_bytes + _all_adapter_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
-    first = min(
-        first_trained_layer(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites
-    )
-    frozen = (
-        (shape.layers - first) * SAVED_ACTIVATIONS_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
-    )
-    output = (
-        2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES
-    ) * clip.frames
+    first = min(first_trained_layer(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites)
+    frozen = (shape.layers - first) * SAVED_ACTIVATIONS_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
+    output = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES) * clip.frames
     return frozen + output + _all_adapter_bytes(solved, clip)
 
 
@@ -155,9 +142,7 @@ def _all_adapter_bytes(solved: Sequence[SizedPart], clip: SequenceShape | UNetGe
 def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNetGeometry) -> int:
     if kind in RANKED_KINDS:
         in_layer = layer_range(site.name) is not None or site.level is not None
-        return sum(
-            _ranked_bytes(kind, m, width, in_layer) * clip.sequence_length_for(m) for m in site.matrices
-        )
+        return sum(_ranked_bytes(kind, m, width, in_layer) * clip.sequence_length_for(m) for m in site.matrices)
     if kind == "ia3":
         return sum(clip.base_bytes * m.outputs * clip.sequence_length_for(m) for m in ia3_matrices(site))
     if kind == "full" and isinstance(clip, UNetGeometry) and site.level is not None:
@@ -170,8 +155,7 @@ def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNet
         )
         return (extra if layer_range(site.name) else FLOAT_BYTES) * site.width * positions
     adapter = (
-        FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, positions)
-        + MASK_BYTES * site.width * positions
+        FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, positions) + MASK_BYTES * site.width * positions
     )
     return adapter * clip.bands_at(site)
 

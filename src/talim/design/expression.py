@@ -150,9 +150,7 @@ def _parse_part(text: str, expression: str) -> Part:
     size = _parse_size(size_text, expression)
     native_unit = "r" if kind in RANKED_KINDS else "width"
     if size.native and size.unit != native_unit:
-        raise UsageError(
-            f"design {expression!r}: {kind} is sized by {native_unit}{int(size.value)}, not {size_text}"
-        )
+        raise UsageError(f"design {expression!r}: {kind} is sized by {native_unit}{int(size.value)}, not {size_text}")
     return Part(kind, _parse_site(site, expression), size)
 
 
@@ -174,9 +172,7 @@ def _parse_size(text: str, expression: str) -> Size:
     if match := PERCENTAGE.fullmatch(text):
         percent = float(match[1])
         if not 0 < percent <= 100:
-            raise UsageError(
-                f"design {expression!r}: {text} is out of range; give more than 0% and at most 100%"
-            )
+            raise UsageError(f"design {expression!r}: {text} is out of range; give more than 0% and at most 100%")
         return Size("percent", percent)
     if match := EXPLICIT_WIDTH.fullmatch(text):
         size = Size(match[1], int(match[2]))

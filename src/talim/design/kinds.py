@@ -26,9 +26,7 @@ class Kind(nn.Module):
     options, `default_options`. The counts below take a multiply-add as two operations.
     """
 
-    uses_context: ClassVar[bool] = (
-        False  # True: the output depends on other frames; honour causal, state and mask
-    )
+    uses_context: ClassVar[bool] = False  # True: the output depends on other frames; honour causal, state and mask
 
     def __init__(
         self,
@@ -100,9 +98,7 @@ class Kind(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(
-        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; `state` of the previous frames, `mask` bool [B, T], False for padding."""
         frames = layouts.to_frames(hidden, self.layout)
         residual = self.up(self.bottleneck_forward(self.down(frames), state, mask))
@@ -129,12 +125,7 @@ class Conv(Kind):
 
     @classmethod
     def default_options(cls, width: int, **given: Any) -> dict[str, Any]:
-        defaults = {
-            "kernel_size": 5,
-            "dilations": (1, 4),
-            "se_channels": max(4, width // 8),
-            "se_update_every": 8,
-        }
+        defaults = {"kernel_size": 5, "dilations": (1, 4), "se_channels": max(4, width // 8), "se_update_every": 8}
         return _resolve_options(cls, given, defaults)
 
     @classmethod
@@ -212,7 +203,7 @@ class Transformer(Kind):
 
 
 def init_linear(layer: nn.Linear, generator: torch.Generator) -> None:
-    """torch's default initialisation of nn.Linear, drawn from `generator`; nothing on the meta device."""
+    """Torch's default initialisation of nn.Linear, drawn from `generator`; nothing on the meta device."""
     if layer.weight.is_meta:
         return
     bound = layer.in_features**-0.5
@@ -240,9 +231,7 @@ KINDS: dict[str, type[Kind]] = {"linear": Linear, "conv": Conv, "transformer": T
 def register(name: str, kind: type[Kind]) -> None:
     """Make a custom kind available under a name, in design expressions and stored adapters."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(
-            f"{name!r} cannot stand in a design; use small letters, digits and _, such as my_kind"
-        )
+        raise UsageError(f"{name!r} cannot stand in a design; use small letters, digits and _, such as my_kind")
     if name in expression.kind_names() and KINDS.get(name) is not kind:
         raise UsageError(f"{name!r} is already the name of an adapter kind")
     KINDS[name] = kind

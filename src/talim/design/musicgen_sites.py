@@ -33,9 +33,7 @@ class Site:
     depth: float  # 0 at the input, 1 at the output
     causal: bool  # a frame must not use later frames
     matrices: tuple[TargetLinear, ...] = ()
-    full_modules: tuple[
-        tuple[str, int], ...
-    ] = ()  # (path, parameters) of the modules that `full` trains here
+    full_modules: tuple[tuple[str, int], ...] = ()  # (path, parameters) of the modules that `full` trains here
     layout: str = FRAMES
     level: float | None = None  # resolution in a U-Net: 0 the finest, 1 the coarsest
 
@@ -92,9 +90,7 @@ class MusicGenShape:
     def sites(self) -> tuple[Site, ...]:
         """The conditioner (if text and decoder differ in width), every layer in order, post."""
         last = f"{LAYERS_PATH}.{self.layers - 1}"
-        heads = tuple(
-            TargetLinear(f"{HEADS_PATH}.{k}", self.hidden, self.vocabulary) for k in range(self.codebooks)
-        )
+        heads = tuple(TargetLinear(f"{HEADS_PATH}.{k}", self.hidden, self.vocabulary) for k in range(self.codebooks))
         trained = tuple((head.module, head.inputs * head.outputs) for head in heads)
         post = Site("post", last, self.hidden, 1.0, True, heads, trained)
         return (*self._conditioner(), *(self._layer(index) for index in range(self.layers)), post)

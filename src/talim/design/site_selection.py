@@ -96,9 +96,7 @@ def num_frozen_layers(design: Design, sites: Sequence[Site]) -> int:
     if not layers:
         return 0
     return min(
-        first_trained_layer(part.kind, site, layers)
-        for part in design.parts
-        for site in select_sites(part.site, sites)
+        first_trained_layer(part.kind, site, layers) for part in design.parts for site in select_sites(part.site, sites)
     )
 
 

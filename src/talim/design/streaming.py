@@ -86,9 +86,7 @@ def _select_rows(cache: Any, indices: Tensor) -> Any:
 
 def _repeat(cache: Any, repeats: int) -> Any:
     for state in _states(cache):
-        values = [
-            v for value in state.tensors.values() for v in (value if isinstance(value, list) else [value])
-        ]
+        values = [v for value in state.tensors.values() for v in (value if isinstance(value, list) else [value])]
         sizes = [v.shape[0] for v in values if isinstance(v, Tensor) and v.ndim]
         if sizes:
             state.select(torch.arange(sizes[0]).repeat_interleave(repeats))

@@ -32,9 +32,7 @@ class TemporalConv(nn.Module):
         """One matrix per tap and a bias."""
         return kernel_size * width * width + width
 
-    def forward(
-        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
             hidden = hidden * mask[..., None].to(hidden.dtype)
         reach, frames = (self.kernel_size - 1) * self.dilation, hidden.shape[1]
@@ -73,9 +71,7 @@ class SqueezeExcitation(nn.Module):
         """Two matrices and two biases."""
         return 2 * width * se_channels + se_channels + width
 
-    def forward(
-        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None) -> Tensor:
         if not self.causal:
             return hidden * self._gate(_masked_mean(hidden.float(), mask), hidden.dtype)
         state = StreamingState() if state is None else state
@@ -120,9 +116,7 @@ class SqueezeExcitation(nn.Module):
         """Gates [B, T, W] where each row counts its own valid frames."""
         rows, frames, width = hidden.shape
         total, mean = state.tensors[self.name]
-        valid = (
-            torch.ones(rows, frames, dtype=torch.long, device=hidden.device) if mask is None else mask.long()
-        )
+        valid = torch.ones(rows, frames, dtype=torch.long, device=hidden.device) if mask is None else mask.long()
         count = state.tensors.get(self._frame_counts, torch.full_like(valid[:, :1], state.frames))  # [B, 1]
         counts = torch.cat([count, count + valid.cumsum(1)], 1)  # [B, 1 + T]
         sums = torch.cat([total, total + (hidden.float() * valid[..., None]).cumsum(1)], 1)
@@ -162,9 +156,7 @@ class TemporalAttention(nn.Module):
         inner = num_heads * (width // num_heads)
         return 3 * inner * (width + 1) + (inner + 1) * width
 
-    def forward(
-        self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None) -> Tensor:
         batch, frames, _ = hidden.shape
         packed = self.in_proj(hidden).view(batch, frames, 3, self.num_heads, self.head_width)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each [B, H, T, W / H]

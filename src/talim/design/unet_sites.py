@@ -139,9 +139,7 @@ class UNetShape:
         for attention in ("attn1", "attn2"):
             for part in ("to_q", "to_k", "to_v", "to_out.0"):
                 on_text = attention == "attn2" and part in ("to_k", "to_v")
-                yield TargetLinear(
-                    f"{block}.{attention}.{part}", context if on_text else width, width, on_text
-                )
+                yield TargetLinear(f"{block}.{attention}.{part}", context if on_text else width, width, on_text)
         yield TargetLinear(f"{block}.ff.net.0.proj", width, 8 * width)
         yield TargetLinear(f"{block}.ff.net.2", 4 * width, width)
         if self.linear_projection:

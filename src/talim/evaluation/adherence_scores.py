@@ -13,14 +13,7 @@ import numpy as np
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, tradition_scores
-from talim.evaluation.score_table import (
-    ClipSet,
-    Estimate,
-    ScoreRow,
-    mean_over_recordings,
-    missing_score,
-    score_row,
-)
+from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, mean_over_recordings, missing_score, score_row
 from talim.metrics import clap, embeddings, pitch, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
 from talim.traditions import note_transcription
@@ -47,9 +40,7 @@ def prompt_adherence_scores(
     """
     rows = []
     for name in ADHERENCE_LABELS:
-        labels, real_labels = (
-            [prompt_label(clip, name) for clip in clips] for clips in (prompt_clips, real_clips)
-        )
+        labels, real_labels = ([prompt_label(clip, name) for clip in clips] for clips in (prompt_clips, real_clips))
         fit = label_fit(name, real, real_labels, cache)
         rows.append(
             _row(
@@ -63,19 +54,13 @@ def prompt_adherence_scores(
     meaning = "outputs closer to their own prompt than to other prompts in CLAP's space (0.5 is chance)"
     if isinstance(clap_model, str):
         return [*rows, missing_score("adherence_clap", "higher_is_better", "0 to 1", meaning, clap_model)]
-    captions, real_captions = (
-        [clip.caption or None for clip in clips] for clips in (prompt_clips, real_clips)
-    )
+    captions, real_captions = ([clip.caption or None for clip in clips] for clips in (prompt_clips, real_clips))
     sets = [(generated, captions), (real, real_captions), (base, captions)]
     return [*rows, _row("adherence_clap", meaning, "at all", sets, clap_fit(clap_model, cache))]
 
 
 def _row(
-    name: str,
-    meaning: str,
-    differing: str,
-    sets: Sequence[tuple[ClipSet, Sequence[str | None]]],
-    fit: LabelFit,
+    name: str, meaning: str, differing: str, sets: Sequence[tuple[ClipSet, Sequence[str | None]]], fit: LabelFit
 ) -> ScoreRow:
     """A row from the generated, real and base clips with their labels."""
     direction, unit = "higher_is_better", "0 to 1"
@@ -117,9 +102,7 @@ def label_fit(name: str, real: ClipSet, real_labels: Sequence[str | None], cache
     if name == "cycle":
         return cycle_fit
     if name == "tempo":
-        return lambda clip_set, labels: prompt_adherence.tempo_fit(
-            clip_tempi(clip_set), list(map(float, labels))
-        )
+        return lambda clip_set, labels: prompt_adherence.tempo_fit(clip_tempi(clip_set), list(map(float, labels)))
     timbre = embeddings.load("timbre")
 
     def instrument_fit(clip_set: ClipSet, labels: Sequence[str]) -> np.ndarray:

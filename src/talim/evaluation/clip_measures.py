@@ -35,11 +35,7 @@ class ClipMeasures:
 
 # name: (unit, direction, meaning)
 MEASURE_DESCRIPTIONS = {
-    "ornaments": (
-        "per second",
-        "match_reference",
-        "ornaments except glides, weighted by how clearly each is drawn",
-    ),
+    "ornaments": ("per second", "match_reference", "ornaments except glides, weighted by how clearly each is drawn"),
     "glides": ("per second", "match_reference", "slow direct moves between held notes"),
     "note_stability_cents": ("cents", "match_reference", "how much held notes waver"),
     "ngram_repetition": ("fraction", "match_reference", "melodic phrases that the clip has played before"),
@@ -80,9 +76,7 @@ def melodic_measures(cents: np.ndarray) -> dict[str, float]:
         "ornaments": ornaments.ornament_score(cents, HOP_SECONDS),
         "glides": ornaments.ornament_profile(cents, HOP_SECONDS)["glide"]["per_second"],
         "note_stability_cents": intonation.note_stability_cents(cents, HOP_SECONDS),
-        "ngram_repetition": melodic_ngrams.ngram_repetition(
-            melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)
-        ),
+        "ngram_repetition": melodic_ngrams.ngram_repetition(melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS)),
         "repetition_rate": structure.repetition_rate(cents, HOP_SECONDS),
         "novelty": structure.novelty(cents, HOP_SECONDS),
     }
@@ -110,9 +104,7 @@ def level_measures(audio: Audio) -> dict[str, float]:
     }
 
 
-def measure_clips(
-    clips: Sequence[Audio], cache_folder: Path | None, num_workers: int = 1
-) -> list[ClipMeasures]:
+def measure_clips(clips: Sequence[Audio], cache_folder: Path | None, num_workers: int = 1) -> list[ClipMeasures]:
     """Measure clips, in `num_workers` processes; what the cache folder holds is not measured again."""
     cache = MetricCache(cache_folder)
     if num_workers <= 1 or len(clips) < 2 * num_workers:

@@ -32,17 +32,13 @@ def find_copies_in_folders(
     `cache` is a folder that keeps fingerprints between calls. UsageError for folders that do not exist or hold too
     few files.
     """
-    result = find_copies(
-        audio.list_audio_files(clips), audio.list_audio_files(training), MetricCache(cache), seed
-    )
+    result = find_copies(audio.list_audio_files(clips), audio.list_audio_files(training), MetricCache(cache), seed)
     write_json(out / "copies.json", result)
     write_text(out / "copies.html", copy_report(result))
     return result
 
 
-def find_copies(
-    clips: Sequence[Path], training: Sequence[Path], cache: MetricCache, seed: int = 0
-) -> dict[str, Any]:
+def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCache, seed: int = 0) -> dict[str, Any]:
     """The passage of each clip that is most similar to the training recordings, and whether it is a copy (p <= 0.01).
 
     The null distribution comes from segments of the training recordings, of the clips' median length and drawn by
@@ -71,9 +67,7 @@ def find_copies(
     }
 
 
-def _null_similarities(
-    sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator
-) -> np.ndarray:
+def _null_similarities(sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator) -> np.ndarray:
     """Similarity of segments of the sources, `frames` long, to the other sources [n]."""
     segments = [
         (n, start)

@@ -25,9 +25,7 @@ MEANINGS = {
     "copied_tokens": "outputs with a longer run of a training clip's own tokens than unrelated clips share",
 }
 NO_NULL = np.zeros(0)
-CopyMatches = tuple[
-    list[CopyMatch | None], list[CopyMatch | None], list[CopyMatch | None]
-]  # generated, base, null
+CopyMatches = tuple[list[CopyMatch | None], list[CopyMatch | None], list[CopyMatch | None]]  # generated, base, null
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,7 @@ class TokenMatcher:
 
 
 def copy_scores(
-    corpus: Corpus,
-    generated: ClipSet,
-    base: ClipSet,
-    real: ClipSet,
-    tokens: TokenMatcher | str,
-    cache: MetricCache,
+    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, tokens: TokenMatcher | str, cache: MetricCache
 ) -> tuple[list[ScoreRow], dict[str, Any]]:
     """Fraction of outputs that copy, by sound and by tokens (a str: why there are none), and the matches.
 
@@ -88,10 +81,7 @@ def audio_copy_scores(
     )
     return with_p_values(
         [
-            [
-                copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL)
-                for clip in clip_set.clips
-            ]
+            [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
             for clip_set in (generated, base, real)
         ],
         f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds",
@@ -102,10 +92,7 @@ def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
     """The longest run of a training clip's tokens in each output, base output and null clip, or why there is none."""
     return with_p_values(
         [
-            [
-                copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL)
-                for codes in clips
-            ]
+            [copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL) for codes in clips]
             for clips in (tokens.generated, tokens.base, tokens.null_clips)
         ],
         "the held-out clips share no token with the training clips",
@@ -122,14 +109,10 @@ def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason:
     if similarities.size < MIN_NULL_CLIPS:
         if len(null) >= MIN_NULL_CLIPS:
             return no_null_reason
-        return (
-            f"{MIN_NULL_CLIPS} held-out clips are needed for a null distribution, and there are {len(null)}"
-        )
+        return f"{MIN_NULL_CLIPS} held-out clips are needed for a null distribution, and there are {len(null)}"
 
     def with_p_value(match: CopyMatch | None, null_similarities: np.ndarray) -> CopyMatch | None:
-        return match and replace(
-            match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities)
-        )
+        return match and replace(match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities))
 
     indices = np.cumsum([match is not None for match in null]) - 1
     return (

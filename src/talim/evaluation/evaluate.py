@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913
     run_folder: Path | str,
     progress: Progress | None = None,
     *,
@@ -51,9 +51,7 @@ def evaluate(
     progress, run = progress or Progress(), Run(run_folder)
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
-    generation_options.resolve_options(
-        recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords
-    )
+    generation_options.resolve_options(recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords)
     backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
@@ -70,15 +68,7 @@ def evaluate(
         unit=backbone.loss_unit,
     )
     pairs = sample_pairs.generate_pairs(
-        run,
-        corpus,
-        backbone,
-        peft,
-        progress,
-        num_prompts=num_prompts,
-        seconds=seconds,
-        seed=seed,
-        options=options,
+        run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
     )
     codec_tokens = None
     if backbone.target_kind == "tokens":
@@ -113,9 +103,7 @@ def evaluate(
         "command": f"talim evaluate {run.folder}",
     }
     write_json(run.scores, scores)
-    card = model_card.render_card(
-        recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores
-    )
+    card = model_card.render_card(recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores)
     write_text(run.adapter / "README.md", card)
     return scores
 
@@ -174,9 +162,7 @@ def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
 
 def _corpus(run: Run, recipe: Recipe) -> Corpus:
     if not run.finished:
-        raise TalimError(
-            f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}"
-        )
+        raise TalimError(f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}")
     sibling = run.folder.parent / Path(recipe.corpus).name  # if the folder of both was moved
     corpus = Corpus.load(sibling if sibling.is_dir() and not Path(recipe.corpus).is_dir() else recipe.corpus)
     if read_json(run.facts_file)["corpus_hash"] != corpus.hash:

@@ -48,12 +48,8 @@ def evaluate_folders(
     progress = progress or Progress()
     files = {"real": _audio_files(real), "generated": _audio_files(generated)}
     recordings = {role: _read_all(paths, role, progress) for role, paths in files.items()}
-    clip_seconds = min(
-        CLIP_SECONDS, *(each.seconds for group in recordings.values() for each in group.values())
-    )
-    real_set, generated_set = (
-        _clip_set(recordings[role], clip_seconds, num_workers) for role in ("real", "generated")
-    )
+    clip_seconds = min(CLIP_SECONDS, *(each.seconds for group in recordings.values() for each in group.values()))
+    real_set, generated_set = (_clip_set(recordings[role], clip_seconds, num_workers) for role in ("real", "generated"))
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
@@ -88,9 +84,7 @@ def evaluate_folders(
 def _audio_files(folder: Path) -> list[Path]:
     files = audio.list_audio_files(folder)
     if len(files) < 2:
-        raise UsageError(
-            f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file"
-        )
+        raise UsageError(f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file")
     return files
 
 

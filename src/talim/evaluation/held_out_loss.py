@@ -30,9 +30,7 @@ def prepare_held_out(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
 ) -> tuple[list[EncodedClip], frozen_cache.FrozenLayerCache | None]:
     """The encoded held-out clips, and the cached activations of the layers below the recipe's design, if any."""
-    clips = batches.encode_clips(
-        corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords
-    )
+    clips = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords)
     cache, _ = frozen_cache.make_frozen_cache(
         recipe, corpus, backbone, progress, held_out=[clip.full_length for clip in clips]
     )
@@ -56,9 +54,7 @@ def per_clip_losses(
     return np.concatenate(losses)
 
 
-def held_out_loss(
-    run_folder: Path | str, progress: Progress | None = None, device: str = "auto"
-) -> dict[str, Any]:
+def held_out_loss(run_folder: Path | str, progress: Progress | None = None, device: str = "auto") -> dict[str, Any]:
     """{"mean", "ci95", "per_recording"} of the loss with the adapter; stored in RUN/held_out.json and read from there.
 
     TalimError if the run is not finished.
@@ -70,9 +66,7 @@ def held_out_loss(
     if file.is_file():
         return read_json(file)
     if not run.finished:
-        raise TalimError(
-            f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}"
-        )
+        raise TalimError(f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}")
     recipe = run.recipe
     corpus = Corpus.load(recipe.corpus)
     backbone = load(recipe.base, precision=recipe.training.precision, device=device)
@@ -80,9 +74,7 @@ def held_out_loss(
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "held-out loss", cache)
-    per_recording = bootstrap.mean_by_recording(
-        losses.mean(axis=1).tolist(), [clip.clip.recording for clip in clips]
-    )
+    per_recording = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.recording for clip in clips])
     result = {
         "mean": float(np.mean(list(per_recording.values()))),
         "ci95": bootstrap.bootstrap_ci(per_recording),

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 EVENT_GROUPS = ("ornaments", "plain", "first", "repeat")
 
 
-def event_groups(
-    truth: GroundTruth, start_seconds: float, frames: int, frame_rate_hz: float
-) -> dict[str, np.ndarray]:
+def event_groups(truth: GroundTruth, start_seconds: float, frames: int, frame_rate_hz: float) -> dict[str, np.ndarray]:
     """Which frames of a clip belong to which of EVENT_GROUPS, bool [frames] each.
 
     "ornaments": some voice plays one. "plain": some voice sounds, and none plays an ornament. "repeat": a section

@@ -33,7 +33,7 @@ PAPER_EMBEDDINGS = {"fad_vggish": "vggish", "fd_panns": "panns"}
 MAX_REAL_CLIPS = 60
 
 
-def score_music(
+def score_music(  # noqa: PLR0913
     run: Run,
     corpus: Corpus,
     pairs: Sequence[SamplePair],
@@ -90,11 +90,7 @@ def score_music(
         *copy_rows,
         *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
     ]
-    result = {
-        "protocol": score_protocol(facts),
-        "scores": score_table.rows_as_json(rows),
-        "warnings": warnings,
-    }
+    result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows), "warnings": warnings}
     write_text(run.folder / "scores.html", score_page("Scores", result))
     for row in copies["clips"]:
         row["clip"] = str(run.samples / row["clip"])
@@ -119,11 +115,7 @@ def _token_matcher(
     base = [pair.base.targets[0] for pair in pairs]
     longest = max(map(len, generated))  # longer null clips would share longer runs by chance
     return copy_scores.TokenMatcher(
-        [tokens[0] for tokens in training],
-        [tokens[0][:longest] for tokens in held_out],
-        generated,
-        base,
-        frame_rate_hz,
+        [tokens[0] for tokens in training], [tokens[0][:longest] for tokens in held_out], generated, base, frame_rate_hz
     )
 
 
@@ -133,9 +125,7 @@ def load_inputs(
     """Clips in one channel, rate and length with their measures, and the recordings and tempi of their labels."""
     uniform = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
     measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
-    return ClipSet(
-        uniform, measures, [clip.recording for clip in labels], [prompt_tempo(clip) for clip in labels]
-    )
+    return ClipSet(uniform, measures, [clip.recording for clip in labels], [prompt_tempo(clip) for clip in labels])
 
 
 def paper_distance_scores(
@@ -148,14 +138,8 @@ def paper_distance_scores(
             extractor = embeddings.load(model)
         except TalimError as error:
             raise TalimError(f"--protocol paper needs {model}: {error}") from error
-        real_rows, generated_rows = (
-            embeddings.embed(part.clips, extractor, cache) for part in (real, generated)
-        )
-        baseline = (
-            None
-            if base is None
-            else frechet_distance(real_rows, embeddings.embed(base.clips, extractor, cache))
-        )
+        real_rows, generated_rows = (embeddings.embed(part.clips, extractor, cache) for part in (real, generated))
+        baseline = None if base is None else frechet_distance(real_rows, embeddings.embed(base.clips, extractor, cache))
         rows.append(
             score_row(
                 name,

@@ -51,9 +51,7 @@ def recognize_mode(file: Path, tradition: str | None = None, tonic_hz: float | N
     reference_hz = tonic_hz or float(np.nanmedian(melody.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(melody.hz / reference_hz), melody.hop_seconds)
     try:
-        posterior = mode_recognition.ModeRecognizer(traditions).recognize(
-            notes, tonic_known=tonic_hz is not None
-        )
+        posterior = mode_recognition.ModeRecognizer(traditions).recognize(notes, tonic_known=tonic_hz is not None)
     except TalimError as error:
         raise TalimError(f"{file}: {error}") from error
     if tonic_hz is None:
@@ -61,8 +59,7 @@ def recognize_mode(file: Path, tradition: str | None = None, tonic_hz: float | N
     return {
         "tonic_hz": round(tonic_hz, 3),
         "modes": [
-            {"name": mode.name, "slug": mode.slug, "score": score}
-            | ({} if tradition else {"tradition": origin.slug})
+            {"name": mode.name, "slug": mode.slug, "score": score} | ({} if tradition else {"tradition": origin.slug})
             for origin, mode, score in posterior.ranked_modes()
         ],
     }
@@ -72,9 +69,7 @@ def resolve_tradition(tradition: str) -> Tradition:
     """The tradition of a folder, or the built-in one of that name in any common spelling."""
     if Path(tradition).is_dir():
         return load(tradition)
-    table = {
-        normalize_name(name): one for one in load_all_builtin() for name in (one.slug, one.name, *one.aliases)
-    }
+    table = {normalize_name(name): one for one in load_all_builtin() for name in (one.slug, one.name, *one.aliases)}
     if normalize_name(tradition) in table:
         return table[normalize_name(tradition)]
     error = unknown_name_error("tradition", tradition, {key: one.slug for key, one in table.items()}, ())
@@ -86,9 +81,7 @@ def read_melody(file: Path) -> PitchTrackInput:
     if not file.exists():
         raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
     if not file.is_file():
-        raise TalimError(
-            f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz"
-        )
+        raise TalimError(f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz")
     melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
     if not np.isfinite(melody.hz).any():
         raise TalimError(f"{file}: unvoiced from end to end; there is no melody to recognise a mode from")
@@ -116,14 +109,10 @@ def read_pitch_track(file: Path) -> PitchTrackInput:
         raise TalimError(f"{file}: cannot be read as an .npz: {error}") from error
     for key in ("cents", "hop_s"):
         if key not in values:
-            raise TalimError(
-                f"{file}: has no {key!r}; a pitch track needs cents and hop_s, and tonic_hz if known"
-            )
+            raise TalimError(f"{file}: has no {key!r}; a pitch track needs cents and hop_s, and tonic_hz if known")
     cents = values["cents"]
     if cents.ndim != 1 or cents.size == 0 or not np.issubdtype(cents.dtype, np.number):
-        raise TalimError(
-            f"{file}: cents must be one row of numbers, not {cents.dtype} of shape {cents.shape}"
-        )
+        raise TalimError(f"{file}: cents must be one row of numbers, not {cents.dtype} of shape {cents.shape}")
     hop_seconds = read_scalar(file, "hop_s", values["hop_s"])
     tonic_hz = read_scalar(file, "tonic_hz", values["tonic_hz"]) if "tonic_hz" in values else None
     # infinite or absurd values are unvoiced
@@ -133,11 +122,7 @@ def read_pitch_track(file: Path) -> PitchTrackInput:
 
 def read_scalar(file: Path, key: str, value: np.ndarray) -> float:
     """One number above 0 from an .npz; TalimError otherwise."""
-    if (
-        value.size != 1
-        or not np.issubdtype(value.dtype, np.number)
-        or not 0 < float(value.reshape(-1)[0]) < 1e6
-    ):
+    if value.size != 1 or not np.issubdtype(value.dtype, np.number) or not 0 < float(value.reshape(-1)[0]) < 1e6:
         raise TalimError(f"{file}: {key} must be one number above 0, not {value!r}")
     return float(value.reshape(-1)[0])
 

@@ -43,7 +43,7 @@ class SamplePair:
     adapted: GeneratedClip
 
 
-def generate_pairs(
+def generate_pairs(  # noqa: PLR0913
     run: Run,
     corpus: Corpus,
     backbone: Backbone,
@@ -62,9 +62,7 @@ def generate_pairs(
     clips = batches.stratified_sample(corpus.held_out, num_prompts)
     captions = [clip.caption for clip in clips]
     generation_options = {**backbone.options, **options.explicit_options}
-    beats_chords = backbone.snap_beats_chords(
-        [batches.beats_chords_of(clip).cut(0.0, seconds) for clip in clips]
-    )
+    beats_chords = backbone.snap_beats_chords([batches.beats_chords_of(clip).cut(0.0, seconds) for clip in clips])
 
     def generate(title: str) -> list[GeneratedClip]:
         targets = backbone.generate_tokens(

@@ -73,11 +73,7 @@ class ClipSet:
 def score_page(title: str, result: Mapping[str, Any]) -> str:
     """HTML page of a result with `scores` (rows as dicts), `protocol` and `warnings`."""
     return render(
-        "scores.html",
-        title=title,
-        rows=result["scores"],
-        protocol=result["protocol"],
-        warnings=result["warnings"],
+        "scores.html", title=title, rows=result["scores"], protocol=result["protocol"], warnings=result["warnings"]
     )
 
 
@@ -138,9 +134,7 @@ def distance_rows(
         real_rows, generated_rows = scaled[:2]
         distance = kernel_distance(real_rows, generated_rows)
         baseline = kernel_distance(real_rows, scaled[2]) if base is not None else None
-        split_half = distribution_distances.split_half_distance(
-            kernel_distance, real_rows, real.recordings, rng
-        )
+        split_half = distribution_distances.split_half_distance(kernel_distance, real_rows, real.recordings, rng)
         interval = distribution_distances.interval_by_recording(
             kernel_distance, real_rows, generated_rows, real.recordings, generated.recordings, rng
         )
@@ -159,9 +153,7 @@ def distance_rows(
             )
         )
         count = min(map(len, scaled))
-        reference, estimate, *rest = (
-            diversity.effective_sample_count(part[:count], real_rows) for part in scaled
-        )
+        reference, estimate, *rest = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
         rows.append(
             score_row(
                 f"diversity_{name}",
@@ -209,18 +201,12 @@ def score_row(
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     low, high = estimate.ci95 if estimate.ci95 else (None, None)
-    reference, baseline = (
-        part.value if isinstance(part, Estimate) else part for part in (reference, baseline)
-    )
+    reference, baseline = (part.value if isinstance(part, Estimate) else part for part in (reference, baseline))
     note = f" ({reference_requirement})" if reference is None and reference_requirement else ""
-    sentence = (
-        f"{meaning}: {_format_value(estimate.value)} ({unit}); real music {_format_value(reference)}{note}"
-    )
+    sentence = f"{meaning}: {_format_value(estimate.value)} ({unit}); real music {_format_value(reference)}{note}"
     if baseline is not None:
         sentence += f", the base alone {_format_value(baseline)}"
-    return ScoreRow(
-        name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence
-    )
+    return ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
 
 
 def missing_score(name: str, direction: str, unit: str, meaning: str, reason: str) -> ScoreRow:

@@ -16,14 +16,7 @@ import numpy as np
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures
-from talim.evaluation.score_table import (
-    ClipSet,
-    Estimate,
-    ScoreRow,
-    mean_over_recordings,
-    missing_score,
-    score_row,
-)
+from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, mean_over_recordings, missing_score, score_row
 from talim.metrics import intonation, pitch, rhythm, structure
 from talim.traditions import note_transcription, prompt_labels
 from talim.traditions.mode_recognition import ModeRecognizer
@@ -37,10 +30,7 @@ MIN_VOICED_SECONDS = 1.0
 
 # name: (unit, meaning)
 INTONATION = {
-    "intonation_deviation_cents": (
-        "cents",
-        "distance of the mode's degrees from where real recordings have them",
-    ),
+    "intonation_deviation_cents": ("cents", "distance of the mode's degrees from where real recordings have them"),
     "intonation_z_rms": (
         "standard deviations",
         "the same relative to the spread between real recordings (about 1 for real ones)",
@@ -49,19 +39,12 @@ INTONATION = {
 }
 CYCLE = {
     "cycle_strength": ("-1 to 1", "correlation of one cycle's onsets with the next one's"),
-    "cycle_recurrence": (
-        "-1 to 1",
-        "self-similarity of the melody one cycle later, above that at other times",
-    ),
+    "cycle_recurrence": ("-1 to 1", "self-similarity of the melody one cycle later, above that at other times"),
 }
 
 
 def tradition_scores(
-    prompt_clips: Sequence[Clip],
-    generated: ClipSet,
-    base: ClipSet,
-    real_clips: Sequence[Clip],
-    real: ClipSet,
+    prompt_clips: Sequence[Clip], generated: ClipSet, base: ClipSet, real_clips: Sequence[Clip], real: ClipSet
 ) -> list[ScoreRow]:
     """Rows for intonation and cycle; a row without a value gives the reason.
 
@@ -80,9 +63,7 @@ def mode_label(clip: Clip) -> str | None:
 
 def cycle_label(clip: Clip) -> str | None:
     """ "tradition/cycle" from a clip's label, else from its caption; None where they name none that talim knows."""
-    return _label(
-        clip, clip.cycle, lambda tradition, name: tradition.cycle(name).slug, prompt_labels.cycle_in
-    )
+    return _label(clip, clip.cycle, lambda tradition, name: tradition.cycle(name).slug, prompt_labels.cycle_in)
 
 
 def _label(
@@ -105,11 +86,7 @@ def _label(
 
 
 def _intonation_scores(
-    prompt_clips: Sequence[Clip],
-    generated: ClipSet,
-    base: ClipSet,
-    real_clips: Sequence[Clip],
-    real: ClipSet,
+    prompt_clips: Sequence[Clip], generated: ClipSet, base: ClipSet, real_clips: Sequence[Clip], real: ClipSet
 ) -> list[ScoreRow]:
     labels, real_labels = ([mode_label(clip) for clip in clips] for clips in (prompt_clips, real_clips))
     if not any(labels):
@@ -199,11 +176,7 @@ def cycle_of(label: str) -> Cycle:
 
 
 def _cycle_scores(
-    prompt_clips: Sequence[Clip],
-    generated: ClipSet,
-    base: ClipSet,
-    real_clips: Sequence[Clip],
-    real: ClipSet,
+    prompt_clips: Sequence[Clip], generated: ClipSet, base: ClipSet, real_clips: Sequence[Clip], real: ClipSet
 ) -> list[ScoreRow]:
     if not any(cycle_label(clip) for clip in prompt_clips):
         reason = "the prompts name no cycle that talim knows"
@@ -267,9 +240,7 @@ def max_finite(values: Iterable[float]) -> float:
     return max((value for value in values if np.isfinite(value)), default=float("nan"))
 
 
-def _row(
-    name: str, direction: str, texts: tuple[str, str], estimates: Sequence[Estimate], reason: str
-) -> ScoreRow:
+def _row(name: str, direction: str, texts: tuple[str, str], estimates: Sequence[Estimate], reason: str) -> ScoreRow:
     """A row from the estimates of generated, real and base clips; without a value if no generated clip has one."""
     unit, meaning = texts
     generated, reference, baseline = estimates

@@ -36,9 +36,7 @@ class DesignSummary:
     costs: Mapping[str, float | None]
     measures: Mapping[str, Effect]
     fronts: Sequence[str] = ()  # costs on whose front it is
-    front_fractions: Mapping[str, float] | None = (
-        None  # by cost: fraction of the resamples with it on the front
-    )
+    front_fractions: Mapping[str, float] | None = None  # by cost: fraction of the resamples with it on the front
 
 
 def summarize_designs(
@@ -72,9 +70,7 @@ def summarize_designs(
 def _pooled_means(groups: Sequence[Sequence[TrialResult]]) -> dict[str, Effect]:
     means = [measure_means(trials) for trials in groups]
     return {
-        name: pooled_effect([each[name] for each in means])
-        for name in means[0]
-        if all(name in each for each in means)
+        name: pooled_effect([each[name] for each in means]) for name in means[0] if all(name in each for each in means)
     }
 
 
@@ -105,10 +101,7 @@ def pareto_front(quality: Mapping[str, float], costs: Mapping[str, float | None]
 
 
 def _front_fractions(
-    tables: Sequence[CrossedTable],
-    costs: Mapping[str, Mapping[str, float | None]],
-    cost: str,
-    rng: np.random.Generator,
+    tables: Sequence[CrossedTable], costs: Mapping[str, Mapping[str, float | None]], cost: str, rng: np.random.Generator
 ) -> dict[str, float]:
     """The fraction of resamples of seeds and recordings in which each design is on the Pareto front."""
     shared = [design for design in costs if all(design in table.designs for table in tables)]
@@ -158,11 +151,7 @@ def factor_questions(tables: Sequence[BaseModelResults]) -> list[MainEffectQuest
     for factor, treatment, control, interaction in _list_contrasts([trial.factors for trial in trials]):
         for measure, relative_to, meaning in EFFECT_MEASURES[: 1 if interaction else None]:
             contrast = Contrast(
-                measure=measure,
-                relative_to=relative_to,
-                treatment=treatment,
-                control=control,
-                interaction=interaction,
+                measure=measure, relative_to=relative_to, treatment=treatment, control=control, interaction=interaction
             )
             try:
                 effect = paired_effect(trials, contrast)
@@ -182,13 +171,9 @@ FactorContrast = tuple[str, dict[str, Any], dict[str, Any], tuple[dict[str, Any]
 def _list_contrasts(factors: Sequence[Mapping[str, Any]]) -> list[FactorContrast]:
     """All pairs of kinds and of sites, each size with the next, and where genre or texture may change the answer."""
     plain = [each for each in factors if "+" not in str(each.get("kind"))]
-    kinds, sites = (
-        [str(v) for v in dict.fromkeys(each.get(name) for each in plain) if v] for name in ("kind", "site")
-    )
+    kinds, sites = ([str(v) for v in dict.fromkeys(each.get(name) for each in plain) if v] for name in ("kind", "site"))
     sizes = sorted({float(each["size_fraction"]) for each in plain if each.get("size_fraction")})
-    pairs: list[FactorContrast] = [
-        ("kind", {"kind": b}, {"kind": a}, None) for a, b in combinations(kinds, 2)
-    ]
+    pairs: list[FactorContrast] = [("kind", {"kind": b}, {"kind": a}, None) for a, b in combinations(kinds, 2)]
     pairs += [("site", {"site": b}, {"site": a}, None) for a, b in combinations(sites, 2)]
     steps: list[FactorContrast] = [
         ("size_fraction", {"size_fraction": b}, {"size_fraction": a}, None) for a, b in pairwise(sizes)

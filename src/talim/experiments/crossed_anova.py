@@ -50,11 +50,7 @@ class CrossedTable:
         by_seed, by_recording = y.mean(axis=2, keepdims=True) - own, y.mean(axis=1, keepdims=True) - own
         residual = y - own - by_seed - by_recording
         df = (designs - 1) * np.array([seeds - 1, recordings - 1, (seeds - 1) * (recordings - 1)])
-        sums = [
-            recordings * np.square(by_seed).sum(),
-            seeds * np.square(by_recording).sum(),
-            np.square(residual).sum(),
-        ]
+        sums = [recordings * np.square(by_seed).sum(), seeds * np.square(by_recording).sum(), np.square(residual).sum()]
         mean_squares = np.array([total / n if n else 0.0 for total, n in zip(sums, df, strict=True)])
         larger = int(np.argmax(mean_squares[:2]))
         both = float(mean_squares[0] + mean_squares[1] - mean_squares[2]) if df.all() else 0.0
@@ -88,9 +84,7 @@ class ErrorComponents:
         return stats.t.sf(np.asarray(differences) / self.error, self.df)
 
 
-def crossed_table(
-    results: BaseModelResults, measure: str, relative_to: str | None = None
-) -> CrossedTable | None:
+def crossed_table(results: BaseModelResults, measure: str, relative_to: str | None = None) -> CrossedTable | None:
     """The largest full table of a measure, of the recordings that all of its trials have; None if there is none."""
     cells: dict[str, dict[int, dict[str, float]]] = {}
     for trial in results.trials:
@@ -136,17 +130,13 @@ def pool_tables(tables: Sequence[CrossedTable]) -> tuple[list[str], np.ndarray, 
     return shared, means, ErrorComponents(float(np.sqrt(total)) / count, pooled_df, by_seeds, by_recordings)
 
 
-def bootstrap_means(
-    tables: Sequence[CrossedTable], designs: Sequence[str], rng: np.random.Generator
-) -> np.ndarray:
+def bootstrap_means(tables: Sequence[CrossedTable], designs: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Means of designs over resamples of seeds and recordings with replacement, float [RESAMPLES, designs]."""
     total = np.zeros((RESAMPLES, len(designs)))
     for table in tables:
         values = table.values[[table.designs.index(design) for design in designs]]
         _, seeds, recordings = values.shape
         seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-        recording_weights = (
-            rng.multinomial(recordings, np.full(recordings, 1 / recordings), RESAMPLES) / recordings
-        )
+        recording_weights = rng.multinomial(recordings, np.full(recordings, 1 / recordings), RESAMPLES) / recordings
         total += np.einsum("dsr,bs,br->bd", values, seed_weights, recording_weights, optimize=True)
     return total / len(tables)

@@ -98,7 +98,7 @@ def pooled_effect(parts: Sequence[Effect]) -> Effect:
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for the family-wise error rate (Holm 1979)."""
+    """P values adjusted for the family-wise error rate (Holm 1979)."""
     order = np.argsort(p_values)
     adjusted = np.empty(len(p_values))
     largest = 0.0

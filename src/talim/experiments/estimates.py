@@ -29,9 +29,7 @@ class TrialEstimates:
         key = tuple(vars(request).values())
         if key not in self._estimates:
             try:
-                total = plan_total(
-                    [request], self._profile(), cache=default_cache_folder(), progress=self.progress
-                )
+                total = plan_total([request], self._profile(), cache=default_cache_folder(), progress=self.progress)
                 self._estimates[key] = total["runs"][0]
             except TalimError:
                 self._estimates[key] = None
@@ -74,10 +72,7 @@ def plan_request(trial: TrialSpec, base: str) -> Any:
 
 def total_message(total: dict[str, Any]) -> str:
     """The result of `talim.planning.plan.plan_total` for a study, in sentences."""
-    parts = [
-        f"{format_duration(total['hours'] * 3600)} of training",
-        f"{format_si(total['file_bytes'])}B of adapters",
-    ]
+    parts = [f"{format_duration(total['hours'] * 3600)} of training", f"{format_si(total['file_bytes'])}B of adapters"]
     if total["energy_joules"] is not None:
         parts.append(format_kwh(total["energy_joules"]))
     if total["money"] is not None:

@@ -89,8 +89,6 @@ def parse_criteria(
 def _parse_limit(text: str) -> tuple[str, float]:
     match = LIMIT_PATTERN.fullmatch(text.replace(" ", ""))
     if match is None or match[3] not in UNITS[match[1]]:
-        units = "; ".join(
-            f"{cost}: {', '.join(filter(None, known)) or 'a number'}" for cost, known in UNITS.items()
-        )
+        units = "; ".join(f"{cost}: {', '.join(filter(None, known)) or 'a number'}" for cost, known in UNITS.items())
         raise UsageError(f"{text!r} is no limit; write COST=NUMBER with a unit, such as memory=6GB ({units})")
     return match[1], float(match[2]) * UNITS[match[1]][match[3]]

@@ -42,9 +42,7 @@ class Contrast(StrictModel):
         if not self.treatment or set(self.treatment) != set(self.control):
             raise ValueError("treatment and control must name the same factors, at least one")
         if ANY_LEVEL in {*self.control.values(), *self.where.values()}:
-            raise ValueError(
-                f"{ANY_LEVEL!r} (any value) is allowed in treatment only: pairs would not be unique"
-            )
+            raise ValueError(f"{ANY_LEVEL!r} (any value) is allowed in treatment only: pairs would not be unique")
         if dict(self.treatment) == dict(self.control):
             raise ValueError("treatment and control are the same")
         return self

@@ -64,9 +64,7 @@ def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
         "recordings": effect.recordings,
         "min_detectable_effect": effect.min_detectable_effect(confidence),
     }
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
-    }
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def decide_hypotheses(
@@ -88,9 +86,7 @@ def _decide(
     results = [decide_comparison(trials, each, confidence, count) for each in claim.comparisons]
     if additional:
         results = [
-            decide_comparison(additional, result.comparison, confidence, count)
-            if result.effect is None
-            else result
+            decide_comparison(additional, result.comparison, confidence, count) if result.effect is None else result
             for result in results
         ]
     verdicts = {result.verdict for result in results}
@@ -118,10 +114,7 @@ def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparis
     supported, contradicted = {
         "greater": (low > 0 and mean >= smallest, wide_high < smallest),
         "not_greater": (high < smallest, wide_low > 0 and mean >= smallest),
-        "different": (
-            (low > 0 or high < 0) and abs(mean) >= smallest,
-            -smallest < wide_low and wide_high < smallest,
-        ),
+        "different": ((low > 0 or high < 0) and abs(mean) >= smallest, -smallest < wide_low and wide_high < smallest),
     }[comparison.hypothesis]
     return SUPPORTED if supported else CONTRADICTED if contradicted else UNDECIDED
 
@@ -132,8 +125,7 @@ def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     if contrast.interaction is None:
         return _difference(selected, contrast)
     first, second = (
-        _difference([trial for trial in selected if trial.matches(group)], contrast)
-        for group in contrast.interaction
+        _difference([trial for trial in selected if trial.matches(group)], contrast) for group in contrast.interaction
     )
     mean = pooled_effect([first, second])  # its error is that of the mean of two, half of the difference's
     return Effect(first.mean - second.mean, 2 * mean.error, mean.df, mean.pairs, mean.recordings)
@@ -164,10 +156,7 @@ def _pairs(
     """Treatment trials with the control trials of the same seed and all other factors."""
     controls = {_pair_key(trial, compared): trial for trial in trials if trial.matches(contrast.control)}
     for trial in trials:
-        if (
-            trial.matches(contrast.treatment)
-            and (pair := controls.get(_pair_key(trial, compared))) is not None
-        ):
+        if trial.matches(contrast.treatment) and (pair := controls.get(_pair_key(trial, compared))) is not None:
             yield trial, pair
 
 

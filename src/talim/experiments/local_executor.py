@@ -112,11 +112,7 @@ def _receive(worker: WorkerProcess) -> tuple[ResultRecord, bool]:
     except (EOFError, ConnectionError):
         worker.process.join()
         code = worker.process.exitcode or 0
-        end = (
-            f"was killed by signal {-code}, perhaps out of memory"
-            if code < 0
-            else f"exited with status {code}"
-        )
+        end = f"was killed by signal {-code}, perhaps out of memory" if code < 0 else f"exited with status {code}"
         return failed_trial_record(job.spec, f"the process of this trial {end}"), False
 
 

@@ -85,12 +85,8 @@ def _better_design_steps(found: Recommendation) -> list[SuggestedStep]:
         mixes = chosen.factors.get("kind") not in PEFT_KINDS
         example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
         reason = f"{best.design} trains the base itself and is significantly better than {chosen.design}"
-        return [
-            SuggestedStep("hybrid", f"{reason}: add a part of the base to the adapter, such as {example}.")
-        ]
-    sizes = sorted(
-        size for each in found.candidates if _same_kind_and_site(each, best) and (size := _size(each))
-    )
+        return [SuggestedStep("hybrid", f"{reason}: add a part of the base to the adapter, such as {example}.")]
+    sizes = sorted(size for each in found.candidates if _same_kind_and_site(each, best) and (size := _size(each)))
     if len(sizes) > 1 and _size(best) == sizes[-1]:
         reason = f"{best.design} is significantly better than {chosen.design}, and no larger {kind}@{site} was tried"
         return [SuggestedStep("extend", f"{reason}: add larger sizes to the study.")]

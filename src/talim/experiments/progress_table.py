@@ -78,9 +78,7 @@ class LiveStudyTable(StudyProgress):
         """A rich table with a row for each grid: trials done and failed, and the mean loss reduction."""
         from rich.table import Table
 
-        table = Table(
-            title=self._title(), caption=self.current_step, caption_justify="left", title_justify="left"
-        )
+        table = Table(title=self._title(), caption=self.current_step, caption_justify="left", title_justify="left")
         for name in ("grid", "done", "failed", "of", "mean loss reduction"):
             table.add_column(name, justify="left" if name == "grid" else "right")
         for grid in dict.fromkeys(trial.grid for trial in self.trials):

@@ -23,11 +23,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self,
-        address: str,
-        run: TrialFunction,
-        memory_bytes: Callable[[TrialJob], int | None],
-        cpus: int | None = None,
+        self, address: str, run: TrialFunction, memory_bytes: Callable[[TrialJob], int | None], cpus: int | None = None
     ) -> None:
         self.address, self.run, self.memory_bytes, self.cpus = address, run, memory_bytes, cpus
 
@@ -39,9 +35,7 @@ class RayExecutor:
             ray.init(address=self.address, include_dashboard=False, log_to_driver=False, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise TalimError(
-                f"--ray {self.address}: no cluster answers ({reason}); try --ray local"
-            ) from None
+            raise TalimError(f"--ray {self.address}: no cluster answers ({reason}); try --ray local") from None
         try:
             yield from self._run_all(ray, jobs)
         finally:

@@ -14,13 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from talim.experiments.crossed_anova import (
-    CrossedTable,
-    ErrorComponents,
-    bootstrap_means,
-    crossed_table,
-    pool_tables,
-)
+from talim.experiments.crossed_anova import CrossedTable, ErrorComponents, bootstrap_means, crossed_table, pool_tables
 from talim.experiments.effects import holm_adjusted
 from talim.experiments.goals import GOALS, Objective, SelectionCriteria
 from talim.experiments.results import COSTS, BaseModelResults, TrialCost, TrialResult
@@ -48,11 +42,11 @@ class MeasureComparison:
         return gains - np.array([np.delete(gains, n).max(initial=-np.inf) for n in range(len(gains))])
 
     def noninferiority_p(self) -> np.ndarray:
-        """p value by candidate; the null hypothesis is that some other one is better by the margin or more."""
+        """P value by candidate; the null hypothesis is that some other one is better by the margin or more."""
         return self.errors.p_values(self.lead() + self.margin)
 
     def inferiority_p(self) -> np.ndarray:
-        """p value by candidate; the null hypothesis is that no other one is better by more than the margin.
+        """P value by candidate; the null hypothesis is that no other one is better by more than the margin.
 
         Corrected for the number of other candidates (Bonferroni).
         """
@@ -108,9 +102,7 @@ def recommend(
     """The recommendation over tables with equal weights (the genres of a base); `rng` draws the resamples."""
     names = [table.name for table in tables]
     goal = GOALS[criteria.goal]
-    crossed = _crossed_tables(
-        tables, {name for each in goal for name in (each.measure, each.reference or LOSS)}
-    )
+    crossed = _crossed_tables(tables, {name for each in goal for name in (each.measure, each.reference or LOSS)})
     objectives = [each for each in goal if each.measure in crossed] or [Objective(LOSS)]
     missing = [each.measure for each in goal if each.measure not in crossed]
     if LOSS not in crossed:
@@ -134,9 +126,7 @@ def recommend(
     prices = np.array([_cost_key(costs[design], criteria.minimize)[0] for design in order])
     gains = first.objective.sign * first.means[[designs.index(design) for design in order]]
     # in margins; -1 is just within the margin
-    leads = dict(
-        zip(designs, np.min([each.lead() / each.margin for each in comparisons], axis=0), strict=True)
-    )
+    leads = dict(zip(designs, np.min([each.lead() / each.margin for each in comparisons], axis=0), strict=True))
     near = [design for design in order if leads[design] >= -1]
     # if no design is within the margins of all measures: the one that misses them least
     within_margin = _cheapest(near, order, prices, gains) if near else max(designs, key=lambda d: leads[d])
@@ -209,11 +199,7 @@ def _cheapest_indices(eligible: np.ndarray, prices: np.ndarray, gains: np.ndarra
 def _crossed_tables(tables: Sequence[BaseModelResults], measures: set[str]) -> dict[str, list[CrossedTable]]:
     """For every measure that all of the tables have, its crossed tables."""
     by_measure = {measure: [crossed_table(table, measure) for table in tables] for measure in measures}
-    return {
-        measure: [each for each in found if each]
-        for measure, found in by_measure.items()
-        if found and all(found)
-    }
+    return {measure: [each for each in found if each] for measure, found in by_measure.items() if found and all(found)}
 
 
 def _shared_designs(tables: Sequence[CrossedTable]) -> list[str]:
@@ -235,18 +221,11 @@ def _cost_key(costs: Mapping[str, float | None], minimize: str) -> tuple[float, 
 
 
 def _compare(
-    objective: Objective,
-    designs: Sequence[str],
-    crossed: Mapping[str, Sequence[CrossedTable]],
-    tolerance: float,
+    objective: Objective, designs: Sequence[str], crossed: Mapping[str, Sequence[CrossedTable]], tolerance: float
 ) -> MeasureComparison:
     shared, all_means, errors = pool_tables(crossed[objective.measure])
     means = all_means[[shared.index(design) for design in designs]]
-    scale = (
-        pool_tables(crossed[objective.reference])[1]
-        if objective.reference in crossed
-        else objective.sign * means
-    )
+    scale = pool_tables(crossed[objective.reference])[1] if objective.reference in crossed else objective.sign * means
     margin = tolerance * abs(float(scale.max()))
     return MeasureComparison(objective, designs, means, margin, errors, crossed[objective.measure])
 
@@ -282,9 +261,7 @@ def _selection_stability(
         if number == 0:
             first = gains
     is_best = first == first.max(axis=1, keepdims=True)
-    indices = np.where(
-        eligible.any(axis=1), _cheapest_indices(eligible, prices, first), is_best.argmax(axis=1)
-    )
+    indices = np.where(eligible.any(axis=1), _cheapest_indices(eligible, prices, first), is_best.argmax(axis=1))
     selected = np.bincount(indices, minlength=len(order)) / len(indices)
     return {design: (float(selected[n]), float(is_best[:, n].mean())) for n, design in enumerate(order)}
 

@@ -133,9 +133,7 @@ class BaseModelResults:
 
     def of_design(self, design: str) -> list[TrialResult]:
         """The trials of one design, by seed."""
-        return sorted(
-            (trial for trial in self.trials if trial.design == design), key=lambda trial: trial.seed
-        )
+        return sorted((trial for trial in self.trials if trial.design == design), key=lambda trial: trial.seed)
 
     @property
     def designs(self) -> list[str]:
@@ -203,17 +201,13 @@ def read_study(folder: Path) -> StudyResults:
         excluded += [trial for trial in trials if trial.settings_hash != settings]
     for corpus in {table.corpus for table in tables}:
         _require_same_protocol([table for table in tables if table.corpus == corpus])
-    return StudyResults(
-        folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded
-    )
+    return StudyResults(folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded)
 
 
 def _require_same_protocol(tables: Sequence[BaseModelResults]) -> None:
     require_same_protocol(
         {
-            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {
-                "hash": trial.protocol_hash
-            }
+            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {"hash": trial.protocol_hash}
             for table in tables
             for trial in table.trials
             if any(name.startswith("score.") for name in trial.measures)

@@ -13,13 +13,7 @@ from talim.experiments import study_corpora, study_file
 from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.study_file import StudyConfig, TrialSpec
-from talim.experiments.trial import (
-    TrialJob,
-    TrialWorkerCache,
-    delete_artifacts,
-    failed_trial_record,
-    run_trial,
-)
+from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record, run_trial
 from talim.interrupts import Interrupted
 from talim.progress import Progress
 from talim.run import Run
@@ -47,9 +41,7 @@ def run_study(
     with Run(out).lock():
         write_text(out / "study.yaml", file.read_text(encoding="utf-8"))
         log = ResultsLog(out)
-        missing = [
-            trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))
-        ]
+        missing = [trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))]
         jobs = _trial_jobs(study, missing, file.parent, out, device, reporter)
         reporter.log(f"{out}: {len(trials)} trials, {len(missing)} of them to run")
         to_run = {trial.id for trial in missing}
@@ -132,18 +124,11 @@ def trial_message(line: ResultRecord, log: ResultsLog, trials: Sequence[TrialSpe
 
 
 def _trial_jobs(
-    study: StudyConfig,
-    missing: Sequence[TrialSpec],
-    base_folder: Path,
-    out: Path,
-    device: str,
-    progress: Progress,
+    study: StudyConfig, missing: Sequence[TrialSpec], base_folder: Path, out: Path, device: str, progress: Progress
 ) -> list[TrialJob]:
     """The jobs of the missing trials; their corpora are built first."""
     corpora = {
-        name: study_corpora.build_corpus(
-            study.corpora[name], name, out, base_folder, progress
-        ).folder.resolve()
+        name: study_corpora.build_corpus(study.corpora[name], name, out, base_folder, progress).folder.resolve()
         for name in dict.fromkeys(trial.corpus for trial in missing)
     }
     return [

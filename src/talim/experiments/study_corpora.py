@@ -48,9 +48,7 @@ def build_corpus(spec: CorpusSpec, name: str, out: Path, base_folder: Path, prog
             progress=progress,
         )
     if stamp is not None and stamp["hash"] != corpus.hash:
-        raise TalimError(
-            f"corpora.{name}: its recordings have changed since this study began; choose another --out"
-        )
+        raise TalimError(f"corpora.{name}: its recordings have changed since this study began; choose another --out")
     if stamp is None:
         write_json(stamp_file, {"spec": identity, "hash": corpus.hash})
     return corpus
@@ -86,13 +84,7 @@ def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress:
     if not folder.is_dir():
         play: Any = partial(perform, request=_performance_request(synthetic))
         perform_corpus(
-            folder,
-            play,
-            progress,
-            synthetic.count,
-            synthetic.seconds,
-            synthetic.tradition,
-            _first_seed(synthetic),
+            folder, play, progress, synthetic.count, synthetic.seconds, synthetic.tradition, _first_seed(synthetic)
         )
     return folder
 

@@ -49,9 +49,7 @@ class CorpusSpec(StrictModel):
     """A corpus of the study: exactly one of `recordings`, `corpus` (prepared) and `synthesize`."""
 
     recordings: str | None = Field(default=None, description="folder for talim prepare, relative to the YAML")
-    corpus: str | None = Field(
-        default=None, description="folder written by talim prepare, relative to the YAML"
-    )
+    corpus: str | None = Field(default=None, description="folder written by talim prepare, relative to the YAML")
     synthesize: SyntheticCorpusSpec | None = None
     clip_seconds: float = Field(default=10.0, ge=1, le=600)
     rate_hz: int = Field(default=32000, ge=4000, le=192000)
@@ -109,9 +107,7 @@ class TrialGrid(StrictModel):
     def _has_designs(self) -> TrialGrid:
         product = (self.kinds, self.sites, self.size_percent or self.sizes)
         if any(product) and not all(product):
-            raise ValueError(
-                "kinds, sites and size_percent (or sizes) make designs together; give all three or none"
-            )
+            raise ValueError("kinds, sites and size_percent (or sizes) make designs together; give all three or none")
         if not any(product) and not self.designs:
             raise ValueError("no designs; give designs, or kinds, sites and size_percent (or sizes)")
         return self
@@ -129,9 +125,7 @@ class StudyConfig(StrictModel):
     corpora: dict[str, CorpusSpec] = Field(min_length=1)
     grids: dict[str, TrialGrid] = Field(min_length=1)
     overrides: dict[str, Any] = Field(default_factory=dict, description="recipe keys, for all trials")
-    base_overrides: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="recipe keys, for one base"
-    )
+    base_overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="recipe keys, for one base")
     generation: GenerationSpec | None = None
     retain: Literal["adapters", "results"] = Field(default="adapters", description="of finished trials")
 
@@ -209,9 +203,7 @@ def trial_recipe(
     return recipes.load((), values | DEFAULT_OVERRIDES | dict(overrides))
 
 
-def _trial_spec(
-    study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design
-) -> TrialSpec:
+def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design) -> TrialSpec:
     overrides = {**_flatten(study.overrides), **_flatten(study.base_overrides.get(base, {}))}
     for key in ("base", "corpus", "design", "seed"):
         if key in overrides:

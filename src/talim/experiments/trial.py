@@ -142,9 +142,7 @@ class TrialWorkerCache:
     ) -> list[np.ndarray]:
         """The base's losses by clip and frame; the same for all trials on a corpus."""
         if key not in self._base_losses:
-            self._base_losses[key] = frame_losses(
-                backbone, clips, batch_size, progress, "loss without adapter"
-            )
+            self._base_losses[key] = frame_losses(backbone, clips, batch_size, progress, "loss without adapter")
         return self._base_losses[key]
 
 
@@ -193,13 +191,7 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
 
 def trial_record(spec: TrialSpec) -> dict[str, Any]:
     """The first values of a trial's line of results.jsonl."""
-    return {
-        "id": spec.id,
-        "grid": spec.grid,
-        "design": str(spec.design),
-        "seed": spec.seed,
-        "corpus": spec.corpus,
-    }
+    return {"id": spec.id, "grid": spec.grid, "design": str(spec.design), "seed": spec.seed, "corpus": spec.corpus}
 
 
 def failed_trial_record(spec: TrialSpec, error: str) -> dict[str, Any]:
@@ -212,12 +204,7 @@ HIGHER, LOWER = "higher_is_better", "lower_is_better"
 
 
 def _measure(
-    job: TrialJob,
-    recipe: Recipe,
-    corpus: Corpus,
-    backbone: Backbone,
-    cache: TrialWorkerCache,
-    progress: Progress,
+    job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
 ) -> tuple[Measures, dict[str, str]]:
     """Losses and, if the study generates audio, its scores; with the direction of each."""
     measures = _loss_measures(job, recipe, corpus, backbone, cache, progress)
@@ -229,12 +216,7 @@ def _measure(
 
 
 def _loss_measures(
-    job: TrialJob,
-    recipe: Recipe,
-    corpus: Corpus,
-    backbone: Backbone,
-    cache: TrialWorkerCache,
-    progress: Progress,
+    job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
 ) -> Measures:
     """Base loss, adapted loss and loss reduction by held-out recording; with ground truth also by musical event."""
     batch_size = recipe.training.batch_size
@@ -245,9 +227,7 @@ def _loss_measures(
     with injection.temporary_adapters(backbone.model):
         serialization.load(backbone, job.run.adapter)
         backbone.model.eval()
-        adapted_losses = frame_losses(
-            backbone, clips, batch_size, progress, "loss with adapter", frozen_cache
-        )
+        adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
     names = [item.clip.recording for item in clips]
     base, adapted = (
         bootstrap.mean_by_recording([float(row.mean()) for row in rows], names)

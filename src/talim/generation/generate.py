@@ -64,7 +64,7 @@ class GenerationOptions:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def generate_audio(
+def generate_audio(  # noqa: PLR0913
     *,
     prompts: Sequence[str],
     source: GenerationSource | Callable[[], GenerationSource],
@@ -140,9 +140,7 @@ def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: floa
             f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once per prompt"
         )
     count = max(len(beats), len(chords))
-    beats, chords = (
-        texts if len(texts) == count else [*(texts or [""])] * count for texts in (beats, chords)
-    )
+    beats, chords = (texts if len(texts) == count else [*(texts or [""])] * count for texts in (beats, chords))
     return [BeatsAndChords.parse(*pair, seconds) for pair in zip(beats, chords, strict=True)]
 
 
@@ -192,16 +190,12 @@ def provenance_tags(
         tags["adapter_design"] = "; ".join(str(serialization.read_info(c.folder)["design"]) for c in adapters)
         tags["adapter_scale"] = "; ".join(f"{c.scale:g}" for c in adapters)
     written = {"beats": beats_chords.beats, "chords": beats_chords.chords, **options}
-    return tags | {
-        name: str(value) for name, value in written.items() if value or name not in ("beats", "chords")
-    }
+    return tags | {name: str(value) for name, value in written.items() if value or name not in ("beats", "chords")}
 
 
 def _check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples: int) -> None:
     if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise UsageError(
-            "--prompt is empty; describe the music, for example --prompt 'slow flute, raga Yaman'"
-        )
+        raise UsageError("--prompt is empty; describe the music, for example --prompt 'slow flute, raga Yaman'")
     check_range("--seconds", seconds, 0.1, MAX_SECONDS)
     if not 1 <= num_samples <= MAX_SAMPLES:
         raise UsageError(f"--num-samples is {num_samples}; it must be between 1 and {MAX_SAMPLES}")
@@ -209,9 +203,7 @@ def _check_request(prompts: Sequence[str], seconds: float, seed: int, num_sample
         raise UsageError(f"--seed is {seed}; it must be between 0 and {MAX_SEED - num_samples}")
 
 
-def _beats_chords_per_prompt(
-    prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords]
-) -> list[BeatsAndChords]:
+def _beats_chords_per_prompt(prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
     if len(beats_chords) <= 1:
         return [*(beats_chords or [BeatsAndChords()])] * len(prompts)
     if len(beats_chords) != len(prompts):

@@ -35,11 +35,7 @@ class GenerationSource:
 
 
 def choose_source(
-    run: Path | None,
-    base: str | None,
-    adapters: Sequence[Path],
-    no_adapter: bool,
-    scales: Sequence[float] = (),
+    run: Path | None, base: str | None, adapters: Sequence[Path], no_adapter: bool, scales: Sequence[float] = ()
 ) -> GenerationSource:
     """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict."""
     for scale in scales:

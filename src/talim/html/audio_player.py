@@ -42,9 +42,7 @@ def read_audio(path: Path) -> DecodedAudio:
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise TalimError(
-            f"{path.name}: cannot be played on the page (it is not audio, or damaged)"
-        ) from error
+        raise TalimError(f"{path.name}: cannot be played on the page (it is not audio, or damaged)") from error
     if not len(samples):
         raise TalimError(f"{path.name}: cannot be played on the page (it has no samples)")
     return DecodedAudio(np.nan_to_num(samples), int(rate_hz))
@@ -72,6 +70,4 @@ def mp3_data_uri(audio: DecodedAudio) -> str:
 def audio_player(audio: DecodedAudio, label: str) -> Markup:
     """An HTML audio element with a label for screen readers; works without scripts."""
     source = Markup(mp3_data_uri(audio))
-    return Markup('<audio controls preload="metadata" aria-label="{}" src="{}"></audio>').format(
-        escape(label), source
-    )
+    return Markup('<audio controls preload="metadata" aria-label="{}" src="{}"></audio>').format(escape(label), source)

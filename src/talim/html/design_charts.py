@@ -57,18 +57,9 @@ def pareto_plot(points: Sequence[DesignPoint], *, alt: str, title: str, x_label:
         axes = figure.add_subplot()
         style_axes(axes)
         others = [point for point in points if not point.on_front]
-        axes.plot(
-            [p.cost for p in others],
-            [p.quality for p in others],
-            "o",
-            color=QUIET,
-            markersize=3.6,
-            alpha=0.65,
-        )
+        axes.plot([p.cost for p in others], [p.quality for p in others], "o", color=QUIET, markersize=3.6, alpha=0.65)
         front = sorted((point for point in points if point.on_front), key=lambda point: point.cost)
-        axes.step(
-            [p.cost for p in front], [p.quality for p in front], where="post", color=ACCENT, linewidth=1.8
-        )
+        axes.step([p.cost for p in front], [p.quality for p in front], where="post", color=ACCENT, linewidth=1.8)
         axes.plot([p.cost for p in front], [p.quality for p in front], "o", color=ACCENT, markersize=5.5)
         for point in points:
             if point.recommended:
@@ -137,9 +128,7 @@ def _log_axis(axes: Axes, xs: Sequence[float], ticks: bool = False) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         narrow = positive[-1] / positive[0] < 30
-        axes.xaxis.set_major_locator(
-            LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6)
-        )
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=6))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", color=HAIRLINE)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace(",", "\u202f")))
@@ -151,15 +140,11 @@ def _add_markers(axes: Axes, points: Sequence[DesignPoint]) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     for point in sorted(points, key=lambda point: (not point.recommended, -point.quality)):
         position = math.log(point.cost / left) / math.log(right / left), (point.quality - low) / (high - low)
-        if not point.marker or any(
-            abs(position[0] - x) < 0.075 and abs(position[1] - y) < 0.07 for x, y in drawn
-        ):
+        if not point.marker or any(abs(position[0] - x) < 0.075 and abs(position[1] - y) < 0.07 for x, y in drawn):
             continue
         drawn.append(position)
         at = (point.cost, point.quality)
-        axes.annotate(
-            point.marker, at, xytext=(-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=9.5
-        )
+        axes.annotate(point.marker, at, xytext=(-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=9.5)
 
 
 def _add_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:

@@ -43,10 +43,7 @@ def format_percent(fraction: float | None) -> str:
 
 
 def format_ci(
-    low: float | None,
-    high: float | None,
-    show: Callable[[float], str] = format_number,
-    missing: str = NOT_KNOWN,
+    low: float | None, high: float | None, show: Callable[[float], str] = format_number, missing: str = NOT_KNOWN
 ) -> str:
     """The ends of an interval: `0.12 to 0.34`, `0.12 or more` without an upper end, `missing` without any.
 

@@ -21,12 +21,7 @@ Role = Literal["accent", "ink", "quiet"]
 
 # matplotlib draws in these placeholder colours; each is then replaced by a variable of the page's style sheet, so that
 # one SVG serves both schemes. The three roles also differ in lightness, width and dash.
-CSS_COLOR_PLACEHOLDERS = {
-    "#010203": "--ink",
-    "#040506": "--accent",
-    "#070809": "--quiet",
-    "#0a0b0c": "--hairline",
-}
+CSS_COLOR_PLACEHOLDERS = {"#010203": "--ink", "#040506": "--accent", "#070809": "--quiet", "#0a0b0c": "--hairline"}
 INK, ACCENT, QUIET, HAIRLINE = CSS_COLOR_PLACEHOLDERS
 STYLES: dict[Role, dict[str, Any]] = {
     "accent": {"color": ACCENT, "linewidth": 2.2, "marker": "o", "markersize": 4.2},
@@ -156,9 +151,7 @@ def svg_of(figure: Figure, alt: str) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL
-    )
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = text.replace("xlink:href", "href")
     prefix = f"plot-{hashlib.sha256((alt + text).encode()).hexdigest()[:8]}-"  # two plots share no ids
     text = re.sub(r'(\bid="|href="#|url\(#)', lambda match: match.group(1) + prefix, text)
@@ -167,7 +160,5 @@ def svg_of(figure: Figure, alt: str) -> Markup:
     for placeholder, variable in CSS_COLOR_PLACEHOLDERS.items():
         text = text.replace(placeholder, f"var({variable})")
     view = re.search(r'viewBox="([^"]*)"', text)
-    head = (
-        f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view.group(1) if view else ""}">'
-    )
+    head = f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view.group(1) if view else ""}">'
     return Markup(head + text[text.index(">") + 1 :].strip())

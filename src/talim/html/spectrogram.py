@@ -79,9 +79,7 @@ def time_ticks(seconds: float) -> list[float]:
     return [float(at) for at in np.arange(0, seconds * 0.97, step)]
 
 
-def pitch_path(
-    pitch_hz: np.ndarray, hop_seconds: float, seconds: float, plot_width: float, plot_height: float
-) -> str:
+def pitch_path(pitch_hz: np.ndarray, hop_seconds: float, seconds: float, plot_width: float, plot_height: float) -> str:
     """The pitch track as an SVG path in SVG units, interrupted where unvoiced."""
     commands, drawing = [], False
     for index, hz in enumerate(np.asarray(pitch_hz, dtype=float)):

@@ -58,9 +58,7 @@ def intra_rater_agreement(first: np.ndarray, repeated: np.ndarray) -> dict[str, 
     }
 
 
-def rank_correlation(
-    strengths: Mapping[str, float], scores: Mapping[str, Mapping[str, float]]
-) -> list[dict[str, Any]]:
+def rank_correlation(strengths: Mapping[str, float], scores: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     """Spearman's rho between the strengths of conditions and automatic scores {metric: {condition: score}}.
 
     The two-sided p-value is exact for 4 to 8 conditions, and None for fewer. With so few conditions rho is descriptive.

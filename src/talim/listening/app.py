@@ -81,10 +81,7 @@ def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Translation
 
     def add(url_path: str, body: bytes, media_type: str) -> None:
         api.add_api_route(
-            url_path,
-            lambda: Response(body, media_type=media_type),
-            methods=["GET"],
-            include_in_schema=False,
+            url_path, lambda: Response(body, media_type=media_type), methods=["GET"], include_in_schema=False
         )
 
     for url_path, path in files.items():

@@ -29,9 +29,7 @@ class ListeningTrial:
     aspect: str | None = None
 
 
-def trials_for(
-    protocol: Protocol, items: Sequence[str], number: int, stream: str = ""
-) -> list[ListeningTrial]:
+def trials_for(protocol: Protocol, items: Sequence[str], number: int, stream: str = "") -> list[ListeningTrial]:
     """All trials of listener `number` (from 0) of a stream (one group at one site).
 
     After any number of listeners the counts of pairs, and of pairs per item, differ by at most one. Each condition of
@@ -64,9 +62,7 @@ def design_cell(
         cycle, step = divmod(turn, len(items))
         which = int(_order(protocol, stream, 0, turn, width)[position])
         # Within a cycle each pair visits the items from its own start.
-        start = int(
-            np.random.default_rng([protocol.seed, _stream_seed(stream), 1, cycle]).integers(len(items))
-        )
+        start = int(np.random.default_rng([protocol.seed, _stream_seed(stream), 1, cycle]).integers(len(items)))
         visits = _order(protocol, stream, 2, cycle, len(items))
         return items[int(visits[(start + which + step) % len(items)])], protocol.pairs[which], None
     aspects = [aspect.name for aspect in protocol.aspects]
@@ -75,9 +71,7 @@ def design_cell(
     return items[which], order, aspects[(which + turn) % len(aspects)]
 
 
-def _with_repeats(
-    protocol: Protocol, trials: list[ListeningTrial], rng: np.random.Generator
-) -> list[ListeningTrial]:
+def _with_repeats(protocol: Protocol, trials: list[ListeningTrial], rng: np.random.Generator) -> list[ListeningTrial]:
     """Insert hidden repeats with swapped sides, `_MIN_REPEAT_DISTANCE` trials after the original if possible."""
     count = protocol.trials.repeats
     if not count:

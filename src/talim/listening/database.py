@@ -60,13 +60,7 @@ listeners = Table(
 trials = Table(
     "trials",
     metadata,
-    Column(
-        "listener",
-        String(16),
-        ForeignKey("listeners.id", ondelete="CASCADE"),
-        primary_key=True,
-        nullable=False,
-    ),
+    Column("listener", String(16), ForeignKey("listeners.id", ondelete="CASCADE"), primary_key=True, nullable=False),
     Column("position", Integer, primary_key=True),
     Column("kind", String(12), nullable=False),
     Column("item", String(80), nullable=False),
@@ -84,15 +78,14 @@ votes = Table(
     Column("listened_seconds", JSON, nullable=False),
     Column("at", Float, nullable=False),
     UniqueConstraint("listener", "position"),
-    ForeignKeyConstraint(
-        ["listener", "position"], ["trials.listener", "trials.position"], ondelete="CASCADE"
-    ),
+    ForeignKeyConstraint(["listener", "position"], ["trials.listener", "trials.position"], ondelete="CASCADE"),
 )
 
 
 def open_engine(url: str, tables: MetaData = metadata) -> Engine:
     """An engine with the tables created. SQLite: write-ahead log, full synchronisation, foreign keys, 30 s lock
-    timeout, deleted data overwritten. UsageError for an invalid URL, TalimError if the database cannot be opened."""
+    timeout, deleted data overwritten. UsageError for an invalid URL, TalimError if the database cannot be opened.
+    """
     try:
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:

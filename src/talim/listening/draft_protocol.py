@@ -55,9 +55,7 @@ def write_draft(folder: Path) -> Path:
 def _evaluated_runs(folder: Path) -> list[Path]:
     folders = [folder, *(p for pattern in ("*", "*/*") for p in sorted(folder.glob(pattern)) if p.is_dir())]
     return [
-        path
-        for path in folders
-        if (Run(path).samples / "manifest.jsonl").is_file() and "earlier" not in path.parts
+        path for path in folders if (Run(path).samples / "manifest.jsonl").is_file() and "earlier" not in path.parts
     ]
 
 

@@ -64,11 +64,7 @@ def exclusion_reason(rows: Sequence[VoteRow], protocol: Protocol) -> str | None:
         return "same_answer"
     pairs = [(a["answer"], b["answer"]) for a, b in repeat_pairs(rows)]
     reversals = [a * b < 0 for a, b in pairs if a is not None and b is not None]
-    if (
-        rules.repeats_reversed_above is not None
-        and reversals
-        and np.mean(reversals) > rules.repeats_reversed_above
-    ):
+    if rules.repeats_reversed_above is not None and reversals and np.mean(reversals) > rules.repeats_reversed_above:
         return "repeats_reversed"
     if rules.reference_below_90_above is not None and protocol.kind == "mushra":
         hidden = [row["score"] < 90 for row in normal if row["condition"] == protocol.reference]

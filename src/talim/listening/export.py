@@ -45,9 +45,7 @@ def merge(tables: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[s
     for source, rows in tables:
         for row in rows:
             if missing := _REQUIRED - row.keys():
-                raise TalimError(
-                    f"{source}: a row lacks {', '.join(sorted(missing))}; give an export of talim"
-                )
+                raise TalimError(f"{source}: a row lacks {', '.join(sorted(missing))}; give an export of talim")
             origin.setdefault(row["test"], source)
             keys = ("site", "listener", "position", "aspect", "condition")
             key = tuple(row.get(name) for name in keys)

@@ -25,9 +25,7 @@ class Condition(StrictModel):
     """One of the compared systems: a run's adapter, the untrained base, or real music."""
 
     name: str = Field(pattern=_NAME, description="shown in results, never to listeners")
-    source: str = Field(
-        min_length=1, description="a run or a folder of audio files, relative to the protocol's folder"
-    )
+    source: str = Field(min_length=1, description="a run or a folder of audio files, relative to the protocol's folder")
     take: Literal["adapter", "base", "real", "files"] = Field(
         default="adapter", description="which of a run's samples; files: all audio files of the folder"
     )
@@ -43,9 +41,7 @@ class Aspect(StrictModel):
     @model_validator(mode="after")
     def _require_texts(self) -> Aspect:
         if self.name not in ASPECTS and not (self.label.get("en") and self.question.get("en")):
-            raise ValueError(
-                f"{self.name} is not built in ({', '.join(ASPECTS)}): give label.en and question.en"
-            )
+            raise ValueError(f"{self.name} is not built in ({', '.join(ASPECTS)}): give label.en and question.en")
         return self
 
 
@@ -53,25 +49,17 @@ class TrialCounts(StrictModel):
     """Number of trials per listener."""
 
     per_listener: int = Field(default=20, ge=1, le=500, description="rated comparisons")
-    repeats: int = Field(
-        default=3, ge=0, le=50, description="of these repeated with sides swapped, unannounced"
-    )
+    repeats: int = Field(default=3, ge=0, le=50, description="of these repeated with sides swapped, unannounced")
     attention: int = Field(default=2, ge=0, le=20, description="attention checks")
-    minimum_seconds: float = Field(
-        default=4.0, ge=0, le=60, description="of each stimulus played before an answer"
-    )
+    minimum_seconds: float = Field(default=4.0, ge=0, le=60, description="of each stimulus played before an answer")
     show_prompt: bool = Field(default=False, description="whether the prompt is shown")
 
 
 class Exclusions(StrictModel):
     """Exclusion criteria, fixed before the first vote; a listener is excluded with all votes. None disables one."""
 
-    attention_below: float | None = Field(
-        default=0.5, ge=0, le=1, description="fraction of attention checks passed"
-    )
-    same_answer_above: float | None = Field(
-        default=0.95, gt=0, le=1, description="fraction of the commonest answer"
-    )
+    attention_below: float | None = Field(default=0.5, ge=0, le=1, description="fraction of attention checks passed")
+    same_answer_above: float | None = Field(default=0.95, gt=0, le=1, description="fraction of the commonest answer")
     repeats_reversed_above: float | None = Field(
         default=None, ge=0, le=1, description="fraction of hidden repeats with reversed answers"
     )
@@ -96,9 +84,7 @@ class Protocol(StrictModel):
     contact: str = Field(default="", max_length=200, description="contact shown to listeners")
     kind: Literal["pairwise", "mushra"] = "pairwise"
     conditions: tuple[Condition, ...] = Field(min_length=2, max_length=24)
-    reference: str | None = Field(
-        default=None, description="a condition: results are also given relative to it"
-    )
+    reference: str | None = Field(default=None, description="a condition: results are also given relative to it")
     anchor: bool = Field(default=True, description="mushra: a low-passed reference among the rows")
     aspects: tuple[Aspect, ...] = Field(
         default_factory=lambda: tuple(Aspect(name=name) for name in ASPECTS), min_length=1, max_length=12

@@ -52,9 +52,7 @@ def rate_conditions(
     }
     first = protocol.aspects[0].name
     leading = result["groups"][ALL_LISTENERS].get(first, {}).get("conditions", [])
-    result["rank_correlation"] = rank_correlation(
-        {c["name"]: c["strength"]["value"] for c in leading}, scores or {}
-    )
+    result["rank_correlation"] = rank_correlation({c["name"]: c["strength"]["value"] for c in leading}, scores or {})
     return result
 
 
@@ -154,8 +152,7 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
         "listeners": count,
         "answers": len(rows),
         "conditions": [
-            {"name": name, "strength": strengths[i], "to_reference": differences[i]}
-            for i, name in enumerate(names)
+            {"name": name, "strength": strengths[i], "to_reference": differences[i]} for i, name in enumerate(names)
         ],
         "alpha": krippendorff_alpha(_rating_matrix(rows, listener_index), "interval"),
     }
@@ -166,10 +163,7 @@ def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[
     if without_one is None:
         return [{"value": float(v), "low": None, "high": None} for v in values]
     low, high = bradley_terry.jackknife_interval(values, without_one)
-    return [
-        {"value": float(v), "low": float(a), "high": float(b)}
-        for v, a, b in zip(values, low, high, strict=True)
-    ]
+    return [{"value": float(v), "low": float(a), "high": float(b)} for v, a, b in zip(values, low, high, strict=True)]
 
 
 def _answer_matrix(
@@ -182,9 +176,7 @@ def _answer_matrix(
     for r in rows:
         key = (r["item"], *sorted((r["first"], r["second"])))
         in_order = condition_index[r["first"]] < condition_index[r["second"]]
-        values[listener_index[r["site"], r["listener"]], column[key]] = (
-            r["answer"] if in_order else -r["answer"]
-        )
+        values[listener_index[r["site"], r["listener"]], column[key]] = r["answer"] if in_order else -r["answer"]
     return values
 
 
@@ -197,9 +189,7 @@ def _rating_matrix(rows: Sequence[VoteRow], listener_index: Mapping[Any, int]) -
 
 
 def _repeat_agreement(screened: ExclusionResult) -> dict[str, Any]:
-    pairs = [
-        (a["answer"], b["answer"]) for a, b in screened.repeats if None not in (a["answer"], b["answer"])
-    ]
+    pairs = [(a["answer"], b["answer"]) for a, b in screened.repeats if None not in (a["answer"], b["answer"])]
     first, repeated = np.array(pairs, dtype=float).reshape(-1, 2).T
     return intra_rater_agreement(first, repeated)
 

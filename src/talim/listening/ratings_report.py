@@ -89,8 +89,7 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
         "title": protocol.title.get("en", protocol.name),
         "verdict": result["verdict"],
         "aspects": [
-            {"name": name, "rating": rating, "plot": plot(name, rating, result)}
-            for name, rating in by_aspect.items()
+            {"name": name, "rating": rating, "plot": plot(name, rating, result)} for name, rating in by_aspect.items()
         ],
         "groups": [
             {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
@@ -111,9 +110,7 @@ def _number(value: float | None) -> str:
 def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
     """The conditions of one aspect, best first, with their intervals, for wide and narrow screens."""
     rows = [
-        plots.ErrorBar(
-            c["name"], c["strength"]["value"], c["strength"]["low"], c["strength"]["high"], strong=i == 0
-        )
+        plots.ErrorBar(c["name"], c["strength"]["value"], c["strength"]["low"], c["strength"]["high"], strong=i == 0)
         for i, c in enumerate(rank_conditions(rating))
     ]
     label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
@@ -150,8 +147,6 @@ def sentences(result: dict[str, Any]) -> str:
     for condition in rank_conditions(rating):
         strength = condition["strength"]
         interval = format_ci(strength["low"], strength["high"], _number, "")
-        lines.append(
-            f"  {condition['name']}: {_number(strength['value'])}" + f" ({interval})" * bool(interval)
-        )
+        lines.append(f"  {condition['name']}: {_number(strength['value'])}" + f" ({interval})" * bool(interval))
     lines += [result["verdict"]] + ([rating["warning"]] if rating["warning"] else [])
     return "\n".join(lines)

@@ -92,9 +92,7 @@ def session(listener: ListenerDependency, test: SessionDependency) -> dict[str, 
 
 
 @listening.post("/begin")
-def begin(
-    listener: ListenerDependency, test: SessionDependency, sent: ListenerConsentRequest
-) -> dict[str, Any]:
+def begin(listener: ListenerDependency, test: SessionDependency, sent: ListenerConsentRequest) -> dict[str, Any]:
     """Store consent and background, and assign the trials."""
     if sent.group not in test.protocol.groups or sent.language not in test.protocol.languages:
         raise HTTPException(422, "malformed")
@@ -122,15 +120,14 @@ def trial(listener: ListenerDependency, test: SessionDependency) -> dict[str, An
         "aspect": row["aspect"],
         "minimum_seconds": test.min_listening_seconds(row),
     }
-    return public | (
-        {"prompt": test.stimuli.prompts[row["item"]]} if test.protocol.trials.show_prompt else {}
-    )
+    return public | ({"prompt": test.stimuli.prompts[row["item"]]} if test.protocol.trials.show_prompt else {})
 
 
 @listening.get("/audio/{name}", response_class=Response)
 def stimulus(listener: ListenerDependency, test: SessionDependency, name: str) -> Response:
     """A stimulus of the current trial, 404 for other names; without a modification date, which would reveal the order
-    of creation."""
+    of creation.
+    """
     row = test.store.current_trial(listener["id"])
     path = test.stimulus_file(listener["id"], row, name) if row else None
     if path is None:

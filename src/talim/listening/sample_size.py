@@ -69,9 +69,7 @@ def listeners_needed(target: PowerTarget, seed: int = 0) -> dict[str, Any]:
     while not reaches(high):
         low, high = high, high * 2
         if high > MAX_LISTENERS:
-            raise UsageError(
-                f"more than {MAX_LISTENERS} listeners would be needed; plan more votes per listener"
-            )
+            raise UsageError(f"more than {MAX_LISTENERS} listeners would be needed; plan more votes per listener")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reaches(middle) else (middle, high)

@@ -34,9 +34,7 @@ def _installed(name: str) -> bool:
         return False
 
 
-def prepare_session(
-    folder: Path, database: str | None, site: str, log: Callable[[str], None]
-) -> ListeningTestSession:
+def prepare_session(folder: Path, database: str | None, site: str, log: Callable[[str], None]) -> ListeningTestSession:
     """Open the test in FOLDER or FOLDER/listening, drafting its protocol from FOLDER's runs if there is none.
 
     Notes for the organiser go to `log`. TalimError for a missing folder or package.

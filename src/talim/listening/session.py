@@ -83,9 +83,7 @@ def open_test(folder: Path, database: str | None = None, site: str = "here") -> 
     )
 
 
-def read_translations(
-    folder: Path, languages: tuple[str, ...], builtin: str = WORDS
-) -> dict[str, dict[str, Any]]:
+def read_translations(folder: Path, languages: tuple[str, ...], builtin: str = WORDS) -> dict[str, dict[str, Any]]:
     """The texts of a page by language: FOLDER/words/LANGUAGE.json, else the built-in ones in static/`builtin`.
 
     UsageError for a language without a file, TalimError for keys that a translation lacks.

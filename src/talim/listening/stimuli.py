@@ -71,9 +71,7 @@ def prepare(folder: Path, protocol: Protocol) -> StimulusSet:
     return _read(target)
 
 
-def collect_stimuli(
-    folder: Path, protocol: Protocol
-) -> tuple[dict[str, dict[str, Path]], dict[str, str], list[str]]:
+def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[str, Path]], dict[str, str], list[str]]:
     """Files by item and condition, the items' prompts, and notes on sounds that some condition lacks."""
     sources = {c.name: _source_files(folder / c.source, c) for c in protocol.conditions}
     first = sources[protocol.names[0]]
@@ -139,10 +137,7 @@ def _write(
     _unify_format(clips)
     target_lufs, clips = match_loudness(clips, protocol.loudness_lufs)
     if target_lufs < protocol.loudness_lufs - 0.05:
-        notes = [
-            *notes,
-            f"all at {target_lufs:.1f} LUFS, because a peak would clip at {protocol.loudness_lufs:g}",
-        ]
+        notes = [*notes, f"all at {target_lufs:.1f} LUFS, because a peak would clip at {protocol.loudness_lufs:g}"]
     rows = []
     for (item, name), clip in clips.items():
         file = f"{secrets.token_hex(16)}.wav"  # neither name nor size identifies the condition
@@ -181,11 +176,7 @@ def match_loudness(
     Silent clips are unchanged.
     """
     lufs = {key: audio.loudness_lufs(clip) for key, clip in clips.items()}
-    limits = [
-        lufs[key] + 20 * math.log10(_PEAK / clip.peak)
-        for key, clip in clips.items()
-        if math.isfinite(lufs[key])
-    ]
+    limits = [lufs[key] + 20 * math.log10(_PEAK / clip.peak) for key, clip in clips.items() if math.isfinite(lufs[key])]
     common = min([target_lufs, *limits])
     matched = {}
     for key, clip in clips.items():

@@ -95,8 +95,7 @@ class VoteStore:
     def add_listeners(self, count: int, label: str = "") -> list[dict[str, str]]:
         """Create invites: an id and a secret token for each new listener. Only the token's hash is stored."""
         invites = [
-            {"id": secrets.token_hex(6), "token": secrets.token_urlsafe(24), "label": label}
-            for _ in range(count)
+            {"id": secrets.token_hex(6), "token": secrets.token_urlsafe(24), "label": label} for _ in range(count)
         ]
         rows = [{"id": i["id"], "token_hash": hash_token(i["token"]), "label": label} for i in invites]
         with self._write() as connection:
@@ -106,9 +105,7 @@ class VoteStore:
     def listener(self, token: str) -> dict[str, Any] | None:
         """The listener with this token, with the numbers of trials and answered trials; None for an unknown token."""
         with self._read() as connection:
-            row = connection.execute(
-                select(t.listeners).where(t.listeners.c.token_hash == hash_token(token))
-            ).first()
+            row = connection.execute(select(t.listeners).where(t.listeners.c.token_hash == hash_token(token))).first()
             if row is None:
                 return None
             counts = {}
@@ -160,9 +157,7 @@ class VoteStore:
         """
         values = {"answers": dict(vote.answers), "listened_seconds": list(vote.listened_seconds)}
         with self._write() as connection:
-            connection.execute(
-                select(t.listeners.c.id).where(t.listeners.c.id == listener).with_for_update()
-            ).one()
+            connection.execute(select(t.listeners.c.id).where(t.listeners.c.id == listener).with_for_update()).one()
             same = (t.votes.c.listener == listener) & (
                 (t.votes.c.id == vote.id) | (t.votes.c.position == vote.position)
             )
@@ -172,9 +167,7 @@ class VoteStore:
                 raise RequestRejectedError("answered", "another answer to this trial is already stored")
             trial = _current(connection, listener)
             if trial is None or trial.position != vote.position:
-                raise RequestRejectedError(
-                    "not_current", f"trial {vote.position} is not the one to be answered now"
-                )
+                raise RequestRejectedError("not_current", f"trial {vote.position} is not the one to be answered now")
             now = self._clock()
             if trial.opened_at is None or now - trial.opened_at < minimum_seconds:
                 raise RequestRejectedError(
@@ -219,12 +212,9 @@ class VoteStore:
         with self._read() as connection:
             test = connection.execute(select(t.test)).one()
             joined = (
-                select(
-                    t.votes, t.trials, t.listeners.c.group, t.listeners.c.familiarity, t.listeners.c.language
-                )
+                select(t.votes, t.trials, t.listeners.c.group, t.listeners.c.familiarity, t.listeners.c.language)
                 .join(
-                    t.trials,
-                    (t.trials.c.listener == t.votes.c.listener) & (t.trials.c.position == t.votes.c.position),
+                    t.trials, (t.trials.c.listener == t.votes.c.listener) & (t.trials.c.position == t.votes.c.position)
                 )
                 .join(t.listeners, t.listeners.c.id == t.votes.c.listener)
                 .order_by(t.votes.c.listener, t.votes.c.position)
@@ -245,9 +235,7 @@ def _trial_row(listener: str, position: int, trial: ListeningTrial) -> dict[str,
 def _current(connection: Connection, listener: str) -> Row[Any] | None:
     answered = select(t.votes.c.position).where(t.votes.c.listener == listener)
     unanswered = (t.trials.c.listener == listener) & t.trials.c.position.not_in(answered)
-    return connection.execute(
-        select(t.trials).where(unanswered).order_by(t.trials.c.position).limit(1)
-    ).first()
+    return connection.execute(select(t.trials).where(unanswered).order_by(t.trials.c.position).limit(1)).first()
 
 
 def _answer_rows(test: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
@@ -267,9 +255,7 @@ def _answer_rows(test: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
     timing = {"listened_seconds": min(vote["listened_seconds"], default=0.0), "at": round(vote["at"], 3)}
     if vote["aspect"] is None:
         for aspect, answer in vote["answers"].items():
-            yield (
-                shared | {"aspect": aspect, "first": order[0], "second": order[1], "answer": answer} | timing
-            )
+            yield (shared | {"aspect": aspect, "first": order[0], "second": order[1], "answer": answer} | timing)
     else:
         for index, condition in enumerate(order):
             score = vote["answers"][str(index)]

@@ -231,9 +231,7 @@ def _aligned(
     """The best alignment near a coarse one: ratio to 0.5 %, offset to a frame, shift to a tenth of a bin."""
     frames = round(PASSAGE_SECONDS / HOP_SECONDS)
     source, first = int(sources.owner[passage]), int(sources.start_frames[passage])
-    target = sources.prints[source][MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS, first : first + frames].astype(
-        np.float32
-    )
+    target = sources.prints[source][MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS, first : first + frames].astype(np.float32)
     steps = np.arange(0, frames, STEP_FRAMES) - frames / 2  # ratios are about the middle
     coarse_target = target[:, ::STEP_FRAMES]
     centre, ratio, bins = begin[0] + frames / 2 * begin[1], begin[1], float(begin[2])
@@ -245,10 +243,7 @@ def _aligned(
         candidates = [(centre + offset, ratio * stretch) for stretch in stretches for offset in offsets]
         times = np.stack([c + steps * r for c, r in candidates])
         scores = np.stack(
-            [
-                _correlation(_warp_fingerprint(fingerprint, times, bins + shift), coarse_target)
-                for shift in shifts
-            ]
+            [_correlation(_warp_fingerprint(fingerprint, times, bins + shift), coarse_target) for shift in shifts]
         )
         shift, best = np.unravel_index(scores.argmax(), scores.shape)
         (centre, ratio), bins = candidates[int(best)], bins + shifts[int(shift)]

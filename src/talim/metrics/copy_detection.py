@@ -21,9 +21,7 @@ from talim.metrics.audio_matching import PassageMatch, ReferenceAudio
 T = TypeVar("T")
 
 FALSE_POSITIVE_RATE = 0.01
-NULL_OUTLIER_RATE = (
-    0.1  # expected number of unrelated clips per training set that `trim_null_outliers` removes
-)
+NULL_OUTLIER_RATE = 0.1  # expected number of unrelated clips per training set that `trim_null_outliers` removes
 MIN_NULL_FOR_TAIL = 10
 
 
@@ -81,9 +79,7 @@ def trim_null_outliers(similarities: np.ndarray) -> np.ndarray:
         return similarities
     low, middle, high = np.quantile(similarities, [0.25, 0.5, 0.75])
     scale = max(float(high - low) / (_gumbel_quantile(0.75) - _gumbel_quantile(0.25)), 1e-9)
-    height = np.maximum(
-        (similarities - middle) / scale + _gumbel_quantile(0.5), -500.0
-    )  # exp(-height) stays finite
+    height = np.maximum((similarities - middle) / scale + _gumbel_quantile(0.5), -500.0)  # exp(-height) stays finite
     return similarities[-np.expm1(-np.exp(-height)) >= NULL_OUTLIER_RATE / similarities.size]
 
 
@@ -185,6 +181,4 @@ def find_token_copy(
         (start / frame_rate_hz, (start + length) / frame_rate_hz) for start in (clip_start, source_start)
     )
     p_value = tail_p_value(changes, null)
-    return CopyMatch(
-        "tokens", source, clip_seconds, source_seconds, float(changes), p_value, f"{length} equal frames"
-    )
+    return CopyMatch("tokens", source, clip_seconds, source_seconds, float(changes), p_value, f"{length} equal frames")

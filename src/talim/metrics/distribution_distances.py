@@ -81,10 +81,7 @@ def frechet_distance_infinity(
     Gui et al. 2024.
     """
     reference, evaluated = _pair(reference, evaluated, least=8)
-    units = (
-        _rows_by_recording(reference, reference_recordings),
-        _rows_by_recording(evaluated, evaluated_recordings),
-    )
+    units = (_rows_by_recording(reference, reference_recordings), _rows_by_recording(evaluated, evaluated_recordings))
     if min(len(groups) for groups in units) < 2 * MAX_SUBSAMPLING_FACTOR:
         fewest = min(len(groups) for groups in units)
         raise ValueError(
@@ -96,9 +93,7 @@ def frechet_distance_infinity(
         distances = []
         for _ in range(repeats):
             first, second = (_parts(groups, k, rng) for groups in units)
-            distances += [
-                frechet_distance(reference[a], evaluated[b]) for a, b in zip(first, second, strict=True)
-            ]
+            distances += [frechet_distance(reference[a], evaluated[b]) for a, b in zip(first, second, strict=True)]
             smallest = min(smallest, *(len(part) for part in (*first, *second)))
         thinned.append(float(np.mean(distances)))
     slope, value = np.polyfit(ks, thinned, 1)
@@ -186,10 +181,7 @@ def interval_by_recording(
     move the interval.
     """
     reference, evaluated = _pair(reference, evaluated, least=2)
-    units = (
-        _rows_by_recording(reference, reference_recordings),
-        _rows_by_recording(evaluated, evaluated_recordings),
-    )
+    units = (_rows_by_recording(reference, reference_recordings), _rows_by_recording(evaluated, evaluated_recordings))
     if min(len(groups) for groups in units) < 4:
         return None
     half = [len(groups) // 2 for groups in units]
@@ -207,9 +199,7 @@ def interval_by_recording(
     return float(value + low), float(value + high)
 
 
-def split_by_recording(
-    recordings: Sequence[str], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray] | None:
+def split_by_recording(recordings: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
     """Row numbers of two random halves, each of whole recordings; None if either would have fewer than two rows.
 
     Clips of one recording resemble each other: on both sides they would make real music look closer to itself than

@@ -95,18 +95,14 @@ def split_windows(
     return [padded[n * size : (n + 1) * size + context] for n in range(count)]
 
 
-def embed(
-    clips: Sequence[Audio], embedding: EmbeddingExtractor, cache: MetricCache | None = None
-) -> np.ndarray:
+def embed(clips: Sequence[Audio], embedding: EmbeddingExtractor, cache: MetricCache | None = None) -> np.ndarray:
     """One vector per clip, the mean over its windows: float32 [clips, dims]; each clip is computed once per cache."""
     cache = cache or MetricCache(None)
 
     def windows_of(clip: Audio) -> np.ndarray:
         if embedding.embed_track is None:
             return embedding(clip)
-        return embedding.embed_track(pitch.track_pitch_cached(clip, cache))[
-            None
-        ]  # shares the cached pitch track
+        return embedding.embed_track(pitch.track_pitch_cached(clip, cache))[None]  # shares the cached pitch track
 
     rows = [cache.get(clip, embedding.identity, lambda clip=clip: windows_of(clip)).mean(0) for clip in clips]
     return np.stack(rows) if rows else np.zeros((0, embedding.dims), np.float32)

@@ -31,9 +31,7 @@ def melodic_ngrams(cents: np.ndarray, hop_seconds: float, length: int = LENGTH) 
         interval = round((following.cents - note.cents) / 100)
         if interval:
             phrases[-1].append((interval + 6) % 12 - 6)
-    return Counter(
-        tuple(phrase[n : n + length]) for phrase in phrases for n in range(len(phrase) - length + 1)
-    )
+    return Counter(tuple(phrase[n : n + length]) for phrase in phrases for n in range(len(phrase) - length + 1))
 
 
 def ngram_similarity(ngrams: Mapping[Ngram, int], real: Sequence[Mapping[Ngram, int]]) -> float:

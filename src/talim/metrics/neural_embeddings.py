@@ -28,9 +28,7 @@ class EmbeddingModelSpec:
     rate_hz: int
     window_seconds: float
     licence: str
-    loader: Callable[
-        [str, str | None, str], tuple[int, EmbedFunction]
-    ]  # source, revision, device -> dims, embed
+    loader: Callable[[str, str | None, str], tuple[int, EmbedFunction]]  # source, revision, device -> dims, embed
     context_seconds: float = 0.0  # read beyond the end of a window
 
 
@@ -59,9 +57,7 @@ def load(name: str, path: Path | None, device: str) -> LoadedEmbeddingModel:
             f"{name}: {origin} cannot be loaded ({reason}); go online once, or give the folder of a download"
         ) from error
     version = f"files-{_fingerprint(path)}" if path else model.revision
-    return LoadedEmbeddingModel(
-        f"{name}/{version}/{model.rate_hz}/{model.window_seconds}", dims, embed_window
-    )
+    return LoadedEmbeddingModel(f"{name}/{version}/{model.rate_hz}/{model.window_seconds}", dims, embed_window)
 
 
 def _fingerprint(path: Path) -> str:
@@ -148,15 +144,8 @@ MODELS: dict[str, EmbeddingModelSpec] = {
         load_vggish,
         context_seconds=0.015,
     ),
-    "panns": EmbeddingModelSpec(
-        "Cnn14_mAP=0.431.pth", "zenodo-3987831", 32000, 10.0, "CC-BY-4.0", load_panns
-    ),
+    "panns": EmbeddingModelSpec("Cnn14_mAP=0.431.pth", "zenodo-3987831", 32000, 10.0, "CC-BY-4.0", load_panns),
     "clap": EmbeddingModelSpec(
-        "laion/larger_clap_music",
-        "a0b4534a14f58e20944452dff00a22a06ce629d1",
-        48000,
-        10.0,
-        "Apache-2.0",
-        load_clap,
+        "laion/larger_clap_music", "a0b4534a14f58e20944452dff00a22a06ce629d1", 48000, 10.0, "Apache-2.0", load_clap
     ),
 }

@@ -89,9 +89,7 @@ def oscillations(piece: np.ndarray, hop: float) -> list[OrnamentEvent]:
     for kind, contour, band in (("swing", smoothed, SWING), ("vibrato", piece, VIBRATO)):
         for oscillation in find_sinusoidal_oscillations(contour, hop, band):
             seconds = (oscillation.stop - oscillation.start) * hop
-            event = OrnamentEvent(
-                kind, oscillation.start * hop, seconds, oscillation.extent_cents, oscillation.rate_hz
-            )
+            event = OrnamentEvent(kind, oscillation.start * hop, seconds, oscillation.extent_cents, oscillation.rate_hz)
             if not any(_overlap(event, other) > 0.3 for other in events):
                 events.append(event)
     return events
@@ -180,10 +178,7 @@ def _find_glides(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornam
     for note, following in itertools.pairwise(notes):
         move = following.cents - note.cents
         span = piece[note.start : following.stop]
-        if (
-            abs(move) < pitch_contour.MIN_MOVE_CENTS
-            or (following.start - note.stop) * hop > MAX_GLIDE_SECONDS
-        ):
+        if abs(move) < pitch_contour.MIN_MOVE_CENTS or (following.start - note.stop) * hop > MAX_GLIDE_SECONDS:
             continue
         progress = (span - note.cents) / move
         middle = (note.stop + following.start) // 2 - note.start
@@ -276,10 +271,7 @@ def _half_height(
     """First and last frame of a neighbour note at half its height, and its height above the nearer side."""
     bound = (before.frame if before else 0, after.frame if after else piece.size - 1)
     distance = point.side * (point.cents - piece)
-    distance_before, distance_after = (
-        distance[bound[0] : point.frame + 1][::-1],
-        distance[point.frame : bound[1] + 1],
-    )
+    distance_before, distance_after = (distance[bound[0] : point.frame + 1][::-1], distance[point.frame : bound[1] + 1])
     height = _settled_distance(distance_after)
     if point.frame > 0:
         height = min(height, _settled_distance(distance_before))
@@ -374,9 +366,7 @@ class PitchOscillation:
     rate_hz: float
 
 
-def find_sinusoidal_oscillations(
-    piece: np.ndarray, hop: float, band: OscillationBand
-) -> list[PitchOscillation]:
+def find_sinusoidal_oscillations(piece: np.ndarray, hop: float, band: OscillationBand) -> list[PitchOscillation]:
     """The oscillations of a band in a segment, the clearest first, without overlaps."""
     low, high = band.rates_hz
     rates = low * (high / low) ** (np.arange(12) / 11)
@@ -396,11 +386,10 @@ def find_sinusoidal_oscillations(
     return _merge_overlapping([oscillation for _, oscillation in candidates])
 
 
-def _fit_sinusoids(
-    piece: np.ndarray, hop: float, rate: float, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit_sinusoids(piece: np.ndarray, hop: float, rate: float, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fits a line and a sine in every window of `size` frames: extent of the sine, fraction of the line's residual
-    variance that it explains, and rise of the line: [n - size + 1] each."""
+    variance that it explains, and rise of the line: [n - size + 1] each.
+    """
     times = (np.arange(size) - (size - 1) / 2) * hop
     phase = 2 * np.pi * rate * times
     # Orthonormal columns: the sum of squares that each one explains is the square of its projection.
@@ -417,9 +406,7 @@ def _merge_overlapping(ranked: list[PitchOscillation]) -> list[PitchOscillation]
     """Overlapping windows as one oscillation, of the extent and rate of the clearest."""
     merged: list[PitchOscillation] = []
     for oscillation in ranked:
-        overlapping = [
-            other for other in merged if oscillation.start < other.stop and oscillation.stop > other.start
-        ]
+        overlapping = [other for other in merged if oscillation.start < other.stop and oscillation.stop > other.start]
         merged = [other for other in merged if other not in overlapping]
         clearest = (overlapping or [oscillation])[0]
         group = [oscillation, *overlapping]
@@ -436,9 +423,7 @@ def find_ornaments(cents: np.ndarray, hop_seconds: float = 0.01) -> list[Ornamen
         if (stop - start) * hop_seconds >= 0.15:
             for event in ornaments_in_segment(track[start:stop], hop_seconds):
                 onset = event.onset_seconds + start * hop_seconds
-                events.append(
-                    OrnamentEvent(event.kind, onset, event.seconds, event.extent_cents, event.rate_hz)
-                )
+                events.append(OrnamentEvent(event.kind, onset, event.seconds, event.extent_cents, event.rate_hz))
     return sorted(events, key=lambda event: event.onset_seconds)
 
 
@@ -510,9 +495,7 @@ def _smoothness(cents: np.ndarray, event: OrnamentEvent, hop: float) -> float:
     piece = piece[np.isfinite(piece)]
     if piece.size < 5:
         return 1.0
-    deviation = np.clip(
-        piece - ndimage.uniform_filter1d(piece, max(3, round(0.05 / hop) | 1), mode="nearest"), -60, 60
-    )
+    deviation = np.clip(piece - ndimage.uniform_filter1d(piece, max(3, round(0.05 / hop) | 1), mode="nearest"), -60, 60)
     # A jump inside is no jitter: only the smoother three quarters of the frames count.
     smoothest = np.sort(deviation**2)[: max(3, 3 * deviation.size // 4)]
     return float(1 / (1 + smoothest.mean() / ROUGHNESS_SCALE_CENTS**2))

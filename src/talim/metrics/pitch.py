@@ -77,9 +77,7 @@ def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> P
     import librosa
 
     _, padded, frame, hop = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
-    f0_hz = librosa.yin(
-        padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop
-    )
+    f0_hz = librosa.yin(padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop)
     level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: f0_hz.size]
     voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
     return PitchTrack(np.where(voiced, f0_hz, np.nan), voiced, hop / rate_hz)
@@ -94,17 +92,13 @@ def prepare_frames(
     """
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
-        raise ValueError(
-            f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
-        )
+        raise ValueError(f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}")
     frame = 1 << math.ceil(math.log2(2.2 * rate_hz / lowest_hz))
     padded = np.pad(samples, (0, max(0, frame - samples.size)))
     return samples, padded, frame, max(1, round(hop_seconds * rate_hz))
 
 
-def refine_f0(
-    samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8
-) -> np.ndarray:
+def refine_f0(samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8) -> np.ndarray:
     """Refine `coarse_hz` [n] (NaN = unvoiced) by at most 40 cents, from the harmonics' reassigned frequencies.
 
     Weighted mean of f_k / k over harmonics k, with weight k^2 |X_k|^2, the inverse variance of that estimate in white
@@ -122,9 +116,7 @@ def refine_f0(
         for _ in range(2):
             order = orders[orders * fine[n] < 0.45 * rate_hz]
             rotation = np.exp(-2j * np.pi / rate_hz * fine[n] * steps)
-            rotations = np.cumprod(
-                np.broadcast_to(rotation, (order.size, size)), axis=0
-            )  # the k-th power for order k
+            rotations = np.cumprod(np.broadcast_to(rotation, (order.size, size)), axis=0)  # the k-th power for order k
             plain, derived = rotations @ (hann * frame), rotations @ (slope * frame)
             power = np.abs(plain) ** 2 + 1e-18
             harmonic_hz = order * fine[n] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)

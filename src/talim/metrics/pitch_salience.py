@@ -48,11 +48,7 @@ def track_f0(
 
 
 def log_spectrum(
-    samples: np.ndarray,
-    rate_hz: int,
-    hop: int,
-    lowest_hz: float,
-    steady_fraction: float = STEADY_LEVEL_FRACTION,
+    samples: np.ndarray, rate_hz: int, hop: int, lowest_hz: float, steady_fraction: float = STEADY_LEVEL_FRACTION
 ) -> np.ndarray:
     """Square root of the magnitude spectrum [bands, n] on a 10-cent axis from `lowest_hz`, each frame of unit norm.
 
@@ -87,9 +83,7 @@ def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndar
     pitches = int(1200 * np.log2(highest_hz / lowest_hz) / STEP_CENTS) + 1
     axis, kernels = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
     parts = [
-        (k + side / 2, -SUBHARMONIC_PENALTY / 2 if side else 1.0)
-        for k in HARMONIC_MULTIPLES
-        for side in (-1, 0, 1)
+        (k + side / 2, -SUBHARMONIC_PENALTY / 2 if side else 1.0) for k in HARMONIC_MULTIPLES for side in (-1, 0, 1)
     ]
     for row in range(pitches):
         for multiple, depth in parts:

@@ -45,9 +45,7 @@ def onset_strength(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     import librosa
 
     hop = max(1, round(rate_hz / FRAMES_PER_SECOND))
-    strength = librosa.onset.onset_strength(
-        y=np.asarray(samples, np.float32), sr=rate_hz, hop_length=hop, n_fft=1024
-    )
+    strength = librosa.onset.onset_strength(y=np.asarray(samples, np.float32), sr=rate_hz, hop_length=hop, n_fft=1024)
     return np.maximum(strength, 0.0)
 
 
@@ -80,9 +78,7 @@ def cycle_strength(strength: np.ndarray, beats: float, bpm: float) -> float:
 
     max_beats = min(1.5 * beats, 0.95 * strength.size / beat_frames)
     others = [
-        best_near(count)
-        for count in range(max(1, round(beats / 2)), int(max_beats) + 1)
-        if abs(count - beats) >= 1
+        best_near(count) for count in range(max(1, round(beats / 2)), int(max_beats) + 1) if abs(count - beats) >= 1
     ]
     return best_near(beats) - (float(np.mean(others)) if others else 0.0)
 

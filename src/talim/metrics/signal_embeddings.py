@@ -21,12 +21,7 @@ def timbre_features(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -
 
     hop = max(1, round(rate_hz * 0.01))
     cepstrum = librosa.feature.mfcc(
-        y=np.asarray(samples, np.float32),
-        sr=rate_hz,
-        n_mfcc=coefficients,
-        n_fft=1024,
-        hop_length=hop,
-        n_mels=64,
+        y=np.asarray(samples, np.float32), sr=rate_hz, n_mfcc=coefficients, n_fft=1024, hop_length=hop, n_mels=64
     )
     cepstrum[0] -= cepstrum[0].mean()
     change = np.diff(cepstrum, axis=1, prepend=cepstrum[:, :1])
@@ -94,7 +89,8 @@ def _step_fractions(cents: np.ndarray, lag_seconds: float, hop_seconds: float) -
 
 def rhythm_vector(samples: np.ndarray) -> np.ndarray:
     """Rhythm, [52]: autocorrelation of the onset strength below and above 500 Hz at 24 periods from 1/8 to 4 s, its
-    coefficient of variation and its skewness. Zeros for silence and for clips shorter than a quarter of a second."""
+    coefficient of variation and its skewness. Zeros for silence and for clips shorter than a quarter of a second.
+    """
     import librosa
 
     hop, num_bands = RATE_HZ // 100, 40

@@ -32,11 +32,7 @@ class Vggish(nn.Module):
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.embeddings = nn.Sequential(
-            nn.Linear(512 * 6 * 4, dense),
-            nn.ReLU(),
-            nn.Linear(dense, dense),
-            nn.ReLU(),
-            nn.Linear(dense, 128),
+            nn.Linear(512 * 6 * 4, dense), nn.ReLU(), nn.Linear(dense, dense), nn.ReLU(), nn.Linear(dense, 128)
         )
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:

@@ -37,11 +37,7 @@ CLOCK: Callable[[], float] = time.process_time  # wall time where there are seve
 
 
 def hardware_profile(
-    gpu: str | None,
-    watts: float | None,
-    cache: Path,
-    recalibrate: bool = False,
-    progress: Progress | None = None,
+    gpu: str | None, watts: float | None, cache: Path, recalibrate: bool = False, progress: Progress | None = None
 ) -> HardwareProfile:
     """A GPU of the table, or this CPU where `gpu` is None; `watts` replaces the published power."""
     if gpu is not None:
@@ -68,9 +64,7 @@ def cpu_profile(
     return to_hardware_profile(calibration, threads, watts)
 
 
-def to_hardware_profile(
-    calibration: Mapping[str, Any], threads: int, watts: float | None = None
-) -> HardwareProfile:
+def to_hardware_profile(calibration: Mapping[str, Any], threads: int, watts: float | None = None) -> HardwareProfile:
     """A profile from the result of `calibrate_in_subprocess`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"

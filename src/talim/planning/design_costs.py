@@ -55,10 +55,7 @@ class DesignCost:
 
 
 def design_costs(
-    base: str,
-    budgets: Sequence[str] = (),
-    designs: Sequence[str | Design] = (),
-    crop_seconds: float | None = None,
+    base: str, budgets: Sequence[str] = (), designs: Sequence[str | Design] = (), crop_seconds: float | None = None
 ) -> dict[str, Any]:
     """The base's numbers and a row for every kind at every site at each budget, or for `designs` alone.
 
@@ -215,9 +212,7 @@ def _read_config(source: ModelSource, file: Path) -> BaseModelFacts:
         family = values.get("model_type", "musicgen")
         if family != "musicgen":
             reason = (
-                registry.MELODY_UNSUPPORTED
-                if family == "musicgen_melody"
-                else f"a {family} model; expected MusicGen"
+                registry.MELODY_UNSUPPORTED if family == "musicgen_melody" else f"a {family} model; expected MusicGen"
             )
             raise TalimError(f"base {source.name!r} is not supported: {reason}")
         decoder, text, codec = values["decoder"], values["text_encoder"], values.get("audio_encoder", {})

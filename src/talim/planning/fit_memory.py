@@ -19,11 +19,7 @@ OTHER_SITES = ("deep", "up", "post", "mid")  # the later a site, the fewer activ
 
 
 def find_fitting_config(
-    config: StepConfig,
-    base: BaseModelFacts,
-    hardware: HardwareProfile,
-    limit_bytes: float,
-    traces: TraceCache,
+    config: StepConfig, base: BaseModelFacts, hardware: HardwareProfile, limit_bytes: float, traces: TraceCache
 ) -> dict[str, Any] | None:
     """The first of `smaller_configs` that fits, as options to type, settings, memory and time; None where none does."""
 

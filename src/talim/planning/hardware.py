@@ -19,9 +19,7 @@ import psutil
 from talim.errors import UsageError
 from talim.planning.tracer import OperationCost, Trace
 
-MATMUL_EFFICIENCY = (
-    0.5  # of the published FLOP/s that eager torch reaches in training; assumed, not measured here
-)
+MATMUL_EFFICIENCY = 0.5  # of the published FLOP/s that eager torch reaches in training; assumed, not measured here
 BANDWIDTH_EFFICIENCY = 0.7  # of the published bandwidth, likewise
 KERNEL_LAUNCH_SECONDS = 10e-6  # of an operation in eager torch, with Python's part; assumed
 CONTEXT_BYTES = 800_000_000  # memory of CUDA and its libraries before the first tensor

@@ -50,7 +50,7 @@ class PlanRequest:
     gradient_checkpointing: bool = False
 
 
-def plan_designs(
+def plan_designs(  # noqa: PLR0913
     base: str,
     designs: Sequence[str | Design],
     hardware: HardwareProfile,
@@ -142,25 +142,10 @@ def plan_total(
             request.gradient_checkpointing,
         )
         cost = _training_cost(config, request.steps, hardware, prices, traces)
-        rows.append(
-            {
-                **vars(request),
-                "design": str(request.design),
-                **cost,
-                "file_bytes": design_costs.file_bytes,
-            }
-        )
-    totals = {
-        key: _sum([row[key] for row in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")
-    }
+        rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": design_costs.file_bytes})
+    totals = {key: _sum([row[key] for row in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")}
     largest = max((row["memory_bytes"] for row in rows), default=0)
-    return {
-        "hardware": hardware.name,
-        "num_runs": len(rows),
-        **totals,
-        "memory_bytes": largest,
-        "runs": rows,
-    }
+    return {"hardware": hardware.name, "num_runs": len(rows), **totals, "memory_bytes": largest, "runs": rows}
 
 
 def _training_cost(
@@ -195,10 +180,7 @@ def _money(hours: float, joules: float | None, prices: EnergyPrices) -> float | 
 def _ratios(row: dict[str, Any], full: dict[str, Any]) -> dict[str, float | None]:
     """A design's costs relative to training the whole model."""
     keys = {"time": "hours", "memory": "memory_bytes", "storage": "file_bytes", "money": "money"}
-    return {
-        name: row[key] / full[key] if row[key] is not None and full[key] else None
-        for name, key in keys.items()
-    }
+    return {name: row[key] / full[key] if row[key] is not None and full[key] else None for name, key in keys.items()}
 
 
 def feasible_design_cost(design: Design, base: BaseModelFacts, crop_seconds: float) -> DesignCost:
@@ -219,16 +201,10 @@ def check_options(precision: str | None, **positive: float | None) -> None:
 
 
 def _check(
-    base: BaseModelFacts,
-    crop_seconds: float,
-    batch_size: int,
-    data_hours: float = 1.0,
-    epochs: float = 1.0,
+    base: BaseModelFacts, crop_seconds: float, batch_size: int, data_hours: float = 1.0, epochs: float = 1.0
 ) -> None:
     if not 1 / base.frame_rate_hz <= crop_seconds <= base.window_seconds:
-        raise UsageError(
-            f"--seconds is {crop_seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s"
-        )
+        raise UsageError(f"--seconds is {crop_seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
     if batch_size < 1:
         raise UsageError(f"--batch-size is {batch_size}; a step has at least one clip")
     for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):

@@ -142,12 +142,8 @@ def _plan_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [""]
     for row in rows:
         if row["design"] != str(FULL_FINETUNE):
-            memory, time, file = (
-                _format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage")
-            )
-            lines.append(
-                f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file."
-            )
+            memory, time, file = (_format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage"))
+            lines.append(f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file.")
     for row in rows:
         suggestion = row["suggestion"]
         if suggestion is not None:

@@ -71,12 +71,7 @@ class TraceCache:
 
 
 def _key(config: StepConfig) -> str:
-    parts = [
-        config.to_json(),
-        repr(base_model_facts(config.base)),
-        [version(name) for name in LIBRARIES],
-        _code_hash(),
-    ]
+    parts = [config.to_json(), repr(base_model_facts(config.base)), [version(name) for name in LIBRARIES], _code_hash()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -105,9 +105,7 @@ def trace_step(config: StepConfig) -> Trace:
     try:
         return tracer.trace(synthetic.take_step, lambda: synthetic.fill(tracer.empty_like))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise TalimError(
-            f"{config.design} cannot be planned: {error.func} depends on values of tensors"
-        ) from error
+        raise TalimError(f"{config.design} cannot be planned: {error.func} depends on values of tensors") from error
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ class StepMeasurement:
     step_seconds: float
 
 
-def measure_step(
-    config: StepConfig, steps: int = 3, clock: Callable[[], float] = time.process_time
-) -> StepMeasurement:
+def measure_step(config: StepConfig, steps: int = 3, clock: Callable[[], float] = time.process_time) -> StepMeasurement:
     """Execute some steps with random weights and measure the last one, in a process that did little else.
 
     Where the system has no peak memory (all but Linux), `resident_bytes` is what remains after the step: too little.

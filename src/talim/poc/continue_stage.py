@@ -37,9 +37,7 @@ def check_continuable(out: Path, folder: Path) -> None:
         raise UsageError(f"{out}: there are no finished runs to continue from; {first}")
     passed = {row["name"]: row["passed"] for row in read_json(out / state.STAGES)["stages"]}
     if not passed.get("quality"):
-        raise UsageError(
-            f"{out}: no design has passed the quality gate, so there is nothing to continue from; {first}"
-        )
+        raise UsageError(f"{out}: no design has passed the quality gate, so there is nothing to continue from; {first}")
 
 
 def plan_key(out: Path, core: str) -> str:
@@ -93,9 +91,7 @@ def _recipe(context: PocContext, run: Run) -> Recipe:
     return recipes.load([run.recipe_file], {"corpus": str(context.corpus.folder)})
 
 
-def _run_within_budget(
-    context: PocContext, selected: Run, by_name: dict[str, Recipe]
-) -> tuple[list[str], list[str]]:
+def _run_within_budget(context: PocContext, selected: Run, by_name: dict[str, Recipe]) -> tuple[list[str], list[str]]:
     """Train and evaluate one after the other while the time budget allows; names of finished and skipped runs."""
     cost, done, skipped = read_json(selected.cost), [], []
     step_seconds = cost["wall_seconds"] / cost["steps"]

@@ -43,8 +43,7 @@ def trace_designs(
     reference = rows[FULL_FINETUNE]
     for row in rows.values():
         row["ratios"] = {
-            name: row[key] / reference[key] if row[key] and reference[key] else None
-            for name, key in RATIOS.items()
+            name: row[key] / reference[key] if row[key] and reference[key] else None for name, key in RATIOS.items()
         }
     return list(rows.values())
 
@@ -70,12 +69,7 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str,
         cost = feasible_design_cost(recipe.design, base, seconds)
         trace = cache.trace(
             StepConfig(
-                recipe.base,
-                recipe.design,
-                seconds,
-                training.batch_size,
-                base_dtype,
-                training.gradient_checkpointing,
+                recipe.base, recipe.design, seconds, training.batch_size, base_dtype, training.gradient_checkpointing
             )
         )
     except TalimError as error:
@@ -118,13 +112,7 @@ def plan_runs(
     limit = memory_limit_bytes(gates, gpu_memory_bytes(options.device))
     memory = {row["design"]: row["memory_bytes"] for row in rows}
     fitting = [design for design in by_design if memory[design] is None or memory[design] <= limit]
-    plan: dict[str, Any] = {
-        "rows": rows,
-        "fitting": fitting,
-        "step_seconds": {},
-        "steps": None,
-        "stopped": "",
-    }
+    plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "step_seconds": {}, "steps": None, "stopped": ""}
     planned = {design: by_design[design] for design in fitting}
     if not fitting:
         plan["stopped"] = (
@@ -178,9 +166,7 @@ def _fit_to_budget(
         return by_design
     progress.log(f"{steps} steps of each of {len(by_design)} designs fit into {options.hours:g} h")
     return {
-        design: recipe.model_copy(
-            update={"training": time_budget.with_steps(recipe.training, steps, timings[design])}
-        )
+        design: recipe.model_copy(update={"training": time_budget.with_steps(recipe.training, steps, timings[design])})
         for design, recipe in by_design.items()
     }
 
@@ -231,6 +217,5 @@ def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
 def planned_recipes(plan: Mapping[str, Any], corpus: Path) -> dict[str, Recipe]:
     """The recipes of the plan, by design, on the corpus in its present folder."""
     return {
-        design: Recipe.model_validate(values | {"corpus": str(corpus)})
-        for design, values in plan["recipes"].items()
+        design: Recipe.model_validate(values | {"corpus": str(corpus)}) for design, values in plan["recipes"].items()
     }

@@ -21,9 +21,7 @@ MIN_RECORDINGS = 4
 TIME_SAFETY_FACTOR = 1.1  # equal runs do not all take the same time
 
 
-def learning_curve(
-    context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float
-) -> dict[str, Any]:
+def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float) -> dict[str, Any]:
     """{"points", "sentence"}: loss reduction by number of recordings, in runs with the same steps below RUN/curve.
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.

@@ -40,13 +40,9 @@ class PocOptions:
 
     def __post_init__(self) -> None:
         if self.hours is not None and not 0 < self.hours <= 10_000:
-            raise UsageError(
-                f"--hours is {self.hours:g}; give a positive number of hours, for example --hours 1"
-            )
+            raise UsageError(f"--hours is {self.hours:g}; give a positive number of hours, for example --hours 1")
         if self.license_use not in LICENCE_USES:
-            raise UsageError(
-                f"--use {self.license_use!r} is unknown; choose one of {', '.join(LICENCE_USES)}"
-            )
+            raise UsageError(f"--use {self.license_use!r} is unknown; choose one of {', '.join(LICENCE_USES)}")
         if not self.designs:
             raise UsageError("no design; give --design KIND@SITE:SIZE, or leave it out for the default three")
 
@@ -57,14 +53,8 @@ def check_base_license(options: PocOptions) -> None:
         return
     licence = resolve.source_licence(resolve.resolve_source(options.base))
     if objection := commercial_use_objection(licence):
-        usable = [
-            entry.name
-            for entry in registry.MODELS.values()
-            if allows_commercial_use(entry.licence) == "allowed"
-        ]
-        raise UsageError(
-            f"--use commercial: base {options.base}: {objection}; usable are {', '.join(usable)}"
-        )
+        usable = [entry.name for entry in registry.MODELS.values() if allows_commercial_use(entry.licence) == "allowed"]
+        raise UsageError(f"--use commercial: base {options.base}: {objection}; usable are {', '.join(usable)}")
 
 
 def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:

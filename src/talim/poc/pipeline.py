@@ -123,9 +123,7 @@ def _run_stages(
         return decided | {"time_note": _time_note(context)}
     tolerance = thresholds.quality.tolerance_fraction
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
-    task_stage.write_brief_draft(
-        out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction
-    )
+    task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
     decided |= {"commands": task_stage.review_commands(out, run.folder), "time_note": _time_note(context)}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
@@ -191,18 +189,14 @@ def _time_note(context: PocContext) -> str:
     """The used part of the time budget, over all sessions; empty without a budget."""
     if context.options.hours is None:
         return ""
-    return (
-        f"It took {format_duration(context.used_seconds)} of the time budget of {context.options.hours:g} h."
-    )
+    return f"It took {format_duration(context.used_seconds)} of the time budget of {context.options.hours:g} h."
 
 
 def _prepare_purpose(corpus: Corpus) -> str:
     return f"prepare {corpus.hash[:12]}"
 
 
-def _prepare(
-    folder: Path, out: Path, options: PocOptions, stage_cache: StageCache, progress: Progress
-) -> Corpus:
+def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCache, progress: Progress) -> Corpus:
     target, channels = out / "corpus", channels_of(options.base)
     inputs = [
         options.clip_seconds,
@@ -256,9 +250,7 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
         "sentences": poc_summary(run) if run else [],
         "stages": decided["stages"],
         "stopped": next((row["stopped"] for row in decided["stages"] if row["stopped"]), ""),
-        "designs": {
-            row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]
-        },
+        "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
         "continuations": decided["continuations"],
         "run": str(run.folder) if run else None,

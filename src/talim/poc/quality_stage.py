@@ -49,9 +49,7 @@ def _copies(copies: Mapping[str, Any]) -> list[str]:
         return []
     outputs = format_counted(len(copies["clips"]), "output")
     if copies["copied"]:
-        return [
-            f"Caution: {copies['copied']} of {outputs} contain a passage that is too similar to a training clip."
-        ]
+        return [f"Caution: {copies['copied']} of {outputs} contain a passage that is too similar to a training clip."]
     return [f"None of {outputs} contains a passage that is too similar to a training clip."]
 
 

@@ -87,9 +87,7 @@ def _update_task_stage(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The task stage with the present answers of people; its automatic sentences stay."""
     answer, sentences = task_stage.human_decision(folder)
     automatic = [
-        line
-        for line in row["sentences"]
-        if line.startswith(task_stage.MATCH_PREFIX) or line == task_stage.NOT_MEASURED
+        line for line in row["sentences"] if line.startswith(task_stage.MATCH_PREFIX) or line == task_stage.NOT_MEASURED
     ]
     return {**row, "passed": answer, "sentences": [*automatic, *sentences]}
 
@@ -110,9 +108,7 @@ def _design_row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dic
     }
 
 
-def loss_reduction_plots(
-    designs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None
-) -> dict[str, Markup]:
+def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None) -> dict[str, Markup]:
     """Every design's loss reduction with its interval, for two widths; nothing for a single design."""
     if len(designs) < 2:
         return {}
@@ -148,9 +144,7 @@ def curve_plots(points: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
             plots.LineSeries(xs, [point["ci95"][end] for point in points], name, "quiet")
             for end, name in ((1, "95 %"), (0, ""))
         ]
-    values = ", ".join(
-        f"{formatting.format_number(point['mean'])} with {point['recordings']}" for point in points
-    )
+    values = ", ".join(f"{formatting.format_number(point['mean'])} with {point['recordings']}" for point in points)
     return {
         name: plots.curve_plot(
             lines,

@@ -34,9 +34,7 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
         name = str(row.get("name", ""))
         if not name.startswith("adherence_") or row.get("value") is None:
             continue
-        ends = (
-            f" ({format_ci(row['low'], row['high'], format_percent)})" if row.get("low") is not None else ""
-        )
+        ends = f" ({format_ci(row['low'], row['high'], format_percent)})" if row.get("low") is not None else ""
         comparisons = [
             f"{label} {format_percent(row[key])}"
             for key, label in (("baseline", "the untrained base"), ("reference", "held-out music"))

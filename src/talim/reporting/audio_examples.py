@@ -91,9 +91,7 @@ def _same_prompt(real: SavedSample, group: dict[str, SavedSample]) -> bool:
 
 
 def _same_clip(real: SavedSample, group: dict[str, SavedSample]) -> bool:
-    return any(
-        (sample.prompt, sample.recording) == (real.prompt, real.recording) for sample in group.values()
-    )
+    return any((sample.prompt, sample.recording) == (real.prompt, real.recording) for sample in group.values())
 
 
 def _card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> AudioExample:
@@ -108,9 +106,7 @@ def _card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> Aud
     drawing, voiced = spectrogram_of(title, audio, tracker)
     details = [_origin(role, sample), format_duration(audio.seconds), voiced]
     label = f"{title}: {sample.prompt or sample.recording}"
-    return AudioExample(
-        role, title, ", ".join(part for part in details if part), drawing, audio_player(audio, label)
-    )
+    return AudioExample(role, title, ", ".join(part for part in details if part), drawing, audio_player(audio, label))
 
 
 def _origin(role: str, sample: SavedSample) -> str:
@@ -133,9 +129,7 @@ def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> 
     if len(voiced):
         low, high = np.percentile(voiced, [5, 95])
         alt += f", mostly between {low:.0f} and {high:.0f} hertz"
-    drawing = spectrogram(
-        mono, audio.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds)
-    )
+    drawing = spectrogram(mono, audio.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds))
     return drawing, f"pitched {format_percent(fraction)}"
 
 
@@ -163,9 +157,7 @@ def example_runs(study: StudyResults) -> dict[str, RunResults]:
     return runs
 
 
-def side_by_side(
-    study: StudyResults, runs: Mapping[str, RunResults], designs: Sequence[str]
-) -> list[ComparisonRow]:
+def side_by_side(study: StudyResults, runs: Mapping[str, RunResults], designs: Sequence[str]) -> list[ComparisonRow]:
     """Audio of up to MAX_DESIGNS designs, those in `designs` first, for the first corpora whose runs have audio.
 
     Pitch is not drawn: tracking takes more than a second per file, and each run's own page has it.
@@ -186,9 +178,7 @@ def _runs_with_audio(
     return [(trial, runs[trial.id]) for trial in trials[:MAX_DESIGNS]]
 
 
-def _comparison_row(
-    table: BaseModelResults, with_audio: Sequence[tuple[TrialResult, RunResults]]
-) -> ComparisonRow:
+def _comparison_row(table: BaseModelResults, with_audio: Sequence[tuple[TrialResult, RunResults]]) -> ComparisonRow:
     first = with_audio[0][1].samples
     lead = next((sample for sample in first if sample.role == "after"), first[0])
     cards = []
@@ -209,9 +199,7 @@ def _matching_sample(samples: Sequence[SavedSample], role: str, lead: SavedSampl
     """The sample of a role with the lead's prompt; of several that with its recording and seed."""
     matching = [sample for sample in samples if sample.role == role and sample.prompt == lead.prompt]
     return max(
-        matching,
-        key=lambda sample: (sample.recording == lead.recording) + (sample.seed == lead.seed),
-        default=None,
+        matching, key=lambda sample: (sample.recording == lead.recording) + (sample.seed == lead.seed), default=None
     )
 
 

@@ -42,18 +42,14 @@ def find_result_files(folder: Path, name: str) -> list[Path]:
     """Every file of that name in FOLDER, up to two levels below it, except in `earlier` folders."""
     nested = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(f"{pattern}/{name}"))]
     return [
-        path
-        for path in (folder / name, *nested)
-        if path.is_file() and "earlier" not in path.relative_to(folder).parts
+        path for path in (folder / name, *nested) if path.is_file() and "earlier" not in path.relative_to(folder).parts
     ]
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise TalimError(
-            f"{path}: expected one JSON object; delete it and run the command that wrote it again"
-        )
+        raise TalimError(f"{path}: expected one JSON object; delete it and run the command that wrote it again")
     return value
 
 

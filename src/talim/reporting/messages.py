@@ -16,8 +16,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     """A prepared corpus: size, split, licences, missing captions, duplicates and skipped files, a line each."""
     split = summary["split"]
     lines = [
-        f"{summary['clips']} clips of {summary['recordings']} recordings, "
-        f"{float(summary['seconds']) / 60:.1f} minutes",
+        f"{summary['clips']} clips of {summary['recordings']} recordings, {float(summary['seconds']) / 60:.1f} minutes",
         f"split by {split['strategy']}: {split['train']['clips']} clips for training, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
@@ -33,9 +32,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
 
 def _printable(text: str) -> str:
     """The text with escaped line breaks and control characters: file names may contain any."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
@@ -61,11 +58,7 @@ def folder_scores_message(result: Mapping[str, Any]) -> str:
     files = f"{generated['files']} generated files against {real['files']} real ones"
     header = f"{files}, protocol {result['protocol']['hash']}"
     return "\n".join(
-        [
-            header,
-            *(row["sentence"] for row in result["scores"]),
-            *(f"warning: {text}" for text in result["warnings"]),
-        ]
+        [header, *(row["sentence"] for row in result["scores"]), *(f"warning: {text}" for text in result["warnings"])]
     )
 
 

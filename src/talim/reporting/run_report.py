@@ -64,10 +64,7 @@ def write_report(
 
 
 def context(
-    folder: Path,
-    result: RunResults,
-    results: Sequence[RunResults],
-    extra_sections: Sequence[Markup] = (),
+    folder: Path, result: RunResults, results: Sequence[RunResults], extra_sections: Sequence[Markup] = ()
 ) -> dict[str, Any]:
     """Every value of the template, in its order."""
     has_audio = any(sample.path.is_file() for sample in result.samples)
@@ -158,9 +155,7 @@ def loss_reduction_plots(result: RunResults) -> dict[str, Markup]:
     if not rows or reduction.get("mean") is None:
         return {}
     rows.append(
-        plots.ErrorBar(
-            "mean, 95 % interval", reduction["mean"], *sentences.interval_of(reduction), strong=True
-        )
+        plots.ErrorBar("mean, 95 % interval", reduction["mean"], *sentences.interval_of(reduction), strong=True)
     )
     alt = "; ".join(f"{row.label}: {formatting.format_number(row.value)}" for row in rows)
     label = f"loss reduction in {result.loss_unit}, right is better"
@@ -171,11 +166,7 @@ def loss_reduction_plots(result: RunResults) -> dict[str, Markup]:
 
 
 def _value_and_ends(value: Any) -> tuple[float, float | None, float | None]:
-    return (
-        (value["mean"], *sentences.interval_of(value))
-        if isinstance(value, dict)
-        else (float(value), None, None)
-    )
+    return (value["mean"], *sentences.interval_of(value)) if isinstance(value, dict) else (float(value), None, None)
 
 
 def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, str]]:
@@ -221,14 +212,10 @@ def part_plots(result: RunResults) -> list[Markup]:
         return []
     drawings = []
     for index in range(len(held_out[0]["parts"])):
-        line = plots.LineSeries(
-            [row["step"] for row in held_out], [row["parts"][index] for row in held_out], ""
-        )
+        line = plots.LineSeries([row["step"] for row in held_out], [row["parts"][index] for row in held_out], "")
         title = part_title(held_out[0].get("part_names") or [], index)
         drawings.append(
-            plots.curve_plot(
-                [line], alt=f"{title}: {_log_message(line)}", title=title, size_inches=(4.4, 2.1)
-            )
+            plots.curve_plot([line], alt=f"{title}: {_log_message(line)}", title=title, size_inches=(4.4, 2.1))
         )
     return drawings
 
@@ -253,9 +240,7 @@ def _smoothed(rows: list[dict[str, Any]], points: int = 40) -> plots.LineSeries:
 
 def _log_message(line: plots.LineSeries) -> str:
     name = f"{line.label.capitalize()} " if line.label else ""
-    return (
-        f"{name}from {formatting.format_number(line.ys[0], 2)} to {formatting.format_number(line.ys[-1], 2)}."
-    )
+    return f"{name}from {formatting.format_number(line.ys[0], 2)} to {formatting.format_number(line.ys[-1], 2)}."
 
 
 def reproduce_commands(result: RunResults) -> list[str]:

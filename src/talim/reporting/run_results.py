@@ -114,9 +114,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         return {}
     value = read_json(path)
     if not isinstance(value, dict):
-        raise TalimError(
-            f"{path}: expected one JSON object; delete it and run the command that wrote it again"
-        )
+        raise TalimError(f"{path}: expected one JSON object; delete it and run the command that wrote it again")
     return value
 
 

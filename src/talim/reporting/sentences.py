@@ -88,9 +88,7 @@ def loss_sentence(result: RunResults) -> str:
     amount = f" by {format_number(abs(mean))}{unit}" if mean else ""
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
     change = (
-        f", from {format_number(base)} to {format_number(adapted)}"
-        if _is_number(base) and _is_number(adapted)
-        else ""
+        f", from {format_number(base)} to {format_number(adapted)}" if _is_number(base) and _is_number(adapted) else ""
     )
     count = (losses.get("adapted_loss") or {}).get("n_recordings")
     recordings = format_counted(count, "held-out recording") if count else "held-out recordings"

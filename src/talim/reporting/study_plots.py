@@ -101,11 +101,7 @@ def size_curves(base: Summary) -> list[Markup]:
     panels = [(table, curves) for table, curves in panels if any(len(curve.xs) > 1 for curve in curves)]
     full = {table["corpus"]: _full_finetune_level(table) for table, _ in panels}
     ys = [
-        y
-        for _, curves in panels
-        for curve in curves
-        for y in (*curve.lows, *curve.highs, *curve.ys)
-        if y is not None
+        y for _, curves in panels for curve in curves for y in (*curve.lows, *curve.highs, *curve.ys) if y is not None
     ]
     ys += [level for level in full.values() if level is not None]
     drawings = []
@@ -132,11 +128,7 @@ def _describe_curve(curve: ErrorBarSeries) -> str:
 
 
 def _curves(table: Summary, site: str) -> list[ErrorBarSeries]:
-    rows = [
-        row
-        for row in table["designs"]
-        if row["site"] == site and row["size_fraction"] and LOSS in row["measures"]
-    ]
+    rows = [row for row in table["designs"] if row["site"] == site and row["size_fraction"] and LOSS in row["measures"]]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     kinds.sort(key=lambda kind: ("conv", "transformer", "linear", kind).index(kind))
     series = []
@@ -161,9 +153,7 @@ def heat_map(table: Summary) -> dict[str, Any] | None:
         return None
     sizes = [row["size_fraction"] for row in sized]
     size = max(dict.fromkeys(sizes), key=lambda each: (sizes.count(each), each))
-    values = {
-        (row["kind"], row["site"]): row["measures"][LOSS] for row in sized if row["size_fraction"] == size
-    }
+    values = {(row["kind"], row["site"]): row["measures"][LOSS] for row in sized if row["size_fraction"] == size}
     kinds, sites = (list(dict.fromkeys(key[n] for key in values)) for n in (0, 1))
     if len(kinds) * len(sites) < 2:
         return None
@@ -213,9 +203,7 @@ def _interval_plots(questions: Sequence[Summary], base: Summary, title: str) -> 
 
 
 def _levels(factors: Summary) -> str:
-    return ", ".join(
-        f"{100 * value:g} %" if name == "size_fraction" else str(value) for name, value in factors.items()
-    )
+    return ", ".join(f"{100 * value:g} %" if name == "size_fraction" else str(value) for name, value in factors.items())
 
 
 def cost_bars(base: Summary) -> dict[str, list[tuple[str, str, float]]]:
@@ -231,9 +219,7 @@ def cost_bars(base: Summary) -> dict[str, list[tuple[str, str, float]]]:
         }
         if values:
             highest = max(values.values())
-            bars[name.capitalize()] = [
-                (design, show(value), 100 * value / highest) for design, value in values.items()
-            ]
+            bars[name.capitalize()] = [(design, show(value), 100 * value / highest) for design, value in values.items()]
     return bars
 
 

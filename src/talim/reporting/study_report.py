@@ -25,11 +25,7 @@ CLAIMS = "claims.yaml"
 
 
 def study_report(
-    folder: Path,
-    criteria: SelectionCriteria | None = None,
-    claims_file: Path | None = None,
-    *,
-    audio: bool = True,
+    folder: Path, criteria: SelectionCriteria | None = None, claims_file: Path | None = None, *, audio: bool = True
 ) -> Path:
     """Write DIR/report/index.html and DIR/report/study.json from DIR/results.jsonl, and return the page's path.
 
@@ -134,11 +130,7 @@ def reproduce_commands(study: StudyResults, claims_file: Path | None) -> list[st
     inside = [path for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS]
     beside = study.folder.with_suffix(".yaml")
     file = next((path for path in [*inside, beside] if path.is_file()), study.folder / "STUDY.yaml")
-    claims = (
-        f" --claims {shlex.quote(str(claims_file))}"
-        if claims_file and claims_file.parent != study.folder
-        else ""
-    )
+    claims = f" --claims {shlex.quote(str(claims_file))}" if claims_file and claims_file.parent != study.folder else ""
     return [f"talim study {shlex.quote(str(file))} --out {folder}", f"talim report {folder}{claims}"]
 
 

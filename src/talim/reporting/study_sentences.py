@@ -27,10 +27,7 @@ from talim.reporting.sentences import NOT_MEASURED
 # "With DESIGN ...", in English and in Japanese; scores use their own names.
 BEST_BY_MEASURE = {
     "loss_reduction": ("the held-out loss is reduced most", "保留データの損失が最も大きく下がる"),
-    "loss_reduction_ornaments": (
-        "the held-out loss on ornaments is reduced most",
-        "装飾音での損失が最も大きく下がる",
-    ),
+    "loss_reduction_ornaments": ("the held-out loss on ornaments is reduced most", "装飾音での損失が最も大きく下がる"),
     "repeat_gain": ("the additional reduction on repeats is largest", "再現部での改善が最も大きい"),
     "score.kernel_distance_timbre": ("the timbre is closest to real music", "音色が実際の音楽に最も近い"),
 }
@@ -227,10 +224,7 @@ def caveats(study: StudyResults) -> list[str]:
             "between seeds."
         )
     incomplete = {
-        design
-        for counts in seeds.values()
-        for design, count in counts.items()
-        if count < max(counts.values())
+        design for counts in seeds.values() for design, count in counts.items() if count < max(counts.values())
     }
     if incomplete:
         number = format_counted(len(incomplete), "design")
@@ -273,9 +267,7 @@ def result_text(result: Mapping[str, Any]) -> str:
     """The effect with its interval; if undecided, also the minimum detectable effect."""
     if result.get("mean") is None:
         return result.get("reason") or "no two trials differ in this alone"
-    mean, low, high, detectable = (
-        _amount(result, name) for name in ("mean", "low", "high", "min_detectable_effect")
-    )
+    mean, low, high, detectable = (_amount(result, name) for name in ("mean", "low", "high", "min_detectable_effect"))
     text = f"{mean} ({low} to {high})" if result["low"] is not None else f"{mean} (interval not known)"
     if result["verdict"] == "undecided":
         known = result["min_detectable_effect"] is not None
@@ -298,8 +290,5 @@ def _levels(factors: Mapping[str, Any]) -> str:
     if isinstance(fraction := factors.get("size_fraction"), float):
         texts["size_fraction"] = f"{100 * fraction:g} %"
     if "kind" in texts and "site" in texts:
-        texts = {
-            "kind": f"{texts['kind']}@{texts.pop('site')}",
-            **{n: t for n, t in texts.items() if n != "kind"},
-        }
+        texts = {"kind": f"{texts['kind']}@{texts.pop('site')}", **{n: t for n, t in texts.items() if n != "kind"}}
     return " ".join(texts.values())

@@ -43,9 +43,7 @@ def study_summary(
 
     `units` are those of the losses, by base; hypotheses are decided on `additional` trials if the study has no data.
     """
-    bases = [
-        _base_summary(study.of_base(base), criteria, (units or {}).get(base, "")) for base in study.bases
-    ]
+    bases = [_base_summary(study.of_base(base), criteria, (units or {}).get(base, "")) for base in study.bases]
     value = {
         "name": study.folder.resolve().name,
         "confidence": CONFIDENCE,
@@ -77,13 +75,9 @@ def _trial(trial: TrialResult) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in ("id", "base", "corpus", "design", "seed")}
 
 
-def _base_summary(
-    tables: Sequence[BaseModelResults], criteria: SelectionCriteria, unit: str
-) -> dict[str, Any]:
+def _base_summary(tables: Sequence[BaseModelResults], criteria: SelectionCriteria, unit: str) -> dict[str, Any]:
     """One base: its tables, factor effects, and a recommendation for each goal over all corpora and for each."""
-    groups: list[Sequence[BaseModelResults]] = (
-        [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
-    )
+    groups: list[Sequence[BaseModelResults]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
     goals = [criteria.goal, *(goal for goal in GOALS if goal != criteria.goal)]
     recommendations = [
         _recommendation(recommend(group, replace(criteria, goal=goal), np.random.default_rng(SEED)), group)
@@ -129,13 +123,7 @@ def _design(row: DesignSummary) -> dict[str, Any]:
 def _effect(effect: Effect) -> dict[str, Any]:
     """A mean with its 95 % interval."""
     low, high = effect.interval(CONFIDENCE)
-    return {
-        "mean": effect.mean,
-        "low": low,
-        "high": high,
-        "trials": effect.pairs,
-        "recordings": effect.recordings,
-    }
+    return {"mean": effect.mean, "low": low, "high": high, "trials": effect.pairs, "recordings": effect.recordings}
 
 
 def _question(question: MainEffectQuestion) -> dict[str, Any]:
@@ -166,8 +154,7 @@ def _recommendation(found: Recommendation, tables: Sequence[BaseModelResults]) -
         "missing": list(found.missing),
         "excluded": dict(found.excluded),
         "candidates": [
-            vars(each) | {"costs": dict(each.costs), "factors": dict(each.factors)}
-            for each in found.candidates
+            vars(each) | {"costs": dict(each.costs), "factors": dict(each.factors)} for each in found.candidates
         ],
         "trained_percent": next(percents, None),
         "reference": reference,
@@ -216,9 +203,7 @@ def cost_ratios(tables: Sequence[BaseModelResults], design: str, reference: str)
 
 def _by_seed(trials: Sequence[TrialResult], measure: str) -> dict[int, float]:
     """A measure that a trial has once, by seed."""
-    return {
-        trial.seed: next(iter(values.values())) for trial in trials if (values := trial.measures.get(measure))
-    }
+    return {trial.seed: next(iter(values.values())) for trial in trials if (values := trial.measures.get(measure))}
 
 
 def _reference(found: Recommendation, tables: Sequence[BaseModelResults]) -> str:

@@ -27,11 +27,7 @@ def cost_table(result: RunResults) -> TableRows:
         ("Device", cost.get("device"), str),
         ("Precision", cost.get("precision"), str),
         ("Peak memory", cost.get("peak_memory_bytes"), formatting.format_bytes),
-        (
-            "Energy",
-            energy / 3600 if energy is not None else None,
-            lambda wh: f"{formatting.format_number(wh, 1)} Wh",
-        ),
+        ("Energy", energy / 3600 if energy is not None else None, lambda wh: f"{formatting.format_number(wh, 1)} Wh"),
         ("FLOPs", cost.get("flops"), formatting.format_scientific),
         ("Training steps", cost.get("steps"), lambda steps: formatting.format_count(steps) + stopped),
         ("Trained parameters", cost.get("trainable_parameters"), formatting.format_count),
@@ -66,10 +62,7 @@ def data_table(result: RunResults) -> TableRows:
     rows = [("Music", _amount(corpus))] if corpus else []
     if split.get("strategy"):
         rows.append(
-            (
-                "Split by",
-                str(split["strategy"]) + (f", seed {split['seed']}" if split.get("seed") is not None else ""),
-            )
+            ("Split by", str(split["strategy"]) + (f", seed {split['seed']}" if split.get("seed") is not None else ""))
         )
     if split.get("explanation"):
         rows.append(("Explanation", str(split["explanation"])))
@@ -104,8 +97,7 @@ def _tally(counts: Any) -> str:
     """`CC BY 4.0 (12), unknown (3)`; `unknown` if nothing is recorded."""
     if isinstance(counts, dict) and counts:
         return ", ".join(
-            f"{name} ({value})" if isinstance(value, int) else f"{name}: {value}"
-            for name, value in counts.items()
+            f"{name} ({value})" if isinstance(value, int) else f"{name}: {value}" for name, value in counts.items()
         )
     return str(counts) if counts else "unknown"
 

@@ -76,9 +76,7 @@ class Arrangement:
         return str(self.grid.cycle.facts.get("drum", self.style.drum)) if self.grid else self.style.drum
 
 
-def arrange(
-    tradition: Tradition, request: PerformanceRequest, seconds: float, rng: np.random.Generator
-) -> Arrangement:
+def arrange(tradition: Tradition, request: PerformanceRequest, seconds: float, rng: np.random.Generator) -> Arrangement:
     """Draw what the request leaves open. UsageError if it cannot be met within `seconds`."""
     style = style_of(tradition.slug)
     if request.ornament is not None:
@@ -89,9 +87,7 @@ def arrange(
     tail = tail_seconds(metred)
     grid = CycleGrid(cycle, free_seconds, (metred - tail) / count / cycle.beats, count) if cycle else None
     ensemble = request.ensemble or int(rng.integers(1, 3 if form == "free" else 4))
-    doubled = ensemble == 3 or (
-        ensemble == 2 and (form == "free" or (style.form == "rounds" and rng.random() < 0.5))
-    )
+    doubled = ensemble == 3 or (ensemble == 2 and (form == "free" or (style.form == "rounds" and rng.random() < 0.5)))
     drummed = grid is not None and bool(grid.cycle.strokes) and ensemble == (3 if doubled else 2)
     lead = INSTRUMENTS[str(choose_uniform(style.lead_instruments, rng))]
     second = INSTRUMENTS[
@@ -115,11 +111,7 @@ def favor_ornament(
 
 
 def draw_form(
-    tradition: Tradition,
-    style: PerformanceStyle,
-    request: PerformanceRequest,
-    seconds: float,
-    rng: np.random.Generator,
+    tradition: Tradition, style: PerformanceStyle, request: PerformanceRequest, seconds: float, rng: np.random.Generator
 ) -> tuple[str, Cycle | None, int, tuple[int, int], float]:
     """(form, cycle, number of cycles, cycles per (section, refrain), seconds of the free part)."""
     metred_only = bool(request.window_seconds or request.cycle or request.ensemble == 3)
@@ -141,9 +133,7 @@ def unsupported_reason(tradition: Tradition, request: PerformanceRequest, second
     """An error message: why no form fits, and what would."""
     what = f"form={request.form!r}" if request.form else "a composition"
     cycle = f" in {tradition.cycle(request.cycle).name}" if request.cycle else ""
-    window = (
-        f" with two returns of the refrain in {request.window_seconds:g} s" if request.window_seconds else ""
-    )
+    window = f" with two returns of the refrain in {request.window_seconds:g} s" if request.window_seconds else ""
     if not any(c.strokes for c in tradition.cycles):
         return f"{tradition.name} has no cycle with strokes: ask for form='free'"
     short = f"{seconds:g} s are too short, or the cycle too long, for {what}{cycle}{window}"
@@ -151,11 +141,7 @@ def unsupported_reason(tradition: Tradition, request: PerformanceRequest, second
 
 
 def draw_cycle(
-    tradition: Tradition,
-    style: PerformanceStyle,
-    request: PerformanceRequest,
-    seconds: float,
-    rng: np.random.Generator,
+    tradition: Tradition, style: PerformanceStyle, request: PerformanceRequest, seconds: float, rng: np.random.Generator
 ) -> tuple[Cycle, int, tuple[int, int]] | None:
     """(cycle, number of cycles, cycles per (section, refrain)) that fit into `seconds`; None if no cycle fits."""
     cycles = [tradition.cycle(request.cycle)] if request.cycle else [c for c in tradition.cycles if c.strokes]
@@ -209,15 +195,5 @@ def build_score(arrangement: Arrangement, motion: MelodicMotion, rng: np.random.
         mukhra_form(score, motion, style.expression, grid, arrangement.seconds, rng)
     elif grid:
         names = (section_name, refrain_name)
-        round_form(
-            score,
-            motion,
-            style.expression,
-            grid,
-            contour,
-            names,
-            arrangement.rounds,
-            arrangement.seconds,
-            rng,
-        )
+        round_form(score, motion, style.expression, grid, contour, names, arrangement.rounds, arrangement.seconds, rng)
     return score

@@ -54,9 +54,7 @@ def stroke(syllable: str, high_hz: float, rng: np.random.Generator) -> np.ndarra
         bend = float(rng.uniform(0.0, 0.25))
         hz = 82.0 * (1 + 0.35 * np.exp(-seconds / 0.02) + bend * (1 - np.exp(-seconds / 0.08)))
         phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
-        out += 1.1 * np.sin(phase) * np.exp(-seconds / 0.16) + 0.25 * np.sin(2 * phase) * np.exp(
-            -seconds / 0.07
-        )
+        out += 1.1 * np.sin(phase) * np.exp(-seconds / 0.16) + 0.25 * np.sin(2 * phase) * np.exp(-seconds / 0.07)
     elif low == "dead":
         out += 0.9 * slap(seconds, 300.0, 0.018, rng)
     if high == "ring":

@@ -40,9 +40,7 @@ class ScoreBuilder:
         """Add a motif whose beats count from the beginning of a cycle."""
         for beat, beats, cents, slurred in motif:
             accent = 1.0 if abs((beat / grid.cycle.beats) % 1) < 1e-6 else 0.8
-            self.events.append(
-                NoteEvent(grid.at(cycle, beat), beats * grid.beat_seconds, cents, part, accent, slurred)
-            )
+            self.events.append(NoteEvent(grid.at(cycle, beat), beats * grid.beat_seconds, cents, part, accent, slurred))
 
 
 def contour_height(contour: MelodicContour, fraction: float) -> float:
@@ -98,9 +96,7 @@ def _phrases(
             lengths[-1] = left - lengths[:-1].sum()
         for cents, length in zip(notes, lengths, strict=True):
             events.append(
-                NoteEvent(
-                    now, float(length), cents, name, 0.9, bool(rng.random() < expression.slur_probability)
-                )
+                NoteEvent(now, float(length), cents, name, 0.9, bool(rng.random() < expression.slur_probability))
             )
             now += float(length)
         at = notes[-1]
@@ -146,15 +142,14 @@ def mukhra_form(
     rng: np.random.Generator,
 ) -> None:
     """Theme (sthayi), improvisation and second theme (antara): every cycle ends with the refrain (mukhra), always the
-    same notes, that leads into the next sam."""
+    same notes, that leads into the next sam.
+    """
     beats = grid.cycle.beats
     pickup = pickup_beat(grid, rng)
     landing = motion.nearest(float(rng.choice([*motion.mode.strong_cents[:2], motion.mode.final_cents])))
     high = motion.nearest(1200.0)
     pace = float(rng.uniform(0.36, 0.85))
-    mukhra = draw_motif(
-        motion, expression, grid, (pickup, beats), (landing, motion.leading_to(landing)), pace, rng
-    )
+    mukhra = draw_motif(motion, expression, grid, (pickup, beats), (landing, motion.leading_to(landing)), pace, rng)
     bodies = {
         "sthayi": draw_motif(motion, expression, grid, (0, pickup), (landing, landing), pace, rng),
         "antara": draw_motif(
@@ -221,7 +216,7 @@ def improvise(
     return whole
 
 
-def round_form(
+def round_form(  # noqa: PLR0913
     score: ScoreBuilder,
     motion: MelodicMotion,
     expression: ExpressionParameters,
@@ -253,20 +248,13 @@ def round_form(
         half = midpoint(section_cycles * beats)
         aim = contour_height(contour, (number + 0.5) / rounds)
         # The first half of a section ends on the contour, the second on the strong note.
-        first = draw_motif(
-            motion, expression, grid, (0, half), (at, motion.draw_rest_note(aim, 300, rng)), pace, rng
-        )
-        second = draw_motif(
-            motion, expression, grid, (half, section_cycles * beats), (first[-1][2], middle), pace, rng
-        )
+        first = draw_motif(motion, expression, grid, (0, half), (at, motion.draw_rest_note(aim, 300, rng)), pace, rng)
+        second = draw_motif(motion, expression, grid, (half, section_cycles * beats), (first[-1][2], middle), pace, rng)
         for part in (first, second):
             breath = float(rng.uniform(*expression.pause_seconds))
             score.add_motif(grid, cycle, truncate(part, breath, grid.beat_seconds), name)
         score.begin_section(
-            refrain,
-            "refrain",
-            grid.at(cycle + section_cycles),
-            grid.at(cycle + section_cycles + refrain_cycles),
+            refrain, "refrain", grid.at(cycle + section_cycles), grid.at(cycle + section_cycles + refrain_cycles)
         )
         score.add_motif(grid, cycle + section_cycles, refrain_motif, refrain)
         at = home

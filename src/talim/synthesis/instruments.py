@@ -161,9 +161,7 @@ def bowed(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
 
 def blown(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
     """Fixed harmonic gains, duller at high pitch."""
-    row = np.array(instrument.timbre_parameters[1:]) * rng.uniform(
-        0.85, 1.15, len(instrument.timbre_parameters) - 1
-    )
+    row = np.array(instrument.timbre_parameters[1:]) * rng.uniform(0.85, 1.15, len(instrument.timbre_parameters) - 1)
     k = np.arange(1, row.size + 1)
 
     def gains(hz: np.ndarray, since: np.ndarray) -> np.ndarray:

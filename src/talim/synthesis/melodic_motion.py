@@ -25,9 +25,7 @@ class MelodicMotion:
         self.degrees = self._within(mode.degrees_cents)
         self.notes = self._within((*mode.degrees_cents, *mode.touched_cents))
         self.up = self._through_octaves(mode.ascent_cents or (*mode.degrees_cents, 1200.0), rising=True)
-        self.down = self._through_octaves(
-            mode.descent_cents or (1200.0, *reversed(mode.degrees_cents)), rising=False
-        )
+        self.down = self._through_octaves(mode.descent_cents or (1200.0, *reversed(mode.degrees_cents)), rising=False)
         self.phrases = [p for p in (self._snap_to_degrees(p) for p in mode.phrases_cents) if len(p) > 1]
         strong = {mode.final_cents % 1200, *(s % 1200 for s in mode.strong_cents)}
         self.strong = [d for d in self.degrees if any(_same(d % 1200, s) for s in strong)] or self.degrees
@@ -138,13 +136,9 @@ class MelodicMotion:
                 [*self.path_between(start, selected[0]), *selected, *self.path_between(selected[-1], rest)]
             )
         if rng.random() < 0.6:  # turn above, on a note of the ascent; else below, on one of the descent
-            turn = self.nearest(
-                max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up)
-            )
+            turn = self.nearest(max(start, rest) + rng.uniform(0.3, 1.0) * reach, self._inside_sorted(self.up))
         else:
-            turn = self.nearest(
-                min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down)
-            )
+            turn = self.nearest(min(start, rest) - rng.uniform(0.2, 0.8) * reach, self._inside_sorted(self.down))
         notes = self.path_between(start, turn)
         if rng.random() < 0.3:  # a second, smaller turn
             back = self.nearest((turn + rest) / 2, self._inside_sorted(self.down if turn > rest else self.up))
@@ -155,13 +149,7 @@ class MelodicMotion:
         return whole
 
     def line(
-        self,
-        count: int,
-        start: float,
-        rest: float,
-        rng: np.random.Generator,
-        reach: float = 400.0,
-        leaps: float = 0.0,
+        self, count: int, start: float, rest: float, rng: np.random.Generator, reach: float = 400.0, leaps: float = 0.0
     ) -> list[float]:
         """Exactly `count` notes that end on `rest`: the last notes of a chain of phrases."""
         notes = self.phrase(start, rest, rng, reach, leaps)

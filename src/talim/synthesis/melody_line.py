@@ -66,9 +66,7 @@ def split_phrases(events: list[NoteEvent]) -> list[list[NoteEvent]]:
     return groups
 
 
-def jitter_timing(
-    events: list[NoteEvent], spread_seconds: float, rng: np.random.Generator
-) -> list[NoteEvent]:
+def jitter_timing(events: list[NoteEvent], spread_seconds: float, rng: np.random.Generator) -> list[NoteEvent]:
     """The events with onsets shifted randomly by up to `spread_seconds`; ends of bound notes follow."""
     if not events:
         return []

@@ -54,10 +54,7 @@ class MelodyPerformer:
         for group, following in zip(groups, [*groups[1:], None], strict=False):
             next_onset = seconds if following is None else following[0].onset_seconds - 0.01
             end = min(
-                max(
-                    group[-1].end_seconds,
-                    min(group[-1].end_seconds + self.instrument.ring_seconds, next_onset),
-                ),
+                max(group[-1].end_seconds, min(group[-1].end_seconds + self.instrument.ring_seconds, next_onset)),
                 seconds,
             )
             first, last = frame(group[0].onset_seconds), min(frames, frame(end))
@@ -103,9 +100,7 @@ class MelodyPerformer:
         self._release_drop(contour, group[-1])
         return contour, played
 
-    def _record(
-        self, ornament: OrnamentDefinition, done: OrnamentResult, first: int, frames: int
-    ) -> PlayedOrnament:
+    def _record(self, ornament: OrnamentDefinition, done: OrnamentResult, first: int, frames: int) -> PlayedOrnament:
         """The ground truth of an ornament in the phrase that begins at frame `first`."""
         seconds = min(done.frames, frames - done.at) * CONTROL_SECONDS
         onset = (first + done.at) * CONTROL_SECONDS
@@ -134,11 +129,7 @@ class MelodyPerformer:
 
     def _scatter(self) -> float:
         """Deviation of a note from its degree in cents; 0 for instruments of fixed pitch."""
-        return (
-            self.expression.scatter_cents
-            * float(self.rng.standard_normal())
-            * (self.instrument.transition > 0)
-        )
+        return self.expression.scatter_cents * float(self.rng.standard_normal()) * (self.instrument.transition > 0)
 
     def _transition_frames(self, event: NoteEvent, before: NoteEvent | None) -> int:
         """Frames of the transition into a note: log-uniform, at most half of the note."""

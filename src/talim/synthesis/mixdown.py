@@ -43,9 +43,7 @@ def perform_lines(
             events = [replace(event, cents=event.cents + shift) for event in events]
             events = delay(events, float(rng.uniform(*style.lag_seconds)), seconds)
         events = jitter_timing(events, 0.012 if index == 0 else 0.03, rng)
-        player = MelodyPerformer(
-            instrument, style.expression, arrangement.tradition.ornaments, line_motion, rng
-        )
+        player = MelodyPerformer(instrument, style.expression, arrangement.tradition.ornaments, line_motion, rng)
         lines.append((instrument, player.play(events, seconds)))
     return lines
 
@@ -134,9 +132,7 @@ def tanpura_string(hz: float, seconds: float = 5.0) -> np.ndarray:
     return harmonics(np.full(since.size, hz), gains)
 
 
-def drumming(
-    strokes: tuple[PlayedStroke, ...], tonic_hz: float, size: int, rng: np.random.Generator
-) -> np.ndarray:
+def drumming(strokes: tuple[PlayedStroke, ...], tonic_hz: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """The strokes rendered, alternating two takes of each syllable; float64 [size]."""
     high_hz = tonic_hz
     while high_hz < 240.0:

@@ -126,11 +126,7 @@ def touched_cents(position: OrnamentPosition, bounds: tuple[float, float]) -> fl
 def turn(position: OrnamentPosition, ornament: OrnamentDefinition) -> OrnamentResult | None:
     """A fast run through the neighbour degrees that ends on the note."""
     above, below = (position.motion.neighbour(position.cents, step) for step in (1, -1))
-    runs = (
-        (above, position.cents, below),
-        (position.cents, above, position.cents, below),
-        (above, position.cents),
-    )
+    runs = ((above, position.cents, below), (position.cents, above, position.cents, below), (above, position.cents))
     run = runs[int(position.rng.integers(len(runs)))]
     each = max(10, frame(position.draw_within(ornament.seconds, 0.7 * position.seconds)) // len(run))
     transition = max(1, each // 2) if position.can_slide else 1

@@ -63,9 +63,7 @@ def perform_tradition(
     if render:
         samples = mix_down(arrangement, lines, truth.strokes, reverb, sound_rng)
     above_c4 = 1200 * float(np.log2(truth.tonic_hz / C4_HZ))
-    notes = tuple(
-        PlayedNote(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in truth.voices[0].notes
-    )
+    notes = tuple(PlayedNote(n.onset_seconds, n.seconds, n.cents + above_c4, n.part) for n in truth.voices[0].notes)
     facts: dict[str, object] = {
         "style": tradition.slug,
         "mode": truth.mode,

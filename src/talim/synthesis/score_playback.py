@@ -49,9 +49,7 @@ class ScorePlayer:
 
 def _curve_hz(karar_hz: float, note: ScoreNote, previous: ScoreNote | None, family: str) -> np.ndarray:
     """The note's frequency at each sample: a slide from an adjacent previous note, then steady."""
-    length_seconds = note.seconds * note.sounding_fraction + _RING_SECONDS.get(family, 0.0) * min(
-        1.0, note.seconds
-    )
+    length_seconds = note.seconds * note.sounding_fraction + _RING_SECONDS.get(family, 0.0) * min(1.0, note.seconds)
     seconds = np.arange(max(32, round(length_seconds * RATE_HZ))) / RATE_HZ
     cents = np.full(seconds.size, note.cents)
     slide = _SLIDE_SECONDS.get(family, 0.0)

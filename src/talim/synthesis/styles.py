@@ -39,7 +39,8 @@ class PerformanceStyle:
 
     def tempo_range_bpm(self, cycle: Cycle) -> tuple[float, float]:
         """Slowest and fastest tempo of a cycle from its facts: `tempo_bpm` (two numbers), `tempo` (names such as "slow
-        medium") or `signature` (by its lower number); else the range of the style."""
+        medium") or `signature` (by its lower number); else the range of the style.
+        """
         facts = cycle.facts
         if facts.get("tempo_bpm"):
             return float(facts["tempo_bpm"][0]), float(facts["tempo_bpm"][1])

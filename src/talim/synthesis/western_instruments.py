@@ -30,9 +30,7 @@ VOWELS = np.array(
 )
 
 
-def partial_sum(
-    f0_hz: np.ndarray, gains: Callable[[int, np.ndarray], np.ndarray | float], most: int
-) -> np.ndarray:
+def partial_sum(f0_hz: np.ndarray, gains: Callable[[int, np.ndarray], np.ndarray | float], most: int) -> np.ndarray:
     """Sum of harmonics of a moving pitch `f0_hz` [T], each weighted by `gains(k, f0_hz)`; float32 [T].
 
     Uses sin(k x) = 2 cos(x) sin((k-1) x) - sin((k-2) x), so that only one sine and one cosine are taken a sample.
@@ -106,9 +104,7 @@ def voice(f0_hz: np.ndarray, variant: int, rng: np.random.Generator) -> np.ndarr
 
 def struck(f0_hz: np.ndarray, variant: int, rng: np.random.Generator) -> np.ndarray:
     """A bar or bell: a strong fundamental and two or three fast-fading inharmonic partials."""
-    ratios, decays = (((1, 3.93), (3.0, 14.0)), ((1, 2.76, 5.4), (1.8, 4.0, 8.0)), ((1, 4.0), (1.2, 6.0)))[
-        variant
-    ]
+    ratios, decays = (((1, 3.93), (3.0, 14.0)), ((1, 2.76, 5.4), (1.8, 4.0, 8.0)), ((1, 4.0), (1.2, 6.0)))[variant]
     seconds = np.arange(f0_hz.size) / RATE_HZ
     phase = 2 * np.pi * np.cumsum(f0_hz) / RATE_HZ
     tone = np.zeros(f0_hz.size, np.float32)
@@ -137,9 +133,9 @@ def drum(kind: str, rng: np.random.Generator) -> np.ndarray:
     if kind == "snare":
         seconds = np.arange(int(0.16 * RATE_HZ)) / RATE_HZ
         noise = rng.standard_normal(seconds.size)
-        return (
-            0.5 * (0.5 * np.sin(2 * np.pi * 185 * seconds) + 0.6 * noise) * np.exp(-seconds / 0.045)
-        ).astype(np.float32)
+        return (0.5 * (0.5 * np.sin(2 * np.pi * 185 * seconds) + 0.6 * noise) * np.exp(-seconds / 0.045)).astype(
+            np.float32
+        )
     seconds = np.arange(int(0.06 * RATE_HZ)) / RATE_HZ
     bright = np.diff(np.diff(rng.standard_normal(seconds.size + 2)))
     return (0.16 * bright * np.exp(-seconds / 0.015)).astype(np.float32)

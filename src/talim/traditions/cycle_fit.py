@@ -26,10 +26,7 @@ class CycleScore:
 
 
 def cycle_score(
-    onset_seconds: np.ndarray,
-    weights: np.ndarray | None,
-    cycle: Cycle,
-    beat_seconds: float | np.ndarray,
+    onset_seconds: np.ndarray, weights: np.ndarray | None, cycle: Cycle, beat_seconds: float | np.ndarray
 ) -> CycleScore:
     """How well onsets (seconds [N], with `weights` of their strength or length) fit a cycle's strokes.
 

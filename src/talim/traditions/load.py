@@ -38,9 +38,7 @@ def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
             )
     for key in entry:
         if key not in KEYS[kind]:
-            raise TalimError(
-                f"{file}: {name} has an unknown key {key!r}; a {kind} may have {', '.join(KEYS[kind])}"
-            )
+            raise TalimError(f"{file}: {name} has an unknown key {key!r}; a {kind} may have {', '.join(KEYS[kind])}")
     return entry
 
 

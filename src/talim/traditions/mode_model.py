@@ -81,8 +81,7 @@ def degree_weights(
         weights += notated_histogram(mode, degrees)
         in_scale = {nearest_degree(cents, degrees) for cents in mode.degrees_cents}
         weights += [
-            shape.min_degree_weight if index in in_scale else PASSING_NOTE_WEIGHT
-            for index in range(degrees.size)
+            shape.min_degree_weight if index in in_scale else PASSING_NOTE_WEIGHT for index in range(degrees.size)
         ]
         for rank, cents in enumerate(mode.strong_cents):
             weights[nearest_degree(cents, degrees)] += shape.strong_fraction * (2 / 3) ** rank
@@ -106,9 +105,7 @@ def notated_histogram(mode: Mode, degrees: np.ndarray) -> np.ndarray:
     return histogram
 
 
-def transition_matrix(
-    mode: Mode, degrees: np.ndarray, weights: np.ndarray, shape: PitchHistogramShape
-) -> np.ndarray:
+def transition_matrix(mode: Mode, degrees: np.ndarray, weights: np.ndarray, shape: PitchHistogramShape) -> np.ndarray:
     """The probability of going from degree a to degree b, [a, b]; rows sum to 1."""
     if not shape.use_transitions:
         return np.tile(weights, (degrees.size, 1))
@@ -128,9 +125,7 @@ def transition_matrix(
 
 
 def transition_log_density(
-    mode: Mode,
-    note_weights: Mapping[float, float] | None = None,
-    shape: PitchHistogramShape = DEFAULT_HISTOGRAM_SHAPE,
+    mode: Mode, note_weights: Mapping[float, float] | None = None, shape: PitchHistogramShape = DEFAULT_HISTOGRAM_SHAPE
 ) -> np.ndarray:
     """The log density, per cent, of each interval from each pitch class in this mode: [pitch class, interval].
 

@@ -33,9 +33,7 @@ LAST_NOTES = 4  # of the melody, which lead to its final
 REST_SPREAD_CENTS = 25.0
 MIN_REST_FRACTION = 0.002  # of resting time, for every pitch class
 MIN_NOTES = 8
-RANGE_BELOW_TONIC_CENTS = (
-    300.0  # a melody's median lies between this far below its tonic and an octave higher
-)
+RANGE_BELOW_TONIC_CENTS = 300.0  # a melody's median lies between this far below its tonic and an octave higher
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,7 @@ def normalize_name(name: str, affixes: tuple[str, ...] = ()) -> str:
     return phonetic_key(joined)
 
 
-def unknown_name_error(
-    kind: str, name: str, names: Mapping[str, str], affixes: tuple[str, ...]
-) -> TalimError:
+def unknown_name_error(kind: str, name: str, names: Mapping[str, str], affixes: tuple[str, ...]) -> TalimError:
     """The error for an unknown name; it offers up to three nearest of `names` (key -> name)."""
     near = difflib.get_close_matches(normalize_name(name, affixes), names, n=6, cutoff=0.5)
     offers = list(dict.fromkeys(names[key] for key in near))[:3]

@@ -58,9 +58,7 @@ def parse_strokes(line: str) -> list[tuple[float, float, str]]:
         syllables, _, length = token.partition(":")
         parts = [syllables] if length else re.findall(r"-|[^\W\d_a-zçğıöşüâîû][^\W\d_A-ZÇĞİÖŞÜ]*", syllables)
         if "".join(parts) != syllables or (length and not re.fullmatch(r"[1-9]\d*(/[1-9]\d*)?", length)):
-            raise TalimError(
-                f"cannot read the stroke {token!r}; write Syllable, SyllableSyllable or Syllable:beats"
-            )
+            raise TalimError(f"cannot read the stroke {token!r}; write Syllable, SyllableSyllable or Syllable:beats")
         beats = Fraction(length or 1) / len(parts)
         for part in parts:
             if part != "-":

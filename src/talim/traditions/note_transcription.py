@@ -15,9 +15,7 @@ STEP_CENTS = 10.0
 CLASSES = 120  # pitch classes of an octave at STEP_CENTS
 INTERVALS_CENTS = np.arange(-600.0, 600.0, STEP_CENTS)
 NOTE_EXIT_CENTS = 60.0  # a note ends where the pitch leaves its running mean by more
-GLIDE_CENTS = (
-    20.0  # a region whose median moves by more in the same direction from third to third is a slow glide
-)
+GLIDE_CENTS = 20.0  # a region whose median moves by more in the same direction from third to third is a slow glide
 SHORTEST_SECONDS = 0.12  # shorter regions are glides and ornaments, not notes
 LONGEST_GAP_SECONDS = 1.0  # a longer silence begins a new phrase; no interval is counted across it
 MEMORY_SECONDS = 0.3  # window of the running mean
@@ -39,9 +37,7 @@ def transcribe_notes(cents: np.ndarray, hop_seconds: float) -> NoteSequence:
     cents = np.asarray(cents, np.float64)
     regions = steady_regions(cents, max(1, round(MEMORY_SECONDS / hop_seconds)))
     shortest = max(1, math.ceil(SHORTEST_SECONDS / hop_seconds - 1e-6))
-    notes = [
-        (start, end) for start, end in regions if end - start >= shortest and not is_glide(cents[start:end])
-    ]
+    notes = [(start, end) for start, end in regions if end - start >= shortest and not is_glide(cents[start:end])]
     starts = np.array([start for start, _ in notes], np.float64)
     ends = np.array([end for _, end in notes], np.float64)
     previous_ends = np.concatenate([[-np.inf], ends[:-1]]) if notes else ends

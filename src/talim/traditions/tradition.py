@@ -20,16 +20,7 @@ from talim.traditions.notation import Notation
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
 from talim.traditions.usage_statistics import UsageStatistics, read_usage_statistics
 
-__all__ = [
-    "Cycle",
-    "Mode",
-    "OrnamentDefinition",
-    "Stroke",
-    "Tradition",
-    "list_builtin",
-    "load",
-    "tradition_of",
-]
+__all__ = ["Cycle", "Mode", "OrnamentDefinition", "Stroke", "Tradition", "list_builtin", "load", "tradition_of"]
 
 DATA_FOLDER = Path(__file__).parent / "facts"
 
@@ -112,9 +103,7 @@ def load(source: str | Path) -> Tradition:
     """
     folder = DATA_FOLDER / str(source) if str(source) in list_builtin() else Path(source)
     if not folder.is_dir():
-        raise TalimError(
-            f"no tradition {str(source)!r}: name {', '.join(list_builtin())} or a folder of your own"
-        )
+        raise TalimError(f"no tradition {str(source)!r}: name {', '.join(list_builtin())} or a folder of your own")
     head_file = folder / "tradition.json"
     head = check_keys(read_json(head_file), "tradition", head_file, "tradition")
     try:
@@ -186,9 +175,7 @@ def tradition_of(cells: Mapping[str, str], traditions: Sequence[Tradition] | Non
     unknown = [message for _, messages in results.values() for message in messages]
     if unknown:
         return f"{unknown[0]}; set tradition"
-    words = ", ".join(
-        word for tradition in traditions for word in (tradition.mode_word, tradition.cycle_word)
-    )
+    words = ", ".join(word for tradition in traditions for word in (tradition.mode_word, tradition.cycle_word))
     return f"none of its labels names a tradition ({words})"
 
 

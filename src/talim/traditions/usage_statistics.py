@@ -28,9 +28,7 @@ class UsageStatistics:
     weights: Mapping[float, float] = field(default_factory=dict)
 
 
-def read_usage_statistics(
-    file: Path, notation: Notation, slugs: Collection[str]
-) -> dict[str, UsageStatistics]:
+def read_usage_statistics(file: Path, notation: Notation, slugs: Collection[str]) -> dict[str, UsageStatistics]:
     """The statistics by mode; empty where there is no file.
 
     Raises TalimError, with the file and the mode, for unknown modes or notes and for invalid numbers.
@@ -40,9 +38,7 @@ def read_usage_statistics(
     content = read_json(file)
     modes = content.get("modes") if isinstance(content, dict) else None
     if not isinstance(modes, dict):
-        raise TalimError(
-            f'{file}: expected {{"modes": {{slug: {{"heard": ..., "weights": {{note: share}}}}}}}}'
-        )
+        raise TalimError(f'{file}: expected {{"modes": {{slug: {{"heard": ..., "weights": {{note: share}}}}}}}}')
     statistics = {}
     for slug, entry in modes.items():
         if slug not in slugs:
@@ -60,9 +56,7 @@ def _parse(entry: Any, notation: Notation) -> UsageStatistics:
     count, weights = entry.get("heard"), entry.get("weights", {})
     if not isinstance(weights, dict):
         raise TalimError("'weights' must be an object of note: share")
-    by_cents = {
-        notation.note(note): _nonnegative(weight, f"the share of {note}") for note, weight in weights.items()
-    }
+    by_cents = {notation.note(note): _nonnegative(weight, f"the share of {note}") for note, weight in weights.items()}
     if by_cents and not sum(by_cents.values()) > 0:
         raise TalimError("'weights' must have a share above 0")
     if count is not None and not _nonnegative(count, "'heard'") > 0:

@@ -25,11 +25,7 @@ ORDER, CROP, DROP, TORCH_SEED, RECORDINGS = range(5)  # an independent random st
 
 
 def encode_clips(
-    corpus: Corpus,
-    clips: Sequence[Clip],
-    backbone: Backbone,
-    progress: Progress,
-    predict_beats_chords: bool = False,
+    corpus: Corpus, clips: Sequence[Clip], backbone: Backbone, progress: Progress, predict_beats_chords: bool = False
 ) -> list[EncodedClip]:
     """Targets, text states, beats and chords of `clips`, from the corpus's cache or encoded and cached now.
 
@@ -128,7 +124,7 @@ def sample_batch_indices(count: int, batch_size: int, seed: int, step: int) -> l
     return indices
 
 
-def training_batch(
+def training_batch(  # noqa: PLR0913
     clips: Sequence[EncodedClip],
     backbone: Backbone,
     *,
@@ -170,9 +166,7 @@ def held_out_batches(
         yield group, _collate([item.full_length for item in group], [False] * len(group), backbone, cache)
 
 
-def _collate(
-    crops: Sequence[Crop], drop: Sequence[bool], backbone: Backbone, cache: FrozenLayerCache | None
-) -> Batch:
+def _collate(crops: Sequence[Crop], drop: Sequence[bool], backbone: Backbone, cache: FrozenLayerCache | None) -> Batch:
     batch = backbone.collate([crop.content(backbone.frame_rate_hz) for crop in crops], drop)
     return (batch if cache is None else cache.attach_hidden(batch, crops, drop)).to(backbone.device)
 

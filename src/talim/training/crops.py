@@ -20,9 +20,7 @@ class EncodedClip:
     clip: Clip
     targets: np.ndarray  # int16 [K, T] tokens or float32 [C, T, F] latents
     states: np.ndarray  # text encoder states, float32 [L, D]
-    beats_chords: BeatsAndChords = field(
-        default_factory=BeatsAndChords
-    )  # empty for bases not conditioned on them
+    beats_chords: BeatsAndChords = field(default_factory=BeatsAndChords)  # empty for bases not conditioned on them
 
     @property
     def full_length(self) -> Crop:

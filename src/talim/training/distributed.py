@@ -125,9 +125,7 @@ def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
     import torch
 
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(
-            f"--device {device} is one device for all processes; leave it out, each takes its own GPU"
-        )
+        raise UsageError(f"--device {device} is one device for all processes; leave it out, each takes its own GPU")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     local_count = _launcher_variable("LOCAL_WORLD_SIZE", 1)
     if not on_cpu and local_count > torch.cuda.device_count():
@@ -164,9 +162,7 @@ def report_lost_ranks() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = re.sub(r"^\[[^]]*\] ", "", first_line).split(". ")[
-            0
-        ]  # without the library's source location
+        reason = re.sub(r"^\[[^]]*\] ", "", first_line).split(". ")[0]  # without the library's source location
         raise TalimError(
             f"process {_launcher_variable('RANK', 0)} of {_launcher_variable('WORLD_SIZE', 1)} lost the others "
             f"({reason}); see the output of the process that ended first; the same command resumes from the last "

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from talim.training.crops import Crop
 
 FOLDER = "frozen"  # in the corpus's features
-MIN_FROZEN_FRACTION = (
-    0.25  # of the layers, for `auto`: below it less than a seventh of a step's time is saved
-)
+MIN_FROZEN_FRACTION = 0.25  # of the layers, for `auto`: below it less than a seventh of a step's time is saved
 PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 # relative differences that other hardware or another torch version can explain
 MAX_RELATIVE_ERROR = {"bf16": 0.1, "fp16": 0.1, "fp32": 1e-3}
@@ -47,9 +45,7 @@ class FrozenLayerCache:
     They are kept in the base's own precision, so nothing is lost.
     """
 
-    def __init__(
-        self, backbone: Backbone, layers: int, store: FeatureCache, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, backbone: Backbone, layers: int, store: FeatureCache, progress: Progress | None = None) -> None:
         self.backbone, self.layers, self.store = backbone, layers, store
         self.progress = progress or Progress()
         self.precision = PRECISIONS[backbone.dtype]
@@ -130,9 +126,7 @@ class FrozenLayerCache:
         if self._store_verified is None and key not in self._written_keys:
             self._store_verified = self._matches_recomputed(stored, crop, dropped)
             if not self._store_verified:
-                self.progress.log(
-                    f"{self.store.folder}: its entries were made by other weights; they are recomputed"
-                )
+                self.progress.log(f"{self.store.folder}: its entries were made by other weights; they are recomputed")
                 return None
         return stored
 

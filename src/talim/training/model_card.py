@@ -86,9 +86,7 @@ def _adapter_section(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str,
 
 
 def _base(base: Mapping[str, Any]) -> str:
-    text = (
-        f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
-    )
+    text = f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
     if allows_commercial_use(str(base["licence"])) == "forbidden":
         text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
     return text
@@ -103,9 +101,7 @@ def _recordings(summary: Mapping[str, Any]) -> str:
         f"- consent of the performers: {_counts(rights.get('consent'))}",
     ]
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
-        lines.append(
-            "- unknown means that the corpus does not state it: find it out before you publish this adapter"
-        )
+        lines.append("- unknown means that the corpus does not state it: find it out before you publish this adapter")
     return "\n".join(lines) + "\n"
 
 
@@ -132,8 +128,7 @@ def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str:
         "",
         f"Loss reduction: {reduction['mean']:.4f} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
-        f"Same seed, with and without adapter: {change}, log-mel distance "
-        f"{effect['log_mel_distance_db']:.1f} dB.",
+        f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -147,9 +142,7 @@ def _interval(measure: Mapping[str, Any]) -> str:
 
 
 def _loading(base: Mapping[str, Any]) -> str:
-    command = (
-        f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
-    )
+    command = f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
     if name := base.get("transformers_class"):
         load = f"from transformers import {name}\n\nbase = {name}.from_pretrained({base['name']!r})\n"
     else:
@@ -163,11 +156,7 @@ def _loading(base: Mapping[str, Any]) -> str:
 
 def _cost(cost: Mapping[str, Any]) -> str:
     joules = cost.get("energy_joules")
-    energy = (
-        f"{joules / 3600:.1f} Wh"
-        if joules is not None
-        else f"energy {cost.get('energy_note', 'not measured')}"
-    )
+    energy = f"{joules / 3600:.1f} Wh" if joules is not None else f"energy {cost.get('energy_note', 'not measured')}"
     return (
         f"{cost['wall_seconds'] / 60:.1f} minutes on {cost['device']} ({cost['precision']}), peak memory "
         f"{cost['peak_memory_bytes'] / 2**30:.1f} GiB, {cost['flops'] / 1e12:.2f} TFLOP, {energy}.\n"

@@ -59,9 +59,7 @@ class ResourceMeter:
             "wall_seconds": self.wall_seconds,
             "device_seconds": self._earlier.get("device_seconds", 0.0) + self._device_seconds,
             "cpu_seconds": self._earlier.get("cpu_seconds", 0.0) + self._cpu_seconds,
-            "peak_memory_bytes": max(
-                self._earlier.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)
-            ),
+            "peak_memory_bytes": max(self._earlier.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)),
         }
         joules = self._energy.joules()
         if joules is not None:

@@ -91,9 +91,7 @@ def fit_steps_to_hours(training: Training, hours: float, timing: StepTiming) -> 
     steps = steps_for_budget(training, hours * 3600, [timing])
     if steps < 1:
         needed_hours = (timing.startup_seconds + timing.step_seconds) / TRAINING_TIME_FRACTION / 3600
-        raise UsageError(
-            f"--hours {hours:g} is too little: the first step ends after {needed_hours:.2f} hours"
-        )
+        raise UsageError(f"--hours {hours:g} is too little: the first step ends after {needed_hours:.2f} hours")
     return with_steps(training, steps, timing)
 
 
@@ -111,8 +109,6 @@ def with_steps(training: Training, steps: int, timing: StepTiming) -> Training:
         "steps": steps,
         "warmup_steps": min(training.warmup_steps, steps // 10),
         "eval_every": min(training.eval_every, max(1, steps // 4)),
-        "checkpoint_every": max(
-            1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / timing.step_seconds))
-        ),
+        "checkpoint_every": max(1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / timing.step_seconds))),
     }
     return training.model_copy(update=changes)

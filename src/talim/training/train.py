@@ -48,12 +48,7 @@ def train(
 
 
 def _train(
-    run: Run,
-    recipe: Recipe,
-    progress: Progress,
-    device: str,
-    given: Backbone | None,
-    processes: DistributedContext,
+    run: Run, recipe: Recipe, progress: Progress, device: str, given: Backbone | None, processes: DistributedContext
 ) -> None:
     with processes.main_first():
         corpus = Corpus.load(Path(recipe.corpus))
@@ -61,9 +56,7 @@ def _train(
         _check_batch_size(recipe, processes)
         _check_same_recipe(run, recipe, corpus)
     if run.finished:
-        progress.log(
-            f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})"
-        )
+        progress.log(f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})")
         return
     with processes.main_first():
         check_writable(run.recipe_file)

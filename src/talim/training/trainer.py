@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
     """Attach the recipe's design to the backbone's model, ready to be trained; returns the PEFT model."""
     peft = injection.attach(
-        backbone.model,
-        recipe.design,
-        backbone.sites(),
-        seed=recipe.seed,
-        kind_options=recipe.kind_options,
+        backbone.model, recipe.design, backbone.sites(), seed=recipe.seed, kind_options=recipe.kind_options
     )
     injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "same_as_base")
     return peft

@@ -61,9 +61,7 @@ def test_decode_equals_transformers(shared: MusicGen, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(ours.samples, expected / peak if peak > 1 else expected, atol=1e-5)
 
 
-def test_decode_scales_down_only_clipping_audio(
-    modifiable: MusicGen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decode_scales_down_only_clipping_audio(modifiable: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.zeros((4, 10), np.int16)
     plain = modifiable.decode(codes).samples
     decode = modifiable.model.audio_encoder.decode
@@ -145,8 +143,7 @@ def decoder_inputs(model: MusicGen, call) -> tuple[torch.Tensor, torch.Tensor]:
 def test_collate_dropped_condition_equals_guidances_unconditional_input(shared: MusicGen) -> None:
     ids, mask = shared._tokenize(PROMPTS[:1])
     states, mask = decoder_inputs(
-        shared,
-        lambda: shared.model.generate(input_ids=ids, attention_mask=mask, max_length=12, guidance_scale=3.0),
+        shared, lambda: shared.model.generate(input_ids=ids, attention_mask=mask, max_length=12, guidance_scale=3.0)
     )
     batch = batch_of(shared, drop=[True], frames=(9,))
     ours, collated_mask = decoder_inputs(shared, lambda: shared.loss(batch))
@@ -161,9 +158,7 @@ def test_collate_dropped_condition_equals_guidances_unconditional_input(shared: 
 
 def test_dropped_condition_in_a_mixed_batch_equals_alone(shared: MusicGen) -> None:
     mixed, plain = batch_of(shared, drop=[False, True]), batch_of(shared)
-    empty = Batch(
-        plain.targets, plain.target_mask, torch.zeros(2, 1, 24), torch.zeros(2, 1, dtype=torch.bool)
-    )
+    empty = Batch(plain.targets, plain.target_mask, torch.zeros(2, 1, 24), torch.zeros(2, 1, dtype=torch.bool))
     with torch.no_grad():
         mixed_logits, null, plain_logits = shared.logits(mixed), shared.logits(empty), shared.logits(plain)
     torch.testing.assert_close(mixed_logits[1], null[1], atol=1e-5, rtol=0)
@@ -171,10 +166,7 @@ def test_dropped_condition_in_a_mixed_batch_equals_alone(shared: MusicGen) -> No
     assert (null[1] - plain_logits[1]).abs().max() > 0.01
     nothing = shared.encode_text([""])[0]
     empty_prompt = Batch(
-        plain.targets[1:],
-        plain.target_mask[1:],
-        torch.from_numpy(nothing)[None],
-        torch.ones(1, len(nothing)) > 0,
+        plain.targets[1:], plain.target_mask[1:], torch.from_numpy(nothing)[None], torch.ones(1, len(nothing)) > 0
     )
     with torch.no_grad():
         assert (shared.logits(empty_prompt) - null[1:]).abs().max() > 0.01  # an empty prompt is not the null
@@ -233,6 +225,4 @@ def test_loss_without_text_projection_in_bf16(tmp_path) -> None:
 
 def test_batch_to_moves_all_tensors(shared: MusicGen) -> None:
     moved = batch_of(shared).to("meta")
-    assert {t.device.type for t in (moved.targets, moved.target_mask, moved.states, moved.states_mask)} == {
-        "meta"
-    }
+    assert {t.device.type for t in (moved.targets, moved.target_mask, moved.states, moved.states_mask)} == {"meta"}

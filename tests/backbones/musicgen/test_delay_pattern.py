@@ -75,9 +75,7 @@ def test_cross_entropy_of_bf16_logits_is_float32() -> None:
     logits = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     codes = torch.zeros(2, 4, 5, dtype=torch.int64)
     losses = delay_pattern.cross_entropy(logits, codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3))
-    expected = delay_pattern.cross_entropy(
-        logits.float(), codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3)
-    )
+    expected = delay_pattern.cross_entropy(logits.float(), codes, torch.ones(2, 5, dtype=torch.bool), (0, 1, 2, 3))
     assert losses.parts.dtype == torch.float32
     assert torch.equal(losses.parts, expected.parts)
 

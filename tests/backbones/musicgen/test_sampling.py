@@ -69,19 +69,14 @@ def test_generate_depends_on_prompt_and_guidance(shared: MusicGen) -> None:
     assert not np.array_equal(guided[0], guided[1])
 
 
-def manual_logits(
-    model: MusicGen, sequence: torch.Tensor, prompt: str, guidance_scale: float
-) -> torch.Tensor:
+def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance_scale: float) -> torch.Tensor:
     """Guided logits of the last step, [K, V], from uncached forwards with and without text."""
     states = torch.from_numpy(model.encode_text([prompt])[0])[None]
     both = []
     for mask in (torch.ones(1, states.shape[1]), torch.zeros(1, states.shape[1])):
         with torch.no_grad():
             output = model.model(
-                encoder_outputs=(states,),
-                attention_mask=mask.long(),
-                decoder_input_ids=sequence,
-                use_cache=False,
+                encoder_outputs=(states,), attention_mask=mask.long(), decoder_input_ids=sequence, use_cache=False
             )
         both.append(output.logits[:, -1])
     return both[1] + guidance_scale * (both[0] - both[1])
@@ -106,9 +101,7 @@ def greedy_reference(
 
 
 def test_generate_greedy_equals_the_reference(shared: MusicGen) -> None:
-    expected = greedy_reference(
-        shared, PROMPTS[0], 15, torch.zeros(shared.codebooks, 0, dtype=torch.int64), 3.0
-    )
+    expected = greedy_reference(shared, PROMPTS[0], 15, torch.zeros(shared.codebooks, 0, dtype=torch.int64), 3.0)
     assert np.array_equal(greedy(shared, PROMPTS[:1], 0.3)[0], expected)
 
 

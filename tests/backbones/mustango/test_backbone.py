@@ -160,9 +160,7 @@ def test_generate_with_a_seed_does_not_depend_on_the_batch(tiny: Mustango) -> No
     latents = tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4)
     assert latents.shape == (2, 8, 8, 16)
     assert np.array_equal(latents, tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4))
-    assert np.allclose(
-        latents[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4
-    )
+    assert np.allclose(latents[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4)
     assert abs(latents - tiny.generate_tokens(PROMPTS, 0.3, seed=6, sampling_steps=4)).max() > 0.1
 
 
@@ -177,12 +175,7 @@ def test_generate_depends_on_text_beats_chords_and_guidance(tiny: Mustango) -> N
 
     plain = run()
     beats, chords = BeatsAndChords(beats=MUSIC.beats), BeatsAndChords(chords=MUSIC.chords)
-    for changed in (
-        run(PROMPTS[1]),
-        run(guidance_scale=1.0),
-        run(beats_chords=beats),
-        run(beats_chords=chords),
-    ):
+    for changed in (run(PROMPTS[1]), run(guidance_scale=1.0), run(beats_chords=beats), run(beats_chords=chords)):
         assert abs(plain - changed).max() > 1e-4
 
 
@@ -217,10 +210,7 @@ def test_generate_during_training_keeps_training_mode(tiny: Mustango) -> None:
         ({"seconds": 61.0}, "up to 60 s"),
         ({"seconds": float("nan")}, "up to 60 s"),
         ({"guidance_scale": 0.5}, "1 is off, 3 is the default"),
-        (
-            {"temperature": 0.5},
-            "--temperature is no option of tiny-mustango: MusicGen has it; .*--sampling-steps",
-        ),
+        ({"temperature": 0.5}, "--temperature is no option of tiny-mustango: MusicGen has it; .*--sampling-steps"),
         ({"top_k": 10}, "--top-k is no option of tiny-mustango: MusicGen has it"),
         ({"colour": 1}, "no base has it"),
         (
@@ -233,9 +223,7 @@ def test_generate_during_training_keeps_training_mode(tiny: Mustango) -> None:
         ({"beats_chords": []}, "1 prompts with 0 sets of beats and chords"),
     ],
 )
-def test_generate_invalid_options_raises_usage_error(
-    tiny: Mustango, options: dict[str, Any], message: str
-) -> None:
+def test_generate_invalid_options_raises_usage_error(tiny: Mustango, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         tiny.generate_tokens(PROMPTS[:1], **({"seconds": 0.3, "seed": 0} | options))
 

@@ -20,11 +20,7 @@ def test_decode_beats_any_output_gives_valid_beats(intervals: list[float], logit
     assert set(beats.positions) <= {1, 2, 3, 4}
 
 
-@given(
-    st.lists(
-        st.sampled_from(["Gm at 0.46", "Eb/G at 3.2", "Hm at 1", "C at x", "", "Csus4 at 2", "at", "F at 9."])
-    )
-)
+@given(st.lists(st.sampled_from(["Gm at 0.46", "Eb/G at 3.2", "Hm at 1", "C at x", "", "Csus4 at 2", "at", "F at 9."])))
 def test_parse_chords_any_text_gives_valid_chords(parts: list[str]) -> None:
     assert len(beat_chord_predictors.parse_chords(" n ".join(parts)).names) <= 20
 

@@ -12,8 +12,7 @@ from talim.beats_chords import NO_CHORD, BeatGrid, BeatsAndChords, ChordTrack
 from talim.errors import UsageError
 
 names = st.sampled_from(
-    [f"{root}{kind}" for root in beat_chord_vocabulary.ROOTS for kind in ("", *beat_chord_vocabulary.KINDS)]
-    + ["N"]
+    [f"{root}{kind}" for root in beat_chord_vocabulary.ROOTS for kind in ("", *beat_chord_vocabulary.KINDS)] + ["N"]
 )
 
 
@@ -33,9 +32,7 @@ names = st.sampled_from(
         (BeatsAndChords(chords=ChordTrack.parse(" ".join(f"C@{i}" for i in range(21)))), "at most 20"),
     ],
 )
-def test_check_vocabulary_unsupported_raises_a_one_line_error(
-    beats_chords: BeatsAndChords, message: str
-) -> None:
+def test_check_vocabulary_unsupported_raises_a_one_line_error(beats_chords: BeatsAndChords, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         check_vocabulary(beats_chords)
     assert "\n" not in str(caught.value)
@@ -49,10 +46,7 @@ def test_snap_to_vocabulary_keeps_supported_values() -> None:
     assert snap_to_vocabulary(most) == most
 
 
-@pytest.mark.parametrize(
-    ("cycle", "counted"),
-    [(5, 5), (6, 3), (7, 4), (8, 4), (9, 3), (10, 5), (16, 4)],
-)
+@pytest.mark.parametrize(("cycle", "counted"), [(5, 5), (6, 3), (7, 4), (8, 4), (9, 3), (10, 5), (16, 4)])
 def test_snap_to_vocabulary_counts_long_cycles_in_groups(cycle: int, counted: int) -> None:
     snapped = snap_to_vocabulary(BeatsAndChords(BeatGrid.grid(120, cycle, 10.0))).beats
     assert snapped.times_seconds == BeatGrid.grid(120, cycle, 10.0).times_seconds

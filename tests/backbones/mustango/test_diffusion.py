@@ -89,9 +89,7 @@ def test_min_snr_weights_equal_clean_signal_weights() -> None:
     snr = alphas / (1 - alphas)
     for_signal = diffusion.min_snr_weights(alphas, at, "min_snr_v") * (snr + 1)
     assert torch.allclose(for_signal, snr.clamp(max=5.0), rtol=1e-4)
-    assert torch.allclose(
-        diffusion.min_snr_weights(alphas, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4
-    )
+    assert torch.allclose(diffusion.min_snr_weights(alphas, at, "min_snr_eps"), (5 / snr).clamp(max=1.0), rtol=1e-4)
     assert torch.equal(diffusion.min_snr_weights(alphas, at, "none"), torch.ones(4))
     with pytest.raises(UsageError, match="min_snr_v, min_snr_eps, none"):
         diffusion.min_snr_weights(alphas, at, "min-snr")
@@ -116,12 +114,7 @@ def test_denoise_with_exact_velocity_recovers_the_signal(sampler: str, steps: in
     noise = diffusion.initial_noise(SHAPE, sources, "cpu")
     seen: list[tuple[int, int]] = []
     output = diffusion.denoise(
-        exact_velocity(clean),
-        noise,
-        steps,
-        diffusion.make_scheduler(sampler),
-        sources,
-        lambda *done: seen.append(done),
+        exact_velocity(clean), noise, steps, diffusion.make_scheduler(sampler), sources, lambda *done: seen.append(done)
     )
     assert (output - clean).abs().max() < 0.05
     assert seen == [(number, steps) for number in range(1, steps + 1)]

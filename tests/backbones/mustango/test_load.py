@@ -94,22 +94,10 @@ DELETED, ADDED, SHORT = "unet.conv_in.weight", "unet.extra.weight", "unet.conv_o
     [
         (LDM, lambda t: t.pop(DELETED), f"{LDM} lacks 1 weight .{DELETED}.*download"),
         (LDM, lambda t: t.pop("beat_embedding_layer.beat_ffn.weight"), "lacks 1 weight .beat_embedding"),
-        (
-            LDM,
-            lambda t: t.update({ADDED: torch.zeros(1)}),
-            f"has 1 weight .{ADDED}. that this model does not",
-        ),
-        (
-            LDM,
-            lambda t: t.update({SHORT: torch.zeros(3)}),
-            r"conv_out.bias has the shape \[3\], expected \[8\]",
-        ),
+        (LDM, lambda t: t.update({ADDED: torch.zeros(1)}), f"has 1 weight .{ADDED}. that this model does not"),
+        (LDM, lambda t: t.update({SHORT: torch.zeros(3)}), r"conv_out.bias has the shape \[3\], expected \[8\]"),
         (LDM, lambda t: t.update({"FME.translation_bias": torch.zeros(1, 24)}), "differ, but they are one"),
-        (
-            LDM,
-            lambda t: t.update({"beat_embedding_layer.beat_ffn.weight": torch.zeros(8, 31)}),
-            "U-Net attends",
-        ),
+        (LDM, lambda t: t.update({"beat_embedding_layer.beat_ffn.weight": torch.zeros(8, 31)}), "U-Net attends"),
         (VAE, lambda t: t.pop("vocoder.conv_post.bias"), f"{VAE} lacks 1 weight .conv_post.bias"),
         (VAE, lambda t: t.pop("encoder.down.0.block.0.norm1.bias"), "lacks 1 weight"),
         (VAE, lambda t: t.update({"loss.logvar": torch.zeros(1)}), "has 1 weight .loss.logvar"),
@@ -117,9 +105,7 @@ DELETED, ADDED, SHORT = "unet.conv_in.weight", "unet.extra.weight", "unet.conv_o
         (STFT, lambda t: t["mel_basis"].mul_(2), "mel basis is not the one"),
     ],
 )
-def test_load_faulty_files_raises_a_one_line_error(
-    folder: Path, file: str, change: Change, message: str
-) -> None:
+def test_load_faulty_files_raises_a_one_line_error(folder: Path, file: str, change: Change, message: str) -> None:
     edit(folder / file, change)
     with pytest.raises(TalimError, match=message) as caught:
         opened(folder)

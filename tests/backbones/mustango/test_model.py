@@ -57,9 +57,7 @@ def test_training_step_of_the_released_model_runs_on_meta(frames: tuple[int, ...
         (errors * diffusion.min_snr_weights(schedule.alphas_cumprod, levels, "min_snr_v")).mean().backward()
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         assert errors.shape == (len(frames),)
-        assert sum(weight.numel() for weight in trained if weight.grad is not None) == pytest.approx(
-            40e6, rel=0.01
-        )
+        assert sum(weight.numel() for weight in trained if weight.grad is not None) == pytest.approx(40e6, rel=0.01)
         torch.optim.AdamW(trained, lr=1e-3).step()
 
 

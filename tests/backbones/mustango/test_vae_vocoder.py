@@ -52,12 +52,7 @@ def test_spectrogram_of_a_tone_peaks_in_its_band(hz: float) -> None:
 
 def test_mel_vae_shapes_are_consistent(tiny: Mustango) -> None:
     mel_vae = tiny.mel_vae
-    assert (mel_vae.downsampling_factor, mel_vae.samples_per_frame, mel_vae.channels, mel_vae.bands) == (
-        4,
-        640,
-        8,
-        16,
-    )
+    assert (mel_vae.downsampling_factor, mel_vae.samples_per_frame, mel_vae.channels, mel_vae.bands) == (4, 640, 8, 16)
     assert mel_vae.spectrogram(tone(440.0), 40).shape == (1, 40, 64)
 
 

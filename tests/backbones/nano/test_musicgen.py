@@ -20,10 +20,7 @@ def test_tokenizer_decode_inverts_encode(prompt: str) -> None:
 
 def test_tokenizer_ids_equal_byt5() -> None:
     prompts = ["Rāga Bhūpālī, tīntāl", "Hüzzam peşrevi, 90 bpm"]
-    actual, expected = (
-        musicgen.ByteTokenizer()(prompts),
-        ByT5Tokenizer()(prompts, padding=True, return_tensors="pt"),
-    )
+    actual, expected = (musicgen.ByteTokenizer()(prompts), ByT5Tokenizer()(prompts, padding=True, return_tensors="pt"))
     assert actual["input_ids"].tolist() == expected["input_ids"].tolist()
     assert actual["attention_mask"].tolist() == expected["attention_mask"].tolist()
 

@@ -31,9 +31,7 @@ def test_load_restores_the_saved_model(folder: Path) -> None:
     assert loaded.window_seconds == mustango.WINDOW_SECONDS
     loaded_weights = loaded.model.state_dict()
     for name, weight in model.state_dict().items():
-        torch.testing.assert_close(
-            loaded_weights[name], weight.to(torch.bfloat16).float(), rtol=0, atol=0, msg=name
-        )
+        torch.testing.assert_close(loaded_weights[name], weight.to(torch.bfloat16).float(), rtol=0, atol=0, msg=name)
     assert loaded_weights["text_encoder.encoder.embed_tokens.weight"].data_ptr() == (
         loaded_weights["text_encoder.shared.weight"].data_ptr()
     )

@@ -54,7 +54,5 @@ def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any) -> No
     )
     measured = [nano_musicgen.measure_sample(clip.samples[0]) for clip in clips]
     assert np.mean([sample.voiced for sample in measured]) > 0.5
-    matches = [
-        rhythm.same_tempo(sample.tempo_bpm, tempo) for sample, tempo in zip(measured, tempi, strict=True)
-    ]
+    matches = [rhythm.same_tempo(sample.tempo_bpm, tempo) for sample, tempo in zip(measured, tempi, strict=True)]
     assert sum(matches) >= 2  # by chance, one of four

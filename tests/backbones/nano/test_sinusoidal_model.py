@@ -43,11 +43,7 @@ def test_resynthesis_of_noise_keeps_its_level() -> None:
     samples = 0.1 * np.random.default_rng(0).standard_normal(2 * RATE_HZ)
     features = sinusoidal_model.analyze(torch.from_numpy(samples.astype(np.float32))[None])
     tonal = (
-        sinusoidal_model.level_to_amplitude(features[:, : sinusoidal_model.PITCH_CELLS])
-        .square()
-        .sum(1)
-        .mean()
-        .sqrt()
+        sinusoidal_model.level_to_amplitude(features[:, : sinusoidal_model.PITCH_CELLS]).square().sum(1).mean().sqrt()
     )
     assert tonal < 0.05
     assert np.std(there_and_back(samples)) == pytest.approx(0.1, rel=0.25)
@@ -59,9 +55,7 @@ def test_resynthesis_of_silence_is_silent() -> None:
 
 @pytest.mark.parametrize("samples", [1, 319, 320, 321, 8000])
 def test_analyze_and_synthesize_shapes_for_any_length(samples: int) -> None:
-    features = sinusoidal_model.analyze(
-        0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
-    )
+    features = sinusoidal_model.analyze(0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0)))
     frames = sinusoidal_model.num_frames(samples)
     assert features.shape == (2, sinusoidal_model.FEATURES, frames)
     assert sinusoidal_model.synthesize(features).shape == (2, frames * sinusoidal_model.HOP)
@@ -77,9 +71,7 @@ def test_amplitude_to_level_is_linear_in_db_and_invertible() -> None:
 
 
 def test_synthesize_depends_on_the_seed() -> None:
-    features = sinusoidal_model.analyze(
-        0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
-    )
+    features = sinusoidal_model.analyze(0.1 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(
         sinusoidal_model.synthesize(features), sinusoidal_model.synthesize(features), rtol=0, atol=0
     )

@@ -24,15 +24,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_list_recordings_finds_all_audio_files_in_order(folder: Path, tmp_path: Path) -> None:
     touch(
-        folder,
-        "b.WAV",
-        "a/c.mp3",
-        "a/b/d.m4a",
-        "notes.txt",
-        "metadata.csv",
-        ".hidden.wav",
-        "a/._c.mp3",
-        ".git/e.wav",
+        folder, "b.WAV", "a/c.mp3", "a/b/d.m4a", "notes.txt", "metadata.csv", ".hidden.wav", "a/._c.mp3", ".git/e.wav"
     )
     imported = find_recordings(folder, tmp_path / "out")
     assert [file.name for file in imported] == ["a/b/d.m4a", "a/c.mp3", "b.WAV"]

@@ -37,23 +37,16 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "license": ["CC0", None, "", "CC0"],
         "genre": [0, 1, 0, 0],
     }
-    columns_info = {
-        "audio": {"_type": "Audio"},
-        "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"},
-    }
+    columns_info = {"audio": {"_type": "Audio"}, "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"}}
     columns_info |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license")}
-    features = {
-        "huggingface": json.dumps({"info": {"features": columns_info}})
-    }  # as files on the Hub carry it
+    features = {"huggingface": json.dumps({"info": {"features": columns_info}})}  # as files on the Hub carry it
     return datasets.Dataset(arrow.table(columns).replace_schema_metadata(features))
 
 
 def check_import(source: Path, out: Path) -> None:
     imported = list_recordings(str(source), out)
     assert imported.format == "huggingface"
-    assert [file.name.split("/")[1] for file in imported.files] == [
-        f"00000{n}-take {n}.flac" for n in range(3)
-    ]
+    assert [file.name.split("/")[1] for file in imported.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
     assert imported.skipped[0]["reason"] == "its row has no audio"
     assert [file.row["raga"] for file in imported.files] == ["Yaman", "Todi", "Kafi"]
     assert [file.row["genre"] for file in imported.files] == ["hindustani", "western", "hindustani"]

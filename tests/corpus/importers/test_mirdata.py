@@ -48,13 +48,9 @@ class Dataset:
 
 def saraga(folder: Path) -> Dataset:
     write(folder / "a.wav", sound(0, 3))
-    sections = SimpleNamespace(
-        intervals=np.array([[0, 60.0], [60, 90.0]]), labels=["Ālāp", "Khyal (madhya jhaptal)"]
-    )
+    sections = SimpleNamespace(intervals=np.array([[0, 60.0], [60, 90.0]]), labels=["Ālāp", "Khyal (madhya jhaptal)"])
     track = SimpleNamespace(audio_path=str(folder / "a.wav"), tonic=138.59, sections=sections, metadata=DUNYA)
-    return Dataset(
-        {"0_Aahir": track, "1_Gone": SimpleNamespace(audio_path=str(folder / "gone.mp3"), metadata=None)}
-    )
+    return Dataset({"0_Aahir": track, "1_Gone": SimpleNamespace(audio_path=str(folder / "gone.mp3"), metadata=None)})
 
 
 def test_dataset_recordings_of_saraga_gives_row_sections_and_skipped(folder: Path, out: Path) -> None:
@@ -108,12 +104,7 @@ def test_dataset_recordings_with_unreadable_annotation_notes_it(folder: Path, ou
 
     imported = importers_mirdata.dataset_recordings(Dataset({"one": Track()}), "compmusic_raga", folder, out)
     row = imported.files[0].row
-    assert (row["raga"], row["artist"], row["release"], row["recording"]) == (
-        "Todi",
-        "Somebody",
-        "Live",
-        "one",
-    )
+    assert (row["raga"], row["artist"], row["release"], row["recording"]) == ("Todi", "Somebody", "Live", "one")
     assert imported.notes == ({"file": "one", "note": "tonic cannot be read: no float"},)
 
 
@@ -139,9 +130,7 @@ def fake_saraga_home(folder: Path) -> dict[str, Any]:
     write(base / "Aahir Bhairon.mp3", sound(1, 3).resample(44100))
     (base / "Aahir Bhairon.json").write_text(json.dumps(DUNYA), encoding="utf-8")
     (base / "Aahir Bhairon.ctonic.txt").write_text("138.591315\n")
-    (base / "Aahir Bhairon.sections-manual-p.txt").write_text(
-        "0.0,1,60.0,Alap\n60.0,2,30.0,Khyal (vilambit jhaptal)\n"
-    )
+    (base / "Aahir Bhairon.sections-manual-p.txt").write_text("0.0,1,60.0,Alap\n60.0,2,30.0,Khyal (vilambit jhaptal)\n")
     names = {"audio": "mp3", "ctonic": "ctonic.txt", "sections": "sections-manual-p.txt", "metadata": "json"}
     kinds = ("audio", "ctonic", "pitch", "tempo", "sama", "sections", "phrases", "metadata")
     inside = "saraga1.5_hindustani/Concert/Aahir Bhairon/Aahir Bhairon"

@@ -56,9 +56,7 @@ def test_prepare_of_every_format_gives_labels_and_rights(row: Row, source: Path,
     assert len(reasons) == len(row.skip_reasons)
     assert all(any(part in reason for reason in reasons) for part in row.skip_reasons)
     first = next(
-        clip
-        for clip in corpus.clips
-        if set(row.first.items()) <= set(clip.model_dump(exclude={"extra"}).items())
+        clip for clip in corpus.clips if set(row.first.items()) <= set(clip.model_dump(exclude={"extra"}).items())
     )
     assert first.seconds > 1
     for clip in corpus.clips:
@@ -68,9 +66,7 @@ def test_prepare_of_every_format_gives_labels_and_rights(row: Row, source: Path,
     assert (again.prepare_stats["decoded"], again.prepare_stats["reused"], again.hash) == (0, 3, corpus.hash)
 
 
-def test_list_recordings_of_an_empty_folder_raises_one_line(
-    row: Row, source: Path, tmp_path: Path, out: Path
-) -> None:
+def test_list_recordings_of_an_empty_folder_raises_one_line(row: Row, source: Path, tmp_path: Path, out: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TalimError) as caught:

@@ -94,9 +94,5 @@ def test_read_score_of_real_scores_agrees_with_their_index() -> None:
         karar = 440 * 2 ** ((int(row["karar_koma53"]) - 305) / 53)
         assert score.karar_hz == pytest.approx(karar, rel=1e-6)
         assert len(score.usuls) == int(row["n_usul_rows"])
-        commas = [
-            round(note.cents / COMMA_CENTS) + int(row["karar_koma53"])
-            for note in score.notes
-            if not note.grace
-        ]
+        commas = [round(note.cents / COMMA_CENTS) + int(row["karar_koma53"]) for note in score.notes if not note.grace]
         assert (min(commas), max(commas)) == (int(row["koma53_min"]), int(row["koma53_max"]))

@@ -37,18 +37,14 @@ def test_pitch_errors_of_a_detuned_tone_are_its_offset(cents: float) -> None:
 def test_log_mel_distance_is_zero_for_equal_clips_and_grows() -> None:
     tone, louder, other = sine(300), 2 * sine(300), sine(900)
     assert nano_musicgen.log_mel_distance([(tone, tone)]) == 0
-    assert (
-        0 < nano_musicgen.log_mel_distance([(tone, louder)]) < nano_musicgen.log_mel_distance([(tone, other)])
-    )
+    assert 0 < nano_musicgen.log_mel_distance([(tone, louder)]) < nano_musicgen.log_mel_distance([(tone, other)])
 
 
 def test_instrument_classifier_recognises_unseen_examples() -> None:
     rng = np.random.default_rng(0)
     centres = {"bowed": rng.normal(0, 3, 10), "blown": rng.normal(0, 3, 10), "struck": rng.normal(0, 3, 10)}
     names = [name for name in centres for _ in range(30)]
-    recognise = nano_musicgen.InstrumentClassifier(
-        np.stack([centres[n] + rng.normal(0, 1, 10) for n in names]), names
-    )
+    recognise = nano_musicgen.InstrumentClassifier(np.stack([centres[n] + rng.normal(0, 1, 10) for n in names]), names)
     hits = [recognise(centres[n] + rng.normal(0, 1, 10)) == n for n in names]
     assert np.mean(hits) > 0.95
 
@@ -84,7 +80,5 @@ def test_recognizer_example_is_a_performance_after_the_codec() -> None:
 
     vector, family = nano_musicgen.recognizer_example(Halving(), 3)
     piece = perform(3, "western", nano_musicgen.CLIP_SECONDS)
-    np.testing.assert_allclose(
-        vector, signal_embeddings.timbre_features(0.5 * piece.samples, RATE_HZ), atol=1e-4
-    )
+    np.testing.assert_allclose(vector, signal_embeddings.timbre_features(0.5 * piece.samples, RATE_HZ), atol=1e-4)
     assert family == piece.facts["family"]

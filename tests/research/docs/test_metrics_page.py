@@ -8,15 +8,7 @@ from pathlib import Path
 import pytest
 
 from research.docs import metrics_page
-from talim.metrics import (
-    diversity,
-    intonation,
-    melodic_ngrams,
-    ornaments,
-    prompt_adherence,
-    rhythm,
-    structure,
-)
+from talim.metrics import diversity, intonation, melodic_ngrams, ornaments, prompt_adherence, rhythm, structure
 
 ROOT = Path(__file__).parents[3]
 SCORES = [
@@ -49,8 +41,7 @@ def test_docstring_of_a_score_states_range_direction_and_source(score: object) -
     assert "Range" in text
     assert "Source:" in text
     assert any(
-        phrase in text
-        for phrase in ("lower is", "higher is", "higher follows", "neither direction", "compare with")
+        phrase in text for phrase in ("lower is", "higher is", "higher follows", "neither direction", "compare with")
     )
 
 

@@ -29,9 +29,7 @@ def model() -> Any:
 def start(model: Any, tmp_path: Path) -> tuple[Path, Path]:
     """A checkpoint to continue from, and a folder of encoded pieces."""
     pieces = tmp_path / "pieces"
-    files = decoder.pieces(
-        decoder.Config(out=pieces, clips=6, long_seconds=2.0, short_seconds=1.0, num_workers=1)
-    )
+    files = decoder.pieces(decoder.Config(out=pieces, clips=6, long_seconds=2.0, short_seconds=1.0, num_workers=1))
     decoder.tokens(files, model.audio_encoder, pieces)
     model.save_pretrained(tmp_path / "start")
     return tmp_path / "start", pieces
@@ -40,12 +38,8 @@ def start(model: Any, tmp_path: Path) -> tuple[Path, Path]:
 def test_phases_follow_beat_and_bar() -> None:
     angles = beat_finetune.phases(["flute, C major, 60 bpm", "120 bpm, D minor, solo oboe, waltz"], 151)
     assert angles.shape == (2, 151, 4)
-    torch.testing.assert_close(
-        angles[0, 50, :2], torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0
-    )  # one beat: one second
-    torch.testing.assert_close(
-        angles[0, 50, 2:], torch.tensor([1.0, 0.0]), atol=1e-4, rtol=0
-    )  # a quarter of 4/4
+    torch.testing.assert_close(angles[0, 50, :2], torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0)  # one beat: one second
+    torch.testing.assert_close(angles[0, 50, 2:], torch.tensor([1.0, 0.0]), atol=1e-4, rtol=0)  # a quarter of 4/4
     torch.testing.assert_close(angles[1, 75], angles[1, 0], atol=1e-4, rtol=0)  # a bar of three half seconds
     torch.testing.assert_close(angles[1, 25, 2:], angles[1, 100, 2:], atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="no tempo"):
@@ -57,10 +51,7 @@ def test_auxiliary_phase_of_masked_clips_depends_on_text_only(model: Any) -> Non
     codes, other = (torch.randint(32, (1, 4, 30), generator=torch.Generator().manual_seed(n)) for n in (0, 1))
     for masked, same in ((True, True), (False, False)):
         rows = torch.tensor([masked])
-        errors = [
-            beat_finetune.auxiliary_phase(model, head, each, ["oboe, 96 bpm"], rows)
-            for each in (codes, other)
-        ]
+        errors = [beat_finetune.auxiliary_phase(model, head, each, ["oboe, 96 bpm"], rows) for each in (codes, other)]
         assert torch.equal(*errors) is same
     by_text = [
         beat_finetune.auxiliary_phase(model, head, codes, [f"oboe, 96 bpm{more}"], torch.tensor([True]))

@@ -42,9 +42,7 @@ def test_train_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.
         codec.train(tiny_config(tmp_path / "parts"))
     monkeypatch.setattr(codec, "draw", real_draw)
     resumed = codec.train(tiny_config(tmp_path / "parts"))
-    for (name, expected), (_, weight) in zip(
-        whole.state_dict().items(), resumed.state_dict().items(), strict=True
-    ):
+    for (name, expected), (_, weight) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert {"step", "loss", "level", "frequency", "noise"} <= rows[-1].keys()
@@ -53,8 +51,7 @@ def test_train_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.
 def test_losses_are_zero_for_equal_features_and_grow_with_pitch_error() -> None:
     time = torch.arange(16000) / 16000
     exact, near, far = (
-        sinusoidal_model.analyze(0.3 * torch.sin(2 * torch.pi * hz * time)[None])
-        for hz in (440.0, 441.0, 446.0)
+        sinusoidal_model.analyze(0.3 * torch.sin(2 * torch.pi * hz * time)[None]) for hz in (440.0, 441.0, 446.0)
     )
     assert sum(codec.losses(exact, exact).values()) == 0
     small_gap, large_gap = (codec.losses(x, exact)["frequency"] for x in (near, far))

@@ -33,9 +33,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> NanoCodec:
     return NanoCodec(NanoCodecConfig(**CODEC)).eval()
 
 
-def test_train_resumed_equals_uninterrupted(
-    codec: NanoCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_resumed_equals_uninterrupted(codec: NanoCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text"
     text_encoder.train(text_encoder.Config(text, steps=1))
 

@@ -40,9 +40,7 @@ def test_target_distribution_is_centred_on_the_pitch(cents: float) -> None:
 
 
 def test_errors_of_a_perfect_prediction_are_zero_and_ignore_unclear_frames() -> None:
-    tones = PitchTargets(
-        torch.tensor([[0.0, 100.0], [0.0, 100.0]]), torch.tensor([[True, True], [True, False]])
-    )
+    tones = PitchTargets(torch.tensor([[0.0, 100.0], [0.0, 100.0]]), torch.tensor([[True, True], [True, False]]))
 
     class Perfect(PitchProbe):
         def forward(self, latents: torch.Tensor) -> torch.Tensor:
@@ -82,9 +80,7 @@ def test_pitch_example_detunes_all_notes_alike() -> None:
 
 def test_train_logs_and_restore_gives_the_frozen_probe(tmp_path: Path) -> None:
     mel_vae = tiny_nano_mustango.SHAPE.mel_vae().eval()
-    config = pitch_probe.Config(
-        tmp_path, clips=8, steps=3, seconds=1.28, batch_size=4, held_out=2, num_workers=1
-    )
+    config = pitch_probe.Config(tmp_path, clips=8, steps=3, seconds=1.28, batch_size=4, held_out=2, num_workers=1)
     trained = pitch_probe.train(config, mel_vae, 1.0)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"loss", "median_cents", "within_25_cents"} <= rows[-1].keys()

@@ -20,9 +20,7 @@ def test_lr_at_rises_to_the_peak_and_decays_to_the_floor() -> None:
     assert all(type(rate) is float for rate in rates)  # numpy numbers in a checkpoint would prevent loading
 
 
-def test_save_atomic_after_a_failed_write_keeps_the_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_atomic_after_a_failed_write_keeps_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "state.pt"
     train_loop.save_atomic(file, {"step": 1})
 

@@ -62,9 +62,7 @@ def test_train_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.
         train("parts")
     monkeypatch.setattr(unet, "draw", real_draw)
     resumed = train("parts")
-    for (name, expected), (_, weight) in zip(
-        whole.state_dict().items(), resumed.state_dict().items(), strict=True
-    ):
+    for (name, expected), (_, weight) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert {"step", "loss", "by_timestep", "probe", "pitch"} <= rows[-1].keys()

@@ -25,9 +25,7 @@ def tiny_config(out: Path) -> vae_vocoder.Config:
     return vae_vocoder.Config(out=out, clip_seconds=1.0, seed=3, num_workers=1, **sizes)
 
 
-def test_train_resumed_equals_uninterrupted(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_resumed_equals_uninterrupted(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vae_vocoder.train(tiny_config(tmp_path / "whole"))
     real_draw = vae_vocoder.draw
 
@@ -41,9 +39,7 @@ def test_train_resumed_equals_uninterrupted(
         vae_vocoder.train(tiny_config(tmp_path / "parts"))
     monkeypatch.setattr(vae_vocoder, "draw", real_draw)
     resumed = vae_vocoder.train(tiny_config(tmp_path / "parts"))
-    for (name, expected), (_, weight) in zip(
-        whole.state_dict().items(), resumed.state_dict().items(), strict=True
-    ):
+    for (name, expected), (_, weight) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=0, atol=0, msg=name)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert {"step", "mel", "kl", "vocoder", "reconstruction"} <= rows[-1].keys()

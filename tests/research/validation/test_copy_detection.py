@@ -17,9 +17,7 @@ def setting() -> copy_detection.SearchSetting:
     return copy_detection.performed(12)
 
 
-def test_measure_with_audio_search_finds_copies_at_few_false_alarms(
-    setting: copy_detection.SearchSetting,
-) -> None:
+def test_measure_with_audio_search_finds_copies_at_few_false_alarms(setting: copy_detection.SearchSetting) -> None:
     result = copy_detection.measure(setting, copy_detection.SEARCHES[0])
     assert (result["copies"], result["hosts"]) == (12, 12)
     assert result["found"] >= 11
@@ -77,9 +75,9 @@ def test_real_with_fewer_than_two_recordings_is_none(tmp_path: Path) -> None:
 def test_load_or_compute_twice_computes_once(tmp_path: Path) -> None:
     calls = []
     for _ in range(2):
-        assert copy_detection.load_or_compute(
-            tmp_path / "parts" / "a.json", lambda: calls.append(1) or {"a": 1}
-        ) == {"a": 1}
+        assert copy_detection.load_or_compute(tmp_path / "parts" / "a.json", lambda: calls.append(1) or {"a": 1}) == {
+            "a": 1
+        }
     assert len(calls) == 1
 
 

@@ -36,9 +36,7 @@ def test_insert_copy_places_the_fragment_at_its_pitch_and_length(stretch: str) -
 
 @pytest.mark.parametrize("stretch", inserted_copies.STRETCHES)
 @pytest.mark.parametrize(("semitones", "ratio"), [(-3.0, 1.25), (0.0, 0.8), (2.5, 1.1)])
-def test_transpose_and_stretch_changes_the_length_by_the_ratio(
-    stretch: str, semitones: float, ratio: float
-) -> None:
+def test_transpose_and_stretch_changes_the_length_by_the_ratio(stretch: str, semitones: float, ratio: float) -> None:
     samples = perform(1, "demo", 5.0).samples
     assert inserted_copies.transpose_and_stretch(samples, semitones, ratio, stretch).size == pytest.approx(
         samples.size * ratio, rel=0.02
@@ -66,9 +64,7 @@ def test_apply_filter_attenuates_the_other_band() -> None:
 
 def test_insert_copy_with_drone_adds_it_10_db_below() -> None:
     host = tone(300.0)
-    made = inserted_copies.insert_copy(
-        host, host, make_copy(drone="drone 10 dB under"), np.random.default_rng(0)
-    )
+    made = inserted_copies.insert_copy(host, host, make_copy(drone="drone 10 dB under"), np.random.default_rng(0))
     plain = inserted_copies.insert_copy(host, host, make_copy(), np.random.default_rng(0))
     under = 20 * np.log10(np.std(made - plain) / np.std(plain))
     assert under == pytest.approx(-10.0, abs=0.5)

@@ -19,13 +19,7 @@ def test_leave_one_out_all_recordings_are_held_out_once_and_a_rerun_trains_nothi
 ) -> None:
     def run() -> dict:
         return leave_one_recording_out.leave_one_out(
-            recordings,
-            recordings,
-            tmp_path,
-            base=str(tiny_base),
-            seeds=(0,),
-            clip_seconds=2.0,
-            overrides=QUICK,
+            recordings, recordings, tmp_path, base=str(tiny_base), seeds=(0,), clip_seconds=2.0, overrides=QUICK
         )
 
     found = run()
@@ -54,6 +48,4 @@ def test_leave_one_out_with_one_recording_raises(
 ) -> None:
     one = make_recordings(tmp_path / "one", count=1, seconds=80.0)
     with pytest.raises(TalimError, match="at least two"):
-        leave_one_recording_out.leave_one_out(
-            one, None, tmp_path / "out", base=str(tiny_base), clip_seconds=2.0
-        )
+        leave_one_recording_out.leave_one_out(one, None, tmp_path / "out", base=str(tiny_base), clip_seconds=2.0)

@@ -39,9 +39,7 @@ def sources() -> melody_matching.ReferenceMelodies:
     return melody_matching.build_reference_melodies([melody(line(seed)) for seed in range(40)])
 
 
-def with_copy(
-    seed: int, source: np.ndarray, at: float, cents: float, ratio: float
-) -> tuple[np.ndarray, float]:
+def with_copy(seed: int, source: np.ndarray, at: float, cents: float, ratio: float) -> tuple[np.ndarray, float]:
     """Another line with five seconds of the source from `at`, and where they begin in it."""
     rng = np.random.default_rng(seed)
     host, frames = line(1000 + seed), int(5 * ratio * 50)
@@ -53,9 +51,7 @@ def with_copy(
     return host, begin * 0.02
 
 
-def test_find_melody_match_of_a_copy_gives_times_interval_and_ratio(
-    sources: melody_matching.ReferenceMelodies,
-) -> None:
+def test_find_melody_match_of_a_copy_gives_times_interval_and_ratio(sources: melody_matching.ReferenceMelodies) -> None:
     rng, right = np.random.default_rng(0), 0
     null = melody_matching.melody_null(sources, [str(n) for n in range(40)])
     for trial in range(20):
@@ -75,9 +71,7 @@ def test_find_melody_match_of_a_copy_gives_times_interval_and_ratio(
     assert right >= 19
 
 
-def test_find_melody_match_without_a_copy_stays_below_the_null(
-    sources: melody_matching.ReferenceMelodies,
-) -> None:
+def test_find_melody_match_without_a_copy_stays_below_the_null(sources: melody_matching.ReferenceMelodies) -> None:
     null = melody_matching.melody_null(sources, [str(n) for n in range(40)])
     matches = [melody_matching.find_melody_match(melody(line(5000 + n)), sources) for n in range(20)]
     alarms = [match.similarity > null.max() for match in matches if match is not None]
@@ -96,9 +90,7 @@ def test_find_melody_match_excludes_the_sources_without(sources: melody_matching
 
 @settings(max_examples=20)
 @given(st.floats(-340, 340), st.integers(-2, 2), st.integers(0, 1000))
-def test_alignment_similarity_ignores_transposition_but_not_errors(
-    cents: float, octaves: int, seed: int
-) -> None:
+def test_alignment_similarity_ignores_transposition_but_not_errors(cents: float, octaves: int, seed: int) -> None:
     there = line(seed, 4.5)
     cents += 1200 * octaves
     found, interval = melody_matching.alignment_similarity(np.stack([there + cents, there + cents]), there)
@@ -118,14 +110,9 @@ def test_alignment_similarity_of_a_held_note_is_low() -> None:
     assert melody_matching.alignment_similarity(held[None], held)[0][0] < 0.35
 
 
-def test_find_melody_match_with_nothing_to_compare_is_none(
-    sources: melody_matching.ReferenceMelodies,
-) -> None:
+def test_find_melody_match_with_nothing_to_compare_is_none(sources: melody_matching.ReferenceMelodies) -> None:
     assert melody_matching.find_melody_match(melody(line(0, 2.0)), sources) is None
-    assert (
-        melody_matching.find_melody_match(melody(line(0)), melody_matching.build_reference_melodies([]))
-        is None
-    )
+    assert melody_matching.find_melody_match(melody(line(0)), melody_matching.build_reference_melodies([])) is None
     assert (
         melody_matching.find_melody_match(
             melody(line(0)), melody_matching.build_reference_melodies([melody(line(1, 3.0))])

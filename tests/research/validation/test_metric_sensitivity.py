@@ -51,10 +51,7 @@ def test_contour_degradations_change_what_they_name() -> None:
     assert sorted(degradations.shuffle_segments(line, RNG(0), 0.5)) == sorted(line)
     assert (degradations.loop_segment(line, 0.5) == 0).all()
     refrains = [FormSection("r", "refrain", 0.5 * n, 0.5, n + 1) for n in (0, 2)]
-    assert (
-        degradations.drop_repeated_sections(line, refrains).tolist()
-        == np.delete(line, slice(100, 150)).tolist()
-    )
+    assert degradations.drop_repeated_sections(line, refrains).tolist() == np.delete(line, slice(100, 150)).tolist()
 
 
 def test_counts_ignores_optional_ornaments() -> None:
@@ -108,9 +105,7 @@ def test_shift_ranks_on_real_tracks_prefers_the_unshifted(slug: str, part: str) 
     assert fractions["shifted by 20 cents"] >= 0.92
     assert fractions["shifted by 35 cents"] >= 0.98
     assert np.isfinite(
-        intonation.intonation_z_rms(
-            trials[0].cents, metric_sensitivity.intonation_profiles(trials[:1], tradition)[0]
-        )
+        intonation.intonation_z_rms(trials[0].cents, metric_sensitivity.intonation_profiles(trials[:1], tradition)[0])
     )
 
 

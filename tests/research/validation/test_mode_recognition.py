@@ -28,9 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         cents = sing(HINDUSTANI.mode("Bhairav" if raga == "Xyz" else raga), n, phrases=25)
         np.savez(tracks / f"{n}.npz", cents=cents, hop_s=HOP_SECONDS, tonic_hz=150.0)
-        rows.append(
-            {"id": str(n), "file": f"{n}.npz", "recording_id": recording, "raga": raga, "release": ""}
-        )
+        rows.append({"id": str(n), "file": f"{n}.npz", "recording_id": recording, "raga": raga, "release": ""})
     rows[2]["release"] = rows[3]["release"] = "one release"
     with open(tracks / "metadata.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -60,11 +58,7 @@ def test_ranks_with_ties_puts_the_true_mode_last() -> None:
 
 
 def test_cross_validation_groups_joins_rows_over_shared_releases_and_works() -> None:
-    rows = [
-        {"release": "r", "work_mbid": ""},
-        {"release": "r", "work_mbid": "w,v"},
-        {"release": "", "work_mbid": "v"},
-    ]
+    rows = [{"release": "r", "work_mbid": ""}, {"release": "r", "work_mbid": "w,v"}, {"release": "", "work_mbid": "v"}]
     assert len(set(mode_dataset.cross_validation_groups([*rows, {"release": "", "work_mbid": ""}]))) == 2
 
 
@@ -78,9 +72,7 @@ def test_report_of_a_folder_without_tracks_fails(tmp_path: Path) -> None:
     ("slug", "part", "top_1", "top_3", "tonic"),
     [("hindustani", "hindustani", 0.65, 0.82, 0.68), ("makam", "makam_pitch", 0.65, 0.8, 0.72)],
 )
-def test_held_out_accuracy_on_real_tracks_holds(
-    slug: str, part: str, top_1: float, top_3: float, tonic: float
-) -> None:
+def test_held_out_accuracy_on_real_tracks_holds(slug: str, part: str, top_1: float, top_3: float, tonic: float) -> None:
     if not (SHARED / part).is_dir():
         pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
     tradition = load(slug)
@@ -88,12 +80,7 @@ def test_held_out_accuracy_on_real_tracks_holds(
     recognizer = ModeRecognizer([tradition])
     scores, _ = mode_dataset.held_out_scores(recognizer, trials, [trial.group for trial in trials])
     ranks = mode_dataset.ranks(scores, [trial.truth for trial in trials])
-    baseline = mode_dataset.ranks(
-        mode_dataset.histogram_scores(trials, tradition), [trial.truth for trial in trials]
-    )
+    baseline = mode_dataset.ranks(mode_dataset.histogram_scores(trials, tradition), [trial.truth for trial in trials])
     assert np.mean(ranks == 1) >= top_1 > 2 * np.mean(baseline == 1)
     assert np.mean(ranks <= 3) >= top_3 > np.mean(baseline <= 3) + 0.2
-    assert (
-        mode_dataset.tonic_found(mode_dataset.judgements(recognizer, trials, tonic_known=False)).mean()
-        >= tonic
-    )
+    assert mode_dataset.tonic_found(mode_dataset.judgements(recognizer, trials, tonic_known=False)).mean() >= tonic

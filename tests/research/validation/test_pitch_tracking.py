@@ -29,9 +29,7 @@ def test_lag_seconds_of_a_late_annotation_is_its_delay() -> None:
     assert pitch_tracking.lag_seconds([track], [late]) == pytest.approx(0.06)
 
 
-def test_main_with_synthetic_excerpts_writes_both_kinds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_main_with_synthetic_excerpts_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pitch_tracking, "SECONDS", 3.0)
     out = tmp_path / "page.md"
     pitch_tracking.main(["--performances", "1", "--trackers", "salience (default)", "--out", str(out)])

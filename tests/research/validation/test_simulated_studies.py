@@ -10,13 +10,7 @@ import pytest
 from fixtures.simulated_study import study
 
 from research.validation import simulated_studies
-from research.validation.simulated_studies import (
-    SimulatedEffect,
-    SimulatedStudy,
-    grid,
-    main,
-    supported_fraction,
-)
+from research.validation.simulated_studies import SimulatedEffect, SimulatedStudy, grid, main, supported_fraction
 from talim.experiments.hypotheses import load
 from talim.experiments.hypothesis_tests import CONTRADICTED, SUPPORTED, UNDECIDED, decide_hypotheses
 from talim.experiments.results import read_study
@@ -69,8 +63,7 @@ def test_paper_hypotheses_about_bases_need_both_bases(tmp_path: Path) -> None:
     costlier = [SimulatedEffect("score.kernel_distance_timbre", {"base": "nano-mustango"}, 20.0)]
     claims = load(PAPER)
     rows = {
-        row["id"]: row
-        for row in decide_hypotheses(study(tmp_path, replace(plan, effects=costlier)).trials, claims)
+        row["id"]: row for row in decide_hypotheses(study(tmp_path, replace(plan, effects=costlier)).trials, claims)
     }
     six = {result["measure"]: result["verdict"] for result in rows["6"]["results"]}
     assert six["score.kernel_distance_timbre"] == SUPPORTED

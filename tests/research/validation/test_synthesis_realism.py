@@ -27,9 +27,7 @@ def folder_of_tracks(folder: Path, tradition: str, table: str) -> Path:
 
 def test_main_writes_a_section_for_each_tradition(tmp_path: Path) -> None:
     one = folder_of_tracks(tmp_path / "h", "hindustani", "tala,tempo_mpm\nTeentaal,120\nNobody knows,90\n,\n")
-    two = folder_of_tracks(
-        tmp_path / "m", "makam", "usul_pulses,usul_mertebe,tempo_bpm,tempo_unit\n9,8,72,1/4\n"
-    )
+    two = folder_of_tracks(tmp_path / "m", "makam", "usul_pulses,usul_mertebe,tempo_bpm,tempo_unit\n9,8,72,1/4\n")
     out = tmp_path / "page.md"
     folders = ["--hindustani", str(one), "--makam", str(two)]
     synthesis_realism.main([*folders, "--out", str(out), "--performances", "4", "--seconds", "20"])
@@ -48,12 +46,7 @@ def test_annotated_cycle_reads_both_notations_and_rejects_others() -> None:
     # Aksak, quarter = 72: 144 eighths per minute, nine of them in 3.75 s.
     row = {"tempo_bpm": "72", "tempo_unit": "1/4", "usul_pulses": "9", "usul_mertebe": "8"}
     assert synthesis_realism.annotated_cycle(row, makam) == {"tempo_bpm": 144, "cycle_seconds": 3.75}
-    for bad in (
-        {},
-        {"tempo_mpm": "fast", "tala": "Teentaal"},
-        {"tempo_mpm": "9", "tala": "xyzzy"},
-        {"tempo_bpm": "9"},
-    ):
+    for bad in ({}, {"tempo_mpm": "fast", "tala": "Teentaal"}, {"tempo_mpm": "9", "tala": "xyzzy"}, {"tempo_bpm": "9"}):
         assert synthesis_realism.annotated_cycle(bad, hindustani) is None
 
 
@@ -76,8 +69,6 @@ def test_compare_tradition_without_tracks_fails(tmp_path: Path) -> None:
 def test_synthetic_medians_lie_within_real_ranges() -> None:
     folders = {"hindustani": ["hindustani"], "makam": ["makam_pitch", "makam"]}
     for tradition, names in folders.items():
-        rows, tracks = synthesis_realism.compare_tradition(
-            tradition, [SHARED / name for name in names], 24, 60.0
-        )
+        rows, tracks = synthesis_realism.compare_tradition(tradition, [SHARED / name for name in names], 24, 60.0)
         assert tracks >= 48
         assert sum(row.inside for row in rows) >= len(rows) - 2, [row for row in rows if not row.inside]

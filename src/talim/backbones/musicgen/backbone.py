@@ -105,7 +105,7 @@ class MusicGen:
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of the decoder; codec and text encoder are float32."""
+        """Dtype of the decoder; codec and text encoder are float32."""
         return self.model.decoder.lm_heads[0].weight.dtype
 
     def encode(self, audio: Audio) -> np.ndarray:
@@ -188,9 +188,7 @@ class MusicGen:
 
     def _steps(self, batch: Batch) -> torch.Tensor:
         """Decoder input, int64 [B, K, S], without the last step, which predicts a code beyond the clip."""
-        steps = delay_pattern.apply_delay_pattern(
-            batch.targets, self.special_token, self.delays, batch.target_mask
-        )
+        steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
     def generate(
@@ -207,15 +205,7 @@ class MusicGen:
     ) -> list[Audio]:
         """One clip of `seconds` per prompt; beyond the context window, each window continues an overlap."""
         tokens = self.generate_tokens(
-            prompts,
-            seconds,
-            seed,
-            guidance_scale,
-            temperature,
-            top_k,
-            progress,
-            beats_chords,
-            **other_options,
+            prompts, seconds, seed, guidance_scale, temperature, top_k, progress, beats_chords, **other_options
         )
         samples = round(seconds * self.rate_hz)
         return [Audio(self.decode(row).samples[:, :samples], self.rate_hz) for row in tokens]
@@ -259,9 +249,7 @@ class MusicGen:
     def options(self) -> Mapping[str, Any]:
         return generation_options.DEFAULT_OPTIONS[self.family]
 
-    def enable_training(
-        self, gradient_checkpointing: bool = False, loss_weighting: str | None = None
-    ) -> None:
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode with dropout 0 in the frozen layers and no cache; codec and text encoder stay in eval mode."""
         generation_options.loss_weighting(self.family, self.name, loss_weighting)
         self.model.train()

@@ -71,21 +71,15 @@ def _run(layers: Any, model: Any, hidden: Tensor, batch: Batch) -> Tensor:
         config=decoder.config, inputs_embeds=hidden, attention_mask=mask, encoder_hidden_states=text
     )
     for layer in layers:  # the text as a positional argument, for gradient checkpointing
-        hidden = layer(
-            hidden, causal, text, encoder_attention_mask=cross_mask, past_key_values=None, use_cache=False
-        )
+        hidden = layer(hidden, causal, text, encoder_attention_mask=cross_mask, past_key_values=None, use_cache=False)
     return hidden
 
 
 def _causal_mask(decoder: Any, hidden: Tensor) -> Any:
-    return create_causal_mask(
-        config=decoder.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None
-    )
+    return create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
 
 
 def _projected_text(model: Any, batch: Batch, dtype: torch.dtype) -> Tensor:
     """Text states as the layers get them, [B, L, D]: projected, and zero at masked positions."""
-    projected = (
-        model.enc_to_dec_proj(batch.states) if hasattr(model, "enc_to_dec_proj") else batch.states.to(dtype)
-    )
+    projected = model.enc_to_dec_proj(batch.states) if hasattr(model, "enc_to_dec_proj") else batch.states.to(dtype)
     return projected * batch.states_mask.long()[..., None]

@@ -48,7 +48,7 @@ class Mustango:
     transformers_class = ""
     validation_terms = tuple(f"noise level {level}" for level in VALIDATION_TIMESTEPS)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: MustangoModel,
         mel_vae: MelVAE,
@@ -71,11 +71,7 @@ class Mustango:
         self.schedule = diffusion.make_scheduler("ddpm")
         for part in (model, mel_vae):
             part.requires_grad_(False).eval()
-        facts = {
-            "unet": asdict(model.unet.config),
-            "rate_hz": self.rate_hz,
-            "mel": asdict(mel_vae.mel.config),
-        }
+        facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(mel_vae.mel.config)}
         self.fingerprint = fingerprint.hash_weights(nn.ModuleList([model, mel_vae]), facts)
         self.codec_hash = fingerprint.hash_weights(mel_vae, {"mel": facts["mel"]}, exact=True)
         # text states depend on the tokenizer, too
@@ -103,7 +99,7 @@ class Mustango:
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of the U-Net; everything else is float32."""
+        """Dtype of the U-Net; everything else is float32."""
         return self.model.unet.conv_in.weight.dtype
 
     @torch.no_grad()
@@ -123,9 +119,7 @@ class Mustango:
         """Scaled latents [C, T, F] -> audio [1, samples], `rate_hz / frame_rate_hz` samples per frame."""
         expected = (self.mel_vae.channels, self.mel_vae.bands)
         if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != expected:
-            raise TalimError(
-                f"latents {tokens.shape} arrived; {self.name} has [{expected[0]}, frames, {expected[1]}]"
-            )
+            raise TalimError(f"latents {tokens.shape} arrived; {self.name} has [{expected[0]}, frames, {expected[1]}]")
         latents = torch.from_numpy(np.array(tokens, dtype=np.float32)).to(self.device)
         wave = self.mel_vae.vocode(self.mel_vae.decode_mel(latents[None]))[0].cpu().numpy()
         return Audio(wave[: tokens.shape[1] * self.mel_vae.samples_per_frame][None], self.rate_hz)
@@ -155,10 +149,7 @@ class Mustango:
             terms = [self._weighted_errors(batch, *diffusion.sample_noise_levels(batch))]
         else:
             names = self.validation_terms
-            terms = [
-                self._errors(batch, *diffusion.fixed_noise_level(batch, level))
-                for level in VALIDATION_TIMESTEPS
-            ]
+            terms = [self._errors(batch, *diffusion.fixed_noise_level(batch, level)) for level in VALIDATION_TIMESTEPS]
         per_item = torch.stack([errors for errors, _ in terms], dim=1)  # [B, K]
         per_frame = torch.stack([frames for _, frames in terms]).mean(dim=0)
         parts = per_item.mean(dim=0)
@@ -208,9 +199,7 @@ class Mustango:
         noise = diffusion.initial_noise(shape, generators, self.device)
         with sampling.inference_mode(self.model):
             latents = diffusion.denoise(
-                diffusion.with_guidance(
-                    self._velocity(prompts, beats_chords, guidance_scale), guidance_scale
-                ),
+                diffusion.with_guidance(self._velocity(prompts, beats_chords, guidance_scale), guidance_scale),
                 noise,
                 options["sampling_steps"],
                 diffusion.make_scheduler(options["sampler"]),
@@ -251,9 +240,7 @@ class Mustango:
 
     def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
         """TalimError: there is none."""
-        raise TalimError(
-            f"{self.name}: a U-Net has no constant activations, as its input noise differs in every step"
-        )
+        raise TalimError(f"{self.name}: a U-Net has no constant activations, as its input noise differs in every step")
 
     def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
         """The nearest beats and chords in the model's vocabulary."""
@@ -265,9 +252,7 @@ class Mustango:
         """Beats and chords predicted by the checkpoint's networks; `given` ones are kept."""
         if self._predictors is None:
             if self._load_predictors is None:
-                raise TalimError(
-                    f"{self.name} has no networks that predict beats and chords; give beats and chords"
-                )
+                raise TalimError(f"{self.name} has no networks that predict beats and chords; give beats and chords")
             self._predictors = self._load_predictors()
         predicted = []
         for prompt, condition in zip(prompts, given or [BeatsAndChords()] * len(prompts), strict=True):
@@ -284,14 +269,11 @@ class Mustango:
     def options(self) -> Mapping[str, Any]:
         return generation_options.DEFAULT_OPTIONS[self.family]
 
-    def enable_training(
-        self, gradient_checkpointing: bool = False, loss_weighting: str | None = None
-    ) -> None:
+    def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode for adapters; the text encoder stays in eval mode. None keeps the loss weighting."""
         if loss_weighting is not None:
             self.loss_weighting = (
-                generation_options.loss_weighting(self.family, self.name, loss_weighting)
-                or self.loss_weighting
+                generation_options.loss_weighting(self.family, self.name, loss_weighting) or self.loss_weighting
             )
         self.model.train()
         self.model.text_encoder.eval()

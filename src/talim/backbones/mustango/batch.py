@@ -58,9 +58,7 @@ def collate(items: Sequence[EncodedExample], drop: Sequence[bool], null_states: 
         targets[row, :, :length] = torch.from_numpy(np.array(item[0], dtype=np.float32))
         target_mask[row, :length] = True
         text.append(null_states if dropped else item[1])
-        beats_chords.append(
-            snap_to_vocabulary(item[2]) if len(item) == 3 and not dropped else BeatsAndChords()
-        )
+        beats_chords.append(snap_to_vocabulary(item[2]) if len(item) == 3 and not dropped else BeatsAndChords())
     lengths = tuple(item[0].shape[1] for item in items)
     return LatentBatch(targets, target_mask, *pad_states(text), *beat_chord_tokens(beats_chords), lengths)
 

@@ -146,9 +146,7 @@ class BeatChordPredictors:
     @torch.no_grad()
     def beats(self, prompt: str) -> BeatGrid:
         """Beats of the first 10 s at most; never more than the prompt has tokens."""
-        tokens = self.beat_tokenizer(
-            [prompt], max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt"
-        )
+        tokens = self.beat_tokenizer([prompt], max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt")
         device = next(self.beat_net.parameters()).device
         logits, intervals = self.beat_net(tokens["input_ids"].to(device), tokens["attention_mask"].to(device))
         return decode_beats(logits[0, 0], intervals[0, :, 0].tolist())
@@ -157,15 +155,9 @@ class BeatChordPredictors:
     def chords(self, prompt: str, beats: BeatGrid) -> ChordTrack:
         """Chords for a prompt and its beats, by beam search."""
         texts = [chord_prompt(prompt, beats)]
-        tokens = self.chord_tokenizer(
-            texts, max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt"
-        )
+        tokens = self.chord_tokenizer(texts, max_length=MAX_PROMPT_TOKENS, truncation=True, return_tensors="pt")
         device = next(self.chord_net.parameters()).device
         answer = self.chord_net.generate(
-            input_ids=tokens["input_ids"].to(device),
-            attention_mask=tokens["attention_mask"].to(device),
-            **BEAM_SEARCH,
+            input_ids=tokens["input_ids"].to(device), attention_mask=tokens["attention_mask"].to(device), **BEAM_SEARCH
         )
-        return parse_chords(
-            self.chord_tokenizer.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD
-        )
+        return parse_chords(self.chord_tokenizer.batch_decode(answer, skip_special_tokens=True)[0] or NO_CHORD)

@@ -32,9 +32,7 @@ def check_vocabulary(beats_chords: BeatsAndChords) -> BeatsAndChords:
             "second beat, or half the tempo"
         )
     if len(chords.names) > MAX_CHORDS:
-        raise UsageError(
-            f"{len(chords.names)} chords are too many for Mustango; it takes at most {MAX_CHORDS}"
-        )
+        raise UsageError(f"{len(chords.names)} chords are too many for Mustango; it takes at most {MAX_CHORDS}")
     for position in beats.positions:
         if position > MAX_BEAT_POSITION:
             raise UsageError(
@@ -97,9 +95,7 @@ def encode_beats(
     """Ids, times in seconds and mask, padded to `length` with the last time; longer input is not cut."""
     for position in positions:
         if position not in range(1, MAX_NAMED_POSITION + 1):
-            raise UsageError(
-                f"position {position} in the bar has no token; there are 1 to {MAX_NAMED_POSITION}"
-            )
+            raise UsageError(f"position {position} in the bar has no token; there are 1 to {MAX_NAMED_POSITION}")
     padding = max(0, length - len(times))
     last = float(times[-1]) if len(times) else 0.0
     ids = [int(position) + 1 for position in positions] + [PAD] * padding

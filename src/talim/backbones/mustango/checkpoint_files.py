@@ -44,9 +44,7 @@ class CheckpointFiles:
         for name in MAIN_CONFIGS:
             if (self.folder / name).is_file():
                 return read_json(self.folder / name)
-        raise TalimError(
-            f"{self.folder}: neither {' nor '.join(MAIN_CONFIGS)}; expected a Mustango checkpoint"
-        )
+        raise TalimError(f"{self.folder}: neither {' nor '.join(MAIN_CONFIGS)}; expected a Mustango checkpoint")
 
     def config(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / name)

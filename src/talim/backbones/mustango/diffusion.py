@@ -104,9 +104,7 @@ def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
     if mask is None:
         return errors.mean(dim=(1, 2, 3))
     valid = mask[:, None, :, None].to(errors.dtype)
-    return (errors * valid).sum(dim=(1, 2, 3)) / (
-        valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3]
-    )
+    return (errors * valid).sum(dim=(1, 2, 3)) / (valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3])
 
 
 def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:
@@ -160,9 +158,7 @@ def denoise(
 ) -> Tensor:
     """Sample latents from noise in `steps` calls of `predict`; DDPM draws its noise from `generators`."""
     if not 1 <= steps <= NUM_TRAIN_TIMESTEPS:
-        raise UsageError(
-            f"{steps} sampling steps are out of range; give 1 to {NUM_TRAIN_TIMESTEPS} (default 100)"
-        )
+        raise UsageError(f"{steps} sampling steps are out of range; give 1 to {NUM_TRAIN_TIMESTEPS} (default 100)")
     sampler.set_timesteps(steps)  # on the CPU: the sampler reads single values at every step
     noise = {"generator": list(generators)} if generators and "DDPM" in type(sampler).__name__ else {}
     latents = latents * sampler.init_noise_sigma

@@ -30,14 +30,7 @@ from talim.errors import TalimError
 
 
 def load_mustango(
-    path_or_id: str,
-    local: bool,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    name: str,
-    licence: str,
-    reason: str,
+    path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
 ) -> Mustango:
     """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32."""
     files = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(path_or_id, local))
@@ -47,9 +40,7 @@ def load_mustango(
 
     def predictors() -> BeatChordPredictors:
         return read_predictors(
-            checkpoint_files.CheckpointFiles(
-                checkpoint_files.fetch_checkpoint(path_or_id, local, predictors=True)
-            ),
+            checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(path_or_id, local, predictors=True)),
             device,
         )
 
@@ -174,9 +165,7 @@ def read_mel_vae(checkpoint: CheckpointFiles) -> MelVAE:
     return mel_vae.float().eval()
 
 
-def build_mel_vae(
-    config: Mapping[str, Any], weights: Mapping[str, Tensor], mel: MelConfig, where: str
-) -> MelVAE:
+def build_mel_vae(config: Mapping[str, Any], weights: Mapping[str, Tensor], mel: MelConfig, where: str) -> MelVAE:
     """VAE and vocoder with these weights, given under the released names."""
     channels = _shape(weights, "vocoder.conv_pre.weight", 3, where)[0]
     with torch.device("meta"):
@@ -194,11 +183,7 @@ def _check_mel(mel_vae: MelVAE, stored: Mapping[str, Tensor]) -> None:
     if unknown := sorted(set(stored) - expected):
         raise TalimError(f"{STFT} has weights that this model does not know: {', '.join(unknown[:3])}")
     basis, computed = stored.get("mel_basis"), mel_vae.mel.basis
-    if (
-        basis is None
-        or basis.shape != computed.shape
-        or (basis.float() - computed).abs().max() > MEL_TOLERANCE
-    ):
+    if basis is None or basis.shape != computed.shape or (basis.float() - computed).abs().max() > MEL_TOLERANCE:
         raise TalimError(f"{STFT}: its mel basis is not the one that {STFT_CONFIG} describes")
 
 
@@ -206,9 +191,7 @@ def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int, where: str
     if name not in weights:
         raise TalimError(f"{where} lacks 1 weight ({name}); is the download complete?")
     if weights[name].ndim != dimensions:
-        raise TalimError(
-            f"{where}: {name} has the shape {list(weights[name].shape)}, expected {dimensions} axes"
-        )
+        raise TalimError(f"{where}: {name} has the shape {list(weights[name].shape)}, expected {dimensions} axes")
     return tuple(weights[name].shape)
 
 

@@ -37,15 +37,11 @@ class MustangoModel(nn.Module):
         self.unet = MusicUNet(unet)
         self.text_encoder = T5EncoderModel(text)
         self.beat_embedding_layer = BeatEmbedding(dims.beat, dims.beat_time)
-        self.chord_embedding_layer = ChordEmbedding(
-            dims.chord, dims.chord_root, dims.chord_time, dims.root_base
-        )
+        self.chord_embedding_layer = ChordEmbedding(dims.chord, dims.chord_root, dims.chord_time, dims.root_base)
         # identity: the site of adapters between text encoder and U-Net
         self.conditioner = nn.Identity()
         # counted before adapters are added
-        self.own_parameters = sum(
-            weight.numel() for part in self.trainable_modules for weight in part.parameters()
-        )
+        self.own_parameters = sum(weight.numel() for part in self.trainable_modules for weight in part.parameters())
 
     @property
     def trainable_modules(self) -> tuple[nn.Module, ...]:
@@ -73,13 +69,6 @@ class MustangoModel(nn.Module):
         beat_states = self.beat_embedding_layer(beats.ids, beats.times_seconds)
         chord_states = self.chord_embedding_layer(chords.ids, chords.times_seconds)
         predicted = self.unet(
-            latents.to(dtype),
-            timesteps,
-            text,
-            beat_states,
-            chord_states,
-            states_mask,
-            beats.mask,
-            chords.mask,
+            latents.to(dtype), timesteps, text, beat_states, chord_states, states_mask, beats.mask, chords.mask
         )
         return predicted.to(torch.promote_types(predicted.dtype, torch.float32))

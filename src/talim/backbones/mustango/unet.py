@@ -43,9 +43,7 @@ class MusicTransformer(Transformer2DModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, hidden: Tensor, tokens: Tensor, bias: Tensor | None
     ) -> Tensor:  # [B, C, T, F]
-        return super().forward(
-            hidden, encoder_hidden_states=tokens, encoder_attention_mask=bias, return_dict=False
-        )[0]
+        return super().forward(hidden, encoder_hidden_states=tokens, encoder_attention_mask=bias, return_dict=False)[0]
 
 
 class MusicBlock(nn.Module):
@@ -79,9 +77,7 @@ class MusicBlock(nn.Module):
         """The transformers of all sites of the block, in the order of application."""
         return self.attentions, self.attentions2, self.attentions3
 
-    def layer(
-        self, index: int, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]
-    ) -> Tensor:
+    def layer(self, index: int, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]) -> Tensor:
         """One ResNet and its site."""
         hidden = self.run(self.resnets[index], hidden, time)
         return self.attend(index, hidden, contexts) if self.music else hidden
@@ -93,17 +89,13 @@ class DownBlock(MusicBlock):
     def __init__(self, config: UNetConfig, level: int) -> None:
         width, first = config.channels[level], config.channels[max(level - 1, 0)]
         inputs = [first, *[width] * (config.layers[level] - 1)]
-        super().__init__(
-            config, level, config.music_down[level], [_resnet(config, start, width) for start in inputs]
-        )
+        super().__init__(config, level, config.music_down[level], [_resnet(config, start, width) for start in inputs])
         self.downsamplers = None
         if level < config.levels - 1:
             half = Downsample2D(width, use_conv=True, padding=config.downsample_padding, name="op")
             self.downsamplers = nn.ModuleList([half])
 
-    def forward(
-        self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]
-    ) -> list[Tensor]:
+    def forward(self, hidden: Tensor, time: Tensor, contexts: Sequence[CrossAttentionContext]) -> list[Tensor]:
         outputs = []
         for index in range(len(self.resnets)):
             hidden = self.layer(index, hidden, time, contexts)
@@ -181,9 +173,7 @@ class MusicUNet(nn.Module):
     ) -> Tensor:  # [B, C, T, F]
         dtype = sample.dtype
         tokens, masks = (text, beats, chords), (text_mask, beat_mask, chord_mask)
-        contexts = [
-            CrossAttentionContext.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)
-        ]
+        contexts = [CrossAttentionContext.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)]
         # sinusoids in float32 for any model dtype: bf16 cannot tell 999 from 998
         sinusoids = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
         time = self.time_embedding(sinusoids.to(dtype))

@@ -105,9 +105,7 @@ class UNetConfig:
         """From a configuration with diffusers' names; TalimError for an unsupported setting."""
         for name, allowed in REQUIRED_SETTINGS.items():
             if name in config and config[name] not in allowed:
-                raise TalimError(
-                    f"U-Net setting {name}={config[name]!r} is not Mustango's; expected {allowed[0]!r}"
-                )
+                raise TalimError(f"U-Net setting {name}={config[name]!r} is not Mustango's; expected {allowed[0]!r}")
         try:
             return cls._read(config)
         except KeyError as missing:
@@ -126,10 +124,7 @@ class UNetConfig:
 
         down = per_level("down_block_types", None)
         up = per_level("up_block_types", None)
-        for kind, valid in [
-            *((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down),
-            *((k, (MUSIC_UP, PLAIN_UP)) for k in up),
-        ]:
+        for kind, valid in [*((k, (MUSIC_DOWN, PLAIN_DOWN)) for k in down), *((k, (MUSIC_UP, PLAIN_UP)) for k in up)]:
             if kind not in valid:
                 raise TalimError(f"U-Net block {kind!r} is not Mustango's; expected {' or '.join(valid)}")
         return cls(

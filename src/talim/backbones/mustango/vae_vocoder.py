@@ -66,13 +66,7 @@ class MelSpectrogram(nn.Module):
         """Magnitudes of the short-time Fourier transform with reflected ends."""
         c = self.config
         return torch.stft(
-            samples,
-            c.filter_length,
-            c.hop_length,
-            c.win_length,
-            self.window,
-            return_complex=True,
-            pad_mode="reflect",
+            samples, c.filter_length, c.hop_length, c.win_length, self.window, return_complex=True, pad_mode="reflect"
         ).abs()
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -155,7 +149,7 @@ class MelVAE(nn.Module):
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' AutoencoderKL for the checkpoint's vae_config.json."""
+    """Diffusers' AutoencoderKL for the checkpoint's vae_config.json."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     parts = config["ddconfig"]
@@ -183,7 +177,7 @@ def build_vae(config: Mapping[str, Any]) -> Any:
 
 
 def build_vocoder(channels: int, bands: int, rate_hz: int) -> Any:
-    """transformers' HiFi-GAN with the settings of the released model."""
+    """Transformers' HiFi-GAN with the settings of the released model."""
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     return SpeechT5HifiGan(

@@ -33,9 +33,7 @@ def diffusion_weights(released: Mapping[str, Tensor], where: str) -> dict[str, T
     return weights
 
 
-def vae_vocoder_weights(
-    released: Mapping[str, Tensor], levels: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def vae_vocoder_weights(released: Mapping[str, Tensor], levels: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The VAE file's weights for diffusers' AutoencoderKL and for transformers' HiFi-GAN."""
     vae, vocoder = {}, {}
     for name, tensor in released.items():
@@ -53,30 +51,22 @@ def _vae_name(name: str, levels: int) -> str:
     name = name.replace(".nin_shortcut.", ".conv_shortcut.").replace(".norm_out.", ".conv_norm_out.")
     name = re.sub(r"\.mid\.block_(\d)\.", lambda m: f".mid_block.resnets.{int(m[1]) - 1}.", name)
     name = re.sub(
-        r"\.mid\.attn_1\.(norm|q|k|v|proj_out)\.",
-        lambda m: f".mid_block.attentions.0.{ATTENTION_PARTS[m[1]]}.",
-        name,
+        r"\.mid\.attn_1\.(norm|q|k|v|proj_out)\.", lambda m: f".mid_block.attentions.0.{ATTENTION_PARTS[m[1]]}.", name
     )
     name = re.sub(r"\.down\.(\d+)\.block\.", r".down_blocks.\1.resnets.", name)
     name = re.sub(r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0.", name)
     # level 0 is the finest in the released file; diffusers counts from the coarsest
     name = re.sub(r"\.up\.(\d+)\.block\.", lambda m: f".up_blocks.{levels - 1 - int(m[1])}.resnets.", name)
-    return re.sub(
-        r"\.up\.(\d+)\.upsample\.", lambda m: f".up_blocks.{levels - 1 - int(m[1])}.upsamplers.0.", name
-    )
+    return re.sub(r"\.up\.(\d+)\.upsample\.", lambda m: f".up_blocks.{levels - 1 - int(m[1])}.upsamplers.0.", name)
 
 
-def load_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()
-) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()) -> None:
     """Check and assign weights to a module on the meta device; `given` names need no weight."""
     check_weights(module, weights, where, given)
     module.load_state_dict(dict(weights), strict=False, assign=True)
 
 
-def check_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()
-) -> None:
+def check_weights(module: nn.Module, weights: Mapping[str, Tensor], where: str, given: Iterable[str] = ()) -> None:
     """TalimError for weights that are missing, unknown, or of another shape than the module's."""
     skipped = {*given, *ALIASES}
     expected = {name: tensor for name, tensor in module.state_dict().items() if name not in skipped}

@@ -130,15 +130,11 @@ class NanoCodec(PreTrainedModel):
         super().__init__(config)
         width = config.width
         self.inward = nn.Conv1d(sinusoidal_model.FEATURES, width, 3, padding=1)
-        self.encoder = nn.Sequential(
-            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.encoder_blocks))
-        )
+        self.encoder = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.encoder_blocks)))
         self.to_latent = nn.Conv1d(width, config.latent, 1)
         self.quantiser = ResidualVectorQuantizer(config.num_codebooks, config.codebook_size, config.latent)
         self.from_latent = nn.Conv1d(config.latent, width, 3, padding=1)
-        self.decoder = nn.Sequential(
-            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.decoder_blocks))
-        )
+        self.decoder = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.decoder_blocks)))
         self.last_norm = nn.LayerNorm(width)
         self.outward = nn.Linear(width, sinusoidal_model.FEATURES)
         self.post_init()
@@ -156,16 +152,12 @@ class NanoCodec(PreTrainedModel):
         return decode_features(self.outward(hidden).transpose(1, 2))
 
     @torch.no_grad()
-    def encode(
-        self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any
-    ) -> CodecEncoderOutput:
+    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> CodecEncoderOutput:
         """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"the nano codec takes [B, 1, S], not {tuple(input_values.shape)}")
         if padding_mask is not None:
-            input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(
-                input_values.dtype
-            )
+            input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(input_values.dtype)
         codes = self.quantiser.encode(self.latent_of(sinusoidal_model.analyze(input_values[:, 0].float())))
         return CodecEncoderOutput(audio_codes=codes[None], audio_scales=[None])
 

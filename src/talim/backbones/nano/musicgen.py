@@ -46,9 +46,7 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens."""
-        return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256).decode(
-            "utf-8", errors="ignore"
-        )
+        return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256).decode("utf-8", errors="ignore")
 
 
 def register_codec() -> None:
@@ -105,14 +103,10 @@ def nano_config(
         eos_token_id=None,
     )
     decoder.talim_window_seconds = WINDOW_SECONDS  # read by the backbone
-    return MusicgenConfig(
-        text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict()
-    )
+    return MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict())
 
 
-def build_nano_musicgen(
-    seed: int, codec: NanoCodec | None = None, **shape: int
-) -> MusicgenForConditionalGeneration:
+def build_nano_musicgen(seed: int, codec: NanoCodec | None = None, **shape: int) -> MusicgenForConditionalGeneration:
     """A nano MusicGen with random weights and, if given, a trained codec."""
     torch.manual_seed(seed)
     codec_config: Any = codec.config if codec is not None else None

@@ -96,9 +96,7 @@ def save(folder: Path, config: NanoMustangoConfig, model: MustangoModel, mel_vae
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
-) -> Mustango:
+def load(folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str) -> Mustango:
     """Load what `save` wrote; the U-Net in `dtype`, the rest in float32."""
     values = read_json(folder / "config.json")
     values.pop("model_type")

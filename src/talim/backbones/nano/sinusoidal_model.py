@@ -48,9 +48,7 @@ def mel_bands() -> Tensor:
     mel = torch.linspace(0, 2595 * math.log10(1 + 7900 / 700), BANDS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     low, mid, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    spread = torch.clamp(
-        torch.minimum((frequencies - low) / (mid - low), (high - frequencies) / (high - mid)), min=0
-    )
+    spread = torch.clamp(torch.minimum((frequencies - low) / (mid - low), (high - frequencies) / (high - mid)), min=0)
     nearest = F.one_hot((frequencies[None] - mid).abs().argmin(1), frequencies.numel()).float()
     spread = torch.where(spread.sum(1, keepdim=True) > 0.5, spread, nearest)
     return spread / spread.sum(1, keepdim=True)
@@ -145,9 +143,7 @@ def noise_levels(wave: Tensor, amplitude: Tensor, tonal: Tensor) -> Tensor:
     power = torch.fft.rfft(frames * window).abs().square() / window.square().sum()  # [B, 2T, F]
     long_bands = long_window_mel_bands().to(wave.device)
     energy = amplitude.square()
-    noise_fraction = (long_bands @ (energy * (1 - tonal))) / (long_bands @ energy).clamp(
-        min=1e-14
-    )  # [B, BANDS, T]
+    noise_fraction = (long_bands @ (energy * (1 - tonal))) / (long_bands @ energy).clamp(min=1e-14)  # [B, BANDS, T]
     total = (power @ mel_bands().to(wave.device).T).transpose(1, 2)
     return (total * noise_fraction.repeat_interleave(2, 2)).clamp(min=0).sqrt()
 
@@ -161,10 +157,7 @@ def analyze(wave: Tensor) -> Tensor:
     batch, _, frames = amplitude.shape
     level = amplitude_to_level(amplitude)
     pairs = (
-        amplitude_to_level(noise)
-        .view(batch, BANDS, frames, 2)
-        .permute(0, 3, 1, 2)
-        .reshape(batch, 2 * BANDS, frames)
+        amplitude_to_level(noise).view(batch, BANDS, frames, 2).permute(0, 3, 1, 2).reshape(batch, 2 * BANDS, frames)
     )
     return torch.cat([level, offset * (level > 0.05), pairs], 1)
 
@@ -178,9 +171,7 @@ def synthesize(features: Tensor, seed: int = 0) -> Tensor:
 
 def _oscillators(amplitude: Tensor, offset: Tensor) -> Tensor:
     """Overlap-added sinusoids [T * HOP] of one clip: `amplitude` and `offset` [PITCH_CELLS, T]."""
-    frequency = (
-        cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
-    )
+    frequency = cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
     phase = _running_phase(amplitude, frequency)
     frames = amplitude.shape[1]
     steps = torch.arange(2 * HOP, dtype=torch.float32) - HOP

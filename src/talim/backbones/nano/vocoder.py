@@ -43,9 +43,7 @@ class NanoVocoder(PreTrainedModel):
     def __init__(self, config: NanoVocoderConfig) -> None:
         super().__init__(config)
         self.inward = nn.Conv1d(config.model_in_dim, config.width, 3, padding=1)
-        self.blocks = nn.Sequential(
-            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.blocks))
-        )
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.blocks)))
         self.last_norm = nn.LayerNorm(config.width)
         self.outward = nn.Linear(config.width, sinusoidal_model.FEATURES)
         self.post_init()

@@ -25,9 +25,7 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
     if not paths:
         suffixes = ", ".join(sorted(SOUNDFILE_SUFFIXES | PHONE_SUFFIXES))
         first = f"; {skipped[0]['file']}: {skipped[0]['reason']}" if skipped else ""
-        raise UsageError(
-            f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}"
-        )
+        raise UsageError(f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}")
     names = {normalize_path(path.relative_to(source)): path for path in paths}
     folders = list(walk_folders(source, out))
     rows, notes = read_metadata(source, folders, set(names))

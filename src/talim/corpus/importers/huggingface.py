@@ -31,9 +31,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     try:
         import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
-        raise TalimError(
-            "the datasets library is not installed; type: pip install 'talim[datasets]'"
-        ) from error
+        raise TalimError("the datasets library is not installed; type: pip install 'talim[datasets]'") from error
     datasets.disable_progress_bars()
     splits = _load(datasets, request)
     licence = _licence(request, splits)
@@ -94,9 +92,7 @@ def _by_split(paths: list[Path]) -> dict[str, list[str]]:
 def _audio_column(table: Any, request: ImportRequest) -> str:
     """The column with audio: of the Audio type, or with cells of bytes and a path."""
     for name, feature in table.features.items():
-        if type(feature).__name__ == "Audio" or (
-            isinstance(feature, Mapping) and {"bytes", "path"} <= {*feature}
-        ):
+        if type(feature).__name__ == "Audio" or (isinstance(feature, Mapping) and {"bytes", "path"} <= {*feature}):
             return str(name)
     raise UsageError(f"{request.source}: no audio column among {', '.join(table.features)}")
 
@@ -106,11 +102,7 @@ def _rows(table: Any, column: str) -> Iterator[dict[str, str]]:
     classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
     rest = table.remove_columns([column]).with_format("arrow")
     for start in range(0, len(table), 1000):
-        rows = (
-            rest[start : start + 1000].to_pylist()
-            if rest.column_names
-            else [{}] * min(1000, len(table) - start)
-        )
+        rows = rest[start : start + 1000].to_pylist() if rest.column_names else [{}] * min(1000, len(table) - start)
         for row in rows:
             cells = {
                 name: classes[name].int2str(value) if name in classes and value is not None else value

@@ -79,9 +79,7 @@ def _dataset(name: str, folder: Path) -> Any:
     except ImportError as error:
         raise TalimError("mirdata is not installed; type: pip install 'talim[mirdata]'") from error
     if name not in mirdata.list_datasets():
-        raise UsageError(
-            f"mirdata has no loader {name!r}; it has, among others, saraga_hindustani and compmusic_raga"
-        )
+        raise UsageError(f"mirdata has no loader {name!r}; it has, among others, saraga_hindustani and compmusic_raga")
     return mirdata.initialize(name, data_home=str(folder))
 
 

@@ -129,17 +129,13 @@ def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
 def _attributes(value: Any) -> list[str]:
     """The names of usuls or forms, which MusicBrainz has as attributes or as tags."""
     entries = [entry for entry in value or [] if isinstance(entry, dict)]
-    names = [
-        entry.get("mb_attribute") or entry.get("mb_tag") or entry.get("attribute_key") for entry in entries
-    ]
+    names = [entry.get("mb_attribute") or entry.get("mb_tag") or entry.get("attribute_key") for entry in entries]
     return [str(name) for name in names if name]
 
 
 def _named(value: Any) -> list[tuple[str | None, str | None]]:
     entries = [entry for entry in value or [] if isinstance(entry, dict)]
-    return [
-        (entry.get("title") or entry.get("name"), entry.get("mbid") or entry.get("id")) for entry in entries
-    ]
+    return [(entry.get("title") or entry.get("name"), entry.get("mbid") or entry.get("id")) for entry in entries]
 
 
 def _annotations(folder: Path) -> Path | None:

@@ -13,18 +13,14 @@ from talim.errors import UsageError
 # Tried in this order; the last one takes any folder.
 IMPORTERS = (
     Importer("otmm", "OTMM metadata, joined with your own files", otmm.matches, otmm.list_recordings),
-    Importer(
-        "symbtr", "SymbTr scores, rendered (symbtr:theory for KomaAE)", symbtr.matches, symbtr.list_recordings
-    ),
+    Importer("symbtr", "SymbTr scores, rendered (symbtr:theory for KomaAE)", symbtr.matches, symbtr.list_recordings),
     Importer(
         "huggingface",
         "a Hugging Face data set: parquet, arrow or Hub id",
         huggingface.matches,
         huggingface.list_recordings,
     ),
-    Importer(
-        "mirdata", "a mirdata loader: mirdata:saraga_hindustani", lambda path: False, mirdata.list_recordings
-    ),
+    Importer("mirdata", "a mirdata loader: mirdata:saraga_hindustani", lambda path: False, mirdata.list_recordings),
     Importer(
         "folder",
         "your own folder of recordings",

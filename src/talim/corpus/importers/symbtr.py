@@ -50,15 +50,11 @@ def list_recordings(request: ImportRequest) -> ImportResult:
         check_folder(request.path, request.out)
     folder = request.path.parent if single else request.path
     paths = (
-        [request.path]
-        if single
-        else [p for place in walk_folders(folder, request.out) for p in place.glob("*.txt")]
+        [request.path] if single else [p for place in walk_folders(folder, request.out) for p in place.glob("*.txt")]
     )
     scores = {normalize_path(path.relative_to(folder)): path for path in paths if _is_score(path)}
     if not scores:
-        raise UsageError(
-            f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read"
-        )
+        raise UsageError(f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read")
     rows, notes = read_metadata(folder, walk_folders(folder, request.out), {*scores})
     files, skipped = [], []
     for name, path in sorted(scores.items()):
@@ -165,9 +161,7 @@ def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
     return round(statistics.median(speeds), 1) if speeds else 0.0
 
 
-def _source_file(
-    name: str, path: Path, cells: MetadataRow, intonation: str, renderer: ScoreRenderer
-) -> SourceFile:
+def _source_file(name: str, path: Path, cells: MetadataRow, intonation: str, renderer: ScoreRenderer) -> SourceFile:
     score = read_score(path, intonation)
     seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
     instrument = renderer.instruments[seed % len(renderer.instruments)]
