@@ -78,7 +78,7 @@ def context(
         "commands": reproduce_commands(study, claims_file),
         "provenance": next((tables.provenance_table(result) for result in runs.values()), []),
         "costs": study_sentences.COSTS,
-        "goals": study_sentences.GOALS,
+        "goals": study_sentences.WORDS["goals"],
         "comparison_text": study_sentences.comparison_text,
         "expectation_text": study_sentences.expectation_text,
         "result_text": study_sentences.result_text,

@@ -1,4 +1,4 @@
-"""Sentences of a study's report in English and Japanese: the best design, the recommended one, its cost, caveats."""
+"""Sentences of a study's report: the best design, the recommended one, its cost, caveats, hypotheses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.backbones.registry import is_miniature
 from talim.experiments.goals import SelectionCriteria
-from talim.experiments.recommend import DEMONSTRATED, INCONCLUSIVE, NOTHING, ONLY
+from talim.experiments.recommend import DEMONSTRATED, INCONCLUSIVE, NOTHING
 from talim.experiments.results import ANY_LEVEL, StudyResults
 from talim.html.formatting import (
     NOT_KNOWN,
@@ -22,33 +22,11 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
+from talim.reporting.catalogue import in_languages, words
 from talim.reporting.sentences import NOT_MEASURED
 
-# "With DESIGN ...", in English and in Japanese; scores use their own names.
-BEST_BY_MEASURE = {
-    "loss_reduction": ("the held-out loss is reduced most", "保留データの損失が最も大きく下がる"),
-    "loss_reduction_ornaments": ("the held-out loss on ornaments is reduced most", "装飾音での損失が最も大きく下がる"),
-    "repeat_gain": ("the additional reduction on repeats is largest", "再現部での改善が最も大きい"),
-    "score.kernel_distance_timbre": ("the timbre is closest to real music", "音色が実際の音楽に最も近い"),
-}
-MEASURE_NAMES = {
-    "base_loss": "base loss",
-    "adapted_loss": "adapted loss",
-    "loss_reduction": "loss reduction",
-    "loss_reduction_ornaments": "loss reduction on ornaments",
-    "loss_reduction_plain": "loss reduction on plain notes",
-    "loss_reduction_first": "loss reduction on first occurrences",
-    "loss_reduction_repeat": "loss reduction on repeats",
-    "repeat_gain": "additional loss reduction on repeats",
-    "log_seconds": "training time",
-    "log_memory": "peak memory",
-}
 LOGARITHMS = ("log_seconds", "log_memory")
-GOALS = {
-    "learning": "the loss",
-    "jingle": "a short jingle: ornaments and timbre",
-    "background": "long background music: structure",
-}
+WORDS = words("study")
 COSTS = {
     "parameters": ("trained parameters", format_count),
     "flops": ("FLOPs of training", format_scientific),
@@ -60,154 +38,115 @@ COSTS = {
 
 def measure_name(measure: str) -> str:
     """A measure as text: `score.ngram_repetition` becomes `ngram repetition`."""
-    return MEASURE_NAMES.get(measure, measure.removeprefix("score.").replace("_", " "))
+    return WORDS["measures"].get(measure, measure.removeprefix("score.").replace("_", " "))
 
 
 def recommendation_text(found: Mapping[str, Any]) -> str:
     """One recommendation of study.json in one or two sentences."""
-    design, outcome = found["design"], found["outcome"]
+    texts, design, outcome = WORDS["recommendations"], found["design"], found["outcome"]
+    values = {**found, "unresolved": len(found["unresolved"])}
     if outcome == NOTHING:
-        missing = ", ".join(found["missing"]) or "every design"
-        return f"Nothing to recommend: {missing} was not measured or is over the limits."
-    if outcome == ONLY:
-        return f"{design} is the only design within the limits, so nothing was compared."
-    if outcome == INCONCLUSIVE:
-        chosen, text = _candidate(found, design), f"Cannot tell {len(found['unresolved'])} designs apart; "
-        if design == found["best"]:
-            return f"{text}{design} has the best mean, and none within the margin costs less."
-        return (
-            f"{text}{found['best']} has the best mean. Take the cheaper: {design} is "
-            f"{format_number(chosen['gap'])} behind ({format_ci(chosen['gap_low'], chosen['gap_high'])})."
-        )
-    objective = found["objectives"][0]
-    margin = f"{format_number(objective['margin'])} in {measure_name(objective['measure'])}"
-    text = f"{design} is the cheapest design shown to be within {margin} of every other one."
-    if found["within_margin"] != design:
-        text += f" The mean of {found['within_margin']}, which costs less, is too, but it is not shown."
-    return text
+        values["missing"] = ", ".join(found["missing"]) or "every design"
+    elif outcome == INCONCLUSIVE:
+        outcome += "_best" if design == found["best"] else "_cheaper"
+        chosen = _candidate(found, design)
+        values |= {"gap": format_number(chosen["gap"]), "ends": format_ci(chosen["gap_low"], chosen["gap_high"])}
+    elif outcome == DEMONSTRATED:
+        objective = found["objectives"][0]
+        values |= {"margin": format_number(objective["margin"]), "measure": measure_name(objective["measure"])}
+    text = texts[outcome].format(**values)
+    more = outcome == DEMONSTRATED and found["within_margin"] != design
+    return text + texts["cheaper_not_shown"].format(**values) if more else text
 
 
-# English sentence, Japanese sentence, key figure
-TextPart = tuple[str, str, dict[str, Any]]
+# A sentence by language, and its key figure
+SummaryPart = tuple[dict[str, str], dict[str, Any]]
 
 
 def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, Any]:
     """A headline, and three sentences with one key figure and its interval each, in English and Japanese."""
     found = base["recommendations"][0]
-    text = recommendation_text(found)
     if found["outcome"] == NOTHING:
+        text = recommendation_text(found)
         return {"headline": text, "en": [text], "ja": [], "figures": []}
-    design = found["design"]
-    headline = {
-        DEMONSTRATED: f"Take {design}: nothing that costs less is shown to be as good.",
-        INCONCLUSIVE: f"These data cannot tell which design is best. Take the cheaper: {design}.",
-        ONLY: f"{design} is the only design with results.",
-    }[found["outcome"]]
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(found)]
     return {
-        "headline": headline,
-        "en": [english for english, _, _ in parts],
-        "ja": [japanese for _, japanese, _ in parts],
-        "figures": [figure for _, _, figure in parts],
+        "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
+        "en": [texts["en"] for texts, _ in parts],
+        "ja": [texts["ja"] for texts, _ in parts],
+        "figures": [figure for _, figure in parts],
     }
 
 
-def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> TextPart:
+def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
     """The best design and its mean."""
-    best_mean, measure = found["best_mean"], found["objectives"][0]["measure"]
-    count, corpora, unit = len(found["candidates"]), len(found["corpora"]), base["unit"] or ""
-    name = measure_name(measure)
-    best, best_ja = BEST_BY_MEASURE.get(measure, (f"{name} is best", name))
-    mean = format_number(best_mean["mean"])
-    over = f"{corpora} corpora" if corpora != 1 else "1 corpus"
-    english = (
-        f"Of {format_counted(count, 'design')} in {base['base']}, {best} with {found['best']}: "
-        f"{f'{mean} {unit}'.rstrip()} ({_interval(best_mean)}), over {over}."
+    measure, best = found["objectives"][0]["measure"], found["best"]
+    count, corpora, unit = len(found["candidates"]), len(found["corpora"]), base["unit"]
+    name, mean = measure_name(measure), format_number(found["best_mean"]["mean"])
+    texts = in_languages(
+        "quality",
+        base=base["base"],
+        designs={"en": format_counted(count, "design"), "ja": count},
+        best=in_languages(f"best_{measure}" if f"best_{measure}" in words("en") else "best_other", measure=name),
+        design=best,
+        amount=_with_unit(mean, unit),
+        interval=_interval(found["best_mean"]),
+        corpora={"en": f"{corpora} corpora" if corpora != 1 else "1 corpus", "ja": corpora},
     )
-    japanese = (
-        f"{base['base']}の{count}種類の設計のうち、{best_ja}のは{found['best']}で、"
-        f"その値は{mean}{unit}です({_interval_ja(best_mean)}、コーパス{corpora}個)。"
-    )
-    meaning = f"{name} with {found['best']}{', in ' + unit if unit else ''}"
-    return english, japanese, _figure(mean, meaning, best_mean)
+    return texts, _figure(mean, f"{name} with {best}{f', in {unit}' if unit else ''}", found["best_mean"])
 
 
-def _choice(base: Mapping[str, Any], found: Mapping[str, Any], criteria: SelectionCriteria) -> TextPart:
+def _choice(base: Mapping[str, Any], found: Mapping[str, Any], criteria: SelectionCriteria) -> SummaryPart:
     """The recommended design and its distance from the best; if it is the best, the distance of the next best."""
     design, outcome = found["design"], found["outcome"]
-    name, unit = measure_name(found["objectives"][0]["measure"]), base["unit"] or ""
-    chosen = _candidate(found, design)
-    stability = f" In {format_percent(chosen['selected_fraction'])} of resamples it is the cheapest within the margin."
-    if design == found["best"] and outcome == DEMONSTRATED:
+    key = f"{'best' if design == found['best'] else 'cheaper'}_{outcome}"
+    chosen = measured = _candidate(found, design)
+    if key == f"best_{DEMONSTRATED}":
         others = [each for each in found["candidates"] if each["design"] != design]
-        second = min(others, key=lambda each: each["gap"])
-        ends = {"low": second["gap_low"], "high": second["gap_high"]}
-        amount = format_number(second["gap"])
-        english = (
-            f"It is also the recommended design; {second['design']} comes next, "
-            f"{f'{amount} {unit}'.rstrip()} behind ({_interval(ends)}).{stability}"
-        )
-        japanese = (
-            f"推奨する設計は平均も最良の{design}です。次点の{second['design']}との差は{amount}{unit}"
-            f"({_interval_ja(ends)})です。"
-        )
-        return english, japanese, _figure(amount, f"{name}: gap of {second['design']}, the next best", ends)
-    ends = {"low": chosen["gap_low"], "high": chosen["gap_high"]}
-    amount, tolerance = format_number(chosen["gap"]), format_percent(criteria.tolerance)
-    if design == found["best"]:
-        english = f"{design} has the best mean and is the recommended design."
-    else:
-        english = f"{design} costs less and is {f'{amount} {unit}'.rstrip()} behind it ({_interval(ends)})"
-        english += {
-            DEMONSTRATED: f", which is shown to be within the margin of {tolerance}.",
-            INCONCLUSIVE: f"; the margin is {tolerance}, and which of {len(found['unresolved'])} designs are within "
-            "it, these data cannot tell.",
-            ONLY: ".",
-        }[outcome]
-    verdict_ja = {
-        DEMONSTRATED: f"許容幅({tolerance})以内であることが示されました",
-        INCONCLUSIVE: f"許容幅({tolerance})以内かどうかは、このデータでは判断できません",
-        ONLY: "比較できる設計はほかにありません",
-    }[outcome]
-    japanese = f"推奨する設計は{design}です。最良の平均との差は{amount}{unit}({_interval_ja(ends)})で、{verdict_ja}。"
-    return english + stability, japanese, _figure(amount, f"{name}: gap of {design} to the best", ends)
-
-
-def _cost(found: Mapping[str, Any]) -> TextPart:
-    """Trained parameters and training time, relative to a reference design if there is one."""
-    design = found["design"]
-    costs = _candidate(found, design)["costs"]
-    trained = format_count(costs["parameters"] or 0)
-    percent = format_percent(found["trained_percent"] / 100) if found["trained_percent"] else ""
-    of_base, of_base_ja = (f", {percent} of the base,", f"(基盤モデルの{percent})") if percent else ("", "")
-    ratio = found["cost_ratios"].get("seconds")
-    if ratio is None:
-        seconds = costs["seconds"]
-        time = format_duration(seconds) if seconds is not None else f"a time that was {NOT_MEASURED}"
-        return (
-            f"It trains {trained} parameters{of_base} in {time}.",
-            f"学習するパラメータは{trained}個{of_base_ja}です。",
-            _figure(trained, f"trained parameters of {design}", {"low": None, "high": None}),
-        )
-    amount, reference = format_number(ratio["ratio"], 2), found["reference"]
-    return (
-        f"It trains {trained} parameters{of_base} in {amount} times the time of {reference} ({_interval(ratio)}).",
-        f"学習するパラメータは{trained}個{of_base_ja}、学習時間は{reference}の{amount}倍({_interval_ja(ratio)})です。",
-        _figure(amount, f"times the training time of {reference}", ratio),
+        measured = min(others, key=lambda each: each["gap"])
+    ends, amount = {"low": measured["gap_low"], "high": measured["gap_high"]}, format_number(measured["gap"])
+    texts = in_languages(
+        key,
+        design=design,
+        second=measured["design"],
+        amount=_with_unit(amount, base["unit"]),
+        interval=_interval(ends),
+        tolerance=format_percent(criteria.tolerance),
+        unresolved=len(found["unresolved"]),
     )
+    stability = in_languages("stability", fraction=format_percent(chosen["selected_fraction"]))
+    gap = f"gap of {design} to the best" if measured is chosen else f"gap of {measured['design']}, the next best"
+    meaning = f"{measure_name(found['objectives'][0]['measure'])}: {gap}"
+    return {language: texts[language] + stability[language] for language in texts}, _figure(amount, meaning, ends)
+
+
+def _cost(found: Mapping[str, Any]) -> SummaryPart:
+    """Trained parameters and training time, relative to a reference design if there is one."""
+    design, percent, ratio = found["design"], found["trained_percent"], found["cost_ratios"].get("seconds")
+    costs = _candidate(found, design)["costs"]
+    trained, seconds = format_count(costs["parameters"] or 0), costs["seconds"]
+    of_base = in_languages("of_base", percent=format_percent(percent / 100)) if percent else ""
+    if ratio is None:
+        time = format_duration(seconds) if seconds is not None else f"a time that was {NOT_MEASURED}"
+        figure = _figure(trained, f"trained parameters of {design}", {"low": None, "high": None})
+        return in_languages("cost", trained=trained, of_base=of_base, time=time), figure
+    values = {"ratio": format_number(ratio["ratio"], 2), "reference": found["reference"], "interval": _interval(ratio)}
+    figure = _figure(values["ratio"], f"times the training time of {found['reference']}", ratio)
+    return in_languages("cost_ratio", trained=trained, of_base=of_base, **values), figure
+
+
+def _with_unit(value: str, unit: str) -> str | dict[str, str]:
+    return in_languages("amount", value=value, unit=unit) if unit else value
 
 
 def _figure(value: str, meaning: str, ends: Mapping[str, Any]) -> dict[str, Any]:
     return {"value": value, "meaning": meaning, "ci95": format_ci(ends["low"], ends["high"])}
 
 
-def _interval(ends: Mapping[str, Any]) -> str:
-    return f"95\u202f% interval {format_ci(ends['low'], ends['high'])}"
-
-
-def _interval_ja(ends: Mapping[str, Any]) -> str:
+def _interval(ends: Mapping[str, Any]) -> dict[str, str]:
     text = format_ci(ends["low"], ends["high"])
-    return "95%信頼区間:" + ("不明" if text == NOT_KNOWN else text.replace(" to ", "〜"))
+    key = "interval_not_known" if text == NOT_KNOWN else "interval"
+    return in_languages(key, ends={"en": text, "ja": text.replace(" to ", "〜")})
 
 
 def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:
@@ -216,34 +155,26 @@ def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:
 
 def caveats(study: StudyResults) -> list[str]:
     """Caveats shown above the results."""
-    sentences = []
     seeds = {table.name: Counter(trial.design for trial in table.trials) for table in study.tables}
-    if seeds and all(count == 1 for counts in seeds.values() for count in counts.values()):
-        sentences.append(
-            "Every design was trained with one seed: the intervals cover the variance between recordings, not that "
-            "between seeds."
-        )
+    counts = [count for by_design in seeds.values() for count in by_design.values()]
     incomplete = {
-        design for counts in seeds.values() for design, count in counts.items() if count < max(counts.values())
+        design for by_design in seeds.values() for design, n in by_design.items() if n < max(by_design.values())
     }
-    if incomplete:
-        number = format_counted(len(incomplete), "design")
-        verb = "has" if len(incomplete) == 1 else "have"
-        sentences.append(f"{number} {verb} fewer seeds than others: the study is not finished.")
-    recordings = [len(trial.measures.get("loss_reduction", {})) for trial in study.trials]
-    if recordings and min(recordings) < 5:
-        number = format_counted(min(recordings), "recording")
-        sentences.append(f"Some trials were evaluated on {number} only: their intervals are imprecise.")
-    if study.failed:
-        sentences.append(f"{format_counted(len(study.failed), 'trial')} failed and are in no table.")
-    if study.excluded:
-        number = format_counted(len(study.excluded), "trial")
-        sentences.append(f"{number} with other settings are in no table.")
+    recordings = min((len(trial.measures.get("loss_reduction", {})) for trial in study.trials), default=5)
     miniatures = [base for base in study.bases if is_miniature(base)]
-    if miniatures:
-        are = "is a miniature model" if len(miniatures) == 1 else "are miniature models"
-        sentences.append(f"{' and '.join(miniatures)} {are}: results may differ for large models.")
-    return sentences
+    texts = {
+        "Every design was trained with one seed: the intervals cover the variance between recordings, not that between "
+        "seeds.": bool(counts) and max(counts) == 1,
+        f"{format_counted(len(incomplete), 'design')} {'has' if len(incomplete) == 1 else 'have'} fewer seeds than "
+        "others: the study is not finished.": bool(incomplete),
+        f"Some trials were evaluated on {format_counted(recordings, 'recording')} only: their intervals are "
+        "imprecise.": recordings < 5,
+        f"{format_counted(len(study.failed), 'trial')} failed and are in no table.": bool(study.failed),
+        f"{format_counted(len(study.excluded), 'trial')} with other settings are in no table.": bool(study.excluded),
+        f"{' and '.join(miniatures)} {'is a miniature model' if len(miniatures) == 1 else 'are miniature models'}: "
+        "results may differ for large models.": bool(miniatures),
+    }
+    return [text for text, applies in texts.items() if applies]
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:

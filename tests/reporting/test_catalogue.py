@@ -1,0 +1,36 @@
+"""Catalogues of sentences: both languages have the same keys, and the same placeholders but for those named here."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+
+from talim.reporting.catalogue import LANGUAGES, in_languages, words
+
+# Sentences in which one language says more than the other.
+UNEQUAL = {
+    "best_demonstrated": {"design"},
+    "best_inconclusive": {"amount", "interval", "tolerance"},
+    "best_only_design": {"amount", "interval"},
+    "cheaper_inconclusive": {"unresolved"},
+    "stability": {"fraction"},
+    "cost": {"time"},
+}
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_words_have_the_same_keys_and_placeholders_in_both_languages() -> None:
+    english, japanese = (words(language) for language in LANGUAGES)
+    assert list(english) == list(japanese)
+    unequal = {key: placeholders(english[key]) ^ placeholders(japanese[key]) for key in english}
+    assert {key: names for key, names in unequal.items() if names} == UNEQUAL
+
+
+def test_in_languages_takes_values_by_language() -> None:
+    assert in_languages("amount", value={"en": "1", "ja": "一"}, unit="nats") == {"en": "1 nats", "ja": "一nats"}
+    with pytest.raises(KeyError):
+        in_languages("amount", value="1")
