@@ -104,7 +104,7 @@ def test_request_with_missing_wrong_or_foreign_token_is_rejected(
     for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": f"Basic {reviewer.token}"}):
         for method, path in (("GET", "/api/session"), ("POST", "/api/candidate"), ("DELETE", "/api/session")):
             assert client.request(method, path, headers=header).status_code == 401
-    assert opened.reviews.reviewer(reviewer.token) is not None
+    assert opened.reviews.find(reviewer.token) is not None
 
 
 def test_post_review_twice_stores_it_once_and_other_returns_409(reviewer: Reviewer, opened: ReviewSession) -> None:

@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 
 def link_of(opened: ReviewSession, start: str) -> str:
-    return f"{start}/#{opened.reviews.add_reviewers(1)[0]['token']}"
+    return f"{start}/#{opened.reviews.invite(1)[0]['token']}"
 
 
 def hear(page: Any) -> None:

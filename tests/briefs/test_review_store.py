@@ -14,7 +14,7 @@ from fixtures.brief_folder import Clock, brief_of
 
 from talim.briefs.review_store import Review, ReviewStore, metadata
 from talim.errors import TalimError
-from talim.listening.vote_store import RequestRejectedError
+from talim.listening.participant_store import RequestRejectedError
 
 POSTGRES = os.environ.get("TALIM_TEST_POSTGRES")
 SOUNDS = {f"linear-{number:03d}": f"{number:064d}" for number in range(1, 7)}
@@ -34,7 +34,7 @@ def reviews(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReviewSt
 
 def begun(reviews: ReviewStore) -> str:
     """A reviewer who has begun."""
-    who = reviews.add_reviewers(1)[0]["id"]
+    who = reviews.invite(1)[0]["id"]
     reviews.begin(who, "en", "0" * 64, 0)
     return who
 
@@ -86,15 +86,15 @@ def test_open_brief_changed_before_first_review_resets_reviewers(reviews: Review
 
 
 def test_delete_removes_reviewer_and_no_token_is_stored(reviews: ReviewStore) -> None:
-    created = reviews.add_reviewers(2)
-    existing = reviews.reviewer(created[0]["token"])
+    created = reviews.invite(2)
+    existing = reviews.find(created[0]["token"])
     assert existing is not None
     assert created[0]["token"] not in str(existing)
-    assert reviews.reviewer("nonsense") is None
+    assert reviews.find("nonsense") is None
     reviews.begin(created[0]["id"], "en", "0" * 64, 0)
     go_through(reviews, created[0]["id"])
     assert reviews.delete(created[0]["id"])
     assert not reviews.delete(created[0]["id"])
     assert reviews.rows() == []
-    assert reviews.reviewer(created[0]["token"]) is None
+    assert reviews.find(created[0]["token"]) is None
     assert reviews.facts()["deleted"] == 1

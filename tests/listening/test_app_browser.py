@@ -61,7 +61,7 @@ def answer(page: Any) -> None:
 
 
 def link_of(test: ListeningTestSession, start: str) -> str:
-    return f"{start}/#{test.store.add_listeners(1)[0]['token']}"
+    return f"{start}/#{test.store.invite(1)[0]['token']}"
 
 
 @pytest.mark.parametrize("kind", ["pairwise", "mushra"])

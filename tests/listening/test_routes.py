@@ -35,7 +35,7 @@ def test_review_api_any_request_has_no_server_error(tmp_path: Path) -> None:
         @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(case=operation.as_strategy(), place=st.integers(0, 2))
         def once(case: Any, place: int) -> None:
-            reviewer = opened.reviews.add_reviewers(1)[0]
+            reviewer = opened.reviews.invite(1)[0]
             if place:
                 opened.reviews.begin(reviewer["id"], "en", "0" * 64, 0)
             token = reviewer["token"] if place < 2 else "nobody"
@@ -65,7 +65,7 @@ def test_listening_api_any_request_has_no_server_error(tmp_path_factory: pytest.
         @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
         @given(case=operation.as_strategy(), place=st.integers(0, 3))
         def once(case: Any, place: int) -> None:
-            listener = opened.store.add_listeners(1)[0]
+            listener = opened.store.invite(1)[0]
             if place % 2:
                 opened.store.begin(listener["id"], SAID, opened.protocol, opened.stimuli.items)
             token = [*tokens, listener["token"]][place]

@@ -94,7 +94,7 @@ def test_kill_server_keeps_all_acknowledged_votes(make_test: Make, database: str
     trials = {"per_listener": TRIALS, "repeats": 0, "attention": 0, "minimum_seconds": 0}
     folder = make_test(trials=trials, stopping={"listeners": LISTENERS})
     opened, port = open_test(folder, database), free_port()
-    created = opened.store.add_listeners(LISTENERS)
+    created = opened.store.invite(LISTENERS)
     who = {first["token"]: first["id"] for first in created}
     crowd = Crowd(f"http://127.0.0.1:{port}", list(who))
     server = start_server(folder, port, database)

@@ -16,19 +16,20 @@ from sqlalchemy import select
 from talim.errors import TalimError
 from talim.listening import database as t
 from talim.listening.database import sqlite_url
-from talim.listening.vote_store import RequestRejectedError, Vote
+from talim.listening.participant_store import RequestRejectedError
+from talim.listening.vote_store import Vote
 
 
 def test_vote_store_complete_session_stores_all_rows(url: str) -> None:
     store, protocol = open_store(url)
-    created = store.add_listeners(1)[0]
-    assert store.listener("wrong") is None
+    created = store.invite(1)[0]
+    assert store.find("wrong") is None
     store.begin(created["id"], CONSENT, protocol, ITEMS)
-    while store.current_trial(created["id"]):
+    while store.current(created["id"]):
         assert store.vote(created["id"], make_vote(store, created["id"]))
-    listener = store.listener(created["token"])
+    listener = store.find(created["token"])
     assert listener
-    assert (listener["trials"], listener["answered"]) == (8, 8)
+    assert (listener["turns"], listener["answered"]) == (8, 8)
     assert listener["finished_at"] is not None
     rows = store.rows()
     assert len(rows) == 16
@@ -72,7 +73,7 @@ def test_vote_out_of_order_or_too_soon_is_rejected(url: str) -> None:
     with pytest.raises(RequestRejectedError, match="played"):
         store.vote(listener, vote, minimum_seconds=8)
     clock.now += 1
-    store.current_trial(listener, opening=True)  # a second look does not begin the time again
+    store.current(listener, opening=True)  # a second look does not begin the time again
     assert store.vote(listener, vote, minimum_seconds=8)
 
 
@@ -81,7 +82,7 @@ def test_open_test_changed_after_first_vote_raises_error(url: str) -> None:
     listener = begun(store, protocol)
     changed = protocol_of(seed=9)
     store.open_test(changed, SOUNDS, PROMPTS, "lab")  # no vote yet: it may change, and all begin again
-    assert store.current_trial(listener) is None
+    assert store.current(listener) is None
     store.begin(listener, CONSENT, changed, ITEMS)
     store.vote(listener, make_vote(store, listener))
     store.open_test(changed, SOUNDS, PROMPTS, "lab")
@@ -104,7 +105,7 @@ def test_begin_beyond_stopping_rule_is_rejected(url: str) -> None:
         begun(store, protocol, replace(CONSENT, group="general"))
     with pytest.raises(RequestRejectedError, match="all the listeners"):
         begun(store, protocol, replace(CONSENT, group="general"))
-    assert store.current_trial(first)  # who is in may finish
+    assert store.current(first)  # who is in may finish
 
 
 def test_delete_removes_listener_from_disk(tmp_path: Path) -> None:
@@ -124,10 +125,10 @@ def test_delete_removes_listener_from_disk(tmp_path: Path) -> None:
     assert second.encode() not in left
 
 
-def test_add_listeners_stores_no_tokens(tmp_path: Path) -> None:
+def test_invite_stores_no_tokens(tmp_path: Path) -> None:
     path = tmp_path / "votes.db"
     store, _ = open_store(sqlite_url(path))
-    tokens = [created["token"] for created in store.add_listeners(3)]
+    tokens = [created["token"] for created in store.invite(3)]
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not any(token.encode() in left for token in tokens)
     assert path.stat().st_mode & 0o077 == 0
@@ -135,13 +136,13 @@ def test_add_listeners_stores_no_tokens(tmp_path: Path) -> None:
 
 def test_vote_concurrent_listeners_are_all_stored(url: str) -> None:
     store, protocol = open_store(url)
-    created = store.add_listeners(12)
+    created = store.invite(12)
     errors: list[Exception] = []
 
     def listen(listener: str) -> None:
         try:
             store.begin(listener, CONSENT, protocol, ITEMS)
-            while store.current_trial(listener):
+            while store.current(listener):
                 vote = make_vote(store, listener)
                 store.vote(listener, vote)
                 store.vote(listener, vote)

@@ -5,69 +5,39 @@ from __future__ import annotations
 import hmac
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response
-from pydantic import Field, StrictInt
+from pydantic import Field
 
 from talim.briefs.review_session import ReviewSession
 from talim.briefs.review_store import Review
-from talim.listening.app import LOOPBACK, new_api
+from talim.listening.app import LOOPBACK, secured_app
 from talim.listening.middleware import RateLimits, SecurityMiddleware
-from talim.listening.routes import BearerCredentials, invalid_link_error
-from talim.strict_yaml import StrictModel
-
-_PAGES = {"/": "review.html"}
+from talim.listening.routes import AnswerRequest, ConsentRequest, ParticipantDependency, session_of
 
 
-class ReviewerConsentRequest(StrictModel):
-    """Consent, and the language in which it was given."""
-
-    consent: Literal[True]
-    language: str = Field(max_length=12)
-
-
-class ReviewRequest(StrictModel):
+class ReviewRequest(AnswerRequest):
     """One review; other verdicts than accept need a reason or a note."""
 
-    id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    position: StrictInt = Field(ge=0, le=100_000)
     verdict: Literal["accept", "edit", "reject"]
     reasons: list[Annotated[str, Field(max_length=40)]] = Field(max_length=20)
     note: str = Field(default="", max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f]*$")
     listened_seconds: float = Field(ge=0, le=86_400)
 
 
+SessionDependency = Annotated[ReviewSession, Depends(session_of)]
+reviewing = APIRouter(prefix="/api")
+
+
 def create_app(
     session: ReviewSession, limits: RateLimits | None = None, hosts: frozenset[str] | None = LOOPBACK
 ) -> SecurityMiddleware:
     """The ASGI application; `hosts` are the accepted host names, None accepts any."""
-    limits = limits or RateLimits()
-    api = new_api("talim brief", limits, _PAGES, session.translations)
-    api.state.session = session
-    api.include_router(reviewing)
-    return SecurityMiddleware(api, limits, hosts)
-
-
-def _session_of(request: Request) -> ReviewSession:
-    return request.app.state.session
-
-
-SessionDependency = Annotated[ReviewSession, Depends(_session_of)]
-
-
-def _reviewer_of(request: Request, session: SessionDependency, sent: BearerCredentials) -> dict[str, Any]:
-    reviewer = session.reviews.reviewer(sent.credentials) if sent else None
-    if reviewer is None:
-        raise invalid_link_error(request)
-    return reviewer
-
-
-ReviewerDependency = Annotated[dict[str, Any], Depends(_reviewer_of)]
-reviewing = APIRouter(prefix="/api")
+    return secured_app(session, session.reviews, [reviewing], {"/": "review.html"}, limits, hosts)
 
 
 @reviewing.get("/session")
-def status(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str, Any]:
+def status(reviewer: ParticipantDependency, session: SessionDependency) -> dict[str, Any]:
     """The brief and the progress of this reviewer."""
     brief = session.brief
     return {
@@ -77,13 +47,13 @@ def status(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str
         "reason_words": brief.reason_words,
         "began": reviewer["began_at"] is not None,
         "language": reviewer["language"],
-        "reviewed": reviewer["reviewed"],
+        "reviewed": reviewer["answered"],
         "candidates": len(session.rows),
     }
 
 
 @reviewing.post("/begin")
-def begin(reviewer: ReviewerDependency, session: SessionDependency, sent: ReviewerConsentRequest) -> dict[str, Any]:
+def begin(reviewer: ParticipantDependency, session: SessionDependency, sent: ConsentRequest) -> dict[str, Any]:
     """Store consent and assign the candidates."""
     language, brief = sent.language, session.brief
     if language not in brief.languages:
@@ -93,7 +63,7 @@ def begin(reviewer: ReviewerDependency, session: SessionDependency, sent: Review
 
 
 @reviewing.post("/candidate")
-def candidate(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str, Any]:
+def candidate(reviewer: ParticipantDependency, session: SessionDependency) -> dict[str, Any]:
     """The current candidate with its failed checks, without its contender."""
     if reviewer["began_at"] is None:
         raise HTTPException(403, "begin_first")
@@ -101,23 +71,19 @@ def candidate(reviewer: ReviewerDependency, session: SessionDependency) -> dict[
     if row is None:
         return {"done": True}
     name = row["candidate"]
-    checks = session.rows[name]["checks"]
+    failed = [check for check in session.rows[name]["checks"] if check["passed"] is False]
     return {
         "done": False,
         "position": row["position"],
-        "candidates": reviewer["candidates"],
+        "candidates": reviewer["turns"],
         "audio": session.name(reviewer["id"], name),
         "minimum_seconds": session.min_listening_seconds(name),
-        "failed": [
-            {key: check[key] for key in ("name", "measured", "required")}
-            for check in checks
-            if check["passed"] is False
-        ],
+        "failed": [{key: check[key] for key in ("name", "measured", "required")} for check in failed],
     }
 
 
 @reviewing.get("/audio/{name}", response_class=Response)
-def candidate_audio(reviewer: ReviewerDependency, session: SessionDependency, name: str) -> Response:
+def candidate_audio(reviewer: ParticipantDependency, session: SessionDependency, name: str) -> Response:
     """The audio of the current candidate; 404 for other names."""
     row = session.reviews.current(reviewer["id"])
     valid = session.name(reviewer["id"], row["candidate"]) if row else ""
@@ -127,7 +93,7 @@ def candidate_audio(reviewer: ReviewerDependency, session: SessionDependency, na
 
 
 @reviewing.post("/reviews")
-def review(reviewer: ReviewerDependency, session: SessionDependency, sent: ReviewRequest) -> dict[str, Any]:
+def review(reviewer: ParticipantDependency, session: SessionDependency, sent: ReviewRequest) -> dict[str, Any]:
     """Store a review; it is on disk when this returns. Sending the same review again has no effect."""
     reasons, note = sent.reasons, sent.note.strip()
     if not set(reasons) <= set(session.brief.reasons) or len(set(reasons)) != len(reasons):
@@ -142,9 +108,3 @@ def review(reviewer: ReviewerDependency, session: SessionDependency, sent: Revie
             raise HTTPException(409, "not_listened")
     new_review = Review(sent.id, sent.position, sent.verdict, reasons, note, sent.listened_seconds)
     return {"stored": True, "new": session.reviews.review(reviewer["id"], new_review, minimum_seconds)}
-
-
-@reviewing.delete("/session")
-def forget(reviewer: ReviewerDependency, session: SessionDependency) -> dict[str, Any]:
-    """Delete the reviewer and all their reviews."""
-    return {"deleted": session.reviews.delete(reviewer["id"])}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import threading
 from dataclasses import dataclass, field
@@ -17,30 +15,26 @@ from talim.briefs import candidates
 from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.listening.database import sqlite_url
-from talim.listening.session import read_secrets, read_translations
+from talim.listening.session import ServedSession, read_secrets, read_translations
 
 WORDS = "words/review"
 _MAX_CACHED = 16  # encoded candidates in memory
 
 
 @dataclass(frozen=True)
-class ReviewSession:
-    """The state of the server for one brief. `secret` is stored in DIR/keys.json."""
+class ReviewSession(ServedSession):
+    """The state of the server for one brief."""
 
-    folder: Path
     brief: Brief
     rows: dict[str, dict[str, Any]]  # candidates by id
     reviews: ReviewStore
     brief_hash: str
-    translations: dict[str, dict[str, Any]]
-    secret: str
     _encoded: dict[str, bytes] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def name(self, reviewer: str, candidate: str) -> str:
         """The random name of a candidate's audio, different for each reviewer."""
-        message = f"{self.brief_hash}/{reviewer}/{candidate}"
-        return hmac.new(self.secret.encode(), message.encode(), hashlib.sha256).hexdigest()[:32]
+        return self.random_name(f"{self.brief_hash}/{reviewer}/{candidate}")
 
     def wav(self, candidate: str) -> bytes:
         """The candidate as WAV without tags, which name the contender; a loop is repeated to expose its seam."""
@@ -54,10 +48,6 @@ class ReviewSession:
     def min_listening_seconds(self, candidate: str) -> float:
         """How long a candidate must be played before a review: the brief's minimum, or all of a shorter piece."""
         return min(self.brief.minimum_seconds, max(0.0, self.rows[candidate]["seconds"] - 0.25))
-
-    def consent_hash(self, language: str) -> str:
-        """Hash of the consent text in this language."""
-        return hashlib.sha256("\n".join(self.translations[language]["consent_text"]).encode()).hexdigest()
 
     def _encode(self, candidate: str) -> bytes:
         import soundfile
@@ -82,5 +72,4 @@ def open_brief(folder: Path, brief: Brief, database: str | None = None) -> Revie
     translations = read_translations(folder, brief.languages, WORDS)
     reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
     brief_hash = reviews.open_brief(brief, {name: row["sha256"] for name, row in rows.items()})
-    secret = read_secrets(folder)["secret"]
-    return ReviewSession(folder, brief, rows, reviews, brief_hash, translations, secret)
+    return ReviewSession(folder, translations, read_secrets(folder)["secret"], brief, rows, reviews, brief_hash)

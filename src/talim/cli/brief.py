@@ -52,7 +52,7 @@ def review(
     session = review_session.open_brief(out, brief, database)
     address = None if no_serve else server.bind(host, port)
     base = server.base_url(host, address.getsockname()[1] if address else port, url)
-    links = server.listener_links(base, session.reviews.add_reviewers(invites)) if invites else []
+    links = server.listener_links(base, session.reviews.invite(invites)) if invites else []
     passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
     document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})

@@ -37,7 +37,7 @@ def serve(
     test = server.prepare_session(folder, database, site, lambda text: print(text, file=sys.stderr))
     address = None if no_serve else server.bind(host, port)
     base = server.base_url(host, address.getsockname()[1] if address else port, url)
-    links = server.listener_links(base, test.store.add_listeners(invites)) if invites else []
+    links = server.listener_links(base, test.store.invite(invites)) if invites else []
     organiser = f"{base}/organiser#{test.organiser_token}"
     document = {"folder": str(test.folder), "test": test.test_hash, "organiser": organiser, "links": links}
     show(document, json_, "\n".join([f"Organiser: {organiser}", *(f"Listener: {link}" for link in links)]))

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from talim.listening.middleware import RateLimits, SecurityMiddleware, TokenBucket
-from talim.listening.routes import listening, organising
-from talim.listening.session import STATIC, ListeningTestSession
-from talim.listening.vote_store import RequestRejectedError
+from talim.listening.participant_store import ParticipantStore, RequestRejectedError
+from talim.listening.routes import listening, organising, shared
+from talim.listening.session import STATIC, ListeningTestSession, ServedSession
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _PAGES = {"/": "listen.html", "/organiser": "organiser.html"}
-Translations = Mapping[str, dict[str, Any]]  # by language
-_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"description": description}
-    for code, description in {
-        400: "not JSON",
-        401: "no valid link",
-        403: "not allowed now",
-        404: "no such thing",
-        409: "contradicts what is stored",
-        413: "too large",
-        422: "malformed",
-        429: "too many requests",
-    }.items()
+_ERRORS = {
+    400: "not JSON",
+    401: "no valid link",
+    403: "not allowed now",
+    404: "no such thing",
+    409: "contradicts what is stored",
+    413: "too large",
+    422: "malformed",
+    429: "too many requests",
 }
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {code: {"description": text} for code, text in _ERRORS.items()}
 
 
 def create_app(
     test: ListeningTestSession, limits: RateLimits | None = None, hosts: frozenset[str] | None = LOOPBACK
 ) -> SecurityMiddleware:
     """The ASGI application; `hosts` are the accepted host names, None accepts any. The OpenAPI schema is not served."""
+    return secured_app(test, test.store, [listening, organising], _PAGES, limits, hosts)
+
+
+def secured_app(
+    session: ServedSession,
+    store: ParticipantStore,
+    routers: Sequence[APIRouter],
+    pages: Mapping[str, str],
+    limits: RateLimits | None,
+    hosts: frozenset[str] | None,
+) -> SecurityMiddleware:
+    """An ASGI application with these API routes, static `pages` {URL path: file} and their translations."""
     limits = limits or RateLimits()
-    api = new_api("talim listen", limits, _PAGES, test.translations)
-    api.state.test = test
-    api.include_router(listening)
-    api.include_router(organising)
-    return SecurityMiddleware(api, limits, hosts)
-
-
-def new_api(title: str, limits: RateLimits, pages: Mapping[str, str], translations: Translations) -> FastAPI:
-    """A FastAPI application with static `pages` {URL path: file}, their translations and error responses."""
-    api = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERROR_RESPONSES)
+    api = FastAPI(title="talim", docs_url=None, redoc_url=None, openapi_url=None, responses=_ERROR_RESPONSES)
+    api.state.session, api.state.store = session, store
     api.state.wrong_links = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
     _add_error_handlers(api)
-    _add_pages(api, pages, translations)
-    return api
+    _add_pages(api, pages, session.translations)
+    for router in (shared, *routers):
+        api.include_router(router)
+    return SecurityMiddleware(api, limits, hosts)
 
 
 def _add_error_handlers(api: FastAPI) -> None:
@@ -74,15 +77,13 @@ def _add_error_handlers(api: FastAPI) -> None:
         return JSONResponse({"reason": "malformed", "where": safe}, 422)
 
 
-def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Translations) -> None:
+def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Mapping[str, dict[str, Any]]) -> None:
     """Serve the pages and their scripts from memory: no path of a request reaches the file system."""
     files = {f"/static/{path.name}": path for path in STATIC.iterdir() if path.suffix in (".js", ".css")}
     files |= {url_path: STATIC / name for url_path, name in pages.items()}
 
-    def add(url_path: str, body: bytes, media_type: str) -> None:
-        api.add_api_route(
-            url_path, lambda: Response(body, media_type=media_type), methods=["GET"], include_in_schema=False
-        )
+    def add(url_path: str, body: bytes, kind: str) -> None:
+        api.add_api_route(url_path, lambda: Response(body, media_type=kind), methods=["GET"], include_in_schema=False)
 
     for url_path, path in files.items():
         add(url_path, path.read_bytes(), _TYPES[path.suffix])

@@ -8,59 +8,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    create_engine,
-    event,
-)
+import sqlalchemy as sql
+from sqlalchemy import JSON, Column, Connection, Engine, Float, Integer, String, Table, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from talim.errors import TalimError, UsageError
 
-metadata = MetaData()
 
-test = Table(
-    "test",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("hash", String(16), nullable=False),
-    Column("site", String(80), nullable=False),
-    Column("content", JSON, nullable=False),  # the hashed part of the protocol
-    Column("prompts", JSON, nullable=False),
-    Column("frozen_at", Float),  # time of the first vote; all times are seconds since 1970, UTC
-    Column("deleted", Integer, nullable=False, default=0),
+def binding_table(name: str, tables: sql.MetaData, *columns: Column[Any]) -> Table:
+    """A table with one row: what the database belongs to, when it was frozen, how many participants were deleted."""
+    return Table(
+        name,
+        tables,
+        Column("id", Integer, primary_key=True),
+        Column("hash", String(16), nullable=False),
+        Column("content", JSON, nullable=False),
+        Column("frozen_at", Float),  # time of the first answer; all times are seconds since 1970, UTC
+        Column("deleted", Integer, nullable=False, default=0),
+        *columns,
+    )
+
+
+def participants_table(name: str, tables: sql.MetaData, *columns: sql.schema.SchemaItem) -> Table:
+    """A table of invited people; the columns of who has not begun are empty."""
+    return Table(
+        name,
+        tables,
+        Column("id", String(16), primary_key=True),
+        Column("token_hash", String(64), nullable=False, unique=True),
+        Column("language", String(12)),
+        Column("consent_hash", String(64)),
+        Column("began_at", Float),
+        *columns,
+    )
+
+
+metadata = sql.MetaData()
+test = binding_table(  # content: the hashed part of the protocol
+    "test", metadata, Column("site", String(80), nullable=False), Column("prompts", JSON, nullable=False)
 )
-listeners = Table(
+listeners = participants_table(
     "listeners",
     metadata,
-    Column("id", String(16), primary_key=True),
-    Column("token_hash", String(64), nullable=False, unique=True),
     Column("label", String(80), nullable=False, default=""),
     Column("group", String(40)),
     Column("number", Integer),  # index into the balanced sequence, within the group
     Column("familiarity", Integer),
-    Column("language", String(12)),
-    Column("consent_hash", String(64)),
-    Column("began_at", Float),
     Column("finished_at", Float),
-    UniqueConstraint("group", "number"),
+    sql.UniqueConstraint("group", "number"),
 )
 trials = Table(
     "trials",
     metadata,
-    Column("listener", String(16), ForeignKey("listeners.id", ondelete="CASCADE"), primary_key=True, nullable=False),
+    Column(
+        "listener", String(16), sql.ForeignKey("listeners.id", ondelete="CASCADE"), primary_key=True, nullable=False
+    ),
     Column("position", Integer, primary_key=True),
     Column("kind", String(12), nullable=False),
     Column("item", String(80), nullable=False),
@@ -77,17 +80,17 @@ votes = Table(
     Column("answers", JSON, nullable=False),
     Column("listened_seconds", JSON, nullable=False),
     Column("at", Float, nullable=False),
-    UniqueConstraint("listener", "position"),
-    ForeignKeyConstraint(["listener", "position"], ["trials.listener", "trials.position"], ondelete="CASCADE"),
+    sql.UniqueConstraint("listener", "position"),
+    sql.ForeignKeyConstraint(["listener", "position"], ["trials.listener", "trials.position"], ondelete="CASCADE"),
 )
 
 
-def open_engine(url: str, tables: MetaData = metadata) -> Engine:
+def open_engine(url: str, tables: sql.MetaData = metadata) -> Engine:
     """An engine with the tables created. SQLite: write-ahead log, full synchronisation, foreign keys, 30 s lock
     timeout, deleted data overwritten. UsageError for an invalid URL, TalimError if the database cannot be opened.
     """
     try:
-        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        engine = sql.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(
             f"--database {_without_password(url)}: {error}; expected sqlite:///votes.db or "
@@ -134,13 +137,8 @@ def _harden_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below instead of by the driver
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "busy_timeout=30000",
-            "secure_delete=ON",
-        ):
+        pragmas = "journal_mode=WAL synchronous=FULL foreign_keys=ON busy_timeout=30000 secure_delete=ON"
+        for pragma in pragmas.split():
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

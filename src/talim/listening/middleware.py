@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from talim.listening.vote_store import hash_token
+from talim.listening.participant_store import hash_token
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

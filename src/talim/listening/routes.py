@@ -11,26 +11,35 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field, StrictInt
 
 from talim.listening import export
-from talim.listening.protocol import Protocol
 from talim.listening.session import ListeningTestSession
 from talim.listening.vote_store import ConsentRecord, Vote
 from talim.strict_yaml import StrictModel
 
 
-class ListenerConsentRequest(StrictModel):
-    """Consent, with the listener's group, familiarity and language."""
+class ConsentRequest(StrictModel):
+    """Consent, and the language in which it was given."""
 
     consent: Literal[True]
-    group: str = Field(max_length=40)
-    familiarity: StrictInt = Field(ge=1, le=5)
     language: str = Field(max_length=12)
 
 
-class VoteRequest(StrictModel):
-    """One vote; `answers` by aspect (2 for "A much better" to -2, null for "cannot say") or by row (0 to 100)."""
+class ListenerConsentRequest(ConsentRequest):
+    """Consent, with the listener's group and familiarity."""
+
+    group: str = Field(max_length=40)
+    familiarity: StrictInt = Field(ge=1, le=5)
+
+
+class AnswerRequest(StrictModel):
+    """The answer to one turn; the id is made by the client, so that an answer sent twice is stored once."""
 
     id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    position: StrictInt = Field(ge=0, le=10_000)
+    position: StrictInt = Field(ge=0, le=100_000)
+
+
+class VoteRequest(AnswerRequest):
+    """One vote; `answers` by aspect (2 for "A much better" to -2, null for "cannot say") or by row (0 to 100)."""
+
     answers: dict[str, Annotated[StrictInt, Field(ge=-2, le=100)] | None] = Field(max_length=64)
     listened_seconds: list[Annotated[float, Field(ge=0, le=86_400)]] = Field(max_length=64)
 
@@ -42,57 +51,60 @@ class InviteLinksRequest(StrictModel):
     label: str = Field(default="", max_length=80, pattern=r"^[^\x00-\x1f]*$")
 
 
-def _test_of(request: Request) -> ListeningTestSession:
-    return request.app.state.test
+def session_of(request: Request) -> Any:
+    """The session that the application serves."""
+    return request.app.state.session
 
 
-def invalid_link_error(request: Request) -> HTTPException:
+def _invalid_link_error(request: Request) -> HTTPException:
     """401 for an invalid link, 429 after many of them from one address."""
-    address = request.client.host if request.client else "?"
-    granted = request.app.state.wrong_links.acquire(address)
+    granted = request.app.state.wrong_links.acquire(request.client.host if request.client else "?")
     return HTTPException(401, "no_link") if granted else HTTPException(429, "too_many")
 
 
-SessionDependency = Annotated[ListeningTestSession, Depends(_test_of)]
+SessionDependency = Annotated[ListeningTestSession, Depends(session_of)]
 BearerCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-def _listener_of(request: Request, test: SessionDependency, sent: BearerCredentials) -> dict[str, Any]:
-    listener = test.store.listener(sent.credentials) if sent else None
-    if listener is None:
-        raise invalid_link_error(request)
-    return listener
+def _participant_of(request: Request, sent: BearerCredentials) -> dict[str, Any]:
+    participant = request.app.state.store.find(sent.credentials) if sent else None
+    if participant is None:
+        raise _invalid_link_error(request)
+    return participant
 
 
 def _organiser_only(request: Request, test: SessionDependency, sent: BearerCredentials) -> None:
     token = sent.credentials if sent else ""
     if not hmac.compare_digest(token.encode(), test.organiser_token.encode()):
-        raise invalid_link_error(request)
+        raise _invalid_link_error(request)
 
 
-ListenerDependency = Annotated[dict[str, Any], Depends(_listener_of)]
+ParticipantDependency = Annotated[dict[str, Any], Depends(_participant_of)]
+shared = APIRouter(prefix="/api")
 listening = APIRouter(prefix="/api")
 organising = APIRouter(prefix="/api/organiser", dependencies=[Depends(_organiser_only)])
 
 
+@shared.delete("/session")
+def forget(request: Request, participant: ParticipantDependency) -> dict[str, Any]:
+    """Delete the listener or reviewer and all their answers."""
+    return {"deleted": request.app.state.store.delete(participant["id"])}
+
+
 @listening.get("/session")
-def session(listener: ListenerDependency, test: SessionDependency) -> dict[str, Any]:
+def session(listener: ParticipantDependency, test: SessionDependency) -> dict[str, Any]:
     """The state of the test for this listener."""
-    return {
-        "title": test.protocol.title,
-        "contact": test.protocol.contact,
-        "kind": test.protocol.kind,
-        "groups": test.protocol.groups,
-        "aspects": [aspect.model_dump() for aspect in test.protocol.aspects],
+    counts = test.protocol.trials
+    return test.protocol.model_dump(include={"title", "contact", "kind", "groups", "aspects"}) | {
         "began": listener["began_at"] is not None,
         "language": listener["language"],
         "answered": listener["answered"],
-        "trials": listener["trials"] or _num_trials(test.protocol),
+        "trials": listener["turns"] or counts.per_listener + counts.repeats + counts.attention,
     }
 
 
 @listening.post("/begin")
-def begin(listener: ListenerDependency, test: SessionDependency, sent: ListenerConsentRequest) -> dict[str, Any]:
+def begin(listener: ParticipantDependency, test: SessionDependency, sent: ListenerConsentRequest) -> dict[str, Any]:
     """Store consent and background, and assign the trials."""
     if sent.group not in test.protocol.groups or sent.language not in test.protocol.languages:
         raise HTTPException(422, "malformed")
@@ -103,18 +115,18 @@ def begin(listener: ListenerDependency, test: SessionDependency, sent: ListenerC
 
 
 @listening.post("/trial")
-def trial(listener: ListenerDependency, test: SessionDependency) -> dict[str, Any]:
+def trial(listener: ParticipantDependency, test: SessionDependency) -> dict[str, Any]:
     """The current trial, without its kind and conditions."""
     if listener["began_at"] is None:
         raise HTTPException(403, "begin_first")
-    row = test.store.current_trial(listener["id"], opening=True)
+    row = test.store.current(listener["id"], opening=True)
     if row is None:
         return {"done": True}
     names = test.names(listener["id"], row)
     public = {
         "done": False,
         "position": row["position"],
-        "trials": listener["trials"],
+        "trials": listener["turns"],
         "stimuli": names[: len(row["order"])],
         "reference": names[-1] if test.protocol.kind == "mushra" else None,
         "aspect": row["aspect"],
@@ -124,11 +136,11 @@ def trial(listener: ListenerDependency, test: SessionDependency) -> dict[str, An
 
 
 @listening.get("/audio/{name}", response_class=Response)
-def stimulus(listener: ListenerDependency, test: SessionDependency, name: str) -> Response:
+def stimulus(listener: ParticipantDependency, test: SessionDependency, name: str) -> Response:
     """A stimulus of the current trial, 404 for other names; without a modification date, which would reveal the order
     of creation.
     """
-    row = test.store.current_trial(listener["id"])
+    row = test.store.current(listener["id"])
     path = test.stimulus_file(listener["id"], row, name) if row else None
     if path is None:
         raise HTTPException(404, "not_found")
@@ -136,21 +148,15 @@ def stimulus(listener: ListenerDependency, test: SessionDependency, name: str) -
 
 
 @listening.post("/votes")
-def vote(listener: ListenerDependency, test: SessionDependency, sent: VoteRequest) -> dict[str, Any]:
+def vote(listener: ParticipantDependency, test: SessionDependency, sent: VoteRequest) -> dict[str, Any]:
     """Store a vote; it is on disk when this returns. Sending the same vote again has no effect."""
-    row = test.store.current_trial(listener["id"])
+    row = test.store.current(listener["id"])
     minimum_seconds = 0.0
     if row is not None and row["position"] == sent.position:
         _check_answers(test, row, sent)
         minimum_seconds = test.min_listening_seconds(row) * len(row["order"])
     new_vote = Vote(sent.id, sent.position, sent.answers, sent.listened_seconds)
     return {"stored": True, "new": test.store.vote(listener["id"], new_vote, minimum_seconds)}
-
-
-@listening.delete("/session")
-def forget(listener: ListenerDependency, test: SessionDependency) -> dict[str, Any]:
-    """Delete the listener and all their answers."""
-    return {"deleted": test.store.delete(listener["id"])}
 
 
 @organising.get("/status")
@@ -162,15 +168,16 @@ def status(test: SessionDependency) -> dict[str, Any]:
 @organising.post("/links")
 def links(test: SessionDependency, sent: InviteLinksRequest) -> list[dict[str, str]]:
     """Create invites; this is the only time their tokens are returned."""
-    return test.store.add_listeners(sent.count, sent.label)
+    return test.store.invite(sent.count, label=sent.label)
 
 
 @organising.get("/votes")
 def votes(test: SessionDependency, form: Literal["jsonl", "csv"] = "jsonl") -> Response:
     """All votes as a file."""
-    text = (export.to_csv if form == "csv" else export.to_jsonl)(test.store.rows())
-    kind = "text/csv" if form == "csv" else "application/x-ndjson"
-    return Response(text, media_type=kind)
+    rows = test.store.rows()
+    if form == "csv":
+        return Response(export.to_csv(rows), media_type="text/csv")
+    return Response(export.to_jsonl(rows), media_type="application/x-ndjson")
 
 
 @organising.delete("/listeners/{listener}")
@@ -193,7 +200,3 @@ def _check_answers(test: ListeningTestSession, trial: dict[str, Any], sent: Vote
         raise HTTPException(422, "malformed")
     if min(sent.listened_seconds) < test.min_listening_seconds(trial):
         raise HTTPException(409, "not_listened")
-
-
-def _num_trials(protocol: Protocol) -> int:
-    return protocol.trials.per_listener + protocol.trials.repeats + protocol.trials.attention

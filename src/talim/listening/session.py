@@ -26,17 +26,31 @@ _KEYS = "keys.json"
 
 
 @dataclass(frozen=True)
-class ListeningTestSession:
-    """The state of the server for one test. `organiser_token` and `secret` are stored in DIR/keys.json."""
+class ServedSession:
+    """What the servers of listening tests and of reviews share. `secret` is stored in DIR/keys.json."""
 
     folder: Path
+    translations: dict[str, dict[str, Any]]
+    secret: str
+
+    def random_name(self, message: str) -> str:
+        """32 hex digits that depend on `message` and cannot be computed without the secret."""
+        return hmac.new(self.secret.encode(), message.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def consent_hash(self, language: str) -> str:
+        """Hash of the consent text in this language."""
+        return hashlib.sha256("\n".join(self.translations[language]["consent_text"]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ListeningTestSession(ServedSession):
+    """The state of the server for one test. `organiser_token` is stored in DIR/keys.json."""
+
+    organiser_token: str
     protocol: Protocol
     stimuli: StimulusSet
     store: VoteStore
     test_hash: str
-    translations: dict[str, dict[str, Any]]
-    organiser_token: str
-    secret: str
 
     def names(self, listener: str, trial: dict[str, Any]) -> list[str]:
         """The random names of a trial's stimuli, in order; in MUSHRA the open reference comes last.
@@ -44,11 +58,7 @@ class ListeningTestSession:
         The same stimulus has another name in every trial and for every listener.
         """
         count = len(trial["order"]) + (self.protocol.kind == "mushra")
-        message = f"{self.test_hash}/{listener}/{trial['position']}/"
-        return [
-            hmac.new(self.secret.encode(), f"{message}{index}".encode(), hashlib.sha256).hexdigest()[:32]
-            for index in range(count)
-        ]
+        return [self.random_name(f"{self.test_hash}/{listener}/{trial['position']}/{i}") for i in range(count)]
 
     def stimulus_file(self, listener: str, trial: dict[str, Any], name: str) -> Path | None:
         """The file with this random name in this trial, or None."""
@@ -65,10 +75,6 @@ class ListeningTestSession:
         length = soundfile.info(str(self.stimuli.path(trial["item"], trial["order"][0]))).duration
         return min(self.protocol.trials.minimum_seconds, max(0.0, length - 0.25))
 
-    def consent_hash(self, language: str) -> str:
-        """Hash of the consent text in this language."""
-        return hashlib.sha256("\n".join(self.translations[language]["consent_text"]).encode()).hexdigest()
-
 
 def open_test(folder: Path, database: str | None = None, site: str = "here") -> ListeningTestSession:
     """Prepare the stimuli and open the database. TalimError if it holds votes of another test."""
@@ -78,9 +84,8 @@ def open_test(folder: Path, database: str | None = None, site: str = "here") -> 
     store = VoteStore(database or sqlite_url(folder / DATABASE))
     test_hash = store.open_test(protocol, stimuli.content_hashes, stimuli.prompts, site)
     keys = read_secrets(folder)
-    return ListeningTestSession(
-        folder, protocol, stimuli, store, test_hash, translations, keys["organiser"], keys["secret"]
-    )
+    shared = (folder, translations, keys["secret"])
+    return ListeningTestSession(*shared, keys["organiser"], protocol, stimuli, store, test_hash)
 
 
 def read_translations(folder: Path, languages: tuple[str, ...], builtin: str = WORDS) -> dict[str, dict[str, Any]]:
