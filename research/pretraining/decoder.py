@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from research.pretraining import text_encoder, train_loop
+from research.pretraining import nano_models, text_encoder, train_loop
 from research.pretraining.codec import SEED_BASE
 from research.pretraining.command_line import parse_config
 from research.pretraining.western_style import perform
@@ -51,7 +51,7 @@ class Config:
     out: Path = Path("training/decoder")
     steps: int = 5000
     clips: int = 3000
-    long_seconds: float = musicgen.WINDOW_SECONDS
+    long_seconds: float = nano_models.WINDOW_SECONDS
     short_seconds: float = 8.0
     frames_per_step: int = 2000
     crop_frames: tuple[int, int] = (50, 150)
@@ -174,7 +174,7 @@ def caption_gain(model: Any, codes: Tensor, text: dict[str, Tensor]) -> float:
 def train(config: Config, codec: NanoCodec) -> Any:
     """Train the decoder, with OUT/log.jsonl and a checkpoint from which it resumes."""
     codes, captions = tokens(pieces(config), codec, config.out)
-    model: Any = musicgen.build_nano_musicgen(config.seed, codec)
+    model: Any = nano_models.build_nano_musicgen(config.seed, codec)
     text_encoder.restore(model.text_encoder, config.text)
     trained = [p for n, p in model.named_parameters() if not n.startswith(("audio_encoder.", "text_encoder."))]
     validation = draw(codes, captions, 0, replace(config, seed=config.seed + 1), crop_probability=1.0)

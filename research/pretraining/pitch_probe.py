@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.pretraining import train_loop
+from research.pretraining import nano_models, train_loop
 from research.pretraining.codec import SEED_BASE
 from research.pretraining.western_style import perform, western_notes
 from talim.audio import Audio
@@ -77,7 +77,7 @@ def melody(notes: tuple[PlayedNote, ...]) -> list[tuple[float, float]]:
 class PitchProbe(nn.Module):
     """Scaled latents [B, C, T, F] -> logits [B, T, BINS] of the melody's pitch; `inputs` is C times F."""
 
-    def __init__(self, inputs: int = mustango.LATENT_CHANNELS * mustango.BANDS) -> None:
+    def __init__(self, inputs: int = nano_models.LATENT_CHANNELS * nano_models.BANDS) -> None:
         super().__init__()
         self.input = nn.Conv1d(inputs, WIDTH, 3, padding=1)
         self.hidden = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 3, padding=1) for _ in range(2))

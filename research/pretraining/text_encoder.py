@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.pretraining import train_loop
+from research.pretraining import nano_models, train_loop
 from research.pretraining.command_line import parse_config
 from research.pretraining.western_style import western_caption
 from talim.backbones.nano import musicgen
@@ -69,7 +69,7 @@ def mean_states(encoder: Any, captions: list[str]) -> Tensor:
 def train(config: Config) -> Any:
     """Train without resuming, logging to OUT/log.jsonl."""
     config.out.mkdir(parents=True, exist_ok=True)
-    encoder: Any = musicgen.build_nano_musicgen(config.seed).text_encoder
+    encoder: Any = nano_models.build_nano_musicgen(config.seed).text_encoder
     samples = [western_caption(CAPTION_SEEDS - 1 - n)[1] for n in range(2000)]
     values = {name: sorted({fact[name] for fact in samples}, key=str) for name in CAPTION_ATTRIBUTES}
     torch.manual_seed(config.seed)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from research.pretraining import pitch_probe, text_encoder, train_loop
+from research.pretraining import nano_models, pitch_probe, text_encoder, train_loop
 from research.pretraining.codec import SEED_BASE
 from research.pretraining.command_line import parse_config
 from research.pretraining.conditions import SECONDS, ConditionProbe, StopForward, conditions, draw
@@ -32,7 +32,6 @@ from research.pretraining.western_style import perform, western_notes
 from talim.atomic_io import write_json
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.vae_vocoder import MelVAE
-from talim.backbones.nano import mustango
 
 DIFFUSION_SEEDS = 3 * SEED_BASE  # apart from all other performances
 # Min-SNR weights train quickly, but give next to no weight to the highest noise levels, where the conditions matter.
@@ -79,7 +78,7 @@ class Config:
 def restore_mel_vae(folder: Path) -> MelVAE:
     """VAE and vocoder from the checkpoint of `vae_vocoder`, rounded as they are shipped."""
     state = torch.load(folder / "state.pt", weights_only=True)["parts"]
-    mel_vae = mustango.NanoMustangoConfig().mel_vae()
+    mel_vae = nano_models.nano_mustango_config().mel_vae()
     mel_vae.vae.load_state_dict(state["vae"])
     mel_vae.vocoder.load_state_dict(state["vocoder"])
     return mel_vae.to(torch.bfloat16).float().eval()
@@ -144,7 +143,7 @@ def train(config: Config, mel_vae: MelVAE, probe: pitch_probe.PitchProbe) -> Ema
     known = [facts | {"melody": melody} for facts, melody in zip(known, melodies, strict=True)]
     scale = latent_scale(latents)
     torch.manual_seed(config.seed)
-    model = mustango.NanoMustangoConfig().model()
+    model = nano_models.nano_mustango_config().model()
     text_encoder.restore(model.text_encoder, config.text)
     model.beat_embedding_layer.beat_ffn.weight.data.mul_(BEAT_EMBEDDING_GAIN)
     model.chord_embedding_layer.chord_ffn.weight.data.mul_(CHORD_EMBEDDING_GAIN)
@@ -224,12 +223,12 @@ def train(config: Config, mel_vae: MelVAE, probe: pitch_probe.PitchProbe) -> Ema
 
 def ship(config: Config, mel_vae: MelVAE, average: EmaWeights, scale: float) -> None:
     """Write OUT/nano-mustango: the averaged weights, and VAE and vocoder with the latents' scale."""
-    shape = mustango.NanoMustangoConfig()
+    shape = nano_models.nano_mustango_config()
     shape = replace(shape, vae=shape.vae | {"scaling_factor": scale})
     model = shape.model()
     text_encoder.restore(model.text_encoder, config.text)
     nn.ModuleList(model.trainable_modules).load_state_dict(average.model.state_dict())
-    mustango.save(config.out / "nano-mustango", shape, model, mel_vae)
+    nano_models.save_nano_mustango(config.out / "nano-mustango", shape, model, mel_vae)
 
 
 def main() -> None:

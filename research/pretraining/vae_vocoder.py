@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from research.pretraining import train_loop
+from research.pretraining import nano_models, train_loop
 from research.pretraining.codec import losses, style_jobs
 from research.pretraining.command_line import parse_config
 from research.pretraining.western_style import perform
 from talim.backbones.mustango.vae_vocoder import MelSpectrogram, MelVAE, normalise, pad_or_trim
 from talim.backbones.nano import sinusoidal_model
-from talim.backbones.nano.mustango import MEL, NanoMustangoConfig
+from talim.backbones.nano.mustango import MEL
 
 INITIAL_LOG_MEL = -6.0  # initial bias of the VAE's last layer
 MEL_WEIGHT = 0.1  # of the spectrogram's error, relative to that of the features
@@ -99,7 +99,7 @@ def train(config: Config) -> MelVAE:
     config.out.mkdir(parents=True, exist_ok=True)
     rows = library(config)
     torch.manual_seed(config.seed)
-    mel_vae = NanoMustangoConfig().mel_vae()
+    mel_vae = nano_models.nano_mustango_config().mel_vae()
     vae, vocoder = mel_vae.vae, mel_vae.vocoder
     torch.nn.init.constant_(vae.decoder.conv_out.bias, INITIAL_LOG_MEL)
     vae.to(memory_format=torch.channels_last)

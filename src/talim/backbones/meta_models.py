@@ -5,7 +5,6 @@ Planning runs the same code on them as training. For models with a registered sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +119,7 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
     elif resolve.is_nano_mustango(source):
         from talim.backbones.nano.mustango import NanoMustangoConfig
 
-        config = json.loads((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
-        shape = NanoMustangoConfig(**{name: value for name, value in config.items() if name != "model_type"})
+        shape = NanoMustangoConfig.read(Path(source.path_or_id))
         window_seconds, is_nano = shape.window_seconds, True
         with torch.device("meta"):
             model = shape.model()

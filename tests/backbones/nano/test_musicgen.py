@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer, MusicgenForConditionalGeneration
 
+from research.pretraining import nano_models
 from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodecConfig
 
@@ -33,7 +34,7 @@ def test_tokenizer_truncates_between_characters() -> None:
 
 def test_build_nano_musicgen_has_a_text_projection() -> None:
     codec = NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1, latent=8, codebook_size=32)
-    model = MusicgenForConditionalGeneration(musicgen.nano_config(codec=codec, **TINY))
+    model = MusicgenForConditionalGeneration(nano_models.nano_config(codec=codec, **TINY))
     assert model.config.decoder.num_codebooks == 4
     assert model.enc_to_dec_proj.in_features == 16
     assert model.enc_to_dec_proj.out_features == 32
@@ -42,7 +43,7 @@ def test_build_nano_musicgen_has_a_text_projection() -> None:
 
 def test_build_nano_musicgen_depends_on_the_seed() -> None:
     first, same, different = (
-        musicgen.build_nano_musicgen(seed, **TINY).decoder.lm_heads[0].weight for seed in (1, 1, 2)
+        nano_models.build_nano_musicgen(seed, **TINY).decoder.lm_heads[0].weight for seed in (1, 1, 2)
     )
     assert (first == same).all()
     assert not (first == different).all()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import MusicgenForConditionalGeneration
 
-from research.pretraining import beat_finetune, decoder
+from research.pretraining import beat_finetune, decoder, nano_models
 from research.pretraining.beat_finetune import BeatPhaseHead
-from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
 CODEC = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
@@ -22,7 +22,7 @@ TINY = {"width": 32, "layers": 4, "heads": 2, "text_width": 16, "text_layers": 1
 @pytest.fixture
 def model() -> Any:
     torch.manual_seed(0)
-    return musicgen.build_nano_musicgen(0, NanoCodec(NanoCodecConfig(**CODEC)).eval(), **TINY)
+    return nano_models.build_nano_musicgen(0, NanoCodec(NanoCodecConfig(**CODEC)).eval(), **TINY)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_train_resumed_equals_uninterrupted(
         train("parts")
     monkeypatch.setattr(beat_finetune, "draw", real_draw)
     resumed = train("parts")
-    before = musicgen.MusicgenForConditionalGeneration.from_pretrained(start[0]).state_dict()
+    before = MusicgenForConditionalGeneration.from_pretrained(start[0]).state_dict()
     for name, weight in whole.items():
         torch.testing.assert_close(weight, resumed[name], rtol=0, atol=0, msg=name)
         if name.startswith(("text_encoder.", "audio_encoder.")):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from research.pretraining import decoder, text_encoder
+from research.pretraining import decoder, nano_models, text_encoder
 from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
@@ -27,8 +27,8 @@ def tiny_config(out: Path, **changes: Any) -> decoder.Config:
 
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> NanoCodec:
-    real = musicgen.build_nano_musicgen
-    monkeypatch.setattr(musicgen, "build_nano_musicgen", lambda seed, codec=None: real(seed, codec, **TINY))
+    real = nano_models.build_nano_musicgen
+    monkeypatch.setattr(nano_models, "build_nano_musicgen", lambda seed, codec=None: real(seed, codec, **TINY))
     torch.manual_seed(0)
     return NanoCodec(NanoCodecConfig(**CODEC)).eval()
 
@@ -78,7 +78,7 @@ def test_draw_of_crops_starts_half_of_them_with_the_piece() -> None:
 
 
 def test_caption_gain_without_cross_attention_is_zero(codec: NanoCodec) -> None:
-    model = musicgen.build_nano_musicgen(0, codec)  # type: ignore[call-arg]
+    model = nano_models.build_nano_musicgen(0, codec)  # type: ignore[call-arg]
     for layer in model.decoder.model.decoder.layers:
         torch.nn.init.zeros_(layer.encoder_attn.out_proj.weight)
     codes = torch.randint(32, (2, 4, 20), generator=torch.Generator().manual_seed(0))
@@ -107,7 +107,7 @@ def test_draw_drops_one_condition_in_ten() -> None:
 
 
 def test_loss_with_dropped_conditions_is_independent_of_the_text(codec: NanoCodec) -> None:
-    model = musicgen.build_nano_musicgen(0, codec)  # type: ignore[call-arg]
+    model = nano_models.build_nano_musicgen(0, codec)  # type: ignore[call-arg]
     codes = torch.randint(32, (2, 4, 20), generator=torch.Generator().manual_seed(0))
     losses = []
     for prompt in ("flute", "drums"):

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from research.pretraining import text_encoder
+from research.pretraining import nano_models, text_encoder
 from research.pretraining.western_style import western_caption
-from talim.backbones.nano import musicgen
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = musicgen.build_nano_musicgen
+    real = nano_models.build_nano_musicgen
     shape = {"width": 32, "layers": 1, "heads": 2, "text_width": 32, "text_layers": 1}
-    monkeypatch.setattr(musicgen, "build_nano_musicgen", lambda seed: real(seed, **shape))
+    monkeypatch.setattr(nano_models, "build_nano_musicgen", lambda seed: real(seed, **shape))
 
 
 def test_train_lowers_the_attribute_loss(tiny: None, tmp_path: Path) -> None:
@@ -28,7 +27,7 @@ def test_train_lowers_the_attribute_loss(tiny: None, tmp_path: Path) -> None:
 
 def test_restore_gives_the_trained_frozen_weights(tiny: None, tmp_path: Path) -> None:
     trained = text_encoder.train(text_encoder.Config(tmp_path, steps=2, batch_size=16)).eval()
-    restored = musicgen.build_nano_musicgen(5).text_encoder.eval()  # type: ignore[call-arg]
+    restored = nano_models.build_nano_musicgen(5).text_encoder.eval()  # type: ignore[call-arg]
     text_encoder.restore(restored, tmp_path)
     captions = ["solo flute, C major, 96 bpm", "132 bpm, A minor, violin with chords, waltz"]
     expected = text_encoder.mean_states(trained, captions)
@@ -37,7 +36,7 @@ def test_restore_gives_the_trained_frozen_weights(tiny: None, tmp_path: Path) ->
 
 
 def test_mean_states_is_independent_of_padding(tiny: None) -> None:
-    encoder = musicgen.build_nano_musicgen(0).text_encoder.eval()  # type: ignore[call-arg]
+    encoder = nano_models.build_nano_musicgen(0).text_encoder.eval()  # type: ignore[call-arg]
     short, long = "flute", "132 bpm, A minor, violin with chords and drums, waltz"
     alone = text_encoder.mean_states(encoder, [short])[0]
     beside = text_encoder.mean_states(encoder, [short, long])[0]

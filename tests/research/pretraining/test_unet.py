@@ -30,7 +30,7 @@ def test_follow_moves_the_average_by_the_decay() -> None:
 
 
 def test_train_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unet.mustango, "NanoMustangoConfig", lambda: tiny_nano_mustango.SHAPE)
+    monkeypatch.setattr(unet.nano_models, "nano_mustango_config", lambda: tiny_nano_mustango.SHAPE)
     monkeypatch.setattr(unet.text_encoder, "restore", lambda encoder, folder: None)
     torch.manual_seed(0)
     mel_vae, probe = tiny_nano_mustango.SHAPE.mel_vae().eval(), pitch_probe.PitchProbe(4 * 8)

@@ -17,7 +17,7 @@ from talim.backbones.nano import sinusoidal_model
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vae_vocoder, "NanoMustangoConfig", lambda: tiny_nano_mustango.SHAPE)
+    monkeypatch.setattr(vae_vocoder.nano_models, "nano_mustango_config", lambda: tiny_nano_mustango.SHAPE)
 
 
 def tiny_config(out: Path) -> vae_vocoder.Config:

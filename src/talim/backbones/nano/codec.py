@@ -8,7 +8,7 @@ transformers' EncodecModel, as MusicgenForConditionalGeneration requires.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,40 +23,21 @@ class NanoCodecConfig(PretrainedConfig):
     """Configuration of the codec; `frame_rate` and `sampling_rate` are those of the sinusoidal model."""
 
     model_type = "talim-nano-codec"
+    attribute_map: ClassVar = {"hidden_size": "latent", "num_quantizers": "num_codebooks"}  # EnCodec's names
 
-    def __init__(
-        self,
-        width: int = 192,
-        encoder_blocks: int = 3,
-        decoder_blocks: int = 4,
-        kernel: int = 7,
-        latent: int = 32,
-        codebook_size: int = 1024,
-        num_codebooks: int = 4,
-        **kwargs: Any,
-    ) -> None:
-        self.width = width
-        self.encoder_blocks = encoder_blocks
-        self.decoder_blocks = decoder_blocks
-        self.kernel = kernel
-        self.latent = latent
-        self.codebook_size = codebook_size
-        self.num_codebooks = num_codebooks
-        self.audio_channels = 1
-        self.sampling_rate = sinusoidal_model.RATE_HZ
-        self.hidden_size = latent
-        for fixed in ("audio_channels", "sampling_rate", "hidden_size"):
-            kwargs.pop(fixed, None)
-        super().__init__(**kwargs)
+    width: int = 192
+    encoder_blocks: int = 3
+    decoder_blocks: int = 4
+    kernel: int = 7
+    latent: int = 32
+    codebook_size: int = 1024
+    num_codebooks: int = 4
+    audio_channels: int = 1
+    sampling_rate: int = sinusoidal_model.RATE_HZ
 
     @property
     def frame_rate(self) -> int:
         return sinusoidal_model.RATE_HZ // sinusoidal_model.HOP
-
-    @property
-    def num_quantizers(self) -> int:
-        """EnCodec's name of `num_codebooks`."""
-        return self.num_codebooks
 
 
 class ConvNeXtBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""nano-musicgen: a small MusicgenForConditionalGeneration with a byte-level text encoder."""
+"""What nano-musicgen adds to transformers' MusicGen: a byte-level tokenizer and text encoder, and its codec."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    GenerationConfig,
-    MusicgenConfig,
-    MusicgenDecoderConfig,
-    MusicgenForConditionalGeneration,
-    T5Config,
-)
+from transformers import AutoConfig, AutoModel, T5Config
 
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
-WINDOW_SECONDS = 20.0
 MAX_PROMPT_BYTES = 255
 PAD, EOS, FIRST_BYTE = 0, 1, 3  # ids of ByT5 (Xue et al. 2022)
 
@@ -70,61 +61,3 @@ def text_config(width: int, layers: int) -> T5Config:
         pad_token_id=PAD,
         eos_token_id=EOS,
     )
-
-
-def nano_config(
-    width: int = 192,
-    layers: int = 6,
-    heads: int = 4,
-    text_width: int = 128,
-    text_layers: int = 2,
-    codec: NanoCodecConfig | None = None,
-) -> MusicgenConfig:
-    """Configuration of a nano MusicGen, whose text encoder is narrower than its decoder, as in the released models."""
-    register_codec()
-    codec = codec or NanoCodecConfig()
-    special = codec.codebook_size
-    text = text_config(text_width, text_layers)
-    decoder = MusicgenDecoderConfig(
-        vocab_size=codec.codebook_size,
-        max_position_embeddings=2048,
-        num_hidden_layers=layers,
-        ffn_dim=4 * width,
-        num_attention_heads=heads,
-        hidden_size=width,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        num_codebooks=codec.num_codebooks,
-        initializer_factor=0.05,
-        audio_channels=1,
-        pad_token_id=special,
-        bos_token_id=special,
-        eos_token_id=None,
-    )
-    decoder.talim_window_seconds = WINDOW_SECONDS  # read by the backbone
-    return MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict())
-
-
-def build_nano_musicgen(seed: int, codec: NanoCodec | None = None, **shape: int) -> MusicgenForConditionalGeneration:
-    """A nano MusicGen with random weights and, if given, a trained codec."""
-    torch.manual_seed(seed)
-    codec_config: Any = codec.config if codec is not None else None
-    model: Any = MusicgenForConditionalGeneration(nano_config(codec=codec_config, **shape))
-    if codec is not None:
-        model.audio_encoder.load_state_dict(codec.state_dict())
-    # Code embeddings are added to sinusoidal positions of amplitude 1: with the usual std of 0.02 a small model stays
-    # at the unigram loss for hundreds of steps.
-    for table in model.decoder.model.decoder.embed_tokens:
-        torch.nn.init.normal_(table.weight, std=0.4)
-    special = model.config.decoder.vocab_size
-    model.generation_config = GenerationConfig(
-        bos_token_id=special,
-        pad_token_id=special,
-        decoder_start_token_id=special,
-        do_sample=True,
-        guidance_scale=3.0,
-        max_length=int(WINDOW_SECONDS * 50),
-    )
-    model.config.decoder.decoder_start_token_id = special
-    return model

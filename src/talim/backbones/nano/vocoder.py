@@ -6,8 +6,6 @@ A HiFi-GAN must learn phase, which takes days; this network predicts only amplit
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -20,18 +18,12 @@ class NanoVocoderConfig(PretrainedConfig):
 
     model_type = "talim-nano-vocoder"
 
-    def __init__(
-        self, model_in_dim: int = 64, width: int = 256, blocks: int = 5, kernel: int = 7, **kwargs: Any
-    ) -> None:
-        self.model_in_dim = model_in_dim
-        self.width = width
-        self.blocks = blocks
-        self.kernel = kernel
-        self.sampling_rate = sinusoidal_model.RATE_HZ
-        self.upsample_rates = [sinusoidal_model.HOP]
-        for fixed in ("sampling_rate", "upsample_rates"):
-            kwargs.pop(fixed, None)
-        super().__init__(**kwargs)
+    model_in_dim: int = 64
+    width: int = 256
+    blocks: int = 5
+    kernel: int = 7
+    sampling_rate: int = sinusoidal_model.RATE_HZ
+    upsample_rates: tuple[int, ...] = (sinusoidal_model.HOP,)
 
 
 class NanoVocoder(PreTrainedModel):
