@@ -127,16 +127,16 @@ def _refined(track: PitchTrack, sources: ReferenceMelodies, begin: tuple[float, 
     steps = np.arange(0, PASSAGE_SECONDS, FINE_SECONDS)
     there = sample_track(sources.tracks[source], start_there + steps)
     middle = float(steps[steps.size // 2])  # pivot of the ratios, so that they hardly depend on shifts
-    centre, ratio, likeness, cents = begin[0] + middle * begin[1], begin[1], 0.0, 0.0
+    centre, ratio, similarity, cents = begin[0] + middle * begin[1], begin[1], 0.0, 0.0
     for bends, shifts in (((0.976, 0.988, 1, 1.012, 1.024), (-2, -1, 0, 1, 2)), ((0.994, 1, 1.006), (-1, 0, 1))):
         tries = [(centre + shift * 0.02, ratio * bend) for bend in bends for shift in shifts]
         lines = sample_track(track, np.stack([c + (steps - middle) * r for c, r in tries]))
         similarities, intervals = alignment_similarity(lines, there)
         best = int(similarities.argmax())
-        (centre, ratio), likeness, cents = tries[best], float(similarities[best]), float(intervals[best])
+        (centre, ratio), similarity, cents = tries[best], float(similarities[best]), float(intervals[best])
     start_here = centre - middle * ratio
     return PassageMatch(
-        likeness,
+        similarity,
         source,
         (max(0.0, start_here), start_here + PASSAGE_SECONDS * ratio),
         (start_there, start_there + PASSAGE_SECONDS),
