@@ -10,10 +10,9 @@ from typing import Any
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from talim.html.plots import ACCENT, HAIRLINE, INK, QUIET, SETTINGS, style_axes, svg_of
+from talim.html.plots import ACCENT, HAIRLINE, INK, QUIET, SETTINGS, label_ends, new_axes, svg_of
 
 SIZE_INCHES = (4.4, 3.3)
 # They differ in lightness, dash and marker, so that they can be told apart without colour.
@@ -53,9 +52,7 @@ class ErrorBarSeries:
 def pareto_plot(points: Sequence[DesignPoint], *, alt: str, title: str, x_label: str, y_label: str) -> Markup:
     """Quality over cost (logarithmic); the Pareto front is a stepped line, its designs have markers."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        style_axes(axes)
+        figure, axes = new_axes(SIZE_INCHES, x_label, y_label, title)
         others = [point for point in points if not point.on_front]
         axes.plot([p.cost for p in others], [p.quality for p in others], "o", color=QUIET, markersize=3.6, alpha=0.65)
         front = sorted((point for point in points if point.on_front), key=lambda point: point.cost)
@@ -65,9 +62,6 @@ def pareto_plot(points: Sequence[DesignPoint], *, alt: str, title: str, x_label:
             if point.recommended:
                 axes.plot([point.cost], [point.quality], "o", color=INK, markersize=12, fillstyle="none")
         _log_axis(axes, [point.cost for point in points])
-        axes.set_title(title, loc="left", color=INK, fontsize=11)
-        axes.set_xlabel(x_label, color=QUIET)
-        axes.set_ylabel(y_label, color=QUIET)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.margins(y=0.14)
         _add_markers(axes, front)
@@ -89,9 +83,7 @@ def size_curve_plot(
     `y_range` is the lowest and highest y of all panels that are compared.
     """
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        axes = figure.add_subplot()
-        style_axes(axes)
+        figure, axes = new_axes(SIZE_INCHES, x_label, y_label, title)
         labels = []
         for curve in curves:
             style = STYLES[curve.style % len(STYLES)]
@@ -109,10 +101,8 @@ def size_curve_plot(
             margin = 0.06 * (high - low or 1.0)
             axes.set_ylim(low - margin, high + margin)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set_title(title, loc="left", color=INK, fontsize=11)
-        axes.set_xlabel(x_label, color=QUIET)
-        axes.set_ylabel(y_label, color=QUIET)
-        _add_labels(axes, labels)
+        right = axes.get_xlim()[1]
+        label_ends(axes, [(*label, right) for label in labels], SIZE_INCHES[1], 5)
         return svg_of(figure, alt)
 
 
@@ -145,22 +135,3 @@ def _add_markers(axes: Axes, points: Sequence[DesignPoint]) -> None:
         drawn.append(position)
         at = (point.cost, point.quality)
         axes.annotate(point.marker, at, xytext=(-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=9.5)
-
-
-def _add_labels(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Labels right of the curves' ends, moved apart if two would overlap."""
-    low, high = axes.get_ylim()
-    gap = (high - low) * 0.24 / SIZE_INCHES[1]
-    right = axes.get_xlim()[1]
-    above = low - gap
-    for y, label, color in sorted(labels):
-        above = max(y, above + gap)
-        axes.annotate(
-            label,
-            (right, above),
-            xytext=(5, 0),
-            textcoords="offset points",
-            color=color,
-            va="center",
-            annotation_clip=False,
-        )

@@ -28,6 +28,7 @@ STYLES: dict[Role, dict[str, Any]] = {
     "ink": {"color": INK, "linewidth": 1.4, "linestyle": (0, (5, 2))},
     "quiet": {"color": QUIET, "linewidth": 1.3},
 }
+SCREENS_INCHES = {"broad": (8.4, 3.1), "narrow": (4.4, 3.0)}  # of curves, for a wide and a narrow screen
 SETTINGS: Any = {"svg.fonttype": "none", "font.size": 11, "axes.linewidth": 0.8, "svg.hashsalt": "talim"}
 
 
@@ -63,27 +64,20 @@ def curve_plot(
 ) -> Markup:
     """Curves over a common x, each labelled at its end; `alt` is the text alternative."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=size_inches, layout="constrained")
-        axes = figure.add_subplot()
-        style_axes(axes)
+        figure, axes = new_axes(size_inches, x_label, y_label, title)
         for line in lines:
             axes.plot(line.xs, line.ys, **STYLES[line.role])
-        axes.set_xlabel(x_label, color=QUIET)
-        axes.set_ylabel(y_label, color=QUIET)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        if title:
-            axes.set_title(title, loc="left", color=INK, fontsize=11)
-        _label_ends(axes, lines, size_inches[1])
+        ends = [(line.ys[-1], line.label, STYLES[line.role]["color"], line.xs[-1]) for line in lines if len(line.ys)]
+        label_ends(axes, [end for end in ends if end[1]], size_inches[1], 8)
         return svg_of(figure, alt)
 
 
 def interval_plot(rows: Sequence[ErrorBar], *, alt: str, x_label: str, width_inches: float = 6.8) -> Markup:
     """Values with their intervals, one row each, with a line at 0; `strong` rows are emphasised."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(width_inches, 0.75 + 0.34 * len(rows)), layout="constrained")
-        axes = figure.add_subplot()
-        style_axes(axes, grid="x")
+        figure, axes = new_axes((width_inches, 0.75 + 0.34 * len(rows)), x_label, grid="x")
         axes.spines["left"].set_visible(False)
         axes.axvline(0, color=INK, linewidth=1)
         for y, row in enumerate(rows):
@@ -91,28 +85,36 @@ def interval_plot(rows: Sequence[ErrorBar], *, alt: str, x_label: str, width_inc
             if row.low is not None and row.high is not None:
                 axes.plot([row.low, row.high], [y, y], color=color, linewidth=3 if row.strong else 1.5)
             axes.plot([row.value], [y], marker="D" if row.strong else "o", color=color, markersize=6)
-        axes.set_yticks(range(len(rows)), [_short(row.label) for row in rows])
+        labels = [row.label if len(row.label) <= 22 else f"{row.label[:21]}…" for row in rows]
+        axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set_xlabel(x_label, color=QUIET)
         return svg_of(figure, alt)
 
 
-def responsive_pair(rows: Sequence[ErrorBar], *, alt: str, x_label: str) -> dict[str, Markup]:
+def responsive_pair(
+    rows: Sequence[ErrorBar], *, alt: str, x_label: str, widths_inches: tuple[float, float] = (6.8, 3.8)
+) -> dict[str, Markup]:
     """The same intervals for wide (`broad`) and narrow (`narrow`) screens, of which the page shows one."""
+    widths = zip(SCREENS_INCHES, widths_inches, strict=True)
+    return {name: interval_plot(rows, alt=alt, x_label=x_label, width_inches=width) for name, width in widths}
+
+
+def responsive_curves(lines: Sequence[LineSeries], *, alt: str, x_label: str, y_label: str) -> dict[str, Markup]:
+    """The same curves for wide and narrow screens, as in `responsive_pair`."""
     return {
-        "broad": interval_plot(rows, alt=alt, x_label=x_label),
-        "narrow": interval_plot(rows, alt=alt, x_label=x_label, width_inches=3.8),
+        name: curve_plot(lines, alt=alt, x_label=x_label, y_label=y_label, size_inches=size)
+        for name, size in SCREENS_INCHES.items()
     }
 
 
-def _short(label: str, letters: int = 22) -> str:
-    return label if len(label) <= letters else label[: letters - 1] + "…"
-
-
-def style_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """Two thin spines, muted ticks and a grid along one axis, in the page's colours."""
+def new_axes(
+    size_inches: tuple[float, float], x_label: str, y_label: str = "", title: str = "", grid: Literal["x", "y"] = "y"
+) -> tuple[Figure, Axes]:
+    """A figure with two thin spines, muted ticks and a grid along one axis, in the page's colours."""
+    figure = Figure(figsize=size_inches, layout="constrained")
+    axes = figure.add_subplot()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -120,27 +122,23 @@ def style_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     axes.tick_params(color=HAIRLINE, labelcolor=QUIET, length=3)
     axes.grid(axis=grid, color=HAIRLINE, linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.set_xlabel(x_label, color=QUIET)
+    axes.set_ylabel(y_label, color=QUIET)
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    return figure, axes
 
 
-def _label_ends(axes: Axes, lines: Sequence[LineSeries], height_inches: float) -> None:
-    """Label each curve right of its last point; labels are moved apart if two would overlap."""
-    ends = sorted((line for line in lines if line.label and len(line.ys)), key=lambda line: line.ys[-1])
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[float, str, str, float]], height_inches: float, offset_points: float
+) -> None:
+    """Texts (y, label, colour, x) right of the ends of curves; they are moved apart if two would overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.24 / height_inches  # one line of 11 pt text, in the plot's units
     above = low - gap
-    for line in ends:
-        y = max(line.ys[-1], above + gap)
-        above = y
-        color = {"accent": ACCENT, "ink": INK, "quiet": QUIET}[line.role]
-        axes.annotate(
-            line.label,
-            (line.xs[-1], y),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=color,
-            va="center",
-            annotation_clip=False,
-        )
+    style: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+    for y, label, color, x in sorted(ends):
+        above = max(y, above + gap)
+        axes.annotate(label, (x, above), xytext=(offset_points, 0), color=color, **style)
 
 
 def svg_of(figure: Figure, alt: str) -> Markup:

@@ -21,7 +21,6 @@ from talim.reporting.sentences import NOT_MEASURED
 from talim.version import __version__
 
 FILE = "stages.json"
-WIDTHS = {"broad": (8.4, 3.1), "narrow": (4.4, 3.0)}  # inches, for a wide and a narrow screen
 CONTINUATION_TITLES = {"extend": "More seeds and steps", "hybrid": "Part of the base trained too"}
 
 
@@ -122,15 +121,8 @@ def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[s
         for row in designs
     ]
     values = "; ".join(f"{bar.label}: {formatting.format_number(bar.value)}" for bar in bars)
-    return {
-        name: plots.interval_plot(
-            bars,
-            alt=f"Loss reduction by design, {values}.",
-            x_label="reduction of the held-out loss, right is better",
-            width_inches=size[0],
-        )
-        for name, size in WIDTHS.items()
-    }
+    alt, label = f"Loss reduction by design, {values}.", "reduction of the held-out loss, right is better"
+    return plots.responsive_pair(bars, alt=alt, x_label=label, widths_inches=(8.4, 4.4))
 
 
 def curve_plots(points: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
@@ -145,13 +137,5 @@ def curve_plots(points: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
             for end, name in ((1, "95 %"), (0, ""))
         ]
     values = ", ".join(f"{formatting.format_number(point['mean'])} with {point['recordings']}" for point in points)
-    return {
-        name: plots.curve_plot(
-            lines,
-            alt=f"Loss reduction by the number of training recordings: {values}.",
-            x_label="training recordings",
-            y_label="loss reduction",
-            size_inches=size,
-        )
-        for name, size in WIDTHS.items()
-    }
+    alt = f"Loss reduction by the number of training recordings: {values}."
+    return plots.responsive_curves(lines, alt=alt, x_label="training recordings", y_label="loss reduction")

@@ -23,8 +23,6 @@ from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
 
-BROAD, NARROW = (8.4, 3.1), (4.4, 3.0)  # inches, for a wide and a narrow screen
-
 
 def write_report(
     folder: Path | str,
@@ -48,12 +46,9 @@ def write_report(
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no {RESULTS}: goals, limits, claims and --no-audio are for studies")
     results = [read_result(path) for path in find_runs(folder)]
+    protocols = {str(each.folder): each.scores.get("protocol") for each in results}
     require_same_protocol(
-        {
-            str(each.folder): each.scores["protocol"]
-            for each in results
-            if isinstance(each.scores.get("protocol"), dict)
-        },
+        {folder: protocol for folder, protocol in protocols.items() if isinstance(protocol, dict)},
         "run talim evaluate on both with the same settings, or report on each alone",
     )
     result = next((each for each in results if each.samples), results[0])
@@ -134,10 +129,8 @@ def key_figures(result: RunResults) -> list[tuple[str, str]]:
     fraction, seconds = sentences.trained_fraction(result), result.cost.get("wall_seconds")
     figures = []
     if mean is not None:
-        sign = "+" if mean < 0 else ""  # the loss increased
-        figures.append(
-            (sign + formatting.format_number(-mean, 2), f"change of the held-out loss, in {result.loss_unit}")
-        )
+        change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
+        figures.append((change, f"change of the held-out loss, in {result.loss_unit}"))
     if fraction is not None:
         figures.append((formatting.format_percent(fraction), "of the base's size was trained"))
     if seconds is not None:
@@ -154,15 +147,11 @@ def loss_reduction_plots(result: RunResults) -> dict[str, Markup]:
     ]
     if not rows or reduction.get("mean") is None:
         return {}
-    rows.append(
-        plots.ErrorBar("mean, 95 % interval", reduction["mean"], *sentences.interval_of(reduction), strong=True)
-    )
+    ends = sentences.interval_of(reduction)
+    rows.append(plots.ErrorBar("mean, 95 % interval", reduction["mean"], *ends, strong=True))
     alt = "; ".join(f"{row.label}: {formatting.format_number(row.value)}" for row in rows)
     label = f"loss reduction in {result.loss_unit}, right is better"
-    return {
-        kind: plots.interval_plot(rows, alt=f"Loss reduction, {alt}.", x_label=label, width_inches=width)
-        for kind, width in (("broad", BROAD[0]), ("narrow", NARROW[0]))
-    }
+    return plots.responsive_pair(rows, alt=f"Loss reduction, {alt}.", x_label=label, widths_inches=(8.4, 4.4))
 
 
 def _value_and_ends(value: Any) -> tuple[float, float | None, float | None]:
@@ -174,35 +163,26 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
     rows = []
     for result in results:
         reduction = result.losses.get("loss_reduction") or {}
-        low, high = sentences.interval_of(reduction)
-        rows.append(
-            {
-                "name": result.folder.relative_to(folder).as_posix(),
-                "design": str(result.recipe.get("design", "")),
-                "base": str(result.base["name"]),
-                "loss_reduction": formatting.format_number(reduction["mean"])
-                if reduction.get("mean") is not None
-                else sentences.NOT_MEASURED,
-                "ci95": formatting.format_ci(low, high, missing=""),
-            }
-        )
+        mean = reduction.get("mean")
+        row = {
+            "name": result.folder.relative_to(folder).as_posix(),
+            "design": str(result.recipe.get("design", "")),
+            "base": str(result.base["name"]),
+            "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
+            "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
+        }
+        rows.append(row)
     return rows
 
 
 def loss_plots(result: RunResults) -> dict[str, Markup]:
     """Training and held-out loss over the steps, for a wide and a narrow screen."""
-    train = [row for row in result.log if row.get("split") == "train"]
-    held_out = [row for row in result.log if row.get("split") == "held_out"]
-    lines = [_smoothed(train), _line(held_out, "held out", "accent")]
-    lines = [line for line in lines if line.xs]
+    train, held_out = ([row for row in result.log if row.get("split") == split] for split in ("train", "held_out"))
+    lines = [line for line in (_smoothed(train), _line(held_out, "held out", "accent")) if line.xs]
     if not lines:
         return {}
     alt = "Loss over the training steps. " + " ".join(_log_message(line) for line in lines)
-    label = f"loss in {result.loss_unit}"
-    return {
-        kind: plots.curve_plot(lines, alt=alt, x_label="training step", y_label=label, size_inches=size)
-        for kind, size in (("broad", BROAD), ("narrow", NARROW))
-    }
+    return plots.responsive_curves(lines, alt=alt, x_label="training step", y_label=f"loss in {result.loss_unit}")
 
 
 def part_plots(result: RunResults) -> list[Markup]:
@@ -214,9 +194,8 @@ def part_plots(result: RunResults) -> list[Markup]:
     for index in range(len(held_out[0]["parts"])):
         line = plots.LineSeries([row["step"] for row in held_out], [row["parts"][index] for row in held_out], "")
         title = part_title(held_out[0].get("part_names") or [], index)
-        drawings.append(
-            plots.curve_plot([line], alt=f"{title}: {_log_message(line)}", title=title, size_inches=(4.4, 2.1))
-        )
+        alt = f"{title}: {_log_message(line)}"
+        drawings.append(plots.curve_plot([line], alt=alt, title=title, size_inches=(4.4, 2.1)))
     return drawings
 
 

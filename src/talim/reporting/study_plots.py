@@ -196,10 +196,7 @@ def _interval_plots(questions: Sequence[Summary], base: Summary, title: str) -> 
         return {}
     alt = f"{title}: " + "; ".join(f"{row.label} {format_number(row.value)}" for row in rows)
     label = _with_unit("difference", base)
-    return {
-        width: plots.interval_plot(rows, alt=alt, x_label=label, width_inches=inches)
-        for width, inches in (("broad", 9.4), ("narrow", 4.2))
-    }
+    return plots.responsive_pair(rows, alt=alt, x_label=label, widths_inches=(9.4, 4.2))
 
 
 def _levels(factors: Summary) -> str:
