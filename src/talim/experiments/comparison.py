@@ -128,9 +128,9 @@ class MainEffectQuestion:
     @property
     def label(self) -> str:
         """What is compared: `conv over linear`, `conv over linear, in hindustani more than in makam`."""
-        text = f"{_levels(self.contrast.treatment)} over {_levels(self.contrast.control)}"
+        text = f"{levels_text(self.contrast.treatment)} over {levels_text(self.contrast.control)}"
         if self.contrast.interaction:
-            text += f", in {' more than in '.join(_levels(group) for group in self.contrast.interaction)}"
+            text += f", in {' more than in '.join(levels_text(group) for group in self.contrast.interaction)}"
         return text
 
     @property
@@ -187,5 +187,6 @@ def _list_contrasts(factors: Sequence[Mapping[str, Any]]) -> list[FactorContrast
     return [*pairs, *steps, *interactions]
 
 
-def _levels(values: Mapping[str, Any]) -> str:
+def levels_text(values: Mapping[str, Any]) -> str:
+    """Levels of factors as text: `conv, 2.7 %`."""
     return ", ".join(f"{100 * v:g} %" if name == "size_fraction" else str(v) for name, v in values.items())

@@ -17,13 +17,10 @@ from talim.html.formatting import format_duration, format_percent
 from talim.html.spectrogram import spectrogram
 from talim.reporting.run_results import RunResults, SavedSample, read_result
 
-ROLES = ("before", "after", "real")
-
 TITLES = {"before": "Before", "after": "After", "real": "Real"}
-
+ORIGINS = {"before": "the base alone", "after": "with the adapter", "real": "held-out recording"}
 MAX_EXAMPLE_GROUPS = 6  # about 1 MB of the page each, at ten seconds per file
-
-
+MAX_DESIGNS, MAX_CORPORA = 6, 2  # ten seconds of audio are a tenth of a megabyte of the page
 Tracker = Callable[[np.ndarray, int], Any]  # samples [T], rate -> something with hz [n] and hop_seconds
 
 
@@ -41,7 +38,7 @@ class AudioExample:
 
 @dataclass(frozen=True)
 class ExampleGroup:
-    """One prompt and seed, with its cards in the order of ROLES."""
+    """One prompt and seed, with its cards in the order of TITLES."""
 
     prompt: str
     seed: int | None
@@ -59,7 +56,7 @@ def collect_audio_examples(result: RunResults, tracker: Tracker | None) -> tuple
     """The first MAX_EXAMPLE_GROUPS groups of audio files, and how many more there are on disk."""
     groups = group_samples(result.samples)
     examples = [
-        ExampleGroup(prompt, seed, [_card(role, samples.get(role), tracker) for role in ROLES])
+        ExampleGroup(prompt, seed, [_example_card(role, samples.get(role), tracker) for role in TITLES])
         for prompt, seed, samples in groups[:MAX_EXAMPLE_GROUPS]
     ]
     return examples, max(0, len(groups) - MAX_EXAMPLE_GROUPS)
@@ -75,9 +72,13 @@ def group_samples(samples: list[SavedSample]) -> list[tuple[str, int | None, dic
         counts[sample.prompt, sample.seed, sample.role] += 1
         groups.setdefault((sample.prompt, sample.seed, repeat), {})[sample.role] = sample
     reals = [sample for sample in samples if sample.role == "real"]
-    for matches in (_same_clip, _same_prompt, lambda real, group: True):
+    for match in (lambda each: (each.prompt, each.recording), lambda each: each.prompt, lambda each: None):
         for real in list(reals):
-            free = (group for group in groups.values() if "real" not in group and matches(real, group))
+            free = (
+                group
+                for group in groups.values()
+                if "real" not in group and any(match(each) == match(real) for each in group.values())
+            )
             if group := next(free, None):
                 group["real"] = real
                 reals.remove(real)
@@ -86,33 +87,23 @@ def group_samples(samples: list[SavedSample]) -> list[tuple[str, int | None, dic
     return [(prompt, seed, group) for (prompt, seed, _), group in groups.items()]
 
 
-def _same_prompt(real: SavedSample, group: dict[str, SavedSample]) -> bool:
-    return any(sample.prompt == real.prompt for sample in group.values())
-
-
-def _same_clip(real: SavedSample, group: dict[str, SavedSample]) -> bool:
-    return any((sample.prompt, sample.recording) == (real.prompt, real.recording) for sample in group.values())
-
-
-def _card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> AudioExample:
-    title = TITLES[role]
+def _example_card(role: str, sample: SavedSample | None, tracker: Tracker | None) -> AudioExample:
     if sample is None:
         missing = "no held-out recording" if role == "real" else f"no audio from {role} training"
-        return AudioExample(role, title, "", problem=f"{missing} for this prompt")
+        return AudioExample(role, TITLES[role], "", problem=f"{missing} for this prompt")
+    origin = f"{ORIGINS[role]} {sample.recording if role == 'real' else ''}".rstrip()
+    return _card(role, TITLES[role], sample, origin, tracker)
+
+
+def _card(role: str, title: str, sample: SavedSample, origin: str = "", tracker: Tracker | None = None) -> AudioExample:
     try:
         audio = read_audio(sample.path)
     except TalimError as error:
         return AudioExample(role, title, "", problem=str(error))
     drawing, voiced = spectrogram_of(title, audio, tracker)
-    details = [_origin(role, sample), format_duration(audio.seconds), voiced]
-    label = f"{title}: {sample.prompt or sample.recording}"
-    return AudioExample(role, title, ", ".join(part for part in details if part), drawing, audio_player(audio, label))
-
-
-def _origin(role: str, sample: SavedSample) -> str:
-    if role == "real":
-        return f"held-out recording {sample.recording}" if sample.recording else "held-out recording"
-    return "with the adapter" if role == "after" else "the base alone"
+    details = ", ".join(part for part in (origin, format_duration(audio.seconds), voiced) if part)
+    player = audio_player(audio, f"{title}: {sample.prompt or sample.recording}")
+    return AudioExample(role, title, details, drawing, player)
 
 
 def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> tuple[Markup, str]:
@@ -131,9 +122,6 @@ def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> 
         alt += f", mostly between {low:.0f} and {high:.0f} hertz"
     drawing = spectrogram(mono, audio.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds))
     return drawing, f"pitched {format_percent(fraction)}"
-
-
-MAX_DESIGNS, MAX_CORPORA = 6, 2  # ten seconds of audio are a tenth of a megabyte of the page
 
 
 @dataclass(frozen=True)
@@ -162,12 +150,8 @@ def side_by_side(study: StudyResults, runs: Mapping[str, RunResults], designs: S
 
     Pitch is not drawn: tracking takes more than a second per file, and each run's own page has it.
     """
-    rows = []
-    for table in study.tables:
-        with_audio = _runs_with_audio(table, runs, designs)
-        if with_audio and len(rows) < MAX_CORPORA:
-            rows.append(_comparison_row(table, with_audio))
-    return rows
+    found = [(table, with_audio) for table in study.tables if (with_audio := _runs_with_audio(table, runs, designs))]
+    return [_comparison_row(table, with_audio) for table, with_audio in found[:MAX_CORPORA]]
 
 
 def _runs_with_audio(
@@ -183,15 +167,12 @@ def _comparison_row(table: BaseModelResults, with_audio: Sequence[tuple[TrialRes
     lead = next((sample for sample in first if sample.role == "after"), first[0])
     cards = []
     for role, title in (("real", "Real"), ("before", f"{table.base} alone")):
-        sample = _matching_sample(first, role, lead)
-        if sample:
-            cards.append(_comparison_card(role, title, sample))
+        if sample := _matching_sample(first, role, lead):
+            cards.append(_card(role, title, sample))
     for trial, result in with_audio:
+        missing = AudioExample("after", trial.design, "", problem="no audio for this prompt")
         sample = _matching_sample(result.samples, "after", lead)
-        if sample is None:
-            cards.append(AudioExample("after", trial.design, "", problem="no audio for this prompt"))
-        else:
-            cards.append(_comparison_card("after", trial.design, sample))
+        cards.append(_card("after", trial.design, sample) if sample else missing)
     return ComparisonRow(table.corpus, lead.prompt, cards)
 
 
@@ -201,13 +182,3 @@ def _matching_sample(samples: Sequence[SavedSample], role: str, lead: SavedSampl
     return max(
         matching, key=lambda sample: (sample.recording == lead.recording) + (sample.seed == lead.seed), default=None
     )
-
-
-def _comparison_card(role: str, title: str, sample: SavedSample) -> AudioExample:
-    try:
-        audio = read_audio(sample.path)
-    except TalimError as error:
-        return AudioExample(role, title, "", problem=str(error))
-    drawing, _ = spectrogram_of(title, audio, None)
-    label = f"{title}: {sample.prompt or sample.recording}"
-    return AudioExample(role, title, format_duration(audio.seconds), drawing, audio_player(audio, label))

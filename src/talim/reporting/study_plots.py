@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from talim.experiments.comparison import levels_text
 from talim.html import plots
 from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
 from talim.html.formatting import format_number, format_percent
@@ -36,48 +37,26 @@ def pareto_plots(base: Summary) -> list[Markup]:
         rows = [row for row in base["overall"] if row["costs"][cost] and LOSS in row["measures"]]
         if len(rows) < 2:
             continue
-        points = [
-            DesignPoint(
-                row["costs"][cost] / unit,
-                row["measures"][LOSS]["mean"],
-                markers.get(row["design"], "") if cost in row["fronts"] else "",
-                cost in row["fronts"],
-                row["design"] == recommended,
-            )
-            for row in rows
-        ]
-        front = ", ".join(row["design"] for row in rows if cost in row["fronts"])
-        name = COSTS[cost][0]
-        drawings.append(
-            pareto_plot(
-                points,
-                alt=f"Loss reduction against {name} of {len(rows)} designs. On the Pareto front: {front}.",
-                title=name.capitalize(),
-                x_label=label,
-                y_label=_with_unit("loss reduction", base),
-            )
-        )
+        points = []
+        for row in rows:
+            design, on_front = row["design"], cost in row["fronts"]
+            marker, quality = markers[design] if on_front else "", row["measures"][LOSS]["mean"]
+            points.append(DesignPoint(row["costs"][cost] / unit, quality, marker, on_front, design == recommended))
+        name, front = COSTS[cost][0], ", ".join(row["design"] for row in rows if cost in row["fronts"])
+        alt = f"Loss reduction against {name} of {len(rows)} designs. On the Pareto front: {front}."
+        y_label = _with_unit("loss reduction", base)
+        drawings.append(pareto_plot(points, alt=alt, title=name.capitalize(), x_label=label, y_label=y_label))
     return drawings
 
 
 def pareto_table(base: Summary) -> list[dict[str, Any]]:
     """Every design on a Pareto front: its marker, loss reduction and, by cost, its fraction of the resamples."""
-    markers = pareto_markers(base)
-    return [
-        {
-            "marker": markers[row["design"]],
-            "design": row["design"],
-            LOSS: row["measures"][LOSS],
-            "fractions": [
-                format_percent(row["front_fractions"][cost])
-                if cost in row["fronts"] and cost in row["front_fractions"]
-                else "–"
-                for cost in AXES
-            ],
-        }
-        for row in base["overall"]
-        if row["design"] in markers
-    ]
+    markers, table = pareto_markers(base), []
+    for row in (row for row in base["overall"] if row["design"] in markers):
+        known = {cost: format_percent(value) for cost, value in row["front_fractions"].items() if cost in row["fronts"]}
+        values = {"marker": markers[row["design"]], "design": row["design"], LOSS: row["measures"][LOSS]}
+        table.append(values | {"fractions": [known.get(cost, "–") for cost in AXES]})
+    return table
 
 
 def _with_unit(label: str, base: Summary) -> str:
@@ -100,10 +79,8 @@ def size_curves(base: Summary) -> list[Markup]:
     panels = [(table, _curves(table, site)) for table in base["tables"]]
     panels = [(table, curves) for table, curves in panels if any(len(curve.xs) > 1 for curve in curves)]
     full = {table["corpus"]: _full_finetune_level(table) for table, _ in panels}
-    ys = [
-        y for _, curves in panels for curve in curves for y in (*curve.lows, *curve.highs, *curve.ys) if y is not None
-    ]
-    ys += [level for level in full.values() if level is not None]
+    ys = [y for _, curves in panels for curve in curves for y in (*curve.lows, *curve.highs, *curve.ys)]
+    known_ys = [y for y in (*ys, *full.values()) if y is not None]
     drawings = []
     for table, curves in panels:
         corpus, level = table["corpus"], full[table["corpus"]]
@@ -116,7 +93,7 @@ def size_curves(base: Summary) -> list[Markup]:
                 x_label=f"trained, per cent of the base (at {site})",
                 y_label=_with_unit("loss reduction", base),
                 level=("full@all", level) if level is not None else None,
-                y_range=(min(ys), max(ys)),
+                y_range=(min(known_ys), max(known_ys)),
             )
         )
     return drawings
@@ -181,26 +158,15 @@ def interaction_plots(base: Summary) -> list[tuple[str, dict[str, Markup]]]:
 
 
 def _interval_plots(questions: Sequence[Summary], base: Summary, title: str) -> dict[str, Markup]:
-    rows = [
-        plots.ErrorBar(
-            f"{_levels(q['treatment'])} − {_levels(q['control'])}",
-            q["mean"],
-            q["low"],
-            q["high"],
-            strong=q["answer"] in ("more", "less"),
-        )
-        for q in questions
-        if q["mean"] is not None
-    ]
+    rows = []
+    for q in (q for q in questions if q["mean"] is not None):
+        label, strong = f"{levels_text(q['treatment'])} − {levels_text(q['control'])}", q["answer"] in ("more", "less")
+        rows.append(plots.ErrorBar(label, q["mean"], q["low"], q["high"], strong))
     if not rows:
         return {}
     alt = f"{title}: " + "; ".join(f"{row.label} {format_number(row.value)}" for row in rows)
     label = _with_unit("difference", base)
     return plots.responsive_pair(rows, alt=alt, x_label=label, widths_inches=(9.4, 4.2))
-
-
-def _levels(factors: Summary) -> str:
-    return ", ".join(f"{100 * value:g} %" if name == "size_fraction" else str(value) for name, value in factors.items())
 
 
 def cost_bars(base: Summary) -> dict[str, list[tuple[str, str, float]]]:
@@ -209,11 +175,8 @@ def cost_bars(base: Summary) -> dict[str, list[tuple[str, str, float]]]:
     bars = {}
     for cost in ("seconds", "memory"):
         name, show = COSTS[cost]
-        values = {
-            row["design"]: row["costs"][cost]
-            for row in base["overall"]
-            if row["design"] in designs and row["costs"][cost]
-        }
+        values = {row["design"]: row["costs"][cost] for row in base["overall"] if row["design"] in designs}
+        values = {design: value for design, value in values.items() if value}
         if values:
             highest = max(values.values())
             bars[name.capitalize()] = [(design, show(value), 100 * value / highest) for design, value in values.items()]
@@ -222,10 +185,8 @@ def cost_bars(base: Summary) -> dict[str, list[tuple[str, str, float]]]:
 
 def _designs_of_interest(base: Summary) -> set[str]:
     """Recommended designs, hybrids and unsized kinds, Pareto fronts, then others, up to MAX_COST_BARS."""
-    designs = [each["design"] for each in base["recommendations"] if each["design"]]
-    designs += [row["design"] for row in base["overall"] if not _is_sized_adapter(row)]
-    designs += [row["design"] for row in base["overall"] if row["fronts"]]
-    designs += [row["design"] for row in base["overall"]]
+    rows = sorted(base["overall"], key=lambda row: (_is_sized_adapter(row), not row["fronts"]))
+    designs = [each["design"] for each in (*base["recommendations"], *rows) if each["design"]]
     return set(list(dict.fromkeys(designs))[:MAX_COST_BARS])
 
 

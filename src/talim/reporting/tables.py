@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +35,13 @@ def cost_table(result: RunResults) -> TableRows:
         ("Adapter on disk", folder_bytes(result.folder / "adapter"), formatting.format_bytes),
     ]
     notes = {"Energy": cost.get("energy_note"), "Peak memory": cost.get("memory_note")}
-    return [(name, _with_note(_or_unmeasured(value, show), notes.get(name))) for name, value, show in rows]
-
-
-def _or_unmeasured(value: Any, show: Any) -> str:
-    return sentences.NOT_MEASURED if value in (None, "") else show(value)
-
-
-def _with_note(text: str, note: str | None) -> str:
-    return f"{text} ({note})" if note else text
+    texts = [(name, sentences.NOT_MEASURED if value in (None, "") else show(value)) for name, value, show in rows]
+    return [(name, f"{text} ({notes[name]})" if notes.get(name) else text) for name, text in texts]
 
 
 def folder_bytes(folder: Path) -> int | None:
     """The size of all files below a folder, None if it is missing."""
-    if not folder.is_dir():
-        return None
-    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
 
 
 def data_table(result: RunResults) -> TableRows:
@@ -59,26 +49,20 @@ def data_table(result: RunResults) -> TableRows:
     corpus, split = result.corpus, result.split
     if not corpus and not split:
         return []
-    rows = [("Music", _amount(corpus))] if corpus else []
-    if split.get("strategy"):
-        rows.append(
-            ("Split by", str(split["strategy"]) + (f", seed {split['seed']}" if split.get("seed") is not None else ""))
-        )
-    if split.get("explanation"):
-        rows.append(("Explanation", str(split["explanation"])))
-    sides = corpus.get("split") or split
-    rows += [
-        (name, _amount(sides[key]))
-        for key, name in (("train", "Trained on"), ("held_out", "Held out"))
-        if sides.get(key)
+    sides, rights = corpus.get("split") or split, corpus.get("rights") or {}
+    seed = f", seed {split['seed']}" if split.get("seed") is not None else ""
+    rows = [
+        ("Music", _amount(corpus) if corpus else ""),
+        ("Split by", f"{split['strategy']}{seed}" if split.get("strategy") else ""),
+        ("Explanation", str(split.get("explanation") or "")),
+        ("Trained on", _amount(sides["train"]) if sides.get("train") else ""),
+        ("Held out", _amount(sides["held_out"]) if sides.get("held_out") else ""),
+        ("Licences", _tally(rights.get("licences"))),
+        ("Consent", _tally(rights.get("consent"))),
+        ("Captions from", _tally(corpus["captions"]) if corpus.get("captions") else ""),
+        ("Licence of the base", str(result.base.get("licence") or "unknown")),
     ]
-    rights = corpus.get("rights") or {}
-    rows.append(("Licences", _tally(rights.get("licences"))))
-    rows.append(("Consent", _tally(rights.get("consent"))))
-    if corpus.get("captions"):
-        rows.append(("Captions from", _tally(corpus["captions"])))
-    rows.append(("Licence of the base", str(result.base.get("licence") or "unknown")))
-    return rows
+    return [(name, text) for name, text in rows if text]
 
 
 def _amount(part: dict[str, Any]) -> str:
@@ -95,11 +79,10 @@ def _amount(part: dict[str, Any]) -> str:
 
 def _tally(counts: Any) -> str:
     """`CC BY 4.0 (12), unknown (3)`; `unknown` if nothing is recorded."""
-    if isinstance(counts, dict) and counts:
-        return ", ".join(
-            f"{name} ({value})" if isinstance(value, int) else f"{name}: {value}" for name, value in counts.items()
-        )
-    return str(counts) if counts else "unknown"
+    if not isinstance(counts, dict):
+        return str(counts or "unknown")
+    texts = (f"{name} ({value})" if isinstance(value, int) else f"{name}: {value}" for name, value in counts.items())
+    return ", ".join(texts) or "unknown"
 
 
 def provenance_table(result: RunResults) -> TableRows:
