@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,25 +18,23 @@ LONGEST_REVIEW_SECONDS = 600.0  # longer reviews count as this: the reviewer was
 _STEPS = {"reject": 0, "edit": 1, "accept": 2}
 
 
+def _estimate(value: float | None = None, low: float | None = None, high: float | None = None) -> IntervalEstimate:
+    return {"value": value, "low": low, "high": high}
+
+
 def proportion(count: int, of: int) -> IntervalEstimate:
     """A proportion with its 95 % Jeffreys interval (Brown, Cai and DasGupta 2001)."""
     if of == 0:
-        return {"value": None, "low": None, "high": None}
+        return _estimate()
     low = 0.0 if count == 0 else float(stats.beta.ppf(0.025, count + 0.5, of - count + 0.5))
     high = 1.0 if count == of else float(stats.beta.ppf(0.975, count + 0.5, of - count + 0.5))
-    return {"value": count / of, "low": low, "high": high}
+    return _estimate(count / of, low, high)
 
 
 def cost_per_unit(amount: float, rate: IntervalEstimate) -> IntervalEstimate:
     """`amount` divided by `rate`, with the inverted interval; the upper end is None if the rate may be 0."""
-    value, low, high = rate["value"], rate["low"], rate["high"]
-    if value is None or low is None or high is None:
-        return {"value": None, "low": None, "high": None}
-    return {
-        "value": amount / value if value > 0 else None,
-        "low": amount / high,
-        "high": amount / low if low > 0 else None,
-    }
+    inverse = {name: amount / end if end else None for name, end in rate.items()}
+    return _estimate(inverse["value"], inverse["high"], inverse["low"])
 
 
 def combined_verdict(verdicts: Sequence[str], accepted_by: Literal["majority", "all", "any"]) -> str:
@@ -66,24 +63,6 @@ def reviewer_agreement(reviews: Sequence[Mapping[str, Any]]) -> float | None:
     return krippendorff_alpha(values, "ordinal") if len(reviewers) > 1 else None
 
 
-@dataclass(frozen=True)
-class EffortRecord:
-    """Hours spent on one contender: training, generating candidates, reviewing them."""
-
-    training_hours: float | None
-    generation_hours: float
-    review_hours: float
-
-    def costs(self, brief: Brief) -> dict[str, float | None]:
-        """Costs of the hours; None without a price per hour or a known training time."""
-        machine, person = brief.prices.machine_hour, brief.prices.person_hour
-        return {
-            "training": _priced_hours(self.training_hours, machine),
-            "generation": _priced_hours(self.generation_hours, machine),
-            "review": _priced_hours(self.review_hours, person),
-        }
-
-
 def measure_contender(
     rows: Sequence[Mapping[str, Any]], reviews: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], brief: Brief
 ) -> dict[str, Any]:
@@ -95,11 +74,11 @@ def measure_contender(
     for row in reviews:
         review_seconds[row["candidate"]] += min(row["seconds"], LONGEST_REVIEW_SECONDS)
     wall_seconds = (facts.get("cost") or {}).get("wall_seconds")
-    effort = EffortRecord(
-        None if wall_seconds is None else wall_seconds / 3600,
-        sum(by_id[name]["generation_seconds"] for name in verdicts) / 3600,
-        sum(review_seconds[name] for name in verdicts) / 3600,
-    )
+    hours = {
+        "training": None if wall_seconds is None else wall_seconds / 3600,
+        "generation": sum(by_id[name]["generation_seconds"] for name in verdicts) / 3600,
+        "review": sum(review_seconds[name] for name in verdicts) / 3600,
+    }
     accepted = proportion(counts["accept"], len(verdicts))
     return {
         "name": rows[0]["contender"],
@@ -113,27 +92,28 @@ def measure_contender(
         "acceptance_with_editing": proportion(counts["accept"] + counts["edit"], len(verdicts)),
         "candidates_per_accepted": cost_per_unit(1.0, accepted),
         "first_accepted": time_to_first_accepted(rows, verdicts, review_seconds),
-        "hours": {
-            "training": effort.training_hours,
-            "generation": effort.generation_hours,
-            "review": effort.review_hours,
-        },
-        **compute_costs(effort, brief, len(verdicts), accepted),
+        "hours": hours,
+        **compute_costs(hours, brief, len(verdicts), accepted),
         "reasons": dict(Counter(reason for row in reviews for reason in row["reasons"]).most_common()),
         "checks": check_counts(rows),
     }
 
 
-def compute_costs(effort: EffortRecord, brief: Brief, reviewed: int, accepted: IntervalEstimate) -> dict[str, Any]:
-    """Costs, and costs per accepted piece and minute, including training and (`further`) without it."""
-    costs = effort.costs(brief)
+def compute_costs(
+    hours: Mapping[str, float | None], brief: Brief, reviewed: int, accepted: IntervalEstimate
+) -> dict[str, Any]:
+    """Costs of the hours of training, generation and review, None without a price or a known time; and costs per
+    accepted piece and minute, including training and (`further`) without it.
+    """
+    machine, person = brief.prices.machine_hour, brief.prices.person_hour
+    prices = {"training": machine, "generation": machine, "review": person}
+    costs = {k: None if h is None or (price := prices[k]) is None else h * price for k, h in hours.items()}
     # Without a price for machine hours there is no total: the cost of reviews alone would be misleading.
     priced = costs["generation"] is not None and costs["training"] is not None
     running = (costs["generation"] or 0.0) + (costs["review"] or 0.0)
     total = running + (costs["training"] or 0.0)
-    unknown: IntervalEstimate = {"value": None, "low": None, "high": None}
-    per_piece = cost_per_unit(total / reviewed, accepted) if priced and reviewed else unknown
-    further = cost_per_unit(running / reviewed, accepted) if priced and reviewed else unknown
+    per_piece = cost_per_unit(total / reviewed, accepted) if priced and reviewed else _estimate()
+    further = cost_per_unit(running / reviewed, accepted) if priced and reviewed else _estimate()
     return {
         "costs": costs | {"total": total if priced else None},
         "cost_per_accepted_piece": per_piece,
@@ -151,8 +131,8 @@ def time_to_first_accepted(
         generation += row["generation_seconds"]
         review += review_seconds.get(row["id"], 0.0)
         if verdicts.get(row["id"]) == "accept":
-            seconds = {"generation_seconds": generation, "review_seconds": review}
-            return {"candidates": count, "id": row["id"], **seconds}
+            shared = {"candidates": count, "id": row["id"]}
+            return shared | {"generation_seconds": generation, "review_seconds": review}
     return None
 
 
@@ -169,30 +149,24 @@ def check_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]
 
 def mean_ci(values: Sequence[float]) -> IntervalEstimate:
     """A mean with Student's 95 % interval; the ends are None for fewer than two values."""
-    if not values:
-        return {"value": None, "low": None, "high": None}
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return {"value": mean, "low": None, "high": None}
+        return _estimate(float(values[0]) if values else None)
+    mean = float(np.mean(values))
     reach = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return {"value": mean, "low": mean - reach, "high": mean + reach}
+    return _estimate(mean, mean - reach, mean + reach)
 
 
 def mean_difference_ci(new: Sequence[float], current: Sequence[float]) -> IntervalEstimate:
     """Mean of `new` minus mean of `current`, with Welch's 95 % interval; no ends for fewer than two of either."""
     if not new or not current:
-        return {"value": None, "low": None, "high": None}
+        return _estimate()
     difference = float(np.mean(new) - np.mean(current))
     if min(len(new), len(current)) < 2:
-        return {"value": difference, "low": None, "high": None}
+        return _estimate(difference)
     if np.std(new) == 0 and np.std(current) == 0:
-        return {"value": difference, "low": difference, "high": difference}
+        return _estimate(difference, difference, difference)
     ends = stats.ttest_ind(new, current, equal_var=False).confidence_interval(0.95)
-    return {"value": difference, "low": float(ends.low), "high": float(ends.high)}
-
-
-def _priced_hours(hours: float | None, price: float | None) -> float | None:
-    return None if hours is None or price is None else hours * price
+    return _estimate(difference, float(ends.low), float(ends.high))
 
 
 def _per_minute(per_piece: IntervalEstimate, brief: Brief) -> IntervalEstimate:

@@ -104,9 +104,8 @@ def check_loudness(piece: Audio, brief: Brief) -> CheckResult:
     lufs = audio.loudness_lufs(piece)
     if not math.isfinite(lufs):
         return CheckResult("loudness", False, "silent", required)
-    passed = abs(lufs - brief.loudness_lufs) <= LOUDNESS_TOLERANCE_LU
     measured = f"{lufs:.1f} LUFS, peak {20 * math.log10(piece.peak):.1f} dB"
-    return CheckResult("loudness", passed, measured, required)
+    return CheckResult("loudness", abs(lufs - brief.loudness_lufs) <= LOUDNESS_TOLERANCE_LU, measured, required)
 
 
 def check_clipping(piece: Audio) -> CheckResult:
@@ -151,8 +150,8 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
     Not judged for briefs under 20 s; `measured` states the rank all the same.
     """
     tradition = brief.load_tradition()
-    assert tradition is not None
-    assert brief.mode is not None
+    assert tradition
+    assert brief.mode
     slug = tradition.mode(brief.mode).slug
     required = f"{brief.mode} among the first {MAX_MODE_RANK} of {len(tradition.modes)}"
     try:
@@ -160,8 +159,8 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
     except TalimError as error:
         return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", required)
     rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
-    first = ranked[0]
-    measured = f"rank {rank} with {ranked[rank - 1]['score']:.0%}; first {first['name']} with {first['score']:.0%}"
+    first, own = ranked[0], ranked[rank - 1]
+    measured = f"rank {rank} with {own['score']:.0%}; first {first['name']} with {first['score']:.0%}"
     if brief.seconds < MIN_MODE_SECONDS:
         return CheckResult("mode", None, f"not judged in {brief.seconds:g} s: {measured}", required)
     return CheckResult("mode", rank <= MAX_MODE_RANK, measured, required)
@@ -214,11 +213,8 @@ def originality_check(run: Run) -> OriginalityCheck:
         if match is None:
             return _result(None, "not checked: shorter than a passage")
         clip = corpus.train[match.source]
-        source_seconds = clip.start_seconds + match.source_seconds[0]
-        measured = (
-            f"at {match.clip_seconds[0]:.1f} s most similar to {clip.recording} at {source_seconds:.1f} s "
-            f"(p = {match.p_value:.2g})"
-        )
+        source = f"{clip.recording} at {clip.start_seconds + match.source_seconds[0]:.1f} s"
+        measured = f"at {match.clip_seconds[0]:.1f} s most similar to {source} (p = {match.p_value:.2g})"
         return _result(match.p_value > copy_detection.FALSE_POSITIVE_RATE, measured)
 
     return check

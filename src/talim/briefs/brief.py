@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,6 +12,7 @@ from pydantic import Field, model_validator
 from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels
 from talim.errors import TalimError, UsageError
+from talim.listening.protocol import short_hash
 from talim.strict_yaml import StrictModel, build, read_yaml
 from talim.traditions import tradition as traditions
 from talim.traditions.tradition import Tradition
@@ -147,8 +146,7 @@ class Brief(StrictModel):
 
 def load(path: Path) -> Brief:
     """Read a brief; UsageError for an unknown key, a wrong value or an unknown mode, TalimError if it is missing."""
-    hint = "docs/guides/briefs.md has an example"
-    brief = build(Brief, read_yaml(path, hint), str(path))
+    brief = build(Brief, read_yaml(path, "docs/guides/briefs.md has an example"), str(path))
     try:
         tradition = brief.load_tradition()
         if tradition and brief.mode:
@@ -162,6 +160,4 @@ def load(path: Path) -> Brief:
 
 def brief_hash(brief: Brief, content_hashes: Mapping[str, str]) -> str:
     """Sixteen hex digits of the brief and its candidates {id: content hash}."""
-    content = {"brief": brief.model_dump(mode="json"), "candidates": dict(content_hashes)}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return short_hash({"brief": brief.model_dump(mode="json"), "candidates": dict(content_hashes)})

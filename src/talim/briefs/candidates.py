@@ -71,8 +71,9 @@ def generate_candidates(
                 f"{out}: its candidates were reviewed and are frozen, but the brief's music or the runs changed; "
                 "undo that, or give a new --out"
             )
-        write_json(out / CONTENDERS, {c.name: _run_facts(c) for c in contenders})
-        existing = _reusable_rows(out)
+        write_json(out / CONTENDERS, {c.name: _run_facts(c.run) for c in contenders})
+        rows = read_jsonl(out / TABLE) if (out / TABLE).is_file() else []
+        existing = {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
         write_jsonl(out / TABLE, [existing[key] for _, _, key in plan if key in existing])
         for contender in contenders:
             missing = [(seed, key) for c, seed, key in plan if c is contender and key not in existing]
@@ -92,34 +93,21 @@ def candidate_key(brief: Brief, contender: Contender, seed: int) -> str:
     """Hash of what determines a candidate and its checks: the brief's music, the adapter's files, the seed."""
     music = {k: v for k, v in brief.model_dump(mode="json").items() if k not in _DELIVERY_ONLY}
     weights = hashlib.sha256()
-    for path in sorted(contender.run.adapter.glob("*")):
-        if path.suffix in (".safetensors", ".json"):
-            weights.update(path.read_bytes())
+    for path in sorted(p for p in contender.run.adapter.glob("*") if p.suffix in (".safetensors", ".json")):
+        weights.update(path.read_bytes())
     content = [music, contender.name, weights.hexdigest(), seed]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _reusable_rows(out: Path) -> dict[str, dict[str, Any]]:
-    """The rows whose file exists unchanged, by key."""
-    if not (out / TABLE).is_file():
-        return {}
-    rows = read_jsonl(out / TABLE)
-    return {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
 
 
 def _digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _run_facts(contender: Contender) -> dict[str, Any]:
+def _run_facts(run: Run) -> dict[str, Any]:
     """A run's cost and rights for the report; copied because the run may be moved."""
-    cost = read_json(contender.run.cost)
-    fields = ("wall_seconds", "device_seconds", "energy_joules", "device", "steps", "trainable_parameters")
-    return {
-        "run": str(contender.run.folder),
-        "cost": {name: cost.get(name) for name in fields},
-        "rights": usage_rights.run_rights(contender.run),
-    }
+    cost, fields = read_json(run.cost), ("wall_seconds", "device_seconds", "energy_joules", "device", "steps")
+    cost = {name: cost.get(name) for name in (*fields, "trainable_parameters")}
+    return {"run": str(run.folder), "cost": cost, "rights": usage_rights.run_rights(run)}
 
 
 def _generate_for(
@@ -147,6 +135,5 @@ def _generate_for(
         row = {"id": name, "contender": contender.name, "number": number, "seed": seed, "key": key}
         row |= {"file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
         row |= {"seconds": round(audio.read(path).seconds, 3), "generation_seconds": round(seconds, 3)}
-        checks = automatic_checks.run_checks(path, brief, originality)
-        append_jsonl(out / TABLE, row | {"checks": checks})
+        append_jsonl(out / TABLE, row | {"checks": automatic_checks.run_checks(path, brief, originality)})
         began = time.perf_counter()

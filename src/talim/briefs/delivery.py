@@ -32,10 +32,8 @@ def export_accepted(
     """
     if target.exists():
         raise TalimError(f"{target}: exists already; give a new folder for the export")
-    rows = candidates.read_candidates(folder)
-    reviews = open_reviews(folder, database)
-    brief_hash = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
-    review_rows = reviews.rows()
+    reviews, rows, review_rows = open_reviews(folder, brief, database)
+    brief_hash = reviews.facts()["hash"]
     verdicts = acceptance.combined_verdicts(review_rows, brief)
     accepted = [row for row in rows if verdicts.get(row["id"]) == "accept"]
     if not accepted:
@@ -46,8 +44,7 @@ def export_accepted(
     }
     if commercial:
         require_usage_allowed({row["contender"] for row in accepted}, rights)
-    use = "commercial" if commercial else "not for commercial use"
-    pieces = []
+    use, pieces = "commercial" if commercial else "not for commercial use", []
     with new_folder(target) as new:
         for row in accepted:
             num_reviews = sum(review["candidate"] == row["id"] for review in review_rows)
@@ -64,12 +61,9 @@ def export_accepted(
 
 def require_usage_allowed(contenders: set[str], rights: dict[str, dict[str, Any]]) -> None:
     """TalimError that names the reasons against commercial use of these contenders, if there are any."""
-    obstacles = [
-        f"{name}: commercial use is {rights[name]['commercial']} ({'; '.join(rights[name]['reasons'])})"
-        for name in sorted(contenders)
-        if rights[name]["commercial"] != "allowed"
-    ]
-    if obstacles:
+    own = {name: rights[name] for name in sorted(contenders) if rights[name]["commercial"] != "allowed"}
+    if own:
+        obstacles = [f"{k}: commercial use is {r['commercial']} ({'; '.join(r['reasons'])})" for k, r in own.items()]
         raise TalimError(
             f"no commercial export: {', and '.join(obstacles)}; clear the rights, train on recordings that allow it, "
             "or export without --commercial"

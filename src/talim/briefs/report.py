@@ -26,11 +26,18 @@ NOTE = "95 % intervals over candidates of the same contender; they do not genera
 ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
 
 
-def open_reviews(folder: Path, database: str | None) -> ReviewStore:
-    """The review database of a folder; TalimError if there is none."""
+def open_reviews(
+    folder: Path, brief: Brief, database: str | None
+) -> tuple[ReviewStore, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The review database of a folder, the candidates, and their reviews. TalimError without a database, or if it
+    holds reviews of another brief or other candidates.
+    """
+    rows = candidates.read_candidates(folder)
     if database is None and not (folder / DATABASE).is_file():
         raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}")
-    return ReviewStore(database or sqlite_url(folder / DATABASE))
+    reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
+    reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
+    return reviews, rows, reviews.rows()
 
 
 def write_acceptance_report(folder: Path, brief: Brief, database: str | None = None) -> dict[str, Any]:
@@ -38,18 +45,15 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
 
     The path of the page is under "page". TalimError without reviews, or if they are of another brief.
     """
-    rows = candidates.read_candidates(folder)
-    reviews = open_reviews(folder, database)
-    brief_hash = reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
-    review_rows, facts = reviews.rows(), reviews.facts()
+    reviews, rows, review_rows = open_reviews(folder, brief, database)
+    facts = reviews.facts()
     if not review_rows:
         raise TalimError(f"{folder}: no reviews yet")
     contenders = read_json(folder / candidates.CONTENDERS)
     indicators = decision_rule.read_indicators(folder, brief)
     result = assemble_result(rows, review_rows, contenders, indicators, brief)
-    result["brief"] = {"hash": brief_hash, "name": brief.name, "frozen_at": facts["frozen_at"]} | {
-        "content": brief.model_dump(mode="json")
-    }
+    content = brief.model_dump(mode="json")
+    result["brief"] = {"hash": facts["hash"], "name": brief.name, "frozen_at": facts["frozen_at"], "content": content}
     result["deleted_on_request"] = facts["deleted"]
     write_json(folder / FILE, result)
     write_text(folder / PAGE, render("usefulness.html", **context(result, brief)))
@@ -69,11 +73,9 @@ def assemble_result(
         generated = [row for row in rows if row["contender"] == name]
         if not generated:
             continue
-        ids = {row["id"] for row in generated}
-        run = facts.get(name) or {}
-        contender = acceptance.measure_contender(
-            generated, [row for row in reviews if row["candidate"] in ids], run, brief
-        )
+        ids, run = {row["id"] for row in generated}, facts.get(name) or {}
+        own_reviews = [row for row in reviews if row["candidate"] in ids]
+        contender = acceptance.measure_contender(generated, own_reviews, run, brief)
         rights = run.get("rights") or {}
         allowed = usage_rights.usage_allowed(rights) if rights else {"commercial": "unknown", "reasons": []}
         contender["rights"] = rights | allowed
@@ -105,9 +107,9 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for contender in result["contenders"]:
         cost = format_cost(contender["cost_per_accepted_minute"], result["currency"])
+        accepted = f"{contender['accepted']} of {contender['reviewed']} accepted"
         interval = _interval_text(contender["acceptance"], format_percent)
-        accepted = f"{contender['accepted']} of {contender['reviewed']} accepted ({interval})"
-        lines.append(f"{contender['name']}: {accepted}; an accepted minute costs {cost}")
+        lines.append(f"{contender['name']}: {accepted} ({interval}); an accepted minute costs {cost}")
     return [*lines, f"{decision_text(result)} by the decision rule of the brief."]
 
 

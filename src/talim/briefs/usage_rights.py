@@ -28,8 +28,7 @@ def run_rights(run: Run) -> dict[str, Any]:
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
     """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies."""
     licences = [(f"the base {rights['base']}", rights["base_licence"])]
-    for licence, count in rights["recordings"].items():
-        licences.append((f"{count} recordings" if count else "the recordings", licence))
+    licences += [(f"{n} recordings" if n else "the recordings", name) for name, n in rights["recordings"].items()]
     uses = [(allows_commercial_use(licence), f"{what}: {licence}") for what, licence in licences]
     order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
     strictest = min((use for use, _ in uses), key=order.index)

@@ -18,7 +18,6 @@ CANNOT_SAY = "cannot_say"
 ASPECTS = ("overall", "instruments", "melody", "rhythm", "structure", "creativity")
 ANCHOR = "anchor"  # the reference, low-passed at 3.5 kHz (ITU-R BS.1534)
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
-_LOCAL_PATH_KEYS = ("source",)  # differs between sites; the hash covers the stimuli's contents instead
 
 
 class Condition(StrictModel):
@@ -133,17 +132,17 @@ def load(folder: Path) -> Protocol:
 
 
 def hashed_content(protocol: Protocol) -> dict[str, Any]:
-    """The part of the protocol that enters the hash: everything except the paths of one site."""
-    values = protocol.model_dump(mode="json")
-    for condition in values["conditions"]:
-        for key in _LOCAL_PATH_KEYS:
-            condition.pop(key)
-    return values
+    """The part of the protocol that enters the hash: everything except the paths, which differ between sites."""
+    return protocol.model_dump(mode="json", exclude={"conditions": {"__all__": {"source"}}})
 
 
 def test_hash(protocol: Protocol, content_hashes: Mapping[str, str]) -> str:
     """Sixteen hex digits of protocol and stimuli {name: content hash}: equal at every site of a test."""
-    content = {"protocol": hashed_content(protocol), "stimuli": dict(content_hashes)}
+    return short_hash({"protocol": hashed_content(protocol), "stimuli": dict(content_hashes)})
+
+
+def short_hash(content: Mapping[str, Any]) -> str:
+    """Sixteen hex digits of the SHA-256 of `content` as canonical JSON."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
