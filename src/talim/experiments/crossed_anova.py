@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from talim.experiments.effects import Effect, two_way_effect
+from talim.experiments.effects import Effect, mean_square_of_error, pooled_error, two_way_effect
 from talim.experiments.results import BaseModelResults
 
 RESAMPLES = 2000
@@ -52,16 +52,10 @@ class CrossedTable:
         df = (designs - 1) * np.array([seeds - 1, recordings - 1, (seeds - 1) * (recordings - 1)])
         sums = [recordings * np.square(by_seed).sum(), seeds * np.square(by_recording).sum(), np.square(residual).sum()]
         mean_squares = np.array([total / n if n else 0.0 for total, n in zip(sums, df, strict=True)])
-        larger = int(np.argmax(mean_squares[:2]))
-        both = float(mean_squares[0] + mean_squares[1] - mean_squares[2]) if df.all() else 0.0
-        if both <= mean_squares[larger]:
-            both, error_df = float(mean_squares[larger]), float(df[larger])
-        else:
-            known = df > 0
-            error_df = both**2 / float((np.square(mean_squares[known]) / df[known]).sum())
+        mean_square, error_df = mean_square_of_error(mean_squares, df)
         scale = 2 / (seeds * recordings)
         by_seeds, by_recordings = (float(scale * square) for square in mean_squares[:2])
-        return ErrorComponents(float(np.sqrt(scale * both)), max(error_df, 1.0), by_seeds, by_recordings)
+        return ErrorComponents(float(np.sqrt(scale * mean_square)), error_df, by_seeds, by_recordings)
 
 
 @dataclass(frozen=True)
@@ -91,9 +85,8 @@ def crossed_table(results: BaseModelResults, measure: str, relative_to: str | No
         if values := trial.values(measure, relative_to):
             cells.setdefault(trial.design, {})[trial.seed] = values
     designs, seeds = _largest_full_table(cells)
-    if not designs:
-        return None
-    recordings = sorted(set.intersection(*(set(cells[design][seed]) for design in designs for seed in seeds)))
+    names = [set(cells[design][seed]) for design in designs for seed in seeds]
+    recordings = sorted(set.intersection(*names)) if names else []
     if not recordings:
         return None
     order = [design for design in results.designs if design in designs]
@@ -119,15 +112,10 @@ def pool_tables(tables: Sequence[CrossedTable]) -> tuple[list[str], np.ndarray, 
     shared = [design for design in tables[0].designs if all(design in table.designs for table in tables)]
     means = np.mean([[table.means[table.designs.index(d)] for d in shared] for table in tables], axis=0)
     parts = [table.error_components() for table in tables]
-    variances = np.array([part.error**2 for part in parts])
-    total, count = float(variances.sum()), len(parts)
-    df = np.array([part.df for part in parts])
-    weight = float((np.square(variances) / df).sum())
-    pooled_df = total**2 / weight if weight > 0 else float(df.sum())
-    by_seeds, by_recordings = (
-        sum(getattr(part, name) for part in parts) / count**2 for name in ("by_seeds", "by_recordings")
-    )
-    return shared, means, ErrorComponents(float(np.sqrt(total)) / count, pooled_df, by_seeds, by_recordings)
+    error, df = pooled_error([part.error for part in parts], [part.df for part in parts])
+    by_seeds = sum(part.by_seeds for part in parts) / len(parts) ** 2
+    by_recordings = sum(part.by_recordings for part in parts) / len(parts) ** 2
+    return shared, means, ErrorComponents(error, df, by_seeds, by_recordings)
 
 
 def bootstrap_means(tables: Sequence[CrossedTable], designs: Sequence[str], rng: np.random.Generator) -> np.ndarray:

@@ -1,11 +1,8 @@
-"""Mean effects with standard errors over trials and recordings, and Holm's correction for many questions.
-
-Pairs of trials that differ in one factor are evaluated on the same recordings, so their differences form a table of
-pairs by recordings. Both are random factors: other seeds, and other recordings, would have given other numbers.
-"""
+"""Mean effects with standard errors over pairs of trials and recordings, both random; Holm's correction."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,8 +36,7 @@ class Effect:
 
     def min_detectable_effect(self, confidence: float = 0.95) -> float:
         """The smallest true effect that such a study distinguishes from 0 with 80 % power."""
-        quantiles = stats.t.ppf([(1 + confidence) / 2, POWER], self.df)
-        return float(self.error * quantiles.sum())
+        return float(self.error * stats.t.ppf([(1 + confidence) / 2, POWER], self.df).sum())
 
 
 def two_way_effect(differences: np.ndarray) -> Effect:
@@ -72,29 +68,33 @@ def two_way_effect(differences: np.ndarray) -> Effect:
         ]
     )
     df = np.array([pairs - 1, recordings - 1, (pairs - 1) * (recordings - 1)])
-    both = float(mean_squares[0] + mean_squares[1] - mean_squares[2])
+    mean_square, error_df = mean_square_of_error(mean_squares, df)
+    return Effect(mean, math.sqrt(mean_square / table.size), error_df, pairs, recordings)
+
+
+def mean_square_of_error(mean_squares: np.ndarray, df: np.ndarray) -> tuple[float, float]:
+    """First + second - third mean square, at least the larger of the first two, with Satterthwaite's df."""
     larger = int(np.argmax(mean_squares[:2]))
+    both = float(mean_squares[0] + mean_squares[1] - mean_squares[2]) if df.all() else 0.0
     if both <= mean_squares[larger]:
-        return Effect(mean, _sqrt(mean_squares[larger] / table.size), float(df[larger]), pairs, recordings)
-    satterthwaite = both**2 / float((np.square(mean_squares) / df).sum())
-    return Effect(mean, _sqrt(both / table.size), max(satterthwaite, 1.0), pairs, recordings)
+        return float(mean_squares[larger]), max(float(df[larger]), 1.0)
+    return both, max(both**2 / float((np.square(mean_squares) / df).sum()), 1.0)
 
 
 def pooled_effect(parts: Sequence[Effect]) -> Effect:
     """The mean of effects in groups without common recordings (genres, bases), with equal weights."""
     if not parts:
         raise ValueError("parts is empty; give at least one effect")
-    variances = np.array([part.error**2 for part in parts])
-    total = float(variances.sum())
-    df = np.array([part.df for part in parts])
-    weight = float((np.square(variances) / df).sum())
-    return Effect(
-        float(np.mean([part.mean for part in parts])),
-        _sqrt(total) / len(parts),
-        total**2 / weight if weight > 0 else float(df.sum()),
-        sum(part.pairs for part in parts),
-        sum(part.recordings for part in parts),
-    )
+    mean = float(np.mean([part.mean for part in parts]))
+    error, df = pooled_error([part.error for part in parts], [part.df for part in parts])
+    return Effect(mean, error, df, sum(part.pairs for part in parts), sum(part.recordings for part in parts))
+
+
+def pooled_error(errors: Sequence[float], dfs: Sequence[float]) -> tuple[float, float]:
+    """The standard error of a mean of independent parts, and its degrees of freedom."""
+    variances, df = np.square(errors), np.array(dfs)
+    total, weight = float(variances.sum()), float((np.square(variances) / df).sum())
+    return math.sqrt(total) / len(df), total**2 / weight if weight > 0 else float(df.sum())
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -106,7 +106,3 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * float(p_values[index])))
         adjusted[index] = largest
     return adjusted.tolist()
-
-
-def _sqrt(value: float) -> float:
-    return float(np.sqrt(max(value, 0.0)))

@@ -59,15 +59,8 @@ def plan_request(trial: TrialSpec, base: str) -> Any:
     with contextlib.suppress(TalimError):  # raised again, with its message, where the request is traced
         seconds = min(seconds, base_model_facts(base).window_seconds)
     precision = training.precision if training.precision in ("bf16", "fp32") else None
-    return PlanRequest(
-        base,
-        trial.recipe.design,
-        seconds,
-        training.batch_size,
-        training.steps,
-        precision,
-        training.gradient_checkpointing,
-    )
+    step = (training.batch_size, training.steps, precision, training.gradient_checkpointing)
+    return PlanRequest(base, trial.recipe.design, seconds, *step)
 
 
 def total_message(total: dict[str, Any]) -> str:

@@ -36,10 +36,7 @@ class Objective:
 
 GOALS: dict[str, tuple[Objective, ...]] = {
     "learning": (Objective("loss_reduction"),),
-    "jingle": (
-        Objective("loss_reduction_ornaments"),
-        Objective("score.kernel_distance_timbre", higher_is_better=False),
-    ),
+    "jingle": (Objective("loss_reduction_ornaments"), Objective("score.kernel_distance_timbre", False)),
     "background": (Objective("repeat_gain", reference="loss_reduction"), Objective("loss_reduction")),
 }
 
@@ -58,11 +55,7 @@ class SelectionCriteria:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        for name, known in (
-            (self.goal, tuple(GOALS)),
-            (self.minimize, COSTS),
-            *((cost, COSTS) for cost in self.limits),
-        ):
+        for name, known in ((self.goal, tuple(GOALS)), *((cost, COSTS) for cost in (self.minimize, *self.limits))):
             if name not in known:
                 raise UsageError(f"{name!r} is unknown; choose one of {', '.join(known)}")
         if not 0 < self.tolerance < 1:

@@ -25,13 +25,11 @@ class SuggestedStep:
 def next_steps(found: Recommendation) -> list[SuggestedStep]:
     """What would make the recommendation more certain or the design better, the most useful first."""
     if found.outcome == NOTHING:
-        reason = "No design within the limits has results: run the study, or raise the limits."
-        return [SuggestedStep("run", reason)]
+        return [SuggestedStep("run", "No design within the limits has results: run the study, or raise the limits.")]
     steps = _more_data_steps(found)
     if found.outcome == DEMONSTRATED and not steps:
         steps += _better_design_steps(found)
-    reason = "The numbers decide no more: let people listen (talim listen)."
-    return steps or [SuggestedStep("listen", reason)]
+    return steps or [SuggestedStep("listen", "The numbers decide no more: let people listen (talim listen).")]
 
 
 def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
@@ -54,11 +52,9 @@ def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
         return []
     # scores of generated audio have one value per trial, so only seeds can be added
     by_seeds = worst.errors.by_seeds >= worst.errors.by_recordings
-    if by_seeds or worst.objective.measure.startswith("score."):
-        kind, label, count = "seeds", "seeds", min(len(table.seeds) for table in worst.tables)
-    else:
-        count = min(len(table.recordings) for table in worst.tables)
-        kind, label = "recordings", "held-out recordings"
+    kind = "seeds" if by_seeds or worst.objective.measure.startswith("score.") else "recordings"
+    label = "seeds" if kind == "seeds" else "held-out recordings"
+    count = min(len(getattr(table, kind)) for table in worst.tables)
     reason = (
         f"{len(found.unresolved)} designs are shown to be neither as good as the best nor worse, and most of the error "
         f"comes from the {label}: about {math.ceil(count * factor)} instead of {count} would decide it with 80 % power."
@@ -68,10 +64,10 @@ def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
 
 def _data_growth_factor(comparison: MeasureComparison, candidates: int) -> float:
     """The factor by which the data would have to grow to show with 80 % power that an equal design is non-inferior."""
-    df = max(comparison.errors.df, 2.0)
-    quantiles = stats.t.isf(0.05 / candidates, df) + stats.t.ppf(POWER, df)
     if math.isnan(comparison.errors.error) or comparison.margin <= 0:
         return 1.0
+    df = max(comparison.errors.df, 2.0)
+    quantiles = stats.t.isf(0.05 / candidates, df) + stats.t.ppf(POWER, df)
     return float((quantiles * comparison.errors.error / comparison.margin) ** 2)
 
 
@@ -86,15 +82,14 @@ def _better_design_steps(found: Recommendation) -> list[SuggestedStep]:
         example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
         reason = f"{best.design} trains the base itself and is significantly better than {chosen.design}"
         return [SuggestedStep("hybrid", f"{reason}: add a part of the base to the adapter, such as {example}.")]
-    sizes = sorted(size for each in found.candidates if _same_kind_and_site(each, best) and (size := _size(each)))
+    alike = [
+        each for each in found.candidates if all(each.factors.get(n) == best.factors.get(n) for n in ("kind", "site"))
+    ]
+    sizes = sorted(size for each in alike if (size := _size(each)))
     if len(sizes) > 1 and _size(best) == sizes[-1]:
         reason = f"{best.design} is significantly better than {chosen.design}, and no larger {kind}@{site} was tried"
         return [SuggestedStep("extend", f"{reason}: add larger sizes to the study.")]
     return []
-
-
-def _same_kind_and_site(first: Candidate, second: Candidate) -> bool:
-    return all(first.factors.get(name) == second.factors.get(name) for name in ("kind", "site"))
 
 
 def _size(candidate: Candidate) -> float:
