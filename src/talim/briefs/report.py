@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.version import __version__
 
+_number = partial(format_number, digits=2)
 FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
 NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
@@ -137,11 +139,7 @@ def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
 
 
 def _acceptance_plot(contenders: list[dict[str, Any]]) -> dict[str, Markup]:
-    rows = [
-        plots.ErrorBar(c["name"], c["acceptance"]["value"], c["acceptance"]["low"], c["acceptance"]["high"])
-        for c in contenders
-        if c["reviewed"]
-    ]
+    rows = [plots.ErrorBar(c["name"], **c["acceptance"]) for c in contenders if c["reviewed"]]
     alt = "Accepted: " + "; ".join(f"{row.label} {format_percent(row.value)}" for row in rows)
     return plots.responsive_pair(rows, alt=alt, x_label="fraction of candidates accepted as they are")
 
@@ -157,7 +155,3 @@ def format_cost(estimate: IntervalEstimate, currency: str) -> str:
     if estimate["value"] is None:
         return f"{_number(estimate['low'])} {currency} or more (none was accepted)"
     return f"{_number(estimate['value'])} {currency} ({_interval_text(estimate, _number)})"
-
-
-def _number(value: float | None) -> str:
-    return format_number(value, 2)

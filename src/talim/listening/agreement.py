@@ -28,18 +28,12 @@ def krippendorff_alpha(
     pairable = counts / (counts.sum(axis=1) - 1)[:, None]
     coincidences = pairable.T @ counts - np.diag(pairable.sum(axis=0))  # [S, S]
     total = coincidences.sum(axis=1)
-    distance = _distance(steps, total, metric)
-    observed = (coincidences * distance).sum()
-    expected = (np.outer(total, total) * distance).sum() / (total.sum() - 1)
-    return float(1 - observed / expected) if expected > 0 else None
-
-
-def _distance(steps: np.ndarray, total: np.ndarray, metric: str) -> np.ndarray:
-    """Squared distances between values [S, S]."""
-    if metric == "nominal":
-        return 1.0 - np.eye(len(steps))
     position = np.cumsum(total) - total / 2 if metric == "ordinal" else steps
-    return (position[:, None] - position[None, :]) ** 2
+    distance = (position[:, None] - position[None, :]) ** 2  # [S, S]
+    if metric == "nominal":
+        distance = 1.0 - np.eye(len(steps))
+    expected = (np.outer(total, total) * distance).sum() / (total.sum() - 1)
+    return float(1 - (coincidences * distance).sum() / expected) if expected > 0 else None
 
 
 def intra_rater_agreement(first: np.ndarray, repeated: np.ndarray) -> dict[str, Any]:
@@ -48,7 +42,7 @@ def intra_rater_agreement(first: np.ndarray, repeated: np.ndarray) -> dict[str, 
     Fractions of equal answers, of answers at most one step apart, and of reversed answers; alpha over all.
     """
     if len(first) == 0:
-        return {"repeats": 0, "same": None, "within_one_step": None, "reversed": None, "alpha": None}
+        return {"repeats": 0} | dict.fromkeys(("same", "within_one_step", "reversed", "alpha"))
     return {
         "repeats": len(first),
         "same": float(np.mean(first == repeated)),

@@ -58,17 +58,15 @@ def design_cell(
     """
     width = len(protocol.pairs) if protocol.kind == "pairwise" else len(items)
     turn, position = divmod(index, width)
+    which = int(_order(protocol, stream, 0, turn, width)[position])
     if protocol.kind == "pairwise":
         cycle, step = divmod(turn, len(items))
-        which = int(_order(protocol, stream, 0, turn, width)[position])
         # Within a cycle each pair visits the items from its own start.
         start = int(np.random.default_rng([protocol.seed, _stream_seed(stream), 1, cycle]).integers(len(items)))
         visits = _order(protocol, stream, 2, cycle, len(items))
         return items[int(visits[(start + which + step) % len(items)])], protocol.pairs[which], None
-    aspects = [aspect.name for aspect in protocol.aspects]
-    which = int(_order(protocol, stream, 0, turn, width)[position])
-    order = (*protocol.names, *((ANCHOR,) if protocol.anchor else ()))
-    return items[which], order, aspects[(which + turn) % len(aspects)]
+    aspect = protocol.aspects[(which + turn) % len(protocol.aspects)].name
+    return items[which], (*protocol.names, *((ANCHOR,) if protocol.anchor else ())), aspect
 
 
 def _with_repeats(protocol: Protocol, trials: list[ListeningTrial], rng: np.random.Generator) -> list[ListeningTrial]:
@@ -95,16 +93,12 @@ def _with_checks(
     In MUSHRA a check is a trial with the degraded reference among the rows.
     """
     result, count = list(trials), protocol.trials.attention
-    stimulus = protocol.reference or protocol.names[0]
+    order, aspect = (protocol.reference or protocol.names[0], LOW_QUALITY_ANCHOR), None
+    if protocol.kind == "mushra":
+        order, aspect = (*protocol.names, LOW_QUALITY_ANCHOR), protocol.aspects[0].name
     for number in range(count):
-        order: tuple[str, ...] = (stimulus, LOW_QUALITY_ANCHOR)
-        aspect = None
-        if protocol.kind == "mushra":
-            aspect = protocol.aspects[0].name
-            order = (*protocol.names, LOW_QUALITY_ANCHOR)
         item = items[int(rng.integers(len(items)))]
-        low = round(len(result) * number / count)
-        high = round(len(result) * (number + 1) / count)
+        low, high = (round(len(result) * n / count) for n in (number, number + 1))
         position = int(rng.integers(max(low, 1), max(high, low, 1) + 1))
         result.insert(position, ListeningTrial("attention", item, _shuffled(order, rng), aspect))
     return result

@@ -105,8 +105,7 @@ def jackknife_interval(whole: np.ndarray, leave_one_out: np.ndarray, level: floa
 
 def preference_probability(gap: np.ndarray | float, cuts: np.ndarray) -> np.ndarray:
     """Probability that the first is preferred, no difference counted half, for a difference of strengths in logits."""
-    first = 1 / (1 + np.exp(cuts[..., 0] - gap))
-    second = 1 / (1 + np.exp(cuts[..., 0] + gap))
+    first, second = (1 / (1 + np.exp(cuts[..., 0] + sign * gap)) for sign in (-1, 1))
     return first + 0.5 * (1 - first - second)
 
 
@@ -123,8 +122,7 @@ def count_answers(
     With three steps "much better" counts as "better".
     """
     column = {tuple(pair): i for i, pair in enumerate(all_pairs(conditions).tolist())}
-    counts = np.zeros((units, len(column), steps))
-    half = steps // 2
+    counts, half = np.zeros((units, len(column), steps)), steps // 2
     for unit, first, second, answer in answers:
         signed = answer if first < second else -answer
         pair = column[min(first, second), max(first, second)]

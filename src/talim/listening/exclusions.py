@@ -36,8 +36,7 @@ def exclude_listeners(rows: Sequence[VoteRow], protocol: Protocol) -> ExclusionR
     included: list[VoteRow] = []
     repeats: list[tuple[VoteRow, VoteRow]] = []
     for answers in by_listener.values():
-        reason = exclusion_reason(answers, protocol)
-        if reason:
+        if reason := exclusion_reason(answers, protocol):
             excluded[reason] += 1
             continue
         included += [row for row in answers if row["kind"] == "normal"]
@@ -55,13 +54,10 @@ def exclusion_reason(rows: Sequence[VoteRow], protocol: Protocol) -> str | None:
         return "attention"
     normal = [row for row in rows if row["kind"] == "normal"]
     answers = [row["answer" if protocol.kind == "pairwise" else "score"] for row in normal]
-    most = max(Counter(answers).values(), default=0)
-    if (
-        rules.same_answer_above is not None
-        and len(answers) >= _MIN_ANSWERS
-        and most / len(answers) > rules.same_answer_above
-    ):
-        return "same_answer"
+    if rules.same_answer_above is not None and len(answers) >= _MIN_ANSWERS:
+        most = max(Counter(answers).values())
+        if most / len(answers) > rules.same_answer_above:
+            return "same_answer"
     pairs = [(a["answer"], b["answer"]) for a, b in repeat_pairs(rows)]
     reversals = [a * b < 0 for a, b in pairs if a is not None and b is not None]
     if rules.repeats_reversed_above is not None and reversals and np.mean(reversals) > rules.repeats_reversed_above:
@@ -86,16 +82,11 @@ def attention_checks(rows: Sequence[VoteRow], protocol: Protocol) -> list[bool]:
 
 def repeat_pairs(rows: Sequence[VoteRow]) -> list[tuple[VoteRow, VoteRow]]:
     """(original, repeat) rows of one listener, the repeat's answer with the sides swapped back; pairwise only."""
-    originals = {
-        (row["item"], row["aspect"], row["first"], row["second"]): row
-        for row in rows
-        if row["kind"] == "normal" and "first" in row
-    }
+    paired = [row for row in rows if "first" in row]
+    originals = {(r["item"], r["aspect"], r["first"], r["second"]): r for r in paired if r["kind"] == "normal"}
     pairs = []
-    for row in rows:
-        if row["kind"] == "repeat" and "first" in row:
-            original = originals.get((row["item"], row["aspect"], row["second"], row["first"]))
-            if original is not None:
-                answer = None if row["answer"] is None else -row["answer"]
-                pairs.append((original, row | {"answer": answer}))
+    for row in paired:
+        original = originals.get((row["item"], row["aspect"], row["second"], row["first"]))
+        if row["kind"] == "repeat" and original is not None:
+            pairs.append((original, row | {"answer": None if row["answer"] is None else -row["answer"]}))
     return pairs

@@ -18,6 +18,7 @@ COLUMNS = (
     *("first", "second", "answer", "condition", "score", "listened_seconds", "at"),
 )
 _REQUIRED = frozenset(COLUMNS[:10])
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
@@ -31,7 +32,8 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     for row in rows:
-        table.writerow({key: _escape_formula(value) for key, value in row.items()})
+        risky = {key for key, value in row.items() if isinstance(value, str) and value.startswith(_FORMULA_STARTS)}
+        table.writerow({key: f"'{value}" if key in risky else value for key, value in row.items()})
     return text.getvalue()
 
 
@@ -47,8 +49,7 @@ def merge(tables: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[s
             if missing := _REQUIRED - row.keys():
                 raise TalimError(f"{source}: a row lacks {', '.join(sorted(missing))}; give an export of talim")
             origin.setdefault(row["test"], source)
-            keys = ("site", "listener", "position", "aspect", "condition")
-            key = tuple(row.get(name) for name in keys)
+            key = tuple(row.get(name) for name in ("site", "listener", "position", "aspect", "condition"))
             if merged.setdefault(key, row) != row:
                 raise TalimError(
                     f"{source}: site {row['site']}, listener {row['listener']}, trial {row['position']} was "
@@ -66,8 +67,3 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) for row in rows):
         raise TalimError(f"{path}: expected one JSON object per line, as in the JSONL export")
     return rows
-
-
-def _escape_formula(value: Any) -> Any:
-    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if risky else value

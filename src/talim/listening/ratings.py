@@ -12,7 +12,8 @@ from talim.errors import TalimError
 from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
-from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners
+from talim.listening.bradley_terry import BradleyTerryFit
+from talim.listening.exclusions import ExclusionResult, ListenerKey, VoteRow, exclude_listeners
 from talim.listening.protocol import ANCHOR, Protocol
 
 MIN_LISTENERS = 6  # no interval for fewer
@@ -33,10 +34,8 @@ def rate_conditions(
         raise TalimError(
             f"no valid votes yet ({screened.listeners} listeners, excluded: {screened.excluded or 'none'})"
         )
-    groups = {ALL_LISTENERS: screened.rows}
-    for group in protocol.groups:
-        if members := [row for row in screened.rows if row["group"] == group]:
-            groups[group] = members
+    members = {group: [row for row in screened.rows if row["group"] == group] for group in protocol.groups}
+    groups = {ALL_LISTENERS: screened.rows} | {group: part for group, part in members.items() if part}
     rate = _pairwise if protocol.kind == "pairwise" else _mushra
     result: dict[str, Any] = {
         "test": rows[0]["test"],
@@ -58,10 +57,9 @@ def rate_conditions(
 
 def _by_aspect(rows: Sequence[VoteRow], protocol: Protocol, rate: Any) -> dict[str, Any]:
     ratings = {}
-    for aspect in protocol.aspects:
-        selected = [row for row in rows if row["aspect"] == aspect.name]
-        if selected:
-            ratings[aspect.name] = rate(selected, protocol) | {"warning": _warning(_num_listeners(selected))}
+    for name in (aspect.name for aspect in protocol.aspects):
+        if selected := [row for row in rows if row["aspect"] == name]:
+            ratings[name] = rate(selected, protocol) | {"warning": _warning(_num_listeners(selected))}
     return ratings
 
 
@@ -70,14 +68,9 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     names, condition_index = protocol.names, {name: i for i, name in enumerate(protocol.names)}
     answered = [r for r in rows if r["answer"] is not None]
     listener_index = {key: i for i, key in enumerate(sorted({(r["site"], r["listener"]) for r in answered}))}
+    sides = [(condition_index[r["first"]], condition_index[r["second"]]) for r in answered]
     answers = [
-        (
-            listener_index[r["site"], r["listener"]],
-            condition_index[r["first"]],
-            condition_index[r["second"]],
-            r["answer"],
-        )
-        for r in answered
+        (listener_index[r["site"], r["listener"]], *side, r["answer"]) for r, side in zip(answered, sides, strict=True)
     ]
     table = bradley_terry.count_answers(answers, len(listener_index), len(names))
     pairs = bradley_terry.all_pairs(len(names))
@@ -104,16 +97,11 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
 
 
 def _pair_preference(
-    fit: bradley_terry.BradleyTerryFit,
-    without_one: bradley_terry.BradleyTerryFit | None,
-    i: int,
-    j: int,
-    names: list[str],
-    answers: int,
+    fit: BradleyTerryFit, without_one: BradleyTerryFit | None, i: int, j: int, names: list[str], answers: int
 ) -> dict[str, Any]:
     """Probability that condition i is preferred to j, no difference counted half, with an interval on logits."""
 
-    def logit(fit: bradley_terry.BradleyTerryFit) -> np.ndarray:
+    def logit(fit: BradleyTerryFit) -> np.ndarray:
         p = bradley_terry.preference_probability(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
         return np.log(p / (1 - p))
 
@@ -136,25 +124,22 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
         if row["condition"] != LOW_QUALITY_ANCHOR:
             scores[row["site"], row["listener"]][row["condition"]].append(row["score"])
     listeners = sorted(scores)
-    per_listener = np.array(
-        [[np.mean(scores[key][name]) if scores[key][name] else np.nan for name in names] for key in listeners]
-    )
+    means = [[np.mean(scores[key][name] or [np.nan]) for name in names] for key in listeners]
+    per_listener = np.array(means)
     per_listener = per_listener[~np.isnan(per_listener).any(axis=1)]
     count, mean = len(per_listener), per_listener.mean(axis=0)
     without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
     strengths = _intervals(mean, without_one)
     reference = names.index(str(protocol.reference))
-    differences = _intervals(
-        mean - mean[reference], None if without_one is None else without_one - without_one[:, [reference]]
-    )
-    listener_index = {key: i for i, key in enumerate(listeners)}
+    shifted = None if without_one is None else without_one - without_one[:, [reference]]
+    differences = _intervals(mean - mean[reference], shifted)
     return {
         "listeners": count,
         "answers": len(rows),
         "conditions": [
             {"name": name, "strength": strengths[i], "to_reference": differences[i]} for i, name in enumerate(names)
         ],
-        "alpha": krippendorff_alpha(_rating_matrix(rows, listener_index), "interval"),
+        "alpha": krippendorff_alpha(_rating_matrix(rows, listeners), "interval"),
     }
 
 
@@ -180,11 +165,12 @@ def _answer_matrix(
     return values
 
 
-def _rating_matrix(rows: Sequence[VoteRow], listener_index: Mapping[Any, int]) -> np.ndarray:
+def _rating_matrix(rows: Sequence[VoteRow], listeners: Sequence[ListenerKey]) -> np.ndarray:
+    line = {key: i for i, key in enumerate(listeners)}
     column = {key: i for i, key in enumerate(sorted({(r["item"], r["condition"]) for r in rows}))}
-    values = np.full((len(listener_index), len(column)), np.nan)
+    values = np.full((len(line), len(column)), np.nan)
     for r in rows:
-        values[listener_index[r["site"], r["listener"]], column[r["item"], r["condition"]]] = r["score"]
+        values[line[r["site"], r["listener"]], column[r["item"], r["condition"]]] = r["score"]
     return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from talim.listening.draft_protocol import protocol_folder
 from talim.listening.protocol import Protocol
 from talim.version import __version__
 
+_number = partial(format_number, digits=2)
 EXCLUSION_REASONS = {
     "too_few_trials": "answered too few trials",
     "attention": "missed attention checks",
@@ -88,9 +90,7 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
         "result": result,
         "title": protocol.title.get("en", protocol.name),
         "verdict": result["verdict"],
-        "aspects": [
-            {"name": name, "rating": rating, "plot": plot(name, rating, result)} for name, rating in by_aspect.items()
-        ],
+        "aspects": [{"name": k, "rating": rating, "plot": plot(k, rating, result)} for k, rating in by_aspect.items()],
         "groups": [
             {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
             for name, group in result["groups"].items()
@@ -103,16 +103,10 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _number(value: float | None) -> str:
-    return format_number(value, 2)
-
-
 def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
     """The conditions of one aspect, best first, with their intervals, for wide and narrow screens."""
-    rows = [
-        plots.ErrorBar(c["name"], c["strength"]["value"], c["strength"]["low"], c["strength"]["high"], strong=i == 0)
-        for i, c in enumerate(rank_conditions(rating))
-    ]
+    ranked = enumerate(rank_conditions(rating))
+    rows = [plots.ErrorBar(c["name"], **c["strength"], strong=i == 0) for i, c in ranked]
     label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
     alt = f"{name}: " + "; ".join(f"{row.label} {_number(row.value)}" for row in rows)
     return plots.responsive_pair(rows, alt=alt, x_label=label)
@@ -132,18 +126,15 @@ def verdict_sentence(result: dict[str, Any], aspect: str) -> str:
     pair = next(p for p in rating["pairs"] if {p["first"], p["second"]} == {best["name"], second["name"]})
     if not pair["significant"]:
         return f"{best['name']} and {second['name']} lead; the difference between them is not significant."
-    rate = pair["preference"]["value"]
-    rate = rate if pair["first"] == best["name"] else 1 - rate
+    rate = pair["preference"]["value"] if pair["first"] == best["name"] else 1 - pair["preference"]["value"]
     return f"{best['name']} leads: preferred to {second['name']} in {format_percent(rate)} of comparisons."
 
 
 def sentences(result: dict[str, Any]) -> str:
     """A summary of the result for the terminal."""
     aspect, rating = next(iter(result["groups"][ratings.ALL_LISTENERS].items()))
-    listeners = result["listeners"]
-    lines = [
-        f"{listeners['counted']} of {listeners['answered']} listeners included; {rating['answers']} answers on {aspect}"
-    ]
+    counted = "{counted} of {answered} listeners included".format(**result["listeners"])
+    lines = [f"{counted}; {rating['answers']} answers on {aspect}"]
     for condition in rank_conditions(rating):
         strength = condition["strength"]
         interval = format_ci(strength["low"], strength["high"], _number, "")

@@ -106,19 +106,10 @@ def serve(application: Any, bound: socket.socket, host: str, url: str | None) ->
     sys.stdout.flush()
     if not is_loopback(host) and url is None:
         print("this address can be reached from other machines, without https; see --url", file=sys.stderr)
-
-    settings: dict[str, Any] = {
-        "log_level": "warning",
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": url is not None,
-        "timeout_keep_alive": 10,
-        "h11_max_incomplete_event_size": 16_384,
-        "lifespan": "off",
-        "ws": "none",
-    }
-    server = uvicorn.Server(uvicorn.Config(application, **settings))
-    server.run(sockets=[bound])
+    settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off", "ws": "none"}
+    settings |= {"server_header": False, "proxy_headers": url is not None}
+    settings |= {"timeout_keep_alive": 10, "h11_max_incomplete_event_size": 16_384}
+    uvicorn.Server(uvicorn.Config(application, **settings)).run(sockets=[bound])
 
 
 def listener_links(base: str, invites: list[dict[str, str]]) -> list[str]:

@@ -8,7 +8,7 @@ import secrets
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ _LOW_QUALITY_ANCHOR_HZ = 1200.0
 _PEAK = 10 ** (-1 / 20)  # -1 dBFS: leaves headroom for inter-sample peaks
 _FADE_SECONDS = 0.02
 _ROLES = {"adapter": "after", "base": "before", "real": "real"}
+Key = TypeVar("Key")
 _STIMULUS_FIELDS = ("kind", "conditions", "reference", "anchor", "seconds", "loudness_lufs")
 
 
@@ -67,7 +68,8 @@ def prepare(folder: Path, protocol: Protocol) -> StimulusSet:
         return _read(target)
     files, prompts, notes = collect_stimuli(folder, protocol)
     with new_folder(target) as new:
-        _write(new, protocol, files, prompts, notes, stimulus_format)
+        written = _write(new, protocol, files, notes)
+        write_json(new / TABLE, {"format": stimulus_format, "prompts": prompts} | written)
     return _read(target)
 
 
@@ -118,14 +120,8 @@ def _source_files(source: Path, condition: Condition) -> dict[tuple[str, int], P
     return files
 
 
-def _write(
-    folder: Path,
-    protocol: Protocol,
-    collected: dict[str, dict[str, Path]],
-    prompts: dict[str, str],
-    notes: list[str],
-    stimulus_format: dict[str, Any],
-) -> None:
+def _write(folder: Path, protocol: Protocol, collected: dict[str, dict[str, Path]], notes: list[str]) -> dict[str, Any]:
+    """Write the stimuli and return their rows and notes."""
     reference = protocol.reference or protocol.names[0]
     clips: dict[tuple[str, str], Audio] = {}
     for item, files in collected.items():
@@ -134,7 +130,7 @@ def _write(
         if protocol.kind == "mushra" and protocol.anchor:
             by_name[ANCHOR] = low_pass_anchor(by_name[reference], ANCHOR_HZ)
         clips |= {(item, name): clip for name, clip in by_name.items()}
-    _unify_format(clips)
+    clips = _unify_format(clips, max(clip.channels for clip in clips.values()))
     target_lufs, clips = match_loudness(clips, protocol.loudness_lufs)
     if target_lufs < protocol.loudness_lufs - 0.05:
         notes = [*notes, f"all at {target_lufs:.1f} LUFS, because a peak would clip at {protocol.loudness_lufs:g}"]
@@ -145,32 +141,26 @@ def _write(
         lufs = audio.loudness_lufs(clip)
         if not math.isfinite(lufs):
             notes = [*notes, f"{item}, {name}: silent, its loudness cannot be matched"]
-        rows.append(
-            {
-                "item": item,
-                "condition": name,
-                "file": file,
-                "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
-                "lufs": round(lufs, 2) if math.isfinite(lufs) else None,
-                "seconds": round(clip.seconds, 3),
-            }
-        )
-    table = {"format": stimulus_format, "prompts": prompts, "notes": notes, "stimuli": rows}
-    write_json(folder / TABLE, table)
+        row = {"item": item, "condition": name, "file": file, "seconds": round(clip.seconds, 3)}
+        row |= {"lufs": round(lufs, 2) if math.isfinite(lufs) else None, "sha256": _digest(folder / file)}
+        rows.append(row)
+    return {"notes": notes, "stimuli": rows}
 
 
 def match_format(clips: dict[str, Audio], seconds: float) -> dict[str, Audio]:
     """The clips of one item at the highest of their rates, cut to the shortest of them and to `seconds`."""
+    clips = _unify_format(clips, min(2, max(clip.channels for clip in clips.values())))
+    frames = min(clip.frames for clip in clips.values())
+    return {name: _faded(clip, min(frames, round(seconds * clip.rate_hz))) for name, clip in clips.items()}
+
+
+def _unify_format(clips: dict[Key, Audio], channels: int) -> dict[Key, Audio]:
+    """The clips at the highest of their rates, so that headers do not identify a condition."""
     rate_hz = max(clip.rate_hz for clip in clips.values())
-    channels = min(2, max(clip.channels for clip in clips.values()))
-    clips = {name: clip.to_channels(channels).resample(rate_hz) for name, clip in clips.items()}
-    frames = min(round(seconds * rate_hz), *(clip.frames for clip in clips.values()))
-    return {name: Audio(_fade(clip.samples[:, :frames], rate_hz), rate_hz) for name, clip in clips.items()}
+    return {key: clip.to_channels(channels).resample(rate_hz) for key, clip in clips.items()}
 
 
-def match_loudness(
-    clips: dict[tuple[str, str], Audio], target_lufs: float
-) -> tuple[float, dict[tuple[str, str], Audio]]:
+def match_loudness(clips: dict[Key, Audio], target_lufs: float) -> tuple[float, dict[Key, Audio]]:
     """(loudness in LUFS, clips at it): the target, or the highest loudness at which no peak exceeds -1 dBFS.
 
     Silent clips are unchanged.
@@ -203,36 +193,28 @@ def degraded_copy(clip: Audio) -> Audio:
     return Audio(low_passed + rms * noise, clip.rate_hz)
 
 
-def _unify_format(clips: dict[tuple[str, str], Audio]) -> None:
-    """Convert all clips to one rate and number of channels in place, so that headers do not identify a condition."""
-    rate_hz = max(clip.rate_hz for clip in clips.values())
-    channels = max(clip.channels for clip in clips.values())
-    for key, clip in clips.items():
-        clips[key] = clip.to_channels(channels).resample(rate_hz)
-
-
-def _fade(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Fade [C, T] in and out over 20 ms to avoid clicks."""
-    ramp = np.linspace(0, 1, max(1, min(round(_FADE_SECONDS * rate_hz), samples.shape[1] // 2)))
-    shape = np.ones(samples.shape[1], dtype=np.float32)
+def _faded(clip: Audio, frames: int) -> Audio:
+    """The first `frames`, faded in and out over 20 ms to avoid clicks."""
+    ramp = np.linspace(0, 1, max(1, min(round(_FADE_SECONDS * clip.rate_hz), frames // 2)))
+    shape = np.ones(frames, dtype=np.float32)
     shape[: len(ramp)] *= ramp
     shape[-len(ramp) :] *= ramp[::-1]
-    return samples * shape
+    return Audio(clip.samples[:, :frames] * shape, clip.rate_hz)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read(target: Path) -> StimulusSet:
     table = read_json(target / TABLE)
     for row in table["stimuli"]:
         path = target / row["file"]
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
+        if not path.is_file() or _digest(path) != row["sha256"]:
             raise TalimError(
                 f"{path}: missing or changed; copy the test's folder again, or delete {target} and create the "
                 "stimuli again where the runs are"
             )
-    return StimulusSet(
-        folder=target,
-        files={(row["item"], row["condition"]): row["file"] for row in table["stimuli"]},
-        hashes={(row["item"], row["condition"]): row["sha256"] for row in table["stimuli"]},
-        prompts=table["prompts"],
-        notes=tuple(table["notes"]),
-    )
+    by_key = {(row["item"], row["condition"]): row for row in table["stimuli"]}
+    files, hashes = ({key: row[column] for key, row in by_key.items()} for column in ("file", "sha256"))
+    return StimulusSet(target, files, hashes, table["prompts"], tuple(table["notes"]))
