@@ -9,8 +9,8 @@ from talim.synthesis.arrangement import PerformanceRequest, arrange
 from talim.synthesis.ground_truth import PlayedStroke
 from talim.synthesis.instruments import INSTRUMENTS
 from talim.synthesis.melody_line import NoteEvent
-from talim.synthesis.mixdown import delay, drone, drumming, mix_in, normalize_rms, octave_shift_cents, tanpura_string
-from talim.synthesis.western_instruments import RATE_HZ
+from talim.synthesis.mixdown import delay, drone, drumming, normalize_rms, octave_shift_cents, tanpura_string
+from talim.synthesis.western_instruments import RATE_HZ, mix_in
 from talim.traditions.tradition import load
 
 
@@ -66,5 +66,5 @@ def test_mix_in_and_normalize_rms_give_levels() -> None:
     assert np.sqrt(np.mean(normalize_rms(np.sin(np.arange(9999.0))) ** 2)) == pytest.approx(1, rel=1e-3)
     assert not normalize_rms(np.zeros(5)).any()
     mix = np.zeros(4)
-    mix_in(mix, np.ones(3), 2, 0.5)
+    mix_in(mix, np.ones(3), 2 / RATE_HZ, 0.5)
     assert mix.tolist() == [0, 0, 0.5, 0.5]

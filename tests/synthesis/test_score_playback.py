@@ -11,10 +11,8 @@ from fixtures.importer_sources import SCORE_HEAD, score_rows
 
 from talim.corpus.importers.symbtr import read_score
 from talim.metrics.pitch import track_pitch as pitch_of
-from talim.synthesis.score_playback import INSTRUMENT_FAMILIES, ScorePlayer
+from talim.synthesis.score_playback import INSTRUMENT_FAMILIES, render_score
 from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore
-
-PLAYERS = ScorePlayer()
 
 
 def score(*cents: float, seconds: float = 0.5) -> SymbolicScore:
@@ -24,7 +22,7 @@ def score(*cents: float, seconds: float = 0.5) -> SymbolicScore:
 
 @pytest.mark.parametrize("instrument", INSTRUMENT_FAMILIES)
 def test_score_notes_sound_at_their_pitches(instrument: str) -> None:
-    audio = PLAYERS.score(score(0.0, 158.5, 701.9), instrument, 3)
+    audio = render_score(score(0.0, 158.5, 701.9), instrument, 3)
     measured = pitch_of(audio.samples[0], audio.rate_hz)
     cents = 1200 * np.log2(np.asarray(measured.hz) / 220.0)
     for number, expected in enumerate((0.0, 158.5, 701.9)):
@@ -35,16 +33,16 @@ def test_score_notes_sound_at_their_pitches(instrument: str) -> None:
 def test_score_theory_and_practice_tunings_differ(tmp_path: Path) -> None:
     path = tmp_path / "hicaz--x--y--z--w.txt"
     path.write_text(SCORE_HEAD + score_rows(0).removeprefix(SCORE_HEAD), encoding="utf-8")
-    practice, theory = (PLAYERS.score(read_score(path, name), "plucked lute", 0) for name in ("practice", "theory"))
+    practice, theory = (render_score(read_score(path, name), "plucked lute", 0) for name in ("practice", "theory"))
     assert practice.frames == theory.frames
     assert not np.array_equal(practice.samples, theory.samples)
-    assert np.array_equal(practice.samples, PLAYERS.score(read_score(path), "plucked lute", 0).samples)
+    assert np.array_equal(practice.samples, render_score(read_score(path), "plucked lute", 0).samples)
 
 
 def test_score_has_level_and_length() -> None:
-    audio = PLAYERS.score(score(0, 200, 400), "bowed fiddle", 0)
+    audio = render_score(score(0, 200, 400), "bowed fiddle", 0)
     assert audio.seconds == pytest.approx(2.0)
     assert float(np.sqrt(np.mean(audio.samples**2))) == pytest.approx(0.1, rel=0.05)
     assert audio.peak <= 0.98
     alone = replace(score(0), notes=(ScoreNote(0, 0.001, 0.05, 0, 0.0),))
-    assert np.isfinite(PLAYERS.score(alone, "plucked lute", 0).samples).all()
+    assert np.isfinite(render_score(alone, "plucked lute", 0).samples).all()

@@ -13,7 +13,7 @@ from fixtures.sung_melodies import HOP_SECONDS, sing
 from talim.errors import TalimError
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.mode_recognition import ModeRecognizer
-from talim.traditions.tradition import Tradition, load
+from talim.traditions.tradition import Mode, Tradition, load
 
 HINDUSTANI, MAKAM = load("hindustani"), load("makam")
 NOTATED_ONLY = {
@@ -28,8 +28,15 @@ def ranked_slugs(recognizer: ModeRecognizer, notes: note_transcription.NoteSeque
     return [mode.slug for _, mode, _ in posterior.ranked_modes()]
 
 
+def rank_modes(cents: np.ndarray, tradition: Tradition, tonic_known: bool = True) -> list[tuple[Mode, float]]:
+    """The modes with their probabilities, the most probable first."""
+    notes = note_transcription.transcribe_notes(cents, HOP_SECONDS)
+    posterior = ModeRecognizer([tradition]).recognize(notes, tonic_known=tonic_known)
+    return [(mode, score) for _, mode, score in posterior.ranked_modes()]
+
+
 def first(tradition: Tradition, cents: np.ndarray) -> str:
-    return mode_recognition.rank_modes(cents, HOP_SECONDS, tradition)[0][0].slug
+    return rank_modes(cents, tradition)[0][0].slug
 
 
 @pytest.mark.parametrize("tradition", [HINDUSTANI, MAKAM], ids=lambda tradition: tradition.slug)
@@ -69,15 +76,15 @@ def test_recognize_distinguishes_modes_of_the_same_notes(
         assert min(rivals, key=lambda rival: ranked.index(rival.slug)).slug == mode.slug
 
 
-def test_rank_modes_gives_sorted_probabilities() -> None:
-    ranked = mode_recognition.rank_modes(sing(HINDUSTANI.mode("Yaman"), 1), HOP_SECONDS, HINDUSTANI)
+def test_recognize_gives_sorted_probabilities() -> None:
+    ranked = rank_modes(sing(HINDUSTANI.mode("Yaman"), 1), HINDUSTANI)
     scores = [score for _, score in ranked]
     assert len(ranked) == len(HINDUSTANI.modes)
     assert sum(scores) == pytest.approx(1)
     assert scores == sorted(scores, reverse=True)
 
 
-def test_rank_modes_is_robust_to_octaves_and_gaps() -> None:
+def test_recognize_is_robust_to_octaves_and_gaps() -> None:
     cents = sing(HINDUSTANI.mode("Todi"), 2)
     assert first(HINDUSTANI, cents) == first(HINDUSTANI, cents + 1200) == first(HINDUSTANI, cents - 2400) == "todi"
     gaps = cents.copy()
@@ -86,10 +93,10 @@ def test_rank_modes_is_robust_to_octaves_and_gaps() -> None:
 
 
 @pytest.mark.parametrize("shift_cents", [0.0, 137.0, -431.0, 702.0])
-def test_rank_modes_without_tonic_is_transposition_invariant(shift_cents: float) -> None:
+def test_recognize_without_tonic_is_transposition_invariant(shift_cents: float) -> None:
     cents = sing(MAKAM.mode("Hicazkâr"), 4)
     plain, moved = (
-        {mode.slug: score for mode, score in mode_recognition.rank_modes(track, HOP_SECONDS, MAKAM, tonic_known=False)}
+        {mode.slug: score for mode, score in rank_modes(track, MAKAM, tonic_known=False)}
         for track in (cents, cents + shift_cents)
     )
     assert max(plain, key=plain.__getitem__) == max(moved, key=moved.__getitem__)
@@ -97,10 +104,12 @@ def test_rank_modes_without_tonic_is_transposition_invariant(shift_cents: float)
 
 @pytest.mark.parametrize(("name", "seed"), [("Yaman", 0), ("Bhairav", 1), ("Malkauns", 2), ("Des", 3)])
 @pytest.mark.parametrize("tonic_hz", [131.0, 146.8, 233.1])
-def test_find_tonic_is_within_fifteen_cents(name: str, seed: int, tonic_hz: float) -> None:
+def test_tonic_cents_is_within_fifteen_cents(name: str, seed: int, tonic_hz: float) -> None:
     f0_hz = tonic_hz * 2 ** (sing(HINDUSTANI.mode(name), seed) / 1200)
-    estimate_hz = mode_recognition.find_tonic(np.nan_to_num(f0_hz), HOP_SECONDS, HINDUSTANI)
-    off = 1200 * np.log2(estimate_hz / tonic_hz)
+    reference_hz = np.nanmedian(f0_hz)
+    notes = note_transcription.transcribe_notes(1200 * np.log2(f0_hz / reference_hz), HOP_SECONDS)
+    posterior = ModeRecognizer([HINDUSTANI]).recognize(notes, tonic_known=False)
+    off = mode_recognition.tonic_cents(posterior, notes) + 1200 * np.log2(reference_hz / tonic_hz)
     assert abs((off + 600) % 1200 - 600) < 15
 
 
@@ -118,14 +127,13 @@ def test_recognize_with_a_wrong_tonic_uses_the_error_rate() -> None:
 
 
 @pytest.mark.parametrize("cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)])
-def test_rank_modes_and_find_tonic_of_too_little_melody_raise(cents: np.ndarray) -> None:
-    with pytest.raises(TalimError, match="too little melody"):
-        mode_recognition.rank_modes(cents, HOP_SECONDS, MAKAM)
-    with pytest.raises(TalimError, match="too little melody"):
-        mode_recognition.find_tonic(220 * 2 ** (cents / 1200), HOP_SECONDS, MAKAM)
+def test_recognize_of_too_little_melody_raise(cents: np.ndarray) -> None:
+    for tonic_known in (True, False):
+        with pytest.raises(TalimError, match="too little melody"):
+            rank_modes(cents, MAKAM, tonic_known)
 
 
-def test_rank_modes_of_a_custom_tradition_needs_no_usage_statistics(tmp_path: Path) -> None:
+def test_recognize_of_a_custom_tradition_needs_no_usage_statistics(tmp_path: Path) -> None:
     head = {"name": "Custom", "mode_words": ["mode"], "cycle_words": ["round"], "unit_cents": 100}
     modes = [
         {"name": "Dorian", "degrees": "0 2 3 5 7 9 10", "ascent": "0 2 3 5 7 9 10 12", "descent": "12 10 9 7 5 3 2 0"},

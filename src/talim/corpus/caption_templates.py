@@ -1,65 +1,29 @@
 """Captions from labels: several templates for each tradition, one drawn by a seeded generator.
 
-A template is a sentence with optional parts in brackets: `[ in raga {mode}]` appears where every field in it is known,
-`[{form}|a performance]` is the first alternative whose fields are known.
+A template (caption_templates.yaml) has optional parts in brackets: `[ in raga {mode}]` appears where every field in it
+is known, `[{form}|a performance]` is the first alternative whose fields are known.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from talim.corpus.labels import Labels, underscores_to_spaces
 from talim.traditions.name_matching import normalize_words
 
-CAPTION_TEMPLATES: dict[str, tuple[str, ...]] = {
-    "hindustani": (
-        "Hindustani classical music[ in raga {mode}][, tala {cycle}][, {laya} laya][, {unmetered}]"
-        "[, {form}][, {tempo}][; {instruments}][, performed by {performers}]",
-        "[Raga {mode}|A raga] in the Hindustani tradition[, set in {cycle}][, {laya} laya][, {tempo}][, {unmetered}]"
-        "[, {a form}][, with {instruments}]",
-        "[{A form}|A Hindustani classical performance][ in raga {mode}][ by {performers}][, {unmetered}][ in {cycle}]"
-        "[ at a {laya} tempo][, {tempo}][: {instruments}]",
-        "[{Instruments}: |]Hindustani classical music[, raga {mode}][, {form}][, {laya}][ {cycle}][, {tempo}]"
-        "[, {unmetered}]",
-        "North Indian classical [{form}|music][ with {instruments}][, raga {mode}][, tala {cycle}][, {laya}]"
-        "[, {tempo}][, {unmetered}]",
-    ),
-    "makam": (
-        "Turkish makam music[ in makam {mode}][, usul {cycle}][, {unmetered}][, {form}][, {tempo}]"
-        "[; {instruments}][, performed by {performers}]",
-        "[Makam {mode}|A piece] in the Turkish tradition[, {a form}][, usul {cycle}][, {tempo}][, {unmetered}]"
-        "[, with {instruments}]",
-        "[{A form}|A Turkish makam performance][ in makam {mode}][ by {performers}][, usul {cycle}][, {tempo}]"
-        "[, {unmetered}][: {instruments}]",
-        "[{Instruments}: |]Turkish makam music[, makam {mode}][, {form}][, usul {cycle}][, {tempo}][, {unmetered}]",
-        "Ottoman-Turkish [{form}|music][ with {instruments}][, makam {mode}][, in the usul {cycle}][, {tempo}]"
-        "[, {unmetered}]",
-    ),
-    "": (
-        "[{Tradition} music|Music][ in {kind mode}][, {form}][, {kind cycle}][, {laya}][, {tempo}][, {unmetered}]"
-        "[, {mood}][, {instruments}][, performed by {performers}]",
-        "[{A form}|A piece][ of {tradition} music][ in {kind mode}][, with {instruments}][, {kind cycle}][, {laya}]"
-        "[, {tempo}][, {unmetered}][, {mood}]",
-        "[{Instruments}: |][{mood}, ][{tradition} music|music][ in {kind mode}][, {form}][, {kind cycle}][, {laya}]"
-        "[, {tempo}][, {unmetered}]",
-    ),
-}
-_LAYA_PHRASES = {
-    normalize_words(laya): f"{tempo} ({laya})"
-    for laya, tempo in (
-        ("vilambit", "slow"),
-        ("madhya", "medium-paced"),
-        ("drut", "fast"),
-        ("ati vilambit", "very slow"),
-        ("ati drut", "very fast"),
-    )
-}
-_CAPTIONED_LABELS = (
-    "mode", "cycle", "laya", "form", "instruments", "tempo", "mood", "tradition", "unmetered"
-)  # fmt: skip
+CAPTION_TEMPLATES: dict[str, list[str]] = yaml.safe_load(
+    Path(__file__).with_name("caption_templates.yaml").read_text("utf-8")
+)
+_LAYAS = {
+    "vilambit": "slow", "madhya": "medium-paced", "drut": "fast", "ati vilambit": "very slow", "ati drut": "very fast",
+}  # fmt: skip
+_LAYA_PHRASES = {normalize_words(laya): f"{tempo} ({laya})" for laya, tempo in _LAYAS.items()}
+_CAPTIONED_LABELS = ("mode", "cycle", "laya", "form", "instruments", "tempo", "mood", "tradition", "unmetered")
 
 
 def caption_phrase(labels: Labels, rng: np.random.Generator) -> str:

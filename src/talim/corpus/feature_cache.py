@@ -23,19 +23,9 @@ _STALE_FILE_SECONDS = 3600.0
 _HEADER_BYTES = 2048  # upper bound of an entry's names, shapes and fields
 _MIN_FREE_FRACTION = 0.1  # of a disk's free space stays free
 _DTYPES = {  # safetensors names
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
+    "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
 
 
 class CorruptCacheEntry(TalimError):  # noqa: N818 - the name says what it is
@@ -67,7 +57,6 @@ class FeatureCache:
         return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
     def path(self, key: str) -> Path:
-        """The file of a key."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def get(self, key: str) -> dict[str, np.ndarray] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from talim.corpus.recordings import AnnotatedSection
@@ -75,11 +75,7 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
         mode_kind=mode_kind,
         cycle=tuple(_without_kind(name) for name in split_values(cycle)),
         cycle_kind=cycle_kind,
-        laya=split_values(columns["laya"]),
-        form=split_values(columns["form"]),
-        tempo_bpm=split_values(columns["tempo_bpm"]),
-        tempo=split_values(columns["tempo"]),
-        mood=split_values(columns["mood"]),
+        **{name: split_values(columns[name]) for name in ("laya", "form", "tempo_bpm", "tempo", "mood")},
         instruments=_lead_first(split_values(columns["instruments"]), split_values(columns["lead"])),
         performers=split_values(columns["performers"], ";|"),
         title=columns["title"],
@@ -100,11 +96,10 @@ def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: 
         for section in sections
         if min(stop, section.start_seconds + section.seconds) - max(start, section.start_seconds) > _MIN_OVERLAP_SECONDS
     ]
-    parts = [_section_labels(whole, section) for section in overlapping]
-    parts = parts or [_labels_outside_sections(whole, bool(sections))]
+    parts = [_section_labels(whole, part) for part in overlapping] or [_labels_outside_sections(whole, bool(sections))]
     shared: dict[str, tuple[str, ...]] = {}
     for name in _SECTION_LABELS:
-        equal = len({_normalize_all(getattr(part, name)) for part in parts}) == 1
+        equal = len({tuple(sorted(map(normalize_words, getattr(part, name)))) for part in parts}) == 1
         shared[name] = _single_value(getattr(parts[0], name)) if equal else ()
     if any(part.unmetered for part in parts):
         shared |= {"cycle": (), "laya": (), "tempo_bpm": (), "tempo": ()}
@@ -163,10 +158,6 @@ def split_values(cell: str, separators: str = ";|,") -> tuple[str, ...]:
 def underscores_to_spaces(text: str) -> str:
     """The text with a single space for every run of underscores and spaces, none around it."""
     return " ".join(text.replace("_", " ").split())
-
-
-def _normalize_all(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(map(normalize_words, values)))
 
 
 def _single_value(values: tuple[str, ...]) -> tuple[str, ...]:

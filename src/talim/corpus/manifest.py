@@ -91,12 +91,10 @@ class Corpus:
 
     @property
     def train(self) -> tuple[Clip, ...]:
-        """The training clips."""
         return tuple(clip for clip in self.clips if clip.split == "train")
 
     @property
     def held_out(self) -> tuple[Clip, ...]:
-        """The clips that are kept out of training."""
         return tuple(clip for clip in self.clips if clip.split == "held_out")
 
     @property
@@ -108,10 +106,6 @@ class Corpus:
     def features(self) -> Path:
         """The folder of cached features: codec tokens or latents, text states, frozen activations."""
         return self.folder / "features"
-
-    @property
-    def has_beats_chords(self) -> bool:
-        return any(clip.beats or clip.chords for clip in self.clips)
 
     def read_clip(self, clip: Clip) -> Audio:
         """The samples of a clip, float32 [C, T]; TalimError where its file is missing or damaged."""

@@ -103,9 +103,7 @@ def _votes(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int)
     group = np.repeat(np.arange(len(size)), size)[keep]
     times, owners = times[keep], owners[keep]
     keys: list[np.ndarray] = []
-    for ahead in range(1, _MAX_LANDMARK_COUNT):
-        if ahead >= len(group):
-            break
+    for ahead in range(1, min(_MAX_LANDMARK_COUNT, len(group))):
         same = (group[ahead:] == group[:-ahead]) & (owners[ahead:] != owners[:-ahead])
         first, second = owners[:-ahead][same], owners[ahead:][same]
         shift = times[:-ahead][same] - times[ahead:][same] + _OFFSET_RANGE_FRAMES
@@ -120,14 +118,9 @@ def _votes(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int)
     adjacent[near] += counts[near + 1]  # an offset by part of a frame divides its votes between two frames
     total = counts + adjacent
     strong = total >= MIN_VOTES
-    return {
-        (
-            int(key // (2 * _OFFSET_RANGE_FRAMES) // count),
-            int(key // (2 * _OFFSET_RANGE_FRAMES) % count),
-            int(key % (2 * _OFFSET_RANGE_FRAMES) - _OFFSET_RANGE_FRAMES),
-        ): int(n)
-        for key, n in zip(offsets[strong], total[strong], strict=True)
-    }
+    pairs, shifts = np.divmod(offsets[strong], 2 * _OFFSET_RANGE_FRAMES)
+    columns = (pairs // count, pairs % count, shifts - _OFFSET_RANGE_FRAMES, total[strong])
+    return {(first, second, offset): votes for first, second, offset, votes in np.stack(columns, axis=1).tolist()}
 
 
 def _compare_pair(

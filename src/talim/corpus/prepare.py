@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from talim.errors import TalimError, UsageError
 from talim.licences import commercial_use_objection
 from talim.progress import Progress
 from talim.run import Run
-from talim.synthesis.score_playback import ScorePlayer
 from talim.traditions.name_matching import slugify
 
 LICENCE_USES = ("any", "commercial")
+_COPIED_FIELDS = ("recording", "performer", "licence", "source", "consent", "release", "work")  # to each clip
 
 
 def prepare(  # noqa: PLR0913
@@ -58,7 +58,7 @@ def prepare(  # noqa: PLR0913
     out, progress = Path(out), progress or Progress()
     config = SegmentationConfig(float(clip_seconds), int(sample_rate), int(channels))
     _check_options(config, held_out_fraction, caption, out)
-    imported = registry.list_recordings(str(source), out, format, ScorePlayer())
+    imported = registry.list_recordings(str(source), out, format)
     if not imported.files:
         for row in imported.skipped:
             progress.log(f"skipped {row['file']}: {row['reason']}")
@@ -123,20 +123,16 @@ def filter_by_license(
         raise UsageError(f"unknown licence use {license_use!r}; choose one of {', '.join(LICENCE_USES)}")
     if license_use == "any":
         return imported
-    allowed, refused = [], []
-    for file in imported.files:
-        objection = commercial_use_objection(_licence(file, edited))
-        if objection:
-            refused.append({"file": file.name, "reason": objection})
-        else:
-            allowed.append(file)
+    objections = {file.name: commercial_use_objection(_licence(file, edited)) for file in imported.files}
+    refused = [{"file": name, "reason": reason} for name, reason in objections.items() if reason]
+    allowed = tuple(file for file in imported.files if not objections[file.name])
     if not allowed:
         first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "the source holds none"
         raise TalimError(
             f"{imported.source}: none of {len(imported.files)} recordings may be used commercially ({first}); write "
             "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0"
         )
-    return replace(imported, files=tuple(allowed), skipped=(*imported.skipped, *refused))
+    return replace(imported, files=allowed, skipped=(*imported.skipped, *refused))
 
 
 def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
@@ -195,12 +191,12 @@ def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, 
             start, seconds = segment.start_seconds, segment.seconds
             caption, labels = recording.caption_and_labels(start, start + seconds, seed)
             music = recording.timing.cut(start, seconds)
+            copied = {name: getattr(recording, name) for name in _COPIED_FIELDS}
             clips.append(
                 Clip(
                     id=f"{slugs[name]}-{start:07.1f}",
                     file=segment.file,
-                    recording=recording.recording,
-                    performer=recording.performer,
+                    **copied,
                     start_seconds=start,
                     seconds=seconds,
                     caption=caption,
@@ -208,11 +204,6 @@ def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, 
                     audio_hash=segment.audio_hash,
                     source_file=name,
                     source_hash=segmented.source_hash,
-                    licence=recording.licence,
-                    source=recording.source,
-                    consent=recording.consent,
-                    release=recording.release,
-                    work=recording.work,
                     tradition=labels.tradition or UNKNOWN,
                     mode=labels.mode[0] if labels.mode else UNKNOWN,
                     cycle=labels.cycle[0] if labels.cycle else "none" if labels.unmetered else UNKNOWN,
@@ -239,10 +230,9 @@ def _clip_slugs(names: Collection[str], stats: PrepareStats) -> dict[str, str]:
 
 def _prepare_stats(before: Mapping[str, Any] | None, stats: PrepareStats, config: SegmentationConfig) -> dict[str, Any]:
     """What this call did: {"decoded", "reused", "rebuilt_because"}."""
-    now = {"clip_seconds": config.clip_seconds, "rate_hz": config.rate_hz, "channels": config.channels}
     changed = [
         f"{name} {before.get(name)} -> {value}: all clips are cut again"
-        for name, value in now.items()
+        for name, value in asdict(config).items()
         if before is not None and before.get(name) != value
     ]
     return {"decoded": stats.decoded, "reused": stats.reused, "rebuilt_because": changed}

@@ -13,6 +13,7 @@ from typing import Any
 from talim.atomic_io import write_text
 from talim.corpus.caption_templates import join_list
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
+from talim.corpus.split_groups import LEAKAGE_KEYS
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
@@ -28,23 +29,11 @@ _MAX_CLIPPED_FRACTION = 0.0005
 _MAX_SILENT_FRACTION = 0.3
 _QUIET_LUFS, _LOUD_LUFS = -35.0, -6.0
 _MIN_RATE_HZ = 16000
-_LEAKAGE_NAMES = {
-    "performer": "performer",
-    "release": "release",
-    "work": "work",
-    "duplicate": "stretch of audio",
-    "any": "any of these",
-}
+_LEAKAGE_NAMES = {key: key for key in LEAKAGE_KEYS} | {"duplicate": "stretch of audio", "any": "any of these"}
 _LENGTH_BINS = (  # upper edge in seconds, name
-    (10, "under 10 s"),
-    (30, "10 to 30 s"),
-    (60, "30 to 60 s"),
-    (300, "1 to 5 min"),
-    (900, "5 to 15 min"),
-    (1800, "15 to 30 min"),
-    (3600, "30 to 60 min"),
-    (float("inf"), "over an hour"),
-)
+    (10, "under 10 s"), (30, "10 to 30 s"), (60, "30 to 60 s"), (300, "1 to 5 min"), (900, "5 to 15 min"),
+    (1800, "15 to 30 min"), (3600, "30 to 60 min"), (float("inf"), "over an hour"),
+)  # fmt: skip
 _LUFS_EDGES = (-35, -30, -25, -20, -15, -10, -6)
 _LUFS_BINS = (
     (_LUFS_EDGES[0], f"under −{-_LUFS_EDGES[0]}"),
@@ -183,11 +172,8 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
-    values = {
-        "caption": clip.caption,
-        "recording": clip.recording,
-        "side": "Held out" if clip.split == "held_out" else "Training",
-    }
+    side = "Held out" if clip.split == "held_out" else "Training"
+    values = {"caption": clip.caption, "recording": clip.recording, "side": side}
     try:
         audio = read_audio(corpus.folder / clip.file)
     except TalimError as error:
@@ -238,6 +224,5 @@ def _recording_counts(recordings: Mapping[str, int]) -> list[tuple[str, str]]:
     ordered = sorted(recordings.items(), key=lambda item: (item[0] == UNKNOWN, -item[1], item[0]))
     rows = [(name, format_counted(count, "recording")) for name, count in ordered[:MAX_ROWS]]
     if rest := ordered[MAX_ROWS:]:
-        count = sum(count for _, count in rest)
-        rows.append((f"{len(rest)} others", format_counted(count, "recording")))
+        rows.append((f"{len(rest)} others", format_counted(sum(count for _, count in rest), "recording")))
     return rows

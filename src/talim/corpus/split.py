@@ -109,13 +109,8 @@ def random_split_leakage(
 def _applicable_strategies(items: Sequence[SplitItem]) -> list[str]:
     """The strategies worth trying: one whose keys are all unknown equals the next."""
     known = {key for key, names_of in GROUPING_FUNCTIONS.items() if any(names_of(item) for item in items)}
-    return [
-        strategy
-        for strategy in SPLIT_STRATEGIES
-        if strategy in ("performer", "recording", "blocks")
-        or (strategy == "lead" and "lead" in known)
-        or (strategy == "release" and known & {"release", "work"})
-    ]
+    needed = {"lead": {"lead"}, "release": {"release", "work"}}
+    return [strategy for strategy in SPLIT_STRATEGIES if strategy not in needed or known & needed[strategy]]
 
 
 def _split_by_groups(
@@ -124,8 +119,7 @@ def _split_by_groups(
     keys = GROUPING_KEYS[strategy]
     required = keys if strategy == "release" else keys[:1]
     if required and not any(GROUPING_FUNCTIONS[key](item) for key in required for item in items):
-        what = {"performer": "its performer", "lead": "its soloist", "release": "its release"}[strategy]
-        raise _InfeasibleSplit(f"no recording names {what}")
+        raise _InfeasibleSplit(f"no recording names its {'soloist' if strategy == 'lead' else strategy}")
     groups = assign_groups(items, keys, duplicates)
     drawn = _draw_held_out_groups(groups, items, held_out_fraction, seed, strategy)
     sides = _sides(items, lambda item: groups[item.recording] in drawn)
@@ -148,13 +142,8 @@ def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplic
     if TRAIN not in sides.values():
         raise UsageError("every recording is named as held out; leave at least one to train on")
     in_training = {name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)}
-    shared = sorted(
-        {
-            item.performer
-            for item in items
-            if item.recording in recordings and in_training & {*performer_names(item.performer)}
-        }
-    )
+    held_out_items = [item for item in items if item.recording in recordings]
+    shared = sorted({item.performer for item in held_out_items if in_training & {*performer_names(item.performer)}})
     text = f"As requested: {_list(sorted(named))} held out"
     if recordings - named:
         text += f", and {_list(sorted(recordings - named))}, which holds the same audio"
@@ -195,14 +184,13 @@ def _draw_held_out_groups(
     for item in items:
         seconds[groups[item.recording]] += item.seconds
     total = sum(seconds.values())
-    names = sorted(seconds)
-    if len(names) < 2:
+    if len(seconds) < 2:
         if len({item.recording for item in items}) == 1:
             raise _InfeasibleSplit("there is only one recording")
         raise _InfeasibleSplit(f"all recordings are connected by {_describe_grouping(strategy)}")
+    names = sorted(seconds)
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
-    drawn: set[str] = set()
-    drawn_seconds = 0.0
+    drawn, drawn_seconds = set[str](), 0.0
     for name in order:
         if drawn_seconds + seconds[name] <= min(1.25 * held_out_fraction, 0.5) * total:
             drawn.add(name)
@@ -211,9 +199,8 @@ def _draw_held_out_groups(
         smallest = min(order, key=lambda name: seconds[name])
         drawn, drawn_seconds = {smallest}, seconds[smallest]
     if drawn_seconds < 0.25 * held_out_fraction * total:
-        raise _InfeasibleSplit(
-            f"all but one {strategy} group together hold only {drawn_seconds / total:.1%} of the music"
-        )
+        percent = f"{drawn_seconds / total:.1%}"
+        raise _InfeasibleSplit(f"all but one {strategy} group together hold only {percent} of the music")
     return drawn
 
 
@@ -268,8 +255,7 @@ def contiguous_blocks(
         spans = _timeline([item for item in items if item.recording == recording])
         longest_seconds = max(longest_seconds, max(stop for _, stop, _ in spans))
         ends = ("end", "start") if rng.integers(2) else ("start", "end")
-        block = _held_out_block(spans, held_out_fraction, ends[0])
-        block = block or _held_out_block(spans, held_out_fraction, ends[1])
+        block = next(filter(None, (_held_out_block(spans, held_out_fraction, end) for end in ends)), None)
         if block:
             divided.append(recording)
         sides |= block or {item.id: TRAIN for _, _, item in spans}

@@ -64,9 +64,8 @@ def summarize(  # noqa: PLR0913
             "random_split_leakage": dict(random_leakage) if random_leakage else None,
         },
         "rights": {
-            "licences": _recordings_by(used, "licence"),
-            "sources": _recordings_by(used, "source"),
-            "consent": _recordings_by(used, "consent"),
+            name: _recordings_by(used, column)
+            for name, column in (("licences", "licence"), ("sources", "source"), ("consent", "consent"))
         },
         "labels": {name: _seconds_by(used, name) for name in ("tradition", "mode", "cycle", "instruments")},
         **({"clips_with_beats_or_chords": beats_chords} if any(beats_chords.values()) else {}),
@@ -77,9 +76,7 @@ def summarize(  # noqa: PLR0913
         "source_levels": [{"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()],
         "skipped": sorted(stats.skipped, key=lambda row: row["file"]),
         "notes": [*imported.notes, *notes],
-        "clip_seconds": config.clip_seconds,
-        "rate_hz": config.rate_hz,
-        "channels": config.channels,
+        **asdict(config),
     }
 
 
@@ -112,8 +109,7 @@ def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
     for clip in clips:
         for value in str(getattr(clip, column)).split(" | "):
             seconds[value] += clip.seconds
-    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    return {value: round(total, 1) for value, total in ordered}
+    return {value: round(seconds[value], 1) for value in sorted(seconds, key=lambda value: (-seconds[value], value))}
 
 
 def _recordings_by(clips: Sequence[Clip], column: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from talim.errors import UsageError
 from talim.synthesis.cycle_timing import CycleGrid, fitting_cycle_counts
-from talim.synthesis.forms import ScoreBuilder, mukhra_form, round_form, unmetered
+from talim.synthesis.forms import MelodyComposer, ScoreBuilder
 from talim.synthesis.instruments import INSTRUMENTS, Instrument
 from talim.synthesis.melodic_motion import MelodicMotion
 from talim.synthesis.ornaments import ONSET_ORNAMENTS, SUSTAINED_ORNAMENTS
@@ -89,10 +89,9 @@ def arrange(tradition: Tradition, request: PerformanceRequest, seconds: float, r
     ensemble = request.ensemble or int(rng.integers(1, 3 if form == "free" else 4))
     doubled = ensemble == 3 or (ensemble == 2 and (form == "free" or (style.form == "rounds" and rng.random() < 0.5)))
     drummed = grid is not None and bool(grid.cycle.strokes) and ensemble == (3 if doubled else 2)
-    lead = INSTRUMENTS[str(choose_uniform(style.lead_instruments, rng))]
-    second = INSTRUMENTS[
-        str(choose_uniform([name for name in style.accompanying_instruments if name != lead.name], rng))
-    ]
+    lead = INSTRUMENTS[choose_uniform(style.lead_instruments, rng)]
+    others = [name for name in style.accompanying_instruments if name != lead.name]
+    second = INSTRUMENTS[choose_uniform(others, rng)]
     low, high = lead.tonic_hz
     return Arrangement(
         tradition, style, mode, form, ensemble, seconds, free_seconds, grid, rounds,
@@ -162,14 +161,10 @@ def draw_cycle(
             # At least two refrains, unless a cycle is requested that fits only once.
             counts = [count for count in counts if count >= 2 * period] or (counts if request.cycle else [])
             if counts:
-                return cycle, log_uniform(counts, rng), (section, refrain)
+                weights = 1.0 / np.array(counts)  # counts are log-uniformly distributed
+                count = counts[int(rng.choice(len(counts), p=weights / weights.sum()))]
+                return cycle, count, (section, refrain)
     return None
-
-
-def log_uniform(counts: list[int], rng: np.random.Generator) -> int:
-    """One of the counts, log-uniformly distributed."""
-    weights = 1.0 / np.array(counts)
-    return counts[int(rng.choice(len(counts), p=weights / weights.sum()))]
 
 
 def tail_seconds(seconds: float) -> float:
@@ -184,16 +179,14 @@ def choose_uniform(items: Sequence[ItemT], rng: np.random.Generator) -> ItemT:
 def build_score(arrangement: Arrangement, motion: MelodicMotion, rng: np.random.Generator) -> ScoreBuilder:
     """The note events and sections of the arrangement."""
     style, grid, score = arrangement.style, arrangement.grid, ScoreBuilder()
+    composer = MelodyComposer(motion, style.expression, rng)
     contour = style.register_contour(arrangement.mode)
-    free_name, section_name, refrain_name = style.section_names
-    if arrangement.free_seconds:
-        pause = 0.3 if grid else 0.0
-        end = arrangement.free_seconds
+    free_name, *names = style.section_names
+    if end := arrangement.free_seconds:
         score.begin_section(free_name, "free", 0.0, end)
-        score.events += unmetered(motion, style.expression, contour, 0.0, end - pause, free_name, rng)
+        score.events += composer.unmetered(contour, 0.0, end - 0.3 if grid else end, free_name)
     if grid and style.form == "mukhra":
-        mukhra_form(score, motion, style.expression, grid, arrangement.seconds, rng)
+        composer.mukhra_form(score, grid, arrangement.seconds)
     elif grid:
-        names = (section_name, refrain_name)
-        round_form(score, motion, style.expression, grid, contour, names, arrangement.rounds, arrangement.seconds, rng)
+        composer.round_form(score, grid, contour, (names[0], names[1]), arrangement.rounds, arrangement.seconds)
     return score

@@ -13,7 +13,7 @@ import numpy as np
 from talim.synthesis import western_instruments
 from talim.synthesis.ground_truth import PlayedNote
 from talim.synthesis.performance import Performance
-from talim.synthesis.western_instruments import RATE_HZ
+from talim.synthesis.western_instruments import RATE_HZ, mix_in
 
 NAME = "demo"
 TONICS = ("C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
@@ -181,13 +181,6 @@ def pitch_curve(
         onset = np.clip((seconds - 0.15) / 0.2, 0, 1)
         cents = cents + depth * onset * np.sin(2 * np.pi * rng.uniform(4.8, 6.0) * seconds)
     return cents_to_hz(cents)
-
-
-def mix_in(track: np.ndarray, samples: np.ndarray, at_seconds: float, gain: float) -> None:
-    """Add `samples` to `track` in place, cut at the track's end."""
-    start = round(at_seconds * RATE_HZ)
-    target = track[start : start + samples.size]
-    target += gain * samples[: target.size]
 
 
 def drone(tonic_cents: float, seconds: float, rng: np.random.Generator) -> np.ndarray:

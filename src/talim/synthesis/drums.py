@@ -75,9 +75,8 @@ def membrane(
     for k, gain in enumerate(gains, start=1):
         if k * hz < 7400.0:
             stretched = k * hz * (1 + 0.004 * float(rng.uniform(-1, 1)))
-            out = out + 0.5 * gain * np.sin(2 * np.pi * stretched * seconds) * np.exp(
-                -seconds / decay_seconds * np.sqrt(k)
-            )
+            fading = np.exp(-seconds / decay_seconds * np.sqrt(k))
+            out = out + 0.5 * gain * np.sin(2 * np.pi * stretched * seconds) * fading
     return out
 
 

@@ -187,12 +187,7 @@ def plucked(instrument: Instrument, rng: np.random.Generator) -> TimbreFunction:
     return gains
 
 
-TIMBRE_BUILDERS: dict[str, Callable[[Instrument, np.random.Generator], TimbreFunction]] = {
-    "voice": sung,
-    "bowed": bowed,
-    "blown": blown,
-    "plucked": plucked,
-}
+TIMBRE_BUILDERS = {"voice": sung, "bowed": bowed, "blown": blown, "plucked": plucked}
 NOISE_LEVELS = {"voice": 0.012, "bowed": 0.015, "blown": 0.02, "plucked": 0.0}
 
 

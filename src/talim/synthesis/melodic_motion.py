@@ -23,10 +23,14 @@ class MelodicMotion:
     def __init__(self, mode: Mode, lowest_cents: float, highest_cents: float) -> None:
         self.mode, self.lowest, self.highest = mode, lowest_cents, highest_cents
         self.degrees = self._within(mode.degrees_cents)
-        self.notes = self._within((*mode.degrees_cents, *mode.touched_cents))
+        notes = (*mode.degrees_cents, *mode.touched_cents)
+        self.notes = self._within(notes)
+        self._all_notes = sorted(note + octave for note in notes for octave in (*OCTAVES, -2400.0, 3600.0))
         self.up = self._through_octaves(mode.ascent_cents or (*mode.degrees_cents, 1200.0), rising=True)
         self.down = self._through_octaves(mode.descent_cents or (1200.0, *reversed(mode.degrees_cents)), rising=False)
-        self.phrases = [p for p in (self._snap_to_degrees(p) for p in mode.phrases_cents) if len(p) > 1]
+        # Phrases may be notated with another intonation; they are played on the mode's own notes.
+        snapped = [[self.nearest(cents, self._all_notes) for cents in phrase] for phrase in mode.phrases_cents]
+        self.phrases = [phrase for phrase in snapped if len(phrase) > 1]
         strong = {mode.final_cents % 1200, *(s % 1200 for s in mode.strong_cents)}
         self.strong = [d for d in self.degrees if any(_same(d % 1200, s) for s in strong)] or self.degrees
 
@@ -35,22 +39,13 @@ class MelodicMotion:
 
     def _through_octaves(self, line: Sequence[float], *, rising: bool) -> list[float]:
         """The line in every octave, joined without repeated notes."""
-        order = OCTAVES if rising else tuple(reversed(OCTAVES))
         joined: list[float] = []
-        for octave in order:
+        for octave in OCTAVES if rising else reversed(OCTAVES):
             for cents in line:
-                note = self.nearest(cents + octave, self._phrases_in_all_octaves())
+                note = self.nearest(cents + octave, self._all_notes)
                 if not joined or not _same(note, joined[-1]):
                     joined.append(note)
         return joined
-
-    def _phrases_in_all_octaves(self) -> list[float]:
-        notes = (*self.mode.degrees_cents, *self.mode.touched_cents)
-        return sorted(d + o for d in notes for o in (*OCTAVES, -2400.0, 3600.0))
-
-    def _snap_to_degrees(self, phrase: Sequence[float]) -> list[float]:
-        """A phrase on the mode's degrees (phrases may be notated with another intonation)."""
-        return [self.nearest(cents, self._phrases_in_all_octaves()) for cents in phrase]
 
     def nearest(self, cents: float, among: Sequence[float] | None = None) -> float:
         """The degree nearest to a pitch; the lower of two equally near."""
@@ -154,12 +149,10 @@ class MelodicMotion:
         """Exactly `count` notes that end on `rest`: the last notes of a chain of phrases."""
         notes = self.phrase(start, rest, rng, reach, leaps)
         while len(notes) < count:
-            notes = self._joined(notes, self.phrase(notes[-1], rest, rng, reach, leaps))
+            following = self.phrase(notes[-1], rest, rng, reach, leaps)
+            repeats = len(following) > 1 and _same(notes[-1], following[0])
+            notes = notes + (following[1:] if repeats else following)
         return notes[-count:]
-
-    def _joined(self, first: list[float], second: list[float]) -> list[float]:
-        repeated = len(second) > 1 and bool(first) and _same(first[-1], second[0])
-        return first + (second[1:] if repeated else second)
 
 
 def _same(a: float, b: float) -> bool:

@@ -53,10 +53,8 @@ class MelodyPerformer:
         groups = split_phrases(events)
         for group, following in zip(groups, [*groups[1:], None], strict=False):
             next_onset = seconds if following is None else following[0].onset_seconds - 0.01
-            end = min(
-                max(group[-1].end_seconds, min(group[-1].end_seconds + self.instrument.ring_seconds, next_onset)),
-                seconds,
-            )
+            last_end = group[-1].end_seconds
+            end = min(max(last_end, min(last_end + self.instrument.ring_seconds, next_onset)), seconds)
             first, last = frame(group[0].onset_seconds), min(frames, frame(end))
             if last - first < 4:
                 continue
@@ -148,11 +146,8 @@ class MelodyPerformer:
 
     def _release_drop(self, contour: PitchContour, event: NoteEvent) -> None:
         """Sometimes let the last note of a phrase drop in pitch."""
-        if (
-            self.instrument.transition
-            and not self.instrument.struck
-            and self.rng.random() < self.expression.drop_probability
-        ):
+        can_drop = self.instrument.transition and not self.instrument.struck
+        if can_drop and self.rng.random() < self.expression.drop_probability:
             taken = min(frame(float(self.rng.uniform(0.05, 0.12))), frame(event.seconds) // 3)
             down = float(self.rng.uniform(*self.expression.slip_cents))
             contour.move(contour.cents.size - taken, event.cents - down, taken)
@@ -190,8 +185,7 @@ class MelodyPerformer:
                 dip = level[max(0, at - first - attack) : at - first + attack]
                 dip *= 1 - 0.6 * np.hanning(dip.size)
         level[:attack] *= np.arange(attack) / attack
-        release = max(2, frame(0.2 if self.instrument.struck else 0.06))
-        release = min(release, frames // 2)
+        release = min(max(2, frame(0.2 if self.instrument.struck else 0.06)), frames // 2)
         level[frames - release :] *= np.linspace(1.0, 0.02, release)
         return level
 

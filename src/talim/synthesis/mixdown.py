@@ -16,7 +16,7 @@ from talim.synthesis.melody_line import NoteEvent, jitter_timing
 from talim.synthesis.melody_performer import MelodyPerformer, PerformedLine
 from talim.synthesis.ornaments import frame
 from talim.synthesis.reverb import Reverb, convolve_reverb
-from talim.synthesis.western_instruments import RATE_HZ
+from talim.synthesis.western_instruments import RATE_HZ, mix_in
 
 LEVEL_RMS = 0.1
 PEAK_LIMIT = 0.97
@@ -77,28 +77,20 @@ def mix_down(
     mix = np.zeros(size)
     for index, (instrument, line) in enumerate(lines):
         samples = normalize_rms(synthesize_curve(line.curve, arrangement.tonic_hz, instrument, rng))
-        mix_in(mix, samples, 0, LEVELS["second" if index else "lead"])
+        mix_in(mix, samples, 0.0, LEVELS["second" if index else "lead"])
     if arrangement.style.drone:
-        mix_in(mix, normalize_rms(drone(arrangement, rng)), 0, LEVELS["drone"] * float(rng.uniform(0.6, 1.4)))
+        mix_in(mix, normalize_rms(drone(arrangement, rng)), 0.0, LEVELS["drone"] * float(rng.uniform(0.6, 1.4)))
     if strokes:
-        mix_in(mix, drumming(strokes, arrangement.tonic_hz, size, rng), 0, LEVELS["drum"])
+        mix_in(mix, drumming(strokes, arrangement.tonic_hz, size, rng), 0.0, LEVELS["drum"])
     mix = convolve_reverb(reverb, mix, rng).astype(np.float64)
     rms, peak = float(np.sqrt(np.mean(mix**2))) + 1e-9, float(np.abs(mix).max()) + 1e-9
     return (mix * min(LEVEL_RMS / rms, PEAK_LIMIT / peak)).astype(np.float32)
 
 
-def mix_in(mix: np.ndarray, samples: np.ndarray, at: int, gain: float) -> None:
-    """Add samples to `mix` from index `at` on, cut at its end."""
-    target = mix[at : at + samples.size]
-    target += gain * samples[: target.size]
-
-
 def normalize_rms(samples: np.ndarray) -> np.ndarray:
     """Samples with an RMS of 1 over their non-silent part."""
     sounding = samples[np.abs(samples) > 1e-4]
-    if not sounding.size:
-        return samples
-    return samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9)
+    return samples / (float(np.sqrt(np.mean(sounding.astype(np.float64) ** 2))) + 1e-9) if sounding.size else samples
 
 
 def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
@@ -116,7 +108,7 @@ def drone(arrangement: Arrangement, rng: np.random.Generator) -> np.ndarray:
     while now < arrangement.seconds:
         string = strings[(first, 1200.0, 1200.0, 0.0)[index % 4]]
         skipped = max(0, -round(now * RATE_HZ))
-        mix_in(track, string[skipped:], max(0, round(now * RATE_HZ)), float(rng.uniform(0.8, 1.0)))
+        mix_in(track, string[skipped:], max(0.0, now), float(rng.uniform(0.8, 1.0)))
         now += step * float(rng.uniform(0.97, 1.03)) * (1.4 if index % 4 == 3 else 1.0)
         index += 1
     return track
@@ -137,12 +129,11 @@ def drumming(strokes: tuple[PlayedStroke, ...], tonic_hz: float, size: int, rng:
     high_hz = tonic_hz
     while high_hz < 240.0:
         high_hz *= 2
-    takes: dict[tuple[str, int], np.ndarray] = {}
-    track = np.zeros(size)
+    takes, track = dict[tuple[str, int], np.ndarray](), np.zeros(size)
     for index, stroke in enumerate(strokes):
         key = (stroke.syllable, index % 2)
         if key not in takes:
             takes[key] = drums.stroke(stroke.syllable, high_hz, rng)
         gain = (0.55 + 0.45 * stroke.weight) * float(rng.uniform(0.85, 1.0))
-        mix_in(track, takes[key], round(stroke.onset_seconds * RATE_HZ), gain)
+        mix_in(track, takes[key], stroke.onset_seconds, gain)
     return track

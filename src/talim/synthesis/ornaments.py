@@ -145,12 +145,8 @@ def shake(position: OrnamentPosition, ornament: OrnamentDefinition) -> OrnamentR
 
 def swing(position: OrnamentPosition, ornament: OrnamentDefinition) -> OrnamentResult | None:
     """A slow oscillation around the note."""
-    return oscillate(
-        position,
-        ornament,
-        position.at + position.transition_frames,
-        float(position.rng.uniform(*ornament.extent_cents)),
-    )
+    extent = float(position.rng.uniform(*ornament.extent_cents))
+    return oscillate(position, ornament, position.at + position.transition_frames, extent)
 
 
 def oscillate(
@@ -179,10 +175,6 @@ def oscillate(
 
 
 SHAPES: dict[str, Callable[[OrnamentPosition, OrnamentDefinition], OrnamentResult | None]] = {
-    "glide": glide,
-    "shake": shake,
-    "swing": swing,
-    "touch": touch,
-    "turn": turn,
+    play.__name__: play for play in (glide, shake, swing, touch, turn)
 }
 ONSET_ORNAMENTS, SUSTAINED_ORNAMENTS = ("glide", "touch", "turn"), ("shake", "swing")

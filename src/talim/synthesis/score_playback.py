@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from talim.audio import Audio
 from talim.synthesis import western_instruments
 from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore
-from talim.synthesis.western_instruments import RATE_HZ
+from talim.synthesis.western_instruments import RATE_HZ, mix_in
 
 INSTRUMENT_FAMILIES = {
     "plucked lute": ("plucked", 2),
@@ -23,28 +21,19 @@ _TAIL_SECONDS = 0.5
 _RMS = 0.1
 
 
-class ScorePlayer:
-    """Renders symbolic scores with the synthesizer's instruments at 16 kHz; deterministic for a seed."""
-
-    @property
-    def instruments(self) -> Sequence[str]:
-        """Names of the instruments."""
-        return tuple(INSTRUMENT_FAMILIES)
-
-    def score(self, score: SymbolicScore, instrument: str, seed: int) -> Audio:
-        """The score rendered note by note, with the slides of the instrument; RMS near 0.1."""
-        family, variant = INSTRUMENT_FAMILIES[instrument]
-        rng = np.random.default_rng(seed)
-        track = np.zeros(round((score.seconds + _TAIL_SECONDS) * RATE_HZ), np.float32)
-        previous: ScoreNote | None = None
-        for note in score.notes:
-            curve_hz = _curve_hz(score.karar_hz, note, previous, family)
-            tone = western_instruments.SOUND[family](curve_hz, variant, rng)
-            start = round(note.onset_seconds * RATE_HZ)
-            target = track[start : start + tone.size]
-            target += (0.4 + 0.6 * note.velocity) * tone[: target.size]
-            previous = note
-        return _normalize_rms(track)
+def render_score(score: SymbolicScore, instrument: str, seed: int) -> Audio:
+    """The score at 16 kHz, note by note with the slides of one of INSTRUMENT_FAMILIES; RMS near 0.1."""
+    family, variant = INSTRUMENT_FAMILIES[instrument]
+    rng = np.random.default_rng(seed)
+    track = np.zeros(round((score.seconds + _TAIL_SECONDS) * RATE_HZ), np.float32)
+    previous: ScoreNote | None = None
+    for note in score.notes:
+        curve_hz = _curve_hz(score.karar_hz, note, previous, family)
+        tone = western_instruments.SOUND[family](curve_hz, variant, rng)
+        mix_in(track, tone, note.onset_seconds, 0.4 + 0.6 * note.velocity)
+        previous = note
+    level = float(np.sqrt(np.mean(track**2))) + 1e-9
+    return Audio(np.clip(track * _RMS / level, -0.98, 0.98).astype(np.float32), RATE_HZ)
 
 
 def _curve_hz(karar_hz: float, note: ScoreNote, previous: ScoreNote | None, family: str) -> np.ndarray:
@@ -57,8 +46,3 @@ def _curve_hz(karar_hz: float, note: ScoreNote, previous: ScoreNote | None, fami
     if slide and adjacent and previous is not None and abs(previous.cents - note.cents) < 700:
         cents = cents + (previous.cents - note.cents) * np.exp(-seconds * 3 / min(slide, note.seconds))
     return karar_hz * 2 ** (cents / 1200)
-
-
-def _normalize_rms(track: np.ndarray) -> Audio:
-    level = float(np.sqrt(np.mean(track**2))) + 1e-9
-    return Audio(np.clip(track * _RMS / level, -0.98, 0.98).astype(np.float32), RATE_HZ)

@@ -1,11 +1,12 @@
-"""Performance styles of traditions: expression, instruments, tempi and form; a plain style for all others.
-
-The expression parameters were tuned until the measures of docs/reports/synthesis-realism.md matched real recordings.
-"""
+"""Performance styles of traditions (styles.yaml): expression, instruments, tempi, form; a plain one for all others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter
 
 from talim.synthesis.forms import MelodicContour
 from talim.synthesis.melody_line import ExpressionParameters
@@ -62,99 +63,10 @@ class PerformanceStyle:
         return ((0.0, 0.0), (0.25, strong / 2), (0.5, 700.0), (0.75, 1200.0), (1.0, 0.0))
 
 
-HINDUSTANI = PerformanceStyle(
-    expression=ExpressionParameters(
-        ornaments={"glide": 0.35, "shake": 0.75, "swing": 0.2, "touch": 0.65, "turn": 0.75},
-        transition_seconds=(0.1, 0.4),
-        scoop_probability=0.5,
-        drop_probability=0.35,
-        slip_cents=(80, 400),
-        drift_cents=12.0,
-        scatter_cents=13.0,
-        slur_probability=0.6,
-        consonant_seconds=(0.03, 0.09),
-        passing_seconds=0.24,
-        held_seconds=2.3,
-        pause_seconds=(0.4, 2.0),
-        reach_cents=700.0,
-        leap_probability=0.06,
-    ),
-    lead_instruments=(
-        "male voice",
-        "male voice",
-        "female voice",
-        "female voice",
-        "sarangi",
-        "bansuri",
-        "violin",
-        "sitar",
-        "sarod",
-        "shehnai",
-    ),
-    accompanying_instruments=("harmonium", "sarangi", "violin"),
-    drum="tabla",
-    drone="tanpura",
-    form="mukhra",
-    section_names=("alap", "improvisation", "mukhra"),
-    tempo_bpm=(15.0, 280.0),
-    register_cents=(-500.0, 1700.0),
-    lag_seconds=(0.08, 0.25),
+PERFORMANCE_STYLES = TypeAdapter(dict[str, PerformanceStyle]).validate_python(
+    yaml.safe_load(Path(__file__).with_name("styles.yaml").read_text("utf-8"))
 )
-MAKAM = PerformanceStyle(
-    expression=ExpressionParameters(
-        ornaments={"glide": 0.25, "shake": 0.85, "swing": 0.2, "touch": 0.55, "turn": 0.3},
-        transition_seconds=(0.04, 0.16),
-        scoop_probability=0.35,
-        drop_probability=0.2,
-        slip_cents=(80, 350),
-        drift_cents=9.0,
-        scatter_cents=13.0,
-        slur_probability=0.6,
-        consonant_seconds=(0.03, 0.09),
-        passing_seconds=0.26,
-        held_seconds=0.8,
-        pause_seconds=(0.05, 0.5),
-        reach_cents=650.0,
-        leap_probability=0.2,
-    ),
-    lead_instruments=("voice", "voice", "ney", "violin", "kemençe", "tanbur", "ud", "kanun", "clarinet"),
-    accompanying_instruments=("kanun", "ud", "ney", "kemençe", "tanbur", "violin"),
-    drum="kudüm",
-    drone="",
-    form="rounds",
-    section_names=("taksim", "hane", "teslim"),
-    tempo_bpm=(60.0, 260.0),
-    register_cents=(-500.0, 1500.0),
-    lag_seconds=(-0.02, 0.03),
-)
-PLAIN_STYLE = PerformanceStyle(
-    expression=ExpressionParameters(
-        ornaments={"glide": 0.3, "shake": 0.3, "swing": 0.15, "touch": 0.25, "turn": 0.2},
-        transition_seconds=(0.03, 0.1),
-        scoop_probability=0.3,
-        drop_probability=0.2,
-        slip_cents=(80, 300),
-        drift_cents=5.0,
-        scatter_cents=6.0,
-        slur_probability=0.6,
-        consonant_seconds=(0.03, 0.09),
-        passing_seconds=0.27,
-        held_seconds=0.9,
-        pause_seconds=(0.15, 0.8),
-        reach_cents=500.0,
-        leap_probability=0.1,
-    ),
-    lead_instruments=("voice", "fiddle", "flute", "lute", "clarinet"),
-    accompanying_instruments=("lute", "fiddle", "flute"),
-    drum="frame drum",
-    drone="",
-    form="rounds",
-    section_names=("prelude", "verse", "refrain"),
-    tempo_bpm=(50.0, 240.0),
-    register_cents=(-500.0, 1500.0),
-    lag_seconds=(-0.02, 0.03),
-)
-PERFORMANCE_STYLES = {"hindustani": HINDUSTANI, "makam": MAKAM}
+HINDUSTANI, MAKAM, PLAIN_STYLE = (PERFORMANCE_STYLES[name] for name in ("hindustani", "makam", "plain"))
 
 
 def style_of(slug: str) -> PerformanceStyle:

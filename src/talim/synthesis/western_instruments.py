@@ -30,6 +30,13 @@ VOWELS = np.array(
 )
 
 
+def mix_in(track: np.ndarray, samples: np.ndarray, at_seconds: float, gain: float) -> None:
+    """Add `samples` to `track` in place, cut at the track's end."""
+    start = round(at_seconds * RATE_HZ)
+    target = track[start : start + samples.size]
+    target += gain * samples[: target.size]
+
+
 def partial_sum(f0_hz: np.ndarray, gains: Callable[[int, np.ndarray], np.ndarray | float], most: int) -> np.ndarray:
     """Sum of harmonics of a moving pitch `f0_hz` [T], each weighted by `gains(k, f0_hz)`; float32 [T].
 
@@ -116,11 +123,7 @@ def struck(f0_hz: np.ndarray, variant: int, rng: np.random.Generator) -> np.ndar
 
 
 SOUND: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
-    "plucked": plucked,
-    "bowed": bowed,
-    "blown": blown,
-    "voice": voice,
-    "struck": struck,
+    synthesize.__name__: synthesize for synthesize in (plucked, bowed, blown, voice, struck)
 }
 
 
@@ -132,10 +135,8 @@ def drum(kind: str, rng: np.random.Generator) -> np.ndarray:
         return (np.sin(sweep) * np.exp(-seconds / 0.06)).astype(np.float32)
     if kind == "snare":
         seconds = np.arange(int(0.16 * RATE_HZ)) / RATE_HZ
-        noise = rng.standard_normal(seconds.size)
-        return (0.5 * (0.5 * np.sin(2 * np.pi * 185 * seconds) + 0.6 * noise) * np.exp(-seconds / 0.045)).astype(
-            np.float32
-        )
+        tone = 0.5 * np.sin(2 * np.pi * 185 * seconds) + 0.6 * rng.standard_normal(seconds.size)
+        return (0.5 * tone * np.exp(-seconds / 0.045)).astype(np.float32)
     seconds = np.arange(int(0.06 * RATE_HZ)) / RATE_HZ
     bright = np.diff(np.diff(rng.standard_normal(seconds.size + 2)))
     return (0.16 * bright * np.exp(-seconds / 0.015)).astype(np.float32)

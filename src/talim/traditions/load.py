@@ -31,11 +31,10 @@ def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
     """`entry` as a dict with all required keys and no unknown ones."""
     if not isinstance(entry, dict):
         raise TalimError(f"{file}: {name} must be an object with the keys {', '.join(KEYS[kind])}")
-    for key in KEYS[kind][: REQUIRED_KEYS[kind]]:
+    required = KEYS[kind][: REQUIRED_KEYS[kind]]
+    for key in required:
         if entry.get(key) in (None, "", []):
-            raise TalimError(
-                f"{file}: {name} lacks {key!r}; a {kind} needs {', '.join(KEYS[kind][: REQUIRED_KEYS[kind]])}"
-            )
+            raise TalimError(f"{file}: {name} lacks {key!r}; a {kind} needs {', '.join(required)}")
     for key in entry:
         if key not in KEYS[kind]:
             raise TalimError(f"{file}: {name} has an unknown key {key!r}; a {kind} may have {', '.join(KEYS[kind])}")
@@ -90,21 +89,16 @@ class EntryParser:
             raise TalimError(f"theory has {len(theory)} notes and degrees {len(degrees)}; write one for each")
         contour = one_of(entry.get("contour", ""), CONTOURS, "contour")
         return Mode(
-            slug=entry.get("slug", slugify(entry["name"])),
-            name=entry["name"],
-            aliases=string_list(entry.get("aliases", []), "aliases"),
+            **names_and_facts(entry),
             degrees_cents=degrees,
             theory_cents=theory,
             ascent_cents=self.played.notes(entry.get("ascent", "")),
             descent_cents=self.played.notes(entry.get("descent", "")),
-            phrases_cents=tuple(
-                self.played.notes(phrase) for phrase in string_list(entry.get("phrases", []), "phrases")
-            ),
+            phrases_cents=tuple(map(self.played.notes, string_list(entry.get("phrases", []), "phrases"))),
             strong_cents=self.played.notes(entry.get("strong", "")),
             touched_cents=self.played.notes(entry.get("touched", "")),
             final_cents=self.played.note(entry["final"]) if "final" in entry else degrees[0],
             contour=contour,
-            facts=entry.get("facts", {}),
         )
 
     def cycle(self, entry: dict[str, Any]) -> Cycle:
@@ -123,18 +117,12 @@ class EntryParser:
         if parsed and not math.isclose(end, beats):
             raise TalimError(f"strokes fill {end:g} beats, not {beats:g}")
         return Cycle(
-            slug=entry.get("slug", slugify(entry["name"])),
-            name=entry["name"],
-            aliases=string_list(entry.get("aliases", []), "aliases"),
+            **names_and_facts(entry),
             beats=beats,
             sections=sections,
-            strokes=tuple(
-                Stroke(onset, length, syllable, self.weight(onset, syllable, claps))
-                for onset, length, syllable in parsed
-            ),
+            strokes=tuple(Stroke(*stroke, self.weight(stroke[0], stroke[2], claps)) for stroke in parsed),
             claps=claps,
             waves=waves,
-            facts=entry.get("facts", {}),
         )
 
     def weight(self, onset_beats: float, syllable: str, claps: Sequence[int]) -> float:
@@ -147,15 +135,19 @@ class EntryParser:
     def ornament(self, entry: dict[str, Any]) -> OrnamentDefinition:
         """An ornament; its ranges are pairs (minimum, maximum)."""
         return OrnamentDefinition(
-            slug=entry.get("slug", slugify(entry["name"])),
-            name=entry["name"],
-            aliases=string_list(entry.get("aliases", []), "aliases"),
+            **names_and_facts(entry),
             shape=one_of(entry["shape"], SHAPES, "shape"),
             seconds=bounds(entry["seconds"], "seconds"),
             extent_cents=bounds(entry["extent_cents"], "extent_cents"),
             rate_hz=bounds(entry.get("rate_hz", (0, 0)), "rate_hz"),
-            facts=entry.get("facts", {}),
         )
+
+
+def names_and_facts(entry: dict[str, Any]) -> dict[str, Any]:
+    """The fields that every kind of entry has."""
+    aliases = string_list(entry.get("aliases", []), "aliases")
+    slug, name = entry.get("slug", slugify(entry["name"])), entry["name"]
+    return {"slug": slug, "name": name, "aliases": aliases, "facts": entry.get("facts", {})}
 
 
 def string_list(value: Any, key: str) -> tuple[str, ...]:

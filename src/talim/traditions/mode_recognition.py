@@ -23,7 +23,7 @@ from talim.traditions import mode_model, note_transcription
 from talim.traditions.mode_model import DEFAULT_HISTOGRAM_SHAPE, PitchHistogramShape
 from talim.traditions.note_transcription import CLASSES, STEP_CENTS, NoteSequence
 from talim.traditions.schema import Mode
-from talim.traditions.tradition import Tradition, load_all_builtin
+from talim.traditions.tradition import Tradition
 
 EFFECTIVE_SAMPLE_SIZE = 20.0
 TONIC_ERROR_RATE = 0.1
@@ -133,33 +133,6 @@ def pitch_class_histogram(notes: NoteSequence, weights: np.ndarray) -> np.ndarra
     classes = np.round(notes.cents / STEP_CENTS).astype(int) % CLASSES
     counts = np.bincount(classes, weights=weights, minlength=CLASSES)
     return gaussian_filter1d(counts, REST_SPREAD_CENTS / STEP_CENTS, mode="wrap") / max(counts.sum(), 1e-12)
-
-
-def rank_modes(
-    cents: np.ndarray, hop_seconds: float, tradition: Tradition, *, tonic_known: bool = True
-) -> list[tuple[Mode, float]]:
-    """The modes of a tradition with their probabilities, the most probable first.
-
-    `cents` [frames] is the melody above its tonic, NaN where unvoiced; above any fixed pitch, if `tonic_known` is
-    false. Raises TalimError for too little melody.
-    """
-    notes = note_transcription.transcribe_notes(cents, hop_seconds)
-    posterior = ModeRecognizer([tradition]).recognize(notes, tonic_known=tonic_known)
-    return [(mode, score) for _, mode, score in posterior.ranked_modes()]
-
-
-def find_tonic(f0_hz: np.ndarray, hop_seconds: float, tradition: Tradition | None = None) -> float:
-    """The tonic in Hz of a melody `f0_hz` [frames] (NaN or 0 where unvoiced) in any mode of the tradition.
-
-    Without a tradition, all built-in ones are considered. Raises TalimError for too little melody.
-    """
-    f0_hz = np.asarray(f0_hz, np.float64)
-    voiced_hz = np.where(f0_hz > 0, f0_hz, np.nan)
-    reference_hz = float(np.nanmedian(voiced_hz)) if np.isfinite(voiced_hz).any() else 440.0
-    notes = note_transcription.transcribe_notes(1200 * np.log2(voiced_hz / reference_hz), hop_seconds)
-    recognizer = ModeRecognizer([tradition] if tradition else load_all_builtin())
-    posterior = recognizer.recognize(notes, tonic_known=False)
-    return reference_hz * 2 ** (tonic_cents(posterior, notes) / 1200)
 
 
 def tonic_cents(posterior: ModePosterior, notes: NoteSequence) -> float:

@@ -17,20 +17,9 @@ from talim.errors import TalimError
 UNDECOMPOSED = str.maketrans({"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ß": "ss", "æ": "ae", "ə": "e"})
 PHONETIC_SUBSTITUTIONS = (  # in this order; the long vowels before the doubled letters are made single
     ("iii", "i2"),  # "semaiii" is "semai ii", not a long vowel
-    ("ee", "i"),
-    ("ii", "i"),
-    ("oo", "u"),
-    ("uu", "u"),
-    ("ou", "au"),
-    ("w", "v"),
-    ("q", "k"),
-    ("sh", "s"),
-    ("chh", "c"),
-    ("ch", "c"),
-    ("th", "t"),
-    ("dh", "d"),
-    ("ph", "f"),
-)
+    ("ee", "i"), ("ii", "i"), ("oo", "u"), ("uu", "u"), ("ou", "au"), ("w", "v"), ("q", "k"), ("sh", "s"),
+    ("chh", "c"), ("ch", "c"), ("th", "t"), ("dh", "d"), ("ph", "f"),
+)  # fmt: skip
 NUMERALS = {"ii": "2", "iii": "3"}  # "Müsemmen II" is another usul than "Müsemmen"
 
 

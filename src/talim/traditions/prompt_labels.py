@@ -17,24 +17,26 @@ def mode_in(prompt: str, traditions: Sequence[Tradition] | None = None) -> str |
 
     `traditions` are all built-in ones by default. A name alone is not enough: "Rast" and "Des" may be anything.
     """
-    for tradition in load_all_builtin() if traditions is None else traditions:
-        if mode := _named_entry(prompt, tradition.mode_words, tradition.mode_keys):
-            return f"{tradition.slug}/{mode.slug}"
-    return None
+    return _first_named(prompt, "mode", traditions)
 
 
 def cycle_in(prompt: str, traditions: Sequence[Tradition] | None = None) -> str | None:
     """ "tradition/cycle" of the first cycle named next to its tradition's word for one; None where there is none."""
-    for tradition in load_all_builtin() if traditions is None else traditions:
-        if cycle := _named_entry(prompt, tradition.cycle_words, tradition.cycle_keys):
-            return f"{tradition.slug}/{cycle.slug}"
-    return None
+    return _first_named(prompt, "cycle", traditions)
 
 
 def tempo_in(prompt: str) -> float | None:
     """The tempo in beats per minute, if it is written as "80 bpm"."""
     match = re.search(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s*bpm\b", prompt, re.IGNORECASE)
     return float(match.group(1)) if match else None
+
+
+def _first_named(prompt: str, kind: str, traditions: Sequence[Tradition] | None) -> str | None:
+    for tradition in load_all_builtin() if traditions is None else traditions:
+        words, keys = getattr(tradition, f"{kind}_words"), getattr(tradition, f"{kind}_keys")
+        if entry := _named_entry(prompt, words, keys):
+            return f"{tradition.slug}/{entry.slug}"
+    return None
 
 
 def _named_entry(prompt: str, kinds: tuple[str, ...], keys: Mapping[str, EntryT]) -> EntryT | None:

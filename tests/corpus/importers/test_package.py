@@ -16,7 +16,6 @@ from talim.corpus.metadata import FILE_COLUMNS
 from talim.corpus.prepare import prepare
 from talim.corpus.recordings import ImportResult
 from talim.errors import TalimError
-from talim.synthesis.score_playback import ScorePlayer
 
 
 @pytest.fixture(params=ROWS, ids=lambda row: row.make.__name__)
@@ -32,7 +31,7 @@ def source(row: Row, folder: Path) -> Path:
 
 
 def import_source(source: Path, out: Path) -> ImportResult:
-    return registry.list_recordings(str(source), out, None, ScorePlayer())
+    return registry.list_recordings(str(source), out)
 
 
 def test_list_recordings_gives_unique_names_and_clean_rows(row: Row, source: Path, out: Path) -> None:
@@ -70,7 +69,7 @@ def test_list_recordings_of_an_empty_folder_raises_one_line(row: Row, source: Pa
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(TalimError) as caught:
-        registry.list_recordings(str(empty), out, row.format, ScorePlayer())
+        registry.list_recordings(str(empty), out, row.format)
     assert "\n" not in str(caught.value)
     assert str(empty) in str(caught.value) or "talim[" in str(caught.value)
 

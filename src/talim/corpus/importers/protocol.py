@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from talim.audio import Audio, is_audio_name
+from talim.audio import is_audio_name
 from talim.corpus.importers.folder import walk_folders
 from talim.corpus.recordings import ImportResult
-from talim.synthesis.symbolic_score import SymbolicScore
 
 MBID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-class ScoreRenderer(Protocol):
-    """Renders scores to audio; implemented by `synthesis.score_playback.ScorePlayer`."""
-
-    @property
-    def instruments(self) -> Sequence[str]: ...
-
-    def score(self, score: SymbolicScore, instrument: str, seed: int) -> Audio:
-        """The score played by one of the instruments."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +21,6 @@ class ImportRequest:
     source: str
     out: Path
     detail: str = ""
-    renderer: ScoreRenderer | None = None
 
     @property
     def path(self) -> Path:

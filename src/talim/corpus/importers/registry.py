@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from talim.corpus.importers import folder, huggingface, mirdata, otmm, symbtr
-from talim.corpus.importers.protocol import Importer, ImportRequest, ScoreRenderer
+from talim.corpus.importers.protocol import Importer, ImportRequest
 from talim.corpus.recordings import ImportResult
 from talim.errors import UsageError
 
@@ -30,27 +30,20 @@ IMPORTERS = (
 )
 
 
-def list_recordings(
-    source: str, out: Path, format: str | None = None, renderer: ScoreRenderer | None = None
-) -> ImportResult:
+def list_recordings(source: str, out: Path, format: str | None = None) -> ImportResult:
     """The recordings of a source in the given FORMAT or FORMAT:DETAIL, else in the first format that matches.
 
     Raises UsageError for an unknown format and for a source that does not exist.
     """
     name, _, detail = (format or "").partition(":")
-    request = ImportRequest(source, out, detail, renderer)
-    if name:
-        return _importer_by_name(name).list_recordings(request)
-    for importer in IMPORTERS:
-        if importer.matches(request.path):
-            return importer.list_recordings(request)
-    return folder.list_recordings(request.path, out)
-
-
-def _importer_by_name(name: str) -> Importer:
+    request = ImportRequest(source, out, detail)
     importers = {importer.format: importer for importer in IMPORTERS}
-    if name not in importers:
+    if not name:
+        importer = next((importer for importer in IMPORTERS if importer.matches(request.path)), importers["folder"])
+    elif name in importers:
+        importer = importers[name]
+    else:
         near = difflib.get_close_matches(name, importers, 1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise UsageError(f"unknown source format {name!r}{hint} Choose one of: {', '.join(importers)}")
-    return importers[name]
+    return importer.list_recordings(request)

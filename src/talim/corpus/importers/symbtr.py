@@ -16,10 +16,11 @@ from pathlib import Path
 
 from talim.audio import Audio
 from talim.corpus.importers.folder import check_folder, walk_folders
-from talim.corpus.importers.protocol import ImportRequest, ScoreRenderer
+from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.metadata import MetadataRow, read_metadata
 from talim.corpus.recordings import AnnotatedSection, ImportResult, RenderedAudio, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
+from talim.synthesis.score_playback import INSTRUMENT_FAMILIES, render_score
 from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore, UsulChange
 
 INTONATIONS = {"practice": "Koma53", "theory": "KomaAE"}
@@ -43,8 +44,6 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     intonation = request.detail or "practice"
     if intonation not in INTONATIONS:
         raise UsageError(f"symbtr:{intonation}: no such intonation; choose symbtr:practice or symbtr:theory")
-    if request.renderer is None:
-        raise UsageError("SymbTr scores hold no audio; importing them needs a renderer")
     single = request.path.is_file()
     if not single:
         check_folder(request.path, request.out)
@@ -59,7 +58,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     files, skipped = [], []
     for name, path in sorted(scores.items()):
         try:
-            files.append(_source_file(name, path, rows.get(name, {}), intonation, request.renderer))
+            files.append(_source_file(name, path, rows.get(name, {}), intonation))
         except TalimError as error:
             skipped.append({"file": name, "reason": str(error).removeprefix(f"{path}: ")})
     return ImportResult("symbtr", str(request.path), tuple(files), tuple(skipped), tuple(notes))
@@ -161,13 +160,13 @@ def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
     return round(statistics.median(speeds), 1) if speeds else 0.0
 
 
-def _source_file(name: str, path: Path, cells: MetadataRow, intonation: str, renderer: ScoreRenderer) -> SourceFile:
+def _source_file(name: str, path: Path, cells: MetadataRow, intonation: str) -> SourceFile:
     score = read_score(path, intonation)
     seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
-    instrument = renderer.instruments[seed % len(renderer.instruments)]
+    instrument = [*INSTRUMENT_FAMILIES][seed % len(INSTRUMENT_FAMILIES)]
 
     def render() -> Audio:
-        return renderer.score(read_score(path, intonation), instrument, seed)
+        return render_score(read_score(path, intonation), instrument, seed)
 
     row = _row(path, cells, score) | {"instruments": instrument, "intonation": intonation}
     audio = RenderedAudio(path, f"{intonation} {instrument}", render)
