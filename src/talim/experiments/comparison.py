@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from talim.experiments.crossed_anova import CrossedTable, bootstrap_means, crossed_table
+from talim.experiments.crossed_anova import CrossedTable, bootstrap_means, crossed_table, shared_designs
 from talim.experiments.effects import Effect, holm_adjusted, pooled_effect, two_way_effect
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import InsufficientData, paired_effect
@@ -104,8 +104,8 @@ def _front_fractions(
     tables: Sequence[CrossedTable], costs: Mapping[str, Mapping[str, float | None]], cost: str, rng: np.random.Generator
 ) -> dict[str, float]:
     """The fraction of resamples of seeds and recordings in which each design is on the Pareto front."""
-    shared = [design for design in costs if all(design in table.designs for table in tables)]
-    priced = [design for design in shared if costs[design][cost] is not None]
+    shared = shared_designs(tables)
+    priced = [design for design in costs if design in shared and costs[design][cost] is not None]
     if not priced:
         return {}
     order = sorted(priced, key=lambda design: float(costs[design][cost] or 0))

@@ -107,9 +107,14 @@ def _largest_full_table(cells: dict[str, dict[int, dict[str, float]]]) -> tuple[
     return best
 
 
+def shared_designs(tables: Sequence[CrossedTable]) -> list[str]:
+    """The designs that all tables have, in the order of the first."""
+    return [design for design in tables[0].designs if all(design in table.designs for table in tables)]
+
+
 def pool_tables(tables: Sequence[CrossedTable]) -> tuple[list[str], np.ndarray, ErrorComponents]:
     """Designs that all tables have, their mean over the tables, and the error of a difference of two such means."""
-    shared = [design for design in tables[0].designs if all(design in table.designs for table in tables)]
+    shared = shared_designs(tables)
     means = np.mean([[table.means[table.designs.index(d)] for d in shared] for table in tables], axis=0)
     parts = [table.error_components() for table in tables]
     error, df = pooled_error([part.error for part in parts], [part.df for part in parts])

@@ -1,8 +1,4 @@
-"""Hypotheses of a claims.yaml, written before the runs: what is compared, by which measure, and what counts as support.
-
-A hypothesis is a list of comparisons and is supported if every one of them is. Each comparison names a measure, two
-groups of trials that differ in the named factors alone, the expected direction, and the smallest effect of interest.
-"""
+"""Hypotheses of a claims.yaml, written before the runs: what is compared, by which measure, what counts as support."""
 
 from __future__ import annotations
 

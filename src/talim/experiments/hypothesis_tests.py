@@ -1,14 +1,7 @@
 """Decides hypotheses on a study's trials: supported, contradicted or undecided.
 
-Two trials are a pair if they differ in the compared factors alone: base, genre, site, size and seed are equal. An
-effect is the mean difference over pairs and recordings, both random, so it generalises to other sites and sizes; its t
-interval is widened for the number of hypotheses (Bonferroni).
-
-- "greater" is supported if the interval lies above 0 and its centre is at least the smallest effect of interest, and
-  contradicted if the interval lies below the smallest effect; "not_greater" is the reverse.
-- "different" is supported on either side of 0, and contradicted if the interval lies within the smallest effect of 0.
-- One comparison is enough to contradict a hypothesis, so for contradiction the interval is widened for the number of
-  its comparisons too. Anything else is undecided, and the minimum detectable effect is reported.
+Two trials are a pair if they differ in the compared factors alone. An effect is the mean difference over pairs and
+recordings, both random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
 """
 
 from __future__ import annotations
@@ -84,11 +77,9 @@ def _decide(
     """Supported if all comparisons are (an intersection-union test), contradicted if one is."""
     count = len(claim.comparisons)
     results = [decide_comparison(trials, each, confidence, count) for each in claim.comparisons]
-    if additional:
-        results = [
-            decide_comparison(additional, result.comparison, confidence, count) if result.effect is None else result
-            for result in results
-        ]
+    for index, result in enumerate(results):
+        if additional and result.effect is None:
+            results[index] = decide_comparison(additional, result.comparison, confidence, count)
     verdicts = {result.verdict for result in results}
     verdict = CONTRADICTED if CONTRADICTED in verdicts else UNDECIDED if UNDECIDED in verdicts else SUPPORTED
     rows = [result.as_dict() for result in results]
@@ -136,12 +127,8 @@ def _difference(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     compared = set(contrast.treatment)
     groups: dict[tuple[Any, ...], list[dict[str, float]]] = {}
     for treated, control in _pairs(trials, contrast, compared):
-        treated_values, control_values = (
-            trial.values(contrast.measure, contrast.relative_to) for trial in (treated, control)
-        )
-        shared = sorted(set(treated_values) & set(control_values))
-        if shared:
-            row = {name: treated_values[name] - control_values[name] for name in shared}
+        values, reference = (trial.values(contrast.measure, contrast.relative_to) for trial in (treated, control))
+        if row := {name: values[name] - reference[name] for name in values if name in reference}:
             groups.setdefault(_key(treated, SAME_RECORDINGS - compared), []).append(row)
     parts = [two_way_effect(_full_table(rows)) for _, rows in sorted(groups.items(), key=str)]
     if not parts:

@@ -78,7 +78,9 @@ def worker_main(pipe: Connection, run: TrialFunction, gpu: str | None) -> None:
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch initialises CUDA
     else:
-        _use_one_thread()
+        import torch
+
+        torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
@@ -114,12 +116,6 @@ def _receive(worker: WorkerProcess) -> tuple[ResultRecord, bool]:
         code = worker.process.exitcode or 0
         end = f"was killed by signal {-code}, perhaps out of memory" if code < 0 else f"exited with status {code}"
         return failed_trial_record(job.spec, f"the process of this trial {end}"), False
-
-
-def _use_one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _exit_with_parent(parent: Any) -> None:

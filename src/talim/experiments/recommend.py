@@ -1,10 +1,7 @@
 """Recommends a design: the cheapest that is shown not to be worse than any other by more than a margin.
 
-A design is non-inferior if, for every measure of the goal and against every other design, the difference is shown to
-be less than the margin: an intersection-union test, which needs no correction for the number of competitors and no
-choice of a best one (Berger 1982; Hsu 1984). Testing several designs is corrected by Holm's method. If no design is
-shown to be non-inferior, the cheapest whose mean is within the margin is named and the outcome is inconclusive. Sizes
-come in whole widths, so equal budgets differ slightly: among designs of nearly the same cost the better one is taken.
+An intersection-union test over measures and competitors (Berger 1982; Hsu 1984), with Holm's method over designs; the
+method is described in docs/guides/compare-designs.md.
 """
 
 from __future__ import annotations
@@ -14,7 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from talim.experiments.crossed_anova import CrossedTable, ErrorComponents, bootstrap_means, crossed_table, pool_tables
+from talim.experiments.crossed_anova import (
+    CrossedTable,
+    ErrorComponents,
+    bootstrap_means,
+    crossed_table,
+    pool_tables,
+    shared_designs,
+)
 from talim.experiments.effects import holm_adjusted
 from talim.experiments.goals import GOALS, Objective, SelectionCriteria
 from talim.experiments.results import COSTS, BaseModelResults, TrialCost, TrialResult
@@ -107,7 +111,7 @@ def recommend(
     missing = [each.measure for each in goal if each.measure not in crossed]
     if LOSS not in crossed:
         return Recommendation(criteria, names, NOTHING, missing=missing)
-    comparable = _shared_designs([table for each in objectives for table in crossed[each.measure]])
+    comparable = shared_designs([table for each in objectives for table in crossed[each.measure]])
     costs = {design: median_costs(tables, design) for design in comparable}
     excluded = {
         design: "not trained on the seeds and recordings of the others"
@@ -132,30 +136,17 @@ def recommend(
     within_margin = _cheapest(near, order, prices, gains) if near else max(designs, key=lambda d: leads[d])
     shown = [design for design in order if design in noninferior]
     fractions = _selection_stability(comparisons, order, prices, criteria.tolerance, rng)
-    candidates = [
-        Candidate(
-            design,
-            next(table.of_design(design)[0].factors for table in tables),
-            costs[design],
-            float(first.means[designs.index(design)]),
-            *_gap_with_bounds(first, designs.index(design), designs.index(best), criteria.confidence),
-            design in noninferior,
-            design in inferior,
-            *fractions[design],
-        )
-        for design in order
-    ]
+    candidates = []
+    for design in order:
+        index, factors = designs.index(design), tables[0].of_design(design)[0].factors
+        gap = _gap_with_bounds(first, index, designs.index(best), criteria.confidence)
+        decided = (design in noninferior, design in inferior)
+        mean = float(first.means[index])
+        candidates.append(Candidate(design, factors, costs[design], mean, *gap, *decided, *fractions[design]))
+    outcome = ONLY if len(designs) == 1 else DEMONSTRATED if shown else INCONCLUSIVE
+    design = _cheapest(shown, order, prices, gains) if shown else within_margin
     return Recommendation(
-        criteria,
-        names,
-        ONLY if len(designs) == 1 else DEMONSTRATED if shown else INCONCLUSIVE,
-        _cheapest(shown, order, prices, gains) if shown else within_margin,
-        best,
-        within_margin,
-        comparisons,
-        candidates,
-        excluded,
-        missing,
+        criteria, names, outcome, design, best, within_margin, comparisons, candidates, excluded, missing
     )
 
 
@@ -176,12 +167,9 @@ def _decide(
 
 def median_costs(tables: Sequence[BaseModelResults], design: str) -> dict[str, float | None]:
     """The median of each cost over the design's trials, None where it was not measured."""
-    medians: dict[str, float | None] = {}
-    for cost in COSTS:
-        values = [trial.cost_of(cost) for table in tables for trial in table.of_design(design)]
-        known = [value for value in values if value is not None]
-        medians[cost] = float(np.median(known)) if known else None
-    return medians
+    trials = [trial for table in tables for trial in table.of_design(design)]
+    known = {cost: [value for trial in trials if (value := trial.cost_of(cost)) is not None] for cost in COSTS}
+    return {cost: float(np.median(values)) if values else None for cost, values in known.items()}
 
 
 def _cheapest(subset: Sequence[str], order: Sequence[str], prices: np.ndarray, gains: np.ndarray) -> str:
@@ -200,10 +188,6 @@ def _crossed_tables(tables: Sequence[BaseModelResults], measures: set[str]) -> d
     """For every measure that all of the tables have, its crossed tables."""
     by_measure = {measure: [crossed_table(table, measure) for table in tables] for measure in measures}
     return {measure: [each for each in found if each] for measure, found in by_measure.items() if found and all(found)}
-
-
-def _shared_designs(tables: Sequence[CrossedTable]) -> list[str]:
-    return [design for design in tables[0].designs if all(design in table.designs for table in tables)]
 
 
 def _over_limits(costs: Mapping[str, float | None], limits: Mapping[str, float]) -> str:

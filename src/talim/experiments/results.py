@@ -58,13 +58,9 @@ class TrialResult(BaseModel):
     @classmethod
     def _drop_missing_values(cls, measures: Any) -> Any:
         """Measures without None, NaN and infinite values; a measure without any value is dropped."""
-        if not isinstance(measures, Mapping):
-            return measures
-        numbers = {}
-        for name, values in measures.items():
-            if isinstance(values, Mapping):
-                values = {key: value for key, value in values.items() if _is_number(value)}
-            numbers[name] = values
+        if not isinstance(measures, Mapping) or not all(isinstance(values, Mapping) for values in measures.values()):
+            return measures  # pydantic reports what is wrong
+        numbers = {name: {key: v for key, v in values.items() if _is_number(v)} for name, values in measures.items()}
         return {name: values for name, values in numbers.items() if values}
 
     @property
@@ -200,20 +196,14 @@ def read_study(folder: Path) -> StudyResults:
         tables.append(BaseModelResults(base, corpus, settings, same))
         excluded += [trial for trial in trials if trial.settings_hash != settings]
     for corpus in {table.corpus for table in tables}:
-        _require_same_protocol([table for table in tables if table.corpus == corpus])
-    return StudyResults(folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded)
-
-
-def _require_same_protocol(tables: Sequence[BaseModelResults]) -> None:
-    require_same_protocol(
-        {
-            f"trial {trial.id} ({trial.design} in {trial.base} on {trial.corpus})": {"hash": trial.protocol_hash}
+        protocols = {
+            f"trial {trial.id} ({trial.design} in {trial.base} on {corpus})": {"hash": trial.protocol_hash}
             for table in tables
             for trial in table.trials
-            if any(name.startswith("score.") for name in trial.measures)
-        },
-        "run the study with one version of talim into another folder",
-    )
+            if table.corpus == corpus and any(name.startswith("score.") for name in trial.measures)
+        }
+        require_same_protocol(protocols, "run the study with one version of talim into another folder")
+    return StudyResults(folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded)
 
 
 def _main_settings(trials: Sequence[TrialResult]) -> str:

@@ -60,18 +60,9 @@ def ground_truth_of(spec: CorpusSpec, corpus: Corpus) -> dict[str, GroundTruth]:
         return {}
     from talim.synthesis.performer import performance_ground_truth
 
-    synthetic, request = spec.synthesize, _performance_request(spec.synthesize)
-    truths = {}
-    for clip in corpus.held_out:
-        truths[clip.recording] = performance_ground_truth(
-            int(clip.extra["seed"]), synthetic.tradition, synthetic.seconds, request
-        )
-    return truths
-
-
-def _first_seed(synthetic: SyntheticCorpusSpec) -> int:
-    """The synthesiser's seed of the first piece."""
-    return FIRST_SEED + SEED_STRIDE * synthetic.seed
+    settings = (spec.synthesize.tradition, spec.synthesize.seconds, _performance_request(spec.synthesize))
+    seeds = {clip.recording: int(clip.extra["seed"]) for clip in corpus.held_out}
+    return {recording: performance_ground_truth(seed, *settings) for recording, seed in seeds.items()}
 
 
 def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress: Progress) -> Path:
@@ -83,9 +74,8 @@ def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress:
     assert synthetic is not None  # a spec has one of three sources
     if not folder.is_dir():
         play: Any = partial(perform, request=_performance_request(synthetic))
-        perform_corpus(
-            folder, play, progress, synthetic.count, synthetic.seconds, synthetic.tradition, _first_seed(synthetic)
-        )
+        first_seed = FIRST_SEED + SEED_STRIDE * synthetic.seed
+        perform_corpus(folder, play, progress, synthetic.count, synthetic.seconds, synthetic.tradition, first_seed)
     return folder
 
 

@@ -216,25 +216,15 @@ def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str
     }
     recipe = trial_recipe(base, corpus, design, seed, applicable)
     corpus_spec = study.corpora[corpus]
-    trial_id = digest(
-        {
-            "run": recipes.run_id(recipe, digest(corpus_spec.identity())),
-            "generation": _dump_generation(study.generation),
-            "protocol": PROTOCOL,
-        }
-    )
+    run_id, generation = recipes.run_id(recipe, digest(corpus_spec.identity())), _dump_generation(study.generation)
+    trial_id = digest({"run": run_id, "generation": generation, "protocol": PROTOCOL})
     return TrialSpec(trial_id, grid, base, corpus, recipe, corpus_spec, study.generation)
 
 
 def settings_hash(trial: TrialSpec, corpus_hash: str) -> str:
     """A hash of what must be equal in one table of results: the data, the training settings, the evaluation."""
-    values = {
-        "corpus": corpus_hash,
-        "training": recipes.identity_settings(trial.recipe.training),
-        "generation": _dump_generation(trial.generation),
-        "protocol": PROTOCOL,
-    }
-    return digest(values)
+    training, generation = recipes.identity_settings(trial.recipe.training), _dump_generation(trial.generation)
+    return digest({"corpus": corpus_hash, "training": training, "generation": generation, "protocol": PROTOCOL})
 
 
 def _dump_generation(generation: GenerationSpec | None) -> dict[str, Any] | None:
@@ -254,12 +244,12 @@ def trial_factors(trial: TrialSpec, base_parameters: int, trained_parameters: in
     """
     parts = trial.design.parts
     kinds, sites = (list(dict.fromkeys(getattr(part, name) for part in parts)) for name in ("kind", "site"))
-    sizes = [part.size for part in parts if part.size is not None]
     fractions = [
         size.value / 100
         if size.unit == "percent"
         else (size.parameters(base_parameters) or trained_parameters) / base_parameters
-        for size in sizes
+        for part in parts
+        if (size := part.size) is not None
     ]
     return {
         "base": trial.base,

@@ -37,7 +37,6 @@ from talim.training.resource_usage import MemoryGrowth
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
-    from talim.generation.generate import GenerationOptions
     from talim.synthesis.ground_truth import GroundTruth
     from talim.training.crops import EncodedClip
 
@@ -229,10 +228,8 @@ def _loss_measures(
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
     names = [item.clip.recording for item in clips]
-    base, adapted = (
-        bootstrap.mean_by_recording([float(row.mean()) for row in rows], names)
-        for rows in (base_losses, adapted_losses)
-    )
+    losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
+    base, adapted = (bootstrap.mean_by_recording(values, names) for values in losses)
     reduction = {name: base[name] - adapted[name] for name in base}
     measures: Measures = {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
     if ground_truth := cache.ground_truth(job.spec, corpus):
@@ -257,30 +254,18 @@ def _score_measures(
 ) -> tuple[Measures, dict[str, str]]:
     """Every score of generated audio that has a value, as `score.NAME`, and its direction."""
     from talim.evaluation.evaluate import evaluate
-
-    if not run.scores.is_file():
-        with injection.temporary_adapters(backbone.model):
-            evaluate(
-                run.folder,
-                progress,
-                num_prompts=generation.clips,
-                seconds=generation.seconds,
-                options=_generation_options(generation, backbone),
-                backbone=backbone,
-            )
-    rows = [row for row in read_json(run.scores)["scores"] if row.get("value") is not None]
-    return (
-        {f"score.{row['name']}": {"run": float(row["value"])} for row in rows},
-        {f"score.{row['name']}": str(row["direction"]) for row in rows},
-    )
-
-
-def _generation_options(generation: GenerationSpec, backbone: Backbone) -> GenerationOptions:
     from talim.generation.generate import GenerationOptions
 
-    if backbone.family != "mustango":
-        return GenerationOptions()
-    return GenerationOptions(sampling_steps=generation.steps, sampler=generation.sampler)
+    if not run.scores.is_file():
+        options = GenerationOptions()
+        if backbone.family == "mustango":
+            options = GenerationOptions(sampling_steps=generation.steps, sampler=generation.sampler)
+        clips, seconds = generation.clips, generation.seconds
+        with injection.temporary_adapters(backbone.model):
+            evaluate(run.folder, progress, num_prompts=clips, seconds=seconds, options=options, backbone=backbone)
+    rows = {f"score.{row['name']}": row for row in read_json(run.scores)["scores"] if row.get("value") is not None}
+    directions = {name: str(row["direction"]) for name, row in rows.items()}
+    return {name: {"run": float(row["value"])} for name, row in rows.items()}, directions
 
 
 def _cost(run: Run) -> dict[str, Any]:
@@ -291,8 +276,5 @@ def _cost(run: Run) -> dict[str, Any]:
         "cpu_seconds": cost["cpu_seconds"] if cost["device"].startswith("CPU") else None,
         "peak_memory_bytes": read_json(memory)["peak_memory_bytes"] if memory.is_file() else None,
         "adapter_bytes": sum(weights),
-        "energy_joules": cost["energy_joules"],
-        "steps": cost["steps"],
-        "flops": cost["flops"],
-        "device": cost["device"],
+        **{name: cost[name] for name in ("energy_joules", "steps", "flops", "device")},
     }

@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -55,15 +56,8 @@ def mp3_data_uri(audio: DecodedAudio) -> str:
         target_hz = min((r for r in MP3_RATES_HZ if r >= rate_hz), default=MP3_RATES_HZ[-1])
         samples, rate_hz = soxr.resample(samples, rate_hz, target_hz), target_hz
     buffer = io.BytesIO()
-    soundfile.write(
-        buffer,
-        samples,
-        rate_hz,
-        format="MP3",
-        subtype="MPEG_LAYER_III",
-        compression_level=0.55,
-        bitrate_mode="VARIABLE",
-    )
+    quality: Any = {"compression_level": 0.55, "bitrate_mode": "VARIABLE"}
+    soundfile.write(buffer, samples, rate_hz, format="MP3", subtype="MPEG_LAYER_III", **quality)
     return "data:audio/mpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
+from talim.reporting.catalogue import words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
@@ -93,38 +94,10 @@ def saved_gates(out: Path, given: Path | None) -> GateThresholds:
 
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
     """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"}."""
-    cost, quality, task = gates.cost, gates.quality, gates.task
-    steps = f", and at least {cost.min_steps} steps of each within {hours:g} h" if hours is not None else ""
-    return {
-        "thresholds": gates.model_dump(mode="json"),
-        "cost": {
-            "measured": "the memory of a traced training step of each design, and how many steps fit into the time",
-            "threshold": f"at most {memory_bytes / GB:.1f} GB{steps}",
-            "reason": "too few steps show nothing; all designs get the same number",
-        },
-        "quality": {
-            "measured": "the loss reduction on held-out recordings, with its interval by recording",
-            "threshold": f"the 95 % interval of the selected design lies above {quality.min_loss_reduction:g}; "
-            "selected is the cheapest that is not worse than the best by more than "
-            f"{quality.tolerance_fraction:.0%} of the best loss reduction",
-            "reason": "a result that may be chance does not justify more cost",
-        },
-        "task": {
-            "measured": "the fraction of outputs that people accept for a task (talim brief), and votes in blind tests "
-            "(talim listen)",
-            "threshold": "the decision rule of the brief, which its first review freezes; in the draft: at least "
-            f"{task.min_acceptance_fraction:.0%} of the candidates are accepted, by the whole interval",
-            "reason": "a loss does not tell whether music is useful; its users do",
-        },
-        "extend": {
-            "measured": "the loss reduction over three seeds of the selected design, with its interval over seeds and "
-            "recordings",
-            "threshold": f"the 95 % interval lies above {quality.min_loss_reduction:g}",
-            "reason": "the result of one seed may be chance",
-        },
-        "hybrid": {
-            "measured": "the loss reduction with a part of the base trained too, minus that of the selected design",
-            "threshold": "the 95 % interval by recording lies above 0",
-            "reason": "training a part of the base costs more time and disk space",
-        },
+    steps = f", and at least {gates.cost.min_steps} steps of each within {hours:g} h" if hours is not None else ""
+    values = {"memory_gb": memory_bytes / GB, "steps": steps, **vars(gates.quality), **vars(gates.task)}
+    texts = {
+        stage: {name: text.format(**values) for name, text in parts.items()}
+        for stage, parts in words("poc")["gates"].items()
     }
+    return {"thresholds": gates.model_dump(mode="json"), **texts}

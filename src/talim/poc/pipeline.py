@@ -24,6 +24,7 @@ from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import human_ratings, messages, run_results, sentences
+from talim.reporting.catalogue import words
 from talim.run import Run
 
 
@@ -114,7 +115,7 @@ def _run_stages(
     decided |= {
         "designs": quality_stage.design_rows(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
-        "limitations": quality_stage.LIMITATIONS if len(runs) > 1 else "",
+        "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
     }
     lines = quality_stage.quality_summary(runs, failures, choice)
     passed = quality_stage.gate_passed(run, thresholds)
@@ -144,16 +145,9 @@ def _decide(
     stop_reason: str,
 ) -> None:
     """Add a stage's decision (None: open) to `decided`, and save it if DIR/stages.json has fewer stages."""
-    decided["stages"].append(
-        {
-            "name": name,
-            "title": STAGE_TITLES[name],
-            "gate": gate_summary[name],
-            "passed": passed,
-            "sentences": lines,
-            "stopped": f"Stopped here because {stop_reason}." if stop_reason else "",
-        }
-    )
+    stopped = f"Stopped here because {stop_reason}." if stop_reason else ""
+    stage = {"name": name, "title": STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
+    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped})
     path = context.out / state.STAGES
     if not path.is_file() or len(read_json(path)["stages"]) < len(decided["stages"]):
         write_json(path, decided)
@@ -197,33 +191,23 @@ def _prepare_purpose(corpus: Corpus) -> str:
 
 
 def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCache, progress: Progress) -> Corpus:
-    target, channels = out / "corpus", channels_of(options.base)
-    inputs = [
-        options.clip_seconds,
-        channels,
-        options.seed,
-        options.caption,
-        list(options.held_out),
-        options.held_out_fraction,
-        options.license_use,
-    ]
+    target = out / "corpus"
+    arguments: dict[str, Any] = {
+        "clip_seconds": options.clip_seconds,
+        "channels": channels_of(options.base),
+        "seed": options.seed,
+        "caption": options.caption,
+        "held_out": list(options.held_out),
+        "held_out_fraction": options.held_out_fraction,
+        "license_use": options.license_use,
+    }
+    inputs = list(arguments.values())
     key = state.recordings_key(folder, out, inputs)
     if stage_cache.is_current("prepare", key, target / "summary.json"):
         progress.log(f"{target}: the recordings have not changed; nothing to prepare")
         return Corpus.load(target)
     start = time.monotonic()
-    corpus = prepare(
-        folder,
-        target,
-        clip_seconds=options.clip_seconds,
-        seed=options.seed,
-        caption=options.caption,
-        held_out=options.held_out,
-        held_out_fraction=options.held_out_fraction,
-        channels=channels,
-        license_use=options.license_use,
-        progress=progress,
-    )
+    corpus = prepare(folder, target, **arguments, progress=progress)
     TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).add(time.monotonic() - start)
     key = state.recordings_key(folder, out, inputs)  # prepare may have written a metadata.csv
     stage_cache.mark_done("prepare", key)
@@ -267,16 +251,7 @@ def poc_summary(run: Run) -> list[str]:
 def suggested_next_step(result: run_results.RunResults) -> str:
     """What to do next, depending on the change of the held-out loss."""
     verdict, _ = sentences.loss_verdict(result)
-    if verdict == "better" and result.miniature:
-        return "Next: the same command with --base facebook/musicgen-small; this base is a miniature model."
     if verdict == "better":
-        return (
-            "Next: let people who know the tradition listen; the same command with --continue extend trains other "
-            "seeds, with --continue hybrid a part of the base too."
-        )
-    if (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0:
-        return "Next: more recordings, so that more can be held out and the interval becomes narrower."
-    return (
-        "No improvement; next: more recordings (an hour, several performers), a lower learning rate "
-        "(--set training.learning_rate=0.0003), or a smaller design."
-    )
+        return words("poc")["next_steps"]["better_miniature" if result.miniature else "better"]
+    reduced = (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0
+    return words("poc")["next_steps"]["unclear" if reduced else "no_improvement"]

@@ -12,11 +12,6 @@ from talim.poc.gates import GateThresholds
 from talim.poc.runs import loss_reduction_of
 from talim.run import Run
 
-LIMITATIONS = (
-    "Each design was trained with one seed, so the results hold for these runs; another seed may change the order, and "
-    "which kind is best cannot be concluded."
-)
-
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
     """The design to continue with, by loss reduction and FLOPs of training."""
@@ -33,8 +28,12 @@ def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
 
 def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice: DesignChoice) -> list[str]:
     """The stage in sentences: each loss reduction, the selection, failures, and warnings of the evaluation."""
-    results = ", ".join(_loss_text(design, run) for design, run in runs.items())
-    lines = [f"The loss on held-out recordings fell {results}.", choice.sentence]
+    results = []
+    for design, run in runs.items():
+        reduction = loss_reduction_of(run)
+        ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
+        results.append(f"with {design} by {format_number(reduction['mean'])}{ends}")
+    lines = [f"The loss on held-out recordings fell {', '.join(results)}.", choice.sentence]
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
@@ -51,12 +50,6 @@ def _copies(copies: Mapping[str, Any]) -> list[str]:
     if copies["copied"]:
         return [f"Caution: {copies['copied']} of {outputs} contain a passage that is too similar to a training clip."]
     return [f"None of {outputs} contains a passage that is too similar to a training clip."]
-
-
-def _loss_text(design: str, run: Run) -> str:
-    reduction = loss_reduction_of(run)
-    ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
-    return f"with {design} by {format_number(reduction['mean'])}{ends}"
 
 
 def stop_reason(run: Run, gates: GateThresholds) -> str:
@@ -80,16 +73,7 @@ def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[d
     rows = []
     for design, run in runs.items():
         reduction, cost, trace = loss_reduction_of(run), read_json(run.cost), by_design.get(design) or {}
-        rows.append(
-            {
-                "design": design,
-                "run": run.folder.name,
-                "loss_reduction": reduction["mean"],
-                "ci95": reduction["ci95"],
-                "seconds": cost["wall_seconds"],
-                "steps": cost["steps"],
-                "memory_bytes": trace.get("memory_bytes"),
-                "ratios": trace.get("ratios") or {},
-            }
-        )
+        values = {"design": design, "run": run.folder.name, "loss_reduction": reduction["mean"]}
+        values |= {"ci95": reduction["ci95"], "seconds": cost["wall_seconds"], "steps": cost["steps"]}
+        rows.append(values | {"memory_bytes": trace.get("memory_bytes"), "ratios": trace.get("ratios") or {}})
     return rows

@@ -39,13 +39,9 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if not plan["stopped"] or plan["designs"]:
         chosen = read_json(folder / FILE)["chosen"]
+        main = folder / chosen["run"] if chosen else None
         return run_report.write_report(
-            folder,
-            criteria,
-            claims_file,
-            audio=audio,
-            extra_sections=[section],
-            main_run=folder / chosen["run"] if chosen else None,
+            folder, criteria, claims_file, audio=audio, extra_sections=[section], main_run=main
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")
@@ -111,15 +107,10 @@ def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[s
     """Every design's loss reduction with its interval, for two widths; nothing for a single design."""
     if len(designs) < 2:
         return {}
-    bars = [
-        plots.ErrorBar(
-            row["design"],
-            row["loss_reduction"],
-            *(row["ci95"] or (None, None)),
-            strong=row["design"] == (chosen or {}).get("design"),
-        )
-        for row in designs
-    ]
+    bars = []
+    for row in designs:
+        strong = row["design"] == (chosen or {}).get("design")
+        bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *(row["ci95"] or (None, None)), strong))
     values = "; ".join(f"{bar.label}: {formatting.format_number(bar.value)}" for bar in bars)
     alt, label = f"Loss reduction by design, {values}.", "reduction of the held-out loss, right is better"
     return plots.responsive_pair(bars, alt=alt, x_label=label, widths_inches=(8.4, 4.4))

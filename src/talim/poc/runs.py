@@ -81,14 +81,9 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
             def evaluate_run() -> None:
                 if current:
                     return
-                evaluate(
-                    run.folder,
-                    progress,
-                    seconds=options.sample_seconds,
-                    seed=options.seed,
-                    options=GenerationOptions(**dict(options.generation_options)),
-                    device=options.device,
-                )
+                generation = GenerationOptions(**dict(options.generation_options))
+                seconds, seed, device = options.sample_seconds, options.seed, options.device
+                evaluate(run.folder, progress, seconds=seconds, seed=seed, options=generation, device=device)
                 context.stage_cache.mark_done(stage, key)
 
             train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device)

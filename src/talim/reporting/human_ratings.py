@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from talim.atomic_io import read_json
-from talim.errors import TalimError
+from talim.reporting.run_results import read_mapping
 
 RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
@@ -31,7 +30,7 @@ def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
         (USEFULNESS, _summarize_usefulness, "usefulness/index.html"),
     ):
         for path in find_result_files(folder, name):
-            title, sentences = summarize(_read_mapping(path))
+            title, sentences = summarize(read_mapping(path))
             target = path.parent / own_page
             link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
             ratings.append(HumanRating(title, tuple(sentences), link))
@@ -40,17 +39,8 @@ def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
 
 def find_result_files(folder: Path, name: str) -> list[Path]:
     """Every file of that name in FOLDER, up to two levels below it, except in `earlier` folders."""
-    nested = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(f"{pattern}/{name}"))]
-    return [
-        path for path in (folder / name, *nested) if path.is_file() and "earlier" not in path.relative_to(folder).parts
-    ]
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise TalimError(f"{path}: expected one JSON object; delete it and run the command that wrote it again")
-    return value
+    found = [path for pattern in ("", "*/", "*/*/") for path in sorted(folder.glob(pattern + name))]
+    return [path for path in found if path.is_file() and "earlier" not in path.relative_to(folder).parts]
 
 
 def _summarize_ratings(result: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -65,10 +65,13 @@ def folder_scores_message(result: Mapping[str, Any]) -> str:
 def poc_message(result: Mapping[str, Any]) -> str:
     """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test."""
     gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
-    curve = [result["learning_curve"]["sentence"]] if result.get("learning_curve") else []
-    continuations = [line for row in result.get("continuations") or [] for line in row["sentences"]]
-    stopped = [result["stopped"]] if result.get("stopped") else []
-    listen = [f"Blind listening test: {result['listen']}"] if "listen" in result else []
-    gates_line = [f"Gates: {', '.join(gates)}."] if gates else []
-    page = f"Page: {result['page']}"
-    return "\n".join([*result["sentences"], *curve, *continuations, *gates_line, *stopped, page, *listen])
+    lines = [
+        *result["sentences"],
+        (result.get("learning_curve") or {}).get("sentence"),
+        *(line for row in result.get("continuations") or [] for line in row["sentences"]),
+        f"Gates: {', '.join(gates)}." if gates else "",
+        result.get("stopped"),
+        f"Page: {result['page']}",
+        f"Blind listening test: {result['listen']}" if "listen" in result else "",
+    ]
+    return "\n".join(line for line in lines if line)

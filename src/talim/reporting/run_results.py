@@ -95,21 +95,22 @@ def read_result(folder: Path) -> RunResults:
     """Read the files that a run has; TalimError names a damaged one."""
     run = Run(folder)
     recipe = _read_recipe(run.recipe_file)
-    scores = _read_mapping(run.scores)
+    scores = read_mapping(run.scores)
     return RunResults(
         folder=folder,
         recipe=recipe,
-        facts=_read_mapping(run.facts_file),
+        facts=read_mapping(run.facts_file),
         log=read_jsonl(run.log) if run.log.is_file() else [],
-        cost=_read_mapping(run.cost),
+        cost=read_mapping(run.cost),
         scores=scores,
-        adapter=_read_mapping(run.adapter / "talim.json"),
+        adapter=read_mapping(run.adapter / "talim.json"),
         corpus=_read_corpus(folder, recipe, scores),
         samples=_read_samples(run.samples),
     )
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, nothing if it is missing; TalimError if it is no mapping."""
     if not path.is_file():
         return {}
     value = read_json(path)
@@ -136,7 +137,7 @@ def _read_corpus(folder: Path, recipe: dict[str, Any], scores: dict[str, Any]) -
     corpora = [Path(str(recipe["corpus"]))] if recipe.get("corpus") else []
     for candidate in (folder, *corpora, *(folder / path for path in corpora), folder.parent / "corpus"):
         if (candidate / "summary.json").is_file():
-            return _read_mapping(candidate / "summary.json")
+            return read_mapping(candidate / "summary.json")
     return {}
 
 

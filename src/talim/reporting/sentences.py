@@ -17,25 +17,12 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
+from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
 
 NOT_MEASURED = "not measured"
 REFERENCE_BASE = "musicgen-small"
 FRAME_RATE_HZ = 50
-
-# By unit of the loss: what the loss means, and what its parts mean.
-MEANINGS = {
-    "nats": (
-        "The loss is the cross-entropy of the next 20 milliseconds of music, the mean over the codebooks.",
-        "Held-out loss in nats by codebook: the first carries the melody and the coarse spectrum, the later ones ever "
-        "finer detail.",
-    ),
-    "squared error": (
-        "The loss is the squared error of the model's denoising, the mean over fixed noise levels.",
-        "Held-out loss at fixed noise levels, with the same noise in each evaluation: high levels decide what is "
-        "played, low levels the timbre.",
-    ),
-}
 
 # "better", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
@@ -72,8 +59,9 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
 
 def loss_meaning(result: RunResults) -> tuple[str, str]:
     """The meaning of this base's loss, and of its parts."""
-    unknown = (f"The loss is in {result.loss_unit}.", f"Held-out loss in {result.loss_unit}, by part.")
-    return MEANINGS.get(result.loss_unit, unknown)
+    meanings = words("run")["loss_meanings"]
+    loss, parts = meanings.get(result.loss_unit, meanings["other"])
+    return loss.format(unit=result.loss_unit), parts.format(unit=result.loss_unit)
 
 
 def loss_sentence(result: RunResults) -> str:
@@ -87,17 +75,14 @@ def loss_sentence(result: RunResults) -> str:
     unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
     amount = f" by {format_number(abs(mean))}{unit}" if mean else ""
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
-    change = (
-        f", from {format_number(base)} to {format_number(adapted)}" if _is_number(base) and _is_number(adapted) else ""
-    )
+    known = _is_number(base) and _is_number(adapted)
+    change = f", from {format_number(base)} to {format_number(adapted)}" if known else ""
     count = (losses.get("adapted_loss") or {}).get("n_recordings")
     recordings = format_counted(count, "held-out recording") if count else "held-out recordings"
     low, high = interval_of(reduction)
-    interval = (
-        f"its interval was {NOT_MEASURED}"
-        if low is None or high is None
-        else f"95\u202f% interval of the reduction {format_ci(low, high)}"
-    )
+    interval = f"95\u202f% interval of the reduction {format_ci(low, high)}"
+    if low is None or high is None:
+        interval = f"its interval was {NOT_MEASURED}"
     strategy = result.split.get("strategy")
     split = f"; split by {strategy}" if strategy else ""
     return f"On {recordings} the loss {verb}{amount}{change} ({interval}{split})."

@@ -12,7 +12,7 @@ from talim.atomic_io import write_text
 from talim.experiments import hypotheses as hypotheses_file
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.results import BaseModelResults, StudyResults, TrialResult, is_study, read_study
+from talim.experiments.results import StudyResults, TrialResult, is_study, read_study
 from talim.html import formatting
 from talim.html.render import render
 from talim.reporting import audio_examples, study_plots, study_sentences, tables
@@ -37,7 +37,8 @@ def study_report(
     hypotheses = hypotheses_file.load(claims_file) if claims_file else None
     additional = additional_trials(claims_file, hypotheses) if claims_file and hypotheses else []
     runs = audio_examples.example_runs(study)
-    value = study_summary(study, criteria, hypotheses, _loss_units(study, runs), additional)
+    units = {trial.base: runs[trial.id].loss_unit for trial in study.trials if trial.id in runs}
+    value = study_summary(study, criteria, hypotheses, units, additional)
     target = folder / "report" / "index.html"
     write_text(target.with_name("study.json"), json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
     values = context(study, value, runs, claims_file, hypotheses, audio=audio)
@@ -134,16 +135,8 @@ def reproduce_commands(study: StudyResults, claims_file: Path | None) -> list[st
     return [f"talim study {shlex.quote(str(file))} --out {folder}", f"talim report {folder}{claims}"]
 
 
-def _loss_units(study: StudyResults, runs: Mapping[str, RunResults]) -> dict[str, str]:
-    """The unit of each base's loss; missing for a base without run folders."""
-    return {trial.base: runs[trial.id].loss_unit for trial in study.trials if trial.id in runs}
-
-
 def _data_tables(study: StudyResults, runs: Mapping[str, RunResults]) -> list[tuple[str, tables.TableRows]]:
     """The training data, split and rights of each corpus."""
-    by_corpus = {table.corpus: table for table in study.tables}
-    return [(corpus, rows) for corpus, table in by_corpus.items() if (rows := _data_table(table, runs))]
-
-
-def _data_table(table: BaseModelResults, runs: Mapping[str, RunResults]) -> tables.TableRows:
-    return next((tables.data_table(runs[trial.id]) for trial in table.trials if trial.id in runs), [])
+    results = {trial.corpus: runs[trial.id] for trial in reversed(study.trials) if trial.id in runs}
+    by_corpus = {table.corpus: results.get(table.corpus) for table in study.tables}
+    return [(corpus, rows) for corpus, result in by_corpus.items() if result and (rows := tables.data_table(result))]

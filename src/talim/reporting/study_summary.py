@@ -128,10 +128,7 @@ def _effect(effect: Effect) -> dict[str, Any]:
 
 def _question(question: MainEffectQuestion) -> dict[str, Any]:
     return {
-        "factor": question.factor,
-        "label": question.label,
-        "meaning": question.meaning,
-        "answer": question.answer,
+        **{name: getattr(question, name) for name in ("factor", "label", "meaning", "answer")},
         **question.contrast.model_dump(exclude_none=True, exclude_defaults=True),
         **effect_as_dict(question.effect, CONFIDENCE),
         "p_holm": question.adjusted_p,
@@ -139,18 +136,17 @@ def _question(question: MainEffectQuestion) -> dict[str, Any]:
 
 
 def _recommendation(found: Recommendation, tables: Sequence[BaseModelResults]) -> dict[str, Any]:
-    reference = _reference(found, tables)
+    reference, best_mean = _reference(found, tables), None
+    if found.comparisons:  # the best design's own mean over the tables, with equal weights
+        means = [table.design_effect(found.best) for table in found.comparisons[0].tables]
+        best_mean = _effect(pooled_effect(means))
     percents = (trial.trained_percent for table in tables for trial in table.of_design(found.design))
     value = {
         "goal": found.criteria.goal,
         "corpora": [table.corpus for table in tables],
-        "outcome": found.outcome,
-        "design": found.design,
-        "best": found.best,
-        "within_margin": found.within_margin,
-        "unresolved": found.unresolved,
+        **{name: getattr(found, name) for name in ("outcome", "design", "best", "within_margin", "unresolved")},
         "objectives": [_comparison(each) for each in found.comparisons],
-        "best_mean": _best_mean(found),
+        "best_mean": best_mean,
         "missing": list(found.missing),
         "excluded": dict(found.excluded),
         "candidates": [
@@ -173,14 +169,6 @@ def _comparison(comparison: MeasureComparison) -> dict[str, Any]:
         "df": comparison.errors.df,
         "means": dict(zip(comparison.designs, comparison.means.tolist(), strict=True)),
     }
-
-
-def _best_mean(found: Recommendation) -> dict[str, Any] | None:
-    """The best design's own mean over the tables, with equal weights."""
-    if not found.comparisons:
-        return None
-    tables = found.comparisons[0].tables
-    return _effect(pooled_effect([table.design_effect(found.best) for table in tables]))
 
 
 def cost_ratios(tables: Sequence[BaseModelResults], design: str, reference: str) -> dict[str, Any]:
