@@ -39,11 +39,15 @@ def begun(reviews: ReviewStore) -> str:
     return who
 
 
+def accepted(position: int) -> Review:
+    return Review(id=str(uuid.uuid4()), position=position, verdict="accept", reasons=[], listened_seconds=1.0)
+
+
 def go_through(reviews: ReviewStore, who: str) -> list[str]:
     """All candidates, each review sent twice; the ids that were acknowledged as new."""
     new = []
     while (turn := reviews.current(who, opening=True)) is not None:
-        sent = Review(str(uuid.uuid4()), turn["position"], "accept", [], "", 1.0)
+        sent = accepted(turn["position"])
         new += [sent.id] * (reviews.review(who, sent) + reviews.review(who, sent))
     return new
 
@@ -71,7 +75,7 @@ def test_begin_twice_has_no_effect_and_assigns_all_candidates(reviews: ReviewSto
 def test_review_before_opening_is_rejected(reviews: ReviewStore) -> None:
     who = begun(reviews)
     with pytest.raises(RequestRejectedError, match="can have been played"):
-        reviews.review(who, Review(str(uuid.uuid4()), 0, "accept", [], "", 1.0))
+        reviews.review(who, accepted(0))
 
 
 def test_open_brief_changed_before_first_review_resets_reviewers(reviews: ReviewStore) -> None:

@@ -44,9 +44,9 @@ def test_vote_repeated_is_stored_once_and_other_answer_rejected(url: str) -> Non
     vote = make_vote(store, listener)
     assert store.vote(listener, vote) is True
     assert store.vote(listener, vote) is False
-    for forged in (replace(vote, id=str(uuid.uuid4())), replace(vote, answers={"overall": -2, "melody": 0})):
+    for change in ({"id": str(uuid.uuid4())}, {"answers": {"overall": -2, "melody": 0}}):
         with pytest.raises(RequestRejectedError, match="already stored"):
-            store.vote(listener, forged)
+            store.vote(listener, vote.model_copy(update=change))
     assert len(store.rows()) == 2
     assert store.rows()[0]["answer"] == 1
 
@@ -56,19 +56,19 @@ def test_vote_id_of_other_listener_is_accepted(url: str) -> None:
     a_value, second = begun(store, protocol), begun(store, protocol)
     first = make_vote(store, a_value)
     store.vote(a_value, first)
-    assert store.vote(second, replace(make_vote(store, second), id=first.id)) is True
+    assert store.vote(second, make_vote(store, second).model_copy(update={"id": first.id})) is True
 
 
 def test_vote_out_of_order_or_too_soon_is_rejected(url: str) -> None:
     clock = Clock()
     store, protocol = open_store(url, clock)
     listener = begun(store, protocol)
-    unopened = Vote(str(uuid.uuid4()), 0, {"overall": 1, "melody": 1}, [])
+    unopened = Vote(id=str(uuid.uuid4()), position=0, answers={"overall": 1, "melody": 1}, listened_seconds=[])
     with pytest.raises(RequestRejectedError, match="played"):
         store.vote(listener, unopened)
     vote = make_vote(store, listener)
     with pytest.raises(RequestRejectedError, match="not the one"):
-        store.vote(listener, replace(vote, position=3))
+        store.vote(listener, vote.model_copy(update={"position": 3}))
     clock.now += 7
     with pytest.raises(RequestRejectedError, match="played"):
         store.vote(listener, vote, minimum_seconds=8)

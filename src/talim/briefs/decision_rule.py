@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from talim.atomic_io import friendly_os_errors, write_text
+from talim.atomic_io import write_text
 from talim.briefs.acceptance import IntervalEstimate, mean_ci, mean_difference_ci
 from talim.briefs.brief import Brief
 from talim.errors import UsageError
@@ -89,8 +89,7 @@ def write_indicators(folder: Path, brief: Brief) -> Path | None:
     """Create FOLDER/indicators.csv if the brief has indicators and there is none; returns its path or None."""
     path = folder / INDICATORS
     if brief.indicators and not path.exists():
-        with friendly_os_errors(path):
-            write_text(path, ",".join(COLUMNS) + "\n")
+        write_text(path, ",".join(COLUMNS) + "\n")
     return path if brief.indicators else None
 
 

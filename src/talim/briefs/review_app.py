@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import Response
-from pydantic import Field
 
 from talim.briefs.review_session import ReviewSession
 from talim.briefs.review_store import Review
 from talim.listening.app import LOOPBACK, secured_app
 from talim.listening.middleware import RateLimits, SecurityMiddleware
-from talim.listening.routes import AnswerRequest, ConsentRequest, ParticipantDependency, session_of
-
-
-class ReviewRequest(AnswerRequest):
-    """One review; other verdicts than accept need a reason or a note."""
-
-    verdict: Literal["accept", "edit", "reject"]
-    reasons: list[Annotated[str, Field(max_length=40)]] = Field(max_length=20)
-    note: str = Field(default="", max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f]*$")
-    listened_seconds: float = Field(ge=0, le=86_400)
-
+from talim.listening.routes import ConsentRequest, ParticipantDependency, session_of
 
 SessionDependency = Annotated[ReviewSession, Depends(session_of)]
 reviewing = APIRouter(prefix="/api")
@@ -93,12 +82,12 @@ def candidate_audio(reviewer: ParticipantDependency, session: SessionDependency,
 
 
 @reviewing.post("/reviews")
-def review(reviewer: ParticipantDependency, session: SessionDependency, sent: ReviewRequest) -> dict[str, Any]:
+def review(reviewer: ParticipantDependency, session: SessionDependency, sent: Review) -> dict[str, Any]:
     """Store a review; it is on disk when this returns. Sending the same review again has no effect."""
-    reasons, note = sent.reasons, sent.note.strip()
+    reasons = sent.reasons
     if not set(reasons) <= set(session.brief.reasons) or len(set(reasons)) != len(reasons):
         raise HTTPException(422, "malformed")
-    if sent.verdict != "accept" and not reasons and not note:
+    if sent.verdict != "accept" and not reasons and not sent.note:
         raise HTTPException(422, "reason_needed")
     row = session.reviews.current(reviewer["id"])
     minimum_seconds = 0.0
@@ -106,5 +95,4 @@ def review(reviewer: ParticipantDependency, session: SessionDependency, sent: Re
         minimum_seconds = session.min_listening_seconds(row["candidate"])
         if sent.listened_seconds < minimum_seconds:
             raise HTTPException(409, "not_listened")
-    new_review = Review(sent.id, sent.position, sent.verdict, reasons, note, sent.listened_seconds)
-    return {"stored": True, "new": session.reviews.review(reviewer["id"], new_review, minimum_seconds)}
+    return {"stored": True, "new": session.reviews.review(reviewer["id"], sent, minimum_seconds)}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import sqlalchemy as sql
+from pydantic import Field, StringConstraints
 from sqlalchemy import JSON, Column, Connection, Float, Integer, Row, String, func, select
 
 from talim.briefs.brief import Brief, brief_hash
 from talim.listening.database import begin_immediate, binding_table, participants_table
-from talim.listening.participant_store import Assignment, ParticipantStore
+from talim.listening.participant_store import Answer, Assignment, ParticipantStore
 
 DATABASE = "reviews.db"
-VERDICTS = ("accept", "edit", "reject")
 
 metadata = sql.MetaData()
 briefs = binding_table("brief", metadata, Column("content_hashes", JSON, nullable=False))
@@ -38,16 +37,15 @@ turns = sql.Table(
 )
 
 
-@dataclass(frozen=True)
-class Review:
-    """A review from a client: an id made by the client, the position, a verdict with reasons, seconds played."""
+class Review(Answer):
+    """One review; other verdicts than accept need a reason or a note."""
 
-    id: str
-    position: int
-    verdict: str
-    reasons: Sequence[str]
-    note: str
-    listened_seconds: float
+    verdict: Literal["accept", "edit", "reject"]
+    reasons: list[Annotated[str, Field(max_length=40)]] = Field(max_length=20)
+    note: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        default="", max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f]*$"
+    )
+    listened_seconds: float = Field(ge=0, le=86_400)
 
 
 class ReviewStore(ParticipantStore):
@@ -83,8 +81,7 @@ class ReviewStore(ParticipantStore):
         RequestRejectedError: another review with this id or of this turn, a turn that is not the current one, or a
         review less than `minimum_seconds` after the turn was opened.
         """
-        answer = {"review": review.id, "position": review.position, "verdict": review.verdict}
-        answer |= {"reasons": list(review.reasons), "note": review.note}
+        answer = {"review": review.id} | review.model_dump(exclude={"id", "listened_seconds"})
         with begin_immediate(self.engine) as connection:
             if self._is_stored(connection, reviewer, answer):
                 return False
@@ -97,14 +94,14 @@ class ReviewStore(ParticipantStore):
     @property
     def frozen(self) -> bool:
         """Whether there was a review: brief and candidates must not change any more."""
-        with self._read() as connection:
+        with self.engine.begin() as connection:
             return connection.execute(select(briefs.c.frozen_at)).scalar() is not None
 
     def rows(self) -> list[dict[str, Any]]:
         """All reviews with their reviewer and duration in seconds since the turn was opened; oldest first."""
         names = ("reviewer", "position", "candidate", "verdict", "reasons", "note", "listened_seconds")
         reviewed = select(turns).where(turns.c.verdict.is_not(None)).order_by(turns.c.at, turns.c.position)
-        with self._read() as connection:
+        with self.engine.begin() as connection:
             rows = connection.execute(reviewed).all()
         return [
             {name: row._mapping[name] for name in names}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,7 @@ listeners = participants_table(
 trials = Table(
     "trials",
     metadata,
-    Column(
-        "listener", String(16), sql.ForeignKey("listeners.id", ondelete="CASCADE"), primary_key=True, nullable=False
-    ),
+    Column("listener", String(16), sql.ForeignKey("listeners.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("kind", String(12), nullable=False),
     Column("item", String(80), nullable=False),
@@ -113,13 +110,9 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@contextmanager
-def begin_immediate(engine: Engine) -> Iterator[Connection]:
+def begin_immediate(engine: Engine) -> AbstractContextManager[Connection]:
     """A write transaction: takes the write lock at its beginning, and commits or rolls back as a whole."""
-    with engine.connect() as connection:
-        connection = connection.execution_options(writes=True)
-        with connection.begin():
-            yield connection
+    return engine.execution_options(writes=True).begin()
 
 
 def checkpoint_wal(engine: Engine) -> None:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import sqlalchemy as sql
+from pydantic import Field, StrictInt
 from sqlalchemy import Connection, Row, Table, func, select
 
 from talim.errors import TalimError
 from talim.listening.database import begin_immediate, checkpoint_wal, open_engine
 from talim.listening.protocol import changed_keys
+from talim.strict_yaml import StrictModel
 
 Assignment = tuple[int, list[dict[str, Any]]]  # the participant's number, and the rows of the turns
+
+
+class Answer(StrictModel):
+    """The answer to one turn; the id is made by the client, so that an answer sent twice is stored once."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    position: StrictInt = Field(ge=0, le=100_000)
 
 
 class RequestRejectedError(TalimError):
@@ -47,11 +55,6 @@ class ParticipantStore:
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.engine = open_engine(url, self.binding.metadata)
         self._clock = clock
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
 
     def _bind(self, values: Mapping[str, Any]) -> None:
         """Bind the database to a test or brief. TalimError if it holds answers about another one.
@@ -89,7 +92,7 @@ class ParticipantStore:
 
     def find(self, token: str) -> dict[str, Any] | None:
         """The participant with this token, with the numbers of all and of answered turns; None for an unknown token."""
-        with self._read() as connection:
+        with self.engine.begin() as connection:
             known = self.participants.c.token_hash == hash_token(token)
             row = connection.execute(select(self.participants).where(known)).first()
             if row is None:
@@ -116,7 +119,7 @@ class ParticipantStore:
 
     def current(self, participant: str, opening: bool = False) -> dict[str, Any] | None:
         """The first turn without an answer, None at the end; `opening` stores the time of its first retrieval."""
-        with begin_immediate(self.engine) if opening else self._read() as connection:
+        with begin_immediate(self.engine) if opening else self.engine.begin() as connection:
             row = self._current(connection, participant)
             if row is not None and opening and row.opened_at is None:
                 turn = self._turn(participant, row.position)
@@ -172,5 +175,5 @@ class ParticipantStore:
 
     def facts(self) -> dict[str, Any]:
         """The test or brief, the time of its first answer (`frozen_at`), and the number of deleted participants."""
-        with self._read() as connection:
+        with self.engine.begin() as connection:
             return dict(connection.execute(select(self.binding)).one()._mapping)

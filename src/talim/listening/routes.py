@@ -30,20 +30,6 @@ class ListenerConsentRequest(ConsentRequest):
     familiarity: StrictInt = Field(ge=1, le=5)
 
 
-class AnswerRequest(StrictModel):
-    """The answer to one turn; the id is made by the client, so that an answer sent twice is stored once."""
-
-    id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    position: StrictInt = Field(ge=0, le=100_000)
-
-
-class VoteRequest(AnswerRequest):
-    """One vote; `answers` by aspect (2 for "A much better" to -2, null for "cannot say") or by row (0 to 100)."""
-
-    answers: dict[str, Annotated[StrictInt, Field(ge=-2, le=100)] | None] = Field(max_length=64)
-    listened_seconds: list[Annotated[float, Field(ge=0, le=86_400)]] = Field(max_length=64)
-
-
 class InviteLinksRequest(StrictModel):
     """Number of invites to create, and a label for the organiser."""
 
@@ -108,8 +94,7 @@ def begin(listener: ParticipantDependency, test: SessionDependency, sent: Listen
     """Store consent and background, and assign the trials."""
     if sent.group not in test.protocol.groups or sent.language not in test.protocol.languages:
         raise HTTPException(422, "malformed")
-    consent_hash = test.consent_hash(sent.language)
-    consent = ConsentRecord(sent.group, sent.familiarity, sent.language, consent_hash)
+    consent = ConsentRecord(sent.group, sent.familiarity, sent.language, test.consent_hash(sent.language))
     test.store.begin(listener["id"], consent, test.protocol, test.stimuli.items)
     return {"began": True}
 
@@ -148,15 +133,14 @@ def stimulus(listener: ParticipantDependency, test: SessionDependency, name: str
 
 
 @listening.post("/votes")
-def vote(listener: ParticipantDependency, test: SessionDependency, sent: VoteRequest) -> dict[str, Any]:
+def vote(listener: ParticipantDependency, test: SessionDependency, sent: Vote) -> dict[str, Any]:
     """Store a vote; it is on disk when this returns. Sending the same vote again has no effect."""
     row = test.store.current(listener["id"])
     minimum_seconds = 0.0
     if row is not None and row["position"] == sent.position:
         _check_answers(test, row, sent)
         minimum_seconds = test.min_listening_seconds(row) * len(row["order"])
-    new_vote = Vote(sent.id, sent.position, sent.answers, sent.listened_seconds)
-    return {"stored": True, "new": test.store.vote(listener["id"], new_vote, minimum_seconds)}
+    return {"stored": True, "new": test.store.vote(listener["id"], sent, minimum_seconds)}
 
 
 @organising.get("/status")
@@ -188,7 +172,7 @@ def delete(test: SessionDependency, listener: Annotated[str, Field(max_length=16
     return {"deleted": True}
 
 
-def _check_answers(test: ListeningTestSession, trial: dict[str, Any], sent: VoteRequest) -> None:
+def _check_answers(test: ListeningTestSession, trial: dict[str, Any], sent: Vote) -> None:
     """HTTPException unless all questions are answered on their scale and all stimuli were played long enough."""
     if trial["aspect"] is None:
         keys = {aspect.name for aspect in test.protocol.aspects}

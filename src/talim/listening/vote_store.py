@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, StrictInt
 from sqlalchemy import Connection, Row, func, select
 
 from talim.listening import database as t
 from talim.listening.assignment import trials_for
 from talim.listening.database import begin_immediate
-from talim.listening.participant_store import Assignment, ParticipantStore, RequestRejectedError
+from talim.listening.participant_store import Answer, Assignment, ParticipantStore, RequestRejectedError
 from talim.listening.protocol import Protocol, hashed_content, test_hash
 
 
-@dataclass(frozen=True)
-class Vote:
-    """A vote from a client: an id made by the client, the trial's position, answers, seconds played per stimulus."""
+class Vote(Answer):
+    """`answers` by aspect (2 for "A much better" to -2, null for "cannot say") or by row (0 to 100); seconds played of
+    each stimulus.
+    """
 
-    id: str
-    position: int
-    answers: Mapping[str, Any]
-    listened_seconds: Sequence[float]
+    answers: dict[str, Annotated[StrictInt, Field(ge=-2, le=100)] | None] = Field(max_length=64)
+    listened_seconds: list[Annotated[float, Field(ge=0, le=86_400)]] = Field(max_length=64)
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ class VoteStore(ParticipantStore):
         RequestRejectedError: another vote with this id or for this trial, a trial that is not the current one, or a
         vote less than `minimum_seconds` after the trial was opened.
         """
-        answer = {"id": vote.id, "position": vote.position, "answers": dict(vote.answers)}
+        answer = vote.model_dump(exclude={"listened_seconds"})
         with begin_immediate(self.engine) as connection:
             if self._is_stored(connection, listener, answer):
                 return False
             now = self._check_turn(connection, listener, vote.position, minimum_seconds)
-            more = {"listener": listener, "listened_seconds": list(vote.listened_seconds), "at": now}
+            more = {"listener": listener, "listened_seconds": vote.listened_seconds, "at": now}
             connection.execute(t.votes.insert().values(**answer, **more))
             if self._current(connection, listener) is None:
                 connection.execute(t.listeners.update().where(t.listeners.c.id == listener).values(finished_at=now))
@@ -101,14 +101,14 @@ class VoteStore(ParticipantStore):
         query = select(*(t.listeners.c[name] for name in fields), answered).outerjoin(
             t.votes, t.votes.c.listener == t.listeners.c.id
         )
-        with self._read() as connection:
-            test = connection.execute(select(t.test.c["hash", "site", "frozen_at", "deleted"])).one()
+        with self.engine.begin() as connection:
+            test = connection.execute(select(*t.test.c["hash", "site", "frozen_at", "deleted"])).one()
             listeners = connection.execute(query.group_by(t.listeners.c.id).order_by(t.listeners.c.began_at)).all()
         return dict(test._mapping) | {"listeners": [dict(listener._mapping) for listener in listeners]}
 
     def rows(self) -> list[dict[str, Any]]:
         """All answers, one row each, in the export format (`export.COLUMNS`)."""
-        with self._read() as connection:
+        with self.engine.begin() as connection:
             test = connection.execute(select(t.test)).one()
             same_trial = (t.trials.c.listener == t.votes.c.listener) & (t.trials.c.position == t.votes.c.position)
             joined = select(t.votes, t.trials, *t.listeners.c["group", "familiarity", "language"])
