@@ -15,9 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,13 +28,14 @@ from talim.atomic_io import write_text
 from talim.backbones.precision import has_bf16
 from talim.errors import TalimError
 from talim.planning import hardware, tracer, training_step
-from talim.planning.hardware import HardwareProfile, total_memory_bytes
+from talim.planning.hardware import HardwareProfile
 from talim.progress import Progress
 
 ROUNDS, ROUND_SECONDS = 3, 0.01  # repetitions of one kernel
 FRAMES, WIDTH, HEADS, CHANNELS = 256, 1024, 16, 320
 WEIGHTS = 1024 * 1024
 DTYPES = (torch.float32, torch.bfloat16)
+ATEN = torch.ops.aten
 CLOCK: Callable[[], float] = time.process_time  # wall time where there are several threads
 
 
@@ -68,16 +71,10 @@ def to_hardware_profile(calibration: Mapping[str, Any], threads: int, watts: flo
     """A profile from the result of `calibrate_in_subprocess`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"
+    rates, launch_seconds, runtime = (calibration[key] for key in ("rates", "launch_seconds", "runtime_bytes"))
+    memory = float(psutil.virtual_memory().total)
     return HardwareProfile(
-        "this CPU",
-        total_memory_bytes(),
-        calibration["rates"],
-        calibration["launch_seconds"],
-        watts,
-        bf16,
-        gpu=False,
-        runtime_bytes=calibration["runtime_bytes"],
-        note=note,
+        "this CPU", memory, rates, launch_seconds, watts, bf16, gpu=False, runtime_bytes=runtime, note=note
     )
 
 
@@ -100,13 +97,10 @@ def calibrate_in_subprocess(threads: int) -> dict[str, Any]:
     runtime = {precision: measure_in_subprocess(precision, threads) for precision in training_step.DTYPES}
     speed = measure_in_subprocess("speed", threads)
     if threads > 1:
-        speed = _best_rates(speed, measure_in_subprocess("speed", 1))
+        single = measure_in_subprocess("speed", 1)
+        rates = {name: max(rate, single["rates"][name]) for name, rate in speed["rates"].items()}
+        speed = {"rates": rates, "launch_seconds": min(speed["launch_seconds"], single["launch_seconds"])}
     return {"runtime_bytes": runtime, **speed}
-
-
-def _best_rates(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    rates = {name: max(rate, second["rates"][name]) for name, rate in first["rates"].items()}
-    return {"rates": rates, "launch_seconds": min(first["launch_seconds"], second["launch_seconds"])}
 
 
 def measure_in_subprocess(what: str, threads: int) -> Any:
@@ -198,12 +192,12 @@ def _mm(dtype: torch.dtype) -> Callable[[], Any]:
 
 def _attention(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
     q, k, v = (_random(1, HEADS, FRAMES, WIDTH // HEADS, dtype=dtype) for _ in range(3))
-    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    kernel = ATEN._scaled_dot_product_flash_attention_for_cpu
     if not backward:
-        return lambda: forward(q, k, v, 0.0, True)
-    out, sums = forward(q, k, v, 0.0, True)
-    return lambda: backward(torch.ones_like(out), q, k, v, out, sums, 0.0, True)
+        return lambda: kernel(q, k, v, 0.0, True)
+    out, sums = kernel(q, k, v, 0.0, True)
+    gradient = torch.ones_like(out)
+    return lambda: ATEN._scaled_dot_product_flash_attention_for_cpu_backward(gradient, q, k, v, out, sums, 0.0, True)
 
 
 def _convolution(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
@@ -212,21 +206,19 @@ def _convolution(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
         return lambda: F.conv2d(image, weight, padding=1)
     out = F.conv2d(image, weight, padding=1)
     settings: Any = ([0], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
-    return lambda: torch.ops.aten.convolution_backward(out, image, weight, *settings)
+    return lambda: ATEN.convolution_backward(out, image, weight, *settings)
 
 
 def _on_hidden(kernel: Callable[..., Any], count: int = 1) -> Callable[[torch.dtype], Callable[[], Any]]:
     def build(dtype: torch.dtype) -> Callable[[], Any]:
-        tensors = [_random(FRAMES, 2 * WIDTH, dtype=dtype) for _ in range(count)]
-        return lambda: kernel(*tensors)
+        return partial(kernel, *(_random(FRAMES, 2 * WIDTH, dtype=dtype) for _ in range(count)))
 
     return build
 
 
 def _on_weights(kernel: Callable[..., Any], count: int = 1) -> Callable[[torch.dtype], Callable[[], Any]]:
     def build(dtype: torch.dtype) -> Callable[[], Any]:
-        tensors = [_random(WEIGHTS, dtype=dtype).abs() for _ in range(count)]
-        return lambda: kernel(*tensors)
+        return partial(kernel, *(_random(WEIGHTS, dtype=dtype).abs() for _ in range(count)))
 
     return build
 
@@ -234,16 +226,13 @@ def _on_weights(kernel: Callable[..., Any], count: int = 1) -> Callable[[torch.d
 def _norm(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
     hidden = _random(1, FRAMES, WIDTH, dtype=dtype)
     scale, shift = torch.ones(WIDTH, dtype=dtype), torch.zeros(WIDTH, dtype=dtype)
-    out = torch.ops.aten.native_layer_norm(hidden, [WIDTH], scale, shift, 1e-5)
+    out = ATEN.native_layer_norm(hidden, [WIDTH], scale, shift, 1e-5)
     if not backward:
-        return lambda: torch.ops.aten.native_layer_norm(hidden, [WIDTH], scale, shift, 1e-5)
-    mask = [True, False, False]
-    return lambda: torch.ops.aten.native_layer_norm_backward(
-        hidden, hidden, [WIDTH], out[1], out[2], scale, shift, mask
-    )
+        return lambda: ATEN.native_layer_norm(hidden, [WIDTH], scale, shift, 1e-5)
+    settings: Any = (*out[1:], scale, shift, [True, False, False])
+    return lambda: ATEN.native_layer_norm_backward(hidden, hidden, [WIDTH], *settings)
 
 
-ATEN = torch.ops.aten
 _BUILDERS: dict[str, Callable[[torch.dtype], Callable[[], Any]]] = {
     "mm": _mm,
     "_scaled_dot_product_flash_attention_for_cpu": lambda dtype: _attention(dtype, False),
@@ -257,9 +246,7 @@ _BUILDERS: dict[str, Callable[[torch.dtype], Callable[[], Any]]] = {
     "silu": _on_hidden(F.silu),
     "_softmax": _on_hidden(lambda x: torch.softmax(x, -1)),
     "_log_softmax": _on_hidden(lambda x: torch.log_softmax(x, -1)),
-    "_log_softmax_backward_data": _on_hidden(
-        lambda x, y: ATEN._log_softmax_backward_data(x, y, -1, x.dtype), 2
-    ),
+    "_log_softmax_backward_data": _on_hidden(lambda x, y: ATEN._log_softmax_backward_data(x, y, -1, x.dtype), 2),
     "bernoulli": _on_hidden(lambda x: x.bernoulli_(0.9)),
     "cumsum": _on_hidden(lambda x: x.cumsum(0)),
     "sum": _on_hidden(lambda x: x.sum(0)),

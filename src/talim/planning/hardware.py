@@ -14,8 +14,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import psutil
-
 from talim.errors import UsageError
 from talim.planning.tracer import OperationCost, Trace
 
@@ -41,8 +39,7 @@ class HardwareProfile:
     watts: float | None = None
     bf16: bool = True
     gpu: bool = True
-    # memory besides tensors, by the base's precision
-    runtime_bytes: Mapping[str, float] = field(default_factory=dict)
+    runtime_bytes: Mapping[str, float] = field(default_factory=dict)  # besides tensors, by the base's precision
     note: str = ""  # source of the rates
 
     @property
@@ -138,8 +135,3 @@ def gpu_profile(name: str) -> HardwareProfile:
         note=f"published rates, of which {MATMUL_EFFICIENCY:.0%} (matrix products) and "
         f"{BANDWIDTH_EFFICIENCY:.0%} (memory) are assumed; power is the board's limit",
     )
-
-
-def total_memory_bytes() -> float:
-    """Memory of this machine."""
-    return float(psutil.virtual_memory().total)
