@@ -1,7 +1,5 @@
 """Lets `python -m talim` be the command `talim`."""
 
-from __future__ import annotations
-
 from talim.cli import main
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The errors that talim raises on purpose: something failed (exit status 1), or the request was wrong (2)."""
 
-from __future__ import annotations
-
 
 class TalimError(Exception):
     """Something failed. The message is one line: what arrived, what was expected, what to type."""

@@ -39,9 +39,8 @@ class InterruptHandler:
 
     def __enter__(self) -> InterruptHandler:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {
-                number: signal.signal(number, self._handle_signal) for number in (signal.SIGINT, signal.SIGTERM)
-            }
+            signals = (signal.SIGINT, signal.SIGTERM)
+            self._previous = {number: signal.signal(number, self._handle_signal) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:

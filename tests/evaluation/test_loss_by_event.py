@@ -12,10 +12,11 @@ from fixtures import released_musicgen, released_mustango
 from fixtures.adapter_designs import randomize_adapter
 
 from talim import adapters
+from talim.adapters import injection
 from talim.backbones.load import load
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip
-from talim.evaluation.loss_by_event import event_groups, frame_losses, loss_by_event
+from talim.evaluation.loss_by_event import aggregate_by_event, event_groups, frame_losses
 from talim.progress import Progress
 from talim.synthesis.performer import performance_ground_truth
 from talim.training.crops import EncodedClip
@@ -79,16 +80,21 @@ def test_frame_losses_average_to_the_clip_loss(tiny: Any) -> None:
         assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
 
 
-def test_loss_by_event_compares_base_and_adapted_by_recording(tiny: Any) -> None:
-    items = items_of(tiny, (2.0, 2.0, 1.0))
+def test_aggregate_by_event_compares_base_and_adapted_by_recording(tiny: Any) -> None:
+    items = [item for item in items_of(tiny, (2.0, 2.0, 1.0)) if item.clip.recording == "r0"]
     truth = performance_ground_truth(7000, "hindustani", 20.0)
     peft = adapters.attach(tiny.model, "linear@all:width4", tiny.sites())
+    tiny.model.eval()
     try:
-        same = loss_by_event(tiny, peft, items, {"r0": truth})
+        with injection.disabled(peft):
+            base = frame_losses(tiny, items, 4, Progress(), "losses")
+        unchanged = frame_losses(tiny, items, 4, Progress(), "losses")
         randomize_adapter(peft)
-        found = loss_by_event(tiny, peft, items, {"r0": truth})
+        adapted = frame_losses(tiny, items, 4, Progress(), "losses")
     finally:
         peft.unload()
+    rate_hz = tiny.frame_rate_hz
+    same, found = (aggregate_by_event(items, base, losses, {"r0": truth}, rate_hz) for losses in (unchanged, adapted))
     assert set(found) == {"r0"}
     assert set(found["r0"]) <= {"ornaments", "plain"}  # nothing returns in two seconds
     for name, group in found["r0"].items():

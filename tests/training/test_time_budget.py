@@ -11,36 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.errors import UsageError
 from talim.progress import Progress
 from talim.recipe import Training
 from talim.training import time_budget
-from talim.training.time_budget import StepTiming, fit_steps_to_hours
-
-
-def test_fit_steps_to_hours_known_case() -> None:
-    training = Training(eval_every=50, eval_clips=24, batch_size=8)
-    fitted = fit_steps_to_hours(training, 1.0, StepTiming(step_seconds=1.0, startup_seconds=600.0))
-    assert fitted.steps == int(3000 * 0.85 / 1.02)  # an evaluation costs 24 / 8 / 3 = 1 step, every 50 steps
-    assert fitted.checkpoint_every == 50
+from talim.training.time_budget import StepTiming
 
 
 @given(hours=st.floats(0.05, 100), step=st.floats(0.01, 60), batch=st.integers(1, 64))
-def test_fit_steps_to_hours_fits_and_gives_a_valid_training(hours: float, step: float, batch: int) -> None:
-    try:
-        fitted = fit_steps_to_hours(Training(batch_size=batch), hours, StepTiming(step, 10.0))
-    except UsageError:
+def test_with_steps_for_budget_fits_and_gives_a_valid_training(hours: float, step: float, batch: int) -> None:
+    training, timing = Training(batch_size=batch), StepTiming(step, 10.0)
+    steps = time_budget.steps_for_budget(training, hours * 3600, [timing])
+    if not steps:
         assert hours * 3600 < 60 + 3 * step * (1 + 32 / batch)
         return
+    fitted = time_budget.with_steps(training, steps, timing)
     assert fitted.steps * step <= hours * 3600
     assert Training.model_validate(fitted.model_dump()) == fitted
     assert fitted.warmup_steps < fitted.steps
     assert fitted.checkpoint_every == 1 or fitted.checkpoint_every * step <= 300
-
-
-def test_fit_steps_to_hours_with_too_few_hours_says_how_many_are_needed() -> None:
-    with pytest.raises(UsageError, match=r"--hours 0\.01 is too little: the first step ends after 0\.1[0-9] hours"):
-        fit_steps_to_hours(Training(), 0.01, StepTiming(step_seconds=100.0, startup_seconds=300.0))
 
 
 def test_steps_for_budget_divides_the_time_between_trainings() -> None:

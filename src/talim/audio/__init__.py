@@ -1,7 +1,5 @@
 """Audio as arrays: reading, writing with tags, resampling, loudness and levels."""
 
-from __future__ import annotations
-
 from talim.audio.audio import Audio, content_hash
 from talim.audio.errors import AudioError
 from talim.audio.loudness import loudness_lufs

@@ -1,7 +1,5 @@
 """The error of audio that cannot be used."""
 
-from __future__ import annotations
-
 from talim.errors import TalimError
 
 

@@ -88,9 +88,8 @@ def clipped_fraction(audio: Audio) -> float:
             starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
             outside = np.concatenate([side[:1], side, side[-1:]])  # outside[n] precedes side[n]
             step = np.maximum(side[starts] - outside[starts], side[stops - 1] - outside[stops + 1])
-            clipped = (stops - starts >= MIN_PLATEAU_SAMPLES) & (
-                step > max(MIN_PLATEAU_STEP_RATIO * extreme, MIN_PLATEAU_STEP)
-            )
+            min_step = max(MIN_PLATEAU_STEP_RATIO * extreme, MIN_PLATEAU_STEP)
+            clipped = (stops - starts >= MIN_PLATEAU_SAMPLES) & (step > min_step)
             count += int((stops - starts)[clipped].sum())
     return count / audio.samples.size
 

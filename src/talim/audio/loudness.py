@@ -28,15 +28,11 @@ def loudness_lufs(audio: Audio) -> float:
     summed = np.concatenate([[0.0], np.cumsum(energy)])
     starts = np.arange(0, audio.frames - block + 1, step)
     power = (summed[starts + block] - summed[starts]) / block  # [blocks]
-    loud = power[power > _power(_ABSOLUTE_GATE_LUFS)]
+    loud = power[power > 10 ** ((_ABSOLUTE_GATE_LUFS + 0.691) / 10)]
     if loud.size == 0:
         return -math.inf
     gated = loud[loud > loud.mean() * 10 ** (_RELATIVE_GATE_LU / 10)]
     return -0.691 + 10 * math.log10(gated.mean())
-
-
-def _power(lufs: float) -> float:
-    return 10 ** ((lufs + 0.691) / 10)
 
 
 def _k_weighted(audio: Audio) -> np.ndarray:
@@ -56,12 +52,9 @@ def _head_filter(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
     high = 10 ** (gain_db / 20)
     band = high**0.4996667741545416
     a0 = 1 + k / quality + k * k
-    numerator = [
-        (high + band * k / quality + k * k) / a0,
-        2 * (k * k - high) / a0,
-        (high - band * k / quality + k * k) / a0,
-    ]
-    return np.array(numerator), np.array([1.0, 2 * (k * k - 1) / a0, (1 - k / quality + k * k) / a0])
+    middle = band * k / quality
+    numerator = np.array([high + middle + k * k, 2 * (k * k - high), high - middle + k * k]) / a0
+    return numerator, np.array([1.0, 2 * (k * k - 1) / a0, (1 - k / quality + k * k) / a0])
 
 
 def _high_pass(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:

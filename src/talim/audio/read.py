@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-SOUNDFILE_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
-)
+SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
 PHONE_SUFFIXES = frozenset(
     {".m4a", ".aac", ".mp4", ".m4b", ".3gp", ".3gpp", ".3g2", ".amr", ".caf", ".wma", ".webm", ".mka", ".mov"}
 )
-
-
 _BLOCK_FRAMES = 1 << 20
 _MP3_SLACK_FRAMES = 2304  # an MP3 that states its length may lack a frame or two of padding
 
@@ -47,8 +43,7 @@ def read(path: str | Path) -> Audio:
     """
     path = Path(path)
     _require_bytes(path)
-    cut_off = truncation_reason(path)
-    if cut_off:
+    if cut_off := truncation_reason(path):
         raise AudioError(f"{path}: truncated: {cut_off}")
     by_soundfile = path.suffix.lower() not in PHONE_SUFFIXES
     audio = (_read_soundfile(path) if by_soundfile else None) or _read_av(path)
@@ -56,8 +51,7 @@ def read(path: str | Path) -> Audio:
         raise AudioError(f"{path}: empty: it holds 0 seconds of sound")
     starts = range(0, audio.frames, _BLOCK_FRAMES)
     finite = sum(int(np.isfinite(audio.samples[:, at : at + _BLOCK_FRAMES]).sum()) for at in starts)
-    bad = audio.samples.size - finite
-    if bad:
+    if bad := audio.samples.size - finite:
         raise AudioError(f"{path}: {bad} of {audio.samples.size} samples are not numbers (NaN or infinite)")
     return audio
 
@@ -95,10 +89,7 @@ def _read_soundfile(path: Path) -> Audio | None:
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{path}: damaged or truncated: decoding stopped with an error ({error})") from error
     if frames < declared - (_MP3_SLACK_FRAMES if states_length else 0):
-        decoded_seconds, declared_seconds = frames / rate_hz, declared / rate_hz
-        raise AudioError(
-            f"{path}: truncated: {decoded_seconds:.1f} of {declared_seconds:.1f} seconds are there; export it again"
-        )
+        raise _truncated(path, frames / rate_hz, declared / rate_hz)
     return Audio(samples[:, :frames], rate_hz)
 
 
@@ -139,7 +130,9 @@ def _read_av(path: Path) -> Audio:
     samples = np.concatenate(pieces, axis=1)
     decoded_seconds = samples.shape[1] / rate_hz
     if decoded_seconds < declared_seconds - max(0.5, 0.02 * declared_seconds):
-        raise AudioError(
-            f"{path}: truncated: {decoded_seconds:.1f} of {declared_seconds:.1f} seconds are there; export it again"
-        )
+        raise _truncated(path, decoded_seconds, declared_seconds)
     return Audio(samples, rate_hz)
+
+
+def _truncated(path: Path, seconds: float, declared_seconds: float) -> AudioError:
+    return AudioError(f"{path}: truncated: {seconds:.1f} of {declared_seconds:.1f} seconds are there; export it again")

@@ -12,8 +12,8 @@ import numpy as np
 
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
-from talim.evaluation import clip_measures, tradition_scores
-from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, mean_over_recordings, missing_score, score_row
+from talim.evaluation import clip_measures, score_table, tradition_scores
+from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, missing_score, row_or_reason
 from talim.metrics import clap, embeddings, pitch, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
 from talim.traditions import note_transcription
@@ -41,37 +41,27 @@ def prompt_adherence_scores(
     rows = []
     for name in ADHERENCE_LABELS:
         labels, real_labels = ([prompt_label(clip, name) for clip in clips] for clips in (prompt_clips, real_clips))
-        fit = label_fit(name, real, real_labels, cache)
-        rows.append(
-            _row(
-                f"adherence_{name}",
-                f"outputs that fit their own prompt's {name} better than other prompts' (0.5 is chance)",
-                f"in {name}",
-                [(generated, labels), (real, real_labels), (base, labels)],
-                fit,
-            )
-        )
+        meaning = f"outputs that fit their own prompt's {name} better than other prompts' (0.5 is chance)"
+        measure = Measure(f"adherence_{name}", "higher_is_better", "0 to 1", meaning)
+        sets = [(generated, labels), (real, real_labels), (base, labels)]
+        rows.append(_row(measure, f"in {name}", sets, label_fit(name, real, real_labels, cache)))
     meaning = "outputs closer to their own prompt than to other prompts in CLAP's space (0.5 is chance)"
+    measure = Measure("adherence_clap", "higher_is_better", "0 to 1", meaning)
     if isinstance(clap_model, str):
-        return [*rows, missing_score("adherence_clap", "higher_is_better", "0 to 1", meaning, clap_model)]
+        return [*rows, missing_score(measure, clap_model)]
     captions, real_captions = ([clip.caption or None for clip in clips] for clips in (prompt_clips, real_clips))
     sets = [(generated, captions), (real, real_captions), (base, captions)]
-    return [*rows, _row("adherence_clap", meaning, "at all", sets, clap_fit(clap_model, cache))]
+    return [*rows, _row(measure, "at all", sets, clap_fit(clap_model, cache))]
 
 
-def _row(
-    name: str, meaning: str, differing: str, sets: Sequence[tuple[ClipSet, Sequence[str | None]]], fit: LabelFit
-) -> ScoreRow:
+def _row(measure: Measure, differing: str, sets: Sequence[tuple[ClipSet, list[str | None]]], fit: LabelFit) -> ScoreRow:
     """A row from the generated, real and base clips with their labels."""
-    direction, unit = "higher_is_better", "0 to 1"
     if len(set(filter(None, sets[0][1]))) < 2:
         reason = f"the prompts do not differ {differing} as far as talim can tell; ask for more prompts"
-        return missing_score(name, direction, unit, meaning, reason)
-    generated, reference, baseline = (preference_rate(clip_set, labels, fit) for clip_set, labels in sets)
-    if not generated.n:
-        reason = "the outputs are too short or too silent to measure; ask for more seconds"
-        return missing_score(name, direction, unit, meaning, reason)
-    return score_row(name, generated, reference, baseline, direction, unit, meaning)
+        return missing_score(measure, reason)
+    estimates = [preference_rate(clip_set, labels, fit) for clip_set, labels in sets]
+    reason = "the outputs are too short or too silent to measure; ask for more seconds"
+    return row_or_reason(measure, estimates, reason)
 
 
 def prompt_label(clip: Clip, name: str) -> str | None:
@@ -92,7 +82,7 @@ def preference_rate(clip_set: ClipSet, labels: Sequence[str | None], fit: LabelF
         return Estimate(float("nan"), None, 0)
     subset = clip_set.subset(labelled)
     preference = prompt_adherence.prompt_preference(fit(subset, texts), texts)
-    return mean_over_recordings(preference.tolist(), subset.recordings)
+    return score_table.mean_over_recordings(preference.tolist(), subset.recordings)
 
 
 def label_fit(name: str, real: ClipSet, real_labels: Sequence[str | None], cache: MetricCache) -> LabelFit:
@@ -102,16 +92,14 @@ def label_fit(name: str, real: ClipSet, real_labels: Sequence[str | None], cache
     if name == "cycle":
         return cycle_fit
     if name == "tempo":
-        return lambda clip_set, labels: prompt_adherence.tempo_fit(clip_tempi(clip_set), list(map(float, labels)))
+        return tempo_fit
     timbre = embeddings.load("timbre")
 
     def instrument_fit(clip_set: ClipSet, labels: Sequence[str]) -> np.ndarray:
         """Timbre distance to the mean real clip of each instrumentation; to that of all clips if none has it."""
         rows = embeddings.embed(real.clips, timbre, cache)
-        means = {
-            label: rows[[n for n, other in enumerate(real_labels) if other == label]].mean(0)
-            for label in set(filter(None, real_labels))
-        }
+        named = np.array(real_labels, object)
+        means = {label: rows[named == label].mean(0) for label in filter(None, real_labels)}
         prototypes = np.stack([means.get(label, rows.mean(0)) for label in labels])
         return prompt_adherence.prototype_fit(embeddings.embed(clip_set.clips, timbre, cache), prototypes)
 
@@ -162,6 +150,7 @@ def clap_fit(clap_model: clap.ClapModel, cache: MetricCache) -> LabelFit:
     return fit
 
 
-def clip_tempi(clip_set: ClipSet) -> list[float]:
-    """The estimated tempo of each clip in bpm; NaN for silence."""
-    return [rhythm.tempo_bpm(clip.samples[0], pitch.RATE_HZ) for clip in clip_set.clips]
+def tempo_fit(clip_set: ClipSet, labels: Sequence[str]) -> np.ndarray:
+    """`prompt_adherence.tempo_fit` of the estimated tempo of each clip and labels in bpm; NaN for silence."""
+    tempi = [rhythm.tempo_bpm(clip.samples[0], pitch.RATE_HZ) for clip in clip_set.clips]
+    return prompt_adherence.tempo_fit(tempi, list(map(float, labels)))

@@ -6,7 +6,6 @@ Conventions: clips are `Audio` of any rate; they are mixed down and resampled to
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -55,11 +54,8 @@ def measure_clip(audio: Audio, cache: MetricCache) -> ClipMeasures:
     packed = cache.get(audio, f"measures/{VERSION}-{pitch.VERSION}", lambda: _packed_measures(audio))
     count = len(MEASURE_DESCRIPTIONS)
     cents = packed[count:]
-    return ClipMeasures(
-        dict(zip(MEASURE_DESCRIPTIONS, map(float, packed[:count]), strict=True)),
-        cents,
-        melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS),
-    )
+    values = dict(zip(MEASURE_DESCRIPTIONS, map(float, packed[:count]), strict=True))
+    return ClipMeasures(values, cents, melodic_ngrams.melodic_ngrams(cents, HOP_SECONDS))
 
 
 def _packed_measures(audio: Audio) -> np.ndarray:
@@ -111,8 +107,3 @@ def measure_clips(clips: Sequence[Audio], cache_folder: Path | None, num_workers
         return [measure_clip(clip, cache) for clip in clips]
     with ProcessPoolExecutor(num_workers) as pool:
         return list(pool.map(measure_clip, clips, [cache] * len(clips)))
-
-
-def measure_version() -> str:
-    """Identity of the measures as JSON: equal identities give comparable values."""
-    return json.dumps({"measures": VERSION, "pitch": pitch.VERSION, "names": list(MEASURE_DESCRIPTIONS)})

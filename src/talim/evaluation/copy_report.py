@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.errors import UsageError
-from talim.evaluation.copy_scores import fingerprint_of
+from talim.evaluation.copy_scores import copies_as_dict, fingerprint_of
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
 from talim.metrics.cache import MetricCache
-from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 
 MAX_NULL_CLIPS = 200  # segments of the training set that are compared with one another, at most
 CONTEXT_SECONDS = 0.5  # played before and after a passage
@@ -53,18 +51,13 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
     sources = audio_matching.build_reference_audio([fingerprints[path] for path in training])
     frames = int(np.median([fingerprints[path].shape[1] for path in clips]))
     null = _null_similarities(sources, frames, np.random.default_rng(seed))
-    rows = []
+    matches = {}
     for path in clips:
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
-        match = copy_detection.find_audio_copy(fingerprints[path], sources, null, itself)
-        rows.append({"clip": str(path), **_as_dict(match, training)})
-    return {
-        "p_value_threshold": FALSE_POSITIVE_RATE,
-        "training_clips": len(training),
-        "null_clips": len(null),
-        "copied": sum(row["copied"] for row in rows),
-        "clips": sorted(rows, key=lambda row: row["match"]["p_value"] if row["match"] else 2.0),
-    }
+        matches[str(path)] = copy_detection.find_audio_copy(fingerprints[path], sources, null, itself)
+    result = copies_as_dict(matches, training, len(null))
+    result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
+    return result
 
 
 def _null_similarities(sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -80,13 +73,6 @@ def _null_similarities(sources: audio_matching.ReferenceAudio, frames: int, rng:
         for n, start in (segments[index] for index in drawn)
     ]
     return np.array([match.similarity for match in matches if match is not None])
-
-
-def _as_dict(match: CopyMatch | None, training: Sequence[Path]) -> dict[str, Any]:
-    if match is None:
-        return {"copied": False, "match": None}
-    named = {**asdict(match), "source": str(training[match.source])}
-    return {"copied": match.p_value <= FALSE_POSITIVE_RATE, "match": named}
 
 
 def copy_report(result: dict[str, Any]) -> str:

@@ -6,15 +6,16 @@ share with the training clips is what music of this kind shares. A match with p 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from talim.audio import Audio
 from talim.corpus.manifest import Corpus
-from talim.evaluation.score_table import ClipSet, ScoreRow, mean_over_recordings, missing_score, score_row
+from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
 from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
@@ -54,19 +55,27 @@ def copy_scores(
         min((match for match in pair if match is not None), key=lambda match: match.p_value, default=None)
         for pair in by_output
     ]
-    training = [str(corpus.folder / clip.file) for clip in corpus.train]
+    training = [corpus.folder / clip.file for clip in corpus.train]
+    named = {f"{number:02d}-after.flac": match for number, match in enumerate(best_matches, start=1)}
+    return rows, copies_as_dict(named, training, len(real.clips))
+
+
+def copies_as_dict(
+    matches: Mapping[str, CopyMatch | None], training: Sequence[Path], null_clips: int
+) -> dict[str, Any]:
+    """The best match of each clip (by its name) among the files `training`, as `copy_report.copy_report` shows them."""
     clips = [
         {
-            "clip": f"{number:02d}-after.flac",
+            "clip": clip,
             "copied": _copy_indicator(match) > 0,
-            "match": None if match is None else {**asdict(match), "source": training[match.source]},
+            "match": None if match is None else {**asdict(match), "source": str(training[match.source])},
         }
-        for number, match in enumerate(best_matches, start=1)
+        for clip, match in matches.items()
     ]
-    return rows, {
+    return {
         "p_value_threshold": FALSE_POSITIVE_RATE,
         "training_clips": len(training),
-        "null_clips": len(real.clips),
+        "null_clips": null_clips,
         "copied": sum(row["copied"] for row in clips),
         "clips": clips,
     }
@@ -76,27 +85,23 @@ def audio_copy_scores(
     corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache
 ) -> CopyMatches | str:
     """The best audio match of each output, base output and null clip among the training clips, or why there is none."""
-    sources = audio_matching.build_reference_audio(
-        [fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train]
-    )
-    return with_p_values(
-        [
-            [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
-            for clip_set in (generated, base, real)
-        ],
-        f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds",
-    )
+    prints = [fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train]
+    sources = audio_matching.build_reference_audio(prints)
+    matches = [
+        [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
+        for clip_set in (generated, base, real)
+    ]
+    reason = f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds"
+    return with_p_values(matches, reason)
 
 
 def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
     """The longest run of a training clip's tokens in each output, base output and null clip, or why there is none."""
-    return with_p_values(
-        [
-            [copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL) for codes in clips]
-            for clips in (tokens.generated, tokens.base, tokens.null_clips)
-        ],
-        "the held-out clips share no token with the training clips",
-    )
+    matches = [
+        [copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL) for codes in clips]
+        for clips in (tokens.generated, tokens.base, tokens.null_clips)
+    ]
+    return with_p_values(matches, "the held-out clips share no token with the training clips")
 
 
 def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason: str) -> CopyMatches | str:
@@ -124,24 +129,22 @@ def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason:
 
 def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
     """A clip's `audio_matching.audio_fingerprint`, cached."""
-    return cache.get(
-        clip,
-        f"print/{audio_matching.VERSION}",
-        lambda: audio_matching.audio_fingerprint(clip.mono().resample(pitch.RATE_HZ).samples[0]),
-    )
+
+    def compute() -> np.ndarray:
+        return audio_matching.audio_fingerprint(clip.mono().resample(pitch.RATE_HZ).samples[0])
+
+    return cache.get(clip, f"print/{audio_matching.VERSION}", compute)
 
 
 def _row(name: str, matches: CopyMatches | str, generated: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:
-    direction, unit, meaning = "lower_is_better", "fraction", MEANINGS[name]
+    measure = Measure(name, "lower_is_better", "fraction", MEANINGS[name])
     if isinstance(matches, str):
-        return missing_score(name, direction, unit, meaning, matches)
+        return missing_score(measure, matches)
     estimate, baseline, reference = (
         mean_over_recordings([_copy_indicator(match) for match in found], clip_set.recordings)
         for found, clip_set in zip(matches, (generated, base, real), strict=True)
     )
-    if not estimate.n:
-        return missing_score(name, direction, unit, meaning, "the outputs are too short to compare")
-    return score_row(name, estimate, reference, baseline, direction, unit, meaning)
+    return row_or_reason(measure, [estimate, reference, baseline], "the outputs are too short to compare")
 
 
 def _copy_indicator(match: CopyMatch | None) -> float:

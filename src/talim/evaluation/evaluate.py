@@ -60,33 +60,25 @@ def evaluate(  # noqa: PLR0913
     adapted_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss with adapter", cache)
     with injection.disabled(peft):
         base_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss without adapter", cache)
-    losses = compare_losses(
-        base_loss,
-        adapted_loss,
-        [clip.clip.recording for clip in clips],
-        parts=backbone.validation_terms,
-        unit=backbone.loss_unit,
-    )
+    recordings, parts = [clip.clip.recording for clip in clips], backbone.validation_terms
+    losses = compare_losses(base_loss, adapted_loss, recordings, parts=parts, unit=backbone.loss_unit)
+    if recipe.training.save_weights == "best":
+        reduction = losses["loss_reduction"]
+        selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"
+        reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], selected]))
     pairs = sample_pairs.generate_pairs(
         run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
     )
-    codec_tokens = None
+    tokens = None
     if backbone.target_kind == "tokens":
         real_clips = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
         training, held_out = (
             [clip.targets for clip in batches.encode_clips(corpus, group, backbone, progress)]
             for group in (corpus.train, real_clips)
         )
-        codec_tokens = training, held_out, backbone.frame_rate_hz
+        tokens = training, held_out, backbone.frame_rate_hz
     music = music_scores.score_music(
-        run,
-        corpus,
-        pairs,
-        seconds=seconds,
-        seed=seed,
-        protocol=protocol,
-        num_workers=num_workers,
-        codec_tokens=codec_tokens,
+        run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )
     scores = {
         "base": backbone.name,
@@ -95,7 +87,7 @@ def evaluate(  # noqa: PLR0913
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
         "corpus": corpus.summary,
-        "held_out_loss": _add_selection_warning(losses, recipe),
+        "held_out_loss": losses,
         "adapter_effect": sample_pairs.adapter_effect(pairs),
         **music,
         "seed": seed,
@@ -109,43 +101,28 @@ def evaluate(  # noqa: PLR0913
 
 
 def compare_losses(
-    base_loss: np.ndarray,
-    adapted_loss: np.ndarray,
-    recordings: Sequence[str],
-    *,
-    parts: Sequence[str] = (),
-    unit: str = "nats",
+    base: np.ndarray, adapted: np.ndarray, recordings: Sequence[str], *, parts: Sequence[str] = (), unit: str = "nats"
 ) -> dict[str, Any]:
     """Losses [clips, K] without and with the adapter and their paired reduction, with intervals by recording.
 
     Means are over recordings, so that long recordings do not dominate. `parts` names the K columns, `unit` is that of
     the losses; a positive reduction is an improvement.
     """
-    reduction = _summary((base_loss - adapted_loss).mean(axis=1), recordings)
-    base = _with_parts(base_loss, recordings)
-    reduction["relative_reduction"] = reduction["mean"] / max(base["mean"], 1e-12)
+    reduction = _summary((base - adapted).mean(axis=1), recordings)
+    base_loss, adapted_loss = (
+        _summary(losses.mean(axis=1), recordings)
+        | {"per_part": [_summary(column, recordings)["mean"] for column in losses.T]}
+        for losses in (base, adapted)
+    )
+    reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
     return {
-        "base_loss": base,
-        "adapted_loss": _with_parts(adapted_loss, recordings),
+        "base_loss": base_loss,
+        "adapted_loss": adapted_loss,
         "loss_reduction": reduction,
         "parts": list(parts),
         "loss_unit": unit,
         "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
     }
-
-
-def _add_selection_warning(losses: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Add a note if the weights were selected on the same held-out clips: the reduction is then optimistic."""
-    if recipe.training.save_weights == "best":
-        reduction = losses["loss_reduction"]
-        selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"
-        reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], selected]))
-    return losses
-
-
-def _with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
-    per_part = [_summary(losses[:, k], recordings)["mean"] for k in range(losses.shape[1])]
-    return {**_summary(losses.mean(axis=1), recordings), "per_part": per_part}
 
 
 def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from talim.progress import Progress
 from talim.training import batches
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from talim.backbones.protocol import Backbone
     from talim.synthesis.ground_truth import GroundTruth
     from talim.training.crops import EncodedClip
@@ -72,29 +70,6 @@ def frame_losses(
     return losses
 
 
-def loss_by_event(
-    backbone: Backbone,
-    peft: PeftModel,
-    clips: Sequence[EncodedClip],
-    truths: Mapping[str, GroundTruth],
-    batch_size: int = 4,
-    progress: Progress | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Per recording and group: mean "base_loss" (the base alone), mean "adapted_loss", and the number of "frames".
-
-    `truths` are by recording; clips of other recordings are skipped. Groups without a frame are left out.
-    """
-    from talim.adapters import injection
-
-    progress = progress or Progress()
-    clips = [clip for clip in clips if clip.clip.recording in truths]
-    backbone.model.eval()
-    adapted = frame_losses(backbone, clips, batch_size, progress, "loss by event with adapter")
-    with injection.disabled(peft):
-        base = frame_losses(backbone, clips, batch_size, progress, "loss by event without adapter")
-    return aggregate_by_event(clips, base, adapted, truths, backbone.frame_rate_hz)
-
-
 def aggregate_by_event(
     clips: Sequence[EncodedClip],
     base: Sequence[np.ndarray],
@@ -102,7 +77,11 @@ def aggregate_by_event(
     truths: Mapping[str, GroundTruth],
     frame_rate_hz: float,
 ) -> dict[str, dict[str, Any]]:
-    """`loss_by_event` of given losses by frame, float [T] a clip; every recording must have a ground truth."""
+    """Per recording and group: mean "base_loss" (the base alone), mean "adapted_loss", and the number of "frames".
+
+    `base` and `adapted` are losses by frame, float [T] a clip; `truths` are by recording, of which every one must have
+    its own. Groups without a frame are left out.
+    """
     sums: dict[str, dict[str, np.ndarray]] = {}
     for clip, base_losses, adapted_losses in zip(clips, base, adapted, strict=True):
         recording, start_seconds = clip.clip.recording, clip.clip.start_seconds

@@ -20,7 +20,7 @@ from talim.evaluation import clip_measures, copy_report, copy_scores, score_tabl
 from talim.evaluation.adherence_scores import prompt_adherence_scores
 from talim.evaluation.protocol import score_protocol
 from talim.evaluation.sample_pairs import SamplePair
-from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, score_page, score_row
+from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, score_page, score_row
 from talim.evaluation.tradition_scores import prompt_tempo, tradition_scores
 from talim.metrics import clap, embeddings, pitch
 from talim.metrics.cache import MetricCache
@@ -56,17 +56,14 @@ def score_music(  # noqa: PLR0913
     clap_model = clap.load_clap_if_available(clap_folder)
     prompt_clips = stratified_sample(corpus.held_out, len(pairs))
     real_clips = stratified_sample(corpus.held_out, MAX_REAL_CLIPS)
-    audio = {
-        "real": [corpus.read_clip(clip) for clip in real_clips],
-        "generated": [pair.adapted.audio for pair in pairs],
-        "base": [pair.base.audio for pair in pairs],
-    }
-    shortest_seconds = min([seconds, *(clip.seconds for clips in audio.values() for clip in clips)])
+    sets = [
+        ([corpus.read_clip(clip) for clip in real_clips], real_clips),
+        ([pair.adapted.audio for pair in pairs], prompt_clips),
+        ([pair.base.audio for pair in pairs], prompt_clips),
+    ]
+    shortest_seconds = min([seconds, *(clip.seconds for clips, _ in sets for clip in clips)])
     cache = MetricCache(run.metrics_cache)
-    real, generated, base = (
-        load_inputs(audio[role], clips, shortest_seconds, cache, num_workers)
-        for role, clips in (("real", real_clips), ("generated", prompt_clips), ("base", prompt_clips))
-    )
+    real, generated, base = (load_inputs(*labelled, shortest_seconds, cache, num_workers) for labelled in sets)
     facts = {
         "corpus": corpus.hash,
         "kind": protocol,
@@ -79,9 +76,8 @@ def score_music(  # noqa: PLR0913
     }
     rng = np.random.default_rng(seed)
     distances, warnings = score_table.distance_rows(generated, real, base, cache, rng)
-    copy_rows, copies = copy_scores.copy_scores(
-        corpus, generated, base, real, _token_matcher(pairs, codec_tokens), cache
-    )
+    tokens = _token_matcher(pairs, codec_tokens)
+    copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache)
     rows = [
         *score_table.clip_measure_rows(generated, real, base),
         *tradition_scores(prompt_clips, generated, base, real_clips, real),
@@ -115,7 +111,7 @@ def _token_matcher(
     base = [pair.base.targets[0] for pair in pairs]
     longest = max(map(len, generated))  # longer null clips would share longer runs by chance
     return copy_scores.TokenMatcher(
-        [tokens[0] for tokens in training], [tokens[0][:longest] for tokens in held_out], generated, base, frame_rate_hz
+        [row[0] for row in training], [row[0][:longest] for row in held_out], generated, base, frame_rate_hz
     )
 
 
@@ -140,16 +136,9 @@ def paper_distance_scores(
             raise TalimError(f"--protocol paper needs {model}: {error}") from error
         real_rows, generated_rows = (embeddings.embed(part.clips, extractor, cache) for part in (real, generated))
         baseline = None if base is None else frechet_distance(real_rows, embeddings.embed(base.clips, extractor, cache))
-        rows.append(
-            score_row(
-                name,
-                Estimate(frechet_distance(real_rows, generated_rows), None, len(generated_rows)),
-                split_half_distance(frechet_distance, real_rows, real.recordings, rng),
-                baseline,
-                "lower_is_better",
-                f"{model} squared",
-                f"Fréchet distance to the real music in {model}, biased upwards in small sets",
-                score_table.SPLIT_REQUIREMENT,
-            )
-        )
+        meaning = f"Fréchet distance to the real music in {model}, biased upwards in small sets"
+        measure = Measure(name, "lower_is_better", f"{model} squared", meaning)
+        estimate = Estimate(frechet_distance(real_rows, generated_rows), None, len(generated_rows))
+        reference = split_half_distance(frechet_distance, real_rows, real.recordings, rng)
+        rows.append(score_row(measure, estimate, reference, baseline, score_table.SPLIT_REQUIREMENT))
     return rows

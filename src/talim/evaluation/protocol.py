@@ -16,13 +16,17 @@ EMBEDDINGS = ("timbre", "pitch", "rhythm")  # the shipped ones, in which distanc
 def score_protocol(facts: Mapping[str, Any]) -> dict[str, Any]:
     """`facts` (data, lengths, sample rate), the embeddings and versions, and the hash of all of them."""
     from talim.evaluation import clip_measures
-    from talim.metrics import embeddings
+    from talim.metrics import embeddings, pitch
     from talim.run import provenance
 
     protocol = {
         **facts,
         "embeddings": {name: embeddings.load(name).identity for name in EMBEDDINGS},
-        "measures": json.loads(clip_measures.measure_version()),
+        "measures": {
+            "measures": clip_measures.VERSION,
+            "pitch": pitch.VERSION,
+            "names": [*clip_measures.MEASURE_DESCRIPTIONS],
+        },
         "talim": provenance().get("talim"),
     }
     text = json.dumps(protocol, sort_keys=True, default=str)

@@ -24,6 +24,7 @@ from talim.traditions.tradition import Tradition, load, load_all_builtin
 CONCERT_A_HZ = 440.0
 TRACKING_RATE_HZ = 16_000
 MAX_MODES_SHOWN = 5
+NO_MELODY = "there is no melody to recognise a mode from"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_melody(file: Path) -> PitchTrackInput:
         raise TalimError(f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz")
     melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
     if not np.isfinite(melody.hz).any():
-        raise TalimError(f"{file}: unvoiced from end to end; there is no melody to recognise a mode from")
+        raise TalimError(f"{file}: unvoiced from end to end; {NO_MELODY}")
     return melody
 
 
@@ -92,9 +93,7 @@ def track_audio_melody(file: Path) -> PitchTrackInput:
     """The melody of an audio file, by pitch tracking."""
     recording = audio.read(file).mono()
     if recording.peak < 1e-4:
-        raise TalimError(
-            f"{file}: silent (peak {recording.peak:.1e} of full scale); there is no melody to recognise a mode from"
-        )
+        raise TalimError(f"{file}: silent (peak {recording.peak:.1e} of full scale); {NO_MELODY}")
     samples = recording.resample(TRACKING_RATE_HZ).samples[0]
     tracked = pitch.yin_f0(samples / np.abs(samples).max(), TRACKING_RATE_HZ)
     return PitchTrackInput(tracked.hz, tracked.hop_seconds)

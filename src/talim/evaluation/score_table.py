@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from talim.atomic_io import to_jsonable
 from talim.audio import Audio
 from talim.evaluation import bootstrap, clip_measures
 from talim.evaluation.clip_measures import ClipMeasures
@@ -26,6 +27,15 @@ class Estimate(NamedTuple):
     value: float
     ci95: Sequence[float] | None
     n: int
+
+
+class Measure(NamedTuple):
+    """What a row says: its name, its direction (see `ScoreRow`), its unit, and in words what is measured."""
+
+    name: str
+    direction: str
+    unit: str
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -81,41 +91,25 @@ def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -
     """A row for each measure of single clips: the mean over recordings of the means of their clips."""
     rows = []
     for name, (unit, direction, meaning) in clip_measures.MEASURE_DESCRIPTIONS.items():
-        estimate, reference, baseline = (
-            None
-            if clip_set is None
-            else mean_over_recordings([clip.values[name] for clip in clip_set.measures], clip_set.recordings)
+        estimate, reference, *baseline = (
+            mean_over_recordings([clip.values[name] for clip in clip_set.measures], clip_set.recordings)
             for clip_set in (generated, real, base)
+            if clip_set is not None
         )
-        assert estimate is not None
-        rows.append(score_row(name, estimate, reference, baseline, direction, unit, meaning))
+        rows.append(score_row(Measure(name, direction, unit, meaning), estimate, reference, *baseline))
+
+    real_ngrams = [(name, clip.ngrams) for name, clip in zip(real.recordings, real.measures, strict=True)]
 
     def similarity(clip_set: ClipSet, leave_one_out: bool = False) -> Estimate:
-        values = [
-            melodic_ngrams.ngram_similarity(
-                clip.ngrams,
-                [
-                    other.ngrams
-                    for other, name in zip(real.measures, real.recordings, strict=True)
-                    if not (leave_one_out and name == recording)
-                ],
-            )
-            for clip, recording in zip(clip_set.measures, clip_set.recordings, strict=True)
-        ]
+        values = []
+        for recording, clip in zip(clip_set.recordings, clip_set.measures, strict=True):
+            others = [ngrams for name, ngrams in real_ngrams if not (leave_one_out and name == recording)]
+            values.append(melodic_ngrams.ngram_similarity(clip.ngrams, others))
         return mean_over_recordings(values, clip_set.recordings)
 
-    rows.append(
-        score_row(
-            "ngram_similarity",
-            similarity(generated),
-            similarity(real, leave_one_out=True),
-            None if base is None else similarity(base),
-            "higher_is_better",
-            "0 to 1",
-            "melodic n-grams in common with the real music",
-        )
-    )
-    return rows
+    measure = Measure("ngram_similarity", "higher_is_better", "0 to 1", "melodic n-grams in common with the real music")
+    baseline = None if base is None else similarity(base)
+    return [*rows, score_row(measure, similarity(generated), similarity(real, leave_one_out=True), baseline)]
 
 
 def distance_rows(
@@ -130,7 +124,8 @@ def distance_rows(
     for name in EMBEDDINGS:
         extractor = embeddings.load(name)
         vectors = [embeddings.embed(clip_set.clips, extractor, cache) for clip_set in sets]
-        scaled = [_scaled(one, vectors[0]) for one in vectors]
+        spread = np.maximum(vectors[0].std(0), 1e-6)  # of the real set, so that units do not weigh dimensions
+        scaled = [(rows_of_set - vectors[0].mean(0)) / spread for rows_of_set in vectors]
         real_rows, generated_rows = scaled[:2]
         distance = kernel_distance(real_rows, generated_rows)
         baseline = kernel_distance(real_rows, scaled[2]) if base is not None else None
@@ -140,31 +135,15 @@ def distance_rows(
         )
         if baseline is not None:
             gains.append(baseline - distance)
-        rows.append(
-            score_row(
-                f"kernel_distance_{name}",
-                Estimate(distance, interval, len(generated_rows)),
-                split_half,
-                baseline,
-                "lower_is_better",
-                "0 to 200",
-                f"distance of the clips to the real music in {name}",
-                SPLIT_REQUIREMENT,
-            )
-        )
+        meaning = f"distance of the clips to the real music in {name}"
+        measure = Measure(f"kernel_distance_{name}", "lower_is_better", "0 to 200", meaning)
+        estimate = Estimate(distance, interval, len(generated_rows))
+        rows.append(score_row(measure, estimate, split_half, baseline, SPLIT_REQUIREMENT))
         count = min(map(len, scaled))
-        reference, estimate, *rest = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
-        rows.append(
-            score_row(
-                f"diversity_{name}",
-                Estimate(estimate, None, count),
-                reference,
-                rest[0] if rest else None,
-                "match_reference",
-                "pieces",
-                f"effective number of different pieces among {count} clips in {name}",
-            )
-        )
+        reference, value, *baselines = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
+        meaning = f"effective number of different pieces among {count} clips in {name}"
+        measure = Measure(f"diversity_{name}", "match_reference", "pieces", meaning)
+        rows.append(score_row(measure, Estimate(value, None, count), reference, *baselines))
     if len({gain > 0 for gain in gains}) > 1:
         warnings.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
     fewest = min(len(generated.clips), len(real.clips))
@@ -173,33 +152,20 @@ def distance_rows(
     return rows, warnings
 
 
-def _scaled(rows: np.ndarray, real_rows: np.ndarray) -> np.ndarray:
-    """Each dimension divided by its standard deviation in the real set, so that units do not weigh dimensions."""
-    return (rows - real_rows.mean(0)) / np.maximum(real_rows.std(0), 1e-6)
-
-
 def rows_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
     """The rows as plain values; NaN and infinite values become null."""
-    return [
-        {
-            key: None if isinstance(value, float) and not np.isfinite(value) else value
-            for key, value in asdict(row).items()
-        }
-        for row in rows
-    ]
+    return [to_jsonable(asdict(row)) for row in rows]
 
 
 def score_row(
-    name: str,
+    measure: Measure,
     estimate: Estimate,
     reference: Estimate | float | None,
-    baseline: Estimate | float | None,
-    direction: str,
-    unit: str,
-    meaning: str,
+    baseline: Estimate | float | None = None,
     reference_requirement: str = "",
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
+    name, direction, unit, meaning = measure
     low, high = estimate.ci95 if estimate.ci95 else (None, None)
     reference, baseline = (part.value if isinstance(part, Estimate) else part for part in (reference, baseline))
     note = f" ({reference_requirement})" if reference is None and reference_requirement else ""
@@ -209,10 +175,16 @@ def score_row(
     return ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
 
 
-def missing_score(name: str, direction: str, unit: str, meaning: str, reason: str) -> ScoreRow:
+def missing_score(measure: Measure, reason: str) -> ScoreRow:
     """A row without a value, with the reason."""
+    name, direction, unit, meaning = measure
     sentence = f"{meaning}: not measured, because {reason}"
     return ScoreRow(name, None, None, None, 0, None, None, direction, unit, sentence)
+
+
+def row_or_reason(measure: Measure, sets: Sequence[Estimate], reason: str) -> ScoreRow:
+    """A row from the estimates of generated, real and base clips, or with the `reason` if no generated clip has one."""
+    return score_row(measure, *sets) if sets[0].n else missing_score(measure, reason)
 
 
 def _format_value(value: float | None) -> str:

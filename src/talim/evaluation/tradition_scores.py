@@ -7,7 +7,7 @@ recordings of their mode other than their own (for generated clips: other than t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ import numpy as np
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures
-from talim.evaluation.score_table import ClipSet, Estimate, ScoreRow, mean_over_recordings, missing_score, score_row
+from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
 from talim.metrics import intonation, pitch, rhythm, structure
 from talim.traditions import note_transcription, prompt_labels
 from talim.traditions.mode_recognition import ModeRecognizer
@@ -28,19 +28,26 @@ A4_HZ = 440.0
 MAX_TONIC_SHIFT_CENTS = 40.0  # from the recognised tonic to where the degrees lie right on average
 MIN_VOICED_SECONDS = 1.0
 
-# name: (unit, meaning)
 INTONATION = {
-    "intonation_deviation_cents": ("cents", "distance of the mode's degrees from where real recordings have them"),
-    "intonation_z_rms": (
-        "standard deviations",
-        "the same relative to the spread between real recordings (about 1 for real ones)",
-    ),
-    "mode_histogram_distance": ("0 to 1", "difference of the pitches from other real clips of the mode"),
+    name: Measure(name, "lower_is_better", unit, meaning)
+    for name, unit, meaning in (
+        ("intonation_deviation_cents", "cents", "distance of the mode's degrees from where real recordings have them"),
+        (
+            "intonation_z_rms",
+            "standard deviations",
+            "the same relative to the spread between real recordings (about 1 for real ones)",
+        ),
+        ("mode_histogram_distance", "0 to 1", "difference of the pitches from other real clips of the mode"),
+    )
 }
 CYCLE = {
-    "cycle_strength": ("-1 to 1", "correlation of one cycle's onsets with the next one's"),
-    "cycle_recurrence": ("-1 to 1", "self-similarity of the melody one cycle later, above that at other times"),
+    name: Measure(name, "match_reference", "-1 to 1", meaning)
+    for name, meaning in (
+        ("cycle_strength", "correlation of one cycle's onsets with the next one's"),
+        ("cycle_recurrence", "self-similarity of the melody one cycle later, above that at other times"),
+    )
 }
+LabelledSets = Sequence[tuple[ClipSet, Sequence[Clip]]]  # generated, real and base clips with their labels
 
 
 def tradition_scores(
@@ -50,10 +57,8 @@ def tradition_scores(
 
     `prompt_clips` are the labels of `generated` and `base`, `real_clips` those of `real`.
     """
-    return [
-        *_intonation_scores(prompt_clips, generated, base, real_clips, real),
-        *_cycle_scores(prompt_clips, generated, base, real_clips, real),
-    ]
+    sets = (generated, prompt_clips), (real, real_clips), (base, prompt_clips)
+    return [*_intonation_scores(sets), *_cycle_scores(sets)]
 
 
 def mode_label(clip: Clip) -> str | None:
@@ -85,29 +90,32 @@ def _label(
         return None
 
 
-def _intonation_scores(
-    prompt_clips: Sequence[Clip], generated: ClipSet, base: ClipSet, real_clips: Sequence[Clip], real: ClipSet
-) -> list[ScoreRow]:
-    labels, real_labels = ([mode_label(clip) for clip in clips] for clips in (prompt_clips, real_clips))
-    if not any(labels):
-        reason = "the prompts name no mode that talim knows"
-        return [missing_score(name, "lower_is_better", *texts, reason) for name, texts in INTONATION.items()]
+def _intonation_scores(sets: LabelledSets) -> list[ScoreRow]:
+    if not any(mode_label(clip) for clip in sets[0][1]):
+        return [missing_score(measure, "the prompts name no mode that talim knows") for measure in INTONATION.values()]
+    real, real_clips = sets[1]
     tracks = [
         (label, recording, track)
-        for label, recording, measures, clip in zip(
-            real_labels, real.recordings, real.measures, real_clips, strict=True
-        )
-        if label and (track := _real_track(measures.cents, label, clip)) is not None
+        for recording, measures, clip in zip(real.recordings, real.measures, real_clips, strict=True)
+        if (label := mode_label(clip)) and (track := _real_track(measures.cents, label, clip)) is not None
     ]
-    estimates = [
-        _intonation_estimates(clip_set, set_labels, tracks)
-        for clip_set, set_labels in ((generated, labels), (real, real_labels), (base, labels))
-    ]
+
+    def scores_of_clip(clip_set: ClipSet, number: int, clip: Clip) -> dict[str, float]:
+        label = mode_label(clip)
+        cents = relative_to_tonic(clip_set.measures[number].cents, label) if label else None
+        if label is None or cents is None:
+            return {}
+        own = clip_set.recordings[number]
+        others = [track for mode, recording, track in tracks if mode == label and recording != own]
+        profile = intonation.learn_intonation(np.array(_mode(label).degrees_cents), others)
+        return {
+            "intonation_deviation_cents": intonation.intonation_deviation_cents(cents, profile),
+            "intonation_z_rms": intonation.intonation_z_rms(cents, profile),
+            "mode_histogram_distance": intonation.histogram_distance(cents, others),
+        }
+
     reason = "the clips contain too little melody, or no other recording of their modes is held out"
-    return [
-        _row(name, "lower_is_better", texts, [estimate[name] for estimate in estimates], reason)
-        for name, texts in INTONATION.items()
-    ]
+    return _rows(INTONATION, sets, scores_of_clip, reason)
 
 
 def _real_track(cents: np.ndarray, label: str, clip: Clip) -> np.ndarray | None:
@@ -115,26 +123,6 @@ def _real_track(cents: np.ndarray, label: str, clip: Clip) -> np.ndarray | None:
     if clip.tonic_hz and np.isfinite(cents).any():
         return cents - 1200 * np.log2(clip.tonic_hz / A4_HZ)
     return relative_to_tonic(cents, label)
-
-
-def _intonation_estimates(
-    clip_set: ClipSet, labels: Sequence[str | None], tracks: Sequence[tuple[str, str, np.ndarray]]
-) -> dict[str, Estimate]:
-    values: dict[str, list[float]] = {name: [] for name in INTONATION}
-    for measures, label, recording in zip(clip_set.measures, labels, clip_set.recordings, strict=True):
-        cents = relative_to_tonic(measures.cents, label) if label else None
-        others = [track for mode, name, track in tracks if mode == label and name != recording]
-        scores = dict.fromkeys(INTONATION, float("nan"))
-        if label and cents is not None:
-            profile = intonation.learn_intonation(np.array(_mode(label).degrees_cents), others)
-            scores = {
-                "intonation_deviation_cents": intonation.intonation_deviation_cents(cents, profile),
-                "intonation_z_rms": intonation.intonation_z_rms(cents, profile),
-                "mode_histogram_distance": intonation.histogram_distance(cents, others),
-            }
-        for name, value in scores.items():
-            values[name].append(value)
-    return {name: mean_over_recordings(column, clip_set.recordings) for name, column in values.items()}
 
 
 def relative_to_tonic(cents: np.ndarray, label: str) -> np.ndarray | None:
@@ -151,9 +139,8 @@ def relative_to_tonic(cents: np.ndarray, label: str) -> np.ndarray | None:
     except TalimError:
         return None
     track = cents - float(posterior.tonics.argmax()) * STEP_CENTS
-    offsets, weights = intonation.degree_offsets(
-        intonation.pitch_class_histogram(track), np.array(_mode(label).degrees_cents)
-    )
+    histogram = intonation.pitch_class_histogram(track)
+    offsets, weights = intonation.degree_offsets(histogram, np.array(_mode(label).degrees_cents))
     shift = float(np.average(offsets, weights=weights + 1e-9))
     return track - np.clip(shift, -MAX_TONIC_SHIFT_CENTS, MAX_TONIC_SHIFT_CENTS)
 
@@ -175,42 +162,37 @@ def cycle_of(label: str) -> Cycle:
     return load(slug).cycle(name)
 
 
-def _cycle_scores(
-    prompt_clips: Sequence[Clip], generated: ClipSet, base: ClipSet, real_clips: Sequence[Clip], real: ClipSet
-) -> list[ScoreRow]:
-    if not any(cycle_label(clip) for clip in prompt_clips):
-        reason = "the prompts name no cycle that talim knows"
-        return [missing_score(name, "match_reference", *texts, reason) for name, texts in CYCLE.items()]
-    estimates = [
-        _cycle_estimates(clip_set, clips)
-        for clip_set, clips in ((generated, prompt_clips), (real, real_clips), (base, prompt_clips))
-    ]
+def _cycle_scores(sets: LabelledSets) -> list[ScoreRow]:
+    if not any(cycle_label(clip) for clip in sets[0][1]):
+        return [missing_score(measure, "the prompts name no cycle that talim knows") for measure in CYCLE.values()]
+
+    def scores_of_clip(clip_set: ClipSet, number: int, clip: Clip) -> dict[str, float]:
+        if (label := cycle_label(clip)) is None:
+            return {}
+        samples, cents = clip_set.clips[number].samples[0], clip_set.measures[number].cents
+        beats, tempi = cycle_of(label).beats, candidate_tempi(samples, prompt_tempo(clip))
+        at_lag = [structure.recurrence_at_lag(cents, clip_measures.HOP_SECONDS, beats * 60 / bpm) for bpm in tempi]
+        strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
+        return {"cycle_strength": max_cycle_strength(strength, beats, tempi), "cycle_recurrence": max_finite(at_lag)}
+
     reason = "the clips are shorter than one and a half cycles, or silent; ask for more seconds"
-    return [
-        _row(name, "match_reference", texts, [estimate[name] for estimate in estimates], reason)
-        for name, texts in CYCLE.items()
-    ]
+    return _rows(CYCLE, sets, scores_of_clip, reason)
 
 
-def _cycle_estimates(clip_set: ClipSet, clips: Sequence[Clip]) -> dict[str, Estimate]:
-    values: dict[str, list[float]] = {name: [] for name in CYCLE}
-    for audio, measures, clip in zip(clip_set.clips, clip_set.measures, clips, strict=True):
-        label = cycle_label(clip)
-        scores = dict.fromkeys(CYCLE, float("nan"))
-        if label:
-            samples = audio.samples[0]
-            beats, tempi = cycle_of(label).beats, candidate_tempi(samples, prompt_tempo(clip))
-            strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
-            scores = {
-                "cycle_strength": max_cycle_strength(strength, beats, tempi),
-                "cycle_recurrence": max_finite(
-                    structure.recurrence_at_lag(measures.cents, clip_measures.HOP_SECONDS, beats * 60 / bpm)
-                    for bpm in tempi
-                ),
-            }
-        for name, value in scores.items():
-            values[name].append(value)
-    return {name: mean_over_recordings(column, clip_set.recordings) for name, column in values.items()}
+def _rows(
+    measures: Mapping[str, Measure],
+    sets: LabelledSets,
+    scores_of_clip: Callable[[ClipSet, int, Clip], dict[str, float]],
+    reason: str,
+) -> list[ScoreRow]:
+    """Rows from the scores of single clips; the `reason` is that of a row without any."""
+    scores = [[scores_of_clip(part, *numbered) for numbered in enumerate(clips)] for part, clips in sets]
+    rows = []
+    for name, measure in measures.items():
+        columns = [[values.get(name, float("nan")) for values in of_set] for of_set in scores]
+        estimates = [mean_over_recordings(c, part.recordings) for c, (part, _) in zip(columns, sets, strict=True)]
+        rows.append(row_or_reason(measure, estimates, reason))
+    return rows
 
 
 def candidate_tempi(samples: np.ndarray, prompt_bpm: float | None = None) -> tuple[float, ...]:
@@ -238,12 +220,3 @@ def max_cycle_strength(strength: np.ndarray, beats: float, tempi_bpm: Sequence[f
 def max_finite(values: Iterable[float]) -> float:
     """The highest finite value; NaN if there is none."""
     return max((value for value in values if np.isfinite(value)), default=float("nan"))
-
-
-def _row(name: str, direction: str, texts: tuple[str, str], estimates: Sequence[Estimate], reason: str) -> ScoreRow:
-    """A row from the estimates of generated, real and base clips; without a value if no generated clip has one."""
-    unit, meaning = texts
-    generated, reference, baseline = estimates
-    if not generated.n:
-        return missing_score(name, direction, unit, meaning, reason)
-    return score_row(name, generated, reference, baseline, direction, unit, meaning)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim.adapters import serialization
 from talim.atomic_io import check_writable, write_jsonl
-from talim.backbones import generation_options
+from talim.backbones.generation_options import resolve_options
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
 from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
@@ -20,7 +20,6 @@ from talim.version import __version__
 if TYPE_CHECKING:
     from talim.audio import Audio
     from talim.backbones.protocol import Backbone
-
 
 MAX_SECONDS = 3600.0
 MAX_SAMPLES = 10_000  # per prompt
@@ -50,11 +49,9 @@ class GenerationOptions:
             check_range("--temperature", self.temperature, 0.0, 10.0)
         if self.top_k is not None and self.top_k < 0:
             raise UsageError(f"--top-k is {self.top_k}; it must be 0 (off) or more, for example 250")
-        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= MAX_SAMPLING_STEPS:
-            raise UsageError(
-                f"--sampling-steps is {self.sampling_steps}; it must be between 1 and {MAX_SAMPLING_STEPS}, "
-                "100 is usual"
-            )
+        steps = self.sampling_steps
+        if steps is not None and not 1 <= steps <= MAX_SAMPLING_STEPS:
+            raise UsageError(f"--sampling-steps is {steps}; it must be 1 to {MAX_SAMPLING_STEPS}, 100 is usual")
         if self.sampler is not None and self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
 
@@ -86,9 +83,7 @@ def generate_audio(  # noqa: PLR0913
     _check_request(prompts, seconds, seed, num_samples)
     conditions = _beats_chords_per_prompt(prompts, beats_chords)
     source = source if isinstance(source, GenerationSource) else source()
-    resolved = generation_options.resolve_options(
-        source.base, options.explicit_options, conditions, predict_beats_chords
-    )
+    resolved = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
     progress = progress or Progress()
     backbone = load_source(source, device, progress)
     adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in source.adapters]

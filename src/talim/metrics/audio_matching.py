@@ -35,6 +35,7 @@ SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: 
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
 BATCH_PASSAGES = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
+Start = tuple[float, float, int]  # of a passage in the clip: frame, ratio, shift in bins
 
 
 @dataclass(frozen=True)
@@ -104,23 +105,18 @@ def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> Refere
         return ReferenceAudio(tuple(prints), *empty, no_passages, no_passages)
     drawn = np.random.default_rng(seed).choice(total, min(total, PCA_FIT_PASSAGES), replace=False)
     firsts = np.concatenate([[0], np.cumsum(counts)])
-    fitted = np.concatenate(
-        [
-            _unit(_passages(c, columns, 1)[drawn[(drawn >= first) & (drawn < first + n)] - first])
-            for c, first, n in zip(coarse, firsts, counts, strict=False)
-        ]
-    )
+    fitted_parts = [
+        _unit(_passages(c, columns, 1)[drawn[(drawn >= first) & (drawn < first + n)] - first])
+        for c, first, n in zip(coarse, firsts, counts, strict=False)
+    ]
+    fitted = np.concatenate(fitted_parts)
     power, vectors = np.linalg.eigh(fitted @ fitted.T)
     largest = np.argsort(power)[::-1][:PCA_COMPONENTS]
     axes = (fitted.T @ (vectors[:, largest] / np.sqrt(np.maximum(power[largest], 1e-6)))).astype(np.float32)
-    projected = [_projected(_passages(c, columns, 1), axes) for c in coarse]
-    return ReferenceAudio(
-        tuple(prints),
-        axes,
-        np.ascontiguousarray(np.concatenate(projected).T),
-        np.repeat(np.arange(len(counts)), counts),
-        np.concatenate([np.arange(n) * COARSE_FRAMES for n in counts]),
-    )
+    passages = np.concatenate([_projected(_passages(c, columns, 1), axes) for c in coarse])
+    owner = np.repeat(np.arange(len(counts)), counts)
+    start_frames = np.concatenate([np.arange(n) * COARSE_FRAMES for n in counts])
+    return ReferenceAudio(tuple(prints), axes, np.ascontiguousarray(passages.T), owner, start_frames)
 
 
 def _coarse(fingerprint: np.ndarray, ratio: float) -> np.ndarray:
@@ -149,10 +145,8 @@ def _passages(coarse: np.ndarray, columns: int, step: int) -> np.ndarray:
 
 def _projected(passages: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Passages on the PCA components, norm 1; in batches, because copies of an hour's passages need much memory."""
-    parts = [
-        _unit_rows(_flat(passages[first : first + BATCH_PASSAGES]) @ axes)
-        for first in range(0, len(passages), BATCH_PASSAGES)
-    ]
+    firsts = range(0, len(passages), BATCH_PASSAGES)
+    parts = [_unit_rows(_flat(passages[first : first + BATCH_PASSAGES]) @ axes) for first in firsts]
     return np.concatenate([np.zeros((0, axes.shape[1]), np.float32), *parts])
 
 
@@ -181,7 +175,7 @@ def find_audio_match(
     fingerprint = np.asarray(fingerprint, np.float32)
     highest = np.full(sources.owner.size, -2.0, np.float32)
     row = np.zeros(sources.owner.size, int)
-    begins: list[tuple[float, float, int]] = []
+    begins: list[Start] = []
     for rows, starts in _variants(fingerprint, sources):
         scores = rows @ sources.passages
         best = scores.argmax(0)
@@ -196,10 +190,8 @@ def find_audio_match(
     return max(aligned, key=lambda match: match.similarity, default=None)
 
 
-def _variants(
-    fingerprint: np.ndarray, sources: ReferenceAudio
-) -> Iterator[tuple[np.ndarray, list[tuple[float, float, int]]]]:
-    """Passages of a clip at each ratio and shift on the PCA components; (start in frames, ratio, bins) of each."""
+def _variants(fingerprint: np.ndarray, sources: ReferenceAudio) -> Iterator[tuple[np.ndarray, list[Start]]]:
+    """Passages of a clip at each ratio and shift on the PCA components, and where each begins."""
     columns = round(PASSAGE_SECONDS / HOP_SECONDS) // COARSE_FRAMES
     for ratio in RATIOS:
         passages = _passages(_coarse(fingerprint, ratio), columns, START_COLUMNS)
@@ -225,9 +217,7 @@ def _peaks(value: np.ndarray, sources: ReferenceAudio) -> list[int]:
     return peaks
 
 
-def _aligned(
-    fingerprint: np.ndarray, sources: ReferenceAudio, begin: tuple[float, float, int], passage: int
-) -> PassageMatch:
+def _aligned(fingerprint: np.ndarray, sources: ReferenceAudio, begin: Start, passage: int) -> PassageMatch:
     """The best alignment near a coarse one: ratio to 0.5 %, offset to a frame, shift to a tenth of a bin."""
     frames = round(PASSAGE_SECONDS / HOP_SECONDS)
     source, first = int(sources.owner[passage]), int(sources.start_frames[passage])
@@ -242,21 +232,16 @@ def _aligned(
     ):
         candidates = [(centre + offset, ratio * stretch) for stretch in stretches for offset in offsets]
         times = np.stack([c + steps * r for c, r in candidates])
-        scores = np.stack(
-            [_correlation(_warp_fingerprint(fingerprint, times, bins + shift), coarse_target) for shift in shifts]
-        )
+        warped = [_warp_fingerprint(fingerprint, times, bins + shift) for shift in shifts]
+        scores = np.stack([_correlation(each, coarse_target) for each in warped])
         shift, best = np.unravel_index(scores.argmax(), scores.shape)
         (centre, ratio), bins = candidates[int(best)], bins + shifts[int(shift)]
     times = centre + (np.arange(frames) - frames / 2) * ratio
     start = (centre - frames / 2 * ratio) * HOP_SECONDS
-    return PassageMatch(
-        similarity(_warp_fingerprint(fingerprint, times[None], bins)[:, 0], target),
-        source,
-        (max(0.0, start), start + PASSAGE_SECONDS * ratio),
-        (first * HOP_SECONDS, first * HOP_SECONDS + PASSAGE_SECONDS),
-        bins * CENTS_PER_BIN,
-        ratio,
-    )
+    clip_seconds = (max(0.0, start), start + PASSAGE_SECONDS * ratio)
+    source_seconds = (first * HOP_SECONDS, first * HOP_SECONDS + PASSAGE_SECONDS)
+    score = similarity(_warp_fingerprint(fingerprint, times[None], bins)[:, 0], target)
+    return PassageMatch(score, source, clip_seconds, source_seconds, bins * CENTS_PER_BIN, ratio)
 
 
 def _warp_fingerprint(fingerprint: np.ndarray, times: np.ndarray, bins: float) -> np.ndarray:

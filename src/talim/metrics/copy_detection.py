@@ -91,9 +91,7 @@ def _gumbel_quantile(probability: float) -> float:
 def audio_null(sources: ReferenceAudio, recordings: Sequence[str]) -> np.ndarray:
     """Audio similarity of each source to the sources of all other recordings [n]; those without any left out."""
     return null_similarities(
-        sources.prints,
-        recordings,
-        lambda fingerprint, exclude: audio_matching.find_audio_match(fingerprint, sources, exclude),
+        sources.prints, recordings, lambda clip, exclude: audio_matching.find_audio_match(clip, sources, exclude)
     )
 
 
@@ -127,17 +125,9 @@ def find_audio_copy(
 
 def match_with_p_value(kind: str, match: PassageMatch, p_value: float) -> CopyMatch:
     """A passage match as a `CopyMatch` of a kind."""
-    return CopyMatch(
-        kind,
-        match.source,
-        match.clip_seconds,
-        match.source_seconds,
-        match.similarity,
-        p_value,
-        f"{match.cents:+.0f} cents, {1 / match.ratio:.2f} of the tempo",
-        match.cents,
-        1 / match.ratio,
-    )
+    where, tempo = (match.source, match.clip_seconds, match.source_seconds), 1 / match.ratio
+    detail = f"{match.cents:+.0f} cents, {tempo:.2f} of the tempo"
+    return CopyMatch(kind, *where, match.similarity, p_value, detail, match.cents, tempo)
 
 
 def longest_common_run(codes: np.ndarray, sources: Sequence[np.ndarray]) -> tuple[int, int, int, int, int]:
@@ -174,11 +164,9 @@ def find_token_copy(
     shifted by part of a frame, transposed or filtered, which `find_audio_copy` finds. A copy if `p_value` (by
     `tail_p_value` against `null`) is at most 0.01.
     """
-    changes, source, clip_start, source_start, length = longest_common_run(codes, sources)
+    changes, source, in_clip, in_source, length = longest_common_run(codes, sources)
     if not changes:
         return None
-    clip_seconds, source_seconds = (
-        (start / frame_rate_hz, (start + length) / frame_rate_hz) for start in (clip_start, source_start)
-    )
+    clip_seconds, source_seconds = ((n / frame_rate_hz, (n + length) / frame_rate_hz) for n in (in_clip, in_source))
     p_value = tail_p_value(changes, null)
     return CopyMatch("tokens", source, clip_seconds, source_seconds, float(changes), p_value, f"{length} equal frames")

@@ -82,11 +82,9 @@ def frechet_distance_infinity(
     """
     reference, evaluated = _pair(reference, evaluated, least=8)
     units = (_rows_by_recording(reference, reference_recordings), _rows_by_recording(evaluated, evaluated_recordings))
-    if min(len(groups) for groups in units) < 2 * MAX_SUBSAMPLING_FACTOR:
-        fewest = min(len(groups) for groups in units)
-        raise ValueError(
-            f"extrapolation needs {2 * MAX_SUBSAMPLING_FACTOR} recordings or more in each set, not {fewest}"
-        )
+    fewest, needed = min(map(len, units)), 2 * MAX_SUBSAMPLING_FACTOR
+    if fewest < needed:
+        raise ValueError(f"extrapolation needs {needed} recordings or more in each set, not {fewest}")
     ks = np.arange(1, MAX_SUBSAMPLING_FACTOR + 1)
     thinned, smallest = [frechet_distance(reference, evaluated)], len(reference)
     for k in ks[1:]:
@@ -228,10 +226,9 @@ def _pair(reference: np.ndarray, evaluated: np.ndarray, least: int) -> tuple[np.
             raise ValueError(f"the {name} set must be finite rows [n, d], not an array of shape {rows.shape}")
         if len(rows) < least:
             raise ValueError(f"the {name} set has {len(rows)} rows; this distance needs {least} or more")
-    if pair[0].shape[1] != pair[1].shape[1]:
-        raise ValueError(
-            f"the sets have {pair[0].shape[1]} and {pair[1].shape[1]} dimensions: use one embedding for both"
-        )
+    first, second = (rows.shape[1] for rows in pair)
+    if first != second:
+        raise ValueError(f"the sets have {first} and {second} dimensions: use one embedding for both")
     return pair
 
 

@@ -67,16 +67,10 @@ def load(name: str, path: Path | str | None = None, device: str = "cpu") -> Embe
         return EmbeddingExtractor(name, identity, rate_hz, None, dims, embed_window, embed_track=embed_track)
     if name not in neural_embeddings.MODELS:
         raise UsageError(f"no embedding {name!r}; choose from {', '.join(embedding_names())}")
-    model = neural_embeddings.MODELS[name]
+    spec = neural_embeddings.MODELS[name]
     loaded = neural_embeddings.load(name, None if path is None else Path(path), device)
     return EmbeddingExtractor(
-        name,
-        loaded.identity,
-        model.rate_hz,
-        model.window_seconds,
-        loaded.dims,
-        loaded.embed_window,
-        model.context_seconds,
+        name, loaded.identity, spec.rate_hz, spec.window_seconds, loaded.dims, loaded.embed_window, spec.context_seconds
     )
 
 

@@ -116,12 +116,9 @@ def histogram_distance(cents: np.ndarray, tracks: Sequence[np.ndarray]) -> float
     """
     if not tracks or not np.isfinite(cents).any():
         return float("nan")
+    mean = np.mean([pitch_class_histogram(track) for track in tracks], axis=0)
     histogram, reference = (
-        gaussian_filter1d(fractions, 10 / BIN_CENTS, mode="wrap")
-        for fractions in (
-            pitch_class_histogram(cents),
-            np.mean([pitch_class_histogram(track) for track in tracks], axis=0),
-        )
+        gaussian_filter1d(each, 10 / BIN_CENTS, mode="wrap") for each in (pitch_class_histogram(cents), mean)
     )
     return float(max(0.0, 1 - np.sqrt(histogram * reference).sum()))
 

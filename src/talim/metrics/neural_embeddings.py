@@ -16,6 +16,7 @@ import numpy as np
 
 from talim.errors import TalimError
 
+VGGISH_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 EmbedFunction = Callable[[np.ndarray], np.ndarray]
 
 
@@ -92,11 +93,10 @@ def load_clap(source: str, revision: str | None, device: str) -> tuple[int, Embe
     extractor = _from_transformers("ClapFeatureExtractor", source, revision)
     # The extractor's own default makes the four views of the fusion models, which other models cannot read.
     truncation = "fusion" if model.config.audio_config.enable_fusion else "rand_trunc"
+    options = {"sampling_rate": MODELS["clap"].rate_hz, "truncation": truncation, "return_tensors": "pt"}
 
     def embed_window(samples: np.ndarray) -> np.ndarray:
-        inputs = extractor(
-            samples, sampling_rate=MODELS["clap"].rate_hz, truncation=truncation, return_tensors="pt"
-        ).to(device)
+        inputs = extractor(samples, **options).to(device)
         with torch.inference_mode():
             features = model.get_audio_features(**inputs)
         vector = getattr(features, "pooler_output", features)[0]
@@ -136,13 +136,7 @@ def load_panns(source: str, revision: str | None, device: str) -> tuple[int, Emb
 
 MODELS: dict[str, EmbeddingModelSpec] = {
     "vggish": EmbeddingModelSpec(
-        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-        "sha256-10086976",
-        16000,
-        0.96,
-        "Apache-2.0",
-        load_vggish,
-        context_seconds=0.015,
+        VGGISH_URL, "sha256-10086976", 16000, 0.96, "Apache-2.0", load_vggish, context_seconds=0.015
     ),
     "panns": EmbeddingModelSpec("Cnn14_mAP=0.431.pth", "zenodo-3987831", 32000, 10.0, "CC-BY-4.0", load_panns),
     "clap": EmbeddingModelSpec(

@@ -123,10 +123,7 @@ def _returns_to_start(row: Sequence[PitchExtremum]) -> bool:
 
 
 def _is_raised_cosine(piece: np.ndarray, row: Sequence[PitchExtremum]) -> bool:
-    """Whether the moves between extrema are raised cosines, as in oscillations, and not steps, as in turns.
-
-    By the root mean square deviation, as a fraction of the move.
-    """
+    """Whether the moves between extrema are nearly raised cosines (by RMS), as in oscillations; turns have steps."""
     squares = []
     for start, end in itertools.pairwise(row):
         move = (piece[start.frame : end.frame + 1] - start.cents) / (end.cents - start.cents)
@@ -187,18 +184,14 @@ def _find_glides(piece: np.ndarray, hop: float, taken: np.ndarray) -> list[Ornam
             left -= 1
         while right < span.size - 1 and progress[right] < 0.9:
             right += 1
-        residual = _glide_deviation(progress[left : right + 1])
+        part = progress[left : right + 1]
+        raised_cosine = 0.5 - 0.5 * np.cos(np.linspace(np.arccos(0.8), np.arccos(-0.8), part.size))
+        residual = float(np.sqrt(np.mean((part - raised_cosine) ** 2)))
         seconds = (right - left) * hop
         clear = not taken[note.start + left : note.start + right].any()
         if MIN_GLIDE_SECONDS <= seconds <= MAX_GLIDE_SECONDS and residual < MAX_GLIDE_RESIDUAL and clear:
             events.append(OrnamentEvent("glide", (note.start + left) * hop, seconds, abs(move)))
     return events
-
-
-def _glide_deviation(progress: np.ndarray) -> float:
-    """Root mean square deviation of a move [n], from about 0.1 to 0.9 of it, from a raised cosine."""
-    cosine = 0.5 - 0.5 * np.cos(np.linspace(np.arccos(0.8), np.arccos(-0.8), progress.size))
-    return float(np.sqrt(np.mean((progress - cosine) ** 2)))
 
 
 @dataclass(frozen=True)
@@ -234,10 +227,7 @@ def find_neighbour_notes(piece: np.ndarray, hop: float, taken: np.ndarray) -> li
 
 
 def _with_initial_drop(piece: np.ndarray, points: list[PitchExtremum], hop: float) -> list[PitchExtremum]:
-    """The extrema, and the beginning of a segment that starts above its first note and drops to it.
-
-    A start from below is a scoop, which is no ornament.
-    """
+    """The extrema, and the start of a segment that drops to its first note; from below it is a scoop, no ornament."""
     first = points[0].frame if points else piece.size
     reach = piece[: min(first + 1, round(MAX_NEIGHBOUR_SECONDS / hop) + 1)]
     if (points and points[0].side > 0) or piece[0] - reach.min() < MIN_NEIGHBOUR_CENTS:
@@ -246,10 +236,7 @@ def _with_initial_drop(piece: np.ndarray, points: list[PitchExtremum], hop: floa
 
 
 def _same_turn(piece: np.ndarray, first: NeighbourNote, second: NeighbourNote, hop: float) -> bool:
-    """Whether two neighbour notes belong to one turn: a short rest between them, on the note that both return to.
-
-    Or the first is that note itself, touched on the way to the second.
-    """
+    """Whether a short rest between the two is on the note that both return to, or the first is that note itself."""
     note = note_after(piece, second.last, hop)
     rest = piece[first.last + 1 : second.first]
     if rest.size > MAX_REST_RATIO * max(first.frames, second.frames):
@@ -352,7 +339,6 @@ class OscillationBand:
 
 
 VIBRATO = OscillationBand((4.0, 8.0), 2.0, (27.0, 80.0), 0.87, 1.0)
-
 SWING = OscillationBand((1.0, 3.6), 1.5, (40.0, 130.0), 0.95, 0.3)
 
 

@@ -59,13 +59,12 @@ def track_pitch(
 
 def track_pitch_cached(audio: Audio, cache: MetricCache) -> PitchTrack:
     """`track_pitch` of the mix-down at 16 kHz, cached by the clip's content."""
-    hz = cache.get(audio, f"melody/{VERSION}", lambda: _track_hz(audio))
+
+    def compute() -> np.ndarray:
+        return track_pitch(audio.mono().resample(RATE_HZ).samples[0], RATE_HZ).hz
+
+    hz = cache.get(audio, f"melody/{VERSION}", compute)
     return PitchTrack(hz, np.isfinite(hz), HOP_SECONDS)
-
-
-def _track_hz(audio: Audio) -> np.ndarray:
-    samples = audio.mono().resample(RATE_HZ).samples[0]
-    return track_pitch(samples, RATE_HZ, hop_seconds=HOP_SECONDS).hz
 
 
 def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:

@@ -85,9 +85,8 @@ def steady_notes(track: np.ndarray, hop_seconds: float) -> list[SteadyRegion]:
     notes: list[SteadyRegion] = []
     for start, stop in true_runs(np.isfinite(track)):
         piece = track[start:stop]
-        reach = ndimage.maximum_filter1d(piece, width, mode="nearest") - ndimage.minimum_filter1d(
-            piece, width, mode="nearest"
-        )
+        highest = ndimage.maximum_filter1d(piece, width, mode="nearest")
+        reach = highest - ndimage.minimum_filter1d(piece, width, mode="nearest")
         for a, b in true_runs(reach <= STEADY_CENTS):
             # A window that touches the movement beside a note is not steady: the note reaches half a window further.
             first, last = start + max(0, a - width // 2), start + min(stop - start, b + width // 2)

@@ -82,9 +82,7 @@ def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndar
     """
     pitches = int(1200 * np.log2(highest_hz / lowest_hz) / STEP_CENTS) + 1
     axis, kernels = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
-    parts = [
-        (k + side / 2, -SUBHARMONIC_PENALTY / 2 if side else 1.0) for k in HARMONIC_MULTIPLES for side in (-1, 0, 1)
-    ]
+    parts = [(k + end / 2, -SUBHARMONIC_PENALTY / 2 if end else 1.0) for k in HARMONIC_MULTIPLES for end in (-1, 0, 1)]
     for row in range(pitches):
         for multiple, depth in parts:
             gap = np.abs(axis - row * STEP_CENTS - 1200 * np.log2(multiple)) / LOBE_WIDTH_CENTS

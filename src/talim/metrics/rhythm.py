@@ -77,9 +77,8 @@ def cycle_strength(strength: np.ndarray, beats: float, bpm: float) -> float:
         return float(smoothed[int(0.97 * lag) : int(np.ceil(1.03 * lag)) + 1].max())
 
     max_beats = min(1.5 * beats, 0.95 * strength.size / beat_frames)
-    others = [
-        best_near(count) for count in range(max(1, round(beats / 2)), int(max_beats) + 1) if abs(count - beats) >= 1
-    ]
+    counts = range(max(1, round(beats / 2)), int(max_beats) + 1)
+    others = [best_near(count) for count in counts if abs(count - beats) >= 1]
     return best_near(beats) - (float(np.mean(others)) if others else 0.0)
 
 
@@ -130,10 +129,7 @@ def tempo_drift(strength: np.ndarray) -> float:
 
 
 def _drifting_coherence(onsets: np.ndarray, weights: np.ndarray, drift: float, seconds: float) -> float:
-    """Phase coherence of onsets [n] (seconds from the middle) with beats of a drifting tempo: the best of all tempi.
-
-    Summed over beats, halves and quarters, so that it ranges from 0 to 3.
-    """
+    """Best phase coherence of onsets [n] (seconds from the middle) with drifting beats, halves and quarters: 0 to 3."""
     per_second = drift / 60
     warped = np.expm1(per_second * onsets) / per_second if abs(per_second) > 1e-9 else onsets
     rates_hz = np.arange(MIN_BPM / 60, 4 * MIN_BPM / 60, 1 / (8 * seconds))

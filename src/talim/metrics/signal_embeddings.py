@@ -30,19 +30,12 @@ def timbre_features(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -
 
 
 RATE_HZ = 16000
-
 BINS = 120  # of ten cents in an octave
-
 HARMONICS = 16
-
 ORDER = 5
-
 LAGS_SECONDS = (0.1, 0.4, 1.6)
-
 INTERVALS = 13  # of a semitone, from a tritone down to a tritone up
-
 PERIODS = 24
-
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.125, 4.0
 
 

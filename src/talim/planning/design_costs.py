@@ -71,8 +71,8 @@ def design_costs(
             f"--seconds is {seconds:g}; a training clip has at least a frame and at most {MAX_CROP_SECONDS} s"
         )
     if not designs:
-        sizes = [_check_budget(text) for text in budgets]
-        designs = design_grid(sizes or default_sizes(facts.shape), facts.shape)
+        default_sizes = BUDGETS if facts.shape.decoder_parameters > LARGE_MODEL_PARAMETERS else PERCENTAGES
+        designs = design_grid([_check_budget(text) for text in budgets] or default_sizes, facts.shape)
     return {
         "base": facts.name,
         "parameters": facts.shape.decoder_parameters,
@@ -81,11 +81,6 @@ def design_costs(
         "crop_seconds": seconds,
         "designs": [asdict(design_cost(Design.parse(design), facts, seconds)) for design in designs],
     }
-
-
-def default_sizes(shape: costs.BackboneShape) -> tuple[str, ...]:
-    """The budgets that are listed where none is given."""
-    return BUDGETS if shape.decoder_parameters > LARGE_MODEL_PARAMETERS else PERCENTAGES
 
 
 def _check_budget(text: str) -> str:
@@ -211,9 +206,8 @@ def _read_config(source: ModelSource, file: Path) -> BaseModelFacts:
             return _nano_unet(source, values)
         family = values.get("model_type", "musicgen")
         if family != "musicgen":
-            reason = (
-                registry.MELODY_UNSUPPORTED if family == "musicgen_melody" else f"a {family} model; expected MusicGen"
-            )
+            known = {"musicgen_melody": registry.MELODY_UNSUPPORTED}
+            reason = known.get(family, f"a {family} model; expected MusicGen")
             raise TalimError(f"base {source.name!r} is not supported: {reason}")
         decoder, text, codec = values["decoder"], values["text_encoder"], values.get("audio_encoder", {})
         shape = MusicGenShape(

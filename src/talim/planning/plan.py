@@ -14,15 +14,8 @@ from typing import Any
 
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.planning import fit_memory
-from talim.planning.design_costs import (
-    FULL_FINETUNE,
-    JOULES_PER_KWH,
-    BaseModelFacts,
-    DesignCost,
-    base_model_facts,
-    design_cost,
-)
+from talim.planning import design_costs, fit_memory
+from talim.planning.design_costs import BaseModelFacts, DesignCost, base_model_facts
 from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import DTYPES, StepConfig
@@ -79,7 +72,7 @@ def plan_designs(  # noqa: PLR0913
     steps = max(1, math.ceil(clips * epochs / batch_size))
     precision = precision or hardware.precision
     limit = memory_limit_bytes or hardware.usable_bytes
-    planned = list(dict.fromkeys([FULL_FINETUNE, *map(Design.parse, designs)]))
+    planned = list(dict.fromkeys([design_costs.FULL_FINETUNE, *map(Design.parse, designs)]))
     costs = [feasible_design_cost(design, facts, seconds) for design in planned]
     traces = TraceCache(cache, progress or Progress())
     rows = []
@@ -88,18 +81,8 @@ def plan_designs(  # noqa: PLR0913
         row = _training_cost(config, steps, hardware, prices, traces)
         fits = row["memory_bytes"] <= limit
         suggestion = None if fits else fit_memory.find_fitting_config(config, facts, hardware, limit, traces)
-        rows.append(
-            {
-                "design": str(design),
-                "parameters": cost.parameters,
-                "parameter_fraction": cost.parameter_fraction,
-                "file_bytes": cost.file_bytes,
-                "note": cost.note,
-                **row,
-                "fits": fits,
-                "suggestion": suggestion,
-            }
-        )
+        sizes = {name: getattr(cost, name) for name in ("parameters", "parameter_fraction", "file_bytes", "note")}
+        rows.append({"design": str(design), **sizes, **row, "fits": fits, "suggestion": suggestion})
     for row in rows:
         row["ratios"] = _ratios(row, rows[0])
     return {
@@ -132,17 +115,12 @@ def plan_total(
     for request in requests:
         facts = base_model_facts(request.base)
         _check(facts, request.crop_seconds, request.batch_size)
-        design_costs = feasible_design_cost(request.design, facts, request.crop_seconds)
-        config = StepConfig(
-            request.base,
-            request.design,
-            request.crop_seconds,
-            request.batch_size,
-            request.precision or hardware.precision,
-            request.gradient_checkpointing,
-        )
-        cost = _training_cost(config, request.steps, hardware, prices, traces)
-        rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": design_costs.file_bytes})
+        settings = vars(request) | {"precision": request.precision or hardware.precision}
+        steps = settings.pop("steps")
+        config = StepConfig(**settings)
+        file_bytes = feasible_design_cost(request.design, facts, request.crop_seconds).file_bytes
+        cost = _training_cost(config, steps, hardware, prices, traces)
+        rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": file_bytes})
     totals = {key: _sum([row[key] for row in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")}
     largest = max((row["memory_bytes"] for row in rows), default=0)
     return {"hardware": hardware.name, "num_runs": len(rows), **totals, "memory_bytes": largest, "runs": rows}
@@ -173,7 +151,7 @@ def _money(hours: float, joules: float | None, prices: EnergyPrices) -> float | 
     if prices.per_kwh is not None:
         if joules is None:
             raise UsageError("a price per kWh needs the machine's power; give --watts")
-        parts.append(joules / JOULES_PER_KWH * prices.per_kwh)
+        parts.append(joules / design_costs.JOULES_PER_KWH * prices.per_kwh)
     return sum(parts) if parts else None
 
 
@@ -185,7 +163,7 @@ def _ratios(row: dict[str, Any], full: dict[str, Any]) -> dict[str, float | None
 
 def feasible_design_cost(design: Design, base: BaseModelFacts, crop_seconds: float) -> DesignCost:
     """The design's own costs; UsageError where the base cannot have it."""
-    cost = design_cost(design, base, crop_seconds)
+    cost = design_costs.design_cost(design, base, crop_seconds)
     if cost.parameters is None:
         raise UsageError(f"{design} on {base.name}: {cost.note.removeprefix('impossible: ')}")
     return cost
@@ -200,11 +178,9 @@ def check_options(precision: str | None, **positive: float | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {value:g}; it must be more than 0")
 
 
-def _check(
-    base: BaseModelFacts, crop_seconds: float, batch_size: int, data_hours: float = 1.0, epochs: float = 1.0
-) -> None:
-    if not 1 / base.frame_rate_hz <= crop_seconds <= base.window_seconds:
-        raise UsageError(f"--seconds is {crop_seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
+def _check(base: BaseModelFacts, seconds: float, batch_size: int, data_hours: float = 1.0, epochs: float = 1.0) -> None:
+    if not 1 / base.frame_rate_hz <= seconds <= base.window_seconds:
+        raise UsageError(f"--seconds is {seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
     if batch_size < 1:
         raise UsageError(f"--batch-size is {batch_size}; a step has at least one clip")
     for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):

@@ -33,12 +33,9 @@ def render_plan(result: dict[str, Any]) -> str:
 
 
 def _render(
-    parts: Callable[[dict[str, Any], int], list[str | Table]],
-    result: dict[str, Any],
-    min_columns: int,
-    max_columns: int,
+    parts: Callable[[dict[str, Any], int], list[str | Table]], result: dict[str, Any], fewest: int, most: int
 ) -> str:
-    columns = min(max(shutil.get_terminal_size((max_columns, 0)).columns, min_columns), max_columns)
+    columns = min(max(shutil.get_terminal_size((most, 0)).columns, fewest), most)
     output = io.StringIO()
     console = Console(file=output, width=columns, highlight=False, markup=False)
     for part in parts(result, columns):
@@ -96,9 +93,8 @@ def _design_cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _note(row: dict[str, Any]) -> str:
-    if row["parameters"] is None:
-        return "impossible, see below"
-    return row["note"].replace("nearest possible:", "nearest:")
+    note = row["note"].replace("nearest possible:", "nearest:")
+    return "impossible, see below" if row["parameters"] is None else note
 
 
 def _stacked(text: str) -> str:

@@ -1,15 +1,13 @@
 """Trace a function on tensors without data (fake tensors): peak memory, and every operation with FLOPs and bytes.
 
-Every storage is tracked from allocation to deallocation, so that the peak includes whatever a training step keeps or
-recomputes. The time on any hardware can be predicted from one trace.
+Every storage is tracked from allocation to deallocation, so the peak includes what a step keeps or recomputes.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,8 +75,7 @@ class Trace:
         """From the result of `to_json`; KeyError or TypeError for other values."""
         rows = []
         for row in values["operations"]:
-            shapes = tuple(tuple(shape) for shape in row.pop("shapes"))
-            calls = row.pop("calls")
+            calls, shapes = row.pop("calls"), tuple(map(tuple, row.pop("shapes")))
             rows.append((OperationCost(shapes=shapes, **row), calls))
         return cls(values["peak_bytes"], rows)
 
@@ -134,19 +131,11 @@ class TensorTracer(TorchDispatchMode):
         flops = 0
         if (formula := FORMULAS.get(func._overloadpacket)) is not None:
             flops = int(formula(*args, **kwargs, out_val=result))
-        moved_bytes = sum(_bytes(tensor) for tensor in (*inputs, *outputs))
+        moved_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*inputs, *outputs))
         shapes = tuple(tuple(tensor.shape) for tensor in inputs) if flops else ()
         dtype = str(outputs[0].dtype).removeprefix("torch.")
         name = func._overloadpacket.__name__
         self.operations[OperationCost(name, dtype, shapes, flops, moved_bytes)] += 1
-
-
-@contextmanager
-def fake_tensor_mode() -> Iterator[TensorTracer]:
-    """Inside, new tensors are fake tensors: they hold no data and take no memory. Yields their tracer."""
-    tracer = TensorTracer()
-    with FakeTensorMode(allow_non_fake_inputs=True), tracer:
-        yield tracer
 
 
 def empty_like(tensor: Tensor) -> Tensor:
@@ -156,7 +145,8 @@ def empty_like(tensor: Tensor) -> Tensor:
 
 def trace(function: Callable[[], Any], prepare: Callable[[], Any] = lambda: None) -> Trace:
     """The trace of `function` after `prepare`, both run without data; the peak includes what `prepare` leaves live."""
-    with fake_tensor_mode() as tracer:
+    tracer = TensorTracer()
+    with FakeTensorMode(allow_non_fake_inputs=True), tracer:
         prepared = prepare()  # kept alive until the trace is complete
         tracer.reset()
         function()
@@ -167,7 +157,3 @@ def trace(function: Callable[[], Any], prepare: Callable[[], Any] = lambda: None
 
 def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -61,13 +61,8 @@ def training_subset(corpus: Corpus, fraction: float, seed: int) -> list[Clip]:
 
 def _targets(cache: FeatureCache, corpus: Corpus, clip: Clip, backbone: Backbone) -> np.ndarray:
     kind = backbone.target_kind
-    fields = {
-        "kind": kind,
-        "audio": clip.audio_hash,
-        "codec": backbone.codec_hash,
-        "start_seconds": 0.0,
-        "seconds": round(float(clip.seconds), 6),
-    }
+    span = {"start_seconds": 0.0, "seconds": round(float(clip.seconds), 6)}
+    fields = {"kind": kind, "audio": clip.audio_hash, "codec": backbone.codec_hash, **span}
     return cache.get_or_make(fields, lambda: {kind: backbone.encode(corpus.read_clip(clip))})[kind]
 
 
@@ -82,13 +77,8 @@ def beats_chords_of(clip: Clip) -> BeatsAndChords:
 
 
 def _predicted_beats_chords(cache: FeatureCache, clip: Clip, backbone: Backbone) -> BeatsAndChords:
-    fields = {
-        "kind": "beats_chords",
-        "prompt": clip.caption,
-        "base": backbone.fingerprint,
-        "beats": clip.beats,
-        "chords": clip.chords,
-    }
+    fields = {"kind": "beats_chords", "prompt": clip.caption, "base": backbone.fingerprint}
+    fields |= {"beats": clip.beats, "chords": clip.chords}
 
     def predict() -> dict[str, np.ndarray]:
         (predicted,) = backbone.predict_beats_chords([clip.caption], [beats_chords_of(clip)])
@@ -117,11 +107,8 @@ def make_rng(seed: int, purpose: int, number: int, rank: int = 0) -> np.random.G
 def sample_batch_indices(count: int, batch_size: int, seed: int, step: int) -> list[int]:
     """Indices (of `count` clips) for step `step` (from 1): every clip once per epoch, in a new order each epoch."""
     first = (step - 1) * batch_size
-    indices = []
-    for position in range(first, first + batch_size):
-        epoch, index = divmod(position, count)
-        indices.append(int(make_rng(seed, ORDER, epoch).permutation(count)[index]))
-    return indices
+    places = (divmod(position, count) for position in range(first, first + batch_size))
+    return [int(make_rng(seed, ORDER, epoch).permutation(count)[index]) for epoch, index in places]
 
 
 def training_batch(  # noqa: PLR0913

@@ -10,9 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from talim import atomic_io
 from talim.errors import TalimError
+
+Weights = dict[str, nn.Parameter]
 
 
 @dataclass
@@ -29,13 +32,7 @@ class TrainerState:
     usage: dict[str, float] = field(default_factory=dict)  # of the meter and the frozen-layer cache
 
 
-def write(
-    path: Path,
-    state: TrainerState,
-    weights: dict[str, nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> None:
+def write(path: Path, state: TrainerState, weights: Weights, optimiser: Optimizer, best: dict[str, Tensor]) -> None:
     """Write everything to one file, atomically. Random states need not be stored: draws follow from the step."""
     tensors = {f"weights/{name}": tensor.detach() for name, tensor in weights.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
@@ -46,9 +43,7 @@ def write(
     atomic_io.write_bytes(path, save(tensors, {"state": json.dumps(asdict(state))}))
 
 
-def read(
-    path: Path, weights: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, run_id: str
-) -> tuple[TrainerState, dict[str, Tensor]]:
+def read(path: Path, weights: Weights, optimiser: Optimizer, run_id: str) -> tuple[TrainerState, dict[str, Tensor]]:
     """Restore weights and optimiser state in place; return the counters and the best weights.
 
     TalimError if the file is damaged or belongs to another run or design.

@@ -1,8 +1,6 @@
 """Data-parallel training over processes that accelerate or torchrun started, one GPU each, all with the same weights.
 
-Without a launcher there is a single process and nothing is imported. A step's gradient is that of its whole batch:
-each rank's gradient is weighted by the number of frames or clips it averages over, so that unequal shards do not
-bias it.
+A step's gradient is that of its whole batch: each rank's is weighted by the frames or clips that it averages over.
 """
 
 from __future__ import annotations
@@ -127,11 +125,9 @@ def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device} is one device for all processes; leave it out, each takes its own GPU")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    local_count = _launcher_variable("LOCAL_WORLD_SIZE", 1)
-    if not on_cpu and local_count > torch.cuda.device_count():
-        raise UsageError(
-            f"{local_count} processes were started for {torch.cuda.device_count()} GPUs; start one per GPU at most"
-        )
+    local_count, gpus = _launcher_variable("LOCAL_WORLD_SIZE", 1), torch.cuda.device_count()
+    if not on_cpu and local_count > gpus:
+        raise UsageError(f"{local_count} processes were started for {gpus} GPUs; start one per GPU at most")
     from accelerate import PartialState
 
     with report_lost_ranks():

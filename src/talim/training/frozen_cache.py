@@ -1,7 +1,6 @@
-"""Cache of the activations that leave the frozen layers below the first trained site.
+"""Cache of the activations that leave the frozen layers below the first trained site, which training never changes.
 
-Training an adapter never changes these activations for the same clip, crop and caption. They are computed when they
-are first needed and stored with the corpus's features, for all trials on the same base with as many frozen layers.
+They are stored with the corpus's features, for all trials on the same base with as many frozen layers.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
     from talim.recipe import Recipe
     from talim.training.crops import Crop
 
+    Crops = Sequence[Crop]
+
 FOLDER = "frozen"  # in the corpus's features
 MIN_FROZEN_FRACTION = 0.25  # of the layers, for `auto`: below it less than a seventh of a step's time is saved
 PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-# relative differences that other hardware or another torch version can explain
-MAX_RELATIVE_ERROR = {"bf16": 0.1, "fp16": 0.1, "fp32": 1e-3}
+MAX_RELATIVE_ERROR = {"bf16": 0.1, "fp16": 0.1, "fp32": 1e-3}  # that other hardware or torch versions explain
 COUNTERS = {  # in the checkpoint, and their names in cost.json
     "frozen_cache_seconds": "compute_seconds",
     "frozen_cache_computed": "entries_computed",
@@ -91,9 +91,8 @@ class FrozenLayerCache:
 
     def seconds_to_fill(self, crops: Sequence[Crop], condition_dropout: float) -> float:
         """Estimated seconds to compute the missing entries, from those computed until now; 0 if none was."""
-        missing = sum(
-            not self.store.path(key).is_file() for crop in crops for key in self.keys(crop, condition_dropout)
-        )
+        keys = [key for crop in crops for key in self.keys(crop, condition_dropout)]
+        missing = sum(not self.store.path(key).is_file() for key in keys)
         return missing * self.counts["frozen_cache_seconds"] / max(self.counts["frozen_cache_computed"], 1)
 
     def _fields(self, crop: Crop, dropped: bool) -> dict[str, Any]:
@@ -110,10 +109,8 @@ class FrozenLayerCache:
             "start_frame": crop.start,
             "frames": crop.frames,
         }
-        if dropped:
-            return fields | {"condition": "null"}
-        caption = {"prompt": clip.caption, "text": self.backbone.text_encoder_hash}
-        return fields | {"condition": "text", **caption}
+        text = {"condition": "text", "prompt": clip.caption, "text": self.backbone.text_encoder_hash}
+        return fields | ({"condition": "null"} if dropped else text)
 
     def _stored(self, key: str, crop: Crop, dropped: bool) -> Tensor | None:
         """The entry in the store, if valid; the first one of another process is compared with a recomputed one."""
@@ -142,12 +139,7 @@ class FrozenLayerCache:
 
 
 def make_frozen_cache(
-    recipe: Recipe,
-    corpus: Corpus,
-    backbone: Backbone,
-    progress: Progress,
-    train: Sequence[Crop] = (),
-    held_out: Sequence[Crop] = (),
+    recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress, train: Crops = (), held_out: Crops = ()
 ) -> tuple[FrozenLayerCache | None, dict[str, Any]]:
     """The cache for training and evaluating on these crops, or None; and the decision as a dict for cost.json.
 
@@ -187,7 +179,7 @@ def cache_summary(cache: FrozenLayerCache | None, facts: dict[str, Any]) -> dict
         return facts
     counts = {name: cache.counts[counter] for counter, name in COUNTERS.items()}
     whole = {name: int(value) for name, value in counts.items() if name.startswith("entries_")}
-    return facts | counts | whole | {"disk_bytes": cache.store.held_bytes()}
+    return {**facts, **counts, **whole, "disk_bytes": cache.store.held_bytes()}
 
 
 def restore_counters(cache: FrozenLayerCache | None, usage: Mapping[str, float]) -> None:

@@ -13,6 +13,7 @@ from talim.recipe import Recipe
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
+Facts = Mapping[str, Any]
 HUB_LICENCES = ("cc-by-nc-4.0", "apache-2.0", "mit", "cc-by-4.0")  # identifiers that the Hub knows
 
 GUIDELINE = """\
@@ -24,13 +25,7 @@ GUIDELINE = """\
 - Let people who know the tradition listen before you publish."""
 
 
-def render_card(
-    recipe: Recipe,
-    base: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    cost: Mapping[str, Any],
-    scores: Mapping[str, Any] | None,
-) -> str:
+def render_card(recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores: Facts | None) -> str:
     """The card as Markdown with a YAML header for the Hub.
 
     `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`.
@@ -55,7 +50,7 @@ def base_facts(backbone: Backbone) -> dict[str, Any]:
     return {name: getattr(backbone, name) for name in names}
 
 
-def _header(base: Mapping[str, Any]) -> str:
+def _header(base: Facts) -> str:
     licence = str(base["licence"]).lower()
     fields: dict[str, Any] = {
         "base_model": base["name"],
@@ -69,7 +64,7 @@ def _header(base: Mapping[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
-def _adapter_section(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
+def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
     best = f"the weights of step {cost['best_step']}, which had the lowest held-out loss"
     stored = best if recipe.training.save_weights == "best" else "the weights of the last step"
     fraction = cost["trainable_parameters"] / cost["total_parameters"]
@@ -85,14 +80,14 @@ def _adapter_section(recipe: Recipe, base: Mapping[str, Any], cost: Mapping[str,
     return text
 
 
-def _base(base: Mapping[str, Any]) -> str:
+def _base(base: Facts) -> str:
     text = f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
     if allows_commercial_use(str(base["licence"])) == "forbidden":
         text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
     return text
 
 
-def _recordings(summary: Mapping[str, Any]) -> str:
+def _recordings(summary: Facts) -> str:
     rights = summary.get("rights", {})
     lines = [
         f"- {summary.get('recordings', '?')} recordings, {summary.get('performers', '?')} performers, "
@@ -105,11 +100,11 @@ def _recordings(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _counts(counts: Mapping[str, Any] | None) -> str:
+def _counts(counts: Facts | None) -> str:
     return ", ".join(f"{name} ({number})" for name, number in (counts or {"unknown": "all"}).items())
 
 
-def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str:
+def _measures(scores: Facts | None, cost: Facts) -> str:
     unit = cost.get("loss_unit", "nats")
     if scores is None:
         best = cost.get("best_held_out_loss")
@@ -133,7 +128,7 @@ def _measures(scores: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _interval(measure: Mapping[str, Any]) -> str:
+def _interval(measure: Facts) -> str:
     """The 95 % interval as text, or why there is none."""
     if measure.get("ci95") is None:
         return f"no interval ({measure.get('ci_note', 'too few recordings')})"
@@ -141,7 +136,7 @@ def _interval(measure: Mapping[str, Any]) -> str:
     return f"95 % interval {low:.4f} to {high:.4f} over {len(measure['per_recording'])} recordings"
 
 
-def _loading(base: Mapping[str, Any]) -> str:
+def _loading(base: Facts) -> str:
     command = f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
     if name := base.get("transformers_class"):
         load = f"from transformers import {name}\n\nbase = {name}.from_pretrained({base['name']!r})\n"
@@ -154,7 +149,7 @@ def _loading(base: Mapping[str, Any]) -> str:
     )
 
 
-def _cost(cost: Mapping[str, Any]) -> str:
+def _cost(cost: Facts) -> str:
     joules = cost.get("energy_joules")
     energy = f"{joules / 3600:.1f} Wh" if joules is not None else f"energy {cost.get('energy_note', 'not measured')}"
     return (

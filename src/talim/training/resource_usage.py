@@ -68,17 +68,18 @@ class ResourceMeter:
 
     def report(self, ranks: Sequence[dict[str, float]] = ()) -> dict[str, Any]:
         """The usage for cost.json (of all `ranks`, where there are several), with notes and the device's name."""
-        report: dict[str, Any] = combine_usage(ranks or [self.usage()])
-        report["processes"] = max(1, len(ranks))
-        report["peak_memory_bytes"] = int(report["peak_memory_bytes"])
-        report.setdefault("energy_joules", None)
-        report["energy_note"] = self._energy.note
-        report["memory_note"] = (
-            "peak GPU memory of tensors" if self.device.type == "cuda" else "peak memory of the process"
-        )
+        usage = combine_usage(ranks or [self.usage()])
         name = device_name(self.device)
-        report["device"] = f"{len(ranks)} x {name}" if len(ranks) > 1 else name
-        return report
+        on_gpu = self.device.type == "cuda"
+        return {
+            "energy_joules": None,
+            **usage,
+            "processes": max(1, len(ranks)),
+            "peak_memory_bytes": int(usage["peak_memory_bytes"]),
+            "energy_note": self._energy.note,
+            "memory_note": "peak GPU memory of tensors" if on_gpu else "peak memory of the process",
+            "device": f"{len(ranks)} x {name}" if len(ranks) > 1 else name,
+        }
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

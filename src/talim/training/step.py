@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
+from torch.optim import AdamW, Optimizer
 
 from talim.recipe import Training
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 BETAS = (0.9, 0.95)
 
 
-def make_optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> torch.optim.AdamW:
+def make_optimizer(weights: Mapping[str, nn.Parameter], training: Training) -> AdamW:
     """AdamW over the trained weights; fused, which is five to nine times as fast on a CPU."""
-    return torch.optim.AdamW(weights.values(), lr=0.0, betas=BETAS, weight_decay=training.weight_decay, fused=True)
+    return AdamW(weights.values(), lr=0.0, betas=BETAS, weight_decay=training.weight_decay, fused=True)
 
 
 def forward_backward(backbone: Backbone, batch: Batch) -> Loss:
@@ -30,11 +30,7 @@ def forward_backward(backbone: Backbone, batch: Batch) -> Loss:
 
 
 def optimizer_step(
-    weights: Mapping[str, nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    loss: Loss,
-    learning_rate: float,
-    max_grad_norm: float,
+    weights: Mapping[str, nn.Parameter], optimiser: Optimizer, loss: Loss, learning_rate: float, max_grad_norm: float
 ) -> bool:
     """Clip the gradients, update the weights and clear the gradients.
 

@@ -11,7 +11,6 @@ from statistics import median
 import torch
 
 from talim.corpus.manifest import Corpus
-from talim.errors import UsageError
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.training import batches, frozen_cache
@@ -84,15 +83,6 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
         startup_seconds += sum(seconds) + cache.seconds_to_fill(crops, training.condition_dropout)
         seconds = [step_seconds(step) for step in steps]
     return StepTiming(median(seconds[1:]), startup_seconds, encoding_seconds)
-
-
-def fit_steps_to_hours(training: Training, hours: float, timing: StepTiming) -> Training:
-    """The training with as many steps as fit into `hours`; UsageError if none fits."""
-    steps = steps_for_budget(training, hours * 3600, [timing])
-    if steps < 1:
-        needed_hours = (timing.startup_seconds + timing.step_seconds) / TRAINING_TIME_FRACTION / 3600
-        raise UsageError(f"--hours {hours:g} is too little: the first step ends after {needed_hours:.2f} hours")
-    return with_steps(training, steps, timing)
 
 
 def steps_for_budget(training: Training, seconds: float, timings: Sequence[StepTiming]) -> int:

@@ -52,7 +52,10 @@ def _train(
 ) -> None:
     with processes.main_first():
         corpus = Corpus.load(Path(recipe.corpus))
-        _check_clips(corpus)
+        if not corpus.train:
+            raise TalimError(f"{corpus.folder}: no training clips; run `talim prepare` on more recordings")
+        if not corpus.held_out:
+            raise TalimError(f"{corpus.folder}: no held-out clips to evaluate on; prepare more recordings")
         _check_batch_size(recipe, processes)
         _check_same_recipe(run, recipe, corpus)
     if run.finished:
@@ -77,13 +80,6 @@ def _train(
     processes.barrier()
 
 
-def _check_clips(corpus: Corpus) -> None:
-    if not corpus.train:
-        raise TalimError(f"{corpus.folder}: no training clips; run `talim prepare` on more recordings")
-    if not corpus.held_out:
-        raise TalimError(f"{corpus.folder}: no held-out clips to evaluate on; prepare more recordings")
-
-
 def _check_batch_size(recipe: Recipe, processes: DistributedContext) -> None:
     """UsageError where a process would get no clip of a batch."""
     if recipe.training.batch_size < processes.count:
@@ -97,10 +93,8 @@ def _check_same_recipe(run: Run, recipe: Recipe, corpus: Corpus) -> None:
     """UsageError where the folder holds a run of another recipe or corpus, naming the differences."""
     if not run.recipe_file.is_file():
         return
-    differences = [
-        f"{key} ({there} there, {here} now)"
-        for key, (there, here) in recipes.recipe_differences(run.recipe, recipe).items()
-    ]
+    changes = recipes.recipe_differences(run.recipe, recipe)
+    differences = [f"{key} ({there} there, {here} now)" for key, (there, here) in changes.items()]
     if run.facts_file.is_file() and read_json(run.facts_file)["corpus_hash"] != corpus.hash:
         differences.append("the corpus's content")
     if differences:
@@ -138,17 +132,7 @@ def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -
     if not run.recipe_file.is_file():
         write_text(run.recipe_file, recipes.dump(recipe))
     if not run.facts_file.is_file():
-        facts = {
-            "run_id": recipes.run_id(recipe, corpus.hash),
-            "corpus_hash": corpus.hash,
-            "base": {
-                "name": backbone.name,
-                "licence": backbone.licence,
-                "fingerprint": backbone.fingerprint,
-                "parameters": backbone.num_parameters,
-                "miniature": backbone.miniature,
-                "precision": backbone.precision_reason,
-            },
-            "provenance": provenance(),
-        }
-        write_json(run.facts_file, facts)
+        base = {name: getattr(backbone, name) for name in ("name", "licence", "fingerprint", "miniature")}
+        base |= {"parameters": backbone.num_parameters, "precision": backbone.precision_reason}
+        identity = {"run_id": recipes.run_id(recipe, corpus.hash), "corpus_hash": corpus.hash}
+        write_json(run.facts_file, {**identity, "base": base, "provenance": provenance()})

@@ -73,10 +73,8 @@ class Trainer:
             self.progress.log(summary)
         eval_clips = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
         self.held_out_items = self._encode(eval_clips)
-        crops = [
-            batches.fixed_crop(item, self.backbone, self.recipe.seed, self.training.crop_seconds)
-            for item in self.train_items
-        ]
+        options = self.backbone, self.recipe.seed, self.training.crop_seconds
+        crops = [batches.fixed_crop(item, *options) for item in self.train_items]
         held_out = [item.full_length for item in self.held_out_items]
         self.cache, self.cache_facts = frozen_cache.make_frozen_cache(
             self.recipe, self.corpus, self.backbone, self.progress, crops, held_out
@@ -108,9 +106,8 @@ class Trainer:
     def _resume(self) -> None:
         """Restore the last checkpoint; log lines that were written after it are removed."""
         if self.run.checkpoint.is_file():
-            self.state, self.best = checkpoint.read(
-                self.run.checkpoint, self.weights, self.optimiser, self.state.run_id
-            )
+            run_id = self.state.run_id
+            self.state, self.best = checkpoint.read(self.run.checkpoint, self.weights, self.optimiser, run_id)
             self.progress.log(f"resuming from step {self.state.step} of {self.training.steps}")
         if self.processes.is_main and self.run.log.is_file():
             with friendly_os_errors(self.run.log):
@@ -222,9 +219,8 @@ class Trainer:
         if not self.processes.is_main:
             return
         base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
-        card = model_card.render_card(
-            self.recipe, model_card.base_facts(self.backbone), self.corpus.summary, cost, scores=None
-        )
+        facts = model_card.base_facts(self.backbone)
+        card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
         serialization.save(self.peft, self.run.adapter, base=base, card=card)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
