@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import talim.adapters as adapters
-from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
+from talim.backbones.mustango.conditioning import ConditionTokens
 from talim.backbones.mustango.model import MustangoModel
 from talim.beats_chords import BeatGrid, ChordTrack
 from talim.design import budget, costs
@@ -39,7 +39,7 @@ def geometry_of(model: MustangoModel, frames: int) -> UNetGeometry:
 
 
 def forward(model: MustangoModel, frames: int) -> torch.Tensor:
-    beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
+    beats, chords = ConditionTokens.of_beats([BeatGrid()]), ConditionTokens.of_chords([ChordTrack()])
     mask = torch.ones(1, TEXT_TOKENS, dtype=torch.bool)
     width = model.unet.config.context_width[0]
     return model(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from talim.backbones.mustango import beat_chord_predictors, beat_chord_vocabulary
-from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
+from talim.backbones.mustango.conditioning import ConditionTokens, time_embedding
 from talim.backbones.mustango.load import build_model
 from talim.backbones.mustango.model import MustangoModel
 from talim.backbones.mustango.unet_config import PLAIN_DOWN, PLAIN_UP, UNetConfig
@@ -58,16 +58,14 @@ def word_ids(prompts: Sequence[str], length: int = 0) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def beat_tokens(clips: Sequence[Sequence[Sequence[float]]]) -> BeatTokens:
-    """As BeatTokens.of, from the reference's own [times, counts], without the limits set for people."""
-    ids, times, mask = zip(*(beat_chord_vocabulary.encode_beats(*(clip or ([], []))) for clip in clips), strict=True)
-    return BeatTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
+def beat_tokens(clips: Sequence[Sequence[Sequence[float]]]) -> ConditionTokens:
+    """As ConditionTokens.of_beats, from the reference's own [times, counts], without the limits set for people."""
+    return ConditionTokens.of_rows(beat_chord_vocabulary.encode_beats(*(clip or ([], []))) for clip in clips)
 
 
-def chord_tokens(clips: Sequence[tuple[Sequence[str], Sequence[float]]]) -> ChordTokens:
-    """As ChordTokens.of, from names and times."""
-    ids, times, mask = zip(*(beat_chord_vocabulary.encode_chords(when, names) for names, when in clips), strict=True)
-    return ChordTokens(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
+def chord_tokens(clips: Sequence[tuple[Sequence[str], Sequence[float]]]) -> ConditionTokens:
+    """As ConditionTokens.of_chords, from names and times."""
+    return ConditionTokens.of_rows(beat_chord_vocabulary.encode_chords(when, names) for names, when in clips)
 
 
 def refuses(make: Any) -> bool:
@@ -140,7 +138,7 @@ def embeddings(golden: Golden) -> Iterator[Check]:
         clips[f"{what}.batch3"] = batch
         clips[f"{what}.batch3_cfg_samples2"] = [empty] * 6 + [clip for clip in batch for _ in range(2)]
     for key in (name.removesuffix(".mask") for name in theirs if name.endswith(".mask")):
-        ours: BeatTokens | ChordTokens
+        ours: ConditionTokens
         if key.startswith("beats."):
             ours, layer = beat_tokens(clips[key]), made.beat_embedding_layer
         else:

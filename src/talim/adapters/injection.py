@@ -43,24 +43,17 @@ def adapter_config(
     An `AdapterConfig`, or PEFT's own configuration for lora, dora and ia3. `kind_options` by kind, such as
     {"conv": {"kernel_size": 7}}; `seed` determines the initial weights.
     """
-    return peft_config_for(
-        Design.parse(design),
-        model_sites(model),
-        base_parameters(model),
-        dropout=dropout,
-        seed=seed,
-        kind_options=kind_options,
-    )
+    sites, count = model_sites(model), base_parameters(model)
+    return peft_config_for(Design.parse(design), sites, count, dropout, seed, kind_options)
 
 
 def peft_config_for(
     design: Design,
     sites: Sequence[Site],
     num_base_parameters: int,
-    *,
-    dropout: float = DROPOUT,
-    seed: int = 0,
-    kind_options: dict[str, dict[str, Any]] | None = None,
+    dropout: float,
+    seed: int,
+    kind_options: dict[str, dict[str, Any]] | None,
 ) -> PeftConfig:
     """As `adapter_config`, from sites and the number of parameters that percentages refer to."""
     kind_options = kind_options or {}
@@ -101,14 +94,8 @@ def attach(
 ) -> PeftModel:
     """Add a new trainable adapter to a model in place; a second one joins the first. `sites`: default, the model's."""
     plain = unwrap_peft(model)
-    config = peft_config_for(
-        Design.parse(design),
-        model_sites(plain) if sites is None else sites,
-        base_parameters(plain),
-        dropout=dropout,
-        seed=seed,
-        kind_options=kind_options,
-    )
+    sites = model_sites(plain) if sites is None else sites
+    config = peft_config_for(Design.parse(design), sites, base_parameters(plain), dropout, seed, kind_options)
     with torch.random.fork_rng():  # PEFT's own methods draw from the global state
         torch.manual_seed(seed)
         return inject_adapters(model, config, name)

@@ -13,10 +13,9 @@ from torch import nn
 
 from talim.adapters.config import exact_path_regex
 from talim.design import budget
-from talim.design.expression import PEFT_KINDS, Part
+from talim.design.expression import Part
 from talim.design.musicgen_sites import Site
 
-SUPPORTED_PEFT_KINDS = PEFT_KINDS
 ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank
 
 

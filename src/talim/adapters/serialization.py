@@ -18,6 +18,7 @@ from talim.adapters.config import AdapterConfig
 from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
 from talim.atomic_io import new_folder, write_json, write_text
+from talim.design.expression import PEFT_KINDS
 from talim.errors import TalimError, UsageError
 from talim.version import __version__
 
@@ -54,10 +55,10 @@ def save(
         **(facts or {}),
     }
     with new_folder(Path(folder)) as partial:
-        save_file(
-            {k: v.detach().contiguous().cpu() for k, v in weights.items()}, partial / WEIGHTS_FILE, {"format": "pt"}
-        )
-        write_json(partial / CONFIG_FILE, {key: _plain(value) for key, value in sorted(values.items())})
+        stored = {key: weight.detach().contiguous().cpu() for key, weight in weights.items()}
+        save_file(stored, partial / WEIGHTS_FILE, {"format": "pt"})
+        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(values.items())}
+        write_json(partial / CONFIG_FILE, plain)
         write_json(partial / INFO_FILE, info)
         if card is not None:
             write_text(partial / CARD_FILE, card)
@@ -129,10 +130,7 @@ def read_config(folder: Path) -> PeftConfig:
         raise
     except (TypeError, KeyError, ValueError) as error:
         raise TalimError(f"{folder / CONFIG_FILE} is no valid PEFT configuration: {error}") from error
-    if (
-        not isinstance(config, AdapterConfig)
-        and peft_baselines.peft_type_name(config) not in peft_baselines.SUPPORTED_PEFT_KINDS
-    ):
+    if not isinstance(config, AdapterConfig) and peft_baselines.peft_type_name(config) not in PEFT_KINDS:
         raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3")
     return config
 
@@ -171,7 +169,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else value

@@ -35,27 +35,21 @@ def load(name_or_folder: str | Path = registry.NANO, precision: str = "auto", de
     torch_device = torch.device(pick_device(device))
     dtype, reason = choose_precision(precision, torch_device)
     resolve.check_reachable(source)
+    facts = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": reason}
     if resolve.source_family(source) == "mustango":
         with resolve.friendly_load_errors(source), silence_transformers():
-            return _mustango(source, torch_device, dtype, reason)
+            return _mustango(source, torch_device, dtype, facts)
     with resolve.friendly_load_errors(source), silence_transformers():
         nano = register_nano(source)
         config = read_config(source)
         _check_codec(source, config)
         model = _read_weights(source, config, dtype)
         tokenizer = _read_tokenizer(source, config)
-    return MusicGen(
-        model.to(torch_device),
-        tokenizer,
-        name=source.name,
-        licence=resolve.source_licence(source),
-        miniature=nano or config.audio_encoder.model_type == NANO_CODEC,
-        precision_reason=reason,
-    )
+    is_miniature = nano or config.audio_encoder.model_type == NANO_CODEC
+    return MusicGen(model.to(torch_device), tokenizer, miniature=is_miniature, **facts)
 
 
-def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, reason: str) -> Backbone:
-    facts = {"name": source.name, "licence": resolve.source_licence(source), "reason": reason}
+def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, facts: dict[str, str]) -> Backbone:
     if source.local and resolve.is_nano_mustango(source):
         from talim.backbones.nano import mustango
 

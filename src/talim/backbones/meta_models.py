@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from talim.backbones import load, resolve
 from talim.backbones.nano.musicgen import ByteTokenizer
+from talim.backbones.registry import RELEASED_CONFIGS
 from talim.design.musicgen_sites import MusicGenShape
 
 if TYPE_CHECKING:
@@ -23,19 +24,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
     from talim.backbones.resolve import ModelSource
 
-# Shared by all released MusicGens: google-t5/t5-base and facebook/encodec_32khz.
-T5_BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
-ENCODEC_32KHZ: dict[str, Any] = {
-    "target_bandwidths": [2.2],
-    "sampling_rate": 32000,
-    "num_filters": 64,
-    "upsampling_ratios": [8, 5, 4, 4],
-    "codebook_size": 2048,
-    "codebook_dim": 128,
-    "num_residual_layers": 1,
-    "use_causal_conv": False,
-    "use_conv_shortcut": False,
-}
+MUSTANGO_WIDTH = 1024  # of beat and chord tokens, their time embeddings, and the vocoder's first layer
 
 
 def load_on_meta(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
@@ -104,8 +93,8 @@ def _released_config(shape: MusicGenShape) -> Any:
         audio_channels=shape.channels,
     )
     return MusicgenConfig(
-        text_encoder=t5(**T5_BASE, is_encoder_decoder=False).to_dict(),
-        audio_encoder=EncodecConfig(**ENCODEC_32KHZ).to_dict(),
+        text_encoder=t5(**RELEASED_CONFIGS["t5_base"]).to_dict(),
+        audio_encoder=EncodecConfig(**RELEASED_CONFIGS["encodec_32khz"]).to_dict(),
         decoder=decoder.to_dict(),
     )
 
@@ -145,16 +134,14 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
 def _released_mustango() -> tuple[MustangoModel, MelVAE]:
     from transformers import T5Config
 
-    from talim.backbones.mustango import unet_config
     from talim.backbones.mustango.model import ModelDims, MustangoModel
     from talim.backbones.mustango.unet_config import UNetConfig
     from talim.backbones.mustango.vae_vocoder import MelConfig, MelVAE, build_vae, build_vocoder
 
     t5, mel = T5Config, MelConfig()
+    unet, text = UNetConfig.of(RELEASED_CONFIGS["mustango_unet"]), t5(**RELEASED_CONFIGS["mustango_text"])
     with torch.device("meta"):
-        model = MustangoModel(
-            UNetConfig.of(unet_config.UNET), t5(**unet_config.TEXT), ModelDims(*[unet_config.WIDTH] * 5)
-        )
-        vocoder = build_vocoder(unet_config.VOCODER_CHANNELS, mel.n_mel_channels, mel.sampling_rate)
-        vae = build_vae(unet_config.VAE)
+        model = MustangoModel(unet, text, ModelDims(*[MUSTANGO_WIDTH] * 5))
+        vocoder = build_vocoder(MUSTANGO_WIDTH, mel.n_mel_channels, mel.sampling_rate)
+        vae = build_vae(RELEASED_CONFIGS["mustango_vae"])
     return model, MelVAE(vae, vocoder, mel).to("meta")

@@ -1,5 +1,8 @@
 """Interface of base models: the Backbone protocol, and the values passed through it."""
 
+# pyright: reportReturnType=false
+# (the methods of a protocol have no bodies)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,133 +65,84 @@ class CachedBatch(Batch):
 class Backbone(Protocol):
     """A frozen base model: facts about it, encoding of audio and text, loss, generation, adapter sites."""
 
-    @property
-    def name(self) -> str: ...  # public name, never a path: "facebook/musicgen-small"
-    @property
-    def family(self) -> str: ...  # "musicgen", "mustango"
-    @property
-    def licence(self) -> str: ...  # of the weights, "CC-BY-NC-4.0", or "unknown"
-    @property
-    def rate_hz(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def frame_rate_hz(self) -> float: ...  # of targets; may be fractional
-    @property
-    def target_kind(self) -> str: ...  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
-    @property
-    def codebooks(self) -> int: ...  # 0 for latents
-    @property
-    def loss_unit(self) -> str: ...  # "nats", "squared error"
-    @property
-    def validation_terms(self) -> tuple[str, ...]: ...  # parts of the evaluation loss: "codebook 0", "noise level 500"
-    @property
-    def accepts_beats_chords(self) -> bool: ...  # conditioning besides text
-    @property
-    def options(self) -> Mapping[str, Any]: ...  # keywords of `generate` with defaults
-    @property
-    def window_seconds(self) -> float: ...  # the longest context in its training
-    @property
-    def miniature(self) -> bool: ...  # ships with talim for testing; poor audio quality
-    @property
-    def transformers_class(self) -> str: ...  # that loads the weights without talim; empty if none does
-    @property
-    def fingerprint(self) -> str: ...  # changes with the weights, not with the dtype they are loaded in
-    @property
-    def codec_hash(self) -> str: ...  # changes when the result of encode() would change
-    @property
-    def text_encoder_hash(self) -> str: ...  # changes when the result of encode_text() would change
-    @property
-    def num_parameters(self) -> int: ...  # of the adapted part, to which percentages refer
-    @property
-    def model(self) -> nn.Module: ...
+    name: str  # public name, never a path: "facebook/musicgen-small"
+    family: str  # "musicgen", "mustango"
+    licence: str  # of the weights, "CC-BY-NC-4.0", or "unknown"
+    rate_hz: int
+    channels: int
+    frame_rate_hz: float  # of targets; may be fractional
+    target_kind: str  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
+    codebooks: int  # 0 for latents
+    loss_unit: str  # "nats", "squared error"
+    validation_terms: tuple[str, ...]  # parts of the evaluation loss: "codebook 0", "noise level 500"
+    accepts_beats_chords: bool  # conditioning besides text
+    options: Mapping[str, Any]  # keywords of `generate` with defaults
+    window_seconds: float  # the longest context in its training
+    miniature: bool  # ships with talim for testing; poor audio quality
+    transformers_class: str  # that loads the weights without talim; empty if none does
+    fingerprint: str  # changes with the weights, not with the dtype they are loaded in
+    codec_hash: str  # changes when the result of encode() would change
+    text_encoder_hash: str  # changes when the result of encode_text() would change
+    num_parameters: int  # of the adapted part, to which percentages refer
+    precision_reason: str
+    model: nn.Module
+
     @property
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype: ...
-    @property
-    def precision_reason(self) -> str: ...
 
     def encode(self, audio: Audio) -> np.ndarray:
         """Audio of any sample rate and channels -> targets."""
-        ...
 
     def decode(self, tokens: np.ndarray) -> Audio:
         """Targets -> audio; scaled down only if it would clip."""
-        ...
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states of each, float32 [L, D]."""
-        ...
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
         """Pad clips to one batch; where `drop` is true, all conditions are the unconditional ones of guidance."""
-        ...
 
     def loss(self, batch: Batch) -> Loss:
         """The model's own training loss in float32; for a CachedBatch only the remaining layers run."""
-        ...
 
     def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
         """Shape [S, D] of `frozen_activations` for one clip of `frames` frames; (0, 0) if the model has none."""
-        ...
 
     def frozen_activations(self, batch: Batch, layers: int) -> Tensor:
         """Output of the first `layers` layers, [B, S, D], before any adapter; without gradient.
 
         TalimError if the model has none, or if dropout in its frozen part is on.
         """
-        ...
 
     def generate(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int,
-        guidance_scale: float = 3.0,
-        *,
-        progress: Progress | None = None,
-        beats_chords: Sequence[BeatsAndChords] | None = None,
-        **options: Any,
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
     ) -> list[Audio]:
         """One clip of `seconds` per prompt, determined by the arguments.
 
-        `options` are keywords named by the property `options`; `beats_chords` has one entry per prompt. UsageError for
-        options or conditions that the model does not support.
+        `options` are keywords named by the attribute `options`; `progress`, a Progress; and `beats_chords`, a
+        BeatsAndChords per prompt. UsageError for options or conditions that the model does not support.
         """
-        ...
 
     def generate_tokens(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int,
-        guidance_scale: float = 3.0,
-        *,
-        progress: Progress | None = None,
-        beats_chords: Sequence[BeatsAndChords] | None = None,
-        **options: Any,
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
     ) -> np.ndarray:
         """As `generate`, but returns targets [B, K, T] or [B, C, T, F]."""
-        ...
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
     ) -> list[BeatsAndChords]:
         """Predicted beats and chords for prompts, `given` ones kept; UsageError or TalimError if it cannot."""
-        ...
 
     def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
         """The nearest supported beats and chords; empty ones for a text-only model."""
-        ...
 
     def sites(self) -> tuple[Site, ...]:
         """Sites for adapters, in order of depth."""
-        ...
 
     def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode for adapters; the frozen part stays without dropout and caches.
 
         `loss_weighting` of noise levels, for diffusion models; UsageError if the model does not support it.
         """
-        ...

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from talim.atomic_io import read_json
+from talim.backbones.mustango.unet_config import UNetConfig
 from talim.design.musicgen_sites import MusicGenShape
 from talim.design.unet_sites import UNetShape
 
@@ -48,22 +52,14 @@ def _released_models() -> list[ModelEntry]:
             full = MusicGenShape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
             models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size]))
     for name in ("melody", "melody-large", "stereo-melody", "stereo-melody-large"):
-        models.append(
-            ModelEntry(
-                f"musicgen-{name}", f"facebook/musicgen-{name}", RELEASED_LICENCE, unsupported_reason=MELODY_UNSUPPORTED
-            )
-        )
+        name = f"musicgen-{name}"
+        models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, unsupported_reason=MELODY_UNSUPPORTED))
     return models
 
 
-# Dimensions of the released U-Net, from its configs/music_diffusion_model_config.json.
-UNET = UNetShape(
-    channels=(320, 640, 1280, 1280),
-    layers=(2, 2, 2, 2),
-    context_width=(1024,) * 4,
-    music_down=(True, True, True, False),
-    music_up=(False, True, True, True),
-)
+# Of google-t5/t5-base and facebook/encodec_32khz, shared by all released MusicGens; and of Mustango's parts.
+RELEASED_CONFIGS: dict[str, Any] = read_json(Path(__file__).with_name("released_configs.json"))
+UNET = UNetShape.of(UNetConfig.of(RELEASED_CONFIGS["mustango_unet"]))
 UNET_CONFIG = "configs/music_diffusion_model_config.json"
 FRAME_RATE_AND_WINDOW = {"musicgen": (50, 30.0), "mustango": (25, 10.24)}  # Hz; seconds of context in training
 MUSTANGO = [

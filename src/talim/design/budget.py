@@ -19,17 +19,10 @@ ParameterCount = Callable[[Site, int], int]  # (site, width or rank) -> paramete
 def parameter_cost(kind: str, options: dict[str, Any] | None = None) -> ParameterCount:
     """Function that counts a kind's trainable parameters at a site of some width or rank."""
     if kind in RANKED_KINDS:
-        return _dora_cost if kind == "dora" else _lora_cost
+        per_output = 1 if kind == "dora" else 0  # its magnitudes
+        return lambda site, rank: sum((m.inputs + m.outputs) * rank + per_output * m.outputs for m in site.matrices)
     parameters_of = KINDS[kind].parameters_of
     return lambda site, width: parameters_of(site.width, width, **(options or {}))
-
-
-def _lora_cost(site: Site, rank: int) -> int:
-    return sum((m.inputs + m.outputs) * rank for m in site.matrices)
-
-
-def _dora_cost(site: Site, rank: int) -> int:
-    return _lora_cost(site, rank) + sum(m.outputs for m in site.matrices)
 
 
 def fixed_cost(kind: str, site: Site) -> int:

@@ -93,8 +93,11 @@ class Kind(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Initialise every nn.Linear from `generator`; the up-projection is zero, so the adapter starts as identity."""
         for module in self.modules():
-            if isinstance(module, nn.Linear):
-                init_linear(module, generator)
+            if isinstance(module, nn.Linear) and not module.weight.is_meta:  # torch's own range
+                bound = module.in_features**-0.5
+                for weights in (module.weight, module.bias):
+                    if weights is not None:
+                        nn.init.uniform_(weights, -bound, bound, generator)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
@@ -200,17 +203,6 @@ class Transformer(Kind):
     def bottleneck_forward(self, hidden: Tensor, state: StreamingState | None, mask: Tensor | None) -> Tensor:
         hidden = hidden + self.attention(self.attention_norm(hidden), state, mask)
         return hidden + self.fc2(F.gelu(self.fc1(self.norm(hidden))))
-
-
-def init_linear(layer: nn.Linear, generator: torch.Generator) -> None:
-    """Torch's default initialisation of nn.Linear, drawn from `generator`; nothing on the meta device."""
-    if layer.weight.is_meta:
-        return
-    bound = layer.in_features**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        if layer.bias is not None:
-            layer.bias.uniform_(-bound, bound, generator=generator)
 
 
 def _resolve_options(cls: type[Kind], given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class UNetPart:
     resnets: tuple[int, ...]  # input channels of each
     site: str = ""
     resample: int | None = None  # the target level
+    block: str = ""  # path of the block inside the model
+    layer: int = 0  # in the block
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class UNetShape:
             for layer in range(self.layers[level]):
                 inputs = width if layer else self.channels[max(level - 1, 0)]
                 site = f"down[{level}.{layer}]" if self.music_down[level] else ""
-                yield UNetPart(level, (inputs,), site)
+                yield UNetPart(level, (inputs,), site, None, f"unet.down_blocks.{level}", layer)
             if level < top:
                 yield UNetPart(level, (), resample=level + 1)
-        yield UNetPart(top, (self.channels[top],), "mid")
+        yield UNetPart(top, (self.channels[top],), "mid", None, "unet.mid_block")
         yield UNetPart(top, (self.channels[top],))
         for block in range(top + 1):
             level = top - block
@@ -81,48 +83,27 @@ class UNetShape:
             for layer in range(self.layers[level] + 1):
                 skip = self.channels[max(level - 1, 0)] if layer == self.layers[level] else width
                 site = f"up[{block}.{layer}]" if self.music_up[block] else ""
-                yield UNetPart(level, ((width if layer else below) + skip,), site)
+                inputs = (width if layer else below) + skip
+                yield UNetPart(level, (inputs,), site, None, f"unet.up_blocks.{block}", layer)
             if level:
                 yield UNetPart(level, (), resample=level - 1)
 
     def sites(self) -> tuple[Site, ...]:
         """The conditioner, then down[block.layer], mid and up[block.layer] in signal order."""
-        positions = list(self._positions())
-        last = max(len(positions) - 1, 1)
-        music = [
-            self._site(name, block, layer, level, inputs, index / last)
-            for index, (name, block, layer, level, inputs) in enumerate(positions)
-        ]
-        return (self._conditioner(), *music)
+        parts = [part for part in self.parts() if part.site]
+        last = max(len(parts) - 1, 1)
+        return (self._conditioner(), *(self._site(part, index / last) for index, part in enumerate(parts)))
 
-    def _positions(self) -> Iterator[tuple[str, str, int, int, int]]:
-        """Per site: name, path of the block, layer in it, level, input channels of the layer's ResNet."""
-        top = len(self.channels) - 1
-        for level, width in enumerate(self.channels):
-            entering = self.channels[max(level - 1, 0)]
-            for layer in range(self.layers[level] if self.music_down[level] else 0):
-                inputs = width if layer else entering
-                yield f"down[{level}.{layer}]", f"unet.down_blocks.{level}", layer, level, inputs
-        yield "mid", "unet.mid_block", 0, top, self.channels[top]
-        for block in range(len(self.channels)):
-            level = top - block
-            width, below = self.channels[level], self.channels[min(level + 1, top)]
-            count = self.layers[level] + 1
-            for layer in range(count if self.music_up[block] else 0):
-                skip = self.channels[max(level - 1, 0)] if layer == count - 1 else width
-                inputs = (width if layer else below) + skip
-                yield f"up[{block}.{layer}]", f"unet.up_blocks.{block}", layer, level, inputs
-
-    def _site(self, name: str, block: str, layer: int, level: int, inputs: int, depth: float) -> Site:
-        width, context = self.channels[level], self.context_width[level]
-        paths = [f"{block}.{stack}.{layer}" for stack in STACKS]
+    def _site(self, part: UNetPart, depth: float) -> Site:
+        width, context = self.channels[part.level], self.context_width[part.level]
+        paths = [f"{part.block}.{stack}.{part.layer}" for stack in STACKS]
         matrices = tuple(matrix for path in paths for matrix in self._matrices(path, width, context))
-        trained = [(f"{block}.resnets.{layer}", self._resnet_parameters(inputs, width))]
+        trained = [(f"{part.block}.resnets.{part.layer}", self._resnet_parameters(part.resnets[0], width))]
         trained += [(path, self._transformer_parameters(width, context)) for path in paths]
-        if name == "mid":
-            trained.append((f"{block}.resnets.1", self._resnet_parameters(width, width)))
-        height = level / max(len(self.channels) - 1, 1)
-        return Site(name, paths[-1], width, depth, False, matrices, tuple(trained), BANDS, height)
+        if part.site == "mid":
+            trained.append((f"{part.block}.resnets.1", self._resnet_parameters(width, width)))
+        height = part.level / max(len(self.channels) - 1, 1)
+        return Site(part.site, paths[-1], width, depth, False, matrices, tuple(trained), BANDS, height)
 
     def _conditioner(self) -> Site:
         """Between text encoder and U-Net; its matrices are the embeddings of beats and chords."""

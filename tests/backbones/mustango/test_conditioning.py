@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from talim.backbones.mustango.backbone import Mustango
-from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens, time_embedding
+from talim.backbones.mustango.conditioning import ConditionTokens, time_embedding
 from talim.beats_chords import BeatGrid, ChordTrack
 
 
 def test_tokens_of_empty_conditions_are_padding_and_one_n() -> None:
-    beats, chords = BeatTokens.of([BeatGrid()]), ChordTokens.of([ChordTrack()])
+    beats, chords = ConditionTokens.of_beats([BeatGrid()]), ConditionTokens.of_chords([ChordTrack()])
     assert beats.ids.shape == (1, 50)
     assert not beats.mask.any()
     assert not beats.times_seconds.any()
@@ -19,7 +19,7 @@ def test_tokens_of_empty_conditions_are_padding_and_one_n() -> None:
 
 
 def test_beat_tokens_padding_repeats_the_last_time() -> None:
-    beats = BeatTokens.of([BeatGrid((0.5, 1.25), (1, 2)), BeatGrid()])
+    beats = ConditionTokens.of_beats([BeatGrid((0.5, 1.25), (1, 2)), BeatGrid()])
     assert beats.times_seconds[0].tolist() == [0.5] + [1.25] * 49
     assert beats.mask.sum(dim=1).tolist() == [2, 0]
 
@@ -34,11 +34,11 @@ def test_time_embedding_distinguishes_hundredths() -> None:
 @torch.no_grad()
 def test_embeddings_depend_on_root_kind_inversion_position_and_time(tiny: Mustango) -> None:
     def chord(name: str, time: float = 1.0) -> torch.Tensor:
-        tokens = ChordTokens.of([ChordTrack((time,), (name,))])
+        tokens = ConditionTokens.of_chords([ChordTrack((time,), (name,))])
         return tiny.model.chord_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
     def beat(position: int, time: float = 1.0) -> torch.Tensor:
-        tokens = BeatTokens.of([BeatGrid((time,), (position,))])
+        tokens = ConditionTokens.of_beats([BeatGrid((time,), (position,))])
         return tiny.model.beat_embedding_layer(tokens.ids, tokens.times_seconds)[0, 0]
 
     plain = chord("C")

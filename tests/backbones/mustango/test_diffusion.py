@@ -143,11 +143,9 @@ def test_with_guidance_extrapolates_from_the_unconditional_rows() -> None:
     assert diffusion.with_guidance(predict, 1.0) is predict
 
 
-def test_velocity_losses_exclude_masked_frames() -> None:
+def test_velocity_losses_are_mean_squared_errors_of_each_clip() -> None:
     output, target = torch.zeros(1, *SHAPE), torch.ones(1, *SHAPE)
     target[:, :, 2:] = 9
-    mask = torch.tensor([[True, True, False, False]])
-    assert diffusion.velocity_losses(output, target, mask).tolist() == [1.0]
     assert diffusion.velocity_losses(output, target).tolist() == [41.0]
 
 

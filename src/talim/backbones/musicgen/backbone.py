@@ -10,6 +10,7 @@ import torch
 
 from talim.audio import Audio
 from talim.backbones import fingerprint, generation_options
+from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
 from talim.beats_chords import BeatsAndChords
@@ -17,14 +18,14 @@ from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from talim.backbones.protocol import Item, Progress
 
 DEFAULT_WINDOW_SECONDS = 30.0  # of the released models
 
 
-class MusicGen:
+class MusicGen(FrozenModel):
     """A `MusicgenForConditionalGeneration` as a Backbone; the model is configured in place."""
 
     family = "musicgen"
@@ -42,66 +43,25 @@ class MusicGen:
         miniature: bool = False,
         precision_reason: str = "fp32",
     ) -> None:
-        self.model = model
-        model.name_or_path = name  # PEFT stores it with an adapter: no local path
-        self.tokenizer = tokenizer
-        self.name = name
-        self.licence = licence
-        self.miniature = miniature
-        self.precision_reason = precision_reason
+        super().__init__(model, tokenizer, name, licence, miniature, precision_reason)
+        self.config = config = model.config  # of the whole model
+        self.rate_hz, self.frame_rate_hz = int(config.audio_encoder.sampling_rate), int(config.audio_encoder.frame_rate)
+        self.channels = int(config.decoder.audio_channels)
+        self.codebooks = int(config.decoder.num_codebooks)  # per frame, over both channels
+        self.validation_terms = tuple(f"codebook {index}" for index in range(self.codebooks))
+        # the miniature's codec is not part of transformers
+        self.transformers_class = "" if miniature else "MusicgenForConditionalGeneration"
+        windows = (getattr(part, "talim_window_seconds", None) for part in (config, config.decoder))
+        # the longest context in training; transformers itself does not enforce it
+        self.window_seconds = float(next((w for w in windows if w is not None), DEFAULT_WINDOW_SECONDS))
         self.delays = delay_pattern.delays(self.codebooks, self.channels)
-        self.special_token = _special_token(model)
+        special = config.decoder.pad_token_id  # of the delay pattern: by default the one after the vocabulary
+        self.special_token = int(config.decoder.vocab_size if special is None else special)
         _freeze_and_configure(model, self.special_token)
         self.fingerprint = fingerprint.hash_weights(model, _fingerprint_facts(model))
         facts = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
         self.codec_hash = fingerprint.hash_weights(model.audio_encoder, facts, exact=True)
-        # text states depend on the tokenizer, too
-        probe = {"probe": fingerprint.probe_tokens(tokenizer)}
-        self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
         self.num_parameters = fingerprint.count_values(model.decoder)
-
-    @property
-    def config(self) -> Any:
-        """The transformers configuration of the whole model."""
-        return self.model.config
-
-    @property
-    def rate_hz(self) -> int:
-        return int(self.config.audio_encoder.sampling_rate)
-
-    @property
-    def channels(self) -> int:
-        return int(self.config.decoder.audio_channels)
-
-    @property
-    def frame_rate_hz(self) -> int:
-        return int(self.config.audio_encoder.frame_rate)
-
-    @property
-    def codebooks(self) -> int:
-        """Codebooks per frame, over both channels."""
-        return int(self.config.decoder.num_codebooks)
-
-    @property
-    def transformers_class(self) -> str:
-        """Empty for the miniature, whose codec is not part of transformers."""
-        return "" if self.miniature else "MusicgenForConditionalGeneration"
-
-    @property
-    def validation_terms(self) -> tuple[str, ...]:
-        return tuple(f"codebook {index}" for index in range(self.codebooks))
-
-    @property
-    def window_seconds(self) -> float:
-        """The longest context in training; transformers itself does not enforce it."""
-        for config in (self.config, self.config.decoder):
-            if (seconds := getattr(config, "talim_window_seconds", None)) is not None:
-                return float(seconds)
-        return DEFAULT_WINDOW_SECONDS
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.decoder.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -131,17 +91,6 @@ class MusicGen:
         samples = values[:, 0].float().cpu().numpy()
         peak = float(np.abs(samples).max(initial=0.0))
         return Audio(samples / peak if peak > 1.0 else samples, self.rate_hz)
-
-    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Prompts -> text-encoder states, float32 [L, D]; encoded one by one, independent of the batch."""
-        by_prompt: dict[str, np.ndarray] = {}
-        for prompt in prompts:
-            if prompt not in by_prompt:
-                ids, mask = self._tokenize([prompt])
-                with torch.no_grad(), sampling.inference_mode(self.model.text_encoder):
-                    states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-                by_prompt[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
-        return [by_prompt[prompt] for prompt in prompts]
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
         """Pad clips to one batch; a dropped condition is an attention mask of zeros, as in guidance."""
@@ -191,25 +140,6 @@ class MusicGen:
         steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
-        progress: Progress | None = None,
-        beats_chords: Sequence[BeatsAndChords] | None = None,
-        **other_options: Any,
-    ) -> list[Audio]:
-        """One clip of `seconds` per prompt; beyond the context window, each window continues an overlap."""
-        tokens = self.generate_tokens(
-            prompts, seconds, seed, guidance_scale, temperature, top_k, progress, beats_chords, **other_options
-        )
-        samples = round(seconds * self.rate_hz)
-        return [Audio(self.decode(row).samples[:, :samples], self.rate_hz) for row in tokens]
-
     def generate_tokens(
         self,
         prompts: Sequence[str],
@@ -222,7 +152,10 @@ class MusicGen:
         beats_chords: Sequence[BeatsAndChords] | None = None,
         **other_options: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
-        """As `generate`, but returns codec tokens; UsageError for beats, chords and options of other families."""
+        """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
+
+        UsageError for beats, chords and options of other families.
+        """
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
         options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
@@ -245,10 +178,6 @@ class MusicGen:
         """Empty conditions: the model is conditioned on text only."""
         return [BeatsAndChords()] * len(beats_chords)
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        return generation_options.DEFAULT_OPTIONS[self.family]
-
     def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode with dropout 0 in the frozen layers and no cache; codec and text encoder stay in eval mode."""
         generation_options.loss_weighting(self.family, self.name, loss_weighting)
@@ -264,17 +193,6 @@ class MusicGen:
                 self.model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
             else:
                 self.model.decoder.gradient_checkpointing_disable()
-
-    def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, int64 [B, L]."""
-        tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
-        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
-
-
-def _special_token(model: Any) -> int:
-    """The padding token of the delay pattern: the one after the vocabulary."""
-    config = model.config.decoder
-    return int(config.pad_token_id if config.pad_token_id is not None else config.vocab_size)
 
 
 def _freeze_and_configure(model: Any, special: int) -> None:

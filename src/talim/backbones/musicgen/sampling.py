@@ -55,7 +55,7 @@ class GenerationWindow:
     new_frames: int
 
 
-def split_into_windows(seconds: float, frame_rate_hz: int, window_seconds: float) -> tuple[GenerationWindow, ...]:
+def split_into_windows(seconds: float, frame_rate_hz: float, window_seconds: float) -> tuple[GenerationWindow, ...]:
     """Split a length into windows of the model's context length."""
     total = max(math.ceil(seconds * frame_rate_hz - 1e-6), 1)
     longest = max(int(window_seconds * frame_rate_hz), MIN_FRAMES)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from talim.audio import Audio
 from talim.backbones import fingerprint, generation_options
+from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import sampling
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.batch import EncodedExample, LatentBatch, beat_chord_tokens, collate, pad_states
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 10.24  # of the released model
 MAX_SECONDS = 60.0  # attention is quadratic in the length
-MAX_TEXT_TOKENS = 512
 
 
-class Mustango:
+class Mustango(FrozenModel):
     """A `MustangoModel` with its VAE and vocoder as a Backbone; the model is configured in place."""
 
     family = "mustango"
@@ -46,6 +46,7 @@ class Mustango:
     loss_unit = "squared error"
     accepts_beats_chords = True
     transformers_class = ""
+    tokenizer_options: ClassVar = {"max_length": 512, "truncation": True}
     validation_terms = tuple(f"noise level {level}" for level in VALIDATION_TIMESTEPS)
 
     def __init__(  # noqa: PLR0913
@@ -59,14 +60,12 @@ class Mustango:
         predictors: Callable[[], BeatChordPredictors] | None = None,
         miniature: bool = False,
         precision_reason: str = "fp32",
-        loss_weighting: str = "min_snr_v",
         window_seconds: float = WINDOW_SECONDS,
     ) -> None:
-        self.model, self.mel_vae, self.tokenizer = model, mel_vae, tokenizer
-        vars(model)["name_or_path"] = name  # PEFT stores it with an adapter: no local path
-        self.name, self.licence, self.miniature = name, licence, miniature
-        self.precision_reason, self.window_seconds = precision_reason, window_seconds
-        self.loss_weighting = loss_weighting
+        super().__init__(model, tokenizer, name, licence, miniature, precision_reason)
+        self.mel_vae, self.window_seconds, self.loss_weighting = mel_vae, window_seconds, "min_snr_v"
+        self.rate_hz = mel_vae.rate_hz
+        self.frame_rate_hz = self.rate_hz / mel_vae.samples_per_frame  # 25 in the released model, may be fractional
         self._load_predictors, self._predictors = predictors, None
         self.schedule = diffusion.make_scheduler("ddpm")
         for part in (model, mel_vae):
@@ -74,28 +73,12 @@ class Mustango:
         facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(mel_vae.mel.config)}
         self.fingerprint = fingerprint.hash_weights(nn.ModuleList([model, mel_vae]), facts)
         self.codec_hash = fingerprint.hash_weights(mel_vae, {"mel": facts["mel"]}, exact=True)
-        # text states depend on the tokenizer, too
-        probe = {"probe": fingerprint.probe_tokens(tokenizer)}
-        self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
         self.num_parameters = model.own_parameters
 
     @cached_property
     def null_states(self) -> np.ndarray:
         """Text-encoder states of the empty prompt, the unconditional input of guidance, float32 [L, D]."""
         return self.encode_text([""])[0]
-
-    @property
-    def rate_hz(self) -> int:
-        return self.mel_vae.rate_hz
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Latent frames per second: 25 in the released model, fractional in some others."""
-        return self.rate_hz / self.mel_vae.samples_per_frame
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.unet.conv_in.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,15 +106,6 @@ class Mustango:
         latents = torch.from_numpy(np.array(tokens, dtype=np.float32)).to(self.device)
         wave = self.mel_vae.vocode(self.mel_vae.decode_mel(latents[None]))[0].cpu().numpy()
         return Audio(wave[: tokens.shape[1] * self.mel_vae.samples_per_frame][None], self.rate_hz)
-
-    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Prompts -> text-encoder states, float32 [L, D]; encoded one by one, independent of the batch."""
-        by_prompt: dict[str, np.ndarray] = {}
-        for prompt in dict.fromkeys(prompts):
-            ids, mask = self._tokenize(prompt)
-            with torch.no_grad(), sampling.inference_mode(self.model.text_encoder):
-                by_prompt[prompt] = self.model.encode_text(ids, mask)[0].float().cpu().numpy()
-        return [by_prompt[prompt] for prompt in prompts]
 
     def collate(self, items: Sequence[EncodedExample], drop: Sequence[bool]) -> LatentBatch:
         """Pad clips to one batch; a dropped condition is the empty prompt without beats and chords."""
@@ -164,13 +138,6 @@ class Mustango:
     def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
-    def generate(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
-    ) -> list[Audio]:
-        """One clip of `seconds` per prompt; arguments as in `generate_tokens`."""
-        latents = self.generate_tokens(prompts, seconds, seed, guidance_scale, **options)
-        return [self.decode(row).cut(0, seconds) for row in latents]
-
     @torch.no_grad()
     def generate_tokens(
         self,
@@ -184,7 +151,7 @@ class Mustango:
         predict: bool = False,
         **options: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
-        """As `generate`, but returns latents of at least `seconds`; each clip has its own noise seed.
+        """Latents of at least `seconds`, one clip per prompt; each clip has its own noise seed.
 
         `beats_chords` has one entry per prompt; `predict` fills missing beats and chords by the checkpoint's networks.
         `options`: `sampling_steps`, `sampler`; `progress` counts sampling steps.
@@ -265,24 +232,13 @@ class Mustango:
         """The conditioner, and the output of the three attentions of every site, in signal order."""
         return self.model.sites()
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        return generation_options.DEFAULT_OPTIONS[self.family]
-
     def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode for adapters; the text encoder stays in eval mode. None keeps the loss weighting."""
-        if loss_weighting is not None:
-            self.loss_weighting = (
-                generation_options.loss_weighting(self.family, self.name, loss_weighting) or self.loss_weighting
-            )
+        if weighting := loss_weighting and generation_options.loss_weighting(self.family, self.name, loss_weighting):
+            self.loss_weighting = weighting
         self.model.train()
         self.model.text_encoder.eval()
         self.model.unet.set_checkpointing(gradient_checkpointing)
-
-    def _tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, int64 [1, L]."""
-        tokens = self.tokenizer([prompt], max_length=MAX_TEXT_TOKENS, truncation=True, return_tensors="pt")
-        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
 
 def _check_options(seconds: float, guidance_scale: float) -> None:

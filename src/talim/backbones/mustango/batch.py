@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from talim.backbones.mustango.beat_chord_vocabulary import snap_to_vocabulary
-from talim.backbones.mustango.conditioning import BeatTokens, ChordTokens
+from talim.backbones.mustango.conditioning import ConditionTokens
 from talim.backbones.protocol import Batch
 from talim.beats_chords import BeatsAndChords
 
@@ -22,13 +22,13 @@ EncodedExample = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, B
 class LatentBatch(Batch):
     """Latents float32 [B, C, T, F] in `targets`; beats and chords; `frames`, the clips' lengths as Python integers."""
 
-    beats: BeatTokens
-    chords: ChordTokens
+    beats: ConditionTokens
+    chords: ConditionTokens
     frames: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> LatentBatch:
-        tensors = (self.targets, self.target_mask, self.states, self.states_mask, self.beats, self.chords)
-        return LatentBatch(*(tensor.to(device) for tensor in tensors), frames=self.frames)
+        beats, chords = self.beats.to(device), self.chords.to(device)
+        return LatentBatch(**vars(super().to(device)), beats=beats, chords=chords, frames=self.frames)
 
     def rows(self, indices: list[int], frames: int) -> LatentBatch:
         """The clips at `indices`, cut to their first `frames` frames."""
@@ -37,9 +37,8 @@ class LatentBatch(Batch):
             self.target_mask[indices, :frames],
             self.states[indices],
             self.states_mask[indices],
-            BeatTokens(*(part[indices] for part in self.beats)),
-            ChordTokens(*(part[indices] for part in self.chords)),
-            (frames,) * len(indices),
+            *(ConditionTokens(*(part[indices] for part in tokens)) for tokens in (self.beats, self.chords)),
+            frames=(frames,) * len(indices),
         )
 
 
@@ -74,6 +73,7 @@ def pad_states(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return states, mask
 
 
-def beat_chord_tokens(clips: Sequence[BeatsAndChords]) -> tuple[BeatTokens, ChordTokens]:
+def beat_chord_tokens(clips: Sequence[BeatsAndChords]) -> tuple[ConditionTokens, ConditionTokens]:
     """Beat and chord tokens of all clips."""
-    return BeatTokens.of([clip.beats for clip in clips]), ChordTokens.of([clip.chords for clip in clips])
+    beats, chords = [clip.beats for clip in clips], [clip.chords for clip in clips]
+    return ConditionTokens.of_beats(beats), ConditionTokens.of_chords(chords)

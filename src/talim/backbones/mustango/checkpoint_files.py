@@ -20,13 +20,13 @@ from torch import Tensor
 
 from talim.atomic_io import read_json
 from talim.backbones.mustango import weight_names
+from talim.backbones.registry import UNET_CONFIG
 from talim.errors import TalimError
 
 HUB_FILES = ("config.json", "README.md", "configs/*", "ldm/*", "vae/*", "stft/*", "tokenizer/*")
 PREDICTOR_FILES = ("beats/*", "chords/*", "beats-tokenizer/*", "chords-tokenizer/*")
 BEATS, CHORDS = "beats/microsoft-deberta-v3-large.pt", "chords/flan-t5-large.bin"
 LDM, VAE, STFT = "ldm/pytorch_model_ldm.bin", "vae/pytorch_model_vae.bin", "stft/pytorch_model_stft.bin"
-UNET_CONFIG = "configs/music_diffusion_model_config.json"
 VAE_CONFIG, STFT_CONFIG = "configs/vae_config.json", "configs/stft_config.json"
 MAIN_CONFIGS = ("configs/main_config.json", "config.json")
 ALIGNMENT = 64  # bytes
@@ -98,14 +98,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return {name: _aligned(tensor) for name, tensor in load_file(path).items()}
+        tensors = load_file(path)
     except Exception as error:
         raise TalimError(f"{path} cannot be read ({error}); delete it to have it made again") from error
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor at an aligned address, as CPU sums depend on memory alignment."""
-    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
+    # at aligned addresses, as CPU sums depend on memory alignment
+    return {name: value if value.data_ptr() % ALIGNMENT == 0 else value.clone() for name, value in tensors.items()}
 
 
 def _stamp(source: Path) -> str:
@@ -127,13 +124,9 @@ def _convert(tensors: Mapping[str, Tensor], path: Path, stamp: str) -> None:
     """Write the used weights as safetensors; nothing happens if the folder is not writable."""
     from safetensors.torch import save_file
 
-    used: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if name not in weight_names.UNUSED_KEYS:
-            # aliases share memory, which safetensors rejects; they are dropped on reading, too
-            alias = name in weight_names.ALIASES and weight_names.ALIASES[name] in tensors
-            if not alias:
-                used[name] = tensor.contiguous()
+    # aliases share memory, which safetensors rejects; they are dropped on reading, too
+    unused = {*weight_names.UNUSED_KEYS, *(alias for alias, name in weight_names.ALIASES.items() if name in tensors)}
+    used = {name: tensor.contiguous() for name, tensor in tensors.items() if name not in unused}
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(used, partial, metadata={"converted_from": stamp})

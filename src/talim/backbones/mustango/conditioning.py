@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,38 +16,29 @@ TIME_BASE = 10001.0
 BEAT_CLASSES, CHORD_KINDS, INVERSIONS = 7, 12, 4
 
 
-class BeatTokens(NamedTuple):
-    """A batch of beats; a clip without beats is padding at 0 s only."""
+class ConditionTokens(NamedTuple):
+    """A batch of beats or chords. A clip without beats is padding at 0 s only; one without chords has one valid N."""
 
-    ids: Tensor  # int64 [B, 50]
-    times_seconds: Tensor  # float32 [B, 50]
-    mask: Tensor  # bool [B, 50]
+    ids: Tensor  # int64, of beats [B, 50], of chords [B, 20, 3]: root, kind, inversion
+    times_seconds: Tensor  # float32 [B, 50 or 20]
+    mask: Tensor  # bool [B, 50 or 20]
 
     @classmethod
-    def of(cls, clips: Sequence[BeatGrid]) -> BeatTokens:
-        rows = [encode_beats(clip.times_seconds, clip.positions) for clip in clips]
+    def of_beats(cls, clips: Sequence[BeatGrid]) -> ConditionTokens:
+        return cls.of_rows(encode_beats(clip.times_seconds, clip.positions) for clip in clips)
+
+    @classmethod
+    def of_chords(cls, clips: Sequence[ChordTrack]) -> ConditionTokens:
+        return cls.of_rows(encode_chords(clip.times_seconds, clip.names) for clip in clips)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[list[Any], list[float], list[bool]]]) -> ConditionTokens:
+        """From ids, times and mask of each clip."""
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
-    def to(self, device: torch.device | str) -> BeatTokens:
-        return BeatTokens(*(tensor.to(device) for tensor in self))
-
-
-class ChordTokens(NamedTuple):
-    """A batch of chords; a clip without chords has one valid N at 0 s."""
-
-    ids: Tensor  # int64 [B, 20, 3]: root, kind, inversion
-    times_seconds: Tensor  # float32 [B, 20]
-    mask: Tensor  # bool [B, 20]
-
-    @classmethod
-    def of(cls, clips: Sequence[ChordTrack]) -> ChordTokens:
-        rows = [encode_chords(clip.times_seconds, clip.names) for clip in clips]
-        ids, times, mask = zip(*rows, strict=True)
-        return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
-
-    def to(self, device: torch.device | str) -> ChordTokens:
-        return ChordTokens(*(tensor.to(device) for tensor in self))
+    def to(self, device: torch.device | str) -> ConditionTokens:
+        return ConditionTokens(*(tensor.to(device) for tensor in self))
 
 
 class BeatEmbedding(nn.Module):

@@ -14,6 +14,22 @@ from talim.backbones.mustango.batch import LatentBatch
 from talim.errors import UsageError
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
+NUM_TRAIN_TIMESTEPS = 1000
+# Stable Diffusion 2.1's schedule, with which Mustango was trained. The diffusers version of that time ignored the
+# offset of 1 in its file: steps are 990, 980 ... 0, not 991 ... 1.
+NOISE_SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+}
+SAMPLERS = ("ddpm", "ddim", "dpm++")
+LOSS_WEIGHTINGS = ("min_snr_v", "min_snr_eps", "none")
+SNR_GAMMA = 5.0
+VelocityPredictor = Callable[[Tensor, Tensor], Tensor]  # latents [B, C, T, F], level int64 [B] -> velocity
 
 
 def velocity_errors(
@@ -57,54 +73,25 @@ def fixed_noise_level(batch: LatentBatch, level: int) -> tuple[Tensor, Tensor]:
     return levels, noise.to(batch.targets.device)
 
 
-NUM_TRAIN_TIMESTEPS = 1000
-
-# Stable Diffusion 2.1's schedule, with which Mustango was trained. The diffusers version of that time ignored the
-# offset of 1 in its file: steps are 990, 980 ... 0, not 991 ... 1.
-NOISE_SCHEDULE: dict[str, Any] = {
-    "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "leading",
-    "steps_offset": 0,
-}
-
-SAMPLERS = ("ddpm", "ddim", "dpm++")
-
-LOSS_WEIGHTINGS = ("min_snr_v", "min_snr_eps", "none")
-
-SNR_GAMMA = 5.0
-
-
-VelocityPredictor = Callable[[Tensor, Tensor], Tensor]  # latents [B, C, T, F], level int64 [B] -> velocity
-
-
-def make_scheduler(name: str = "ddpm", schedule: dict[str, Any] | None = None) -> Any:
+def make_scheduler(name: str = "ddpm") -> Any:
     """A diffusers scheduler with Mustango's noise schedule; UsageError for a name not in SAMPLERS."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-    config = NOISE_SCHEDULE if schedule is None else NOISE_SCHEDULE | schedule
     if name == "ddpm":
-        return DDPMScheduler(**config, variance_type="fixed_small", clip_sample=False)
+        return DDPMScheduler(**NOISE_SCHEDULE, variance_type="fixed_small", clip_sample=False)
     if name == "ddim":
         # the last step goes to alpha 1; set_alpha_to_one=False, as in the file, would make it a no-op
-        return DDIMScheduler(**config, clip_sample=False, set_alpha_to_one=True)
+        return DDIMScheduler(**NOISE_SCHEDULE, clip_sample=False, set_alpha_to_one=True)
     if name == "dpm++":
-        return DPMSolverMultistepScheduler(**config, algorithm_type="dpmsolver++")
+        return DPMSolverMultistepScheduler(**NOISE_SCHEDULE, algorithm_type="dpmsolver++")
     raise UsageError(f"sampler {name!r} is unknown; use one of {', '.join(SAMPLERS)}")
 
 
-def velocity_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error of each clip, float32 [B]; `mask` [B, T] excludes padding."""
-    errors = (predicted.float() - target.float()).square()
-    if mask is None:
-        return errors.mean(dim=(1, 2, 3))
-    valid = mask[:, None, :, None].to(errors.dtype)
-    return (errors * valid).sum(dim=(1, 2, 3)) / (valid.sum(dim=(1, 2, 3)) * errors.shape[1] * errors.shape[3])
+def velocity_losses(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each clip, float32 [B]."""
+    return (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
 def min_snr_weights(alphas_cumprod: Tensor, timesteps: Tensor, weighting: str) -> Tensor:

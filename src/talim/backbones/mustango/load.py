@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from talim.backbones.mustango import beat_chord_predictors, checkpoint_files, weight_names
+from talim.backbones.mustango import beat_chord_predictors, weight_names
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.beat_chord_predictors import BeatChordPredictors
 from talim.backbones.mustango.checkpoint_files import (
@@ -20,6 +20,7 @@ from talim.backbones.mustango.checkpoint_files import (
     VAE,
     VAE_CONFIG,
     CheckpointFiles,
+    fetch_checkpoint,
 )
 from talim.backbones.mustango.conditioning import BEAT_CLASSES, CHORD_KINDS, INVERSIONS
 from talim.backbones.mustango.model import ModelDims, MustangoModel
@@ -28,34 +29,23 @@ from talim.backbones.mustango.vae_vocoder import MelConfig, MelVAE, build_vae, b
 from talim.backbones.resolve import offline_error
 from talim.errors import TalimError
 
+MEL_TOLERANCE = 1e-5
 
-def load_mustango(
-    path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str
-) -> Mustango:
-    """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32."""
-    files = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(path_or_id, local))
+
+def load_mustango(path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, **facts: str) -> Mustango:
+    """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32.
+
+    `facts` are Mustango's keywords `name`, `licence` and `precision_reason`.
+    """
+    files = CheckpointFiles(fetch_checkpoint(path_or_id, local))
     tokenizer = read_tokenizer(files)
     model, mel_vae = read_model(files), read_mel_vae(files)
     model.unet.to(dtype)
 
     def predictors() -> BeatChordPredictors:
-        return read_predictors(
-            checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(path_or_id, local, predictors=True)),
-            device,
-        )
+        return read_predictors(CheckpointFiles(fetch_checkpoint(path_or_id, local, predictors=True)), device)
 
-    return Mustango(
-        model.to(device),
-        mel_vae.to(device),
-        tokenizer,
-        name=name,
-        licence=licence,
-        predictors=predictors,
-        precision_reason=reason,
-    )
-
-
-MEL_TOLERANCE = 1e-5
+    return Mustango(model.to(device), mel_vae.to(device), tokenizer, predictors=predictors, **facts)
 
 
 def read_model(checkpoint: CheckpointFiles) -> MustangoModel:
@@ -196,5 +186,4 @@ def _shape(weights: Mapping[str, Tensor], name: str, dimensions: int, where: str
 
 
 def _count_layers(weights: Mapping[str, Tensor], prefix: str) -> int:
-    numbers = {name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)}
-    return len(numbers)
+    return len({name.removeprefix(prefix).split(".")[0] for name in weights if name.startswith(prefix)})

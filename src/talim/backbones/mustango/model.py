@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from talim.backbones.mustango.conditioning import BeatEmbedding, BeatTokens, ChordEmbedding, ChordTokens
+from talim.backbones.mustango.conditioning import BeatEmbedding, ChordEmbedding, ConditionTokens
 from talim.backbones.mustango.unet import MusicUNet
 from talim.backbones.mustango.unet_config import UNetConfig
 from talim.design.musicgen_sites import Site
@@ -61,8 +61,8 @@ class MustangoModel(nn.Module):
         timesteps: Tensor,  # int64 [B]
         states: Tensor,  # [B, L, D]
         states_mask: Tensor,  # bool [B, L]
-        beats: BeatTokens,
-        chords: ChordTokens,
+        beats: ConditionTokens,
+        chords: ConditionTokens,
     ) -> Tensor:  # float32 [B, C, T, F]
         dtype = self.unet.conv_in.weight.dtype
         text = self.conditioner(states.to(dtype))

@@ -1,4 +1,4 @@
-"""Configurations of the released model, and the U-Net configuration read from a checkpoint."""
+"""The U-Net configuration, read from a checkpoint's file."""
 
 from __future__ import annotations
 
@@ -8,61 +8,12 @@ from typing import Any
 
 from talim.errors import TalimError
 
-UNET: dict[str, Any] = {
-    "attention_head_dim": [5, 10, 20, 20],
-    "block_out_channels": [320, 640, 1280, 1280],
-    "cross_attention_dim": 1024,
-    "down_block_types": ["CrossAttnDownBlock2DMusic"] * 3 + ["DownBlock2D"],
-    "freq_shift": 0,
-    "in_channels": 8,
-    "layers_per_block": 2,
-    "mid_block_type": "UNetMidBlock2DCrossAttnMusic",
-    "out_channels": 8,
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2DMusic"] * 3,
-    "use_linear_projection": True,
-    "upcast_attention": True,
-}
-
-VAE: dict[str, Any] = {
-    "embed_dim": 8,
-    "ddconfig": {
-        "z_channels": 8,
-        "in_channels": 1,
-        "out_ch": 1,
-        "ch": 128,
-        "ch_mult": [1, 2, 4],
-        "num_res_blocks": 2,
-        "attn_resolutions": [],
-    },
-    "scale_factor": 0.9227914214134216,
-}
-
-TEXT: dict[str, Any] = {
-    "vocab_size": 32128,
-    "d_model": 1024,
-    "d_kv": 64,
-    "d_ff": 2816,
-    "num_layers": 24,
-    "num_heads": 16,
-    "feed_forward_proj": "gated-gelu",
-    "is_encoder_decoder": False,
-}
-
-WIDTH = 1024  # of beat and chord tokens and their time embeddings
-
-VOCODER_CHANNELS = 1024
-
-
 MUSIC_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2DMusic", "DownBlock2D"
-
 MUSIC_UP, PLAIN_UP = "CrossAttnUpBlock2DMusic", "UpBlock2D"
-
-MUSIC_MID = "UNetMidBlock2DCrossAttnMusic"
-
 
 # Settings with one supported value, that of the released model.
 REQUIRED_SETTINGS: Mapping[str, tuple[Any, ...]] = {
-    "mid_block_type": (MUSIC_MID,),
+    "mid_block_type": ("UNetMidBlock2DCrossAttnMusic",),
     "dual_cross_attention": (False, None),
     "only_cross_attention": (False, None),
     "num_class_embeds": (None,),
@@ -74,6 +25,13 @@ REQUIRED_SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "time_cond_proj_dim": (None,),
     "timestep_post_act": (None,),
     "projection_class_embeddings_input_dim": (None,),
+}
+# Field of UNetConfig -> diffusers' name.
+OPTIONAL_SETTINGS = {
+    **{"norm_groups": "norm_num_groups", "norm_eps": "norm_eps", "activation": "act_fn", "freq_shift": "freq_shift"},
+    **{"downsample_padding": "downsample_padding", "mid_scale": "mid_block_scale_factor"},
+    **{"flip_sin_to_cos": "flip_sin_to_cos", "center_input": "center_input_sample"},
+    **{"linear_projection": "use_linear_projection", "upcast_attention": "upcast_attention"},
 }
 
 
@@ -93,9 +51,9 @@ class UNetConfig:
     norm_eps: float = 1e-5
     activation: str = "silu"
     downsample_padding: int = 1
-    mid_scale: float = 1.0
+    mid_scale: float = 1
     flip_sin_to_cos: bool = True
-    freq_shift: float = 0.0
+    freq_shift: float = 0
     center_input: bool = False
     linear_projection: bool = False
     upcast_attention: bool = False
@@ -136,16 +94,7 @@ class UNetConfig:
             context_width=per_level("cross_attention_dim", 1280),
             music_down=tuple(kind == MUSIC_DOWN for kind in down),
             music_up=tuple(kind == MUSIC_UP for kind in up),
-            norm_groups=config.get("norm_num_groups", 32),
-            norm_eps=config.get("norm_eps", 1e-5),
-            activation=config.get("act_fn", "silu"),
-            downsample_padding=config.get("downsample_padding", 1),
-            mid_scale=config.get("mid_block_scale_factor", 1),
-            flip_sin_to_cos=config.get("flip_sin_to_cos", True),
-            freq_shift=config.get("freq_shift", 0),
-            center_input=config.get("center_input_sample", False),
-            linear_projection=config.get("use_linear_projection", False),
-            upcast_attention=config.get("upcast_attention", False),
+            **{field: config[name] for field, name in OPTIONAL_SETTINGS.items() if name in config},
         )
 
     @property

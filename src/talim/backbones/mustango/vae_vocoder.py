@@ -14,10 +14,6 @@ from talim.errors import TalimError
 
 LOG_FLOOR = 1e-5
 PEAK_AMPLITUDE = 0.5  # of the VAE's training data
-VOCODER_RATES = (5, 4, 2, 2, 2)
-VOCODER_KERNELS = (16, 16, 8, 4, 4)
-RESBLOCK_KERNELS = (3, 7, 11)
-RESBLOCK_DILATIONS = ((1, 3, 5),) * 3
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,12 @@ class MelSpectrogram(nn.Module):
         import librosa
 
         super().__init__()
-        self.config = config
+        self.config = c = config
         basis = librosa.filters.mel(
-            sr=config.sampling_rate,
-            n_fft=config.filter_length,
-            n_mels=config.n_mel_channels,
-            fmin=config.mel_fmin,
-            fmax=config.mel_fmax,
+            sr=c.sampling_rate, n_fft=c.filter_length, n_mels=c.n_mel_channels, fmin=c.mel_fmin, fmax=c.mel_fmax
         )
         self.basis = nn.Buffer(torch.from_numpy(basis), persistent=False)
-        window = torch.hann_window(config.win_length)
-        self.window = nn.Buffer(window, persistent=False)
+        self.window = nn.Buffer(torch.hann_window(c.win_length), persistent=False)
 
     def magnitudes(self, samples: Tensor) -> Tensor:  # [B, N] -> [B, bins, frames]
         """Magnitudes of the short-time Fourier transform with reflected ends."""
@@ -96,34 +87,17 @@ class MelVAE(nn.Module):
         # one clip at a time: less memory, and results that do not depend on the batch
         vae.enable_slicing()
         self.mel = MelSpectrogram(mel)
+        self.rate_hz, self.channels = mel.sampling_rate, int(vae.config.latent_channels)
+        # mel frames (and bands) per latent frame (and band): 4 in the released model
+        self.downsampling_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.samples_per_frame = mel.hop_length * self.downsampling_factor
+        self.bands = mel.n_mel_channels // self.downsampling_factor  # of a latent
         hop = int(np.prod(vocoder.config.upsample_rates))
         if hop != mel.hop_length or vocoder.config.model_in_dim != mel.n_mel_channels:
             raise TalimError(
                 f"the vocoder takes {vocoder.config.model_in_dim} bands and makes {hop} samples per frame; "
                 f"the spectrogram has {mel.n_mel_channels} and {mel.hop_length}"
             )
-
-    @property
-    def rate_hz(self) -> int:
-        return self.mel.config.sampling_rate
-
-    @property
-    def downsampling_factor(self) -> int:
-        """Mel frames (and bands) per latent frame (and band): 4 in the released model."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def samples_per_frame(self) -> int:
-        return self.mel.config.hop_length * self.downsampling_factor
-
-    @property
-    def channels(self) -> int:
-        return int(self.vae.config.latent_channels)
-
-    @property
-    def bands(self) -> int:
-        """Bands of a latent."""
-        return self.mel.config.n_mel_channels // self.downsampling_factor
 
     def spectrogram(self, samples: np.ndarray, frames: int) -> Tensor:  # [N] -> [1, frames, bands]
         """Log-mel spectrogram with `frames` mel frames, normalised as in the VAE's training."""
@@ -153,13 +127,11 @@ def build_vae(config: Mapping[str, Any]) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     parts = config["ddconfig"]
-    required = {"attn_resolutions": [], "downsample_time": False, "double_z": True}
+    given = {**config, **parts}
+    required = {"attn_resolutions": [], "downsample_time": False, "double_z": True, "subband": 1, "time_shuffle": 1}
     for name, value in required.items():
-        if parts.get(name, value) != value:
-            raise TalimError(f"VAE setting {name}={parts[name]!r} is not Mustango's; expected {value!r}")
-    for name in ("subband", "time_shuffle"):
-        if config.get(name, 1) != 1:
-            raise TalimError(f"VAE setting {name}={config[name]!r} is not Mustango's; expected 1")
+        if given.get(name, value) != value:
+            raise TalimError(f"VAE setting {name}={given[name]!r} is not Mustango's; expected {value!r}")
     if config["embed_dim"] != parts["z_channels"]:
         raise TalimError(f"VAE embed_dim {config['embed_dim']} differs from z_channels {parts['z_channels']}")
     levels = len(parts["ch_mult"])
@@ -185,10 +157,10 @@ def build_vocoder(channels: int, bands: int, rate_hz: int) -> Any:
             model_in_dim=bands,
             sampling_rate=rate_hz,
             upsample_initial_channel=channels,
-            upsample_rates=list(VOCODER_RATES),
-            upsample_kernel_sizes=list(VOCODER_KERNELS),
-            resblock_kernel_sizes=list(RESBLOCK_KERNELS),
-            resblock_dilation_sizes=[list(dilations) for dilations in RESBLOCK_DILATIONS],
+            upsample_rates=[5, 4, 2, 2, 2],
+            upsample_kernel_sizes=[16, 16, 8, 4, 4],
+            resblock_kernel_sizes=[3, 7, 11],
+            resblock_dilation_sizes=[[1, 3, 5]] * 3,
             leaky_relu_slope=0.1,
             normalize_before=False,
         )

@@ -7,14 +7,13 @@ transformers' EncodecModel, as MusicgenForConditionalGeneration requires.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
 from talim.backbones.nano import sinusoidal_model
 
@@ -85,22 +84,6 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack([book[codes[:, k]] for k, book in enumerate(books)]).sum(0).transpose(1, 2)
 
 
-@dataclass
-class CodecEncoderOutput(ModelOutput):
-    """`audio_codes` [1, B, K, T] (one chunk) and no scales, as EnCodec gives them."""
-
-    audio_codes: Tensor | None = None
-    audio_scales: list[Tensor | None] | None = None
-    last_frame_pad_length: int | None = None
-
-
-@dataclass
-class CodecDecoderOutput(ModelOutput):
-    """`audio_values` [B, 1, S]."""
-
-    audio_values: Tensor | None = None
-
-
 class NanoCodec(PreTrainedModel):
     """Audio [B, 1, S] at 16 kHz <-> codes."""
 
@@ -133,23 +116,22 @@ class NanoCodec(PreTrainedModel):
         return decode_features(self.outward(hidden).transpose(1, 2))
 
     @torch.no_grad()
-    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> CodecEncoderOutput:
+    def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> EncodecEncoderOutput:
         """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
         if input_values.ndim != 3 or input_values.shape[1] != 1:
             raise ValueError(f"the nano codec takes [B, 1, S], not {tuple(input_values.shape)}")
         if padding_mask is not None:
             input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(input_values.dtype)
         codes = self.quantiser.encode(self.latent_of(sinusoidal_model.analyze(input_values[:, 0].float())))
-        return CodecEncoderOutput(audio_codes=codes[None], audio_scales=[None])
+        return EncodecEncoderOutput(audio_codes=codes[None], audio_scales=[None])
 
     @torch.no_grad()
     def decode(
         self, audio_codes: Tensor, audio_scales: Any = None, padding_mask: Any = None, **_: Any
-    ) -> CodecDecoderOutput:
+    ) -> EncodecDecoderOutput:
         """Audio [B, 1, S] of `audio_codes` [1, B, K, T]; scales and mask, part of EnCodec's interface, are ignored."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
         features = self.features_of(self.quantiser.decode(audio_codes[0]))
-        return CodecDecoderOutput(
-            audio_values=sinusoidal_model.synthesize(features.cpu()).to(audio_codes.device)[:, None]
-        )
+        wave = sinusoidal_model.synthesize(features.cpu()).to(audio_codes.device)
+        return EncodecDecoderOutput(audio_values=wave[:, None])

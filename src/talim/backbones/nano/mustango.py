@@ -68,7 +68,7 @@ class NanoMustangoConfig:
         )
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, licence: str, reason: str) -> Mustango:
+def load(folder: Path, device: torch.device, dtype: torch.dtype, **facts: str) -> Mustango:
     """The model of FOLDER/config.json and FOLDER/model.safetensors; the U-Net in `dtype`, the rest in float32."""
     config, weights = NanoMustangoConfig.read(folder), load_file(folder / WEIGHTS)
     model, mel_vae = config.model(), config.mel_vae()
@@ -78,10 +78,5 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype, *, name: str, l
         weight_names.check_weights(module, stored, WEIGHTS)
         module.load_state_dict(stored, strict=False)
     model.unet.to(dtype)
-    facts: dict[str, Any] = {
-        "name": name,
-        "licence": licence,
-        "precision_reason": reason,
-        "window_seconds": config.window_seconds,
-    }
-    return Mustango(model.to(device), mel_vae.to(device), ByteTokenizer(), miniature=True, **facts)
+    shape: dict[str, Any] = {"miniature": True, "window_seconds": config.window_seconds}
+    return Mustango(model.to(device), mel_vae.to(device), ByteTokenizer(), **shape, **facts)

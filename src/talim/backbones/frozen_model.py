@@ -1,0 +1,63 @@
+"""What both model families share: facts of a base, text states, clips from generated targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from talim.backbones import fingerprint, generation_options
+from talim.backbones.musicgen.sampling import inference_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from talim.audio import Audio
+
+
+class FrozenModel:
+    """A base model with frozen weights, whose text encoder is the transformers model `model.text_encoder`."""
+
+    family: str
+    frame_rate_hz: float
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding": True}
+    decode: Callable[[np.ndarray], Audio]
+    generate_tokens: Callable[..., np.ndarray]
+
+    def __init__(
+        self, model: Any, tokenizer: Callable[..., Any], name: str, licence: str, miniature: bool, precision_reason: str
+    ) -> None:
+        self.model, self.tokenizer, self.name, self.licence = model, tokenizer, name, licence
+        self.miniature, self.precision_reason = miniature, precision_reason
+        vars(model)["name_or_path"] = name  # PEFT stores it with an adapter: no local path
+        self.options = generation_options.DEFAULT_OPTIONS[self.family]
+        # text states depend on the tokenizer, too
+        probe = {"probe": fingerprint.probe_tokens(tokenizer)}
+        self.text_encoder_hash = fingerprint.hash_weights(model.text_encoder, probe, exact=True)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """Prompts -> text-encoder states, float32 [L, D]; encoded one by one, independent of the batch."""
+        by_prompt: dict[str, np.ndarray] = {}
+        for prompt in dict.fromkeys(prompts):
+            ids, mask = self._tokenize([prompt])
+            with torch.no_grad(), inference_mode(self.model.text_encoder):
+                states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            by_prompt[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
+        return [by_prompt[prompt] for prompt in prompts]
+
+    def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, int64 [B, L]."""
+        tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.tokenizer_options)
+        return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
+
+    def generate(
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+    ) -> list[Audio]:
+        """One clip of `seconds` per prompt; arguments as in `generate_tokens`."""
+        targets = self.generate_tokens(prompts, seconds, seed, guidance_scale, **options)
+        return [self.decode(row).cut(0, seconds) for row in targets]
