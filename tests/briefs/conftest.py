@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from fixtures.brief_folder import Reviewer, brief_of, opened_brief
+from fixtures.listening_client import FREE
 
 from talim.briefs.review_app import create_app
 from talim.briefs.review_session import ReviewSession
-from talim.listening.middleware import RateLimits
-
-FREE = RateLimits(link_burst=1e6, address_burst=1e6, wrong_burst=1e6)
 
 
 @pytest.fixture

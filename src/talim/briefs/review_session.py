@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from talim.listening.database import sqlite_url
 from talim.listening.session import ServedSession, read_secrets, read_translations
 
 WORDS = "words/review"
-_MAX_CACHED = 16  # encoded candidates in memory
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,6 @@ class ReviewSession(ServedSession):
     rows: dict[str, dict[str, Any]]  # candidates by id
     reviews: ReviewStore
     brief_hash: str
-    _encoded: dict[str, bytes] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def name(self, reviewer: str, candidate: str) -> str:
         """The random name of a candidate's audio, different for each reviewer."""
@@ -38,25 +35,23 @@ class ReviewSession(ServedSession):
 
     def wav(self, candidate: str) -> bytes:
         """The candidate as WAV without tags, which name the contender; a loop is repeated to expose its seam."""
-        with self._lock:  # requests run in threads
-            if candidate not in self._encoded:
-                if len(self._encoded) >= _MAX_CACHED:
-                    self._encoded.pop(next(iter(self._encoded)))
-                self._encoded[candidate] = self._encode(candidate)
-            return self._encoded[candidate]
+        row = self.rows[candidate]
+        return _encode(self.folder / row["file"], row["sha256"], self.brief.loop)
 
     def min_listening_seconds(self, candidate: str) -> float:
         """How long a candidate must be played before a review: the brief's minimum, or all of a shorter piece."""
         return min(self.brief.minimum_seconds, max(0.0, self.rows[candidate]["seconds"] - 0.25))
 
-    def _encode(self, candidate: str) -> bytes:
-        import soundfile
 
-        piece = audio.read(self.folder / self.rows[candidate]["file"])
-        samples = np.tile(piece.samples, 2) if self.brief.loop else piece.samples
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples.T, piece.rate_hz, format="WAV", subtype="PCM_16")
-        return buffer.getvalue()
+@lru_cache(maxsize=16)
+def _encode(path: Path, sha256: str, loop: bool) -> bytes:
+    """The file as WAV, a loop twice; `sha256` makes a changed file another entry of the cache."""
+    import soundfile
+
+    piece, buffer = audio.read(path), io.BytesIO()
+    samples = np.tile(piece.samples, 2) if loop else piece.samples
+    soundfile.write(buffer, samples.T, piece.rate_hz, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def is_frozen(folder: Path, database: str | None = None) -> bool:

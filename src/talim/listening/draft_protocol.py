@@ -27,7 +27,8 @@ def write_draft(folder: Path) -> Path:
     Conditions: the adapter of every run, the base of the first run, real held-out music. TalimError without an
     evaluated run.
     """
-    runs = _evaluated_runs(folder)
+    folders = [folder, *sorted(folder.glob("*")), *sorted(folder.glob("*/*"))]
+    runs = [p for p in folders if (Run(p).samples / "manifest.jsonl").is_file() and "earlier" not in p.parts]
     if not runs:
         raise TalimError(
             f"{folder}: no protocol.yaml and no evaluated run; run talim evaluate first, or write a protocol"
@@ -50,13 +51,6 @@ def write_draft(folder: Path) -> Path:
     head = "# Drafted by talim listen. Edit it before the first vote, which freezes it.\n"
     write_text(target / FILE, head + dump(protocol))
     return target
-
-
-def _evaluated_runs(folder: Path) -> list[Path]:
-    folders = [folder, *(p for pattern in ("*", "*/*") for p in sorted(folder.glob(pattern)) if p.is_dir())]
-    return [
-        path for path in folders if (Run(path).samples / "manifest.jsonl").is_file() and "earlier" not in path.parts
-    ]
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:
