@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from talim.briefs.brief import Brief
-from talim.listening.agreement import krippendorff_alpha
+from talim.listening.agreement import krippendorff_alpha, rating_matrix
 
 IntervalEstimate = dict[str, float | None]
 LONGEST_REVIEW_SECONDS = 600.0  # longer reviews count as this: the reviewer was away
@@ -55,12 +55,8 @@ def combined_verdicts(reviews: Sequence[Mapping[str, Any]], brief: Brief) -> dic
 
 def reviewer_agreement(reviews: Sequence[Mapping[str, Any]]) -> float | None:
     """Krippendorff's alpha (ordinal) between reviewers; None for one reviewer, or if all verdicts are equal."""
-    reviewers = sorted({row["reviewer"] for row in reviews})
-    names = sorted({row["candidate"] for row in reviews})
-    values = np.full((len(reviewers), len(names)), np.nan)
-    for row in reviews:
-        values[reviewers.index(row["reviewer"]), names.index(row["candidate"])] = _STEPS[row["verdict"]]
-    return krippendorff_alpha(values, "ordinal") if len(reviewers) > 1 else None
+    values = rating_matrix((row["reviewer"], row["candidate"], _STEPS[row["verdict"]]) for row in reviews)
+    return krippendorff_alpha(values, "ordinal") if len(values) > 1 else None
 
 
 def measure_contender(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,16 @@ def krippendorff_alpha(
         distance = 1.0 - np.eye(len(steps))
     expected = (np.outer(total, total) * distance).sum() / (total.sum() - 1)
     return float(1 - (coincidences * distance).sum() / expected) if expected > 0 else None
+
+
+def rating_matrix(ratings: Iterable[tuple[Any, Any, float]]) -> np.ndarray:
+    """Values [listeners, units] from (listener, unit, value); NaN for missing ones."""
+    ratings = list(ratings)
+    row, column = ({key: i for i, key in enumerate(sorted({r[axis] for r in ratings}))} for axis in (0, 1))
+    values = np.full((len(row), len(column)), np.nan)
+    for listener, unit, value in ratings:
+        values[row[listener], column[unit]] = value
+    return values
 
 
 def intra_rater_agreement(first: np.ndarray, repeated: np.ndarray) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.listening import bradley_terry
-from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation
+from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
-from talim.listening.exclusions import ExclusionResult, ListenerKey, VoteRow, exclude_listeners
+from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners
 from talim.listening.protocol import ANCHOR, Protocol
 
 MIN_LISTENERS = 6  # no interval for fewer
@@ -68,10 +68,12 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     names, condition_index = protocol.names, {name: i for i, name in enumerate(protocol.names)}
     answered = [r for r in rows if r["answer"] is not None]
     listener_index = {key: i for i, key in enumerate(sorted({(r["site"], r["listener"]) for r in answered}))}
-    sides = [(condition_index[r["first"]], condition_index[r["second"]]) for r in answered]
-    answers = [
-        (listener_index[r["site"], r["listener"]], *side, r["answer"]) for r, side in zip(answered, sides, strict=True)
-    ]
+    answers, signed = [], []  # signed as if the earlier condition came first
+    for r in answered:
+        listener = listener_index[r["site"], r["listener"]]
+        i, j = condition_index[r["first"]], condition_index[r["second"]]
+        answers.append((listener, i, j, r["answer"]))
+        signed.append((listener, (r["item"], min(i, j), max(i, j)), r["answer"] if i < j else -r["answer"]))
     table = bradley_terry.count_answers(answers, len(listener_index), len(names))
     pairs = bradley_terry.all_pairs(len(names))
     fit = bradley_terry.fit_bradley_terry(table.sum(axis=0, keepdims=True), pairs, len(names))
@@ -92,7 +94,7 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
             for (i, j), count in zip(pairs.tolist(), table.sum(axis=(0, 2)), strict=True)
         ],
         "cut_points": fit.cuts[0].tolist(),
-        "alpha": krippendorff_alpha(_answer_matrix(answered, listener_index, condition_index), "ordinal"),
+        "alpha": krippendorff_alpha(rating_matrix(signed), "ordinal"),
     }
 
 
@@ -123,13 +125,12 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     for row in rows:
         if row["condition"] != LOW_QUALITY_ANCHOR:
             scores[row["site"], row["listener"]][row["condition"]].append(row["score"])
-    listeners = sorted(scores)
-    means = [[np.mean(scores[key][name] or [np.nan]) for name in names] for key in listeners]
-    per_listener = np.array(means)
+    per_listener = np.array([[np.mean(own[name] or [np.nan]) for name in names] for _, own in sorted(scores.items())])
     per_listener = per_listener[~np.isnan(per_listener).any(axis=1)]
     count, mean = len(per_listener), per_listener.mean(axis=0)
     without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
     strengths = _intervals(mean, without_one)
+    rated = [((r["site"], r["listener"]), (r["item"], r["condition"]), r["score"]) for r in rows]
     reference = names.index(str(protocol.reference))
     shifted = None if without_one is None else without_one - without_one[:, [reference]]
     differences = _intervals(mean - mean[reference], shifted)
@@ -139,7 +140,7 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
         "conditions": [
             {"name": name, "strength": strengths[i], "to_reference": differences[i]} for i, name in enumerate(names)
         ],
-        "alpha": krippendorff_alpha(_rating_matrix(rows, listeners), "interval"),
+        "alpha": krippendorff_alpha(rating_matrix(rated), "interval"),
     }
 
 
@@ -149,29 +150,6 @@ def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[
         return [{"value": float(v), "low": None, "high": None} for v in values]
     low, high = bradley_terry.jackknife_interval(values, without_one)
     return [{"value": float(v), "low": float(a), "high": float(b)} for v, a, b in zip(values, low, high, strict=True)]
-
-
-def _answer_matrix(
-    rows: Sequence[VoteRow], listener_index: Mapping[Any, int], condition_index: Mapping[str, int]
-) -> np.ndarray:
-    """Answers [listeners, items x pairs], signed so that the earlier condition comes first; NaN for no answer."""
-    keys = sorted({(r["item"], *sorted((r["first"], r["second"]))) for r in rows})
-    column = {key: i for i, key in enumerate(keys)}
-    values = np.full((len(listener_index), len(keys)), np.nan)
-    for r in rows:
-        key = (r["item"], *sorted((r["first"], r["second"])))
-        in_order = condition_index[r["first"]] < condition_index[r["second"]]
-        values[listener_index[r["site"], r["listener"]], column[key]] = r["answer"] if in_order else -r["answer"]
-    return values
-
-
-def _rating_matrix(rows: Sequence[VoteRow], listeners: Sequence[ListenerKey]) -> np.ndarray:
-    line = {key: i for i, key in enumerate(listeners)}
-    column = {key: i for i, key in enumerate(sorted({(r["item"], r["condition"]) for r in rows}))}
-    values = np.full((len(line), len(column)), np.nan)
-    for r in rows:
-        values[line[r["site"], r["listener"]], column[r["item"], r["condition"]]] = r["score"]
-    return values
 
 
 def _repeat_agreement(screened: ExclusionResult) -> dict[str, Any]:

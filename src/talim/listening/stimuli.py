@@ -168,11 +168,8 @@ def match_loudness(clips: dict[Key, Audio], target_lufs: float) -> tuple[float, 
     lufs = {key: audio.loudness_lufs(clip) for key, clip in clips.items()}
     limits = [lufs[key] + 20 * math.log10(_PEAK / clip.peak) for key, clip in clips.items() if math.isfinite(lufs[key])]
     common = min([target_lufs, *limits])
-    matched = {}
-    for key, clip in clips.items():
-        gain = 10 ** ((common - lufs[key]) / 20) if math.isfinite(lufs[key]) else 1.0
-        matched[key] = Audio(clip.samples * np.float32(gain), clip.rate_hz)
-    return common, matched
+    gains = {key: 10 ** ((common - own) / 20) if math.isfinite(own) else 1.0 for key, own in lufs.items()}
+    return common, {k: Audio(clip.samples * np.float32(gains[k]), clip.rate_hz) for k, clip in clips.items()}
 
 
 def low_pass_anchor(clip: Audio, corner_hz: float) -> Audio:
