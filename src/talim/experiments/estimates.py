@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ class TrialEstimates:
 
     def __init__(self, gpu: str | None = None, progress: Progress | None = None) -> None:
         self.gpu, self.progress = gpu, progress or Progress()
-        self._hardware: Any = None
         self._estimates: dict[tuple[Any, ...], dict[str, Any] | None] = {}
 
     def estimate(self, trial: TrialSpec, base: str) -> dict[str, Any] | None:
@@ -29,7 +29,7 @@ class TrialEstimates:
         key = tuple(vars(request).values())
         if key not in self._estimates:
             try:
-                total = plan_total([request], self._profile(), cache=default_cache_folder(), progress=self.progress)
+                total = plan_total([request], self._hardware, cache=default_cache_folder(), progress=self.progress)
                 self._estimates[key] = total["runs"][0]
             except TalimError:
                 self._estimates[key] = None
@@ -40,13 +40,12 @@ class TrialEstimates:
         estimate = self.estimate(trial, base)
         return None if estimate is None else int(estimate["memory_bytes"])
 
-    def _profile(self) -> Any:
+    @functools.cached_property
+    def _hardware(self) -> Any:
         from talim.planning.cpu_calibration import hardware_profile
         from talim.planning.trace_cache import default_cache_folder
 
-        if self._hardware is None:
-            self._hardware = hardware_profile(self.gpu, None, default_cache_folder(), False, self.progress)
-        return self._hardware
+        return hardware_profile(self.gpu, None, default_cache_folder(), False, self.progress)
 
 
 def plan_request(trial: TrialSpec, base: str) -> Any:

@@ -75,7 +75,6 @@ def _run_in_worker(job: TrialJob, run: TrialFunction) -> ResultRecord:
 
 
 def _largest_node_bytes(ray: Any) -> float:
-    """The memory of the largest node."""
     return max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,6 @@ class Recommendation:
     missing: Sequence[str] = ()  # measures of the goal that the tables do not have
 
     def candidate(self, design: str) -> Candidate:
-        """The candidate of that name."""
         return next(each for each in self.candidates if each.design == design)
 
     @property
@@ -287,16 +287,9 @@ def choose_design(
     `loss_reductions` are by design and recording, on the same recordings; `flops` those of training. If none is shown
     to be non-inferior, or no loss was reduced, it is the design with the largest loss reduction.
     """
+    common: dict[str, Any] = {"status": "done", "seed": 0, "corpus": "corpus"}
     trials = [
-        TrialResult(
-            id=design,
-            status="done",
-            design=design,
-            seed=0,
-            corpus="corpus",
-            measures={LOSS: values},
-            cost=TrialCost(flops=flops[design]),
-        )
+        TrialResult(id=design, design=design, measures={LOSS: values}, cost=TrialCost(flops=flops[design]), **common)
         for design, values in loss_reductions.items()
     ]
     table = BaseModelResults("base", "corpus", "", trials)

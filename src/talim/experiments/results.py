@@ -65,7 +65,6 @@ class TrialResult(BaseModel):
 
     @property
     def base(self) -> str:
-        """The base model's name."""
         return str(self.factors.get("base", "unknown"))
 
     @cached_property
@@ -149,7 +148,6 @@ class StudyResults:
 
     @property
     def trials(self) -> list[TrialResult]:
-        """The trials of all tables."""
         return [trial for table in self.tables for trial in table.trials]
 
     @property
@@ -159,7 +157,6 @@ class StudyResults:
         return sorted(counts, key=lambda base: (-counts[base], base))
 
     def of_base(self, base: str) -> list[BaseModelResults]:
-        """The tables of one base."""
         return [table for table in self.tables if table.base == base]
 
 

@@ -99,7 +99,6 @@ class TrialJob:
 
     @property
     def run(self) -> Run:
-        """The trial's run folder."""
         return Run(self.folder / "runs" / self.spec.id)
 
 
@@ -158,14 +157,8 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
     corpus = Corpus.load(job.corpus)
     recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.corpus)})
     backbone = cache.base(recipe, job.device)
-    measures, directions = train_and_evaluate(
-        recipe,
-        run,
-        lambda: _measure(job, recipe, corpus, backbone, cache, progress),
-        progress,
-        device=job.device,
-        backbone=backbone,
-    )
+    measure = functools.partial(_measure, job, recipe, corpus, backbone, cache, progress)
+    measures, directions = train_and_evaluate(recipe, run, measure, progress, device=job.device, backbone=backbone)
     cost = _cost(run)
     # CPU time where there is any: other programs do not affect it
     measures["log_seconds"] = {"run": math.log(cost["cpu_seconds"] or cost["seconds"])}

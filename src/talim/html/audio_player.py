@@ -27,7 +27,6 @@ class DecodedAudio:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
         return len(self.samples) / self.rate_hz
 
     @property

@@ -67,11 +67,8 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str,
         clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
         seconds = min(clip_seconds, base.window_seconds)
         cost = feasible_design_cost(recipe.design, base, seconds)
-        trace = cache.trace(
-            StepConfig(
-                recipe.base, recipe.design, seconds, training.batch_size, base_dtype, training.gradient_checkpointing
-            )
-        )
+        step = (seconds, training.batch_size, base_dtype, training.gradient_checkpointing)
+        trace = cache.trace(StepConfig(recipe.base, recipe.design, *step))
     except TalimError as error:
         return row | dict.fromkeys(TRACED) | {"note": str(error)}
     context = CONTEXT_BYTES if torch.device(device_name).type == "cuda" else 0

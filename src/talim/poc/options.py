@@ -61,14 +61,8 @@ def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
     """The recipe of each design, by its canonical expression, on the corpus in OUT. UsageError for wrong values."""
     by_design = {}
     for design in options.designs:
-        values = {
-            "base": options.base,
-            "corpus": str(out / "corpus"),
-            "design": design,
-            "seed": options.seed,
-            **dict(options.settings),
-        }
-        recipe = recipes.load((), values)
+        values = {"base": options.base, "corpus": str(out / "corpus"), "design": design, "seed": options.seed}
+        recipe = recipes.load((), values | dict(options.settings))
         by_design[str(recipe.design)] = recipe
     return by_design
 

@@ -67,14 +67,11 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     return {
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": next((row["stopped"] for row in stages if row["stopped"]), ""),
-        "license_use_note": decided["license_use_note"],
-        "time_note": decided["time_note"],
+        **{name: decided[name] for name in ("license_use_note", "time_note", "limitations", "commands")},
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
-        "limitations": decided["limitations"],
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "commands": decided["commands"],
     }
 
 
@@ -110,7 +107,7 @@ def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[s
     bars = []
     for row in designs:
         strong = row["design"] == (chosen or {}).get("design")
-        bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *(row["ci95"] or (None, None)), strong))
+        bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *(row["ci95"] or (None, None)), strong=strong))
     values = "; ".join(f"{bar.label}: {formatting.format_number(bar.value)}" for bar in bars)
     alt, label = f"Loss reduction by design, {values}.", "reduction of the held-out loss, right is better"
     return plots.responsive_pair(bars, alt=alt, x_label=label, widths_inches=(8.4, 4.4))

@@ -48,7 +48,6 @@ class TimeLog:
 
     @property
     def seconds(self) -> float:
-        """Elapsed seconds of this purpose."""
         return float(self._read().get(self.purpose, 0.0))
 
     @contextlib.contextmanager
