@@ -113,12 +113,12 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     path = folder / "metadata.csv"
     neutral = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
     captioned = RecordingMetadata("caption", "metadata", recording="b")
-    assert write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {}) == ["a.wav"]
+    write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {})
     rows = read_table(path)
     assert rows == [{"file_name": "a.wav", "text": NEUTRAL_CAPTION, "recording": "a", "licence": "CC0"}]
     typed = {"a.wav": {"text": "typed", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
     new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="c")
-    assert write_editable(path, {"a.wav": captioned, "c.wav": new}, typed) == ["c.wav"]
+    write_editable(path, {"a.wav": captioned, "c.wav": new}, typed)
     assert {row["file_name"]: row["text"] for row in read_table(path)} == {
         "a.wav": "typed",
         "gone.wav": "kept",

@@ -119,15 +119,11 @@ def _text_file(audio_path: Path) -> str:
 
 def write_editable(
     path: Path, metadata: Mapping[str, RecordingMetadata], edited: Mapping[str, Mapping[str, str]]
-) -> list[str]:
-    """Add a row to metadata.csv for every recording without a caption; existing rows stay as they are.
-
-    Returns the names of the recordings that still have no caption.
-    """
-    missing = [name for name, recording in metadata.items() if recording.origin == "none"]
-    new = [name for name in missing if name not in edited]
+) -> None:
+    """Add a row to metadata.csv for every recording without a caption; existing rows stay as they are."""
+    new = [name for name, recording in metadata.items() if recording.origin == "none" and name not in edited]
     if not new:
-        return missing
+        return
     columns = list(EDITABLE_COLUMNS)
     columns += sorted({column for row in edited.values() for column in row} - set(columns))
     buffer = io.StringIO(newline="")
@@ -140,4 +136,3 @@ def write_editable(
         cells = {column: value for column, value in cells.items() if value != UNKNOWN}
         table.writerow({"file_name": name, "text": NEUTRAL_CAPTION, **cells})
     write_text(path, buffer.getvalue())
-    return missing

@@ -49,8 +49,7 @@ class FeatureCache:
         self.max_bytes = max_bytes
         self._verified: dict[str, tuple[int, int]] = {}  # key -> size and modification time of the file
         self._removed_stale = False
-        self._sum_file = self.folder / "bytes"
-        self._counted = False
+        self._sum_file, self._counted = self.folder / "bytes", False
 
     def key(self, **fields: Any) -> str:
         """Sha256 (hex) of the canonical JSON of all fields."""

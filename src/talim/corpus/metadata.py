@@ -47,8 +47,8 @@ def read_metadata(
                 notes.append({"file": table_name, "note": f"several rows name {name}; the last one counts"})
             rows[name] = row
         if absent:
-            text = f"names {len(absent)} files that do not exist, such as {absent[0]}"
-            notes.append({"file": table_name, "note": text})
+            note = f"names {len(absent)} files that do not exist, such as {absent[0]}"
+            notes.append({"file": table_name, "note": note})
     return rows, notes
 
 
@@ -85,9 +85,8 @@ def read_sections(folder: Path, subfolders: Iterable[Path]) -> dict[str, tuple[A
                 start = float(row["start_seconds"])
                 seconds = float(row["seconds"]) if "seconds" in row else float(row["end_seconds"]) - start
             except (KeyError, ValueError) as error:
-                raise TalimError(
-                    f"{path}: row {line} needs start_seconds and seconds (or end_seconds) as numbers ({error})"
-                ) from error
+                needed = "start_seconds and seconds (or end_seconds) as numbers"
+                raise TalimError(f"{path}: row {line} needs {needed} ({error})") from error
             cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
             name = normalize_path(f"{base}/{row['file_name']}")
             sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
@@ -103,9 +102,8 @@ def read_table(path: Path) -> list[MetadataRow]:
     for line, cells in read_rows(path):
         column = next((column for column in FILE_COLUMNS if column in cells), None)
         if column is None:
-            raise TalimError(
-                f"{path}: line {line} names no file; a column file_name is needed (has: {', '.join(cells)})"
-            )
+            present = ", ".join(cells)
+            raise TalimError(f"{path}: line {line} names no file; a column file_name is needed (has: {present})")
         rows.append({"file_name": cells.pop(column)} | cells)
     return rows
 

@@ -66,8 +66,7 @@ def _pairs(frames: np.ndarray, bins: np.ndarray) -> np.ndarray:
         code = (bins[:-ahead] << 13) | ((step_bins + 64) << 6) | step_frames
         pairs.append(np.stack([code, frames[:-ahead], np.full(code.shape, ahead)], axis=1)[good])
     rows = np.concatenate(pairs) if pairs else np.empty((0, 3), np.int64)
-    order = np.lexsort((rows[:, 2], rows[:, 0] >> 13, rows[:, 1]))
-    rows = rows[order]
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 0] >> 13, rows[:, 1]))]
     _, starts, counts = np.unique(rows[:, 1] << 9 | rows[:, 0] >> 13, return_index=True, return_counts=True)
     rank = np.arange(len(rows)) - np.repeat(starts, counts)
     return rows[rank < _PAIRS, :2].astype(np.uint32)

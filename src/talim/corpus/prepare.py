@@ -73,10 +73,9 @@ def prepare(  # noqa: PLR0913
             clips = _make_clips(metadata, stats, seed)
             items = [split_item(clip) for clip in clips]
             hashes = {name: stats.segmented[name].source_hash for name in metadata}
-            near_duplicates = find_near_duplicates(
-                {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
-            )
-            pairs = [(pair.first, pair.second) for pair in near_duplicates]
+            landmarks = {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
+            duplicates = find_near_duplicates(landmarks)
+            pairs = [(pair.first, pair.second) for pair in duplicates]
             split = make_split(
                 items,
                 held_out_fraction=held_out_fraction,
@@ -89,18 +88,10 @@ def prepare(  # noqa: PLR0913
             if before is None:
                 remove_corpus(out)
             raise
-        missing = write_editable(out / "metadata.csv", metadata, edited)
+        write_editable(out / "metadata.csv", metadata, edited)
+        leakage = random_split_leakage(items, held_out_fraction, seed, pairs)
         summary = summarize(
-            clips,
-            split,
-            seed,
-            config,
-            metadata,
-            stats,
-            imported,
-            missing_captions=len(missing),
-            near_duplicates=near_duplicates,
-            random_leakage=random_split_leakage(items, held_out_fraction, seed, pairs),
+            clips, split, seed, config, metadata, stats, imported, near_duplicates=duplicates, random_leakage=leakage
         )
         corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
         write_corpus(corpus)

@@ -304,9 +304,8 @@ def _list(names: Sequence[str]) -> str:
 
 def _unknown_performers_note(items: Sequence[SplitItem]) -> str:
     count = len({item.recording for item in items if item.performer == UNKNOWN})
-    if not count:
-        return ""
-    return (
+    note = (
         f" {count} recordings name no performer and count as a performer each: the same musician may be on both "
         "sides; fill the performer column to be sure."
     )
+    return note if count else ""

@@ -52,7 +52,6 @@ class SplitGroups:
         self._parent: dict[str, str] = {}
 
     def find(self, name: str) -> str:
-        """The representative of a name's group."""
         path = []
         while self._parent.setdefault(name, name) != name:
             path.append(name)
@@ -62,7 +61,6 @@ class SplitGroups:
         return name
 
     def union(self, first: str, second: str) -> None:
-        """Merge the groups of two names."""
         root, child = sorted((self.find(first), self.find(second)))
         self._parent[child] = root
 

@@ -31,11 +31,10 @@ def summarize(  # noqa: PLR0913
     stats: PrepareStats,
     imported: ImportResult,
     *,
-    missing_captions: int,
     near_duplicates: Sequence[NearDuplicate],
     random_leakage: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """The summary as plain JSON values. `clips` are all clips; `missing_captions` recordings have no caption."""
+    """The summary as plain JSON values; `clips` are all clips."""
     used = with_split(clips, split)
     gap = [clip for clip in clips if clip.id not in split.sides]
     held_out = [clip for clip in used if clip.split == "held_out"]
@@ -43,6 +42,7 @@ def summarize(  # noqa: PLR0913
         {"file": name, "note": note} for name, segmented in sorted(stats.segmented.items()) for note in segmented.notes
     ]
     pairs = [(pair.first, pair.second) for pair in near_duplicates]
+    missing_captions = sum(recording.origin == "none" for recording in metadata.values())
     levels = {name: stats.segmented[name].levels for name in metadata}
     beats_chords = {name: sum(bool(getattr(clip, name)) for clip in used) for name in ("beats", "chords")}
     return {
@@ -71,7 +71,7 @@ def summarize(  # noqa: PLR0913
         **({"clips_with_beats_or_chords": beats_chords} if any(beats_chords.values()) else {}),
         "captions": dict(sorted(Counter(recording.origin for recording in metadata.values()).items())),
         "silence_skipped_seconds": round(sum(stats.segmented[name].silence_skipped_seconds for name in metadata), 1),
-        "missing_captions": ({"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None),
+        "missing_captions": {"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None,
         "near_duplicates": [asdict(pair) for pair in near_duplicates],
         "source_levels": [{"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()],
         "skipped": sorted(stats.skipped, key=lambda row: row["file"]),

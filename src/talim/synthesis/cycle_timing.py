@@ -27,7 +27,6 @@ class CycleGrid:
 
     @property
     def end_seconds(self) -> float:
-        """The first beat after the last cycle."""
         return self.at(self.count)
 
     def at(self, cycle: float, beat: float = 0.0) -> float:

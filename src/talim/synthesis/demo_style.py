@@ -153,9 +153,10 @@ def render_melody(
     track = np.zeros(round(seconds * RATE_HZ), np.float32)
     synthesize = western_instruments.SOUND[plan.family]
     ring = {"plucked": 0.35, "struck": 0.5}.get(plan.family, 0.0)
+    vibrato_cents = {"bowed": 7.0, "blown": 4.0, "voice": 12.0}.get(plan.family, 0.0) * vibrato_scale
     for index, note in enumerate(notes):
         previous = notes[index - 1] if index else None
-        curve = pitch_curve(plan.family, note, previous, slide_seconds, vibrato_scale, rng)
+        curve = pitch_curve(note, previous, 0.0 if plan.family == "struck" else slide_seconds, vibrato_cents, rng)
         curve = np.concatenate([curve, np.full(int(ring * RATE_HZ * min(1.0, note.seconds)), curve[-1])])
         accent = 1.0 if (note.onset_seconds / plan.bar_seconds) % 1 < 0.01 else 0.85
         mix_in(track, synthesize(curve, plan.variant, rng), note.onset_seconds, accent)
@@ -163,23 +164,17 @@ def render_melody(
 
 
 def pitch_curve(
-    family: str,
-    note: PlayedNote,
-    previous: PlayedNote | None,
-    slide_seconds: float,
-    vibrato_scale: float,
-    rng: np.random.Generator,
+    note: PlayedNote, previous: PlayedNote | None, slide_seconds: float, vibrato_cents: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The note's pitch in Hz at each sample: a glide from the previous note, then the family's vibrato."""
+    """The note's pitch in Hz at each sample: a glide from the previous note, then vibrato."""
     seconds = np.arange(max(1, round(note.seconds * RATE_HZ))) / RATE_HZ
     cents = np.full(seconds.size, note.cents)
     interval = previous.cents - note.cents if previous else np.inf
-    if slide_seconds and abs(interval) < 900 and family != "struck":
+    if slide_seconds and abs(interval) < 900:
         cents = cents + interval * np.exp(-seconds / (slide_seconds / 3))
-    depth = {"bowed": 7.0, "blown": 4.0, "voice": 12.0}.get(family, 0.0) * vibrato_scale
-    if depth and note.seconds > 0.3:
+    if vibrato_cents and note.seconds > 0.3:
         onset = np.clip((seconds - 0.15) / 0.2, 0, 1)
-        cents = cents + depth * onset * np.sin(2 * np.pi * rng.uniform(4.8, 6.0) * seconds)
+        cents = cents + vibrato_cents * onset * np.sin(2 * np.pi * rng.uniform(4.8, 6.0) * seconds)
     return cents_to_hz(cents)
 
 

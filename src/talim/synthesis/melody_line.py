@@ -68,13 +68,9 @@ def split_phrases(events: list[NoteEvent]) -> list[list[NoteEvent]]:
 
 def jitter_timing(events: list[NoteEvent], spread_seconds: float, rng: np.random.Generator) -> list[NoteEvent]:
     """The events with onsets shifted randomly by up to `spread_seconds`; ends of bound notes follow."""
-    if not events:
-        return []
     shifts = rng.uniform(-spread_seconds, spread_seconds, len(events))
-    onsets = [
-        max(0.0, event.onset_seconds + min(shift, 0.3 * event.seconds))
-        for event, shift in zip(events, shifts, strict=True)
-    ]
+    pairs = zip(events, shifts, strict=True)
+    onsets = [max(0.0, event.onset_seconds + min(shift, 0.3 * event.seconds)) for event, shift in pairs]
     shifted = []
     for index, event in enumerate(events):
         end = event.end_seconds

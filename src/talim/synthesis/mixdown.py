@@ -51,11 +51,8 @@ def perform_lines(
 def delay(events: list[NoteEvent], lag_seconds: float, seconds: float) -> list[NoteEvent]:
     """The line delayed (or advanced), within the recording."""
     delayed = [replace(t, onset_seconds=max(0.0, t.onset_seconds + lag_seconds)) for t in events]
-    return [
-        replace(t, seconds=min(t.seconds, seconds - t.onset_seconds))
-        for t in delayed
-        if t.onset_seconds < seconds - 0.05
-    ]
+    inside = [t for t in delayed if t.onset_seconds < seconds - 0.05]
+    return [replace(t, seconds=min(t.seconds, seconds - t.onset_seconds)) for t in inside]
 
 
 def voice_ground_truth(instrument: Instrument, line: PerformedLine) -> Voice:

@@ -96,5 +96,4 @@ def caption(arrangement: Arrangement, rng: np.random.Generator) -> str:
     else:
         form = f"{arrangement.tradition.cycle_word} {grid.cycle.name}, {round(60 / grid.beat_seconds)} bpm"
         form = f"{free_name} and composition in {form}" if arrangement.free_seconds else form
-    parts = [mode, who, form] if rng.random() < 0.5 else [who, mode, form]
-    return ", ".join(parts)
+    return ", ".join([mode, who, form] if rng.random() < 0.5 else [who, mode, form])

@@ -34,9 +34,8 @@ def perform(
         raise UsageError(f"a performance needs a positive length, not {seconds} s")
     if style == demo_style.NAME:
         if request is not None and request != PerformanceRequest():
-            raise UsageError(
-                f"the style {style!r} has no options; they apply to {', '.join(list_builtin())} or a folder"
-            )
+            styles = ", ".join(list_builtin())
+            raise UsageError(f"the style {style!r} has no options; they apply to {styles} or a folder")
         return demo_style.perform_demo(seed, seconds, render)
     if isinstance(style, str) and style not in list_builtin() and not Path(style).is_dir():
         names = ", ".join((demo_style.NAME, *list_builtin()))

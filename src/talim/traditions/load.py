@@ -133,7 +133,6 @@ class EntryParser:
         return max(self.weights[syllable], self.first_weight if onset_beats == 0 else on_clap)
 
     def ornament(self, entry: dict[str, Any]) -> OrnamentDefinition:
-        """An ornament; its ranges are pairs (minimum, maximum)."""
         return OrnamentDefinition(
             **names_and_facts(entry),
             shape=one_of(entry["shape"], SHAPES, "shape"),

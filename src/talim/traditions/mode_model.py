@@ -80,9 +80,8 @@ def degree_weights(
     else:
         weights += notated_histogram(mode, degrees)
         in_scale = {nearest_degree(cents, degrees) for cents in mode.degrees_cents}
-        weights += [
-            shape.min_degree_weight if index in in_scale else PASSING_NOTE_WEIGHT for index in range(degrees.size)
-        ]
+        least = shape.min_degree_weight
+        weights += [least if index in in_scale else PASSING_NOTE_WEIGHT for index in range(degrees.size)]
         for rank, cents in enumerate(mode.strong_cents):
             weights[nearest_degree(cents, degrees)] += shape.strong_fraction * (2 / 3) ** rank
     tonic = nearest_degree(mode.final_cents, degrees)

@@ -34,7 +34,6 @@ class Notation:
         raise TalimError(f"unknown note {token!r}; notes are written {valid.strip()}")
 
     def notes(self, line: str) -> tuple[float, ...]:
-        """A line of notes in cents above the tonic."""
         return tuple(self.note(token) for token in line.split())
 
     def spell(self, cents: Sequence[float]) -> str:
@@ -45,9 +44,7 @@ class Notation:
         if not self.letters:
             return f"{cents / self.unit_cents:.0f}"
         spellings = [(letter, octave) for letter in self.letters for octave in range(-4, 5)]
-        letter, octave = min(
-            spellings, key=lambda spelling: abs(self.letters[spelling[0]] + 1200.0 * spelling[1] - cents)
-        )
+        letter, octave = min(spellings, key=lambda pair: abs(self.letters[pair[0]] + 1200.0 * pair[1] - cents))
         return "." * -octave + letter + "'" * octave
 
 

@@ -116,9 +116,7 @@ def load(source: str | Path) -> Tradition:
     tradition = Tradition(
         slug=slug,
         name=head["name"],
-        aliases=names["aliases"],
-        mode_words=names["mode_words"],
-        cycle_words=names["cycle_words"],
+        **names,
         modes=modes,
         cycles=read_entries(folder / "cycles.json", "cycle", parser.cycle),
         ornaments=read_entries(folder / "ornaments.json", "ornament", parser.ornament),
@@ -139,9 +137,8 @@ def check_unique(file: Path, entries: Sequence[EntryT], affixes: tuple[str, ...]
         for key, spelling in name_keys(entry, affixes).items():
             owner = owners.setdefault(key, entry)
             if owner is not entry:
-                raise TalimError(
-                    f"{file}: {owner.name!r} and {entry.name!r} both have the name {spelling!r}; rename one"
-                )
+                both = f"{owner.name!r} and {entry.name!r} both have the name {spelling!r}"
+                raise TalimError(f"{file}: {both}; rename one")
 
 
 @cache

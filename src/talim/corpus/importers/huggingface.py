@@ -140,7 +140,6 @@ def _licence(request: ImportRequest, splits: Mapping[str, Any]) -> str:
     for table in splits.values():
         if licence := getattr(getattr(table, "info", None), "license", ""):
             return str(licence)
-    licence = None
     if not request.path.exists():
         licence = _licence_on_hub(request.source)
     else:

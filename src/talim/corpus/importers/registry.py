@@ -14,20 +14,12 @@ from talim.errors import UsageError
 IMPORTERS = (
     Importer("otmm", "OTMM metadata, joined with your own files", otmm.matches, otmm.list_recordings),
     Importer("symbtr", "SymbTr scores, rendered (symbtr:theory for KomaAE)", symbtr.matches, symbtr.list_recordings),
-    Importer(
-        "huggingface",
-        "a Hugging Face data set: parquet, arrow or Hub id",
-        huggingface.matches,
-        huggingface.list_recordings,
-    ),
+    Importer("huggingface", "a Hugging Face data set: parquet, arrow or Hub id", huggingface.matches,
+             huggingface.list_recordings),
     Importer("mirdata", "a mirdata loader: mirdata:saraga_hindustani", lambda path: False, mirdata.list_recordings),
-    Importer(
-        "folder",
-        "your own folder of recordings",
-        Path.is_dir,
-        lambda request: folder.list_recordings(request.path, request.out),
-    ),
-)
+    Importer("folder", "your own folder of recordings", Path.is_dir,
+             lambda request: folder.list_recordings(request.path, request.out)),
+)  # fmt: skip
 
 
 def list_recordings(source: str, out: Path, format: str | None = None) -> ImportResult:

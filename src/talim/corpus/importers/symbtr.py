@@ -44,13 +44,12 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     intonation = request.detail or "practice"
     if intonation not in INTONATIONS:
         raise UsageError(f"symbtr:{intonation}: no such intonation; choose symbtr:practice or symbtr:theory")
-    single = request.path.is_file()
-    if not single:
-        check_folder(request.path, request.out)
-    folder = request.path.parent if single else request.path
-    paths = (
-        [request.path] if single else [p for place in walk_folders(folder, request.out) for p in place.glob("*.txt")]
-    )
+    if request.path.is_file():
+        folder, paths = request.path.parent, [request.path]
+    else:
+        folder = request.path
+        check_folder(folder, request.out)
+        paths = [path for place in walk_folders(folder, request.out) for path in place.glob("*.txt")]
     scores = {normalize_path(path.relative_to(folder)): path for path in paths if _is_score(path)}
     if not scores:
         raise UsageError(f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read")
