@@ -28,7 +28,7 @@ from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.manifest import Corpus
 from talim.design import site_selection
 from talim.progress import PlainProgress, Progress
-from talim.recipe import Recipe
+from talim.recipe import Recipe, Training
 from talim.run import Run, provenance
 from talim.training import batches
 from talim.training.crops import EncodedClip
@@ -116,16 +116,8 @@ def _loss_difference(trainer: Trainer, cache: FrozenLayerCache) -> float:
     """Difference in nats of one batch's loss with and without the cache, at the same weights and dropout."""
     losses = []
     for used in (cache, None):
-        batch = batches.training_batch(
-            trainer.train_items,
-            trainer.backbone,
-            batch_size=1,
-            seed=0,
-            step=1,
-            condition_dropout=0.0,
-            crop_seconds=None,
-            cache=used,
-        )
+        training = Training(batch_size=1, condition_dropout=0.0)
+        batch = batches.training_batch(trainer.train_items, trainer.backbone, training, 0, 1, used)
         with torch.no_grad(), rng_state_at(0, 1, trainer.backbone.device):
             losses.append(trainer.backbone.loss(batch).mean.item())
     return abs(losses[0] - losses[1])

@@ -16,6 +16,7 @@ from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.progress import Progress
+from talim.recipe import Training
 from talim.training import batches
 
 
@@ -89,15 +90,8 @@ def test_training_batch_depends_on_seed_and_step_only(tmp_path: Path) -> None:
     items = batches.encode_clips(corpus, corpus.clips, FakeBackbone(), Progress())  # type: ignore[arg-type]
 
     def drawn(step: int, seed: int = 5) -> Any:
-        batch = batches.training_batch(
-            items,
-            FakeBackbone(),  # type: ignore[arg-type]
-            batch_size=4,
-            seed=seed,
-            step=step,
-            condition_dropout=0.5,
-            crop_seconds=0.4,
-        )
+        training = Training(batch_size=4, condition_dropout=0.5, crop_seconds=0.4)
+        batch = batches.training_batch(items, FakeBackbone(), training, seed, step)  # type: ignore[arg-type]
         return [tokens.tolist() for tokens, _ in batch.pairs], batch.drop  # type: ignore[attr-defined]
 
     forward = [drawn(step) for step in range(1, 6)]
@@ -119,11 +113,9 @@ def test_training_batch_drops_the_requested_fraction_of_conditions(tmp_path: Pat
             for drop in batches.training_batch(
                 items,
                 FakeBackbone(),  # type: ignore[arg-type]
-                batch_size=10,
+                Training(batch_size=10, condition_dropout=fraction),
                 seed=0,
                 step=step,
-                condition_dropout=fraction,
-                crop_seconds=None,
             ).drop  # type: ignore[attr-defined]
         ]
         dropped[fraction] = np.mean(drops)

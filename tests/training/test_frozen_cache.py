@@ -29,7 +29,7 @@ from talim.corpus.manifest import Corpus
 from talim.design import expression, site_selection
 from talim.interrupts import Interrupted
 from talim.progress import Progress
-from talim.recipe import Recipe
+from talim.recipe import Recipe, Training
 from talim.run import Run
 from talim.training import batches, frozen_cache
 from talim.training.crops import EncodedClip
@@ -297,9 +297,8 @@ def cache_for(base: MusicGen, design: str, folder: Path, most: int = 10**9) -> F
 def losses_and_gradients(
     base: MusicGen, peft: Any, items: list[EncodedClip], step: int, cache: FrozenLayerCache | None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    batch = batches.training_batch(
-        items, base, batch_size=3, seed=1, step=step, condition_dropout=0.5, crop_seconds=0.3, crop="fixed", cache=cache
-    )
+    training = Training(batch_size=3, condition_dropout=0.5, crop_seconds=0.3, crop="fixed")
+    batch = batches.training_batch(items, base, training, 1, step, cache)
     peft.zero_grad()
     with rng_state_at(1, step, base.device):
         loss = base.loss(batch)

@@ -37,9 +37,8 @@ def self_similarity(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
     similarity = _diagonal_sums(agree, size) / np.maximum(_diagonal_sums(either, size), 0.5 * size)
     windows = np.lib.stride_tricks.sliding_window_view(track, size)
     with np.errstate(all="ignore"):
-        span = np.nan_to_num(np.nanmax(np.where(np.isfinite(windows), windows, -np.inf), 1)) - np.nan_to_num(
-            np.nanmin(np.where(np.isfinite(windows), windows, np.inf), 1)
-        )
+        highest = np.nan_to_num(np.nanmax(np.where(np.isfinite(windows), windows, -np.inf), 1))
+        span = highest - np.nan_to_num(np.nanmin(np.where(np.isfinite(windows), windows, np.inf), 1))
     moving = np.isfinite(span) & (span >= MIN_RANGE_CENTS)
     return similarity * moving[:, None] * moving[None]
 

@@ -59,15 +59,10 @@ def smaller_configs(config: StepConfig, base: BaseModelFacts) -> Iterator[StepCo
 
 def describe_change(before: StepConfig, after: StepConfig) -> str:
     """The changes as command-line options of `talim plan`."""
-    options = []
-    if after.gradient_checkpointing and not before.gradient_checkpointing:
-        options.append("--gradient-checkpointing")
-    if after.batch_size != before.batch_size:
-        options.append(f"--batch-size {after.batch_size}")
-    if after.crop_seconds != before.crop_seconds:
-        options.append(f"--seconds {after.crop_seconds:g}")
-    if after.design != before.design:
-        options.append(f"--design {after.design}")
+    options = ["--gradient-checkpointing"] * (after.gradient_checkpointing and not before.gradient_checkpointing)
+    options += [f"--batch-size {after.batch_size}"] * (after.batch_size != before.batch_size)
+    options += [f"--seconds {after.crop_seconds:g}"] * (after.crop_seconds != before.crop_seconds)
+    options += [f"--design {after.design}"] * (after.design != before.design)
     return " ".join(options)
 
 

@@ -2,10 +2,6 @@
 
 The time of an operation follows the roofline model (Williams, Waterman and Patterson 2009): the larger of FLOPs / FLOP
 rate and bytes / memory bandwidth, plus a launch overhead.
-
-GPUS holds the makers' numbers: memory, dense bf16 tensor TFLOP/s with fp32 accumulation, fp32 TFLOP/s outside of the
-tensor cores, bandwidth, board power. Sources: NVIDIA's data sheets of T4, V100, L4, A10, A40, L40S, A100, H100 and H200
-and of the RTX A6000; for GeForce the appendices of NVIDIA's Ampere GA102 and Ada architecture whitepapers.
 """
 
 from __future__ import annotations
@@ -13,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
 
 from talim.errors import UsageError
 from talim.planning.tracer import OperationCost, Trace
@@ -75,7 +74,7 @@ def _dtype(operation: OperationCost) -> str:
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """A GPU's published numbers; `bf16_tflops` is 0 where it has no bf16."""
+    """A GPU's published numbers (`gpus.yaml`); `bf16_tflops` is 0 where it has no bf16."""
 
     name: str
     memory_gb: float
@@ -86,26 +85,8 @@ class GpuSpec:
 
 
 GPUS = {
-    gpu.name: gpu
-    for gpu in (
-        GpuSpec("rtx-3060", 12, 25.5, 12.7, 360, 170),
-        GpuSpec("rtx-3090", 24, 71, 35.6, 936, 350),
-        GpuSpec("rtx-4060-ti-16gb", 16, 44, 22.1, 288, 165),
-        GpuSpec("rtx-4070", 12, 58.3, 29.1, 504, 200),
-        GpuSpec("rtx-4080", 16, 97.5, 48.7, 717, 320),
-        GpuSpec("rtx-4090", 24, 165.2, 82.6, 1008, 450),
-        GpuSpec("rtx-a6000", 48, 154.8, 38.7, 768, 300),
-        GpuSpec("t4", 16, 0, 8.1, 320, 70),
-        GpuSpec("v100-32gb", 32, 0, 15.7, 900, 300),
-        GpuSpec("l4", 24, 121, 30.3, 300, 72),
-        GpuSpec("a10", 24, 125, 31.2, 600, 150),
-        GpuSpec("a40", 48, 149.7, 37.4, 696, 300),
-        GpuSpec("l40s", 48, 362, 91.6, 864, 350),
-        GpuSpec("a100-40gb", 40, 312, 19.5, 1555, 400),
-        GpuSpec("a100-80gb", 80, 312, 19.5, 2039, 400),
-        GpuSpec("h100-80gb", 80, 989, 67, 3350, 700),
-        GpuSpec("h200", 141, 989, 67, 4800, 700),
-    )
+    name: GpuSpec(name, *numbers)
+    for name, numbers in yaml.safe_load((Path(__file__).parent / "gpus.yaml").read_text(encoding="utf-8")).items()
 }
 
 

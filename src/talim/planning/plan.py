@@ -1,7 +1,6 @@
 """Memory, time, energy and money of training designs, predicted by tracing the real training step.
 
-Every step is traced once on tensors without data (`talim.planning.tracer`), cached, and its time predicted for a GPU
-or CPU (`talim.planning.hardware`). Every design is compared with `full@all`, the training of the whole model.
+Every design is compared with `full@all`, the training of the whole model.
 """
 
 from __future__ import annotations
@@ -115,13 +114,14 @@ def plan_total(
     for request in requests:
         facts = base_model_facts(request.base)
         _check(facts, request.crop_seconds, request.batch_size)
-        settings = vars(request) | {"precision": request.precision or hardware.precision}
+        settings: dict[str, Any] = vars(request) | {"precision": request.precision or hardware.precision}
         steps = settings.pop("steps")
         config = StepConfig(**settings)
         file_bytes = feasible_design_cost(request.design, facts, request.crop_seconds).file_bytes
         cost = _training_cost(config, steps, hardware, prices, traces)
         rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": file_bytes})
-    totals = {key: _sum([row[key] for row in rows]) for key in ("hours", "file_bytes", "energy_joules", "money")}
+    columns = {key: [row[key] for row in rows] for key in ("hours", "file_bytes", "energy_joules", "money")}
+    totals = {key: None if None in values else sum(values) for key, values in columns.items()}
     largest = max((row["memory_bytes"] for row in rows), default=0)
     return {"hardware": hardware.name, "num_runs": len(rows), **totals, "memory_bytes": largest, "runs": rows}
 
@@ -186,8 +186,3 @@ def _check(base: BaseModelFacts, seconds: float, batch_size: int, data_hours: fl
     for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"{name} is {value:g}; it must be more than 0")
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) if len(numbers) == len(values) else None

@@ -19,6 +19,7 @@ from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone, Batch
     from talim.corpus.manifest import Clip, Corpus
+    from talim.recipe import Training
     from talim.training.frozen_cache import FrozenLayerCache
 
 ORDER, CROP, DROP, TORCH_SEED, RECORDINGS = range(5)  # an independent random stream for each purpose
@@ -111,37 +112,33 @@ def sample_batch_indices(count: int, batch_size: int, seed: int, step: int) -> l
     return [int(make_rng(seed, ORDER, epoch).permutation(count)[index]) for epoch, index in places]
 
 
-def training_batch(  # noqa: PLR0913
+def training_batch(
     clips: Sequence[EncodedClip],
     backbone: Backbone,
-    *,
-    batch_size: int,
+    training: Training,
     seed: int,
     step: int,
-    condition_dropout: float,
-    crop_seconds: float | None,
-    crop: str = "random",
     cache: FrozenLayerCache | None = None,
     processes: DistributedContext = SINGLE_PROCESS,
 ) -> Batch:
     """This process's shard of the batch of one step, on the model's device; it depends on the arguments only.
 
-    `crop` and `crop_seconds` are those of the recipe; `cache` supplies the activations of the frozen layers.
+    `cache` supplies the activations of the frozen layers.
     """
-    items = [clips[index] for index in sample_batch_indices(len(clips), batch_size, seed, step)]
-    if crop == "fixed":
-        crops = [fixed_crop(item, backbone, seed, crop_seconds) for item in items]
+    items = [clips[index] for index in sample_batch_indices(len(clips), training.batch_size, seed, step)]
+    if training.crop == "fixed":
+        crops = [fixed_crop(item, backbone, seed, training.crop_seconds) for item in items]
     else:
-        rng, frames = make_rng(seed, CROP, step), _frames(crop_seconds, backbone)
-        crops = [_crop(item, frames, rng) for item in items]
-    drop = (make_rng(seed, DROP, step).random(len(crops)) < condition_dropout).tolist()
+        rng = make_rng(seed, CROP, step)
+        crops = [_crop(item, backbone, training.crop_seconds, rng) for item in items]
+    drop = (make_rng(seed, DROP, step).random(len(crops)) < training.condition_dropout).tolist()
     return _collate(processes.shard(crops), processes.shard(drop), backbone, cache)
 
 
 def fixed_crop(item: EncodedClip, backbone: Backbone, seed: int, crop_seconds: float | None) -> Crop:
     """The one crop of a clip that follows from the seed and its audio, not from the step or the other clips."""
     audio_number = int(hashlib.sha256(item.clip.audio_hash.encode()).hexdigest()[:12], 16)
-    return _crop(item, _frames(crop_seconds, backbone), make_rng(seed, CROP, audio_number))
+    return _crop(item, backbone, crop_seconds, make_rng(seed, CROP, audio_number))
 
 
 def held_out_batches(
@@ -158,15 +155,10 @@ def _collate(crops: Sequence[Crop], drop: Sequence[bool], backbone: Backbone, ca
     return (batch if cache is None else cache.attach_hidden(batch, crops, drop)).to(backbone.device)
 
 
-def _frames(seconds: float | None, backbone: Backbone) -> int | None:
-    return None if seconds is None else max(1, round(seconds * backbone.frame_rate_hz))
-
-
-def _crop(item: EncodedClip, frames: int | None, rng: np.random.Generator) -> Crop:
+def _crop(item: EncodedClip, backbone: Backbone, seconds: float | None, rng: np.random.Generator) -> Crop:
     available = item.targets.shape[1]
-    if frames is None or available <= frames:
-        return item.full_length
-    return Crop(item, int(rng.integers(available - frames + 1)), frames)
+    frames = available if seconds is None else max(1, round(seconds * backbone.frame_rate_hz))
+    return item.full_length if available <= frames else Crop(item, int(rng.integers(available - frames + 1)), frames)
 
 
 def stratified_sample(clips: Sequence[Clip], max_clips: int) -> list[Clip]:

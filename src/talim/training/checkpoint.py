@@ -54,10 +54,9 @@ def read(path: Path, weights: Weights, optimiser: Optimizer, run_id: str) -> tup
     stored = {key.removeprefix("weights/") for key in tensors if key.startswith("weights/")}
     if stored != set(weights):
         raise TalimError(f"{path}: its adapter weights do not fit this design; delete it to start anew")
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            parameter.copy_(tensors[f"weights/{name}"])
     for name, parameter in weights.items():
+        with torch.no_grad():
+            parameter.copy_(tensors[f"weights/{name}"])
         prefix = f"optimiser/{name}/"
         values = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if values:

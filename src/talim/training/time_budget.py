@@ -58,20 +58,11 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
     crops = [batches.fixed_crop(item, backbone, recipe.seed, training.crop_seconds) for item in items]
     cache, _ = frozen_cache.make_frozen_cache(recipe, corpus, backbone, Progress(), crops)
     startup_seconds = time.perf_counter() - start
+    without_dropout = training.model_copy(update={"condition_dropout": 0.0})
 
     def step_seconds(step: int) -> float:
         step_start = time.perf_counter()
-        batch = batches.training_batch(
-            items,
-            backbone,
-            batch_size=training.batch_size,
-            seed=recipe.seed,
-            step=step,
-            condition_dropout=0.0,
-            crop_seconds=training.crop_seconds,
-            crop=training.crop,
-            cache=cache,
-        )
+        batch = batches.training_batch(items, backbone, without_dropout, recipe.seed, step, cache)
         backbone.loss(batch).mean.backward()
         if backbone.device.type == "cuda":
             torch.cuda.synchronize(backbone.device)

@@ -134,16 +134,7 @@ class Trainer:
     def _update(self, number: int, rate: float) -> Loss:
         """Step `number` at this learning rate. TalimError, with no weight changed, if the loss is not finite."""
         batch = batches.training_batch(
-            self.train_items,
-            self.backbone,
-            batch_size=self.training.batch_size,
-            seed=self.recipe.seed,
-            step=number,
-            condition_dropout=self.training.condition_dropout,
-            crop_seconds=self.training.crop_seconds,
-            crop=self.training.crop,
-            cache=self.cache,
-            processes=self.processes,
+            self.train_items, self.backbone, self.training, self.recipe.seed, number, self.cache, self.processes
         )
         with rng_state_at(self.recipe.seed, number, self.backbone.device, self.processes.rank):
             if "flops_per_step" in self.state.usage:
