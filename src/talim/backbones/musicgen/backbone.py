@@ -45,7 +45,8 @@ class MusicGen(FrozenModel):
     ) -> None:
         super().__init__(model, tokenizer, name, licence, miniature, precision_reason)
         self.config = config = model.config  # of the whole model
-        self.rate_hz, self.frame_rate_hz = int(config.audio_encoder.sampling_rate), int(config.audio_encoder.frame_rate)
+        self.rate_hz = int(config.audio_encoder.sampling_rate)
+        self.frame_rate_hz: float = int(config.audio_encoder.frame_rate)
         self.channels = int(config.decoder.audio_channels)
         self.codebooks = int(config.decoder.num_codebooks)  # per frame, over both channels
         self.validation_terms = tuple(f"codebook {index}" for index in range(self.codebooks))

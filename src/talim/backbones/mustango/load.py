@@ -32,7 +32,7 @@ from talim.errors import TalimError
 MEL_TOLERANCE = 1e-5
 
 
-def load_mustango(path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, **facts: str) -> Mustango:
+def load_mustango(path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, **facts: Any) -> Mustango:
     """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32.
 
     `facts` are Mustango's keywords `name`, `licence` and `precision_reason`.

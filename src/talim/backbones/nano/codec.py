@@ -123,7 +123,8 @@ class NanoCodec(PreTrainedModel):
         if padding_mask is not None:
             input_values = input_values * padding_mask.view(padding_mask.shape[0], 1, -1).to(input_values.dtype)
         codes = self.quantiser.encode(self.latent_of(sinusoidal_model.analyze(input_values[:, 0].float())))
-        return EncodecEncoderOutput(audio_codes=codes[None], audio_scales=[None])
+        output: Any = {"audio_codes": codes[None], "audio_scales": [None]}  # one chunk and no scales
+        return EncodecEncoderOutput(**output)
 
     @torch.no_grad()
     def decode(

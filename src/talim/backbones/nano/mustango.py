@@ -68,7 +68,7 @@ class NanoMustangoConfig:
         )
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype, **facts: str) -> Mustango:
+def load(folder: Path, device: torch.device, dtype: torch.dtype, **facts: Any) -> Mustango:
     """The model of FOLDER/config.json and FOLDER/model.safetensors; the U-Net in `dtype`, the rest in float32."""
     config, weights = NanoMustangoConfig.read(folder), load_file(folder / WEIGHTS)
     model, mel_vae = config.model(), config.mel_vae()
