@@ -16,8 +16,8 @@ async function once(method, path, body) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
   if (answer.ok) return answer;
-  const body = await answer.json().catch(() => ({}));
-  throw new Refusal(answer.status, body.reason || String(answer.status));
+  const refusal = await answer.json().catch(() => ({}));
+  throw new Refusal(answer.status, refusal.reason || String(answer.status));
 }
 
 // Asks until there is an answer: a server that is away, restarting or busy is asked again, ever more slowly.
