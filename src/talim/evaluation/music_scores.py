@@ -140,5 +140,7 @@ def paper_distance_scores(
         measure = Measure(name, "lower_is_better", f"{model} squared", meaning)
         estimate = Estimate(frechet_distance(real_rows, generated_rows), None, len(generated_rows))
         reference = split_half_distance(frechet_distance, real_rows, real.recordings, rng)
-        rows.append(score_row(measure, estimate, reference, baseline, score_table.SPLIT_REQUIREMENT))
+        rows.append(
+            score_row(measure, estimate, reference, baseline, reference_requirement=score_table.SPLIT_REQUIREMENT)
+        )
     return rows

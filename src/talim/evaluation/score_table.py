@@ -138,7 +138,7 @@ def distance_rows(
         meaning = f"distance of the clips to the real music in {name}"
         measure = Measure(f"kernel_distance_{name}", "lower_is_better", "0 to 200", meaning)
         estimate = Estimate(distance, interval, len(generated_rows))
-        rows.append(score_row(measure, estimate, split_half, baseline, SPLIT_REQUIREMENT))
+        rows.append(score_row(measure, estimate, split_half, baseline, reference_requirement=SPLIT_REQUIREMENT))
         count = min(map(len, scaled))
         reference, value, *baselines = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
         meaning = f"effective number of different pieces among {count} clips in {name}"
@@ -162,6 +162,7 @@ def score_row(
     estimate: Estimate,
     reference: Estimate | float | None,
     baseline: Estimate | float | None = None,
+    *,
     reference_requirement: str = "",
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
