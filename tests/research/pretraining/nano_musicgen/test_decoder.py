@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from research.pretraining import decoder, nano_models, text_encoder
+from research.pretraining import nano_models, text_encoder
+from research.pretraining.nano_musicgen import decoder
 from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 

@@ -1,0 +1,1 @@
+"""Pretraining of nano-musicgen: codec, research.pretraining.text_encoder, decoder, then beat_finetune."""
