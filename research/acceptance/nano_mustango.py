@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from research.acceptance import nano_musicgen
-from research.pretraining.conditions import ROOTS, beats_chords_of, chords_of, without_attribute
+from research.pretraining.nano_mustango.conditioning import ROOTS, beats_chords_of, chords_of, without_attribute
 from research.pretraining.western_style import perform
 from talim import audio
 from talim.beats_chords import ChordTrack

@@ -19,7 +19,7 @@ from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 from talim.backbones.nano.mustango import WEIGHTS, NanoMustangoConfig
 from talim.backbones.resolve import NANO_MUSTANGO
 
-WINDOW_SECONDS = 20.0  # of nano-musicgen
+WINDOW_SECONDS = 30.0  # of nano-musicgen
 LATENT_CHANNELS, BANDS = 16, 8  # of nano-mustango's latents
 MUSTANGO_VAE: dict[str, Any] = {
     "in_channels": 1,
@@ -49,9 +49,10 @@ MUSTANGO_UNET: dict[str, Any] = {
 
 
 def nano_config(
-    width: int = 192,
+    width: int = 256,
     layers: int = 6,
     heads: int = 4,
+    ffn: int = 832,
     text_width: int = 128,
     text_layers: int = 2,
     codec: NanoCodecConfig | None = None,
@@ -65,7 +66,7 @@ def nano_config(
         vocab_size=codec.codebook_size,
         max_position_embeddings=2048,
         num_hidden_layers=layers,
-        ffn_dim=4 * width,
+        ffn_dim=ffn,
         num_attention_heads=heads,
         hidden_size=width,
         dropout=0.0,

@@ -135,7 +135,9 @@ def test_load_nano_folder_registers_codec_and_byte_tokenizer(tmp_path: Path) -> 
     from talim.backbones.nano import codec
 
     small = codec.NanoCodec(codec.NanoCodecConfig(width=16, encoder_blocks=1, decoder_blocks=1))
-    built = nano_models.build_nano_musicgen(0, codec=small, width=32, layers=2, heads=2, text_width=16, text_layers=1)
+    built = nano_models.build_nano_musicgen(
+        0, codec=small, width=32, layers=2, heads=2, ffn=128, text_width=16, text_layers=1
+    )
     built.to(torch.bfloat16).save_pretrained(tmp_path / "nano-x")
     for word in ("fp32", "bf16"):
         base = load(tmp_path / "nano-x", precision=word, device="cpu")

@@ -10,7 +10,7 @@ from research.pretraining import nano_models
 from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodecConfig
 
-TINY = {"width": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1}
+TINY = {"width": 32, "layers": 2, "heads": 2, "ffn": 128, "text_width": 16, "text_layers": 1}
 
 
 @given(st.text(min_size=0, max_size=60))

@@ -15,7 +15,7 @@ from research.pretraining.western_style import western_caption
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     real = nano_models.build_nano_musicgen
-    shape = {"width": 32, "layers": 1, "heads": 2, "text_width": 32, "text_layers": 1}
+    shape = {"width": 32, "layers": 1, "heads": 2, "ffn": 128, "text_width": 32, "text_layers": 1}
     monkeypatch.setattr(nano_models, "build_nano_musicgen", lambda seed: real(seed, **shape))
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers import MusicgenForConditionalGeneration
 
-from research.pretraining import beat_finetune, decoder, nano_models
-from research.pretraining.beat_finetune import BeatPhaseHead
+from research.pretraining import nano_models
+from research.pretraining.nano_musicgen import beat_finetune, decoder
+from research.pretraining.nano_musicgen.beat_finetune import BeatPhaseHead
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
 CODEC = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
-TINY = {"width": 32, "layers": 4, "heads": 2, "text_width": 16, "text_layers": 1}
+TINY = {"width": 32, "layers": 4, "heads": 2, "ffn": 128, "text_width": 16, "text_layers": 1}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from research.pretraining import codec
+from research.pretraining.nano_musicgen import codec
 from talim.backbones.nano import sinusoidal_model
 
 

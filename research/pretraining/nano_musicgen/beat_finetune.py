@@ -1,7 +1,7 @@
 """Fine-tuning of nano-musicgen on beat and bar phase, so that it keeps time.
 
-    python -m research.pretraining.beat_finetune --start training/decoder/nano-musicgen --pieces training/decoder
-        --out training/time
+    python -m research.pretraining.nano_musicgen.beat_finetune --start training/decoder/nano-musicgen
+        --pieces training/decoder --out training/time
 
 continues from the decoder's checkpoint, resumes if it was stopped, and writes OUT/nano-musicgen in bf16.
 
@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import MusicgenForConditionalGeneration
 
-from research.pretraining import decoder as decoder_training
 from research.pretraining import train_loop
 from research.pretraining.command_line import parse_config
+from research.pretraining.nano_musicgen import decoder as decoder_training
 from talim.backbones.musicgen import delay_pattern
 from talim.backbones.nano import musicgen, sinusoidal_model
 
@@ -161,7 +162,7 @@ def train(config: Config) -> Any:
     """Both phases, with OUT/log.jsonl and a checkpoint from which it resumes."""
     config.out.mkdir(parents=True, exist_ok=True)
     musicgen.register_codec()
-    model: Any = musicgen.MusicgenForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
+    model: Any = MusicgenForConditionalGeneration.from_pretrained(config.start, dtype=torch.float32)
     codes, captions = decoder_training.tokens(
         sorted(config.pieces.glob("pieces-*.npz")), model.audio_encoder, config.pieces
     )

@@ -12,8 +12,8 @@ from fixtures import tiny_nano_mustango
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research.pretraining import pitch_probe
-from research.pretraining.pitch_probe import PitchProbe, PitchTargets, pitch_targets, target_distribution
+from research.pretraining.nano_mustango import pitch_probe
+from research.pretraining.nano_mustango.pitch_probe import PitchProbe, PitchTargets, pitch_targets, target_distribution
 from research.pretraining.western_style import western_notes
 
 

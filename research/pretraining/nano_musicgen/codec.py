@@ -1,6 +1,6 @@
 """Training of nano's codec on synthetic music, in the space of sinusoidal features.
 
-    python -m research.pretraining.codec --out training/codec
+    python -m research.pretraining.nano_musicgen.codec --out training/codec
 
 renders the music, trains, and resumes if it was stopped. The loss needs no waveform: the features are what the
 synthesis takes, so a step costs two small networks.

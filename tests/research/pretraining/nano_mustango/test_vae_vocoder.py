@@ -11,7 +11,7 @@ import pytest
 import torch
 from fixtures import tiny_nano_mustango
 
-from research.pretraining import vae_vocoder
+from research.pretraining.nano_mustango import vae_vocoder
 from talim.backbones.nano import sinusoidal_model
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from research.pretraining import decoder, nano_models, text_encoder
+from research.pretraining import nano_models, text_encoder
+from research.pretraining.nano_musicgen import decoder
 from talim.backbones.nano import musicgen
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig
 
 CODEC = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
-TINY = {"width": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1}
+TINY = {"width": 32, "layers": 2, "heads": 2, "ffn": 128, "text_width": 16, "text_layers": 1}
 
 
 def tiny_config(out: Path, **changes: Any) -> decoder.Config:

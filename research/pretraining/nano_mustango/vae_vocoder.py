@@ -1,6 +1,6 @@
 """Training of nano-mustango's VAE (log-mel spectrogram to latents) and vocoder, together.
 
-    python -m research.pretraining.vae_vocoder --out training/sound
+    python -m research.pretraining.nano_mustango.vae_vocoder --out training/sound
 
 renders the music, trains, and resumes if it was stopped. The vocoder is trained on true spectrograms and on those that
 the VAE reconstructs; what it needs of the latter the VAE has to preserve, so that latents hold pitches and not only
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from research.pretraining import nano_models, train_loop
-from research.pretraining.codec import losses, style_jobs
 from research.pretraining.command_line import parse_config
+from research.pretraining.nano_musicgen.codec import losses, style_jobs
 from research.pretraining.western_style import perform
 from talim.backbones.mustango.vae_vocoder import MelSpectrogram, MelVAE, normalise, pad_or_trim
 from talim.backbones.nano import sinusoidal_model

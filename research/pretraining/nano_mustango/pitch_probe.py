@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.pretraining import nano_models, train_loop
-from research.pretraining.codec import SEED_BASE
+from research.pretraining.nano_musicgen.codec import SEED_BASE
 from research.pretraining.western_style import perform, western_notes
 from talim.audio import Audio
 from talim.backbones.mustango.vae_vocoder import MelVAE

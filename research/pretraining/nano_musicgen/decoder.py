@@ -1,6 +1,7 @@
 """Training of nano-musicgen's decoder from scratch on synthetic music, over the pretrained text encoder.
 
-    python -m research.pretraining.decoder --codec training/codec/codec --text training/text --out training/decoder
+    python -m research.pretraining.nano_musicgen.decoder --codec training/codec/codec --text training/text
+        --out training/decoder
 
 renders the pieces, encodes them, trains, resumes if it was stopped, and writes the checkpoint in bf16 to
 OUT/nano-musicgen.
@@ -25,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from research.pretraining import nano_models, text_encoder, train_loop
-from research.pretraining.codec import SEED_BASE
 from research.pretraining.command_line import parse_config
+from research.pretraining.nano_musicgen.codec import SEED_BASE
 from research.pretraining.western_style import perform
 from talim.backbones.musicgen import delay_pattern
 from talim.backbones.nano import musicgen, sinusoidal_model

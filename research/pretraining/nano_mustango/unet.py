@@ -1,6 +1,7 @@
 """Training of nano-mustango's U-Net from scratch on synthetic music with its beats and chords.
 
-    python -m research.pretraining.unet --sound training/sound --text training/text --out training/diffusion
+    python -m research.pretraining.nano_mustango.unet --sound training/sound --text training/text
+        --out training/diffusion
 
 renders the pieces, encodes them, trains, resumes if it was stopped, and keeps an exponential moving average of the
 weights, which is shipped. Text, beats and chords are dropped independently, so that none can rely on the others.
@@ -24,10 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from research.pretraining import nano_models, pitch_probe, text_encoder, train_loop
-from research.pretraining.codec import SEED_BASE
+from research.pretraining import nano_models, text_encoder, train_loop
 from research.pretraining.command_line import parse_config
-from research.pretraining.conditions import SECONDS, ConditionProbe, StopForward, conditions, draw
+from research.pretraining.nano_musicgen.codec import SEED_BASE
+from research.pretraining.nano_mustango import pitch_probe
+from research.pretraining.nano_mustango.conditioning import SECONDS, ConditionProbe, StopForward, conditions, draw
 from research.pretraining.western_style import perform, western_notes
 from talim.atomic_io import write_json
 from talim.backbones.mustango import diffusion

@@ -10,8 +10,8 @@ import pytest
 import torch
 from fixtures import tiny_nano_mustango
 
-from research.pretraining import pitch_probe, unet
-from research.pretraining.unet import EmaWeights
+from research.pretraining.nano_mustango import pitch_probe, unet
+from research.pretraining.nano_mustango.unet import EmaWeights
 
 
 def test_stratified_timesteps_cover_the_range() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from fixtures import tiny_nano_mustango
 
-from research.pretraining import conditions
-from research.pretraining.conditions import beats_chords_of, chords_of, without_attribute
+from research.pretraining.nano_mustango import conditioning
+from research.pretraining.nano_mustango.conditioning import beats_chords_of, chords_of, without_attribute
 from research.pretraining.western_style import perform
 
 FACTS = {
@@ -44,7 +44,7 @@ def test_chords_of_a_piece_are_the_loudest_pitch_classes() -> None:
     inside = []
     for frame, index in enumerate(now):
         name = chords.names[index]
-        root = conditions.ROOTS.index(name.removesuffix("m"))
+        root = conditioning.ROOTS.index(name.removesuffix("m"))
         tones = [(root + step) % 12 for step in (0, 3 if name.endswith("m") else 4, 7)]
         inside.append(chroma[tones, frame].mean() / chroma[:, frame].mean())
     assert np.mean(inside) > 1.4
@@ -59,7 +59,7 @@ def test_without_attribute_removes_tempo_and_key() -> None:
 
 def test_draw_drops_each_attribute_independently() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
-    drawn = [conditions.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
+    drawn = [conditioning.draw(latents, [FACTS] * 10, step, 1) for step in range(60)]
     captions = [caption for _, _, texts, _, _ in drawn for caption in texts]
     music = [each for _, _, _, given, _ in drawn for each in given]
     for dropped in (
@@ -77,13 +77,13 @@ def test_draw_drops_each_attribute_independently() -> None:
 def test_draw_in_the_auxiliary_phase_gives_either_text_or_beats_and_chords() -> None:
     latents = np.zeros((10, 4, 8, 8), np.float16)
     for step in range(5):
-        _, _, captions, music, _ = conditions.draw(latents, [FACTS] * 10, step, 1, auxiliary=True)
+        _, _, captions, music, _ = conditioning.draw(latents, [FACTS] * 10, step, 1, auxiliary=True)
         for caption, given in zip(captions, music, strict=True):
             assert ("bpm" in caption) == ("minor" in caption) != bool(given.beats) == bool(given.chords)
 
 
 def test_probe_targets_are_those_of_the_piece() -> None:
-    targets, mask = conditions.probe_targets([FACTS, FACTS | {"progression": []}], 64)
+    targets, mask = conditioning.probe_targets([FACTS, FACTS | {"progression": []}], 64)
     # columns are 0.16 s apart; the fourth's middle lies 0.06 s into the second beat of half a second
     assert targets[0, 3, 0] == pytest.approx(np.sin(2 * np.pi * 0.06 / 0.5), abs=1e-5)
     assert targets[0, 3, 3] == pytest.approx(np.cos(2 * np.pi * 0.56 / 2), abs=1e-5)
@@ -99,13 +99,13 @@ def test_probe_targets_are_those_of_the_piece() -> None:
 def test_condition_probe_alone_stops_the_forward_pass() -> None:
     torch.manual_seed(0)
     model = tiny_nano_mustango.SHAPE.model()
-    probe = conditions.ConditionProbe(model.unet)
+    probe = conditioning.ConditionProbe(model.unet)
     inputs = [torch.randn(1, 4, 8, 8), torch.tensor([900])]
-    condition = conditions.conditions(model, ["solo flute"], [beats_chords_of(FACTS, 1.28)], [False])
+    condition = conditioning.conditions(model, ["solo flute"], [beats_chords_of(FACTS, 1.28)], [False])
     model(*inputs, *condition)
     whole = probe.errors([FACTS])
     probe.alone = True
-    with pytest.raises(conditions.StopForward):
+    with pytest.raises(conditioning.StopForward):
         model(*inputs, *condition)
     torch.testing.assert_close(probe.errors([FACTS]), whole)
     whole.sum().backward()
