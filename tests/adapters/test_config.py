@@ -12,7 +12,7 @@ from peft import get_peft_model
 
 import talim.adapters as adapters
 from talim.adapters.config import AdapterConfig, exact_path_regex
-from talim.design.kinds import KINDS
+from talim.design.adapter_kinds import KINDS
 from talim.errors import UsageError
 
 WIDTH = 6

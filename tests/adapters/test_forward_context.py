@@ -18,7 +18,7 @@ import talim.adapters as adapters
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.design import streaming
-from talim.design.kinds import KINDS
+from talim.design.adapter_kinds import KINDS
 from talim.errors import TalimError
 
 SITES = ("conditioner", "all", "shallow", "middle", "deep", "layers[0-1]", "post")

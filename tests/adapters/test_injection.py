@@ -12,7 +12,7 @@ from transformers import T5Config, T5EncoderModel
 import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.design.kinds import KINDS
+from talim.design.adapter_kinds import KINDS
 from talim.errors import TalimError, UsageError
 
 

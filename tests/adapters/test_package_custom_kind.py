@@ -18,7 +18,7 @@ import talim.adapters as adapters
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.design import expression
-from talim.design.kinds import KINDS
+from talim.design.adapter_kinds import KINDS
 from talim.errors import UsageError
 
 DOC = Path(__file__).parents[2] / "docs" / "guides" / "custom-kinds.md"

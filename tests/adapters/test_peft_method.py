@@ -18,7 +18,7 @@ from peft import PeftModel, get_peft_model
 
 import talim.adapters as adapters
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.design.kinds import KINDS
+from talim.design.adapter_kinds import KINDS
 from talim.errors import TalimError, UsageError
 
 LANGUAGE = {"llama": non_music_models.llama, "mistral": non_music_models.mistral}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talim.design import budget as designs_budget
+from talim.design.adapter_kinds import KINDS
 from talim.design.expression import Design
-from talim.design.kinds import KINDS
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
 

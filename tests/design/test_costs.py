@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import talim.adapters as adapters
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.design import budget, costs
+from talim.design.adapter_kinds import KINDS
 from talim.design.expression import Design
-from talim.design.kinds import KINDS
 from talim.design.musicgen_sites import MusicGenShape
 from talim.design.site_selection import select_sites
 

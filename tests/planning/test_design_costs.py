@@ -15,7 +15,7 @@ from fixtures.meta_transformers import on_meta
 
 import talim.adapters as adapters
 from talim.backbones import registry
-from talim.design import expression, kinds
+from talim.design import adapter_kinds, expression
 from talim.design.expression import UNSIZED_KINDS, Design, kind_names
 from talim.design.musicgen_sites import MusicGenShape
 from talim.design.unet_sites import UNetShape
@@ -160,9 +160,9 @@ def test_activation_bytes_shrink_towards_the_output() -> None:
 
 
 def test_design_costs_list_a_custom_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "KINDS", kinds.KINDS)
+    monkeypatch.setattr(adapter_kinds, "KINDS", adapter_kinds.KINDS)
     monkeypatch.setattr(expression, "BOTTLENECK_KINDS", list(expression.BOTTLENECK_KINDS))
-    monkeypatch.setitem(kinds.KINDS, "plain", kinds.Linear)
+    monkeypatch.setitem(adapter_kinds.KINDS, "plain", adapter_kinds.Linear)
     expression.BOTTLENECK_KINDS.append("plain")
     rows = design_costs("nano-musicgen", ["2.5%"])["designs"]
     plain, linear = ([row for row in rows if row["kind"] == kind] for kind in ("plain", "linear"))

@@ -6,7 +6,7 @@ from talim.adapters.config import AdapterConfig
 from talim.adapters.injection import adapter_config, attach, disabled, set_adapter_scales, trainable_parameters
 from talim.adapters.peft_method import AdapterModel, register_with_peft
 from talim.adapters.serialization import load, read_info, save
-from talim.design.kinds import Kind, register
+from talim.design.adapter_kinds import Kind, register
 
 __all__ = [
     "AdapterConfig",

@@ -12,7 +12,7 @@ from peft.config import PeftConfig
 from torch import nn
 
 from talim.adapters.full_finetune import FullFineTuneLayer
-from talim.design.kinds import KINDS, Kind
+from talim.design.adapter_kinds import KINDS, Kind
 from talim.design.layouts import FRAMES
 from talim.errors import UsageError
 

@@ -19,8 +19,8 @@ from talim.adapters.config import FULL, AdapterConfig
 from talim.adapters.full_finetune import FullFineTuneLayer
 from talim.adapters.layer import AdapterLayer
 from talim.design import budget
+from talim.design.adapter_kinds import KINDS
 from talim.design.expression import Design
-from talim.design.kinds import KINDS
 from talim.design.musicgen_sites import Site
 from talim.design.site_selection import base_parameters, model_sites, select_sites
 from talim.errors import UsageError

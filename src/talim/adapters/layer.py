@@ -15,7 +15,7 @@ from talim.adapters.config import AdapterConfig
 from talim.adapters.forward_context import ForwardContext
 from talim.adapters.full_finetune import Float32Wrapper, FullFineTuneLayer
 from talim.design import streaming
-from talim.design.kinds import Kind
+from talim.design.adapter_kinds import Kind
 from talim.errors import TalimError, UsageError
 
 

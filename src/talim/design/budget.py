@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from talim.design.adapter_kinds import KINDS
 from talim.design.expression import RANKED_KINDS, Part
-from talim.design.kinds import KINDS
 from talim.design.musicgen_sites import Site, TargetLinear
 from talim.errors import UsageError
 

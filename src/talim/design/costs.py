@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from talim.design.adapter_kinds import KINDS
 from talim.design.budget import ia3_matrices
 from talim.design.expression import RANKED_KINDS, Part, layer_range
-from talim.design.kinds import KINDS
 from talim.design.musicgen_sites import MusicGenShape, Site, TargetLinear
 from talim.design.site_selection import IN_MODULE_KINDS, first_trained_layer
 from talim.design.unet_costs import (

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.design import expression, kinds
+from talim.design import adapter_kinds, expression
+from talim.design.adapter_kinds import KINDS, Kind, Linear, register
 from talim.design.expression import Design
-from talim.design.kinds import KINDS, Kind, Linear, register
 from talim.errors import UsageError
 
 few = st.integers(1, 9)
@@ -111,7 +111,7 @@ def test_register_name_outside_the_grammar_raises_usage_error(name: str) -> None
 
 
 def test_register_new_kind_adds_it_to_the_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "KINDS", dict(KINDS))
+    monkeypatch.setattr(adapter_kinds, "KINDS", dict(KINDS))
     monkeypatch.setattr(expression, "BOTTLENECK_KINDS", list(expression.BOTTLENECK_KINDS))
 
     class Plain(Kind):
@@ -126,4 +126,4 @@ def test_register_new_kind_adds_it_to_the_grammar(monkeypatch: pytest.MonkeyPatc
     register("plain", Plain)  # a module that is imported twice
     assert Design.parse("plain@all:1k").parts[0].kind == "plain"
     assert "plain" in expression.grammar()
-    assert kinds.KINDS["plain"] is Plain
+    assert adapter_kinds.KINDS["plain"] is Plain
