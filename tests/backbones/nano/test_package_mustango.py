@@ -41,7 +41,7 @@ def test_vae_and_vocoder_preserve_the_pitch_of_held_out_performances(nano: Any) 
 def test_text_beats_and_chords_each_lower_the_loss(nano: Any) -> None:
     saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(8))
     highest = {name: levels[-1] for name, levels in saved.items()}
-    assert highest["all"] < min(highest[name] for name in ("no words", "no beats", "no chords"))
+    assert highest["all"] < min(highest[name] for name in ("no text", "no beats", "no chords"))
     assert highest["nothing"] > highest["all"]
 
 
