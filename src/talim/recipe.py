@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import yaml
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
@@ -212,18 +212,18 @@ def _find(path: Path | str) -> Path:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    values = read_yaml(path, "give a recipe file")
+    values: Any = read_yaml(path, "give a recipe file")
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
-    return values
+    return cast("dict[str, Any]", values)
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
-            _merge(into.setdefault(key, {}), value, where)
+            _merge(into.setdefault(key, {}), cast("dict[str, Any]", value), where)
         elif isinstance(into.get(key), dict) and value is not None:
             raise UsageError(f"{where}: {key} is a group of keys; write {key}.NAME")
         elif value is not None or not isinstance(into.get(key), dict):
@@ -249,5 +249,6 @@ def _explain(error: Any) -> str:
 def _flatten(values: Mapping[str, Any], parents: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{parents}{key}.") if isinstance(value, dict) else {parents + key: value}
+        nested = isinstance(value, dict)
+        flat |= _flatten(cast("dict[str, Any]", value), f"{parents}{key}.") if nested else {parents + key: value}
     return flat

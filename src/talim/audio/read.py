@@ -108,6 +108,7 @@ def _read_av(path: Path) -> Audio:
     import av.error
 
     pieces: list[np.ndarray] = []
+    rate_hz: int | None = None
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
@@ -125,7 +126,7 @@ def _read_av(path: Path) -> Audio:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         problem = "truncated or damaged" if pieces else "not audio, or cut off before the sound begins"
         raise AudioError(f"{path}: {problem}: {getattr(error, 'strerror', None) or error}") from error
-    if not pieces:
+    if not pieces or rate_hz is None:
         raise AudioError(f"{path}: not audio, or empty: no sound could be decoded from it")
     samples = np.concatenate(pieces, axis=1)
     decoded_seconds = samples.shape[1] / rate_hz

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -98,7 +98,7 @@ def _read_weights(source: ModelSource, config: Any, dtype: torch.dtype) -> Any:
 
     class Mixed(MusicgenForConditionalGeneration):
         # a bf16 codec is audibly worse, and text states must not depend on the decoder's dtype
-        _keep_in_fp32_modules_strict: ClassVar = list(FP32_PARTS)
+        _keep_in_fp32_modules_strict = list(FP32_PARTS)  # noqa: RUF012  (as transformers declares it)
 
         def post_init(self) -> None:
             super().post_init()

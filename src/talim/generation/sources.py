@@ -70,14 +70,15 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
     # read before the base is loaded, so that a wrong folder is refused at once
     infos = [serialization.read_info(choice.folder) for choice in source.adapters]
     backbone = load(source.base, device=device)
-    scales = {}
+    scales: dict[str, float] = {}
+    model = None
     for index, (choice, info) in enumerate(zip(source.adapters, infos, strict=True)):
         name = injection.DEFAULT_NAME + (f"-{index + 1}" if index else "")
         model = serialization.load(backbone, choice.folder, name)
         scales[name] = choice.scale
         if info["base"].get("fingerprint") is None and progress is not None:
             progress.log(f"{choice.folder} does not name the weights it was trained on; its shapes fit")
-    if scales:
+    if model is not None:
         injection.set_adapter_scales(model, scales)
         injection.cast_adapters(model, backbone.dtype)
     backbone.model.eval()

@@ -19,7 +19,7 @@ class CodebookLoss(NamedTuple):
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
     per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
-    count: Tensor  # [], number of valid positions
+    num_valid: Tensor  # [], number of valid positions
 
 
 def delays(codebooks: int, channels: int = 1) -> tuple[int, ...]:
