@@ -18,6 +18,7 @@ import soundfile
 import talim
 from talim import api
 from talim.errors import UsageError
+from talim.generation.sources import AdapterChoice, GenerationSource
 from talim.synthesis.performer import perform
 
 README = Path(__file__).parents[1] / "README.md"
@@ -154,7 +155,8 @@ def test_generate_from_run_scales_the_adapter(finished_run: talim.Run) -> None:
     without = talim.generate(finished_run, "a", seconds=1, adapter_scale=0.0)[0]
     base = talim.generate(finished_run.recipe.base, "a", seconds=1)[0]
     full = talim.generate(finished_run.folder, "a", seconds=1)[0]
-    adapter = talim.generate(finished_run.adapter, "a", seconds=1)[0]
+    source = GenerationSource(finished_run.recipe.base, (AdapterChoice(finished_run.adapter),))
+    adapter = talim.generate(source, "a", seconds=1)[0]
     assert np.array_equal(without.samples, base.samples)
     assert np.array_equal(full.samples, adapter.samples)
     assert not np.array_equal(full.samples, base.samples)

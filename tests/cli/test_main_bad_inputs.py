@@ -75,7 +75,7 @@ def nan_wav(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda folder: None, "no sound file"),
+        (lambda folder: None, "no audio file"),
         (text_named_wav, "song.wav"),
         (truncated_mp3, "song.mp3: trunc"),
         (empty_wav, "song.wav: empty"),

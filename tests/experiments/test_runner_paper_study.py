@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from fixtures import released_musicgen, released_mustango
 
@@ -13,6 +14,7 @@ from talim.experiments.runner import run_study
 FILE = Path(__file__).parents[2] / "studies/paper/full.yaml"
 
 
+@pytest.mark.slow
 def test_run_study_paper_grid_on_small_checkpoints_finishes_all_trials(tmp_path: Path, corpus_folder: Path) -> None:
     values = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     small = {

@@ -188,7 +188,7 @@ def test_train_and_generate_commands_work_with_every_kind(
         (["--temperature", "0.9"], "--temperature is no option of .*: MusicGen has it"),
         (["--top-k", "5"], "--top-k is no option of"),
         (["--sampler", "heun"], "one of ddpm, ddim"),
-        (["--sampling-steps", "0"], "between 1 and 1000"),
+        (["--sampling-steps", "0"], "1 to 1000"),
         (["--beats", "7@0.2"], "takes 1 to 5"),
         (["--beats", "1@0.5 2@0.2"], "in order of time"),
         (["--chords", "Csus4@0"], "'sus4', unknown"),
