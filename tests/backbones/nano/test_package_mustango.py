@@ -42,7 +42,7 @@ def test_text_beats_and_chords_each_lower_the_loss(nano: Any) -> None:
     saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(8))
     highest = {name: levels[-1] for name, levels in saved.items()}
     assert highest["all"] < min(highest[name] for name in ("no text", "no beats", "no chords"))
-    assert highest["nothing"] > highest["all"]
+    assert highest["none"] > highest["all"]
 
 
 def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any) -> None:
