@@ -9,6 +9,7 @@ worth about nine nats per piece, among the thousands of its tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,32 +67,55 @@ def mean_states(encoder: Any, captions: list[str]) -> Tensor:
     return (states * mask).sum(1) / mask.sum(1)
 
 
-def train(config: Config) -> Any:
-    """Train without resuming, logging to OUT/log.jsonl."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    encoder: Any = nano_models.build_nano_musicgen(config.seed).text_encoder
+def attribute_values() -> dict[str, list[object]]:
+    """The values that each caption attribute takes in 2000 captions, in a fixed order."""
     samples = [western_caption(CAPTION_SEEDS - 1 - n)[1] for n in range(2000)]
-    values = {name: sorted({fact[name] for fact in samples}, key=str) for name in CAPTION_ATTRIBUTES}
-    torch.manual_seed(config.seed)
-    heads = CaptionAttributeHeads(encoder.config.d_model, values)
+    return {name: sorted({fact[name] for fact in samples}, key=str) for name in CAPTION_ATTRIBUTES}
+
+
+def fit(
+    config: Config,
+    encoder: Any,
+    heads: Sequence[nn.Module],
+    batch_loss: Callable[[int, int], tuple[Tensor, dict[str, Tensor]]],
+) -> None:
+    """Train encoder and heads without resuming, log to OUT/log.jsonl and save the encoder in OUT.
+
+    `batch_loss(step, first)` gives the loss of a step, whose caption seeds begin at `first`, and the row to log.
+    """
     # heads that stay small make the states themselves carry the attributes
-    groups = [{"params": list(encoder.parameters())}, {"params": heads.parameters(), "weight_decay": 1.0}]
+    small = [parameter for head in heads for parameter in head.parameters()]
+    groups = [{"params": list(encoder.parameters())}, {"params": small, "weight_decay": 1.0}]
     optimiser = torch.optim.AdamW(groups, lr=config.peak_learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     for step in range(config.steps):
         train_loop.set_lr(
             optimiser, train_loop.lr_at(step, config.steps, config.peak_learning_rate, warmup=100, floor=0.0)
         )
-        first = CAPTION_SEEDS + (config.seed * config.steps + step) * config.batch_size
-        captions, facts = zip(*(western_caption(first + n) for n in range(config.batch_size)), strict=True)
-        loss, correct = heads(mean_states(encoder, list(captions)), list(facts))
+        loss, row = batch_loss(step, CAPTION_SEEDS + (config.seed * config.steps + step) * config.batch_size)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimiser.step()
         if step % 25 == 0 or step == config.steps - 1:
-            row = {"step": step, "loss": loss.item(), "all_correct": correct.item()}
-            train_loop.log_row(config.out / "log.jsonl", row)
+            values = {name: value.item() for name, value in row.items()}
+            train_loop.log_row(config.out / "log.jsonl", {"step": step, **values})
     save_model(encoder, str(config.out / WEIGHTS))
+
+
+def train(config: Config) -> Any:
+    """Train without resuming, logging to OUT/log.jsonl."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    encoder: Any = nano_models.build_nano_musicgen(config.seed).text_encoder
+    values = attribute_values()
+    torch.manual_seed(config.seed)
+    heads = CaptionAttributeHeads(encoder.config.d_model, values)
+
+    def batch_loss(step: int, first: int) -> tuple[Tensor, dict[str, Tensor]]:
+        captions, facts = zip(*(western_caption(first + n) for n in range(config.batch_size)), strict=True)
+        loss, correct = heads(mean_states(encoder, list(captions)), list(facts))
+        return loss, {"loss": loss, "all_correct": correct}
+
+    fit(config, encoder, [heads], batch_loss)
     return encoder
 
 

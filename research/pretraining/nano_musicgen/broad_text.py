@@ -9,19 +9,16 @@ which words occur, beside a tempo and meaningless names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.pretraining import nano_models, text_encoder, train_loop
+from research.pretraining import nano_models, text_encoder
 from research.pretraining.command_line import parse_config
 from research.pretraining.nano_musicgen import broad_corpus
-from research.pretraining.text_encoder import CAPTION_ATTRIBUTES, CAPTION_SEEDS
 from research.pretraining.western_style import western_caption
 
 WORD_LOSS_WEIGHT = 4.0  # relative to the attributes of western captions
@@ -45,34 +42,23 @@ def broad_caption(rng: np.random.Generator) -> tuple[str, list[bool]]:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(text_encoder.Config):
     """Settings of the text encoder's training; half of each batch is western."""
 
-    out: Path = Path("training/text")
     steps: int = 900
-    batch_size: int = 64
-    peak_learning_rate: float = 2e-3
-    seed: int = 1
 
 
 def train(config: Config) -> Any:
     """Train without resuming, logging to OUT/log.jsonl."""
     config.out.mkdir(parents=True, exist_ok=True)
     encoder: Any = nano_models.build_nano_musicgen(config.seed).text_encoder
-    samples = [western_caption(CAPTION_SEEDS - 1 - n)[1] for n in range(2000)]
-    values = {name: sorted({fact[name] for fact in samples}, key=str) for name in CAPTION_ATTRIBUTES}
+    values = text_encoder.attribute_values()
     torch.manual_seed(config.seed)
     attribute_heads = text_encoder.CaptionAttributeHeads(encoder.config.d_model, values)
     word_head = nn.Linear(encoder.config.d_model, len(WORDS))
-    heads = [*attribute_heads.parameters(), *word_head.parameters()]
-    groups = [{"params": list(encoder.parameters())}, {"params": heads, "weight_decay": 1.0}]
-    optimiser = torch.optim.AdamW(groups, lr=config.peak_learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     half = config.batch_size // 2
-    for step in range(config.steps):
-        train_loop.set_lr(
-            optimiser, train_loop.lr_at(step, config.steps, config.peak_learning_rate, warmup=100, floor=0.0)
-        )
-        first = CAPTION_SEEDS + (config.seed * config.steps + step) * config.batch_size
+
+    def batch_loss(step: int, first: int) -> tuple[Tensor, dict[str, Tensor]]:
         western, facts = zip(*(western_caption(first + n) for n in range(half)), strict=True)
         rng = np.random.default_rng([config.seed, step, 5])
         broad, occurring = zip(*(broad_caption(rng) for _ in range(half)), strict=True)
@@ -81,15 +67,11 @@ def train(config: Config) -> Any:
         target = torch.tensor(occurring).float()
         logits: Tensor = word_head(states[half:])
         word_loss = F.binary_cross_entropy_with_logits(logits, target)
-        optimiser.zero_grad(set_to_none=True)
-        (loss + WORD_LOSS_WEIGHT * word_loss).backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimiser.step()
-        if step % 25 == 0 or step == config.steps - 1:
-            row = {"step": step, "loss": loss.item(), "all_correct": correct.item(), "word_loss": word_loss.item()}
-            row["all_words_correct"] = float(((logits > 0) == target.bool()).all(1).float().mean())
-            train_loop.log_row(config.out / "log.jsonl", row)
-    save_model(encoder, str(config.out / text_encoder.WEIGHTS))
+        all_words = ((logits > 0) == target.bool()).all(1).float().mean()
+        row = {"loss": loss, "all_correct": correct, "word_loss": word_loss, "all_words_correct": all_words}
+        return loss + WORD_LOSS_WEIGHT * word_loss, row
+
+    text_encoder.fit(config, encoder, [attribute_heads, word_head], batch_loss)
     return encoder
 
 
