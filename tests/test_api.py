@@ -23,7 +23,7 @@ from talim.synthesis.performer import perform
 
 README = Path(__file__).parents[1] / "README.md"
 STUDY = """
-corpora: {own: my-corpus}
+corpora: {own: {corpus: my-corpus}}
 overrides: {training.steps: 2, training.warmup_steps: 1, training.crop_seconds: 2}
 grids: {kinds: {designs: ["linear@all:2%"]}}
 """

@@ -103,7 +103,7 @@ def test_demo_with_mustango_uses_beats(tmp_path: Path, monkeypatch: pytest.Monke
     clips = Corpus.load(tmp_path / "demo" / "corpus").clips
     assert all(clip.beats.startswith(("1@", "2@", "3@", "4@", "5@", "6@", "7@")) for clip in clips)
     tags = audio.read_tags(Path(result["run"]) / "samples" / "01-after.flac")
-    assert tags["steps"] == "2"
+    assert tags["sampling_steps"] == "2"
     assert tags["beats"]
     assert result["scores"]["adapter_effect"]["latent_change"] >= 0
 
