@@ -66,6 +66,7 @@ def test_to_jsonable_rounds_floats_and_keeps_integers() -> None:
     value = {1: (np.float32(0.1234567), float("nan"), -float("inf")), "n": 123456789, "yes": True, "far": 123456.7}
     assert atomic_io.to_jsonable(value, 3) == {"1": [0.123, None, None], "n": 123456789, "yes": True, "far": 123000.0}
     assert atomic_io.to_jsonable(value)["far"] == 123456.7
+    assert atomic_io.to_jsonable(-1.7976931348623157e308, 3) == -1.7976931348623157e308
 
 
 def test_write_json_below_a_file_names_the_path(tmp_path: Path) -> None:
@@ -99,9 +100,62 @@ def test_read_jsonl_drops_only_an_incomplete_last_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"st')
     assert atomic_io.read_jsonl(path) == [{"step": 1}]
-    atomic_io.append_jsonl(path, {"step": 2})
-    with pytest.raises(TalimError, match="line 2 is not JSON"):
+    path.write_text('{"st\n{"step": 2}\n')
+    with pytest.raises(TalimError, match="line 1 is not JSON"):
         atomic_io.read_jsonl(path)
+
+
+@pytest.mark.parametrize("torn", ['{"st', '{"step": 1, "loss": ', "\x00\x00"])
+def test_append_jsonl_after_a_crash_cuts_the_incomplete_line_off(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n' + torn)
+    atomic_io.append_jsonl(path, {"step": 2})
+    assert atomic_io.read_jsonl(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_append_jsonl_keeps_a_whole_last_line_without_a_line_break(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    atomic_io.append_jsonl(path, {"step": 3})
+    assert [row["step"] for row in atomic_io.read_jsonl(path)] == [1, 2, 3]
+
+
+def test_read_json_of_deep_nesting_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(TalimError, match=r"x\.json: cannot be read as JSON \(it is nested too deeply"):
+        atomic_io.read_json(tmp_path / "x.json")
+    (tmp_path / "x.jsonl").write_text("[" * 100_000 + "\n{}\n")
+    with pytest.raises(TalimError, match="line 1 is not JSON"):
+        atomic_io.read_jsonl(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)])
+def test_new_files_and_folders_have_the_mode_of_the_umask(
+    tmp_path: Path, mask: int, file_mode: int, folder_mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        atomic_io.write_json(tmp_path / "x.json", {})
+        atomic_io.append_jsonl(tmp_path / "x.jsonl", {})
+        with atomic_io.new_folder(tmp_path / "adapter") as folder:
+            (folder / "a").write_text("1")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"x.json": file_mode, "x.jsonl": file_mode, "adapter": folder_mode}
+
+
+def test_json_of_a_name_that_is_not_utf8_reads_back_as_it_was(tmp_path: Path) -> None:
+    row = {"file": "t\udcfcrk\udcfc.wav"}
+    atomic_io.write_json(tmp_path / "x.json", row)
+    atomic_io.append_jsonl(tmp_path / "x.jsonl", row)
+    assert atomic_io.read_json(tmp_path / "x.json") == row
+    assert atomic_io.read_jsonl(tmp_path / "x.jsonl") == [row]
+
+
+def test_write_text_to_a_name_of_255_bytes_is_written(tmp_path: Path) -> None:
+    atomic_io.write_text(tmp_path / ("ş" * 127 + "x"), "1")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_new_folder_appears_only_when_the_block_succeeds(tmp_path: Path) -> None:

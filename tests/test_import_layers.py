@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
 # Layers L0 to L12 of docs/architecture.md: a package imports lower layers only, never one beside it.
 LAYERS = (
-    {"errors", "version"},
+    {"errors", "version", "terminal_text"},
     {""},
     {"atomic_io", "strict_yaml", "progress", "interrupts", "licences", "beats_chords", "audio", "html"},
     {"design", "traditions"},

@@ -20,14 +20,80 @@ def test_format_duration_rounds_to_two_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_plain_progress_limits_lines_and_always_prints_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.time, "monotonic", lambda: 5.0)
-    stream = io.StringIO()
-    shown = PlainProgress(stream, every_seconds=1000)
+class Clock:
+    """Stands in for `time.monotonic`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.seconds)
+
+
+def test_plain_progress_of_long_work_is_a_line_every_ten_seconds_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
     for done in range(101):
         shown.step("training", done, 100, "loss 1.000")
+        clock.seconds += 0.25
     shown.log("done")
-    assert stream.getvalue().splitlines() == ["training 1/100, loss 1.000", "training 100/100, loss 1.000", "done"]
+    assert stream.getvalue().splitlines() == [
+        "training 40/100, loss 1.000, 15 s left",
+        "training 80/100, loss 1.000, 5 s left",
+        "training 100/100, loss 1.000",
+        "done",
+    ]
+
+
+def test_plain_progress_of_short_work_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    for title in ("encoding clips", "encoding clips", "measuring"):
+        for done in range(9):
+            shown.step(title, done, 8)
+            clock.seconds += 1.0
+    shown.step("encoding clips", 24, 24)  # all of it was there already
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_plain_progress_tells_the_last_step_once_however_often_it_comes(
+    monkeypatch: pytest.MonkeyPatch, repeats: int
+) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    for piece in ("0001.flac", "0002.flac"):
+        for done in [*range(1, 501), *[500] * repeats]:
+            shown.step(f"generating {piece}", done, 500)
+            clock.seconds += 0.05
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "500/500" in line] == [
+        "generating 0001.flac 500/500",
+        "generating 0002.flac 500/500",
+    ]
+    assert len(lines) == len(set(lines)) == 6
+
+
+def test_plain_progress_of_the_same_title_again_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    for _ in range(2):
+        for done in range(3):
+            shown.step("training", done, 2)
+            clock.seconds += 30.0
+    assert stream.getvalue().splitlines() == ["training 1/2, 30 s left", "training 2/2"] * 2
+
+
+def test_progress_lines_hold_no_control_codes_and_keep_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    shown.log("録音\u3000フォルダ \x1b[2J\x9b")
+    clock.seconds += 60.0
+    shown.step("reading a\x1b]0;b.wav", 0, 2)
+    clock.seconds += 60.0
+    shown.step("reading a\x1b]0;b.wav", 1, 2)
+    assert stream.getvalue().splitlines() == [
+        "録音\u3000フォルダ \\x1b[2J\\x9b",
+        "reading a\\x1b]0;b.wav 1/2, 1 min 00 s left",
+    ]
 
 
 def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +147,13 @@ def test_default_in_a_notebook_updates_one_output(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     shown = progress.default()
     assert isinstance(shown, progress.NotebookProgress)
-    for done in (1, 2, 3):
-        now[0] += 10.0
-        shown.step("training", done, 3)
-    shown.log("stored")
-    shown.step("encoding", 1, 1)
-    assert outputs == [["training 1/3", "training 2/3, 10 s left", "training 3/3"], ["encoding 1/1"]]
-    assert capsys.readouterr() == ("stored\n", "")
+    for title, total in (("training", 3), ("encoding", 1)):
+        for done in range(total + 1):
+            shown.step(title, done, total)
+            now[0] += 10.0
+        shown.log("stored")
+    assert outputs == [["training 1/3, 20 s left", "training 2/3, 10 s left", "training 3/3"], ["encoding 1/1"]]
+    assert capsys.readouterr() == ("stored\nstored\n", "")
 
 
 def test_in_notebook_in_an_ipython_terminal_is_false(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,3 +89,50 @@ def test_read_yaml_broken_file_raises_usage_error(tmp_path: Path, content: bytes
 def test_read_yaml_folder_raises_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a YAML file"):
         read_yaml(tmp_path, "none")
+
+
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ALIASES, "the alias \\*a is not supported"),
+        ("a: &a {b: *a}", "the alias \\*a is not supported"),
+        ("[" * 50_000, "nested too deeply"),
+        ("a: " + "{b: " * 50_000, "nested too deeply"),
+        ("when: 2026-13-45", "month must be in 1..12"),
+        ("n: " + "9" * 10_000, "integer string conversion"),
+        ("a: !!python/object:os.system x", "could not determine a constructor"),
+    ],
+)
+def test_read_yaml_hostile_text_is_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=words) as raised:
+        read_yaml(tmp_path / "f.yaml", "none")
+    assert len(str(raised.value)) < 2000
+    assert "\n" not in str(raised.value)
+
+
+def test_read_yaml_of_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    with open(tmp_path / "f.yaml", "wb") as file:
+        file.truncate(5_000_000_000)
+    with pytest.raises(UsageError, match="more than 4 MB"):
+        read_yaml(tmp_path / "f.yaml", "none")
+
+
+def test_build_message_of_long_and_deep_values_is_short() -> None:
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep, deep]
+    for value in (deep, "x" * 10**6, [["y" * 1000] * 1000] * 1000, 10**5000, {"a": deep}):
+        with pytest.raises(UsageError) as raised:
+            build(Outer, {"name": value if not isinstance(value, str) else [value]}, "f.yaml")
+        assert len(str(raised.value)) < 2000
+
+
+def test_build_of_very_many_faults_tells_the_first() -> None:
+    with pytest.raises(UsageError, match="and 92 more"):
+        build(Outer, {"name": "x", **{f"k{number}": 1 for number in range(100)}}, "f.yaml")

@@ -6,12 +6,13 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from talim.errors import TalimError
 
@@ -28,25 +29,45 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Atomic write: temporary file in the same folder, fsync, rename."""
-    with friendly_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(final: Path) -> Iterator[Path]:
+    """A temporary file that replaces `final` when the block succeeds, with the mode that the umask gives new files.
+
+    The block may write the file itself or replace it by another of that name.
+    """
+    with friendly_os_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(temporary_name(final))
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
-            with open(descriptor, "wb") as handle:
-                handle.write(data)
-                handle.flush()
+            yield temporary
+            with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            temporary.chmod(mode)
+            os.replace(temporary, final)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                temporary.unlink()
             raise
 
 
+def temporary_name(final: Path) -> str:
+    """A hidden name beside `final` that no other writer uses; 255 bytes is the longest that file systems take."""
+    stem = os.fsencode(final.name)[:200].decode("utf-8", errors="ignore")
+    return f".{stem}.{secrets.token_hex(4)}.part"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Atomic write of UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"))
+    r"""Atomic write of UTF-8 text; halves of characters, as in names that are not UTF-8, become \udcff and the like.
+
+    JSON reads that as the same character again.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def to_jsonable(value: Any, digits: int | None = None) -> Any:
@@ -58,7 +79,8 @@ def to_jsonable(value: Any, digits: int | None = None) -> Any:
     if isinstance(value, Real) and not isinstance(value, Integral):
         if not math.isfinite(value):
             return None
-        return float(value) if digits is None else float(f"{value:.{digits}g}")
+        rounded = float(value) if digits is None else float(f"{value:.{digits}g}")
+        return rounded if math.isfinite(rounded) else float(value)  # the largest floats round up to infinity
     return value
 
 
@@ -67,10 +89,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError where it is none, too deep nesting included."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; TalimError where the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TalimError(f"{path}: no such file") from None
     except (ValueError, OSError) as error:
@@ -78,14 +108,27 @@ def read_json(path: Path) -> Any:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one line; an incomplete last line, as a crash leaves it, is ended first."""
+    """Append one line; an incomplete last line, as a crash leaves it, is cut off first."""
     line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
     with friendly_os_errors(path), open(path, "ab+") as handle:
         if handle.tell() > 0:
             handle.seek(-1, os.SEEK_END)
             if handle.read(1) != b"\n":
-                line = "\n" + line
-        handle.write(line.encode("utf-8"))
+                line = _end_last_line(handle) + line
+        handle.write(line.encode("utf-8", errors="backslashreplace"))
+
+
+def _end_last_line(handle: BinaryIO) -> str:
+    """Cut off the last line if it is no JSON; else return the line break that it lacks."""
+    handle.seek(0)
+    content = handle.read()
+    start = content.rfind(b"\n") + 1
+    try:
+        parse_json(content[start:])
+    except ValueError:
+        handle.truncate(start)
+        return ""
+    return "\n"
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -99,12 +142,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
         raise TalimError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TalimError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
         except ValueError:
             if number == len(lines):
                 break
@@ -117,8 +162,8 @@ def new_folder(final: Path) -> Iterator[Path]:
     """A temporary folder that replaces `final` when the block succeeds and is deleted otherwise."""
     with friendly_os_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
-        temporary.chmod(0o755)
+        temporary = final.with_name(temporary_name(final))
+        temporary.mkdir()
     try:
         with friendly_os_errors(final):
             yield temporary

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import TextIO
+
+from talim.terminal_text import printable
 
 
 class Progress:
@@ -20,35 +23,58 @@ class Progress:
         """End a moving line, so that whatever is printed next starts on a fresh one."""
 
 
+@dataclass
+class _Task:
+    """One title's steps: when it began and at which step, and how far it has come."""
+
+    start: float
+    first: int
+    done: int
+    total: int
+    shown: bool = False
+
+
 class PlainProgress(Progress):
-    """Whole lines on a stream (stderr): at most one every `every_seconds`, and the last one of each title."""
+    """Whole lines on a stream (stderr): one every `every_seconds` of work, then the last; none for shorter work."""
 
     def __init__(self, stream: TextIO | None = None, every_seconds: float = 10.0) -> None:
         self.stream = stream or sys.stderr
         self.every_seconds = every_seconds
-        self._started: dict[str, tuple[float, int]] = {}
+        self._tasks: dict[str, _Task] = {}
         self._last_shown = -float("inf")
 
     def log(self, text: str) -> None:
         self.close()
-        print(text, file=self.stream, flush=True)
+        self._print(text)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         now = time.monotonic()
-        start, first = self._started.setdefault(title, (now, done))
-        if not done or (done < total and now - self._last_shown < self.every_seconds):
+        task = self._tasks.get(title)
+        if task is None or done < task.done or total != task.total:  # the first time, or the same work for something else
+            task = self._tasks[title] = _Task(now, done, done, total)
+        elif task.done >= total:
+            return  # finished before
+        task.done = done
+        final = done >= total
+        if not self._due(task, final, now):
             return
-        self._last_shown = now
+        self._last_shown, task.shown = now, True
         remaining = ""
-        if first < done < total and now > start:
-            remaining = f", {format_duration((now - start) / (done - first) * (total - done))} left"
-        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{remaining}", done >= total)
-        if done >= total:
-            self._started.pop(title)
-            self._last_shown = -float("inf")
+        if task.first < done < total and now > task.start:
+            remaining = f", {format_duration((now - task.start) / (done - task.first) * (total - done))} left"
+        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{remaining}", final)
+
+    def _due(self, task: _Task, final: bool, now: float) -> bool:
+        """Whether a line is due: work that goes on is told from time to time, its end if it was told before."""
+        if final and task.shown:
+            return True
+        return now - max(task.start, self._last_shown) >= self.every_seconds
 
     def _show(self, line: str, final: bool) -> None:
-        print(line, file=self.stream, flush=True)
+        self._print(line)
+
+    def _print(self, text: str) -> None:
+        print(printable(text, keep="\n\t"), file=self.stream, flush=True)
 
 
 class TerminalProgress(PlainProgress):
@@ -68,10 +94,10 @@ class TerminalProgress(PlainProgress):
         if self._status is None:
             self._status = self._console.status("")
             self._status.start()
-        self._status.update(line.replace("[", r"\["))
+        self._status.update(printable(line).replace("[", r"\["))
         if final:
             self.close()
-            print(line, file=self.stream, flush=True)
+            self._print(line)
 
     def close(self) -> None:
         if self._status is not None:
@@ -89,6 +115,7 @@ class NotebookProgress(PlainProgress):
     def _show(self, line: str, final: bool) -> None:
         from IPython.display import Pretty, display  # pyright: ignore[reportMissingImports]
 
+        line = printable(line)
         if self._handle is None:
             self._handle = display(Pretty(line), display_id=True)
         else:

@@ -14,7 +14,8 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.strict_yaml import StrictModel, read_yaml
+from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
+from talim.terminal_text import one_line
 
 EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
 BUILTIN_FOLDER = Path(__file__).parent / "recipes"
@@ -159,11 +160,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Split `key=value` as typed after --set; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {text!r}: expected KEY=VALUE, for example --set training.batch_size=4")
+        raise UsageError(f"--set {shown_value(text)}: expected KEY=VALUE, for example --set training.batch_size=4")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {text!r}: the value is not valid YAML; put it in quotes") from None
+        return key.strip(), load_yaml(value)
+    except YAML_FAULTS as error:
+        fault = one_line(yaml_fault(error), 200)
+        raise UsageError(
+            f"--set {shown_value(text)}: the value is not valid YAML ({fault}); put it in quotes"
+        ) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -236,7 +240,7 @@ def _explain(error: Any) -> str:
         return f"{key} is missing; give --{key}"
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
-        return f"{key} is {error['input']!r}: {message[0].lower()}{message[1:]}" if key else message
+        return f"{key} is {shown_value(error['input'])}: {message[0].lower()}{message[1:]}" if key else message
     of_training = [f"training.{name}" for name in Training.model_fields]
     valid = of_training if key.startswith("training.") else list(Recipe.model_fields)
     candidates = list(dict.fromkeys([*valid, *of_training]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -21,16 +22,49 @@ class StrictModel(BaseModel):
 
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
+MAX_YAML_BYTES = 4_000_000  # far beyond any file that a person writes
+MAX_FAULTS = 8  # that one message tells
+MAX_SHOWN = 300  # characters of a value in a message
+YAML_FAULTS = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # all that `load_yaml` raises
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Plain values only: aliases are refused, since a few of them unfold to gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As in the base class, without aliases."""
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the alias *{event.anchor} is not supported; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def load_yaml(text: str) -> Any:
+    """The plain values of a YAML text; `YAML_FAULTS` where it is none, holds an alias or is nested too deeply."""
+    return yaml.load(text, PlainLoader)  # noqa: S506  (a SafeLoader)
 
 
 def read_yaml(path: Path, hint: str) -> Any:
     """The content of a YAML file; TalimError with `hint` if it does not exist, UsageError if it is not YAML."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.is_file() and path.stat().st_size > MAX_YAML_BYTES:
+            raise UsageError(f"{path}: not a YAML file for talim: it has more than {MAX_YAML_BYTES / 1e6:g} MB")
+        return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TalimError(f"{path}: no such file; {hint}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+    except (OSError, *YAML_FAULTS) as error:
+        raise UsageError(f"{path}: not a YAML file ({yaml_fault(error)})") from None
+
+
+def yaml_fault(error: Exception) -> str:
+    """A reader's error in one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return " ".join(str(error).split())
 
 
 def build(model: type[ModelT], values: Any, where: str) -> ModelT:
@@ -49,8 +83,9 @@ def dump(model: StrictModel) -> str:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """All faults of a validation in one line; an unknown key comes with the nearest and all valid names."""
-    return "; ".join(_fault(details, model) for details in error.errors())
+    """Up to eight faults of a validation in one line; an unknown key comes with the nearest and all valid names."""
+    faults = [_fault(details, model) for details in error.errors()]
+    return "; ".join(faults[:MAX_FAULTS] + [f"and {len(faults) - MAX_FAULTS} more"] * (len(faults) > MAX_FAULTS))
 
 
 def _fault(details: Any, model: type[BaseModel]) -> str:
@@ -63,8 +98,27 @@ def _fault(details: Any, model: type[BaseModel]) -> str:
         hint = f"did you mean {nearest[0]}? " if nearest else ""
         return f"unknown key {key}: {hint}Known: {', '.join(valid)}"
     message = re.sub(r"^Value error, ", "", details["msg"])
-    prefix = f"{key} is {details['input']!r}: " if key and not isinstance(details["input"], dict) else ""
+    prefix = f"{key} is {shown_value(details['input'])}: " if key and not isinstance(details["input"], dict) else ""
     return prefix + message
+
+
+class _ShortRepr(reprlib.Repr):
+    """`repr` cut at a few levels, items and letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = 200
+
+
+
+
+def shown_value(value: Any) -> str:
+    """The value as it stands in a message, cut where it is long or deep."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "an enormous number"  # Python refuses to write numbers of thousands of digits
+    shown = _ShortRepr().repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]} ..."
 
 
 def _submodel(model: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:

@@ -61,7 +61,7 @@ def read_tags(path: str | Path) -> dict[str, str]:
     comment = native.pop("comment", "") if comment is None else comment
     try:
         tags = json.loads(comment)
-    except ValueError:
+    except (ValueError, RecursionError):
         tags = None
     if isinstance(tags, dict):
         return {str(name): str(value) for name, value in tags.items()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from talim.atomic_io import parse_json
 from talim.backbones import registry, resolve
 from talim.backbones.precision import choose_precision
 from talim.errors import TalimError
@@ -73,7 +73,7 @@ def register_nano(source: ModelSource) -> bool:
     if not source.local:
         return False
     text = (Path(source.path_or_id) / "config.json").read_text(encoding="utf-8")
-    if json.loads(text).get("audio_encoder", {}).get("model_type") != NANO_CODEC:
+    if parse_json(text).get("audio_encoder", {}).get("model_type") != NANO_CODEC:
         return False
     from talim.backbones.nano import musicgen
 

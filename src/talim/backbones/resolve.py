@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import urllib.parse
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from talim.atomic_io import parse_json
 from talim.backbones import registry
 from talim.errors import TalimError
 
@@ -32,7 +32,7 @@ class ModelSource:
 def is_nano_mustango(source: ModelSource) -> bool:
     """Whether a folder holds a nano-mustango."""
     try:
-        config = json.loads((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # reported when the model is loaded
         return False
     return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
@@ -55,7 +55,7 @@ def source_family(source: ModelSource) -> str:
     with friendly_load_errors(source):
         from huggingface_hub import hf_hub_download
 
-        config = json.loads(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
+        config = parse_json(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
     return "mustango" if "unet_model_config_path" in config else "musicgen"
 
 

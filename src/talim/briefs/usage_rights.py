@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from talim.atomic_io import read_json
 from talim.licences import Use, allows_commercial_use
 from talim.run import Run
+from talim.strict_yaml import read_yaml
 
 
 def run_rights(run: Run) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def corpus_of(run: Run) -> Path | None:
     """The corpus folder of a run: the one in its recipe, else `corpus` beside the run; None if neither exists."""
     folders: list[Path] = []
     if run.recipe_file.is_file():
-        recipe = yaml.safe_load(run.recipe_file.read_text(encoding="utf-8"))
-        corpus = Path(str(recipe.get("corpus", "corpus")))
+        recipe = read_yaml(run.recipe_file, "copy the run again")
+        corpus = Path(str(recipe.get("corpus", "corpus") if isinstance(recipe, dict) else "corpus"))
         folders = [corpus, run.folder / corpus, run.folder.parent / corpus.name]
     return next((p for p in [*folders, run.folder.parent / "corpus"] if (p / "summary.json").is_file()), None)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from talim.errors import TalimError
+from talim.terminal_text import one_line
 
 INTERRUPTED = 130
 INTERRUPTED_MESSAGE = "interrupted; finished work is saved, and the same command resumes it"
+OUT_OF_MEMORY = (
+    "{device} is too small for this ({detail}): make the work smaller (shorter --seconds, fewer --num-workers, or for "
+    "training --set training.batch_size=1, a shorter training.crop_seconds, a smaller design or base), close other "
+    "programs, or use a larger machine; talim plan tells what training takes"
+)
+# How the libraries say that memory could not be had; only CUDA's error has a class of its own.
+MEMORY_WORDS = re.compile(
+    r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|(unable|failed) to allocate|alloc_cpu",
+    re.IGNORECASE,
+)
 
 
 def exit_status(command: Callable[[], object]) -> int:
@@ -24,8 +38,7 @@ def exit_status(command: Callable[[], object]) -> int:
     except TalimError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # Without this the interpreter reports the closed pipe again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except Exception as error:
         return _fail_unexpectedly(error)
@@ -34,8 +47,14 @@ def exit_status(command: Callable[[], object]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _drop_output() -> None:
+    """Nobody reads standard output any more: without this the interpreter says so again when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail_unexpectedly(error: Exception) -> int:
-    """One line for errors of the command line itself and for bugs; TALIM_DEBUG=1 prints the traceback."""
+    """One line for errors of the command line, of the machine and for bugs; TALIM_DEBUG=1 prints the traceback."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
         return _fail(f"{format_message()} (see talim --help)", getattr(error, "exit_code", 2))
@@ -44,13 +63,40 @@ def _fail_unexpectedly(error: Exception) -> int:
     if os.environ.get("TALIM_DEBUG"):
         traceback.print_exc()
         return 1
+    if line := machine_fault(error):
+        return _fail(line, 1)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     position = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"{type(error).__name__} at {position}: {error}"
-    return _fail(f"this is a bug in talim: {message} (TALIM_DEBUG=1 prints the traceback)", 1)
+    return _fail(f"this is a bug in talim: {one_line(message, 1500)} (TALIM_DEBUG=1 prints the traceback)", 1)
+
+
+def machine_fault(error: BaseException) -> str:
+    """What a machine could not do, in one line: too little memory, a file it cannot read; empty for other errors."""
+    if device := _memory_that_ran_out(error):
+        return OUT_OF_MEMORY.format(device=device, detail=one_line(str(error).split(". ")[0], 160) or "out of memory")
+    if not isinstance(error, OSError) or isinstance(error, EOFError):
+        return ""
+    if error.errno == errno.ENOSPC and error.filename is None:
+        _drop_output()
+    reason = error.strerror or str(error) or type(error).__name__
+    place = error.filename if isinstance(error.filename, str) else "a file or an address"
+    return f"{place}: cannot be used ({reason}); check its name, its permissions and the free space"
+
+
+def _memory_that_ran_out(error: BaseException) -> str:
+    """ "the memory of the GPU" or "the memory of this machine"; empty for an error of another kind."""
+    name, text = type(error).__name__, str(error)
+    if name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA" in text and MEMORY_WORDS.search(text)):
+        return "the memory of the GPU"
+    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if is_memory or (isinstance(error, RuntimeError) and MEMORY_WORDS.search(text)):
+        return "the memory of this machine"
+    return ""
 
 
 def _fail(text: str, status: int) -> int:
     """Print `text` as one line on standard error and return the status."""
-    print("talim: " + " ".join(text.split()), file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"talim: {one_line(text)}", file=sys.stderr)
     return status

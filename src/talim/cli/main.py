@@ -28,6 +28,7 @@ from talim.cli import (
     train,
 )
 from talim.cli.exit_status import exit_status
+from talim.cli.streams import stop_signals, usable_streams
 from talim.version import __version__
 
 TRAIN, COMPARE, WHOLE, PEOPLE, FILES = (
@@ -83,7 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not os.environ.get("TALIM_DEBUG"):
         warnings.simplefilter("ignore")  # of libraries; what users need to know is printed by talim
-    sys.exit(exit_status(lambda: app(arguments, standalone_mode=False)))
+    usable_streams()
+    with stop_signals():
+        sys.exit(exit_status(lambda: app(arguments, standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
+
+from talim.atomic_io import to_jsonable
+from talim.terminal_text import printable
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
@@ -28,5 +32,19 @@ CaptionOption = Annotated[str | None, typer.Option(help="Caption of every record
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
-    """Print the document as JSON, or `text`, on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+    """Print the document as JSON, or `text`, on standard output, without control codes of others."""
+    if as_json:
+        document = to_jsonable(document)
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        if not _is_plain(text):
+            text = json.dumps(document, indent=2)
+    print(printable(text, keep="\n\t"))
+
+
+def _is_plain(text: str) -> bool:
+    """Whether standard output takes the text as it stands."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return printable(text, keep="\n") == text

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from talim.atomic_io import friendly_os_errors, write_text
+from talim.atomic_io import friendly_os_errors, parse_json, write_text
 from talim.corpus.manifest import Corpus, manifest_text
 from talim.corpus.metadata import read_table
 from talim.corpus.recordings import normalize_path
@@ -24,7 +24,7 @@ def read_edited_captions(out: Path) -> dict[str, dict[str, str]]:
 def previous_summary(out: Path) -> dict[str, Any] | None:
     """The summary that an earlier run wrote, or None where there is no complete corpus."""
     try:
-        summary = json.loads((out / "summary.json").read_text("utf-8"))
+        summary = parse_json((out / "summary.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return summary if isinstance(summary, dict) and (out / "corpus.jsonl").is_file() else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from talim.atomic_io import parse_json
 from talim.corpus.recordings import AnnotatedSection, normalize_path
 from talim.errors import TalimError
 
@@ -139,7 +139,7 @@ def _jsonl_rows(path: Path, text: str) -> list[tuple[int, dict[str, object]]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
+            row = parse_json(content)
         except ValueError as error:
             raise TalimError(f"{path}: line {line} is not JSON: {error}") from error
         if not isinstance(row, dict):

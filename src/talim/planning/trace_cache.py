@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import talim
-from talim.atomic_io import write_text
+from talim.atomic_io import parse_json, write_text
 from talim.planning import training_step
 from talim.planning.design_costs import base_model_facts
 from talim.planning.tracer import Trace
@@ -54,7 +54,7 @@ class TraceCache:
     def _read(self, config: StepConfig) -> Trace | None:
         file = self._file(config)
         try:
-            return None if file is None else Trace.from_json(json.loads(file.read_text(encoding="utf-8")))
+            return None if file is None else Trace.from_json(parse_json(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from talim.html import formatting
 from talim.reporting import run_results, sentences
+from talim.terminal_text import printable
 
 ANSWERS = {True: "met", False: "not met", None: "not decided"}
 
@@ -32,7 +33,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
 
 def _printable(text: str) -> str:
     """The text with escaped line breaks and control characters: file names may contain any."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return printable(text)
 
 
 def training_message(folder: Path, cost: Mapping[str, Any]) -> str:

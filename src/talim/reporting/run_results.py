@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.registry import is_miniature
 from talim.errors import TalimError
 from talim.run import Run
+from talim.strict_yaml import YAML_FAULTS, load_yaml, yaml_fault
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise TalimError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+        values = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, *YAML_FAULTS) as error:
+        raise TalimError(f"{path}: not a YAML file ({yaml_fault(error)})") from None
     return values if isinstance(values, dict) else {}
 
 

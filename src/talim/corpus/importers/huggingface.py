@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from talim.audio import is_audio_name
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.metadata import plain_row
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
+from talim.strict_yaml import YAML_FAULTS, load_yaml
 
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 _MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3\x03": ".mp3", b"ID3\x04": ".mp3"}
@@ -146,9 +145,17 @@ def _licence(request: ImportRequest, splits: Mapping[str, Any]) -> str:
         card = (request.path if request.path.is_dir() else request.path.parent) / "README.md"
         text = card.read_text("utf-8", "replace") if card.is_file() else ""
         head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-        fields = yaml.safe_load(head.group(1)) if head else None
+        fields = _card_fields(head.group(1)) if head else None
         licence = fields.get("license") if isinstance(fields, dict) else None
     return ", ".join(licence) if isinstance(licence, list) else str(licence or "")
+
+
+def _card_fields(text: str) -> Any:
+    """The fields at the head of a card; None where they are no YAML: a card without a licence then."""
+    try:
+        return load_yaml(text)
+    except YAML_FAULTS:
+        return None
 
 
 def _licence_on_hub(name: str) -> str:

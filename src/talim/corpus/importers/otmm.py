@@ -5,11 +5,11 @@ Two layouts: a table like recordings_1000.csv, or the original annotations.json 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import parse_json
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import MBID, ImportRequest, audio_by_mbid
 from talim.corpus.metadata import MetadataRow, plain_row, read_rows
@@ -110,7 +110,7 @@ def _table_row(row: MetadataRow) -> MetadataRow:
 
 def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
     try:
-        entries = json.loads(path.read_text("utf-8"))
+        entries = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise TalimError(f"{path}: cannot be read as JSON: {error}") from error
     tags = {file.stem.lower(): file for file in (path.parent / "data").glob("*/*.json")}
@@ -120,7 +120,7 @@ def _json_rows(path: Path) -> Iterable[tuple[str, MetadataRow]]:
             continue
         mbid = match.group().lower()
         try:
-            row = musicbrainz_row(json.loads(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
+            row = musicbrainz_row(parse_json(tags[mbid].read_text("utf-8"))) if mbid in tags else {}
         except (OSError, ValueError) as error:
             raise TalimError(f"{tags[mbid]}: cannot be read as JSON: {error}") from error
         yield mbid, fill_missing(row, mbid, str(entry.get("makam") or ""), entry.get("tonic"))
