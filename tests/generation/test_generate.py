@@ -11,15 +11,13 @@ import pytest
 from talim import audio
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError, UsageError
-from talim.generation.generate import GenerationOptions, generate_audio, read_beats_chords, write_audio
+from talim.generation.generate import GenerationOptions, generate_audio, generate_files, read_beats_chords
 from talim.generation.sources import GenerationSource, choose_source
 from talim.run import Run
 
 
 def write(out: Path, source: Any, **changes: Any) -> list[dict[str, Any]]:
-    arguments = {"prompts": ["slow glide"], "source": source, "seconds": 1.0, **changes}
-    count = len(arguments["prompts"]) * arguments.get("num_samples", 1)
-    return write_audio(generate_audio(**arguments), out, count)
+    return generate_files(out, **{"prompts": ["slow glide"], "source": source, "seconds": 1.0, **changes})
 
 
 def test_generate_with_the_same_seed_gives_the_same_audio(tmp_path: Path, tiny_base: Path) -> None:
@@ -33,7 +31,7 @@ def test_generate_with_the_same_seed_gives_the_same_audio(tmp_path: Path, tiny_b
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".wav"])
-def test_write_audio_writes_provenance_tags(tmp_path: Path, finished_run: Run, suffix: str) -> None:
+def test_generate_files_writes_provenance_tags(tmp_path: Path, finished_run: Run, suffix: str) -> None:
     source = choose_source(finished_run.folder, None, [], no_adapter=False)
     rows = write(tmp_path / f"a{suffix}", source, seed=3, options=GenerationOptions(2.0, 0.9, 50))
     tags = audio.read_tags(tmp_path / f"a{suffix}")
@@ -62,7 +60,7 @@ def test_generate_with_adapter_differs_from_the_base(tmp_path: Path, finished_ru
     assert not np.array_equal(samples["with"], samples["without"])
 
 
-def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path: Path, tiny_base: Path) -> None:
+def test_generate_files_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path: Path, tiny_base: Path) -> None:
     rows = write(tmp_path / "many", GenerationSource(str(tiny_base)), prompts=["a", "b"], num_samples=2, seed=7)
     manifest = read_jsonl(tmp_path / "many" / "manifest.jsonl")
     assert [(r["prompt"], r["seed"]) for r in manifest] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
@@ -87,6 +85,9 @@ def test_write_audio_of_several_pieces_writes_a_folder_with_a_manifest(tmp_path:
         ({"prompts": []}, "--prompt is empty"),
         ({"num_samples": 0}, "--num-samples is 0"),
         ({"num_samples": 2}, "pieces need a folder"),
+        ({"prompts": ["caf\udce9"]}, "holds bytes that are no letters"),
+        ({"prompts": ["la " * 5000]}, "--prompt has 15000 letters"),
+        ({"device": "tpu"}, "--device is 'tpu'; it must be auto, cpu"),
         ({"seed": -1}, "--seed is -1"),
         ({"out": Path("a.mp3")}, r"\.flac or \.wav"),
         ({"out": Path("a")}, r"\.flac or \.wav"),
@@ -111,6 +112,9 @@ def test_read_beats_chords_repeats_single_texts_and_refuses_unequal_numbers() ->
     assert [str(pair.beats) for pair in pairs] == ["1@0 2@1"] * 2
     assert [str(pair.chords) for pair in pairs] == ["C@0", "G@0"]
     assert read_beats_chords([], [], 2.0) == []
+    for seconds in (1e7, float("inf"), float("nan"), 1e308):
+        with pytest.raises(UsageError, match="--seconds is"):
+            read_beats_chords(["400 bpm"], [], seconds)
     with pytest.raises(UsageError, match="--beats was given 2 times and --chords 3 times"):
         read_beats_chords(["60 bpm"] * 2, ["C@0"] * 3, 2.0)
 
@@ -130,7 +134,7 @@ def test_generation_options_out_of_range_raise_usage_error(values: dict, message
         GenerationOptions(**values)
 
 
-def test_write_audio_to_unwritable_output_is_refused_before_loading(tmp_path: Path) -> None:
+def test_generate_files_to_unwritable_output_is_refused_before_loading(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TalimError, match="cannot be written"):
         write(tmp_path / "file" / "a.flac", GenerationSource("never-looked-at"))

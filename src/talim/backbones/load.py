@@ -10,6 +10,7 @@ import torch
 
 from talim.atomic_io import parse_json
 from talim.backbones import registry, resolve
+from talim.backbones.devices import pick_device
 from talim.backbones.precision import choose_precision
 from talim.errors import TalimError
 
@@ -59,15 +60,6 @@ def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, fac
     return load_mustango(source.path_or_id, source.local, device, dtype, **facts)
 
 
-def pick_device(requested: str) -> str:
-    """ "auto" is a GPU if there is one."""
-    if requested == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if requested.startswith("cuda") and not torch.cuda.is_available():
-        raise TalimError(f"device {requested!r} was requested, but torch finds no GPU; use cpu or auto")
-    return requested
-
-
 def register_nano(source: ModelSource) -> bool:
     """Register the nano codec with transformers if the checkpoint uses it; whether it does."""
     if not source.local:
@@ -85,7 +77,7 @@ def read_config(source: ModelSource) -> Any:
     """Transformers configuration of a MusicGen; TalimError for another model type."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(source.path_or_id)
+    config = AutoConfig.from_pretrained(source.path_or_id, trust_remote_code=False)
     if config.model_type == "musicgen_melody":
         raise TalimError(f"base {source.name!r} is not supported: {registry.MELODY_UNSUPPORTED}")
     if config.model_type != "musicgen":
@@ -126,7 +118,7 @@ def _read_tokenizer(source: ModelSource, config: Any) -> Any:
         return ByteTokenizer()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(source.path_or_id)
+    return AutoTokenizer.from_pretrained(source.path_or_id, trust_remote_code=False)
 
 
 def _check_codec(source: ModelSource, config: Any) -> None:

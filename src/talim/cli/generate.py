@@ -63,7 +63,9 @@ def generate(
     from talim.generation import generate as generation
     from talim.generation import sources
 
-    pieces = generation.generate_audio(
+    generation.check_request(prompt, seconds, seed, num_samples)
+    rows = generation.generate_files(
+        out,
         prompts=prompt,
         source=lambda: sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or []),
         seconds=seconds,
@@ -75,5 +77,4 @@ def generate(
         progress=progress.default(),
         device=device,
     )
-    rows = generation.write_audio(pieces, out, len(prompt) * num_samples)
     show(rows, json_, "\n".join(row["file"] for row in rows))

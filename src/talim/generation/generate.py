@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talim.adapters import serialization
-from talim.atomic_io import check_writable, write_jsonl
+from talim.backbones.devices import check_device_name
 from talim.backbones.generation_options import resolve_options
+from talim.backbones.readable_text import unreadable_warning
+from talim.backbones.resolve import resolve_source
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
+from talim.generation.output import choose_output
 from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
+from talim.interrupts import RESUME_PREFIX, Interrupted
 from talim.progress import Progress
 from talim.version import __version__
 
@@ -24,8 +29,8 @@ if TYPE_CHECKING:
 MAX_SECONDS = 3600.0
 MAX_SAMPLES = 10_000  # per prompt
 MAX_SEED = 2**31
+MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
-SUFFIXES = (".flac", ".wav")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
 
@@ -61,68 +66,130 @@ class GenerationOptions:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def generate_audio(  # noqa: PLR0913
-    *,
-    prompts: Sequence[str],
-    source: GenerationSource | Callable[[], GenerationSource],
-    seconds: float = 10.0,
-    seed: int = 0,
-    num_samples: int = 1,
-    options: GenerationOptions = GenerationOptions(),
-    beats_chords: Sequence[BeatsAndChords] = (),
-    predict_beats_chords: bool = False,
-    progress: Progress | None = None,
-    device: str = "auto",
-) -> Iterator[Audio]:
+@dataclass(frozen=True)
+class PieceRequest:
+    """One piece: its prompt, seed, beats and chords, and what it shares with the others of one call."""
+
+    prompt: str
+    seed: int
+    beats_chords: BeatsAndChords
+    shared: Mapping[str, Any]  # base by name, adapters by content and scale, seconds, options
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits: equal requests to equal weights give equal sound."""
+        given = {"prompt": self.prompt, "seed": self.seed, **self.shared}
+        given |= {"beats": str(self.beats_chords.beats), "chords": str(self.beats_chords.chords)}
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+class Generation:
+    """The pieces of one call; they are checked when it is made, the model is loaded for the first piece.
+
+    UsageError and TalimError for a request that cannot be met are raised before the model is loaded. `beats_chords`
+    holds one entry for all prompts or one per prompt; with `predict_beats_chords` the base predicts what is missing.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        prompts: Sequence[str],
+        source: GenerationSource | Callable[[], GenerationSource],
+        seconds: float = 10.0,
+        seed: int = 0,
+        num_samples: int = 1,
+        options: GenerationOptions = GenerationOptions(),
+        beats_chords: Sequence[BeatsAndChords] = (),
+        predict_beats_chords: bool = False,
+        progress: Progress | None = None,
+        device: str = "auto",
+    ) -> None:
+        check_request(prompts, seconds, seed, num_samples)
+        check_device_name(device)
+        conditions = _beats_chords_per_prompt(prompts, beats_chords)
+        self.source = source = source if isinstance(source, GenerationSource) else source()
+        self.options = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
+        self.prompts, self.seconds, self.device, self.progress = prompts, seconds, device, progress or Progress()
+        self._conditions, self._predict = conditions, predict_beats_chords
+        shared = {"base": resolve_source(source.base).name, "seconds": seconds, "options": self.options}
+        shared |= {"predict": predict_beats_chords, "adapters": [choice.identity for choice in source.adapters]}
+        self.pieces = [
+            PieceRequest(prompt, seed + offset, condition, shared)
+            for prompt, condition in zip(prompts, conditions, strict=True)
+            for offset in range(num_samples)
+        ]
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The base with its adapters, loaded now; what it is and what it cannot read is reported."""
+        if self.source.note:
+            self.progress.log(self.source.note)
+        backbone = load_source(self.source, self.device, self.progress)
+        adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in self.source.adapters]
+        self.progress.log(
+            f"base: {backbone.name}, licence {backbone.licence}; "
+            f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
+        )
+        what = "the prompts" if len(self.prompts) > 1 else "the prompt"
+        if warning := unreadable_warning(backbone, self.prompts, what):
+            self.progress.log(warning)
+        return backbone
+
+    @cached_property
+    def _beats_chords(self) -> dict[tuple[str, BeatsAndChords], BeatsAndChords]:
+        """Beats and chords by prompt and what was given with it, predicted where that is asked for."""
+        given = list(zip(self.prompts, self._conditions, strict=True))
+        if not self._predict:
+            return {pair: pair[1] for pair in given}
+        predicted = self.backbone.predict_beats_chords(self.prompts, self._conditions)
+        return dict(zip(given, predicted, strict=True))
+
+    def generate(self, index: int) -> Audio:
+        """The piece `index`, with its provenance as tags; `request` is its key."""
+        piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
+        title = f"{index + 1} of {total}" if total > 1 else "audio"
+        condition = self._beats_chords[piece.prompt, piece.beats_chords]
+        clip = generate_clip(
+            backbone, piece.prompt, self.seconds, piece.seed, self.options, condition, self.progress, title
+        )
+        tags = provenance_tags(backbone, self.source.adapters, piece.prompt, piece.seed, self.options, condition)
+        return replace(clip, tags=tags | {"request": piece.key})
+
+
+def generate_audio(**request: Any) -> Iterator[Audio]:
     """Yield `num_samples` pieces of `seconds` per prompt, in order, with the seeds `seed`, `seed` + 1, ...
 
-    `beats_chords` holds one entry for all prompts or one per prompt; `predict_beats_chords` lets the base predict what
-    is missing. The pieces' tags hold their provenance. The model is loaded for the first piece; UsageError and
-    TalimError for the request are raised before that.
+    The arguments are those of `Generation`; it is made, with all its checks, when the first piece is asked for.
     """
-    _check_request(prompts, seconds, seed, num_samples)
-    conditions = _beats_chords_per_prompt(prompts, beats_chords)
-    source = source if isinstance(source, GenerationSource) else source()
-    resolved = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
-    progress = progress or Progress()
-    backbone = load_source(source, device, progress)
-    adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in source.adapters]
-    progress.log(
-        f"base: {backbone.name}, licence {backbone.licence}; "
-        f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
-    )
-    if predict_beats_chords:
-        conditions = backbone.predict_beats_chords(prompts, conditions)
-    total = len(prompts) * num_samples
-    pairs = itertools.product(zip(prompts, conditions, strict=True), range(num_samples))
-    for number, ((prompt, condition), offset) in enumerate(pairs, start=1):
-        title = f"{number} of {total}" if total > 1 else "audio"
-        piece = generate_clip(backbone, prompt, seconds, seed + offset, resolved, condition, progress, title)
-        tags = provenance_tags(backbone, source.adapters, prompt, seed + offset, resolved, condition)
-        yield replace(piece, tags=tags)
+    generation = Generation(**request)
+    for index in range(len(generation.pieces)):
+        yield generation.generate(index)
 
 
-def write_audio(pieces: Iterable[Audio], out: Path, count: int) -> list[dict[str, Any]]:
-    """Write the `count` pieces of `generate_audio` as soon as each is there; returns a row per file.
+def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
+    """Write the pieces of `Generation(**request)` as soon as each is there; returns a row per piece, in order.
 
-    `out` is a .flac or .wav file for one piece, and a folder, with manifest.jsonl, for several. UsageError where it
-    does not fit their number, TalimError where it cannot be written; both before the first piece is generated.
+    `out` is a .flac or .wav file for one piece, and a folder for several, where pieces are numbered on and
+    manifest.jsonl has a line for each. No file is overwritten: a piece that an earlier, equal request left there is
+    used again. UsageError where `out` is taken by something else or does not fit the number of pieces, TalimError
+    where it cannot be written; both before the model is loaded. Interrupted, the same call goes on.
     """
-    if count > 1 and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg"):
-        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
-    if count == 1 and out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav")
-    check_writable(out / "manifest.jsonl" if count > 1 else out)
-    rows = []
-    for number, piece in enumerate(pieces, start=1):
-        path = out / f"{number:04d}.flac" if count > 1 else out
-        piece.save(path)
-        facts = {"file": path.name, "seconds": round(piece.seconds, 3)}
-        rows.append(facts | {**piece.tags, "seed": int(piece.tags["seed"])})
-    if count > 1:
-        write_jsonl(out / "manifest.jsonl", rows)
-        return [row | {"file": str(out / row["file"])} for row in rows]
-    return [row | {"file": str(out)} for row in rows]
+    count = len(request["prompts"]) * request.get("num_samples", 1)
+    output = choose_output(out, count)
+    generation = Generation(**request)
+    progress, rows, done = generation.progress, [], 0
+    with output.opened(progress, [piece.key for piece in generation.pieces]):
+        try:
+            for index, piece in enumerate(generation.pieces):
+                row = output.take(piece.key, generation.backbone.fingerprint)
+                done += row is None
+                rows.append(output.add(generation.generate(index)) if row is None else row)
+        except KeyboardInterrupt:
+            kept = f"{len(rows)} of {count} pieces are finished and in {out}" if rows else "no piece was finished yet"
+            raise Interrupted(f"{kept}. {RESUME_PREFIX}run the same command again") from None
+    if done < count:
+        progress.log(f"{count - done} of {count} pieces were there already, from an equal request; none is made twice")
+    return rows
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
@@ -130,6 +197,7 @@ def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: floa
 
     UsageError where they cannot be parsed, or where the two are given in different numbers.
     """
+    check_range("--seconds", seconds, 0.1, MAX_SECONDS)
     if len({len(texts) for texts in (beats, chords) if len(texts) > 1}) > 1:
         raise UsageError(
             f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once per prompt"
@@ -181,6 +249,8 @@ def provenance_tags(
         "seed": str(seed),
     }
     if adapters:
+        from talim.adapters import serialization
+
         tags["adapter"] = "; ".join(f"{c.folder.resolve().parent.name}/{c.folder.name}" for c in adapters)
         tags["adapter_design"] = "; ".join(str(serialization.read_info(c.folder)["design"]) for c in adapters)
         tags["adapter_scale"] = "; ".join(f"{c.scale:g}" for c in adapters)
@@ -188,9 +258,15 @@ def provenance_tags(
     return tags | {name: str(value) for name, value in written.items() if value or name not in ("beats", "chords")}
 
 
-def _check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples: int) -> None:
+def check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples: int) -> None:
+    """UsageError for an empty prompt and for numbers out of range; imports nothing heavy."""
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise UsageError("--prompt is empty; describe the music, for example --prompt 'slow flute, raga Yaman'")
+    for prompt in prompts:
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise UsageError(f"--prompt {prompt[:100]!r}: holds bytes that are no letters; type it again, in UTF-8")
+        if len(prompt) > MAX_PROMPT_LETTERS:
+            raise UsageError(f"--prompt has {len(prompt)} letters; base models read a sentence or two: shorten it")
     check_range("--seconds", seconds, 0.1, MAX_SECONDS)
     if not 1 <= num_samples <= MAX_SAMPLES:
         raise UsageError(f"--num-samples is {num_samples}; it must be between 1 and {MAX_SAMPLES}")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from talim.adapters import injection, serialization
-from talim.adapters.injection import MAX_ADAPTER_SCALE
+from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.run import Run
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
+
+
+MAX_ADAPTER_SCALE = 1.5
+POC_DECISIONS = "stages.json"  # of a proof of concept: the design that it chose
+MAX_NAMED_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,15 @@ class AdapterChoice:
     folder: Path
     scale: float = 1.0
 
+    @property
+    def identity(self) -> list[Any]:
+        """Sixteen hex digits of the adapter's weights, and its scale; the folder's name where it has no weights."""
+        weights = self.folder / "adapter_model.safetensors"
+        if not weights.is_file():
+            return [str(self.folder), self.scale]
+        with open(weights, "rb") as file:
+            return [hashlib.file_digest(file, "sha256").hexdigest()[:16], self.scale]
+
 
 @dataclass(frozen=True)
 class GenerationSource:
@@ -32,6 +46,7 @@ class GenerationSource:
 
     base: str
     adapters: tuple[AdapterChoice, ...] = ()
+    note: str = ""  # how they were chosen, where that is not plain from what was asked for
 
 
 def choose_source(
@@ -40,13 +55,16 @@ def choose_source(
     """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict."""
     for scale in scales:
         check_range("--adapter-scale", scale, 0.0, MAX_ADAPTER_SCALE)
+    note = ""
     if run is not None:
         if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
-        finished = Run(run)
+        finished, note = find_run(run)
         base, adapters = finished.recipe.base, [] if no_adapter else [finished.adapter]
         if not no_adapter and not finished.adapter.is_dir():
-            raise TalimError(f"{run}: its training is not finished; continue with: talim train --out {run}")
+            raise TalimError(
+                f"{finished.folder}: its training is not finished; continue with: talim train --out {finished.folder}"
+            )
     elif adapters and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
     if scales and len(scales) != len(adapters):
@@ -54,17 +72,57 @@ def choose_source(
             f"--adapter-scale was given {len(scales)} times for {len(adapters)} adapters; give one for each, in order"
         )
     choices = tuple(map(AdapterChoice, adapters, scales or [1.0] * len(adapters)))
+    for choice in choices:
+        if not choice.folder.is_dir():
+            raise TalimError(f"{choice.folder}: no adapter folder is here; a run keeps its own in RUN/adapter")
     if base is None and choices:
+        from talim.adapters import serialization
+
         base = serialization.read_info(choices[0].folder)["base"]["name"]
         if base is None:
             raise UsageError(f"{choices[0].folder} does not say what it was trained on; add --base NAME")
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
-    return GenerationSource(base, choices)
+    return GenerationSource(base, choices, note)
+
+
+def find_run(folder: Path) -> tuple[Run, str]:
+    """The run of a folder, or of the design that a proof of concept chose, with a sentence that says so.
+
+    TalimError where there is none: it names what the folder holds instead.
+    """
+    if not folder.is_dir():
+        raise TalimError(f"--run {folder}: no such folder; give the folder of a run, as talim train --out wrote it")
+    if (folder / "recipe.yaml").is_file():
+        return Run(folder), ""
+    if (folder / POC_DECISIONS).is_file():
+        return _chosen_run(folder)
+    if (folder / "adapter_config.json").is_file():
+        raise TalimError(f"--run {folder}: is an adapter's folder, not a run's; give it as --adapter {folder}")
+    runs = sorted(path.parent for path in folder.glob("**/recipe.yaml"))
+    if runs:
+        named = ", ".join(map(str, runs[:MAX_NAMED_RUNS])) + (" ..." if len(runs) > MAX_NAMED_RUNS else "")
+        raise TalimError(f"--run {folder}: is no run, but holds {len(runs)}; give one of them: {named}")
+    raise TalimError(f"--run {folder}: no run is here (recipe.yaml is missing); train one with: talim train --out RUN")
+
+
+def _chosen_run(folder: Path) -> tuple[Run, str]:
+    decided = read_json(folder / POC_DECISIONS)
+    chosen = decided.get("chosen") if isinstance(decided, dict) else None
+    name = chosen.get("run") if isinstance(chosen, dict) else None
+    if not isinstance(name, str) or PurePath(name).name != name or not (folder / name / "recipe.yaml").is_file():
+        runs = ", ".join(str(path.parent) for path in sorted(folder.glob("*/recipe.yaml"))) or "none"
+        raise TalimError(
+            f"--run {folder}: this proof of concept has chosen no design yet; run talim poc again to go on, or give "
+            f"one of its runs ({runs})"
+        )
+    run = Run(folder / name)
+    return run, f"{folder} is a proof of concept: its chosen design is used, {chosen['design']} in {run.folder}"
 
 
 def load_source(source: GenerationSource, device: str = "auto", progress: Progress | None = None) -> Backbone:
     """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit."""
+    from talim.adapters import injection, serialization
     from talim.backbones.load import load
 
     # read before the base is loaded, so that a wrong folder is refused at once

@@ -75,7 +75,7 @@ def _load_clap(folder: Path) -> ClapModel:
             f"{folder}: CLAP's tokenizer is missing; expected {' or '.join(TOKENIZER_FILES)} beside its weights"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = transformers.ClapModel.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -52,7 +52,7 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str,
     import torch
 
     from talim.backbones import precision
-    from talim.backbones.load import pick_device
+    from talim.backbones.devices import pick_device
     from talim.planning.design_costs import base_model_facts
     from talim.planning.hardware import CONTEXT_BYTES
     from talim.planning.plan import feasible_design_cost
@@ -85,7 +85,7 @@ def gpu_memory_bytes(device: str) -> float | None:
     """The memory of the GPU that is used for training; None on a CPU."""
     import torch
 
-    from talim.backbones.load import pick_device
+    from talim.backbones.devices import pick_device
 
     name = torch.device(pick_device(device))
     return float(torch.cuda.get_device_properties(name).total_memory) if name.type == "cuda" else None

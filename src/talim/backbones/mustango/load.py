@@ -114,7 +114,7 @@ def read_tokenizer(checkpoint: CheckpointFiles, folder: str = "tokenizer", name:
     try:
         if not local.is_dir() and (host := offline_error(name)):
             raise ConnectionError(f"{host} cannot be reached")  # instead of a minute of retries
-        return AutoTokenizer.from_pretrained(str(local) if local.is_dir() else name)
+        return AutoTokenizer.from_pretrained(str(local) if local.is_dir() else name, trust_remote_code=False)
     except Exception as error:
         raise TalimError(
             f"the tokenizer {name!r} cannot be loaded ({' '.join(str(error).split())[:80]}); fetch it once with: "

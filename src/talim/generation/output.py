@@ -1,0 +1,147 @@
+"""Where generated pieces go: a file or a numbered folder with a manifest; nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from talim.atomic_io import append_jsonl, check_writable, read_jsonl, write_jsonl
+from talim.errors import TalimError, UsageError
+from talim.progress import Progress
+from talim.run import Run
+
+if TYPE_CHECKING:
+    from talim.audio import Audio
+
+SUFFIXES = (".flac", ".wav")
+MANIFEST = "manifest.jsonl"
+TOLD = ("prompt", "seed", "seconds", "base", "adapter")  # of a piece that is in the way
+
+
+def choose_output(out: Path, count: int) -> PieceFile | PieceFolder:
+    """The output for `count` pieces: a .flac or .wav file, or a folder; UsageError or TalimError where neither fits."""
+    is_folder = count > 1 or out.is_dir()
+    if is_folder and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg") and not out.is_dir():
+        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
+    if not is_folder and out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav, or a folder that exists")
+    check_writable(out / MANIFEST if is_folder else out)
+    return PieceFolder(out) if is_folder else PieceFile(out)
+
+
+class PieceFile:
+    """One file for one piece. A file that is there is kept: used where the request is the same, else refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._there: dict[str, Any] | None = None
+
+    @contextlib.contextmanager
+    def opened(self, progress: Progress, keys: Sequence[str]) -> Iterator[None]:
+        """UsageError if the file holds anything but the piece that is asked for."""
+        if self.path.exists():
+            self._there = piece_row(self.path)
+            if self._there is None or self._there.get("request") != keys[0]:
+                raise self._taken()
+        yield
+
+    def take(self, key: str, base_fingerprint: str) -> dict[str, Any] | None:
+        """The finished piece's row; None if there is none; UsageError if other weights made it."""
+        if self._there is None:
+            return None
+        if self._there.get("base_fingerprint") != base_fingerprint:
+            raise self._taken()
+        return self._there | {"file": str(self.path)}
+
+    def add(self, piece: Audio) -> dict[str, Any]:
+        """Write the piece; returns its row."""
+        if self.path.exists():  # made by another process in the meantime
+            raise self._taken()
+        piece.save(self.path)
+        return _row(self.path, piece.seconds, piece.tags) | {"file": str(self.path)}
+
+    def _taken(self) -> UsageError:
+        made = "it was not made by talim"
+        if there := self._there or piece_row(self.path):
+            facts = ", ".join(f"{name} {there[name]!r}" for name in TOLD if name in there)
+            made = f"it was made from another request ({facts[:300]})"
+        return UsageError(
+            f"{self.path}: is there already, and {made}; it is not overwritten. Choose another --out, or the name "
+            "of an existing folder, where pieces are numbered on"
+        )
+
+
+class PieceFolder:
+    """A folder of pieces 0001.flac, 0002.flac, ...: new ones are numbered on; manifest.jsonl has a line for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.manifest = folder, folder / MANIFEST
+        self._unused: list[dict[str, Any]] = []
+        self._number = 0
+
+    @contextlib.contextmanager
+    def opened(self, progress: Progress, keys: Sequence[str]) -> Iterator[None]:
+        """Lock the folder and read what is in it; pieces that a kill kept from the manifest are added to it."""
+        with Run(self.folder).lock():
+            rows = read_jsonl(self.manifest) if self.manifest.is_file() else []
+            named = {self._name(number, row) for number, row in enumerate(rows, start=1)}
+            files = sorted(path for path in self.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            found = [row for path in files if path.name not in named and (row := piece_row(path)) is not None]
+            if found:
+                progress.log(f"{', '.join(row['file'] for row in found)[:500]}: added to {self.manifest}")
+                rows += found
+                write_jsonl(self.manifest, rows)
+            self._unused = [row for row in rows if (self.folder / row["file"]).is_file()]
+            stems = {PurePath(name).stem for name in [*named, *(path.name for path in files)]}
+            self._number = max((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), default=0)
+            yield
+
+    def take(self, key: str, base_fingerprint: str) -> dict[str, Any] | None:
+        """The row of a finished piece of this request, each row once; None if there is none."""
+        for row in self._unused:
+            if (row.get("request"), row.get("base_fingerprint")) == (key, base_fingerprint):
+                self._unused.remove(row)
+                return row | {"file": str(self.folder / row["file"])}
+        return None
+
+    def add(self, piece: Audio) -> dict[str, Any]:
+        """Write the piece under the next number, then its line; returns its row."""
+        self._number += 1
+        path = self.folder / f"{self._number:04d}.flac"
+        piece.save(path)
+        row = _row(path, piece.seconds, piece.tags)
+        append_jsonl(self.manifest, row)
+        return row | {"file": str(path)}
+
+    def _name(self, number: int, row: Any) -> str:
+        """The file that a line names; TalimError where it is none of this folder."""
+        name = row.get("file") if isinstance(row, dict) else None
+        if not isinstance(name, str) or not name or PurePath(name).name != name or "\\" in name:
+            raise TalimError(
+                f"{self.manifest}: line {number} names no file of this folder ({str(name)[:100]!r}); the manifest was "
+                "edited or is not talim's: choose another --out, or move it away"
+            )
+        return name
+
+
+def piece_row(path: Path) -> dict[str, Any] | None:
+    """The manifest's row of a file that talim generated, from its tags; None for any other file."""
+    import soundfile
+
+    from talim import audio
+
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        tags, seconds = audio.read_tags(path), soundfile.info(str(path)).duration
+    except (audio.AudioError, soundfile.SoundFileError, ValueError, RecursionError):
+        return None
+    if not tags.get("software", "").startswith("talim") or not tags.get("seed", "").isdecimal():
+        return None
+    return _row(path, seconds, tags)
+
+
+def _row(path: Path, seconds: float, tags: Mapping[str, str]) -> dict[str, Any]:
+    return {"file": path.name, "seconds": round(seconds, 3), **tags, "seed": int(tags["seed"])}
