@@ -20,7 +20,18 @@ def test_postprocess_piece_has_length_and_loudness_of_brief(loop: bool) -> None:
     assert audio.loudness_lufs(created) == pytest.approx(-20.0, abs=0.05)
 
 
-def test_normalize_loudness_is_limited_by_peak() -> None:
+def test_normalize_loudness_of_music_with_high_peaks_reaches_the_target() -> None:
+    """Plucked tones, 12 dB between peak and loudness: louder by gain alone they would pass -1 dBFS."""
+    time = np.arange(4 * RATE_HZ) / RATE_HZ
+    plucked = (np.sin(2 * np.pi * 220 * time) * np.exp(-12 * (time % 0.5))).astype(np.float32)[None]
+    for loop in (False, True):
+        created = postprocess(Audio(plucked, RATE_HZ), brief_of(loudness_lufs=-11.0, loop=loop))
+        assert automatic_checks.check_loudness(created, brief_of(loudness_lufs=-11.0)).passed
+        assert created.peak <= 10 ** (-1 / 20) + 1e-6
+        assert automatic_checks.check_clipping(created).passed
+
+
+def test_normalize_loudness_limits_peaks_by_12_db_at_most() -> None:
     clicks = np.zeros((1, 2 * RATE_HZ), np.float32)
     clicks[0, :: RATE_HZ // 4] = 0.5
     created = postprocess(Audio(clicks, RATE_HZ), brief_of(loudness_lufs=-8.0))

@@ -10,6 +10,7 @@ from talim.atomic_io import new_folder, read_json, write_json, write_text
 from talim.briefs import acceptance, candidates, usage_rights
 from talim.briefs.brief import Brief
 from talim.briefs.report import open_reviews
+from talim.corpus.attribution import attribution_line
 from talim.errors import TalimError
 
 PROVENANCE = "provenance.json"
@@ -96,9 +97,19 @@ def delivery_notice(pieces: list[dict[str, Any]], use: str) -> str:
             f"{contender}: base {rights['base']}, licence {rights['base_licence']}.",
             f"  Training recordings, by licence: {_counted(rights['recordings'])}.",
             f"  Consent of the performers: {_counted(rights['consent'])}.",
+            *_attribution_lines(rights.get("attributions") or []),
         ]
-    lines += ["", "Licences that require attribution or the same licence still apply; see provenance.json."]
+    lines += [
+        "",
+        "Licences that require attribution or the same licence still apply. provenance.json holds all of this.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _attribution_lines(rows: list[dict[str, str]]) -> list[str]:
+    if not rows:
+        return ["  The recordings cannot be named one by one: their corpus was missing when the candidates were made."]
+    return ["  Trained on:", *(f"    {attribution_line(row)}" for row in rows)]
 
 
 def _counted(counts: dict[str, int]) -> str:

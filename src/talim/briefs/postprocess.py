@@ -1,4 +1,4 @@
-"""Postprocessing of candidates: cut to length, cross-faded into a loop or faded out, loudness normalised."""
+"""Postprocessing of candidates: cut to length, cross-faded into a loop or faded out, loudness normalised and peaks limited."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 
 from talim import audio
 from talim.audio import Audio
+from talim.audio.limiter import limit_peaks
 from talim.briefs.brief import Brief
 
 OVERLAP_SECONDS = 0.5  # cross-fade of a loop
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.005, 0.3
-PEAK = 10 ** (-1 / 20)  # -1 dBFS
+PEAK_DB = -1.0  # dBFS, between samples too
+MAX_LIMITING_DB = 12.0  # more is heard as distortion; a piece that needs it stays quieter, and its check says so
+LOUDNESS_STEPS = 6  # limiting makes a piece quieter, so the gain is found step by step
 
 
 def untrimmed_seconds(brief: Brief) -> float:
@@ -24,7 +27,7 @@ def postprocess(clip: Audio, brief: Brief) -> Audio:
     """The piece [C, T] as delivered. A clip shorter than the brief stays short, which `check_length` reports."""
     frames = min(clip.frames, round(brief.seconds * clip.rate_hz))
     piece = make_loop(clip, frames) if brief.loop else apply_fades(clip, frames)
-    return normalize_loudness(piece, brief.loudness_lufs)
+    return normalize_loudness(piece, brief.loudness_lufs, periodic=brief.loop)
 
 
 def make_loop(clip: Audio, frames: int) -> Audio:
@@ -49,10 +52,22 @@ def apply_fades(clip: Audio, frames: int) -> Audio:
     return Audio(samples, clip.rate_hz)
 
 
-def normalize_loudness(clip: Audio, target_lufs: float) -> Audio:
-    """At the target loudness, or lower so that no peak exceeds -1 dBFS. Silence is unchanged."""
+def normalize_loudness(clip: Audio, target_lufs: float, *, periodic: bool = False) -> Audio:
+    """At the target loudness, with peaks above -1 dBFS limited (`talim.audio.limiter`). Silence is unchanged.
+
+    Peaks are reduced by 12 dB at most; a piece that would need more stays below the target. `periodic`: it is a loop.
+    """
     lufs = audio.loudness_lufs(clip)
     if not math.isfinite(lufs) or clip.peak == 0:
         return clip
-    gain = min(10 ** ((target_lufs - lufs) / 20), PEAK / clip.peak)
-    return Audio(clip.samples * np.float32(gain), clip.rate_hz)
+    max_gain_db = PEAK_DB + MAX_LIMITING_DB - 20 * math.log10(clip.peak)
+    gain_db, piece = target_lufs - lufs, clip
+    for _ in range(LOUDNESS_STEPS):
+        gain_db = min(gain_db, max_gain_db)
+        louder = Audio(clip.samples * np.float32(10 ** (gain_db / 20)), clip.rate_hz)
+        piece = limit_peaks(louder, PEAK_DB, periodic=periodic)
+        missing_db = target_lufs - audio.loudness_lufs(piece)
+        if missing_db < 0.1 or gain_db == max_gain_db:
+            break
+        gain_db += missing_db
+    return piece

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
+from talim.corpus.attribution import attributions
+from talim.corpus.manifest import Corpus
 from talim.licences import Use, allows_commercial_use
 from talim.run import Run
 from talim.strict_yaml import read_yaml
 
 
 def run_rights(run: Run) -> dict[str, Any]:
-    """The licences of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count}}."""
+    """The licences of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count},
+    "attributions"}, the last a row per recording it was trained on (`talim.corpus.attribution`), [] if the corpus is gone.
+    """
     base = read_json(run.facts_file).get("base", {}) if run.facts_file.is_file() else {}
     rights = _corpus_summary(run).get("rights") or {}
     return {
@@ -21,7 +25,14 @@ def run_rights(run: Run) -> dict[str, Any]:
         "base_licence": str(base.get("licence") or "unknown"),
         "recordings": dict(rights.get("licences") or {"unknown": 0}),
         "consent": dict(rights.get("consent") or {"unknown": 0}),
+        "attributions": _attributions(corpus_of(run)),
     }
+
+
+def _attributions(corpus: Path | None) -> list[dict[str, str]]:
+    if corpus is None or not (corpus / "corpus.jsonl").is_file():  # a report may have only the summary
+        return []
+    return attributions(Corpus.load(corpus).train)
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""Attribution: a row per recording with performer, title, source and licence, as the metadata gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from talim.corpus.attribution import attribution_line, attributions
+from talim.corpus.prepare import prepare
+
+
+def test_attributions_of_a_prepared_corpus_name_every_recording(folder: Path, record, tmp_path: Path) -> None:
+    record("a.wav", 25)
+    record("b.wav", 25)
+    (folder / "metadata.csv").write_text(
+        "file_name,text,title,performer,licence,source\n"
+        'a.wav,a flute,"Dawn, slowly",Meera,CC BY 4.0,the radio archive\n'
+        "b.wav,a sitar,,,,\n",
+        encoding="utf-8",
+    )
+    corpus = prepare(folder, tmp_path / "corpus", sample_rate=8000)
+    first, second = attributions(corpus.clips)
+    assert first == {
+        "recording": "a",
+        "file": "a.wav",
+        "performer": "Meera",
+        "title": "Dawn, slowly",
+        "source": "the radio archive",
+        "licence": "CC BY 4.0",
+        "consent": "unknown",
+    }
+    assert attribution_line(first) == "Dawn, slowly, by Meera (a.wav); source: the radio archive; licence: CC BY 4.0"
+    assert (second["recording"], second["title"], second["licence"]) == ("b", "b", "unknown")
+    assert attribution_line(second) == "b, performer unknown (b.wav); source: unknown; licence: unknown"
+
+
+def test_attributions_join_what_differs_between_clips_of_one_recording(folder: Path, record, tmp_path: Path) -> None:
+    record("a.wav", 25)
+    record("b.wav", 25)
+    clips = prepare(folder, tmp_path / "corpus", sample_rate=8000).clips
+    one = clips[0].model_copy(update={"licence": "CC BY 4.0"})
+    other = clips[0].model_copy(update={"licence": "CC0 1.0"})
+    assert [row["licence"] for row in attributions([one, other, one])] == ["CC BY 4.0; CC0 1.0"]
