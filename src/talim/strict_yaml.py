@@ -23,32 +23,46 @@ class StrictModel(BaseModel):
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
 MAX_YAML_BYTES = 4_000_000  # far beyond any file that a person writes
+MAX_YAML_VALUES = 100_000  # a value used twice through an alias counts twice
 MAX_FAULTS = 8  # that one message tells
 MAX_SHOWN = 300  # characters of a value in a message
 YAML_FAULTS = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # all that `load_yaml` raises
 
 
-class PlainLoader(yaml.SafeLoader):
-    """Plain values only: aliases are refused, since a few of them unfold to gigabytes."""
+class BoundedLoader(yaml.SafeLoader):
+    """Plain values only; aliases may unfold to `MAX_YAML_VALUES` in all, since a few nested ones make gigabytes."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """As in the base class, without aliases."""
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the alias *{event.anchor} is not supported; write the value out", event.start_mark
-            )
-        return super().compose_node(parent, index)
+    def get_single_node(self) -> Any:
+        """As in the base class; ConstructorError where aliases unfold too far or an alias holds itself."""
+        node = super().get_single_node()
+        if node is not None:
+            self._unfolded(node, {})
+        return node
+
+    def _unfolded(self, node: yaml.Node, sizes: dict[yaml.Node, int | None]) -> int:
+        """Number of values below a node, each alias counted as what it stands for."""
+        if node not in sizes:
+            sizes[node] = None
+            children = node.value if isinstance(node, yaml.CollectionNode) else ()
+            flat = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+            sizes[node] = 1 + sum(self._unfolded(child, sizes) for child in flat)
+        size = sizes[node]
+        if size is None or size > MAX_YAML_VALUES:
+            problem = "an alias holds itself" if size is None else f"aliases unfold to over {MAX_YAML_VALUES:,} values"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return size
 
 
 def load_yaml(text: str) -> Any:
-    """The plain values of a YAML text; `YAML_FAULTS` where it is none, holds an alias or is nested too deeply."""
-    return yaml.load(text, PlainLoader)  # noqa: S506  (a SafeLoader)
+    """The plain values of a YAML text; `YAML_FAULTS` where it is none, unfolds too far or is nested too deeply."""
+    return yaml.load(text, BoundedLoader)  # noqa: S506  (a SafeLoader)
 
 
 def read_yaml(path: Path, hint: str) -> Any:
     """The content of a YAML file; TalimError with `hint` if it does not exist, UsageError if it is not YAML."""
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe may never end
+            raise UsageError(f"{path}: not a YAML file (it is no regular file)")
         if path.is_file() and path.stat().st_size > MAX_YAML_BYTES:
             raise UsageError(f"{path}: not a YAML file for talim: it has more than {MAX_YAML_BYTES / 1e6:g} MB")
         return load_yaml(path.read_text(encoding="utf-8"))
@@ -109,8 +123,6 @@ class _ShortRepr(reprlib.Repr):
         super().__init__()
         self.maxlevel = 3
         self.maxstring = self.maxother = 200
-
-
 
 
 def shown_value(value: Any) -> str:

@@ -31,7 +31,7 @@ def test_prompt_text_of_labels_has_their_caption(tmp_path: Path) -> None:
             mood="calm",
         )
     )
-    for word in ("Yaman", "eental", "90 beats per minute", "sitar and tabla", "calm"):
+    for word in ("Yaman", "Teentaal", "90 beats per minute", "sitar and tabla", "calm"):
         assert word in brief.prompt_text
     assert brief.prompt_text == briefs_brief.load(write(tmp_path / "c.yaml", **_said(brief))).prompt_text
 
@@ -59,7 +59,7 @@ def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
         ({"prompt": "x", "decision_rule": {"cheaper_than_status_quo": True}}, "needs status_quo.cost_per_piece"),
         ({"prompt": "x", "decision_rule": {"cost_per_minute_at_most": 3}}, "needs prices.machine_hour"),
         ({"prompt": "x", "decision_rule": {"indicators_better": ["a"]}}, "names a, which is not an indicator"),
-        ({"prompt": "x", "indicators": [{"name": "a", "better": "lower"}] * 2}, "duplicate names"),
+        ({"prompt": "x", "indicators": [{"name": "a", "better": x} for x in ("lower", "higher")]}, "duplicate names"),
         ({"prompt": "x", "reasons": ["too_sad"]}, "give reason_words.too_sad.en"),
         ({"prompt": "x", "accepted_by": "chance"}, "accepted_by"),
     ],
@@ -90,3 +90,9 @@ def test_brief_hash_depends_on_rule_and_candidates() -> None:
     assert first == briefs_brief.brief_hash(brief_of(), {"a": "1"})
     assert first != briefs_brief.brief_hash(brief_of(), {"a": "2"})
     assert first != briefs_brief.brief_hash(brief_of(decision_rule={"acceptance_at_least": 0.5}), {"a": "1"})
+
+
+def test_title_of_one_text_is_the_title_in_every_language(tmp_path: Path) -> None:
+    brief = briefs_brief.load(write(tmp_path / "b.yaml", prompt="a flute", title="ジングル"))
+    assert brief.title == {"en": "ジングル", "ja": "ジングル"}
+    assert briefs_brief.load(write(tmp_path / "c.yaml", **_said(brief))).title == brief.title

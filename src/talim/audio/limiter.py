@@ -1,4 +1,4 @@
-"""A look-ahead peak limiter: FFmpeg's `alimiter`, at four times the sampling rate, so that peaks between samples count."""
+"""A look-ahead peak limiter: FFmpeg's `alimiter` at four times the sampling rate, for the peaks between samples."""
 
 from __future__ import annotations
 

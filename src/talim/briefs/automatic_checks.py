@@ -152,13 +152,13 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
     tradition = brief.load_tradition()
     assert tradition
     assert brief.mode
-    slug = tradition.mode(brief.mode).slug
-    required = f"{brief.mode} among the first {MAX_MODE_RANK} of {len(tradition.modes)}"
+    mode = tradition.mode(brief.mode)
+    required = f"{mode.name} among the first {MAX_MODE_RANK} of {len(tradition.modes)}"
     try:
         ranked = recognize_mode(path, brief.tradition)["modes"]
     except TalimError as error:
         return CheckResult("mode", None, f"not checked: {str(error).removeprefix(f'{path}: ')}", required)
-    rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == slug)
+    rank = next(n for n, row in enumerate(ranked, start=1) if row["slug"] == mode.slug)
     first, own = ranked[0], ranked[rank - 1]
     measured = f"rank {rank} with {own['score']:.0%}; first {first['name']} with {first['score']:.0%}"
     if brief.seconds < MIN_MODE_SECONDS:
@@ -207,6 +207,8 @@ def originality_check(run: Run) -> OriginalityCheck:
     except TalimError as error:
         return _unchecked(str(error))
     null = copy_detection.audio_null(sources, recordings)
+    if null.size < copy_detection.MIN_NULL_FOR_TAIL:  # with fewer, no match is unlikely enough to be called a copy
+        return _unchecked(f"{copy_detection.MIN_NULL_FOR_TAIL} unrelated clips are needed, and there are {null.size}")
 
     def check(path: Path) -> CheckResult:
         match = copy_detection.find_audio_copy(_fingerprint(audio.read(path)), sources, null)

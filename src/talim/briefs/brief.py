@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels
@@ -72,7 +72,7 @@ class Brief(StrictModel):
     """One musical task; all contenders get the same brief."""
 
     name: str = Field(pattern=_NAME)
-    title: dict[str, str] = Field(default_factory=dict, description="by language")
+    title: dict[str, str] = Field(default_factory=dict, description="one text, or a text for each language")
     seconds: float = Field(ge=1, le=600)
     length_tolerance_seconds: float = Field(default=0.1, ge=0, le=60)
     loop: bool = Field(default=False, description="whether the end must connect to the beginning")
@@ -100,6 +100,11 @@ class Brief(StrictModel):
     status_quo: StatusQuo | None = None
     indicators: tuple[Indicator, ...] = ()
     decision_rule: DecisionRule = Field(default_factory=DecisionRule)
+
+    @field_validator("title", mode="before")
+    @classmethod
+    def _one_title_for_all_languages(cls, value: Any) -> Any:
+        return {"en": value, "ja": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Brief:
@@ -131,8 +136,8 @@ class Brief(StrictModel):
         tradition = self.load_tradition()
         labels = Labels(
             tradition=tradition.slug if tradition else "",
-            mode=(self.mode,) if self.mode else (),
-            cycle=(self.cycle,) if self.cycle else (),
+            mode=(tradition.mode(self.mode).name,) if tradition and self.mode else (),
+            cycle=(tradition.cycle(self.cycle).name,) if tradition and self.cycle else (),
             instruments=self.instruments,
             tempo_bpm=(f"{self.tempo_bpm:g}",) if self.tempo_bpm else (),
         )

@@ -99,10 +99,7 @@ def delivery_notice(pieces: list[dict[str, Any]], use: str) -> str:
             f"  Consent of the performers: {_counted(rights['consent'])}.",
             *_attribution_lines(rights.get("attributions") or []),
         ]
-    lines += [
-        "",
-        "Licences that require attribution or the same licence still apply. provenance.json holds all of this.",
-    ]
+    lines += ["", "Licences that require attribution or the same licence still apply; see provenance.json."]
     return "\n".join(lines) + "\n"
 
 

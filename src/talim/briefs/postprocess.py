@@ -1,4 +1,4 @@
-"""Postprocessing of candidates: cut to length, cross-faded into a loop or faded out, loudness normalised and peaks limited."""
+"""Postprocessing of candidates: cut to length, cross-faded into a loop or faded out, at the loudness of the brief."""
 
 from __future__ import annotations
 

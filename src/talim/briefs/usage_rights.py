@@ -15,8 +15,8 @@ from talim.strict_yaml import read_yaml
 
 
 def run_rights(run: Run) -> dict[str, Any]:
-    """The licences of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count},
-    "attributions"}, the last a row per recording it was trained on (`talim.corpus.attribution`), [] if the corpus is gone.
+    """The rights of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count},
+    "attributions": a row per training recording (`talim.corpus.attribution`), none where the corpus is missing}.
     """
     base = read_json(run.facts_file).get("base", {}) if run.facts_file.is_file() else {}
     rights = _corpus_summary(run).get("rights") or {}
