@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(resolve, "is_cached", lambda hub_id: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(resolve.urllib.request, "getproxies", dict)
 
 
@@ -86,3 +87,50 @@ def test_load_nano_without_its_files_raises_talim_error(monkeypatch: pytest.Monk
     monkeypatch.setattr(resolve, "NANO_FOLDER", tmp_path)
     with pytest.raises(TalimError, match="missing from this installation"):
         load()
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", ["facebook/musicgen-small", "somebody/some-model", "mustango"])
+def test_check_base_without_network_says_so_before_any_work(name: str) -> None:
+    with pytest.raises(TalimError, match=r"cannot be reached.*copy that folder here.*or use nano-musicgen") as caught:
+        resolve.check_base(name)
+    assert "a Hub id such as" not in str(caught.value)
+
+
+def test_check_base_with_the_hub_switched_off_names_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TalimError, match="HF_HUB_OFFLINE is set"):
+        resolve.check_base("somebody/some-model")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "x" * 300,
+        "x/" + "y" * 300,
+        "!!python/object:x",
+        "a/b/c",
+        "t\udcff",
+        "~no-such-user/x",
+        "é/x",
+        "a/..",
+        "\0",
+    ],
+)
+def test_check_base_of_a_name_that_is_none_is_a_talim_error(name: str) -> None:
+    with pytest.raises(TalimError, match=r"is no name of a model|is no known model and no folder"):
+        resolve.check_base(name)
+
+
+def test_check_base_of_an_unknown_hub_id_is_told_from_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> str:
+        from huggingface_hub.errors import EntryNotFoundError
+
+        raise EntryNotFoundError("404")
+
+    monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
+    with pytest.raises(TalimError, match=r"somebody/typo.*the Hub has no such model"):
+        resolve.check_base("somebody/typo")

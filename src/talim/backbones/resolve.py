@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -14,9 +15,12 @@ from pathlib import Path
 from talim.atomic_io import parse_json
 from talim.backbones import registry
 from talim.errors import TalimError
+from talim.strict_yaml import shown_value
 
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder per model
 NANO_MUSTANGO = "talim-nano-mustango"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+CONFIG, MUSTANGO_CONFIG = "config.json", registry.UNET_CONFIG
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class ModelSource:
 def is_nano_mustango(source: ModelSource) -> bool:
     """Whether a folder holds a nano-mustango."""
     try:
-        config = parse_json((Path(source.path_or_id) / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((Path(source.path_or_id) / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # reported when the model is loaded
         return False
     return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
@@ -40,9 +44,19 @@ def is_nano_mustango(source: ModelSource) -> bool:
 
 def family_by_name(name: str) -> str:
     """Family of a base by its name, without loading it; raises TalimError as `load` does."""
+    return source_family(check_base(name))
+
+
+def check_base(name: str) -> ModelSource:
+    """The files of a base that can be loaded here, as far as is known without loading it; imports no torch.
+
+    TalimError for a name that is unknown here and on the Hub, and for a model that is not on this machine while the
+    Hub cannot be reached.
+    """
     source = resolve_source(name)
     check_reachable(source)
-    return source_family(source)
+    source_family(source)  # reads the configuration of a model that is not registered
+    return source
 
 
 def source_family(source: ModelSource) -> str:
@@ -69,16 +83,26 @@ def resolve_source(name: str) -> ModelSource:
         if not (folder / "config.json").is_file():
             raise TalimError(f"{name} is missing from this installation ({folder}); install talim again")
         return ModelSource(str(folder), entry.name, True, entry)
-    folder = Path(name).expanduser()
+    if not name.strip() or "\0" in name or any(len(part.encode("utf-8", "replace")) > 255 for part in name.split("/")):
+        raise TalimError(f"base {shown_value(name)} is no name of a model; {_load_advice('')}")
+    folder = _expanded(name)
     if entry is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
-        return ModelSource(str(folder), folder.resolve().name, True, None)
+        return ModelSource(str(folder), folder.resolve().name or str(folder), True, None)
     if folder.is_dir() and entry is None:
         raise TalimError(f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint")
     if entry is not None:
         return ModelSource(entry.hub_id, entry.hub_id, False, entry)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
         return ModelSource(name, name, False, None)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
+
+
+def _expanded(name: str) -> Path:
+    """The path of a name; ~ stays as it is where there is no home directory."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def source_licence(source: ModelSource) -> str:
@@ -109,6 +133,8 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
             raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
+        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError", "EntryNotFoundError"):
+            cause = f"the Hub has no such model, or not for everybody: {cause}"
         raise TalimError(
             f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
             f"{_load_advice(source.name)}"
@@ -117,10 +143,27 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
 
 def check_reachable(source: ModelSource) -> None:
     """TalimError if a Hub model is neither cached nor reachable, before any long retries."""
-    if not source.local and (host := offline_error(source.path_or_id)):
+    if not source.local and (reason := offline_reason(source.path_or_id)):
+        folder = source.path_or_id.rsplit("/", 1)[-1]
+        entry, similar = source.entry, registry.closest_names(source.name)
+        hint = f"did you mean {' or '.join(similar)}? " if similar and entry is None else ""
         raise TalimError(
-            f"base {source.name!r} is not on this machine, and {host} cannot be reached; {_load_advice(source.name)}"
+            f"base {source.name!r} is not on this machine, and {reason}; {hint}connect and run this again; or fetch it "
+            f"on another machine with: hf download {source.path_or_id} --local-dir {folder}, copy that folder here "
+            f"and give --base {folder}; or use {registry.NANO}, which ships with talim"
         )
+
+
+def offline_reason(hub_id: str) -> str:
+    """Why a model that is not cached cannot be fetched from the Hub; empty if it is cached or may be fetched."""
+    if is_cached(hub_id):
+        return ""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, so that nothing is fetched"
+    host = offline_error(hub_id)
+    return f"{host} cannot be reached" if host else ""
 
 
 def offline_error(hub_id: str) -> str:
@@ -129,19 +172,24 @@ def offline_error(hub_id: str) -> str:
         return ""
     from huggingface_hub import constants
 
-    host = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT)).hostname or ""
+    address = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
+    host = address.hostname or ""
     try:
-        with socket.create_connection((host, 443), timeout=5):
+        with socket.create_connection((host, address.port or (80 if address.scheme == "http" else 443)), timeout=5):
             return ""
-    except OSError:
+    except (OSError, ValueError):
         return host
 
 
 def is_cached(hub_id: str) -> bool:
     """Whether a Hub model is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+    try:
+        return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in (CONFIG, MUSTANGO_CONFIG))
+    except HFValidationError:
+        return False
 
 
 def _load_advice(name: str) -> str:

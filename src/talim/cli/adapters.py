@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import BaseOption, JsonOption, show
+from talim.terminal_text import one_line
 
 app = typer.Typer(no_args_is_help=True, help="List, describe and check stored adapters.")
 
@@ -17,6 +19,7 @@ def adapters_list(
     folder: Annotated[Path, typer.Argument(help="Folder to search, at any depth.")] = Path(), json_: JsonOption = False
 ) -> None:
     """List every adapter below a folder."""
+    early_checks.require_folder(folder, "a folder to search for adapters")
     from talim.adapters import inspect
 
     rows = inspect.find_adapters(folder)
@@ -29,10 +32,11 @@ def adapters_info(
     folder: Annotated[Path, typer.Argument(help="Folder of an adapter.")], json_: JsonOption = False
 ) -> None:
     """Print an adapter's design, size, base model and versions."""
+    early_checks.require_folder(folder, "the folder of an adapter")
     from talim.adapters import inspect
 
     info = inspect.adapter_info(folder)
-    show(info, json_, "\n".join(f"{key}: {value}" for key, value in info.items()))
+    show(info, json_, "\n".join(one_line(f"{key}: {value}") for key, value in info.items()))
 
 
 @app.command("check", epilog="Example: `talim adapters check my-run/adapter --base nano-musicgen`")
@@ -42,7 +46,9 @@ def adapters_check(
     json_: JsonOption = False,
 ) -> None:
     """Load an adapter into a base; exit status 1 if it does not fit."""
+    early_checks.require_folder(folder, "the folder of an adapter")
+    early_checks.check_loadable(base)
     from talim.generation import sources
 
     result = sources.check_adapter(folder, base)
-    show(result, json_, f"{folder}: fits {result['base']}")
+    show(result, json_, one_line(f"{folder}: fits {result['base']}"))

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.default_command import DefaultCommandGroup
-from talim.cli.options import DatabaseOption, DeviceOption, HostOption, JsonOption, NoServeOption, UrlOption, show
+from talim.cli.options import (
+    DatabaseOption,
+    DeviceOption,
+    HostOption,
+    JsonOption,
+    NoServeOption,
+    ProxyOption,
+    UrlOption,
+    show,
+)
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
@@ -30,11 +40,13 @@ def review(
     host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8766,
     url: UrlOption = None,
+    proxy: ProxyOption = None,
     database: DatabaseOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Generate the missing candidates of each run, check them, and serve the review."""
+    early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server
 
     server.require_packages()
@@ -52,7 +64,7 @@ def review(
     session = review_session.open_brief(out, brief, database)
     address = None if no_serve else server.bind(host, port)
     base = server.base_url(host, address.getsockname()[1] if address else port, url)
-    links = server.listener_links(base, session.reviews.invite(invites)) if invites else []
+    links = server.listener_links(base, session.store.invite(invites)) if invites else []
     passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
     document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
@@ -60,12 +72,13 @@ def review(
     show(document, json_, "\n".join([summary, *(f"Reviewer: {link}" for link in links)]))
     if address is not None:
         application = review_app.create_app(session, hosts=server.allowed_hosts(host, url))
-        server.serve(application, address, host, url)
+        server.serve(application, address, host, url, session.store, server.checked_proxy(proxy))
 
 
 @app.command(epilog="Example: `talim brief report jingle.yaml --out my-jingle`")
 def report(file: BriefArgument, out: OutOption, database: DatabaseOption = None, json_: JsonOption = False) -> None:
     """Write usefulness.json and a page from the reviews made so far."""
+    early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server
 
     server.require_packages()
@@ -88,6 +101,7 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write the accepted pieces with tags, provenance.json and LICENCE.txt to a new folder."""
+    early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server
 
     server.require_packages()

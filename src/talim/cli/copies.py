@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, SeedOption, show
 
 EXAMPLE = "Example: `talim copies my-samples my-recordings --out my-copies`"
@@ -20,11 +21,17 @@ def copies(
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Find passages copied from training recordings, by audio fingerprint; exit status 1 where there are any."""
+    """Find passages copied from training recordings, by audio fingerprint.
+
+    Exit status 1 if there are any, or if clips could not be checked.
+    """
+    early_checks.require_path(clips, "a clip or a folder of clips")
+    early_checks.require_path(training, "the training recordings")
     from talim.evaluation.copy_report import find_copies_in_folders
+    from talim.evaluation.copy_scores import copies_sentence
 
     result = find_copies_in_folders(clips, training, out, cache, seed)
     page = out / "copies.html"
-    show(result, json_, f"{result['copied']} of {len(result['clips'])} clips contain a copy: {page}")
-    if result["copied"]:
+    show(result, json_, f"{copies_sentence(result)}\npage: {page}")
+    if result["copied"] or result["checked"] < len(result["clips"]):
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 
 EXAMPLE = "Example: `talim demo --out my-demo`"
@@ -18,6 +19,8 @@ def demo(
     json_: JsonOption = False,
 ) -> None:
     """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores."""
+    early_checks.check_loadable(base)
+    early_checks.check_name(out)
     from talim import progress
     from talim.poc.demo import compare_designs_sentence, demo_options
     from talim.poc.demo import demo as run_demo

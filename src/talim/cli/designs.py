@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 
 EXAMPLE = "Example: `talim designs --base musicgen-medium --budget 40M`"
@@ -23,6 +24,7 @@ def designs(
     json_: JsonOption = False,
 ) -> None:
     """List adapter designs with their exact cost; needs no weights and no network."""
+    early_checks.check_described(base, design or ())
     from talim import api
     from talim.planning.tables import render_designs
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import (
     DeviceOption,
     JsonOption,
@@ -39,6 +40,17 @@ def evaluate(
     json_: JsonOption = False,
 ) -> None:
     """Score a run on held-out recordings: loss with and without the adapter, samples, music scores."""
+    early_checks.check_loadable(device=device)
+    if run is not None:
+        from talim.generation.sources import find_run
+
+        early_checks.require_folder(run, "the folder of a run")
+        find_run(run)
+    for folder in (real, generated):
+        if folder is not None:
+            early_checks.require_path(folder, "recordings")
+    if out is not None:
+        early_checks.check_name(out)
     from talim import api
     from talim.reporting import messages
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 
 EXAMPLE = "Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`"
@@ -21,6 +22,7 @@ def modes(
     json_: JsonOption = False,
 ) -> None:
     """Recognise the raga or makam of a recording, with scores."""
+    early_checks.require_path(file, "a recording or a pitch track")
     from talim.evaluation.recognize_mode import modes_message, recognize_mode
 
     result = recognize_mode(file, tradition, tonic)

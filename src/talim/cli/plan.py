@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 from talim.errors import UsageError
 
@@ -48,7 +49,9 @@ def plan(
     """Predict memory, time, energy and money of training, by tracing the real training step."""
     if (study is None) == (base is None):
         raise UsageError("talim plan takes either a study's YAML file or --base with --design")
+    early_checks.check_described(base, design or ())
     if study is not None:
+        early_checks.require_yaml(study, "the YAML file of a study")
         summed, text = _plan_study(study, gpu, price_per_hour, price_per_kwh, watts, recalibrate)
         show(summed, json_, text)
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import CaptionOption, DeviceOption, HeldOutOption, JsonOption, SeedOption, SettingsOption, show
 
 EXAMPLE = "Example: `talim poc my-recordings --out my-poc --caption 'sitar, raga Yaman' --hours 1`"
@@ -35,11 +36,18 @@ def poc(
         typer.Option("--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."),
     ] = None,
     learning_curve: Annotated[bool, typer.Option(help="Also train on a quarter and on half of the recordings.")] = True,
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Price of this machine per hour, in any currency: costs are told in it too.")
+    ] = None,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """From recordings to a report in one command: cost, quality and task, with a threshold at each stage."""
+    early_checks.require_folder(folder, "your own recordings")
+    early_checks.check_loadable(base, device, design or ())
+    if gates is not None:
+        early_checks.require_yaml(gates, "a YAML file of thresholds")
     from talim import progress
     from talim.poc.options import DESIGNS, PocOptions
     from talim.poc.pipeline import poc as run_poc
@@ -58,6 +66,7 @@ def poc(
         gates=gates,
         learning_curve=learning_curve,
         device=device,
+        price_per_hour=price_per_hour,
     )
     result = run_poc(folder, out, options, progress.default(), continue_)
     show(result, json_, messages.poc_message(result))

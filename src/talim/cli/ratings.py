@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 
 EXAMPLE = "Example: `talim ratings my-poc --merge other-site.jsonl`"
@@ -22,6 +23,9 @@ def ratings(
     json_: JsonOption = False,
 ) -> None:
     """Analyse a listening test: strengths with intervals over listeners, agreement, a page."""
+    early_checks.require_folder(folder, "the folder that talim listen served")
+    for path in [*(merge or ()), *([scores] if scores else [])]:
+        early_checks.require_path(path, "a file of votes or scores")
     from talim.listening.ratings_report import rate_folder, sentences
 
     result = rate_folder(folder, merge or (), scores, database)

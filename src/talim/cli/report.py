@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 
 EXAMPLE = "Example: `talim report my-run`, or `talim report my-study --goal jingle --max memory=6GB`"
@@ -41,6 +42,9 @@ def report(
     json_: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page about a run, a folder of runs, a proof of concept or a study."""
+    early_checks.require_folder(folder, "a run, a folder of runs, a proof of concept or a study")
+    if claims is not None:
+        early_checks.require_yaml(claims, "a YAML file of hypotheses")
     from talim import api
     from talim.experiments.goals import parse_criteria
 

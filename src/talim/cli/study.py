@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import DeviceOption, JsonOption, show
 
 EXAMPLE = "Example: `talim study studies/demo.yaml --out my-study`"
@@ -28,6 +29,9 @@ def study(
     json_: JsonOption = False,
 ) -> None:
     """Run every trial of a study that has no result yet."""
+    early_checks.check_loadable(device=device)
+    early_checks.require_yaml(file, "the YAML file of a study")
+    early_checks.check_name(out)
     if dry_run:
         _list_trials(file, out, gpu, json_)
         return

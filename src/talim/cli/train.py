@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, show
 
 EXAMPLE = "Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`"
@@ -27,10 +28,14 @@ def train(
     json_: JsonOption = False,
 ) -> None:
     """Train an adapter. Rerun the same command to resume from the last checkpoint."""
-    from talim.run import resolve_recipe
+    from talim.run import Run, resolve_recipe
+
+    early_checks.check_name(out)
 
     given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
     recipe = resolve_recipe(out, config or [], given, settings or [])
+    if not Run(out).finished:
+        early_checks.check_loadable(recipe.base, device)
     from talim import api
     from talim.atomic_io import read_json
     from talim.reporting import messages
