@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from talim.synthesis.cycle_timing import CycleGrid
 from talim.synthesis.forms import MelodyComposer, ScoreBuilder, pickup_beat, themes, truncate
 from talim.synthesis.melodic_motion import MelodicMotion
-from talim.synthesis.styles import HINDUSTANI, MAKAM
+from talim.synthesis.styles import style_of
 from talim.traditions.tradition import load
 
 YAMAN = MelodicMotion(load("hindustani").mode("Yaman"), -500, 1700)
@@ -22,8 +22,8 @@ RAST = MelodicMotion(load("makam").mode("Rast"), -500, 1500)
 @given(st.integers(0, 10_000), st.floats(0.3, 60))
 @example(2096, 11.0)
 def test_unmetered_fills_time_with_pauses_and_ends_on_final(seed: int, seconds: float) -> None:
-    contour_points = HINDUSTANI.register_contour(YAMAN.mode)
-    composer = MelodyComposer(YAMAN, HINDUSTANI.expression, np.random.default_rng(seed))
+    contour_points = style_of("hindustani").register_contour(YAMAN.mode)
+    composer = MelodyComposer(YAMAN, style_of("hindustani").expression, np.random.default_rng(seed))
     events = composer.unmetered(contour_points, 2.0, 2.0 + seconds, "alap")
     assert events[0].onset_seconds == 2.0
     for first, two in itertools.pairwise(events):
@@ -38,7 +38,7 @@ def test_unmetered_fills_time_with_pauses_and_ends_on_final(seed: int, seconds: 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(["Teentaal", "Rupak", "Jhaptaal", "Dadra"]))
 def test_mukhra_form_leads_into_every_sam(seed: int, count: int, tala: str) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("hindustani").cycle(tala), 0.0, 0.3, count)
-    composer = MelodyComposer(YAMAN, HINDUSTANI.expression, np.random.default_rng(seed))
+    composer = MelodyComposer(YAMAN, style_of("hindustani").expression, np.random.default_rng(seed))
     composer.mukhra_form(score, grid, grid.end_seconds + 1.5)
     onsets = {round(event.onset_seconds, 6): event for event in score.events}
     landings = {onsets[round(float(sam), 6)].cents for sam in grid.first_beats_seconds()}
@@ -52,8 +52,8 @@ def test_mukhra_form_leads_into_every_sam(seed: int, count: int, tala: str) -> N
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([(1, 1), (2, 1), (3, 1), (2, 2)]))
 def test_round_form_repeats_refrain_and_rests_on_strong_note(seed: int, rounds: int, cycles: tuple[int, int]) -> None:
     score, grid = ScoreBuilder(), CycleGrid(load("makam").cycle("Aksak"), 1.0, 0.35, rounds * sum(cycles))
-    contour_points = MAKAM.register_contour(RAST.mode)
-    composer = MelodyComposer(RAST, MAKAM.expression, np.random.default_rng(seed))
+    contour_points = style_of("makam").register_contour(RAST.mode)
+    composer = MelodyComposer(RAST, style_of("makam").expression, np.random.default_rng(seed))
     composer.round_form(score, grid, contour_points, ("hane", "teslim"), cycles, grid.end_seconds + 1)
     names = [s.name for s in score.sections]
     assert names == [n for k in range(rounds) for n in (f"hane {k + 1}", "teslim")] + ["close"]

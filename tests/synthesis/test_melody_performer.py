@@ -11,11 +11,16 @@ from talim.synthesis.instruments import CONTROL_SECONDS, INSTRUMENTS
 from talim.synthesis.melodic_motion import MelodicMotion
 from talim.synthesis.melody_line import NoteEvent
 from talim.synthesis.melody_performer import MelodyPerformer
-from talim.synthesis.styles import MAKAM
+from talim.synthesis.styles import style_of
 from talim.traditions.tradition import load
 
 PLAIN = replace(
-    MAKAM.expression, ornaments={}, scoop_probability=0.0, drop_probability=0.0, drift_cents=0.0, scatter_cents=0.0
+    style_of("makam").expression,
+    ornaments={},
+    scoop_probability=0.0,
+    drop_probability=0.0,
+    drift_cents=0.0,
+    scatter_cents=0.0,
 )
 LINE = [NoteEvent(0.5, 0.5, 0.0, "a"), NoteEvent(1.0, 0.5, 204.0, "a"), NoteEvent(2.0, 1.0, 498.0, "b", slurred=False)]
 

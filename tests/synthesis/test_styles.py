@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from talim.synthesis.instruments import INSTRUMENTS
-from talim.synthesis.styles import HINDUSTANI, MAKAM, PLAIN_STYLE, style_of
+from talim.synthesis.styles import load_styles, style_of
 from talim.traditions.schema import Cycle
 from talim.traditions.tradition import load
+
+HINDUSTANI, MAKAM, PLAIN_STYLE = (style_of(slug) for slug in ("hindustani", "makam", "carnatic"))
 
 
 @pytest.mark.parametrize(
@@ -44,5 +46,6 @@ def test_styles_instruments_exist_and_cover_families() -> None:
         assert names <= set(INSTRUMENTS)
         assert {INSTRUMENTS[name].family for name in names} == {"voice", "bowed", "plucked", "blown"}
         assert len(set(style.accompanying_instruments)) >= 3
-    assert style_of("hindustani") is HINDUSTANI
+    assert HINDUSTANI is load_styles()["hindustani"]
+    assert PLAIN_STYLE is load_styles()["plain"]
     assert style_of("marsh") is PLAIN_STYLE

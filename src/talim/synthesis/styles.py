@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -63,12 +64,14 @@ class PerformanceStyle:
         return ((0.0, 0.0), (0.25, strong / 2), (0.5, 700.0), (0.75, 1200.0), (1.0, 0.0))
 
 
-PERFORMANCE_STYLES = TypeAdapter(dict[str, PerformanceStyle]).validate_python(
-    yaml.safe_load(Path(__file__).with_name("styles.yaml").read_text("utf-8"))
-)
-HINDUSTANI, MAKAM, PLAIN_STYLE = (PERFORMANCE_STYLES[name] for name in ("hindustani", "makam", "plain"))
+@cache
+def load_styles() -> dict[str, PerformanceStyle]:
+    """The styles of styles.yaml by the slug of their tradition, and `plain`."""
+    text = Path(__file__).with_name("styles.yaml").read_text("utf-8")
+    return TypeAdapter(dict[str, PerformanceStyle]).validate_python(yaml.safe_load(text))
 
 
 def style_of(slug: str) -> PerformanceStyle:
     """The style of a tradition; the plain one if it has none."""
-    return PERFORMANCE_STYLES.get(slug, PLAIN_STYLE)
+    styles = load_styles()
+    return styles.get(slug, styles["plain"])
