@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
+from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack, TempoGrid
 from talim.errors import UsageError
 
 
@@ -83,6 +83,14 @@ def test_cut_times_the_excerpt_from_its_start() -> None:
     assert BeatsAndChords(chords=ChordTrack.parse("C@2")).cut(5.0, 1.0).chords == ChordTrack(
         (0.0,), ("C",)
     )  # still sounding
+
+
+@given(st.floats(20, 400), st.integers(1, 16), st.floats(0, 30), st.floats(0, 2000), st.floats(0.1, 30))
+def test_tempo_grid_cut_equals_the_cut_of_the_whole_grid(
+    bpm: float, metre: int, first: float, start: float, seconds: float
+) -> None:
+    whole = BeatGrid.grid(bpm, metre, start + seconds, first).cut(start, seconds)
+    assert TempoGrid(bpm, metre, first).cut(start, seconds) == whole
 
 
 eighths = st.integers(0, 400).map(lambda number: number / 8)

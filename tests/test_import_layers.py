@@ -14,9 +14,19 @@ SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
 # Layers L0 to L12 of docs/architecture.md: a package imports lower layers only, never one beside it.
 LAYERS = (
-    {"errors", "version", "terminal_text"},
+    {"errors", "version", "terminal_text", "own_recordings"},
     {""},
-    {"atomic_io", "strict_yaml", "progress", "interrupts", "licences", "beats_chords", "audio", "html"},
+    {
+        "atomic_io",
+        "inside_folder",
+        "strict_yaml",
+        "progress",
+        "interrupts",
+        "licences",
+        "beats_chords",
+        "audio",
+        "html",
+    },
     {"design", "traditions"},
     {"recipe"},
     {"run"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from talim.licences import allows_commercial_use, commercial_use_objection
+from talim.licences import allows_commercial_use, commercial_use_objection, is_own_declaration
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,23 @@ from talim.licences import allows_commercial_use, commercial_use_objection
         ("see the label's website", "unknown"),
         ("CC BY 4.0, but ask the archive first", "unknown"),
         ("committee", "unknown"),
+        ("ＣＣ　ＢＹ　４.０", "allowed"),
+        ("CC‑BY‑SA‑4.0", "allowed"),
+        ("Tüm hakları saklıdır", "forbidden"),
+        ("Alle Rechte vorbehalten", "forbidden"),
+        ("非商用", "forbidden"),
+        ("ticari olmayan kullanım", "forbidden"),
+        ("my own recording", "allowed"),
+        ("My own recording, all rights reserved", "allowed"),
+        ("自作（自由に使用可）", "allowed"),
+        ("kendi kaydım", "allowed"),
+        ("my own recording, not for commercial use", "forbidden"),
+        ("my own recording, no commercial use", "forbidden"),
+        ("my own recording, commercial use: no", "unknown"),
+        ("own use", "forbidden"),
+        ("自作、商用利用不可", "forbidden"),
+        ("自作（非商用）", "forbidden"),
+        ("kendi kaydım, ticari olmayan", "forbidden"),
     ],
 )
 def test_allows_commercial_use_judges_the_name(licence: str, use: str) -> None:
@@ -39,3 +56,9 @@ def test_allows_commercial_use_judges_the_name(licence: str, use: str) -> None:
 def test_commercial_use_objection_names_the_licence() -> None:
     assert commercial_use_objection("CC BY-NC 4.0") == "its licence (CC BY-NC 4.0) forbids commercial use"
     assert commercial_use_objection("") == "its licence (unknown) is not known to allow commercial use"
+
+
+def test_is_own_declaration_is_no_licence() -> None:
+    assert is_own_declaration("my own recording")
+    assert not is_own_declaration("CC0-1.0")
+    assert not is_own_declaration("unknown")

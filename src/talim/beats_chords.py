@@ -6,6 +6,7 @@ chords "Gm@0 Eb/G@2.5 F7@5" (chord @ seconds). An empty text means none. Each ba
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import re
@@ -39,9 +40,8 @@ class BeatGrid:
     @classmethod
     def parse(cls, text: str, seconds: float = 10.0) -> BeatGrid:
         """From a written form; a tempo becomes beats up to `seconds`."""
-        if match := BPM_GRID_PATTERN.fullmatch(text.strip()):
-            bpm, metre, start = match.groups()
-            return cls.grid(float(bpm), int(metre or 4), seconds, float(start or 0))
+        if tempo := TempoGrid.parse(text):
+            return tempo.cut(0.0, seconds)
         positions, times = [], []
         for word in text.split():
             position, _, time = word.partition("@")
@@ -55,28 +55,55 @@ class BeatGrid:
     @classmethod
     def grid(cls, bpm: float, metre: int, seconds: float, start_seconds: float = 0.0) -> BeatGrid:
         """Evenly spaced beats from `start_seconds` (a downbeat) up to `seconds`, `metre` beats per bar."""
-        if not 20 <= bpm <= 400:
-            raise UsageError(f"tempo {bpm:g} bpm is out of range; give 20 to 400")
-        if not 1 <= metre <= MAX_BEATS_PER_BAR:
-            raise UsageError(f"a bar of {metre} beats is out of range; give 1 to {MAX_BEATS_PER_BAR}")
-        count = max(0, math.ceil((seconds - start_seconds) * bpm / 60 - 1e-9))
-        times = tuple(round(start_seconds + 60 * index / bpm, DECIMALS) for index in range(count))
-        return cls(times, tuple(1 + index % metre for index in range(count)))
+        return TempoGrid(bpm, metre, start_seconds).cut(0.0, seconds)
 
     def cut(self, start_seconds: float, seconds: float) -> BeatGrid:
         """The beats of an excerpt, timed from its start."""
-        beats = [
-            (round(time - start_seconds, DECIMALS), position)
-            for time, position in zip(self.times_seconds, self.positions, strict=True)
-            if start_seconds <= time < start_seconds + seconds
-        ]
-        return BeatGrid(tuple(time for time, _ in beats), tuple(position for _, position in beats))
+        first = bisect.bisect_left(self.times_seconds, start_seconds)
+        stop = bisect.bisect_left(self.times_seconds, start_seconds + seconds, lo=first)
+        times = tuple(round(time - start_seconds, DECIMALS) for time in self.times_seconds[first:stop])
+        return BeatGrid(times, self.positions[first:stop])
 
     def __bool__(self) -> bool:
         return bool(self.times_seconds)
 
     def __str__(self) -> str:
         return _format_times(self.positions, self.times_seconds)
+
+
+@dataclass(frozen=True)
+class TempoGrid:
+    """Evenly spaced beats without an end; UsageError for a tempo or a bar out of range."""
+
+    bpm: float  # 20 to 400
+    metre: int = 4  # beats per bar, 1 to MAX_BEATS_PER_BAR
+    start_seconds: float = 0.0  # of the first beat, a downbeat
+
+    def __post_init__(self) -> None:
+        if not 20 <= self.bpm <= 400:
+            raise UsageError(f"tempo {self.bpm:g} bpm is out of range; give 20 to 400")
+        if not 1 <= self.metre <= MAX_BEATS_PER_BAR:
+            raise UsageError(f"a bar of {self.metre} beats is out of range; give 1 to {MAX_BEATS_PER_BAR}")
+
+    @classmethod
+    def parse(cls, text: str) -> TempoGrid | None:
+        """From "92 bpm 3/4 from 0.4"; None for any other form."""
+        match = BPM_GRID_PATTERN.fullmatch(text.strip())
+        if match is None:
+            return None
+        bpm, metre, start = match.groups()
+        return cls(float(bpm), int((metre or "4")[:9]), float(start or 0))
+
+    def cut(self, start_seconds: float, seconds: float) -> BeatGrid:
+        """The beats of an excerpt, timed from its start; takes time by the excerpt, not by what lies before it."""
+        if not math.isfinite(self.start_seconds) or self.start_seconds >= start_seconds + seconds:
+            return BeatGrid()
+        stop = math.ceil((start_seconds + seconds - self.start_seconds) * self.bpm / 60 - 1e-9)
+        first = max(0, math.floor((start_seconds - self.start_seconds) * self.bpm / 60) - 1)
+        beats = range(first, stop)
+        times = tuple(round(self.start_seconds + 60 * index / self.bpm, DECIMALS) for index in beats)
+        grid = BeatGrid(times, tuple(1 + index % self.metre for index in beats))
+        return grid.cut(start_seconds, seconds) if start_seconds else grid
 
 
 @dataclass(frozen=True)
@@ -109,13 +136,12 @@ class ChordTrack:
 
     def cut(self, start_seconds: float, seconds: float) -> ChordTrack:
         """The chords of an excerpt, timed from its start; the one that is sounding there starts at 0."""
-        chords: list[tuple[float, str]] = []
-        for time, name in zip(self.times_seconds, self.names, strict=True):
-            if time <= start_seconds:
-                chords = [(0.0, name)]
-            elif time < start_seconds + seconds:
-                chords.append((round(time - start_seconds, DECIMALS), name))
-        return ChordTrack(tuple(time for time, _ in chords), tuple(name for _, name in chords))
+        first = bisect.bisect_right(self.times_seconds, start_seconds)
+        stop = bisect.bisect_left(self.times_seconds, start_seconds + seconds, lo=first)
+        times = tuple(round(time - start_seconds, DECIMALS) for time in self.times_seconds[first:stop])
+        if not first:
+            return ChordTrack(times, self.names[:stop])
+        return ChordTrack((0.0, *times), self.names[first - 1 : stop])
 
     def __bool__(self) -> bool:
         return bool(self.times_seconds)

@@ -1,16 +1,34 @@
 """Whether a licence, by its name, allows commercial use; for bases, recordings and what is made with both.
 
-Not legal advice: only names that are known to allow it count as allowed; all others are forbidden or unknown.
+Not legal advice: only names that are known to allow it count as allowed; all others are forbidden or unknown. A
+declaration such as "my own recording" is no licence: it allows whoever makes it to use what is his.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Literal
 
+from talim.own_recordings import declares_own_recording
+
 Use = Literal["allowed", "forbidden", "unknown"]
-_FORBIDS = re.compile(
-    r"\bNC\b|NON-?COMMERCIAL|\bND\b|NO-?DERIV|ALL RIGHTS RESERVED|PROPRIETARY|RESEARCH ONLY|PERSONAL USE|©"
+_FORBIDS_USE = re.compile(
+    r"\bNC\b|\bNON[- ]?COMMERCIAL|\bNOT?[- ]((FOR|ANY)[- ])?COMMERCIAL|"
+    r"\bNOT FOR SALE|\bND\b|NO-?DERIV|PROPRIETARY|RESEARCH ONLY|"
+    r"(PERSONAL|PRIVATE|OWN|HOME) USE|EIGENGEBRAUCH|EIGENNUTZUNG|EIGENEN? (NUTZUNG|GEBRAUCH)|PRIVATGEBRAUCH|"
+    r"USAGE (PERSONNEL|PRIVE)|USO (PERSONAL|PRIVADO|PROPIO|PESSOAL|PERSONALE)|KISISEL KULLANIM|KENDI KULLANIM|"
+    r"TICARI OLMAYAN|TICARI (KULLANIM|AMACLA)\w* (YASAK|KULLANILAMAZ)|NICHT[- ]?KOMMERZIELL|"
+    r"KEINE KOMMERZIELLE|NO COMERCIAL|NAO[- ]COMERCIAL|NON COMMERCIALE|"
+    r"НЕКОММЕРЧЕСК|गैर[- ]?व्यावसायिक|अव्यावसायिक|非商用|非営利|非商业|非商業|비상업|"
+    r"商用(利用|使用)?(は)?(不可|禁止)|個人(的な)?(使用|利用)|"
+    r"私的(使用|利用)|営利目的.*(不可|禁止)"
+)
+_RESERVES = re.compile(
+    r"ALL RIGHTS RESERVED|©|\(C\) |TUM HAKLARI SAKLI|ALLE RECHTE VORBEHALTEN|TOUS DROITS RESERVES|"
+    r"TODOS LOS DERECHOS RESERVADOS|TODOS OS DIREITOS RESERVADOS|TUTTI I DIRITTI RISERVATI|सर्वाधिकार सुरक्षित|"
+    r"無断(転載|使用|複製)|"
+    r"版权所有|版權所有|ВСЕ ПРАВА ЗАЩИЩЕНЫ"
 )
 _ALLOWS = re.compile(
     r"^(CC0(-1\.0)?|CC[ -]?ZERO|PUBLIC[- ]DOMAIN|PDM(-1\.0)?|CC[- ]BY([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?|"
@@ -19,11 +37,23 @@ _ALLOWS = re.compile(
 
 
 def allows_commercial_use(licence: str) -> Use:
-    """Whether a licence allows commercial use of what was made with it; names with additional words are unknown."""
-    name = re.sub(r"\s+", " ", str(licence).strip().upper().replace("_", "-"))
-    if _FORBIDS.search(name):
+    """Whether a licence allows commercial use of what was made with it; names with additional words are unknown.
+
+    A declaration of one's own recording allows it, to whoever made it, unless it says otherwise.
+    """
+    name = _plain_name(licence)
+    if _FORBIDS_USE.search(name):
+        return "forbidden"
+    if is_own_declaration(licence):
+        return "allowed"
+    if _RESERVES.search(name):
         return "forbidden"
     return "allowed" if _ALLOWS.match(name) else "unknown"
+
+
+def is_own_declaration(licence: str) -> bool:
+    """Whether it is no licence but the declaration, in any of many languages, that the recording is the user's own."""
+    return declares_own_recording(str(licence))
 
 
 def commercial_use_objection(licence: str) -> str:
@@ -32,3 +62,11 @@ def commercial_use_objection(licence: str) -> str:
     if use == "forbidden":
         return f"its licence ({licence}) forbids commercial use"
     return f"its licence ({licence or 'unknown'}) is not known to allow commercial use" * (use == "unknown")
+
+
+def _plain_name(licence: str) -> str:
+    """The name in capitals, full-width letters as plain ones, Latin letters without marks, single blanks."""
+    text = unicodedata.normalize("NFKC", str(licence)).replace("ı", "i").upper()
+    text = unicodedata.normalize("NFC", re.sub("(?<=[A-Z])[\u0300-\u036f]+", "", unicodedata.normalize("NFD", text)))
+    text = re.sub("[\u2010-\u2015\u2212]", "-", text).replace("_", "-")
+    return " ".join(text.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,37 @@ def test_read_beats_chords_prefers_metadata_to_files(tmp_path: Path) -> None:
 )
 def test_read_beats_chords_converts_chord_annotations(tmp_path: Path, annotated: str, plain: str) -> None:
     assert read_beats_chords(source_file(tmp_path, chords=f"0.0 1.0 {annotated}\n"), {}).chords == f"{plain}@0.0"
+
+
+def test_read_beats_chords_of_pipes_and_links_that_lead_out_raises(tmp_path: Path) -> None:
+    (tmp_path / "takes").mkdir()
+    file = source_file(tmp_path / "takes")
+    (tmp_path / "secret").write_text("0.5 1\n")
+    (tmp_path / "takes" / "take.beats").symlink_to(tmp_path / "secret")
+    with pytest.raises(TalimError, match="leads out of"):
+        read_beats_chords(file, {})
+    (tmp_path / "takes" / "take.beats").unlink()
+    os.mkfifo(tmp_path / "takes" / "take.beats")
+    with pytest.raises(TalimError, match="a pipe"):
+        read_beats_chords(file, {})
+
+
+@pytest.mark.parametrize("beats", ["120 bpm 4/4 from 0.25", " ".join(f"{1 + i % 4}@{i / 2:g}" for i in range(30_000))])
+def test_cut_takes_time_by_the_excerpt(beats: str) -> None:
+    timing = BeatChordAnnotation(beats, "C@0 F@9")
+    timing.cut(0.0, 10.0)  # read once
+    counted = []
+    real = BeatGrid.__post_init__
+
+    def count(grid: BeatGrid) -> None:
+        counted.append(len(grid.times_seconds))
+        real(grid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BeatGrid, "__post_init__", count)
+        cuts = [timing.cut(start, 10.0) for start in range(0, 14_000, 10)]
+    assert sum(counted) < 50 * len(cuts)  # beats of 10 s, not all that lie before them
+    assert [len(cut.beats.times_seconds) for cut in cuts[1:]] == [20] * (len(cuts) - 1)
 
 
 def test_cut_of_a_steady_tempo_keeps_time_and_bar_positions() -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from talim.corpus.captions import BUILT_FROM_LABELS, NEUTRAL_CAPTION, RecordingMetadata, file_metadata, write_editable
+from talim.corpus.captions import (
+    BUILT_FROM_LABELS,
+    MAX_TEXT_BYTES,
+    NEUTRAL_CAPTION,
+    RecordingMetadata,
+    file_metadata,
+    write_editable,
+)
 from talim.corpus.labels import Labels
-from talim.corpus.metadata import read_table
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
-from talim.errors import TalimError
+from talim.corpus.tables import MetadataRow, read_table
 
 
 def source(folder: Path, name: str, row: dict[str, str] | None = None) -> SourceFile:
@@ -24,9 +32,13 @@ def table(folder: Path, text: str) -> Path:
     return folder / "metadata.csv"
 
 
+def rows_of(path: Path) -> list[MetadataRow]:
+    return [row for _, row in read_table(path).rows]
+
+
 @pytest.mark.parametrize("column", ["text", "caption", "Description", "PROMPT"])
 def test_file_metadata_reads_the_caption_from_any_text_column(folder: Path, column: str) -> None:
-    rows = read_table(table(folder, f"file_name,{column}\na.wav,slow alap\n"))
+    rows = rows_of(table(folder, f"file_name,{column}\na.wav,slow alap\n"))
     assert file_metadata(source(folder, "a.wav", rows[0]), {}, "ignored").caption == "slow alap"
 
 
@@ -69,7 +81,7 @@ def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None
 
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
 def test_file_metadata_treats_missing_value_cells_as_unknown(folder: Path, cell: str) -> None:
-    rows = read_table(table(folder, f"file_name,performer,text\na.wav,{cell},x\n"))
+    rows = rows_of(table(folder, f"file_name,performer,text\na.wav,{cell},x\n"))
     assert file_metadata(source(folder, "a.wav", rows[0]), {}, None).performer == "unknown"
 
 
@@ -103,10 +115,53 @@ def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> Non
     assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL_CAPTION
 
 
-def test_file_metadata_with_unreadable_text_file_raises(folder: Path) -> None:
+def text_note(folder: Path) -> str:
+    """The only note on the text beside a.wav; the recording itself stays usable, without a caption."""
+    metadata = file_metadata(source(folder, "a.wav"), {}, None)
+    assert metadata.origin == "none"
+    (note,) = metadata.notes
+    return note
+
+
+def test_file_metadata_with_unreadable_text_file_says_so(folder: Path) -> None:
     (folder / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(TalimError, match=r"a\.txt: is not readable UTF-8"):
-        file_metadata(source(folder, "a.wav"), {}, None)
+    assert "a.txt is not used as its caption: is marked as UTF-16 and is damaged" in text_note(folder)
+    (folder / "a.txt").write_bytes(b"x" * (MAX_TEXT_BYTES + 1))
+    assert "at most 1,000,000 are read" in text_note(folder)
+    (folder / "a.txt").write_bytes(b" \n")
+    assert text_note(folder) == "a.txt is empty: no caption comes from it"
+    (folder / "a.txt").unlink()
+    os.mkfifo(folder / "a.txt")
+    assert "is a pipe or a device, not a file" in text_note(folder)
+
+
+def test_file_metadata_never_reads_a_text_outside_the_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("key", encoding="utf-8")
+    (folder / "a.txt").symlink_to(tmp_path / "secret")
+    assert "leads out of" in text_note(folder)
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a").write_text("a link within the folder", encoding="utf-8")
+    (folder / "a.txt").unlink()
+    (folder / "a.txt").symlink_to(folder / "texts" / "a")
+    assert file_metadata(source(folder, "a.wav"), {}, None).caption == "a link within the folder"
+
+
+def test_file_metadata_reads_a_text_in_shift_jis_and_says_so(folder: Path) -> None:
+    (folder / "a.txt").write_bytes("静かな朝の音楽".encode("cp932"))
+    metadata = file_metadata(source(folder, "a.wav"), {}, None)
+    assert metadata.caption == "静かな朝の音楽"
+    assert "a.txt: read as Shift_JIS" in metadata.notes[0]
+
+
+def test_file_metadata_of_a_very_long_caption_says_so(folder: Path) -> None:
+    metadata = file_metadata(source(folder, "a.wav", {"text": "x" * 85_000}), {}, None)
+    assert len(metadata.caption) == 85_000
+    assert "85\u202f000 characters" in metadata.notes[0]
+
+
+def test_file_metadata_keeps_words_of_a_second_column(folder: Path) -> None:
+    row = {"licence": "CC BY 4.0", "copyright": "(c) Label", "performer": "Meera", "artist": "Meera"}
+    assert file_metadata(source(folder, "a.wav", row), {}, None).extra == {"copyright": "(c) Label"}
 
 
 def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
@@ -114,17 +169,31 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     neutral = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
     captioned = RecordingMetadata("caption", "metadata", recording="b")
     write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {})
-    rows = read_table(path)
-    assert rows == [{"file_name": "a.wav", "text": NEUTRAL_CAPTION, "recording": "a", "licence": "CC0"}]
+    assert rows_of(path) == [{"file_name": "a.wav", "recording": "a", "licence": "CC0"}]  # the text is for the user
+    assert "a.wav,," in path.read_text("utf-8")
     typed = {"a.wav": {"text": "typed", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
     new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="c")
     write_editable(path, {"a.wav": captioned, "c.wav": new}, typed)
-    assert {row["file_name"]: row["text"] for row in read_table(path)} == {
+    rows = {row["file_name"]: row for row in rows_of(path)}
+    assert {name: row.get("text") for name, row in rows.items()} == {
         "a.wav": "typed",
         "gone.wav": "kept",
-        "c.wav": NEUTRAL_CAPTION,
+        "c.wav": None,
     }
-    assert read_table(path)[0]["raga"] == "Yaman"
+    assert rows["a.wav"]["raga"] == "Yaman"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-5 dB", "@home", "'=quoted", "''=twice", "plain", "'plain"])
+def test_write_editable_guards_formulas_and_reading_gives_them_back(folder: Path, text: str) -> None:
+    path = folder / "metadata.csv"
+    new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="=cmd|' /C calc'!A0", performer="मीरा")
+    write_editable(path, {"=b.wav": new}, {"a.wav": {"text": text}})
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")  # so that spreadsheets read it as UTF-8
+    cells = [cell for row in csv.reader(path.read_text("utf-8-sig").splitlines()) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
+    first, second = rows_of(path)
+    assert first == {"file_name": "a.wav", "text": text}
+    assert second == {"file_name": "=b.wav", "recording": "=cmd|' /C calc'!A0", "performer": "मीरा"}
 
 
 def test_write_editable_without_new_rows_writes_nothing(folder: Path) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from talim.beats_chords import BeatsAndChords
+from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack, TempoGrid
 from talim.corpus.recordings import FileAudio, SourceFile
+from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
+from talim.inside_folder import read_inside
 
 COLUMNS = ("beats", "chords")
 # Chord qualities of Harte et al. (ISMIR 2005), as talim writes them.
@@ -30,39 +33,46 @@ class BeatChordAnnotation:
 
     def cut(self, start_seconds: float, seconds: float) -> BeatsAndChords:
         """Beats and chords of a stretch, timed from its start."""
-        whole = BeatsAndChords.parse(self.beats, self.chords, start_seconds + seconds)
-        return whole.cut(start_seconds, seconds)
+        return BeatsAndChords(self._beats.cut(start_seconds, seconds), self._chords.cut(start_seconds, seconds))
+
+    @cached_property
+    def _beats(self) -> BeatGrid | TempoGrid:
+        return TempoGrid.parse(self.beats) or BeatGrid.parse(self.beats)
+
+    @cached_property
+    def _chords(self) -> ChordTrack:
+        return ChordTrack.parse(self.chords)
 
 
 def read_beats_chords(file: SourceFile, cells: Mapping[str, str]) -> BeatChordAnnotation:
     """The metadata's beats and chords, else those of files beside the audio; TalimError where unreadable."""
     beats, chords = (cells.get(column, "") for column in COLUMNS)
     if isinstance(file.audio, FileAudio):
-        beats = beats or _read_beats(file.path.with_suffix(".beats"))
-        chords = chords or _read_chords(file.path.with_suffix(".chords"))
+        beats = beats or _read_beats(file.folder, file.path.with_suffix(".beats"))
+        chords = chords or _read_chords(file.folder, file.path.with_suffix(".chords"))
     annotation = BeatChordAnnotation(beats, chords)
     annotation.cut(0.0, 1.0)  # parse it now, so that an error names this recording
     return annotation
 
 
-def _read_beats(path: Path) -> str:
-    rows = _rows(path, "SECONDS POSITION", 2, 2)
+def _read_beats(folder: Path, path: Path) -> str:
+    rows = _rows(folder, path, "SECONDS POSITION", 2, 2)
     return " ".join(f"{float(position):.0f}@{seconds}" for seconds, position in rows)
 
 
-def _read_chords(path: Path) -> str:
-    rows = _rows(path, "SECONDS [END] CHORD", 2, 3)
+def _read_chords(folder: Path, path: Path) -> str:
+    rows = _rows(folder, path, "SECONDS [END] CHORD", 2, 3)
     return " ".join(f"{_plain_chord(row[-1])}@{row[0]}" for row in rows)
 
 
-def _rows(path: Path, syntax: str, min_fields: int, max_fields: int) -> list[list[str]]:
+def _rows(folder: Path, path: Path, syntax: str, min_fields: int, max_fields: int) -> list[list[str]]:
     """The fields of each line, without # comments; no rows where there is no file."""
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TalimError(f"{path.name}: is not readable UTF-8 text; save it again as UTF-8") from error
+        lines = decode_text(read_inside(folder, path)).text.splitlines()
+    except ValueError as error:
+        raise TalimError(f"{path.name}: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         fields = line.split()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,6 @@ import yaml
 from talim.corpus.labels import Labels, underscores_to_spaces
 from talim.traditions.name_matching import normalize_words
 
-CAPTION_TEMPLATES: dict[str, list[str]] = yaml.safe_load(
-    Path(__file__).with_name("caption_templates.yaml").read_text("utf-8")
-)
 _LAYAS = {
     "vilambit": "slow", "madhya": "medium-paced", "drut": "fast", "ati vilambit": "very slow", "ati drut": "very fast",
 }  # fmt: skip
@@ -26,12 +24,18 @@ _LAYA_PHRASES = {normalize_words(laya): f"{tempo} ({laya})" for laya, tempo in _
 _CAPTIONED_LABELS = ("mode", "cycle", "laya", "form", "instruments", "tempo", "mood", "tradition", "unmetered")
 
 
+@cache
+def caption_templates() -> dict[str, list[str]]:
+    """The templates of each tradition, "" for any other."""
+    return yaml.safe_load(Path(__file__).with_name("caption_templates.yaml").read_text("utf-8"))
+
+
 def caption_phrase(labels: Labels, rng: np.random.Generator) -> str:
     """A caption from one of the tradition's templates, drawn by `rng`; "" where there are no labels."""
     fields = _fields(labels)
     if not any(fields.get(name) for name in _CAPTIONED_LABELS):
         return ""
-    templates = CAPTION_TEMPLATES.get(labels.tradition) or CAPTION_TEMPLATES[""]
+    templates = caption_templates().get(labels.tradition) or caption_templates()[""]
     return fill_template(templates[int(rng.integers(len(templates)))], fields)
 
 

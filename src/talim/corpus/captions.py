@@ -18,8 +18,14 @@ from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels, labels_in_range, parse_labels
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
+from talim.corpus.tables import guard_formula
+from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
+from talim.html.formatting import format_count
+from talim.inside_folder import read_inside
 
+LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
+MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
 NEUTRAL_CAPTION = "a recording of music"
 BUILT_FROM_LABELS = "built from labels"
 EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
@@ -52,6 +58,7 @@ class RecordingMetadata:
     labels: Labels = field(default_factory=Labels)
     sections: tuple[AnnotatedSection, ...] = ()
     timing: BeatChordAnnotation = field(default_factory=BeatChordAnnotation)
+    notes: tuple[str, ...] = ()  # what to tell the user about them
 
     def caption_and_labels(self, start_seconds: float, stop_seconds: float, seed: int) -> tuple[str, Labels]:
         """Caption and labels of a stretch; its template is drawn from the seed, the recording and the start."""
@@ -67,7 +74,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     """The metadata of one recording; rows of the corpus's own metadata.csv (`edited`) win over the source's.
 
     The caption is the first of: a text column, a .txt beside the audio, `caption`, a phrase built from the labels, a
-    neutral one. Raises TalimError where a text, or beats or chords, cannot be read.
+    neutral one. A .txt that cannot be read is told in `notes`. Raises TalimError for unreadable beats or chords.
     """
     edited = {name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == NEUTRAL_CAPTION)}
     cells = {**file.row, **edited}
@@ -77,28 +84,36 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     }
     if fields["recording"] == UNKNOWN:
         fields["recording"] = file.name.rpartition(".")[0] or file.name
-    used = {column for columns in COLUMN_ALIASES.values() for column in columns}
+    used = {
+        column for name, columns in COLUMN_ALIASES.items() for column in columns if cells.get(column) == fields[name]
+    }
     used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS}
     labels = parse_labels(cells)
-    text, origin = _caption(file, edited, labels, caption)
+    notes: list[str] = []
+    text, origin = _caption(file, edited, labels, caption, notes)
+    if len(text) > LONG_CAPTION:
+        notes.append(f"its caption has {format_count(len(text))} characters; bases read only its beginning: shorten it")
     return RecordingMetadata(
         text,
         origin,
         **fields,
-        extra={name: cell for name, cell in sorted(cells.items()) if name not in used},
+        extra={name: cell for name, cell in sorted(cells.items()) if cell and name not in used},
         labels=labels,
         sections=file.sections,
         timing=read_beats_chords(file, cells),
+        notes=tuple(notes),
     )
 
 
-def _caption(file: SourceFile, edited: Mapping[str, str], labels: Labels, caption: str | None) -> tuple[str, str]:
-    """The caption and its origin."""
+def _caption(
+    file: SourceFile, edited: Mapping[str, str], labels: Labels, caption: str | None, notes: list[str]
+) -> tuple[str, str]:
+    """The caption and its origin; what is odd is added to `notes`."""
     for cells, origin in ((edited, "corpus metadata.csv"), (file.row, "metadata")):
         text = next((cells[column] for column in TEXT_COLUMNS if cells.get(column)), "")
         if text:
             return text, origin
-    if isinstance(file.audio, FileAudio) and (text := _text_file(file.path)):
+    if isinstance(file.audio, FileAudio) and (text := _text_file(file, notes)):
         return text, "text file"
     if caption:
         return caption, "--caption"
@@ -106,21 +121,31 @@ def _caption(file: SourceFile, edited: Mapping[str, str], labels: Labels, captio
     return (built, BUILT_FROM_LABELS) if built else (NEUTRAL_CAPTION, "none")
 
 
-def _text_file(audio_path: Path) -> str:
-    """The content of NAME.txt or NAME.wav.txt beside NAME.wav; "" where there is none."""
-    for path in (audio_path.with_suffix(".txt"), audio_path.with_name(f"{audio_path.name}.txt")):
-        if path.is_file():
-            try:
-                return " ".join(path.read_bytes().decode("utf-8-sig").split())
-            except (OSError, UnicodeDecodeError) as error:
-                raise TalimError(f"{path}: is not readable UTF-8 text; save it again as UTF-8") from error
+def _text_file(file: SourceFile, notes: list[str]) -> str:
+    """The content of NAME.txt or NAME.wav.txt beside NAME.wav; "" where there is none, or none that can be read."""
+    for path in (file.path.with_suffix(".txt"), file.path.with_name(f"{file.path.name}.txt")):
+        try:
+            if not path.exists():
+                continue
+            decoded = decode_text(read_inside(file.folder, path, MAX_TEXT_BYTES))
+        except (TalimError, OSError, ValueError) as error:
+            notes.append(f"{path.name} is not used as its caption: {str(error).removeprefix(f'{path}: ')}")
+            continue
+        if text := " ".join(decoded.text.split()):
+            if decoded.note:
+                notes.append(f"{path.name}: {decoded.note}")
+            return text
+        notes.append(f"{path.name} is empty: no caption comes from it")
     return ""
 
 
 def write_editable(
     path: Path, metadata: Mapping[str, RecordingMetadata], edited: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Add a row to metadata.csv for every recording without a caption; existing rows stay as they are."""
+    """Add a row to metadata.csv for every recording without a caption, its text left empty; other rows stay.
+
+    Cells that a spreadsheet would run as formulas begin with an apostrophe, which is taken away on reading.
+    """
     new = [name for name, recording in metadata.items() if recording.origin == "none" and name not in edited]
     if not new:
         return
@@ -129,10 +154,11 @@ def write_editable(
     buffer = io.StringIO(newline="")
     table = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
     table.writeheader()
-    for name, row in edited.items():
-        table.writerow({**row, "file_name": name})
+    rows = [{**row, "file_name": name} for name, row in edited.items()]
     for name in new:
         cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS[2:]}
         cells = {column: value for column, value in cells.items() if value != UNKNOWN}
-        table.writerow({"file_name": name, "text": NEUTRAL_CAPTION, **cells})
-    write_text(path, buffer.getvalue())
+        rows.append({"file_name": name, "text": "", **cells})
+    table.writerows({column: guard_formula(text) for column, text in row.items()} for row in rows)
+    mark = "" if buffer.getvalue().isascii() else "\ufeff"  # without it spreadsheets take UTF-8 for a code page
+    write_text(path, mark + buffer.getvalue())

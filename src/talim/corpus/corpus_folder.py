@@ -8,17 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, parse_json, write_text
+from talim.corpus.file_matching import FileMatcher
 from talim.corpus.manifest import Corpus, manifest_text
-from talim.corpus.metadata import read_table
 from talim.corpus.recordings import normalize_path
 from talim.corpus.segment import SegmentationConfig, SegmentedRecording, generated_files, segmentation_file
+from talim.corpus.tables import read_table
 
 
-def read_edited_captions(out: Path) -> dict[str, dict[str, str]]:
-    """The rows of the corpus's own metadata.csv, by file name; TalimError where it cannot be read."""
+def read_edited_captions(
+    out: Path, names: Collection[str] = ()
+) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """The rows of the corpus's own metadata.csv by recording, of `names` where one is meant, and notes on the table.
+
+    Rows for other recordings are kept under the name that they have. Raises TalimError where it cannot be read.
+    """
     path = out / "metadata.csv"
-    rows = read_table(path) if path.is_file() else []
-    return {normalize_path(row.pop("file_name")): row for row in rows}
+    if not path.is_file():
+        return {}, []
+    table, matcher = read_table(path), FileMatcher(frozenset(names))
+    rows: dict[str, dict[str, str]] = {}
+    notes = [*table.notes]
+    for line, row in table.rows:
+        written = row.pop("file_name")
+        name = matcher.match(written).name or normalize_path(written)
+        if rows.get(name, row) != row:
+            notes.append(f"several rows name {name}; line {line} counts")
+        rows[name] = row
+    return rows, [{"file": str(path), "note": note} for note in notes]
 
 
 def previous_summary(out: Path) -> dict[str, Any] | None:

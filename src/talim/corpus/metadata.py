@@ -1,67 +1,163 @@
-"""Reads the tables that describe recordings: metadata.csv or .jsonl, and sections.csv."""
+"""The tables that describe recordings: metadata.csv or .jsonl, and sections.csv, row by row to the recordings."""
 
 from __future__ import annotations
 
-import csv
-import io
+import difflib
+import math
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from talim.atomic_io import parse_json
+from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
+from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
+from talim.corpus.file_matching import FileMatch, FileMatcher
+from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
 from talim.corpus.recordings import AnnotatedSection, normalize_path
+from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines, read_table
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
+from talim.licences import allows_commercial_use
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 SECTIONS_NAME = "sections.csv"
-FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_path")
-MISSING_VALUES = frozenset({"", "unknown", "-", "?", "n/a", "na", "nan", "none", "null"})
 _SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
+# Columns without a meaning here that talim's own corpora and data sets have.
+_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid",
+                 "composer", "seed", "id", "notes", "comment", "year", "date")  # fmt: skip
+_TABLE_SUFFIXES = frozenset(
+    [
+        ".csv",
+        ".tsv",
+        ".tab",
+        ".xls",
+        ".xlsx",
+        ".xlsm",
+        ".xlsb",
+        ".ods",
+        ".fods",
+        ".numbers",
+        ".jsonl",
+        ".ndjson",
+        ".gsheet",
+        ".parquet",
+    ]
+)
+_TEXT_SUFFIXES = frozenset(
+    [".txt", ".json", ".yaml", ".yml", ".xml", ".doc", ".docx", ".odt", ".rtf", ".pages", ".pdf", ".bak", ".old", ".md"]
+)
+_MAX_LISTED = 5
+_MOVED_LICENCE = re.compile(r"\s*(cc[ -]?(by|0)|creative commons|public domain|all rights reserved)", re.IGNORECASE)
 
-MetadataRow = dict[str, str]
 MetadataNote = dict[str, str]
 
 
+@dataclass
+class _Described:
+    """The rows of one table that have found their recording, and the lines that have not."""
+
+    rows: list[tuple[int, str, bool, MetadataRow]] = field(default_factory=list)  # line, recording, exact, cells
+    unmatched: list[tuple[int, str, FileMatch]] = field(default_factory=list)  # line, file name as written
+    notes: list[str] = field(default_factory=list)
+
+
 def read_metadata(
-    folder: Path, subfolders: Iterable[Path], names: set[str]
+    folder: Path, subfolders: Iterable[Path], names: Collection[str]
 ) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
-    """Rows for the files `names` (relative to `folder`) from all metadata files, and notes on odd rows.
+    """Rows for the files `names` (relative to `folder`) from all metadata files, and notes on all else.
 
     As in the audiofolder convention, a metadata file names files relative to itself. If there is none in
-    `subfolders`, the one in the folder above is used, provided it names files in here.
+    `subfolders`, the one in the folder above is used, provided it names files in here. Every row is either used or
+    told in a note. Raises TalimError where a table cannot be read, or where cells may stand in a wrong column.
     """
     rows: dict[str, MetadataRow] = {}
     notes: list[MetadataNote] = []
-    paths = [path / name for path in subfolders for name in METADATA_NAMES if (path / name).is_file()]
+    paths: list[Path] = []
+    for subfolder in subfolders:
+        found, odd = find_tables(subfolder)
+        paths += found
+        notes += [{"file": normalize_path((subfolder / name).relative_to(folder)), "note": note} for name, note in odd]
     if not paths:
-        return _rows_from_above(folder, names)
+        above, more = _rows_from_above(folder, names)
+        return above, [*notes, *more]
+    matcher = FileMatcher(frozenset(names))
+    origins: dict[str, tuple[str, bool]] = {}  # where each recording was described, and whether by its very name
     for path in paths:
-        base, absent = normalize_path(path.parent.relative_to(folder)), []
+        table = read_table(path, folder)
         table_name = normalize_path(path.relative_to(folder))
-        for row in read_table(path):
-            name = normalize_path(f"{base}/{row.pop('file_name')}")
-            if name not in names:
-                absent.append(name)
-                continue
-            if rows.get(name, row) != row:
-                notes.append({"file": table_name, "note": f"several rows name {name}; the last one counts"})
-            rows[name] = row
-        if absent:
-            note = f"names {len(absent)} files that do not exist, such as {absent[0]}"
-            notes.append({"file": table_name, "note": note})
+        described = _describe(table, matcher, normalize_path(path.parent.relative_to(folder)))
+        for line, name, exact, cells in sorted(described.rows, key=lambda row: row[2]):  # exact ones last
+            place = f"{table_name} line {line}"
+            if name in rows:
+                kept = origins[name][1] and not exact  # the row with the very name counts
+                counts = origins[name][0] if kept else place
+                described.notes.append(_duplicate_note(name, rows[name] == cells, origins[name][0], place, counts))
+                if kept:
+                    continue
+            rows[name], origins[name] = cells, (place, exact)
+        found = [*table.notes, *_column_notes(table), *described.notes, *_unmatched_notes(described.unmatched)]
+        notes += [{"file": table_name, "note": note} for note in found]
     return rows, notes
 
 
-def _rows_from_above(folder: Path, names: set[str]) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
+def find_tables(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The metadata files in a folder, and (name, note) of what looks like a table and is not read."""
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~$")))
+    except OSError:
+        return [], []  # the importer tells of folders that cannot be read
+    present = {path.name for path in entries}
+    tables: list[Path] = []
+    notes: list[tuple[str, str]] = []
+    others: list[str] = []
+    for path in entries:
+        folded = unicodedata.normalize("NFKC", path.name).casefold()
+        wanted = folded if folded in (*METADATA_NAMES, SECTIONS_NAME) else ""
+        if wanted and not path.is_file():
+            notes.append((path.name, f"is {'a folder' if path.is_dir() else 'not a regular file'}: not read"))
+        elif wanted in METADATA_NAMES and (path.name == wanted or wanted not in present):
+            tables.append(path)
+            if path.name != wanted:
+                notes.append((path.name, f"read as {wanted}"))
+        elif path.name == SECTIONS_NAME or path.is_dir():
+            continue
+        elif near := _near_table_name(path):
+            notes.append((path.name, f"not read: save it as {near} (a spreadsheet's 'CSV UTF-8') beside it"))
+        elif path.suffix.lower() in _TABLE_SUFFIXES:
+            others.append(path.name)
+    if others:
+        listed = _listed(others)
+        notes.append((others[0], f"not read ({listed}): recordings are described in metadata.csv or metadata.jsonl"))
+    return tables, notes
+
+
+def _near_table_name(path: Path) -> str:
+    """The name that a look-alike such as "metadata (1).csv" or "meta data.xlsx" should have; "" for other files."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if not (path.suffix == "" or {*suffixes} & (_TABLE_SUFFIXES | _TEXT_SUFFIXES)):
+        return ""
+    stem = unicodedata.normalize("NFKC", path.name).casefold().split(".")[0]
+    letters = re.sub(r"[^a-z]", "", stem)
+    for wanted in ("metadata", "sections"):
+        near = difflib.SequenceMatcher(None, letters, wanted).ratio() >= 0.85
+        if near or wanted in letters:
+            return "sections.csv" if wanted == "sections" else "metadata.csv"
+    return ""
+
+
+def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, MetadataRow], list[MetadataNote]]:
     """Rows for these files from the metadata of the folder above, for a part of a collection."""
     root = folder.resolve()
     prefix = f"{normalize_path(root.name)}/"
     for path in (root.parent / name for name in METADATA_NAMES):
         try:
-            table = read_table(path) if path.is_file() else []
+            table = read_table(path) if path.is_file() else Table(path)
         except TalimError:  # outside the source, so it may be about anything
             continue
-        by_name = {normalize_path(row.pop("file_name")): row for row in table}
+        by_name = {normalize_path(row.pop("file_name")): row for _, row in table.rows}
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
             note = f"in the folder above: it describes {len(rows)} of these recordings"
@@ -69,93 +165,140 @@ def _rows_from_above(folder: Path, names: set[str]) -> tuple[dict[str, MetadataR
     return {}, []
 
 
-def read_sections(folder: Path, subfolders: Iterable[Path]) -> dict[str, tuple[AnnotatedSection, ...]]:
-    """Sections by file name from every sections.csv in `subfolders`.
+def read_sections(
+    folder: Path, subfolders: Iterable[Path], names: Collection[str]
+) -> tuple[dict[str, tuple[AnnotatedSection, ...]], list[MetadataNote]]:
+    """Sections by file name from every sections.csv in `subfolders`, and notes on rows that match no recording.
 
     Columns: file_name, start_seconds, name, seconds or end_seconds, and labels of the section (tala, laya, usul ...).
-    Raises TalimError, naming file and line, for times that are not numbers.
+    Raises TalimError, naming file and line, for times that are no numbers, before 0, or without a length.
     """
     sections: dict[str, list[AnnotatedSection]] = defaultdict(list)
+    notes: list[MetadataNote] = []
+    matcher = FileMatcher(frozenset(names))
     for path in (subfolder / SECTIONS_NAME for subfolder in subfolders):
         if not path.is_file():
             continue
-        base = normalize_path(path.parent.relative_to(folder))
-        for line, row in enumerate(read_table(path), 2):
-            try:
-                start = float(row["start_seconds"])
-                seconds = float(row["seconds"]) if "seconds" in row else float(row["end_seconds"]) - start
-            except (KeyError, ValueError) as error:
-                needed = "start_seconds and seconds (or end_seconds) as numbers"
-                raise TalimError(f"{path}: row {line} needs {needed} ({error})") from error
+        table = read_table(path, folder)
+        described = _describe(table, matcher, normalize_path(path.parent.relative_to(folder)))
+        for line, name, _, row in described.rows:
+            start, seconds = _section_times(path, line, row)
             cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
-            name = normalize_path(f"{base}/{row['file_name']}")
             sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
-    return {name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()}
+        table_name = normalize_path(path.relative_to(folder))
+        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched)]
+        notes += [{"file": table_name, "note": note} for note in found]
+    by_name = {name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()}
+    return by_name, notes
 
 
-def read_table(path: Path) -> list[MetadataRow]:
-    """The rows of a metadata.csv or .jsonl: lower-case columns, no empty cells, always with file_name.
-
-    Raises TalimError, naming file and line, where it cannot be read.
-    """
-    rows = []
-    for line, cells in read_rows(path):
-        column = next((column for column in FILE_COLUMNS if column in cells), None)
-        if column is None:
-            present = ", ".join(cells)
-            raise TalimError(f"{path}: line {line} names no file; a column file_name is needed (has: {present})")
-        rows.append({"file_name": cells.pop(column)} | cells)
-    return rows
-
-
-def read_rows(path: Path) -> list[tuple[int, MetadataRow]]:
-    """The rows of any .csv or .jsonl table with their line numbers: lower-case columns, no empty cells.
-
-    Raises TalimError, naming file and line, where it cannot be read.
-    """
+def _section_times(path: Path, line: int, row: Mapping[str, str]) -> tuple[float, float]:
+    """Start and length of a section in seconds."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise TalimError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise TalimError(f"{path}: is not UTF-8 text; save it again as 'CSV UTF-8' ({error.reason})") from error
-    rows = _jsonl_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
-    return [(line, plain_row(row)) for line, row in rows]
+        start = float(row["start_seconds"])
+        seconds = float(row["seconds"]) if "seconds" in row else float(row["end_seconds"]) - start
+    except (KeyError, ValueError) as error:
+        needed = "start_seconds and seconds (or end_seconds) as numbers"
+        raise TalimError(f"{path}: row {line} needs {needed} ({error})") from error
+    if not (math.isfinite(start) and math.isfinite(seconds) and start >= 0 and seconds > 0):
+        raise TalimError(
+            f"{path}: row {line} is a section from {start:g} s that lasts {seconds:g} s; a section starts at 0 s or "
+            "later and is longer than 0 s"
+        )
+    return start, seconds
 
 
-def _csv_rows(path: Path, text: str) -> list[tuple[int, dict[str, object]]]:
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="")
-    try:
-        return [(reader.line_num, dict(row)) for row in reader if any(row.values())]
-    except csv.Error as error:
-        raise TalimError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
-
-
-def _jsonl_rows(path: Path, text: str) -> list[tuple[int, dict[str, object]]]:
-    rows = []
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
+def _describe(table: Table, matcher: FileMatcher, base: str) -> _Described:
+    """The rows of a table by recording."""
+    described = _Described()
+    renamed: list[str] = []
+    for line, cells in table.rows:
+        _check_licence_column(table.path, line, cells)
+        written = cells.pop("file_name")
+        match = matcher.match(written, base)
+        if not match.name:
+            described.unmatched.append((line, written, match))
             continue
-        try:
-            row = parse_json(content)
-        except ValueError as error:
-            raise TalimError(f"{path}: line {line} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise TalimError(f'{path}: line {line} is not a JSON object such as {{"file_name": "a.wav"}}')
-        rows.append((line, row))
-    return rows
+        described.rows.append((line, match.name, match.exact, cells))
+        if not match.exact:
+            renamed.append(f"{_quoted(written)} (line {line}) is {match.name}")
+    if renamed:
+        shown = "; ".join(renamed[:_MAX_LISTED]) + (f"; and {len(renamed) - _MAX_LISTED} more" * (len(renamed) > 5))
+        described.notes.append(f"{format_counted(len(renamed), 'row')} matched by a similar name: {shown}")
+    return described
 
 
-def plain_row(row: Mapping[str, object]) -> MetadataRow:
-    """A row as text: lower-case columns with underscores, lists joined by |, empty and missing cells dropped."""
-    cells: MetadataRow = {}
-    for name, value in row.items():
-        column = str(name or "").strip().lower().replace(" ", "_").replace("-", "_")
-        parts = value if isinstance(value, list | tuple) else [value]
-        texts = [" ".join(str(part).split()) for part in parts if part is not None]
-        text = " | ".join(text for text in texts if text.lower() not in MISSING_VALUES)
-        if column and text:
-            cells[column] = text
-    return cells
+def _check_licence_column(path: Path, line: int, cells: Mapping[str, str]) -> None:
+    """TalimError where a licence stands beside the licence column, as behind a comma without quotation marks."""
+    licence = next((cells[column] for column in COLUMN_ALIASES["licence"] if column in cells), "")
+    if not licence or allows_commercial_use(licence) != "unknown" or _MOVED_LICENCE.match(licence):
+        return
+    for name in ("performer", "source", "consent"):
+        for column in COLUMN_ALIASES[name]:
+            if _MOVED_LICENCE.match(cells.get(column, "")):
+                raise TalimError(
+                    f"{path}: line {line} has the licence {cells[column]!r} in column {column}, and {licence[:60]!r} "
+                    "as its licence: a text with a comma needs quotation marks, or its words move into the next columns"
+                )
+
+
+def _duplicate_note(name: str, same: bool, first: str, second: str, counts: str) -> str:
+    equal = "they are equal" if same else f"they differ, and {counts} counts"
+    return f"several rows name {name}: {first} and {second}; {equal}"
+
+
+def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
+    """What was not used: rows that may mean several recordings, and rows that match none."""
+    notes = []
+    several = [(line, text, match) for line, text, match in unmatched if match.candidates]
+    for line, text, match in several[:_MAX_LISTED]:
+        notes.append(
+            f"line {line} is not used: {_quoted(text)} may be {_listed(match.candidates, ' or ')}; write its whole name"
+        )
+    if rest := several[_MAX_LISTED:]:
+        notes.append(f"{format_lines([line for line, _, _ in rest])} not used, as each may be several recordings")
+    if absent := [(line, text, match) for line, text, match in unmatched if not match.candidates]:
+        texts = [
+            f"{_quoted(text)} (is it {match.nearest}?)" if match.nearest else _quoted(text) for _, text, match in absent
+        ]
+        lines = format_lines([line for line, _, _ in absent])
+        verb = "matches" if len(absent) == 1 else "match"
+        notes.append(
+            f"{lines} {verb} no recording here and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}"
+        )
+    return notes
+
+
+def _column_notes(table: Table) -> list[str]:
+    """Columns without a meaning for talim, and rows that state one thing in several columns."""
+    notes = []
+    columns = dict.fromkeys(column for _, cells in table.rows for column in cells)
+    unknown = [column for column in columns if column not in _known_columns()]
+    if unknown:
+        near = {column: difflib.get_close_matches(column, _known_columns(), 1, cutoff=0.75) for column in unknown}
+        texts = [f"{column} (is it {near[column][0]}?)" if near[column] else column for column in unknown]
+        notes.append(f"columns that have no meaning for talim are kept with the clips, no more: {_listed(texts)}")
+    for name, synonyms in {**COLUMN_ALIASES, "caption": TEXT_COLUMNS}.items():
+        lines = [line for line, cells in table.rows if len({cells[c] for c in synonyms if c in cells}) > 1]
+        if lines:
+            present = [column for column in synonyms if column in columns]
+            notes.append(
+                f"{format_lines(lines)} with several columns for the {name}: {present[0]} counts, not {present[1]}"
+            )
+    return notes
+
+
+@cache
+def _known_columns() -> tuple[str, ...]:
+    synonyms = (*LABEL_COLUMNS.values(), *COLUMN_ALIASES.values(), TEXT_COLUMNS, BEAT_CHORD_COLUMNS, FILE_COLUMNS)
+    return tuple(dict.fromkeys([*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS]))
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _listed(texts: Collection[str], joint: str = ", ") -> str:
+    shown = [*texts][:_MAX_LISTED]
+    more = len(texts) - len(shown)
+    return joint.join(shown) + (f" and {more} more" if more else "")

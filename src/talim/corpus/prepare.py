@@ -22,6 +22,7 @@ from talim.errors import TalimError, UsageError
 from talim.licences import commercial_use_objection
 from talim.progress import Progress
 from talim.run import Run
+from talim.terminal_text import one_line
 from talim.traditions.name_matching import slugify
 
 LICENCE_USES = ("any", "commercial")
@@ -62,14 +63,23 @@ def prepare(  # noqa: PLR0913
     if not imported.files:
         for row in imported.skipped:
             progress.log(f"skipped {row['file']}: {row['reason']}")
-    edited = read_edited_captions(out)
+    edited, edited_notes = read_edited_captions(out, [file.name for file in imported.files])
+    imported = replace(imported, notes=(*imported.notes, *edited_notes))
+    for row in imported.notes:  # before the long work
+        progress.log(one_line(f"note: {row['file']}: {row['note']}"))
+    listed = len(imported.files)
     imported = filter_by_license(imported, edited, license_use)
+    refused = listed - len(imported.files)
+    if refused:
+        progress.log(
+            f"{refused} of {listed} recordings are left out: their licence forbids commercial use or is unknown"
+        )
     with Run(out).lock():
         before = previous_summary(out)
         stats = segment_all(imported.files, out, config, progress)
         stats.skipped[:0] = imported.skipped
         try:
-            metadata = _read_all_metadata(imported, edited, caption, stats)
+            metadata = _read_all_metadata(imported, edited, caption, stats, progress)
             clips = _make_clips(metadata, stats, seed)
             items = [split_item(clip) for clip in clips]
             hashes = {name: stats.segmented[name].source_hash for name in metadata}
@@ -84,9 +94,14 @@ def prepare(  # noqa: PLR0913
                 held_out=held_out,
                 duplicates=pairs,
             )
-        except TalimError:
+        except TalimError as error:
             if before is None:
                 remove_corpus(out)
+            if refused:
+                left_out = (
+                    f"{refused} of {listed} recordings were left out for their licence, which is forbidden or unknown"
+                )
+                raise type(error)(f"{error}; {left_out}") from error
             raise
         write_editable(out / "metadata.csv", metadata, edited)
         leakage = random_split_leakage(items, held_out_fraction, seed, pairs)
@@ -121,7 +136,8 @@ def filter_by_license(
         first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "the source holds none"
         raise TalimError(
             f"{imported.source}: none of {len(imported.files)} recordings may be used commercially ({first}); write "
-            "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0"
+            "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0, or "
+            '"my own recording" for what is yours'
         )
     return replace(imported, files=allowed, skipped=(*imported.skipped, *refused))
 
@@ -152,7 +168,11 @@ def _check_options(config: SegmentationConfig, held_out_fraction: float, caption
 
 
 def _read_all_metadata(
-    imported: ImportResult, edited: Mapping[str, Mapping[str, str]], caption: str | None, stats: PrepareStats
+    imported: ImportResult,
+    edited: Mapping[str, Mapping[str, str]],
+    caption: str | None,
+    stats: PrepareStats,
+    progress: Progress,
 ) -> dict[str, RecordingMetadata]:
     """Metadata by file name; files with unreadable metadata are added to `stats.skipped`."""
     metadata: dict[str, RecordingMetadata] = {}
@@ -160,9 +180,12 @@ def _read_all_metadata(
         if file.name not in stats.segmented:
             continue
         try:
-            metadata[file.name] = file_metadata(file, edited.get(file.name, {}), caption)
+            recording = metadata[file.name] = file_metadata(file, edited.get(file.name, {}), caption)
         except TalimError as error:
             stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
+            continue
+        for note in recording.notes:
+            progress.log(one_line(f"note: {file.name}: {note}"))
     if not metadata:
         reason = "it holds no recording"
         if stats.skipped:

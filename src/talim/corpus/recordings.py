@@ -95,6 +95,12 @@ class SourceFile:
     row: Mapping[str, str] = field(default_factory=dict)  # lower-case columns, no empty cells
     sections: tuple[AnnotatedSection, ...] = ()
 
+    @property
+    def folder(self) -> Path:
+        """The source folder, within which files beside the recording must lie."""
+        parents = self.path.parents
+        return parents[min(self.name.count("/"), len(parents) - 1)]
+
 
 @dataclass(frozen=True)
 class ImportResult:

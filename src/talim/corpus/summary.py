@@ -41,6 +41,7 @@ def summarize(  # noqa: PLR0913
     notes = [
         {"file": name, "note": note} for name, segmented in sorted(stats.segmented.items()) for note in segmented.notes
     ]
+    notes += [{"file": name, "note": note} for name, recording in metadata.items() for note in recording.notes]
     pairs = [(pair.first, pair.second) for pair in near_duplicates]
     missing_captions = sum(recording.origin == "none" for recording in metadata.values())
     levels = {name: stats.segmented[name].levels for name in metadata}

@@ -29,12 +29,12 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
     names = {normalize_path(path.relative_to(source)): path for path in paths}
     folders = list(walk_folders(source, out))
     rows, notes = read_metadata(source, folders, set(names))
-    sections = read_sections(source, folders)
+    sections, section_notes = read_sections(source, folders, set(names))
     files = [
         SourceFile(path, name, FileAudio(path), rows.get(name, {}), sections.get(name, ()))
         for name, path in sorted(names.items())
     ]
-    return ImportResult("folder", str(source), tuple(files), tuple(skipped), tuple(notes))
+    return ImportResult("folder", str(source), tuple(files), tuple(skipped), (*notes, *section_notes))
 
 
 def check_folder(source: Path, out: Path) -> None:

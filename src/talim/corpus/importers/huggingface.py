@@ -9,8 +9,8 @@ from typing import Any
 
 from talim.audio import is_audio_name
 from talim.corpus.importers.protocol import ImportRequest
-from talim.corpus.metadata import plain_row
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.tables import plain_row
 from talim.errors import TalimError, UsageError
 from talim.strict_yaml import YAML_FAULTS, load_yaml
 

@@ -10,8 +10,8 @@ from typing import Any
 from talim.corpus.importers import otmm
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import ImportRequest
-from talim.corpus.metadata import MetadataRow, plain_row
 from talim.corpus.recordings import AnnotatedSection, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.tables import MetadataRow, plain_row
 from talim.errors import TalimError, UsageError
 
 # Attributes of a track by the column they fill; the first present one counts.

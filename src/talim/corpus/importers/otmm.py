@@ -12,8 +12,8 @@ from typing import Any
 from talim.atomic_io import parse_json
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import MBID, ImportRequest, audio_by_mbid
-from talim.corpus.metadata import MetadataRow, plain_row, read_rows
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.tables import MetadataRow, plain_row, read_rows
 from talim.errors import TalimError, UsageError
 
 LICENCE = "metadata CC BY-NC-SA 4.0 (OTMM); the recording's own rights: unknown"
@@ -35,7 +35,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     check_folder(folder, request.out)
     annotations, table = _annotations(folder), _table(folder)
     if table:
-        rows = {row["mbid"].lower(): row for _, row in read_rows(table) if "mbid" in row}
+        rows = {row["mbid"].lower(): row for _, row in read_rows(table).rows if "mbid" in row}
         described = {mbid: _table_row(row) for mbid, row in rows.items()}
     elif annotations:
         described = dict(_json_rows(annotations))
@@ -46,8 +46,8 @@ def list_recordings(request: ImportRequest) -> ImportResult:
 
 def join_tables(format: str, folder: Path, out: Path, described: Mapping[str, MetadataRow]) -> ImportResult:
     """Rows by MusicBrainz id, joined with the audio files below a folder that carry such an id."""
-    files, skipped = [], []
-    for mbid, paths in sorted(audio_by_mbid(folder, out).items()):
+    files, skipped = list[SourceFile](), list[dict[str, str]]()
+    for mbid, paths in sorted(audio_by_mbid(folder, out, skipped).items()):
         for number, path in enumerate(paths):
             name = normalize_path(path.relative_to(folder))
             if mbid not in described:
@@ -149,7 +149,13 @@ def _annotations(folder: Path) -> Path | None:
 def _table(folder: Path) -> Path | None:
     """A table in the layout of recordings_1000.csv."""
     for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if {*file.readline(4096).strip().split(",")} >= _REQUIRED_FIELDS:
-                return path
+        if not path.is_file():  # opening a pipe may never return
+            continue
+        try:
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                head = file.readline(4096)
+        except OSError:
+            continue
+        if {*head.strip().split(",")} >= _REQUIRED_FIELDS:
+            return path
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from talim.audio import is_audio_name
 from talim.corpus.importers.folder import walk_folders
-from talim.corpus.recordings import ImportResult
+from talim.corpus.recordings import ImportResult, normalize_path
 
 MBID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -37,13 +37,24 @@ class Importer:
     list_recordings: Callable[[ImportRequest], ImportResult]
 
 
-def audio_by_mbid(folder: Path, out: Path) -> dict[str, list[Path]]:
-    """Audio files below a folder by the MusicBrainz id (lower case) in their name or their folder's name."""
+def audio_by_mbid(folder: Path, out: Path, skipped: list[dict[str, str]]) -> dict[str, list[Path]]:
+    """Audio files below a folder by the MusicBrainz id (lower case) in their name or their folder's name.
+
+    Folders that cannot be read are added to `skipped`.
+    """
     files: dict[str, list[Path]] = {}
-    for subfolder in walk_folders(folder, out):
-        for path in sorted(subfolder.iterdir()):
+    unreadable: list[OSError] = []
+    for subfolder in walk_folders(folder, out, unreadable):
+        try:
+            entries = sorted(subfolder.iterdir())
+        except OSError:
+            continue  # walk_folders has reported it
+        for path in entries:
             if is_audio_name(path) and path.is_file() and not path.name.startswith("."):
                 mbid = MBID.search(path.name) or MBID.search(path.parent.name)
                 if mbid:
                     files.setdefault(mbid.group().lower(), []).append(path)
+    for error in unreadable:
+        name = normalize_path(Path(str(error.filename)).relative_to(folder))
+        skipped.append({"file": name, "reason": f"a folder that cannot be read: {error.strerror or error}"})
     return files
