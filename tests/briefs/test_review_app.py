@@ -18,7 +18,7 @@ from talim.listening.middleware import RateLimits
 def test_session_from_consent_to_last_review_stores_all_reviews(client: TestClient, opened: ReviewSession) -> None:
     reviewer = Reviewer(client, opened)
     result = reviewer.get("/api/session").json()
-    assert (result["began"], result["candidates"], result["brief"]["prompt"]) == (False, 8, "slow flute")
+    assert (result["began"], result["candidates"], result["brief"]["prompt"]["en"]) == (False, 8, "slow flute")
     assert reviewer.post("/api/candidate").status_code == 403
     reviewer.begin()
     for index in range(8):
@@ -30,7 +30,7 @@ def test_session_from_consent_to_last_review_stores_all_reviews(client: TestClie
         assert answer.json() == {"stored": True, "new": True}
     assert reviewer.post("/api/candidate").json() == {"done": True}
     assert reviewer.get("/api/session").json()["reviewed"] == 8
-    rows = opened.reviews.rows()
+    rows = opened.store.rows()
     assert {row["candidate"] for row in rows} == set(opened.rows)
     assert all(row["seconds"] >= 10 for row in rows)
 
@@ -40,7 +40,7 @@ def test_candidate_orders_differ_between_reviewers(client: TestClient, opened: R
     for _ in range(3):
         first = Reviewer(client, opened).begin()
         order = []
-        while (turn := opened.reviews.current(first.id)) is not None:
+        while (turn := opened.store.current(first.id)) is not None:
             order.append(turn["candidate"])
             assert first.post("/api/reviews", first.review_body()).status_code == 200
         orders.append(tuple(order))
@@ -64,7 +64,9 @@ def test_candidate_lists_failed_checks(reviewer: Reviewer) -> None:
         failed.append(reviewer.post("/api/candidate").json()["failed"])
         reviewer.post("/api/reviews", reviewer.review_body())
     assert sorted(map(len, failed)) == [0] * 6 + [1] * 2
-    assert max(failed, key=len) == [{"name": "tempo", "measured": "50", "required": "90"}]
+    assert max(failed, key=len) == [
+        {"name": "tempo", "measured": {"en": "50", "ja": "50"}, "required": {"en": "90", "ja": "90"}}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_request_with_missing_wrong_or_foreign_token_is_rejected(
     for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": f"Basic {reviewer.token}"}):
         for method, path in (("GET", "/api/session"), ("POST", "/api/candidate"), ("DELETE", "/api/session")):
             assert client.request(method, path, headers=header).status_code == 401
-    assert opened.reviews.find(reviewer.token) is not None
+    assert opened.store.find(reviewer.token) is not None
 
 
 def test_post_review_twice_stores_it_once_and_other_returns_409(reviewer: Reviewer, opened: ReviewSession) -> None:
@@ -113,13 +115,13 @@ def test_post_review_twice_stores_it_once_and_other_returns_409(reviewer: Review
     assert reviewer.post("/api/reviews", body).json()["new"] is False
     assert reviewer.post("/api/reviews", body | {"verdict": "accept"}).status_code == 409
     assert reviewer.post("/api/reviews", body | {"position": 1}).status_code == 409
-    assert len(opened.reviews.rows()) == 1
+    assert len(opened.store.rows()) == 1
 
 
 def test_post_review_of_other_position_returns_409(reviewer: Reviewer, opened: ReviewSession) -> None:
     answer = reviewer.post("/api/reviews", reviewer.review_body(position=5))
     assert (answer.status_code, answer.json()["reason"]) == (409, "not_current")
-    assert opened.reviews.rows() == []
+    assert opened.store.rows() == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_post_review_of_other_position_returns_409(reviewer: Reviewer, opened: R
 )
 def test_post_malformed_review_returns_422(reviewer: Reviewer, opened: ReviewSession, change: dict[str, Any]) -> None:
     assert reviewer.post("/api/reviews", reviewer.review_body(**change)).status_code == 422
-    assert opened.reviews.rows() == []
+    assert opened.store.rows() == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": NaN}'])
@@ -170,14 +172,14 @@ def test_begin_without_consent_returns_422(client: TestClient, opened: ReviewSes
 
 def test_post_review_before_minimum_listening_time_is_rejected(tmp_path: Path) -> None:
     opened = opened_brief(tmp_path / "x", brief_of(minimum_seconds=1.5))
-    opened.reviews._clock = lambda: 1000.0
+    opened.store._clock = lambda: 1000.0
     with TestClient(create_app(opened), base_url="http://localhost") as client:
         reviewer = Reviewer(client, opened).begin()
         short = reviewer.post("/api/reviews", reviewer.review_body(listened_seconds=1.0))
         assert (short.status_code, short.json()["reason"]) == (409, "not_listened")
         forged = reviewer.post("/api/reviews", reviewer.review_body(listened_seconds=2.0))
         assert (forged.status_code, forged.json()["reason"]) == (409, "too_soon")
-        opened.reviews._clock = Clock()
+        opened.store._clock = Clock()
         assert reviewer.post("/api/reviews", reviewer.review_body()).status_code == 200
 
 
@@ -185,8 +187,8 @@ def test_delete_session_removes_reviews_and_invalidates_token(reviewer: Reviewer
     reviewer.post("/api/reviews", reviewer.review_body("edit", note="a telling note"))
     assert reviewer.client.delete("/api/session", headers=reviewer.headers).json() == {"deleted": True}
     assert reviewer.get("/api/session").status_code == 401
-    assert opened.reviews.rows() == []
-    assert opened.reviews.facts()["deleted"] == 1
+    assert opened.store.rows() == []
+    assert opened.store.facts()["deleted"] == 1
     stored = b"".join(path.read_bytes() for path in opened.folder.glob("reviews.db*"))
     assert b"a telling note" not in stored
 

@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 
 def link_of(opened: ReviewSession, start: str) -> str:
-    return f"{start}/#{opened.reviews.invite(1)[0]['token']}"
+    return f"{start}/#{opened.store.invite(1)[0]['token']}"
 
 
 def hear(page: Any) -> None:
@@ -84,7 +84,7 @@ def test_review_page_closed_midway_resumes_on_phone(tmp_path: Path, browser: Any
         decide(phone, "edit")
         decide(phone, "accept")
         assert number(phone) == "Thank you"
-    rows = opened.reviews.rows()
+    rows = opened.store.rows()
     assert sorted(row["verdict"] for row in rows) == ["accept", "accept", "edit", "reject"]
     assert {row["note"] for row in rows} == {"", "the end too"}
     assert min(row["listened_seconds"] for row in rows) >= 0.3
@@ -110,7 +110,7 @@ def test_review_page_works_by_keyboard_and_in_japanese(tmp_path: Path, browser: 
         tab_to(page, "e.classList.contains('main')")
         page.keyboard.press("Enter")
         page.wait_for_function("() => document.querySelector('h1').textContent === 'ありがとうございました'")
-    assert [row["verdict"] for row in opened.reviews.rows()] == ["accept", "accept"]
+    assert [row["verdict"] for row in opened.store.rows()] == ["accept", "accept"]
 
 
 def test_usefulness_page_is_accessible_and_fits_phone(tmp_path: Path, browser: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.brief_folder import Clock, brief_of
+from fixtures.stored_votes import at_once
 
 from talim.briefs.review_store import Review, ReviewStore, metadata
 from talim.errors import TalimError
@@ -48,7 +49,7 @@ def go_through(reviews: ReviewStore, who: str) -> list[str]:
     new = []
     while (turn := reviews.current(who, opening=True)) is not None:
         sent = accepted(turn["position"])
-        new += [sent.id] * (reviews.review(who, sent) + reviews.review(who, sent))
+        new += [sent.id] * (reviews.answer(who, sent, at_once) + reviews.answer(who, sent, at_once))
     return new
 
 
@@ -75,7 +76,7 @@ def test_begin_twice_has_no_effect_and_assigns_all_candidates(reviews: ReviewSto
 def test_review_before_opening_is_rejected(reviews: ReviewStore) -> None:
     who = begun(reviews)
     with pytest.raises(RequestRejectedError, match="can have been played"):
-        reviews.review(who, accepted(0))
+        reviews.answer(who, accepted(0), at_once)
 
 
 def test_open_brief_changed_before_first_review_resets_reviewers(reviews: ReviewStore) -> None:

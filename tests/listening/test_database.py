@@ -20,7 +20,7 @@ def test_open_engine_sqlite_sets_durable_pragmas(tmp_path: Path) -> None:
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
         }
-    assert settings == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30000}
+    assert settings == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 10000}
     with sqlite3.connect(tmp_path / "votes.db") as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 

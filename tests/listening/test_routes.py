@@ -51,9 +51,9 @@ def test_review_api_any_request_has_no_server_error(tmp_path: Path) -> None:
     opened = opened_brief(tmp_path / "brief", brief_of(candidates=1))
 
     def token_of(place: int) -> str:
-        reviewer = opened.reviews.invite(1)[0]
+        reviewer = opened.store.invite(1)[0]
         if place:
-            opened.reviews.begin(reviewer["id"], "en", "0" * 64, 0)
+            opened.store.begin(reviewer["id"], "en", "0" * 64, 0)
         return reviewer["token"] if place < 3 else "nobody"
 
     seen = statuses(review_app(opened, FREE, hosts=None), token_of)

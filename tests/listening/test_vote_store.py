@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.listening_test_folder import protocol_of
-from fixtures.stored_votes import CONSENT, ITEMS, PROMPTS, SOUNDS, Clock, begun, make_vote, open_store
+from fixtures.stored_votes import CONSENT, ITEMS, PROMPTS, SOUNDS, Clock, at_once, begun, make_vote, open_store
 from sqlalchemy import select
 
 from talim.errors import TalimError
@@ -26,7 +26,7 @@ def test_vote_store_complete_session_stores_all_rows(url: str) -> None:
     assert store.find("wrong") is None
     store.begin(created["id"], CONSENT, protocol, ITEMS)
     while store.current(created["id"]):
-        assert store.vote(created["id"], make_vote(store, created["id"]))
+        assert store.answer(created["id"], make_vote(store, created["id"]), at_once)
     listener = store.find(created["token"])
     assert listener
     assert (listener["turns"], listener["answered"]) == (8, 8)
@@ -42,11 +42,11 @@ def test_vote_repeated_is_stored_once_and_other_answer_rejected(url: str) -> Non
     store, protocol = open_store(url)
     listener = begun(store, protocol)
     vote = make_vote(store, listener)
-    assert store.vote(listener, vote) is True
-    assert store.vote(listener, vote) is False
+    assert store.answer(listener, vote, at_once) is True
+    assert store.answer(listener, vote, at_once) is False
     for change in ({"id": str(uuid.uuid4())}, {"answers": {"overall": -2, "melody": 0}}):
         with pytest.raises(RequestRejectedError, match="already stored"):
-            store.vote(listener, vote.model_copy(update=change))
+            store.answer(listener, vote.model_copy(update=change), at_once)
     assert len(store.rows()) == 2
     assert store.rows()[0]["answer"] == 1
 
@@ -55,8 +55,8 @@ def test_vote_id_of_other_listener_is_accepted(url: str) -> None:
     store, protocol = open_store(url)
     a_value, second = begun(store, protocol), begun(store, protocol)
     first = make_vote(store, a_value)
-    store.vote(a_value, first)
-    assert store.vote(second, make_vote(store, second).model_copy(update={"id": first.id})) is True
+    store.answer(a_value, first, at_once)
+    assert store.answer(second, make_vote(store, second).model_copy(update={"id": first.id}), at_once) is True
 
 
 def test_vote_out_of_order_or_too_soon_is_rejected(url: str) -> None:
@@ -65,16 +65,16 @@ def test_vote_out_of_order_or_too_soon_is_rejected(url: str) -> None:
     listener = begun(store, protocol)
     unopened = Vote(id=str(uuid.uuid4()), position=0, answers={"overall": 1, "melody": 1}, listened_seconds=[])
     with pytest.raises(RequestRejectedError, match="played"):
-        store.vote(listener, unopened)
+        store.answer(listener, unopened, at_once)
     vote = make_vote(store, listener)
     with pytest.raises(RequestRejectedError, match="not the one"):
-        store.vote(listener, vote.model_copy(update={"position": 3}))
+        store.answer(listener, vote.model_copy(update={"position": 3}), at_once)
     clock.now += 7
     with pytest.raises(RequestRejectedError, match="played"):
-        store.vote(listener, vote, minimum_seconds=8)
+        store.answer(listener, vote, lambda _: 8.0)
     clock.now += 1
     store.current(listener, opening=True)  # a second look does not begin the time again
-    assert store.vote(listener, vote, minimum_seconds=8)
+    assert store.answer(listener, vote, lambda _: 8.0)
 
 
 def test_open_test_changed_after_first_vote_raises_error(url: str) -> None:
@@ -84,7 +84,7 @@ def test_open_test_changed_after_first_vote_raises_error(url: str) -> None:
     store.open_test(changed, SOUNDS, PROMPTS, "lab")  # no vote yet: it may change, and all begin again
     assert store.current(listener) is None
     store.begin(listener, CONSENT, changed, ITEMS)
-    store.vote(listener, make_vote(store, listener))
+    store.answer(listener, make_vote(store, listener), at_once)
     store.open_test(changed, SOUNDS, PROMPTS, "lab")
     for second, content_hashes, site, sent in (
         (protocol, SOUNDS, "lab", "seed changed"),
@@ -113,10 +113,10 @@ def test_delete_removes_listener_from_disk(tmp_path: Path) -> None:
     store, protocol = open_store(sqlite_url(path))
     a_value, second = begun(store, protocol), begun(store, protocol)
     stored, gone = make_vote(store, a_value), make_vote(store, second)
-    store.vote(a_value, stored)
-    store.vote(second, gone)
+    store.answer(a_value, stored, at_once)
+    store.answer(second, gone, at_once)
     assert store.delete(second) is True
-    assert store.delete(second) is False
+    assert store.delete(second) is None
     assert {row["listener"] for row in store.rows()} == {a_value}
     assert store.status()["deleted"] == 1
     left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -144,8 +144,8 @@ def test_vote_concurrent_listeners_are_all_stored(url: str) -> None:
             store.begin(listener, CONSENT, protocol, ITEMS)
             while store.current(listener):
                 vote = make_vote(store, listener)
-                store.vote(listener, vote)
-                store.vote(listener, vote)
+                store.answer(listener, vote, at_once)
+                store.answer(listener, vote, at_once)
         except Exception as error:
             errors.append(error)
 

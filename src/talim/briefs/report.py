@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ def open_reviews(
         raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}")
     reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
     reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
-    return reviews, rows, reviews.rows()
+    return reviews, rows, reviews.rows(lambda text: print(text, file=sys.stderr))
 
 
 def write_acceptance_report(folder: Path, brief: Brief, database: str | None = None) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,22 @@ import numpy as np
 from talim import audio
 from talim.briefs import candidates
 from talim.briefs.brief import Brief
-from talim.briefs.review_store import DATABASE, ReviewStore
+from talim.briefs.review_store import DATABASE, Review, ReviewStore
 from talim.listening.database import sqlite_url
+from talim.listening.participant_store import RequestRejectedError
 from talim.listening.session import ServedSession, read_secrets, read_translations
 
 WORDS = "words/review"
+COMMA = ", "  # between the parts of a list; a phrase of its own
 
 
 @dataclass(frozen=True)
 class ReviewSession(ServedSession):
     """The state of the server for one brief."""
 
+    store: ReviewStore
     brief: Brief
     rows: dict[str, dict[str, Any]]  # candidates by id
-    reviews: ReviewStore
     brief_hash: str
 
     def name(self, reviewer: str, candidate: str) -> str:
@@ -38,9 +42,101 @@ class ReviewSession(ServedSession):
         row = self.rows[candidate]
         return _encode(self.folder / row["file"], row["sha256"], self.brief.loop)
 
+    def sounds(self, participant: str, turn: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
+        """The audio of the candidate under its random name."""
+        return {self.name(participant, turn["candidate"]): partial(self.wav, turn["candidate"])}
+
+    def public_turn(self, participant: Mapping[str, Any], turn: dict[str, Any]) -> dict[str, Any]:
+        """A candidate with its failed checks, in every language, without its contender."""
+        name = turn["candidate"]
+        failed = [check for check in self.rows[name]["checks"] if check["passed"] is False]
+        return {
+            "candidates": participant["turns"],
+            "audio": self.name(participant["id"], name),
+            "minimum_seconds": self.min_listening_seconds(name),
+            "failed": [self._check(check) for check in failed],
+        }
+
+    def _check(self, check: dict[str, Any]) -> dict[str, Any]:
+        """A check's name, and its measured and required value by language."""
+        by_language = {
+            key: {language: translate(check[key], phrases) for language, phrases in self._phrases()}
+            for key in ("measured", "required")
+        }
+        return {"name": check["name"]} | by_language
+
+    def wanted(self) -> dict[str, Any]:
+        """What the brief asks for; music and mood by language."""
+        brief, phrases = self.brief, self._phrases()
+        moods = [part.strip() for part in (brief.mood or "").split(",") if part.strip()]
+        return {
+            "prompt": {language: _described(brief, table) for language, table in phrases},
+            "mood": {language: _listed([("mood", mood) for mood in moods], table) for language, table in phrases},
+            "seconds": brief.seconds,
+            "loop": brief.loop,
+        }
+
+    def _phrases(self) -> list[tuple[str, dict[str, str]]]:
+        return [(language, texts.get("phrases", {})) for language, texts in self.translations.items()]
+
+    def check_answer(self, answer: Review, turn: dict[str, Any]) -> float:
+        """Reasons of the brief, at least one (or a note) unless the verdict is accept, and enough of it heard."""
+        reasons = answer.reasons
+        if not set(reasons) <= set(self.brief.reasons) or len(set(reasons)) != len(reasons):
+            raise RequestRejectedError("malformed", "reasons that the brief does not have", 422)
+        if answer.verdict != "accept" and not reasons and not answer.note:
+            raise RequestRejectedError("reason_needed", "neither a reason nor a note", 422)
+        minimum_seconds = self.min_listening_seconds(turn["candidate"])
+        if answer.listened_seconds < minimum_seconds:
+            raise RequestRejectedError("not_listened", f"it was not played for {minimum_seconds:g} s")
+        return minimum_seconds
+
     def min_listening_seconds(self, candidate: str) -> float:
         """How long a candidate must be played before a review: the brief's minimum, or all of a shorter piece."""
         return min(self.brief.minimum_seconds, max(0.0, self.rows[candidate]["seconds"] - 0.25))
+
+
+def translate(text: str, phrases: Mapping[str, str]) -> str:
+    """An English text in another language, by the first of the `phrases` {English: translation} that it matches.
+
+    {names} in both stand for parts that are kept, such as numbers; a part that is a phrase itself is translated too.
+    A text without a phrase stays as it is.
+    """
+    for english, other in phrases.items():
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(english))
+        if match := re.fullmatch(pattern, text):
+            parts = {key: translate(part, phrases) for key, part in match.groupdict().items()}
+            return re.sub(r"\{(\w+)\}", partial(_filled, parts), other)
+    return text
+
+
+def _filled(parts: Mapping[str, str], name: re.Match[str]) -> str:
+    return parts.get(name[1], name[0])
+
+
+def _described(brief: Brief, phrases: Mapping[str, str]) -> str:
+    """The music that a brief asks for: its labels in the language of `phrases`, a prompt of its own as it is."""
+    if not phrases:
+        return brief.prompt_text
+    if brief.prompt:
+        return _listed([("prompt", brief.prompt)], phrases)
+    labels = [("tradition", brief.tradition), ("mode", brief.mode), ("cycle", brief.cycle)]
+    labels += [("instrument", name) for name in brief.instruments]
+    labels += [("tempo", f"{brief.tempo_bpm:g}")] if brief.tempo_bpm else []
+    return _listed([(kind, text) for kind, text in labels if text], phrases) or _listed(
+        [("mood", brief.mood or "")], phrases
+    )
+
+
+def _listed(labels: Sequence[tuple[str, str]], phrases: Mapping[str, str]) -> str:
+    """Labels (kind, text) as a list in the language of `phrases`; texts without a phrase stay as they are."""
+    spoken = []
+    for kind, text in labels:
+        key = f"{kind} {text}" if kind == "prompt" else f"{kind} {text.lower()}"
+        known = key in phrases
+        translated = translate(key if known else f"{kind} {text}", phrases)
+        spoken.append(text if translated == f"{kind} {text}" else translated)
+    return phrases.get(COMMA, COMMA).join(spoken)
 
 
 @lru_cache(maxsize=16)
@@ -65,6 +161,6 @@ def open_brief(folder: Path, brief: Brief, database: str | None = None) -> Revie
     """Open the review database of a folder. TalimError if it holds reviews of another brief or other candidates."""
     rows = {row["id"]: row for row in candidates.read_candidates(folder)}
     translations = read_translations(folder, brief.languages, WORDS)
-    reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
-    brief_hash = reviews.open_brief(brief, {name: row["sha256"] for name, row in rows.items()})
-    return ReviewSession(folder, translations, read_secrets(folder)["secret"], brief, rows, reviews, brief_hash)
+    store = ReviewStore(database or sqlite_url(folder / DATABASE))
+    brief_hash = store.open_brief(brief, {name: row["sha256"] for name, row in rows.items()})
+    return ReviewSession(folder, translations, read_secrets(folder)["secret"], store, brief, rows, brief_hash)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import sqlalchemy as sql
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 from sqlalchemy import JSON, Column, Connection, Float, Integer, Row, String, func, select
 
 from talim.briefs.brief import Brief, brief_hash
-from talim.listening.database import begin_immediate, binding_table, participants_table
+from talim.listening.database import binding_table, participants_table, transaction
 from talim.listening.participant_store import Answer, Assignment, ParticipantStore
 
 DATABASE = "reviews.db"
@@ -75,36 +76,46 @@ class ReviewStore(ParticipantStore):
 
         self._begin(reviewer, {"language": language, "consent_hash": consent_hash}, assign)
 
-    def review(self, reviewer: str, review: Review, minimum_seconds: float = 0.0) -> bool:
-        """Store a review of the current turn; True if it is new, False if the same review was stored before.
+    def _values(self, answer: Answer) -> dict[str, Any]:
+        return {"review": answer.id} | answer.model_dump(exclude={"id", "listened_seconds"})
 
-        RequestRejectedError: another review with this id or of this turn, a turn that is not the current one, or a
-        review less than `minimum_seconds` after the turn was opened.
-        """
-        answer = {"review": review.id} | review.model_dump(exclude={"id", "listened_seconds"})
-        with begin_immediate(self.engine) as connection:
-            if self._is_stored(connection, reviewer, answer):
-                return False
-            now = self._check_turn(connection, reviewer, review.position, minimum_seconds)
-            more = {"listened_seconds": review.listened_seconds, "at": now}
-            turn = self._turn(reviewer, review.position)
-            connection.execute(turns.update().where(turn).values(**answer, **more))
-        return True
+    def _store(self, connection: Connection, participant: str, answer: Answer, now: float) -> None:
+        more = {"at": now} | answer.model_dump(include={"listened_seconds"})
+        turn = self._turn(participant, answer.position)
+        connection.execute(turns.update().where(turn).values(**self._values(answer), **more))
 
     @property
     def frozen(self) -> bool:
         """Whether there was a review: brief and candidates must not change any more."""
-        with self.engine.begin() as connection:
+        with transaction(self.engine) as connection:
             return connection.execute(select(briefs.c.frozen_at)).scalar() is not None
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All reviews with their reviewer and duration in seconds since the turn was opened; oldest first."""
-        names = ("reviewer", "position", "candidate", "verdict", "reasons", "note", "listened_seconds")
+    def rows(self, left_out: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+        """All reviews with their reviewer and duration in seconds since the turn was opened; oldest first.
+
+        A review that cannot be read is passed over, and named to `left_out`.
+        """
         reviewed = select(turns).where(turns.c.verdict.is_not(None)).order_by(turns.c.at, turns.c.position)
-        with self.engine.begin() as connection:
-            rows = connection.execute(reviewed).all()
-        return [
-            {name: row._mapping[name] for name in names}
-            | {"seconds": round(row.at - row.opened_at, 3), "at": round(row.at, 3)}
-            for row in rows
-        ]
+        with transaction(self.engine) as connection:
+            stored = connection.execute(reviewed).all()
+        rows = []
+        for row in stored:
+            try:
+                rows.append(_review_row(dict(row._mapping)))
+            except (TypeError, ValueError) as error:
+                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+                left_out(
+                    f"the review of candidate {row.candidate} by {row.reviewer} cannot be read ({reason}): left out"
+                )
+        return rows
+
+
+def _review_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A stored review as plain values; ValueError or TypeError if it is none."""
+    names = ("position", "verdict", "reasons", "note", "listened_seconds")
+    review = Review.model_validate({"id": row["review"]} | {name: row[name] for name in names})
+    seconds, at = round(row["at"] - row["opened_at"], 3), round(row["at"], 3)
+    if not math.isfinite(seconds) or not math.isfinite(at):
+        raise ValueError("its time is no number")
+    who = {"reviewer": row["reviewer"], "position": row["position"], "candidate": row["candidate"]}
+    return who | review.model_dump(exclude={"id", "position"}) | {"seconds": seconds, "at": at}

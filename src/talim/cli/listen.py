@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from talim.cli.default_command import DefaultCommandGroup
-from talim.cli.options import DatabaseOption, HostOption, JsonOption, NoServeOption, UrlOption, show
+from talim.cli.options import DatabaseOption, HostOption, JsonOption, NoServeOption, ProxyOption, UrlOption, show
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
@@ -27,6 +27,7 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
     url: UrlOption = None,
+    proxy: ProxyOption = None,
     site: Annotated[str, typer.Option(help="Name of this site in exported votes.")] = "here",
     database: DatabaseOption = None,
     json_: JsonOption = False,
@@ -34,6 +35,9 @@ def serve(
     """Serve a blind listening test; drafts its protocol from the runs in a folder that has none."""
     from talim.listening import server
 
+    server.require_packages()
+    proxy = server.checked_proxy(proxy)
+    server.base_url(host, port, url)  # refuses a wrong address before the stimuli are made
     test = server.prepare_session(folder, database, site, lambda text: print(text, file=sys.stderr))
     address = None if no_serve else server.bind(host, port)
     base = server.base_url(host, address.getsockname()[1] if address else port, url)
@@ -44,7 +48,8 @@ def serve(
     if address is not None:
         from talim.listening.app import create_app
 
-        server.serve(create_app(test, hosts=server.allowed_hosts(host, url)), address, host, url)
+        application = create_app(test, hosts=server.allowed_hosts(host, url))
+        server.serve(application, address, host, url, test.store, proxy)
 
 
 @app.command(epilog="Example: `talim listen power --preference 0.65`")

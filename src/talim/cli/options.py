@@ -26,6 +26,9 @@ SamplingStepsOption = Annotated[int | None, typer.Option(help="Denoising steps (
 SamplerOption = Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++ (Mustango only).", show_default="ddpm")]
 HostOption = Annotated[str, typer.Option(help="Address to serve at; by default reachable from this machine only.")]
 UrlOption = Annotated[str | None, typer.Option(help="Public address, if a proxy serves it by https.")]
+ProxyOption = Annotated[
+    str | None, typer.Option(help="Address of the proxy before this server, whose X-Forwarded-For is believed.")
+]
 NoServeOption = Annotated[bool, typer.Option("--no-serve", help="Create files and links without serving.")]
 DatabaseOption = Annotated[str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")]
 CaptionOption = Annotated[str | None, typer.Option(help="Caption of every recording that has none in its metadata.")]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from talim.listening.middleware import RateLimits, SecurityMiddleware, TokenBucket
-from talim.listening.participant_store import ParticipantStore, RequestRejectedError
+from talim.listening.database import StorageError
+from talim.listening.middleware import KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
+from talim.listening.participant_store import RequestRejectedError
 from talim.listening.routes import listening, organising, shared
 from talim.listening.session import STATIC, ListeningTestSession, ServedSession
+from talim.terminal_text import one_line
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -27,7 +31,9 @@ _ERRORS = {
     413: "too large",
     422: "malformed",
     429: "too many requests",
+    503: "cannot be stored or read now",
 }
+_log = logging.getLogger("talim.listening")
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {code: {"description": text} for code, text in _ERRORS.items()}
 
 
@@ -35,12 +41,11 @@ def create_app(
     test: ListeningTestSession, limits: RateLimits | None = None, hosts: frozenset[str] | None = LOOPBACK
 ) -> SecurityMiddleware:
     """The ASGI application; `hosts` are the accepted host names, None accepts any. The OpenAPI schema is not served."""
-    return secured_app(test, test.store, [listening, organising], _PAGES, limits, hosts)
+    return secured_app(test, [listening, organising], _PAGES, limits, hosts)
 
 
 def secured_app(
     session: ServedSession,
-    store: ParticipantStore,
     routers: Sequence[APIRouter],
     pages: Mapping[str, str],
     limits: RateLimits | None,
@@ -49,13 +54,14 @@ def secured_app(
     """An ASGI application with these API routes, static `pages` {URL path: file} and their translations."""
     limits = limits or RateLimits()
     api = FastAPI(title="talim", docs_url=None, redoc_url=None, openapi_url=None, responses=_ERROR_RESPONSES)
-    api.state.session, api.state.store = session, store
+    api.state.session, api.state.store = session, session.store
     api.state.wrong_links = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
+    api.state.known_links = KnownLinks()
     _add_error_handlers(api)
     _add_pages(api, pages, session.translations)
     for router in (shared, *routers):
         api.include_router(router)
-    return SecurityMiddleware(api, limits, hosts)
+    return SecurityMiddleware(api, limits, hosts, api.state.known_links)
 
 
 def _add_error_handlers(api: FastAPI) -> None:
@@ -64,6 +70,14 @@ def _add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(RequestRejectedError)
     async def rejected(_request: Request, error: RequestRejectedError) -> JSONResponse:
         return JSONResponse({"reason": error.reason}, error.status)
+
+    @api.exception_handler(StorageError)
+    @api.exception_handler(PoolTimeoutError)
+    @api.exception_handler(OSError)
+    async def machine_failed(request: Request, error: Exception) -> JSONResponse:
+        """A full disk, a lock that another program holds, a sound that is gone: the page asks again."""
+        _log.error(f"{request.method} {_route(request)} failed: {one_line(str(error), 300)}")
+        return JSONResponse({"reason": "unavailable"}, 503, {"retry-after": "2"})
 
     @api.exception_handler(AnyHTTPException)
     async def http_error(_request: Request, error: AnyHTTPException) -> JSONResponse:
@@ -75,6 +89,11 @@ def _add_error_handlers(api: FastAPI) -> None:
         fields = [".".join(str(part) for part in e["loc"][:3])[:80] for e in error.errors()[:5]]
         safe = [field.encode("ascii", "replace").decode() for field in fields]
         return JSONResponse({"reason": "malformed", "where": safe}, 422)
+
+
+def _route(request: Request) -> str:
+    """The path of the route, without the values in it."""
+    return getattr(request.scope.get("route"), "path", "?")
 
 
 def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Mapping[str, dict[str, Any]]) -> None:

@@ -103,6 +103,17 @@ def jackknife_interval(whole: np.ndarray, leave_one_out: np.ndarray, level: floa
     return np.stack([whole - reach, whole + reach])
 
 
+def jackknife_p_values(whole: np.ndarray, leave_one_out: np.ndarray) -> np.ndarray:
+    """Two-sided p-values [...] of values that would be 0 by chance: whole [...], leave_one_out [G, ...].
+
+    Without any variation between units the value is 1 where the whole is 0, else 0.
+    """
+    units = len(leave_one_out)
+    error = np.sqrt((units - 1) / units * ((leave_one_out - leave_one_out.mean(axis=0)) ** 2).sum(axis=0))
+    ratio = np.abs(whole) / np.maximum(error, _EPSILON)
+    return 2 * stats.t.sf(ratio, units - 1)
+
+
 def preference_probability(gap: np.ndarray | float, cuts: np.ndarray) -> np.ndarray:
     """Probability that the first is preferred, no difference counted half, for a difference of strengths in logits."""
     first, second = (1 / (1 + np.exp(cuts[..., 0] + sign * gap)) for sign in (-1, 1))

@@ -69,6 +69,18 @@ def exclusion_reason(rows: Sequence[VoteRow], protocol: Protocol) -> str | None:
     return None
 
 
+def exclusion_words(reason: str, protocol: Protocol) -> str:
+    """What listeners did who are excluded for this reason, such as "answered fewer than 5 pages"."""
+    rules = protocol.exclusions
+    return {
+        "too_few_trials": f"answered fewer than {rules.trials_below} pages",
+        "attention": "missed attention checks",
+        "same_answer": "gave one answer throughout",
+        "repeats_reversed": "contradicted themselves",
+        "reference": "did not recognise the hidden reference",
+    }[reason]
+
+
 def attention_checks(rows: Sequence[VoteRow], protocol: Protocol) -> list[bool]:
     """Whether each attention check was passed: the stimulus beat its degraded copy on the first aspect."""
     checks = [row for row in rows if row["kind"] == "attention" and row["aspect"] == protocol.aspects[0].name]

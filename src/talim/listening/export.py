@@ -7,7 +7,9 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, ValidationError
 
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
@@ -17,8 +19,58 @@ COLUMNS = (
     *("test", "site", "listener", "group", "familiarity", "language", "position", "kind", "item", "aspect"),
     *("first", "second", "answer", "condition", "score", "listened_seconds", "at"),
 )
-_REQUIRED = frozenset(COLUMNS[:10])
+_Text = Annotated[str, Field(strict=True, max_length=200)]
+_Seconds = Annotated[FiniteFloat, Field(strict=True)]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ExportRow(BaseModel):
+    """What every row of an export has."""
+
+    model_config = ConfigDict(extra="ignore")
+    test: _Text
+    site: _Text
+    listener: _Text
+    group: _Text
+    familiarity: StrictInt = Field(ge=1, le=5)
+    language: _Text
+    position: StrictInt = Field(ge=0, le=100_000)
+    kind: Literal["normal", "repeat", "attention"]
+    item: _Text
+    aspect: _Text
+    listened_seconds: _Seconds = Field(ge=0)
+    at: _Seconds
+
+
+class PairwiseRow(ExportRow):
+    """An answer on two conditions: 2 for "first much better" to -2, null for "cannot say"."""
+
+    first: _Text
+    second: _Text
+    answer: Annotated[StrictInt, Field(ge=-2, le=2)] | None
+
+
+class MushraRow(ExportRow):
+    """A rating of one condition."""
+
+    condition: _Text
+    score: StrictInt = Field(ge=0, le=100)
+
+
+def row_fault(row: Any) -> str | None:
+    """What is wrong with a row of an export, such as "answer is 100: Input should be less than or equal to 2"; None
+    for a row that can be used.
+    """
+    if not isinstance(row, dict):
+        return f"{repr(row)[:40]} is no JSON object"
+    try:
+        (PairwiseRow if "answer" in row else MushraRow).model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0])
+        arrived = f"{where} is {repr(row[where])[:40]}" if where in row else f"{where} is missing"
+        return arrived if where not in row else f"{arrived}: {first['msg']}"
+    return None
 
 
 def to_jsonl(rows: Sequence[dict[str, Any]]) -> str:
@@ -46,8 +98,6 @@ def merge(tables: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[s
     origin: dict[str, str] = {}
     for source, rows in tables:
         for row in rows:
-            if missing := _REQUIRED - row.keys():
-                raise TalimError(f"{source}: a row lacks {', '.join(sorted(missing))}; give an export of talim")
             origin.setdefault(row["test"], source)
             key = tuple(row.get(name) for name in ("site", "listener", "position", "aspect", "condition"))
             if merged.setdefault(key, row) != row:
@@ -62,8 +112,13 @@ def merge(tables: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[dict[s
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL export; TalimError for a line that is not a JSON object."""
+    """The rows of a JSONL export; TalimError with the line for one that is no row of an export."""
+    if path.is_dir():
+        raise TalimError(f"{path}: is a folder; give the JSONL file that the organiser's page of that site saves")
     rows = read_jsonl(path)
-    if not all(isinstance(row, dict) for row in rows):
-        raise TalimError(f"{path}: expected one JSON object per line, as in the JSONL export")
+    if len(rows) < sum(bool(line.strip()) for line in path.read_text("utf-8", "replace").rstrip("\n").split("\n")):
+        raise TalimError(f"{path}: its last line is cut off; save the export again")
+    for number, row in enumerate(rows, start=1):
+        if fault := row_fault(row):
+            raise TalimError(f"{path}: row {number}: {fault}; give the JSONL export of a talim test, unedited")
     return rows

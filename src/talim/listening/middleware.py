@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+
 from talim.listening.participant_store import hash_token
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{0,5})?")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -67,8 +74,8 @@ class TokenBucket:
 class SecurityMiddleware:
     """Rejects requests over the limits or for another host, and adds `HEADERS` to every response."""
 
-    def __init__(self, app: Any, limits: RateLimits, hosts: frozenset[str] | None) -> None:
-        self.app, self.limits, self.hosts = app, limits, hosts
+    def __init__(self, app: Any, limits: RateLimits, hosts: frozenset[str] | None, known_links: KnownLinks) -> None:
+        self.app, self.limits, self.hosts, self.known_links = app, limits, hosts, known_links
         self._links = TokenBucket(limits.link_burst, limits.link_per_second)
         self._addresses = TokenBucket(limits.address_burst, limits.address_per_second)
 
@@ -87,7 +94,10 @@ class SecurityMiddleware:
             await send(message)
 
         error = self._check(scope)
-        body = b"" if error else await _read_body(receive, self.limits.body_bytes)
+        try:
+            body = b"" if error else await _read_body(receive, self.limits.body_bytes)
+        except ConnectionAbortedError:
+            return
         if error or body is None:
             await _send_error(send_with_headers, *(error or (413, "too_large")))
             return
@@ -105,29 +115,33 @@ class SecurityMiddleware:
 
     def _check(self, scope: Scope) -> tuple[int, str] | None:
         """(status, reason) of a request to reject, else None."""
-        headers = {k.lower(): v for k, v in scope["headers"]}
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.hosts is not None and _without_port(host) not in self.hosts:
+        headers = Headers(scope=dict(scope))
+        name = host_name(headers.get("host", ""))
+        if name is None or (self.hosts is not None and name not in self.hosts):
             return 421, "wrong_host"  # DNS rebinding: another name that resolves to this machine
-        size = headers.get(b"content-length", b"0")
-        if not size.isdigit() or int(size) > self.limits.body_bytes:
+        size = headers.get("content-length", "0")
+        if not re.fullmatch("[0-9]{1,12}", size) or int(size) > self.limits.body_bytes:
             return 413, "too_large"
         address = (scope.get("client") or ("?",))[0]
-        link = headers.get(b"authorization")
-        if not self._addresses.acquire(address) or (
-            link and not self._links.acquire(hash_token(link.decode("latin-1")))
-        ):
+        scheme, token = get_authorization_scheme_param(headers.get("authorization"))
+        link = hash_token(token) if scheme and token else ""  # of the token alone, however the header spells it
+        if link and not self._links.acquire(link):
+            return 429, "too_many"
+        # A flood from an address must not lock out the links that were used there before.
+        if link not in self.known_links and not self._addresses.acquire(address):
             return 429, "too_many"
         return None
 
 
 async def _read_body(receive: Receive, max_bytes: int) -> bytes | None:
-    """The body, or None if it exceeds `max_bytes`, whatever its content-length."""
+    """The body, or None if it exceeds `max_bytes`, whatever its content-length; ConnectionAbortedError if it breaks off
+    or takes longer than the server waits.
+    """
     body, more = b"", True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            raise ConnectionAbortedError
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > max_bytes:
@@ -144,8 +158,32 @@ async def _send_error(send: Send, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _without_port(host: str) -> str:
-    """`localhost` for `localhost:8765`, `[::1]` for `[::1]:8765`."""
-    if host.startswith("["):
-        return host[: host.find("]") + 1]
-    return host.partition(":")[0]
+def host_name(host: str) -> str | None:
+    """The lower-case name in a Host header or URL: `localhost` for `localhost:8765`, `[::1]` for `[::1]:8765`; an IPv6
+    address in its shortest spelling. None for anything that is not exactly a name or address with an optional port.
+    """
+    match = _HOST.fullmatch(host.lower())
+    if match is None:
+        return None
+    if match["address"] is None:
+        return match["name"]
+    try:
+        return f"[{ipaddress.IPv6Address(match['address'])}]"
+    except ValueError:
+        return None
+
+
+class KnownLinks:
+    """The hashes of the 4096 tokens that were valid most recently."""
+
+    def __init__(self) -> None:
+        self._hashes: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, token: str) -> None:
+        key = hash_token(token)
+        self._hashes[key] = self._hashes.pop(key, None)
+        while len(self._hashes) > 4096:
+            self._hashes.popitem(last=False)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._hashes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ PREFERENCE_LEVELS = (2, 1, 0, -1, -2)  # "A much better" to "B much better"
 CANNOT_SAY = "cannot_say"
 ASPECTS = ("overall", "instruments", "melody", "rhythm", "structure", "creativity")
 ANCHOR = "anchor"  # the reference, low-passed at 3.5 kHz (ITU-R BS.1534)
+SECONDS_PER_ANSWER = 5.0
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 
 
@@ -52,6 +54,11 @@ class TrialCounts(StrictModel):
     attention: int = Field(default=2, ge=0, le=20, description="attention checks")
     minimum_seconds: float = Field(default=4.0, ge=0, le=60, description="of each stimulus played before an answer")
     show_prompt: bool = Field(default=False, description="whether the prompt is shown")
+
+    @property
+    def total(self) -> int:
+        """Pages of the test, hidden repeats and attention checks included."""
+        return self.per_listener + self.repeats + self.attention
 
 
 class Exclusions(StrictModel):
@@ -118,6 +125,17 @@ class Protocol(StrictModel):
     @property
     def names(self) -> list[str]:
         return [condition.name for condition in self.conditions]
+
+    @property
+    def questions(self) -> int:
+        """Answers on a page: aspects, or in MUSHRA the rated rows."""
+        return len(self.aspects) if self.kind == "pairwise" else len(self.conditions) + self.anchor
+
+    @property
+    def minutes(self) -> int:
+        """About how long a listener takes: every stimulus heard once, and `SECONDS_PER_ANSWER` for each answer."""
+        heard = 2 if self.kind == "pairwise" else self.questions + 1
+        return max(1, math.ceil(self.trials.total * (heard * self.seconds + self.questions * SECONDS_PER_ANSWER) / 60))
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

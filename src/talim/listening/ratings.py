@@ -9,16 +9,31 @@ from typing import Any
 import numpy as np
 
 from talim.errors import TalimError
+from talim.experiments.effects import holm_adjusted
 from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
-from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners
+from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words
 from talim.listening.protocol import ANCHOR, Protocol
 
 MIN_LISTENERS = 6  # no interval for fewer
 FEW_LISTENERS = 12  # an interval with a warning for fewer
 ALL_LISTENERS = "all"
+LEVEL = 0.05
+
+
+class NoVotesCountError(TalimError):
+    """Nobody's answers count yet; the message says whose do not, and why."""
+
+    def __init__(self, listeners: int, excluded: Mapping[str, int], protocol: Protocol) -> None:
+        self.listeners, self.excluded = listeners, dict(excluded)
+        who = "1 listener has" if listeners == 1 else f"{listeners} listeners have"
+        reasons = "; ".join(f"{count} {exclusion_words(name, protocol)}" for name, count in excluded.items())
+        super().__init__(
+            f"no ratings yet: {who} answered, and nobody's answers count ({reasons or 'no comparison was answered'}). "
+            "More answers are needed; the rules are under exclusions in protocol.yaml"
+        )
 
 
 def rate_conditions(
@@ -26,14 +41,12 @@ def rate_conditions(
 ) -> dict[str, Any]:
     """Ratings of all conditions from exported rows (`export.merge`), as one JSON document.
 
-    `scores` {metric: {condition: score}} are correlated with the strengths of the first aspect. TalimError if no vote
-    is left after exclusions.
+    `scores` {metric: {condition: score}} are correlated with the strengths of the first aspect. NoVotesCountError if
+    no vote is left after exclusions.
     """
     screened = exclude_listeners(rows, protocol)
     if not screened.rows:
-        raise TalimError(
-            f"no valid votes yet ({screened.listeners} listeners, excluded: {screened.excluded or 'none'})"
-        )
+        raise NoVotesCountError(screened.listeners, screened.excluded, protocol)
     members = {group: [row for row in screened.rows if row["group"] == group] for group in protocol.groups}
     groups = {ALL_LISTENERS: screened.rows} | {group: part for group, part in members.items() if part}
     rate = _pairwise if protocol.kind == "pairwise" else _mushra
@@ -81,6 +94,8 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     if len(listener_index) >= MIN_LISTENERS:
         without_one = bradley_terry.leave_one_out_fits(table, pairs, len(names), fit)
     strengths = _intervals(fit.strengths[0], without_one.strengths if without_one else None)
+    preferences = _pair_logits(fit, pairs)
+    shifted = None if without_one is None else _pair_logits(without_one, pairs)
     decided = [r["answer"] for r in answered if r["answer"] != 0]
     return {
         "listeners": len(listener_index),
@@ -90,32 +105,40 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
         "first_side_fraction": float(np.mean([a > 0 for a in decided])) if decided else None,
         "conditions": [{"name": name, "strength": strengths[i]} for i, name in enumerate(names)],
         "pairs": [
-            _pair_preference(fit, without_one, i, j, names, int(count))
-            for (i, j), count in zip(pairs.tolist(), table.sum(axis=(0, 2)), strict=True)
+            row | {"answers": int(count), "preference": {k: _probability(v) for k, v in row.pop("interval").items()}}
+            for row, count in zip(
+                _compared(names, preferences[0], shifted), table.sum(axis=(0, 2)).tolist(), strict=True
+            )
         ],
         "cut_points": fit.cuts[0].tolist(),
         "alpha": krippendorff_alpha(rating_matrix(signed), "ordinal"),
     }
 
 
-def _pair_preference(
-    fit: BradleyTerryFit, without_one: BradleyTerryFit | None, i: int, j: int, names: list[str], answers: int
-) -> dict[str, Any]:
-    """Probability that condition i is preferred to j, no difference counted half, with an interval on logits."""
+def _pair_logits(fit: BradleyTerryFit, pairs: np.ndarray) -> np.ndarray:
+    """Logits [B, P] of the probability that the first of each pair is preferred, no difference counted half."""
+    gap = fit.strengths[:, pairs[:, 0]] - fit.strengths[:, pairs[:, 1]]
+    p = bradley_terry.preference_probability(gap, fit.cuts[:, None, :])
+    return np.log(p / (1 - p))
 
-    def logit(fit: BradleyTerryFit) -> np.ndarray:
-        p = bradley_terry.preference_probability(fit.strengths[:, i] - fit.strengths[:, j], fit.cuts)
-        return np.log(p / (1 - p))
 
-    interval = _intervals(logit(fit), logit(without_one)[:, None] if without_one else None)[0]
-    low, high = interval["low"], interval["high"]
-    return {
-        "first": names[i],
-        "second": names[j],
-        "preference": {k: None if v is None else float(1 / (1 + np.exp(-v))) for k, v in interval.items()},
-        "answers": answers,
-        "significant": None if low is None or high is None else low > 0 or high < 0,
-    }
+def _probability(logit: float | None) -> float | None:
+    return None if logit is None else float(1 / (1 + np.exp(-logit)))
+
+
+def _compared(names: Sequence[str], values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, Any]]:
+    """Every pair of conditions by its value [P], 0 for no difference: "interval", "p" adjusted for the number of pairs
+    (Holm), and whether it is "significant" at 5 %; None if `without_one` [G, P] is None.
+    """
+    intervals = _intervals(values, without_one)
+    adjusted: list[float | None] = [None] * len(values)
+    if without_one is not None:
+        adjusted = [*holm_adjusted(bradley_terry.jackknife_p_values(values, without_one).tolist())]
+    return [
+        {"first": names[i], "second": names[j], "interval": interval, "p": p}
+        | {"significant": None if p is None else p < LEVEL}
+        for (i, j), interval, p in zip(bradley_terry.all_pairs(len(names)).tolist(), intervals, adjusted, strict=True)
+    ]
 
 
 def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
@@ -134,12 +157,16 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     reference = names.index(str(protocol.reference))
     shifted = None if without_one is None else without_one - without_one[:, [reference]]
     differences = _intervals(mean - mean[reference], shifted)
+    first, second = bradley_terry.all_pairs(len(names)).T
+    apart = None if without_one is None else without_one[:, first] - without_one[:, second]
+    compared = _compared(names, mean[first] - mean[second], apart)
     return {
         "listeners": count,
         "answers": len(rows),
         "conditions": [
             {"name": name, "strength": strengths[i], "to_reference": differences[i]} for i, name in enumerate(names)
         ],
+        "pairs": [row | {"difference": row.pop("interval")} for row in compared],
         "alpha": krippendorff_alpha(rating_matrix(rated), "interval"),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,17 +20,12 @@ from talim.listening import export, ratings
 from talim.listening import protocol as protocols
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.draft_protocol import protocol_folder
-from talim.listening.protocol import Protocol
+from talim.listening.exclusions import exclusion_words
+from talim.listening.protocol import ANCHOR, Protocol
+from talim.listening.verdict import verdict_sentences
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
-EXCLUSION_REASONS = {
-    "too_few_trials": "answered too few trials",
-    "attention": "missed attention checks",
-    "same_answer": "gave one answer throughout",
-    "repeats_reversed": "contradicted themselves",
-    "reference": "did not recognise the hidden reference",
-}
 
 
 def rate_folder(
@@ -37,7 +34,8 @@ def rate_folder(
     """Rate the test in FOLDER, merged with other sites' JSONL exports; write ratings.json and ratings/index.html.
 
     `scores` is a JSON file {metric: {condition: number}} to correlate with the ratings. The path of the page is under
-    "page". TalimError if there are no votes or if they are of another test.
+    "page". TalimError if there are no votes or if they are of another test; where votes are there and none counts, the
+    page is written all the same, and the NoVotesCountError names it.
     """
     test_folder = protocol_folder(folder)
     protocol = protocols.load(test_folder)
@@ -45,15 +43,37 @@ def rate_folder(
     rows = export.merge(tables)
     if not rows:
         raise TalimError(f"{test_folder}: no votes yet; talim listen {folder} serves the test")
-    voted = {name for row in rows for name in (row.get("first"), row.get("second")) if name}
-    if unknown := voted - {*protocol.names, LOW_QUALITY_ANCHOR}:
-        raise TalimError(f"the votes are on {', '.join(sorted(unknown))}, which are not in the protocol")
-    result = ratings.rate_conditions(rows, protocol, _read_scores(scores))
-    result["verdict"] = verdict_sentence(result, next(iter(result["groups"][ratings.ALL_LISTENERS])))
-    write_json(test_folder / "ratings.json", result)
+    _require_this_test(rows, protocol)
     page = test_folder / "ratings" / "index.html"
-    write_text(page, render("ratings.html", **context(result, protocol)))
+    try:
+        result = ratings.rate_conditions(rows, protocol, _read_scores(scores))
+    except ratings.NoVotesCountError as error:
+        write_text(page, render("ratings.html", **empty_context(error, rows, protocol)))
+        error.args = (f"{error}. Page: {page}",)
+        raise
+    first = next(iter(result["groups"][ratings.ALL_LISTENERS].values()))
+    said = verdict_sentences(first, shown_names(protocol))
+    result["verdict"] = " ".join(said)
+    write_json(test_folder / "ratings.json", result)
+    write_text(page, render("ratings.html", **context(result, said, protocol)))
     return result | {"page": str(page)}
+
+
+def _require_this_test(rows: Sequence[dict[str, Any]], protocol: Protocol) -> None:
+    """TalimError for rows of another kind of test, and for conditions and aspects that the protocol does not have."""
+    if any(("answer" in row) != (protocol.kind == "pairwise") for row in rows):
+        raise TalimError(f"the votes are not those of a {protocol.kind} test, which protocol.yaml describes")
+    conditions = {str(row[key]) for row in rows for key in ("first", "second", "condition") if key in row}
+    unknown = conditions - {*protocol.names, LOW_QUALITY_ANCHOR, ANCHOR}
+    unknown |= {str(row["aspect"]) for row in rows} - {aspect.name for aspect in protocol.aspects}
+    if unknown:
+        raise TalimError(f"the votes are on {', '.join(sorted(unknown))}, which are not in the protocol")
+
+
+def shown_names(protocol: Protocol) -> dict[str, str]:
+    """The conditions as a reader knows them; real music is called so."""
+    shown = {c.name: f"the real music ({c.name})" if c.take == "real" else c.name for c in protocol.conditions}
+    return shown | {ANCHOR: "the low-passed anchor"}
 
 
 def _local_votes(test_folder: Path, database: str | None) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -65,7 +85,11 @@ def _local_votes(test_folder: Path, database: str | None) -> list[tuple[str, lis
     from talim.listening.database import sqlite_url
     from talim.listening.vote_store import VoteStore
 
-    return [(str(test_folder), VoteStore(database or sqlite_url(test_folder / export.DATABASE)).rows())]
+    store = VoteStore(database or sqlite_url(test_folder / export.DATABASE))
+    try:
+        return [(str(test_folder), store.rows(lambda text: print(text, file=sys.stderr)))]
+    finally:
+        store.close()
 
 
 def _read_scores(path: Path | None) -> dict[str, dict[str, float]]:
@@ -81,7 +105,7 @@ def _read_scores(path: Path | None) -> dict[str, dict[str, float]]:
     return values
 
 
-def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+def context(result: dict[str, Any], said: Sequence[str], protocol: Protocol) -> dict[str, Any]:
     """The variables of the template."""
     by_aspect = result["groups"][ratings.ALL_LISTENERS]
     first = next(iter(by_aspect))
@@ -89,7 +113,7 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
         "version": __version__,
         "result": result,
         "title": protocol.title.get("en", protocol.name),
-        "verdict": result["verdict"],
+        "verdict": said,
         "aspects": [{"name": k, "rating": rating, "plot": plot(k, rating, result)} for k, rating in by_aspect.items()],
         "groups": [
             {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
@@ -97,9 +121,34 @@ def context(result: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
             if name != ratings.ALL_LISTENERS and first in group
         ],
         "first": first,
-        "reasons": [(EXCLUSION_REASONS[name], count) for name, count in result["excluded"].items()],
+        "reasons": [(exclusion_words(name, protocol), count) for name, count in result["excluded"].items()],
         "percent": format_percent,
+        "small": partial(format_number, digits=3),
         "number": _number,
+    }
+
+
+def empty_context(
+    error: ratings.NoVotesCountError, rows: Sequence[dict[str, Any]], protocol: Protocol
+) -> dict[str, Any]:
+    """The variables of the template where nobody's answers count yet."""
+    result = {
+        "name": protocol.name,
+        "listeners": {"answered": error.listeners, "counted": 0},
+        "excluded": error.excluded,
+        "intra_rater_agreement": {"repeats": 0},
+        "rank_correlation": [],
+        "test": rows[0]["test"],
+        "sites": dict(Counter(site for site, _ in {(row["site"], row["listener"]) for row in rows})),
+    }
+    return {
+        "version": __version__,
+        "result": result,
+        "title": protocol.title.get("en", protocol.name),
+        "verdict": [f"N{str(error)[1:]}."],
+        "reasons": [(exclusion_words(name, protocol), count) for name, count in error.excluded.items()],
+        "aspects": [],
+        "groups": [],
     }
 
 
@@ -115,19 +164,6 @@ def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str,
 def rank_conditions(rating: dict[str, Any]) -> list[dict[str, Any]]:
     """The conditions, best first."""
     return sorted(rating["conditions"], key=lambda c: -c["strength"]["value"])
-
-
-def verdict_sentence(result: dict[str, Any], aspect: str) -> str:
-    """One sentence: the best condition, and whether its lead is significant."""
-    rating = result["groups"][ratings.ALL_LISTENERS][aspect]
-    best, second = rank_conditions(rating)[:2]
-    if result["kind"] == "mushra":
-        return f"{best['name']} is rated highest ({_number(best['strength']['value'])} of 100)."
-    pair = next(p for p in rating["pairs"] if {p["first"], p["second"]} == {best["name"], second["name"]})
-    if not pair["significant"]:
-        return f"{best['name']} and {second['name']} lead; the difference between them is not significant."
-    rate = pair["preference"]["value"] if pair["first"] == best["name"] else 1 - pair["preference"]["value"]
-    return f"{best['name']} leads: preferred to {second['name']} in {format_percent(rate)} of comparisons."
 
 
 def sentences(result: dict[str, Any]) -> str:

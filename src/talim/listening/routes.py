@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -11,7 +12,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field, StrictInt
 
 from talim.listening import export
-from talim.listening.session import ListeningTestSession
+from talim.listening.participant_store import Answer
+from talim.listening.session import ListeningTestSession, ServedSession
 from talim.listening.vote_store import ConsentRecord, Vote
 from talim.strict_yaml import StrictModel
 
@@ -56,6 +58,8 @@ def _participant_of(request: Request, sent: BearerCredentials) -> dict[str, Any]
     participant = request.app.state.store.find(sent.credentials) if sent else None
     if participant is None:
         raise _invalid_link_error(request)
+    if sent:
+        request.app.state.known_links.add(sent.credentials)
     return participant
 
 
@@ -63,6 +67,7 @@ def _organiser_only(request: Request, test: SessionDependency, sent: BearerCrede
     token = sent.credentials if sent else ""
     if not hmac.compare_digest(token.encode(), test.organiser_token.encode()):
         raise _invalid_link_error(request)
+    request.app.state.known_links.add(token)
 
 
 ParticipantDependency = Annotated[dict[str, Any], Depends(_participant_of)]
@@ -72,9 +77,47 @@ organising = APIRouter(prefix="/api/organiser", dependencies=[Depends(_organiser
 
 
 @shared.delete("/session")
-def forget(request: Request, participant: ParticipantDependency) -> dict[str, Any]:
+def forget(request: Request, participant: ParticipantDependency, response: Response) -> dict[str, Any]:
     """Delete the listener or reviewer and all their answers."""
-    return {"deleted": request.app.state.store.delete(participant["id"])}
+    return _deletion(request.app.state.store.delete(participant["id"]), response)
+
+
+def _deletion(erased: bool | None, response: Response) -> dict[str, Any]:
+    """`deleted` only if nothing is left on disk; 202 while another program delays that, 404 for nobody."""
+    if erased is None:
+        raise HTTPException(404, "not_found")
+    if not erased:
+        response.status_code = 202
+    return {"deleted": erased}
+
+
+@shared.get("/audio/{name}", response_class=Response)
+def sound(request: Request, participant: ParticipantDependency, name: str) -> Response:
+    """Audio of the current turn, 404 for other names; without a modification date, which would reveal the order of
+    creation.
+    """
+    served: ServedSession = request.app.state.session
+    turn = served.store.current(participant["id"])
+    for valid, read in (served.sounds(participant["id"], turn) if turn else {}).items():
+        if hmac.compare_digest(valid.encode(), name.encode()):
+            return Response(read(), media_type="audio/wav")
+    raise HTTPException(404, "not_found")
+
+
+def open_turn(session: ServedSession, participant: dict[str, Any]) -> dict[str, Any]:
+    """The current turn as the page gets it; its time begins with the first retrieval."""
+    if participant["began_at"] is None:
+        raise HTTPException(403, "begin_first")
+    turn = session.store.current(participant["id"], opening=True)
+    if turn is None:
+        return {"done": True}
+    return {"done": False, "position": turn["position"]} | session.public_turn(participant, turn)
+
+
+def store_answer(session: ServedSession, participant: dict[str, Any], sent: Answer) -> dict[str, Any]:
+    """Store an answer; it is on disk when this returns. Sending the same answer again has no effect."""
+    check = partial(session.check_answer, sent)
+    return {"stored": True, "new": session.store.answer(participant["id"], sent, check)}
 
 
 @listening.get("/session")
@@ -85,14 +128,16 @@ def session(listener: ParticipantDependency, test: SessionDependency) -> dict[st
         "began": listener["began_at"] is not None,
         "language": listener["language"],
         "answered": listener["answered"],
-        "trials": listener["turns"] or counts.per_listener + counts.repeats + counts.attention,
+        "trials": listener["turns"] or counts.total,
+        "questions": test.protocol.questions,
+        "minutes": test.protocol.minutes,
     }
 
 
 @listening.post("/begin")
 def begin(listener: ParticipantDependency, test: SessionDependency, sent: ListenerConsentRequest) -> dict[str, Any]:
     """Store consent and background, and assign the trials."""
-    if sent.group not in test.protocol.groups or sent.language not in test.protocol.languages:
+    if sent.group not in test.protocol.groups:
         raise HTTPException(422, "malformed")
     consent = ConsentRecord(sent.group, sent.familiarity, sent.language, test.consent_hash(sent.language))
     test.store.begin(listener["id"], consent, test.protocol, test.stimuli.items)
@@ -102,51 +147,21 @@ def begin(listener: ParticipantDependency, test: SessionDependency, sent: Listen
 @listening.post("/trial")
 def trial(listener: ParticipantDependency, test: SessionDependency) -> dict[str, Any]:
     """The current trial, without its kind and conditions."""
-    if listener["began_at"] is None:
-        raise HTTPException(403, "begin_first")
-    row = test.store.current(listener["id"], opening=True)
-    if row is None:
-        return {"done": True}
-    names = test.names(listener["id"], row)
-    public = {
-        "done": False,
-        "position": row["position"],
-        "trials": listener["turns"],
-        "stimuli": names[: len(row["order"])],
-        "reference": names[-1] if test.protocol.kind == "mushra" else None,
-        "aspect": row["aspect"],
-        "minimum_seconds": test.min_listening_seconds(row),
-    }
-    return public | ({"prompt": test.stimuli.prompts[row["item"]]} if test.protocol.trials.show_prompt else {})
-
-
-@listening.get("/audio/{name}", response_class=Response)
-def stimulus(listener: ParticipantDependency, test: SessionDependency, name: str) -> Response:
-    """A stimulus of the current trial, 404 for other names; without a modification date, which would reveal the order
-    of creation.
-    """
-    row = test.store.current(listener["id"])
-    path = test.stimulus_file(listener["id"], row, name) if row else None
-    if path is None:
-        raise HTTPException(404, "not_found")
-    return Response(path.read_bytes(), media_type="audio/wav")
+    return open_turn(test, listener)
 
 
 @listening.post("/votes")
 def vote(listener: ParticipantDependency, test: SessionDependency, sent: Vote) -> dict[str, Any]:
     """Store a vote; it is on disk when this returns. Sending the same vote again has no effect."""
-    row = test.store.current(listener["id"])
-    minimum_seconds = 0.0
-    if row is not None and row["position"] == sent.position:
-        _check_answers(test, row, sent)
-        minimum_seconds = test.min_listening_seconds(row) * len(row["order"])
-    return {"stored": True, "new": test.store.vote(listener["id"], sent, minimum_seconds)}
+    return store_answer(test, listener, sent)
 
 
 @organising.get("/status")
 def status(test: SessionDependency) -> dict[str, Any]:
     """The test and the progress of its listeners."""
-    return test.store.status() | {"name": test.protocol.name, "notes": test.stimuli.notes}
+    notes = list(test.stimuli.notes)
+    test.store.rows(notes.append)
+    return test.store.status() | {"name": test.protocol.name, "notes": notes}
 
 
 @organising.post("/links")
@@ -157,7 +172,7 @@ def links(test: SessionDependency, sent: InviteLinksRequest) -> list[dict[str, s
 
 @organising.get("/votes")
 def votes(test: SessionDependency, form: Literal["jsonl", "csv"] = "jsonl") -> Response:
-    """All votes as a file."""
+    """All votes as a file; the status names those that cannot be read."""
     rows = test.store.rows()
     if form == "csv":
         return Response(export.to_csv(rows), media_type="text/csv")
@@ -165,22 +180,8 @@ def votes(test: SessionDependency, form: Literal["jsonl", "csv"] = "jsonl") -> R
 
 
 @organising.delete("/listeners/{listener}")
-def delete(test: SessionDependency, listener: Annotated[str, Field(max_length=16)]) -> dict[str, Any]:
+def delete(
+    test: SessionDependency, listener: Annotated[str, Field(max_length=16)], response: Response
+) -> dict[str, Any]:
     """Delete a listener on request."""
-    if "\x00" in listener or not test.store.delete(listener):
-        raise HTTPException(404, "not_found")
-    return {"deleted": True}
-
-
-def _check_answers(test: ListeningTestSession, trial: dict[str, Any], sent: Vote) -> None:
-    """HTTPException unless all questions are answered on their scale and all stimuli were played long enough."""
-    if trial["aspect"] is None:
-        keys = {aspect.name for aspect in test.protocol.aspects}
-        fits = all(answer is None or -2 <= answer <= 2 for answer in sent.answers.values())
-    else:
-        keys = {str(index) for index in range(len(trial["order"]))}
-        fits = all(answer is not None and 0 <= answer <= 100 for answer in sent.answers.values())
-    if sent.answers.keys() != keys or not fits or len(sent.listened_seconds) != len(trial["order"]):
-        raise HTTPException(422, "malformed")
-    if min(sent.listened_seconds) < test.min_listening_seconds(trial):
-        raise HTTPException(409, "not_listened")
+    return _deletion(None if "\x00" in listener else test.store.delete(listener), response)

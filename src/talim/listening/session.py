@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from talim.errors import TalimError, UsageError
 from talim.listening import protocol as protocols
 from talim.listening.database import sqlite_url
 from talim.listening.export import DATABASE
+from talim.listening.participant_store import ParticipantStore, RequestRejectedError
 from talim.listening.protocol import Protocol
 from talim.listening.stimuli import StimulusSet, prepare
-from talim.listening.vote_store import VoteStore
+from talim.listening.vote_store import Vote, VoteStore
 
 STATIC = Path(__file__).parent / "static"
 WORDS = "words"
@@ -32,24 +34,41 @@ class ServedSession:
     folder: Path
     translations: dict[str, dict[str, Any]]
     secret: str
+    store: ParticipantStore
 
     def random_name(self, message: str) -> str:
         """32 hex digits that depend on `message` and cannot be computed without the secret."""
         return hmac.new(self.secret.encode(), message.encode(), hashlib.sha256).hexdigest()[:32]
 
     def consent_hash(self, language: str) -> str:
-        """Hash of the consent text in this language."""
+        """Hash of the consent text in this language; RequestRejectedError for a language that is not offered."""
+        if language not in self.translations:
+            raise RequestRejectedError("malformed", f"there are no texts in {language}", 422)
         return hashlib.sha256("\n".join(self.translations[language]["consent_text"]).encode()).hexdigest()
+
+    def public_turn(self, participant: Mapping[str, Any], turn: dict[str, Any]) -> dict[str, Any]:
+        """What the page gets of a turn: nothing that tells where its audio comes from."""
+        raise NotImplementedError
+
+    def sounds(self, participant: str, turn: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
+        """The audio of a turn: random names, and functions that read the WAV files."""
+        raise NotImplementedError
+
+    def check_answer(self, answer: Any, turn: dict[str, Any]) -> float:
+        """The seconds that answering a turn takes at least; RequestRejectedError unless the answer is complete, on its
+        scale, and given after enough was played.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class ListeningTestSession(ServedSession):
     """The state of the server for one test. `organiser_token` is stored in DIR/keys.json."""
 
+    store: VoteStore
     organiser_token: str
     protocol: Protocol
     stimuli: StimulusSet
-    store: VoteStore
     test_hash: str
 
     def names(self, listener: str, trial: dict[str, Any]) -> list[str]:
@@ -60,13 +79,39 @@ class ListeningTestSession(ServedSession):
         count = len(trial["order"]) + (self.protocol.kind == "mushra")
         return [self.random_name(f"{self.test_hash}/{listener}/{trial['position']}/{i}") for i in range(count)]
 
-    def stimulus_file(self, listener: str, trial: dict[str, Any], name: str) -> Path | None:
-        """The file with this random name in this trial, or None."""
-        conditions = [*trial["order"], self.protocol.reference]
-        for valid, condition in zip(self.names(listener, trial), conditions, strict=False):
-            if hmac.compare_digest(valid.encode(), name.encode()):
-                return self.stimuli.path(trial["item"], str(condition))
-        return None
+    def sounds(self, participant: str, turn: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
+        """The audio of a trial by random name; MUSHRA's open reference included."""
+        conditions = [*turn["order"], self.protocol.reference]
+        paths = [self.stimuli.path(turn["item"], str(c)) for c in conditions[: len(self.names(participant, turn))]]
+        return {name: path.read_bytes for name, path in zip(self.names(participant, turn), paths, strict=True)}
+
+    def public_turn(self, participant: Mapping[str, Any], turn: dict[str, Any]) -> dict[str, Any]:
+        """A trial without its kind and conditions."""
+        names = self.names(participant["id"], turn)
+        public = {
+            "trials": participant["turns"],
+            "stimuli": names[: len(turn["order"])],
+            "reference": names[-1] if self.protocol.kind == "mushra" else None,
+            "aspect": turn["aspect"],
+            "minimum_seconds": self.min_listening_seconds(turn),
+        }
+        show_prompt = self.protocol.trials.show_prompt
+        return public | ({"prompt": self.stimuli.prompts[turn["item"]]} if show_prompt else {})
+
+    def check_answer(self, answer: Vote, turn: dict[str, Any]) -> float:
+        """All questions answered on their scale, and all stimuli played long enough, one after the other."""
+        if turn["aspect"] is None:
+            keys = {aspect.name for aspect in self.protocol.aspects}
+            fits = all(value is None or -2 <= value <= 2 for value in answer.answers.values())
+        else:
+            keys = {str(index) for index in range(len(turn["order"]))}
+            fits = all(value is not None and 0 <= value <= 100 for value in answer.answers.values())
+        if answer.answers.keys() != keys or not fits or len(answer.listened_seconds) != len(turn["order"]):
+            raise RequestRejectedError("malformed", "the answers are not those of this trial", 422)
+        minimum_seconds = self.min_listening_seconds(turn)
+        if min(answer.listened_seconds) < minimum_seconds:
+            raise RequestRejectedError("not_listened", f"not all stimuli were played for {minimum_seconds:g} s")
+        return minimum_seconds * len(turn["order"])
 
     def min_listening_seconds(self, trial: dict[str, Any]) -> float:
         """How long each stimulus of a trial must be played: the protocol's minimum, or all of a shorter one."""
@@ -84,8 +129,9 @@ def open_test(folder: Path, database: str | None = None, site: str = "here") -> 
     store = VoteStore(database or sqlite_url(folder / DATABASE))
     test_hash = store.open_test(protocol, stimuli.content_hashes, stimuli.prompts, site)
     keys = read_secrets(folder)
-    shared = (folder, translations, keys["secret"])
-    return ListeningTestSession(*shared, keys["organiser"], protocol, stimuli, store, test_hash)
+    return ListeningTestSession(
+        folder, translations, keys["secret"], store, keys["organiser"], protocol, stimuli, test_hash
+    )
 
 
 def read_translations(folder: Path, languages: tuple[str, ...], builtin: str = WORDS) -> dict[str, dict[str, Any]]:

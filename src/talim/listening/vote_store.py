@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from talim.listening import database as t
 from talim.listening.assignment import trials_for
-from talim.listening.database import begin_immediate
+from talim.listening.database import transaction
+from talim.listening.export import row_fault
 from talim.listening.participant_store import Answer, Assignment, ParticipantStore, RequestRejectedError
 from talim.listening.protocol import Protocol, hashed_content, test_hash
 
@@ -77,22 +78,13 @@ class VoteStore(ParticipantStore):
 
         self._begin(listener, vars(consent), assign)
 
-    def vote(self, listener: str, vote: Vote, minimum_seconds: float = 0.0) -> bool:
-        """Store a vote for the current trial; True if it is new, False if the same vote was stored before.
+    def _values(self, answer: Answer) -> dict[str, Any]:
+        return answer.model_dump(exclude={"listened_seconds"})
 
-        RequestRejectedError: another vote with this id or for this trial, a trial that is not the current one, or a
-        vote less than `minimum_seconds` after the trial was opened.
-        """
-        answer = vote.model_dump(exclude={"listened_seconds"})
-        with begin_immediate(self.engine) as connection:
-            if self._is_stored(connection, listener, answer):
-                return False
-            now = self._check_turn(connection, listener, vote.position, minimum_seconds)
-            more = {"listener": listener, "listened_seconds": vote.listened_seconds, "at": now}
-            connection.execute(t.votes.insert().values(**answer, **more))
-            if self._current(connection, listener) is None:
-                connection.execute(t.listeners.update().where(t.listeners.c.id == listener).values(finished_at=now))
-        return True
+    def _store(self, connection: Connection, participant: str, answer: Answer, now: float) -> None:
+        connection.execute(t.votes.insert().values(listener=participant, at=now, **answer.model_dump()))
+        if self._current(connection, participant) is None:
+            connection.execute(t.listeners.update().where(t.listeners.c.id == participant).values(finished_at=now))
 
     def status(self) -> dict[str, Any]:
         """The test and all listeners without their answers, for the organiser."""
@@ -101,20 +93,40 @@ class VoteStore(ParticipantStore):
         query = select(*(t.listeners.c[name] for name in fields), answered).outerjoin(
             t.votes, t.votes.c.listener == t.listeners.c.id
         )
-        with self.engine.begin() as connection:
+        with transaction(self.engine) as connection:
             test = connection.execute(select(*t.test.c["hash", "site", "frozen_at", "deleted"])).one()
             listeners = connection.execute(query.group_by(t.listeners.c.id).order_by(t.listeners.c.began_at)).all()
         return dict(test._mapping) | {"listeners": [dict(listener._mapping) for listener in listeners]}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All answers, one row each, in the export format (`export.COLUMNS`)."""
-        with self.engine.begin() as connection:
-            test = connection.execute(select(t.test)).one()
+    def rows(self, left_out: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+        """All answers, one row each, in the export format (`export.COLUMNS`).
+
+        A vote that cannot be read is passed over, and named to `left_out`.
+        """
+        with transaction(self.engine) as connection:
+            test = connection.execute(select(t.test)).first()
             same_trial = (t.trials.c.listener == t.votes.c.listener) & (t.trials.c.position == t.votes.c.position)
             joined = select(t.votes, t.trials, *t.listeners.c["group", "familiarity", "language"])
             joined = joined.join(t.trials, same_trial).join(t.listeners, t.listeners.c.id == t.votes.c.listener)
             votes = connection.execute(joined.order_by(t.votes.c.listener, t.votes.c.position)).all()
-        return [row for vote in votes for row in _answer_rows(test, vote._mapping)]
+        if test is None:
+            return []
+        rows: list[dict[str, Any]] = []
+        for vote in votes:
+            try:
+                own = list(_answer_rows(test, vote._mapping))
+                faults = [fault for row in own if (fault := row_fault(row))]
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                own, faults = [], [f"{type(error).__name__}: {error}"]
+            if faults or not own:
+                listener, position = vote._mapping[t.votes.c.listener], vote._mapping[t.votes.c.position]
+                left_out(
+                    f"the vote of listener {listener} on trial {position} cannot be read "
+                    f"({faults[0] if faults else 'it has no answer'}): left out"
+                )
+            else:
+                rows += own
+        return rows
 
 
 def _answer_rows(test: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:

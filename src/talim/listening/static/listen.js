@@ -12,6 +12,7 @@ function welcome() {
   show(
     make("h1", {}, page.words.welcome),
     make("p", {}, fill(page.words[`welcome_text_${page.session.kind}`], { count: page.session.trials })),
+    make("p", {}, time()),
     make("p", {}, page.words.advice),
     make("h2", {}, page.words.about_you),
     choices(page.words.group, "", "group", groups, { list: true }),
@@ -22,6 +23,11 @@ function welcome() {
     make("label", { class: "agree" }, agree, make("span", {}, page.words.agree)),
     make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: begin }, page.words.begin)),
   );
+}
+
+function time() {
+  const { trials, questions, minutes } = page.session;
+  return fill(questions === 1 ? page.words.time_one : page.words.time, { count: trials, questions, minutes });
 }
 
 async function begin() {
@@ -145,7 +151,7 @@ function mushra(trial, players) {
     if (open >= 0) return { missing: () => sliders[open].focus(), message: fill(page.words.must_rate, { name: players[open].name }) };
     return { values: Object.fromEntries(sliders.map((slider, index) => [String(index), Number(slider.value)])) };
   };
-  const question = make("p", {}, make("strong", {}, `${aspect.label}: `), aspect.rating);
+  const question = make("p", {}, make("strong", {}, `${aspect.label}${page.words.colon}`), aspect.rating);
   const parts = [question, make("p", { class: "note" }, page.words.reference_note), box(reference, "sound"), make("div", { class: "rows" }, ...rows)];
   return { parts, answers };
 }
@@ -172,7 +178,7 @@ async function submit(trial, players, form, save) {
     await ask("POST", "/api/votes", vote, () => say(page.words.retry));
     say(page.words.saved);
   } catch (error) {
-    if (!(error instanceof Refusal) || error.status === 401) throw error;
+    if (!(error instanceof Refusal) || error.status === 401 || error.reason === "changed") throw error;
     say(["answered", "not_current"].includes(error.reason) ? page.words.moved_on : page.words.retry);
   }
   await nextTrial();

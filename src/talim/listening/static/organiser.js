@@ -22,8 +22,9 @@ function row(person) {
       button.textContent = "Really delete?";
       return;
     }
-    await ask("DELETE", `/api/organiser/listeners/${person.id}`);
-    say(`Listener ${person.id} and all their answers are deleted.`);
+    const { deleted } = await json("DELETE", `/api/organiser/listeners/${person.id}`);
+    const pending = "no longer count; erasing them from the disk is delayed by another program and is tried again";
+    say(`Listener ${person.id} and all their answers ${deleted ? "are deleted" : pending}.`);
     await refresh();
   });
   const cells = [person.id, person.label, person.group || "", String(person.answered), stamp(person.finished_at)];

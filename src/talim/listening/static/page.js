@@ -1,6 +1,6 @@
 // What the listener's page and the reviewer's share: words and language, title, pause, deletion, failures.
 import { ask, token } from "./server.js";
-import { make, say, show, silence } from "./parts.js";
+import { fill, make, say, show, silence } from "./parts.js";
 
 export const json = async (...request) => (await ask(...request)).json();
 export const localised = (texts) => texts[document.documentElement.lang] || texts.en || Object.values(texts)[0] || "";
@@ -62,9 +62,9 @@ function deletion() {
     no.focus();
   };
   const remove = async () => {
-    await ask("DELETE", "/api/session", undefined, () => say(page.words.offline));
+    const { deleted } = await json("DELETE", "/api/session", undefined, () => say(page.words.offline));
     document.getElementById("pause").hidden = true;
-    page.redraw = () => show(make("h1", {}, page.words.deleted));
+    page.redraw = () => show(make("h1", {}, deleted ? page.words.deleted : page.words.delete_pending));
     page.redraw();
   };
   offer();
@@ -75,7 +75,8 @@ export function failed(error) {
   silence();
   page.redraw = () => failed(error);
   document.getElementById("pause").hidden = true;
-  show(make("h1", {}, error.status === 401 ? page.words.no_link : `${page.words.offline} (${error.reason || error.message})`));
+  const known = error.status === 401 ? page.words.no_link : { changed: page.words.changed }[error.reason];
+  show(make("h1", {}, known || fill(page.words.broken, { reason: error.reason || error.message })));
 }
 
 // Words, session, then `welcome` or, for whoever had begun, `goOn`.

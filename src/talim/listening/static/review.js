@@ -7,8 +7,8 @@ function briefSummary() {
   const { words, session } = page;
   const { brief } = session;
   const lines = [
-    fill(words.wanted_words, { words: brief.prompt }),
-    brief.mood ? fill(words.wanted_mood, { mood: brief.mood }) : null,
+    fill(words.wanted_words, { words: localised(brief.prompt) }),
+    localised(brief.mood) ? fill(words.wanted_mood, { mood: localised(brief.mood) }) : null,
     fill(words.wanted_seconds, { seconds: brief.seconds }),
     brief.loop ? words.wanted_loop : null,
   ];
@@ -58,7 +58,10 @@ async function next() {
 function failedChecks(candidate) {
   const { words } = page;
   if (!candidate.failed.length) return null;
-  const line = ({ name, ...more }) => make("li", {}, fill(words.failed_check, { name: words.checks[name] || name, ...more }));
+  const line = ({ name, measured, required }) => {
+    const values = { name: words.checks[name] || name, measured: localised(measured), required: localised(required) };
+    return make("li", {}, fill(words.failed_check, values));
+  };
   return make("div", { class: "failed" }, make("p", {}, words.failed), make("ul", {}, ...candidate.failed.map(line)));
 }
 
@@ -126,7 +129,7 @@ async function submit(candidate, player, save) {
     await ask("POST", "/api/reviews", review, () => say(words.retry));
     say(words.saved);
   } catch (error) {
-    if (!(error instanceof Refusal) || error.status === 401) throw error;
+    if (!(error instanceof Refusal) || error.status === 401 || error.reason === "changed") throw error;
     say(["answered", "not_current"].includes(error.reason) ? words.moved_on : words.retry);
   }
   await next();

@@ -1,0 +1,120 @@
+"""The verdict of a listening test: which conditions can be told apart, in one or a few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from talim.html.formatting import format_number, format_percent
+
+_COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+MAX_SENTENCES = 8  # of a verdict; the table of pairs holds the rest
+
+
+def verdict_sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+    """The sentences of a verdict, the most important one first; `shown` {condition: name for the reader}."""
+    said = _sentences(rating, shown)
+    return [f"The {text[4:]}" if text.startswith("the ") else text for text in said]  # names of conditions stay as is
+
+
+def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+    """What all pairs of conditions say together.
+
+    A pair is told apart if its p-value, adjusted for the number of pairs (Holm), is below 0.05; so in one of twenty
+    tests without any difference at most is a difference claimed.
+    """
+    ranked = sorted(rating["conditions"], key=lambda c: -c["strength"]["value"])
+    names = [condition["name"] for condition in ranked]
+    verdicts = {frozenset((pair["first"], pair["second"])): pair["significant"] for pair in rating["pairs"]}
+    if any(verdict is None for verdict in verdicts.values()):
+        return [f"{rating['listeners']} listeners are too few to tell {_all(names, shown)} apart."]
+    beaten = {
+        name: [other for other in names[place + 1 :] if verdicts[frozenset((name, other))]]
+        for place, name in enumerate(names)
+    }
+    if not any(beaten.values()):
+        return [_none_told_apart(names, shown)]
+    sentences = []
+    leaders = [name for name in names if not any(name in others for others in beaten.values())]
+    others = names[len(leaders) :]
+    if leaders == names[: len(leaders)] and all(beaten[name] == others for name in leaders):
+        what = "leads" if len(leaders) == 1 else "lead and cannot be told apart"
+        rates = _rates(rating, leaders, others)
+        sentences.append(
+            f"{_listed([shown[name] for name in leaders])} {what}: preferred to {_all(others, shown, 'other ')}{rates}."
+        )
+    told = leaders if sentences else []
+    sentences += _preferences([name for name in names if name not in told], beaten, rating, shown)
+    sentences += _unresolved(names, beaten, shown, [tuple(told)])
+    if len(sentences) > MAX_SENTENCES:
+        sentences = [*sentences[: MAX_SENTENCES - 1], "The table of pairs holds the rest."]
+    return sentences
+
+
+def _none_told_apart(names: Sequence[str], shown: Mapping[str, str]) -> str:
+    if len(names) == 2:
+        return f"{shown[names[0]]} and {shown[names[1]]} cannot be told apart by these votes."
+    told = [shown[name] for name in names if shown[name] != name]
+    included = f", {_listed(told)} included" if told else ""
+    return f"None of the {_count(len(names))} can be told apart by these votes{included}."
+
+
+def _preferences(
+    names: Sequence[str], beaten: Mapping[str, list[str]], rating: Mapping[str, Any], shown: Mapping[str, str]
+) -> list[str]:
+    """A sentence for each set of conditions that is found worse, with all that are found better than that set."""
+    better: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        if beaten[name]:
+            better.setdefault(tuple(beaten[name]), []).append(name)
+    sentences = []
+    for worse, winners in better.items():
+        verb = "is" if len(winners) == 1 else "are"
+        sentence = f"{_listed([shown[n] for n in winners])} {verb} preferred to {_listed([shown[n] for n in worse])}"
+        sentences.append(f"{sentence}{_rates(rating, winners, worse)}.")
+    return sentences
+
+
+def _rates(rating: Mapping[str, Any], winners: Sequence[str], worse: Sequence[str]) -> str:
+    """In how many of the comparisons the winners are preferred; empty for ratings of single pieces."""
+    rates = []
+    for pair in rating["pairs"]:
+        value = pair.get("preference", {}).get("value")
+        if value is not None and pair["first"] in winners and pair["second"] in worse:
+            rates.append(value)
+        elif value is not None and pair["second"] in winners and pair["first"] in worse:
+            rates.append(1 - value)
+    if not rates:
+        return ""
+    low, high = format_percent(min(rates)), format_percent(max(rates))
+    return f" in {low} of comparisons" if low == high else f" in {low} to {high} of comparisons"
+
+
+def _unresolved(
+    names: Sequence[str], beaten: Mapping[str, list[str]], shown: Mapping[str, str], told: Sequence[tuple[str, ...]]
+) -> list[str]:
+    """Groups of which no pair can be told apart, as few as hold every such pair."""
+    apart = {frozenset((name, other)) for name, others in beaten.items() for other in others}
+    left = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if frozenset((a, b)) not in apart]
+    groups: list[tuple[str, ...]] = []
+    while left:
+        group = list(left[0])
+        for name in names:
+            if name not in group and not any(frozenset((name, member)) in apart for member in group):
+                group.append(name)
+        left = [pair for pair in left if not set(pair) <= set(group)]
+        groups.append(tuple(sorted(group, key=names.index)))
+    said = [_listed([shown[name] for name in group]) for group in groups if group not in told]
+    return [f"{group} cannot be told apart." for group in said]
+
+
+def _all(names: Sequence[str], shown: Mapping[str, str], whose: str = "") -> str:
+    return _listed([shown[name] for name in names]) if len(names) < 4 else f"the {whose}{_count(len(names))}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(number: int) -> str:
+    return _COUNTS[number] if number < len(_COUNTS) else format_number(number, digits=0)
