@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import pytest
 
 from talim.corpus import metadata
 from talim.corpus.importers.folder import walk_folders
-from talim.corpus.metadata import MetadataNote, MetadataRow, plain_row, read_sections, read_table
+from talim.corpus.metadata import MetadataNote, read_sections
+from talim.corpus.tables import MetadataRow
 from talim.errors import TalimError
 
 
@@ -23,42 +24,6 @@ def read_metadata(folder: Path, out: Path, *names: str) -> tuple[dict[str, Metad
     return metadata.read_metadata(folder, walk_folders(folder, out), {*names})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'file_name,text\na.wav,"one, two"\n',
-        "\ufefffile_name;text\r\na.wav;one, two\r\n",
-        "File Name\ttext\na.wav\tone, two\n",
-    ],
-)
-def test_read_table_of_spreadsheet_csv_dialects_gives_rows(folder: Path, text: str) -> None:
-    assert read_table(table(folder, text)) == [{"file_name": "a.wav", "text": "one, two"}]
-
-
-def test_read_table_of_jsonl_gives_text_cells(folder: Path) -> None:
-    rows = [{"file_name": "a.wav", "text": "x", "tonic_hz": 220, "instruments": ["ney", "ud"], "mode": None}]
-    path = table(folder, "\n".join(json.dumps(row) for row in rows) + "\n\n", "metadata.jsonl")
-    expected = {"file_name": "a.wav", "text": "x", "tonic_hz": "220", "instruments": "ney | ud"}
-    assert read_table(path) == [expected]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("metadata.csv", b"text,licence\nhello,CC0\n", "line 2 names no file; a column file_name is needed"),
-        ("metadata.csv", "file_name,text\na.wav,ağır\n".encode("cp1254"), "not UTF-8"),
-        ("metadata.jsonl", b'{"file_name": "a.wav"}\n{oops\n', "line 2 is not JSON"),
-        ("metadata.jsonl", b"[1]\n", "line 1 is not a JSON object"),
-    ],
-)
-def test_read_table_of_invalid_file_names_file_and_line(folder: Path, name: str, content: bytes, reason: str) -> None:
-    (folder / name).write_bytes(content)
-    with pytest.raises(TalimError, match=reason) as caught:
-        read_table(folder / name)
-    assert str(folder / name) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_read_metadata_resolves_names_relative_to_each_table(folder: Path, tmp_path: Path) -> None:
     table(folder, "file_name,text\na.wav,first\ndeep\\c.wav,third\nabsent.wav,nobody\n")
     table(folder, "file_name,text\nb.wav,second\n", "deep/metadata.csv")
@@ -68,7 +33,8 @@ def test_read_metadata_resolves_names_relative_to_each_table(folder: Path, tmp_p
         "deep/b.wav": "second",
         "deep/c.wav": "third",
     }
-    assert notes == [{"file": "metadata.csv", "note": "names 1 files that do not exist, such as absent.wav"}]
+    (note,) = notes
+    assert note["note"] == "line 4 matches no recording here and is not used: 'absent.wav'"
 
 
 def test_read_metadata_with_contradicting_rows_notes_them(folder: Path, tmp_path: Path) -> None:
@@ -94,9 +60,126 @@ def test_read_metadata_ignores_an_invalid_table_above(folder: Path, tmp_path: Pa
     assert read_metadata(folder, tmp_path / "out", "a.wav") == ({}, [])
 
 
-def test_plain_row_normalizes_columns_and_drops_missing_cells() -> None:
-    row = plain_row({"File Name": "a.wav", "Tempo-BPM": 90.5, "mode": None, "tags": ["x", None, "y"], "z": "nan"})
-    assert row == {"file_name": "a.wav", "tempo_bpm": "90.5", "tags": "x | y"}
+def notes_of(folder: Path, out: Path, *names: str) -> list[str]:
+    return [f"{note['file']}: {note['note']}" for note in read_metadata(folder, out, *names)[1]]
+
+
+@pytest.mark.parametrize(
+    ("written", "note"),
+    [
+        ("Yaman.M4A", "1 row matched by a similar name: 'Yaman.M4A' (line 2) is yaman.m4a"),
+        ("yaman", "'yaman' (line 2) is yaman.m4a"),
+        (r"C:\\Users\\me\\yaman.m4a", "is yaman.m4a"),
+        ("nobody.wav", "line 2 matches no recording here and is not used: 'nobody.wav'"),
+        ("yamann.m4a", "'yamann.m4a' (is it yaman.m4a?)"),
+        ("take", "line 2 is not used: 'take' may be take.mp3 or take.wav; write its whole name"),
+        ("deep", "line 2 matches no recording here"),
+    ],
+)
+def test_read_metadata_says_what_became_of_a_row(folder: Path, tmp_path: Path, written: str, note: str) -> None:
+    table(folder, f"file_name,text\n{written},x\n")
+    rows, _ = read_metadata(folder, tmp_path / "out", "yaman.m4a", "take.wav", "take.mp3", "deep/b.wav")
+    (found,) = notes_of(folder, tmp_path / "out", "yaman.m4a", "take.wav", "take.mp3", "deep/b.wav")
+    assert note in found
+    assert bool(rows) == ("matched by" in found)
+
+
+def test_read_metadata_names_every_unused_line(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,text\n" + "".join(f"gone-{number}.wav,x\n" for number in range(40)))
+    (note,) = notes_of(folder, tmp_path / "out", "yaman.m4a")
+    assert "lines 2 to 41 match no recording here" in note
+    assert "'gone-4.wav' and 35 more" in note
+
+
+def test_read_metadata_lets_the_very_name_win(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,text\na.wav,exact\nA.mp3,similar\n")
+    rows, notes = read_metadata(folder, tmp_path / "out", "a.wav")
+    assert rows == {"a.wav": {"text": "exact"}}
+    assert any(
+        "several rows name a.wav" in note["note"] and "and line 2; they differ, and line 2 counts" in note["note"]
+        for note in notes
+    )
+    table(folder, "file_name,text\nA.WAV,elsewhere\n", "z/metadata.csv")
+    assert read_metadata(folder, tmp_path / "out", "a.wav")[0] == {"a.wav": {"text": "exact"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("metadata.xlsx", "not read: save it as metadata.csv"),
+        ("Metadata.ODS", "not read: save it as metadata.csv"),
+        ("metadata.numbers", "not read: save it as metadata.csv"),
+        ("metadata.tsv", "not read: save it as metadata.csv"),
+        ("metadata (1).csv", "not read: save it as metadata.csv"),
+        ("metadata - Copy.csv", "not read: save it as metadata.csv"),
+        ("metadata.csv.txt", "not read: save it as metadata.csv"),
+        ("metadata.json", "not read: save it as metadata.csv"),
+        ("metadata", "not read: save it as metadata.csv"),
+        ("meta data.csv", "not read: save it as metadata.csv"),
+        ("metdata.csv", "not read: save it as metadata.csv"),
+        ("ｍｅｔａｄａｔａ.xlsx", "not read: save it as metadata.csv"),
+        ("Sections.csv", "not read: save it as sections.csv"),
+        ("recordings.csv", "not read (recordings.csv): recordings are described in metadata.csv"),
+        ("録音リスト.xlsx", "not read (録音リスト.xlsx): recordings are described in metadata.csv"),
+    ],
+)
+def test_read_metadata_names_tables_that_it_does_not_read(folder: Path, tmp_path: Path, name: str, note: str) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / name).write_bytes(b"file_name,text\na.wav,x\n")
+    rows, _ = read_metadata(folder, tmp_path / "out", "deep/a.wav")
+    (found,) = notes_of(folder, tmp_path / "out", "deep/a.wav")
+    assert found.startswith(f"deep/{name}: {note}")
+    assert rows == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "README.md", "cover.jpg", "a.txt", ".metadata.csv.swp", "~$metadata.xlsx"]
+)
+def test_read_metadata_says_nothing_of_other_files(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
+    assert notes_of(folder, tmp_path / "out", "a.wav") == []
+
+
+def test_read_metadata_reads_the_name_in_other_letters(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,text\na.wav,x\n", "Metadata.CSV")
+    assert read_metadata(folder, tmp_path / "out", "a.wav") == (
+        {"a.wav": {"text": "x"}},
+        [{"file": "Metadata.CSV", "note": "read as metadata.csv"}],
+    )
+    table(folder, "file_name,text\na.wav,y\n")
+    rows, notes = read_metadata(folder, tmp_path / "out", "a.wav")
+    assert rows == {"a.wav": {"text": "y"}}
+    assert "not read" in notes[0]["note"]
+
+
+def test_read_metadata_of_a_folder_or_pipe_called_like_a_table_says_so(folder: Path, tmp_path: Path) -> None:
+    (folder / "metadata.csv").mkdir()
+    os.mkfifo(folder / "metadata.jsonl")
+    assert notes_of(folder, tmp_path / "out", "a.wav") == [
+        "metadata.csv: is a folder: not read",
+        "metadata.jsonl: is not a regular file: not read",
+    ]
+
+
+def test_read_metadata_notes_unknown_columns_with_the_nearest_known_one(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,licens,weather,text,seed\na.wav,CC0,rain,x,1\n")
+    rows, notes = read_metadata(folder, tmp_path / "out", "a.wav")
+    assert rows["a.wav"]["weather"] == "rain"
+    assert notes[0]["note"].endswith("kept with the clips, no more: licens (is it license?), weather")
+
+
+def test_read_metadata_notes_two_columns_of_one_meaning(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,licence,copyright\na.wav,CC0,(c) Label\nb.wav,CC0,CC0\n")
+    (note,) = notes_of(folder, tmp_path / "out", "a.wav", "b.wav")
+    assert "line 2 with several columns for the licence: licence counts, not copyright" in note
+
+
+def test_read_metadata_of_a_licence_in_the_next_column_raises(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,text,performer,licence,source\na.wav,raga Yaman, female voice,Meera,CC BY 4.0\n")
+    with pytest.raises(
+        TalimError, match=r"line 2 has the licence 'CC BY 4.0' in column source, and 'Meera' as its licence"
+    ):
+        read_metadata(folder, tmp_path / "out", "a.wav")
 
 
 def test_read_sections_gives_times_and_labels_or_names_the_row(folder: Path, tmp_path: Path) -> None:
@@ -105,9 +188,36 @@ def test_read_sections_gives_times_and_labels_or_names_the_row(folder: Path, tmp
         "file_name,start_seconds,end_seconds,name,tala,laya\nb.wav,60,90,gat,tintal,drut\nb.wav,0,60,alap,,\n",
         "deep/sections.csv",
     )
-    first, second = read_sections(folder, walk_folders(folder, tmp_path / "out"))["deep/b.wav"]
+    sections, notes = read_sections(folder, walk_folders(folder, tmp_path / "out"), {"deep/b.wav"})
+    first, second = sections["deep/b.wav"]
+    assert notes == []
     assert (first.start_seconds, first.seconds, first.name, first.cells) == (0.0, 60.0, "alap", {})
     assert (second.seconds, second.cells) == (30.0, {"tala": "tintal", "laya": "drut"})
-    table(folder, "file_name,start_seconds,seconds\nb.wav,soon,60\n", "deep/sections.csv")
-    with pytest.raises(TalimError, match=r"sections\.csv: row 2 needs start_seconds"):
-        read_sections(folder, walk_folders(folder, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "reason"),
+    [
+        ("soon", "60", "row 2 needs start_seconds"),
+        ("-1", "60", "row 2 is a section from -1 s"),
+        ("0", "0", "that lasts 0 s"),
+        ("0", "-5", "that lasts -5 s"),
+        ("0", "inf", "that lasts inf s"),
+        ("nan", "5", "row 2"),
+        ("inf", "5", "row 2 is a section from inf s"),
+        ("", "5", "row 2 needs start_seconds"),
+    ],
+)
+def test_read_sections_of_impossible_times_raises(
+    folder: Path, tmp_path: Path, start: str, seconds: str, reason: str
+) -> None:
+    table(folder, f"file_name,start_seconds,seconds\nb.wav,{start},{seconds}\n", "sections.csv")
+    with pytest.raises(TalimError, match=rf"sections\.csv: {reason}|sections\.csv: row 2.*{reason}"):
+        read_sections(folder, walk_folders(folder, tmp_path / "out"), {"b.wav"})
+
+
+def test_read_sections_matches_names_and_tells_what_is_left(folder: Path, tmp_path: Path) -> None:
+    table(folder, "file_name,start_seconds,seconds\nB,0,5\ngone.wav,0,5\n", "sections.csv")
+    sections, notes = read_sections(folder, walk_folders(folder, tmp_path / "out"), {"b.wav"})
+    assert [*sections] == ["b.wav"]
+    assert ["line 3 matches no recording" in note["note"] for note in notes] == [False, True]

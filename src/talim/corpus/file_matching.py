@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from talim.audio import is_audio_name
 from talim.corpus.recordings import normalize_path
 
+_MAX_COMPARED = 2000  # names; looking for similar ones among more takes too long
+
 
 @dataclass(frozen=True)
 class FileMatch:
@@ -52,9 +54,9 @@ class FileMatcher:
             if match := self._match_folded(_fold(path), _fold(base)):
                 return match
         wanted = _fold(next(_spellings(text)))
-        folded = {_fold(name): name for name in self.names} if len(self.names) <= 2000 else {}
-        near = difflib.get_close_matches(wanted, folded, 1, cutoff=0.75)
-        return FileMatch(nearest=folded[near[0]] if near else "")
+        stem = wanted.rpartition(".")[0] if is_audio_name(wanted) else wanted
+        near = difflib.get_close_matches(stem, self._tables[1], 1, 0.75) if len(self.names) <= _MAX_COMPARED else []
+        return FileMatch(nearest=self._tables[1][near[0]][0] if near else "")
 
     def _match_folded(self, path: str, base: str) -> FileMatch | None:
         whole, bare, tail, stem = self._tables

@@ -84,20 +84,28 @@ def read_metadata(
         above, more = _rows_from_above(folder, names)
         return above, [*notes, *more]
     matcher = FileMatcher(frozenset(names))
-    origins: dict[str, tuple[str, bool]] = {}  # where each recording was described, and whether by its very name
+    origins: dict[str, tuple[str, int, bool]] = {}  # table and line of each row that counts; whether by the very name
     for path in paths:
         table = read_table(path, folder)
         table_name = normalize_path(path.relative_to(folder))
         described = _describe(table, matcher, normalize_path(path.parent.relative_to(folder)))
+        repeated: list[int] = []
         for line, name, exact, cells in sorted(described.rows, key=lambda row: row[2]):  # exact ones last
-            place = f"{table_name} line {line}"
-            if name in rows:
-                kept = origins[name][1] and not exact  # the row with the very name counts
-                counts = origins[name][0] if kept else place
-                described.notes.append(_duplicate_note(name, rows[name] == cells, origins[name][0], place, counts))
-                if kept:
+            here = (table_name, line, exact)
+            if before := origins.get(name):
+                counts, passed_over = (before, here) if before[2] and not exact else (here, before)
+                differ = "they are equal" if rows[name] == cells else f"they differ, and line {counts[1]} counts"
+                lines = f"line {passed_over[1]} of {passed_over[0]} and line {counts[1]}"
+                note = f"several rows name {name}: {lines}; {differ}"
+                described.notes += [note] * (len(repeated) < _MAX_LISTED or passed_over[0] != table_name)
+                repeated += [passed_over[1]] * (passed_over[0] == table_name)
+                if counts is before:
                     continue
-            rows[name], origins[name] = cells, (place, exact)
+            rows[name], origins[name] = cells, here
+        if more := repeated[_MAX_LISTED:]:
+            described.notes.append(
+                f"{format_lines(more)} likewise: another row describes the same recording and counts"
+            )
         found = [*table.notes, *_column_notes(table), *described.notes, *_unmatched_notes(described.unmatched)]
         notes += [{"file": table_name, "note": note} for note in found]
     return rows, notes
@@ -240,11 +248,6 @@ def _check_licence_column(path: Path, line: int, cells: Mapping[str, str]) -> No
                     f"{path}: line {line} has the licence {cells[column]!r} in column {column}, and {licence[:60]!r} "
                     "as its licence: a text with a comma needs quotation marks, or its words move into the next columns"
                 )
-
-
-def _duplicate_note(name: str, same: bool, first: str, second: str, counts: str) -> str:
-    equal = "they are equal" if same else f"they differ, and {counts} counts"
-    return f"several rows name {name}: {first} and {second}; {equal}"
 
 
 def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:

@@ -37,6 +37,7 @@ class Table:
 
     path: Path
     rows: list[tuple[int, MetadataRow]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)  # all that it names, in their order
     notes: list[str] = field(default_factory=list)
 
 
@@ -47,10 +48,11 @@ def read_table(path: Path, folder: Path | None = None) -> Table:
     it cannot be read, or where cells may stand in a wrong column.
     """
     table = read_rows(path, folder)
-    if table.rows and not any(column in cells for _, cells in table.rows for column in FILE_COLUMNS):
-        present = ", ".join(dict.fromkeys(column for _, cells in table.rows for column in cells))
+    if table.columns and not {*table.columns} & {*FILE_COLUMNS}:
+        present = ", ".join(column for column in table.columns if column)
+        line = f"line {table.rows[0][0]}" if table.rows else "its first line"
         raise TalimError(
-            f"{path}: line {table.rows[0][0]} names no file; a column file_name is needed (has: {present[:300]}): "
+            f"{path}: {line} names no file; a column file_name is needed (has: {present[:300]}): "
             "the first line names the columns, for example file_name,text,performer,licence"
         )
     named, nameless = [], []
@@ -64,7 +66,7 @@ def read_table(path: Path, folder: Path | None = None) -> Table:
         table.notes.append(f"{format_lines(nameless)} without a file name: not used")
     if not table.rows:
         table.notes.append("holds no row: nothing is read from it")
-    return Table(path, named, table.notes)
+    return Table(path, named, table.columns, table.notes)
 
 
 def read_rows(path: Path, folder: Path | None = None) -> Table:
@@ -76,15 +78,17 @@ def read_rows(path: Path, folder: Path | None = None) -> Table:
     notes = [decoded.note] if decoded.note else []
     text = decoded.text.removeprefix("\ufeff")
     jsonl = path.suffix.lower() == ".jsonl"
+    columns: list[str] = []
     try:
-        rows = [*_jsonl_rows(text)] if jsonl else [*_csv_rows(text, notes)]
+        rows = [*_jsonl_rows(text)] if jsonl else [*_csv_rows(text, columns, notes)]
     except ValueError as error:
         raise TalimError(f"{path}: {error}") from error
     damaged = [line for line, row in rows if any(not _is_text(cell) for cell in row.values())]
     if damaged:
         notes.append(f"{format_lines(damaged)} with halves of characters, which became \ufffd")
     cells = [(line, plain_row(row)) for line, row in rows]
-    return Table(path, [(line, row) for line, row in cells if row], notes)
+    columns = columns or list(dict.fromkeys(plain_column(str(name)) for _, row in rows for name in row))
+    return Table(path, [(line, row) for line, row in cells if row], columns, notes)
 
 
 def plain_row(row: Mapping[str, object]) -> MetadataRow:
@@ -166,12 +170,15 @@ def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, object]]]:
         yield line, row
 
 
-def _csv_rows(text: str, notes: list[str]) -> Iterator[tuple[int, dict[str, object]]]:
-    """Rows by column name with the line that each begins in; ValueError where cells may be in a wrong column."""
+def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    """Rows by column name with the line that each begins in; ValueError where cells may be in a wrong column.
+
+    The names of the columns and what is odd are added to `columns` and `notes`.
+    """
     separator = re.match(r'"?sep=(.)"?[^\r\n]*(?:\r\n|\r|\n|$)', text, re.IGNORECASE)
     body = text[separator.end() :] if separator else text
     first_line = 2 if separator else 1
-    lines = re.split(r"\r\n|\r|\n", body)
+    lines = [line.rstrip(" ") for line in re.split(r"\r\n|\r|\n", body)]
     skipped = next((number for number, line in enumerate(lines) if line.strip(f" \t{DELIMITERS}")), len(lines))
     header_text = re.sub(r'"[^"]*"', "", lines[skipped]) if skipped < len(lines) else ""
     delimiter = separator.group(1) if separator else max(DELIMITERS, key=header_text.count)
@@ -186,6 +193,7 @@ def _csv_rows(text: str, notes: list[str]) -> Iterator[tuple[int, dict[str, obje
             line, start = start, first_line + skipped + reader.line_num
             if header is None:
                 header = _header(cells)
+                columns += header
                 continue
             if not any(cell.strip() for cell in cells):
                 continue
