@@ -65,7 +65,16 @@ def test_decode_text_names_both_readings_where_two_make_sense() -> None:
         decode_text("Molière".encode("cp1252"))
 
 
-@pytest.mark.parametrize("data", [b"\0\0\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xfe\x00\xd8", b"PK\x03\x04\0\0"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0",
+        b"file_name,text\na.wav,one\0two\n",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\xff\xfe\x00\xd8",
+        b"PK\x03\x04\0\0",
+    ],
+)
 def test_decode_text_of_other_files_raises(data: bytes) -> None:
     with pytest.raises(ValueError, match="save it again as UTF-8"):
         decode_text(data)

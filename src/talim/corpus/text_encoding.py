@@ -41,6 +41,7 @@ _TYPOGRAPHY = frozenset("‘’‚“”„–—…·•°«»‹›¿¡©®™
 _JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff9f々〆]+")
 _ICELANDIC = "áðéíóúýþæö"  # its ð, ý and þ are the Turkish ğ, ı and ş: other letters must tell them apart
 _MISPLACED = re.compile(r"[^\W\d_][^\w\s\x00-\x7f’·–—][^\W\d_]")  # a quotation mark or a currency sign within a word
+_MIN_ZEROS = 4  # the zero bytes of two letters, a comma and a line break
 _SHORT_WORDS = frozenset("àáâèéêìíòóôùúåæøö")  # words of a single letter with a mark
 _MAX_NON_ASCII_RUN = 3  # letters with marks in a row, in a language written in Latin letters
 
@@ -107,7 +108,7 @@ def _decode_utf16(data: bytes, remedy: str) -> DecodedText:
     even, odd = data[::2].count(0), data[1::2].count(0)
     codec = "utf-16-be" if even > odd else "utf-16-le"
     try:
-        if min(even, odd) == 0:
+        if min(even, odd) == 0 and max(even, odd) >= _MIN_ZEROS:  # not a damaged text with a zero byte in it
             text = data.decode(codec)
             if all(
                 letter in "\r\n\t" or unicodedata.category(letter) not in ("Cc", "Cn", "Co", "Cs") for letter in text

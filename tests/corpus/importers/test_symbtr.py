@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 from fixtures.importer_sources import SCORE_HEAD, score_rows
 
-from talim.corpus.importers.symbtr import COMMA_CENTS, matches, read_score
+from talim.corpus.importers.protocol import ImportRequest
+from talim.corpus.importers.symbtr import COMMA_CENTS, list_recordings, matches, read_score
 from talim.errors import TalimError
 
 PACK = Path(__file__).parents[4] / "shared" / "data" / "makam"
@@ -73,9 +75,58 @@ def test_read_score_of_an_invalid_file_raises(folder: Path) -> None:
     path.write_bytes(SCORE_HEAD.encode() + b"\xff\xfe")
     with pytest.raises(TalimError, match="UTF-8"):
         read_score(path)
+    path.write_bytes(SCORE_HEAD.encode() + b"1\t\0\n")
+    with pytest.raises(TalimError, match="cannot be read as a table"):
+        read_score(path)
     path.write_text(score_rows(0).replace("\t305", "\t-1").replace("\t3", "\t-1"), encoding="utf-8")
     with pytest.raises(TalimError):
         read_score(path)
+
+
+COLUMNS = ("Sira", "Kod", "Nota53", "NotaAE", "Koma53", "KomaAE", "Pay", "Payda", "Ms", "LNS", "Bas", "Soz1")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((column, "x") for column in ("Kod", "Koma53", "Pay", "Payda", "Ms", "LNS", "Bas")),
+        *((column, value) for column in ("Ms", "LNS", "Bas", "Pay") for value in ("inf", "nan", "-inf", "3e8", "-5")),
+        ("Koma53", "99999999"),
+        ("Koma53", "305.5"),
+        ("Pay", "9" * 4000),
+        ("Payda", "9" * 5000),
+        ("Kod", "1e999"),
+    ],
+)
+def test_read_score_of_an_impossible_value_names_row_and_column(
+    folder: Path, score_file: Path, column: str, value: str
+) -> None:
+    rows = [line.split("\t") for line in ROWS.splitlines()]
+    rows[2][COLUMNS.index(column)] = value
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    (folder / "bad--sarki.txt").write_text(SCORE_HEAD + text, encoding="utf-8")
+    with pytest.raises(TalimError, match=rf"row 4 is no SymbTr row \({column} is '"):
+        read_score(folder / "bad--sarki.txt")
+    imported = list_recordings(ImportRequest(str(folder), folder / "out"))
+    assert [file.name for file in imported.files] == [score_file.name]  # one bad score costs no other
+    assert [row["file"] for row in imported.skipped] == ["bad--sarki.txt"]
+
+
+def test_read_score_takes_missing_strengths_as_usual(score_file: Path) -> None:
+    score_file.write_text(SCORE_HEAD + ROWS.replace("\t80\t64\t", "\t\t\t"), encoding="utf-8")
+    assert read_score(score_file).notes[1].sounding_fraction == 0.95
+
+
+def test_read_score_of_endless_music_raises(folder: Path) -> None:
+    note = "1\t9\tLa4\tA4\t305\t305\t1\t4\t600000\t95\t96\t.\t1\n"
+    (folder / "long.txt").write_text(SCORE_HEAD + note * 30, encoding="utf-8")
+    with pytest.raises(TalimError, match="is longer than 4 hours at row 26"):
+        read_score(folder / "long.txt")
+
+
+def test_matches_of_a_pipe_is_false(folder: Path) -> None:
+    os.mkfifo(folder / "a.txt")
+    assert not matches(folder)
 
 
 @pytest.mark.real

@@ -9,17 +9,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from talim.audio import Audio
 from talim.corpus.importers.folder import check_folder, walk_folders
 from talim.corpus.importers.protocol import ImportRequest
-from talim.corpus.metadata import MetadataRow, read_metadata
+from talim.corpus.metadata import read_metadata
 from talim.corpus.recordings import AnnotatedSection, ImportResult, RenderedAudio, SourceFile, normalize_path
+from talim.corpus.tables import MetadataRow
+from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError, UsageError
+from talim.inside_folder import read_inside
 from talim.synthesis.score_playback import INSTRUMENT_FAMILIES, render_score
 from talim.synthesis.symbolic_score import ScoreNote, SymbolicScore, UsulChange
 
@@ -29,7 +34,24 @@ _A4_COMMAS, _A4_HZ = 305, 440.0
 _USUL, _GRACE = 51, 8
 _CONTROL_CODES = frozenset({0, 14, 35, 50, 51, 52, 53, 54, 55, 57, 58, 59, 60})  # rows that are no notes
 _GRACE_SECONDS = 0.07
+_BOUNDS = {"code": (-1, 999), "commas": (-1, 1000), "milliseconds": (0, 600_000), "pulses": (0, 10_000),
+           "unit": (0, 10_000), "length": (0, 1000), "velocity": (0, 1000)}  # fmt: skip
+_MAX_SECONDS = 4 * 3600.0  # of a whole score
 _HEADER = ("Sira", "Kod", "Nota53", "NotaAE", "Koma53", "KomaAE", "Pay", "Payda", "Ms", "LNS", "Bas", "Soz1")
+
+
+@dataclass(frozen=True)
+class _ScoreRow:
+    """The fields of a row that are used, within `_BOUNDS`."""
+
+    code: int
+    commas: int  # -1 or 0 for a rest
+    milliseconds: float
+    pulses: int
+    unit: int
+    length: int  # sounding, in per cent of the note
+    velocity: int  # of 127
+    text: str
 
 
 def matches(path: Path) -> bool:
@@ -49,7 +71,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     else:
         folder = request.path
         check_folder(folder, request.out)
-        paths = [path for place in walk_folders(folder, request.out) for path in place.glob("*.txt")]
+        paths = [path for place in walk_folders(folder, request.out) for path in sorted(place.glob("*.txt"))]
     scores = {normalize_path(path.relative_to(folder)): path for path in paths if _is_score(path)}
     if not scores:
         raise UsageError(f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read")
@@ -70,62 +92,83 @@ def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
     row, for an invalid score.
     """
     column = INTONATIONS[intonation]
-    notes: list[tuple[float, float, int, Mapping[str, str]]] = []  # onset, seconds, commas, row
-    usuls, graces, onset = list[UsulChange](), list[tuple[int, Mapping[str, str]]](), 0.0
-    for line, row in enumerate(_rows(path), 2):
-        try:
-            code, commas = int(row["Kod"]), int(row[column])
-            seconds, pulses, unit = float(row["Ms"]) / 1000, int(row["Pay"]), int(row["Payda"])
-        except (TypeError, ValueError) as error:
-            raise TalimError(f"{path}: row {line} is no SymbTr row ({error})") from error
-        if code == _USUL:
-            usuls.append(UsulChange(round(onset, 4), _usul_name(row["Soz1"]), pulses, unit))
-        elif code == _GRACE and commas > 0:
-            graces.append((commas, row))
-        elif code not in _CONTROL_CODES and seconds > 0:
-            if commas > 0:
+    notes: list[tuple[float, float, _ScoreRow]] = []  # onset, seconds, row
+    usuls, graces, onset = list[UsulChange](), list[_ScoreRow](), 0.0
+    for line, cells in enumerate(_rows(path), 2):
+        row, seconds = _score_row(path, line, cells, column), 0.0
+        if row.code == _USUL:
+            usuls.append(UsulChange(round(onset, 4), _usul_name(row.text), row.pulses, row.unit))
+        elif row.code == _GRACE and row.commas > 0:
+            graces.append(row)
+        elif row.code not in _CONTROL_CODES and row.milliseconds > 0:
+            seconds = row.milliseconds / 1000
+            if row.commas > 0:
                 grace_seconds = min(_GRACE_SECONDS, seconds / 2 / max(1, len(graces)))
-                for number, (grace, grace_row) in enumerate(graces):
-                    notes.append((onset + number * grace_seconds, grace_seconds, grace, grace_row))
+                for number, grace in enumerate(graces):
+                    notes.append((onset + number * grace_seconds, grace_seconds, grace))
                 taken = len(graces) * grace_seconds
-                notes.append((onset + taken, seconds - taken, commas, row))
+                notes.append((onset + taken, seconds - taken, row))
                 graces = []
-            onset += seconds
+        onset += seconds
+        if onset > _MAX_SECONDS:
+            raise TalimError(f"{path}: is longer than {_MAX_SECONDS / 3600:.0f} hours at row {line}; no score is")
     if not notes:
         raise TalimError(f"{path}: holds no note")
-    karar = notes[-1][2]
+    karar = notes[-1][2].commas
     return SymbolicScore(
         notes=tuple(_note(*note, karar) for note in notes),
         usuls=tuple(usuls),
         sections=_sections(notes),
         karar_hz=_A4_HZ * 2 ** ((karar - _A4_COMMAS) / 53),
         seconds=round(onset, 4),
-        tempo_bpm=_tempo_bpm([row for _, _, _, row in notes]),
+        tempo_bpm=_tempo_bpm([row for _, _, row in notes]),
     )
 
 
-def _note(onset: float, seconds: float, commas: int, row: Mapping[str, str], karar: int) -> ScoreNote:
+def _score_row(path: Path, line: int, cells: Mapping[str, str], column: str) -> _ScoreRow:
+    """A row's fields; TalimError, naming the row and the field, for what is no number or no possible one."""
+    columns = {"code": "Kod", "commas": column, "milliseconds": "Ms", "pulses": "Pay", "unit": "Payda", "length": "LNS",
+               "velocity": "Bas"}  # fmt: skip
+    defaults = {"length": "95", "velocity": "96"}
+    values: dict[str, float] = {}
+    for name, written in columns.items():
+        text = (cells.get(written) or "").strip() or defaults.get(name, "")
+        low, high = _BOUNDS[name]
+        try:
+            value = float(text)
+        except ValueError:
+            raise TalimError(f"{path}: row {line} is no SymbTr row ({written} is {text[:40]!r})") from None
+        whole = name == "milliseconds" or value.is_integer()
+        if not (math.isfinite(value) and low <= value <= high and whole):
+            raise TalimError(f"{path}: row {line} is no SymbTr row ({written} is {text[:40]!r}, not {low} to {high})")
+        values[name] = value if name == "milliseconds" else int(value)
+    return _ScoreRow(**values, text=" ".join((cells.get("Soz1") or "").split()))  # pyright: ignore[reportArgumentType]
+
+
+def _note(onset: float, seconds: float, row: _ScoreRow, karar: int) -> ScoreNote:
     return ScoreNote(
         onset_seconds=round(onset, 4),
         seconds=round(seconds, 4),
-        sounding_fraction=min(1.0, max(0.05, int(row["LNS"] or 95) / 100)),
-        cents=(commas - karar) * COMMA_CENTS,
-        velocity=min(1.0, max(0.0, int(row["Bas"] or 96) / 127)),
-        label=" ".join((row["Soz1"] or "").split()),
-        grace=row["Kod"] == str(_GRACE),
+        sounding_fraction=min(1.0, max(0.05, row.length / 100)),
+        cents=(row.commas - karar) * COMMA_CENTS,
+        velocity=min(1.0, row.velocity / 127),
+        label=row.text,
+        grace=row.code == _GRACE,
     )
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TalimError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    return list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+        text = decode_text(read_inside(path.parent, path)).text
+        return list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (ValueError, csv.Error) as error:
+        raise TalimError(f"{path}: cannot be read as a table: {error}") from error
 
 
 def _is_score(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe may never return
+            return False
         with path.open("rb") as file:
             head = file.readline(400).decode("utf-8-sig", "replace")
     except OSError:
@@ -137,11 +180,11 @@ def _usul_name(text: str) -> str:
     return re.sub(r"\s*\([^)]*\)", "", text or "").strip()
 
 
-def _sections(notes: list[tuple[float, float, int, Mapping[str, str]]]) -> tuple[tuple[float, str], ...]:
+def _sections(notes: list[tuple[float, float, _ScoreRow]]) -> tuple[tuple[float, str], ...]:
     """Onsets and names of sections: labels in capitals; an instrumental ARANAĞME ends at the next sung syllable."""
     sections: list[tuple[float, str]] = []
-    for onset, _, _, row in notes:
-        label = " ".join((row["Soz1"] or "").split())
+    for onset, _, row in notes:
+        label = row.text
         if label.isupper() and sum(letter.isalpha() for letter in label) >= 3:
             sections.append((round(onset, 4), label))
         elif sections and sections[-1][1].startswith(("ARANAĞME", "SAZ")) and label not in ("", "."):
@@ -149,12 +192,12 @@ def _sections(notes: list[tuple[float, float, int, Mapping[str, str]]]) -> tuple
     return tuple(sections)
 
 
-def _tempo_bpm(rows: list[Mapping[str, str]]) -> float:
+def _tempo_bpm(rows: list[_ScoreRow]) -> float:
     """Quarter notes a minute, from nominal milliseconds and note values."""
     speeds = [
-        15000 * 16 * int(row["Pay"]) / (int(row["Payda"]) * int(row["Ms"]))
+        15000 * 16 * row.pulses / (row.unit * row.milliseconds)
         for row in rows
-        if int(row["Payda"]) and int(row["Ms"]) and int(row["Pay"])
+        if row.unit and row.milliseconds and row.pulses
     ]
     return round(statistics.median(speeds), 1) if speeds else 0.0
 
