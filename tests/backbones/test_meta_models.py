@@ -65,7 +65,7 @@ def test_load_on_meta_released_mustango_has_its_parameter_counts() -> None:
     assert on_meta.num_parameters == 1_416_364_360
     assert sum(weight.numel() for weight in on_meta.model.text_encoder.parameters()) == 341_231_104
     assert sum(weight.numel() for weight in on_meta.mel_vae.parameters()) == 110_641_770
-    assert UNetShape.of(on_meta.model.unet.config) == registry.UNET
+    assert UNetShape.of(on_meta.model.unet.config) == registry.released_unet()
 
 
 def test_load_on_meta_unavailable_base_raises_talim_error() -> None:

@@ -22,6 +22,16 @@ def test_page_template_is_self_contained_and_accessible() -> None:
     assert "url(" not in page
 
 
+def test_page_template_forbids_everything_that_comes_from_elsewhere() -> None:
+    page = render("page.html", version="1")
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == rules["media-src"] == "data:"
+    assert not re.search(r"https?:|\*|'self'|eval", policy)
+    assert page.index("Content-Security-Policy") < page.index("<style>")
+
+
 @pytest.mark.parametrize("query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"])
 def test_style_has_rules_for_dark_print_narrow_and_focus(query: str) -> None:
     assert query in (TEMPLATES / "page.css").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from talim.backbones import load, resolve
 from talim.backbones.nano.musicgen import ByteTokenizer
-from talim.backbones.registry import RELEASED_CONFIGS
+from talim.backbones.registry import released_configs
 from talim.design.musicgen_sites import MusicGenShape
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def _released_config(shape: MusicGenShape) -> Any:
         audio_channels=shape.channels,
     )
     return MusicgenConfig(
-        text_encoder=t5(**RELEASED_CONFIGS["t5_base"]).to_dict(),
-        audio_encoder=EncodecConfig(**RELEASED_CONFIGS["encodec_32khz"]).to_dict(),
+        text_encoder=t5(**released_configs()["t5_base"]).to_dict(),
+        audio_encoder=EncodecConfig(**released_configs()["encodec_32khz"]).to_dict(),
         decoder=decoder.to_dict(),
     )
 
@@ -139,9 +139,9 @@ def _released_mustango() -> tuple[MustangoModel, MelVAE]:
     from talim.backbones.mustango.vae_vocoder import MelConfig, MelVAE, build_vae, build_vocoder
 
     t5, mel = T5Config, MelConfig()
-    unet, text = UNetConfig.of(RELEASED_CONFIGS["mustango_unet"]), t5(**RELEASED_CONFIGS["mustango_text"])
+    unet, text = UNetConfig.of(released_configs()["mustango_unet"]), t5(**released_configs()["mustango_text"])
     with torch.device("meta"):
         model = MustangoModel(unet, text, ModelDims(*[MUSTANGO_WIDTH] * 5))
         vocoder = build_vocoder(MUSTANGO_WIDTH, mel.n_mel_channels, mel.sampling_rate)
-        vae = build_vae(RELEASED_CONFIGS["mustango_vae"])
+        vae = build_vae(released_configs()["mustango_vae"])
     return model, MelVAE(vae, vocoder, mel).to("meta")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,15 @@ class ModelEntry:
     name: str
     hub_id: str
     licence: str
-    shape: MusicGenShape | UNetShape | None = None
+    musicgen_shape: MusicGenShape | None = None
     unsupported_reason: str = ""
     download_gb: float = 0.0
     family: str = "musicgen"
+
+    @property
+    def shape(self) -> MusicGenShape | UNetShape | None:
+        """Dimensions of a released model; None for one whose files have to be read."""
+        return released_unet() if self.family == "mustango" and self.hub_id else self.musicgen_shape
 
     @property
     def channels(self) -> int:
@@ -57,13 +63,22 @@ def _released_models() -> list[ModelEntry]:
     return models
 
 
-# Of google-t5/t5-base and facebook/encodec_32khz, shared by all released MusicGens; and of Mustango's parts.
-RELEASED_CONFIGS: dict[str, Any] = read_json(Path(__file__).with_name("released_configs.json"))
-UNET = UNetShape.of(UNetConfig.of(RELEASED_CONFIGS["mustango_unet"]))
+@cache
+def released_configs() -> dict[str, Any]:
+    """Configurations of t5-base and encodec_32khz, which all released MusicGens share, and of Mustango's parts."""
+    return read_json(Path(__file__).with_name("released_configs.json"))
+
+
+@cache
+def released_unet() -> UNetShape:
+    """Dimensions of the released Mustango's U-Net."""
+    return UNetShape.of(UNetConfig.of(released_configs()["mustango_unet"]))
+
+
 UNET_CONFIG = "configs/music_diffusion_model_config.json"
 FRAME_RATE_AND_WINDOW = {"musicgen": (50, 30.0), "mustango": (25, 10.24)}  # Hz; seconds of context in training
 MUSTANGO = [
-    ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", UNET, download_gb=7.5, family="mustango")
+    ModelEntry(name, f"declare-lab/{name}", "Apache-2.0", download_gb=7.5, family="mustango")
     for name in ("mustango", "mustango-pretrained")
 ]
 SHIPPED = [ModelEntry(NANO, "", "Apache-2.0"), ModelEntry("nano-mustango", "", "Apache-2.0", family="mustango")]

@@ -1,0 +1,120 @@
+"""Tests of talim.cli.streams: closed and narrow streams, signals, missing homes: never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from talim.cli.streams import stop_signals
+
+SAY = f"{sys.executable} -m talim"
+
+
+def shell(command: str, folder: Path, **environment: str | None) -> subprocess.CompletedProcess[bytes]:
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+    return subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        check=False,
+        cwd=folder,
+        env={name: value for name, value in variables.items() if value is not None},
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{SAY} designs --base musicgen-small --budget 2% | head -c 1",
+        f"{SAY} designs --base musicgen-small --budget 2% >&-",
+        f"{SAY} designs --base musicgen-small --budget 2% 2>&-",
+        f"{SAY} designs --base musicgen-small --budget 2% >/dev/full",
+        f"{SAY} report no-such-folder 2>&-",
+        f"{SAY} report no-such-folder >&- 2>&-",
+        f"{SAY} --help >&-",
+        f"{SAY} --help | true",
+        f"{SAY} adapters list . < /dev/null | true",
+    ],
+)
+def test_closed_and_full_streams_end_without_a_traceback(tmp_path: Path, command: str) -> None:
+    done = shell(f"{command}; exit ${{PIPESTATUS[0]}}", tmp_path)
+    assert done.returncode in (0, 1)
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    assert b"bug in talim" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": None, "XDG_CACHE_HOME": None},
+        {"HOME": "/proc/no-such-home"},
+        {"TERM": None},
+        {"TERM": "dumb", "COLUMNS": "1"},
+        {"LANG": "C", "LC_ALL": "C"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LANG": "ja_JP.SJIS"},
+    ],
+    ids=str,
+)
+def test_poor_environments_end_without_a_traceback(tmp_path: Path, environment: dict[str, str | None]) -> None:
+    for command, status in (
+        ("--help", 0),
+        ("designs --base musicgen-small --budget 2%", 0),
+        ("report 録音\u3000フォルダ", 1),
+        ("generate --base nope --prompt 静かな --out 曲.flac", 1),
+    ):
+        done = shell(f"{SAY} {command}", tmp_path, **environment)
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"bug in talim" not in done.stderr
+
+
+def test_stop_signals_become_keyboard_interrupts_and_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with pytest.raises(KeyboardInterrupt), stop_signals():
+            signal.raise_signal(number)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_forked_child_ends_by_the_signal_without_a_word() -> None:
+    with stop_signals():
+        child = os.fork()
+        if not child:
+            try:
+                time.sleep(20.0)
+            finally:
+                os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("delay_seconds", [0.05, 0.15, 0.3, 0.6, 1.2, 2.5])
+def test_interrupt_at_any_moment_is_130_without_a_traceback(tmp_path: Path, delay_seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "talim", "demo", "--out", str(tmp_path / "demo")], stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(delay_seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    if "site.py" not in said and process.returncode != -signal.SIGINT:  # Python itself was still starting
+        assert process.returncode == 130
+        assert "Traceback" not in said
