@@ -14,7 +14,9 @@ import pytest
 import torch
 from fixtures import non_music_models
 from fixtures.adapter_designs import randomize_adapter
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, get_layer_status, get_model_status, get_peft_model
+from peft.utils.hotswap import hotswap_adapter
+from transformers import AutoModelForCausalLM
 
 import talim.adapters as adapters
 from talim.backbones.musicgen.backbone import MusicGen
@@ -290,8 +292,9 @@ def test_push_to_hub_sends_only_the_adapter_files(fresh: Fresh, monkeypatch: pyt
     model.push_to_hub("somebody/raga")
     assert set(sent) == FILES
     config = json.loads(sent["adapter_config.json"])
-    assert (config["peft_type"], config["design"]) == ("TALIM", "conv@shallow:4k")
-    assert config["base_model_name_or_path"] == "tiny"  # no local path
+    assert config["peft_type"].startswith("TALIM: run `import talim.adapters` before")
+    assert config["design"] == "conv@shallow:4k"
+    assert config["base_model_name_or_path"] == "./tiny"  # no local path, and no name on the Hub
     trained = sum(weight.numel() for weight in adapters.trainable_parameters(model))
     assert 4 * trained < len(sent["adapter_model.safetensors"]) < 4 * trained + 4000  # without the base
 
@@ -299,3 +302,144 @@ def test_push_to_hub_sends_only_the_adapter_files(fresh: Fresh, monkeypatch: pyt
 class _Repository:
     def __init__(self, repo_id: str) -> None:
         self.repo_id = repo_id
+
+
+# Everything that PEFT and transformers do with an adapter
+
+
+def stored_conv(folder: Path, seed: int = 0, **changes: Any) -> torch.Tensor:
+    """Save a conv adapter of the Llama with random weights; its logits."""
+    base = non_music_models.llama()
+    model = get_peft_model(base, config_for("conv", **changes))
+    randomize_adapter(model, seed=seed)
+    logits = model.eval()(IDS).logits.detach()
+    model.save_pretrained(folder)
+    return logits
+
+
+def test_native_load_switch_disable_and_delete(tmp_path: Path) -> None:
+    first, second = stored_conv(tmp_path / "a"), stored_conv(tmp_path / "b", seed=1)
+    model: Any = non_music_models.llama()
+    plain = model(IDS).logits
+    model.load_adapter(str(tmp_path / "a"), "a")
+    model.load_adapter(str(tmp_path / "b"), "b")
+    for name, logits in (("a", first), ("b", second), ("a", first)):
+        model.set_adapter(name)
+        torch.testing.assert_close(model(IDS).logits, logits, atol=1e-5, rtol=0)
+    model.disable_adapters()
+    torch.testing.assert_close(model(IDS).logits, plain, atol=1e-5, rtol=0)
+    model.enable_adapters()
+    model.delete_adapter("b")
+    torch.testing.assert_close(model(IDS).logits, first, atol=1e-5, rtol=0)
+    model.delete_adapter("a")
+    torch.testing.assert_close(model(IDS).logits, plain, atol=1e-5, rtol=0)
+
+
+def test_native_add_save_and_from_pretrained_of_the_adapter_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder called as a public model is found beside the caller, never on the Hub."""
+    monkeypatch.chdir(tmp_path)
+    non_music_models.llama().save_pretrained("gpt2")
+    model: Any = AutoModelForCausalLM.from_pretrained("gpt2")
+    wrapped = get_peft_model(model, config_for("conv"))
+    randomize_adapter(wrapped)
+    logits = wrapped.eval()(IDS).logits
+    wrapped.save_pretrained("adapter")
+    assert json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "./gpt2"
+    card = Path("adapter/README.md").read_text(encoding="utf-8")
+    assert "base_model" not in card.split("---")[1]
+    assert "run `import talim.adapters` before PEFT loads it" in card
+    again = AutoModelForCausalLM.from_pretrained("adapter")
+    torch.testing.assert_close(again(IDS).logits, logits, atol=1e-5, rtol=0)
+    native: Any = non_music_models.llama()
+    native.add_adapter(config_for("conv"), "mine")
+    randomize_adapter(native)
+    logits = native.eval()(IDS).logits
+    native.save_pretrained("native")
+    again = non_music_models.llama()
+    again.load_adapter("native")
+    torch.testing.assert_close(again(IDS).logits, logits, atol=1e-5, rtol=0)
+
+
+def test_model_and_layer_status_name_the_method(tmp_path: Path) -> None:
+    model = randomized(non_music_models.llama(), "conv")
+    status = get_model_status(model)
+    assert status.peft_types == {"default": "TALIM"}
+    assert (status.num_adapter_layers, status.enabled, status.merged_adapters) == (2, True, [])
+    assert [layer.module_type for layer in get_layer_status(model)] == ["AdapterLayer"] * 2
+
+
+def test_hotswap_and_mixed_models_are_refused_in_a_line(tmp_path: Path) -> None:
+    stored_conv(tmp_path)
+    model = randomized(non_music_models.llama(), "conv")
+    with pytest.raises(ValueError, match="Hotswapping only supports LORA but TALIM was passed"):
+        hotswap_adapter(model, str(tmp_path), "default")
+    with pytest.raises(ValueError, match="'TALIM' is not compatible with the `PeftMixedModel`"):
+        get_peft_model(non_music_models.llama(), config_for("conv"), mixed=True)
+
+
+@pytest.mark.parametrize("changes", [{}, {"task_type": "CAUSAL_LM"}, {"modules_to_save": ["lm_head"]}], ids=str)
+@pytest.mark.parametrize("native", [False, True])
+def test_saved_means_loadable(tmp_path: Path, changes: dict[str, Any], native: bool) -> None:
+    logits = stored_conv(tmp_path, **changes)
+    model: Any = non_music_models.llama()
+    if native:
+        model.load_adapter(str(tmp_path))
+    else:
+        model = PeftModel.from_pretrained(model, tmp_path)
+    torch.testing.assert_close(model(IDS).logits, logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [40, 57])
+def test_saved_embeddings_of_a_resized_vocabulary_are_loaded(tmp_path: Path, rows: int) -> None:
+    def resized() -> Any:
+        model = non_music_models.llama()
+        model.resize_token_embeddings(rows)
+        return model
+
+    model = get_peft_model(resized(), config_for("conv"))
+    randomize_adapter(model)
+    logits = model.eval()(IDS).logits
+    model.save_pretrained(tmp_path, save_embedding_layers=True)
+    again = PeftModel.from_pretrained(resized(), tmp_path)
+    torch.testing.assert_close(again(IDS).logits, logits, atol=1e-6, rtol=0)
+
+
+def test_disable_adapter_keeps_the_flags_of_frozen_adapters(kind: str) -> None:
+    model = get_peft_model(non_music_models.llama(), config_for(kind))
+    model.add_adapter("second", config_for(kind))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained
+    with model.disable_adapter():
+        model(IDS)
+    assert {name for name, weight in model.named_parameters() if weight.requires_grad} == trained
+    model.requires_grad_(False)
+    with model.disable_adapter():
+        model(IDS)
+    assert adapters.trainable_parameters(model) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_adapter_dtype_false_keeps_the_dtype_of_the_base(kind: str, dtype: torch.dtype) -> None:
+    model = get_peft_model(non_music_models.llama().to(dtype), config_for(kind), autocast_adapter_dtype=False)
+    assert {weight.dtype for weight in adapters.trainable_parameters(model)} == {dtype}
+    assert model(IDS).logits.isfinite().all()
+    model.add_adapter("second", config_for(kind))
+    assert {w.dtype for n, w in model.named_parameters() if ".second." in n} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from peft import PeftModel; PeftModel.from_pretrained(torch.nn.Linear(2, 2), folder)",
+        "from peft import PeftConfig; PeftConfig.from_pretrained(folder)",
+    ],
+)
+def test_loading_without_talim_says_what_to_import(tmp_path: Path, code: str) -> None:
+    stored_conv(tmp_path)
+    code = f"import torch; folder = {str(tmp_path)!r}; {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    message = "KeyError: 'TALIM: run `import talim.adapters` before loading this adapter'"
+    assert done.stderr.strip().splitlines()[-1] == message

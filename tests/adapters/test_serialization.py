@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -196,8 +197,9 @@ def test_save_writes_exactly_the_documented_files(stored: Path, fresh: Fresh) ->
         for part in ("down.weight", "down.bias", "up.weight", "up.bias")
     }
     config = json.loads((stored / "adapter_config.json").read_text(encoding="utf-8"))
-    assert config["peft_type"] == "TALIM"
-    assert config["base_model_name_or_path"] == "tiny"
+    assert config["peft_type"] == "TALIM: run `import talim.adapters` before loading this adapter"
+    assert config["base_model_name_or_path"] == "./tiny"  # not a name on the Hub
+    assert all(row["kind_options"] == {} and row["causal"] is True for row in config["blocks"])
     for name in names - {"adapter_model.safetensors"}:
         assert "/tmp" not in (stored / name).read_text(encoding="utf-8")
         assert str(stored.parent) not in (stored / name).read_text(encoding="utf-8")
@@ -326,3 +328,202 @@ def test_load_blocks_with_unknown_keys_raises_talim_error(stored: Path, fresh: F
     (stored / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(TalimError, match="unknown key settings"):
         adapters.load(fresh(), stored)
+
+
+# Damaged and foreign files
+
+
+def flip_a_bit(path: Path, at: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("at", [0.7, 0.9, 1.0])
+def test_load_with_a_flipped_bit_in_the_weights_raises_talim_error(stored: Path, fresh: Fresh, at: float) -> None:
+    flip_a_bit(stored / "adapter_model.safetensors", at)
+    base = fresh()
+    with pytest.raises(TalimError, match=r"changed after it was written: its checksum is not that in talim\.json"):
+        adapters.load(base, stored)
+    assert not any(isinstance(module, AdapterLayer) for module in base.model.modules())
+
+
+def test_load_with_a_changed_setting_raises_talim_error(stored: Path, fresh: Fresh) -> None:
+    path = stored / "adapter_config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"dropout": 0.1', '"dropout": 0.3'), encoding="utf-8")
+    with pytest.raises(TalimError, match=r"adapter_config\.json was changed after it was written"):
+        adapters.load(fresh(), stored)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("plain_peft", [False, True])
+def test_load_weights_that_are_no_numbers_raises_talim_error(
+    stored: Path, fresh: Fresh, value: float, plain_peft: bool
+) -> None:
+    spoil_weights(stored, lambda w: w.update({KEY: torch.full((16,), value)}))
+    info = json.loads((stored / "talim.json").read_text(encoding="utf-8"))
+    del info["sha256"]
+    (stored / "talim.json").write_text(json.dumps(info), encoding="utf-8")
+    if plain_peft:
+        (stored / "talim.json").unlink()
+    with pytest.raises(TalimError, match=r"up\.bias holds NaN or infinity"):
+        adapters.load(fresh(), stored)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o027])
+def test_save_gives_all_files_the_mode_of_the_umask(fresh: Fresh, tmp_path: Path, umask: int) -> None:
+    base = fresh()
+    model = adapters.attach(base.model, DESIGN, base.sites())
+    before = os.umask(umask)
+    try:
+        adapters.save(model, tmp_path / "a", base=facts(base), card="c", licence="l")
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "a").iterdir()} == dict.fromkeys(
+        ["adapter_config.json", "adapter_model.safetensors", "talim.json", "README.md", "LICENSE.md"], 0o666 & ~umask
+    )
+
+
+def peft_folder(base: MusicGen, config: object, folder: Path, **options: object) -> torch.Tensor:
+    """Save an adapter of plain PEFT with random weights; the adapted logits."""
+    model = get_peft_model(base.model, config)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in adapters.trainable_parameters(model):
+            weight.add_(0.3 * torch.randn_like(weight))
+    adapted = logits(base)
+    model.save_pretrained(folder, **options)
+    return adapted
+
+
+LAYERS = r"decoder\.model\.decoder\.layers\.\d+"
+TALIM = {"kind": "linear", "width": 3}
+FOREIGN = {
+    "talim regex": lambda: adapters.AdapterConfig(kind="conv", width=3, target_modules=LAYERS),
+    "talim list": lambda: adapters.AdapterConfig(**TALIM, target_modules=["self_attn.q_proj", "fc1"]),
+    "talim lm_head": lambda: adapters.AdapterConfig(**TALIM, target_modules=r"decoder\.lm_heads\.\d"),
+    "talim all-linear": lambda: adapters.AdapterConfig(**TALIM, target_modules="all-linear"),
+    "talim excluded": lambda: adapters.AdapterConfig(**TALIM, target_modules=LAYERS, exclude_modules=r".*\.1"),
+    "talim modules_to_save": lambda: adapters.AdapterConfig(
+        **TALIM, target_modules=LAYERS, modules_to_save=["enc_to_dec_proj"]
+    ),
+    "talim task_type": lambda: adapters.AdapterConfig(**TALIM, target_modules=LAYERS, task_type="SEQ_2_SEQ_LM"),
+    "lora all-linear": lambda: LoraConfig(r=2, target_modules="all-linear"),
+    "lora modules_to_save": lambda: LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["enc_to_dec_proj"]),
+    "lora regex": lambda: LoraConfig(r=2, target_modules=r".*\.(q|v)_proj", rank_pattern={r".*1\.self_attn.*": 3}),
+    "lora embeddings": lambda: LoraConfig(r=2, target_modules=["embed_tokens.0", "q_proj"]),
+    "dora": lambda: LoraConfig(r=2, target_modules=["q_proj"], use_dora=True),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_load_folder_of_save_pretrained_restores_the_outputs(fresh: Fresh, tmp_path: Path, name: str) -> None:
+    adapted = peft_folder(fresh(), FOREIGN[name](), tmp_path / "peft", save_embedding_layers=False)
+    reloaded = fresh()
+    adapters.load(reloaded, tmp_path / "peft")
+    torch.testing.assert_close(logits(reloaded), adapted, atol=1e-5, rtol=0)
+    weights = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    del weights[sorted(weights)[0]]
+    save_file(weights, tmp_path / "peft" / "adapter_model.safetensors")
+    with pytest.raises(TalimError, match="1 weights missing"):
+        adapters.load(fresh(), tmp_path / "peft")
+
+
+@pytest.mark.parametrize("by_talim", [False, True])
+def test_load_brings_the_resized_vocabulary_of_the_text_encoder(fresh: Fresh, tmp_path: Path, by_talim: bool) -> None:
+    base = fresh()
+    rows = base.model.text_encoder.get_input_embeddings().weight.shape[0] + 5
+    base.model.text_encoder.resize_token_embeddings(rows)
+    table = base.model.text_encoder.get_input_embeddings().weight.detach().clone()
+    config = adapters.AdapterConfig(**TALIM, target_modules=LAYERS)
+    if by_talim:
+        model = get_peft_model(base.model, config)
+        adapters.save(model, tmp_path / "peft", "default", base=facts(base), save_embedding_layers=True)
+    else:
+        peft_folder(base, config, tmp_path / "peft", save_embedding_layers=True)
+    reloaded = fresh()
+    with pytest.warns(UserWarning, match=f"brings its own vocabulary: .* now has {rows} rows"):
+        adapters.load(reloaded, tmp_path / "peft")
+    assert torch.equal(reloaded.model.text_encoder.get_input_embeddings().weight, table)
+
+
+def test_check_fit_beside_a_loaded_adapter_uses_the_plain_base(fresh: Fresh, tmp_path: Path) -> None:
+    base = fresh()
+    adapters.save(attach_randomized(base, "conv@all:width3"), tmp_path / "a", base=facts(base))
+    base = fresh()
+    adapters.attach(base.model, "linear@post:width2", base.sites(), name="first")
+    model = adapters.load(base, tmp_path / "a", name="second")
+    assert set(model.peft_config) == {"first", "second"}
+
+
+WRONG = {
+    "target_modules": [3, {"a": 1}, [1, 2], "(", "(?P<a", "[", None],
+    "r": ["abc", -1, [], None],
+    "rank_pattern": [[1], {"(": 2}, {"q_proj": "x"}, 7],
+    "alpha_pattern": ["q", {"*": 1}],
+    "exclude_modules": [5, "(("],
+    "modules_to_save": [4, ["("], [None]],
+    "layers_pattern": [9, "("],
+    "layers_to_transform": ["x", {"a": 1}],
+    "lora_alpha": ["x"],
+    "base_model_name_or_path": [3, {"a": 1}],
+    "peft_type": [None, 3, ["LORA"], {"a": 1}, "NO_SUCH_METHOD"],
+    "task_type": ["NO_SUCH_TASK", 5],
+    "use_dora": ["yes"],
+}
+
+
+@pytest.fixture(scope="session")
+def lora_folder(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = load(base_folder, device="cpu")
+    folder = tmp_path_factory.mktemp("lora") / "adapter"
+    config = LoraConfig(r=2, target_modules=["q_proj"])
+    get_peft_model(base.model, config).save_pretrained(folder, save_embedding_layers=False)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_load_wrong_type_in_the_configuration_is_a_one_line_error(
+    lora_folder: Path, fresh: Fresh, tmp_path: Path, field: str, value: object
+) -> None:
+    folder = shutil.copytree(lora_folder, tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    (folder / "adapter_config.json").write_text(json.dumps(config | {field: value}), encoding="utf-8")
+    base = fresh()
+    with pytest.raises(TalimError, match="adapter") as caught:
+        adapters.load(base, folder)
+    assert "\n" not in str(caught.value)
+    assert not any(isinstance(module, BaseTunerLayer) for module in base.model.modules())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", 3),
+        ("width", "six"),
+        ("width", 0),
+        ("dropout", "x"),
+        ("dropout", 2),
+        ("causal", "no"),
+        ("kind_options", [1]),
+        ("target_modules", {"a": 1}),
+        ("target_modules", "("),
+        ("blocks", [3]),
+        ("blocks", [{"module": 1, "kind": "linear"}]),
+        ("blocks", [{"module": "x", "kind": "linear"}]),
+        ("blocks", [{"module": "x", "kind": "linear", "features": "a", "width": 2}]),
+        ("modules_to_save", "x"),
+    ],
+)
+def test_read_config_wrong_type_of_talims_own_raises_talim_error(tmp_path: Path, field: str, value: object) -> None:
+    values = {"peft_type": "TALIM", "kind": "linear", "width": 2, "target_modules": "x", field: value}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(TalimError, match=r"adapter_config\.json") as caught:
+        serialization.read_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_read_config_too_deeply_nested_raises_talim_error(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(TalimError, match="cannot be read"):
+        serialization.read_config(tmp_path)

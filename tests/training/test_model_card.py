@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -35,20 +36,80 @@ SUMMARY: dict[str, Any] = {
 
 def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
     base = {"name": name, "licence": licence, "miniature": rest.get("miniature", False)}
+    base["is_local"] = rest.get("is_local", False)
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
-    return model_card.render_card(Recipe(corpus="c"), base, SUMMARY, COST, rest.get("scores"))
+    summary = SUMMARY | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
+    return model_card.render_card(Recipe(corpus="c"), base, summary, COST, rest.get("scores"))
+
+
+def header(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text.split("---")[1])
+
+
+def test_render_card_header_has_the_hub_fields() -> None:
+    fields = header(card(licences={"CC0-1.0": 2}))
+    assert fields["base_model"] == "facebook/musicgen-small"
+    assert fields["library_name"] == "peft"
+    assert fields["license"] == "cc-by-nc-4.0"
+    assert {"talim", "adapter", "music-generation"} <= set(fields["tags"])
+    assert "license_name" not in fields
+
+
+APACHE, NC = "Apache-2.0", "CC-BY-NC-4.0"
 
 
 @pytest.mark.parametrize(
-    ("licence", "expected"), [("CC-BY-NC-4.0", "cc-by-nc-4.0"), ("Apache-2.0", "apache-2.0"), ("unknown", "other")]
+    ("base", "recordings", "expected"),
+    [
+        (APACHE, ["CC0-1.0"], "apache-2.0"),
+        (APACHE, ["Public Domain"], "apache-2.0"),
+        (APACHE, ["CC BY 4.0", "CC0-1.0"], "cc-by-4.0"),
+        (APACHE, ["CC BY-SA 4.0", "CC BY 3.0"], "cc-by-sa-4.0"),
+        (NC, ["CC0-1.0", "CC BY 4.0"], "cc-by-nc-4.0"),
+        (NC, ["CC BY-SA 4.0"], "other"),
+        ("MIT", ["Apache-2.0"], "apache-2.0"),
+        (APACHE, ["CC BY-NC 4.0"], "other"),
+        (APACHE, ["CC BY-NC-ND 4.0", "CC0-1.0"], "other"),
+        (APACHE, ["CC-BY-NC-SA-4.0"], "other"),
+        (APACHE, ["All rights reserved"], "other"),
+        (APACHE, ["unknown"], "other"),
+        (APACHE, ["ask the singer"], "other"),
+        (NC, ["unknown"], "other"),
+        ("unknown", ["CC0-1.0"], "other"),
+        ("CreativeML Open RAIL-M", ["CC0-1.0"], "other"),
+        (APACHE, [], "other"),
+    ],
 )
-def test_render_card_header_has_the_hub_fields(licence: str, expected: str) -> None:
-    header = yaml.safe_load(card(licence=licence).split("---")[1])
-    assert header["base_model"] == "facebook/musicgen-small"
-    assert header["library_name"] == "peft"
-    assert header["license"] == expected
-    assert {"talim", "adapter", "music-generation"} <= set(header["tags"])
-    assert (header.get("license_name") == "unknown") == (expected == "other")
+def test_licence_follows_the_most_restrictive_of_base_and_recordings(
+    base: str, recordings: list[str], expected: str
+) -> None:
+    fields = header(card(licence=base, licences=dict.fromkeys(recordings, 1)))
+    assert fields["license"] == expected
+    names = {"license_name", "license_link"}
+    assert names & set(fields) == (names if expected == "other" else set())
+    if expected == "other":
+        assert re.fullmatch(r"[a-z0-9.-]+", fields["license_name"])
+        assert fields["license_link"] == "LICENSE.md"
+
+
+def test_licence_name_is_of_what_restricts() -> None:
+    fields = model_card.licence_fields(APACHE, ["CC BY-NC-ND 4.0", "CC0-1.0", "unknown"])
+    assert fields["license_name"] == "cc-by-nc-nd-4.0-and-unknown"
+    assert model_card.licence_fields("unknown", ["CC0-1.0"])["license_name"] == "unknown"
+
+
+def test_render_licence_names_base_and_recordings() -> None:
+    text = model_card.render_licence({"name": "facebook/musicgen-small", "licence": NC}, SUMMARY)
+    assert "`facebook/musicgen-small`: CC-BY-NC-4.0" in text
+    assert "CC0-1.0 (2), unknown (1)" in text
+
+
+@pytest.mark.parametrize("name", ["gpt2", "musicgen-small"])
+def test_render_card_of_a_local_base_names_no_model_of_the_hub(name: str) -> None:
+    text = card(name, is_local=True)
+    assert "base_model" not in header(text)
+    assert f"from_pretrained('./{name}')" in text
+    assert f"--base ./{name} " in text
 
 
 def test_render_card_states_non_commercial_and_unknown_rights() -> None:
@@ -88,7 +149,7 @@ def test_render_card_loading_code_compiles(finished_run: Any) -> None:
 def test_render_card_loading_code_works_with_plain_peft(finished_run: Any, tiny_base: Any) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
-    code = code.replace("'tiny'", repr(str(tiny_base))).replace("THIS_FOLDER", str(finished_run.adapter))
+    code = code.replace("'./tiny'", repr(str(tiny_base))).replace("THIS_FOLDER", str(finished_run.adapter))
     names: dict[str, Any] = {}
     exec(code, names)
     trained = [n for n, p in names["model"].named_parameters() if "talim_" in n and p.abs().max() > 0]

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from talim.errors import TalimError
+from talim.terminal_text import one_line
+
+CONFIG_FILE = "adapter_config.json"
 
 
 def find_adapters(folder: Path) -> list[dict[str, Any]]:
-    """`adapter_info` of every adapter below `folder`; for an unreadable one its folder and error."""
+    """`adapter_info` of every adapter below `folder`; for an unreadable one, or a folder, its path and error."""
     if not folder.is_dir():
         raise TalimError(f"{folder}: no such folder; give one that holds adapters or runs")
-    rows = []
-    for config in sorted(folder.rglob("adapter_config.json")):
-        if any(part.startswith(".") for part in config.relative_to(folder).parts):
-            continue
-        try:
-            rows.append(adapter_info(config.parent))
-        except TalimError as error:
-            rows.append({"folder": str(config.parent), "error": str(error)})
-    return rows
+    rows: list[dict[str, Any]] = []
+
+    def unreadable(error: OSError) -> None:
+        rows.append({"folder": str(error.filename), "error": error.strerror or str(error)})
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if CONFIG_FILE in files:
+            try:
+                rows.append(adapter_info(Path(root)))
+            except (TalimError, OSError) as error:
+                rows.append({"folder": root, "error": str(error)})
+    return sorted(rows, key=lambda row: row["folder"])
 
 
 def adapter_info(folder: Path) -> dict[str, Any]:
@@ -34,9 +42,10 @@ def adapter_info(folder: Path) -> dict[str, Any]:
 
 
 def adapter_line(row: dict[str, Any]) -> str:
-    """One line about one row of `find_adapters`."""
+    """One printable line about one row of `find_adapters`."""
     if "error" in row:
-        return f"{row['folder']}  unreadable: {row['error']}"
+        return f"{one_line(row['folder'])}  unreadable: {one_line(row['error'])}"
     base = row.get("base") or {}
-    parameters = f"{row['parameters']:,} parameters  for {base.get('name') or '?'}"
-    return f"{row['folder']}  {row['design']}  {parameters}  {row['bytes'] / 1e6:.1f} MB"
+    parameters, name = f"{row['parameters']:,} parameters", f"for {base.get('name') or '?'}"
+    parts = (row["folder"], row["design"], parameters, name, f"{row['bytes'] / 1e6:.1f} MB")
+    return "  ".join(one_line(part) for part in parts)

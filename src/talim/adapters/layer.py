@@ -53,13 +53,21 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         for index, row in enumerate(config.blocks_at(self.module_path, self.base_layer)):
             block = config.build(row, self.base_layer)
             self._check_streaming(block)
-            block.reset_parameters(_generator(config.seed, f"{self.module_path}:{index}"))
+            config.initialise(block, _generator(config.seed, f"{self.module_path}:{index}"))
             blocks.append(block)
         self.talim_blocks[adapter_name] = blocks
         self.scales[adapter_name] = 1.0
         self.talim_blocks.train(self.base_layer.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def cast_to_base(self, adapter_name: str) -> None:
+        """Cast one adapter to the dtype of the base around it; `full` stays float32."""
+        modules = (self.base_layer, *filter(None, self.outer_module))
+        dtype = next(w.dtype for module in modules for w in module.parameters() if w.is_floating_point())
+        for block in self.talim_blocks[adapter_name]:  # type: ignore[union-attr]
+            if not isinstance(block, FullFineTuneLayer):
+                block.to(dtype)
 
     def _check_streaming(self, block: Kind | FullFineTuneLayer) -> None:
         """UsageError for a causal block with context behind a module that is not given the cache."""
@@ -177,6 +185,13 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 f"{self.module_path}: `full` is trained at scale 1 and one adapter at a time; freeze the others"
             )
         return self.forward_context.lerp(self.base_layer, copies)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Use the adapters or the base alone; which weights are trained is left as it is.
+
+        PEFT's own freezes them, and trains all weights of the active adapters when they are enabled again.
+        """
+        self._disable_adapters = not enabled
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """TalimError: an adapter's residual depends on its input."""

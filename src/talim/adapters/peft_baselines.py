@@ -8,8 +8,6 @@ from typing import Any
 
 from peft import IA3Config, LoraConfig
 from peft.config import PeftConfig
-from peft.tuners.tuners_utils import check_target_module_exists
-from torch import nn
 
 from talim.adapters.config import exact_path_regex
 from talim.design import budget
@@ -45,28 +43,5 @@ def peft_part_config(part: Part, sites: Sequence[Site], num_base_parameters: int
 
 def peft_type_name(config: Any) -> str:
     """Kind of a PEFT configuration: "lora", "dora", "ia3", "talim", or another method's name in small letters."""
-    name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    name = str(config.peft_type.value).lower()
     return "dora" if name == "lora" and getattr(config, "use_dora", False) else name
-
-
-def peft_weight_shapes(config: Any, model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights that a lora, dora or ia3 configuration adds to a plain model.
-
-    Targets and rank patterns are matched as PEFT does.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path, module in model.named_modules():
-        path = path.replace(".base_layer", "")
-        if not (isinstance(module, nn.Linear) and check_target_module_exists(config, path)):
-            continue
-        inputs, outputs = module.in_features, module.out_features
-        if peft_type_name(config) == "ia3":
-            pattern = config.feedforward_modules
-            is_feedforward = isinstance(pattern, str) and re.fullmatch(pattern, path)
-            shapes[f"{path}.ia3_l"] = (1, inputs) if is_feedforward else (outputs, 1)
-            continue
-        rank = next((r for p, r in config.rank_pattern.items() if re.fullmatch(rf"(.*\.)?({p})", path)), config.r)
-        shapes[f"{path}.lora_A.weight"], shapes[f"{path}.lora_B.weight"] = (rank, inputs), (outputs, rank)
-        if config.use_dora:
-            shapes[f"{path}.lora_magnitude_vector"] = (outputs,)
-    return shapes

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import yaml
 from peft import mapping
 from peft.config import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
-from talim.adapters.config import METHOD, AdapterConfig
+from talim.adapters.config import METHOD, STORED_METHOD, AdapterConfig, TalimPeftType
 from talim.adapters.layer import AdapterLayer
 from talim.errors import TalimError
 
@@ -48,6 +49,14 @@ class AdapterModel(BaseTuner):
             child.forward_context.remove_hooks()
         setattr(parent, child_name, new_module)  # PEFT's own would rebind .weight, which a block lacks
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if autocast_adapter_dtype:
+            return
+        for layer in self.model.modules():  # blocks are made in float32; here the base's dtype is asked for
+            if isinstance(layer, AdapterLayer) and adapter_name in layer.talim_blocks:
+                layer.cast_to_base(adapter_name)
+
     def _check_merge_allowed(self) -> None:
         raise TalimError("adapters cannot be merged into the base; unload() gives the plain base back")
 
@@ -63,9 +72,16 @@ class AdapterModel(BaseTuner):
         # PEFT itself ignores missing and unknown weights
         mapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         infix = f".talim_blocks.{adapter_name}."
-        expected = {key for key in model.state_dict() if infix in key}
-        report_unmatched(expected - set(mapped), set(mapped) - expected)
+        present = {_without_prefix(key) for key in model.state_dict()}
+        given = {_without_prefix(key) for key in mapped}
+        # trained modules and embeddings of the base are stored under their own paths
+        report_unmatched({key for key in present if infix in key} - given, given - present)
         return mapped
+
+
+def _without_prefix(key: str) -> str:
+    """A weight's path without PEFT's prefix, which a model adapted in place does not have."""
+    return key.removeprefix("base_model.model.")
 
 
 def report_unmatched(missing: Iterable[str], unknown: Iterable[str]) -> None:
@@ -83,6 +99,9 @@ def register_with_peft() -> None:
     """Register the method with PEFT, whose own `register_peft_method` accepts only names of its enum."""
     registered = mapping.PEFT_TYPE_TO_TUNER_MAPPING.setdefault(METHOD, AdapterModel)  # type: ignore[arg-type]
     if registered is not AdapterModel:
-        raise TalimError(f"PEFT already has another method called {METHOD}; import talim before that library")
-    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = AdapterConfig  # type: ignore[index]
+        raise TalimError(f"PEFT already has another method called {METHOD.value}; import talim before that library")
+    for name in (METHOD, STORED_METHOD):  # the name in memory, and the sentence in files
+        mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = AdapterConfig  # type: ignore[index]
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[METHOD] = PREFIX  # type: ignore[index]
+    # members of PEFT's own enum cannot be written as YAML; trainers that dump a configuration need it
+    yaml.SafeDumper.add_representer(TalimPeftType, lambda dumper, value: dumper.represent_str(value.value))

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.config import PeftConfig
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from talim.adapters import peft_baselines
-from talim.adapters.config import AdapterConfig
+from talim.adapters import pattern_time, peft_baselines
+from talim.adapters.config import CONFIG_FILE, STORED_METHOD, AdapterConfig, stored_base_name
 from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
-from talim.atomic_io import new_folder, write_json, write_text
+from talim.atomic_io import new_file, new_folder, write_json, write_text
 from talim.design.expression import PEFT_KINDS
 from talim.errors import TalimError, UsageError
 from talim.version import __version__
 
 INFO_FILE = "talim.json"
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
 KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
 
@@ -37,15 +40,20 @@ def save(
     *,
     base: dict[str, Any],
     card: str | None = None,
+    licence: str | None = None,
     facts: dict[str, Any] | None = None,
+    save_embedding_layers: bool = False,
 ) -> None:
-    """Write one adapter: weights, PEFT configuration and talim.json; all files or none.
+    """Write one adapter: weights, PEFT configuration and talim.json with their checksums; all files or none.
 
-    `base` holds at least "name" and "fingerprint"; `card` becomes README.md; `facts` are added to talim.json.
+    `base` holds at least "name" and "fingerprint", and "local" if it is a folder of the user's; `card` becomes
+    README.md, `licence` LICENSE.md; `facts` are added to talim.json. `save_embedding_layers`: also the base's
+    embeddings, which is needed after `resize_token_embeddings`.
     """
     config = model.peft_config[name]
-    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    values = config.to_dict() | {"base_model_name_or_path": base["name"], "inference_mode": True}
+    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=save_embedding_layers)
+    values = config.to_dict() | {"base_model_name_or_path": _public_name(unwrap_peft(model), base)}
+    values |= {"inference_mode": True} | ({"peft_type": STORED_METHOD} if isinstance(config, AdapterConfig) else {})
     info = {
         "format": FORMAT,
         "talim": __version__,
@@ -55,13 +63,29 @@ def save(
         **(facts or {}),
     }
     with new_folder(Path(folder)) as partial:
-        stored = {key: weight.detach().contiguous().cpu() for key, weight in weights.items()}
-        save_file(stored, partial / WEIGHTS_FILE, {"format": "pt"})
+        stored = {key: weight.detach().clone().contiguous().cpu() for key, weight in weights.items()}
+        with new_file(partial / WEIGHTS_FILE) as temporary:
+            save_file(stored, temporary, {"format": "pt"})
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(values.items())}
         write_json(partial / CONFIG_FILE, plain)
+        info["sha256"] = {file: _checksum(partial / file) for file in (WEIGHTS_FILE, CONFIG_FILE)}
         write_json(partial / INFO_FILE, info)
         if card is not None:
             write_text(partial / CARD_FILE, card)
+        if licence is not None:
+            write_text(partial / LICENCE_FILE, licence)
+
+
+def _public_name(model: nn.Module, base: dict[str, Any]) -> str:
+    """The base's name for PEFT; "./name" where it is a local folder, whose name may be another model's on the Hub."""
+    loaded_from = model.__dict__.get("name_or_path") or ""
+    is_local = base.get("local") or (stored_base_name(loaded_from) or "").startswith("./")
+    return f"./{base['name']}" if is_local else base["name"]
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_info(folder: Path | str) -> dict[str, Any]:
@@ -79,35 +103,59 @@ def read_info(folder: Path | str) -> dict[str, Any]:
         raise TalimError(f"{path}: expected an object with a base; is the file damaged?")
     if info.get("format") != FORMAT:
         raise TalimError(f"{path} was written by another version of talim; train this adapter again")
+    wrong = [name for name, kind in {"design": str, "parameters": int}.items() if not isinstance(info.get(name), kind)]
+    wrong += ["base.name"] * (not isinstance(info["base"].get("name"), str))
+    if wrong:
+        raise TalimError(f"{path}: {wrong[0]} is missing or of another type; copy the adapter folder again")
     return info
 
 
 def _read_peft_facts(folder: Path) -> dict[str, Any]:
-    config, weights = read_config(folder), _read_weights(folder)
+    config = read_config(folder)
+    with _open_weights(folder) as file:
+        parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
     return {
         "base": {"name": config.base_model_name_or_path or None, "fingerprint": None},
         "design": getattr(config, "design", "") or peft_baselines.peft_type_name(config),
-        "parameters": sum(weight.numel() for weight in weights.values()),
+        "parameters": parameters,
     }
 
 
 def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
     """Add a stored adapter to a backbone's model, which is unchanged if anything does not fit.
 
-    TalimError if the adapter was trained on another base, or its weights do not match the model.
+    TalimError if the adapter was trained on another base, its weights do not match the model, are damaged or are no
+    finite numbers.
     """
     folder = Path(folder)
     info = read_info(folder)
     if (folder / INFO_FILE).is_file():  # a folder of plain PEFT can only be checked by shapes
         _check_base(info["base"], backbone, folder)
     config, weights = read_config(folder), _read_weights(folder)
-    check_fit(config, weights, backbone.model, folder)
+    vocabularies = check_fit(config, weights, backbone.model, folder)
+    _check_content(folder, info, weights)
     config.__dict__["design"] = info["design"]
     config.inference_mode = not trainable
     config.base_model_name_or_path = None  # PEFT sets it to the name of this base
+    for path, rows in vocabularies.items():
+        _resize_vocabulary(unwrap_peft(backbone.model), path, rows, folder)
     model = inject_adapters(backbone.model, config, name)
     set_peft_model_state_dict(model, weights, adapter_name=name)
     return model
+
+
+def _check_content(folder: Path, info: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """TalimError if a file is not the one that was written, or a weight is no finite number."""
+    checksums = info.get("sha256") or {}
+    for file, expected in checksums.items() if isinstance(checksums, dict) else ():
+        if file in (WEIGHTS_FILE, CONFIG_FILE) and _checksum(folder / file) != expected:
+            raise TalimError(
+                f"{folder / file} was changed after it was written: its checksum is not that in {INFO_FILE}; copy the "
+                f"adapter folder again (if you changed it on purpose, delete sha256 from {INFO_FILE})"
+            )
+    for key, weight in weights.items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise TalimError(f"{folder / WEIGHTS_FILE}: {key} holds NaN or infinity; this adapter cannot be used")
 
 
 def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
@@ -122,16 +170,27 @@ def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
 
 
 def read_config(folder: Path) -> PeftConfig:
-    """The stored PEFT configuration; TalimError if talim does not support it."""
-    values = _read_json(folder / CONFIG_FILE)
+    """The stored PEFT configuration; TalimError if it is not valid or talim does not support it."""
+    path = folder / CONFIG_FILE
+    values = _read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("peft_type"), str):
+        raise TalimError(f"{path}: expected an object with a peft_type; is it an adapter of PEFT?")
     try:
         config = PeftConfig.from_peft_type(**values)
-    except UsageError:
-        raise
-    except (TypeError, KeyError, ValueError) as error:
-        raise TalimError(f"{folder / CONFIG_FILE} is no valid PEFT configuration: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise TalimError(f"{path}: {error!s:.80} is no PEFT method that is installed here") from error
+    except Exception as error:  # PEFT's own classes raise anything for values of other types
+        raise TalimError(f"{path} is no valid PEFT configuration: {str(error) or type(error).__name__:.200}") from error
     if not isinstance(config, AdapterConfig) and peft_baselines.peft_type_name(config) not in PEFT_KINDS:
         raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3")
+    if not isinstance(config.base_model_name_or_path, str | None):
+        raise TalimError(f"{path}: base_model_name_or_path is no text")
+    try:
+        pattern_time.expressions(config)
+    except TalimError as error:
+        raise TalimError(f"{path}: {error}") from error
     return config
 
 
@@ -139,33 +198,112 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS_FILE
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
 
 
-def check_fit(config: PeftConfig, weights: dict[str, Any], model: nn.Module, folder: Path) -> None:
-    """TalimError if names or shapes of the weights differ from the configuration; the model is not changed."""
+def _open_weights(folder: Path) -> Any:
+    path = folder / WEIGHTS_FILE
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
+
+
+def check_fit(config: PeftConfig, weights: dict[str, Any], model: nn.Module, folder: Path) -> dict[str, int]:
+    """TalimError if names or shapes of the weights differ from the configuration; the model is not changed.
+
+    Returned is the number of rows of every embedding of the base that the adapter brings in another size, by path.
+    """
     plain = unwrap_peft(model)
-    modules = {path for path, _ in plain.named_modules()}
-    expected: dict[str, tuple[int, ...]] = {}
+    modules = [path for path, _ in plain.named_modules()]
     if isinstance(config, AdapterConfig):
-        for path in dict.fromkeys(block["module"] for block in config.blocks):
-            if path not in modules:
-                raise TalimError(f"{folder} has an adapter at {path}, which this model lacks; is it another base?")
-            for index, block in enumerate(b for b in config.blocks if b["module"] == path):
-                for key, shape in config.shapes(block, plain).items():
-                    expected[f"{KEY_PREFIX}{path}.talim_blocks.{index}.{key}"] = shape
-    else:
-        for key, shape in peft_baselines.peft_weight_shapes(config, plain).items():
-            expected[f"{KEY_PREFIX}{key}"] = shape
+        for block in config.blocks:
+            if block["module"] not in modules:
+                where = f"{folder} has an adapter at {block['module']}"
+                raise TalimError(f"{where}, which this model lacks; is it another base?")
+    pattern_time.check_time(pattern_time.expressions(config), modules)
+    expected = _expected_shapes(config, plain, folder)
+    embeddings, vocabularies = _embedding_weights(plain), {}
+    for key in weights.keys() - expected.keys():
+        path = key.removeprefix(KEY_PREFIX).replace(".base_layer.", ".")
+        if path in embeddings:  # stored with save_embedding_layers
+            rows = weights[key].shape[0]
+            expected[key] = (rows, *embeddings[path][1:])
+            if rows != embeddings[path][0]:
+                vocabularies[path.rpartition(".")[0]] = rows
     report_unmatched(expected.keys() - weights.keys(), weights.keys() - expected.keys())
     for key, shape in expected.items():
         if tuple(weights[key].shape) != shape:
             raise TalimError(f"{folder}: {key} has shape {tuple(weights[key].shape)}, expected {shape}")
+    return vocabularies
+
+
+def _expected_shapes(config: PeftConfig, plain: nn.Module, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an adapter's weights: PEFT itself adds it to a copy of the model that has no memory."""
+    config = copy.deepcopy(config)
+    if getattr(config, "init_lora_weights", None):
+        config.init_lora_weights = False  # type: ignore[attr-defined]  # some ways to draw them need the base's values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again when the adapter is loaded
+        try:
+            adapted = get_peft_model(_without_memory(plain), config, "checked", low_cpu_mem_usage=True)  # type: ignore[arg-type]
+            weights = get_peft_model_state_dict(adapted, adapter_name="checked", save_embedding_layers=False)
+        except TalimError:
+            raise
+        except Exception as error:  # whatever PEFT meets in a configuration of others
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise TalimError(f"{folder}: its configuration does not fit this model: {cause:.300}") from error
+    return {key: tuple(weight.shape) for key, weight in weights.items()}
+
+
+def _without_memory(model: nn.Module) -> nn.Module:
+    """A copy of a model on the meta device, without the adapters that it has."""
+    twins: dict[int, Any] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = tensor.detach().to("meta")
+        is_weight = isinstance(tensor, nn.Parameter)
+        twins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_weight else empty
+    twin = copy.deepcopy(model, twins)
+    wrapper = twin.__dict__.pop("talim_wrapper", None)
+    return twin if wrapper is None else wrapper.base_model.unload()
+
+
+def _embedding_weights(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of input and output embeddings, by path."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    parts: list[Any] = [part for part in model.modules() if hasattr(part, "get_output_embeddings")]
+    outputs = [head for part in parts if (head := part.get_output_embeddings()) is not None]
+    heads = {id(module) for head in outputs for module in head.modules()}  # MusicGen has one for each codebook
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding) or (isinstance(module, nn.Linear) and id(module) in heads):
+            for name, weight in module.named_parameters(recurse=False):
+                shapes[f"{path.replace('.base_layer', '')}.{name}"] = tuple(weight.shape)
+    return shapes
+
+
+def _resize_vocabulary(model: nn.Module, path: str, rows: int, folder: Path) -> None:
+    """Give an embedding of the base as many rows as the adapter brings; TalimError where the model cannot."""
+    before, parts = model.get_submodule(path), list[Any](model.modules())
+    for part in parts:
+        if _num_rows(model, path) == rows:  # by its twin, or the part that holds both
+            break
+        if hasattr(part, "resize_token_embeddings") and any(module is before for module in part.modules()):
+            try:
+                part.resize_token_embeddings(rows, mean_resizing=False)
+            except (NotImplementedError, AttributeError):
+                continue  # a model of several parts; the part itself can
+    if _num_rows(model, path) != rows:
+        raise TalimError(f"{folder}: {path} has a vocabulary of {rows}, which this model cannot be given")
+    warnings.warn(f"{folder} brings its own vocabulary: {path} of the base now has {rows} rows", stacklevel=3)
+
+
+def _num_rows(model: nn.Module, path: str) -> int:
+    return model.get_parameter(f"{path}.weight").shape[0]
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error

@@ -21,6 +21,7 @@ class FrozenModel:
 
     family: str
     frame_rate_hz: float
+    is_local = False  # see `Backbone`
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding": True}
     decode: Callable[[np.ndarray], Audio]
     generate_tokens: Callable[..., np.ndarray]

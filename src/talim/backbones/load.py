@@ -30,9 +30,17 @@ def load(name_or_folder: str | Path = registry.NANO, precision: str = "auto", de
 
     TalimError if there is no such model, it is not supported (melody), or its files do not fit.
     """
+    source = resolve.resolve_source(str(name_or_folder))
+    backbone = _read(source, precision, device)
+    if source.local:  # PEFT stores this name with an adapter; the bare one may be another model's on the Hub
+        vars(backbone.model)["name_or_path"] = f"./{source.name}"
+    backbone.is_local = source.local and source.entry is None
+    return backbone
+
+
+def _read(source: ModelSource, precision: str, device: str) -> Backbone:
     from talim.backbones.musicgen.backbone import MusicGen
 
-    source = resolve.resolve_source(str(name_or_folder))
     torch_device = torch.device(pick_device(device))
     dtype, reason = choose_precision(precision, torch_device)
     resolve.check_reachable(source)

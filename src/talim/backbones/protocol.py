@@ -66,6 +66,7 @@ class Backbone(Protocol):
     """A frozen base model: facts about it, encoding of audio and text, loss, generation, adapter sites."""
 
     name: str  # public name, never a path: "facebook/musicgen-small"
+    is_local: bool  # a folder of the user's, whose name may also be another model's on the Hub
     family: str  # "musicgen", "mustango"
     licence: str  # of the weights, "CC-BY-NC-4.0", or "unknown"
     rate_hz: int

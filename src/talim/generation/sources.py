@@ -76,14 +76,29 @@ def choose_source(
         if not choice.folder.is_dir():
             raise TalimError(f"{choice.folder}: no adapter folder is here; a run keeps its own in RUN/adapter")
     if base is None and choices:
-        from talim.adapters import serialization
-
-        base = serialization.read_info(choices[0].folder)["base"]["name"]
-        if base is None:
-            raise UsageError(f"{choices[0].folder} does not say what it was trained on; add --base NAME")
+        base = _stored_base(choices[0].folder)
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
     return GenerationSource(base, choices, note)
+
+
+def _stored_base(folder: Path) -> str:
+    """The base that an adapter names; UsageError if it is a local folder that is not here."""
+    from talim.adapters import serialization
+
+    base = serialization.read_info(folder)["base"]
+    name = base["name"]
+    if name is None:
+        raise UsageError(f"{folder} does not say what it was trained on; add --base NAME")
+    if not (base.get("local") or name.startswith("./")):
+        return name
+    local = Path(name)  # a model of that name on the Hub is another one
+    if not local.is_dir():
+        raise UsageError(
+            f"{folder} was trained on a base in a local folder called {local.name}, which is not here; add --base with "
+            "the path of that folder"
+        )
+    return f"./{local}"
 
 
 def find_run(folder: Path) -> tuple[Run, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 Facts = Mapping[str, Any]
-HUB_LICENCES = ("cc-by-nc-4.0", "apache-2.0", "mit", "cc-by-4.0")  # identifiers that the Hub knows
+LICENCE_FILE = "LICENSE.md"
+# The Hub's identifiers from the least to the most restrictive; with one further down, the whole may be published.
+HUB_LICENCES = (
+    *("cc0-1.0", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0"),
+    *("cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+)
+MAX_NAME = 96  # characters of license_name
+NON_COMMERCIAL = ("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0")  # of a base; recordings under them: "other"
 
 GUIDELINE = """\
 - Say that music made with this adapter is AI-generated; files written by talim carry that in their tags.
@@ -31,7 +40,7 @@ def render_card(recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores
     `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`.
     """
     parts = [
-        _header(base),
+        _header(base, summary),
         f"# Adapter `{recipe.design}` for {base['name']}\n",
         _adapter_section(recipe, base, cost),
         "## Base model and licence\n\n" + _base(base),
@@ -46,22 +55,70 @@ def render_card(recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores
 
 def base_facts(backbone: Backbone) -> dict[str, Any]:
     """The facts of a base that the card states."""
-    names = ("name", "licence", "miniature", "family", "transformers_class")
+    names = ("name", "licence", "miniature", "family", "transformers_class", "is_local")
     return {name: getattr(backbone, name) for name in names}
 
 
-def _header(base: Facts) -> str:
-    licence = str(base["licence"]).lower()
-    fields: dict[str, Any] = {
-        "base_model": base["name"],
+def _header(base: Facts, summary: Facts) -> str:
+    # a local base's name may be another model's on the Hub, and one without an owner is none of the Hub's
+    on_hub = not base.get("is_local") and "/" in base["name"]
+    fields: dict[str, Any] = {"base_model": base["name"]} if on_hub else {}
+    fields |= {
         "library_name": "peft",
-        "license": licence if licence in HUB_LICENCES else "other",
+        **licence_fields(str(base["licence"]), _licences(summary)),
         "pipeline_tag": "text-to-audio",
         "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
-    if licence not in HUB_LICENCES:
-        fields["license_name"] = str(base["licence"])
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
+
+
+def licence_fields(base: str, recordings: Sequence[str]) -> dict[str, str]:
+    """The Hub's `license` of base and recordings together, where it is "other" with license_name and license_link.
+
+    It is the most restrictive of all; "other" if a recording forbids commercial use, anything is unknown, or no
+    single licence covers all.
+    """
+    tags = {licence: _hub_licence(licence) for licence in (base, *recordings)}
+    bars = [name for name in recordings if allows_commercial_use(name) != "allowed"]
+    if allows_commercial_use(base) == "unknown" or (base not in bars and tags[base] is None):
+        bars.insert(0, base)
+    if not bars:
+        base_tag = str(tags[base])
+        needed = {str(tag) for tag in tags.values() if tag is not None}
+        share_alike = {tag for tag in needed if "-sa-" in tag}
+        if base_tag in NON_COMMERCIAL and not share_alike:
+            return {"license": base_tag}
+        if base_tag in HUB_LICENCES:
+            strictest = max(needed, key=HUB_LICENCES.index)
+            versions = {tag for tag in needed if tag[:-4] == strictest[:-4]}
+            if len(versions) == 1 or not strictest.startswith("cc-by"):
+                return {"license": strictest}
+        bars = sorted(needed)
+    names = dict.fromkeys(re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "unknown" for name in bars)
+    return {"license": "other", "license_name": "-and-".join(names)[:MAX_NAME], "license_link": LICENCE_FILE}
+
+
+def _hub_licence(name: str) -> str | None:
+    """The Hub's identifier of a licence; None for one that it does not know."""
+    plain = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    aliases = {"cc0": "cc0-1.0", "cc-zero": "cc0-1.0", "public-domain": "cc0-1.0", "pdm-1.0": "cc0-1.0"}
+    plain = aliases.get(plain, plain)
+    return plain if plain in (*HUB_LICENCES, *NON_COMMERCIAL) else None
+
+
+def _licences(summary: Facts) -> list[str]:
+    """Names of the recordings' licences, "unknown" where the corpus states none."""
+    return list((summary.get("rights") or {}).get("licences") or {"unknown": 0})
+
+
+def render_licence(base: Facts, summary: Facts) -> str:
+    """LICENSE.md: whose conditions an adapter is under, for licences that no identifier of the Hub covers."""
+    counts = _counts((summary.get("rights") or {}).get("licences"))
+    return (
+        "# Conditions of this adapter\n\nIt may be used only as all of these allow:\n\n"
+        f"- the base model, `{base['name']}`: {base['licence']}\n- the recordings that it was trained on: {counts}\n\n"
+        "Where a licence is unknown, ask who holds the rights before you publish or sell the adapter or its music.\n"
+    )
 
 
 def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
@@ -137,15 +194,18 @@ def _interval(measure: Facts) -> str:
 
 
 def _loading(base: Facts) -> str:
-    command = f"talim generate --base {base['name']} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
-    if name := base.get("transformers_class"):
-        load = f"from transformers import {name}\n\nbase = {name}.from_pretrained({base['name']!r})\n"
+    # a local folder is written as a path: its bare name may be another model's on the Hub
+    name = f"./{base['name']}" if base.get("is_local") else base["name"]
+    command = f"talim generate --base {shlex.quote(name)} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
+    if cls := base.get("transformers_class"):
+        load = f"from transformers import {cls}\n\nbase = {cls}.from_pretrained({name!r})\n"
     else:
-        load = f"from talim.backbones.load import load\n\nbase = load({base['name']!r}).model\n"
+        load = f"from talim.backbones.load import load\n\nbase = load({name!r}).model\n"
+    where = f"`{name}` stands for the folder of the base, which is not on the Hub.\n\n" if base.get("is_local") else ""
     return (
-        f"```bash\n{command}\n```\n\nWith plain PEFT:\n\n```python\n"
-        f"import talim.adapters  # registers the method with PEFT\nfrom peft import PeftModel\n{load}"
-        "model = PeftModel.from_pretrained(base, 'THIS_FOLDER')\n```\n"
+        f"{where}```bash\n{command}\n```\n\nWith plain PEFT, which knows the method once `talim.adapters` is "
+        f"imported:\n\n```python\nimport talim.adapters  # registers the method with PEFT\n"
+        f"from peft import PeftModel\n{load}model = PeftModel.from_pretrained(base, 'THIS_FOLDER')\n```\n"
     )
 
 

@@ -209,10 +209,12 @@ class Trainer:
         cost = self._cost()
         if not self.processes.is_main:
             return
-        base = {"name": self.backbone.name, "fingerprint": self.backbone.fingerprint}
+        base = {name: getattr(self.backbone, name) for name in ("name", "fingerprint")}
+        base |= {"local": True} if self.backbone.is_local else {}
         facts = model_card.base_facts(self.backbone)
         card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
-        serialization.save(self.peft, self.run.adapter, base=base, card=card)
+        licence = model_card.render_licence(facts, self.corpus.summary)
+        serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.log(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")
