@@ -540,7 +540,7 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     text = table.read_text("utf-8")
     assert text.splitlines()[0].startswith("file_name,text,performer")
     assert "a.wav" not in text
-    rows = [line.replace(NEUTRAL_CAPTION, "a tanpura") for line in text.splitlines()[:-1]]
+    rows = [line.replace(".ogg,,", ".ogg,a tanpura,") for line in text.splitlines()[:-1]]
     table.write_text("\n".join([*rows, text.splitlines()[-1]]) + "\n", encoding="utf-8")
     before = table.read_bytes()
     corpus = make(three, out)
@@ -548,6 +548,47 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     assert corpus.summary["captions"] == {"corpus metadata.csv": 1, "none": 1, "text file": 1}
     assert table.read_bytes() == before
     assert make(three, out, caption="all the rest").summary["missing_captions"] is None
+
+
+def test_prepare_tells_what_a_table_says_of_no_recording_before_the_work(three: Path, out: Path) -> None:
+    (three / "metadata.csv").write_text("file_name,text\nA.WAV,x\nnobody.wav,y\n", encoding="utf-8")
+    (three / "metadata.xlsx").write_bytes(b"PK")
+    (three / "c.txt").symlink_to(three.parent / "elsewhere.txt")
+    (three.parent / "elsewhere.txt").write_text("secret", encoding="utf-8")
+    progress = RecordedProgress()
+    corpus = make(three, out, progress=progress)
+    for note in (
+        "line 3 matches no recording",
+        "'A.WAV' (line 2) is a.wav",
+        "metadata.xlsx: not read",
+        "c.txt is not used",
+    ):
+        assert any(line.startswith("note: ") and note in line for line in progress.lines)
+        assert any(note in f"{row['file']}: {row['note']}" for row in corpus.summary["notes"])
+        assert note.split(": ")[-1].split("'")[-1] in (out / "report" / "index.html").read_text("utf-8")
+    assert "secret" not in (out / "corpus.jsonl").read_text("utf-8")
+
+
+def test_prepare_tells_rows_of_its_own_table_that_match_nothing(three: Path, out: Path) -> None:
+    make(three, out)
+    (out / "metadata.csv").write_text("file_name,text\nA,a tanpura\ngone.wav,y\n ,z\n", encoding="utf-8")
+    progress = RecordedProgress()
+    corpus = make(three, out, progress=progress)
+    assert "a tanpura" in {clip.caption for clip in corpus.clips}
+    assert any("line 3 matches no recording here" in line and "gone.wav" in line for line in progress.lines)
+    assert any("line 4 without a file name: not used" in line for line in progress.lines)
+    assert "gone.wav" in (out / "metadata.csv").read_text("utf-8")  # kept for when the recording is back
+
+
+def test_prepare_for_commercial_use_takes_what_is_declared_as_own(three: Path, out: Path) -> None:
+    rows = "a.wav,自作（自由に使用可）\nc.ogg,Kendi kaydım\ndeep/b.flac,my own recording of a song by others\n"
+    (three / "metadata.csv").write_text(f"file_name,licence\n{rows}", encoding="utf-8")
+    corpus = make(three, out, license_use="commercial")
+    assert {clip.licence for clip in corpus.clips} == {
+        "自作（自由に使用可）",
+        "Kendi kaydım",
+    }  # the words that were typed
+    assert [row["file"] for row in corpus.summary["skipped"]] == ["deep/b.flac"]
 
 
 def test_prepare_never_writes_to_the_source(three: Path, out: Path) -> None:

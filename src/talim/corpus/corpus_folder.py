@@ -12,7 +12,7 @@ from talim.corpus.file_matching import FileMatcher
 from talim.corpus.manifest import Corpus, manifest_text
 from talim.corpus.recordings import normalize_path
 from talim.corpus.segment import SegmentationConfig, SegmentedRecording, generated_files, segmentation_file
-from talim.corpus.tables import read_table
+from talim.corpus.tables import format_lines, read_table
 
 
 def read_edited_captions(
@@ -27,14 +27,21 @@ def read_edited_captions(
         return {}, []
     table, matcher = read_table(path), FileMatcher(frozenset(names))
     rows: dict[str, dict[str, str]] = {}
-    notes = [*table.notes]
+    notes, absent = [*table.notes], list[tuple[int, str]]()
     for line, row in table.rows:
         written = row.pop("file_name")
-        name = matcher.match(written).name or normalize_path(written)
+        name = matcher.match(written).name
+        if not name:
+            absent.append((line, written))
+        name = name or normalize_path(written)
         if rows.get(name, row) != row:
             notes.append(f"several rows name {name}; line {line} counts")
         rows[name] = row
-    return rows, [{"file": str(path), "note": note} for note in notes]
+    if absent:
+        shown = ", ".join(written for _, written in absent[:5]) + " ..." * (len(absent) > 5)
+        verb = "matches" if len(absent) == 1 else "match"
+        notes.append(f"{format_lines([line for line, _ in absent])} {verb} no recording here: {shown}")
+    return rows, [{"file": f"{out.name}/metadata.csv", "note": note} for note in notes]
 
 
 def previous_summary(out: Path) -> dict[str, Any] | None:
