@@ -1,4 +1,4 @@
-"""Clip boundaries: silence is skipped, clips do not overlap; level, rate and channels are conformed."""
+"""Clip boundaries: silence is skipped, clips do not overlap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.audio import Audio
-from talim.corpus.clip_boundaries import active_regions, clip_boundaries, conform_audio
+from talim.audio.levels import frame_levels_dbfs
+from talim.corpus.clip_boundaries import active_regions as regions_of_levels
+from talim.corpus.clip_boundaries import clip_boundaries
 
 RATE_HZ = 1000
 
@@ -27,6 +29,11 @@ def seconds_of(regions: list[tuple[int, int]]) -> list[tuple[float, float]]:
     return [(start / RATE_HZ, stop / RATE_HZ) for start, stop in regions]
 
 
+def active_regions(audio: Audio) -> list[tuple[int, int]]:
+    levels = frame_levels_dbfs(audio) if audio.frames else np.zeros(0)
+    return regions_of_levels(levels, audio.frames, audio.rate_hz)
+
+
 def test_active_regions_are_divided_by_long_silences_only() -> None:
     audio = joined(noise(3), np.zeros(1000), noise(3), np.zeros(5000), noise(4), np.zeros(3000))
     assert seconds_of(active_regions(audio)) == [(0.0, pytest.approx(7.1)), (pytest.approx(11.9), pytest.approx(16.1))]
@@ -41,7 +48,7 @@ def test_active_regions_of_a_quiet_recording_cover_it() -> None:
     assert seconds_of(active_regions(Audio(noise(3, -55), RATE_HZ))) == [(0.0, 3.0)]
 
 
-@pytest.mark.parametrize("samples", [np.zeros(5000), noise(5, -75), np.zeros(0)])
+@pytest.mark.parametrize("samples", [np.zeros(5000), noise(5, -75), np.zeros(0), np.full(5000, 0.5)])
 def test_active_regions_of_silence_are_none(samples: np.ndarray) -> None:
     assert active_regions(Audio(samples, RATE_HZ)) == []
 
@@ -77,24 +84,3 @@ def test_clip_boundaries_lie_inside_regions_without_overlap(
 def test_clip_boundaries_keep_remainders_of_a_second() -> None:
     assert clip_boundaries([(0, 5000)], RATE_HZ, 2.0) == [(0, 2000), (2000, 4000), (4000, 5000)]
     assert clip_boundaries([(0, 4999)], RATE_HZ, 2.0) == [(0, 2000), (2000, 4000)]
-
-
-def test_conform_audio_above_full_scale_attenuates_with_note() -> None:
-    audio = Audio(np.array([0.0, 4.0, -2.0, 1.0]), RATE_HZ)
-    fitted, notes = conform_audio(audio, RATE_HZ, 1)
-    assert fitted.samples[0].tolist() == [0.0, 1.0, -0.5, 0.25]
-    assert notes == ["peaks 12.0 dB above full scale; attenuated as a whole"]
-    assert conform_audio(Audio(noise(1), RATE_HZ), RATE_HZ, 1)[1] == []
-
-
-def test_conform_audio_with_cancelling_channels_keeps_one() -> None:
-    left = noise(1)
-    fitted, notes = conform_audio(Audio(np.stack([left, -left]), RATE_HZ), RATE_HZ, 1)
-    assert np.allclose(np.abs(fitted.samples[0]), np.abs(left), atol=1e-6)
-    assert "cancel each other" in notes[0]
-
-
-def test_conform_audio_gives_requested_rate_and_channels() -> None:
-    fitted, notes = conform_audio(Audio(np.stack([noise(1)] * 6), RATE_HZ), 16000, 2)
-    assert (fitted.rate_hz, fitted.channels, notes) == (16000, 2, [])
-    assert np.abs(fitted.samples).max() <= 1.0

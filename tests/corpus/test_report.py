@@ -40,7 +40,7 @@ def test_write_puts_all_facts_on_the_page(corpus: Corpus) -> None:
         "Asha",
         "broken.wav</b>: not audio",
         "of its samples clipped",
-        "copy.mp3 and take-1.wav",
+        "copy.mp3</b>: the same sound as take-1.wav",
         "Held-out recordings that share something with training",
         "Random split by recording",
         "LUFS",
@@ -84,26 +84,18 @@ def test_write_without_labels_and_with_missing_clips_gives_a_page(folder: Path, 
     assert text.count("cannot be played on the page") == 3
 
 
-def test_prepare_with_near_duplicates_keeps_them_on_one_side(corpus: Corpus) -> None:
-    (pair,) = corpus.summary["near_duplicates"]
-    assert {pair["first"], pair["second"]} == {"copy.mp3", "take-1.wav"}
-    sides = {clip.source_file: clip.split for clip in corpus.clips}
-    assert sides["copy.mp3"] == sides["take-1.wav"]
-    assert corpus.summary["split"]["leakage"]["duplicate"] == 0
+def test_prepare_with_a_copy_leaves_it_out(corpus: Corpus) -> None:
+    row = {"file": "copy.mp3", "reason": "the same sound as take-1.wav", "copy_of": "take-1.wav"}
+    assert row in corpus.summary["skipped"]
+    assert corpus.summary["near_duplicates"] == []
+    assert corpus.summary["recordings"] == 4
 
 
 def test_caveats_name_every_problem(corpus: Corpus) -> None:
     facts = corpus.summary
     levels = facts["source_levels"]
     text = " ".join(caveats(facts, levels))
-    for part in (
-        "unknown licence",
-        "No consent",
-        "1 recording clipped",
-        "same audio",
-        "2 files skipped",
-        "without a caption",
-    ):
+    for part in ("unknown licence", "No consent", "1 recording clipped", "3 files skipped", "without a caption"):
         assert part in text
     rights = {"licences": {"CC BY-NC-SA 4.0": 3}, "consent": {}, "sources": {}}
     assert "forbids commercial use" in " ".join(caveats({**facts, "rights": rights}, levels))

@@ -1,11 +1,15 @@
-"""Segmentation of one source: stored results, damage, and the files that talim may delete."""
+"""Segmentation of one source: stored results, damage, faults nobody foresaw, and the files that talim may delete."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from talim.audio import Audio
 from talim.corpus.recordings import FileAudio, SourceFile, file_hash
 from talim.corpus.segment import (
     SegmentationConfig,
@@ -98,3 +102,36 @@ def test_generated_files_with_foreign_files_lists_only_talims_own(segmented_sour
 def test_segmentation_config_key_is_stable() -> None:
     assert CONFIG.key == SegmentationConfig(10, 8000, 1).key
     assert CONFIG.key == "6baf2cc3"  # golden: another value would cut all corpora again
+
+
+class BrokenAudio:
+    """A source that fails as no source should."""
+
+    def hash(self) -> str:
+        return "ab" * 32
+
+    def blocks(self, remarks: list[str]) -> Iterator[Audio]:
+        yield Audio(np.zeros(8000), 8000)
+        raise ZeroDivisionError("by zero\nin a library")
+
+
+def test_segment_file_names_the_type_of_an_unforeseen_fault(tmp_path: Path) -> None:
+    segmented = segment_file(tmp_path, SourceFile(tmp_path / "a", "a", BrokenAudio()), "ab" * 32, CONFIG)
+    assert segmented.problem == "cannot be decoded (ZeroDivisionError: by zero in a library)"
+
+
+def test_segment_file_of_a_constant_voltage_is_no_sound(folder: Path, tmp_path: Path) -> None:
+    path = folder / "dc.wav"
+    soundfile.write(path, np.full(8000 * 5, 0.5), 8000)
+    segmented = segment_file(tmp_path, SourceFile(path, "dc.wav", FileAudio(path)), "ab" * 32, CONFIG)
+    assert segmented.problem is not None
+    assert segmented.problem.startswith("a constant voltage, no sound")
+
+
+def test_segment_file_of_a_recording_that_breaks_off_uses_what_is_there(record, tmp_path: Path) -> None:
+    path = record("a.wav", 25)
+    path.write_bytes(path.read_bytes()[:-100_001])
+    segmented = segment_file(tmp_path, SourceFile(path, "a.wav", FileAudio(path)), "ab" * 32, CONFIG)
+    assert segmented.problem is None
+    assert sum(clip.seconds for clip in segmented.clips) == pytest.approx(25 - 100_001 / 16000, abs=0.01)
+    assert "incomplete: after 18.7 seconds its header promises" in segmented.notes[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,9 +46,14 @@ class FakeBackbone:
         return batch
 
 
+def clip_of(recording: int, number: int) -> Any:
+    return SimpleNamespace(recording=f"take-{recording}", sound_group=f"take-{recording}", number=number)
+
+
 def corpus_in(folder: Path, count: int = 3) -> Corpus:
     clips = [
-        SimpleNamespace(audio_hash=f"h{i}", seconds=2.0, caption="text", recording=f"r{i % 2}") for i in range(count)
+        SimpleNamespace(**vars(clip_of(i % 2, i)), audio_hash=f"h{i}", seconds=2.0, caption="text")
+        for i in range(count)
     ]
     return SimpleNamespace(  # type: ignore[return-value]
         folder=folder, features=folder / "features", clips=clips, read_clip=lambda clip: Audio(np.ones(8), 8)
@@ -60,6 +67,36 @@ def test_encode_clips_encodes_once_and_truncates_to_the_window(tmp_path: Path) -
     assert (backbone.encoded, backbone.text_encoded) == (3, 1)
     assert items[0].targets.shape == (4, 25)
     assert all(np.array_equal(a.targets, b.targets) for a, b in zip(items, again, strict=True))
+
+
+def test_encode_clips_shares_the_states_of_equal_captions_and_keeps_no_file_open(tmp_path: Path) -> None:
+    corpus = corpus_in(tmp_path, count=40)
+    before = len(psutil.Process().open_files())
+    items = batches.encode_clips(corpus, corpus.clips, FakeBackbone(), Progress())  # type: ignore[arg-type]
+    assert len({id(item.states) for item in items}) == 1
+    if sys.platform == "linux":
+        open_now = [path for path in Path("/proc/self/fd").iterdir() if str(tmp_path) in str(path.resolve())]
+        assert not open_now
+    assert len(psutil.Process().open_files()) == before
+    with pytest.raises(ValueError, match="read-only"):
+        items[0].targets[0, 0] = 1
+
+
+def test_encode_clips_says_how_many_clips_are_longer_than_the_window(tmp_path: Path) -> None:
+    lines: list[str] = []
+    progress = SimpleNamespace(log=lines.append, step=lambda *_: None)
+    corpus = corpus_in(tmp_path)
+    batches.encode_clips(corpus, corpus.clips, FakeBackbone(), progress)  # type: ignore[arg-type]
+    assert [line.split(":")[0] for line in lines] == ["3 of 3 clips are longer than the 1 s that the base takes"]
+
+
+def test_unusual_settings_are_those_beyond_what_the_clips_have() -> None:
+    items: Any = [SimpleNamespace(targets=np.zeros((4, 50)))] * 12
+    training = Training(batch_size=500, crop_seconds=1000)
+    batch, crop = batches.unusual_settings(items, training, 25.0)
+    assert "training.batch_size is 500, but there are 12 training clips" in batch
+    assert "training.crop_seconds is 1000, but the longest training clip has 2 s" in crop
+    assert batches.unusual_settings(items, Training(batch_size=12, crop_seconds=2.0), 25.0) == []
 
 
 @pytest.mark.parametrize("changed", ["codec_hash", "text_encoder_hash"])
@@ -126,7 +163,7 @@ def test_training_batch_drops_the_requested_fraction_of_conditions(tmp_path: Pat
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), max_clips=st.integers(1, 30))
 def test_stratified_sample_alternates_between_recordings(counts: list[int], max_clips: int) -> None:
-    clips = [SimpleNamespace(recording=f"r{r}", number=i) for r, count in enumerate(counts) for i in range(count)]
+    clips = [clip_of(r, i) for r, count in enumerate(counts) for i in range(count)]
     picked = batches.stratified_sample(clips, max_clips)  # type: ignore[arg-type]
     assert len(picked) == min(max_clips, len(clips))
     assert len({id(clip) for clip in picked}) == len(picked)
@@ -135,7 +172,7 @@ def test_stratified_sample_alternates_between_recordings(counts: list[int], max_
 
 
 def test_stratified_sample_covers_a_recording_evenly() -> None:
-    clips = [SimpleNamespace(recording="r", number=i) for i in range(8)]
+    clips = [clip_of(0, i) for i in range(8)]
     assert [clip.number for clip in batches.stratified_sample(clips, 4)] == [0, 4, 2, 6]  # type: ignore[arg-type]
 
 
@@ -143,7 +180,7 @@ def test_stratified_sample_covers_a_recording_evenly() -> None:
 def test_training_subset_of_smaller_fraction_is_contained_in_a_larger_one(
     count: int, first: float, second: float, seed: int
 ) -> None:
-    clips = [SimpleNamespace(recording=f"take-{n % count}", number=n) for n in range(2 * count)]
+    clips = [clip_of(n % count, n) for n in range(2 * count)]
     corpus: Any = SimpleNamespace(train=clips)
     less, more = (
         [c.number for c in batches.training_subset(corpus, fraction, seed)] for fraction in sorted((first, second))
@@ -155,7 +192,7 @@ def test_training_subset_of_smaller_fraction_is_contained_in_a_larger_one(
 
 
 def test_training_subset_is_drawn_by_the_seed() -> None:
-    corpus: Any = SimpleNamespace(train=[SimpleNamespace(recording=f"take-{n}") for n in range(10)])
+    corpus: Any = SimpleNamespace(train=[clip_of(n, n) for n in range(10)])
     drawn = {seed: tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, seed)) for seed in range(20)}
     assert drawn[3] == tuple(clip.recording for clip in batches.training_subset(corpus, 0.5, 3))
     assert len(set(drawn.values())) > 10

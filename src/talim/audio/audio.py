@@ -103,6 +103,34 @@ class Audio:
         return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
 
 
+class Resampler:
+    """Resamples a sound that comes in blocks [C, n]; all blocks together equal `Audio.resample` of the whole."""
+
+    def __init__(self, from_hz: int, to_hz: int, channels: int) -> None:
+        import soxr
+
+        self._streams = (
+            None
+            if from_hz == to_hz
+            else [soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ") for _ in range(channels)]
+        )
+        self._channels = channels
+
+    def add(self, samples: np.ndarray) -> np.ndarray:
+        """What is known after a further block float32 [C, n]: [C, m], with a short delay."""
+        return self._resample(samples, last=False)
+
+    def finish(self) -> np.ndarray:
+        """The rest [C, m]."""
+        return self._resample(np.zeros((self._channels, 0), np.float32), last=True)
+
+    def _resample(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        if self._streams is None:
+            return samples
+        parts = zip(self._streams, samples, strict=True)
+        return np.stack([stream.resample_chunk(np.ascontiguousarray(part), last=last) for stream, part in parts])
+
+
 def content_hash(audio: Audio) -> str:
     """SHA-256 (hex) of the float32 samples, their shape and the rate."""
     digest = hashlib.sha256(f"audio {audio.rate_hz} {audio.channels} {audio.frames}\n".encode())

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from talim.audio.audio import Audio
-from talim.audio.loudness import loudness_lufs
+from talim.audio.loudness import LoudnessMeter
 
 # Clipping. Three samples, because one is a peak and two may be. Within 0.1 % of the extreme, because rounding to
 # 16 bits after a change of gain moves equal samples apart. The step, because the round top of a slow sine is flat
@@ -32,6 +32,8 @@ MIN_LOUD_DBFS = -70.0
 DIGITAL_SILENCE_DBFS = -100.0
 MAX_LOUD_BELOW_PEAK_DB = 30.0
 
+_COUNTED_SAMPLES = 1 << 18  # at a time, to bound the memory of float64 copies
+
 
 class RecordingLevels(BaseModel):
     """Levels of a recording as it was delivered: before resampling, mixing and cutting."""
@@ -47,18 +49,72 @@ class RecordingLevels(BaseModel):
     silent_fraction: float
 
 
+class Extremes:
+    """Largest and smallest sample of each channel, and their powers, of a sound that comes in blocks."""
+
+    def __init__(self, channels: int) -> None:
+        self.frames = 0
+        self.highest, self.lowest = np.full(channels, -np.inf), np.full(channels, np.inf)
+        self.power, self.mixed_power = np.zeros(channels), 0.0  # sums of squares; of the mean of the channels
+
+    def add(self, samples: np.ndarray) -> None:
+        """A further block float32 [C, n]."""
+        if not samples.shape[1]:
+            return
+        self.frames += samples.shape[1]
+        self.highest = np.maximum(self.highest, samples.max(axis=1))
+        self.lowest = np.minimum(self.lowest, samples.min(axis=1))
+        self.power += [float(np.vdot(channel, channel)) for channel in samples]
+        mixed = samples.mean(axis=0, dtype=np.float32)
+        self.mixed_power += float(np.vdot(mixed, mixed))
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute sample; 0 for none."""
+        return float(max(self.highest.max(), -self.lowest.min())) if self.frames else 0.0
+
+
+class LevelMeter:
+    """The levels of a recording that comes in blocks, whose extremes are known from an earlier pass."""
+
+    def __init__(self, rate_hz: int, extremes: Extremes) -> None:
+        self._rate_hz, self._extremes = rate_hz, extremes
+        self._channels = len(extremes.highest)
+        self._loudness = LoudnessMeter(rate_hz, self._channels)
+        self._frames = FrameLevelMeter(rate_hz, self._channels)
+        self._clipping = _clipping_counters(extremes)
+
+    def add(self, samples: np.ndarray) -> None:
+        """Measure a further block float32 [C, n]."""
+        self._loudness.add(samples)
+        self._frames.add(samples)
+        for counter in self._clipping:
+            counter.add(samples)
+
+    def levels(self) -> RecordingLevels:
+        """The levels of all blocks, rounded for display."""
+        frames, peak = self._extremes.frames, self._extremes.peak
+        loudness = self._loudness.lufs()
+        clipped = sum(counter.finish() for counter in self._clipping) / max(1, frames * self._channels)
+        return RecordingLevels(
+            seconds=round(frames / self._rate_hz, 3),
+            rate_hz=self._rate_hz,
+            channels=self._channels,
+            lufs=round(loudness, 1) if math.isfinite(loudness) else None,
+            peak_dbfs=round(20 * math.log10(peak), 1) if peak > 0 else None,
+            clipped_fraction=round(clipped, 6),
+            silent_fraction=round(float(silent_levels(self._frames.levels_dbfs()).mean()), 4),
+        )
+
+
 def measure_levels(audio: Audio) -> RecordingLevels:
     """The levels of a recording, rounded for display. ValueError for audio without samples."""
-    loudness, peak = loudness_lufs(audio), peak_dbfs(audio)
-    return RecordingLevels(
-        seconds=round(audio.seconds, 3),
-        rate_hz=audio.rate_hz,
-        channels=audio.channels,
-        lufs=round(loudness, 1) if math.isfinite(loudness) else None,
-        peak_dbfs=round(peak, 1) if math.isfinite(peak) else None,
-        clipped_fraction=round(clipped_fraction(audio), 6),
-        silent_fraction=round(silent_fraction(audio), 4),
-    )
+    _require_samples(audio)
+    extremes = Extremes(audio.channels)
+    extremes.add(audio.samples)
+    meter = LevelMeter(audio.rate_hz, extremes)
+    meter.add(audio.samples)
+    return meter.levels()
 
 
 def peak_dbfs(audio: Audio) -> float:
@@ -77,21 +133,68 @@ def clipped_fraction(audio: Audio) -> float:
     described above no false alarm, and 91 to 99 % of the samples that had been clipped were found.
     """
     _require_samples(audio)
-    count = 0
-    for channel in audio.samples.astype(np.float64):
-        for side in (channel, -channel):
-            extreme = float(side.max())
-            if extreme <= 0:
-                continue
-            flat = (side >= PLATEAU_RATIO * extreme).astype(np.int8)
-            edges = np.diff(flat, prepend=0, append=0)
-            starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-            outside = np.concatenate([side[:1], side, side[-1:]])  # outside[n] precedes side[n]
-            step = np.maximum(side[starts] - outside[starts], side[stops - 1] - outside[stops + 1])
-            min_step = max(MIN_PLATEAU_STEP_RATIO * extreme, MIN_PLATEAU_STEP)
-            clipped = (stops - starts >= MIN_PLATEAU_SAMPLES) & (step > min_step)
-            count += int((stops - starts)[clipped].sum())
-    return count / audio.samples.size
+    extremes = Extremes(audio.channels)
+    extremes.add(audio.samples)
+    counters = _clipping_counters(extremes)
+    for counter in counters:
+        counter.add(audio.samples)
+    return sum(counter.finish() for counter in counters) / audio.samples.size
+
+
+def _clipping_counters(extremes: Extremes) -> list[_ClippingCounter]:
+    """A counter for the upper and the lower side of each channel that has one."""
+    sides = [(1, float(value)) for value in extremes.highest], [(-1, -float(value)) for value in extremes.lowest]
+    return [
+        _ClippingCounter(channel, sign, extreme)
+        for side in sides
+        for channel, (sign, extreme) in enumerate(side)
+        if extreme > 0
+    ]
+
+
+class _ClippingCounter:
+    """Counts the samples on flat tops of one side of one channel; a flat top may reach over blocks."""
+
+    def __init__(self, channel: int, sign: int, extreme: float) -> None:
+        self._channel, self._sign, self._extreme = channel, sign, extreme
+        self._min_step = max(MIN_PLATEAU_STEP_RATIO * extreme, MIN_PLATEAU_STEP)
+        self._count, self._before = 0, math.nan  # the sample before the block
+        self._open, self._open_step = 0, 0.0  # length of the flat top at the end, and the step into it
+
+    def add(self, samples: np.ndarray) -> None:
+        for start in range(0, samples.shape[1], _COUNTED_SAMPLES):
+            self._add(self._sign * samples[self._channel, start : start + _COUNTED_SAMPLES].astype(np.float64))
+
+    def _add(self, side: np.ndarray) -> None:
+        edges = np.diff((side >= PLATEAU_RATIO * self._extreme).astype(np.int8), prepend=0, append=0)
+        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        if self._open and not (starts.size and starts[0] == 0):
+            self._close(self._before - float(side[0]))
+        # outside[n] precedes side[n]; a sound enters and leaves its first and last sample without a step
+        outside = np.concatenate([[side[0] if math.isnan(self._before) else self._before], side, side[-1:]])
+        lengths, into = stops - starts, side[starts] - outside[starts]
+        out_of = side[stops - 1] - outside[stops + 1]
+        if self._open and starts.size:
+            lengths[0] += self._open
+            into[0] = self._open_step
+        self._open = 0
+        if stops.size and stops[-1] == side.size:  # it may go on in the next block
+            self._open, self._open_step = int(lengths[-1]), float(into[-1])
+            lengths, into, out_of = lengths[:-1], into[:-1], out_of[:-1]
+        clipped = (lengths >= MIN_PLATEAU_SAMPLES) & (np.maximum(into, out_of) > self._min_step)
+        self._count += int(lengths[clipped].sum())
+        self._before = float(side[-1])
+
+    def _close(self, out_of: float) -> None:
+        if self._open >= MIN_PLATEAU_SAMPLES and max(self._open_step, out_of) > self._min_step:
+            self._count += self._open
+        self._open = 0
+
+    def finish(self) -> int:
+        """The number of samples on flat tops."""
+        if self._open:
+            self._close(0.0)
+        return self._count
 
 
 def silent_frames(audio: Audio) -> np.ndarray:
@@ -101,7 +204,11 @@ def silent_frames(audio: Audio) -> np.ndarray:
     short passage in a long silence counts as sound. Everything is silent if no frame is louder than -70 dBFS, and
     so is a frame under -100 dBFS. ValueError for audio without samples.
     """
-    level = frame_levels_dbfs(audio)
+    return silent_levels(frame_levels_dbfs(audio))
+
+
+def silent_levels(level: np.ndarray) -> np.ndarray:
+    """Which frames are silent, by their levels in dBFS [n] from `frame_levels_dbfs`; see `silent_frames`."""
     loud = max(float(np.quantile(level, 0.95)), float(level.max()) - MAX_LOUD_BELOW_PEAK_DB)
     if loud <= MIN_LOUD_DBFS:
         return np.ones(level.shape, bool)
@@ -124,18 +231,52 @@ def longest_silence_seconds(audio: Audio) -> float:
 
 
 def frame_levels_dbfs(audio: Audio) -> np.ndarray:
-    """RMS of the loudest channel in each frame of 50 ms in dBFS [n]; the last frame includes the remainder.
+    """RMS of the loudest channel around its mean in each frame of 50 ms in dBFS [n]; the last includes the remainder.
 
-    -200 for digital silence. ValueError for audio without samples.
+    Around the mean, because a constant voltage is no sound. -200 for digital silence. ValueError for audio without
+    samples.
     """
     _require_samples(audio)
-    size = max(1, round(FRAME_SECONDS * audio.rate_hz))
-    starts = np.arange(0, max(1, audio.frames - size + 1), size)
-    lengths = np.diff(np.append(starts, audio.frames))
-    power = np.zeros(starts.size)
-    for channel in audio.samples:
-        power = np.maximum(power, np.add.reduceat(np.square(channel, dtype=np.float64), starts) / lengths)
-    return 10 * np.log10(power + 1e-20)
+    meter = FrameLevelMeter(audio.rate_hz, audio.channels)
+    meter.add(audio.samples)
+    return meter.levels_dbfs()
+
+
+class FrameLevelMeter:
+    """`frame_levels_dbfs` of a sound that comes in blocks."""
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self._size = max(1, round(FRAME_SECONDS * rate_hz))
+        self._rest = np.zeros((channels, 0), np.float32)
+        self._sums: list[np.ndarray] = []  # [2, C, n]: of the samples, of their squares
+
+    def add(self, samples: np.ndarray) -> None:
+        """Measure a further block float32 [C, n]."""
+        for start in range(0, samples.shape[1], _COUNTED_SAMPLES):
+            part = np.concatenate([self._rest, samples[:, start : start + _COUNTED_SAMPLES]], axis=1)
+            whole = part.shape[1] // self._size * self._size
+            if whole:
+                self._sums.append(_sums(part[:, :whole].reshape(len(part), -1, self._size)))
+            self._rest = part[:, whole:]
+
+    def levels_dbfs(self) -> np.ndarray:
+        """The levels of what was added so far [n]."""
+        rest = _sums(self._rest[:, None])
+        sums = np.concatenate(self._sums, axis=2) if self._sums else np.zeros((*rest.shape[:2], 1))
+        lengths = np.full(sums.shape[2], self._size if self._sums else 0)
+        sums[:, :, -1:] += rest
+        lengths[-1] += self._rest.shape[1]
+        mean, square = sums / np.maximum(lengths, 1)
+        power = np.maximum(square - mean**2, 0).max(axis=0)
+        if lengths[-1] < 2:  # a single sample has no mean but itself
+            power[-1] = square[:, -1].max()
+        return 10 * np.log10(power + 1e-20)
+
+
+def _sums(frames: np.ndarray) -> np.ndarray:
+    """Sums of samples and of their squares over the last axis of [C, n, size]: [2, C, n]."""
+    wide = frames.astype(np.float64)
+    return np.stack([wide.sum(axis=2), np.square(wide).sum(axis=2)])
 
 
 def _require_samples(audio: Audio) -> None:

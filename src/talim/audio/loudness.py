@@ -12,6 +12,46 @@ _BLOCK_SECONDS = 0.4
 _STEP_SECONDS = 0.1
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE_LU = -10.0
+_FILTERED_SAMPLES = 1 << 17  # at a time, to bound the memory of float64 copies
+
+
+class LoudnessMeter:
+    """Integrated loudness of a sound that comes in blocks; memory does not depend on its length."""
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self._rate_hz = rate_hz
+        self._filters = [(b, a, np.zeros((channels, 2))) for b, a in (_head_filter(rate_hz), _high_pass(rate_hz))]
+        self._block, self._step = round(_BLOCK_SECONDS * rate_hz), max(1, round(_STEP_SECONDS * rate_hz))
+        self._energy = np.zeros(0)  # from the start of the next gating block
+        self._power: list[np.ndarray] = []
+
+    def add(self, samples: np.ndarray) -> None:
+        """Measure a further block float32 [C, n]."""
+        for start in range(0, samples.shape[1], _FILTERED_SAMPLES):
+            self._add(samples[:, start : start + _FILTERED_SAMPLES])
+
+    def _add(self, samples: np.ndarray) -> None:
+        from scipy.signal import lfilter
+
+        filtered = samples.astype(np.float64)
+        for numerator, denominator, state in self._filters:
+            filtered, state[:] = lfilter(numerator, denominator, filtered, axis=1, zi=state)
+        self._energy = np.concatenate([self._energy, (filtered**2).sum(axis=0)])
+        starts = np.arange(0, self._energy.size - self._block + 1, self._step)
+        if starts.size:
+            self._power.append(_block_power(self._energy, starts, self._block))
+            self._energy = self._energy[starts[-1] + self._step :]
+
+    def lufs(self) -> float:
+        """Loudness of what was added so far, as `loudness_lufs`."""
+        power = np.concatenate(self._power) if self._power else np.zeros(0)
+        if not power.size and self._energy.size:
+            power = _block_power(self._energy, np.zeros(1, int), self._energy.size)
+        loud = power[power > 10 ** ((_ABSOLUTE_GATE_LUFS + 0.691) / 10)]
+        if loud.size == 0:
+            return -math.inf
+        gated = loud[loud > loud.mean() * 10 ** (_RELATIVE_GATE_LU / 10)]
+        return -0.691 + 10 * math.log10(gated.mean())
 
 
 def loudness_lufs(audio: Audio) -> float:
@@ -20,29 +60,15 @@ def loudness_lufs(audio: Audio) -> float:
     Every channel has weight 1 (mono and stereo). Audio shorter than a 400 ms block is measured as one block.
     Source: ITU-R BS.1770-4; a 997 Hz sine at full scale in one channel reads -3.01.
     """
-    if audio.frames == 0:
-        return -math.inf
-    energy = (_k_weighted(audio) ** 2).sum(axis=0)  # [T]
-    block = min(round(_BLOCK_SECONDS * audio.rate_hz), audio.frames)
-    step = max(1, round(_STEP_SECONDS * audio.rate_hz))
+    meter = LoudnessMeter(audio.rate_hz, audio.channels)
+    meter.add(audio.samples)
+    return meter.lufs()
+
+
+def _block_power(energy: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Mean energy of the stretches of `length` samples that begin at `starts`."""
     summed = np.concatenate([[0.0], np.cumsum(energy)])
-    starts = np.arange(0, audio.frames - block + 1, step)
-    power = (summed[starts + block] - summed[starts]) / block  # [blocks]
-    loud = power[power > 10 ** ((_ABSOLUTE_GATE_LUFS + 0.691) / 10)]
-    if loud.size == 0:
-        return -math.inf
-    gated = loud[loud > loud.mean() * 10 ** (_RELATIVE_GATE_LU / 10)]
-    return -0.691 + 10 * math.log10(gated.mean())
-
-
-def _k_weighted(audio: Audio) -> np.ndarray:
-    """The audio [C, T] through the two filters of the standard, float64."""
-    from scipy.signal import lfilter
-
-    filtered = audio.samples.astype(np.float64)
-    for numerator, denominator in (_head_filter(audio.rate_hz), _high_pass(audio.rate_hz)):
-        filtered = lfilter(numerator, denominator, filtered, axis=1)
-    return np.asarray(filtered)
+    return (summed[starts + length] - summed[starts]) / length
 
 
 def _head_filter(rate_hz: int) -> tuple[np.ndarray, np.ndarray]:

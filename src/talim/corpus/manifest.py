@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from talim.audio import Audio, AudioError, read
+from talim.atomic_io import parse_json
+from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
 
 FORMAT_VERSION = 1  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
@@ -47,6 +48,12 @@ class Clip(BaseModel):
     beats: str = ""  # "1@0.5 2@1.0": position in the bar @ seconds from the start of the clip; "" where unknown
     chords: str = ""  # "Gm@0 Eb/G@2.5": likewise
     extra: dict[str, Any] = {}  # every other column of the metadata
+    shares_sound_with: str = ""  # a recording with a common stretch; one name for all that are connected so
+
+    @property
+    def sound_group(self) -> str:
+        """What counts as one recording in numbers and intervals: recordings with a common stretch count once."""
+        return self.shares_sound_with or self.recording
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Corpus:
                 f"make one with: talim prepare FOLDER --out {folder}"
             )
         try:
-            facts = json.loads(summary.read_text("utf-8"))
+            facts = parse_json(summary.read_text("utf-8"))
             if facts.get("format_version") != FORMAT_VERSION:
                 raise TalimError(
                     f"{folder}: was prepared by another version of talim; prepare it again: "
@@ -108,14 +115,26 @@ class Corpus:
         return self.folder / "features"
 
     def read_clip(self, clip: Clip) -> Audio:
-        """The samples of a clip, float32 [C, T]; TalimError where its file is missing or damaged."""
+        """The samples of a clip, float32 [C, T]; TalimError where its file is missing, damaged or another sound."""
         try:
-            return read(self.folder / clip.file)
+            audio = read(self.folder / clip.file)
         except AudioError as error:
             raise TalimError(f"{error}; run talim prepare again to restore the clip") from error
+        if content_hash(audio) != clip.audio_hash:
+            raise TalimError(
+                f"{self.folder / clip.file}: holds another sound than talim prepare wrote (its hash is not the one in "
+                "corpus.jsonl); run talim prepare again to restore the clip"
+            )
+        return audio
 
 
 def manifest_text(clips: tuple[Clip, ...]) -> str:
     """The content of corpus.jsonl: one clip a line, keys sorted."""
-    rows = (json.dumps(clip.model_dump(), ensure_ascii=False, sort_keys=True) for clip in clips)
+    rows = (json.dumps(_row(clip), ensure_ascii=False, sort_keys=True) for clip in clips)
     return "".join(f"{row}\n" for row in rows)
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """The clip's fields; without the group of recordings that share sound where there is none."""
+    row = clip.model_dump()
+    return row if clip.shares_sound_with else {name: row[name] for name in row if name != "shares_sound_with"}

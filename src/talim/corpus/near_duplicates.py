@@ -7,23 +7,32 @@ survive coding and gain. Two recordings share audio where many of their pairs ar
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from talim.audio import Audio
+from talim.audio.audio import Resampler
+from talim.corpus.split_groups import SplitGroups
 
 RATE_HZ = 8000
 HOP_SECONDS = 0.032
 MIN_SHARED_SECONDS = 4.0
 MIN_SHARED_FRACTION = 0.1  # of the landmarks in the common stretch; see docs/reports/corpora.md
 MIN_VOTES = 16
+MIN_COPY_FRACTION = 0.9  # of a recording that another one must hold for the first to be a copy
 _SIZE, _HOP = 1024, 256
+_BLOCK_FRAMES = 4096  # spectra that are held at a time
 _NEIGHBOUR_BINS, _NEIGHBOUR_FRAMES = 25, 13
 _PAIRS, _MOST_FRAMES, _MOST_BINS = 4, 63, 63
-_MAX_LANDMARK_COUNT = 64  # more frequent landmarks (a drone, a metronome) are ignored
+_MAX_LANDMARK_COUNT = 64  # of more frequent ones only those are compared that are rare in each recording,
+_MAX_PER_RECORDING = 4  # so that a drone or a metronome counts for nothing, and a hundred copies do,
+_CROWD_NEIGHBOURS = 8  # each with its next few, which connects all of them
 _OFFSET_RANGE_FRAMES = 1 << 20  # more than nine hours
+_FRAME_BITS = 24
+_MIN_STRETCH_HITS = 3  # equal landmarks at one offset in 4 s: unrelated sounds have none
 
 
 @dataclass(frozen=True)
@@ -35,25 +44,74 @@ class NearDuplicate:
     seconds: float  # length of the common stretch
     offset_seconds: float  # start of the second in the time of the first
     shared_fraction: float  # of the landmarks in that stretch, 0 to 1
+    first_covered: float = 0.0  # how much of the first is in the second, 0 to 1
+    second_covered: float = 0.0  # how much of the second is in the first, 0 to 1
 
 
 def fingerprint_landmarks(audio: Audio) -> np.ndarray:
     """Landmarks of a recording, uint32 [n, 2]: hash of two peaks, frame (32 ms) of the first."""
-    from scipy.ndimage import maximum_filter
+    meter = LandmarkFinder(audio.rate_hz)
+    meter.add(audio)
+    return meter.landmarks()
 
-    mono = audio.to_channels(1).resample(RATE_HZ).samples[0]
-    if mono.size < _SIZE:
-        return np.empty((0, 2), np.uint32)
-    windows = np.lib.stride_tricks.sliding_window_view(mono, _SIZE)[::_HOP]
-    level = np.empty((len(windows), _SIZE // 2), np.float32)
-    for start in range(0, len(windows), 4096):  # in blocks, to bound the memory
-        block = windows[start : start + 4096] * np.hanning(_SIZE).astype(np.float32)
-        level[start : start + 4096] = np.abs(np.fft.rfft(block, axis=1))[:, 1:]
-    level = np.log(level + 1e-9)
-    crest = maximum_filter(level, (_NEIGHBOUR_FRAMES, _NEIGHBOUR_BINS), mode="nearest")
-    loud = np.maximum(level.max(axis=1, keepdims=True) - 5.0, level.max() - 9.0)
-    frames, bins = np.nonzero((level == crest) & (level > loud))
-    return _pairs(frames.astype(np.int64), bins.astype(np.int64))
+
+class LandmarkFinder:
+    """`fingerprint_landmarks` of a sound that comes in blocks; memory does not follow the length of the samples."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._resampler = Resampler(rate_hz, RATE_HZ, 1)
+        self._samples = np.zeros(0, np.float32)  # from the first frame that is still to come
+        self._levels = np.zeros((0, _SIZE // 2), np.float32)  # log spectra, with the context of the next ones
+        self._first = 0  # frame of the first row of `_levels`
+        self._done = 0  # frames that were searched for peaks
+        self._peaks: list[np.ndarray] = []  # [n, 3]: frame, bin, level
+        self._highest = -np.inf
+
+    def add(self, audio: Audio) -> None:
+        """A further block."""
+        self._add(self._resampler.add(audio.to_channels(1).samples)[0])
+
+    def _add(self, samples: np.ndarray) -> None:
+        self._samples = np.concatenate([self._samples, samples])
+        while len(self._samples) >= _SIZE + _HOP * (_BLOCK_FRAMES - 1):
+            self._transform(_BLOCK_FRAMES)
+
+    def _transform(self, frames: int) -> None:
+        """Spectra of the next `frames`, and the peaks in all frames whose neighbours are known."""
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, _SIZE)[::_HOP][:frames]
+        level = np.abs(np.fft.rfft(windows * np.hanning(_SIZE).astype(np.float32), axis=1))[:, 1:].astype(np.float32)
+        self._samples = self._samples[len(level) * _HOP :]
+        self._levels = np.concatenate([self._levels, np.log(level + np.float32(1e-9))])
+        self._search(self._first + len(self._levels) - _NEIGHBOUR_FRAMES // 2)
+
+    def _search(self, stop: int) -> None:
+        """Peaks in the frames from the last search to `stop`: larger than all around, and near the frame's loudest."""
+        from scipy.ndimage import maximum_filter
+
+        if stop <= self._done:
+            return
+        crest = maximum_filter(self._levels, (_NEIGHBOUR_FRAMES, _NEIGHBOUR_BINS), mode="nearest")
+        loudest = self._levels.max(axis=1, keepdims=True)
+        frames, bins = np.nonzero((self._levels == crest) & (self._levels > loudest - 5.0))
+        new = (frames + self._first >= self._done) & (frames + self._first < stop)
+        frames, bins = frames[new], bins[new]
+        self._peaks.append(np.stack([frames + self._first, bins, self._levels[frames, bins]], axis=1))
+        self._highest = max(self._highest, float(loudest.max()))
+        self._done = stop
+        keep = max(self._first, stop - _NEIGHBOUR_FRAMES // 2) - self._first
+        self._levels, self._first = self._levels[keep:], self._first + keep
+
+    def landmarks(self) -> np.ndarray:
+        """The landmarks; call it once, at the end."""
+        self._add(self._resampler.finish()[0])
+        if len(self._samples) >= _SIZE:
+            self._transform(_BLOCK_FRAMES)
+        self._search(self._first + len(self._levels))
+        if not self._peaks:
+            return np.empty((0, 2), np.uint32)
+        peaks = np.concatenate(self._peaks)
+        peaks = peaks[peaks[:, 2] > self._highest - 9.0]
+        return _pairs(peaks[:, 0].astype(np.int64), peaks[:, 1].astype(np.int64))
 
 
 def _pairs(frames: np.ndarray, bins: np.ndarray) -> np.ndarray:
@@ -98,12 +156,18 @@ def _votes(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, count: int)
     edges = np.flatnonzero(np.diff(codes)) + 1
     starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(codes)]])
     size = stops - starts
-    keep = np.repeat((size > 1) & (size <= _MAX_LANDMARK_COUNT), size)
+    changes = np.concatenate([[0], np.cumsum(np.diff(owners) != 0)])  # owners are sorted within a group
+    sharers = changes[stops - 1] - changes[starts] + 1
+    crowded = size > _MAX_LANDMARK_COUNT
+    keep = np.repeat((sharers > 1) & (~crowded | (size <= _MAX_PER_RECORDING * sharers)), size)
     group = np.repeat(np.arange(len(size)), size)[keep]
+    crowded = np.repeat(crowded, size)[keep]
     times, owners = times[keep], owners[keep]
     keys: list[np.ndarray] = []
     for ahead in range(1, min(_MAX_LANDMARK_COUNT, len(group))):
         same = (group[ahead:] == group[:-ahead]) & (owners[ahead:] != owners[:-ahead])
+        if ahead > _CROWD_NEIGHBOURS:
+            same &= ~crowded[:-ahead]
         first, second = owners[:-ahead][same], owners[ahead:][same]
         shift = times[:-ahead][same] - times[ahead:][same] + _OFFSET_RANGE_FRAMES
         keys.append((first * count + second) * (2 * _OFFSET_RANGE_FRAMES) + shift)
@@ -134,7 +198,57 @@ def _compare_pair(
     fraction = min(1.0, count / max(1, fewest))
     if seconds < MIN_SHARED_SECONDS or fraction < MIN_SHARED_FRACTION:
         return None
-    return NearDuplicate(first, second, round(seconds, 1), round(offset * HOP_SECONDS, 1), round(fraction, 3))
+    keys = [
+        landmarks[name][:, 0].astype(np.int64) << _FRAME_BITS | frames - min(0, offset)
+        for name, frames in ((first, first_frames), (second, second_frames))
+    ]
+    return NearDuplicate(
+        first,
+        second,
+        round(seconds, 1),
+        round(offset * HOP_SECONDS, 1),
+        round(fraction, 3),
+        _covered(keys[0], first_frames, keys[1]),
+        _covered(keys[1], second_frames, keys[0]),
+    )
+
+
+def _covered(keys: np.ndarray, frames: np.ndarray, others: np.ndarray) -> float:
+    """Fraction of the stretches of 4 s with landmarks in which enough of them are in the other recording."""
+    shared = np.isin(keys, np.concatenate([others - 1, others, others + 1]))
+    stretch = (frames - frames[0]) // round(MIN_SHARED_SECONDS / HOP_SECONDS)
+    counts, hits = np.bincount(stretch), np.bincount(stretch, weights=shared)
+    full = counts >= MIN_VOTES
+    if not full.any():
+        return 0.0
+    needed = np.maximum(_MIN_STRETCH_HITS, MIN_SHARED_FRACTION / 2 * counts[full])
+    return round(float((hits[full] >= needed).mean()), 3)
+
+
+def copies_of(duplicates: Sequence[NearDuplicate], order: Sequence[str]) -> dict[str, str]:
+    """Recordings that hold nothing but what an earlier one in `order` holds, and that one: {copy: original}."""
+    alike = SplitGroups()
+    holders: dict[str, set[str]] = defaultdict(set)
+    for pair in duplicates:
+        first, second = pair.first_covered >= MIN_COPY_FRACTION, pair.second_covered >= MIN_COPY_FRACTION
+        if first and second:
+            alike.union(pair.first, pair.second)
+        elif first:
+            holders[pair.first].add(pair.second)
+        elif second:
+            holders[pair.second].add(pair.first)
+    originals: dict[str, str] = {}  # by group of recordings that hold the same
+    copies: dict[str, str] = {}
+    for name in order:
+        group = alike.find(name)
+        held_by = sorted(originals[alike.find(other)] for other in holders[name] if alike.find(other) in originals)
+        if group in originals:
+            copies[name] = originals[group]
+        elif held_by:
+            copies[name] = originals[group] = held_by[0]
+        else:
+            originals[group] = name
+    return copies
 
 
 def pack_landmarks(landmarks: np.ndarray) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from talim.corpus.captions import RecordingMetadata, file_metadata, write_editab
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.importers import registry
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
-from talim.corpus.near_duplicates import find_near_duplicates
+from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates
 from talim.corpus.recordings import ImportResult, SourceFile
-from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, load_landmarks, segment_all
+from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
 from talim.corpus.split import make_split, random_split_leakage
+from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
 from talim.errors import TalimError, UsageError
 from talim.licences import commercial_use_objection
@@ -80,12 +82,12 @@ def prepare(  # noqa: PLR0913
         stats.skipped[:0] = imported.skipped
         try:
             metadata = _read_all_metadata(imported, edited, caption, stats, progress)
-            clips = _make_clips(metadata, stats, seed)
-            items = [split_item(clip) for clip in clips]
             hashes = {name: stats.segmented[name].source_hash for name in metadata}
             landmarks = {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
-            duplicates = find_near_duplicates(landmarks)
+            duplicates = _leave_out_copies(find_near_duplicates(landmarks), metadata, stats)
             pairs = [(pair.first, pair.second) for pair in duplicates]
+            clips = with_sound_groups(_make_clips(metadata, stats, seed), pairs)
+            items = [split_item(clip) for clip in clips]
             split = make_split(
                 items,
                 held_out_fraction=held_out_fraction,
@@ -195,6 +197,26 @@ def _read_all_metadata(
     return metadata
 
 
+def _leave_out_copies(
+    duplicates: Sequence[NearDuplicate], metadata: dict[str, RecordingMetadata], stats: PrepareStats
+) -> list[NearDuplicate]:
+    """Take recordings that only repeat another one out of `metadata`, with a line each; the remaining pairs.
+
+    Of recordings of about one length the first with words, then the first that is not coded lossily, is kept.
+    """
+
+    def preference(name: str) -> tuple[int, bool, bool, str]:
+        seconds = sum(clip.seconds for clip in stats.segmented[name].clips)
+        lossy = Path(name).suffix.lower() not in (".wav", ".flac", ".aif", ".aiff", ".w64", ".rf64", ".au")
+        return -round(20 * math.log(seconds)), metadata[name].origin == "none", lossy, name
+
+    copies = copies_of(duplicates, sorted(metadata, key=preference))
+    for name, original in sorted(copies.items()):
+        del metadata[name]
+        stats.skipped.append(copy_row(name, original, "sound"))
+    return [pair for pair in duplicates if pair.first in metadata and pair.second in metadata]
+
+
 def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, seed: int) -> list[Clip]:
     """Every clip in the order of files and time; all marked "train" until the split is made."""
     slugs = _clip_slugs(metadata, stats)
@@ -257,7 +279,8 @@ def _closing_hint(corpus: Corpus) -> str:
     stats = corpus.prepare_stats
     parts = [f"{stats['decoded']} decoded, {stats['reused']} unchanged", *stats["rebuilt_because"]]
     if corpus.summary["skipped"]:
-        parts.append(f"{len(corpus.summary['skipped'])} files skipped")
+        count = len(corpus.summary["skipped"])
+        parts.append(f"{count} file{'s' * (count != 1)} skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
         parts.append(f"{missing['recordings']} recordings have no caption: write them into {table}, run this again")

@@ -6,12 +6,13 @@ import hashlib
 import os
 import tempfile
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from talim.audio import Audio, AudioError, read
+from talim.audio import Audio, AudioError
+from talim.audio.decode import decode_blocks
 from talim.errors import TalimError
 
 
@@ -22,8 +23,8 @@ class AudioSource(Protocol):
         """64 hex digits that change whenever the samples would."""
         ...
 
-    def read(self) -> Audio:
-        """All samples, float32 [C, T]."""
+    def blocks(self, remarks: list[str]) -> Iterator[Audio]:
+        """All samples in blocks float32 [C, n] of one rate; what is worth telling is added to `remarks`."""
         ...
 
 
@@ -36,9 +37,9 @@ class FileAudio:
     def hash(self) -> str:
         return file_hash(self.path)
 
-    def read(self) -> Audio:
+    def blocks(self, remarks: list[str]) -> Iterator[Audio]:
         try:
-            return read(self.path)
+            yield from decode_blocks(self.path, remarks)
         except AudioError as error:
             raise AudioError(str(error).removeprefix(f"{self.path}: ")) from error
 
@@ -53,11 +54,11 @@ class EmbeddedAudio:
     def hash(self) -> str:
         return hashlib.sha256(self.fetch()).hexdigest()
 
-    def read(self) -> Audio:
+    def blocks(self, remarks: list[str]) -> Iterator[Audio]:
         with tempfile.TemporaryDirectory(prefix="talim-") as folder:
             path = Path(folder) / f"audio{self.suffix}"
             path.write_bytes(self.fetch())
-            return FileAudio(path).read()
+            yield from FileAudio(path).blocks(remarks)
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class RenderedAudio:
     def hash(self) -> str:
         return hashlib.sha256(f"{file_hash(self.path)} {self.rendering_key}".encode()).hexdigest()
 
-    def read(self) -> Audio:
-        return self.render()
+    def blocks(self, remarks: list[str]) -> Iterator[Audio]:
+        yield self.render()
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def normalize_path(path: Path | str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Sha256 (hex) of a file's bytes; TalimError where it cannot be read."""
+    """Sha256 (hex) of a file's bytes; TalimError where it cannot be read, or is no regular file."""
+    if path.exists() and not path.is_file():
+        raise TalimError(f"{path}: is a folder, device, pipe or socket, expected a file")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

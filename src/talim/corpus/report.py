@@ -140,7 +140,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
     unlicensed = licences.get(UNKNOWN, 0)
     forbidden = sum(n for name, n in licences.items() if allows_commercial_use(name) == "forbidden")
     no_performer = facts["recordings_without_performer"]
-    no_consent = facts["rights"]["consent"].get(UNKNOWN, 0) == facts["recordings"]
+    no_consent = set(facts["rights"]["consent"]) == {UNKNOWN}
     duplicates = len(facts["near_duplicates"])
     clipped = sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels)
     no_caption = (facts["missing_captions"] or {}).get("recordings", 0)

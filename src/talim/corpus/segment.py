@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.atomic_io import write_bytes, write_text
-from talim.audio import Audio, AudioError, content_hash, read, write
-from talim.audio.levels import RecordingLevels, measure_levels
-from talim.corpus.clip_boundaries import MIN_CLIP_SECONDS, active_regions, clip_boundaries, conform_audio
-from talim.corpus.near_duplicates import fingerprint_landmarks, pack_landmarks, unpack_landmarks
+from talim.audio import AudioError, content_hash, read, write
+from talim.audio.decode import stated_seconds
+from talim.audio.levels import MIN_LOUD_DBFS, RecordingLevels
+from talim.corpus.clip_boundaries import MIN_CLIP_SECONDS, active_regions, clip_boundaries
+from talim.corpus.conformed_sound import ConformedSound
+from talim.corpus.near_duplicates import LandmarkFinder, pack_landmarks, unpack_landmarks
 from talim.corpus.recordings import SourceFile
 from talim.errors import TalimError
 from talim.progress import Progress
+from talim.terminal_text import one_line
 
 PROGRESS_TITLE = "preparing recordings"
 _SEGMENTATION_VERSION = 3  # raise it when the same options would cut other clips
@@ -93,32 +96,53 @@ def load_segmentation(corpus: Path, source_hash: str, config: SegmentationConfig
     return segmented if complete and same else None
 
 
-def segment_file(corpus: Path, file: SourceFile, source_hash: str, config: SegmentationConfig) -> SegmentedRecording:
+def segment_file(
+    corpus: Path,
+    file: SourceFile,
+    source_hash: str,
+    config: SegmentationConfig,
+    on_progress: Callable[[float, int], None] = lambda seconds, number: None,
+) -> SegmentedRecording:
     """Decode a recording, write its clips as FLAC, then their record; or say why the file cannot be used.
 
-    Raises TalimError only where the corpus cannot be written.
+    Raises TalimError only where the corpus cannot be written. `on_progress` is that of `ConformedSound`.
     """
     try:
-        source = file.audio.read()
-        audio, notes, boundaries = _conform_and_split(source, config)
-    except (TalimError, MemoryError) as error:  # no record is stored: the next run tries the file again
-        reason = str(error).removeprefix(f"{file.path}: ")
-        if isinstance(error, MemoryError):
-            reason = "too long for this machine's memory; cut it into parts"
-        return SegmentedRecording(source_hash=source_hash, config_key=config.key, problem=reason)
-    used_seconds = sum(stop - start for start, stop in boundaries) / audio.rate_hz
-    segmented = SegmentedRecording(
-        source_hash=source_hash,
-        config_key=config.key,
-        clips=tuple(_write_clip(corpus, audio, start, stop, source_hash, config) for start, stop in boundaries),
-        notes=tuple(notes),
-        silence_skipped_seconds=round(audio.seconds - used_seconds, 3),
-        levels=measure_levels(source),
-    )
+        sound = ConformedSound(file.audio, config.rate_hz, config.channels, corpus / "sources", on_progress)
+    except Exception as error:  # no record is stored: the next run tries the file again
+        if isinstance(error, OSError) and not isinstance(error, TalimError):
+            raise TalimError(f"{corpus}: cannot be written: {error.strerror or error}") from error
+        return SegmentedRecording(source_hash=source_hash, config_key=config.key, problem=_problem(error, file.path))
+    with sound:
+        try:
+            boundaries = _clips_of(sound, config)
+        except AudioError as error:
+            problem = "; ".join([str(error), *sound.notes]).replace("; what is there is used", "")
+            return SegmentedRecording(source_hash=source_hash, config_key=config.key, problem=problem)
+        used_seconds = sum(stop - start for start, stop in boundaries) / sound.rate_hz
+        segmented = SegmentedRecording(
+            source_hash=source_hash,
+            config_key=config.key,
+            clips=tuple(_write_clip(corpus, sound, start, stop, source_hash, config) for start, stop in boundaries),
+            notes=tuple(sound.notes),
+            silence_skipped_seconds=round(sound.seconds - used_seconds, 3),
+            levels=sound.levels,
+        )
+        finder = LandmarkFinder(sound.rate_hz)
+        for block in sound.blocks():
+            finder.add(block)
     record = segmentation_file(corpus, source_hash, config)
-    write_bytes(record.with_suffix(".npy"), pack_landmarks(fingerprint_landmarks(audio)))
+    write_bytes(record.with_suffix(".npy"), pack_landmarks(finder.landmarks()))
     write_text(record, segmented.model_dump_json(indent=1) + "\n")
     return segmented
+
+
+def _problem(error: Exception, path: Path) -> str:
+    """Why a file cannot be used, in a line; what nobody foresaw with its type, so that it can be reported."""
+    if isinstance(error, MemoryError):
+        return "too large for this machine's memory; cut it into parts"
+    text = " ".join(str(error).removeprefix(f"{path}: ").split())
+    return text if isinstance(error, TalimError) else f"cannot be decoded ({type(error).__name__}: {text[:200]})"
 
 
 def generated_files(corpus: Path) -> list[Path]:
@@ -130,33 +154,39 @@ def generated_files(corpus: Path) -> list[Path]:
     return clips + records + partial
 
 
-def _conform_and_split(source: Audio, config: SegmentationConfig) -> tuple[Audio, list[str], list[tuple[int, int]]]:
-    """The audio at the corpus's rate, notes on it, and its clips as [start, stop) in samples."""
-    if source.seconds < MIN_CLIP_SECONDS:
-        raise AudioError(f"too short: {source.seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
-    audio, notes = conform_audio(source, config.rate_hz, config.channels)
-    regions = active_regions(audio)
+def _clips_of(sound: ConformedSound, config: SegmentationConfig) -> list[tuple[int, int]]:
+    """The clips of a sound as [start, stop) in samples; AudioError where there are none."""
+    if sound.source_seconds < MIN_CLIP_SECONDS:
+        raise AudioError(f"too short: {sound.source_seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
+    regions = active_regions(sound.frame_levels_dbfs, sound.frames, sound.rate_hz)
     if not regions:
-        raise AudioError("silent: nothing in it is louder than -70 dBFS")
-    boundaries = clip_boundaries(regions, audio.rate_hz, config.clip_seconds)
+        loud = sound.levels.peak_dbfs is not None and sound.levels.peak_dbfs > MIN_LOUD_DBFS
+        what = "a constant voltage, no sound" if loud else "silent"
+        raise AudioError(f"{what}: nothing in it that changes is louder than {MIN_LOUD_DBFS:.0f} dBFS")
+    boundaries = clip_boundaries(regions, sound.rate_hz, config.clip_seconds)
     if not boundaries:
         raise AudioError(f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s is above the silence threshold")
-    return audio, notes, boundaries
+    return boundaries
 
 
 def _write_clip(
-    corpus: Path, audio: Audio, start: int, stop: int, source_hash: str, config: SegmentationConfig
+    corpus: Path, sound: ConformedSound, start: int, stop: int, source_hash: str, config: SegmentationConfig
 ) -> Segment:
-    name = f"clips/{config.key}/{source_hash[:12]}-{round(1000 * start / audio.rate_hz):08d}.flac"
+    name = f"clips/{config.key}/{source_hash[:12]}-{round(1000 * start / sound.rate_hz):08d}.flac"
     path = corpus / name
-    write(path, Audio(audio.samples[:, start:stop], audio.rate_hz))
+    write(path, sound.cut(start, stop))
     return Segment(
         file=name,
-        start_seconds=round(start / audio.rate_hz, 4),
-        seconds=round((stop - start) / audio.rate_hz, 4),
+        start_seconds=round(start / sound.rate_hz, 4),
+        seconds=round((stop - start) / sound.rate_hz, 4),
         audio_hash=content_hash(read(path)),  # of the stored 16 bits
         bytes=path.stat().st_size,
     )
+
+
+def copy_row(name: str, original: str, what: str) -> dict[str, str]:
+    """The row in `skipped` of a file that holds nothing but what another one holds."""
+    return {"file": name, "reason": f"the same {what} as {original}", "copy_of": original}
 
 
 @dataclass
@@ -164,7 +194,7 @@ class PrepareStats:
     """What one call did with each file."""
 
     segmented: dict[str, SegmentedRecording] = field(default_factory=dict)  # by file name
-    skipped: list[dict[str, str]] = field(default_factory=list)  # rows {"file", "reason"}
+    skipped: list[dict[str, str]] = field(default_factory=list)  # rows {"file", "reason"}, and "copy_of" of copies
     decoded: int = 0
     reused: int = 0
 
@@ -177,8 +207,8 @@ def segment_all(files: Sequence[SourceFile], out: Path, config: SegmentationConf
         progress.step(PROGRESS_TITLE, done, len(files), file.name)
         try:
             source_hash = file.audio.hash()
-        except TalimError as error:
-            stats.skipped.append({"file": file.name, "reason": str(error).removeprefix(f"{file.path}: ")})
+        except Exception as error:
+            stats.skipped.append({"file": file.name, "reason": _problem(error, file.path)})
             continue
         duplicate_of, segmented = used.get(source_hash), None
         if duplicate_of is None:
@@ -186,14 +216,32 @@ def segment_all(files: Sequence[SourceFile], out: Path, config: SegmentationConf
             if segmented:
                 stats.reused += 1
             else:
-                segmented = segment_file(out, file, source_hash, config)
+                segmented = segment_file(out, file, source_hash, config, _minutes_shown(file, progress))
                 stats.decoded += not segmented.problem
             duplicate_of = used.get(tuple(clip.audio_hash for clip in segmented.clips))
         if segmented is not None and segmented.problem:
             stats.skipped.append({"file": file.name, "reason": segmented.problem})
         elif segmented is None or duplicate_of is not None:
-            stats.skipped.append({"file": file.name, "reason": f"the same audio as {duplicate_of}"})
+            stats.skipped.append(copy_row(file.name, duplicate_of or "", "audio"))
         else:
             stats.segmented[file.name] = segmented
+            for note in segmented.notes:
+                progress.log(one_line(f"note: {file.name}: {note}"))
             used[source_hash] = used[tuple(clip.audio_hash for clip in segmented.clips)] = file.name
     return stats
+
+
+def _minutes_shown(file: SourceFile, progress: Progress) -> Callable[[float, int], None]:
+    """Tells the progress within a long file: minutes of sound, in the two passes of `ConformedSound`."""
+    total: int | None = None
+
+    def show(seconds: float, number: int) -> None:
+        nonlocal total
+        minutes = int(seconds / 60)
+        if total is None and minutes:
+            total = max(minutes + 1, round(stated_seconds(file.path) / 60))
+        if total is not None:
+            title = f"measuring {file.name}, minutes" if number == 1 else f"cutting {file.name}, minutes"
+            progress.step(title, min(minutes, total - 1), total)
+
+    return show

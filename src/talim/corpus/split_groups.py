@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from talim.corpus.manifest import UNKNOWN
+from talim.corpus.manifest import UNKNOWN, Clip
 
 TRAIN, HELD_OUT = "train", "held_out"
 LEAKAGE_KEYS = ("performer", "release", "work")
@@ -77,6 +77,21 @@ def assign_groups(items: Sequence[SplitItem], keys: Iterable[str], duplicates: D
         if first in recording_of and second in recording_of:
             groups.union(f"recording {recording_of[first]}", f"recording {recording_of[second]}")
     return {item.recording: groups.find(f"recording {item.recording}") for item in items}
+
+
+def with_sound_groups(clips: Sequence[Clip], duplicates: DuplicatePairs) -> list[Clip]:
+    """The clips with `shares_sound_with` set where their recording shares a stretch of audio with another one."""
+    recording_of = {clip.source_file: clip.recording for clip in clips}
+    groups = SplitGroups()
+    for first, second in duplicates:
+        groups.union(recording_of[first], recording_of[second])
+    connected = {recording_of[name] for pair in duplicates for name in pair}
+    return [
+        clip.model_copy(update={"shares_sound_with": groups.find(clip.recording)})
+        if clip.recording in connected
+        else clip
+        for clip in clips
+    ]
 
 
 def split_leakage(

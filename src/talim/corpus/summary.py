@@ -100,7 +100,7 @@ def _amount(clips: Sequence[Clip]) -> dict[str, Any]:
     return {
         "clips": len(clips),
         "seconds": round(sum(clip.seconds for clip in clips), 2),
-        "recordings": len({clip.recording for clip in clips}),
+        "recordings": len({clip.sound_group for clip in clips}),
     }
 
 

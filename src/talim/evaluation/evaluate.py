@@ -60,7 +60,7 @@ def evaluate(  # noqa: PLR0913
     adapted_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss with adapter", cache)
     with injection.disabled(peft):
         base_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss without adapter", cache)
-    recordings, parts = [clip.clip.recording for clip in clips], backbone.validation_terms
+    recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
     losses = compare_losses(base_loss, adapted_loss, recordings, parts=parts, unit=backbone.loss_unit)
     if recipe.training.save_weights == "best":
         reduction = losses["loss_reduction"]

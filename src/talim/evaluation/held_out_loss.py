@@ -73,7 +73,7 @@ def held_out_loss(run_folder: Path | str, progress: Progress | None = None, devi
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "held-out loss", cache)
-    per_recording = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.recording for clip in clips])
+    per_recording = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.sound_group for clip in clips])
     result = {
         "mean": float(np.mean(list(per_recording.values()))),
         "ci95": bootstrap.bootstrap_ci(per_recording),

@@ -121,7 +121,7 @@ def load_inputs(
     """Clips in one channel, rate and length with their measures, and the recordings and tempi of their labels."""
     uniform = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
     measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
-    return ClipSet(uniform, measures, [clip.recording for clip in labels], [prompt_tempo(clip) for clip in labels])
+    return ClipSet(uniform, measures, [clip.sound_group for clip in labels], [prompt_tempo(clip) for clip in labels])
 
 
 def paper_distance_scores(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talim.html import formatting
-from talim.reporting import run_results, sentences
+from talim.reporting import run_results, sample_changes, sentences
 from talim.terminal_text import printable
 
+MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
 ANSWERS = {True: "met", False: "not met", None: "not decided"}
 
 
@@ -17,18 +19,47 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     """A prepared corpus: size, split, licences, missing captions, duplicates and skipped files, a line each."""
     split = summary["split"]
     lines = [
-        f"{summary['clips']} clips of {summary['recordings']} recordings, {float(summary['seconds']) / 60:.1f} minutes",
+        f"{formatting.format_counted(summary['clips'], 'clip')} of "
+        f"{formatting.format_counted(summary['recordings'], 'recording')}, {float(summary['seconds']) / 60:.1f} minutes",
         f"split by {split['strategy']}: {split['train']['clips']} clips for training, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if missing := summary.get("missing_captions"):
         table = out / missing["file"]
-        lines.append(f"{missing['recordings']} recordings have no caption: add them to {table} and rerun")
-    lines += [_printable(f"same audio: {p['first']} and {p['second']}") for p in summary["near_duplicates"]]
-    lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in summary["skipped"]]
+        have = "has" if missing["recordings"] == 1 else "have"
+        counted = formatting.format_counted(missing["recordings"], "recording")
+        lines.append(f"{counted} {have} no caption: add them to {table} and rerun")
+    lines += [_printable(line) for line in sound_group_lines(summary)]
+    alone = [row for row in summary["skipped"] if not row.get("copy_of")]
+    lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: talim train --corpus {out} --out RUN"]
     return "\n".join(lines)
+
+
+def sound_group_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each set of recordings with the same sound: copies, which are left out, and common stretches."""
+    copies: dict[str, list[str]] = {}
+    for row in summary["skipped"]:
+        if row.get("copy_of"):
+            copies.setdefault(row["copy_of"], []).append(row["file"])
+    lines = [f"same sound as {_short(name)}, left out: {_few(files)}" for name, files in copies.items()]
+    groups: list[set[str]] = []
+    for pair in summary["near_duplicates"]:
+        joined = {pair["first"], pair["second"]}
+        apart = [group for group in groups if not group & joined]
+        groups = [*apart, joined.union(*(group for group in groups if group & joined))]
+    return lines + [f"share a stretch of sound, so count as one recording: {_few(sorted(group))}" for group in groups]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(_short, names[:MAX_NAMES])) + more
+
+
+def _short(name: str) -> str:
+    """A long name without its middle."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}...{name[-MAX_NAME // 2 :]}"
 
 
 def _printable(text: str) -> str:
@@ -49,7 +80,12 @@ def evaluation_message(folder: Path) -> str:
     """An evaluated run: the loss, the effect of the adapter, the next command."""
     result = run_results.read_result(folder)
     return "\n".join(
-        [sentences.loss_sentence(result), sentences.effect_sentence(result), f"next: talim report {folder}"]
+        [
+            sentences.loss_sentence(result),
+            sample_changes.samples_sentence(result.scores),
+            sentences.effect_sentence(result),
+            f"next: talim report {shlex.quote(str(folder))}",
+        ]
     )
 
 
@@ -68,10 +104,13 @@ def poc_message(result: Mapping[str, Any]) -> str:
     gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
     lines = [
         *result["sentences"],
+        result.get("next_step"),
         (result.get("learning_curve") or {}).get("sentence"),
         *(line for row in result.get("continuations") or [] for line in row["sentences"]),
         f"Gates: {', '.join(gates)}." if gates else "",
         result.get("stopped"),
+        result.get("time_note"),
+        *(f"Make music now: {command}" for command in result.get("make_music") or []),
         f"Page: {result['page']}",
         f"Blind listening test: {result['listen']}" if "listen" in result else "",
     ]

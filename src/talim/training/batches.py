@@ -38,14 +38,23 @@ def encode_clips(
     cache = FeatureCache(corpus.features)
     max_frames = int(backbone.window_seconds * backbone.frame_rate_hz + 1e-6)
     items = []
+    states: dict[str, np.ndarray] = {}  # clips with equal captions share one array
     for number, clip in enumerate(clips, start=1):
         targets = _targets(cache, corpus, clip, backbone)[:, :max_frames]
         if predict_beats_chords:
             beats_chords = _predicted_beats_chords(cache, clip, backbone)
         else:
             beats_chords = beats_chords_of(clip) if backbone.accepts_beats_chords else BeatsAndChords()
-        items.append(EncodedClip(clip, targets, _text_states(cache, clip, backbone), beats_chords))
+        if clip.caption not in states:
+            states[clip.caption] = _text_states(cache, clip, backbone)
+        items.append(EncodedClip(clip, targets, states[clip.caption], beats_chords))
         progress.step("encoding clips", number, len(clips))
+    longer = sum(clip.seconds > backbone.window_seconds + 0.01 for clip in clips)
+    if longer:
+        progress.log(
+            f"{longer} of {len(clips)} clips are longer than the {backbone.window_seconds:g} s that the base takes: "
+            f"the rest of each is left out; talim prepare --clip-seconds {backbone.window_seconds:g} uses all of it"
+        )
     return items
 
 
@@ -54,10 +63,10 @@ def training_subset(corpus: Corpus, fraction: float, seed: int) -> list[Clip]:
 
     A smaller fraction is a subset of a larger one, so that a learning curve adds recordings and replaces none.
     """
-    names = sorted({clip.recording for clip in corpus.train})
+    names = sorted({clip.sound_group for clip in corpus.train})
     order = [names[index] for index in make_rng(seed, RECORDINGS, 0).permutation(len(names))]
     selected = set(order[: max(1, math.floor(fraction * len(names) + 0.5))])
-    return [clip for clip in corpus.train if clip.recording in selected]
+    return [clip for clip in corpus.train if clip.sound_group in selected]
 
 
 def _targets(cache: FeatureCache, corpus: Corpus, clip: Clip, backbone: Backbone) -> np.ndarray:
@@ -89,6 +98,23 @@ def _predicted_beats_chords(cache: FeatureCache, clip: Clip, backbone: Backbone)
     arrays = cache.get_or_make(fields, predict)
     beats, chords = (arrays[name].tobytes().decode() for name in ("beats", "chords"))
     return BeatsAndChords.parse(beats, chords, clip.seconds).cut(0.0, clip.seconds)
+
+
+def unusual_settings(items: Sequence[EncodedClip], training: Training, frame_rate_hz: float) -> list[str]:
+    """A sentence for each setting that asks for more than the clips have: batch size, crop length."""
+    lines = []
+    if training.batch_size > len(items):
+        lines.append(
+            f"training.batch_size is {training.batch_size}, but there are {len(items)} training clips: "
+            f"each step holds every clip about {training.batch_size / len(items):.3g} times"
+        )
+    longest = max(item.targets.shape[1] for item in items) / frame_rate_hz
+    if training.crop_seconds is not None and training.crop_seconds > longest + 1 / frame_rate_hz:
+        lines.append(
+            f"training.crop_seconds is {training.crop_seconds:g}, but the longest training clip has {longest:.3g} s: "
+            "whole clips are used"
+        )
+    return lines
 
 
 def beats_chords_summary(items: Sequence[EncodedClip]) -> str:
@@ -165,7 +191,7 @@ def stratified_sample(clips: Sequence[Clip], max_clips: int) -> list[Clip]:
     """At most `max_clips` clips, alternating between recordings and spread evenly within each."""
     by_recording: dict[str, list[Clip]] = {}
     for clip in clips:
-        by_recording.setdefault(clip.recording, []).append(clip)
+        by_recording.setdefault(clip.sound_group, []).append(clip)
     queues = [[group[i] for i in _spread_order(len(group))] for _, group in sorted(by_recording.items())]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:max_clips]

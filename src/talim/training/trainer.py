@@ -69,6 +69,8 @@ class Trainer:
         """Encode the clips, resume from the last checkpoint, train to the end and store the adapter."""
         subset = batches.training_subset(self.corpus, self.training.train_fraction, self.recipe.seed)
         self.train_items = self._encode(subset)
+        for line in batches.unusual_settings(self.train_items, self.training, self.backbone.frame_rate_hz):
+            self.progress.log(line)
         if summary := batches.beats_chords_summary(self.train_items):
             self.progress.log(summary)
         eval_clips = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
@@ -232,7 +234,7 @@ class Trainer:
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,
             "best_step": self.state.best_step,
-            "recordings": len({item.clip.recording for item in self.train_items}),
+            "recordings": len({item.clip.sound_group for item in self.train_items}),
             "best_held_out_loss": self.state.best_loss,
             "loss_unit": self.backbone.loss_unit,
         }

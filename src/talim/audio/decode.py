@@ -1,0 +1,302 @@
+"""Decode sound files in blocks: PCM containers by libsndfile, everything else by FFmpeg (PyAV).
+
+The stream is the truth: what decodes is used, whatever length the container states.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from talim.audio.audio import Audio
+from talim.audio.containers import PCM_CONTAINERS, PatchedFile, hidden_sound, mp3_stated_seconds, truncation_reason
+from talim.audio.errors import AudioError
+
+if TYPE_CHECKING:
+    from av import AudioFrame, AudioResampler, Packet
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
+MOMENT_SECONDS = 0.5  # a difference between stated and decoded length that is not worth a word
+_BLOCK_SAMPLES = 1 << 20  # over all channels
+# Sound and film only: playlists and scripts, which name other files, are not in it.
+_FORMATS = (
+    "mp3,aac,mov,mp4,matroska,webm,ogg,flac,wav,aiff,au,caf,amr,amrnb,amrwb,asf,xwma,avi,flv,w64,ac3,eac3,dts,dtshd,"
+    "tta,wv,ape,mpc,mpc8,mpegts,mpeg,voc,oma,dsf,loas,truehd,tak,ircam,nistsphere,sox,rm,aea,wsaud,gsm,avr,bit,g722"
+)
+_STATES_LENGTH = {"mov", "mp4", "matroska", "webm", "flac", "asf", "caf", "aiff", "tta", "wv", "ape", "flv", "avi"}
+_PROTECTED_CODECS = {"drms", "enca", "aavd", "p608"}
+
+
+def decode_blocks(path: Path, remarks: list[str] | None = None) -> Iterator[Audio]:
+    """The sound of a file in blocks of about a million samples, all of one rate and channel count.
+
+    What is worth telling (it breaks off, its header states another length) is added to `remarks` at the end; without
+    `remarks` a file that is damaged or breaks off is an error. AudioError, with file and reason, for what is no
+    regular file, holds no sound, samples that are not finite, or a rate outside 1 kHz to 1 MHz.
+    """
+    _require_regular_file(path)
+    try:
+        yield from _checked_blocks(path, _Remarks(path, remarks))
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _checked_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
+    """The blocks, of a sensible rate and finite."""
+    frames, bad, total = 0, 0, 0
+    decoder = _libsndfile_blocks if _is_pcm_container(path) else _ffmpeg_blocks
+    for audio in decoder(path, notes):
+        if not frames and not MIN_RATE_HZ <= audio.rate_hz <= MAX_RATE_HZ:
+            raise AudioError(
+                f"{path}: its header states {audio.rate_hz} samples per second; sound has {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+            )
+        frames += audio.frames
+        total += audio.samples.size
+        bad += audio.samples.size - int(np.isfinite(audio.samples).sum())
+        if not bad:
+            yield audio
+    if not frames:
+        raise AudioError(f"{path}: empty: it holds 0 seconds of sound")
+    if bad:
+        raise AudioError(f"{path}: {bad} of {total} samples are not numbers (NaN or infinite)")
+
+
+class _Remarks:
+    """Where remarks on a file go; without a list, incomplete sound is an error."""
+
+    def __init__(self, path: Path, texts: list[str] | None) -> None:
+        self.path, self._texts = path, texts
+
+    def note(self, text: str) -> None:
+        if self._texts is not None:
+            self._texts.append(text)
+
+    def incomplete(self, text: str) -> None:
+        if self._texts is None:
+            raise AudioError(f"{self.path}: truncated or damaged: {text}; export it again")
+        self._texts.append(f"incomplete: {text}; what is there is used")
+
+    def compare_lengths(self, seconds: float, stated: float | None) -> None:
+        """Say so where the stream is shorter or longer than stated."""
+        if stated is None or abs(seconds - stated) <= MOMENT_SECONDS:
+            return
+        if seconds < stated:
+            self.incomplete(f"{seconds:.1f} of {stated:.1f} seconds are there")
+        else:
+            self.note(f"its header states {stated:.1f} seconds, {seconds:.1f} are there; all of it is used")
+
+
+def _require_regular_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path}: is a folder, expected a sound file")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path}: is a device, pipe or socket, expected a sound file")
+    if status.st_size == 0:
+        raise AudioError(f"{path}: empty: the file has 0 bytes")
+
+
+def _is_pcm_container(path: Path) -> bool:
+    """Whether it begins like a format that libsndfile reads exactly and in every sample format."""
+    with _open(path) as file:
+        return file.read(4) in PCM_CONTAINERS
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _libsndfile_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
+    """Blocks of a PCM container; by FFmpeg where libsndfile does not know what is in it."""
+    import soundfile
+
+    hidden = hidden_sound(path)
+    with PatchedFile(path, hidden.patches) if hidden else _open(path) as source:
+        try:
+            # an open file, as names need not be valid text
+            file = soundfile.SoundFile(source if hidden else source.fileno(), closefd=False)
+        except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
+            yield from _ffmpeg_blocks(path, notes)
+            return
+        with file:
+            frames, problem = 0, ""
+            block_frames = max(1, _BLOCK_SAMPLES // file.channels)
+            while True:
+                try:
+                    block = file.read(block_frames, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    problem = f"decoding stopped with an error ({error})"
+                    break
+                if not len(block):
+                    break
+                frames += len(block)
+                yield Audio(block.T, file.samplerate)
+            rate_hz, stated_frames = file.samplerate, file.frames
+    seconds = frames / rate_hz
+    if hidden and seconds - hidden.stated_fraction * seconds > MOMENT_SECONDS:
+        notes.compare_lengths(seconds, hidden.stated_fraction * seconds)
+    if not frames:
+        return
+    if reason := problem or truncation_reason(path):
+        notes.incomplete(f"after {seconds:.1f} seconds {reason}")
+    elif stated_frames < 1 << 62:
+        notes.compare_lengths(seconds, stated_frames / rate_hz)
+
+
+def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
+    """Blocks of the first sound track."""
+    import av
+    import av.error
+
+    blocks = _Collector(path)
+    try:
+        with (
+            _open(path) as file,
+            av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS}) as container,
+        ):
+            stream = _sound_track(path, container, notes)
+            stated = _stated_seconds(path, container, stream)
+            for packet in container.demux(stream):
+                blocks.decode(packet)
+                if blocks.samples >= _BLOCK_SAMPLES:
+                    yield blocks.take()
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if not blocks.frames:
+            raise AudioError(f"{path}: not audio, or cut off before the sound begins: {reason}") from error
+        blocks.stopped = f"decoding stopped with an error ({reason})"
+        stated = None
+    if not blocks.frames:
+        raise AudioError(f"{path}: not audio, or empty: no sound could be decoded from it")
+    if blocks.damaged > blocks.decoded:
+        raise AudioError(f"{path}: damaged or not audio: {blocks.damaged} of its {blocks.packets} pieces do not decode")
+    if blocks.samples:
+        yield blocks.take()
+    seconds = blocks.frames / blocks.rate_hz
+    if blocks.stopped:
+        notes.incomplete(f"after {seconds:.1f} seconds {blocks.stopped}")
+    elif stated is not None and seconds < stated - MOMENT_SECONDS:
+        notes.compare_lengths(seconds, stated)
+    elif reason := truncation_reason(path):
+        notes.incomplete(f"after {seconds:.1f} seconds {reason}")
+    elif blocks.damaged:
+        notes.incomplete(f"{blocks.damaged} of its {blocks.packets} pieces do not decode")
+    else:
+        notes.compare_lengths(seconds, stated)
+
+
+def _name_or_file(path: Path, file: BinaryIO) -> Any:
+    """The name, which FFmpeg takes as a hint; the open file where the name is no valid text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+    return f"file:{path}"
+
+
+def _sound_track(path: Path, container: InputContainer, notes: _Remarks) -> AudioStream:
+    if not container.streams.audio:
+        raise AudioError(f"{path}: not audio: the file has no sound track")
+    stream = container.streams.audio[0]
+    context = getattr(stream, "codec_context", None)
+    tag = str(getattr(context, "codec_tag", "")).strip("\0")
+    if tag in _PROTECTED_CODECS:
+        raise AudioError(f"{path}: protected (DRM): only its shop's own player can open it; use an unprotected copy")
+    if context is None:
+        raise AudioError(f"{path}: its sound has an unknown coding; export it as WAV or FLAC")
+    if len(container.streams.audio) > 1:
+        notes.note(f"holds {len(container.streams.audio)} sound tracks; only the first one is used")
+    return stream
+
+
+def _stated_seconds(path: Path, container: InputContainer, stream: AudioStream) -> float | None:
+    """The length that the header states; None where there is none, or only an estimate of the demuxer."""
+    names = {*container.format.name.split(",")}
+    if "mp3" in names:
+        return mp3_stated_seconds(path)
+    if not names & _STATES_LENGTH:
+        return None
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if len(container.streams) > 1 or not container.duration:
+        return None  # a film may be longer than its sound
+    return container.duration / 1e6
+
+
+class _Collector:
+    """Decoded packets as float32 [C, n] of the first frame's rate and channels; damaged packets are counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rate_hz, self.frames, self.samples = 0, 0, 0
+        self.packets, self.decoded, self.damaged = 0, 0, 0
+        self.stopped = ""
+        self._pieces: list[np.ndarray] = []
+        self._resampler: AudioResampler | None = None
+        self._layout: Any = None
+        self._source: tuple[Any, ...] = ()
+
+    def decode(self, packet: Packet) -> None:
+        import av.error
+
+        self.packets += packet.size > 0
+        try:
+            frames = packet.decode()
+        except (av.error.FFmpegError, ValueError):
+            self.damaged += packet.size > 0
+            return
+        self.decoded += packet.size > 0
+        for frame in frames:
+            self._add(frame)
+
+    def _add(self, frame: AudioFrame) -> None:
+        import av
+
+        if not frame.samples:
+            return
+        source = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if source != self._source:  # the first frame, or another stream joined to it
+            if not self.rate_hz:
+                self.rate_hz, self._layout = frame.sample_rate, frame.layout
+            self._source = source
+            self._resampler = av.AudioResampler("fltp", self._layout, self.rate_hz)
+        assert self._resampler is not None
+        frame.pts = None  # gaps in the time stamps are no sound
+        for part in self._resampler.resample(frame):
+            samples = part.to_ndarray()
+            self._pieces.append(samples)
+            self.frames += samples.shape[1]
+            self.samples += samples.size
+
+    def take(self) -> Audio:
+        audio = Audio(np.concatenate(self._pieces, axis=1), self.rate_hz)
+        self._pieces, self.samples = [], 0
+        return audio
+
+
+def stated_seconds(path: Path) -> float:
+    """The length by the header or the demuxer's estimate, for progress only; 0 where unknown."""
+    import av
+    import av.error
+
+    try:
+        with (
+            _open(path) as file,
+            av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS}) as container,
+        ):
+            return (container.duration or 0) / 1e6
+    except (av.error.FFmpegError, AudioError, OSError, ValueError):
+        return 0.0
