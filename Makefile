@@ -1,48 +1,55 @@
 # setup: the virtual environment, once.  demo: the main job.  test, test-slow, check, bench: what they say.
-# Nothing else has to be typed first: every word sets up what it needs.
+# Nothing else has to be typed first: every word sets up what it needs, and no more: tests and checks add their packages.
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
+DEV_READY := .venv/.ready-dev
 
 # Two test processes share two cores; a thread pool in each of them would only get in the way.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: setup demo test test-slow test-postgres check docs bench clean
+.PHONY: setup setup-dev demo test test-slow test-postgres check docs bench clean
 
 setup: $(READY)
+
+setup-dev: $(DEV_READY)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"talim needs Python 3.11 or newer and found {v[0]}.{v[1]}: make setup PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[servers]'
 	@touch $(READY)
+
+$(DEV_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(DEV_READY)
 
 demo: setup
 	$(BIN)/talim demo --out out/demo
 
-test: setup
+test: setup-dev
 	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test-slow: setup
+test-slow: setup-dev
 	HYPOTHESIS_PROFILE=fresh $(BIN)/python -m pytest -m 'slow or hypothesis'
 
 # The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
-test-postgres: setup
+test-postgres: setup-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
 	tests/with_postgres.sh $(BIN)/python -m pytest tests/listening/test_vote_store.py tests/listening/test_server_killed.py tests/briefs/test_review_store.py -m 'slow or not slow'
 
-check: setup
+check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # The documentation site, in site/.
-docs: setup
+docs: setup-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: setup
+bench: setup-dev
 	$(BIN)/python -m benchmarks.bench
 
 clean:

@@ -9,7 +9,7 @@ from fixtures.fake_pipeline import short_options
 
 from talim.errors import UsageError
 from talim.poc import demo
-from talim.poc.options import PocOptions, build_recipes, channels_of, check_base_license, folder_name
+from talim.poc.options import PocOptions, build_recipes, channels_of, check_base, folder_name
 
 
 def test_build_recipes_default_is_three_kinds_of_one_size(tmp_path: Path) -> None:
@@ -29,14 +29,17 @@ def test_folder_name_of_designs() -> None:
     assert [folder_name(name) for name in names] == ["conv-all-2.7", "linear-all-8M-full-layers-4-5", "lora-deep-r16"]
 
 
-def test_check_base_license_noncommercial_base_raises_with_alternatives(tiny_base: Path) -> None:
+def test_check_base_noncommercial_base_raises_with_alternatives(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talim.backbones.resolve.check_reachable", lambda source: None)
     for base in ("musicgen-small", "facebook/musicgen-large", str(tiny_base), "somebody/unheard-of"):
         with pytest.raises(UsageError, match=r"usable are nano-musicgen.*mustango"):
-            check_base_license(short_options(base=base, license_use="commercial"))
+            check_base(short_options(base=base, license_use="commercial"))
         if base != "somebody/unheard-of":
-            check_base_license(short_options(base=base))
+            check_base(short_options(base=base))
     for base in ("nano-musicgen", "mustango"):
-        check_base_license(short_options(base=base, license_use="commercial"))
+        check_base(short_options(base=base, license_use="commercial"))
 
 
 def test_channels_of_stereo_and_mono_models() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from fixtures.fake_pipeline import fake_runs, short_options
 
 from talim.atomic_io import read_json, write_json
+from talim.errors import TalimError
 from talim.poc import report_section
 from talim.poc.pipeline import poc
 
@@ -35,11 +37,37 @@ def test_write_report_uses_reviews_made_after_the_pipeline(finished: Path) -> No
 
 def test_report_section_has_gates_and_ratios(finished: Path) -> None:
     found: Any = report_section.report_section(finished)
-    assert [stage["title"] for stage in found["stages"]] == ["Cost", "Musical quality", "Contribution to the task"]
+    assert [stage["title"] for stage in found["stages"]] == ["Cost", "Learning (loss)", "Contribution to the task"]
     assert all(stage["gate"]["reason"] for stage in found["stages"])
     assert found["designs"][0]["ratios"] == {"memory": "50\u202f%", "flops": "70\u202f%", "disk": "1.0\u202f%"}
     assert set(found["reduction_plots"]) == {"broad", "narrow"}
     assert found["curve_plots"] == {}
+
+
+def test_report_section_commands_run_from_where_the_folder_is_now(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = finished.rename(tmp_path / "my moved poc")
+    monkeypatch.chdir(tmp_path)
+    found: Any = report_section.report_section(Path("my moved poc"))
+    assert found["commands"][0] == f"talim listen '{moved}' --invites 5"
+    run = Path(shlex.split(found["commands"][2])[4])
+    assert run.is_dir()
+
+
+def test_write_report_tells_the_price_and_how_to_make_music(finished: Path) -> None:
+    decided = read_json(finished / "stages.json")
+    write_json(finished / "stages.json", decided | {"price_per_hour": 36.0})
+    text = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert "Money: 0.10 at 36.00 per hour of this machine." in text  # ten seconds
+    assert "talim generate --run " in text
+
+
+def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None:
+    decided = read_json(finished / "stages.json")
+    write_json(finished / "stages.json", decided | {"chosen": {"design": "x", "run": "../elsewhere"}})
+    with pytest.raises(TalimError, match="leads out of"):
+        report_section.write_report(finished)
 
 
 def test_write_report_escapes_text(finished: Path) -> None:

@@ -90,6 +90,8 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     assert re.search(r"about \d+ (hours|minutes|days) of training on this machine", section)
     assert "talim poc FOLDER --base facebook/musicgen-small --hours" in section
     assert "not for commercial use" in section
+    assert "For music that is to be sold take declare-lab/mustango (Apache-2.0" in section
+    assert "talim poc FOLDER --base declare-lab/mustango --use commercial" in section
     assert "The time is an estimate: this run did" in section
 
 
@@ -115,7 +117,7 @@ def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
         "fell by 0.234 nats",
         "Listen",
         "Training curves",
-        "Cost",
+        "Cost of training",
         "Data and rights",
         "Reproduce",
     ]

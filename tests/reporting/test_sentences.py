@@ -66,10 +66,49 @@ def test_effect_sentence_names_changes_or_their_absence() -> None:
 def test_cost_sentence_names_time_device_and_parameters() -> None:
     sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
     assert sentence == (
-        "Training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
-        "2.5\u202f% of the base, which stayed frozen."
+        "Cost: training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
+        "2.5\u202f% of the base, which stayed frozen. Money: 0.06 machine hours; with --price-per-hour they are told "
+        "as an amount. Energy: not measured."
     )
-    assert sentences.cost_sentence(RunResults(Path("run"))) == "The cost of training was not measured."
+    assert sentences.cost_sentence(RunResults(Path("run"))) == "Cost: it was not measured."
+
+
+def test_cost_sentence_tells_money_and_energy() -> None:
+    cost = COST | {"wall_seconds": 7200.0, "energy_joules": 36_000.0}
+    sentence = sentences.cost_sentence(RunResults(Path("run"), cost=cost), 1.5)
+    assert "Money: 3.00 at 1.50 per hour of this machine. Energy: 10 Wh." in sentence
+
+
+def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
+    row = {
+        "name": "pitched_fraction",
+        "direction": "match_reference",
+        "value": 0.23,
+        "baseline": 0.91,
+        "reference": 0.95,
+    }
+    result = evaluated(0.2, 0.1, 0.3)
+    assert "listeners decide" in sentences.loss_verdict(result)[1]
+    result.scores["scores"] = [row]
+    verdict, text = sentences.loss_verdict(result)
+    assert verdict == "better"
+    assert "its own music got worse than the untrained base: time in which a pitch is heard" in text
+
+
+def test_use_sentence_names_what_stands_against_selling() -> None:
+    corpus = {"rights": {"licences": {"CC BY 4.0": 3, "CC BY-NC 4.0": 1, "unknown": 2}}}
+    base = {"base": {"name": "facebook/musicgen-small", "licence": "CC-BY-NC-4.0"}}
+    text = sentences.use_sentence(RunResults(Path("run"), corpus=corpus, facts=base))
+    assert "nobody has judged the music yet" in text
+    assert "not cleared, because of base facebook/musicgen-small (CC-BY-NC-4.0)" in text
+    assert "recordings under 'CC BY-NC 4.0', recordings under 'unknown'" in text
+    assert "CC BY 4.0" not in text.replace("CC BY-NC 4.0", "")
+    free = RunResults(
+        Path("run"), corpus={"rights": {"licences": {"CC0": 1}}}, facts={"base": {"licence": "Apache-2.0"}}
+    )
+    assert sentences.use_sentence(free, ["3 of 4 accepted."]) == (
+        "Use: 3 of 4 accepted. Commercial use: the licences on record allow it."
+    )
 
 
 def test_estimate_training_time_is_the_flops_at_the_measured_speed() -> None:
@@ -92,4 +131,5 @@ def test_sentences_of_a_complete_run_are_three() -> None:
     lines = sentences.sentences(RunResults(Path("run"), cost=COST, scores=SCORES))
     assert len(lines) == 3
     assert all(sentence.endswith(".") for sentence in lines)
-    assert "fell by 0.234 nats" in lines[0]
+    assert [line.split(":")[0] for line in lines] == ["Cost", "Quality", "Use"]
+    assert "6.9\u202f% lower" in lines[1]

@@ -21,7 +21,9 @@ def study(
     ] = False,
     gpu: Annotated[str | None, typer.Option(help="With --dry-run: GPU by name; this CPU if not given.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
-    num_workers: Annotated[int, typer.Option(min=0, help="Trials in parallel; 0: one per GPU, or one per core.")] = 1,
+    num_workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Trials in parallel; 0: one per GPU, or one per core.")
+    ] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to run on; `local` starts one here.")
     ] = None,
@@ -50,7 +52,7 @@ def study(
 def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     from talim import progress
     from talim.experiments.estimates import TrialEstimates, trial_lines
-    from talim.experiments.runner import list_trials
+    from talim.experiments.runner import list_trials, study_problems
 
     estimates = TrialEstimates(gpu, progress.default())
     rows = [(trial, status, estimates.estimate(trial, base)) for trial, status, base in list_trials(file, out)]
@@ -58,4 +60,8 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
         {"id": trial.id, "grid": trial.grid, "trial": trial.name, "status": status, "planned": cost}
         for trial, status, cost in rows
     ]
-    show({"trials": trials}, json_, trial_lines(rows))
+    problems = study_problems(file)
+    lines = [trial_lines(rows), *(f"cannot run: {problem}" for problem in problems)]
+    show({"trials": trials, "problems": problems}, json_, "\n".join(lines))
+    if problems:
+        raise typer.Exit(1)

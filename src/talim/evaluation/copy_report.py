@@ -12,7 +12,7 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.errors import UsageError
-from talim.evaluation.copy_scores import copies_as_dict, fingerprint_of
+from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
@@ -86,7 +86,8 @@ def copy_report(result: dict[str, Any]) -> str:
         }
         for row in result["clips"]
     ]
-    return render("copies.html", result=result, cards=cards, version=version("talim"))
+    sentence = copies_sentence(result)
+    return render("copies.html", result=result, sentence=sentence, cards=cards, version=version("talim"))
 
 
 def _players(row: dict[str, Any]) -> list[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
+from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
@@ -50,24 +51,31 @@ def copy_scores(
     matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache)}
     matches["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
     rows = [_row(name, found, generated, base, real) for name, found in matches.items()]
-    by_output = zip(*(found[0] for found in matches.values() if not isinstance(found, str)), strict=True)
+    compared = [found[0] for found in matches.values() if not isinstance(found, str)]
+    reason = "; ".join(dict.fromkeys(found for found in matches.values() if isinstance(found, str)))
     best_matches = [
         min((match for match in pair if match is not None), key=lambda match: match.p_value, default=None)
-        for pair in by_output
+        for pair in (zip(*compared, strict=True) if compared else [()] * len(generated.clips))
     ]
     training = [corpus.folder / clip.file for clip in corpus.train]
     named = {f"{number:02d}-after.flac": match for number, match in enumerate(best_matches, start=1)}
-    return rows, copies_as_dict(named, training, len(real.clips))
+    return rows, copies_as_dict(named, training, len(real.clips), reason)
 
 
 def copies_as_dict(
-    matches: Mapping[str, CopyMatch | None], training: Sequence[Path], null_clips: int
+    matches: Mapping[str, CopyMatch | None], training: Sequence[Path], null_clips: int, reason: str = ""
 ) -> dict[str, Any]:
-    """The best match of each clip (by its name) among the files `training`, as `copy_report.copy_report` shows them."""
+    """The best match of each clip (by its name) among the files `training`, as `copy_report.copy_report` shows them.
+
+    A clip's "copied" is None if it was not checked: nothing could be compared, or fewer than ten null clips, with which
+    no match is a copy. `reason` says why, where it is known.
+    """
+    if null_clips < MIN_NULL_CLIPS and not reason:
+        reason = f"{MIN_NULL_CLIPS} unrelated clips are needed for a comparison, and there are {null_clips}"
     clips = [
         {
             "clip": clip,
-            "copied": _copy_indicator(match) > 0,
+            "copied": None if match is None or null_clips < MIN_NULL_CLIPS else _copy_indicator(match) > 0,
             "match": None if match is None else {**asdict(match), "source": str(training[match.source])},
         }
         for clip, match in matches.items()
@@ -76,9 +84,28 @@ def copies_as_dict(
         "p_value_threshold": FALSE_POSITIVE_RATE,
         "training_clips": len(training),
         "null_clips": null_clips,
-        "copied": sum(row["copied"] for row in clips),
+        "copied": sum(row["copied"] is True for row in clips),
+        "checked": sum(row["copied"] is not None for row in clips),
+        "not_checked": reason,
         "clips": clips,
     }
+
+
+def copies_sentence(copies: Mapping[str, Any]) -> str:
+    """What the search for copied passages found in how many clips; says so if some or all could not be checked."""
+    clips = copies.get("clips") or []
+    checked = [row for row in clips if row["copied"] is not None and row["match"] is not None]
+    reason = copies.get("not_checked") or ("no clip is long enough to compare" if clips else "there is no clip")
+    if not checked:
+        return f"Not checked for passages copied from the training recordings: {reason}."
+    copied = sum(row["copied"] for row in checked)
+    have = "contains a passage" if copied <= 1 else "contain passages"
+    text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a training recording"
+    if len(checked) < len(clips):
+        text += (
+            f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked, being too short to compare"
+        )
+    return f"{text}."
 
 
 def audio_copy_scores(

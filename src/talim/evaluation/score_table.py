@@ -98,6 +98,14 @@ def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -
         )
         rows.append(score_row(Measure(name, direction, unit, meaning), estimate, reference, *baseline))
 
+    estimate, reference, *baseline = (
+        mean_over_recordings([_pitched_fraction(clip) for clip in clip_set.measures], clip_set.recordings)
+        for clip_set in (generated, real, base)
+        if clip_set is not None
+    )
+    measure = Measure("pitched_fraction", "match_reference", "fraction", "frames in which a pitch is heard")
+    rows.append(score_row(measure, estimate, reference, *baseline))
+
     real_ngrams = [(name, clip.ngrams) for name, clip in zip(real.recordings, real.measures, strict=True)]
 
     def similarity(clip_set: ClipSet, leave_one_out: bool = False) -> Estimate:
@@ -110,6 +118,10 @@ def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -
     measure = Measure("ngram_similarity", "higher_is_better", "0 to 1", "melodic n-grams in common with the real music")
     baseline = None if base is None else similarity(base)
     return [*rows, score_row(measure, similarity(generated), similarity(real, leave_one_out=True), baseline)]
+
+
+def _pitched_fraction(clip: ClipMeasures) -> float:
+    return float(np.isfinite(clip.cents).mean()) if clip.cents.size else float("nan")
 
 
 def distance_rows(

@@ -17,6 +17,8 @@ from talim.errors import TalimError
 from talim.evaluation.protocol import require_same_protocol
 
 RESULTS = "results.jsonl"
+STUDY_COPY = "study.yaml"  # of the study's file, which its first line names: relative paths in it start from there
+COPY_OF = "# Copy of "
 COSTS = ("parameters", "flops", "seconds", "memory", "bytes")  # what a design can be chosen to save
 ANY_LEVEL = "*"  # of a factor: matches every value
 

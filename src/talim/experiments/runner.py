@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import write_text
-from talim.errors import TalimError
+from talim.errors import TalimError, UsageError
 from talim.experiments import study_corpora, study_file
 from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
+from talim.experiments.results import COPY_OF, STUDY_COPY
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.study_file import StudyConfig, TrialSpec
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record, run_trial
@@ -18,6 +19,8 @@ from talim.interrupts import Interrupted
 from talim.progress import Progress
 from talim.run import Run
 
+FEASIBLE_SECONDS = 10.0  # of a clip: whether a design is possible does not depend on it
+MAX_WORKERS = 1024  # trials in parallel
 TrialExecutor = Callable[[Sequence[TrialJob], Progress], Iterator[ResultRecord]]
 
 
@@ -39,7 +42,8 @@ def run_study(
     reporter = progress if isinstance(progress, StudyProgress) else StudyProgress(progress)
     trials = study_file.expand(study)
     with Run(out).lock():
-        write_text(out / "study.yaml", file.read_text(encoding="utf-8"))
+        if file.resolve() != (out / STUDY_COPY).resolve():
+            write_text(out / STUDY_COPY, f"{COPY_OF}{file.resolve()}\n{file.read_text(encoding='utf-8')}")
         log = ResultsLog(out)
         missing = [trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))]
         jobs = _trial_jobs(study, missing, file.parent, out, device, reporter)
@@ -75,11 +79,34 @@ def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
     ]
 
 
+def study_problems(file: Path) -> list[str]:
+    """What would stop the study's trials, found without running any: missing corpora, impossible designs."""
+    from talim.planning.base_facts import base_model_facts, check_sites
+    from talim.planning.plan import feasible_design_cost
+
+    study, problems = study_file.load(file), []
+    trials = study_file.expand(study)
+    for name in dict.fromkeys(trial.corpus for trial in trials):
+        if problem := study_corpora.missing_source(study.corpora[name], name, file.parent):
+            problems.append(problem)
+    for base, design in {(resolve_base(trial.base, file.parent), trial.recipe.design): None for trial in trials}:
+        try:
+            check_sites(design, base)
+            feasible_design_cost(design, base_model_facts(base), FEASIBLE_SECONDS)
+        except UsageError as error:
+            problems.append(f"{design} in {base}: {error}")
+        except TalimError:  # of a base that is not on this machine nothing is known yet
+            continue
+    return problems
+
+
 def executor_for(num_workers: int, ray: str | None, device: str, progress: Progress) -> TrialExecutor:
     """Where trials run: on a Ray cluster, in worker processes (single-threaded, or one per GPU), or in this process.
 
     `num_workers` 0 is one worker per GPU, or one per core if there is none.
     """
+    if not 0 <= num_workers <= MAX_WORKERS:
+        raise UsageError(f"--num-workers {num_workers}: give 0 (one per GPU or core) to {MAX_WORKERS}")
     if ray is not None:
         from talim.experiments.estimates import TrialEstimates
         from talim.experiments.ray_executor import RayExecutor

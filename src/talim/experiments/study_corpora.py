@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from talim.synthesis.ground_truth import GroundTruth
 
 SEED_STRIDE = 10_000  # between the first pieces of two synthetic corpora with consecutive seeds
+SUMMARY = "summary.json"  # of a prepared corpus
 STAMP_FILE = "corpus.json"  # what the corpus was built from, and its content hash
+
+
+def missing_source(spec: CorpusSpec, name: str, base_folder: Path) -> str:
+    """Why the corpus `name` cannot be built from what it names; empty if the source is there or is synthesised."""
+    if spec.corpus is not None and not (base_folder / spec.corpus / SUMMARY).is_file():
+        return f"corpora.{name}: {base_folder / spec.corpus} is no prepared corpus; make it with talim prepare first"
+    if spec.recordings is not None and not (base_folder / spec.recordings).exists():
+        return f"corpora.{name}: {base_folder / spec.recordings}: no such folder of recordings"
+    return ""
 
 
 def build_corpus(spec: CorpusSpec, name: str, out: Path, base_folder: Path, progress: Progress) -> Corpus:

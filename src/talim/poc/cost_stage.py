@@ -10,7 +10,9 @@ from typing import Any
 from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
 from talim.errors import TalimError
-from talim.html.formatting import format_bytes, format_count, format_counted, format_percent
+from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
+from talim.poc import budget
+from talim.poc.fitting import fitting_advice, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import PocOptions
 from talim.progress import Progress
@@ -49,34 +51,21 @@ def trace_designs(
 
 
 def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str, Any]:
-    import torch
-
-    from talim.backbones import precision
-    from talim.backbones.devices import pick_device
-    from talim.planning.design_costs import base_model_facts
     from talim.planning.hardware import CONTEXT_BYTES
     from talim.planning.plan import feasible_design_cost
-    from talim.planning.training_step import DTYPES, StepConfig
 
-    device_name, training = pick_device(device), recipe.training
-    dtype, _ = precision.choose_precision(training.precision, device_name)
-    base_dtype = next(name for name, each in DTYPES.items() if each == dtype)
     row: dict[str, Any] = {"design": str(recipe.design), "note": ""}
     try:
-        base = base_model_facts(recipe.base)
-        clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
-        seconds = min(clip_seconds, base.window_seconds)
-        cost = feasible_design_cost(recipe.design, base, seconds)
-        step = (seconds, training.batch_size, base_dtype, training.gradient_checkpointing)
-        trace = cache.trace(StepConfig(recipe.base, recipe.design, *step))
+        config, base, is_gpu = step_config(recipe, corpus, device)
+        cost = feasible_design_cost(recipe.design, base, config.crop_seconds)
+        trace = cache.trace(config)
     except TalimError as error:
         return row | dict.fromkeys(TRACED) | {"note": str(error)}
-    context = CONTEXT_BYTES if torch.device(device_name).type == "cuda" else 0
     return row | {
         "parameters": cost.parameters,
         "parameter_fraction": cost.parameter_fraction,
         "file_bytes": cost.file_bytes,
-        "memory_bytes": trace.peak_bytes + context,
+        "memory_bytes": trace.peak_bytes + (CONTEXT_BYTES if is_gpu else 0),
         "flops_per_step": trace.flops,
     }
 
@@ -101,8 +90,9 @@ def plan_runs(
 ) -> dict[str, Any]:
     """What will be trained: {"rows", "fitting", "step_seconds", "steps", "recipes", "stopped"}.
 
-    With a time budget each fitting design is timed on some real steps, and the rest of the budget is divided so that
-    all designs get the same number of steps; time for a learning curve is reserved if enough steps are left.
+    Each fitting design is timed on some real steps; with a time budget the rest of it is divided so that
+    all designs get the same number of steps; time for a learning curve is reserved if enough steps are left. "timings",
+    "evaluation_seconds" and "estimate" (of the whole, in words) are measured too, before anything is trained.
     """
     start = time.monotonic()
     rows = trace_designs(by_design, corpus, options.device, progress)
@@ -112,12 +102,15 @@ def plan_runs(
     plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "step_seconds": {}, "steps": None, "stopped": ""}
     planned = {design: by_design[design] for design in fitting}
     if not fitting:
-        plan["stopped"] = (
-            f"no design fits into {format_bytes(limit)} of memory; try --set training.gradient_checkpointing=true or "
-            "--set training.batch_size=1, or see what would fit with talim plan"
-        )
-    elif options.hours is not None:
-        planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
+        advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
+        plan["stopped"] = f"no design fits into {format_bytes(limit)} of memory; {advice}"
+    else:
+        try:
+            planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
+        except TalimError as error:
+            if options.hours is not None:
+                raise
+            progress.log(f"how long it will take could not be estimated: {error}")
     plan["recipes"] = {design: recipe.model_dump(mode="json") for design, recipe in planned.items()}
     return plan
 
@@ -137,35 +130,88 @@ def _fit_to_budget(
     """
     from talim.training import time_budget
 
-    assert options.hours is not None
     timings = {
         design: time_budget.measure_step_timing(recipe, progress, options.device)
         for design, recipe in by_design.items()
     }
-    seconds = options.hours * 3600 - (time.monotonic() - start)
-    later = [timing.for_next_run for timing in timings.values()]
-    training = next(iter(by_design.values())).training
-    steps = time_budget.steps_for_budget(training, seconds, later)
-    min_steps = gates.cost.min_steps
-    if include_learning_curve(options, corpus):
-        slowest = max(later, key=lambda timing: timing.step_seconds)
-        with_curve = time_budget.steps_for_budget(training, seconds, [*later, *[slowest] * CURVE_RUNS])
-        if with_curve >= max(CURVE_MIN_STEPS, min_steps):
-            steps = with_curve
+    later = {design: timing.for_next_run for design, timing in timings.items()}
+    slowest = max(later, key=lambda design: later[design].step_seconds)
+    evaluation = budget.measure_evaluation(by_design[slowest], corpus, options, later[slowest])
     plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
-    plan["steps"] = steps
+    plan["timings"] = {
+        design: {"step_seconds": each.step_seconds, "startup_seconds": each.startup_seconds}
+        for design, each in later.items()
+    }
+    plan["evaluation_seconds"] = evaluation
+    wants_curve = include_learning_curve(options, corpus)
+    if options.hours is None:
+        _tell_estimate(plan, by_design, later, CURVE_RUNS if wants_curve else 0, progress)
+        return by_design
+    seconds = options.hours * 3600 - (time.monotonic() - start)
+    training = next(iter(by_design.values())).training
+    min_steps = gates.cost.min_steps
+
+    def steps_of(runs: Sequence[StepTiming]) -> int:
+        # a run of the curve is evaluated by its loss alone, which takes less
+        return time_budget.steps_for_budget(
+            training, budget.seconds_for_training(seconds, runs, len(later) * evaluation), runs
+        )
+
+    steps, curve_runs = steps_of([*later.values()]), 0
+    with_curve = steps_of([*later.values(), *[later[slowest]] * CURVE_RUNS]) if wants_curve else 0
+    if with_curve >= max(CURVE_MIN_STEPS, min_steps):
+        steps, curve_runs = with_curve, CURVE_RUNS
+    elif wants_curve:
+        progress.log(
+            f"no time for a learning curve: it would leave {format_counted(with_curve, 'step')} for each design, and "
+            f"{max(CURVE_MIN_STEPS, min_steps)} are needed; it is trained if time is left, or with more --hours"
+        )
+    plan["steps"], plan["curve_reserved"] = steps, bool(curve_runs)
     if steps < min_steps:
-        needed = options.hours + _missing_hours(min_steps, training, later, seconds)
+        available = budget.seconds_for_training(seconds, [*later.values()], len(later) * evaluation)
+        needed = options.hours + _missing_hours(min_steps, training, [*later.values()], available)
         plan["stopped"] = (
-            f"only {format_counted(steps, 'step')} of each design would fit into {options.hours:g} h, and the gate "
+            f"only {format_counted(steps, 'step')} of each design would fit into "
+            f"{format_duration(options.hours * 3600)}, and the gate "
             f"requires {min_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
         )
         return by_design
-    progress.log(f"{steps} steps of each of {len(by_design)} designs fit into {options.hours:g} h")
-    return {
+    of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"
+    progress.log(f"{format_counted(steps, 'step')} of {of_each} fit into {format_duration(options.hours * 3600)}")
+    planned = {
         design: recipe.model_copy(update={"training": time_budget.with_steps(recipe.training, steps, timings[design])})
         for design, recipe in by_design.items()
     }
+    for line in changed_settings(options, next(iter(planned.values())).training.model_dump()):
+        progress.log(line)
+    _tell_estimate(plan, planned, later, curve_runs, progress)
+    return planned
+
+
+def changed_settings(options: PocOptions, training: Mapping[str, Any]) -> list[str]:
+    """A line for each given training setting that the number of steps has changed."""
+    return [
+        f"--set {key}={value}: {training[name]} is used instead, because of the number of steps"
+        for key, value in options.settings
+        if (name := key.removeprefix("training.")) != key and name in training and training[name] != value
+    ]
+
+
+def _tell_estimate(
+    plan: dict[str, Any],
+    planned: Mapping[str, Recipe],
+    timings: Mapping[str, StepTiming],
+    curve_runs: int,
+    progress: Progress,
+) -> None:
+    """Log and store how long everything will take."""
+    evaluation = plan["evaluation_seconds"]
+    runs = [budget.run_seconds(recipe.training, timings[design], evaluation) for design, recipe in planned.items()]
+    training_only = [budget.run_seconds(recipe.training, timings[design], 0.0) for design, recipe in planned.items()]
+    seconds = sum(runs) + curve_runs * max(training_only)
+    plan["estimated_seconds"] = seconds
+    plan["estimate"] = budget.estimate_text(seconds, len(runs), curve_runs)
+    progress.log(plan["estimate"])
 
 
 def include_learning_curve(options: PocOptions, corpus: Corpus) -> bool:
@@ -207,8 +253,9 @@ def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
         return lines
     steps = max((recipe["training"]["steps"] for recipe in plan["recipes"].values()), default=0)
     designs = "the design" if len(plan["recipes"]) == 1 else f"each of the {len(plan['recipes'])} designs"
-    budget = f" within {options.hours:g} h" if options.hours is not None else ", as in the recipe"
-    return [*lines, f"{format_count(steps)} steps for {designs}{budget}."]
+    within = f" within {format_duration(options.hours * 3600)}" if options.hours is not None else ", as in the recipe"
+    estimate = f" Estimated before training: {plan['estimate']}." if plan.get("estimate") else ""
+    return [*lines, f"{format_count(steps)} steps for {designs}{within}.{estimate}"]
 
 
 def planned_recipes(plan: Mapping[str, Any], corpus: Path) -> dict[str, Recipe]:

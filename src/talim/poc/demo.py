@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from talim.corpus.synthetic import perform_corpus
 from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
+from talim.reporting.commands import quoted
 
 RECORDINGS, SECONDS = 12, 24.0
 
@@ -54,7 +54,7 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
 
         perform_corpus(recordings, perform, progress, RECORDINGS, SECONDS)
     result = poc(recordings, out, options, progress)
-    return result | {"listen": f"talim listen {shlex.quote(str(out))} --invites 1"}
+    return result | {"listen": f"talim listen {quoted(out)} --invites 1"}
 
 
 def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> str:

@@ -14,6 +14,13 @@ from talim.errors import UsageError
 from talim.licences import allows_commercial_use, commercial_use_objection
 from talim.recipe import Recipe
 
+STEPS, FRACTION = "training.steps", "training.train_fraction"
+OWN_OPTIONS = {
+    "base": "give --base",
+    "corpus": "it is prepared from FOLDER into --out",
+    "design": "give --design",
+    "seed": "give --seed",
+}
 KINDS = ("linear", "conv", "transformer")
 DESIGNS = tuple(f"{kind}@all:2.7%" for kind in KINDS)  # the paper's 40M of 1.5B
 
@@ -37,6 +44,7 @@ class PocOptions:
     gates: Path | None = None  # YAML file with thresholds
     learning_curve: bool = True  # also train on a quarter and on a half of the recordings
     device: str = "auto"
+    price_per_hour: float | None = None  # of this machine, in any currency; for the report only
 
     def __post_init__(self) -> None:
         if self.hours is not None and not 0 < self.hours <= 10_000:
@@ -45,16 +53,36 @@ class PocOptions:
             raise UsageError(f"--use {self.license_use!r} is unknown; choose one of {', '.join(LICENCE_USES)}")
         if not self.designs:
             raise UsageError("no design; give --design KIND@SITE:SIZE, or leave it out for the default three")
+        if self.price_per_hour is not None and not 0 < self.price_per_hour < 1e9:
+            raise UsageError(f"--price-per-hour is {self.price_per_hour:g}; give a price above 0, for example 0.5")
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """UsageError for a recipe key that another option decides: it would be overruled without a word."""
+        keys = {key for key, _ in self.settings}
+        for key in sorted(keys & set(OWN_OPTIONS)):
+            raise UsageError(f"--set {key}: talim poc decides it itself; {OWN_OPTIONS[key]}")
+        if self.hours is not None and STEPS in keys:
+            raise UsageError(
+                f"--hours {self.hours:g} and --set {STEPS} contradict each other, as --hours chooses the number of "
+                "steps; give one of them"
+            )
+        if self.learning_curve and FRACTION in keys:
+            raise UsageError(f"--set {FRACTION}: the learning curve varies it; give --no-learning-curve with it")
 
 
-def check_base_license(options: PocOptions) -> None:
-    """UsageError, naming usable bases, if the base's licence does not allow the intended use."""
-    if options.license_use != "commercial":
-        return
-    licence = resolve.source_licence(resolve.resolve_source(options.base))
-    if objection := commercial_use_objection(licence):
-        usable = [entry.name for entry in registry.MODELS.values() if allows_commercial_use(entry.licence) == "allowed"]
-        raise UsageError(f"--use commercial: base {options.base}: {objection}; usable are {', '.join(usable)}")
+def check_base(options: PocOptions) -> None:
+    """Before any work: UsageError, naming usable bases, if the base's licence does not allow the intended use.
+
+    TalimError if the base is neither on this machine nor reachable.
+    """
+    source = resolve.resolve_source(options.base)
+    objection = commercial_use_objection(resolve.source_licence(source))
+    if options.license_use == "commercial" and objection:
+        usable = [entry for entry in registry.MODELS.values() if allows_commercial_use(entry.licence) == "allowed"]
+        names = [f"{entry.name} (a miniature, to try the way)" if not entry.hub_id else entry.name for entry in usable]
+        raise UsageError(f"--use commercial: base {options.base}: {objection}; usable are {', '.join(names)}")
+    resolve.check_reachable(source)
 
 
 def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:

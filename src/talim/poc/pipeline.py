@@ -14,11 +14,12 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration
+from talim.html.formatting import format_counted, format_duration, format_percent
+from talim.licences import allows_commercial_use
 from talim.poc import continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
-from talim.poc.options import PocOptions, build_recipes, channels_of, check_base_license
+from talim.poc.options import PocOptions, build_recipes, channels_of, check_base
 from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -45,7 +46,7 @@ def poc(
     if continuation not in (None, *continue_stage.CONTINUATIONS):
         known = ", ".join(continue_stage.CONTINUATIONS)
         raise UsageError(f"--continue {continuation!r} is unknown; choose one of {known}")
-    check_base_license(options)
+    check_base(options)
     thresholds = gates.read_gates(options.gates)
     by_design = build_recipes(options, out)  # before any work: a wrong setting should not cost an hour
     state.check_folders(folder, out)
@@ -94,13 +95,13 @@ def _run_stages(
         "plan": key,
         "base": options.base,
         "license_use_note": _license_use_note(options, context.corpus),
+        "price_per_hour": options.price_per_hour,
         "time_note": "",
         "stages": [],
         "designs": [],
         "chosen": None,
         "learning_curve": None,
         "limitations": "",
-        "commands": [],
         "continuations": before.get("continuations", []),
     }
     lines = cost_stage.cost_summary(plan, options)
@@ -108,7 +109,7 @@ def _run_stages(
     if plan["stopped"]:
         return decided
     planned = cost_stage.planned_recipes(plan, out / "corpus")
-    runs, failures = run_all(context, planned)
+    runs, failures, shortened = run_all(context, planned, plan)
     choice = quality_stage.select_design(runs, thresholds)
     run = runs[choice.design]
     stop_reason = quality_stage.stop_reason(run, thresholds)
@@ -117,7 +118,7 @@ def _run_stages(
         "chosen": {"design": choice.design, "run": run.folder.name},
         "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
     }
-    lines = quality_stage.quality_summary(runs, failures, choice)
+    lines = quality_stage.quality_summary(runs, failures, choice) + shortened
     passed = quality_stage.gate_passed(run, thresholds)
     _decide(context, decided, "quality", summary, passed, lines, stop_reason)
     if stop_reason:
@@ -126,13 +127,14 @@ def _run_stages(
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
     task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
-    decided |= {"commands": task_stage.review_commands(out, run.folder), "time_note": _time_note(context)}
+    decided |= {"time_note": _time_note(context)}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
 
 
-STAGE_TITLES = {"cost": "Cost", "quality": "Musical quality", "task": "Contribution to the task"}
+# The second gate is on the loss alone, so its name says that and no more.
+STAGE_TITLES = {"cost": "Cost", "quality": "Learning (loss)", "task": "Contribution to the task"}
 
 
 def _decide(
@@ -173,17 +175,23 @@ def _license_use_note(options: PocOptions, corpus: Corpus) -> str:
     """The recordings that were excluded because of their licence; empty for any use."""
     if options.license_use == "any":
         return ""
-    names = [row["file"] for row in corpus.summary["skipped"] if "commercial use" in row["reason"]]
+    skipped, licences = corpus.summary["skipped"], corpus.summary["rights"]["licences"]
+    names = [row["file"] for row in skipped if "commercial use" in row["reason"]]
+    used = [name for name in licences if allows_commercial_use(name) != "allowed"]
     excluded = f"{format_counted(len(names), 'recording')} excluded, whose licence forbids it or is unknown: "
-    note = excluded + ", ".join(names) if names else "no recording had to be excluded"
+    note = excluded + ", ".join(names) if names else f"no recording was excluded, all being under {', '.join(licences)}"
+    if used:
+        note += f"; caution: recordings under {', '.join(used)} were used"
     return f"For commercial use: {note}. This is not legal advice."
 
 
 def _time_note(context: PocContext) -> str:
-    """The used part of the time budget, over all sessions; empty without a budget."""
+    """The used part of the time budget, over all sessions, and by how much it was overrun; empty without a budget."""
     if context.options.hours is None:
         return ""
-    return f"It took {format_duration(context.used_seconds)} of the time budget of {context.options.hours:g} h."
+    budget, used = context.options.hours * 3600, context.used_seconds
+    over = f", {format_percent(used / budget - 1)} more than given" if used > budget else ""
+    return f"It took {format_duration(used)} of the time budget of {format_duration(budget)}{over}."
 
 
 def _prepare_purpose(corpus: Corpus) -> str:
@@ -231,7 +239,10 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
         context.stage_cache.mark_done("report", key)
     return {
         "page": str(page),
-        "sentences": poc_summary(run) if run else [],
+        "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
+        "next_step": suggested_next_step(run_results.read_result(run.folder)) if run else "",
+        "make_music": report_section.make_music_commands(run.folder) if run else [],
+        "time_note": decided["time_note"],
         "stages": decided["stages"],
         "stopped": next((row["stopped"] for row in decided["stages"] if row["stopped"]), ""),
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
@@ -242,10 +253,11 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def poc_summary(run: Run) -> list[str]:
-    """Three sentences: the change of the held-out loss, the effect of the adapter, the next step."""
-    result = run_results.read_result(run.folder)
-    return [sentences.loss_sentence(result), sentences.effect_sentence(result), suggested_next_step(result)]
+def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any]) -> list[str]:
+    """Three sentences on the selected design: cost in time and money, quality, use (with what people decided)."""
+    task = next((row for row in decided["stages"] if row["name"] == "task"), None)
+    judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
+    return sentences.sentences(run_results.read_result(run.folder), price_per_hour, judged)
 
 
 def suggested_next_step(result: run_results.RunResults) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from talim.atomic_io import read_json
+from talim.evaluation.copy_scores import copies_sentence
 from talim.experiments.recommend import DesignChoice, choose_design
-from talim.html.formatting import format_ci, format_counted, format_number
+from talim.html.formatting import format_ci, format_number
 from talim.poc.gates import GateThresholds
 from talim.poc.runs import loss_reduction_of
 from talim.run import Run
@@ -37,19 +38,10 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
-    lines += _copies(scores.get("copies") or {})
+    copies = scores.get("copies") or {}
+    lines.append(("Caution: " if copies.get("copied") else "") + copies_sentence(copies))
     note = loss_reduction_of(runs[choice.design]).get("ci_note")
     return [*lines, f"On the interval: {note}."] if note else lines
-
-
-def _copies(copies: Mapping[str, Any]) -> list[str]:
-    """The number of outputs with copied passages, if it was evaluated."""
-    if "copied" not in copies:
-        return []
-    outputs = format_counted(len(copies["clips"]), "output")
-    if copies["copied"]:
-        return [f"Caution: {copies['copied']} of {outputs} contain a passage that is too similar to a training clip."]
-    return [f"None of {outputs} contains a passage that is too similar to a training clip."]
 
 
 def stop_reason(run: Run, gates: GateThresholds) -> str:

@@ -14,9 +14,11 @@ from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import is_study
 from talim.html import formatting, plots
 from talim.html.render import render
+from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
+from talim.reporting.run_results import read_result
 from talim.reporting.sentences import NOT_MEASURED
 from talim.version import __version__
 
@@ -39,9 +41,15 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if not plan["stopped"] or plan["designs"]:
         chosen = read_json(folder / FILE)["chosen"]
-        main = folder / chosen["run"] if chosen else None
+        main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
-            folder, criteria, claims_file, audio=audio, extra_sections=[section], main_run=main
+            folder,
+            criteria,
+            claims_file,
+            audio=audio,
+            extra_sections=[section],
+            main_run=main,
+            price_per_hour=read_json(folder / FILE).get("price_per_hour"),
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")
@@ -67,7 +75,8 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     return {
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": next((row["stopped"] for row in stages if row["stopped"]), ""),
-        **{name: decided[name] for name in ("license_use_note", "time_note", "limitations", "commands")},
+        **{name: decided[name] for name in ("license_use_note", "time_note", "limitations")},
+        "commands": _review_commands(folder, decided),
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
@@ -75,12 +84,22 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     }
 
 
+def _review_commands(folder: Path, decided: Mapping[str, Any]) -> list[str]:
+    """The commands for people, with the present place of the folder; none before their stage."""
+    if not decided["chosen"] or all(row["name"] != "task" for row in decided["stages"]):
+        return []
+    return task_stage.review_commands(folder, folder / decided["chosen"]["run"])
+
+
+def make_music_commands(run: Path) -> list[str]:
+    """The commands that generate music with the selected design."""
+    return run_report.make_music_commands(read_result(run))
+
+
 def _update_task_stage(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The task stage with the present answers of people; its automatic sentences stay."""
     answer, sentences = task_stage.human_decision(folder)
-    automatic = [
-        line for line in row["sentences"] if line.startswith(task_stage.MATCH_PREFIX) or line == task_stage.NOT_MEASURED
-    ]
+    automatic = [line for line in row["sentences"] if task_stage.is_automatic(line)]
     return {**row, "passed": answer, "sentences": [*automatic, *sentences]}
 
 

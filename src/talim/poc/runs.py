@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from talim import recipe as recipes
-from talim.atomic_io import read_json
+from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.experiments.trial import train_and_evaluate
+from talim.poc import budget
 from talim.poc.options import PocOptions, folder_name
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -42,14 +44,24 @@ class PocContext:
         return float("inf") if hours is None else hours * 3600 - self.used_seconds
 
 
-def run_all(context: PocContext, by_design: Mapping[str, Recipe]) -> tuple[dict[str, Run], dict[str, str]]:
+def run_all(
+    context: PocContext, by_design: Mapping[str, Recipe], plan: Mapping[str, Any]
+) -> tuple[dict[str, Run], dict[str, str], list[str]]:
     """Train and evaluate every recipe in a folder of its design's name; returns the runs, and failures with reasons.
 
-    A failed run does not stop the others; TalimError if all fail, `Interrupted` after Ctrl-C.
+    Where the time budget would be overrun, the designs that are left get fewer steps; the third value says so. A failed
+    run does not stop the others; TalimError if all fail, `Interrupted` after Ctrl-C.
     """
-    runs, failures = {}, {}
-    for design, recipe in by_design.items():
+    runs, failures, notes = {}, {}, []
+    for number, (design, planned) in enumerate(by_design.items()):
         run = Run(context.out / folder_name(design))
+        recipe = _recipe_within_budget(context, [*by_design.values()][number:], run, runs, plan)
+        if recipe.training.steps < planned.training.steps:
+            notes.append(
+                f"{design} was trained in {recipe.training.steps} of {planned.training.steps} steps, as training took "
+                "longer than it was timed; its result is not to be compared with that of more steps."
+            )
+            context.progress.log(notes[-1])
         try:
             run_one(context, recipe, run)
         except TalimError as error:
@@ -61,7 +73,19 @@ def run_all(context: PocContext, by_design: Mapping[str, Recipe]) -> tuple[dict[
         runs[design] = run
     if not runs:
         raise TalimError(next(iter(failures.values())))
-    return runs, failures
+    return runs, failures, notes
+
+
+def _recipe_within_budget(
+    context: PocContext, remaining: Sequence[Recipe], run: Run, finished: Mapping[str, Run], plan: Mapping[str, Any]
+) -> Recipe:
+    """The recipe of the next run: as it was begun, else as planned, else with fewer steps."""
+    if run.recipe_file.is_file():  # begun in an earlier session
+        corpus = {"corpus": remaining[0].corpus}
+        return recipes.load([run.recipe_file], corpus)
+    if context.options.hours is None:
+        return remaining[0]
+    return budget.shortened(remaining, plan, finished, context.seconds_left())
 
 
 def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
@@ -83,7 +107,9 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
                     return
                 generation = GenerationOptions(**dict(options.generation_options))
                 seconds, seed, device = options.sample_seconds, options.seed, options.device
+                start = time.monotonic()
                 evaluate(run.folder, progress, seconds=seconds, seed=seed, options=generation, device=device)
+                write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
 
             train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from talim.atomic_io import read_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_ci, format_percent
 from talim.reporting import human_ratings
+from talim.reporting.commands import quoted
 
 BRIEF = "brief.yaml"
 CANDIDATES = 12
@@ -50,15 +50,19 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
 
 
 def review_commands(out: Path, run: Path) -> list[str]:
-    """The commands of a blind listening test and of a review of candidates for the task."""
-    folder, brief = shlex.quote(str(out)), shlex.quote(str(out / BRIEF))
-    made = shlex.quote(str(out / "brief"))
+    """The commands of a blind listening test and of a review of candidates for the task; they run from anywhere."""
+    folder, brief, made = quoted(out), quoted(out / BRIEF), quoted(out / "brief")
     return [
         f"talim listen {folder} --invites 5",
         f"talim ratings {folder}",
-        f"talim brief {brief} --run {shlex.quote(str(run))} --out {made} --invites 2",
+        f"talim brief {brief} --run {quoted(run)} --out {made} --invites 2",
         f"talim brief report {brief} --out {made}",
     ]
+
+
+def is_automatic(line: str) -> bool:
+    """Whether a sentence of this stage was measured, and not said by people."""
+    return line.startswith(MATCH_PREFIX) or line == NOT_MEASURED
 
 
 def write_brief_draft(out: Path, corpus: Corpus, seconds: float, min_acceptance_fraction: float) -> None:

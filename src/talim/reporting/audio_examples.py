@@ -15,6 +15,7 @@ from talim.experiments.results import BaseModelResults, StudyResults, TrialResul
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_duration, format_percent
 from talim.html.spectrogram import spectrogram
+from talim.inside_folder import resolve_inside
 from talim.reporting.run_results import RunResults, SavedSample, read_result
 
 TITLES = {"before": "Before", "after": "After", "real": "Real"}
@@ -139,8 +140,8 @@ def example_runs(study: StudyResults) -> dict[str, RunResults]:
     for table in study.tables:
         for design in table.designs:
             for trial in table.of_design(design):
-                if trial.run and (study.folder / trial.run).is_dir():
-                    runs[trial.id] = read_result(study.folder / trial.run)
+                if trial.run and (folder := resolve_inside(study.folder, trial.run)).is_dir():
+                    runs[trial.id] = read_result(folder)
                     break
     return runs
 

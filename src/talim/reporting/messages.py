@@ -20,7 +20,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     split = summary["split"]
     lines = [
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
-        f"{formatting.format_counted(summary['recordings'], 'recording')}, {float(summary['seconds']) / 60:.1f} minutes",
+        f"{formatting.format_counted(summary['recordings'], 'recording')}, "
+        f"{float(summary['seconds']) / 60:.1f} minutes",
         f"split by {split['strategy']}: {split['train']['clips']} clips for training, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),

@@ -18,7 +18,8 @@ from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import RESULTS, is_study
 from talim.html import formatting, plots
 from talim.html.render import render
-from talim.reporting import audio_examples, human_ratings, sentences, tables
+from talim.licences import allows_commercial_use
+from talim.reporting import audio_examples, commands, human_ratings, sentences, tables
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -32,13 +33,14 @@ def write_report(
     audio: bool = True,
     extra_sections: Sequence[Markup] = (),
     main_run: Path | None = None,
+    price_per_hour: float | None = None,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
     FOLDER is a study (it holds results.jsonl), a run, or a folder of runs: then `main_run` (else the first with audio)
-    is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result. `criteria`,
-    claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is damaged;
-    values that were not measured are marked as such.
+    is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
+    `price_per_hour` is that of the machine. `criteria`, claims and `audio` apply to studies: UsageError for a run.
+    TalimError if there is no run or a file is damaged; values that were not measured are marked as such.
     """
     folder = Path(folder)
     if is_study(folder):
@@ -54,17 +56,23 @@ def write_report(
     result = next((each for each in results if each.samples), results[0])
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
-    write_text(target, render("report.html", **context(folder, result, results, extra_sections)))
+    write_text(target, render("report.html", **context(folder, result, results, extra_sections, price_per_hour)))
     return target
 
 
 def context(
-    folder: Path, result: RunResults, results: Sequence[RunResults], extra_sections: Sequence[Markup] = ()
+    folder: Path,
+    result: RunResults,
+    results: Sequence[RunResults],
+    extra_sections: Sequence[Markup] = (),
+    price_per_hour: float | None = None,
 ) -> dict[str, Any]:
     """Every value of the template, in its order."""
     has_audio = any(sample.path.is_file() for sample in result.samples)
     tracker = audio_examples.pitch_tracker() if has_audio else None
     examples, more = audio_examples.collect_audio_examples(result, tracker)
+    ratings = human_ratings.load_ratings(folder, folder / "report" / "index.html")
+    judged = [sentence for rating in ratings for sentence in rating.sentences[:1]]
     return {
         "version": __version__,
         "title": folder.resolve().name,
@@ -73,12 +81,13 @@ def context(
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result),
-        "sentences": sentences.sentences(result),
+        "sentences": sentences.sentences(result, price_per_hour, judged),
+        "details": [sentences.loss_sentence(result), sentences.effect_sentence(result)],
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
         "extra_sections": extra_sections,
-        "ratings": human_ratings.load_ratings(folder, folder / "report" / "index.html"),
+        "ratings": ratings,
         "examples": examples,
         "more_examples": more,
         "loss_plots": loss_plots(result),
@@ -87,7 +96,8 @@ def context(
         "cost": tables.cost_table(result),
         "data": tables.data_table(result),
         "skipped": result.corpus.get("skipped") or [],
-        "commands": reproduce_commands(result),
+        "make_music": make_music_commands(result),
+        "commands": commands.reproduce_commands(result),
         "provenance": tables.provenance_table(result),
         "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
     }
@@ -109,7 +119,7 @@ def miniature_notice(result: RunResults) -> dict[str, str] | None:
     """For a miniature base: the base to use instead, its download size, licence, estimated time and command."""
     if not result.miniature:
         return None
-    usable = registry.MODELS[sentences.REFERENCE_BASE]
+    usable, saleable = registry.MODELS[sentences.REFERENCE_BASE], saleable_base()
     estimate = sentences.estimate_training_time(result)
     hours = f" --hours {max(1, math.ceil(estimate.hours))}" if estimate else ""
     return {
@@ -120,7 +130,29 @@ def miniature_notice(result: RunResults) -> dict[str, str] | None:
         "hours": formatting.format_rough_hours(estimate.hours) if estimate else "",
         "basis": estimate.basis if estimate else "",
         "command": f"talim poc FOLDER --base {usable.hub_id}{hours} --out DIR",
+        "saleable": saleable.hub_id,
+        "saleable_licence": saleable.licence,
+        "saleable_download": f"{saleable.download_gb:g} GB",
+        "saleable_command": f"talim poc FOLDER --base {saleable.hub_id} --use commercial --out DIR",
     }
+
+
+def saleable_base() -> registry.ModelEntry:
+    """The base with the smallest download, shipped miniatures aside, whose licence allows commercial use."""
+    allowed = [
+        entry
+        for entry in registry.MODELS.values()
+        if entry.hub_id and not entry.unsupported_reason and allows_commercial_use(entry.licence) == "allowed"
+    ]
+    return min(allowed, key=lambda entry: entry.download_gb)
+
+
+def make_music_commands(result: RunResults) -> list[str]:
+    """The command that generates music with a trained run: its first sample's prompt, as an example."""
+    if not (result.folder / "adapter").is_dir() or not result.recipe:
+        return []
+    prompt = next((sample.prompt for sample in result.samples if sample.prompt), "")
+    return [commands.generate_command(result.folder, prompt)]
 
 
 def key_figures(result: RunResults) -> list[tuple[str, str]]:
@@ -130,7 +162,7 @@ def key_figures(result: RunResults) -> list[tuple[str, str]]:
     figures = []
     if mean is not None:
         change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
-        figures.append((change, f"change of the held-out loss, in {result.loss_unit}"))
+        figures.append((change, f"change of the prediction error (loss) on held-out recordings, in {result.loss_unit}"))
     if fraction is not None:
         figures.append((formatting.format_percent(fraction), "of the base's size was trained"))
     if seconds is not None:
@@ -220,11 +252,3 @@ def _smoothed(rows: list[dict[str, Any]], points: int = 40) -> plots.LineSeries:
 def _log_message(line: plots.LineSeries) -> str:
     name = f"{line.label.capitalize()} " if line.label else ""
     return f"{name}from {formatting.format_number(line.ys[0], 2)} to {formatting.format_number(line.ys[-1], 2)}."
-
-
-def reproduce_commands(result: RunResults) -> list[str]:
-    """The commands that reproduce the numbers."""
-    run = result.folder.name
-    original = (result.facts.get("provenance") or {}).get("command")
-    train = f"talim train --config {run}/recipe.yaml --out {run}-again" if result.recipe else original
-    return [line for line in (train, f"talim evaluate {run}-again", f"talim report {run}-again") if line]

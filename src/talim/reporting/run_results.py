@@ -9,6 +9,7 @@ from typing import Any
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.registry import is_miniature
 from talim.errors import TalimError
+from talim.inside_folder import resolve_inside
 from talim.run import Run
 from talim.strict_yaml import YAML_FAULTS, load_yaml, yaml_fault
 
@@ -146,7 +147,7 @@ def _read_samples(folder: Path) -> list[SavedSample]:
     rows = [row for row in read_jsonl(folder / "manifest.jsonl") if isinstance(row, dict) and row.get("file")]
     return [
         SavedSample(
-            path=folder / str(row["file"]),
+            path=resolve_inside(folder, str(row["file"])),
             role=str(row.get("role") or ("after" if row.get("adapter") else "before")),
             prompt=str(row.get("prompt") or ""),
             seed=row.get("seed"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -17,8 +18,10 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
+from talim.licences import allows_commercial_use
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
+from talim.reporting.sample_changes import got_worse, samples_sentence
 
 NOT_MEASURED = "not measured"
 REFERENCE_BASE = "musicgen-small"
@@ -36,9 +39,53 @@ class TrainingTimeEstimate:
     basis: str
 
 
-def sentences(result: RunResults) -> list[str]:
-    """The result in three sentences: the loss, the effect of the adapter, the cost."""
-    return [loss_sentence(result), effect_sentence(result), cost_sentence(result)]
+def sentences(result: RunResults, price_per_hour: float | None = None, judged: Sequence[str] = ()) -> list[str]:
+    """The result in three points: cost in time and money, quality (what became better and worse), use.
+
+    `judged` is what people said, in sentences; `price_per_hour` of the machine, in any currency.
+    """
+    return [cost_sentence(result, price_per_hour), quality_sentence(result), use_sentence(result, judged)]
+
+
+def quality_sentence(result: RunResults) -> str:
+    """Whether held-out recordings are predicted better, and what became better and worse in the generated audio."""
+    return f"Quality: {_learning(result)} {samples_sentence(result.scores)}"
+
+
+def _learning(result: RunResults) -> str:
+    verdict, _ = loss_verdict(result)
+    reduction = result.losses.get("loss_reduction") or {}
+    base = (result.losses.get("base_loss") or {}).get("mean")
+    if verdict == "unknown" or not _is_number(reduction.get("mean")):
+        return "how well held-out recordings are predicted was not measured."
+    mean = reduction["mean"]
+    fell = "lower" if mean > 0 else "higher"
+    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base else f"{fell}"
+    words_of = {
+        "better": "held-out recordings are predicted better",
+        "worse": "held-out recordings are predicted worse",
+        "unclear": "whether held-out recordings are predicted better cannot be told from these",
+    }
+    return (
+        f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
+    )
+
+
+def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
+    """What people decided, and whether the licences of the base and of the recordings allow commercial use."""
+    people = " ".join(judged) or "nobody has judged the music yet; a blind test (talim listen) or a brief decides."
+    rights = result.corpus.get("rights") or {}
+    licences = rights.get("licences") or {}
+    named = {**{f"base {result.base['name']}": result.base.get("licence") or "unknown"}, **dict.fromkeys(licences, "")}
+    obstacles = [
+        f"{name} ({licence})" if licence else f"recordings under {name!r}"
+        for name, licence in named.items()
+        if allows_commercial_use(licence or name) != "allowed"
+    ]
+    if not licences:
+        obstacles.append("the recordings, whose licences are unknown here")
+    selling = f"not cleared, because of {', '.join(obstacles)}" if obstacles else "the licences on record allow it"
+    return f"Use: {people} Commercial use: {selling}."
 
 
 def loss_verdict(result: RunResults) -> StatedVerdict:
@@ -51,10 +98,20 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
         verb = "fell" if reduction["mean"] > 0 else "did not fall"
         return "unclear", f"The held-out loss {verb}; its interval was {NOT_MEASURED}."
     if low > 0:
-        return "better", "The adapter learned something that generalises to held-out recordings."
+        return "better", _better(result)
     if high < 0:
         return "worse", "The adapter made the model worse on held-out recordings."
     return "unclear", "No improvement is shown: the difference may be chance."
+
+
+def _better(result: RunResults) -> str:
+    """The headline of a lower loss: it says so where the generated audio got worse, or was not measured."""
+    text = "It predicts music it has not heard better"
+    if worse := got_worse(result.scores):
+        names = " and ".join(change.name for change in worse[:2])
+        more = f" and {format_counted(len(worse) - 2, 'other score')}" if len(worse) > 2 else ""
+        return f"{text}, but its own music got worse than the untrained base: {names}{more}."
+    return f"{text}. Whether its own music is better, listeners decide."
 
 
 def loss_meaning(result: RunResults) -> tuple[str, str]:
@@ -107,18 +164,32 @@ def effect_sentence(result: RunResults) -> str:
     return f"With the same prompt and seed, the adapter changes {' and '.join(parts)}."
 
 
-def cost_sentence(result: RunResults) -> str:
-    """Time, device and trained parameters."""
+def cost_sentence(result: RunResults, price_per_hour: float | None = None) -> str:
+    """Time, money, energy, device and trained parameters."""
     cost = result.cost
     seconds, trained = cost.get("wall_seconds"), cost.get("trainable_parameters")
     fraction = trained_fraction(result)
     if not _is_number(seconds) and not _is_number(trained):
-        return f"The cost of training was {NOT_MEASURED}."
+        return f"Cost: it was {NOT_MEASURED}."
     time = format_duration(seconds) if _is_number(seconds) else f"a time that was {NOT_MEASURED}"
     device = f" on {cost['device']}" if cost.get("device") else ""
     of_base = f", {format_percent(fraction)} of the base, which stayed frozen" if fraction is not None else ""
     parameters = f" and changed {format_count(trained)} parameters{of_base}" if _is_number(trained) else ""
-    return f"Training took {time}{device}{parameters}."
+    return f"Cost: training took {time}{device}{parameters}. {_money_and_energy(cost, price_per_hour)}"
+
+
+def _money_and_energy(cost: Mapping[str, Any], price_per_hour: float | None) -> str:
+    seconds, joules = cost.get("wall_seconds"), cost.get("energy_joules")
+    if not _is_number(seconds):
+        money = f"Money: {NOT_MEASURED}"
+    elif price_per_hour is None:
+        hours = format_number(seconds / 3600, 2)
+        money = f"Money: {hours} machine hours; with --price-per-hour they are told as an amount"
+    else:
+        amount = format_number(seconds / 3600 * price_per_hour, 2)
+        money = f"Money: {amount} at {format_number(price_per_hour, 2)} per hour of this machine"
+    energy = f"{format_number(joules / 3600, 1)} Wh" if _is_number(joules) else NOT_MEASURED
+    return f"{money}. Energy: {energy}."
 
 
 def estimate_training_time(result: RunResults) -> TrainingTimeEstimate | None:

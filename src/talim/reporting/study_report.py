@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from talim.atomic_io import write_text
 from talim.experiments import hypotheses as hypotheses_file
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.results import StudyResults, TrialResult, is_study, read_study
+from talim.experiments.results import COPY_OF, StudyResults, TrialResult, is_study, read_study
 from talim.html import formatting
 from talim.html.render import render
 from talim.reporting import audio_examples, study_plots, study_sentences, tables
+from talim.reporting.commands import quoted
 from talim.reporting.run_results import RunResults
 from talim.reporting.study_summary import study_summary
 from talim.training.model_card import GUIDELINE
@@ -80,6 +80,7 @@ def context(
         "provenance": next((tables.provenance_table(result) for result in runs.values()), []),
         "costs": study_sentences.COSTS,
         "goals": study_sentences.WORDS["goals"],
+        "measure_name": study_sentences.measure_name,
         "comparison_text": study_sentences.comparison_text,
         "expectation_text": study_sentences.expectation_text,
         "result_text": study_sentences.result_text,
@@ -127,12 +128,14 @@ def subtitle(study: StudyResults) -> str:
 
 def reproduce_commands(study: StudyResults, claims_file: Path | None) -> list[str]:
     """The commands that make the same results and page."""
-    folder = shlex.quote(str(study.folder))
+    folder = quoted(study.folder)
     inside = [path for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS]
     beside = study.folder.with_suffix(".yaml")
     file = next((path for path in [*inside, beside] if path.is_file()), study.folder / "STUDY.yaml")
-    claims = f" --claims {shlex.quote(str(claims_file))}" if claims_file and claims_file.parent != study.folder else ""
-    return [f"talim study {shlex.quote(str(file))} --out {folder}", f"talim report {folder}{claims}"]
+    if file.is_file() and (original := file.read_text(encoding="utf-8").partition("\n")[0]).startswith(COPY_OF):
+        file = path if (path := Path(original.removeprefix(COPY_OF))).is_file() else file
+    claims = f" --claims {quoted(claims_file)}" if claims_file and claims_file.parent != study.folder else ""
+    return [f"talim study {quoted(file)} --out {folder}", f"talim report {folder}{claims}"]
 
 
 def _data_tables(study: StudyResults, runs: Mapping[str, RunResults]) -> list[tuple[str, tables.TableRows]]:

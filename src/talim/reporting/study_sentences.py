@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from talim.backbones.registry import is_miniature
@@ -46,7 +46,7 @@ def recommendation_text(found: Mapping[str, Any]) -> str:
     texts, design, outcome = WORDS["recommendations"], found["design"], found["outcome"]
     values = {**found, "unresolved": len(found["unresolved"])}
     if outcome == NOTHING:
-        values["missing"] = ", ".join(found["missing"]) or "every design"
+        values["missing"] = ", ".join(map(measure_name, found["missing"])) or "every design"
     elif outcome == INCONCLUSIVE:
         outcome += "_best" if design == found["best"] else "_cheaper"
         chosen = _candidate(found, design)
@@ -70,10 +70,11 @@ def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, A
         text = recommendation_text(found)
         return {"headline": text, "en": [text], "ja": [], "figures": []}
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(found)]
+    caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
         "en": [texts["en"] for texts, _ in parts],
-        "ja": [texts["ja"] for texts, _ in parts],
+        "ja": [*(texts["ja"] for texts, _ in parts), *caveat],
         "figures": [figure for _, figure in parts],
     }
 
@@ -171,10 +172,14 @@ def caveats(study: StudyResults) -> list[str]:
         "imprecise.": recordings < 5,
         f"{format_counted(len(study.failed), 'trial')} failed and are in no table.": bool(study.failed),
         f"{format_counted(len(study.excluded), 'trial')} with other settings are in no table.": bool(study.excluded),
-        f"{' and '.join(miniatures)} {'is a miniature model' if len(miniatures) == 1 else 'are miniature models'}: "
-        "results may differ for large models.": bool(miniatures),
+        miniature_caveat(miniatures)["en"]: bool(miniatures),
     }
     return [text for text, applies in texts.items() if applies]
+
+
+def miniature_caveat(miniatures: Sequence[str]) -> dict[str, str]:
+    """That results of miniature bases need not hold for large ones, in every language."""
+    return in_languages("miniatures", names={"en": " and ".join(miniatures), "ja": "、".join(miniatures)})
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,118 @@
+"""Keeps to the time budget: the time of an evaluation and of the whole, and shorter runs where time runs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from talim.atomic_io import read_json
+from talim.corpus.manifest import Corpus
+from talim.html.formatting import format_counted, format_duration
+from talim.poc.options import PocOptions
+from talim.recipe import Recipe, Training
+from talim.run import Run
+from talim.training.time_budget import TRAINING_TIME_FRACTION, StepTiming
+
+NUM_PROMPTS = 3  # of an evaluation: each is generated with and without the adapter
+TIMED_MUSIC_SECONDS, TIMED_SAMPLING_STEPS = 1.0, 4
+SCORES_SECONDS = 1.0  # of a CPU core for all scores of a clip of ten seconds
+MAX_REAL_CLIPS = 60  # of held-out music, in the scores
+RESERVE = 0.03  # of the budget, for the report
+EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
+
+
+def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timing: StepTiming) -> float:
+    """Seconds that one evaluation will take: a second of music is generated, and the rest follows from its length."""
+    from talim.backbones.load import load
+    from talim.experiments.trial import free_memory
+
+    backbone = load(recipe.base, precision=recipe.training.precision, device=options.device)
+    backbone.model.eval()
+    caption = corpus.held_out[0].caption if corpus.held_out else ""
+    chosen = {**backbone.options, **dict(options.generation_options)}
+    factor = options.sample_seconds / TIMED_MUSIC_SECONDS
+    if backbone.target_kind != "tokens":  # a diffusion model makes its whole window in each of its steps
+        factor = chosen["sampling_steps"] / TIMED_SAMPLING_STEPS
+        chosen["sampling_steps"] = TIMED_SAMPLING_STEPS
+    start = time.perf_counter()
+    backbone.generate_tokens([caption] * NUM_PROMPTS, TIMED_MUSIC_SECONDS, options.seed, **chosen)
+    generating = 2 * (time.perf_counter() - start) * factor
+    del backbone
+    free_memory()
+    batches = len(corpus.held_out) / recipe.training.batch_size
+    losses = 2 * batches * timing.step_seconds / 3  # forward only: about a third of a step
+    scored = min(MAX_REAL_CLIPS, len(corpus.held_out)) + 2 * NUM_PROMPTS
+    return timing.startup_seconds + losses + generating + scored * SCORES_SECONDS * options.sample_seconds / 10
+
+
+def seconds_for_training(budget_seconds: float, timings: Sequence[StepTiming], evaluations: float) -> float:
+    """What to give `steps_for_budget` so that training gets all that evaluations, starts and the report leave."""
+    startup = sum(timing.startup_seconds for timing in timings)
+    return startup + max(0.0, budget_seconds * (1 - RESERVE) - startup - evaluations) / TRAINING_TIME_FRACTION
+
+
+def run_seconds(training: Training, timing: StepTiming, evaluation_seconds: float) -> float:
+    """Seconds of one training and its evaluation."""
+    return (
+        timing.startup_seconds + training.steps * _seconds_per_step(training, timing.step_seconds) + evaluation_seconds
+    )
+
+
+def _seconds_per_step(training: Training, step_seconds: float) -> float:
+    """With the share of the evaluations during training, which are forward only: about a third of a step."""
+    return step_seconds * (1 + training.eval_clips / training.batch_size / 3 / training.eval_every)
+
+
+def estimate_text(seconds: float, trainings: int, curve_runs: int) -> str:
+    """The whole estimate in a line, before anything is trained."""
+    curve = f" and {curve_runs} for the learning curve" if curve_runs else ""
+    return f"{format_counted(trainings, 'training')}{curve} with evaluation: about {format_duration(seconds)} in all"
+
+
+def shortened(
+    remaining: Sequence[Recipe], plan: Mapping[str, Any], finished: Mapping[str, Run], seconds_left: float
+) -> Recipe:
+    """The first of the `remaining`, with fewer steps if all of them would not fit into `seconds_left`.
+
+    The measured times of the finished runs count, not the first timing: the machine may have become slower.
+    """
+    from talim.training.time_budget import with_steps
+
+    recipe, timings = remaining[0], plan.get("timings") or {}
+    if not timings or any(str(each.design) not in timings for each in remaining):
+        return recipe
+    slowdown = _slowdown(timings, finished, recipe.training)
+    seconds = {str(each.design): _scaled(timings[str(each.design)], slowdown) for each in remaining}
+    fixed = sum(timing.startup_seconds for timing in seconds.values()) + len(remaining) * _evaluation(plan, finished)
+    per_step = sum(_seconds_per_step(each.training, seconds[str(each.design)].step_seconds) for each in remaining)
+    steps = int(max(0.0, seconds_left - fixed) / per_step)
+    if steps >= recipe.training.steps:
+        return recipe
+    training = with_steps(recipe.training, max(1, steps), seconds[str(recipe.design)])
+    return recipe.model_copy(update={"training": training})
+
+
+def _slowdown(timings: Mapping[str, Mapping[str, float]], finished: Mapping[str, Run], training: Training) -> float:
+    """Measured over timed seconds of training, over the finished runs; 1 without any."""
+    measured = expected = 0.0
+    for design, run in finished.items():
+        cost = read_json(run.cost)
+        if design in timings and cost.get("wall_seconds"):
+            measured += float(cost["wall_seconds"])
+            expected += float(cost["steps"]) * _seconds_per_step(training, timings[design]["step_seconds"])
+    return measured / expected if expected else 1.0
+
+
+def _scaled(timing: Mapping[str, float], factor: float) -> StepTiming:
+    return StepTiming(timing["step_seconds"] * factor, timing["startup_seconds"] * factor)
+
+
+def _evaluation(plan: Mapping[str, Any], finished: Mapping[str, Run]) -> float:
+    """Seconds of an evaluation: the longest that was measured, else the estimate."""
+    measured = [
+        float(read_json(path)["seconds"])
+        for run in finished.values()
+        if (path := run.folder / EVALUATION_TIME).is_file()
+    ]
+    return max(measured, default=float(plan.get("evaluation_seconds") or 0.0))

@@ -1,0 +1,119 @@
+"""Where no design fits into the memory: what would, found by tracing, with the options to type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from talim.backbones import registry
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError
+from talim.html.formatting import format_bytes
+from talim.licences import allows_commercial_use
+from talim.poc.options import PocOptions
+from talim.progress import Progress
+from talim.recipe import Recipe
+
+MAX_TRACED = 6  # changes that are tried: a trace of a large base takes half a minute
+OPTIONS = (  # what talim plan prints, as options of talim poc
+    (re.compile(r"--gradient-checkpointing"), "--set training.gradient_checkpointing=true"),
+    (re.compile(r"--batch-size (\d+)"), r"--set training.batch_size=\1"),
+    (re.compile(r"--seconds ([\d.]+)"), r"--set training.crop_seconds=\1"),
+)
+
+
+def fitting_advice(
+    by_design: Mapping[str, Recipe],
+    rows: list[dict[str, Any]],
+    corpus: Corpus,
+    options: PocOptions,
+    limit_bytes: float,
+    progress: Progress,
+) -> str:
+    """A change of the settings that was traced and fits, a smaller base for the same use, and GPUs with the memory."""
+    memory = {row["design"]: row["memory_bytes"] for row in rows if row["memory_bytes"] and row["design"] in by_design}
+    if not memory:
+        return "see what would fit with talim plan"
+    design = min(memory, key=lambda each: memory[each])
+    recipe = by_design[design]
+    parts = [f"{design} alone needs {format_bytes(memory[design])}"]
+    if change := _fitting_change(recipe, corpus, options.device, limit_bytes, progress):
+        parts.append(f"with {change} it fits")
+    else:
+        parts.append("no smaller batch or clip would make it fit")
+    if smaller := smaller_bases(options):
+        parts.append(f"a smaller base for the same use is {' or '.join(f'--base {name}' for name in smaller)}")
+    parts.append(_gpu_advice(options, design, memory[design]))
+    return "; ".join(parts)
+
+
+def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress) -> str:
+    """The first change of the training step that fits, as options of talim poc; empty if none does."""
+    from talim.planning.fit_memory import describe_change, smaller_configs
+    from talim.planning.hardware import CONTEXT_BYTES
+    from talim.planning.trace_cache import TraceCache, default_cache_folder
+
+    try:
+        config, base, is_gpu = step_config(recipe, corpus, device)
+        traces = TraceCache(default_cache_folder(), progress)
+        for candidate in list(smaller_configs(config, base))[:MAX_TRACED]:
+            needed = traces.trace(candidate).peak_bytes + (CONTEXT_BYTES if is_gpu else 0)
+            if needed <= limit_bytes:
+                text = describe_change(config, candidate)
+                for pattern, replacement in OPTIONS:
+                    text = pattern.sub(replacement, text)
+                return f"{text} ({format_bytes(needed)})"
+    except TalimError as error:
+        progress.log(f"what would fit could not be traced: {error}")
+    return ""
+
+
+def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any, bool]:
+    """The training step to trace (a `StepConfig`), the base's facts, and whether it runs on a GPU."""
+    import torch
+
+    from talim.backbones import precision
+    from talim.backbones.load import pick_device
+    from talim.planning.design_costs import base_model_facts
+    from talim.planning.training_step import DTYPES, StepConfig
+
+    device_name, training = pick_device(device), recipe.training
+    dtype, _ = precision.choose_precision(training.precision, device_name)
+    base_dtype = next(name for name, each in DTYPES.items() if each == dtype)
+    base = base_model_facts(recipe.base)
+    clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
+    seconds = min(clip_seconds, base.window_seconds)
+    step = (seconds, training.batch_size, base_dtype, training.gradient_checkpointing)
+    return StepConfig(recipe.base, recipe.design, *step), base, torch.device(device_name).type == "cuda"
+
+
+def smaller_bases(options: PocOptions) -> list[str]:
+    """Bases that may be used for the same purpose and are a smaller download, the largest first, miniatures last."""
+    own = registry.find_model(options.base)
+    size = own.download_gb if own else float("inf")
+    usable = [
+        entry
+        for entry in registry.MODELS.values()
+        if not entry.unsupported_reason
+        and entry.download_gb < size
+        and entry.channels == (own.channels if own else 1)
+        and (options.license_use != "commercial" or allows_commercial_use(entry.licence) == "allowed")
+    ]
+    usable.sort(key=lambda entry: -entry.download_gb)
+    return [f"{entry.name} (a miniature)" if not entry.hub_id else entry.name for entry in usable]
+
+
+def _gpu_advice(options: PocOptions, design: str, memory_bytes: float) -> str:
+    """The GPUs of talim plan's table with the least memory that is enough, and how to learn what renting one costs."""
+    from talim.planning.hardware import gpu_profile, gpu_table
+
+    enough = [name for name in gpu_table() if gpu_profile(name).usable_bytes >= memory_bytes]
+    if not enough:
+        return "no single GPU in talim plan's table holds it"
+    least = min(gpu_profile(name).usable_bytes for name in enough)
+    named = [name for name in enough if gpu_profile(name).usable_bytes == least][:3]
+    return (
+        f"a rented GPU would hold it, such as {' or '.join(named)}; hours and money of that, at your provider's price: "
+        f"talim plan --base {options.base} --design {design} --gpu {named[0]} --price-per-hour 0.5"
+    )

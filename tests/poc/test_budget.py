@@ -1,0 +1,86 @@
+"""The time budget: what is left for training, shorter runs on a machine that became slower, contradicting settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.fake_pipeline import short_options
+
+from talim.atomic_io import write_json
+from talim.errors import UsageError
+from talim.poc import budget
+from talim.poc.cost_stage import changed_settings
+from talim.poc.options import PocOptions, build_recipes
+from talim.run import Run
+from talim.training.time_budget import StepTiming, steps_for_budget
+
+DESIGNS = ("linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%")
+TIMING = {"step_seconds": 1.0, "startup_seconds": 10.0}
+
+
+def recipes_of(tmp_path: Path, steps: int = 100) -> list[Any]:
+    options = short_options(settings=(("training.steps", steps), ("training.warmup_steps", 1)))
+    return list(build_recipes(options, tmp_path).values())
+
+
+def finished_run(folder: Path, wall_seconds: float, steps: int, evaluation: float) -> Run:
+    write_json(folder / "cost.json", {"wall_seconds": wall_seconds, "steps": steps})
+    write_json(folder / budget.EVALUATION_TIME, {"seconds": evaluation})
+    return Run(folder)
+
+
+def test_seconds_for_training_fill_the_budget(tmp_path: Path) -> None:
+    training, timings = recipes_of(tmp_path)[0].training, [StepTiming(1.0, 10.0)] * 3
+    seconds = budget.seconds_for_training(3600, timings, 3 * 60)
+    whole = training.model_copy(update={"steps": steps_for_budget(training, seconds, timings)})
+    taken = sum(budget.run_seconds(whole, timing, 60) for timing in timings)
+    assert 0.95 * 3600 < taken <= 3600
+    assert steps_for_budget(training, budget.seconds_for_training(100, timings, 180), timings) == 0
+
+
+def test_shortened_keeps_the_plan_while_it_fits(tmp_path: Path) -> None:
+    recipes, plan = recipes_of(tmp_path), {"timings": dict.fromkeys(DESIGNS, TIMING), "evaluation_seconds": 20.0}
+    assert budget.shortened(recipes, plan, {}, 1000) is recipes[0]
+    assert budget.shortened(recipes, {}, {}, 1) is recipes[0]  # nothing was timed
+
+
+def test_shortened_follows_the_measured_speed_and_evaluations(tmp_path: Path) -> None:
+    recipes, plan = recipes_of(tmp_path), {"timings": dict.fromkeys(DESIGNS, TIMING), "evaluation_seconds": 20.0}
+    finished = {DESIGNS[0]: finished_run(tmp_path / "a", 200.0, 100, 50.0)}  # twice the time, longer evaluations
+    left = 300.0
+    recipe = budget.shortened(recipes[1:], plan, finished, left)
+    per_run = budget.run_seconds(recipe.training, StepTiming(2.0, 20.0), 50.0)
+    assert 0 < recipe.training.steps < 100
+    assert 0.85 * left < 2 * per_run < 1.1 * left
+    assert budget.shortened(recipes[2:], plan, finished, 1.0).training.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hours": 1.0, "settings": (("training.steps", 30),)}, r"--hours 1 and --set training\.steps contradict"),
+        ({"settings": (("design", "conv@all:3%"),)}, "give --design"),
+        ({"settings": (("base", "musicgen-small"),)}, "give --base"),
+        ({"settings": (("corpus", "x"),)}, "prepared from FOLDER"),
+        ({"settings": (("seed", 3),)}, "give --seed"),
+        ({"settings": (("training.train_fraction", 0.5),)}, "--no-learning-curve"),
+        ({"price_per_hour": -1.0}, "--price-per-hour"),
+    ],
+)
+def test_options_that_would_be_overruled_raise(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        PocOptions(**changes)
+
+
+def test_changed_settings_are_said() -> None:
+    options = PocOptions(hours=1.0, settings=(("training.eval_every", 500), ("training.batch_size", 4)))
+    (line,) = changed_settings(options, {"eval_every": 30, "batch_size": 4})
+    assert line == "--set training.eval_every=500: 30 is used instead, because of the number of steps"
+
+
+def test_estimate_text_tells_the_whole() -> None:
+    assert budget.estimate_text(3900, 3, 2) == (
+        "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min in all"
+    )
