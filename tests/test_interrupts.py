@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from talim.interrupts import Interrupted, InterruptHandler
+from talim.interrupts import Interrupted, InterruptHandler, deferred_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -50,3 +50,30 @@ def test_interrupted_for_outer_command_replaces_the_command() -> None:
     assert str(inner) == "stopped after step 3 of 9; a checkpoint is saved. To resume: talim train --out run"
     assert str(inner.for_outer_command()).endswith("To resume: run the same command again")
     assert inner.exit_code == 130
+
+
+def test_deferred_interrupt_lets_the_block_finish() -> None:
+    reached = []
+
+    def work() -> None:
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["end"]
+    with deferred_interrupt():
+        reached.append("undisturbed")
+    assert reached == ["end", "undisturbed"]
+
+
+def test_deferred_interrupt_second_one_ends_the_block_at_once() -> None:
+    def work() -> None:
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("the block went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -51,3 +53,15 @@ class InterruptHandler:
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self.__exit__()
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt at the end of the block, which takes seconds; a second one at once.
+
+    For work inside libraries whose C++ code calls Python: an exception that arises there ends the whole process.
+    """
+    with InterruptHandler() as handler:
+        yield
+    if handler.requested:
+        raise KeyboardInterrupt

@@ -24,6 +24,7 @@ class StrictModel(BaseModel):
 ModelT = TypeVar("ModelT", bound=StrictModel)
 MAX_YAML_BYTES = 4_000_000  # far beyond any file that a person writes
 MAX_YAML_VALUES = 100_000  # a value used twice through an alias counts twice
+MAX_BRACKETS = 100  # within each other
 MAX_FAULTS = 8  # that one message tells
 MAX_SHOWN = 300  # characters of a value in a message
 YAML_FAULTS = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # all that `load_yaml` raises
@@ -31,6 +32,12 @@ YAML_FAULTS = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # all
 
 class BoundedLoader(yaml.SafeLoader):
     """Plain values only; aliases may unfold to `MAX_YAML_VALUES` in all, since a few nested ones make gigabytes."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  (the base class's name)
+        """As in the base class; the scanner's time grows with the square of the depth of brackets."""
+        if self.flow_level >= MAX_BRACKETS:
+            raise yaml.scanner.ScannerError(None, None, "it is nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
 
     def get_single_node(self) -> Any:
         """As in the base class; ConstructorError where aliases unfold too far or an alias holds itself."""

@@ -159,9 +159,7 @@ def test_folder_interrupted_goes_on_without_making_pieces_again(
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
-def test_file_interrupted_says_that_nothing_is_kept(
-    tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_interrupted_says_that_nothing_is_kept(tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def clip(*_: Any) -> Audio:
         raise KeyboardInterrupt
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from talim.adapters.injection import MAX_ADAPTER_SCALE
+from talim.atomic_io import write_json
 from talim.errors import TalimError, UsageError
 from talim.generation import sources
-from talim.generation.sources import AdapterChoice, GenerationSource, choose_source
+from talim.generation.sources import AdapterChoice, GenerationSource, choose_source, find_run
 from talim.run import Run
 
 
@@ -44,3 +46,48 @@ def test_load_source_with_adapter_of_another_base_raises_talim_error(
 def test_load_source_with_a_folder_without_adapter_is_refused_before_loading(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="no adapter folder"):
         sources.load_source(GenerationSource("never-looked-at", (AdapterChoice(tmp_path),)))
+
+
+def test_largest_scale_is_that_of_the_adapters() -> None:
+    assert sources.MAX_ADAPTER_SCALE == MAX_ADAPTER_SCALE
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no run is here"),
+        ({"adapter_config.json": {}}, r"is an adapter's folder, not a run's; give it as --adapter"),
+        ({"runs/a/recipe.yaml": {}, "runs/b/recipe.yaml": {}}, r"is no run, but holds 2; give one of them: .*runs/a, "),
+        ({"stages.json": {"chosen": None}}, "has chosen no design yet"),
+        ({"stages.json": {"chosen": {"run": "../elsewhere", "design": "x"}}}, "has chosen no design yet"),
+        ({"stages.json": {"chosen": {"run": 3}}}, "has chosen no design yet"),
+        ({"stages.json": []}, "has chosen no design yet"),
+        ({"stages.json": {"chosen": {"run": "gone", "design": "x"}}}, "has chosen no design yet"),
+    ],
+)
+def test_find_run_of_another_folder_says_what_it_is(tmp_path: Path, files: dict, message: str) -> None:
+    for name, content in files.items():
+        write_json(tmp_path / name, content)
+    with pytest.raises(TalimError, match=message):
+        find_run(tmp_path)
+
+
+def test_find_run_of_a_missing_folder_names_it(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="no such folder"):
+        find_run(tmp_path / "no-such")
+
+
+def test_choose_source_of_a_missing_adapter_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="no adapter folder is here"):
+        choose_source(None, None, [tmp_path / "no-such"], False)
+
+
+def test_identity_of_an_adapter_follows_its_weights_and_scale(tmp_path: Path) -> None:
+    found = []
+    for number, content in enumerate((b"a", b"a", b"b")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(content)
+        found.append(AdapterChoice(folder).identity)
+    assert found[0] == found[1] != found[2]
+    assert AdapterChoice(tmp_path / "0", 0.5).identity != found[0]

@@ -18,7 +18,9 @@ def modes(
     tradition: Annotated[
         str | None, typer.Option(help="hindustani, makam or a folder of your own; all built-in ones if not given.")
     ] = None,
-    tonic: Annotated[float | None, typer.Option(help="Frequency of the tonic in Hz; estimated if not given.")] = None,
+    tonic: Annotated[
+        float | None, typer.Option(min=8.0, max=20_000.0, help="Frequency of the tonic in Hz; estimated if not given.")
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Recognise the raga or makam of a recording, with scores."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import talim
 from talim.atomic_io import parse_json, write_text
+from talim.interrupts import deferred_interrupt
 from talim.planning import training_step
 from talim.planning.design_costs import base_model_facts
 from talim.planning.tracer import Trace
@@ -64,7 +65,8 @@ class TraceCache:
             f"tracing {config.design}, {config.crop_seconds:g} s, batch {config.batch_size}, "
             f"{config.precision}{checkpointed}"
         )
-        trace = training_step.trace_step(config)
+        with deferred_interrupt():
+            trace = training_step.trace_step(config)
         if (file := self._file(config)) is not None:
             write_text(file, json.dumps(trace.to_json()))
         return trace

@@ -1,0 +1,88 @@
+"""Tests of `talim modes`: what it refuses, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talim import cli
+
+
+def modes(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["modes", *map(str, arguments)])
+    out, said = capsys.readouterr()
+    return int(done.value.code or 0), out, said
+
+
+@pytest.fixture
+def track(tmp_path: Path) -> Path:
+    """Ten minutes of a scale of seven degrees as a pitch track."""
+    rng = np.random.default_rng(0)
+    degrees = rng.choice([0, 200, 400, 600, 700, 900, 1100, 1200], size=6000)
+    cents = np.repeat(degrees, 10) + rng.normal(0, 5, 60_000)
+    np.savez(tmp_path / "track.npz", cents=cents.astype(np.float32), hop_s=0.01, tonic_hz=146.8)
+    return tmp_path / "track.npz"
+
+
+def test_modes_json_is_one_document(capsys: pytest.CaptureFixture[str], track: Path) -> None:
+    status, out, _ = modes(capsys, track, "--tradition", "hindustani", "--json")
+    assert status == 0
+    assert json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.npz", b""),
+        ("words.npz", b"la la la"),
+        ("zip.npz", b"PK\x03\x04" + bytes(200)),
+        ("no-such.npz", None),
+        ("words.wav", b"la la la"),
+    ],
+)
+def test_modes_of_a_file_that_is_none_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    status, out, said = modes(capsys, tmp_path / name)
+    assert status in (1, 2)
+    assert (out, said.count("\n")) == ("", 1)
+    assert name in said
+    assert "bug in talim" not in said
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(-1,)", "(4, 4, 4)"])
+def test_modes_of_an_array_whose_shape_lies_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, shape: str
+) -> None:
+    import zipfile
+
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+        archive.writestr("cents.npy", data)
+    np.savez(tmp_path / "rest.npz", hop_s=0.01, tonic_hz=146.8)
+    with zipfile.ZipFile(tmp_path / "lie.npz", "a") as archive, zipfile.ZipFile(tmp_path / "rest.npz") as rest:
+        for member in rest.namelist():
+            archive.writestr(member, rest.read(member))
+    status, out, said = modes(capsys, tmp_path / "lie.npz")
+    assert status in (1, 2)
+    assert (out, said.count("\n")) == ("", 1)
+    assert "bug in talim" not in said
+
+
+@pytest.mark.parametrize(
+    "options", [("--tonic", "nan"), ("--tonic", "0"), ("--tonic", "1e308"), ("--tradition", "x" * 300)]
+)
+def test_modes_with_values_out_of_range_is_one_line(
+    capsys: pytest.CaptureFixture[str], track: Path, options: tuple[str, str]
+) -> None:
+    status, out, said = modes(capsys, track, *options)
+    assert status in (1, 2)
+    assert (out, said.count("\n")) == ("", 1)
+    assert "bug in talim" not in said
