@@ -298,7 +298,7 @@ def _known_columns() -> tuple[str, ...]:
 
 
 def _quoted(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    return f"'{text if len(text) <= 80 else text[:77] + '...'}'"
 
 
 def _listed(texts: Collection[str], joint: str = ", ") -> str:

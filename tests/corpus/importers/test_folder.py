@@ -23,9 +23,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def test_list_recordings_finds_all_audio_files_in_order(folder: Path, tmp_path: Path) -> None:
-    touch(
-        folder, "b.WAV", "a/c.mp3", "a/b/d.m4a", "notes.txt", "metadata.csv", ".hidden.wav", "a/._c.mp3", ".git/e.wav"
-    )
+    touch(folder, "b.WAV", "a/c.mp3", "a/b/d.m4a", "notes.txt", "cover.jpg", ".hidden.wav", "a/._c.mp3", ".git/e.wav")
     imported = find_recordings(folder, tmp_path / "out")
     assert [file.name for file in imported] == ["a/b/d.m4a", "a/c.mp3", "b.WAV"]
     assert all(file.path.is_file() for file in imported)
@@ -76,3 +74,55 @@ def test_list_recordings_of_an_invalid_source_raises_usage_error(folder: Path, t
         find_recordings(folder / "absent", tmp_path / "out")
     with pytest.raises(UsageError, match="choose another --out"):
         find_recordings(folder, folder)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\0\0\0\0WAVE", b"RF64\0\0\0\0WAVE", b"FORM\0\0\0\0AIFF", b"fLaC\0", b"OggS\0", b"ID3\x03", b"caff\0\1",
+        b"\xff\xfb\x90\0", b"\xff\xf1P\x80", b"\0\0\0\x20ftypM4A ", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3\1",
+        b"0&\xb2u\x8ef\xcf\x11\xa6\xd9", b"#!AMR\n", b".snd\0\0",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["recording", "recording.dat"])
+def test_list_recordings_takes_sound_by_its_header_whatever_its_name(
+    folder: Path, tmp_path: Path, name: str, head: bytes
+) -> None:
+    (folder / name).write_bytes(head)
+    assert [file.name for file in find_recordings(folder, tmp_path / "out")] == [name]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\0\0\0\0WEBP", b"\xff\xd8\xff\xe0", "text in UTF-16".encode("utf-16"), b"\x89PNG\r\n", b"%PDF-1.7", b"PK\3\4",
+        b"\0\0\0\x20ftypheic", b"words", b"", b"\xff\xff\xff\xff",
+    ],
+)  # fmt: skip
+def test_list_recordings_takes_no_other_file_for_sound(folder: Path, tmp_path: Path, head: bytes) -> None:
+    touch(folder, "a.wav")
+    (folder / "other").write_bytes(head)
+    imported = list_recordings(folder, tmp_path / "out")
+    assert [file.name for file in imported.files] == ["a.wav"]
+    assert imported.skipped == ()
+
+
+def test_list_recordings_names_sound_that_is_not_read(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "a.wav", "deep/audible.AAX", "score.mid")
+    skipped = list_recordings(folder, tmp_path / "out").skipped
+    assert {row["file"]: row["reason"] for row in skipped} == {
+        "score.mid": "talim does not read .mid files; export it as WAV or FLAC",
+        "deep/audible.AAX": "talim does not read .aax files; export it as WAV or FLAC",
+    }
+    (folder / "a.wav").unlink()
+    with pytest.raises(UsageError, match=r"no audio file .*score\.mid: talim does not read"):
+        list_recordings(folder, tmp_path / "out")
+
+
+def test_list_recordings_names_texts_that_differ_from_a_recording_in_case(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "Yaman.wav", "yaman.TXT", "deep/b.flac", "deep/B.beats", "deep/b.chords", "Yaman.txt", "readme.txt")
+    notes = {note["file"]: note["note"] for note in list_recordings(folder, tmp_path / "out").notes}
+    assert notes == {
+        "yaman.TXT": "not read: for Yaman.wav it must be called Yaman.txt",
+        "deep/B.beats": "not read: for b.flac it must be called b.beats",
+    }

@@ -12,6 +12,17 @@ from talim.corpus.metadata import read_metadata, read_sections
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import UsageError
 
+# Sound and scores of kinds that are not read, so that each is told by name.
+UNREAD_SUFFIXES = frozenset(
+    {".aax", ".aa", ".mid", ".midi", ".kar", ".ra", ".rm", ".dsf", ".dff", ".dss", ".ds2", ".vox", ".gsm", ".msv"}
+    | {".shn", ".mpc", ".voc", ".cda", ".m4u", ".dvf"}
+)
+_MP4_BRANDS = (b"M4A ", b"M4B ", b"M4V ", b"mp4", b"isom", b"iso", b"dash", b"qt  ", b"3gp", b"3g2")  # no pictures
+_MPEG_SYNC = frozenset(
+    {b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2", b"\xff\xf1", b"\xff\xf9"}
+)
+_COMPANION_SUFFIXES = (".txt", ".beats", ".chords")  # of files beside a recording that carry its name
+
 
 def list_recordings(source: Path, out: Path) -> ImportResult:
     """Every audio file below a folder, sorted by name; hidden files and prepared corpora are ignored.
@@ -30,6 +41,7 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
     folders = list(walk_folders(source, out))
     rows, notes = read_metadata(source, folders, set(names))
     sections, section_notes = read_sections(source, folders, set(names))
+    notes += _misnamed_companions(source, folders, names)
     files = [
         SourceFile(path, name, FileAudio(path), rows.get(name, {}), sections.get(name, ()))
         for name, path in sorted(names.items())
@@ -70,8 +82,13 @@ def _candidates(source: Path, out: Path, skipped: list[dict[str, str]]) -> Itera
         except OSError:
             continue  # os.walk has reported it
         for path in entries:
-            if not path.name.startswith(".") and (is_audio_name(path) or _has_audio_header(path)):
+            if path.name.startswith("."):
+                continue
+            if is_audio_name(path) or _has_audio_header(path):
                 yield path
+            elif path.suffix.lower() in UNREAD_SUFFIXES and path.is_file():
+                reason = f"talim does not read {path.suffix.lower()} files; export it as WAV or FLAC"
+                skipped.append({"file": normalize_path(path.relative_to(source)), "reason": reason})
     for error in unreadable:
         name = normalize_path(Path(str(error.filename)).relative_to(source))
         skipped.append({"file": name, "reason": f"a folder that cannot be read: {error.strerror or error}"})
@@ -92,7 +109,7 @@ def _is_readable_file(source: Path, path: Path, skipped: list[dict[str, str]]) -
 
 
 def _has_audio_header(path: Path) -> bool:
-    """Whether a file begins like WAV, FLAC, Ogg or a tagged MP3."""
+    """Whether a file begins like a sound file: WAV, AIFF, CAF, FLAC, Ogg, MPEG, MP4, Matroska, ASF or AMR."""
     try:
         if not path.is_file():
             return False
@@ -100,4 +117,27 @@ def _has_audio_header(path: Path) -> bool:
             head = file.read(12)
     except OSError:
         return False
-    return head[:4] in (b"fLaC", b"OggS") or head[:3] == b"ID3" or head[:4] + head[8:] == b"RIFFWAVE"
+    if head[4:8] == b"ftyp":
+        return head[8:].startswith(_MP4_BRANDS)
+    if head[:4] in (b"RIFF", b"RF64", b"FORM"):
+        return head[8:] in (b"WAVE", b"AIFF", b"AIFC")
+    starts = (b"fLaC", b"OggS", b"ID3", b"caff", b"riff", b".snd", b"#!AMR", b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11")
+    return head.startswith(starts) or head[:2] in _MPEG_SYNC
+
+
+def _misnamed_companions(source: Path, folders: list[Path], names: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """Notes on texts, beats and chords whose names differ from a recording's in case only, so that none is read."""
+    stems = {normalize_path(path.with_suffix("").relative_to(source)).casefold(): path for path in names.values()}
+    read = {path.with_suffix(suffix) for path in names.values() for suffix in _COMPANION_SUFFIXES}
+    for folder in folders:
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            continue  # listed as a folder that cannot be read
+        for path in entries:
+            if path.suffix.lower() not in _COMPANION_SUFFIXES or path in read:
+                continue
+            name = normalize_path(path.relative_to(source))
+            if recording := stems.get(name.rpartition(".")[0].casefold()):
+                wanted = recording.with_suffix(path.suffix.lower()).name
+                yield {"file": name, "note": f"not read: for {recording.name} it must be called {wanted}"}
