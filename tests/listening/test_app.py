@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from fixtures.listening_client import ABOUT, Person, client_of, organiser
 
+from talim.listening.database import StorageError
 from talim.listening.session import ListeningTestSession, open_test
 
 Make = Callable[..., Path]
@@ -273,3 +275,90 @@ def test_mushra_trial_requires_ratings_of_all_rows(make_test: Make) -> None:
         rows = opened.store.rows()
         assert [row["score"] for row in rows] == [50] * 4 + [99]
         assert {row["condition"] for row in rows} >= {"linear", "conv", "untrained", "real"}
+
+
+def test_vote_for_the_next_trial_is_checked_when_its_turn_has_come(person: Person, test: ListeningTestSession) -> None:
+    """Sent early it is not current; sent again once it is, it has to fit the trial like any other vote."""
+    vote = person.vote_body()
+    forged = {"id": str(uuid.uuid4()), "position": 1, "answers": {"zz": 2}, "listened_seconds": []}
+    assert person.post("/api/votes", forged).json()["reason"] == "not_current"
+    assert person.post("/api/votes", vote).status_code == 200
+    assert (person.post("/api/votes", forged).status_code, len(test.store.rows())) == (422, 2)
+
+
+def test_forged_votes_beside_a_stream_of_votes_are_never_stored(make_test: Make) -> None:
+    test = open_test(make_test())
+    with client_of(test) as client:
+        person, stop = Person(client, test).begin(), threading.Event()
+        seen: set[int] = set()
+
+        def forge() -> None:
+            while not stop.is_set():
+                for position in range(8):
+                    forged = {
+                        "id": str(uuid.uuid4()),
+                        "position": position,
+                        "answers": {"zz": 2},
+                        "listened_seconds": [],
+                    }
+                    seen.add(person.post("/api/votes", forged).status_code)
+
+        threads = [threading.Thread(target=forge) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(8):
+            assert person.post("/api/votes", person.vote_body()).status_code == 200
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert seen <= {409, 422}
+    assert {row["aspect"] for row in test.store.rows()} == {"overall", "melody"}
+
+
+def test_changed_test_is_told_instead_of_storing_votes_under_another_hash(
+    person: Person, test: ListeningTestSession
+) -> None:
+    vote = person.vote_body()
+    path = test.folder / "protocol.yaml"
+    path.write_text(path.read_text("utf-8").replace("name: small", "name: edited"), encoding="utf-8")
+    open_test(test.folder)
+    for answer in (person.post("/api/begin", ABOUT), person.post("/api/trial"), person.post("/api/votes", vote)):
+        assert (answer.status_code, answer.json()["reason"]) == (409, "changed")
+
+
+def test_missing_sound_and_full_disk_are_503_in_a_line(
+    person: Person, test: ListeningTestSession, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vote = person.vote_body()
+    name = person.post("/api/trial").json()["stimuli"][0]
+    for file in (test.folder / "stimuli").glob("*.wav"):
+        file.unlink()
+    assert person.get(f"/api/audio/{name}").status_code == 503
+
+    def full(*_: object) -> None:
+        raise StorageError("votes.db: cannot be used now (database or disk is full)")
+
+    monkeypatch.setattr(type(test.store), "answer", full)
+    answer = person.post("/api/votes", vote)
+    assert (answer.status_code, answer.json()) == (503, {"reason": "unavailable"})
+    assert [record.exc_info for record in caplog.records if record.name == "talim.listening"] == [None, None]
+    assert "POST /api/votes failed: votes.db: cannot be used now (database or disk is full)" in caplog.text
+
+
+def test_session_tells_pages_questions_and_minutes(client: TestClient, test: ListeningTestSession) -> None:
+    told = Person(client, test).get("/api/session").json()
+    assert (told["trials"], told["questions"]) == (8, 2)
+    assert told["minutes"] == test.protocol.minutes > 0
+
+
+def test_votes_that_cannot_be_read_are_named_to_the_organiser(
+    client: TestClient, person: Person, test: ListeningTestSession
+) -> None:
+    for _ in range(2):
+        person.post("/api/votes", person.vote_body())
+    with test.store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE votes SET answers = '{\"zz\": 5}' WHERE position = 0")
+    exported = client.get("/api/organiser/votes", headers=organiser(test))
+    assert (exported.status_code, len(exported.text.splitlines())) == (200, 2)
+    notes = client.get("/api/organiser/status", headers=organiser(test)).json()["notes"]
+    assert any(f"listener {person.id} on trial 0 cannot be read" in note for note in notes)

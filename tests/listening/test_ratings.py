@@ -126,5 +126,5 @@ def test_rate_conditions_mushra_gives_means_and_excludes() -> None:
 
 
 def test_rate_conditions_without_valid_votes_raises_error() -> None:
-    with pytest.raises(TalimError, match="no ratings yet: 2 listeners have answered.*fewer than 99 pages"):
+    with pytest.raises(TalimError, match=r"no ratings yet: 2 listeners have answered.*fewer than 99 pages"):
         rate_conditions(simulated(protocol(), TRUTH, 2), protocol(exclusions={"trials_below": 99}))

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import sqlite3
+import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
+from fixtures.listening_client import ABOUT
 from fixtures.listening_test_folder import protocol_of
 from fixtures.simulated_votes import simulated
 
 from talim.cli import main
 from talim.errors import TalimError, UsageError
+from talim.listening import database, server
 from talim.listening import protocol as p
-from talim.listening import server
 from talim.listening.app import LOOPBACK
 from talim.listening.export import to_jsonl
+from talim.listening.middleware import host_name
 from talim.listening.sample_size import PowerTarget, listeners_needed
+from talim.listening.session import open_test
 
 Make = Callable[..., Path]
 
@@ -102,3 +111,103 @@ def test_require_packages_missing_package_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(TalimError, match=r"needs uvicorn; .* type: pip install"):
         server.require_packages()
+
+
+def test_base_url_of_all_interfaces_is_an_address_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in server.EVERYWHERE:
+        start = server.base_url(host, 8765, None)
+        assert "0.0.0.0" not in start
+        assert "[::]" not in start
+        assert start.endswith(":8765")
+    monkeypatch.setattr(server, "lan_address", lambda: "192.168.1.20")
+    assert server.base_url("0.0.0.0", 8765, None) == "http://192.168.1.20:8765"
+    assert server.base_url("0.0.0.0", 8765, "https://listen.example") == "https://listen.example"
+
+
+def test_lan_address_can_be_bound_here() -> None:
+    with server.bind(server.lan_address(), 0) as bound:
+        assert bound.getsockname()[1] > 0
+
+
+def test_lan_address_without_a_network_is_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", unreachable)
+    assert server.lan_address() == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "proxy", "words", "absent"),
+    [
+        ("127.0.0.1", None, None, "on this computer only", "https"),
+        ("0.0.0.0", None, None, "without https", "only"),
+        ("127.0.0.1", "https://x.example", "127.0.0.1", "Ctrl-C ends the server", "directly"),
+        ("127.0.0.1", "https://x.example", None, "--proxy ADDRESS", "directly"),
+        (
+            "0.0.0.0",
+            "https://x.example",
+            "127.0.0.1",
+            "can also be reached directly, past https://x.example",
+            "--proxy",
+        ),
+    ],
+)
+def test_network_notes_say_who_can_reach_the_server(
+    monkeypatch: pytest.MonkeyPatch, host: str, url: str | None, proxy: str | None, words: str, absent: str
+) -> None:
+    monkeypatch.setattr(server, "lan_address", lambda: "192.168.1.20")
+    notes = server.network_notes(host, 8765, url, proxy)
+    assert words in " ".join(notes)
+    assert absent not in " ".join(notes[:-1])
+    assert "leave this window open" in notes[-1]
+
+
+def test_listeners_guide_exists() -> None:
+    assert (Path(__file__).parents[2] / server.LISTENERS_GUIDE).is_file()
+
+
+def test_allowed_hosts_of_an_ipv6_url_holds_its_own_host() -> None:
+    hosts = server.allowed_hosts("127.0.0.1", "http://[2001:db8:0::1]:8765")
+    assert hosts is not None
+    assert host_name("[2001:DB8::1]:8765") in hosts
+
+
+def test_storage_notes_warn_of_a_network_folder(make_test: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_test(make_test()).store
+    monkeypatch.setattr(database, "network_file_system", lambda _path: None)
+    assert server.storage_notes(store) == []
+    monkeypatch.setattr(database, "network_file_system", lambda _path: "nfs4")
+    assert "network folder (nfs4)" in server.storage_notes(store)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_stopped_server_leaves_all_votes_in_one_private_file(make_test: Make, number: signal.Signals) -> None:
+    """A terminal that is closed, a service that is stopped, Ctrl-C: no log is left beside the database."""
+    folder = make_test()
+    command = [sys.executable, "-m", "talim", "listen", str(folder), "--port", "0", "--invites", "1"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    links = [started.stdout.readline().split()[-1] for _ in range(2)]
+    start, token = links[1].split("/#")
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=start, headers=headers, timeout=60, transport=httpx.HTTPTransport(retries=5)) as client:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                assert client.post("/api/begin", json=ABOUT).status_code == 200
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        trial = client.post("/api/trial").json()
+        vote = {"id": str(uuid.uuid4()), "position": trial["position"], "answers": {"overall": 1, "melody": 0}}
+        assert client.post("/api/votes", json=vote | {"listened_seconds": [2.0, 2.0]}).status_code == 200
+    started.send_signal(number)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert "everything that was answered is saved" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert [path.name for path in folder.glob("votes.db*")] == ["votes.db"]
+    assert (folder / "votes.db").stat().st_mode & 0o077 == 0
+    with sqlite3.connect(folder / "votes.db") as votes:
+        assert votes.execute("SELECT count(*) FROM votes").fetchone() == (1,)

@@ -161,3 +161,47 @@ def test_vote_concurrent_listeners_are_all_stored(url: str) -> None:
     with store.engine.connect() as connection:
         numbers = [row.number for row in connection.execute(select(t.listeners.c.number))]
     assert sorted(numbers) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE votes SET answers = '{\"zz\": 5}' WHERE position = 0",
+        "UPDATE votes SET answers = '{\"zz\": 2}' WHERE position = 0",
+        'UPDATE votes SET answers = \'{"overall": 100, "melody": 0}\' WHERE position = 0',
+        'UPDATE votes SET answers = \'{"overall": 0.5, "melody": 0}\' WHERE position = 0',
+        "UPDATE votes SET answers = 'no json' WHERE position = 0",
+        "UPDATE votes SET answers = '{}' WHERE position = 0",
+        "UPDATE votes SET listened_seconds = '[\"long\"]' WHERE position = 0",
+        "UPDATE votes SET at = 'yesterday' WHERE position = 0",
+        "UPDATE votes SET at = 9e999 WHERE position = 0",
+        "UPDATE trials SET \"order\" = '[]' WHERE position = 0",
+        "UPDATE trials SET kind = 'strange' WHERE position = 0",
+    ],
+)
+def test_rows_pass_over_a_vote_that_cannot_be_read_and_name_it(tmp_path: Path, damage: str) -> None:
+    store, protocol = open_store(sqlite_url(tmp_path / "votes.db"))
+    listener = begun(store, protocol)
+    for _ in range(2):
+        store.answer(listener, make_vote(store, listener), at_once)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(damage)
+    named: list[str] = []
+    rows = store.rows(named.append)
+    assert {row["position"] for row in rows} == {1}
+    assert len(named) == 1
+    assert f"listener {listener} on trial 0 cannot be read" in named[0]
+
+
+def test_rows_pass_over_a_rating_that_cannot_be_read(tmp_path: Path) -> None:
+    """A vote without an answer for each version in MUSHRA, as an earlier version could store it."""
+    changes = {"kind": "mushra", "reference": "real", "aspects": [{"name": "overall"}]}
+    store, protocol = open_store(sqlite_url(tmp_path / "votes.db"), trials={"per_listener": 2, "repeats": 0}, **changes)
+    listener = begun(store, protocol)
+    for place in range(2):
+        vote = make_vote(store, listener)
+        answers = {str(index): 50 for index in range(8)} if place else {"zz": 2}
+        store.answer(listener, vote.model_copy(update={"answers": answers}), at_once)
+    named: list[str] = []
+    assert {row["position"] for row in store.rows(named.append)} == {1}
+    assert "trial 0 cannot be read (KeyError: '0')" in named[0]

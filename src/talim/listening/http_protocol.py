@@ -10,14 +10,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 20.0  # for header and body together, from the first byte or the connection's beginning
 RESPONSE_SECONDS = 300.0  # for reading an answer: a stimulus has about a megabyte
-BACKLOG = 64  # connections that wait in the kernel, and the most that are accepted at once
 _OTHER_FILES = 64  # open files that are no connections: database, log, shared libraries
 _MOST_CONNECTIONS = 1000
 
 
+def backlog(open_files: int) -> int:
+    """The number of connections that wait in the kernel, and the most that are accepted at once."""
+    return max(8, min(128, open_files // 8))
+
+
 def connection_limit(open_files: int) -> int:
-    """The number of connections that a process may hold that may have `open_files` open."""
-    return max(8, min(_MOST_CONNECTIONS, open_files - BACKLOG - _OTHER_FILES))
+    """The number of connections that a process may hold that may have `open_files` open.
+
+    Up to three rounds of connections are accepted before the first one of them can be closed.
+    """
+    return max(8, min(_MOST_CONNECTIONS, open_files - 3 * backlog(open_files) - _OTHER_FILES))
 
 
 def raised_file_limit() -> int:

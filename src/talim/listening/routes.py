@@ -106,9 +106,9 @@ def sound(request: Request, participant: ParticipantDependency, name: str) -> Re
 
 def open_turn(session: ServedSession, participant: dict[str, Any]) -> dict[str, Any]:
     """The current turn as the page gets it; its time begins with the first retrieval."""
+    turn = session.store.current(participant["id"], opening=True)
     if participant["began_at"] is None:
         raise HTTPException(403, "begin_first")
-    turn = session.store.current(participant["id"], opening=True)
     if turn is None:
         return {"done": True}
     return {"done": False, "position": turn["position"]} | session.public_turn(participant, turn)

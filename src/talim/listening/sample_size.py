@@ -12,6 +12,7 @@ from talim.errors import UsageError
 
 MAX_LISTENERS = 2000
 NUM_SIMULATIONS = 4000
+MIN_ICC = 1e-9  # votes with less correlation count as independent: the Beta distribution's parameters would overflow
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def simulated_power(
         return 0.0
     shape = (studies, listeners)
     rates = np.full(shape, target.preference)
-    if target.icc > 0:
+    if target.icc > MIN_ICC:
         weight = 1 / target.icc - 1
         rates = rng.beta(target.preference * weight, (1 - target.preference) * weight, shape)
     fractions = rng.binomial(target.votes, rates) / target.votes

@@ -172,11 +172,12 @@ def serve(
     sys.stdout.flush()
     for note in [*network_notes(host, bound.getsockname()[1], url, proxy), *storage_notes(store)]:
         print(note, file=sys.stderr, flush=True)
-    limit = http_protocol.connection_limit(http_protocol.raised_file_limit())
+    open_files = http_protocol.raised_file_limit()
+    limit = http_protocol.connection_limit(open_files)
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
     settings |= {"server_header": False, "proxy_headers": proxy is not None, "forwarded_allow_ips": proxy or "none"}
     settings |= {"http": http_protocol.guarded_protocol(limit), "limit_concurrency": limit + 1}
-    settings |= {"timeout_keep_alive": 10, "timeout_graceful_shutdown": 5, "backlog": http_protocol.BACKLOG}
+    settings |= {"timeout_keep_alive": 10, "timeout_graceful_shutdown": 5, "backlog": http_protocol.backlog(open_files)}
     server = uvicorn.Server(uvicorn.Config(application, h11_max_incomplete_event_size=16_384, **settings))
     install_log()
     try:

@@ -115,7 +115,7 @@ class VoteStore(ParticipantStore):
         for vote in votes:
             try:
                 own = list(_answer_rows(test, vote._mapping))
-                faults = [fault for row in own if (fault := row_fault(row))]
+                faults = [fault for row in own if (fault := row_fault(row))] or _aspect_faults(test, own)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 own, faults = [], [f"{type(error).__name__}: {error}"]
             if faults or not own:
@@ -127,6 +127,12 @@ class VoteStore(ParticipantStore):
             else:
                 rows += own
         return rows
+
+
+def _aspect_faults(test: Row[Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Answers to questions that the test does not ask."""
+    asked = {aspect["name"] for aspect in test.content["aspects"]}
+    return [f"{row['aspect']} is no aspect of this test" for row in rows if row["aspect"] not in asked]
 
 
 def _answer_rows(test: Row[Any], vote: Any) -> Iterator[dict[str, Any]]:
