@@ -222,7 +222,8 @@ def predict(rows: Sequence[Row], gpu: str | None, deadline: float) -> Iterator[R
 def table_name(device: str) -> str | None:
     """The GPU of `talim plan`'s table that a device calls itself by, or None: "NVIDIA H200" is h200."""
     words = re.findall(r"[a-z0-9]+", device.lower())
-    return next((name for name in hardware.GPUS if set(name.split("-")) <= set(words)), None)
+    matching = [name for name in hardware.gpu_table() if set(name.split("-")) <= set(words)]
+    return max(matching, key=len, default=None)  # "rtx-4080-super" rather than "rtx-4080"
 
 
 def spread(values: Sequence[float], scale: float = 1000.0) -> str:

@@ -5,7 +5,8 @@
 Each case is traced, and measured in a separate process with random weights: the peak resident memory of the third step
 above that before the weights were loaded (MALLOC_MMAP_THRESHOLD_=1048576, so that freed memory returns to the system),
 and the CPU time of that step on one thread. The CPU is calibrated in the same process right after the steps, so that
-other load affects both. Measured cases are stored in the results file and not measured again.
+other load affects both. Cases of the second table are short runs of the whole training, in a process each. Measured
+cases are stored in the results file and not measured again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,8 @@ from research.docs import markdown
 from talim.atomic_io import write_text
 from talim.design.expression import Design
 from talim.errors import TalimError
-from talim.planning import cpu_calibration, trace_cache, training_step
+from talim.planning import cpu_calibration, sample_training, trace_cache, training_step
+from talim.planning.base_facts import base_model_facts
 from talim.planning.training_step import StepConfig
 from talim.progress import Progress, default
 
@@ -49,7 +51,22 @@ CASES = (
         "mustango", Design.parse("conv@all:40M"), 5.12, 1, "bf16", gradient_checkpointing=True
     ),  # 6 GB, and minutes of one core
 )
-MEMORY_BOUND, TIME_BOUND = 0.10, 0.25
+NANO_MUSTANGO = "nano-mustango"
+WHOLE_RUNS = (
+    StepConfig(NANO, Design.parse("linear@all:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("conv@all:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("transformer@all:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("lora@all:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("linear@post:2.5%"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("full@all"), 10.0, 8, "bf16"),
+    StepConfig(NANO, Design.parse("linear@all:2.5%"), 5.0, 1, "fp32"),
+    StepConfig(NANO, Design.parse("conv@shallow:2.5%"), 10.0, 12, "fp32"),
+    StepConfig(NANO, Design.parse("dora@deep:2.5%"), 5.0, 8, "bf16"),
+    StepConfig(NANO_MUSTANGO, Design.parse("linear@all:2.5%"), 5.0, 4, "bf16"),
+    StepConfig(NANO_MUSTANGO, Design.parse("conv@down:2.5%"), 10.0, 8, "fp32"),
+    StepConfig(NANO_MUSTANGO, Design.parse("lora@all:2.5%"), 10.0, 4, "bf16"),
+)
+MEMORY_BOUND, TIME_BOUND, PROCESS_BOUND = 0.10, 0.25, 0.15
 SINGLE_THREAD_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 OPENING = """# Cost model
 
@@ -58,6 +75,16 @@ docs/reports/cost-model.md`: each case is traced and then executed with random w
 is the peak resident memory in the third step above that before the weights were loaded; time is the CPU time of that
 step on one thread, against rates measured in the same process. The method is described in [Plan
 cost](../guides/plan.md#method).
+
+## One step
+
+"""
+WHOLE_OPENING = """
+## The whole process
+
+What `talim plan` tells, against the largest resident memory of a process that trains on clips of 10 s, from their
+encoding to the stored adapter: imports, loading, encoding, eight steps, two validations and checkpoints.
+
 """
 
 
@@ -74,13 +101,34 @@ def check(cases: Sequence[StepConfig], results: Path, progress: Progress) -> lis
     return [stored[_key(case.to_json())] for case in cases]
 
 
+def check_whole_runs(cases: Sequence[StepConfig], results: Path, progress: Progress) -> list[dict[str, Any]]:
+    """As `check`, for the memory of whole trainings."""
+    stored = {_key(row["setting"]): row for row in _read(results)}
+    traces = trace_cache.TraceCache(trace_cache.default_cache_folder(), progress)
+    machine = cpu_calibration.cpu_profile(trace_cache.default_cache_folder(), progress=progress)
+    for number, case in enumerate(cases, start=1):
+        if _key(case.to_json()) not in stored:
+            family = base_model_facts(case.base).family
+            predicted = machine.needed_bytes(traces.trace(case), family, case.precision)
+            row = {"setting": case.to_json(), "predicted_bytes": predicted, "measured_bytes": train_in_subprocess(case)}
+            stored[_key(case.to_json())] = row
+            write_text(results, json.dumps(list(stored.values()), indent=1) + "\n")
+        progress.step("training", number, len(cases), str(case.design))
+    return [stored[_key(case.to_json())] for case in cases]
+
+
+def train_in_subprocess(case: StepConfig) -> int:
+    """Peak memory of a process that trains the case for some steps; TalimError if it fails."""
+    return json.loads(_run("--whole", case, {}))
+
+
 def _row(case: StepConfig, traces: trace_cache.TraceCache, cpu: dict[str, Any]) -> dict[str, Any]:
     trace = traces.trace(case)
     measured = measure_in_subprocess(case)
     machine = cpu_calibration.to_hardware_profile({**cpu, **measured["cpu"]}, 1)
     return {
         "setting": case.to_json(),
-        "predicted_bytes": machine.needed_bytes(trace, case.precision),
+        "predicted_bytes": trace.peak_bytes,
         "measured_bytes": measured["measured"]["resident_bytes"],
         "predicted_seconds": machine.seconds(trace),
         "measured_seconds": measured["measured"]["step_seconds"],
@@ -89,16 +137,21 @@ def _row(case: StepConfig, traces: trace_cache.TraceCache, cpu: dict[str, Any]) 
 
 def measure_in_subprocess(case: StepConfig) -> dict[str, Any]:
     """`measure_case` in a separate process; TalimError if it fails."""
+    return json.loads(_run("--one", case, {"MALLOC_MMAP_THRESHOLD_": "1048576"}))
+
+
+def _run(option: str, case: StepConfig, environment: Mapping[str, str]) -> str:
+    """The last line that this module prints in another process."""
     process = subprocess.run(
-        [sys.executable, "-m", MODULE, "--one", json.dumps(case.to_json())],
+        [sys.executable, "-m", MODULE, option, json.dumps(case.to_json())],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | SINGLE_THREAD_ENV | {"MALLOC_MMAP_THRESHOLD_": "1048576"},
+        env=os.environ | SINGLE_THREAD_ENV | dict(environment),
     )
     if process.returncode:
         raise TalimError(f"{case.base} {case.design}: {' '.join(process.stderr.strip().splitlines()[-1:])}")
-    return json.loads(process.stdout.splitlines()[-1])
+    return process.stdout.splitlines()[-1]
 
 
 def measure_case(case: StepConfig) -> dict[str, Any]:
@@ -107,24 +160,31 @@ def measure_case(case: StepConfig) -> dict[str, Any]:
     return {"measured": asdict(step), "cpu": cpu_calibration.measure_rates()}
 
 
-def page(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown, and how many errors are within the bounds."""
+def page(rows: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]) -> str:
+    """The tables as Markdown, and how many errors are within the bounds."""
     head = ("base", "design", "clips", "precision", "memory MB: predicted", "measured", "error")
     head += ("step s: predicted", "measured", "error")
     lines = [OPENING, *markdown.table(head, map(_cells, rows), ("---",) * 4 + ("---:",) * 6), ""]
-    for quantity, title, bound in (("bytes", "Memory", MEMORY_BOUND), ("seconds", "Time", TIME_BOUND)):
-        errors = [abs(error(row, quantity)) for row in rows]
-        within = sum(each <= bound for each in errors)
-        lines.append(
-            f"{title}: {within} of {len(rows)} within {bound:.0%}; median error {median(errors):.1%}, "
-            f"largest {max(errors):.1%}."
-        )
+    lines.append(_summary("Memory", rows, "bytes", MEMORY_BOUND))
+    lines.append(_summary("Time", rows, "seconds", TIME_BOUND))
+    head = ("base", "design", "clips", "precision", "memory MB: planned", "measured", "error")
+    lines += [WHOLE_OPENING, *markdown.table(head, [_cells(row)[:7] for row in whole], ("---",) * 4 + ("---:",) * 3)]
+    lines += ["", _summary("Memory", whole, "bytes", PROCESS_BOUND)]
     return "\n".join(lines) + "\n"
+
+
+def _summary(title: str, rows: Sequence[dict[str, Any]], quantity: str, bound: float) -> str:
+    errors = [abs(error(row, quantity)) for row in rows]
+    within = sum(each <= bound for each in errors)
+    return (
+        f"{title}: {within} of {len(rows)} within {bound:.0%}; median error {median(errors):.1%}, "
+        f"largest {max(errors):.1%}."
+    )
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     case = row["setting"]
-    return [
+    cells = [
         case["base"],
         f"`{case['design']}`",
         f"{case['batch_size']} x {case['crop_seconds']:g} s",
@@ -132,10 +192,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['predicted_bytes'] / 1e6:,.0f}",
         f"{row['measured_bytes'] / 1e6:,.0f}",
         f"{error(row, 'bytes'):+.1%}",
-        f"{row['predicted_seconds']:.3g}",
-        f"{row['measured_seconds']:.3g}",
-        f"{error(row, 'seconds'):+.1%}",
     ]
+    if "measured_seconds" not in row:
+        return cells
+    seconds = (f"{row[f'{which}_seconds']:.3g}" for which in ("predicted", "measured"))
+    return [*cells, *seconds, f"{error(row, 'seconds'):+.1%}"]
 
 
 def error(row: dict[str, Any], quantity: str) -> float:
@@ -161,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("out/cost-model.json"))
     parser.add_argument("--page-only", action="store_true", help="only write the page from the results file")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--whole", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         import torch
@@ -168,8 +230,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)
         print(json.dumps(measure_case(StepConfig(**json.loads(options.one)))))
         return
-    rows = _read(options.results) if options.page_only else check(CASES, options.results, default())
-    write_text(options.out, page(rows))
+    if options.whole:
+        print(sample_training.peak_bytes(StepConfig(**json.loads(options.whole))))
+        return
+    whole_results = options.results.with_stem(f"{options.results.stem}-whole")
+    if options.page_only:
+        rows, whole = _read(options.results), _read(whole_results)
+    else:
+        rows = check(CASES, options.results, default())
+        whole = check_whole_runs(WHOLE_RUNS, whole_results, default())
+    write_text(options.out, page(rows, whole))
 
 
 if __name__ == "__main__":

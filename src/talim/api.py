@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talim import progress as progress_module
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
+from talim.out_of_memory import memory_that_ran_out
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
+from talim.terminal_text import one_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -121,6 +123,7 @@ def plan(
     progress = progress or progress_module.default()
     prices = {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh}
     planning.check_options(precision, memory_gb=memory_gb, watts=watts, **prices)
+    planning.check_request(base, designs, crop_seconds, batch_size, data_hours, epochs)
     cache = default_cache_folder()
     return planning.plan_designs(
         base,
@@ -147,9 +150,46 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     >>> recipe = talim.Recipe(corpus="my-corpus", design="linear@all:2.5%", training={"steps": 20})
     >>> run = talim.train(recipe, "my-run")
     """
+    from talim.backbones.devices import check_device_name
+    from talim.planning.base_facts import check_sites
+    from talim.training.checks import check_recipe
+
+    # what is wrong with the request is told before torch is loaded
+    check_device_name(device)
+    check_recipe(Run(out), recipe)
+    check_sites(recipe.design, recipe.base)
     from talim.training.train import train as train_recipe
 
-    return train_recipe(recipe, out, progress or progress_module.default(), device)
+    progress = progress or progress_module.default()
+    try:
+        return train_recipe(recipe, out, progress, device)
+    except Exception as error:
+        place = memory_that_ran_out(error)
+        if not place:
+            raise
+        reason = one_line(str(error).split(". ")[0], 160) or "out of memory"
+    # outside of the handler, so that what the failed step held is free again
+    raise TalimError(f"{place} is too small for this training ({reason}): {_training_advice(recipe, device, progress)}")
+
+
+def _training_advice(recipe: Recipe, device: str, progress: Progress) -> str:
+    """What the training needs and what would fit; general advice where that cannot be predicted."""
+    import torch
+
+    from talim.backbones.devices import pick_device
+    from talim.corpus.manifest import Corpus
+    from talim.planning.fit_memory import training_advice
+    from talim.planning.trace_cache import TraceCache, default_cache_folder
+    from talim.training.resource_usage import memory_limit_bytes
+
+    try:
+        target = torch.device(pick_device(device))
+        clip_seconds = max(clip.seconds for clip in Corpus.load(recipe.corpus).clips)
+        cache = TraceCache(default_cache_folder(), progress)
+        return training_advice(recipe, clip_seconds, memory_limit_bytes(target), target.type == "cuda", cache)
+    except Exception as error:  # memory may run out again, and advice must not hide the reason
+        progress.log(f"what would fit could not be predicted ({one_line(str(error), 160)})")
+        return "try --set training.batch_size=1, --set training.gradient_checkpointing=true or shorter crops"
 
 
 def generate(

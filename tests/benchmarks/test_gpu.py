@@ -65,4 +65,4 @@ def test_main_without_cuda_says_so(tmp_path: Path) -> None:
 )
 def test_table_name_of_a_device_is_its_row_of_the_plan(device: str, name: str | None) -> None:
     assert gpu.table_name(device) == name
-    assert name is None or name in hardware.GPUS
+    assert name is None or name in hardware.gpu_table()

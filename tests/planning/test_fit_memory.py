@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from talim.design.expression import Design
-from talim.planning.design_costs import base_model_facts
-from talim.planning.fit_memory import describe_change, smaller_configs
+from talim.planning.base_facts import base_model_facts
+from talim.planning.fit_memory import as_settings, describe_change, smaller_configs, training_advice
+from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import StepConfig
+from talim.progress import Progress
+from talim.recipe import Recipe, Training
 
 
 def test_smaller_configs_change_checkpointing_batch_length_and_site_in_this_order() -> None:
@@ -27,3 +33,22 @@ def test_smaller_configs_of_combined_design_keep_the_sites() -> None:
     design = Design.parse("conv@all:1%+linear@post:1%")
     config = StepConfig("nano-musicgen", design, 5.0, 1, gradient_checkpointing=True)
     assert list(smaller_configs(config, base_model_facts("nano-musicgen"))) == []
+
+
+def test_training_advice_tells_what_is_needed_and_settings_that_fit(tiny_base: Path) -> None:
+    training = Training(batch_size=16, crop_seconds=8.0, precision="fp32")
+    recipe = Recipe(base=str(tiny_base), corpus="c", design="conv@all:10%", training=training)
+    traces = TraceCache(None, Progress())
+    text = training_advice(recipe, 30.0, 0.62e9, False, traces)
+    assert "this training needs" in text
+    assert "and there are 0.62 GB" in text
+    assert "with --set training.gradient_checkpointing=true" in text
+    assert "no smaller batch" in training_advice(recipe, 30.0, 1e6, False, traces)
+
+
+def test_as_settings_are_options_of_train() -> None:
+    before = StepConfig("nano-musicgen", Design.parse("linear@all:2%"), 20.0, 8)
+    after = replace(before, gradient_checkpointing=True, batch_size=2, crop_seconds=5.0).to_json()
+    assert as_settings(before, after) == (
+        "--set training.gradient_checkpointing=true --set training.batch_size=2 --set training.crop_seconds=5"
+    )

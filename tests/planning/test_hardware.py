@@ -25,18 +25,31 @@ def test_seconds_follow_the_roofline_model() -> None:
     assert timed.seconds(Trace(0, [(copying, 1)])) == pytest.approx(1e-3 + 1e-6)
 
 
+def test_needed_bytes_of_a_process_grow_with_what_comes_and_goes() -> None:
+    trace = Trace(peak_bytes=500, operations=[], resident_bytes=100)
+    cpu = replace(HARDWARE, gpu=False, overhead_bytes=lambda family, precision: {"musicgen": 7, "mustango": 9}[family])
+    growth = hardware.HEAP_GROWTH
+    assert cpu.needed_bytes(trace, "musicgen", "bf16") == round(7 + 100 + 400 * growth)
+    assert cpu.needed_bytes(trace, "mustango", "bf16") == round(9 + 100 + 400 * growth)
+    assert HARDWARE.needed_bytes(trace, "musicgen", "fp32") == 500
+
+
 def test_gpu_profile_of_unknown_gpu_suggests_similar_names() -> None:
     with pytest.raises(UsageError, match="rtx-3090"):
         hardware.gpu_profile("rtx3090ti")
+    with pytest.raises(UsageError, match="Rates of your own cannot be given"):
+        hardware.gpu_profile("x" * 300)
     assert hardware.gpu_profile("NVIDIA L4").memory_bytes == 24e9
+    assert hardware.gpu_profile("NVIDIA GeForce RTX 5090").memory_bytes == 32e9
+    assert hardware.gpu_profile("AMD Instinct MI300X").memory_bytes == 192e9
     assert not hardware.gpu_profile("t4").bf16
 
 
-@pytest.mark.parametrize("name", hardware.GPUS)
+@pytest.mark.parametrize("name", hardware.gpu_table())
 def test_gpu_profile_of_every_gpu_is_consistent(name: str) -> None:
     profile = hardware.gpu_profile(name)
     assert profile.gpu
     assert profile.usable_bytes < profile.memory_bytes
-    assert profile.needed_bytes(Trace(10, []), "bf16") > 1e8
+    assert profile.needed_bytes(Trace(10, []), "musicgen", "bf16") > 1e8
     assert profile.rates["flops/float32"] <= profile.rates["flops/bfloat16"]
-    assert profile.precision == ("bf16" if hardware.GPUS[name].bf16_tflops else "fp32")
+    assert profile.precision == ("bf16" if hardware.gpu_table()[name].bf16_tflops else "fp32")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from talim.errors import TalimError
+from talim.out_of_memory import memory_that_ran_out
 from talim.terminal_text import one_line
 
 INTERRUPTED = 130
@@ -20,11 +20,6 @@ OUT_OF_MEMORY = (
     "{device} is too small for this ({detail}): make the work smaller (shorter --seconds, fewer --num-workers, or for "
     "training --set training.batch_size=1, a shorter training.crop_seconds, a smaller design or base), close other "
     "programs, or use a larger machine; talim plan tells what training takes"
-)
-# How the libraries say that memory could not be had; only CUDA's error has a class of its own.
-MEMORY_WORDS = re.compile(
-    r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|(unable|failed) to allocate|alloc_cpu",
-    re.IGNORECASE,
 )
 
 
@@ -73,7 +68,7 @@ def _fail_unexpectedly(error: Exception) -> int:
 
 def machine_fault(error: BaseException) -> str:
     """What a machine could not do, in one line: too little memory, a file it cannot read; empty for other errors."""
-    if device := _memory_that_ran_out(error):
+    if device := memory_that_ran_out(error):
         return OUT_OF_MEMORY.format(device=device, detail=one_line(str(error).split(". ")[0], 160) or "out of memory")
     if not isinstance(error, OSError) or isinstance(error, EOFError):
         return ""
@@ -82,17 +77,6 @@ def machine_fault(error: BaseException) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     place = error.filename if isinstance(error.filename, str) else "a file or an address"
     return f"{place}: cannot be used ({reason}); check its name, its permissions and the free space"
-
-
-def _memory_that_ran_out(error: BaseException) -> str:
-    """ "the memory of the GPU" or "the memory of this machine"; empty for an error of another kind."""
-    name, text = type(error).__name__, str(error)
-    if name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA" in text and MEMORY_WORDS.search(text)):
-        return "the memory of the GPU"
-    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if is_memory or (isinstance(error, RuntimeError) and MEMORY_WORDS.search(text)):
-        return "the memory of this machine"
-    return ""
 
 
 def _fail(text: str, status: int) -> int:

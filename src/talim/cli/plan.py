@@ -46,7 +46,10 @@ def plan(
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure this CPU's speed again.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Predict memory, time, energy and money of training, by tracing the real training step."""
+    """Predict memory, time, energy and money of training, by tracing the real training step.
+
+    Exit status 1 where none of the designs fits into the memory.
+    """
     if (study is None) == (base is None):
         raise UsageError("talim plan takes either a study's YAML file or --base with --design")
     early_checks.check_described(base, design or ())
@@ -58,8 +61,10 @@ def plan(
     if not design:
         raise UsageError("talim plan --base needs at least one --design, for example --design conv@all:2.7%")
     from talim import api
+    from talim.design.expression import Design
     from talim.planning.tables import render_plan
 
+    asked = {str(Design.parse(text)) for text in design}
     planned = api.plan(
         str(base),
         design,
@@ -77,6 +82,8 @@ def plan(
         recalibrate=recalibrate,
     )
     show(planned, json_, "" if json_ else render_plan(planned))
+    if not any(row["fits"] for row in planned["designs"] if row["design"] in asked):
+        raise typer.Exit(1)
 
 
 def _plan_study(

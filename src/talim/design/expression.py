@@ -14,10 +14,12 @@ RANKED_KINDS = ("lora", "dora")  # PEFT's own, sized by a rank
 PEFT_KINDS = (*RANKED_KINDS, "ia3")
 UNSIZED_KINDS = ("ia3", "full")
 SITE_NAMES = ("conditioner", "all", "shallow", "middle", "deep", "post", "down", "mid", "up")
-LAYERS = re.compile(r"layers\[(\d+)(?:-(\d+))?\]")
-COUNT = re.compile(r"(\d+(?:\.\d+)?)([kM]?)")
-PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)%")
-EXPLICIT_WIDTH = re.compile(r"(width|r)(\d+)")
+LAYERS = re.compile(r"layers\[(\d{1,6})(?:-(\d{1,6}))?\]")
+COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kM]?)")
+PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,15})?)%")
+EXPLICIT_WIDTH = re.compile(r"(width|r)(\d{1,15})")
+MAX_PARAMETERS = 10**12  # of one part
+MAX_WIDTH = 10**6
 SCALES = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
@@ -180,8 +182,11 @@ def _parse_size(text: str, expression: str) -> Size:
         size = Size("parameters", round(float(match[1]) * SCALES[match[2]]))
     else:
         raise UsageError(f"design {expression!r}: size {text!r} cannot be read; {grammar()}")
-    if size.value < 1:
-        raise UsageError(f"design {expression!r}: size {text!r} is less than 1; {grammar()}")
+    largest = MAX_WIDTH if size.native else MAX_PARAMETERS
+    if not 1 <= size.value <= largest:
+        raise UsageError(
+            f"design {expression!r}: size {text!r} is less than 1 or more than {Size(size.unit, largest)}; {grammar()}"
+        )
     return size
 
 

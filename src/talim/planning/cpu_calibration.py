@@ -1,14 +1,13 @@
 """Calibration of this CPU: kernels of training timed at typical sizes, once, and the result cached on disk.
 
-`python -m talim.planning.cpu_calibration speed 1` prints the rates with one thread, `... bf16 1` the runtime's memory.
-Each is measured in a separate process, so that one-time allocations of torch's kernels can be told from tensors.
+`python -m talim.planning.cpu_calibration speed 1` prints the rates with one thread, `... mustango/bf16 1` the memory
+of a small training besides its tensors. Each is measured in a separate process, and only when it is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talim.atomic_io import write_text
+from talim.atomic_io import parse_json, write_text
 from talim.backbones.precision import has_bf16
 from talim.errors import TalimError
 from talim.planning import hardware, tracer, training_step
-from talim.planning.hardware import HardwareProfile
+from talim.planning.hardware import HardwareProfile, OverheadBytes
 from talim.progress import Progress
 
 ROUNDS, ROUND_SECONDS = 3, 0.01  # repetitions of one kernel
@@ -56,25 +55,53 @@ def cpu_profile(
     threads = torch.get_num_threads()
     key = [cpu_name(), threads, torch.__version__, Path(__file__).read_text(encoding="utf-8")]
     file = cache / f"cpu-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+    if recalibrate:
+        file.unlink(missing_ok=True)
+    calibration = _read_calibration(file)
+    progress = progress or Progress()
+    if not calibration:
+        progress.log(f"timing this CPU once, for some ten seconds; the result is kept in {file}")
+
+    def measured(name: str, measure: Callable[[], Any]) -> Any:
+        """The value of this name: from the file, or measured and stored now."""
+        calibration.update({**_read_calibration(file), **calibration})  # another process may have added to it
+        if name not in calibration:
+            calibration[name] = measure()
+            write_text(file, json.dumps(calibration))
+        return calibration[name]
+
+    def overhead_bytes(family: str, precision: str) -> float:
+        name = f"{family}/{precision}"
+        if name not in calibration:
+            progress.log(f"measuring the memory of a short {family} training in {precision} once, half a minute")
+        return measured(name, lambda: measure_in_subprocess(name, threads))
+
+    speed = measured("speed", lambda: calibrate_in_subprocess(threads, progress))
+    return to_hardware_profile(speed, threads, watts, overhead_bytes)
+
+
+def _read_calibration(file: Path) -> dict[str, Any]:
+    """What was measured before; empty where nothing was, or the file is damaged."""
     try:
-        if not recalibrate:
-            return to_hardware_profile(json.loads(file.read_text(encoding="utf-8")), threads, watts)
-    except (OSError, ValueError, KeyError):
-        pass
-    (progress or Progress()).log("calibrating this CPU once (a minute)")
-    calibration = calibrate_in_subprocess(threads)
-    write_text(file, json.dumps(calibration))
-    return to_hardware_profile(calibration, threads, watts)
+        values = parse_json(file.read_text(encoding="utf-8"))
+        return values if {"rates", "launch_seconds"} <= values["speed"].keys() else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
-def to_hardware_profile(calibration: Mapping[str, Any], threads: int, watts: float | None = None) -> HardwareProfile:
+def to_hardware_profile(
+    speed: Mapping[str, Any],
+    threads: int,
+    watts: float | None = None,
+    overhead_bytes: OverheadBytes = lambda family, precision: 0.0,
+) -> HardwareProfile:
     """A profile from the result of `calibrate_in_subprocess`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"
-    rates, launch_seconds, runtime = (calibration[key] for key in ("rates", "launch_seconds", "runtime_bytes"))
+    rates, launch_seconds = speed["rates"], speed["launch_seconds"]
     memory = float(psutil.virtual_memory().total)
     return HardwareProfile(
-        "this CPU", memory, rates, launch_seconds, watts, bf16, gpu=False, runtime_bytes=runtime, note=note
+        "this CPU", memory, rates, launch_seconds, watts, bf16, gpu=False, overhead_bytes=overhead_bytes, note=note
     )
 
 
@@ -88,29 +115,28 @@ def cpu_name() -> str:
     return " ".join(dict.fromkeys(names)) or platform.machine()
 
 
-def calibrate_in_subprocess(threads: int) -> dict[str, Any]:
-    """Rates, launch overhead and runtime memory, each measured in a separate process; TalimError where one fails.
+def calibrate_in_subprocess(threads: int, progress: Progress | None = None) -> dict[str, Any]:
+    """Rates and launch overhead, measured in a separate process; TalimError where it fails.
 
     On a busy machine several threads can be slower than one, because they wait for each other at every call. So one
     thread is timed too (by its CPU time), and for each operation the faster is used.
     """
-    runtime = {precision: measure_in_subprocess(precision, threads) for precision in training_step.DTYPES}
+    progress, rounds = progress or Progress(), 1 + (threads > 1)
+    progress.step("timing this CPU", 0, rounds)
     speed = measure_in_subprocess("speed", threads)
+    progress.step("timing this CPU", 1, rounds)
     if threads > 1:
         single = measure_in_subprocess("speed", 1)
+        progress.step("timing this CPU", 2, rounds)
         rates = {name: max(rate, single["rates"][name]) for name, rate in speed["rates"].items()}
         speed = {"rates": rates, "launch_seconds": min(speed["launch_seconds"], single["launch_seconds"])}
-    return {"runtime_bytes": runtime, **speed}
+    return speed
 
 
 def measure_in_subprocess(what: str, threads: int) -> Any:
-    """`measure_speed` ("speed") or `runtime_bytes` (a precision) in a separate process; TalimError where it fails."""
+    """`measure_speed` ("speed") or `measure_overhead` ("musicgen/bf16") in another process; TalimError if it fails."""
     process = subprocess.run(
-        [sys.executable, "-m", __name__, what, str(threads)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1048576"},
+        [sys.executable, "-m", __name__, what, str(threads)], capture_output=True, text=True, check=False
     )
     if process.returncode:
         raise TalimError(f"this CPU could not be calibrated: {process.stderr.strip().splitlines()[-1:]}")
@@ -122,7 +148,7 @@ def measure_speed() -> dict[str, Any]:
     rates = measure_rates()
     config = replace(training_step.MINIATURE, crop_seconds=0.2, precision="fp32")
     trace = training_step.trace_step(config)
-    predicted = to_hardware_profile({**rates, "launch_seconds": 0.0, "runtime_bytes": {}}, 1).seconds(trace)
+    predicted = to_hardware_profile({**rates, "launch_seconds": 0.0}, 1).seconds(trace)
     measured = training_step.measure_step(config, steps=6, clock=CLOCK).step_seconds
     return {**rates, "launch_seconds": max(measured - predicted, 0.0) / trace.calls}
 
@@ -146,14 +172,16 @@ def measure_rates() -> dict[str, Any]:
     return {"rates": rates}
 
 
-def runtime_bytes(precision: str) -> int:
-    """Memory of a training step besides tensors: code and tables of the kernels.
+def measure_overhead(family: str, precision: str) -> int:
+    """Memory of a training besides its tensors: Python, the libraries, code and tables of the kernels, encoded clips.
 
-    Measured with nano-musicgen: the resident memory of a few real steps minus that of the trace.
+    Measured with a miniature base: the peak memory of this process over a short real training minus that of the trace.
     """
-    config = replace(training_step.MINIATURE, precision=precision)
-    resident = training_step.measure_step(config).resident_bytes
-    return max(0, resident - training_step.trace_step(config).peak_bytes)
+    from talim.planning import sample_training
+
+    config = replace(training_step.MINIATURE, base=f"nano-{family}", precision=precision)
+    process_bytes = sample_training.peak_bytes(config)
+    return max(0, round(process_bytes - hardware.heap_bytes(training_step.trace_step(config))))
 
 
 def _traced_operations(name: str, kernel: Callable[[], Any]) -> list[tuple[tracer.OperationCost, int]]:
@@ -268,4 +296,4 @@ if __name__ == "__main__":
     torch.set_num_threads(threads)
     if threads > 1:
         CLOCK = time.perf_counter
-    print(json.dumps(measure_speed() if what == "speed" else runtime_bytes(what)))
+    print(json.dumps(measure_speed() if what == "speed" else measure_overhead(*what.split("/"))))

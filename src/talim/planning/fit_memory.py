@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from talim.design.expression import Design
 from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
-from talim.planning.design_costs import BaseModelFacts
-from talim.planning.hardware import HardwareProfile
+from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.planning.hardware import CONTEXT_BYTES, GB, HardwareProfile
 from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import StepConfig
+from talim.recipe import Recipe
 
 SHORTER_SECONDS = (20.0, 10.0, 5.0)
+PROCESS_BYTES = 0.6e9  # of Python and the libraries, where this machine has not been measured
+FLAT_RATES = {f"{kind}/{dtype}": 1.0 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
 OTHER_SITES = ("deep", "up", "post", "mid")  # the later a site, the fewer activations are kept for it
 
 
@@ -24,18 +28,56 @@ def find_fitting_config(
     """The first of `smaller_configs` that fits, as options to type, settings, memory and time; None where none does."""
 
     def memory_bytes(candidate: StepConfig) -> int:
-        return hardware.needed_bytes(traces.trace(candidate), candidate.precision)
+        return hardware.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
+
+    def fits(candidate: StepConfig) -> bool:
+        return memory_bytes(candidate) <= limit_bytes
 
     candidates = list(smaller_configs(config, base))
-    if not candidates or memory_bytes(candidates[-1]) > limit_bytes:
+    first = bisect_left(candidates, True, key=fits)  # each needs less than the one before: few need to be traced
+    if first == len(candidates):
         return None
-    fitting = next(candidate for candidate in candidates if memory_bytes(candidate) <= limit_bytes)
+    fitting = candidates[first]
     return {
         "options": describe_change(config, fitting),
         **fitting.to_json(),
         "memory_bytes": memory_bytes(fitting),
         "step_seconds": hardware.seconds(traces.trace(fitting)),
     }
+
+
+def training_advice(recipe: Recipe, clip_seconds: float, limit_bytes: float, gpu: bool, traces: TraceCache) -> str:
+    """What a training that ran out of memory needs by the plan, and the settings with which it would fit.
+
+    `limit_bytes` is what there is. TalimError for a base that cannot be traced.
+    """
+    base, training = base_model_facts(recipe.base), recipe.training
+    seconds = min(training.crop_seconds or clip_seconds, base.window_seconds)
+    precision = "bf16" if training.precision == "bf16" or (training.precision == "auto" and gpu) else "fp32"
+    step = (training.batch_size, precision, training.gradient_checkpointing)
+    config = StepConfig(recipe.base, recipe.design, seconds, *step)
+    overhead = CONTEXT_BYTES if gpu else PROCESS_BYTES
+    machine = HardwareProfile("", 0.0, FLAT_RATES, 0.0, gpu=gpu, overhead_bytes=lambda family, precision: overhead)
+    needed = machine.needed_bytes(traces.trace(config), base.family, precision)
+    text = f"by its plan this training needs {needed / GB:.2f} GB, and there are {limit_bytes / GB:.2f} GB"
+    fitting = find_fitting_config(config, base, machine, min(limit_bytes, needed - 1), traces)
+    if fitting is None:
+        return f"{text}; no smaller batch or crop and no other site of this design fits"
+    return f"{text}; with {as_settings(config, fitting)} it needs {fitting['memory_bytes'] / GB:.2f} GB"
+
+
+def as_settings(before: StepConfig, fitting: dict[str, Any]) -> str:
+    """The changes as options of `talim train`."""
+    options = []
+    if fitting["gradient_checkpointing"] and not before.gradient_checkpointing:
+        options.append("--set training.gradient_checkpointing=true")
+    if fitting["batch_size"] != before.batch_size:
+        options.append(f"--set training.batch_size={fitting['batch_size']}")
+    if fitting["crop_seconds"] != before.crop_seconds:
+        options.append(f"--set training.crop_seconds={fitting['crop_seconds']:g}")
+    if fitting["design"] != str(before.design):
+        options.append(f"--design {fitting['design']}")
+    return " ".join(options)
 
 
 def smaller_configs(config: StepConfig, base: BaseModelFacts) -> Iterator[StepConfig]:

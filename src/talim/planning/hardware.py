@@ -7,8 +7,10 @@ rate and bytes / memory bandwidth, plus a launch overhead.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -21,7 +23,24 @@ BANDWIDTH_EFFICIENCY = 0.7  # of the published bandwidth, likewise
 KERNEL_LAUNCH_SECONDS = 10e-6  # of an operation in eager torch, with Python's part; assumed
 CONTEXT_BYTES = 800_000_000  # memory of CUDA and its libraries before the first tensor
 USABLE_MEMORY_FRACTION = 0.95  # the allocator leaves gaps
+# How much the C library's heap takes for a step's activations and gradients, which come and go in many sizes: measured
+# over whole runs of `talim train` (docs/reports/cost-model.md). Weights and optimiser state stay where they are.
+HEAP_GROWTH = 1.55
+MAKERS = re.compile(r"^(nvidia-|amd-)?(geforce-|instinct-|radeon-)?")  # as systems report names
 GB = 1e9
+
+
+# Bytes besides tensors, by the base's family and precision: Python and its libraries, or the CUDA context.
+OverheadBytes = Callable[[str, str], float]
+
+
+def _no_overhead(family: str, precision: str) -> float:
+    return 0.0
+
+
+def heap_bytes(trace: Trace) -> float:
+    """What a trace's tensors take in the memory of a process."""
+    return trace.resident_bytes + HEAP_GROWTH * (trace.peak_bytes - trace.resident_bytes)
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class HardwareProfile:
     watts: float | None = None
     bf16: bool = True
     gpu: bool = True
-    runtime_bytes: Mapping[str, float] = field(default_factory=dict)  # besides tensors, by the base's precision
+    overhead_bytes: OverheadBytes = _no_overhead  # besides tensors
     note: str = ""  # source of the rates
 
     @property
@@ -51,9 +70,10 @@ class HardwareProfile:
         """Memory for tensors and the runtime together."""
         return self.memory_bytes * USABLE_MEMORY_FRACTION
 
-    def needed_bytes(self, trace: Trace, precision: str) -> int:
-        """Peak memory of a trace: tensors and the runtime."""
-        return round(trace.peak_bytes + self.runtime_bytes.get(precision, 0.0))
+    def needed_bytes(self, trace: Trace, family: str, precision: str) -> int:
+        """Peak memory of a trace with everything around it: of the process on a CPU, of the device on a GPU."""
+        tensors = trace.peak_bytes if self.gpu else heap_bytes(trace)
+        return round(tensors + self.overhead_bytes(family, precision))
 
     def seconds(self, trace: Trace) -> float:
         """Predicted time of a trace, one operation after the other."""
@@ -84,19 +104,28 @@ class GpuSpec:
     watts: float
 
 
-GPUS = {
-    name: GpuSpec(name, *numbers)
-    for name, numbers in yaml.safe_load((Path(__file__).parent / "gpus.yaml").read_text(encoding="utf-8")).items()
-}
+@lru_cache(maxsize=1)
+def gpu_table() -> Mapping[str, GpuSpec]:
+    """The GPUs of `gpus.yaml` by name."""
+    rows = yaml.safe_load((Path(__file__).parent / "gpus.yaml").read_text(encoding="utf-8"))
+    return {name: GpuSpec(name, *numbers) for name, numbers in rows.items()}
+
+
+def _context_bytes(family: str, precision: str) -> float:
+    return CONTEXT_BYTES
 
 
 def gpu_profile(name: str) -> HardwareProfile:
     """The profile of a GPU of the table; UsageError, with similar names, for one that is not in it."""
-    spec = GPUS.get(name.strip().lower().replace(" ", "-").removeprefix("nvidia-"))
+    gpus, plain = gpu_table(), MAKERS.sub("", name.strip().lower().replace(" ", "-"))
+    spec = gpus.get(plain)
     if spec is None:
-        near = difflib.get_close_matches(name.lower(), GPUS, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(plain[:40], gpus, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UsageError(f"--gpu {name!r} is not in the table: {hint}known: {', '.join(GPUS)}")
+        raise UsageError(
+            f"--gpu {name[:40]!r} is not in the table: {hint}known: {', '.join(gpus)}. Rates of your own "
+            "cannot be given: plan with the nearest one, and --memory-gb and --watts of yours"
+        )
     bandwidth = spec.gb_per_second * GB * BANDWIDTH_EFFICIENCY
     tensor = (spec.bf16_tflops or spec.fp32_tflops) * 1e12 * MATMUL_EFFICIENCY
     rates = {
@@ -112,7 +141,7 @@ def gpu_profile(name: str) -> HardwareProfile:
         KERNEL_LAUNCH_SECONDS,
         watts=spec.watts,
         bf16=spec.bf16_tflops > 0,
-        runtime_bytes=dict.fromkeys(("bf16", "fp32"), CONTEXT_BYTES),
+        overhead_bytes=_context_bytes,
         note=f"published rates, of which {MATMUL_EFFICIENCY:.0%} (matrix products) and "
         f"{BANDWIDTH_EFFICIENCY:.0%} (memory) are assumed; power is the board's limit",
     )

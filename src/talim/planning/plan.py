@@ -19,6 +19,11 @@ from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.progress import Progress
+from talim.strict_yaml import shown_value
+
+MAX_BATCH_SIZE = 4096  # as in a recipe
+MAX_AMOUNT = 1_000_000  # hours of music, epochs
+MAX_PRICE = 1_000_000_000  # and watts, and GB of memory
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def plan_designs(  # noqa: PLR0913
     rows = []
     for design, cost in zip(planned, costs, strict=True):
         config = StepConfig(base, design, seconds, batch_size, precision, gradient_checkpointing)
-        row = _training_cost(config, steps, hardware, prices, traces)
+        row = _training_cost(config, steps, facts.family, hardware, prices, traces)
         fits = row["memory_bytes"] <= limit
         suggestion = None if fits else fit_memory.find_fitting_config(config, facts, hardware, limit, traces)
         sizes = {name: getattr(cost, name) for name in ("parameters", "parameter_fraction", "file_bytes", "note")}
@@ -118,7 +123,7 @@ def plan_total(
         steps = settings.pop("steps")
         config = StepConfig(**settings)
         file_bytes = feasible_design_cost(request.design, facts, request.crop_seconds).file_bytes
-        cost = _training_cost(config, steps, hardware, prices, traces)
+        cost = _training_cost(config, steps, facts.family, hardware, prices, traces)
         rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": file_bytes})
     columns = {key: [row[key] for row in rows] for key in ("hours", "file_bytes", "energy_joules", "money")}
     totals = {key: None if None in values else sum(values) for key, values in columns.items()}
@@ -127,14 +132,14 @@ def plan_total(
 
 
 def _training_cost(
-    config: StepConfig, steps: int, hardware: HardwareProfile, prices: EnergyPrices, traces: TraceCache
+    config: StepConfig, steps: int, family: str, hardware: HardwareProfile, prices: EnergyPrices, traces: TraceCache
 ) -> dict[str, Any]:
     trace = traces.trace(config)
     step_seconds = hardware.seconds(trace)
     hours = step_seconds * steps / 3600
     joules = None if hardware.watts is None else hardware.watts * hours * 3600
     return {
-        "memory_bytes": hardware.needed_bytes(trace, config.precision),
+        "memory_bytes": hardware.needed_bytes(trace, family, config.precision),
         "tensor_bytes": trace.peak_bytes,
         "flops_per_step": trace.flops,
         "step_seconds": step_seconds,
@@ -169,20 +174,37 @@ def feasible_design_cost(design: Design, base: BaseModelFacts, crop_seconds: flo
     return cost
 
 
+def check_request(
+    base: str,
+    designs: Sequence[str | Design],
+    crop_seconds: float | None,
+    batch_size: int,
+    data_hours: float,
+    epochs: float,
+) -> None:
+    """UsageError or TalimError for what `plan_designs` would refuse, before this CPU is timed."""
+    facts = base_model_facts(base)
+    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
+    _check(facts, seconds, batch_size, data_hours, epochs)
+    for design in designs:
+        feasible_design_cost(Design.parse(design), facts, seconds)
+
+
 def check_options(precision: str | None, **positive: float | None) -> None:
     """UsageError for an unsupported precision, or a limit, price or power that is not above 0."""
     if precision not in (None, *DTYPES):
         raise UsageError(f"--precision {precision!r} is none of {', '.join(DTYPES)}")
     for name, value in positive.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"--{name.replace('_', '-')} is {value:g}; it must be more than 0")
+        if value is not None and not 0 < value <= MAX_PRICE:
+            limits = f"more than 0 and at most {MAX_PRICE:,}"
+            raise UsageError(f"--{name.replace('_', '-')} is {value:g}; it must be {limits}")
 
 
 def _check(base: BaseModelFacts, seconds: float, batch_size: int, data_hours: float = 1.0, epochs: float = 1.0) -> None:
     if not 1 / base.frame_rate_hz <= seconds <= base.window_seconds:
         raise UsageError(f"--seconds is {seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
-    if batch_size < 1:
-        raise UsageError(f"--batch-size is {batch_size}; a step has at least one clip")
+    if not 1 <= batch_size <= MAX_BATCH_SIZE:
+        raise UsageError(f"--batch-size is {shown_value(batch_size)}; a step has 1 to {MAX_BATCH_SIZE:,} clips")
     for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):
-        if not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{name} is {value:g}; it must be more than 0")
+        if not 0 < value <= MAX_AMOUNT:
+            raise UsageError(f"{name} is {value:g}; it must be more than 0 and at most {MAX_AMOUNT:,}")

@@ -50,10 +50,11 @@ class OperationCost:
 
 @dataclass
 class Trace:
-    """Peak bytes of live tensors, and every distinct operation with its number of calls."""
+    """Peak bytes of live tensors, bytes of those that live throughout, and operations with their number of calls."""
 
     peak_bytes: int
     operations: list[tuple[OperationCost, int]]
+    resident_bytes: int = 0  # live when the trace began: weights and optimiser state
 
     @property
     def flops(self) -> int:
@@ -68,7 +69,7 @@ class Trace:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         rows = [{**asdict(operation), "calls": calls} for operation, calls in self.operations]
-        return {"peak_bytes": self.peak_bytes, "operations": rows}
+        return {"peak_bytes": self.peak_bytes, "resident_bytes": self.resident_bytes, "operations": rows}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Trace:
@@ -77,7 +78,7 @@ class Trace:
         for row in values["operations"]:
             calls, shapes = row.pop("calls"), tuple(map(tuple, row.pop("shapes")))
             rows.append((OperationCost(shapes=shapes, **row), calls))
-        return cls(values["peak_bytes"], rows)
+        return cls(values["peak_bytes"], rows, values["resident_bytes"])
 
 
 class TensorTracer(TorchDispatchMode):
@@ -85,18 +86,18 @@ class TensorTracer(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.live_bytes = self.peak_bytes = 0
+        self.live_bytes = self.peak_bytes = self.resident_bytes = 0
         self.operations: Counter[OperationCost] = Counter()
         self._storages: dict[int, Any] = {}
 
     def reset(self) -> None:
         """Restart counting: the peak from what is live now, operations from none."""
-        self.peak_bytes = self.live_bytes
+        self.peak_bytes = self.resident_bytes = self.live_bytes
         self.operations.clear()
 
     def result(self) -> Trace:
         """The trace since `reset`."""
-        return Trace(self.peak_bytes, list(self.operations.items()))
+        return Trace(self.peak_bytes, list(self.operations.items()), self.resident_bytes)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is ATEN._local_scalar_dense.default:

@@ -184,6 +184,21 @@ class MemoryGrowth:
             self.peak_bytes = max(0, resident_bytes(peak=True) - self._start_bytes) + self.base_bytes
 
 
+def memory_limit_bytes(device: torch.device) -> float:
+    """The memory that this process can have: of the GPU, or of this machine without what others use, or its limit."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    limit = psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    with contextlib.suppress(ImportError):
+        import resource
+
+        allowed = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+        limit = min([limit, *(each for each in allowed if each != resource.RLIM_INFINITY)])
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" where there is none
+        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return float(limit)
+
+
 def reset_peak_memory() -> bool:
     """Reset the peak of this process's resident memory; False where the system cannot (all but Linux)."""
     try:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from talim import recipe as recipes
 from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
+from talim.backbones.readable_text import unreadable_warning
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.licences import allows_commercial_use
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.run import Run, provenance
-from talim.training import distributed
+from talim.run import Run, provenance, version_changes
+from talim.training import checks, distributed
 from talim.training.distributed import DistributedContext
 from talim.training.trainer import Trainer
 
@@ -51,13 +52,8 @@ def _train(
     run: Run, recipe: Recipe, progress: Progress, device: str, given: Backbone | None, processes: DistributedContext
 ) -> None:
     with processes.main_first():
-        corpus = Corpus.load(Path(recipe.corpus))
-        if not corpus.train:
-            raise TalimError(f"{corpus.folder}: no training clips; run `talim prepare` on more recordings")
-        if not corpus.held_out:
-            raise TalimError(f"{corpus.folder}: no held-out clips to evaluate on; prepare more recordings")
+        corpus = checks.check_recipe(run, recipe)
         _check_batch_size(recipe, processes)
-        _check_same_recipe(run, recipe, corpus)
     if run.finished:
         progress.log(f"{run.folder}: this run is finished; nothing to do (its page: talim report {run.folder})")
         return
@@ -65,6 +61,8 @@ def _train(
         check_writable(run.recipe_file)
         backbone = given or _load_base(recipe, device, progress)
         _check_same_base(run, backbone)
+        if warning := unreadable_warning(backbone, (clip.caption for clip in corpus.clips), "the captions"):
+            progress.log(warning)
         # refuses settings that the base does not support, before anything is written to the folder
         backbone.enable_training(loss_weighting=recipe.training.loss_weighting)
         if recipe.training.predict_beats_chords and not backbone.accepts_beats_chords:
@@ -74,6 +72,7 @@ def _train(
         if processes.is_main:
             stack.enter_context(run.lock())
             _write_facts(run, recipe, corpus, backbone)
+            _keep_other_versions(run, progress)
         if given is not None:
             stack.enter_context(injection.temporary_adapters(backbone.model))
         Trainer(run, recipe, corpus, backbone, progress, processes).fit()
@@ -87,18 +86,6 @@ def _check_batch_size(recipe: Recipe, processes: DistributedContext) -> None:
             f"{processes.count} processes share a batch of training.batch_size={recipe.training.batch_size}; "
             f"each needs a clip: --set training.batch_size={processes.count}, or start fewer"
         )
-
-
-def _check_same_recipe(run: Run, recipe: Recipe, corpus: Corpus) -> None:
-    """UsageError where the folder holds a run of another recipe or corpus, naming the differences."""
-    if not run.recipe_file.is_file():
-        return
-    changes = recipes.recipe_differences(run.recipe, recipe)
-    differences = [f"{key} ({there} there, {here} now)" for key, (there, here) in changes.items()]
-    if run.facts_file.is_file() and read_json(run.facts_file)["corpus_hash"] != corpus.hash:
-        differences.append("the corpus's content")
-    if differences:
-        raise UsageError(f"{run.folder}: holds another run: {', '.join(differences)}; choose another --out")
 
 
 def _check_same_base(run: Run, backbone: Backbone) -> None:
@@ -125,6 +112,17 @@ def _licence_note(licence: str) -> str:
     if allows_commercial_use(licence) == "forbidden":
         return " (non-commercial: neither the adapter nor anything generated with it may be sold)"
     return " (find it out before you publish anything made with it)" if licence == "unknown" else ""
+
+
+def _keep_other_versions(run: Run, progress: Progress) -> None:
+    """Say that a run goes on under other versions than before, and keep them in the list `resumed` of run.json."""
+    facts, now = read_json(run.facts_file), provenance()
+    resumed = facts.get("resumed", [])
+    changes = version_changes(resumed[-1] if resumed else facts.get("provenance") or now, now)
+    if changes:
+        text = ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in changes.items())
+        progress.log(f"resuming with other versions than before: {text}; equal results are not certain")
+        write_json(run.facts_file, facts | {"resumed": [*resumed, now]})
 
 
 def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -> None:

@@ -1,0 +1,72 @@
+"""A short real training on synthetic clips, to measure what a whole `talim train` takes in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from talim.audio import Audio, content_hash, read, write
+from talim.corpus.corpus_folder import write_corpus
+from talim.corpus.manifest import FORMAT_VERSION, Clip, Corpus
+from talim.planning.training_step import StepConfig
+from talim.recipe import Recipe, Training
+from talim.training.resource_usage import peak_memory_bytes
+from talim.training.train import train
+
+STEPS = 8  # the heap grows for some steps
+CLIPS, CLIP_SECONDS, RATE_HZ = 12, 10.0, 16000
+WORDS = ["a", "slow", "piece", "for", "one", "voice", "and", "a", "drone", "played", "very", "softly", "at", "night"]
+
+
+def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS) -> int:
+    """Peak memory of this process once it has trained for some steps on clips of `clip_seconds`, and stored the result.
+
+    The precision, crop and batch size are those of `config`. Meant for a process that did nothing else.
+    """
+    with tempfile.TemporaryDirectory(prefix="talim-") as folder:
+        corpus = make_corpus(Path(folder) / "corpus", clip_seconds)
+        training = Training(
+            steps=STEPS,
+            batch_size=config.batch_size,
+            crop_seconds=config.crop_seconds,
+            precision="bf16" if config.precision == "bf16" else "fp32",
+            gradient_checkpointing=config.gradient_checkpointing,
+            eval_every=STEPS // 2,
+            checkpoint_every=STEPS // 2,
+            warmup_steps=1,
+        )
+        recipe = Recipe(base=config.base, corpus=corpus.folder, design=config.design, training=training)
+        train(recipe, Path(folder) / "run", device="cpu")
+    return peak_memory_bytes(torch.device("cpu"))
+
+
+def make_corpus(folder: Path, clip_seconds: float) -> Corpus:
+    """A corpus of noisy tones with captions of several lengths; a quarter of the clips is held out."""
+    clips = []
+    for number in range(CLIPS):
+        name = f"clips/{number}.flac"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).standard_normal(int(clip_seconds * RATE_HZ))
+        tone = np.sin(2 * np.pi * (200 + 20 * number) * np.arange(len(noise)) / RATE_HZ)
+        write(folder / name, Audio((0.3 * tone + 0.05 * noise).astype(np.float32), RATE_HZ))
+        clips.append(
+            Clip(
+                id=str(number),
+                file=name,
+                recording=f"recording {number}",
+                performer="unknown",
+                start_seconds=0.0,
+                seconds=clip_seconds,
+                caption=" ".join(WORDS[: 2 + number]),
+                split="held_out" if number % 4 == 3 else "train",
+                audio_hash=content_hash(read(folder / name)),
+                source_file=name,
+                source_hash="",
+            )
+        )
+    corpus = Corpus(folder, tuple(clips), {"format_version": FORMAT_VERSION, "clip_seconds": clip_seconds})
+    write_corpus(corpus)
+    return corpus

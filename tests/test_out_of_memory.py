@@ -1,0 +1,37 @@
+"""Tests of talim.out_of_memory: how libraries say that memory ran out."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from talim.out_of_memory import memory_that_ran_out
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (MemoryError(), "the memory of this machine"),
+        (MemoryError("Unable to allocate 3.2 GiB for an array"), "the memory of this machine"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+            "the memory of this machine",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "the memory of this machine"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the memory of the GPU"),
+        (RuntimeError("CUDA error: out of memory"), "the memory of the GPU"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ""),
+        (OSError(errno.ENOSPC, "No space left on device"), ""),
+        (ValueError("out of memory"), ""),
+    ],
+)
+def test_memory_that_ran_out_names_the_memory(error: Exception, place: str) -> None:
+    assert memory_that_ran_out(error) == place
+
+
+def test_memory_that_ran_out_knows_a_real_failure_of_torch() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert memory_that_ran_out(caught.value) == "the memory of this machine"
