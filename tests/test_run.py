@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,34 @@ import pytest
 from talim import atomic_io, run
 from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe, dump
-from talim.run import Run, resolve_recipe
+from talim.run import Run, resolve_recipe, version_changes
+
+
+@pytest.mark.parametrize(("number", "refused"), [(errno.ENOLCK, False), (errno.ENOTSUP, False), (errno.EACCES, True)])
+def test_lock_on_a_file_system_without_locks_is_said_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, refused: bool
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    if refused:
+        with pytest.raises(TalimError, match="another talim process"), Run(tmp_path).lock():
+            pass
+        return
+    with Run(tmp_path).lock():
+        pass
+    said = capsys.readouterr().err
+    assert "cannot be locked here" in said
+    assert os.strerror(number) in said
+    assert "another talim process" not in said
+
+
+def test_version_changes_names_what_differs() -> None:
+    before = {"talim": "1", "python": "3.11.1", "libraries": {"torch": "2.1", "peft": "0.1"}, "time": "then"}
+    now = {"talim": "1", "python": "3.11.1", "libraries": {"torch": "2.2", "peft": "0.1"}, "time": "now"}
+    assert version_changes(before, now) == {"torch": ("2.1", "2.2")}
+    assert version_changes(before, before) == {}
 
 
 def test_resolve_recipe_prefers_set_over_options_over_files(tmp_path: Path) -> None:

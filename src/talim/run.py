@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import os
 import platform
@@ -13,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from talim import progress
 from talim import recipe as recipes
 from talim.atomic_io import friendly_os_errors
 from talim.errors import TalimError
 from talim.recipe import Recipe
+
+LOCKED_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class Run:
@@ -48,7 +52,10 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder for this process; a second one gets a TalimError. Released on any exit."""
+        """Lock the folder for this process; a second one gets a TalimError. Released on any exit.
+
+        Where the file system has no locks, that is said and the work goes on.
+        """
         with friendly_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (stays open while the lock is held)
@@ -59,8 +66,13 @@ class Run:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except ImportError:  # Windows has no flock: users must not start two runs in one folder there
                 pass
-            except OSError:
-                raise TalimError(f"{self.folder}: another talim process is working in this folder") from None
+            except OSError as error:
+                if error.errno in LOCKED_BY_ANOTHER:
+                    raise TalimError(f"{self.folder}: another talim process is working in this folder") from None
+                progress.default().log(
+                    f"warning: {self.folder} cannot be locked here ({error.strerror or error}): its file system has "
+                    "no locks, so nothing keeps a second talim process out of this folder; do not start one"
+                )
             yield
 
 
@@ -76,6 +88,17 @@ def provenance() -> dict[str, Any]:
         "command": " ".join(["talim", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Versions of talim, Python and the libraries that differ between two provenances, as (before, now)."""
+
+    def versions(facts: Mapping[str, Any]) -> dict[str, Any]:
+        libraries: Mapping[str, Any] = facts.get("libraries") or {}
+        return {"talim": facts.get("talim"), "python": facts.get("python"), **libraries}
+
+    old, new = versions(before), versions(now)
+    return {name: (old.get(name), version) for name, version in new.items() if old.get(name) != version}
 
 
 def _version(package: str) -> str | None:

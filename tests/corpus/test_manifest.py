@@ -107,3 +107,15 @@ def test_load_with_unicode_line_separators_in_captions_keeps_all_clips(folder: P
     corpus = prepare(folder, tmp_path / "corpus", sample_rate=8000, caption=caption)
     assert {clip.caption for clip in Corpus.load(corpus.folder).clips} == {corpus.clips[0].caption}
     assert len(Corpus.load(corpus.folder).clips) == len(corpus.clips)
+
+
+def test_read_clip_of_swapped_files_says_that_it_is_another_sound(corpus: Corpus) -> None:
+    first, second = corpus.clips[:2]
+    kept = (corpus.folder / first.file).read_bytes()
+    (corpus.folder / first.file).write_bytes((corpus.folder / second.file).read_bytes())
+    try:
+        with pytest.raises(TalimError, match="holds another sound than talim prepare wrote"):
+            corpus.read_clip(first)
+        assert content_hash(corpus.read_clip(second)) == second.audio_hash
+    finally:
+        (corpus.folder / first.file).write_bytes(kept)

@@ -58,3 +58,32 @@ def test_read_of_truncated_file_raises_talim_error(tmp_path: Path, cut: int) -> 
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(TalimError, match="damaged checkpoint"):
         checkpoint.read(path, weights, optimiser, "id")
+
+
+def test_read_of_a_file_with_any_flipped_bit_raises_talim_error_or_changes_nothing(tmp_path: Path) -> None:
+    weights, optimiser = make(1)
+    step(weights, optimiser, 1)
+    path, state = tmp_path / "c", TrainerState("id", step=1, best_loss=2.5)
+    checkpoint.write(path, state, weights, optimiser, {"a.down": weights["a.down"].detach().clone()})
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        others, other_optimiser = make(2)
+        try:
+            read, _ = checkpoint.read(path, others, other_optimiser, "id")
+        except TalimError:
+            refused += 1
+            continue
+        assert read == state
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert refused > 0.9 * len(whole)  # the rest is white space of the header
+
+
+def test_write_gives_the_file_the_mode_of_new_files(tmp_path: Path) -> None:
+    weights, optimiser = make(1)
+    checkpoint.write(tmp_path / "c", TrainerState("id"), weights, optimiser, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "c").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import mmap
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ _FORMAT = "talim-features-1"
 _STALE_FILE_SECONDS = 3600.0
 _HEADER_BYTES = 2048  # upper bound of an entry's names, shapes and fields
 _MIN_FREE_FRACTION = 0.1  # of a disk's free space stays free
+_MAPPED_BYTES = 1_000_000  # larger entries are memory-mapped, which holds a file open for as long as the array lives
 _DTYPES = {  # safetensors names
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
     "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
@@ -39,7 +39,7 @@ class CorruptCacheEntry(TalimError):  # noqa: N818 - the name says what it is
 class FeatureCache:
     """A folder of arrays, one safetensors file an entry, keyed by a hash of the fields that they depend on.
 
-    Entries are written atomically, read memory-mapped and read-only, and their checksum is verified once a process.
+    Entries are written atomically, read-only when read (large ones memory-mapped), and verified once a process.
     With `max_bytes`, `put_if_room` refuses what no longer fits; nothing is ever evicted. Writers of a bounded cache
     exclude each other by a lock; the sum of bytes lies in the file `bytes` and is counted anew by each process.
     """
@@ -59,7 +59,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def get(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays of a key, memory-mapped and read-only; None where there is no entry.
+        """The arrays of a key, read-only, memory-mapped where large; None where there is no entry.
 
         Raises CorruptCacheEntry where the file is damaged or belongs to another key.
         """
@@ -69,12 +69,13 @@ class FeatureCache:
                 status = path.stat()
                 if status.st_size < 8:
                     raise CorruptCacheEntry(path, f"{status.st_size} bytes")
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                small = status.st_size <= _MAPPED_BYTES
+                content = file.read() if small else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise TalimError(f"cannot read {path}: {error.strerror or error}") from error
-        arrays, metadata = _parse(path, mapped)
+        arrays, metadata = _parse(path, content)
         version = (status.st_size, status.st_mtime_ns)
         if self._verified.get(key) != version:
             _verify(path, key, arrays, metadata)
@@ -179,7 +180,8 @@ class FeatureCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (open as long as the lock is held)
         with handle:
-            if os.name == "posix":  # elsewhere each process observes the bound for itself
+            # where there are no locks (Windows, some network disks) each process observes the bound for itself
+            with contextlib.suppress(ImportError, OSError):
                 import fcntl
 
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -221,20 +223,20 @@ def _verify(path: Path, key: str, arrays: dict[str, np.ndarray], metadata: dict[
         raise CorruptCacheEntry(path, "its checksum does not match")
 
 
-def _parse(path: Path, mapped: mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Views into a mapped safetensors file (8 bytes header length, JSON header, data), and its metadata."""
+def _parse(path: Path, content: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Views into a safetensors file (8 bytes header length, JSON header, data), and its metadata."""
     try:
-        length = int.from_bytes(mapped[:8], "little")
-        header = json.loads(mapped[8 : 8 + length])
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
         arrays = {}
         for name, entry in header.items():
             start, stop = entry["data_offsets"]
             dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
             count = int(np.prod(shape, dtype=np.int64))
-            if stop - start != count * dtype.itemsize or 8 + length + stop > len(mapped):
+            if stop - start != count * dtype.itemsize or 8 + length + stop > len(content):
                 raise ValueError("it is truncated")
-            array = np.frombuffer(mapped, dtype, count, 8 + length + start) if count else np.empty(0, dtype)
+            array = np.frombuffer(content, dtype, count, 8 + length + start) if count else np.empty(0, dtype)
             arrays[name] = array.reshape(shape)
             arrays[name].flags.writeable = False
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:

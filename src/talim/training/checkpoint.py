@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,14 +35,18 @@ class TrainerState:
 
 
 def write(path: Path, state: TrainerState, weights: Weights, optimiser: Optimizer, best: dict[str, Tensor]) -> None:
-    """Write everything to one file, atomically. Random states need not be stored: draws follow from the step."""
+    """Write everything to one file, atomically, with a checksum. Random states need not be stored: draws follow
+    from the step.
+    """
     tensors = {f"weights/{name}": tensor.detach() for name, tensor in weights.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
     for name, parameter in weights.items():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{name}/{key}"] = torch.as_tensor(value)
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    atomic_io.write_bytes(path, save(tensors, {"state": json.dumps(asdict(state))}))
+    text = json.dumps(asdict(state))
+    with atomic_io.new_file(path) as temporary:
+        save_file(tensors, temporary, {"state": text, "sha256": _checksum(text, tensors)})
 
 
 def read(path: Path, weights: Weights, optimiser: Optimizer, run_id: str) -> tuple[TrainerState, dict[str, Tensor]]:
@@ -68,8 +74,20 @@ def read(path: Path, weights: Weights, optimiser: Optimizer, run_id: str) -> tup
 def _open(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            state = TrainerState(**json.loads(file.metadata()["state"]))
-            return state, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata["sha256"] != _checksum(metadata["state"], tensors):
+            raise ValueError("its checksum does not match its content")
+        return TrainerState(**json.loads(metadata["state"])), tensors
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise TalimError(f"{path}: damaged checkpoint ({reason}); delete it to start the run anew") from None
+
+
+def _checksum(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 (hex) of the state and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """One clip as the model's inputs and targets; the arrays are read-only views of cache files."""
+    """One clip as the model's inputs and targets; the arrays are read-only."""
 
     clip: Clip
     targets: np.ndarray  # int16 [K, T] tokens or float32 [C, T, F] latents
