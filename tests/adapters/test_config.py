@@ -105,7 +105,7 @@ def test_defaults_of_a_kind_that_change_later_leave_a_stored_adapter_as_it_is(mo
     [
         ("facebook/musicgen-small", "facebook/musicgen-small"),
         ("gpt2", "gpt2"),
-        ("/home/me/models/gpt2", "./gpt2"),
+        ("/srv/models/gpt2", "./gpt2"),
         ("./facebook/musicgen-small", "./musicgen-small"),
         ("models/facebook/musicgen-small/", "./musicgen-small"),
         ("C:\\models\\gpt2", "./gpt2"),

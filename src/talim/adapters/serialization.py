@@ -259,14 +259,14 @@ def _expected_shapes(config: PeftConfig, plain: nn.Module, folder: Path) -> dict
 
 def _without_memory(model: nn.Module) -> nn.Module:
     """A copy of a model on the meta device, without the adapters that it has."""
-    twins: dict[int, Any] = {}
+    empty_tensors: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         empty = tensor.detach().to("meta")
         is_weight = isinstance(tensor, nn.Parameter)
-        twins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_weight else empty
-    twin = copy.deepcopy(model, twins)
-    wrapper = twin.__dict__.pop("talim_wrapper", None)
-    return twin if wrapper is None else wrapper.base_model.unload()
+        empty_tensors[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_weight else empty
+    replica = copy.deepcopy(model, empty_tensors)
+    wrapper = replica.__dict__.pop("talim_wrapper", None)
+    return replica if wrapper is None else wrapper.base_model.unload()
 
 
 def _embedding_weights(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -286,7 +286,7 @@ def _resize_vocabulary(model: nn.Module, path: str, rows: int, folder: Path) -> 
     """Give an embedding of the base as many rows as the adapter brings; TalimError where the model cannot."""
     before, parts = model.get_submodule(path), list[Any](model.modules())
     for part in parts:
-        if _num_rows(model, path) == rows:  # by its twin, or the part that holds both
+        if _num_rows(model, path) == rows:  # the part holds both embeddings
             break
         if hasattr(part, "resize_token_embeddings") and any(module is before for module in part.modules()):
             try:

@@ -1,0 +1,67 @@
+"""Counting and the page of PEFT's own tests; the rows themselves are talim's kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from research.validation import peft_suite, peft_suite_rows
+from talim.adapters import AdapterConfig
+from talim.design.adapter_kinds import KINDS
+
+FILE = "tests/test_custom_models.py"
+
+
+def row(name: str, outcome: str, cause: str = "", reference: bool = False) -> dict[str, Any]:
+    cls = "LoraConfig" if reference else "ConvRow"
+    test = f"{FILE}::TestX::{name}[{cls}]"
+    shared = {"outcome": outcome, "cause": cause, "reference": reference}
+    return {"test": test, "any_class": test.replace(cls, "*"), **shared}
+
+
+ROWS = [
+    row("a", "passed"),
+    row("b", "failed", "TalimError: adapters cannot be merged into the base; unload() gives the plain base back"),
+    row("c", "failed", "UsageError: x: a Linear is not given the cache of a decoding model, so ..."),
+    row("d", "failed", "assert False"),
+    row("d", "failed", "assert False", reference=True),
+    row("e", "failed", "assert False"),
+    row("f", "skipped"),
+]
+
+
+def test_count_tells_refusals_from_failures() -> None:
+    counts = peft_suite.count(ROWS)["test_custom_models.py"]
+    assert counts["passed"] == counts["merge"] == counts["skipped"] == counts["failed"] == 1
+    assert counts[peft_suite.OUTDATED] == 1
+    assert sum(counts.values()) == len(ROWS) - 1  # the reference is none of talim's
+
+
+def test_page_holds_the_table() -> None:
+    page = peft_suite.page(peft_suite.count(ROWS), "abc")
+    assert "| passed | 1 | 0 | 0 | 1 |" in page
+    assert "| **failed** | 1 | 0 | 0 | 1 |" in page
+    assert "commit abc" in page
+
+
+def test_published_page_has_no_failure() -> None:
+    assert "| **failed** | 0 | 0 | 0 | 0 |" in peft_suite.PAGE.read_text(encoding="utf-8")
+
+
+def test_rows_hold_every_kind_and_are_valid() -> None:
+    assert set(peft_suite_rows.ROWS) == set(KINDS)
+    rows = peft_suite_rows.custom_rows()
+    assert {options["kind"] for *_, options in rows} == set(KINDS)
+    assert all(isinstance(cls(**options), AdapterConfig) for *_, cls, options in rows)
+    assert all(cls(**options).width == 4 for cls, options in peft_suite_rows.model_rows("CAUSAL_LM"))
+
+
+def test_small_models_have_blocks_that_the_rows_name() -> None:
+    import re
+
+    for family in ("OPT", "GPT2", "GPTJ", "Llama", "Mistral", "qwen2", "Gemma3", "T5", "Bart"):
+        model = peft_suite_rows.build_model(f"somebody/tiny-random-{family}")
+        blocks = [path for path, _ in model.named_modules() if re.fullmatch(peft_suite_rows.BLOCKS, path)]
+        assert len(blocks) == (4 if family in ("T5", "Bart") else 2)
+    assert peft_suite_rows.SequenceModel()(torch.zeros(9, 10)).shape == (9, 2)
