@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from talim.audio import Audio
 from talim.corpus.captions import (
     BUILT_FROM_LABELS,
     MAX_TEXT_BYTES,
@@ -108,7 +110,7 @@ def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> Non
         def hash(self) -> str:
             return "0" * 64
 
-        def read(self) -> None:
+        def blocks(self, remarks: list[str]) -> Iterator[Audio]:
             raise AssertionError
 
     (folder / "a.txt").write_text("Sira\tKod", encoding="utf-8")

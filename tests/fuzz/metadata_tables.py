@@ -176,7 +176,7 @@ def _written_name(rng: random.Random, base: str) -> tuple[str, str]:
 def _csv_case(rng: random.Random, number: int) -> TableCase:
     name = "metadata.csv" if rng.random() < 0.8 else rng.choice(TABLE_NAMES)
     base = name.rpartition("/")[0]
-    faults = rng.sample(
+    faults: list[str] = rng.sample(
         FAULTS,
         rng.choice((0, 0, 1, 1, 2)),
     )  # fmt: skip
