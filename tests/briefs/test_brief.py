@@ -53,6 +53,7 @@ def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
         ({}, "the music is not described"),
         ({"mode": "Yaman"}, "need a tradition"),
         ({"tradition": "hindustani", "mode": "Yamanistan"}, "Yaman"),
+        ({"instruments": ["sitra"]}, "no instrument is called 'sitra': did you mean sitar"),
         ({"tradition": "atlantis"}, "no tradition"),
         ({"prompt": "x", "seconds": 0}, "seconds is 0"),
         ({"prompt": "x", "seconds": float("nan")}, "seconds"),

@@ -15,6 +15,7 @@ from talim.errors import TalimError, UsageError
 from talim.listening.protocol import short_hash
 from talim.strict_yaml import StrictModel, build, read_yaml
 from talim.traditions import tradition as traditions
+from talim.traditions.instrument_names import resolve_instrument
 from talim.traditions.tradition import Tradition
 
 REASONS = ("off_brief", "sound", "melody", "rhythm", "mood", "ending", "seam", "too_familiar", "other")
@@ -138,7 +139,7 @@ class Brief(StrictModel):
             tradition=tradition.slug if tradition else "",
             mode=(tradition.mode(self.mode).name,) if tradition and self.mode else (),
             cycle=(tradition.cycle(self.cycle).name,) if tradition and self.cycle else (),
-            instruments=self.instruments,
+            instruments=tuple(map(resolve_instrument, self.instruments)),
             tempo_bpm=(f"{self.tempo_bpm:g}",) if self.tempo_bpm else (),
         )
         text = caption_phrase(labels, np.random.default_rng(0))
@@ -150,7 +151,7 @@ class Brief(StrictModel):
 
 
 def load(path: Path) -> Brief:
-    """Read a brief; UsageError for an unknown key, a wrong value or an unknown mode, TalimError if it is missing."""
+    """Read a brief; UsageError for an unknown key, a wrong value or an unknown name, TalimError if it is missing."""
     brief = build(Brief, read_yaml(path, "docs/guides/briefs.md has an example"), str(path))
     try:
         tradition = brief.load_tradition()
@@ -158,6 +159,8 @@ def load(path: Path) -> Brief:
             tradition.mode(brief.mode)
         if tradition and brief.cycle:
             tradition.cycle(brief.cycle)
+        for name in brief.instruments:
+            resolve_instrument(name)
     except TalimError as error:
         raise UsageError(f"{path}: {error}") from None
     return brief
