@@ -84,4 +84,9 @@ def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
         rows, copies = copy_scores.copy_scores(training, few, few, real, "none", MetricCache(None))
         assert rows[0].value is None
         assert reason in rows[0].sentence
-        assert copies["clips"] == []
+        assert (copies["copied"], copies["checked"]) == (0, 0)
+    assert all(row["copied"] is None for row in copies["clips"])
+    assert copy_scores.copies_sentence(copies).startswith(
+        "Not checked for passages copied from the training recordings: "
+    )
+    assert "None of" not in copy_scores.copies_sentence(copies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,12 @@ def test_read_result_incomplete_last_line_of_the_log_is_ignored(tmp_path: Path) 
     with (run / "log.jsonl").open("a") as log:
         log.write('{"step": 301, "los')
     assert len(read_result(run).log) == 307
+
+
+@pytest.mark.parametrize("name", ["../../secret.wav", "/etc/hostname"])
+def test_read_result_sample_outside_the_run_raises(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "run", seconds=0)
+    (run / "samples").mkdir(exist_ok=True)
+    (run / "samples" / "manifest.jsonl").write_text(json.dumps({"file": name, "role": "real"}) + "\n")
+    with pytest.raises(TalimError, match="leads out of"):
+        read_result(run)

@@ -47,7 +47,7 @@ def test_samples_sentence_names_worse_before_better_with_values() -> None:
     )
     assert text.startswith(
         "In 3 generated clips, worse than the untrained base: time in which a pitch is heard 23\u202f% "
-        "(untrained base 91\u202f%, real music 95\u202f%). Better: distance to real music in timbre 21.900"
+        "(untrained base 91\u202f%, real music 95\u202f%). Better: distance to real music in timbre 21.9"
     )
 
 

@@ -86,7 +86,7 @@ def test_study_report_of_a_finished_study_has_all_sections(rendered: tuple[str, 
     ):
         assert f">{heading}</h2>" in page
     summary = value["summary"]
-    assert len(summary["en"]) == len(summary["ja"]) == len(summary["figures"]) == 3
+    assert len(summary["en"]) == len(summary["ja"]) == len(summary["figures"]) + 1 == 4
     assert all(sentence in page for sentence in summary["en"] + summary["ja"])
     assert value["bases"][0]["unit"] == "nats"
     assert value["hypotheses"][0]["verdict"] == "supported"
@@ -248,7 +248,7 @@ def test_study_report_names_trials_with_copies(tmp_path: Path) -> None:
     assert value["copies"]["checked"] == 3
     (copied,) = value["copies"]["copies"]
     assert (copied["id"], copied["copied_fraction"]) == (found[2]["id"], 0.25)
-    assert "3 trials was checked" in page
+    assert f"The audio of 3 of {len(found)} trials was checked" in page
     assert "in 25\u202f% of its clips" in page
     found[2]["measures"]["score.copied_tokens"] = {"run": 0.0}
     assert "none was found" in page_of(write(tmp_path / "clean", found))[0]

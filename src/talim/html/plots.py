@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -122,7 +123,8 @@ def new_axes(
     axes.tick_params(color=HAIRLINE, labelcolor=QUIET, length=3)
     axes.grid(axis=grid, color=HAIRLINE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel(x_label, color=QUIET)
+    # a long label is centred on the axes, which a narrow drawing shares with the names of the rows
+    axes.set_xlabel(textwrap.fill(x_label, max(18, int(8 * size_inches[0]))), color=QUIET)
     axes.set_ylabel(y_label, color=QUIET)
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     return figure, axes

@@ -14,6 +14,8 @@ from talim.reporting.catalogue import words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
+# The second gate is on the loss alone, so its name says that and no more.
+STAGE_TITLES = {"cost": "Cost", "quality": "Learning (loss)", "task": "Contribution to the task"}
 GB = 1e9
 USABLE_MEMORY_FRACTION = 0.9  # of the machine's memory: the rest is for the system and libraries
 

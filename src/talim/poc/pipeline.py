@@ -133,10 +133,6 @@ def _run_stages(
     return decided
 
 
-# The second gate is on the loss alone, so its name says that and no more.
-STAGE_TITLES = {"cost": "Cost", "quality": "Learning (loss)", "task": "Contribution to the task"}
-
-
 def _decide(
     context: PocContext,
     decided: dict[str, Any],
@@ -148,7 +144,7 @@ def _decide(
 ) -> None:
     """Add a stage's decision (None: open) to `decided`, and save it if DIR/stages.json has fewer stages."""
     stopped = f"Stopped here because {stop_reason}." if stop_reason else ""
-    stage = {"name": name, "title": STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
+    stage = {"name": name, "title": gates.STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
     decided["stages"].append(stage | {"sentences": lines, "stopped": stopped})
     path = context.out / state.STAGES
     if not path.is_file() or len(read_json(path)["stages"]) < len(decided["stages"]):

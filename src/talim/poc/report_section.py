@@ -16,6 +16,7 @@ from talim.html import formatting, plots
 from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
+from talim.poc.gates import STAGE_TITLES
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import read_result
@@ -68,6 +69,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         return None
     decided = read_json(path)
     stages = [_update_task_stage(row, folder) if row["name"] == "task" else row for row in decided["stages"]]
+    stages = [row | {"title": STAGE_TITLES.get(row["name"], row["title"])} for row in stages]  # older ones said more
     continuations = [
         row | {"title": CONTINUATION_TITLES[row["name"]], "stopped": ""} for row in decided["continuations"]
     ]

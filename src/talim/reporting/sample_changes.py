@@ -10,7 +10,12 @@ from typing import Any
 from talim.html.formatting import format_counted, format_number, format_percent
 
 BETTER, WORSE, SAME = "better", "worse", "same"
-SHARE, DISTANCE = format_percent, format_number
+SHARE = format_percent
+
+
+def _distance(value: float) -> str:
+    return format_number(value, 1)
+
 
 # score of scores.json: its name on pages, and how its values are shown
 NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -20,9 +25,9 @@ NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
     "adherence_tempo": ("fit to the prompt's tempo", SHARE),
     "adherence_instruments": ("fit to the prompt's instruments", SHARE),
     "adherence_clap": ("fit to the prompt's words", SHARE),
-    "kernel_distance_timbre": ("distance to real music in timbre", DISTANCE),
-    "kernel_distance_pitch": ("distance to real music in pitch", DISTANCE),
-    "kernel_distance_rhythm": ("distance to real music in rhythm", DISTANCE),
+    "kernel_distance_timbre": ("distance to real music in timbre", _distance),
+    "kernel_distance_pitch": ("distance to real music in pitch", _distance),
+    "kernel_distance_rhythm": ("distance to real music in rhythm", _distance),
     "silent_fraction": ("silence", SHARE),
     "clipped_fraction": ("clipped samples", SHARE),
 }

@@ -64,7 +64,7 @@ SummaryPart = tuple[dict[str, str], dict[str, Any]]
 
 
 def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, Any]:
-    """A headline, and three sentences with one key figure and its interval each, in English and Japanese."""
+    """A headline, three sentences with a key figure and its interval each, and one on use, in English and Japanese."""
     found = base["recommendations"][0]
     if found["outcome"] == NOTHING:
         text = recommendation_text(found)
@@ -73,8 +73,8 @@ def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, A
     caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
-        "en": [texts["en"] for texts, _ in parts],
-        "ja": [*(texts["ja"] for texts, _ in parts), *caveat],
+        "en": [*(texts["en"] for texts, _ in parts), words("en")["use"]],
+        "ja": [*(texts["ja"] for texts, _ in parts), "".join([words("ja")["use"], *caveat])],
         "figures": [figure for _, figure in parts],
     }
 

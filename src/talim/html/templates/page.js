@@ -1,3 +1,11 @@
+// Optional: a table that is wider than the page says so.
+const sayWhatScrolls = () => {
+  for (const box of document.querySelectorAll(".scroll")) box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
+};
+sayWhatScrolls();
+addEventListener("resize", sayWhatScrolls);
+addEventListener("toggle", sayWhatScrolls, true); // a table in a section that is opened
+
 // Optional: playing one audio element stops the others, and a line shows the position on the spectrogram.
 document.addEventListener("play", (event) => {
   for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();

@@ -1,0 +1,76 @@
+"""The quality stage: the gate is on the interval, copies that were not checked are no clearance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from talim.atomic_io import write_json
+from talim.experiments.recommend import DesignChoice
+from talim.poc import quality_stage
+from talim.poc.gates import GateThresholds, QualityGate
+from talim.run import Run
+
+GATES = GateThresholds()
+
+
+def run_with(folder: Path, ci95: list[float] | None = None, **scores: Any) -> Run:
+    reduction = {"mean": 0.2, "ci95": ci95, "per_recording": {"a": 0.1, "b": 0.3}}
+    write_json(folder / "scores.json", {"held_out_loss": {"loss_reduction": reduction}, **scores})
+    write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": 4})
+    return Run(folder)
+
+
+@pytest.mark.parametrize(
+    ("ci95", "least", "passed", "reason"),
+    [
+        ([0.1, 0.3], 0.0, True, ""),
+        ([0.1, 0.3], 0.2, False, "begins at 0.100"),
+        ([-0.1, 0.3], 0.0, False, "not above 0"),
+        (None, 0.0, None, "may be chance"),
+    ],
+)
+def test_gate_needs_the_whole_interval(
+    tmp_path: Path, ci95: list[float] | None, least: float, passed: bool | None, reason: str
+) -> None:
+    gates = GateThresholds(quality=QualityGate(min_loss_reduction=least))
+    run = run_with(tmp_path, ci95)
+    assert quality_stage.gate_passed(run, gates) is passed
+    assert reason in quality_stage.stop_reason(run, gates)
+
+
+@pytest.mark.parametrize(
+    ("copies", "expected"),
+    [
+        ({}, "Not checked"),
+        ({"copied": 0, "clips": []}, "Not checked"),
+        ({"copied": 0, "clips": [{"copied": None, "match": None}], "not_checked": "too few clips"}, "too few clips"),
+        ({"copied": 0, "clips": [{"copied": False, "match": None}]}, "Not checked"),  # as older files have it
+        ({"copied": 0, "clips": [{"copied": False, "match": {}}]}, "None of 1 checked clip contains a passage"),
+        ({"copied": 1, "clips": [{"copied": True, "match": {}}]}, "Caution: 1 of 1 checked clip contains a passage"),
+        (
+            {"copied": 0, "clips": [{"copied": False, "match": {}}, {"copied": None, "match": None}]},
+            "None of 1 checked clip contains a passage of a training recording; 1 clip could not be checked",
+        ),
+    ],
+)
+def test_quality_summary_tells_what_was_checked_for_copies(
+    tmp_path: Path, copies: dict[str, Any], expected: str
+) -> None:
+    run = run_with(tmp_path, [0.1, 0.3], copies=copies)
+    runs = {"linear@all:2.7%": run}
+    choice = quality_stage.select_design(runs, GATES)
+    assert isinstance(choice, DesignChoice)
+    lines = quality_stage.quality_summary(runs, {"conv@all:2.7%": "no memory"}, choice)
+    assert any(expected in line for line in lines)
+    assert ("None of" in " ".join(lines)) == expected.startswith("None of")
+    assert "conv@all:2.7% failed and was left out: no memory" in lines
+
+
+def test_design_rows_have_costs_and_ratios(tmp_path: Path) -> None:
+    rows = quality_stage.design_rows(
+        {"x": run_with(tmp_path, [0.1, 0.3])}, [{"design": "x", "memory_bytes": 5, "ratios": {}}]
+    )
+    assert (rows[0]["seconds"], rows[0]["steps"], rows[0]["memory_bytes"]) == (8.0, 4, 5)

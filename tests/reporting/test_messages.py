@@ -1,0 +1,73 @@
+"""What commands print: counts in plain grammar, quoted paths, the next command, and how to make music."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from fixtures.run_folder import make_run
+
+from talim.reporting import messages
+
+SUMMARY: dict[str, Any] = {
+    "clips": 1,
+    "recordings": 1,
+    "seconds": 60.0,
+    "split": {"strategy": "blocks", "train": {"clips": 3}, "held_out": {"clips": 1}},
+    "rights": {"licences": {"CC0": 1}},
+    "near_duplicates": [],
+    "skipped": [{"file": "a\nb.wav", "reason": "no sound"}],
+}
+
+
+def test_corpus_message_counts_one_and_escapes_names() -> None:
+    text = messages.corpus_message(SUMMARY, Path("corpus"))
+    assert "1 clip of 1 recording, 1.0 minutes" in text
+    assert "1 recordings" not in text
+    assert "skipped a\\nb.wav: no sound" in text
+
+
+def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
+    row = {"name": "adherence_tempo", "direction": "higher_is_better", "value": 0.67, "baseline": 1.0}
+    run = make_run(tmp_path / "my run", seconds=0)
+    assert "became better or worse was not measured" in messages.evaluation_message(run)
+    from talim.atomic_io import read_json, write_json
+
+    write_json(run / "scores.json", read_json(run / "scores.json") | {"scores": [row]})
+    lines = messages.evaluation_message(run).splitlines()
+    assert any("worse than the untrained base: fit to the prompt's tempo 67" in line for line in lines)
+    assert shlex.split(lines[-1].removeprefix("next: ")) == ["talim", "report", str(run)]
+
+
+def test_poc_message_ends_with_page_and_music() -> None:
+    result = {
+        "sentences": ["Cost: little."],
+        "next_step": "Next: listen.",
+        "stages": [{"title": "Learning (loss)", "passed": True}],
+        "make_music": ["talim generate --run r"],
+        "time_note": "It took 12 min of the time budget of 8 min, 50 % more than given.",
+        "page": "p.html",
+    }
+    text = messages.poc_message(result)
+    assert "Make music now: talim generate --run r" in text
+    assert "Gates: Learning (loss): met." in text
+    assert "more than given" in text
+    assert text.splitlines()[0] == "Cost: little."
+
+
+def test_training_and_folder_messages() -> None:
+    cost = {"best_held_out_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
+    assert "3 steps in 8 s" in messages.training_message(Path("run"), cost)
+    result = {
+        "generated": {"files": 2},
+        "real": {"files": 3},
+        "protocol": {"hash": "abc"},
+        "scores": [{"sentence": "noise: 3"}],
+        "warnings": ["few"],
+    }
+    assert messages.folder_scores_message(result).splitlines() == [
+        "2 generated files against 3 real ones, protocol abc",
+        "noise: 3",
+        "warning: few",
+    ]
