@@ -34,6 +34,15 @@ _ALLOWS = re.compile(
     r"^(CC0(-1\.0)?|CC[ -]?ZERO|PUBLIC[- ]DOMAIN|PDM(-1\.0)?|CC[- ]BY([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?|"
     r"APACHE[- ]2\.0|MIT|BSD([- ][23](-CLAUSE)?)?)$"
 )
+_CREATIVE_COMMONS_ADDRESS = re.compile(
+    r"(HTTPS?://)?(WWW\.)?CREATIVECOMMONS\.ORG/(LICENSES|PUBLICDOMAIN)/(?P<code>[A-Z-]+)(/(?P<version>\d\.\d))?"
+    r"(/[A-Z]{2})?(/DEED(\.[A-Z-]+)?|/LEGALCODE)?/?"
+)
+_CREATIVE_COMMONS_NAME = re.compile(
+    r"CREATIVE COMMONS "
+    r"(?P<elements>ATTRIBUTION(?:[ -]+(?:NON[- ]?COMMERCIAL|NO[- ]?DERIV(?:ATIVE)?S?|SHARE[- ]?ALIKE))*)"
+    r"(?: (?P<version>\d\.\d))?(?: (?:INTERNATIONAL|UNPORTED|GENERIC))?(?: PUBLIC)?(?: LICEN[CS]E)?(?: (\d\.\d))?"
+)
 
 
 def allows_commercial_use(licence: str) -> Use:
@@ -69,4 +78,20 @@ def _plain_name(licence: str) -> str:
     text = unicodedata.normalize("NFKC", str(licence)).replace("ı", "i").upper()
     text = unicodedata.normalize("NFC", re.sub("(?<=[A-Z])[\u0300-\u036f]+", "", unicodedata.normalize("NFD", text)))
     text = re.sub("[\u2010-\u2015\u2212]", "-", text).replace("_", "-")
-    return " ".join(text.split())
+    return _short_creative_commons(" ".join(text.split()))
+
+
+def _short_creative_commons(name: str) -> str:
+    """A Creative Commons address or full name as its short one, "CC BY-SA 4.0"; any other name as it is."""
+    if address := _CREATIVE_COMMONS_ADDRESS.fullmatch(name):
+        code, version = address["code"], address["version"] or ""
+        return {"ZERO": "CC0", "MARK": "PUBLIC DOMAIN"}.get(code, f"CC {code} {version}".strip())
+    if full := _CREATIVE_COMMONS_NAME.fullmatch(name):
+        elements = re.findall(r"ATTRIBUTION|NON-?COMMERCIAL|NO-?DERIV|SHARE-?ALIKE", full["elements"].replace(" ", ""))
+        codes = [{"A": "BY", "NC": "NC", "ND": "ND", "S": "SA"}[_element_key(element)] for element in elements]
+        return f"CC {'-'.join(codes)} {full['version'] or ''}".strip()
+    return name
+
+
+def _element_key(element: str) -> str:
+    return element[0] if not element.startswith("NO") else "NC" if "COMMERCIAL" in element else "ND"
