@@ -14,6 +14,7 @@ from talim.design.site_selection import select_sites, valid_site_names
 from talim.design.unet_sites import UNetShape
 from talim.errors import UsageError
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.strict_yaml import shown_value
 
 BUDGETS = ("2M", "8M", "20M", "40M", "70M")
 PERCENTAGES = ("1%", "2.5%", "5%")  # for a small base
@@ -78,8 +79,8 @@ def _check_budget(text: str) -> str:
     size = parts[0].size if len(parts) == 1 else None
     if size is None or size.native:
         raise UsageError(
-            f"--budget {text!r} cannot be read; give trainable parameters such as 40M or 250k, or per cent of the "
-            "base such as 2.5% (for a width or a rank name one design: --design linear@all:width64)"
+            f"--budget {shown_value(text[:60])} cannot be read; give trainable parameters such as 40M or 250k, or per "
+            "cent of the base such as 2.5% (for a width or a rank name one design: --design linear@all:width64)"
         )
     return str(size)
 
