@@ -133,7 +133,7 @@ CONTEXT_DESIGNS = ["conv@all:width8", "transformer@post:width8"]
 def test_cached_decoding_without_state_differs(fresh: Fresh, design: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base, _ = attach_frozen(fresh, design)
 
-    def fresh_state(cache: Any, key: Any, past: int) -> streaming.StreamingState:
+    def fresh_state(cache: Any, key: Any, past: Any) -> streaming.StreamingState:
         return streaming.StreamingState()
 
     monkeypatch.setattr(streaming, "get_state", fresh_state)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from talim.design.streaming import StreamingState, get_state, num_past_frames
+from talim.design.streaming import StreamingState, get_state, past_frames
 from talim.errors import TalimError
 
 
@@ -28,22 +28,22 @@ def test_select_reorders_tensors_and_lists_of_tensors() -> None:
 
 def test_get_state_is_new_at_the_start_and_kept_afterwards() -> None:
     cache = filled_cache()
-    state = get_state(cache, ("layer", 0), 0)
+    state = get_state(cache, ("layer", 0), (0,))
     state.frames = 4
-    assert get_state(cache, ("layer", 0), 4) is state
-    assert get_state(cache, ("layer", 1), 0) is not state
-    assert get_state(cache, ("layer", 0), 0) is not state  # a new generation
-    assert num_past_frames(cache, 1) == 3
+    assert get_state(cache, ("layer", 0), (4,)) is state
+    assert get_state(cache, ("layer", 1), (0,)) is not state
+    assert get_state(cache, ("layer", 0), (0,)) is not state  # a new generation
+    assert past_frames(cache, 0, 1, started=False) == (3,)
 
 
 def test_get_state_of_another_length_than_the_cache_raises_talim_error() -> None:
     with pytest.raises(TalimError, match="seen 0 frames of a generation that is 4 frames long"):
-        get_state(filled_cache(), ("layer", 0), 4)
+        get_state(filled_cache(), ("layer", 0), (4,))
 
 
 def test_cache_operations_apply_to_the_state() -> None:
     cache = filled_cache()
-    state = get_state(cache, ("layer", 0), 0)
+    state = get_state(cache, ("layer", 0), (0,))
     state.tensors["last"] = torch.arange(3.0)[:, None]
     cache.reorder_cache(torch.tensor([2, 1, 0]))
     assert state.tensors["last"].flatten().tolist() == [2.0, 1.0, 0.0]
@@ -54,4 +54,4 @@ def test_cache_operations_apply_to_the_state() -> None:
     with pytest.raises(TalimError, match="cannot be cropped"):
         cache.crop(2)
     cache.reset()
-    assert get_state(cache, ("layer", 0), 0) is not state
+    assert get_state(cache, ("layer", 0), (0,)) is not state

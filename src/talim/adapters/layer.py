@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from talim.adapters.config import AdapterConfig
 from talim.adapters.forward_context import ForwardContext
 from talim.adapters.full_finetune import Float32Wrapper, FullFineTuneLayer
 from talim.design import streaming
 from talim.design.adapter_kinds import Kind
+from talim.design.layouts import FRAMES
 from talim.errors import TalimError, UsageError
 
 
@@ -43,7 +45,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         self.mixed_precision = False  # see injection.set_mixed_precision
         self._disable_adapters = False
         self._active_adapter = adapter_name
-        self.forward_context = ForwardContext(base_layer)
+        self.forward_context = ForwardContext(base_layer, module)
         self.training = base_layer.training
         self.update_layer(adapter_name, config)
 
@@ -99,7 +101,8 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             )
         if self.training and torch.is_grad_enabled() and getattr(self, "gradient_checkpointing", False):
             # module and adapters in one checkpoint: an adapter saves more activations than a frozen module
-            return self._gradient_checkpointing_func(lambda *args: self._adapt(active, args, kwargs), *args)
+            adapt = self._as_now(lambda *args: self._adapt(active, args, kwargs))
+            return self._gradient_checkpointing_func(adapt, *args)
         return self._adapt(active, args, kwargs)
 
     def _active(self) -> list[str]:
@@ -126,27 +129,124 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             )
         return self._add(active, output, args, kwargs)
 
+    def _as_now(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that runs with the present scales and trainable weights, also when a checkpoint repeats it."""
+        scales, flags = dict(self.scales), [(weight, weight.requires_grad) for weight in self.parameters()]
+
+        def run(*args: Any) -> Any:
+            later_scales, later_flags = self.scales, [weight.requires_grad for weight, _ in flags]
+            self.scales = scales
+            try:
+                _set_requires_grad(flags)
+                return function(*args)
+            finally:
+                self.scales = later_scales
+                _set_requires_grad([(weight, later) for (weight, _), later in zip(flags, later_flags, strict=True)])
+
+        return run
+
     def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args and isinstance(args[0], Tensor) and args[0].is_nested and torch.is_grad_enabled():
+            # torch's own layers take nested tensors only without gradients
+            padded, back, mask = _from_nested(args[0])
+            return back(self._adapt(active, (padded, *args[1:]), kwargs | {"src_key_padding_mask": ~mask}))
         module = self._effective_module(active)
+        cache = self.forward_context.find_cache(args, kwargs)
+        started = cache is not None and streaming.has_started(cache, self.forward_context.layer_index)
         with without_inner_checkpointing(module):
             output = module(*args, **kwargs)
-        return self._add(active, output, args, kwargs)
+        return self._add(active, output, args, kwargs, started)
 
-    def _add(self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hidden: Tensor = output[0] if isinstance(output, tuple) else output  # [B, T, D]
-        cache, mask = self.forward_context.context(args, kwargs, hidden)
-        past = None if cache is None else streaming.num_past_frames(cache, hidden.shape[1])
-        for name in active:
-            for index, block in enumerate(self.talim_blocks[name]):  # type: ignore[arg-type]
-                if isinstance(block, FullFineTuneLayer):
-                    continue
-                state = self._state(block, cache, (name, index), past)
-                residual = self._residual(block, hidden, state, mask)
-                if state is not None:
-                    state.frames += hidden.shape[1]
-                scale = self.scales[name]
-                hidden = hidden + (residual if scale == 1.0 else scale * residual)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    def _add(
+        self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], started: bool = False
+    ) -> Any:
+        hidden = output[0] if isinstance(output, tuple | list) else output
+        blocks = [
+            (name, index, block)
+            for name in active
+            for index, block in enumerate(self.talim_blocks[name])  # type: ignore[arg-type]
+            if not isinstance(block, FullFineTuneLayer)
+        ]
+        if not blocks:
+            return output
+        layouts = [block.layout for *_, block in blocks if block.uses_context]
+        states, restore, nested_mask = self._as_batch_first(hidden, layouts)
+        cache, past, mask, call = self._call_context(blocks, states, args, kwargs, started)
+        mask = mask if nested_mask is None else nested_mask
+        for name, index, block in blocks:
+            scale = self.scales[name]
+            state = self._state(block, cache, (name, index, call), past)
+            if state is not None and not torch.compiler.is_compiling():
+                versions = (weight._version for weight in block.parameters() if not weight.is_inference())
+                streaming.check_weights(state, (scale, *versions))
+            before = {} if state is None or state.capacity is None else dict(state.tensors)
+            residual = self._residual(block, states, state, mask)
+            if mask is not None:  # recurrences and convolutions of the base may read padded frames
+                residual = residual * mask[..., None].to(residual.dtype)
+            if state is not None:
+                state.advance(states.shape[1], before)
+            states = states + (residual if scale == 1.0 else scale * residual)
+        hidden = restore(states)
+        return _with_first(output, hidden)
+
+    def _call_context(
+        self,
+        blocks: list[tuple[str, int, Any]],
+        hidden: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        started: bool,
+    ) -> tuple[Any, tuple[Any, ...] | None, Tensor | None, Any]:
+        """Cache, possible numbers of past frames, mask, and which layer of the cache; only for kinds with context."""
+        if not any(block.uses_context for *_, block in blocks):
+            return None, None, None, None
+        context, frames = self.forward_context, hidden.shape[1]
+        cache, past, call = context.find_cache(args, kwargs), None, None
+        if blocks[0][2].layout == FRAMES:
+            context.check_past(args, kwargs, frames, cache)
+        if cache is not None:
+            past, call = context.past(cache, kwargs, frames, started)
+        return cache, past, context.mask(args, kwargs, hidden, past, self._probe(args, kwargs)), call
+
+    def _as_batch_first(self, hidden: Any, layouts: list[str]) -> tuple[Tensor, Callable[[Tensor], Any], Tensor | None]:
+        """The output as [B, T, D] (or a U-Net's [B, D, T, F]), what gives its own layout back, a nested one's mask."""
+        if not isinstance(hidden, Tensor):
+            raise TalimError(
+                f"{self.module_path}: a {type(self.base_layer).__name__} returns a {type(hidden).__name__}; adapters "
+                "need hidden states [B, T, D], alone or first in a tuple"
+            )
+        if hidden.is_nested:
+            return _from_nested(hidden)
+        if any(hidden.ndim != (3 if layout == FRAMES else 4) for layout in layouts):
+            raise TalimError(
+                f"{self.module_path}: an output of shape {list(hidden.shape)} arrived; an adapter with context needs "
+                "hidden states [B, T, D]; name whole blocks in target_modules, or use the kind linear"
+            )
+        if layouts and hidden.ndim == 3 and self.forward_context.is_time_first:
+            return hidden.transpose(0, 1), lambda states: states.transpose(0, 1), None
+        return hidden, lambda states: states, None
+
+    def _probe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """The base module's output, with its input changed at the frames [B, T] that are given."""
+
+        def without_cache(value: Any) -> Any:
+            return None if isinstance(value, Cache) else value
+
+        def run(where: Tensor) -> Tensor:
+            values = [without_cache(value) for value in args]
+            named = {name: without_cache(value) for name, value in kwargs.items()}
+            place: Any = values if values else named
+            key: Any = 0 if values else next(name for name, value in named.items() if isinstance(value, Tensor))
+            wave = torch.sin(torch.arange(place[key].shape[-1]).to(place[key]) + 1)
+            where = where.transpose(0, 1) if self.forward_context.is_time_first else where
+            place[key] = place[key] + 3 * wave * where[..., None]
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(0)  # the same dropout every time
+                output = self.base_layer(*values, **named)
+            output = output[0] if isinstance(output, tuple | list) else output
+            return output.transpose(0, 1) if self.forward_context.is_time_first else output
+
+        return run
 
     def _residual(
         self, block: Any, hidden: Tensor, state: streaming.StreamingState | None, mask: Tensor | None
@@ -155,18 +255,34 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         with torch.autocast(hidden.device.type, hidden.dtype) if enabled else nullcontext():
             return block(hidden.to(block.up.weight.dtype), state, mask).to(hidden.dtype)
 
-    def _state(self, block: Any, cache: Any, key: tuple[str, int], past: int | None) -> streaming.StreamingState | None:
+    def _state(
+        self, block: Any, cache: Any, key: tuple[Any, ...], past: tuple[Any, ...] | None
+    ) -> streaming.StreamingState | None:
         """The block's state of the previous frames; None if it needs none."""
         if past is None or not block.uses_context:
             return None
         if block.causal:
-            return streaming.get_state(cache, (self.module_path, *key), past)
-        if past == 0:
+            state = streaming.get_state(cache, (self.module_path, *key), past)
+            self._check_once_per_step(state)
+            return state
+        if 0 in past:
             return None  # one full pass
         raise TalimError(
             f"{self.module_path}: this adapter uses later frames (causal=False), but the model decodes step by "
             "step; train one with causal=True, or generate with use_cache=False"
         )
+
+    def _check_once_per_step(self, state: streaming.StreamingState) -> None:
+        """TalimError where a model runs one block several times in a step: its state would be of another depth."""
+        outer = self.forward_context.outer_call
+        if outer is None or outer.token is None or torch.compiler.is_compiling():
+            return
+        if state.step is outer.token:
+            raise TalimError(
+                f"{self.module_path} runs several times in one step of this model, so an adapter cannot keep its "
+                "state of the past there; generate with use_cache=False, or use the kind linear"
+            )
+        state.step = outer.token
 
     def _effective_module(self, active: list[str]) -> nn.Module:
         """The base module, or its replacement by `full`."""
@@ -209,6 +325,34 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             if name == "base_layer":
                 raise
             return getattr(self.base_layer, name)
+
+
+def _from_nested(hidden: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
+    """Rows of unequal length as [B, T, D], their way back, and the bool mask [B, T] of their frames."""
+    rows = hidden.unbind()
+    lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
+    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    mask = torch.arange(padded.shape[1], device=hidden.device)[None] < lengths[:, None]
+
+    def back(states: Tensor) -> Tensor:
+        return torch.nested.as_nested_tensor([row[:n] for row, n in zip(states, lengths.tolist(), strict=True)])
+
+    return padded, back, mask
+
+
+def _with_first(output: Any, hidden: Any) -> Any:
+    """A module's output with other hidden states."""
+    if hasattr(output, "_replace"):  # a named tuple
+        return output._replace(**{output._fields[0]: hidden})
+    if isinstance(output, list | tuple):
+        return type(output)((hidden, *output[1:]))
+    return hidden
+
+
+def _set_requires_grad(flags: list[tuple[Tensor, bool]]) -> None:
+    for weight, flag in flags:
+        if weight.requires_grad != flag:
+            weight.requires_grad_(flag)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class AdapterModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
             return
         layer = AdapterLayer(target, adapter_name, peft_config, current_key, outer_module=parent)
-        layer.forward_context.register_hooks(parent)
+        layer.forward_context.register_hooks(parent, self.model)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

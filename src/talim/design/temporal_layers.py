@@ -6,6 +6,8 @@ All take hidden states [B, T, W], an optional state of the previous frames (cach
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,7 +80,8 @@ class SqueezeExcitation(nn.Module):
         if self.name not in state.tensors:
             zeros = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[2], dtype=torch.float32)
             state.tensors[self.name] = [zeros, zeros]  # sum of all frames, mean at the last update
-        if mask is None and self._frame_counts not in state.tensors:
+        fixed_shapes = state.capacity is not None or torch.compiler.is_compiling()  # no branch on a number of frames
+        if mask is None and self._frame_counts not in state.tensors and not fixed_shapes:
             return hidden * self._gates_unpadded(hidden, state)
         return hidden * self._gates_masked(hidden, state, mask)
 
@@ -117,7 +120,9 @@ class SqueezeExcitation(nn.Module):
         rows, frames, width = hidden.shape
         total, mean = state.tensors[self.name]
         valid = torch.ones(rows, frames, dtype=torch.long, device=hidden.device) if mask is None else mask.long()
-        count = state.tensors.get(self._frame_counts, torch.full_like(valid[:, :1], state.frames))  # [B, 1]
+        count = state.tensors.get(self._frame_counts)  # [B, 1]
+        if count is None:
+            count = torch.zeros_like(valid[:, :1]) + state.frames
         counts = torch.cat([count, count + valid.cumsum(1)], 1)  # [B, 1 + T]
         sums = torch.cat([total, total + (hidden.float() * valid[..., None]).cumsum(1)], 1)
         updates = (counts[:, 1:] - 1).clamp(min=0) // self.update_every * self.update_every  # [B, T]
@@ -160,9 +165,14 @@ class TemporalAttention(nn.Module):
         batch, frames, _ = hidden.shape
         packed = self.in_proj(hidden).view(batch, frames, 3, self.num_heads, self.head_width)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each [B, H, T, W / H]
-        before = 0
+        before: Any = 0
         if state is not None:
             before = state.frames
+            if state.capacity is not None:
+                visible = self._write_to_buffers(state, key, value, mask)
+                keys, values = state.tensors[f"{self.name} keys"], state.tensors[f"{self.name} values"]
+                attended = F.scaled_dot_product_attention(query, keys, values, visible)
+                return self.out_proj(attended.transpose(1, 2).reshape(batch, frames, -1))
             key, value = self._append_to_cache(state, key, value)
             mask = self._append_mask(state, mask, batch, before, frames)
         if mask is None and (frames == 1 or before == 0 or not self.causal):
@@ -172,6 +182,27 @@ class TemporalAttention(nn.Module):
             visible = self._attention_mask(key, frames, before, mask)
             attended = F.scaled_dot_product_attention(query, key, value, visible)
         return self.out_proj(attended.transpose(1, 2).reshape(batch, frames, -1))
+
+    def _write_to_buffers(self, state: StreamingState, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Write into the buffers of a static cache; the keys visible to each new frame, bool [B, 1, T, capacity]."""
+        batch, heads, frames, width = key.shape
+        new_index = torch.arange(frames, device=key.device) + state.frames
+        for kind, new in (("keys", key), ("values", value)):
+            buffer = state.tensors.get(f"{self.name} {kind}")
+            if buffer is None:
+                buffer = new.new_zeros(batch, heads, state.capacity, width)
+            # the past may be part of a graph: then do not write into it
+            write = buffer.index_copy if new.requires_grad or buffer.requires_grad else buffer.index_copy_
+            state.tensors[f"{self.name} {kind}"] = write(2, new_index, new)
+        valid = state.tensors.get(f"{self.name} mask")
+        if valid is None:
+            valid = torch.ones(batch, state.capacity, dtype=torch.bool, device=key.device)  # type: ignore[arg-type]
+        if mask is not None:
+            valid = valid.index_copy(1, new_index, mask.bool())
+        state.tensors[f"{self.name} mask"] = valid
+        key_index = torch.arange(valid.shape[1], device=key.device)[None]
+        is_own = key_index == new_index[:, None]
+        return (((key_index <= new_index[:, None])[None] & valid[:, None]) | is_own[None])[:, None]
 
     def _attention_mask(self, key: Tensor, frames: int, before: int, mask: Tensor | None) -> Tensor:
         """Keys visible to each frame, bool [B or 1, 1, T, S]; a frame always attends to itself."""
@@ -189,7 +220,8 @@ class TemporalAttention(nn.Module):
         extended = []
         for kind, new in (("keys", key), ("values", value)):
             buffer = state.tensors.get(f"{self.name} {kind}")
-            if new.requires_grad:  # the past may be part of a graph: do not write into it
+            # the past may be part of a graph: do not write into it; a compiled step has no buffer that grows by leaps
+            if new.requires_grad or torch.compiler.is_compiling():
                 buffer = new if buffer is None else torch.cat([buffer[:, :, :before], new], 2)
                 state.tensors[f"{self.name} {kind}"] = buffer
                 extended.append(buffer)
