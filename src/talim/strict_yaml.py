@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
+import yaml.scanner
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.errors import TalimError, UsageError

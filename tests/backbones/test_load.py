@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +148,22 @@ def test_load_nano_folder_registers_codec_and_byte_tokenizer(tmp_path: Path) -> 
         assert {w.dtype for w in base.model.audio_encoder.state_dict().values()} == {torch.float32}
         assert base.encode_text(["राग"])[0].shape == (len("राग".encode()) + 1, 16)
         assert base.generate(["x"], 0.2, seed=0)[0].samples.shape == (1, 3200)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_load_never_runs_or_asks_to_run_code_of_a_model_folder(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    folder, target = tmp_path / "base", tmp_path / "made-by-the-code"
+    shutil.copytree(tiny_base, folder)
+    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(target)!r})\nclass Evil: pass\n")
+    values = json.loads((folder / file).read_text())
+    values |= {"model_type": "evil", "tokenizer_class": "Evil"}
+    values["auto_map"] = {"AutoConfig": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]}
+    (folder / file).write_text(json.dumps(values))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question="": asked.append(question) or "y")
+    with contextlib.suppress(TalimError):
+        load(folder, device="cpu")
+    assert asked == []
+    assert not target.exists()

@@ -330,6 +330,8 @@ def main() -> None:
     for outcome in run_lines(lines, arguments.folder, arguments.parallel):
         counts[f"{outcome.status}{' after Ctrl-C' * outcome.interrupted}"] += 1
         slowest = max(slowest, outcome.seconds)
+        if counts.total() % 100 == 0:
+            print(dict(counts), flush=True)
         if outcome.fault or outcome.interrupted:
             words = shlex.join(word[:80] for word in outcome.arguments).encode("ascii", "backslashreplace").decode()
             print(f"{outcome.fault or 'long'}: talim {words}\n    {outcome.said[-500:]}", flush=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from talim.backbones.protocol import Backbone
+from typing import Any
 
 MAX_WORDS = 20_000  # that are looked at
 SHOWN_WORDS = 6
@@ -25,7 +22,7 @@ def unreadable_words(tokenizer: Any, texts: Iterable[str]) -> list[str]:
     return [word for word in words if unknown in _ids(tokenizer, word)]
 
 
-def unreadable_warning(backbone: Backbone, texts: Iterable[str], what: str) -> str:
+def unreadable_warning(backbone: Any, texts: Iterable[str], what: str) -> str:
     """A sentence for whoever wrote the texts (`what`: "the prompt", "the captions"); empty where all can be read."""
     words = unreadable_words(backbone.tokenizer, texts)
     if not words:

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
+
+AGAIN_SECONDS = 0.3
 
 
 def usable_streams() -> None:
@@ -37,6 +39,17 @@ def stop_signals() -> Iterator[None]:
             os.kill(os.getpid(), number)
         raise KeyboardInterrupt
 
+    def again(unraisable: Any) -> None:
+        """Where a library's callback cannot pass an interrupt on, it comes again when the callback has returned."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            timer = threading.Timer(AGAIN_SECONDS, os.kill, (owner, signal.SIGINT))
+            timer.daemon = True
+            timer.start()
+        else:
+            before(unraisable)
+
+    before = sys.unraisablehook
+    sys.unraisablehook = again
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) is signal.SIG_DFL]
     for number in numbers:
@@ -44,5 +57,6 @@ def stop_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)

@@ -125,14 +125,19 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
     decided = read_json(folder / POC_DECISIONS)
     chosen = decided.get("chosen") if isinstance(decided, dict) else None
     name = chosen.get("run") if isinstance(chosen, dict) else None
-    if not isinstance(name, str) or PurePath(name).name != name or not (folder / name / "recipe.yaml").is_file():
+    if (
+        chosen is None
+        or not isinstance(name, str)
+        or PurePath(name).name != name
+        or not (folder / name / "recipe.yaml").is_file()
+    ):
         runs = ", ".join(str(path.parent) for path in sorted(folder.glob("*/recipe.yaml"))) or "none"
         raise TalimError(
             f"--run {folder}: this proof of concept has chosen no design yet; run talim poc again to go on, or give "
             f"one of its runs ({runs})"
         )
     run = Run(folder / name)
-    return run, f"{folder} is a proof of concept: its chosen design is used, {chosen['design']} in {run.folder}"
+    return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 
 
 def load_source(source: GenerationSource, device: str = "auto", progress: Progress | None = None) -> Backbone:
