@@ -161,3 +161,9 @@ def test_check_name_of_a_name_that_no_disk_takes_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="no file or folder can have this name"):
         early_checks.check_name(Path(name))
     early_checks.check_name(Path("a" * 255))
+
+
+def test_check_name_of_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="leads to itself"):
+        early_checks.check_name(tmp_path / "loop")

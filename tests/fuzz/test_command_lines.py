@@ -72,6 +72,7 @@ FELL = [
     ["modes", "TAKES/take-0.wav", "--tonic", "1e308"],
     ["modes", "TAKES/take-0.wav", "--tradition", "x" * 300],
     ["report", "x" * 300],
+    ["prepare", "TAKES", "--out", "LOOP"],
     ["report", "STUDY"],
     ["ratings", "TEST"],
     ["listen", "TEST", "--no-serve"],

@@ -40,6 +40,10 @@ def check_name(path: Path) -> None:
     """UsageError for a path that no file system takes."""
     if "\0" in str(path) or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
         raise UsageError(f"{one_line(str(path), 100)}: no file or folder can have this name; give a shorter one")
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):
+        raise UsageError(f"{path}: is a link that leads to itself; give another name") from None
 
 
 def check_loadable(base: str | None = None, device: str = "auto", designs: Iterable[str] = ()) -> None:

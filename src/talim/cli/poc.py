@@ -44,6 +44,7 @@ def poc(
     json_: JsonOption = False,
 ) -> None:
     """From recordings to a report in one command: cost, quality and task, with a threshold at each stage."""
+    early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
     early_checks.check_loadable(base, device, design or ())
     if gates is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from talim.cli import early_checks
 from talim.cli.options import CaptionOption, HeldOutOption, JsonOption, SeedOption, show
 
 EXAMPLE = "Example: `talim prepare my-recordings --out my-corpus --caption 'sitar, raga Yaman'`"
@@ -37,6 +38,7 @@ def prepare(
     json_: JsonOption = False,
 ) -> None:
     """Turn recordings into a corpus of captioned clips, split by recording, with a page about it."""
+    early_checks.check_name(out)
     from talim import api
     from talim.reporting import messages
 
