@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from transformers import DynamicCache
 
-from talim.design.streaming import StreamingState, get_state, past_frames
+from talim.design.streaming import StreamingState, check_weights, get_state, past_frames
 from talim.errors import TalimError
 
 
@@ -55,3 +58,22 @@ def test_cache_operations_apply_to_the_state() -> None:
         cache.crop(2)
     cache.reset()
     assert get_state(cache, ("layer", 0), (0,)) is not state
+
+
+def test_pickled_and_copied_caches_keep_their_own_state_and_methods() -> None:
+    cache = filled_cache()
+    state = get_state(cache, ("layer", 0), (0,))
+    state.tensors["last"], state.frames = torch.arange(3.0)[:, None], 4
+    for twin in (pickle.loads(pickle.dumps(cache)), copy.deepcopy(cache)):
+        twin.reorder_cache(torch.tensor([2, 1, 0]))
+        assert get_state(twin, ("layer", 0), (4,)).tensors["last"].flatten().tolist() == [2.0, 1.0, 0.0]
+    assert state.tensors["last"].flatten().tolist() == [0.0, 1.0, 2.0]
+
+
+def test_scale_or_weights_changed_within_a_generation_raise_talim_error() -> None:
+    state = StreamingState()
+    check_weights(state, (1.0, 3, 3))
+    check_weights(state, (1.0, 3, 3))
+    for changed in ((0.5, 3, 3), (1.0, 3, 4)):
+        with pytest.raises(TalimError, match="changed within a generation"):
+            check_weights(state, changed)
