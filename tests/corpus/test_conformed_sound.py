@@ -1,4 +1,4 @@
-"""A conformed sound equals the whole-file operations, whatever the size of its blocks; level and channels are conformed."""
+"""A conformed sound equals the whole-file operations, whatever the size of its blocks."""
 
 from __future__ import annotations
 

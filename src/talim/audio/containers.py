@@ -85,7 +85,7 @@ def hidden_sound(path: Path) -> HiddenSound | None:
     return None
 
 
-def _hidden(  # noqa: PLR0913
+def _hidden(
     file: BinaryIO, size: int, at: int, length: int, sizes: Mapping[int, int], field: int, order: str, skipped: int = 0
 ) -> HiddenSound | None:
     stop = at + length + length % 2
@@ -171,7 +171,7 @@ def mp3_stated_seconds(path: Path) -> float | None:
     frames = 0
     for name, flags, field in ((b"Xing", 7, 8), (b"Info", 7, 8), (b"VBRI", None, 14)):
         at = first.find(name)
-        if at >= 0 and (flags is None or first[at + flags : at + flags + 1] and first[at + flags] & 1):
+        if at >= 0 and (flags is None or (first[at + flags : at + flags + 1] and first[at + flags] & 1)):
             frames = int.from_bytes(first[at + field : at + field + 4], "big")
     version, rate = (first[1] >> 3) & 3, (first[2] >> 2) & 3
     return frames * (1152 if version == 3 else 576) / _MP3_RATES_HZ[version][rate] if frames else None

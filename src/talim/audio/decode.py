@@ -55,7 +55,7 @@ def _checked_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
     for audio in decoder(path, notes):
         if not frames and not MIN_RATE_HZ <= audio.rate_hz <= MAX_RATE_HZ:
             raise AudioError(
-                f"{path}: its header states {audio.rate_hz} samples per second; sound has {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+                f"{path}: its header states {audio.rate_hz} samples a second; sound has {MIN_RATE_HZ} to {MAX_RATE_HZ}"
             )
         frames += audio.frames
         total += audio.samples.size

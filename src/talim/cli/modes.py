@@ -25,7 +25,8 @@ def modes(
 ) -> None:
     """Recognise the raga or makam of a recording, with scores."""
     early_checks.require_path(file, "a recording or a pitch track")
+    from talim import progress
     from talim.evaluation.recognize_mode import modes_message, recognize_mode
 
-    result = recognize_mode(file, tradition, tonic)
+    result = recognize_mode(file, tradition, tonic, progress.default())
     show(result, json_, modes_message(result))

@@ -26,7 +26,7 @@ class ConformedSound:
     those of this sound. `on_progress` is told the seconds of source that are done, and in which of the two passes.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         source: AudioSource,
         rate_hz: int,

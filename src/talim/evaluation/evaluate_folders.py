@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
+from talim.audio.read import read_mono_blocks
 from talim.errors import UsageError
 from talim.evaluation import clip_measures, music_scores, score_table
 from talim.evaluation.protocol import score_protocol
@@ -20,6 +22,7 @@ from talim.metrics import pitch
 from talim.metrics.cache import MetricCache
 from talim.progress import Progress
 from talim.run import provenance
+from talim.terminal_text import one_line
 
 CLIP_SECONDS = 10.0
 MIN_CLIP_SECONDS = 1.0
@@ -47,9 +50,9 @@ def evaluate_folders(
     music_scores.check_protocol(protocol)
     progress = progress or Progress()
     files = {"real": _audio_files(real), "generated": _audio_files(generated)}
-    recordings = {role: _read_all(paths, role, progress) for role, paths in files.items()}
-    clip_seconds = min(CLIP_SECONDS, *(each.seconds for group in recordings.values() for each in group.values()))
-    real_set, generated_set = (_clip_set(recordings[role], clip_seconds, num_workers) for role in ("real", "generated"))
+    lengths = {role: _lengths(paths, role, progress) for role, paths in files.items()}
+    clip_seconds = min(CLIP_SECONDS, *(seconds for group in lengths.values() for seconds in group.values()))
+    real_set, generated_set = (_clip_set(lengths[role], clip_seconds, num_workers) for role in ("real", "generated"))
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
@@ -88,28 +91,49 @@ def _audio_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_all(paths: list[Path], role: str, progress: Progress) -> dict[str, Audio]:
-    """The files in one channel at 16 kHz, by path."""
-    recordings = {}
+def _lengths(paths: list[Path], role: str, progress: Progress) -> dict[Path, float]:
+    """The length of each file in seconds."""
+    lengths = {}
     for number, path in enumerate(paths, start=1):
-        recordings[str(path)] = audio.read(path).mono().resample(pitch.RATE_HZ)
-        if recordings[str(path)].seconds < MIN_CLIP_SECONDS:
+        remarks: list[str] = []
+        lengths[path] = sum(block.size for block in read_mono_blocks(path, pitch.RATE_HZ, remarks)) / pitch.RATE_HZ
+        for remark in remarks:
+            progress.log(one_line(f"note: {path}: {remark}"))
+        if lengths[path] < MIN_CLIP_SECONDS:
             raise UsageError(
-                f"{path}: {recordings[str(path)].seconds:.2f} s; clips of at least {MIN_CLIP_SECONDS:g} s are needed, "
+                f"{path}: {lengths[path]:.2f} s; clips of at least {MIN_CLIP_SECONDS:g} s are needed, "
                 "so move it out of the folder"
             )
         progress.step(f"reading {role} audio", number, len(paths))
-    return recordings
+    return lengths
 
 
-def _clip_set(recordings: dict[str, Audio], clip_seconds: float, num_workers: int) -> ClipSet:
+def _clip_set(lengths: dict[Path, float], clip_seconds: float, num_workers: int) -> ClipSet:
     """Clips of equal length, spread evenly over each file; a file has at least one."""
-    per_file = max(1, round(MIN_CLIPS / len(recordings)))
-    clips, names = [], []
-    for name, recording in recordings.items():
-        count = min(per_file, max(1, int(recording.seconds / clip_seconds + 1e-6)))
-        last_start = recording.seconds - clip_seconds
+    per_file = max(1, round(MIN_CLIPS / len(lengths)))
+    clips: list[Audio] = []
+    names: list[str] = []
+    for path, seconds in lengths.items():
+        count = min(per_file, max(1, int(seconds / clip_seconds + 1e-6)))
+        last_start = seconds - clip_seconds
         starts = np.linspace(0, last_start, count) if count > 1 else [last_start / 2]
-        clips += [recording.cut(max(0.0, float(start)), clip_seconds) for start in starts]
-        names += [name] * count
+        clips += _cut(path, [max(0.0, float(start)) for start in starts], clip_seconds)
+        names += [str(path)] * count
     return ClipSet(clips, clip_measures.measure_clips(clips, None, num_workers), names)
+
+
+def _cut(path: Path, starts: Sequence[float], clip_seconds: float) -> list[Audio]:
+    """Clips of a file in one channel at 16 kHz; only the clips are held in memory."""
+    size = round(clip_seconds * pitch.RATE_HZ)
+    firsts = [round(start * pitch.RATE_HZ) for start in starts]
+    clips = [np.zeros(size, np.float32) for _ in firsts]
+    ends = [0] * len(firsts)  # how much of each clip is there
+    at = 0
+    for block in read_mono_blocks(path, pitch.RATE_HZ, []):
+        for number, first in enumerate(firsts):
+            low, high = max(first, at), min(first + size, at + block.size)
+            if low < high:
+                clips[number][low - first : high - first] = block[low - at : high - at]
+                ends[number] = high - first
+        at += block.size
+    return [Audio(clip[:end], pitch.RATE_HZ) for clip, end in zip(clips, ends, strict=True)]

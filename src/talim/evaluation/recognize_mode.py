@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from talim import audio
+from talim.audio.read import read_mono_blocks
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
+from talim.progress import Progress
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.name_matching import normalize_name, unknown_name_error
 from talim.traditions.tradition import Tradition, load, load_all_builtin
@@ -36,7 +37,9 @@ class PitchTrackInput:
     tonic_hz: float | None = None
 
 
-def recognize_mode(file: Path, tradition: str | None = None, tonic_hz: float | None = None) -> dict[str, Any]:
+def recognize_mode(
+    file: Path, tradition: str | None = None, tonic_hz: float | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Rank all modes of one tradition (a name or a folder), or of every built-in one, for one recording.
 
     Returns {"tonic_hz", "modes": [{"name", "slug", "score"}, ...]}, best first; scores are probabilities that sum
@@ -47,7 +50,7 @@ def recognize_mode(file: Path, tradition: str | None = None, tonic_hz: float | N
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
     traditions = [resolve_tradition(tradition)] if tradition else list(load_all_builtin())
-    melody = read_melody(file)
+    melody = read_melody(file, progress)
     tonic_hz = tonic_hz or melody.tonic_hz
     reference_hz = tonic_hz or float(np.nanmedian(melody.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(melody.hz / reference_hz), melody.hop_seconds)
@@ -77,25 +80,29 @@ def resolve_tradition(tradition: str) -> Tradition:
     raise TalimError(f"{error}; or give the folder of a custom one")
 
 
-def read_melody(file: Path) -> PitchTrackInput:
+def read_melody(file: Path, progress: Progress | None = None) -> PitchTrackInput:
     """The melody of an audio file or an .npz; TalimError, in one line, if there is none."""
     if not file.exists():
         raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
     if not file.is_file():
         raise TalimError(f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz")
-    melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file)
+    melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file, progress)
     if not np.isfinite(melody.hz).any():
         raise TalimError(f"{file}: unvoiced from end to end; {NO_MELODY}")
     return melody
 
 
-def track_audio_melody(file: Path) -> PitchTrackInput:
+def track_audio_melody(file: Path, progress: Progress | None = None) -> PitchTrackInput:
     """The melody of an audio file, by pitch tracking."""
-    recording = audio.read(file).mono()
-    if recording.peak < 1e-4:
-        raise TalimError(f"{file}: silent (peak {recording.peak:.1e} of full scale); {NO_MELODY}")
-    samples = recording.resample(TRACKING_RATE_HZ).samples[0]
-    tracked = pitch.yin_f0(samples / np.abs(samples).max(), TRACKING_RATE_HZ)
+    remarks: list[str] = []
+    peak = max(float(np.abs(block).max(initial=0.0)) for block in read_mono_blocks(file, TRACKING_RATE_HZ, remarks))
+    progress = progress or Progress()
+    for remark in remarks:
+        progress.log(f"note: {file}: {remark}")
+    if peak < 1e-4:
+        raise TalimError(f"{file}: silent (peak {peak:.1e} of full scale); {NO_MELODY}")
+    blocks = (block / peak for block in read_mono_blocks(file, TRACKING_RATE_HZ, []))
+    tracked = pitch.yin_f0_of_blocks(blocks, TRACKING_RATE_HZ)
     return PitchTrackInput(tracked.hz, tracked.hop_seconds)
 
 

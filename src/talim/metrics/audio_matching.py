@@ -33,6 +33,7 @@ MIN_CANDIDATE_GAP_SECONDS = 0.6  # between two candidates of one source
 STEP_FRAMES = 2  # every second frame is enough for the alignment
 SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: slower is timbre and phrasing
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
+_SPECTRA = 4096  # spectra that are held at a time
 BATCH_PASSAGES = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
 Start = tuple[float, float, int]  # of a passage in the clip: frame, ratio, shift in bins
@@ -73,9 +74,15 @@ def audio_fingerprint(samples: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"a fingerprint needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
         )
-    padded = np.pad(samples, (0, max(0, FRAME - samples.size)))
-    spectrum = librosa.stft(padded, n_fft=FRAME, hop_length=round(HOP_SECONDS * RATE_HZ))
-    power = _bands() @ (np.abs(spectrum) ** 2)
+    hop = round(HOP_SECONDS * RATE_HZ)
+    padded = np.pad(samples, (FRAME // 2, FRAME // 2 + max(0, FRAME - samples.size)))
+    count = 1 + (padded.size - FRAME) // hop
+    parts = []
+    for first in range(0, count, _SPECTRA):  # in blocks, to bound the memory
+        last = min(first + _SPECTRA, count) - 1
+        spectrum = librosa.stft(padded[first * hop : last * hop + FRAME], n_fft=FRAME, hop_length=hop, center=False)
+        parts.append(_bands() @ (np.abs(spectrum) ** 2))
+    power = np.concatenate(parts, axis=1)
     return np.log(FLOOR + power / max(float(power.mean()), 1e-12)).astype(np.float16)
 
 

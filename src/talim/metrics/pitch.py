@@ -8,7 +8,9 @@ docs/reports/pitch-tracking.md.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,7 @@ HOP_SECONDS = 0.02
 LOWEST_HZ = 75.0
 HIGHEST_HZ = 1100.0
 FRAME_SECONDS = 0.064
+_YIN_FRAMES = 3000  # at a time: a minute
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,39 @@ def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> P
 
     Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track_pitch` does.
     """
-    import librosa
+    samples, padded, _, _ = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
+    return yin_f0_of_blocks([padded], rate_hz, hop_seconds=hop_seconds)
 
-    _, padded, frame, hop = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
-    f0_hz = librosa.yin(padded, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop)
-    level = librosa.feature.rms(y=padded, frame_length=frame, hop_length=hop)[0][: f0_hz.size]
+
+def yin_f0_of_blocks(blocks: Iterable[np.ndarray], rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
+    """`yin_f0` of a sound that comes in blocks float32 [n]; memory does not follow the length of the samples."""
+    _, _, frame, hop = prepare_frames(np.zeros(1), rate_hz, hop_seconds, LOWEST_HZ)
+    rest = np.zeros(frame // 2, np.float32)
+    pitches: list[np.ndarray] = []
+    levels: list[np.ndarray] = []
+    for block in itertools.chain(blocks, [np.zeros(frame // 2, np.float32)]):
+        rest = np.concatenate([rest, block])
+        while len(rest) >= frame:
+            count = min(_YIN_FRAMES, 1 + (len(rest) - frame) // hop)
+            f0_hz, level = _yin_frames(rest[: frame + hop * (count - 1)], rate_hz, frame, hop)
+            pitches.append(f0_hz)
+            levels.append(level)
+            rest = rest[count * hop :]
+    if not pitches:
+        raise ValueError("pitch needs sound, not 0 samples")
+    f0_hz, level = np.concatenate(pitches), np.concatenate(levels)
     voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
     return PitchTrack(np.where(voiced, f0_hz, np.nan), voiced, hop / rate_hz)
+
+
+def _yin_frames(samples: np.ndarray, rate_hz: int, frame: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pitch in Hz and RMS of each whole frame."""
+    import librosa
+
+    f0_hz = librosa.yin(
+        samples, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop, center=False
+    )
+    return f0_hz, librosa.feature.rms(y=samples, frame_length=frame, hop_length=hop, center=False)[0][: f0_hz.size]
 
 
 def prepare_frames(
