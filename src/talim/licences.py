@@ -50,7 +50,7 @@ def allows_commercial_use(licence: str) -> Use:
 
     A declaration of one's own recording allows it, to whoever made it, unless it says otherwise.
     """
-    name = _plain_name(licence)
+    name = plain_name(licence)
     if _FORBIDS_USE.search(name):
         return "forbidden"
     if is_own_declaration(licence):
@@ -73,8 +73,11 @@ def commercial_use_objection(licence: str) -> str:
     return f"its licence ({licence or 'unknown'}) is not known to allow commercial use" * (use == "unknown")
 
 
-def _plain_name(licence: str) -> str:
-    """The name in capitals, full-width letters as plain ones, Latin letters without marks, single blanks."""
+def plain_name(licence: str) -> str:
+    """The name in capitals, full-width letters as plain ones, Latin letters without marks, single blanks.
+
+    Addresses and full names of Creative Commons licences become short names such as "CC BY-SA 4.0".
+    """
     text = unicodedata.normalize("NFKC", str(licence)).replace("ı", "i").upper()
     text = unicodedata.normalize("NFC", re.sub("(?<=[A-Z])[\u0300-\u036f]+", "", unicodedata.normalize("NFD", text)))
     text = re.sub("[\u2010-\u2015\u2212]", "-", text).replace("_", "-")

@@ -78,6 +78,9 @@ APACHE, NC = "Apache-2.0", "CC-BY-NC-4.0"
         ("unknown", ["CC0-1.0"], "other"),
         ("CreativeML Open RAIL-M", ["CC0-1.0"], "other"),
         (APACHE, [], "other"),
+        (APACHE, ["my own recording"], "other"),
+        (APACHE, ["https://creativecommons.org/licenses/by/4.0/"], "cc-by-4.0"),
+        (APACHE, ["CC BY 4.0 DE"], "other"),
     ],
 )
 def test_licence_follows_the_most_restrictive_of_base_and_recordings(
@@ -102,6 +105,9 @@ def test_render_licence_names_base_and_recordings() -> None:
     text = model_card.render_licence({"name": "facebook/musicgen-small", "licence": NC}, SUMMARY)
     assert "`facebook/musicgen-small`: CC-BY-NC-4.0" in text
     assert "CC0-1.0 (2), unknown (1)" in text
+    row = {"title": "Dawn", "performer": "Meera", "file": "a.wav", "source": "an archive", "licence": "CC BY 4.0"}
+    listed = model_card.render_licence({"name": "b", "licence": NC}, SUMMARY, [row])
+    assert "- Dawn, by Meera (a.wav); source: an archive; licence: CC BY 4.0\n" in listed
 
 
 @pytest.mark.parametrize("name", ["gpt2", "musicgen-small"])

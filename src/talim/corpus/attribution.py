@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from talim.corpus.manifest import Clip
+from talim.terminal_text import one_line
 
 FIELDS = ("performer", "title", "source", "licence", "consent")
 
@@ -31,7 +32,7 @@ def attributions(clips: Iterable[Clip]) -> list[dict[str, str]]:
 def attribution_line(row: dict[str, str]) -> str:
     """One row as a line of a notice: "Yaman, by Meera (a/yaman.wav); source: unknown; licence: CC BY 4.0"."""
     performer = f"by {row['performer']}" if row["performer"] != "unknown" else "performer unknown"
-    return f"{row['title']}, {performer} ({row['file']}); source: {row['source']}; licence: {row['licence']}"
+    return one_line(f"{row['title']}, {performer} ({row['file']}); source: {row['source']}; licence: {row['licence']}")
 
 
 def _title(clip: Clip) -> str:

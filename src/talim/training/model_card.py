@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from talim.licences import allows_commercial_use
+from talim.corpus.attribution import attribution_line
+from talim.licences import allows_commercial_use, plain_name
 from talim.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def _header(base: Facts, summary: Facts) -> str:
 def licence_fields(base: str, recordings: Sequence[str]) -> dict[str, str]:
     """The Hub's `license` of base and recordings together, where it is "other" with license_name and license_link.
 
-    It is the most restrictive of all; "other" if a recording forbids commercial use, anything is unknown, or no
-    single licence covers all.
+    It is the most restrictive of all; "other" if a recording forbids commercial use or is the user's own (a declaration
+    gives others no rights), anything is unknown, or no single licence covers all.
     """
     tags = {licence: _hub_licence(licence) for licence in (base, *recordings)}
-    bars = [name for name in recordings if allows_commercial_use(name) != "allowed"]
+    bars = [name for name in recordings if allows_commercial_use(name) != "allowed" or tags[name] is None]
     if allows_commercial_use(base) == "unknown" or (base not in bars and tags[base] is None):
         bars.insert(0, base)
     if not bars:
@@ -100,7 +101,7 @@ def licence_fields(base: str, recordings: Sequence[str]) -> dict[str, str]:
 
 def _hub_licence(name: str) -> str | None:
     """The Hub's identifier of a licence; None for one that it does not know."""
-    plain = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    plain = re.sub(r"[^a-z0-9.]+", "-", plain_name(name).lower()).strip("-")
     aliases = {"cc0": "cc0-1.0", "cc-zero": "cc0-1.0", "public-domain": "cc0-1.0", "pdm-1.0": "cc0-1.0"}
     plain = aliases.get(plain, plain)
     return plain if plain in (*HUB_LICENCES, *NON_COMMERCIAL) else None
@@ -111,13 +112,17 @@ def _licences(summary: Facts) -> list[str]:
     return list((summary.get("rights") or {}).get("licences") or {"unknown": 0})
 
 
-def render_licence(base: Facts, summary: Facts) -> str:
-    """LICENSE.md: whose conditions an adapter is under, for licences that no identifier of the Hub covers."""
+def render_licence(base: Facts, summary: Facts, recordings: Sequence[dict[str, str]] = ()) -> str:
+    """LICENSE.md: whose conditions an adapter is under, for licences that no identifier of the Hub covers.
+
+    `recordings` are those it was trained on, from `talim.corpus.attribution.attributions`: each is named there.
+    """
     counts = _counts((summary.get("rights") or {}).get("licences"))
     return (
         "# Conditions of this adapter\n\nIt may be used only as all of these allow:\n\n"
         f"- the base model, `{base['name']}`: {base['licence']}\n- the recordings that it was trained on: {counts}\n\n"
         "Where a licence is unknown, ask who holds the rights before you publish or sell the adapter or its music.\n"
+        + "".join(["\n## Recordings\n\n", *(f"- {attribution_line(row)}\n" for row in recordings)] * bool(recordings))
     )
 
 
@@ -151,6 +156,7 @@ def _recordings(summary: Facts) -> str:
         f"{summary.get('clips', '?')} clips, {float(summary.get('seconds', 0)) / 60:.1f} minutes",
         f"- licences: {_counts(rights.get('licences'))}",
         f"- consent of the performers: {_counts(rights.get('consent'))}",
+        f"- performer, title, source and licence of each: [{LICENCE_FILE}]({LICENCE_FILE})",
     ]
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
         lines.append("- unknown means that the corpus does not state it: find it out before you publish this adapter")

@@ -14,6 +14,7 @@ from torch import Tensor
 from talim import recipe as recipes
 from talim.adapters import injection, serialization
 from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
+from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.interrupts import Interrupted, InterruptHandler
@@ -215,7 +216,7 @@ class Trainer:
         base |= {"local": True} if self.backbone.is_local else {}
         facts = model_card.base_facts(self.backbone)
         card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
-        licence = model_card.render_licence(facts, self.corpus.summary)
+        licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train))
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
