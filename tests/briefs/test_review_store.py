@@ -15,6 +15,7 @@ from fixtures.stored_votes import at_once
 
 from talim.briefs.review_store import Review, ReviewStore, metadata
 from talim.errors import TalimError
+from talim.listening.database import sqlite_url
 from talim.listening.participant_store import RequestRejectedError
 
 POSTGRES = os.environ.get("TALIM_TEST_POSTGRES")
@@ -103,3 +104,20 @@ def test_delete_removes_reviewer_and_no_token_is_stored(reviews: ReviewStore) ->
     assert reviews.rows() == []
     assert reviews.find(created[0]["token"]) is None
     assert reviews.facts()["deleted"] == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["reasons = 'no json'", "verdict = 'perhaps'", "listened_seconds = 'long'", "at = 'now'", "opened_at = NULL"],
+)
+def test_rows_pass_over_a_review_that_cannot_be_read_and_name_it(tmp_path: Path, damage: str) -> None:
+    store = ReviewStore(sqlite_url(tmp_path / "reviews.db"))
+    store.open_brief(brief_of(), SOUNDS)
+    who = begun(store)
+    go_through(store, who)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE turns SET {damage} WHERE position = 0")
+    named: list[str] = []
+    assert len(store.rows(named.append)) == len(SOUNDS) - 1
+    assert len(named) == 1
+    assert f"by {who} cannot be read" in named[0]

@@ -41,7 +41,8 @@ def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: P
     page = Path(result["page"]).read_text("utf-8")
     assert page.count('class="plot"') >= 2
     assert "<script src" not in page
-    assert re.search(r"real music \(real\) (leads|and linear lead)", page)
+    assert re.search(r"real music \(real\) (leads|and linear lead|is preferred)", result["verdict"])
+    assert '<span class="design">linear</span>' in page  # no name is broken at a hyphen
     assert "14 of 14 listeners included" in sentences(result)
     scores.write_text('{"fad": 3}', encoding="utf-8")
     with pytest.raises(UsageError, match="expected"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ def context(result: dict[str, Any], said: Sequence[str], protocol: Protocol) -> 
         "version": __version__,
         "result": result,
         "title": protocol.title.get("en", protocol.name),
-        "verdict": said,
+        "verdict": [_unbroken(text, protocol.names) for text in said],
         "aspects": [{"name": k, "rating": rating, "plot": plot(k, rating, result)} for k, rating in by_aspect.items()],
         "groups": [
             {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
@@ -126,6 +127,14 @@ def context(result: dict[str, Any], said: Sequence[str], protocol: Protocol) -> 
         "small": partial(format_number, digits=3),
         "number": _number,
     }
+
+
+def _unbroken(text: str, names: Sequence[str]) -> Markup:
+    """The text as HTML in which no condition's name is broken at a hyphen."""
+    longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    parts = re.split(rf"(?<![\w-])({longest_first})(?![\w-])", text)
+    spans = (Markup('<span class="design">{}</span>').format(part) if i % 2 else part for i, part in enumerate(parts))
+    return Markup("").join(spans)
 
 
 def empty_context(
