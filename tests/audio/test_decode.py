@@ -33,7 +33,7 @@ def test_decode_blocks_of_a_cut_file_gives_what_is_there_with_a_remark(
     write(path, NOISE)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     remarks: list[str] = []
-    assert read(path, remarks).seconds == pytest.approx(3 * share, abs=0.35)
+    assert read(path, remarks).seconds == pytest.approx(3 * share, abs=0.6)  # an Ogg page is long
     assert len(remarks) == 1
     assert remarks[0].startswith("incomplete: ")
 

@@ -213,13 +213,22 @@ def _sound_track(path: Path, container: InputContainer, notes: _Remarks) -> Audi
     stream = container.streams.audio[0]
     context = getattr(stream, "codec_context", None)
     tag = str(getattr(context, "codec_tag", "")).strip("\0")
-    if tag in _PROTECTED_CODECS:
+    if tag in _PROTECTED_CODECS or (context is None and _names_protection(path)):
         raise AudioError(f"{path}: protected (DRM): only its shop's own player can open it; use an unprotected copy")
     if context is None:
         raise AudioError(f"{path}: its sound has an unknown coding; export it as WAV or FLAC")
     if len(container.streams.audio) > 1:
         notes.note(f"holds {len(container.streams.audio)} sound tracks; only the first one is used")
     return stream
+
+
+def _names_protection(path: Path) -> bool:
+    """Whether the tables of an MP4 file, at its start or its end, name a protected coding."""
+    with _open(path) as file:
+        head = file.read(1 << 20)
+        file.seek(max(0, path.stat().st_size - (1 << 20)))
+        tables = head + file.read()
+    return any(name.encode() in tables for name in _PROTECTED_CODECS)
 
 
 def _stated_seconds(path: Path, container: InputContainer, stream: AudioStream) -> float | None:
