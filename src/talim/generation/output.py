@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".flac", ".wav")
 MANIFEST = "manifest.jsonl"
-TOLD = ("prompt", "seed", "seconds", "base", "adapter")  # of a piece that is in the way
+REPORTED_FIELDS = ("prompt", "seed", "seconds", "base", "adapter")  # of a piece that is in the way
 
 
 def choose_output(out: Path, count: int) -> PieceFile | PieceFolder:
@@ -65,7 +65,7 @@ class PieceFile:
     def _taken(self) -> UsageError:
         made = "it was not made by talim"
         if there := self._there or piece_row(self.path):
-            facts = ", ".join(f"{name} {there[name]!r}" for name in TOLD if name in there)
+            facts = ", ".join(f"{name} {there[name]!r}" for name in REPORTED_FIELDS if name in there)
             made = f"it was made from another request ({facts[:300]})"
         return UsageError(
             f"{self.path}: is there already, and {made}; it is not overwritten. Choose another --out, or the name "

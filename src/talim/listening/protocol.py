@@ -134,8 +134,10 @@ class Protocol(StrictModel):
     @property
     def minutes(self) -> int:
         """About how long a listener takes: every stimulus heard once, and `SECONDS_PER_ANSWER` for each answer."""
-        heard = 2 if self.kind == "pairwise" else self.questions + 1
-        return max(1, math.ceil(self.trials.total * (heard * self.seconds + self.questions * SECONDS_PER_ANSWER) / 60))
+        presentations = 2 if self.kind == "pairwise" else self.questions + 1
+        return max(
+            1, math.ceil(self.trials.total * (presentations * self.seconds + self.questions * SECONDS_PER_ANSWER) / 60)
+        )
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]
         for place, name in enumerate(names)
     }
     if not any(beaten.values()):
-        return [_none_told_apart(names, shown)]
+        return [_no_pair_separated(names, shown)]
     sentences = []
     leaders = [name for name in names if not any(name in others for others in beaten.values())]
     others = names[len(leaders) :]
@@ -43,19 +43,19 @@ def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]
         sentences.append(
             f"{_listed([shown[name] for name in leaders])} {what}: preferred to {_all(others, shown, 'other ')}{rates}."
         )
-    told = leaders if sentences else []
-    sentences += _preferences([name for name in names if name not in told], beaten, rating, shown)
-    sentences += _unresolved(names, beaten, shown, [tuple(told)])
+    leading = leaders if sentences else []
+    sentences += _preferences([name for name in names if name not in leading], beaten, rating, shown)
+    sentences += _unresolved(names, beaten, shown, [tuple(leading)])
     if len(sentences) > MAX_SENTENCES:
         sentences = [*sentences[: MAX_SENTENCES - 1], "The table of pairs holds the rest."]
     return sentences
 
 
-def _none_told_apart(names: Sequence[str], shown: Mapping[str, str]) -> str:
+def _no_pair_separated(names: Sequence[str], shown: Mapping[str, str]) -> str:
     if len(names) == 2:
         return f"{shown[names[0]]} and {shown[names[1]]} cannot be told apart by these votes."
-    told = [shown[name] for name in names if shown[name] != name]
-    included = f", {_listed(told)} included" if told else ""
+    described = [shown[name] for name in names if shown[name] != name]
+    included = f", {_listed(described)} included" if described else ""
     return f"None of the {_count(len(names))} can be told apart by these votes{included}."
 
 
@@ -91,7 +91,7 @@ def _rates(rating: Mapping[str, Any], winners: Sequence[str], worse: Sequence[st
 
 
 def _unresolved(
-    names: Sequence[str], beaten: Mapping[str, list[str]], shown: Mapping[str, str], told: Sequence[tuple[str, ...]]
+    names: Sequence[str], beaten: Mapping[str, list[str]], shown: Mapping[str, str], leading: Sequence[tuple[str, ...]]
 ) -> list[str]:
     """Groups of which no pair can be told apart, as few as hold every such pair."""
     apart = {frozenset((name, other)) for name, others in beaten.items() for other in others}
@@ -104,7 +104,7 @@ def _unresolved(
                 group.append(name)
         left = [pair for pair in left if not set(pair) <= set(group)]
         groups.append(tuple(sorted(group, key=names.index)))
-    said = [_listed([shown[name] for name in group]) for group in groups if group not in told]
+    said = [_listed([shown[name] for name in group]) for group in groups if group not in leading]
     return [f"{group} cannot be told apart." for group in said]
 
 

@@ -80,15 +80,15 @@ def samples_sentence(scores: Mapping[str, Any]) -> str:
     if not changes:
         return "Whether the generated audio became better or worse was not measured: listen to it."
     count = _sample_count(scores)
-    heard = f"In {format_counted(count, 'generated clip')}" if count else "In the generated audio"
+    where = f"In {format_counted(count, 'generated clip')}" if count else "In the generated audio"
     parts = [
         f"{label}: {'; '.join(change.text for change in found)}"
         for label, verdict in (("worse than the untrained base", WORSE), ("better", BETTER))
         if (found := [change for change in changes if change.verdict == verdict])
     ]
     if not parts:
-        return f"{heard} none of {format_counted(len(changes), 'score')} differs from the untrained base."
-    return f"{heard}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}."
+        return f"{where} none of {format_counted(len(changes), 'score')} differs from the untrained base."
+    return f"{where}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}."
 
 
 def got_worse(scores: Mapping[str, Any]) -> Sequence[SampleChange]:
