@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 from transformers import DynamicCache
 
 from talim.design.streaming import StreamingState, check_weights, get_state, past_frames
@@ -44,6 +45,11 @@ def test_get_state_of_another_length_than_the_cache_raises_talim_error() -> None
         get_state(filled_cache(), ("layer", 0), (4,))
 
 
+def test_more_frames_than_the_cache_holds_raise_talim_error() -> None:
+    with pytest.raises(TalimError, match=r"was given 12 frames, of which the cache holds 4: .* use the kind linear"):
+        past_frames(filled_cache(), 0, 12, started=False)
+
+
 def test_cache_operations_apply_to_the_state() -> None:
     cache = filled_cache()
     state = get_state(cache, ("layer", 0), (0,))
@@ -71,9 +77,22 @@ def test_pickled_and_copied_caches_keep_their_own_state_and_methods() -> None:
 
 
 def test_scale_or_weights_changed_within_a_generation_raise_talim_error() -> None:
-    state = StreamingState()
-    check_weights(state, (1.0, 3, 3))
-    check_weights(state, (1.0, 3, 3))
-    for changed in ((0.5, 3, 3), (1.0, 3, 4)):
+    def optimiser_step(block: nn.Module) -> None:
+        with torch.no_grad():
+            block[0].weight.mul_(2)  # type: ignore[index,operator]
+
+    def loaded_in_place_of_the_weights(block: nn.Module) -> None:
+        weights = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.Linear(2, 2)).requires_grad_(False)
+        weights[2].weight.add_(1)
+        block.load_state_dict(weights.state_dict(), assign=True)
+
+    for change in (optimiser_step, loaded_in_place_of_the_weights):
+        block, state = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.Linear(2, 2)), StreamingState()
+        check_weights(state, 1.0, block)
+        check_weights(state, 1.0, block)
         with pytest.raises(TalimError, match="changed within a generation"):
-            check_weights(state, changed)
+            check_weights(state, 0.5, block)
+        change(block)
+        with pytest.raises(TalimError, match="changed within a generation"):
+            check_weights(state, 1.0, block)
+        check_weights(pickle.loads(pickle.dumps(state)), 1.0, block)  # its weights may count their versions anew

@@ -20,6 +20,10 @@ from talim.errors import TalimError
 TEXT_MASK_NAMES = ("attention_mask", "states_mask")  # names of the text mask in models around a conditioner
 # arguments that carry the past from call to call in decoders of other designs
 PAST_NAME = re.compile(r"past|cache|^state$|^mems$|_params$")
+SEVERAL_STREAMS = (
+    "{} is given {} frames in a row for {} positions: this model runs {} streams one after the other in one row, "
+    "so an adapter with context would take the end of one for the past of the next; use the kind linear"
+)
 UNKNOWN_PAST = (
     "{module} keeps the past of this generation in {what}, which an adapter cannot follow there: its numbers would "
     "be wrong from the second step on. Generate with use_cache=False, or use the kind linear"
@@ -148,6 +152,11 @@ class ForwardContext:
         if isinstance(packed, Tensor) and packed.numel() > 2:
             what = "one row of several sequences (generate_batch, packing), which an adapter cannot separate"
             raise TalimError(f"{self.module_path} is given {what}; give one sequence per row, or use the kind linear")
+        positions = given.get("position_ids")
+        if isinstance(positions, Tensor) and positions.ndim == 2 and 0 < positions.shape[1] < frames:
+            streams, rest = divmod(frames, positions.shape[1])
+            if rest == 0 and positions.shape[0] != frames:
+                raise TalimError(SEVERAL_STREAMS.format(self.module_path, frames, positions.shape[1], streams))
         if cache is not None or self.is_projection:
             return
         for name, value in given.items():

@@ -177,8 +177,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             scale = self.scales[name]
             state = self._state(block, cache, (name, index, call), past)
             if state is not None and not torch.compiler.is_compiling():
-                versions = (weight._version for weight in block.parameters() if not weight.is_inference())
-                streaming.check_weights(state, (scale, *versions))
+                streaming.check_weights(state, scale, block)
             before = {} if state is None or state.capacity is None else dict(state.tensors)
             residual = self._residual(block, states, state, mask)
             if mask is not None:  # recurrences and convolutions of the base may read padded frames

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from talim.errors import TalimError
 
@@ -30,6 +30,7 @@ class StreamingState:
         self.tensors: dict[str, Any] = {}
         self.step: object | None = None  # the model's call that last used it
         self.weights: tuple[Any, ...] = ()  # scale and versions of the weights that computed the past
+        self.parameters: tuple[dict[str, Any], ...] = ()  # of the block's modules; collected once a generation
 
     def advance(self, frames: int, before: dict[str, Any]) -> None:
         """Count `frames` more frames; on a static cache write into the tensors that there were `before`."""
@@ -42,7 +43,7 @@ class StreamingState:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the call, for pickle and copies; a copy's weights may count their versions anew."""
-        return vars(self) | {"step": None, "weights": self.weights[:1]}
+        return vars(self) | {"step": None, "weights": self.weights[:1], "parameters": ()}
 
     def select(self, rows: Tensor) -> None:
         """Reorder or repeat the batch."""
@@ -118,8 +119,13 @@ def _mismatch(seen: Any, generation: str) -> str:
     )
 
 
-def check_weights(state: StreamingState, weights: tuple[Any, ...]) -> None:
-    """TalimError if scale or weights are not those that computed the state's past frames."""
+def check_weights(state: StreamingState, scale: float, block: nn.Module) -> None:
+    """TalimError if scale or the block's weights are not those that computed the state's past frames."""
+    if not state.parameters:  # to walk through the modules in every step costs a tenth of the step
+        state.parameters = tuple(module._parameters for module in block.modules())
+    found = (weight for parameters in state.parameters for weight in parameters.values())
+    versions = (weight._version for weight in found if weight is not None and not weight.is_inference())
+    weights = (scale, *versions)
     if state.weights != weights[: len(state.weights)]:
         raise TalimError(
             "the scale or the weights of this adapter changed within a generation, whose past was computed with the "
@@ -145,6 +151,12 @@ def past_frames(cache: Any, layer_index: int | None, frames: int, started: bool)
             return (int(length) - frames,)
     counts = [int(layer.get_seq_length()) if hasattr(layer, "get_seq_length") else None for layer in layers]
     if layer_index is not None:
+        own = counts[layer_index] if layer_index < len(counts) else None
+        if own and all(count is None or count < frames for count in counts):
+            raise TalimError(
+                f"a block was given {frames} frames, of which the cache holds {own}: an adapter with context cannot "
+                "tell which of them are the past of the next step; use the kind linear"
+            )
         earlier = [count for count in counts[:layer_index] if count is not None and count >= frames]
         later = [count for count in counts[layer_index + 1 :] if count is not None]
         if earlier:

@@ -44,7 +44,7 @@ REFUSED = {
     "hrm_text": "runs several times in one step",
     "hy_v4": "adapter with context needs hidden states",
     "openai-gpt": "is not given the cache of a decoding model",
-    "prophetnet": "seen 33 frames of a generation that is",  # its blocks get several streams in a row
+    "prophetnet": "33 frames in a row for 11 positions: this model runs 3 streams",
     "reformer": "in its argument past_buckets_states",
     "rwkv": "in its argument state",
     "xlnet": "in its argument mems",
@@ -121,6 +121,14 @@ def test_cached_decoding_equals_uncached_or_is_refused(model_type: str) -> None:
 @pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "mamba", "qwen3_next", "nemotron_h", "bart", "rwkv"])
 def test_cached_decoding_of_one_type_per_kind_of_cache_equals_uncached_or_is_refused(model_type: str) -> None:
     check_type(model_type)
+
+
+def test_streams_in_one_row_are_refused_with_and_without_a_cache() -> None:
+    model = adapted(small_causal_models.small_model("prophetnet"))
+    tokens = torch.randint(2, 64, (2, PROMPT), generator=torch.Generator().manual_seed(1))
+    for use_cache in (True, False):
+        with pytest.raises(TalimError, match=r"layers\.0 is given .* runs 3 streams one after the other.* kind linear"):
+            decode(model, tokens, use_cache=use_cache)
 
 
 def check_type(model_type: str) -> None:
