@@ -63,7 +63,7 @@ def mirrored_module(test: Path) -> Path | None:
     suffix (test_b_subject.py); test_package*.py is of the package a. None where there is no such module.
     """
     inside = test.relative_to(ROOT / "tests")
-    roots = {"research": ROOT, "benchmarks": ROOT}
+    roots = {"research": ROOT, "benchmarks": ROOT, "fuzz": ROOT / "tests"}  # generators lie beside their tests
     folder = roots.get(inside.parts[0], PACKAGE) / inside.parent
     words = test.stem.removeprefix("test_").split("_")
     if words[0] == "package":
