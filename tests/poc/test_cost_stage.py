@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from fixtures.fake_pipeline import short_options
 
 from talim.corpus.manifest import Corpus
-from talim.poc import cost_stage
+from talim.planning.hardware import HardwareProfile
+from talim.planning.plan import plan_designs
+from talim.poc import cost_stage, fitting
 from talim.poc.gates import CostGate, GateThresholds
 from talim.poc.options import build_recipes
 from talim.progress import Progress
+from talim.reporting import commands
+from talim.reporting.run_results import RunResults
 from talim.training.time_budget import StepTiming
 
 
@@ -42,6 +47,68 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     assert "a rented GPU would hold it" in stopped["stopped"]
     assert "--price-per-hour" in stopped["stopped"]
     assert "does not fit and is left out" in cost_stage.cost_summary(stopped, options)[0]
+
+
+def flat_machine(device: str = "cpu", progress: Progress | None = None) -> HardwareProfile:
+    """A machine of known rates: real ones take a minute to measure."""
+    rates = {f"{kind}/{dtype}": 1e10 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
+    overhead = {"musicgen": 6e8, "mustango": 9e8}
+    return HardwareProfile(
+        "this CPU", 1e11, rates, 1e-5, bf16=False, gpu=False, overhead_bytes=lambda family, _: overhead[family]
+    )
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> HardwareProfile:
+    for module in (cost_stage, fitting):
+        monkeypatch.setattr(module, "machine_profile", flat_machine)
+    return flat_machine()
+
+
+def test_memory_of_a_design_is_that_of_talim_plan(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, machine: HardwareProfile
+) -> None:
+    monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
+    settings = (("training.batch_size", 3), ("training.crop_seconds", 1.0), ("training.precision", "fp32"))
+    options = short_options(base=str(tiny_base), designs=("linear@post:10%",), settings=settings)
+    by_design, corpus = build_recipes(options, tmp_path), Corpus.load(corpus_folder)
+    rows = cost_stage.trace_designs(by_design, corpus, "cpu", Progress())
+    planned = plan_designs(str(tiny_base), ["linear@post:10%"], machine, crop_seconds=1.0, batch_size=3)
+    of_plan = {row["design"]: (row["memory_bytes"], row["file_bytes"]) for row in planned["designs"]}
+    assert {row["design"]: (row["memory_bytes"], row["file_bytes"]) for row in rows} == of_plan
+    assert all(memory > 6e8 for memory, _ in of_plan.values())  # of the process, not of tensors alone
+
+
+def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, machine: HardwareProfile
+) -> None:
+    monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
+    settings = (("training.batch_size", 3), ("training.crop_seconds", 1.7), ("training.steps", 37))
+    options = short_options(base="nano-musicgen", designs=("linear@post:2.5%",), settings=settings)
+    recipe, corpus = build_recipes(options, tmp_path)["linear@post:2.5%"], Corpus.load(corpus_folder)
+    estimate = cost_stage.larger_base_estimate(recipe, corpus, "cpu", Progress())
+    assert estimate
+    result = RunResults(tmp_path, recipe=recipe.model_dump(mode="json"), corpus=corpus.summary)
+    words = shlex.split(commands.plan_command(result, estimate["base"]))
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    planned = plan_designs(
+        given["--base"],
+        [given["--design"]],
+        machine,
+        crop_seconds=float(given["--seconds"]),
+        batch_size=int(given["--batch-size"]),
+        data_hours=float(given["--data-hours"]),
+        epochs=float(given["--epochs"]),
+        cache=tmp_path / "cache",
+    )
+    assert planned["steps"] == 37
+    assert estimate["hours"] == pytest.approx(planned["designs"][1]["hours"], rel=1e-9)
+
+
+def test_larger_base_estimate_of_a_large_base_is_none(tmp_path: Path, corpus_folder: Path, tiny_base: Path) -> None:
+    options = short_options(base=str(tiny_base), designs=("linear@post:10%",))
+    recipe = build_recipes(options, tmp_path)["linear@post:10%"]
+    assert cost_stage.larger_base_estimate(recipe, Corpus.load(corpus_folder), "cpu", Progress()) is None
 
 
 def test_plan_runs_untraceable_base_has_unknown_memory(

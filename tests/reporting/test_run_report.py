@@ -17,8 +17,9 @@ import pytest
 from fixtures.run_folder import FACTS, RECIPE, SCORES, make_run
 
 from talim.errors import TalimError
-from talim.reporting import audio_examples
+from talim.reporting import audio_examples, run_report
 from talim.reporting.run_report import write_report
+from talim.reporting.run_results import RunResults
 
 VOID = {"meta", "link", "image", "br", "img", "path", "line", "use", "rect"}
 EVIL = '<script>alert("x")</script>&'
@@ -87,12 +88,12 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     section = text[notice : text.index("Result")]
     assert "facebook/musicgen-small" in section
     assert "2.4 GB" in section
-    assert re.search(r"about \d+ (hours|minutes|days) of training on this machine", section)
-    assert "talim poc FOLDER --base facebook/musicgen-small --hours" in section
+    assert "of training on this machine" not in section  # nothing was planned for this run
+    assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in section
+    assert "talim plan --base musicgen-small --design" in section
     assert "not for commercial use" in section
     assert "For music that is to be sold take declare-lab/mustango (Apache-2.0" in section
     assert "talim poc FOLDER --base declare-lab/mustango --use commercial" in section
-    assert "The time is an estimate: this run did" in section
 
 
 def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
@@ -102,10 +103,17 @@ def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
     assert "CC-BY-NC-4.0" in page
 
 
-def test_write_report_without_cost_estimates_no_time(tmp_path: Path) -> None:
+def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
+    notice = run_report.miniature_notice(RunResults(tmp_path, facts={"base": {"miniature": True, "name": "nano"}}), 7.4)
+    assert notice
+    assert notice["hours"] == "about 8 hours"
+    assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --hours 8 --out DIR"
+    assert notice["plan_command"] == ""  # of a run without a recipe
+
+
+def test_write_report_without_cost_tells_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
-    assert "how long it trains on this machine could not be estimated" in text
     assert "cost was not measured" in text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.run_folder import COST, RECIPE, SCORES, SUMMARY
+from fixtures.run_folder import COST, SCORES
 
 from talim.reporting import sentences
 from talim.reporting.run_results import RunResults
@@ -109,22 +109,6 @@ def test_use_sentence_names_what_stands_against_selling() -> None:
     assert sentences.use_sentence(free, ["3 of 4 accepted."]) == (
         "Use: 3 of 4 accepted. Commercial use: the licences on record allow it."
     )
-
-
-def test_estimate_training_time_is_the_flops_at_the_measured_speed() -> None:
-    cost = COST | {"flops": 4e14, "device_seconds": 400.0, "steps": 300}  # 1e12 per second
-    estimate = sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY))
-    assert estimate
-    weights = 419_600_384  # facebook/musicgen-small's decoder with its heads
-    assert estimate.hours == pytest.approx(4 * weights * 300 * 8 * 10 * 50 / 1e12 / 3600, rel=0.01)
-    assert "300 steps of 8 clips of 10 s" in estimate.basis
-
-
-@pytest.mark.parametrize("missing", ["flops", "device_seconds", "steps"])
-def test_estimate_training_time_with_missing_values_is_none(missing: str) -> None:
-    cost = {key: value for key, value in COST.items() if key not in (missing, "wall_seconds")}
-    assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=cost, corpus=SUMMARY)) is None
-    assert sentences.estimate_training_time(RunResults(Path("run"), recipe=RECIPE, cost=COST)) is None
 
 
 def test_sentences_of_a_complete_run_are_three() -> None:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from talim.atomic_io import parse_json, write_text
 from talim.backbones.precision import has_bf16
-from talim.errors import TalimError
+from talim.errors import TalimError, UsageError
 from talim.planning import hardware, tracer, training_step
 from talim.planning.hardware import HardwareProfile, OverheadBytes
 from talim.progress import Progress
@@ -46,6 +46,18 @@ def hardware_profile(
         profile = hardware.gpu_profile(gpu)
         return profile if watts is None else replace(profile, watts=watts)
     return cpu_profile(cache, watts, recalibrate, progress)
+
+
+def device_profile(device: str, cache: Path, progress: Progress | None = None) -> HardwareProfile:
+    """The machine that trains on `device` ("cpu", "cuda", "cuda:1"); a GPU outside the table has no rates."""
+    target = torch.device(device)
+    if target.type != "cuda":
+        return cpu_profile(cache, progress=progress)
+    found = torch.cuda.get_device_properties(target)
+    try:
+        return hardware.gpu_profile(found.name)
+    except UsageError:
+        return hardware.unrated_gpu_profile(found.name, float(found.total_memory))
 
 
 def cpu_profile(

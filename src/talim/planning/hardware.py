@@ -115,6 +115,11 @@ def _context_bytes(family: str, precision: str) -> float:
     return CONTEXT_BYTES
 
 
+def unrated_gpu_profile(name: str, memory_bytes: float) -> HardwareProfile:
+    """A GPU of which the memory is known and no rates: it predicts what a training needs, but no time."""
+    return HardwareProfile(name, memory_bytes, {}, 0.0, overhead_bytes=_context_bytes)
+
+
 def gpu_profile(name: str) -> HardwareProfile:
     """The profile of a GPU of the table; UsageError, with similar names, for one that is not in it."""
     gpus, plain = gpu_table(), MAKERS.sub("", name.strip().lower().replace(" ", "-"))

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from talim.backbones.registry import is_miniature
 from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
 from talim.poc import budget
-from talim.poc.fitting import fitting_advice, step_config
+from talim.poc.fitting import fitting_advice, machine_profile, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import PocOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.reporting.commands import REFERENCE_BASE, training_job
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
@@ -39,7 +41,7 @@ def trace_designs(
     first = next(iter(by_design.values()))
     full = first.model_copy(update={"design": Design.parse(FULL_FINETUNE)})
     rows = {
-        design: _trace(recipe, corpus, device, cache)
+        design: _trace(recipe, corpus, device, cache, progress)
         for design, recipe in {**by_design, FULL_FINETUNE: by_design.get(FULL_FINETUNE, full)}.items()
     }
     reference = rows[FULL_FINETUNE]
@@ -50,13 +52,12 @@ def trace_designs(
     return list(rows.values())
 
 
-def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str, Any]:
-    from talim.planning.hardware import CONTEXT_BYTES
+def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any, progress: Progress) -> dict[str, Any]:
     from talim.planning.plan import feasible_design_cost
 
     row: dict[str, Any] = {"design": str(recipe.design), "note": ""}
     try:
-        config, base, is_gpu = step_config(recipe, corpus, device)
+        config, base = step_config(recipe, corpus, device)
         cost = feasible_design_cost(recipe.design, base, config.crop_seconds)
         trace = cache.trace(config)
     except TalimError as error:
@@ -65,9 +66,39 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any) -> dict[str,
         "parameters": cost.parameters,
         "parameter_fraction": cost.parameter_fraction,
         "file_bytes": cost.file_bytes,
-        "memory_bytes": trace.peak_bytes + (CONTEXT_BYTES if is_gpu else 0),
+        "memory_bytes": machine_profile(device, progress).needed_bytes(trace, base.family, config.precision),
         "flops_per_step": trace.flops,
     }
+
+
+def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: Progress) -> dict[str, Any] | None:
+    """What `talim plan` says of the same training on the reference base: {"base", "hours", "hardware"}.
+
+    None for a base that is no miniature, and where no time can be predicted.
+    """
+    from talim.planning.plan import PlanRequest, plan_total
+    from talim.planning.trace_cache import default_cache_folder
+
+    if not is_miniature(recipe.base):
+        return None
+    training, machine = recipe.training, machine_profile(device, progress)
+    if not machine.rates:
+        return None
+    job = training_job(recipe.model_dump(mode="json"), corpus.summary)
+    request = PlanRequest(
+        REFERENCE_BASE,
+        recipe.design,
+        job.crop_seconds,
+        job.batch_size,
+        job.steps,
+        gradient_checkpointing=training.gradient_checkpointing,
+    )
+    try:
+        total = plan_total([request], machine, cache=default_cache_folder(), progress=progress)
+    except TalimError as error:
+        progress.log(f"the time of {REFERENCE_BASE} could not be predicted: {error}")
+        return None
+    return {"base": REFERENCE_BASE, "hours": total["hours"], "hardware": total["hardware"]}
 
 
 def gpu_memory_bytes(device: str) -> float | None:

@@ -51,14 +51,14 @@ def fitting_advice(
 def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress) -> str:
     """The first change of the training step that fits, as options of talim poc; empty if none does."""
     from talim.planning.fit_memory import describe_change, smaller_configs
-    from talim.planning.hardware import CONTEXT_BYTES
     from talim.planning.trace_cache import TraceCache, default_cache_folder
 
     try:
-        config, base, is_gpu = step_config(recipe, corpus, device)
+        config, base = step_config(recipe, corpus, device)
+        machine = machine_profile(device, progress)
         traces = TraceCache(default_cache_folder(), progress)
         for candidate in list(smaller_configs(config, base))[:MAX_TRACED]:
-            needed = traces.trace(candidate).peak_bytes + (CONTEXT_BYTES if is_gpu else 0)
+            needed = machine.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
             if needed <= limit_bytes:
                 text = describe_change(config, candidate)
                 for pattern, replacement in OPTIONS:
@@ -69,10 +69,17 @@ def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: fl
     return ""
 
 
-def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any, bool]:
-    """The training step to trace (a `StepConfig`), the base's facts, and whether it runs on a GPU."""
-    import torch
+def machine_profile(device: str, progress: Progress) -> Any:
+    """The `HardwareProfile` of the device that trains, as `talim plan` uses it; a CPU is timed once."""
+    from talim.backbones.devices import pick_device
+    from talim.planning.cpu_calibration import device_profile
+    from talim.planning.trace_cache import default_cache_folder
 
+    return device_profile(pick_device(device), default_cache_folder(), progress)
+
+
+def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any]:
+    """The training step to trace (a `StepConfig`), and the base's facts."""
     from talim.backbones import precision
     from talim.backbones.load import pick_device
     from talim.planning.design_costs import base_model_facts
@@ -85,7 +92,7 @@ def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any, 
     clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
     seconds = min(clip_seconds, base.window_seconds)
     step = (seconds, training.batch_size, base_dtype, training.gradient_checkpointing)
-    return StepConfig(recipe.base, recipe.design, *step), base, torch.device(device_name).type == "cuda"
+    return StepConfig(recipe.base, recipe.design, *step), base
 
 
 def smaller_bases(options: PocOptions) -> list[str]:

@@ -116,6 +116,7 @@ def _run_stages(
     decided |= {
         "designs": quality_stage.design_rows(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
+        "larger_base": _larger_base(context, decided, before, planned[choice.design]),
         "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
     }
     lines = quality_stage.quality_summary(runs, failures, choice) + shortened
@@ -131,6 +132,18 @@ def _run_stages(
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
+
+
+def _larger_base(
+    context: PocContext, decided: dict[str, Any], before: dict[str, Any], recipe: Recipe
+) -> dict[str, Any] | None:
+    """The planned time of the selected design's training on the larger base; an earlier answer stays."""
+    job = {"plan": decided["plan"], "design": str(recipe.design)}
+    saved = before.get("larger_base")
+    if saved and {key: saved.get(key) for key in job} == job:
+        return saved
+    estimate = cost_stage.larger_base_estimate(recipe, context.corpus, context.options.device, context.progress)
+    return estimate and job | estimate
 
 
 def _decide(

@@ -41,7 +41,8 @@ def write_report(
         return run_report.write_report(folder, criteria, claims_file, audio=audio)
     section = Markup(render("stages.html", plan=plan))
     if not plan["stopped"] or plan["designs"]:
-        chosen = read_json(folder / FILE)["chosen"]
+        decided = read_json(folder / FILE)
+        chosen = decided["chosen"]
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
             folder,
@@ -50,7 +51,8 @@ def write_report(
             audio=audio,
             extra_sections=[section],
             main_run=main,
-            price_per_hour=read_json(folder / FILE).get("price_per_hour"),
+            price_per_hour=decided.get("price_per_hour"),
+            larger_base_hours=(decided.get("larger_base") or {}).get("hours"),
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")

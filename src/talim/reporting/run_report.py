@@ -34,13 +34,15 @@ def write_report(
     extra_sections: Sequence[Markup] = (),
     main_run: Path | None = None,
     price_per_hour: float | None = None,
+    larger_base_hours: float | None = None,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
     FOLDER is a study (it holds results.jsonl), a run, or a folder of runs: then `main_run` (else the first with audio)
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
-    `price_per_hour` is that of the machine. `criteria`, claims and `audio` apply to studies: UsageError for a run.
-    TalimError if there is no run or a file is damaged; values that were not measured are marked as such.
+    `price_per_hour` is that of the machine; `larger_base_hours` are planned for the same training on a larger base.
+    `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
+    damaged; values that were not measured are marked as such.
     """
     folder = Path(folder)
     if is_study(folder):
@@ -56,7 +58,8 @@ def write_report(
     result = next((each for each in results if each.samples), results[0])
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
-    write_text(target, render("report.html", **context(folder, result, results, extra_sections, price_per_hour)))
+    values = context(folder, result, results, extra_sections, price_per_hour)
+    write_text(target, render("report.html", **values | {"notice": miniature_notice(result, larger_base_hours)}))
     return target
 
 
@@ -115,21 +118,20 @@ def subtitle(result: RunResults) -> str:
     return ", ".join(parts) + "."
 
 
-def miniature_notice(result: RunResults) -> dict[str, str] | None:
-    """For a miniature base: the base to use instead, its download size, licence, estimated time and command."""
+def miniature_notice(result: RunResults, hours: float | None = None) -> dict[str, str] | None:
+    """For a miniature base: the base to use instead, its download size, licence, planned `hours` and command."""
     if not result.miniature:
         return None
-    usable, saleable = registry.MODELS[sentences.REFERENCE_BASE], saleable_base()
-    estimate = sentences.estimate_training_time(result)
-    hours = f" --hours {max(1, math.ceil(estimate.hours))}" if estimate else ""
+    usable, saleable = registry.MODELS[commands.REFERENCE_BASE], saleable_base()
+    budget = "" if hours is None else f" --hours {max(1, math.ceil(hours))}"
     return {
         "base": str(result.base["name"]),
         "usable": usable.hub_id,
         "download": f"{usable.download_gb:g} GB",
         "licence": usable.licence,
-        "hours": formatting.format_rough_hours(estimate.hours) if estimate else "",
-        "basis": estimate.basis if estimate else "",
-        "command": f"talim poc FOLDER --base {usable.hub_id}{hours} --out DIR",
+        "hours": "" if hours is None else formatting.format_rough_hours(hours),
+        "plan_command": commands.plan_command(result, usable.name),
+        "command": f"talim poc FOLDER --base {usable.hub_id}{budget} --out DIR",
         "saleable": saleable.hub_id,
         "saleable_licence": saleable.licence,
         "saleable_download": f"{saleable.download_gb:g} GB",

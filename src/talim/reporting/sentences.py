@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from talim.backbones import registry
-from talim.design.musicgen_sites import MusicGenShape
 from talim.html.formatting import (
     format_ci,
     format_count,
@@ -16,7 +13,6 @@ from talim.html.formatting import (
     format_duration,
     format_number,
     format_percent,
-    format_scientific,
 )
 from talim.licences import allows_commercial_use
 from talim.reporting.catalogue import words
@@ -24,19 +20,9 @@ from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse, samples_sentence
 
 NOT_MEASURED = "not measured"
-REFERENCE_BASE = "musicgen-small"
-FRAME_RATE_HZ = 50
 
 # "better", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class TrainingTimeEstimate:
-    """Training time of the reference base on this machine, and how it was estimated."""
-
-    hours: float
-    basis: str
 
 
 def sentences(result: RunResults, price_per_hour: float | None = None, judged: Sequence[str] = ()) -> list[str]:
@@ -190,33 +176,6 @@ def _money_and_energy(cost: Mapping[str, Any], price_per_hour: float | None) -> 
         money = f"Money: {amount} at {format_number(price_per_hour, 2)} per hour of this machine"
     energy = f"{format_number(joules / 3600, 1)} Wh" if _is_number(joules) else NOT_MEASURED
     return f"{money}. Energy: {energy}."
-
-
-def estimate_training_time(result: RunResults) -> TrainingTimeEstimate | None:
-    """The time of the same training on the reference base and this machine; None if too little is known."""
-    cost, training = result.cost, result.recipe.get("training") or {}
-    shape = registry.MODELS[REFERENCE_BASE].shape
-    values = (
-        cost.get("device_seconds") or cost.get("wall_seconds"),
-        cost.get("flops"),
-        cost.get("steps"),
-        training.get("batch_size"),
-        training.get("crop_seconds") or result.corpus.get("clip_seconds"),
-    )
-    known = [value for value in values if _is_number(value) and value > 0]
-    if not isinstance(shape, MusicGenShape) or len(known) < len(values):
-        return None
-    seconds, flops, steps, batch_size, crop_seconds = known
-    weights = shape.decoder_parameters
-    # Forward and backward through frozen weights: two multiply-adds, so four FLOPs per weight and position.
-    needed = 4.0 * weights * steps * batch_size * crop_seconds * FRAME_RATE_HZ
-    basis = (
-        f"this run did {format_scientific(flops)} FLOPs in {format_duration(seconds)}; {format_count(steps)} steps of "
-        f"{format_count(batch_size)} clips of {format_number(crop_seconds, 1)} s through {format_count(weights)} "
-        f"weights need about {format_scientific(needed)}, assumed at the same speed; larger matrices are often faster, "
-        "and a machine with too little memory is much slower"
-    )
-    return TrainingTimeEstimate(needed / flops * seconds / 3600, basis)
 
 
 def trained_fraction(result: RunResults) -> float | None:
