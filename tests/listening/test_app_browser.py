@@ -88,9 +88,11 @@ def test_listening_page_closed_midway_resumes_on_phone(make_test: Make, browser:
         shoot(phone, f"{kind}-phone")
         phone.click("#pause")
         assert link in phone.inner_text("main")
+        assert not phone.is_visible("#pause")
         shoot(phone, f"{kind}-pause")
         phone.click("button.main")
         phone.wait_for_selector("progress")
+        assert phone.is_visible("#pause")
         while number(phone).startswith("Page"):
             answer(phone)
         assert number(phone) == "Thank you"
@@ -180,7 +182,7 @@ def test_listening_page_japanese_wrong_link_and_deletion(make_test: Make, browse
         assert page.inner_text("h1") == "このテストについて"
         assert violations(page) == []
         fill_in(page)
-        assert number(page) == "5 ページ中 1 ページ"
+        assert number(page) == "5 ページ中 1 ページ目"
         page.click("#pause")
         page.get_by_text("回答を削除する").click()
         page.get_by_text("削除する", exact=True).click()

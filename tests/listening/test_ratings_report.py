@@ -15,6 +15,7 @@ from fixtures.simulated_votes import simulated
 from talim.errors import TalimError, UsageError
 from talim.listening import protocol as p
 from talim.listening.export import to_jsonl
+from talim.listening.ratings import NoVotesCountError
 from talim.listening.ratings_report import rate_folder, sentences
 
 Make = Callable[..., Path]
@@ -57,3 +58,22 @@ def test_rate_folder_without_or_with_foreign_votes_raises_error(make_test: Make,
     (tmp_path / "x.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     with pytest.raises(TalimError, match="martian"):
         rate_folder(folder, [tmp_path / "x.jsonl"])
+
+
+def test_rate_folder_leaves_no_earlier_ratings_beside_a_page_on_which_nobody_counts(
+    make_test: Make, tmp_path: Path
+) -> None:
+    folder, votes = make_test(trials=TRIALS), tmp_path / "x.jsonl"
+    votes.write_text(to_jsonl(simulated(p.load(folder), TRUTH, 6)), encoding="utf-8")
+    rate_folder(folder, [votes])
+    assert (folder / "ratings.json").is_file()
+    with pytest.raises(TalimError, match=r"no votes yet; .*; not current any more, of earlier votes: .*ratings\.json$"):
+        rate_folder(folder)
+    assert (folder / "ratings.json").is_file()
+    votes.write_text(to_jsonl(simulated(p.load(folder), TRUTH, 3, careless=3)), encoding="utf-8")
+    with pytest.raises(NoVotesCountError, match=r"Removed, because its votes count no more: .*ratings\.json$"):
+        rate_folder(folder, [votes])
+    assert not (folder / "ratings.json").exists()
+    assert "nobody's answers count" in (folder / "ratings" / "index.html").read_text("utf-8").replace("&#39;", "'")
+    with pytest.raises(NoVotesCountError, match=r"index\.html$"):  # nothing was there to remove
+        rate_folder(folder, [votes])

@@ -51,7 +51,9 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
     reviews, rows, review_rows = open_reviews(folder, brief, database)
     facts = reviews.facts()
     if not review_rows:
-        raise TalimError(f"{folder}: no reviews yet")
+        earlier = ", ".join(str(folder / name) for name in (PAGE, FILE) if (folder / name).exists())
+        old = f"; not current any more, of earlier reviews: {earlier}" if earlier else ""
+        raise TalimError(f"{folder}: no reviews yet{old}")
     contenders = read_json(folder / candidates.CONTENDERS)
     indicators = decision_rule.read_indicators(folder, brief)
     result = assemble_result(rows, review_rows, contenders, indicators, brief)

@@ -58,7 +58,7 @@ def rate_conditions(
         "sites": dict(Counter(site for site, _ in {(r["site"], r["listener"]) for r in rows})),
         "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
-        "intervals": "95 %, jackknife over listeners with Student's t",
+        "intervals": "95\N{NO-BREAK SPACE}%, jackknife over listeners with Student's t",
         "groups": {name: _by_aspect(part, protocol, rate) for name, part in groups.items()},
         "intra_rater_agreement": _repeat_agreement(screened),
     }
@@ -193,5 +193,5 @@ def _warning(listeners: int) -> str | None:
     if listeners < MIN_LISTENERS:
         return f"{listeners} listeners: too few for an interval"
     if listeners < FEW_LISTENERS:
-        return f"only {listeners} listeners: the interval may not generalise to others"
+        return f"Only {listeners} listeners: the interval may not generalise to others"
     return None

@@ -36,26 +36,30 @@ def rate_folder(
 
     `scores` is a JSON file {metric: {condition: number}} to correlate with the ratings. The path of the page is under
     "page". TalimError if there are no votes or if they are of another test; where votes are there and none counts, the
-    page is written all the same, and the NoVotesCountError names it.
+    page is written all the same, an earlier ratings.json is removed, and the NoVotesCountError names both.
     """
     test_folder = protocol_folder(folder)
     protocol = protocols.load(test_folder)
     tables = [*_local_votes(test_folder, database), *((str(path), export.read(path)) for path in others)]
     rows = export.merge(tables)
+    page, table = test_folder / "ratings" / "index.html", test_folder / "ratings.json"
     if not rows:
-        raise TalimError(f"{test_folder}: no votes yet; talim listen {folder} serves the test")
+        earlier = ", ".join(str(path) for path in (page, table) if path.exists())
+        old = f"; not current any more, of earlier votes: {earlier}" if earlier else ""
+        raise TalimError(f"{test_folder}: no votes yet; talim listen {folder} serves the test{old}")
     _require_this_test(rows, protocol)
-    page = test_folder / "ratings" / "index.html"
     try:
         result = ratings.rate_conditions(rows, protocol, _read_scores(scores))
     except ratings.NoVotesCountError as error:
         write_text(page, render("ratings.html", **empty_context(error, rows, protocol)))
-        error.args = (f"{error}. Page: {page}",)
+        old = f". Removed, because its votes count no more: {table}" if table.exists() else ""
+        table.unlink(missing_ok=True)
+        error.args = (f"{error}. Page: {page}{old}",)
         raise
     first = next(iter(result["groups"][ratings.ALL_LISTENERS].values()))
     said = verdict_sentences(first, shown_names(protocol))
     result["verdict"] = " ".join(said)
-    write_json(test_folder / "ratings.json", result)
+    write_json(table, result)
     write_text(page, render("ratings.html", **context(result, said, protocol)))
     return result | {"page": str(page)}
 

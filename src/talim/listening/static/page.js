@@ -44,6 +44,7 @@ function paused(goOn) {
   silence();
   page.redraw = () => paused(goOn);
   say("");
+  document.getElementById("pause").hidden = true; // the page that goes on shows it again
   const button = make("button", { type: "button", class: "main", onclick: () => goOn().catch(failed) }, page.words.go_on);
   show(
     make("h1", {}, page.words.pause_title), make("p", {}, page.words.pause_text), make("p", { class: "link" }, location.href),
