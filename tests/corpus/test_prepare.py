@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 from fixtures.broken_recordings import broken_files, forget, good_clips
-from fixtures.importer_sources import SCORE_HEAD, own_folder, symbtr_scores
+from fixtures.importer_sources import SCORE_HEAD, own_folder, sound, symbtr_scores
 from fixtures.prepared_corpus import RATE_HZ, make, snapshot
 
 from talim.audio import Audio, write
+from talim.corpus import report
 from talim.corpus.captions import NEUTRAL_CAPTION
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.manifest import Corpus
@@ -53,6 +54,44 @@ def test_prepare_with_the_same_audio_twice_uses_it_once(three: Path, out: Path) 
         {"file": "other.flac", "reason": "the same audio as a.wav", "copy_of": "a.wav"},
     ]
     assert len({clip.audio_hash for clip in corpus.clips}) == len(corpus.clips)
+
+
+def test_prepare_with_five_copies_among_six_files_tells_two_recordings(folder: Path, out: Path) -> None:
+    for name, seed in (("a.wav", 1), ("b.wav", 2)):
+        write(folder / name, sound(seed, 24))
+    samples, rate_hz = soundfile.read(folder / "a.wav", dtype="float32")
+    for number, (ending, gain) in enumerate([("wav", 1.0), ("flac", 0.9), ("ogg", 0.8), ("mp3", 0.7)]):
+        write(folder / f"copy-{number}.{ending}", Audio(gain * samples[None], rate_hz))
+    corpus = make(folder, out)
+    summary = corpus.summary
+    assert summary["recordings"] == 2
+    assert {row["file"] for row in summary["skipped"]} == {
+        f"copy-{n}.{e}" for n, e in enumerate(("wav", "flac", "ogg", "mp3"))
+    }
+    assert summary["split"]["train"]["recordings"] + summary["split"]["held_out"]["recordings"] == 2
+    terminal = corpus_message(summary, out)
+    assert " of 2 recordings, " in terminal
+    assert "same sound as a.wav, left out: copy-0.wav, copy-1.flac, copy-2.ogg, copy-3.mp3" in terminal
+    assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
+
+
+def test_prepare_with_a_common_stretch_in_five_of_six_files_tells_two_recordings(folder: Path, out: Path) -> None:
+    common = sound(1, 20)
+    for number in range(6):
+        parts = [sound(10 + number, 20).samples, *([common.samples] if number < 5 else [])]
+        write(folder / f"take-{number}.wav", Audio(np.concatenate(parts, axis=1), common.rate_hz))
+    corpus = make(folder, out)
+    assert len({clip.recording for clip in corpus.clips}) == 6
+    assert len({clip.sound_group for clip in corpus.clips}) == 2
+    summary = corpus.summary
+    assert summary["recordings"] == 2
+    assert sum(summary["rights"]["licences"].values()) == 2
+    assert summary["recordings_without_performer"] == 2
+    assert {summary["split"][side]["recordings"] for side in ("train", "held_out")} == {1}
+    terminal = corpus_message(summary, out)
+    assert " of 2 recordings, " in terminal
+    assert "count as one recording: take-0.wav, take-1.wav, take-2.wav, take-3.wav and 1 more" in terminal
+    assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
 
 
 def test_prepare_with_equal_file_names_gives_unique_clip_ids(folder: Path, out: Path, record) -> None:
@@ -131,11 +170,15 @@ def test_prepare_with_two_channels_keeps_stereo(three: Path, out: Path) -> None:
     assert corpus.summary["channels"] == 2
 
 
-def test_prepare_with_unreadable_text_file_skips_the_recording(three: Path, out: Path) -> None:
+def test_prepare_with_unreadable_text_file_uses_the_recording_and_tells(three: Path, out: Path) -> None:
     (three / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
     corpus = make(three, out)
-    assert [row["file"] for row in corpus.summary["skipped"]] == ["a.wav"]
-    assert "UTF-8" in corpus.summary["skipped"][0]["reason"]
+    assert corpus.summary["skipped"] == []
+    assert "a.wav" in {clip.source_file for clip in corpus.clips}
+    (note,) = corpus.summary["notes"]
+    assert note["file"] == "a.wav"
+    assert "a.txt is not used" in note["note"]
+    assert "UTF-8" in note["note"]
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def originality_check(run: Run) -> OriginalityCheck:
         return _unchecked("the corpus of this run is missing")
     try:
         corpus = Corpus.load(folder)
-        recordings = [clip.recording for clip in corpus.train]
+        recordings = [clip.sound_group for clip in corpus.train]
         if len(set(recordings)) < 2:
             return _unchecked("a corpus of one recording has no null clips")
         sources = audio_matching.build_reference_audio([_fingerprint(corpus.read_clip(clip)) for clip in corpus.train])

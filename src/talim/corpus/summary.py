@@ -51,7 +51,7 @@ def summarize(  # noqa: PLR0913
         "source_format": imported.format,
         **_amount(used),
         "performers": len({name for clip in used for name in performer_names(clip.performer)}),
-        "recordings_without_performer": len({clip.recording for clip in used if clip.performer == UNKNOWN}),
+        "recordings_without_performer": len({clip.sound_group for clip in used if clip.performer == UNKNOWN}),
         "split": {
             "strategy": split.strategy,
             "seed": seed,
@@ -114,6 +114,6 @@ def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
 
 
 def _recordings_by(clips: Sequence[Clip], column: str) -> dict[str, int]:
-    """Number of recordings by the values of a column."""
-    pairs = {(clip.recording, str(getattr(clip, column))) for clip in clips}
+    """Number of recordings by the values of a column; those that share sound and value count once."""
+    pairs = {(clip.sound_group, str(getattr(clip, column))) for clip in clips}
     return dict(sorted(Counter(value for _, value in pairs).items()))

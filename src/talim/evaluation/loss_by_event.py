@@ -80,13 +80,13 @@ def aggregate_by_event(
     """Per recording and group: mean "base_loss" (the base alone), mean "adapted_loss", and the number of "frames".
 
     `base` and `adapted` are losses by frame, float [T] a clip; `truths` are by recording, of which every one must have
-    its own. Groups without a frame are left out.
+    its own. Groups without a frame are left out; recordings that share sound count as one.
     """
     sums: dict[str, dict[str, np.ndarray]] = {}
     for clip, base_losses, adapted_losses in zip(clips, base, adapted, strict=True):
-        recording, start_seconds = clip.clip.recording, clip.clip.start_seconds
-        groups = event_groups(truths[recording], start_seconds, len(base_losses), frame_rate_hz)
-        recording_sums = sums.setdefault(recording, {name: np.zeros(3) for name in EVENT_GROUPS})
+        truth, start_seconds = truths[clip.clip.recording], clip.clip.start_seconds
+        groups = event_groups(truth, start_seconds, len(base_losses), frame_rate_hz)
+        recording_sums = sums.setdefault(clip.clip.sound_group, {name: np.zeros(3) for name in EVENT_GROUPS})
         for name, frames in groups.items():
             recording_sums[name] += (base_losses[frames].sum(), adapted_losses[frames].sum(), frames.sum())
     return {

@@ -220,7 +220,7 @@ def _loss_measures(
         serialization.load(backbone, job.run.adapter)
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
-    names = [item.clip.recording for item in clips]
+    names = [item.clip.sound_group for item in clips]
     losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
     base, adapted = (bootstrap.mean_by_recording(values, names) for values in losses)
     reduction = {name: base[name] - adapted[name] for name in base}

@@ -247,7 +247,7 @@ def _tell_estimate(
 
 def include_learning_curve(options: PocOptions, corpus: Corpus) -> bool:
     """Whether a learning curve is requested and there are enough recordings to divide by four."""
-    return options.learning_curve and len({clip.recording for clip in corpus.train}) >= 4
+    return options.learning_curve and len({clip.sound_group for clip in corpus.train}) >= 4
 
 
 def _missing_hours(steps: int, training: Any, timings: Sequence[StepTiming], seconds: float) -> float:

@@ -26,7 +26,7 @@ def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_frac
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.
     """
-    recordings = len({clip.recording for clip in context.corpus.train})
+    recordings = len({clip.sound_group for clip in context.corpus.train})
     runs = {fraction: Run(run.folder / "curve" / f"{fraction:g}") for fraction in FRACTIONS}
     missing = sum(not each.finished for each in runs.values())
     needed = missing * float(read_json(run.cost)["wall_seconds"]) * TIME_SAFETY_FACTOR
@@ -74,7 +74,7 @@ def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fractio
     clips = training_subset(context.corpus, fraction, recipe.seed)
     return {
         "fraction": fraction,
-        "recordings": len({clip.recording for clip in clips}),
+        "recordings": len({clip.sound_group for clip in clips}),
         "mean": float(np.mean(list(reductions.values()))),
         "ci95": bootstrap_ci(reductions),
         "per_recording": reductions,
