@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,22 @@ def test_post_review_twice_stores_it_once_and_other_returns_409(reviewer: Review
     assert reviewer.post("/api/reviews", body | {"verdict": "accept"}).status_code == 409
     assert reviewer.post("/api/reviews", body | {"position": 1}).status_code == 409
     assert len(opened.store.rows()) == 1
+
+
+def test_three_tabs_at_once_store_one_review_a_candidate(reviewer: Reviewer, opened: ReviewSession) -> None:
+    def tab(_: int) -> list[tuple[int, bool]]:
+        seen = []
+        while "position" in (turn := reviewer.post("/api/candidate").json()):
+            review = {"id": str(uuid.uuid4()), "position": turn["position"], "verdict": "accept", "reasons": []}
+            answer = reviewer.post("/api/reviews", review | {"note": "", "listened_seconds": 2.0})
+            seen.append((answer.status_code, answer.json().get("new", False)))
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        seen = [row for tab_rows in pool.map(tab, range(3)) for row in tab_rows]
+    assert Counter(seen)[200, True] == 8
+    assert set(seen) <= {(200, True), (409, False)}
+    assert sorted(row["candidate"] for row in opened.store.rows()) == sorted(opened.rows)
 
 
 def test_post_review_of_other_position_returns_409(reviewer: Reviewer, opened: ReviewSession) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +315,24 @@ def test_forged_votes_beside_a_stream_of_votes_are_never_stored(make_test: Make)
             thread.join()
     assert seen <= {409, 422}
     assert {row["aspect"] for row in test.store.rows()} == {"overall", "melody"}
+
+
+def test_three_tabs_at_once_store_one_vote_a_trial(person: Person, test: ListeningTestSession) -> None:
+    """One link in three windows: each trial's vote comes from one of them, and the others are told."""
+
+    def tab(_: int) -> list[tuple[int, bool]]:
+        seen = []
+        while "position" in (trial := person.post("/api/trial").json()):
+            vote = {"id": str(uuid.uuid4()), "position": trial["position"], "answers": {"overall": 1, "melody": 0}}
+            answer = person.post("/api/votes", vote | {"listened_seconds": [2.0, 2.0]})
+            seen.append((answer.status_code, answer.json().get("new", False)))
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        seen = [row for tab_rows in pool.map(tab, range(3)) for row in tab_rows]
+    assert Counter(seen)[200, True] == 8
+    assert set(seen) <= {(200, True), (409, False)}
+    assert Counter(row["position"] for row in test.store.rows()) == dict.fromkeys(range(8), 2)
 
 
 def test_changed_test_is_told_instead_of_storing_votes_under_another_hash(
