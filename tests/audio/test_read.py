@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from talim.audio import Audio, AudioError, is_audio_name, list_audio_files, read, write
+from talim.audio.read import read_part
 from talim.errors import UsageError
 
 RATE_HZ = 48000
@@ -234,3 +235,12 @@ def test_list_audio_files_of_folder_file_and_missing_path(tmp_path: Path) -> Non
     assert list_audio_files(tmp_path / "b.wav") == [tmp_path / "b.wav"]
     with pytest.raises(UsageError, match="no such file or folder"):
         list_audio_files(tmp_path / "nowhere")
+
+
+def test_read_part_equals_a_cut_of_the_whole(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 40_000)).astype(np.float32)
+    write(tmp_path / "a.wav", Audio(samples, 8000))
+    whole = read(tmp_path / "a.wav")
+    for start, seconds in ((0.0, 1.0), (1.25, 2.5), (4.5, 9.0), (7.0, 1.0)):
+        part = read_part(tmp_path / "a.wav", start, seconds)
+        np.testing.assert_array_equal(part.samples, whole.cut(start, seconds).samples)

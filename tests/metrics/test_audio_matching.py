@@ -144,3 +144,24 @@ def test_find_audio_match_without_passages_is_none(sources: audio_matching.Refer
 def test_audio_fingerprint_of_unusable_samples_raises(samples: np.ndarray) -> None:
     with pytest.raises(ValueError, match="one non-empty channel"):
         audio_matching.audio_fingerprint(samples)
+
+
+@pytest.mark.parametrize("sizes", [[7], [1, 40_000, 3], [320, 2048, 100_001], [0, 5, 0]])
+def test_audio_fingerprint_of_blocks_equals_that_of_the_whole(sizes: list[int]) -> None:
+    samples = np.random.default_rng(0).normal(size=sum(sizes)).astype(np.float32)
+    blocks = np.split(samples, np.cumsum(sizes)[:-1])
+    whole = audio_matching.audio_fingerprint(samples)
+    assert whole.shape == (audio_matching.BINS, 1 + max(samples.size, audio_matching.FRAME) // 320)
+    np.testing.assert_array_equal(audio_matching.audio_fingerprint_of_blocks(blocks), whole)
+
+
+def test_find_audio_match_in_small_steps_finds_the_same(
+    sources: audio_matching.ReferenceAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = audio_matching.find_audio_match(sources.prints[5], sources, exclude=[5])
+    monkeypatch.setattr(audio_matching, "_MAX_SCORES", 1)
+    monkeypatch.setattr(audio_matching, "BATCH_PASSAGES", 1)
+    in_steps = audio_matching.find_audio_match(sources.prints[5], sources, exclude=[5])
+    assert at_once is not None
+    assert in_steps is not None
+    assert (in_steps.source, in_steps.similarity) == (at_once.source, pytest.approx(at_once.similarity))

@@ -40,6 +40,23 @@ def read(path: str | Path, remarks: list[str] | None = None) -> Audio:
     return Audio(np.concatenate([block.samples for block in blocks], axis=1), blocks[0].rate_hz)
 
 
+def read_part(path: str | Path, start_seconds: float, seconds: float) -> Audio:
+    """`seconds` of a file from `start_seconds` (0 or more), as much as is there; only that part is held in memory.
+
+    Errors as in `read`, but a file that breaks off is read as far as it goes.
+    """
+    parts: list[np.ndarray] = []
+    at = rate_hz = 0
+    for block in decode_blocks(Path(path), []):
+        rate_hz = block.rate_hz
+        first, last = round(start_seconds * rate_hz), round((start_seconds + seconds) * rate_hz)
+        parts.append(block.samples[:, max(0, first - at) : max(0, last - at)])
+        at += block.frames
+        if at >= last:
+            break
+    return Audio(np.concatenate(parts, axis=1), rate_hz)
+
+
 def read_mono_blocks(path: str | Path, rate_hz: int, remarks: list[str] | None = None) -> Iterator[np.ndarray]:
     """The mean of the channels of a file at `rate_hz`, in blocks float32 [n]; equal to `read`, `mono` and `resample`.
 

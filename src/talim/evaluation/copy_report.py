@@ -11,8 +11,9 @@ import numpy as np
 
 from talim import audio
 from talim.atomic_io import write_json, write_text
+from talim.audio.read import read_part
 from talim.errors import UsageError
-from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of
+from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
@@ -30,7 +31,8 @@ def find_copies_in_folders(
     `cache` is a folder that keeps fingerprints between calls. UsageError for folders that do not exist or hold too
     few files.
     """
-    result = find_copies(audio.list_audio_files(clips), audio.list_audio_files(training), MetricCache(cache), seed)
+    files = audio.list_audio_files(clips), audio.list_audio_files(training)
+    result = find_copies(*files, MetricCache(cache), seed)
     write_json(out / "copies.json", result)
     write_text(out / "copies.html", copy_report(result))
     return result
@@ -40,14 +42,15 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
     """The passage of each clip that is most similar to the training recordings, and whether it is a copy (p <= 0.01).
 
     The null distribution comes from segments of the training recordings, of the clips' median length and drawn by
-    `seed`, each compared with the other recordings. UsageError for no clips or fewer than two recordings.
+    `seed`, each compared with the other recordings. Files are read in
+    blocks. UsageError for no clips or fewer than two recordings.
     """
     if not clips or len(training) < 2:
         raise UsageError(
             f"{len(clips)} clips and {len(training)} training recordings: at least 1 and 2 are needed, "
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
-    fingerprints = {path: fingerprint_of(audio.read(path), cache) for path in {*clips, *training}}
+    fingerprints = {path: fingerprint_of_file(path, cache) for path in sorted({*clips, *training})}
     sources = audio_matching.build_reference_audio([fingerprints[path] for path in training])
     frames = int(np.median([fingerprints[path].shape[1] for path in clips]))
     null = _null_similarities(sources, frames, np.random.default_rng(seed))
@@ -100,6 +103,6 @@ def _players(row: dict[str, Any]) -> list[Any]:
         if not Path(path).is_file():
             return []
         first = max(0.0, start - CONTEXT_SECONDS)
-        part = audio.read(path).mono().cut(first, end + CONTEXT_SECONDS - first)
+        part = read_part(path, first, end + CONTEXT_SECONDS - first).mono()
         players.append((label, audio_player(DecodedAudio(part.samples.T, part.rate_hz), label)))
     return players

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from talim.audio import Audio
+from talim.audio.read import read_mono_blocks
 from talim.corpus.manifest import Corpus
+from talim.corpus.recordings import file_hash
 from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
 from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, pitch
@@ -161,6 +163,18 @@ def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
         return audio_matching.audio_fingerprint(clip.mono().resample(pitch.RATE_HZ).samples[0])
 
     return cache.get(clip, f"print/{audio_matching.VERSION}", compute)
+
+
+def fingerprint_of_file(path: Path, cache: MetricCache) -> np.ndarray:
+    """A file's `audio_matching.audio_fingerprint`, read in blocks; cached by the file's bytes.
+
+    AudioError where the file cannot be read, is damaged or breaks off.
+    """
+
+    def compute() -> np.ndarray:
+        return audio_matching.audio_fingerprint_of_blocks(read_mono_blocks(path, pitch.RATE_HZ))
+
+    return cache.get_by_key(file_hash(path), f"print/{audio_matching.VERSION}", compute)
 
 
 def _row(name: str, matches: CopyMatches | str, generated: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:

@@ -7,7 +7,7 @@ it lasts in the source; a ratio is the length in the clip over the length in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -34,6 +34,7 @@ STEP_FRAMES = 2  # every second frame is enough for the alignment
 SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: slower is timbre and phrasing
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
 _SPECTRA = 4096  # spectra that are held at a time
+_MAX_SCORES = 20_000_000  # of a clip's passages with those of all sources, held at a time
 BATCH_PASSAGES = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
 Start = tuple[float, float, int]  # of a passage in the clip: frame, ratio, shift in bins
@@ -67,23 +68,40 @@ def audio_fingerprint(samples: np.ndarray) -> np.ndarray:
 
     ValueError for samples that are not one finite, non-empty channel.
     """
-    import librosa
-
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
         raise ValueError(
             f"a fingerprint needs one non-empty channel of finite samples, not an array of shape {samples.shape}"
         )
-    hop = round(HOP_SECONDS * RATE_HZ)
-    padded = np.pad(samples, (FRAME // 2, FRAME // 2 + max(0, FRAME - samples.size)))
-    count = 1 + (padded.size - FRAME) // hop
-    parts = []
-    for first in range(0, count, _SPECTRA):  # in blocks, to bound the memory
-        last = min(first + _SPECTRA, count) - 1
-        spectrum = librosa.stft(padded[first * hop : last * hop + FRAME], n_fft=FRAME, hop_length=hop, center=False)
-        parts.append(_bands() @ (np.abs(spectrum) ** 2))
+    return audio_fingerprint_of_blocks([samples])
+
+
+def audio_fingerprint_of_blocks(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """`audio_fingerprint` of a sound that comes in blocks float32 [n] at 16 kHz, which are not held in memory."""
+    hop, size = round(HOP_SECONDS * RATE_HZ), 0
+    rest, parts = np.zeros(FRAME // 2, np.float32), [np.zeros((BINS, 0), np.float32)]
+    for block in blocks:
+        size += block.size
+        for first in range(0, block.size, _SPECTRA * hop):
+            rest = np.concatenate([rest, block[first : first + _SPECTRA * hop]])
+            rest = _add_spectra(rest, parts)
+    _add_spectra(np.pad(rest, (0, FRAME // 2 + max(0, FRAME - size))), parts)
     power = np.concatenate(parts, axis=1)
-    return np.log(FLOOR + power / max(float(power.mean()), 1e-12)).astype(np.float16)
+    mean = max(float(power.mean()), 1e-12)
+    return np.concatenate([np.log(FLOOR + part / mean).astype(np.float16) for part in parts], axis=1)
+
+
+def _add_spectra(samples: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+    """Append the band powers of all whole frames; the samples from the first frame that is not whole."""
+    import librosa
+
+    hop = round(HOP_SECONDS * RATE_HZ)
+    count = max(0, 1 + (samples.size - FRAME) // hop)
+    if count:
+        whole = samples[: (count - 1) * hop + FRAME]
+        spectrum = librosa.stft(whole, n_fft=FRAME, hop_length=hop, center=False)
+        parts.append(_bands() @ (np.abs(spectrum) ** 2))
+    return samples[count * hop :]
 
 
 @cache
@@ -184,11 +202,13 @@ def find_audio_match(
     row = np.zeros(sources.owner.size, int)
     begins: list[Start] = []
     for rows, starts in _variants(fingerprint, sources):
-        scores = rows @ sources.passages
-        best = scores.argmax(0)
-        values = scores[best, np.arange(highest.size)]
-        better = values > highest
-        highest[better], row[better] = values[better], best[better] + len(begins)
+        step = max(1, _MAX_SCORES // max(1, highest.size))
+        for first in range(0, len(rows), step):
+            scores = rows[first : first + step] @ sources.passages
+            best = scores.argmax(0)
+            values = scores[best, np.arange(highest.size)]
+            better = values > highest
+            highest[better], row[better] = values[better], best[better] + first + len(begins)
         begins += starts
     if not begins:
         return None
@@ -208,7 +228,7 @@ def _variants(fingerprint: np.ndarray, sources: ReferenceAudio) -> Iterator[tupl
         rows, begins = [], []
         for bins in range(-MAX_SHIFT_BINS, MAX_SHIFT_BINS + 1):
             shifted = passages[:, MAX_SHIFT_BINS + bins : BINS - MAX_SHIFT_BINS + bins]
-            rows.append(_unit_rows(_flat(shifted) @ sources.axes))
+            rows.append(_projected(shifted, sources.axes))
             begins += [(float(start), float(ratio), bins) for start in starts]
         yield np.concatenate(rows), begins
 

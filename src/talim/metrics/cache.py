@@ -24,9 +24,13 @@ class MetricCache:
 
         A damaged entry is computed anew. TalimError if the folder cannot be written.
         """
+        return compute() if self.folder is None else self.get_by_key(content_hash(audio), identity, compute)
+
+    def get_by_key(self, key: str, identity: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """`get` where the sound is known by `key`, hex digits of a hash of it."""
         if self.folder is None:
             return compute()
-        file = self.file(audio, identity)
+        file = self._file(key, identity)
         try:
             with file.open("rb") as handle:
                 return np.load(handle, allow_pickle=False)
@@ -40,7 +44,10 @@ class MetricCache:
 
     def file(self, audio: Audio, identity: str) -> Path:
         """Path of the entry: a folder for the measure, a file named after the audio's hash."""
+        return self._file(content_hash(audio), identity)
+
+    def _file(self, key: str, identity: str) -> Path:
         assert self.folder is not None
         name = identity.split("/")[0]
         measure = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        return self.folder / f"{name}-{measure}" / f"{content_hash(audio)[:32]}.npy"
+        return self.folder / f"{name}-{measure}" / f"{key[:32]}.npy"

@@ -1,0 +1,55 @@
+"""The benchmark of memory and time on seconds of sound, and its page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory_and_time
+from talim import audio
+from talim.atomic_io import read_jsonl
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.m4a"])
+def test_write_recording_has_the_length_and_is_made_once(tmp_path: Path, name: str) -> None:
+    path = memory_and_time.write_recording(tmp_path / name, 3 / 60, 0)
+    assert audio.read(path).seconds == pytest.approx(3.0, abs=0.05)
+    written = path.stat().st_mtime_ns
+    assert memory_and_time.write_recording(path, 3 / 60, 0).stat().st_mtime_ns == written
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
+def test_main_measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    arguments = ["--folder", str(tmp_path / "work"), "--minutes", "0.25", "--page", str(page)]
+    memory_and_time.main([*arguments, "--only", "modes"])
+    (row,) = read_jsonl(tmp_path / "work" / "measured.jsonl")
+    assert 20e6 < row["peak_bytes"] < memory_and_time.BOUND_BYTES
+    assert row["cpu_seconds"] > 0
+    memory_and_time.main([*arguments, "--only", "modes"])
+    assert [row] == [*read_jsonl(tmp_path / "work" / "measured.jsonl")]
+    text = page.read_text("utf-8")
+    assert f"| `modes` | {row['peak_bytes'] / 1e6:.0f} MB, {row['cpu_seconds']:.0f} s | yes |" in text
+    assert "| `generate` | not measured |" in text
+
+
+def test_talim_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="no such"):
+        memory_and_time.talim("modes", "/nowhere.wav")
+
+
+def test_page_names_what_is_above_the_bound_and_the_growth() -> None:
+    rows = [
+        {"table": "length", "command": "modes", "size": 1.0, "peak_bytes": 2e9, "cpu_seconds": 3, "wall_seconds": 4},
+        *(
+            {"table": "number", "command": "ratings", "size": n, "peak_bytes": 1, "cpu_seconds": s, "wall_seconds": s}
+            for n, s in ((20, 2.0), (200, 9.0))
+        ),
+    ]
+    text = memory_and_time.page(rows, "the command")
+    assert "| `modes` | 2000 MB, 3 s | **no** |" in text
+    assert "| `ratings` | 20 listeners | 2.0 s | 9.0 s | 4.5 | 2.0 s | 9.0 s |" in text
+    assert "the command" in text
