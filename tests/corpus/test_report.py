@@ -107,3 +107,8 @@ def test_duration_bars_groups_the_rest_and_puts_unknown_last() -> None:
     others = sum(100.0 - n for n in range(12, 20))
     assert rows[-2].percent == 100.0
     assert rows[0].percent == round(100 * 100 / others, 1)
+
+
+def test_title_of_a_folder_called_corpus_names_the_one_around_it(tmp_path: Path) -> None:
+    assert report.title_of(tmp_path / "sitar" / "corpus") == "Corpus of sitar"
+    assert report.title_of(tmp_path / "sitar-takes") == "sitar-takes"

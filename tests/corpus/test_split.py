@@ -90,6 +90,13 @@ def test_make_split_with_several_performers_splits_by_performer() -> None:
     assert "count as a performer each" not in split.explanation
 
 
+def test_make_split_explanation_is_singular_for_one_recording() -> None:
+    split = make_split(items_of(*(recording(f"r{i}", f"p{i}") for i in range(3))))
+    assert " is held out; " in split.explanation
+    split = make_split(items_of(*(recording(f"r{i}", f"p{i}") for i in range(12))))
+    assert " are held out; " in split.explanation
+
+
 def test_make_split_with_other_seeds_holds_out_others() -> None:
     items = items_of(*(recording(f"r{i}", f"p{i}") for i in range(10)))
     chosen = {frozenset(names(items, make_split(items, seed=seed), "held_out")) for seed in range(8)}

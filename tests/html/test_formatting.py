@@ -74,3 +74,19 @@ def test_format_ci_uses_the_given_formatter_and_text_for_missing() -> None:
 def test_formatters_of_missing_values_say_not_known() -> None:
     for show in (formatting.format_number, formatting.format_percent, formatting.format_duration):
         assert show(None) == formatting.NOT_KNOWN
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "expected"),
+    [
+        (1234.5, "EUR", "1\u202f234.50 EUR"),
+        (1234.5, "JPY", "1\u202f234 JPY"),
+        (90_000, "jpy", "90\u202f000 jpy"),
+        (8.0, "KRW", "8 KRW"),
+        (8.0, "USD", "8.00 USD"),
+        (None, "JPY", "not known"),
+    ],
+)
+def test_format_money_has_the_decimals_of_its_currency(value: float | None, currency: str, expected: str) -> None:
+    assert formatting.format_money(value, currency) == expected
+    assert expected.startswith(formatting.format_amount(value, currency))

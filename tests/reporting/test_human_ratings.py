@@ -27,6 +27,20 @@ def test_load_ratings_finds_both_with_links(tmp_path: Path) -> None:
     assert useful.sentences[-1].startswith("Go on")
 
 
+@pytest.mark.parametrize(
+    ("answered", "counted", "sentence"),
+    [
+        (0, 0, "Nobody has answered yet."),
+        (1, 1, "1 of 1 listener is counted."),
+        (3, 0, "0 of 3 listeners are counted."),
+    ],
+)
+def test_load_ratings_counts_listeners_in_words(tmp_path: Path, answered: int, counted: int, sentence: str) -> None:
+    write_json(tmp_path / "ratings.json", {"name": "a", "listeners": {"answered": answered, "counted": counted}})
+    (ratings,) = load_ratings(tmp_path, tmp_path / "report" / "index.html")
+    assert ratings.sentences == (sentence,)
+
+
 def test_load_ratings_without_files_is_empty_and_damaged_raises(tmp_path: Path) -> None:
     assert load_ratings(tmp_path, tmp_path / "report" / "index.html") == []
     (tmp_path / "usefulness.json").write_text("[]", encoding="utf-8")

@@ -11,6 +11,7 @@ from talim.atomic_io import write_text
 from talim.briefs.acceptance import IntervalEstimate, mean_ci, mean_difference_ci
 from talim.briefs.brief import Brief
 from talim.errors import UsageError
+from talim.html.formatting import format_money
 
 INDICATORS = "indicators.csv"
 COLUMNS = ("indicator", "when", "value")
@@ -28,16 +29,16 @@ def apply_decision_rule(measured: Mapping[str, Any], indicators: Mapping[str, An
         text = f"at least {100 * rule.acceptance_at_least:g} % of the candidates are accepted"
         conditions.append(_condition(text, measured["acceptance"], rule.acceptance_at_least, "higher", brief))
     if rule.cost_per_minute_at_most is not None:
-        text = f"an accepted minute costs at most {rule.cost_per_minute_at_most:g} {brief.prices.currency}"
+        text = f"an accepted minute costs at most {format_money(rule.cost_per_minute_at_most, brief.prices.currency)}"
         cost = measured["cost_per_accepted_minute"]
         conditions.append(_condition(text, cost, rule.cost_per_minute_at_most, "lower", brief))
     if rule.cheaper_than_status_quo and brief.status_quo is not None:
         current = brief.status_quo.cost_per_piece
-        text = f"an accepted piece costs less than {current:g} {brief.prices.currency}, the status quo"
+        text = f"an accepted piece costs less than {format_money(current, brief.prices.currency)}, the status quo"
         conditions.append(_condition(text, measured["cost_per_accepted_piece"], current, "lower", brief))
     better = {indicator.name: indicator.better for indicator in brief.indicators}
     for name in rule.indicators_better:
-        text = f"{name} is better than the status quo"
+        text = f"{name}: better than the status quo"
         conditions.append(_condition(text, indicators[name]["difference"], 0.0, better[name], brief))
     met = [condition["met"] for condition in conditions]
     answer: Decision = "no-go" if False in met else "go" if met and all(met) else "open"

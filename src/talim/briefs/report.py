@@ -17,7 +17,7 @@ from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
-from talim.html.formatting import format_ci, format_duration, format_number, format_percent
+from talim.html.formatting import format_amount, format_ci, format_duration, format_money, format_number, format_percent
 from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.version import __version__
@@ -137,6 +137,8 @@ def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
         "number": _number,
         "interval": _interval_text,
         "cost": format_cost,
+        "amount": format_amount,
+        "money": format_money,
         "duration": format_duration,
     }
 
@@ -156,5 +158,6 @@ def format_cost(estimate: IntervalEstimate, currency: str) -> str:
     if estimate["low"] is None and estimate["value"] is None:
         return "an unknown amount (no price, or no review)"
     if estimate["value"] is None:
-        return f"{_number(estimate['low'])} {currency} or more (none was accepted)"
-    return f"{_number(estimate['value'])} {currency} ({_interval_text(estimate, _number)})"
+        return f"{format_money(estimate['low'], currency)} or more (none was accepted)"
+    show = partial(format_amount, currency=currency)
+    return f"{format_money(estimate['value'], currency)} ({_interval_text(estimate, show)})"

@@ -83,7 +83,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
     performers = facts["performers"]
     return {
         "version": __version__,
-        "title": corpus.folder.resolve().name,
+        "title": title_of(corpus.folder),
         "facts": facts,
         "amount": format_duration(facts["seconds"]),
         "deck": subtitle(facts),
@@ -111,6 +111,12 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "example_captions": list(dict.fromkeys(clip.caption for clip in clips))[:5],
         "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
+
+
+def title_of(folder: Path) -> str:
+    """The folder's name; the one around it for a folder that is only called "corpus", as in a proof of concept."""
+    folder = folder.resolve()
+    return f"Corpus of {folder.parent.name}" if folder.name == "corpus" and folder.parent.name else folder.name
 
 
 def subtitle(facts: Mapping[str, Any]) -> str:

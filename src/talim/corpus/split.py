@@ -129,7 +129,8 @@ def _split_by_groups(
         known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
         performers = f" ({_list(sorted(known))})" if known else ""
         note = _unknown_performers_note(items)
-    text = f"By {strategy}: {_list(names)}{performers} are held out; {_GUARANTEES[strategy]}.{note}"
+    verb = "is" if len(names) == 1 else "are"
+    text = f"By {strategy}: {_list(names)}{performers} {verb} held out; {_GUARANTEES[strategy]}.{note}"
     return Split(strategy, sides, text)
 
 
@@ -304,8 +305,9 @@ def _list(names: Sequence[str]) -> str:
 
 def _unknown_performers_note(items: Sequence[SplitItem]) -> str:
     count = len({item.recording for item in items if item.performer == UNKNOWN})
-    note = (
-        f" {count} recordings name no performer and count as a performer each: the same musician may be on both "
-        "sides; fill the performer column to be sure."
-    )
-    return note if count else ""
+    if not count:
+        return ""
+    who = "1 recording names no performer and counts as one of its own"
+    if count > 1:
+        who = f"{count} recordings name no performer and count as a performer each"
+    return f" {who}: the same musician may be on both sides; fill the performer column to be sure."

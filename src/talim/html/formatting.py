@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 NOT_KNOWN = "not known"
+WHOLE_CURRENCIES = {"CLP", "ISK", "JPY", "KRW", "PYG", "UGX", "VND", "XAF", "XOF", "XPF", "YEN", "¥", "円", "₩"}
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -21,6 +22,16 @@ def format_number(value: float | None, digits: int = 3) -> str:
     text = f"{value:,.{digits}f}"
     text = text.rstrip("0").rstrip(".") if digits <= 1 and "." in text else text
     return text.replace("-", "−").replace(",", "\u202f")
+
+
+def format_money(value: float | None, currency: str) -> str:
+    """An amount as it is written in its currency: two decimals and the code, none where there are no smaller coins."""
+    return NOT_KNOWN if value is None else f"{format_amount(value, currency)} {currency}"
+
+
+def format_amount(value: float | None, currency: str) -> str:
+    """`format_money` without the currency."""
+    return format_number(value, 0 if currency.strip().upper() in WHOLE_CURRENCIES else 2)
 
 
 def format_count(value: float) -> str:

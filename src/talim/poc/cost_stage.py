@@ -276,7 +276,8 @@ def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
         if design != FULL_FINETUNE and all(ratios.values()):
             relative = (
                 f"; of full fine-tuning {format_percent(ratios['memory'])} of the memory, "
-                f"{format_percent(ratios['flops'])} of the FLOPs and {format_percent(ratios['disk'])} of the disk space"
+                f"{format_percent(ratios['flops'])} of the computation (FLOPs) and "
+                f"{format_percent(ratios['disk'])} of the disk space"
             )
         excluded = "" if design in plan["fitting"] else "; it does not fit and is left out"
         lines.append(f"{design}: {format_bytes(row['memory_bytes'])} of memory{step}{relative}{excluded}.")

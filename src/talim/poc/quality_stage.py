@@ -34,7 +34,7 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
         reduction = loss_reduction_of(run)
         ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
         results.append(f"with {design} by {format_number(reduction['mean'])}{ends}")
-    lines = [f"The loss on held-out recordings fell {', '.join(results)}.", choice.sentence]
+    lines = [f"The prediction error (loss) on held-out recordings fell {', '.join(results)}.", choice.sentence]
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talim.html.formatting import format_counted
 from talim.reporting.run_results import read_mapping
 
+NO_LISTENERS = "Nobody has answered yet."
 RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
 
@@ -45,8 +47,10 @@ def find_result_files(folder: Path, name: str) -> list[Path]:
 
 def _summarize_ratings(result: Mapping[str, Any]) -> tuple[str, list[str]]:
     listeners = result.get("listeners") or {}
-    counted = f"{listeners.get('counted', 0)} of {listeners.get('answered', 0)} listeners are counted."
-    return f"Blind listening: {result.get('name', 'a test')}", [*_texts(result.get("verdict")), counted]
+    counted, answered = listeners.get("counted", 0), listeners.get("answered", 0)
+    verb = "is" if answered == 1 else "are"
+    sentence = f"{counted} of {format_counted(answered, 'listener')} {verb} counted." if answered else NO_LISTENERS
+    return f"Blind listening: {result.get('name', 'a test')}", [*_texts(result.get("verdict")), sentence]
 
 
 def _summarize_usefulness(result: Mapping[str, Any]) -> tuple[str, list[str]]:

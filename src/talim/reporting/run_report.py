@@ -24,6 +24,8 @@ from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
 
+LOSS_UNITS = {"nats": "nats, the natural logarithm of probability"}
+
 
 def write_report(
     folder: Path | str,
@@ -164,7 +166,8 @@ def key_figures(result: RunResults) -> list[tuple[str, str]]:
     figures = []
     if mean is not None:
         change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
-        figures.append((change, f"change of the prediction error (loss) on held-out recordings, in {result.loss_unit}"))
+        unit = LOSS_UNITS.get(result.loss_unit, result.loss_unit)
+        figures.append((change, f"change of the prediction error (loss) on held-out recordings, in {unit}"))
     if fraction is not None:
         figures.append((formatting.format_percent(fraction), "of the base's size was trained"))
     if seconds is not None:

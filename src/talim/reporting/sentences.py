@@ -48,9 +48,9 @@ def _learning(result: RunResults) -> str:
     fell = "lower" if mean > 0 else "higher"
     amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base else f"{fell}"
     words_of = {
-        "better": "held-out recordings are predicted better",
-        "worse": "held-out recordings are predicted worse",
-        "unclear": "whether held-out recordings are predicted better cannot be told from these",
+        "better": "held-out recordings, which were kept out of training, are predicted better",
+        "worse": "held-out recordings, which were kept out of training, are predicted worse",
+        "unclear": "whether held-out recordings, which were kept out of training, are predicted better is not clear",
     }
     return (
         f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
