@@ -7,7 +7,8 @@ import errno
 import pytest
 import torch
 
-from talim.out_of_memory import memory_that_ran_out
+from talim.errors import TalimError
+from talim.out_of_memory import memory_detail, memory_that_ran_out
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ from talim.out_of_memory import memory_that_ran_out
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "the memory of this machine"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the memory of the GPU"),
         (RuntimeError("CUDA error: out of memory"), "the memory of the GPU"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "the memory of this machine"),
+        (RuntimeError("can't start new thread"), "the memory of this machine"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ""),
         (OSError(errno.ENOSPC, "No space left on device"), ""),
         (ValueError("out of memory"), ""),
@@ -29,6 +32,17 @@ from talim.out_of_memory import memory_that_ran_out
 )
 def test_memory_that_ran_out_names_the_memory(error: Exception, place: str) -> None:
     assert memory_that_ran_out(error) == place
+
+
+def test_memory_that_ran_out_looks_at_what_an_error_was_raised_from() -> None:
+    inner = RuntimeError("unable to mmap 20 bytes from file <x>: Cannot allocate memory (12). More")
+    outer, other = TalimError("base 'x' cannot be read"), TalimError("base 'x' cannot be read")
+    outer.__cause__, other.__cause__ = inner, ValueError("header too large")
+    assert (memory_that_ran_out(outer), memory_that_ran_out(other)) == ("the memory of this machine", "")
+    assert memory_detail(outer) == "unable to mmap 20 bytes from file <x>: Cannot allocate memory (12)"
+    assert memory_detail(MemoryError()) == "out of memory"
+    inner.__cause__ = outer  # a circle ends
+    assert memory_that_ran_out(outer) == "the memory of this machine"
 
 
 def test_memory_that_ran_out_knows_a_real_failure_of_torch() -> None:

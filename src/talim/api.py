@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim import progress as progress_module
 from talim.errors import TalimError, UsageError
-from talim.out_of_memory import memory_that_ran_out
+from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
@@ -158,31 +158,31 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     check_device_name(device)
     check_recipe(Run(out), recipe)
     check_sites(recipe.design, recipe.base)
-    from talim.training.train import train as train_recipe
-
     progress = progress or progress_module.default()
     try:
+        from talim.training.train import train as train_recipe
+
         return train_recipe(recipe, out, progress, device)
     except Exception as error:
         place = memory_that_ran_out(error)
         if not place:
             raise
-        reason = one_line(str(error).split(". ")[0], 160) or "out of memory"
+        reason = memory_detail(error)
     # outside of the handler, so that what the failed step held is free again
     raise TalimError(f"{place} is too small for this training ({reason}): {_training_advice(recipe, device, progress)}")
 
 
 def _training_advice(recipe: Recipe, device: str, progress: Progress) -> str:
     """What the training needs and what would fit; general advice where that cannot be predicted."""
-    import torch
-
-    from talim.backbones.devices import pick_device
-    from talim.corpus.manifest import Corpus
-    from talim.planning.fit_memory import training_advice
-    from talim.planning.trace_cache import TraceCache, default_cache_folder
-    from talim.training.resource_usage import memory_limit_bytes
-
     try:
+        import torch
+
+        from talim.backbones.devices import pick_device
+        from talim.corpus.manifest import Corpus
+        from talim.planning.fit_memory import training_advice
+        from talim.planning.trace_cache import TraceCache, default_cache_folder
+        from talim.training.resource_usage import memory_limit_bytes
+
         target = torch.device(pick_device(device))
         clip_seconds = max(clip.seconds for clip in Corpus.load(recipe.corpus).clips)
         cache = TraceCache(default_cache_folder(), progress)
@@ -220,10 +220,12 @@ def generate(
     >>> clip.save("alap.flac")
     """
     from talim.generation.generate import GenerationOptions, generate_audio
+    from talim.planning.generation_memory import memory_explained
 
+    chosen = _generation_source(source, adapter_scale)
     options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
     pieces = generate_audio(
-        source=_generation_source(source, adapter_scale),
+        source=chosen,
         prompts=[prompts] if isinstance(prompts, str) else list(prompts),
         seconds=seconds,
         num_samples=num_samples,
@@ -234,7 +236,8 @@ def generate(
         device=device,
         progress=progress or progress_module.default(),
     )
-    return list(pieces)
+    with memory_explained("generate", lambda: chosen.base, seconds, device):
+        return list(pieces)
 
 
 def evaluate(
@@ -280,20 +283,23 @@ def evaluate(
             seed=seed,
             progress=progress,
         )
-    from talim.evaluation.evaluate import evaluate as evaluate_run
-    from talim.generation.generate import GenerationOptions
+    from talim.planning.generation_memory import memory_explained
 
-    return evaluate_run(
-        _folder(run),
-        progress,
-        num_prompts=num_prompts,
-        seconds=seconds,
-        seed=seed,
-        options=GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),
-        device=device,
-        protocol=protocol,
-        num_workers=num_workers,
-    )
+    with memory_explained("evaluate", lambda: Run(_folder(run)).recipe.base, seconds, device):
+        from talim.evaluation.evaluate import evaluate as evaluate_run
+        from talim.generation.generate import GenerationOptions
+
+        return evaluate_run(
+            _folder(run),
+            progress,
+            num_prompts=num_prompts,
+            seconds=seconds,
+            seed=seed,
+            options=GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),
+            device=device,
+            protocol=protocol,
+            num_workers=num_workers,
+        )
 
 
 def report(

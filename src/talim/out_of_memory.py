@@ -5,19 +5,44 @@ from __future__ import annotations
 import errno
 import re
 
+from talim.terminal_text import one_line
+
 # How the libraries say that memory could not be had; only CUDA's error has a class of its own.
 MEMORY_WORDS = re.compile(
-    r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|(unable|failed) to allocate|alloc_cpu",
+    r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|(unable|failed) to (allocate|mmap)|alloc_cpu"
+    r"|failed to map segment|can.t start new thread",
     re.IGNORECASE,
 )
+RAISED_FOR_MEMORY = (RuntimeError, ImportError, OSError)  # among much else; safetensors has a class of its own
 
 
 def memory_that_ran_out(error: BaseException) -> str:
-    """ "the memory of the GPU" or "the memory of this machine"; empty for an error of another kind."""
+    """ "the memory of the GPU" or "the memory of this machine", by the error or its causes; empty for others."""
+    return next((place for each in _with_causes(error) if (place := _place(each))), "")
+
+
+def memory_detail(error: BaseException) -> str:
+    """The first sentence of the error that says that memory ran out, in one line."""
+    found = next((each for each in _with_causes(error) if _place(each)), error)
+    return one_line(str(found).split(". ")[0], 160) or "out of memory"
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    """The error, and what it was raised from."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__
+    return chain
+
+
+def _place(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA" in text and MEMORY_WORDS.search(text)):
         return "the memory of the GPU"
-    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if is_memory or (isinstance(error, RuntimeError) and MEMORY_WORDS.search(text)):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return "the memory of this machine"
+    if (isinstance(error, RAISED_FOR_MEMORY) or name == "SafetensorError") and MEMORY_WORDS.search(text):
         return "the memory of this machine"
     return ""

@@ -134,3 +134,9 @@ def test_check_base_of_an_unknown_hub_id_is_told_from_its_configuration(monkeypa
     monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
     with pytest.raises(TalimError, match=r"somebody/typo.*the Hub has no such model"):
         resolve.check_base("somebody/typo")
+
+
+def test_friendly_load_errors_leave_a_lack_of_memory_as_it_is() -> None:
+    source = resolve.resolve_source("nano-musicgen")
+    with pytest.raises(RuntimeError, match="Cannot allocate memory"), resolve.friendly_load_errors(source):
+        raise RuntimeError("unable to mmap 20 bytes from file <x>: Cannot allocate memory (12)")

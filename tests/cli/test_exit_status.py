@@ -86,3 +86,10 @@ def test_long_message_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
 def test_result_is_the_status_of_a_command_that_returns_one() -> None:
     assert [exit_status(lambda value=value: value) for value in (None, 0, 1, "x")] == [0, 0, 1, 0]
     assert exit_status(lambda: 130) == 130
+
+
+def test_too_little_memory_behind_an_error_of_talim_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    error = TalimError("base 'x' cannot be read")
+    error.__cause__ = MemoryError("Unable to allocate 3.2 GiB")
+    assert fail(error) == 1
+    assert "the memory of this machine is too small for this (Unable to allocate 3.2 GiB)" in capsys.readouterr().err

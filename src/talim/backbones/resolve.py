@@ -15,6 +15,7 @@ from pathlib import Path
 from talim.atomic_io import parse_json
 from talim.backbones import registry
 from talim.errors import TalimError
+from talim.out_of_memory import memory_that_ran_out
 from talim.strict_yaml import shown_value
 
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder per model
@@ -130,6 +131,8 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
     except TalimError:
         raise
     except Exception as error:
+        if memory_that_ran_out(error):
+            raise
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         if source.local:
             raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from talim.errors import TalimError
-from talim.out_of_memory import memory_that_ran_out
+from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.terminal_text import one_line
 
 INTERRUPTED = 130
@@ -31,6 +31,8 @@ def exit_status(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     except TalimError as error:
+        if error.__cause__ is not None and memory_that_ran_out(error):
+            return _fail(machine_fault(error), 1)
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
         _drop_output()
@@ -69,7 +71,7 @@ def _fail_unexpectedly(error: Exception) -> int:
 def machine_fault(error: BaseException) -> str:
     """What a machine could not do, in one line: too little memory, a file it cannot read; empty for other errors."""
     if device := memory_that_ran_out(error):
-        return OUT_OF_MEMORY.format(device=device, detail=one_line(str(error).split(". ")[0], 160) or "out of memory")
+        return OUT_OF_MEMORY.format(device=device, detail=memory_detail(error))
     if not isinstance(error, OSError) or isinstance(error, EOFError):
         return ""
     if error.errno == errno.ENOSPC and error.filename is None:

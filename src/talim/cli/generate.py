@@ -62,19 +62,24 @@ def generate(
     from talim import progress
     from talim.generation import generate as generation
     from talim.generation import sources
+    from talim.planning.generation_memory import memory_explained
+
+    def source() -> sources.GenerationSource:
+        return sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or [])
 
     generation.check_request(prompt, seconds, seed, num_samples)
-    rows = generation.generate_files(
-        out,
-        prompts=prompt,
-        source=lambda: sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or []),
-        seconds=seconds,
-        seed=seed,
-        num_samples=num_samples,
-        options=generation.GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler),
-        beats_chords=generation.read_beats_chords(beats or [], chords or [], seconds),
-        predict_beats_chords=predict_beats_chords,
-        progress=progress.default(),
-        device=device,
-    )
+    with memory_explained("generate", lambda: source().base, seconds, device):
+        rows = generation.generate_files(
+            out,
+            prompts=prompt,
+            source=source,
+            seconds=seconds,
+            seed=seed,
+            num_samples=num_samples,
+            options=generation.GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler),
+            beats_chords=generation.read_beats_chords(beats or [], chords or [], seconds),
+            predict_beats_chords=predict_beats_chords,
+            progress=progress.default(),
+            device=device,
+        )
     show(rows, json_, "\n".join(row["file"] for row in rows))
