@@ -98,6 +98,25 @@ def test_train_on_sigterm_writes_a_checkpoint_and_restores_the_handler(tmp_path:
     assert Run(tmp_path).checkpoint.is_file()
 
 
+@pytest.mark.parametrize("last", ["checkpoint.write", "serialization.save"])
+def test_train_interrupted_while_the_last_files_are_written_finishes_and_says_so(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    module = getattr(trainer, last.partition(".")[0])
+    write, done = getattr(module, last.partition(".")[2]), []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        if last == "serialization.save" or arguments[1].step == 9:
+            done.append(signal.raise_signal(signal.SIGINT))
+        write(*arguments, **options)
+
+    monkeypatch.setattr(module, last.partition(".")[2], interrupted)
+    with pytest.raises(Interrupted, match=r"was finished all the same\. To resume: run the same command again"):
+        train(quick_recipe(), tmp_path)
+    assert done
+    assert Run(tmp_path).finished
+
+
 def run_in_subprocess(
     recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9
 ) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
 from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.interrupts import Interrupted, InterruptHandler
+from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.run import Run
@@ -94,6 +94,8 @@ class Trainer:
                     raise Interrupted.saved(done, f"talim train --out {self.run.folder}")
             self._checkpoint()
             self._finish()
+        if self.processes.any_true(interrupt.requested):  # too late to stop this run, not what would follow it
+            raise Interrupted(f"{self.run.folder} was finished all the same. {RESUME_PREFIX}run the same command again")
 
     def _encode(self, clips: Sequence[Clip]) -> list[EncodedClip]:
         options = self.backbone, self.progress, self.training.predict_beats_chords
