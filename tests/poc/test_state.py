@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from talim.atomic_io import read_json, write_json
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.poc import state
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -120,3 +122,29 @@ def test_check_folders_missing_or_nested_raise(tmp_path: Path) -> None:
         state.check_folders(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(UsageError, match="lies within the recordings"):
         state.check_folders(tmp_path, tmp_path / "out")
+
+
+STAGE = {"name": "cost", "title": "Cost", "passed": True, "sentences": [], "stopped": ""}
+DECIDED = {"stages": [STAGE], "designs": [], "continuations": [], "chosen": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, ""),
+        ({"stages": 3}, "'stages' is no list"),
+        ({"stages": [3]}, "'name' of entry 1 of 'stages'"),
+        ({"stages": [STAGE, STAGE | {"passed": "yes"}]}, "'passed' of entry 2 of 'stages'"),
+        ({"designs": [{"design": "x"}]}, "'run' of entry 1 of 'designs'"),
+        ({"continuations": None}, "'continuations' is no list"),
+        ({"chosen": {"run": "../x"}}, "'chosen' names no design and run"),
+    ],
+)
+def test_read_stages_says_what_is_wrong_with_the_file(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    path = tmp_path / "stages.json"
+    write_json(path, DECIDED | changes)
+    if not problem:
+        assert state.read_stages(path) == DECIDED
+        return
+    with pytest.raises(TalimError, match=f"is not as talim poc writes it .{re.escape(problem)}"):
+        state.read_stages(path)

@@ -35,7 +35,7 @@ def check_continuable(out: Path, folder: Path) -> None:
     first = f"run first: talim poc {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
     if not (out / state.PLAN).is_file() or not (out / state.STAGES).is_file():
         raise UsageError(f"{out}: there are no finished runs to continue from; {first}")
-    passed = {row["name"]: row["passed"] for row in read_json(out / state.STAGES)["stages"]}
+    passed = {row["name"]: row["passed"] for row in state.read_stages(out / state.STAGES)["stages"]}
     if not passed.get("quality"):
         raise UsageError(f"{out}: no design has passed the quality gate, so there is nothing to continue from; {first}")
 

@@ -67,7 +67,7 @@ def poc(
         time_log = TimeLog(out / state.TIME_LOG, f"{continuation or 'all'} {key}")
         context = PocContext(out, options, corpus, progress, stage_cache, time_log, prepare_seconds)
         if continuation:
-            before = read_json(out / state.STAGES)
+            before = state.read_stages(out / state.STAGES)
             decided = continue_stage.continue_training(context, continuation, before, thresholds)
         else:
             decided = _run_stages(context, by_design, thresholds, core, key)
@@ -86,7 +86,7 @@ def _run_stages(
 ) -> dict[str, Any]:
     """The three stages, as far as their gates are met; returns the content of DIR/stages.json."""
     out, options = context.out, context.options
-    before = read_json(out / state.STAGES) if (out / state.STAGES).is_file() else {}
+    before = state.read_stages(out / state.STAGES) if (out / state.STAGES).is_file() else {}
     limit = gates.memory_limit_bytes(thresholds, cost_stage.gpu_memory_bytes(options.device))
     already_decided = len(before.get("stages", [])) > 1
     summary = gates.write_gates(out, thresholds, options.hours, limit, already_decided)
@@ -160,7 +160,7 @@ def _decide(
     stage = {"name": name, "title": gates.STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
     decided["stages"].append(stage | {"sentences": lines, "stopped": stopped})
     path = context.out / state.STAGES
-    if not path.is_file() or len(read_json(path)["stages"]) < len(decided["stages"]):
+    if not path.is_file() or len(state.read_stages(path)["stages"]) < len(decided["stages"]):
         write_json(path, decided)
 
 

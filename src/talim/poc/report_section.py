@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from talim.atomic_io import read_json, write_text
+from talim.atomic_io import write_text
 from talim.errors import UsageError
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import is_study
@@ -17,6 +17,7 @@ from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.gates import STAGE_TITLES
+from talim.poc.state import read_stages
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import read_result
@@ -41,7 +42,7 @@ def write_report(
         return run_report.write_report(folder, criteria, claims_file, audio=audio)
     section = Markup(render("stages.html", plan=plan))
     if not plan["stopped"] or plan["designs"]:
-        decided = read_json(folder / FILE)
+        decided = read_stages(folder / FILE)
         chosen = decided["chosen"]
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
@@ -69,11 +70,12 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    decided = read_json(path)
+    decided = read_stages(path)
     stages = [_update_task_stage(row, folder) if row["name"] == "task" else row for row in decided["stages"]]
     stages = [row | {"title": STAGE_TITLES.get(row["name"], row["title"])} for row in stages]  # older ones said more
     continuations = [
-        row | {"title": CONTINUATION_TITLES[row["name"]], "stopped": ""} for row in decided["continuations"]
+        row | {"title": CONTINUATION_TITLES.get(row["name"], row["name"]), "stopped": ""}
+        for row in decided["continuations"]
     ]
     curve = decided["learning_curve"]
     return {

@@ -12,14 +12,51 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, read_json, write_json
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.reporting import run_results
 
 STAGE_CACHE, TIME_LOG = "stage_cache.json", "time_log.json"
 PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
 PLAN_FILES = (GATES, STAGES, PLAN)  # they move with the plan; the plan's own file last
+LISTS = {  # of DIR/stages.json, with what is read of each row
+    "stages": {"name": str, "title": str, "passed": bool | None, "sentences": list, "stopped": str},
+    "designs": {"design": str, "run": str, "loss_reduction": float | int, "ci95": list | None, "ratios": dict},
+    "continuations": {"name": str, "passed": bool | None},
+}
 SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time log: the most that a kill leaves uncounted
+
+
+def read_stages(path: Path) -> dict[str, Any]:
+    """The decisions in a stages.json; TalimError where they are not as the pipeline writes them."""
+    decided = read_json(path)
+    if problem := _stages_problem(decided):
+        raise TalimError(
+            f"{path}: is not as talim poc writes it ({problem}); restore it from a copy, or delete it and run the same "
+            "talim poc again: finished runs are kept"
+        )
+    return decided
+
+
+def _stages_problem(decided: Any) -> str:
+    if not isinstance(decided, dict):
+        return "it holds no object"
+    for name, fields in LISTS.items():
+        rows = decided.get(name)
+        if not isinstance(rows, list):
+            return f"{name!r} is no list"
+        for number, row in enumerate(rows, 1):
+            wrong = [
+                key for key, kind in fields.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)
+            ]
+            if wrong:
+                return f"{wrong[0]!r} of entry {number} of {name!r} is missing or of another kind"
+    chosen = decided.get("chosen")
+    if chosen is not None and not (
+        isinstance(chosen, dict) and all(isinstance(chosen.get(k), str) for k in ("design", "run"))
+    ):
+        return "'chosen' names no design and run"
+    return ""
 
 
 class StageCache:
