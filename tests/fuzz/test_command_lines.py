@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_lines import Outcome, command_lines, make_files, run_as_processes, run_lines
+from fuzz.command_lines import Outcome, command_lines, make_files, run_as_processes, run_lines
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ FELL = [
     ["report", "x" * 300],
     ["prepare", "TAKES", "--out", "LOOP"],
     ["report", "STUDY"],
+    ["report", "POC"],
     ["ratings", "TEST"],
     ["listen", "TEST", "--no-serve"],
     ["adapters", "list", "LOOP"],

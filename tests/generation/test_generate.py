@@ -47,7 +47,7 @@ def test_generate_files_writes_provenance_tags(tmp_path: Path, finished_run: Run
 def test_generate_with_adapter_differs_from_the_base(tmp_path: Path, finished_run: Run, tiny_base: Path) -> None:
     for name, source in {
         "with": choose_source(finished_run.folder, None, [], no_adapter=False),
-        "same": choose_source(None, None, [finished_run.adapter], no_adapter=False),
+        "same": choose_source(None, str(tiny_base), [finished_run.adapter], no_adapter=False),
         "without": choose_source(finished_run.folder, None, [], no_adapter=True),
         "base": choose_source(None, str(tiny_base), [], no_adapter=False),
     }.items():
