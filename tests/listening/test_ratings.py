@@ -79,7 +79,7 @@ def test_rate_conditions_few_listeners_have_warning_and_no_interval() -> None:
     assert result["conditions"][0]["strength"]["low"] is None
     assert "too few" in result["warning"]
     assert (
-        "only 8"
+        "Only 8"
         in rate_conditions(simulated(protocol(), TRUTH, 8), protocol())["groups"][ALL_LISTENERS]["overall"]["warning"]
     )
 
