@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -348,7 +348,7 @@ def _with_first(output: Any, hidden: Any) -> Any:
     return hidden
 
 
-def _set_requires_grad(flags: list[tuple[Tensor, bool]]) -> None:
+def _set_requires_grad(flags: Sequence[tuple[Tensor, bool]]) -> None:
     for weight, flag in flags:
         if weight.requires_grad != flag:
             weight.requires_grad_(flag)

@@ -102,7 +102,9 @@ def _static_state(cache: Any, states: dict[Any, Any], key: tuple[Any, ...], past
     if torch.compiler.is_compiling():
         if state is None:
             state = states[key] = StreamingState(cache_capacity(cache), past.device)
-        torch._assert_async(state.frames == past, _mismatch("fewer or more", "of another length"))
+        torch._assert_async(  # pyright: ignore[reportPrivateImportUsage]
+            state.frames == past, _mismatch("fewer or more", "of another length")
+        )
         return state
     held = int(past)
     if state is None or held == 0:

@@ -190,7 +190,7 @@ class TemporalAttention(nn.Module):
         for kind, new in (("keys", key), ("values", value)):
             buffer = state.tensors.get(f"{self.name} {kind}")
             if buffer is None:
-                buffer = new.new_zeros(batch, heads, state.capacity, width)
+                buffer = new.new_zeros(batch, heads, state.capacity, width)  # type: ignore[arg-type]
             # the past may be part of a graph: then do not write into it
             write = buffer.index_copy if new.requires_grad or buffer.requires_grad else buffer.index_copy_
             state.tensors[f"{self.name} {kind}"] = write(2, new_index, new)
