@@ -1,0 +1,70 @@
+"""Tests of `talim poc`: options reach the pipeline, and mistakes are told before it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from talim import cli
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(done.value.code or 0), out, err
+
+
+RESULT = {"sentences": ["Cost: little."], "page": "p/report/index.html", "stages": [], "make_music": ["talim generate"]}
+
+
+def test_options_reach_the_pipeline(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recordings: Path, tmp_path: Path
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("talim.poc.pipeline.poc", lambda *arguments: calls.append(arguments) or RESULT)
+    options = ["--hours", "1.5", "--design", "conv@post:500", "--set", "training.batch_size=2", "--use", "commercial"]
+    options += ["--held-out", "take-1", "--price-per-hour", "0.5", "--no-learning-curve", "--continue", "extend"]
+    status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
+    assert status == 0
+    assert "Make music now: talim generate" in out
+    ((folder, target, given, _, continuation),) = calls
+    assert (folder, target, continuation) == (recordings, tmp_path / "out", "extend")
+    assert (given.hours, given.designs, given.license_use) == (1.5, ("conv@post:500",), "commercial")
+    assert (given.settings, given.held_out) == ((("training.batch_size", 2),), ("take-1",))
+    assert (given.price_per_hour, given.learning_curve) == (0.5, False)
+    status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", "--json")
+    assert json.loads(out) == RESULT
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--base", "nano-musicgan"], "nano-musicgen"),
+        (["--device", "tpu"], "--device is 'tpu'"),
+        (["--gates", "no-such.yaml"], "no-such.yaml"),
+        (["--design", "conf@post:500"], "conf"),
+    ],
+)
+def test_mistakes_are_told_before_the_pipeline_starts(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    recordings: Path,
+    tmp_path: Path,
+    options: list[str],
+    words: str,
+) -> None:
+    monkeypatch.setattr("talim.poc.pipeline.poc", lambda *_: pytest.fail("the pipeline started"))
+    status, _, err = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
+    assert status in (1, 2)
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = run(capsys, "poc", tmp_path / "takes", "--out", tmp_path / "out")
+    assert status == 1
+    assert "takes" in err
