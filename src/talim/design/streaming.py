@@ -123,7 +123,7 @@ def _mismatch(seen: Any, generation: str) -> str:
 
 def check_weights(state: StreamingState, scale: float, block: nn.Module) -> None:
     """TalimError if scale or the block's weights are not those that computed the state's past frames."""
-    if not state.parameters:  # to walk through the modules in every step costs a tenth of the step
+    if not state.parameters:  # a walk through the modules in every step would take four times as long
         state.parameters = tuple(module._parameters for module in block.modules())
     found = (weight for parameters in state.parameters for weight in parameters.values())
     versions = (weight._version for weight in found if weight is not None and not weight.is_inference())
