@@ -95,8 +95,8 @@ def claims(test: SimulatedBlindTest, seed: int) -> Mapping[str, bool]:
     result = rate_conditions(list(vote_rows(test, protocol, seed)), protocol)
     rating = result["groups"][ALL_LISTENERS]["overall"]
     strengths = {condition["name"]: condition["strength"]["value"] for condition in rating["conditions"]}
-    pairs, planted = rating["pairs"], test.effect > 0
-    true = [row for row in pairs if planted and BEST in (row["first"], row["second"])]
+    pairs, has_effect = rating["pairs"], test.effect > 0
+    true = [row for row in pairs if has_effect and BEST in (row["first"], row["second"])]
     false = [row for row in pairs if row not in true]
     found = [row["significant"] and strengths[BEST] == max(strengths.values()) for row in true]
     reversed_ = [row["significant"] and strengths[row["first"]] < strengths[row["second"]] for row in true]
@@ -105,7 +105,7 @@ def claims(test: SimulatedBlindTest, seed: int) -> Mapping[str, bool]:
         # Holm multiplies the smallest p-value by the number of pairs, here below 20, so none is cut off at 1.
         "false_uncorrected": min((row["p"] for row in pairs), default=1.0) < LEVEL * len(pairs),
         "found_one": any(found),
-        "found_all": planted and all(found),
+        "found_all": has_effect and all(found),
     }
 
 
