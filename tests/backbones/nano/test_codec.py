@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from talim.backbones.nano import codec as codec_module
+from talim.backbones.nano import sinusoidal_model
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualVectorQuantizer
 
 SMALL = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
@@ -67,3 +69,12 @@ def test_encode_wrong_shape_raises_value_error(codec: NanoCodec, shape: tuple[in
         codec.encode(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"\[1, B, K, T\]"):
         codec.decode(torch.zeros(2, 4, 50, dtype=torch.long))
+
+
+def test_decode_in_blocks_equals_decoding_at_once(codec: NanoCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.randint(0, 32, (1, 2, 4, 101), generator=torch.Generator().manual_seed(0))
+    at_once = codec.decode(codes).audio_values
+    assert at_once is not None
+    monkeypatch.setattr(codec_module, "_BLOCK_FRAMES", 17)
+    monkeypatch.setattr(sinusoidal_model, "_NOISE_BLOCK_FRAMES", 13)
+    torch.testing.assert_close(codec.decode(codes).audio_values, at_once, rtol=1e-4, atol=1e-4)

@@ -17,6 +17,8 @@ from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, E
 
 from talim.backbones.nano import sinusoidal_model
 
+_BLOCK_FRAMES = 3000  # decoded at a time: a minute
+
 
 class NanoCodecConfig(PretrainedConfig):
     """Configuration of the codec; `frame_rate` and `sampling_rate` are those of the sinusoidal model."""
@@ -115,6 +117,17 @@ class NanoCodec(PreTrainedModel):
         hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
         return decode_features(self.outward(hidden).transpose(1, 2))
 
+    def _features_in_blocks(self, latent: Tensor) -> Tensor:
+        """`features_of` of a latent of any length; a block is computed with all frames that its own depend on."""
+        context = 1 + len(self.decoder) * (self.config.kernel // 2)
+        frames, parts = latent.shape[-1], []
+        for start in range(0, frames, _BLOCK_FRAMES):
+            stop = min(start + _BLOCK_FRAMES, frames)
+            first = max(0, start - context)
+            block = self.features_of(latent[..., first : min(stop + context, frames)])
+            parts.append(block[..., start - first : stop - first])
+        return torch.cat(parts, -1) if len(parts) != 1 else parts[0]
+
     @torch.no_grad()
     def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> EncodecEncoderOutput:
         """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
@@ -133,6 +146,6 @@ class NanoCodec(PreTrainedModel):
         """Audio [B, 1, S] of `audio_codes` [1, B, K, T]; scales and mask, part of EnCodec's interface, are ignored."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
-        features = self.features_of(self.quantiser.decode(audio_codes[0]))
+        features = self._features_in_blocks(self.quantiser.decode(audio_codes[0]))
         wave = sinusoidal_model.synthesize(features.cpu()).to(audio_codes.device)
         return EncodecDecoderOutput(audio_values=wave[:, None])

@@ -24,6 +24,7 @@ PITCH_CELLS = 160
 BANDS = 32
 NOISE_HOP = 160
 NOISE_WINDOW = 320
+_NOISE_BLOCK_FRAMES = 3000  # synthesized at a time: a minute
 FEATURES = 2 * PITCH_CELLS + 2 * BANDS
 FLOOR = 1e-4  # amplitudes below this (-80 dB of full scale) are silence
 
@@ -205,14 +206,24 @@ def _running_phase(amplitude: Tensor, frequency: Tensor) -> Tensor:
 def _noise(amplitude: Tensor, seed: int) -> Tensor:
     """Noise [B, T * HOP] with band amplitudes [B, 2 * BANDS, T]."""
     batch, _, frames = amplitude.shape
-    levels = amplitude.view(batch, 2, BANDS, frames).permute(0, 3, 1, 2).reshape(batch, 2 * frames, BANDS)
-    spread = mel_bands() / mel_bands().amax(1, keepdim=True)
-    gain = (levels.square() @ spread / spread.sum(0).clamp(min=1e-3)).sqrt()  # [B, 2T, F]
     generator = torch.Generator().manual_seed(seed)
     samples = torch.randn((2 * frames + 1) * NOISE_HOP + NOISE_WINDOW, generator=generator)
+    output = torch.zeros(batch, (2 * frames + 1) * NOISE_HOP)
+    for start in range(0, frames, _NOISE_BLOCK_FRAMES):  # grains of neighbouring blocks overlap by addition
+        part = amplitude[..., start : start + _NOISE_BLOCK_FRAMES]
+        shaped = _grains(part, samples[2 * start * NOISE_HOP :])
+        length = (shaped.shape[1] + 1) * NOISE_HOP
+        added = F.fold(shaped.transpose(1, 2), (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
+        output[:, 2 * start * NOISE_HOP :][:, :length] += added
+    return output[:, NOISE_HOP // 2 : NOISE_HOP // 2 + frames * HOP]
+
+
+def _grains(amplitude: Tensor, samples: Tensor) -> Tensor:
+    """White noise `samples` [S] as windowed grains [B, 2T, NOISE_WINDOW] with band amplitudes [B, 2 * BANDS, T]."""
+    batch, _, frames = amplitude.shape
+    levels = amplitude.reshape(batch, 2, BANDS, frames).permute(0, 3, 1, 2).reshape(batch, 2 * frames, BANDS)
+    spread = mel_bands() / mel_bands().amax(1, keepdim=True)
+    gain = (levels.square() @ spread / spread.sum(0).clamp(min=1e-3)).sqrt()  # [B, 2T, F]
     window = torch.hann_window(NOISE_WINDOW).sqrt()
     grains = torch.fft.rfft(samples.unfold(0, NOISE_WINDOW, NOISE_HOP)[: 2 * frames] * window)
-    shaped = torch.fft.irfft(grains[None] * gain, n=NOISE_WINDOW) * window  # [B, 2T, NOISE_WINDOW]
-    length = (2 * frames + 1) * NOISE_HOP
-    output = F.fold(shaped.transpose(1, 2), (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
-    return output[:, NOISE_HOP // 2 : NOISE_HOP // 2 + frames * HOP]
+    return torch.fft.irfft(grains[None] * gain, n=NOISE_WINDOW) * window
