@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -127,7 +127,8 @@ def _libsndfile_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
     with PatchedFile(path, hidden.patches) if hidden else _open(path) as source:
         try:
             # an open file, as names need not be valid text
-            file = soundfile.SoundFile(source if hidden else source.fileno(), closefd=False)
+            opened: Any = source if hidden else source.fileno()
+            file = soundfile.SoundFile(opened, closefd=False)
         except (soundfile.LibsndfileError, OSError, ValueError, TypeError):
             yield from _ffmpeg_blocks(path, notes)
             return
@@ -163,10 +164,7 @@ def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
 
     blocks = _Collector(path)
     try:
-        with (
-            _open(path) as file,
-            av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS}) as container,
-        ):
+        with _open(path) as file, _container(path, file) as container:
             stream = _sound_track(path, container, notes)
             stated = _stated_seconds(path, container, stream)
             for packet in container.demux(stream):
@@ -196,6 +194,14 @@ def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
         notes.incomplete(f"{blocks.damaged} of its {blocks.packets} pieces do not decode")
     else:
         notes.compare_lengths(seconds, stated)
+
+
+def _container(path: Path, file: BinaryIO) -> InputContainer:
+    """The file opened by FFmpeg, which guesses no format that names other files."""
+    import av
+
+    container = av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS})
+    return cast("InputContainer", container)  # opened for reading
 
 
 def _name_or_file(path: Path, file: BinaryIO) -> Any:
@@ -302,10 +308,7 @@ def stated_seconds(path: Path) -> float:
     import av.error
 
     try:
-        with (
-            _open(path) as file,
-            av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS}) as container,
-        ):
+        with _open(path) as file, _container(path, file) as container:
             return (container.duration or 0) / 1e6
     except (av.error.FFmpegError, AudioError, OSError, ValueError):
         return 0.0

@@ -263,7 +263,7 @@ class FrameLevelMeter:
         """The levels of what was added so far [n]."""
         rest = _sums(self._rest[:, None])
         sums = np.concatenate(self._sums, axis=2) if self._sums else np.zeros((*rest.shape[:2], 1))
-        lengths = np.full(sums.shape[2], self._size if self._sums else 0)
+        lengths = np.full(len(sums[0, 0]), self._size if self._sums else 0)
         sums[:, :, -1:] += rest
         lengths[-1] += self._rest.shape[1]
         mean, square = sums / np.maximum(lengths, 1)

@@ -71,6 +71,6 @@ def _alimiter(samples: np.ndarray, rate_hz: int, ceiling: float) -> np.ndarray:
     while True:
         try:
             parts.append(graph.pull().to_ndarray())
-        except (av.error.BlockingIOError, av.error.EOFError):
+        except (BlockingIOError, EOFError):
             break
     return np.concatenate(parts, axis=1)[:, : samples.shape[1]]

@@ -46,7 +46,7 @@ class ConformedSound:
         frame_levels = FrameLevelMeter(rate_hz, channels)
         resampler = Resampler(source_rate_hz, rate_hz, channels)
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=folder, prefix=".", suffix=".part")  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(folder), prefix=".", suffix=".part")  # noqa: SIM115
         try:
             for samples in _resampled(blocks, mix, resampler, meter, on_progress):
                 conformed.add(samples)

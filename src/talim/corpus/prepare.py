@@ -21,6 +21,7 @@ from talim.corpus.split import make_split, random_split_leakage
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.licences import commercial_use_objection
 from talim.progress import Progress
 from talim.run import Run
@@ -283,5 +284,7 @@ def _closing_hint(corpus: Corpus) -> str:
         parts.append(f"{count} file{'s' * (count != 1)} skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
-        parts.append(f"{missing['recordings']} recordings have no caption: write them into {table}, run this again")
+        parts.append(
+            f"{format_counted(missing['recordings'], 'recording')} without a caption: write it into {table}, run this again"
+        )
     return "; ".join(parts)

@@ -78,9 +78,10 @@ def _dataset(name: str, folder: Path) -> Any:
         import mirdata  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
         raise TalimError("mirdata is not installed; type: pip install 'talim[mirdata]'") from error
-    if name not in mirdata.list_datasets():
+    loaders: Any = mirdata
+    if name not in loaders.list_datasets():
         raise UsageError(f"mirdata has no loader {name!r}; it has, among others, saraga_hindustani and compmusic_raga")
-    return mirdata.initialize(name, data_home=str(folder))
+    return loaders.initialize(name, data_home=str(folder))
 
 
 def _tracks(dataset: Any, name: str) -> Iterator[tuple[str, Any]]:
