@@ -111,8 +111,8 @@ def claims(test: SimulatedBlindTest, seed: int) -> Mapping[str, bool]:
 
 def shares(test: SimulatedBlindTest, tests: int, seed: int) -> dict[str, float]:
     """The share of tests for each of `claims`."""
-    told = [claims(test, seed + number) for number in range(tests)]
-    return {name: float(np.mean([row[name] for row in told])) for name in told[0]}
+    selected = [claims(test, seed + number) for number in range(tests)]
+    return {name: float(np.mean([row[name] for row in selected])) for name in selected[0]}
 
 
 def null_rows(tests: int, seed: int, listeners: Sequence[int] = LISTENERS) -> Iterator[list[str]]:
