@@ -50,7 +50,7 @@ class PlainProgress(Progress):
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
         now = time.monotonic()
         task = self._tasks.get(title)
-        if task is None or done < task.done or total != task.total:  # the first time, or the same work for something else
+        if task is None or done < task.done or total != task.total:  # first, or for something else
             task = self._tasks[title] = _Task(now, done, done, total)
         elif task.done >= total:
             return  # finished before

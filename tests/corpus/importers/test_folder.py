@@ -95,7 +95,7 @@ def test_list_recordings_takes_sound_by_its_header_whatever_its_name(
 @pytest.mark.parametrize(
     "head",
     [
-        b"RIFF\0\0\0\0WEBP", b"\xff\xd8\xff\xe0", "text in UTF-16".encode("utf-16"), b"\x89PNG\r\n", b"%PDF-1.7", b"PK\3\4",
+        b"RIFF\0\0\0\0WEBP", b"\xff\xd8\xff\xe0", "UTF-16".encode("utf-16"), b"\x89PNG\r\n", b"%PDF-1.7", b"PK\3\4",
         b"\0\0\0\x20ftypheic", b"words", b"", b"\xff\xff\xff\xff",
     ],
 )  # fmt: skip
