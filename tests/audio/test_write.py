@@ -125,3 +125,11 @@ def test_write_wav_with_comment_is_a_valid_riff_file(tmp_path: Path, noise: Audi
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         assert file.frames == noise.frames
         assert '"seed": "12"' in file.comment
+
+
+def test_read_tags_of_a_damaged_mp3_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.mp3"
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\x10" + bytes(16) + b"\xff\xfb\x90\x64Xing" + bytes(range(256)) * 12)
+    with pytest.raises(AudioError, match=r"bad\.mp3"):
+        read_tags(path)
+    assert capfd.readouterr() == ("", "")

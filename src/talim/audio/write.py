@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from talim.audio.containers import add_wav_comment, wav_comment
+from talim.audio.containers import PCM_CONTAINERS, add_wav_comment, wav_comment
 from talim.audio.errors import AudioError
 
 _WRITABLE = {
@@ -71,11 +71,14 @@ def read_tags(path: str | Path) -> dict[str, str]:
 def _native_tags(path: Path) -> dict[str, str]:
     import soundfile
 
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            return {name: text for name, text in file.copy_metadata().items() if text}
-    except soundfile.LibsndfileError:
-        pass
+    with path.open("rb") as opened:
+        start = opened.read(4)
+    if start in (*PCM_CONTAINERS, b"fLaC", b"OggS"):  # of other files libmpg123 would print what it thinks of them
+        try:
+            with soundfile.SoundFile(str(path)) as file:
+                return {name: text for name, text in file.copy_metadata().items() if text}
+        except soundfile.LibsndfileError:
+            pass
     import av
     import av.error
 

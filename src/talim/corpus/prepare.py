@@ -284,7 +284,6 @@ def _closing_hint(corpus: Corpus) -> str:
         parts.append(f"{count} file{'s' * (count != 1)} skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
-        parts.append(
-            f"{format_counted(missing['recordings'], 'recording')} without a caption: write it into {table}, run this again"
-        )
+        count = format_counted(missing["recordings"], "recording")
+        parts.append(f"{count} without a caption: write it into {table}, run this again")
     return "; ".join(parts)
