@@ -207,7 +207,7 @@ def _votes(listeners: int) -> Iterator[Row]:
             answer = int((rng.logistic() + own[first] - own[second] > np.array([-1.8, -0.5, 0.5, 1.8])).sum()) - 2
             yield {
                 **{"test": "0" * 16, "site": "simulated", "listener": f"{listener}", "group": "expert"},
-                **{"familiarity": 3, "language": "en", "position": position, "kind": "pair"},
+                **{"familiarity": 3, "language": "en", "position": position, "kind": "normal"},
                 **{"item": f"item-{position % 4:02d}", "aspect": "overall", "answer": answer, "at": 0.0},
                 **{"first": names[first], "second": names[second], "listened_seconds": 5.0},
             }
@@ -257,8 +257,9 @@ def page(rows: Sequence[Row], command: str) -> str:
     lines = [
         "# Memory and time",
         "",
-        "Memory must not follow the length of the sound: each command below stays under "
-        f"{BOUND_BYTES / 1e9:.1f} GB, whatever it is given. The figures are of whole processes, as the operating "
+        "Memory must not follow the length of the sound: the aim is at most "
+        f"{BOUND_BYTES / 1e9:.1f} GB for any length. What was measured, and only that, is below. "
+        "The figures are of whole processes, as the operating "
         "system counts them: resident memory at its peak, and CPU time of all threads.",
         "",
         "```bash",
@@ -279,8 +280,8 @@ def page(rows: Sequence[Row], command: str) -> str:
     for name in COMMANDS:
         measured = [length.get((name, size)) for size in sizes]
         cells = [f"{r['peak_bytes'] / 1e6:.0f} MB, {r['cpu_seconds']:.0f} s" if r else "not measured" for r in measured]
-        within = all(r["peak_bytes"] <= BOUND_BYTES for r in measured if r)
-        lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {'yes' if within else '**no**'} |")
+        within = _within_bound(measured)
+        lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {within} |")
     lines += ["", "## Time by the number of things", ""]
     lines += [
         "| command | n | CPU time at n | at 10 n | ratio | wall time at n | at 10 n |",
@@ -296,6 +297,14 @@ def page(rows: Sequence[Row], command: str) -> str:
             lines.append(f"| `{name}` | {few['size']:g} {unit} | {cpu} | {ratio:.1f} | {wall} |")
     lines += ["", "A ratio of at most 10 is time that grows no faster than the number of things.", ""]
     return "\n".join(lines)
+
+
+def _within_bound(measured: Sequence[Row | None]) -> str:
+    """Whether the figures keep the bound; lengths without a figure count for nothing, and are told."""
+    taken = [row for row in measured if row]
+    if any(row["peak_bytes"] > BOUND_BYTES for row in taken):
+        return "**no**"
+    return "yes" if len(taken) == len(measured) else "as far as measured" if taken else "not measured"
 
 
 def _size(row: Row) -> float:
