@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,10 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, quick_recipe: Any) ->
 
 
 RATE_HZ = 16000
+
+# A shell that starts tests in the background lets them ignore Ctrl-C, and their child processes inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # HYPOTHESIS_PROFILE chooses: "same" draws the same examples in every run, "fresh" draws new and more ones.

@@ -132,9 +132,12 @@ def test_interrupt_at_any_moment_is_130_without_a_traceback(tmp_path: Path, dela
     process = subprocess.Popen(
         [sys.executable, "-m", "talim", "demo", "--out", str(tmp_path / "demo")], stderr=subprocess.PIPE, text=True
     )
-    time.sleep(delay_seconds)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        time.sleep(delay_seconds)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     # or Python itself was still starting
     if "Fatal Python error: init_" not in said and process.returncode != -signal.SIGINT:
         assert process.returncode == 130, said

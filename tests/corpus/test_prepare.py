@@ -671,3 +671,16 @@ def test_prepare_of_a_source_without_usable_file_logs_each_reason(folder: Path, 
     assert len(progress.lines) == 3
     assert all("holds no note" in line for line in progress.lines)
     assert not out.exists()
+
+
+def test_prepare_of_equal_files_keeps_the_described_one(folder: Path, record, tmp_path: Path) -> None:
+    record("b.wav", 25)
+    (folder / "a copy of b.wav").write_bytes((folder / "b.wav").read_bytes())
+    record("c.wav", 25)
+    (folder / "metadata.csv").write_text(
+        "file_name,text,raga,licence\nb.wav,a slow sitar,Yaman,CC BY 4.0\n", encoding="utf-8"
+    )
+    corpus = prepare(folder, tmp_path / "corpus", sample_rate=8000)
+    assert {clip.source_file for clip in corpus.clips} == {"b.wav", "c.wav"}
+    assert {clip.licence for clip in corpus.clips if clip.source_file == "b.wav"} == {"CC BY 4.0"}
+    assert corpus.summary["example_caption"] in {clip.caption for clip in corpus.train}

@@ -137,7 +137,7 @@ def test_parse_any_text_gives_a_design_or_a_one_line_error(text: str) -> None:
         ("linear@all:1k%", "cannot be read"),
         ("linear@all:width", "cannot be read"),
         ("linear@all:0", "is less than 1"),
-        ("linear@all:0.1", "is less than 1"),
+        ("linear@all:0.0001k", "is less than 1"),
         ("linear@all:width0", "is less than 1"),
         ("lora@all:r0", "is less than 1"),
     ],
@@ -222,3 +222,9 @@ def test_parse_accepts_every_design_in_the_documentation() -> None:
     for text in texts:
         if not text.startswith("echo"):  # the custom kind of the guide
             Design.parse(text)
+
+
+@pytest.mark.parametrize("size", ["2.5", "0.5", "40.25"])
+def test_size_without_unit_and_not_whole_offers_the_units(size: str) -> None:
+    with pytest.raises(UsageError, match=rf"write {re.escape(size)}% for a share of the base, {re.escape(size)}k or"):
+        Design.parse(f"linear@all:{size}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from talim.atomic_io import write_json
+from talim.atomic_io import write_json, write_text
 from talim.experiments.recommend import DesignChoice
 from talim.poc import quality_stage
 from talim.poc.gates import GateThresholds, QualityGate
@@ -16,11 +16,21 @@ from talim.run import Run
 GATES = GateThresholds()
 
 
-def run_with(folder: Path, ci95: list[float] | None = None, **scores: Any) -> Run:
+def run_with(folder: Path, ci95: list[float] | None = None, steps: int = 4, **scores: Any) -> Run:
     reduction = {"mean": 0.2, "ci95": ci95, "per_recording": {"a": 0.1, "b": 0.3}}
     write_json(folder / "scores.json", {"held_out_loss": {"loss_reduction": reduction}, **scores})
     write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": 4})
+    write_text(folder / "recipe.yaml", f"training: {{steps: {steps}}}\n")
     return Run(folder)
+
+
+def test_select_design_compares_designs_of_most_steps_only(tmp_path: Path) -> None:
+    shortened = run_with(tmp_path / "a", steps=3)
+    write_json(
+        shortened.scores, {"held_out_loss": {"loss_reduction": {"mean": 0.9, "per_recording": {"a": 0.9, "b": 0.9}}}}
+    )
+    runs = {"linear@all:2.7%": shortened, "conv@all:2.7%": run_with(tmp_path / "b")}
+    assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
 
 
 @pytest.mark.parametrize(

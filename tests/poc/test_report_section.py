@@ -50,7 +50,7 @@ def test_report_section_commands_run_from_where_the_folder_is_now(
     moved = finished.rename(tmp_path / "my moved poc")
     monkeypatch.chdir(tmp_path)
     found: Any = report_section.report_section(Path("my moved poc"))
-    assert found["commands"][0] == f"talim listen '{moved}' --invites 5"
+    assert found["commands"][0] == f"talim listen '{moved}' --invites 12"
     run = Path(shlex.split(found["commands"][2])[4])
     assert run.is_dir()
 

@@ -28,7 +28,8 @@ def test_write_brief_draft_has_the_gate_as_its_rule(tmp_path: Path, corpus_folde
     task_stage.write_brief_draft(tmp_path, corpus, 8.0, 0.4)
     brief = briefs_brief.load(tmp_path / "brief.yaml")
     assert brief.decision_rule.acceptance_at_least == 0.4
-    assert (brief.seconds, brief.prompt) == (8.0, corpus.held_out[0].caption)
+    assert (brief.seconds, brief.prompt) == (8.0, corpus.summary["example_caption"])
+    assert brief.prompt in {clip.caption for clip in corpus.train}
     (tmp_path / "brief.yaml").write_text("edited")
     task_stage.write_brief_draft(tmp_path, corpus, 8.0, 0.5)
     assert (tmp_path / "brief.yaml").read_text() == "edited"
@@ -53,5 +54,5 @@ def test_human_decision_needs_an_answer_of_a_brief(
 def test_review_commands_quote_paths(tmp_path: Path) -> None:
     out = tmp_path / "my poc"
     lines = task_stage.review_commands(out, out / "conv-all-2.7")
-    assert lines[0] == f"talim listen '{out}' --invites 5"
+    assert lines[0] == f"talim listen '{out}' --invites 12"
     assert f"--run '{out / 'conv-all-2.7'}'" in lines[2]

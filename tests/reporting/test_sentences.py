@@ -66,7 +66,7 @@ def test_effect_sentence_names_changes_or_their_absence() -> None:
 def test_cost_sentence_names_time_device_and_parameters() -> None:
     sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
     assert sentence == (
-        "Cost: training took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
+        "Cost: training this design took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
         "2.5\u202f% of the base, which stayed frozen. Money: 0.06 machine hours; with --price-per-hour they are told "
         "as an amount. Energy: not measured."
     )

@@ -79,7 +79,7 @@ def prepare(  # noqa: PLR0913
         )
     with Run(out).lock():
         before = previous_summary(out)
-        stats = segment_all(imported.files, out, config, progress)
+        stats = segment_all(_best_described_first(imported.files, edited), out, config, progress)
         stats.skipped[:0] = imported.skipped
         try:
             metadata = _read_all_metadata(imported, edited, caption, stats, progress)
@@ -198,6 +198,16 @@ def _read_all_metadata(
     return metadata
 
 
+def _best_described_first(files: Sequence[SourceFile], edited: Mapping[str, Mapping[str, str]]) -> list[SourceFile]:
+    """The files with most cells of metadata first, a text beside the sound counting as one: the first copy is kept."""
+
+    def cells(file: SourceFile) -> int:
+        filled = {**file.row, **{name: cell for name, cell in edited.get(file.name, {}).items() if cell}}
+        return len(filled) + file.path.with_suffix(".txt").is_file()
+
+    return sorted(files, key=lambda file: -cells(file))  # stable: by name where they are equal
+
+
 def _leave_out_copies(
     duplicates: Sequence[NearDuplicate], metadata: dict[str, RecordingMetadata], stats: PrepareStats
 ) -> list[NearDuplicate]:
@@ -284,6 +294,6 @@ def _closing_hint(corpus: Corpus) -> str:
         parts.append(f"{count} file{'s' * (count != 1)} skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
-        count = format_counted(missing["recordings"], "recording")
-        parts.append(f"{count} without a caption: write it into {table}, run this again")
+        count, them = format_counted(missing["recordings"], "recording"), "it" if missing["recordings"] == 1 else "them"
+        parts.append(f"{count} without a caption: write {them} into {table}, run this again")
     return "; ".join(parts)

@@ -200,7 +200,10 @@ class PrepareStats:
 
 
 def segment_all(files: Sequence[SourceFile], out: Path, config: SegmentationConfig, progress: Progress) -> PrepareStats:
-    """Segment every new or changed file; of files with equal bytes or equal clips only the first is used."""
+    """Segment every new or changed file; of files with equal bytes or equal clips only the first is used.
+
+    Give the file that is to be kept of such ones first.
+    """
     stats = PrepareStats()
     used: dict[object, str] = {}  # source hash, and tuple of clip hashes -> file name
     for done, file in enumerate(files):

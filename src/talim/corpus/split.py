@@ -225,7 +225,7 @@ def _split_by_blocks(
         "it are left out. The same recording is in training, so scores say nothing about new recordings."
     )
     if copies := len({item.source_file for item in items} - {item.source_file for item in unique}):
-        text += f" {copies} {'file that holds' if copies == 1 else 'files that hold'} the same audio as another left out."
+        text += f" Left out, as they hold the same audio as another: {copies} of the files."
     return Split("blocks", sides, text)
 
 

@@ -70,6 +70,7 @@ def summarize(  # noqa: PLR0913
         },
         "labels": {name: _seconds_by(used, name) for name in ("tradition", "mode", "cycle", "instruments")},
         **({"clips_with_beats_or_chords": beats_chords} if any(beats_chords.values()) else {}),
+        "example_caption": _example_caption(used),
         "captions": dict(sorted(Counter(recording.origin for recording in metadata.values()).items())),
         "silence_skipped_seconds": round(sum(stats.segmented[name].silence_skipped_seconds for name in metadata), 1),
         "missing_captions": {"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None,
@@ -94,6 +95,12 @@ def split_item(clip: Clip) -> SplitItem:
         work=clip.extra.get("work_mbid", clip.work),
         lead=clip.extra.get("lead_performer", UNKNOWN),
     )
+
+
+def _example_caption(clips: Sequence[Clip]) -> str:
+    """A caption to generate with: of a training clip, whose music an adapter learns; one with a mode first."""
+    training = [clip for clip in clips if clip.split == "train"] or clips
+    return max(training, key=lambda clip: clip.mode != UNKNOWN).caption if training else ""
 
 
 def _amount(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -179,6 +179,11 @@ def _parse_size(text: str, expression: str) -> Size:
     if match := EXPLICIT_WIDTH.fullmatch(text):
         size = Size(match[1], int(match[2]))
     elif match := COUNT.fullmatch(text):
+        if not match[2] and "." in match[1]:
+            raise UsageError(
+                f"design {expression!r}: {text} parameters is no whole number; write {text}% for a share of the base, "
+                f"{text}k or {text}M for thousands or millions"
+            )
         size = Size("parameters", round(float(match[1]) * SCALES[match[2]]))
     else:
         raise UsageError(f"design {expression!r}: size {text!r} cannot be read; {grammar()}")

@@ -18,6 +18,7 @@ NUM_PROMPTS = 3  # of an evaluation: each is generated with and without the adap
 TIMED_MUSIC_SECONDS, TIMED_SAMPLING_STEPS = 1.0, 4
 SCORES_SECONDS = 1.0  # of a CPU core for all scores of a clip of ten seconds
 MAX_REAL_CLIPS = 60  # of held-out music, in the scores
+OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
 RESERVE = 0.03  # of the budget, for the report
 EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
 
@@ -75,12 +76,13 @@ def shortened(
 ) -> Recipe:
     """The first of the `remaining`, with fewer steps if all of them would not fit into `seconds_left`.
 
-    The measured times of the finished runs count, not the first timing: the machine may have become slower.
+    The measured times of the finished runs count, not the first timing: the machine may have become slower. Before any
+    is finished there is nothing new to go by, so the first keeps its steps.
     """
     from talim.training.time_budget import with_steps
 
     recipe, timings = remaining[0], plan.get("timings") or {}
-    if not timings or any(str(each.design) not in timings for each in remaining):
+    if not finished or not timings or any(str(each.design) not in timings for each in remaining):
         return recipe
     slowdown = _slowdown(timings, finished, recipe.training)
     seconds = {str(each.design): _scaled(timings[str(each.design)], slowdown) for each in remaining}

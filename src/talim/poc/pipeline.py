@@ -14,7 +14,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration, format_percent
+from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.licences import allows_commercial_use
 from talim.poc import continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
@@ -195,12 +195,15 @@ def _license_use_note(options: PocOptions, corpus: Corpus) -> str:
 
 
 def _time_note(context: PocContext) -> str:
-    """The used part of the time budget, over all sessions, and by how much it was overrun; empty without a budget."""
-    if context.options.hours is None:
-        return ""
-    budget, used = context.options.hours * 3600, context.used_seconds
-    over = f", {format_percent(used / budget - 1)} more than given" if used > budget else ""
-    return f"It took {format_duration(used)} of the time budget of {format_duration(budget)}{over}."
+    """Time of the whole so far, beside the budget, and its price where one is given."""
+    used, hours, price = context.used_seconds, context.options.hours, context.options.price_per_hour
+    text = f"All stages took {format_duration(used)}"
+    if hours is not None:
+        over = f", {format_percent(used / (hours * 3600) - 1)} more than given" if used > hours * 3600 else ""
+        text += f" of the time budget of {format_duration(hours * 3600)}{over}"
+    if price is not None:
+        text += f", which costs {format_number(used / 3600 * price, 2)} at {format_number(price, 2)} per machine hour"
+    return f"{text}."
 
 
 def _prepare_purpose(corpus: Corpus) -> str:

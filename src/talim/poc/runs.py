@@ -85,7 +85,8 @@ def _recipe_within_budget(
         return recipes.load([run.recipe_file], corpus)
     if context.options.hours is None:
         return remaining[0]
-    return budget.shortened(remaining, plan, finished, context.seconds_left())
+    left = context.seconds_left() + budget.OVERRUN * context.options.hours * 3600
+    return budget.shortened(remaining, plan, finished, left)
 
 
 def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:

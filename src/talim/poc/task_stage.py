@@ -53,7 +53,7 @@ def review_commands(out: Path, run: Path) -> list[str]:
     """The commands of a blind listening test and of a review of candidates for the task; they run from anywhere."""
     folder, brief, made = quoted(out), quoted(out / BRIEF), quoted(out / "brief")
     return [
-        f"talim listen {folder} --invites 5",
+        f"talim listen {folder} --invites 12",
         f"talim ratings {folder}",
         f"talim brief {brief} --run {quoted(run)} --out {made} --invites 2",
         f"talim brief report {brief} --out {made}",
@@ -71,7 +71,7 @@ def write_brief_draft(out: Path, corpus: Corpus, seconds: float, min_acceptance_
         return
     brief = {
         "name": "proof-of-concept",
-        "prompt": corpus.held_out[0].caption[:500],
+        "prompt": str(corpus.summary.get("example_caption") or corpus.held_out[0].caption)[:500],
         "seconds": float(seconds),
         "candidates": CANDIDATES,
         "accepted_by": "majority",

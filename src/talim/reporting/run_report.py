@@ -152,10 +152,10 @@ def saleable_base() -> registry.ModelEntry:
 
 
 def make_music_commands(result: RunResults) -> list[str]:
-    """The command that generates music with a trained run: its first sample's prompt, as an example."""
+    """The command that generates music with a trained run: a caption that it was trained on, as an example."""
     if not (result.folder / "adapter").is_dir() or not result.recipe:
         return []
-    prompt = next((sample.prompt for sample in result.samples if sample.prompt), "")
+    prompt = result.corpus.get("example_caption") or next((each.prompt for each in result.samples if each.prompt), "")
     return [commands.generate_command(result.folder, prompt)]
 
 

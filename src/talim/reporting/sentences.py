@@ -161,7 +161,7 @@ def cost_sentence(result: RunResults, price_per_hour: float | None = None) -> st
     device = f" on {cost['device']}" if cost.get("device") else ""
     of_base = f", {format_percent(fraction)} of the base, which stayed frozen" if fraction is not None else ""
     parameters = f" and changed {format_count(trained)} parameters{of_base}" if _is_number(trained) else ""
-    return f"Cost: training took {time}{device}{parameters}. {_money_and_energy(cost, price_per_hour)}"
+    return f"Cost: training this design took {time}{device}{parameters}. {_money_and_energy(cost, price_per_hour)}"
 
 
 def _money_and_energy(cost: Mapping[str, Any], price_per_hour: float | None) -> str:
