@@ -22,8 +22,10 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
     """Turn an OSError (full disk, read-only, a file where a folder must be) into a TalimError that names the path."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # of a write
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
         raise TalimError(f"{path}: cannot be written ({reason}); free space or choose another --out") from error
 
 

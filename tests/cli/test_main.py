@@ -121,8 +121,8 @@ def test_python_dash_m_talim_runs_the_command_line() -> None:
         (("train", "--out", "x", "--config", "no-such"), "no such recipe file"),
         (("evaluate",), "either a run"),
         (("evaluate", "x", "--seconds", "0"), "Invalid value for '--seconds'"),
-        (("poc", "x", "--out", "y", "--hours", "0"), "--hours is 0"),
-        (("poc", "x", "--out", "y", "--set", "training.stepz=3"), "did you mean training.steps?"),
+        (("poc", ".", "--out", "y", "--hours", "0"), "--hours is 0"),
+        (("poc", ".", "--out", "y", "--set", "training.stepz=3"), "did you mean training.steps?"),
     ],
 )
 def test_wrong_usage_prints_one_line_and_exits_2(
@@ -153,7 +153,7 @@ def test_failure_prints_one_line_with_its_exit_status(
 
     monkeypatch.setattr("talim.api.report", fail)
     monkeypatch.delenv("TALIM_DEBUG", raising=False)
-    found, out, err = talim_exits(capsys, "report", "x")
+    found, out, err = talim_exits(capsys, "report", ".")
     assert (found, out, err.count("\n")) == (status, "", 1)
     assert err.startswith(words)
 
@@ -161,7 +161,7 @@ def test_failure_prints_one_line_with_its_exit_status(
 def test_debug_mode_prints_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("talim.api.report", lambda *_, **__: 1 / 0)
     monkeypatch.setenv("TALIM_DEBUG", "1")
-    status, _, err = talim_exits(capsys, "report", "x")
+    status, _, err = talim_exits(capsys, "report", ".")
     assert status == 1
     assert err.startswith("Traceback (most recent call last)")
 
