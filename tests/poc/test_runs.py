@@ -50,7 +50,8 @@ def test_run_all_out_of_time_shortens_and_says_so(
     context, recipes = context_of(tmp_path, corpus_folder, hours=0.02)  # 72 s for two runs of 300 steps
     runs, _, notes = run_all(context, recipes, PLAN)
     steps = {design: run.recipe.training.steps for design, run in runs.items()}
-    assert all(0 < count < 300 for count in steps.values())
+    first, second = steps.values()
+    assert 0 < second <= first < 300
     assert len(notes) == 2
     assert notes[0].startswith(f"linear@all:2.7% was trained in {steps['linear@all:2.7%']} of 300 steps")
     assert notes[0] in context.progress.messages  # type: ignore[attr-defined]

@@ -76,19 +76,20 @@ def shortened(
 ) -> Recipe:
     """The first of the `remaining`, with fewer steps if all of them would not fit into `seconds_left`.
 
-    The measured times of the finished runs count, not the first timing: the machine may have become slower. Before any
-    is finished there is nothing new to go by, so the first keeps its steps.
+    The measured times of the finished runs count, not the first timing: the machine may have become slower. No run gets
+    more steps than a finished one, so that designs stay comparable.
     """
     from talim.training.time_budget import with_steps
 
     recipe, timings = remaining[0], plan.get("timings") or {}
-    if not finished or not timings or any(str(each.design) not in timings for each in remaining):
+    if not timings or any(str(each.design) not in timings for each in remaining):
         return recipe
     slowdown = _slowdown(timings, finished, recipe.training)
     seconds = {str(each.design): _scaled(timings[str(each.design)], slowdown) for each in remaining}
     fixed = sum(timing.startup_seconds for timing in seconds.values()) + len(remaining) * _evaluation(plan, finished)
     per_step = sum(_seconds_per_step(each.training, seconds[str(each.design)].step_seconds) for each in remaining)
     steps = int(max(0.0, seconds_left - fixed) / per_step)
+    steps = min([steps, *(run.recipe.training.steps for run in finished.values() if run.recipe_file.is_file())])
     if steps >= recipe.training.steps:
         return recipe
     training = with_steps(recipe.training, max(1, steps), seconds[str(recipe.design)])

@@ -195,8 +195,10 @@ def _license_use_note(options: PocOptions, corpus: Corpus) -> str:
 
 
 def _time_note(context: PocContext) -> str:
-    """Time of the whole so far, beside the budget, and its price where one is given."""
+    """Time of the whole so far, beside the budget, and its price; empty where neither is given."""
     used, hours, price = context.used_seconds, context.options.hours, context.options.price_per_hour
+    if hours is None and price is None:
+        return ""
     text = f"All stages took {format_duration(used)}"
     if hours is not None:
         over = f", {format_percent(used / (hours * 3600) - 1)} more than given" if used > hours * 3600 else ""
