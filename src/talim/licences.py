@@ -38,6 +38,7 @@ _CREATIVE_COMMONS_ADDRESS = re.compile(
     r"(HTTPS?://)?(WWW\.)?CREATIVECOMMONS\.ORG/(LICENSES|PUBLICDOMAIN)/(?P<code>[A-Z-]+)(/(?P<version>\d\.\d))?"
     r"(/[A-Z]{2})?(/DEED(\.[A-Z-]+)?|/LEGALCODE)?/?"
 )
+_ELEMENTS = {"BY": "ATTRIBUTION", "NC": "COMMERCIAL", "ND": "DERIV", "SA": "SHARE"}
 _CREATIVE_COMMONS_NAME = re.compile(
     r"CREATIVE COMMONS "
     r"(?P<elements>ATTRIBUTION(?:[ -]+(?:NON[- ]?COMMERCIAL|NO[- ]?DERIV(?:ATIVE)?S?|SHARE[- ]?ALIKE))*)"
@@ -90,11 +91,6 @@ def _short_creative_commons(name: str) -> str:
         code, version = address["code"], address["version"] or ""
         return {"ZERO": "CC0", "MARK": "PUBLIC DOMAIN"}.get(code, f"CC {code} {version}".strip())
     if full := _CREATIVE_COMMONS_NAME.fullmatch(name):
-        elements = re.findall(r"ATTRIBUTION|NON-?COMMERCIAL|NO-?DERIV|SHARE-?ALIKE", full["elements"].replace(" ", ""))
-        codes = [{"A": "BY", "NC": "NC", "ND": "ND", "S": "SA"}[_element_key(element)] for element in elements]
+        codes = [code for code, word in _ELEMENTS.items() if word in full["elements"]]
         return f"CC {'-'.join(codes)} {full['version'] or ''}".strip()
     return name
-
-
-def _element_key(element: str) -> str:
-    return element[0] if not element.startswith("NO") else "NC" if "COMMERCIAL" in element else "ND"

@@ -20,7 +20,7 @@ def run_with(folder: Path, ci95: list[float] | None = None, steps: int = 4, **sc
     reduction = {"mean": 0.2, "ci95": ci95, "per_recording": {"a": 0.1, "b": 0.3}}
     write_json(folder / "scores.json", {"held_out_loss": {"loss_reduction": reduction}, **scores})
     write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": 4})
-    write_text(folder / "recipe.yaml", f"training: {{steps: {steps}}}\n")
+    write_text(folder / "recipe.yaml", f"corpus: c\ntraining: {{steps: {steps}, warmup_steps: 1}}\n")
     return Run(folder)
 
 

@@ -6,7 +6,9 @@ import io
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
+
+ByteOrder = Literal["little", "big"]
 
 # first four bytes of the formats that libsndfile reads exactly and in every sample format
 PCM_CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b".snd")
@@ -38,13 +40,13 @@ def truncation_reason(path: Path) -> str | None:
     return None
 
 
-def _riff_chunks(file: BinaryIO, size: int, order: str = "little") -> Iterator[tuple[bytes, int, int]]:
+def _riff_chunks(file: BinaryIO, size: int, order: ByteOrder = "little") -> Iterator[tuple[bytes, int, int]]:
     """(name, offset of its data, declared bytes) of every chunk of a RIFF or AIFF file, reading headers only."""
     at = 12
     while at + 8 <= size:
         file.seek(at)
         header = file.read(8)
-        length = int.from_bytes(header[4:], "little" if order == "little" else "big")
+        length = int.from_bytes(header[4:], order)
         yield header[:4], at + 8, length
         if header[:4] == b"data" and length in _STREAMED_SIZES:
             return
@@ -73,6 +75,7 @@ def hidden_sound(path: Path) -> HiddenSound | None:
         if start[:4] == b".snd" and len(start) == 12:
             offset, length = (int.from_bytes(start[at : at + 4], "big") for at in (4, 8))
             return _hidden(file, size, offset, length, {}, 8, "big")
+        order: ByteOrder
         if (start[:4], start[8:]) == (b"RIFF", b"WAVE"):
             order, wanted, skipped = "little", b"data", 0
         elif start[:4] == b"FORM" and start[8:] in (b"AIFF", b"AIFC"):
@@ -86,7 +89,14 @@ def hidden_sound(path: Path) -> HiddenSound | None:
 
 
 def _hidden(
-    file: BinaryIO, size: int, at: int, length: int, sizes: Mapping[int, int], field: int, order: str, skipped: int = 0
+    file: BinaryIO,
+    size: int,
+    at: int,
+    length: int,
+    sizes: Mapping[int, int],
+    field: int,
+    order: ByteOrder,
+    skipped: int = 0,
 ) -> HiddenSound | None:
     stop = at + length + length % 2
     file.seek(min(stop, size))
@@ -94,16 +104,13 @@ def _hidden(
     if length <= 0 or size - stop < _MIN_HIDDEN_BYTES or _is_chunk(rest, size - stop, order) or _is_text_or_zero(rest):
         return None
     values = {**sizes, field: size - at + skipped}
-    patches = {
-        offset: min(value, 0xFFFFFFFE).to_bytes(4, "little" if order == "little" else "big")
-        for offset, value in values.items()
-    }
+    patches = {offset: min(value, 0xFFFFFFFE).to_bytes(4, order) for offset, value in values.items()}
     return HiddenSound(patches, length / (size - at))
 
 
-def _is_chunk(rest: bytes, left: int, order: str) -> bool:
+def _is_chunk(rest: bytes, left: int, order: ByteOrder) -> bool:
     """Whether a further chunk of the container begins here."""
-    length = int.from_bytes(rest[4:8], "little" if order == "little" else "big")
+    length = int.from_bytes(rest[4:8], order)
     return all(32 <= byte < 127 for byte in rest[:4]) and length <= left
 
 

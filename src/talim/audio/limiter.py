@@ -50,9 +50,7 @@ def _alimiter(samples: np.ndarray, rate_hz: int, ceiling: float) -> np.ndarray:
     import av
     from av.filter import Graph
 
-    layout = "mono" if samples.shape[0] == 1 else f"{samples.shape[0]} channels"
-    if samples.shape[0] == 2:
-        layout = "stereo"
+    layout = {1: "mono", 2: "stereo"}.get(samples.shape[0], f"{samples.shape[0]} channels")
     graph = Graph()
     source = graph.add_abuffer(format="fltp", sample_rate=rate_hz, layout=layout, time_base=Fraction(1, rate_hz))
     settings = {"limit": f"{ceiling:.6f}", "attack": str(ATTACK_MS), "release": str(RELEASE_MS)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from talim.html.formatting import format_counted
+
 MAX_WORDS = 20_000  # that are looked at
 SHOWN_WORDS = 6
 
@@ -30,7 +32,7 @@ def unreadable_warning(backbone: Any, texts: Iterable[str], what: str) -> str:
     shown = ", ".join(words[:SHOWN_WORDS]) + (f" and {len(words) - SHOWN_WORDS} more" * (len(words) > SHOWN_WORDS))
     reason = "was taught English in the letters a to z" if backbone.miniature else "does not know all of their letters"
     return (
-        f"warning: {backbone.name} cannot read {len(words)} word{'s' * (len(words) > 1)} of {what}: {shown}. Its text "
+        f"warning: {backbone.name} cannot read {format_counted(len(words), 'word')} of {what}: {shown}. Its text "
         f"encoder {reason}, so they mean little or nothing to it; write English, without accents "
         "(Yaman instead of Yamān)"
     )

@@ -121,9 +121,14 @@ def _caption(
     return (built, BUILT_FROM_LABELS) if built else (NEUTRAL_CAPTION, "none")
 
 
+def text_paths(file: SourceFile) -> tuple[Path, Path]:
+    """Where a text beside a recording may lie: NAME.txt and NAME.wav.txt beside NAME.wav."""
+    return file.path.with_suffix(".txt"), file.path.with_name(f"{file.path.name}.txt")
+
+
 def _text_file(file: SourceFile, notes: list[str]) -> str:
-    """The content of NAME.txt or NAME.wav.txt beside NAME.wav; "" where there is none, or none that can be read."""
-    for path in (file.path.with_suffix(".txt"), file.path.with_name(f"{file.path.name}.txt")):
+    """The content of the first text beside the recording; "" where there is none, or none that can be read."""
+    for path in text_paths(file):
         try:
             if not path.exists():
                 continue

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus import report
-from talim.corpus.captions import RecordingMetadata, file_metadata, write_editable
+from talim.corpus.captions import RecordingMetadata, file_metadata, text_paths, write_editable
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.importers import registry
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
@@ -203,7 +203,7 @@ def _best_described_first(files: Sequence[SourceFile], edited: Mapping[str, Mapp
 
     def cells(file: SourceFile) -> int:
         filled = {**file.row, **{name: cell for name, cell in edited.get(file.name, {}).items() if cell}}
-        return len(filled) + file.path.with_suffix(".txt").is_file()
+        return len(filled) + any(path.is_file() for path in text_paths(file))
 
     return sorted(files, key=lambda file: -cells(file))  # stable: by name where they are equal
 
@@ -290,8 +290,7 @@ def _closing_hint(corpus: Corpus) -> str:
     stats = corpus.prepare_stats
     parts = [f"{stats['decoded']} decoded, {stats['reused']} unchanged", *stats["rebuilt_because"]]
     if corpus.summary["skipped"]:
-        count = len(corpus.summary["skipped"])
-        parts.append(f"{count} file{'s' * (count != 1)} skipped")
+        parts.append(f"{format_counted(len(corpus.summary['skipped']), 'file')} skipped")
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
         count, them = format_counted(missing["recordings"], "recording"), "it" if missing["recordings"] == 1 else "them"

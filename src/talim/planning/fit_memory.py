@@ -11,13 +11,13 @@ from talim.design.expression import Design
 from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.planning.generation_memory import LIBRARY_BYTES
 from talim.planning.hardware import CONTEXT_BYTES, GB, HardwareProfile
 from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import StepConfig
 from talim.recipe import Recipe
 
 SHORTER_SECONDS = (20.0, 10.0, 5.0)
-PROCESS_BYTES = 0.6e9  # of Python and the libraries, where this machine has not been measured
 FLAT_RATES = {f"{kind}/{dtype}": 1.0 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
 OTHER_SITES = ("deep", "up", "post", "mid")  # the later a site, the fewer activations are kept for it
 
@@ -56,7 +56,7 @@ def training_advice(recipe: Recipe, clip_seconds: float, limit_bytes: float, gpu
     precision = "bf16" if training.precision == "bf16" or (training.precision == "auto" and gpu) else "fp32"
     step = (training.batch_size, precision, training.gradient_checkpointing)
     config = StepConfig(recipe.base, recipe.design, seconds, *step)
-    overhead = CONTEXT_BYTES if gpu else PROCESS_BYTES
+    overhead = CONTEXT_BYTES if gpu else LIBRARY_BYTES
     machine = HardwareProfile("", 0.0, FLAT_RATES, 0.0, gpu=gpu, overhead_bytes=lambda family, precision: overhead)
     needed = machine.needed_bytes(traces.trace(config), base.family, precision)
     text = f"by its plan this training needs {needed / GB:.2f} GB, and there are {limit_bytes / GB:.2f} GB"

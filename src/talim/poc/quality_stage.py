@@ -12,7 +12,6 @@ from talim.html.formatting import format_ci, format_number
 from talim.poc.gates import GateThresholds
 from talim.poc.runs import loss_reduction_of
 from talim.run import Run
-from talim.strict_yaml import read_yaml
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
@@ -20,16 +19,11 @@ def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoic
 
     A design that got fewer, as time ran out, is not compared with them.
     """
-    steps = {design: _planned_steps(run) for design, run in runs.items()}
+    steps = {design: run.recipe.training.steps for design, run in runs.items()}
     runs = {design: run for design, run in runs.items() if steps[design] == max(steps.values())}
     reductions = {design: loss_reduction_of(run)["per_recording"] for design, run in runs.items()}
     flops = {design: float(read_json(run.cost)["flops"]) for design, run in runs.items()}
     return choose_design(reductions, flops, gates.quality.tolerance_fraction)
-
-
-def _planned_steps(run: Run) -> int:
-    recipe = read_yaml(run.recipe_file, "run talim poc again")
-    return int(recipe["training"]["steps"])
 
 
 def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
