@@ -10,7 +10,7 @@ again. The sound is a melody with a drone, made by the program, 44.1 kHz stereo;
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import shutil
 import subprocess
 import sys
@@ -81,21 +81,26 @@ def _write_m4a(path: Path, blocks: Iterator[np.ndarray]) -> None:
         output.mux(stream.encode(None))
 
 
+# Linux counts the memory of whoever starts a process as that process's peak, so a small interpreter starts it.
+_MEASURE = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""
+
+
 def talim(*arguments: object, allowed: Sequence[int] = (0,)) -> Row:
     """Run a talim command; its wall and CPU seconds and the peak of its resident memory in bytes."""
     command = [sys.executable, "-m", "talim", *map(str, arguments)]
     began = time.perf_counter()
-    # the child is awaited by wait4 below, which alone tells what this one child used
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr
-    said = child.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in allowed:
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}: {said[-2000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    taken = {"wall_seconds": time.perf_counter() - began, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    return {**taken, "peak_bytes": usage.ru_maxrss * unit}
+    measured = subprocess.run([sys.executable, "-S", "-c", _MEASURE, *command], capture_output=True, text=True)
+    wall_seconds = time.perf_counter() - began
+    exit_code, cpu_seconds, peak = json.loads(measured.stdout)
+    if exit_code not in allowed:
+        raise RuntimeError(f"{' '.join(command)} ended with {exit_code}: {measured.stderr[-2000:]}")
+    peak_bytes = peak * (1 if sys.platform == "darwin" else 1024)
+    return {"wall_seconds": wall_seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak_bytes}
 
 
 def _fresh(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import memory_and_time
@@ -34,6 +35,12 @@ def test_main_measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> No
     text = page.read_text("utf-8")
     assert f"| `modes` | {row['peak_bytes'] / 1e6:.0f} MB, {row['cpu_seconds']:.0f} s | yes |" in text
     assert "| `generate` | not measured |" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
+def test_talim_measures_the_command_and_not_who_started_it() -> None:
+    ballast = np.ones(200_000_000)  # 1.6 GB, resident
+    assert memory_and_time.talim("--version")["peak_bytes"] < 500e6 < ballast.nbytes
 
 
 def test_talim_that_fails_says_why() -> None:

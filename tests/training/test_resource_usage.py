@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +78,14 @@ def test_peak_memory_bytes_includes_a_large_array() -> None:
     block = torch.ones(before // 4 + 25_000_000)  # as large as the old peak, plus 100 MB
     assert resource_usage.peak_memory_bytes(CPU) >= before + 90_000_000
     assert block[-1] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system counts otherwise")
+def test_peak_memory_bytes_is_not_that_of_the_program_that_started_this_one() -> None:
+    ballast = np.ones(200_000_000)  # 1.6 GB, resident
+    code = "import torch, talim.training.resource_usage as r; print(r.peak_memory_bytes(torch.device('cpu')))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 50e6 < int(printed) < 1.2e9 < ballast.nbytes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

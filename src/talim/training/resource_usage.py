@@ -140,6 +140,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak memory until now: of tensors on a GPU, else the resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":  # getrusage's peak would be that of the program which started this one, where larger
+        return resident_bytes(peak=True)
     try:
         import resource
     except ImportError:  # Windows
