@@ -15,10 +15,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "talim"
 # Layers L0 to L12 of docs/architecture.md: a package imports lower layers only, never one beside it.
 LAYERS = (
     {"errors", "version", "terminal_text", "own_recordings"},
-    {"out_of_memory"},
+    {"out_of_memory", "atomic_io"},
     {""},
     {
-        "atomic_io",
         "inside_folder",
         "strict_yaml",
         "progress",

@@ -17,6 +17,10 @@ from typing import Any, BinaryIO
 from talim.errors import TalimError
 
 
+class FileTakenError(TalimError):
+    """A file is in the way that may not be overwritten."""
+
+
 @contextlib.contextmanager
 def friendly_os_errors(path: Path) -> Iterator[None]:
     """Turn an OSError (full disk, read-only, a file where a folder must be) into a TalimError that names the path."""
@@ -36,10 +40,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_file(final: Path) -> Iterator[Path]:
+def new_file(final: Path, overwrite: bool = True) -> Iterator[Path]:
     """A temporary file that replaces `final` when the block succeeds, with the mode that the umask gives new files.
 
-    The block may write the file itself or replace it by another of that name.
+    The block may write the file itself or replace it by another of that name. Without `overwrite`, FileTakenError if
+    `final` exists by then.
     """
     with friendly_os_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +56,8 @@ def new_file(final: Path) -> Iterator[Path]:
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
             temporary.chmod(mode)
+            if not overwrite and os.path.lexists(final):
+                raise FileTakenError(f"{final}: is there already, and is not overwritten; choose another name")
             os.replace(temporary, final)
         except BaseException:
             with contextlib.suppress(OSError):

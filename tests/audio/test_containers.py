@@ -34,6 +34,7 @@ def test_wav_comment_of_file_with_and_without_comment(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write(path, NOISE)
     assert wav_comment(path) is None
-    path.write_bytes(add_wav_comment(path.read_bytes(), "made by hand"))
+    with path.open("r+b") as file:
+        add_wav_comment(file, "made by hand")
     assert wav_comment(path) == "made by hand"
     assert truncation_reason(path) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from talim.audio import Audio, AudioError, content_hash, read, read_tags, write
+from talim.errors import TalimError
 
 TAGS = {
     "title": "Yaman, ağır",
@@ -112,10 +114,28 @@ def test_write_on_failing_disk_keeps_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(AudioError, match=r"a\.flac: No space left on device"):
+    with pytest.raises(TalimError, match=r"a\.flac: cannot be written \(No space left on device\)"):
         write(file, Audio(np.zeros(8000), 8000))
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits the size of files")
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".ogg", ".mp3"])
+def test_write_on_a_disk_that_fills_up_says_so_and_leaves_nothing(
+    tmp_path: Path, noise: Audio, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        with pytest.raises(TalimError, match=rf"a\{suffix}: cannot be written \(File too large\)"):
+            write(tmp_path / f"a{suffix}", noise, TAGS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
 
 
 def test_write_wav_with_comment_is_a_valid_riff_file(tmp_path: Path, noise: Audio) -> None:

@@ -4,11 +4,13 @@ from talim.audio.audio import Audio, content_hash
 from talim.audio.errors import AudioError
 from talim.audio.loudness import loudness_lufs
 from talim.audio.read import is_audio_name, list_audio_files, read
+from talim.audio.stream import AudioStream
 from talim.audio.write import read_tags, write
 
 __all__ = [
     "Audio",
     "AudioError",
+    "AudioStream",
     "content_hash",
     "is_audio_name",
     "list_audio_files",

@@ -222,13 +222,16 @@ def _mp3_frame_bytes(header: bytes) -> int | None:
     return coefficient * kbps // _MP3_RATES_HZ[version][rate] + ((header[2] >> 1) & 1)
 
 
-def add_wav_comment(data: bytes, comment: str) -> bytes:
-    """The WAV file with a LIST INFO chunk after the audio (libsndfile truncates long comments)."""
+def add_wav_comment(file: BinaryIO, comment: str) -> None:
+    """Add a LIST INFO chunk after the audio of a WAV file (libsndfile truncates long comments)."""
     body = comment.encode("ascii", "backslashreplace") + b"\0"
     body += b"\0" * (len(body) % 2)
     info = b"INFOICMT" + len(body).to_bytes(4, "little") + body
-    data += b"\0" * (len(data) % 2) + b"LIST" + len(info).to_bytes(4, "little") + info
-    return data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
+    size = file.seek(0, 2)
+    file.write(b"\0" * (size % 2) + b"LIST" + len(info).to_bytes(4, "little") + info)
+    size = file.tell()
+    file.seek(4)
+    file.write((size - 8).to_bytes(4, "little"))
 
 
 def wav_comment(path: Path) -> str | None:

@@ -1,16 +1,15 @@
-"""Write audio files atomically, with tags that can be read back."""
+"""Write audio files atomically, with tags that `tags.read_tags` returns."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from talim.atomic_io import new_file
 from talim.audio.containers import PCM_CONTAINERS, add_wav_comment, wav_comment
 from talim.audio.errors import AudioError
 
@@ -35,19 +34,31 @@ class Signal(Protocol):
     def rate_hz(self) -> int: ...
 
 
-def write(path: str | Path, audio: Signal, tags: dict[str, str] | None = None) -> None:
+def write(path: str | Path, audio: Signal, tags: Mapping[str, str] | None = None) -> None:
     """Write .flac or .wav (16 bit), .ogg or .mp3 atomically; `read_tags` returns the same tags.
 
-    Audio beyond full scale is attenuated as a whole, never clipped. AudioError for other suffixes, samples that are
-    not finite, and files that cannot be written.
+    Audio beyond full scale is attenuated as a whole, never clipped. AudioError for other suffixes and samples that are
+    not finite, TalimError for files that cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _WRITABLE:
-        raise AudioError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav")
-    if not np.isfinite(audio.samples).all():
-        raise AudioError(f"{path}: not written: the sound holds samples that are not numbers (NaN or infinite)")
-    data = _encode(path.suffix.lower(), audio, dict(tags or {}))
-    _write_bytes(path, data)
+    samples = audio.samples
+    peak = float(np.abs(samples).max(initial=0.0))
+    _write(Path(path), lambda: iter([samples]), audio.rate_hz, samples.shape[0], tags or {}, peak)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Callable[[], Iterator[np.ndarray]],
+    rate_hz: int,
+    channels: int,
+    tags: Mapping[str, str] | None = None,
+    overwrite: bool = True,
+) -> None:
+    """As `write`, for sound in blocks float32 [C, n]; memory does not depend on its length.
+
+    `blocks` gives them from the beginning whenever it is called: twice for sound beyond full scale. Without
+    `overwrite`, FileTakenError if there is a file at `path` when all is written.
+    """
+    _write(Path(path), blocks, rate_hz, channels, tags or {}, 0.0, overwrite)
 
 
 def read_tags(path: str | Path) -> dict[str, str]:
@@ -89,46 +100,115 @@ def _native_tags(path: Path) -> dict[str, str]:
         raise AudioError(f"{path}: its tags cannot be read: not a sound file") from error
 
 
-def _encode(suffix: str, audio: Signal, tags: dict[str, str]) -> bytes:
+def _write(
+    path: Path,
+    blocks: Callable[[], Iterator[np.ndarray]],
+    rate_hz: int,
+    channels: int,
+    tags: Mapping[str, str],
+    peak: float,
+    overwrite: bool = True,
+) -> None:
+    """`peak` is what is known of the sound's."""
+    suffix = path.suffix.lower()
+    if suffix not in _WRITABLE:
+        raise AudioError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav")
+    try:
+        with new_file(path, overwrite) as temporary:
+            found = _encode(temporary, suffix, blocks(), rate_hz, channels, tags, peak)
+            if found > max(1.0, peak):
+                _encode(temporary, suffix, blocks(), rate_hz, channels, tags, found)
+    except _NotFiniteError:
+        reason = "the sound holds samples that are not numbers (NaN or infinite)"
+        raise AudioError(f"{path}: not written: {reason}") from None
+
+
+class _NotFiniteError(Exception):
+    """A block holds a sample that is no number."""
+
+
+def _encode(
+    path: Path,
+    suffix: str,
+    blocks: Iterable[np.ndarray],
+    rate_hz: int,
+    channels: int,
+    tags: Mapping[str, str],
+    peak: float,
+) -> float:
+    """Write the blocks, attenuated so that `peak` fits; returns their true peak."""
     import soundfile
 
-    channels, frames = audio.samples.shape
-    samples = audio.samples / max(1.0, float(np.abs(audio.samples).max(initial=0.0)))
+    container, subtype = _WRITABLE[suffix]
+    found = 0.0
+    with path.open("w+b") as opened:
+        sink: Any = _Sink(opened)  # soundfile's annotations know no file-like objects
+        try:
+            with soundfile.SoundFile(sink, "w", rate_hz, channels, subtype=subtype, format=container) as file:
+                if tags and suffix != ".wav":
+                    for name in _NATIVE_TAGS:
+                        if tags.get(name):
+                            setattr(file, name, tags[name])
+                    file.comment = json.dumps(dict(tags), ensure_ascii=suffix == ".mp3", sort_keys=True)
+                for block in _short(blocks):
+                    found = max(found, _peak(block))
+                    file.write(_samples(block / max(1.0, peak), suffix))
+                    sink.check()
+        except soundfile.LibsndfileError as error:
+            sink.check()
+            detail = f"{channels} channels at {rate_hz} Hz"
+            raise AudioError(f"cannot write {detail} as {container}: {error}; resample, or use .flac") from error
+        sink.check()
+        if suffix == ".wav" and tags:
+            add_wav_comment(opened, json.dumps(dict(tags), sort_keys=True))
+    return found
+
+
+def _short(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same sound in blocks that the Vorbis encoder takes: one huge one overflows it."""
+    for block in blocks:
+        for start in range(0, block.shape[1], _BLOCK_FRAMES):
+            yield block[:, start : start + _BLOCK_FRAMES]
+
+
+def _peak(block: np.ndarray) -> float:
+    peak = float(np.abs(block).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise _NotFiniteError
+    return peak
+
+
+def _samples(block: np.ndarray, suffix: str) -> np.ndarray:
+    """The block [C, n] as libsndfile takes it, [n, C]; where that is exact, as the 16-bit numbers of the file."""
     if suffix in (".flac", ".wav"):
         # Rounding k / 32768 reads back as exactly the same float, so hashes survive a round trip.
-        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    container, subtype = _WRITABLE[suffix]
-    buffer = io.BytesIO()
-    try:
-        with soundfile.SoundFile(buffer, "w", audio.rate_hz, channels, subtype=subtype, format=container) as file:
-            if tags and suffix != ".wav":
-                for name in _NATIVE_TAGS:
-                    if tags.get(name):
-                        setattr(file, name, tags[name])
-                file.comment = json.dumps(tags, ensure_ascii=suffix == ".mp3", sort_keys=True)
-            for start in range(0, frames, _BLOCK_FRAMES):  # one huge call overflows the Vorbis encoder
-                file.write(np.ascontiguousarray(samples[:, start : start + _BLOCK_FRAMES].T))
-    except soundfile.LibsndfileError as error:
-        detail = f"{channels} channels at {audio.rate_hz} Hz"
-        raise AudioError(f"cannot write {detail} as {container}: {error}; resample, or use .flac") from error
-    if suffix == ".wav" and tags:
-        return add_wav_comment(buffer.getvalue(), json.dumps(tags, sort_keys=True))
-    return buffer.getvalue()
+        block = np.clip(np.rint(block * 32768.0), -32768, 32767).astype(np.int16)
+    return np.ascontiguousarray(block.T)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically (temporary file in the same folder, fsync, rename); AudioError if that fails."""
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.parent / f".tmp-{secrets.token_hex(8)}{path.suffix}"
-        with open(name, "xb") as file:  # with the mode that the user's umask gives to a new file
-            temporary = str(name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise AudioError(f"cannot write {path}: {error.strerror or error}") from error
+class _Sink:
+    """A file for libsndfile, which swallows errors: they are kept until `check`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.read, self.tell = file.read, file.tell
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._error = error
+            return len(data)  # libsndfile goes on, and the file is given up by `check`
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)  # writes what is buffered
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def check(self) -> None:
+        """The OSError that there was."""
+        if self._error is not None:
+            raise self._error

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
+from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.musicgen.sampling import inference_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from talim.audio import Audio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 class FrozenModel:
@@ -23,7 +23,9 @@ class FrozenModel:
     frame_rate_hz: float
     is_local = False  # see `Backbone`
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding": True}
-    decode: Callable[[np.ndarray], Audio]
+    rate_hz: int
+    channels: int
+    decode_blocks: Callable[[np.ndarray], Iterator[np.ndarray]]
     generate_tokens: Callable[..., np.ndarray]
 
     def __init__(
@@ -56,9 +58,32 @@ class FrozenModel:
         tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.tokenizer_options)
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
+    def decode(self, tokens: np.ndarray) -> Audio:
+        """Targets -> audio [C, samples]; scaled down only if it would clip."""
+        return self.stream(tokens).read()
+
+    def stream(self, tokens: np.ndarray, seconds: float = math.inf) -> AudioStream:
+        """The first `seconds` of `decode(tokens)`, decoded when they are saved or read."""
+
+        def blocks() -> Iterator[np.ndarray]:
+            left = seconds * self.rate_hz
+            for block in self.decode_blocks(tokens):
+                yield block[:, : round(min(left, block.shape[1]))]
+                left -= block.shape[1]
+                if left <= 0:
+                    return
+
+        return AudioStream(blocks, self.rate_hz, self.channels)
+
+    def generate_streams(
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+    ) -> list[AudioStream]:
+        """One clip of `seconds` per prompt; arguments as in `generate_tokens`."""
+        targets = self.generate_tokens(prompts, seconds, seed, guidance_scale, **options)
+        return [self.stream(row, seconds) for row in targets]
+
     def generate(
         self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
     ) -> list[Audio]:
-        """One clip of `seconds` per prompt; arguments as in `generate_tokens`."""
-        targets = self.generate_tokens(prompts, seconds, seed, guidance_scale, **options)
-        return [self.decode(row).cut(0, seconds) for row in targets]
+        """`generate_streams`, decoded."""
+        return [clip.read() for clip in self.generate_streams(prompts, seconds, seed, guidance_scale, **options)]

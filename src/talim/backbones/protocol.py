@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from talim.audio import Audio
+    from talim.audio import Audio, AudioStream
     from talim.beats_chords import BeatsAndChords
     from talim.design.musicgen_sites import Site
 
@@ -99,6 +100,12 @@ class Backbone(Protocol):
     def decode(self, tokens: np.ndarray) -> Audio:
         """Targets -> audio; scaled down only if it would clip."""
 
+    def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Targets -> the blocks float32 [C, n] of `decode`, not scaled; memory does not depend on the length."""
+
+    def stream(self, tokens: np.ndarray, seconds: float = math.inf) -> AudioStream:
+        """The first `seconds` of `decode`, decoded when they are saved or read."""
+
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states of each, float32 [L, D]."""
 
@@ -125,6 +132,11 @@ class Backbone(Protocol):
         `options` are keywords named by the attribute `options`; `progress`, a Progress; and `beats_chords`, a
         BeatsAndChords per prompt. UsageError for options or conditions that the model does not support.
         """
+
+    def generate_streams(
+        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+    ) -> list[AudioStream]:
+        """As `generate`, but the clips are decoded when they are saved or read."""
 
     def generate_tokens(
         self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any

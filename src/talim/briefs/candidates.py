@@ -127,7 +127,7 @@ def _generate_for(
         number = seed - brief.seed + 1
         name = f"{contender.name}-{number:03d}"
         prompt, length_seconds = brief.prompt_text, untrimmed_seconds(brief)
-        clip = generate_clip(backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress, name)
+        clip = generate_clip(backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress, name).read()
         tags = provenance_tags(backbone, source.adapters, prompt, seed, sampling, BeatsAndChords())
         path = out / FOLDER / f"{name}.flac"
         audio.write(path, postprocess(clip, brief), tags)

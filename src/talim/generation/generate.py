@@ -23,7 +23,9 @@ from talim.progress import Progress
 from talim.version import __version__
 
 if TYPE_CHECKING:
-    from talim.audio import Audio
+    import numpy as np
+
+    from talim.audio import Audio, AudioStream
     from talim.backbones.protocol import Backbone
 
 MAX_SECONDS = 3600.0
@@ -144,8 +146,8 @@ class Generation:
         predicted = self.backbone.predict_beats_chords(self.prompts, self._conditions)
         return dict(zip(given, predicted, strict=True))
 
-    def generate(self, index: int) -> Audio:
-        """The piece `index`, with its provenance as tags; `request` is its key."""
+    def generate(self, index: int) -> AudioStream:
+        """The piece `index`, decoded when it is saved or read, with its provenance as tags; `request` is its key."""
         piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
         title = f"{index + 1} of {total}" if total > 1 else "audio"
         condition = self._beats_chords[piece.prompt, piece.beats_chords]
@@ -163,7 +165,7 @@ def generate_audio(**request: Any) -> Iterator[Audio]:
     """
     generation = Generation(**request)
     for index in range(len(generation.pieces)):
-        yield generation.generate(index)
+        yield generation.generate(index).read()
 
 
 def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
@@ -216,9 +218,9 @@ def generate_clip(
     beats_chords: BeatsAndChords,
     progress: Progress,
     title: str,
-) -> Audio:
-    """One piece of `seconds`, samples [C, T]; `options` are the base's resolved options."""
-    return backbone.generate(
+) -> AudioStream:
+    """One piece of `seconds`, decoded when it is saved or read; `options` are the base's resolved options."""
+    clip = backbone.generate_streams(
         [prompt],
         seconds,
         seed,
@@ -226,6 +228,15 @@ def generate_clip(
         beats_chords=[beats_chords] if beats_chords else None,
         **options,
     )[0]
+
+    def blocks() -> Iterator[np.ndarray]:
+        done, total = 0, max(1, round(seconds))
+        for block in clip.blocks():
+            done += block.shape[1]
+            progress.step(f"decoding {title}", min(round(done / clip.rate_hz), total), total)
+            yield block
+
+    return replace(clip, blocks=blocks)
 
 
 def provenance_tags(

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from talim.atomic_io import append_jsonl, check_writable, read_jsonl, write_jsonl
+from talim.atomic_io import FileTakenError, append_jsonl, check_writable, read_jsonl, write_jsonl
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.run import Run
 
 if TYPE_CHECKING:
-    from talim.audio import Audio
+    from talim.audio import AudioStream
 
 SUFFIXES = (".flac", ".wav")
 MANIFEST = "manifest.jsonl"
@@ -55,12 +55,13 @@ class PieceFile:
             raise self._taken()
         return self._there | {"file": str(self.path)}
 
-    def add(self, piece: Audio) -> dict[str, Any]:
+    def add(self, piece: AudioStream) -> dict[str, Any]:
         """Write the piece; returns its row."""
-        if self.path.exists():  # made by another process in the meantime
-            raise self._taken()
-        piece.save(self.path)
-        return _row(self.path, piece.seconds, piece.tags) | {"file": str(self.path)}
+        try:
+            piece.save(self.path, overwrite=False)
+        except FileTakenError:  # made by another process in the meantime
+            raise self._taken() from None
+        return _written_row(self.path, piece) | {"file": str(self.path)}
 
     def _taken(self) -> UsageError:
         made = "it was not made by talim"
@@ -106,12 +107,12 @@ class PieceFolder:
                 return row | {"file": str(self.folder / row["file"])}
         return None
 
-    def add(self, piece: Audio) -> dict[str, Any]:
+    def add(self, piece: AudioStream) -> dict[str, Any]:
         """Write the piece under the next number, then its line; returns its row."""
         self._number += 1
         path = self.folder / f"{self._number:04d}.flac"
         piece.save(path)
-        row = _row(path, piece.seconds, piece.tags)
+        row = _written_row(path, piece)
         append_jsonl(self.manifest, row)
         return row | {"file": str(path)}
 
@@ -141,6 +142,12 @@ def piece_row(path: Path) -> dict[str, Any] | None:
     if not tags.get("software", "").startswith("talim") or not tags.get("seed", "").isdecimal():
         return None
     return _row(path, seconds, tags)
+
+
+def _written_row(path: Path, piece: AudioStream) -> dict[str, Any]:
+    import soundfile
+
+    return _row(path, soundfile.info(str(path)).duration, piece.tags)
 
 
 def _row(path: Path, seconds: float, tags: Mapping[str, str]) -> dict[str, Any]:

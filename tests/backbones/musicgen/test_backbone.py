@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from fixtures import released_musicgen
 
 from talim.audio import Audio
 from talim.backbones.load import load
-from talim.backbones.musicgen import sampling
+from talim.backbones.musicgen import codec_blocks, sampling
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.backbones.protocol import Batch
 from talim.errors import TalimError
@@ -64,14 +66,13 @@ def test_decode_equals_transformers(shared: MusicGen, monkeypatch: pytest.Monkey
 def test_decode_scales_down_only_clipping_audio(modifiable: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.zeros((4, 10), np.int16)
     plain = modifiable.decode(codes).samples
-    decode = modifiable.model.audio_encoder.decode
+    decode = codec_blocks.decode_blocks
 
-    def louder(*args: object) -> object:
-        output = decode(*args)
-        output.audio_values = output.audio_values / np.abs(plain).max() * gain
-        return output
+    def louder(*args: Any) -> Iterator[torch.Tensor]:
+        for block in decode(*args):
+            yield block / np.abs(plain).max() * gain
 
-    monkeypatch.setattr(modifiable.model.audio_encoder, "decode", louder)
+    monkeypatch.setattr(codec_blocks, "decode_blocks", louder)
     for gain in (0.5, 0.99):
         assert np.abs(modifiable.decode(codes).samples).max() == pytest.approx(gain, rel=1e-4)
     gain = 4.0

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from talim.backbones.nano import codec as codec_module
-from talim.backbones.nano import sinusoidal_model
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualVectorQuantizer
 
 SMALL = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
@@ -71,10 +70,17 @@ def test_encode_wrong_shape_raises_value_error(codec: NanoCodec, shape: tuple[in
         codec.decode(torch.zeros(2, 4, 50, dtype=torch.long))
 
 
-def test_decode_in_blocks_equals_decoding_at_once(codec: NanoCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = torch.randint(0, 32, (1, 2, 4, 101), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("frames", [1, 16, 17, 18, 101])
+@pytest.mark.parametrize("size", [17, 3])
+def test_decode_in_blocks_equals_decoding_at_once(
+    codec: NanoCodec, monkeypatch: pytest.MonkeyPatch, frames: int, size: int
+) -> None:
+    codes = torch.randint(0, 32, (1, 2, 4, frames), generator=torch.Generator().manual_seed(0))
     at_once = codec.decode(codes).audio_values
     assert at_once is not None
-    monkeypatch.setattr(codec_module, "_BLOCK_FRAMES", 17)
-    monkeypatch.setattr(sinusoidal_model, "_NOISE_BLOCK_FRAMES", 13)
-    torch.testing.assert_close(codec.decode(codes).audio_values, at_once, rtol=1e-4, atol=1e-4)
+    assert at_once.shape == (2, 1, 320 * frames)
+    monkeypatch.setattr(codec_module, "_BLOCK_FRAMES", size)
+    blocks = [*codec.decode_blocks(codes[0])]
+    assert len(blocks) == -(-frames // size) + 1  # the last half frame
+    assert torch.is_grad_enabled()
+    torch.testing.assert_close(torch.cat(blocks, 1), at_once[:, 0], rtol=1e-4, atol=1e-4)

@@ -76,3 +76,15 @@ def test_synthesize_depends_on_the_seed() -> None:
         sinusoidal_model.synthesize(features), sinusoidal_model.synthesize(features), rtol=0, atol=0
     )
     assert not torch.equal(sinusoidal_model.synthesize(features, 1), sinusoidal_model.synthesize(features, 2))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 48), (17, 33), (49, 1), (16, 16, 16, 2)])
+def test_synthesizer_gives_the_same_sound_for_any_blocks(sizes: tuple[int, ...]) -> None:
+    waves = [perform(seed, "western", 1.0).samples[:RATE_HZ] for seed in (1, 2)]
+    features = sinusoidal_model.analyze(torch.stack([torch.from_numpy(np.float32(wave)) for wave in waves]))
+    whole = sinusoidal_model.synthesize(features, seed=5)
+    synthesizer = sinusoidal_model.Synthesizer(seed=5)
+    parts = [synthesizer.add(block) for block in features.split(sizes, 2)]
+    assert [part.shape[1] for part in parts] == [320 * sizes[0] - 160, *(320 * size for size in sizes[1:])]
+    torch.testing.assert_close(torch.cat([*parts, synthesizer.finish()], 1), whole, rtol=0, atol=1e-6)
+    assert whole.abs().amax(1).min() > 0.05

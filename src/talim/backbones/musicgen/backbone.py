@@ -11,14 +11,14 @@ import torch
 from talim.audio import Audio
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.frozen_model import FrozenModel
-from talim.backbones.musicgen import delay_pattern, partial_forward, sampling
+from talim.backbones.musicgen import codec_blocks, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
 from talim.beats_chords import BeatsAndChords
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from talim.backbones.protocol import Item, Progress
 
@@ -81,17 +81,19 @@ class MusicGen(FrozenModel):
         # channels alternate: codebook 0 left, codebook 0 right, codebook 1 left ...
         return codes.transpose(0, 1).reshape(self.codebooks, -1).to(torch.int16).cpu().numpy()
 
-    def decode(self, tokens: np.ndarray) -> Audio:
-        """Codec tokens [K, T] -> audio [C, samples]; scaled down only if it would clip."""
+    def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Codec tokens [K, T] -> audio float32 [C, n] block by block; memory does not depend on T."""
         if tokens.ndim != 2 or tokens.shape[0] != self.codebooks:
             raise TalimError(f"tokens {tokens.shape} arrived; {self.name} has [{self.codebooks}, frames]")
         codes = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         by_channel = codes.reshape(-1, self.channels, codes.shape[-1]).transpose(0, 1)  # [C, K / C, T]
-        with torch.no_grad(), sampling.inference_mode(self.model.audio_encoder):
-            values = self.model.audio_encoder.decode(by_channel[None], [None]).audio_values  # [C, 1, samples]
-        samples = values[:, 0].float().cpu().numpy()
-        peak = float(np.abs(samples).max(initial=0.0))
-        return Audio(samples / peak if peak > 1.0 else samples, self.rate_hz)
+        blocks = codec_blocks.decode_blocks(self.model.audio_encoder, by_channel)
+        while True:
+            with sampling.inference_mode(self.model.audio_encoder):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block.float().cpu().numpy()
 
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
         """Pad clips to one batch; a dropped condition is an attention mask of zeros, as in guidance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -98,14 +98,14 @@ class Mustango(FrozenModel):
         return latents[0].float().cpu().numpy()
 
     @torch.no_grad()
-    def decode(self, tokens: np.ndarray) -> Audio:
-        """Scaled latents [C, T, F] -> audio [1, samples], `rate_hz / frame_rate_hz` samples per frame."""
+    def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Scaled latents [C, T, F] -> one block of audio [1, samples], `rate_hz / frame_rate_hz` samples per frame."""
         expected = (self.mel_vae.channels, self.mel_vae.bands)
         if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != expected:
             raise TalimError(f"latents {tokens.shape} arrived; {self.name} has [{expected[0]}, frames, {expected[1]}]")
         latents = torch.from_numpy(np.array(tokens, dtype=np.float32)).to(self.device)
         wave = self.mel_vae.vocode(self.mel_vae.decode_mel(latents[None]))[0].cpu().numpy()
-        return Audio(wave[: tokens.shape[1] * self.mel_vae.samples_per_frame][None], self.rate_hz)
+        yield wave[: tokens.shape[1] * self.mel_vae.samples_per_frame][None]
 
     def collate(self, items: Sequence[EncodedExample], drop: Sequence[bool]) -> LatentBatch:
         """Pad clips to one batch; a dropped condition is the empty prompt without beats and chords."""

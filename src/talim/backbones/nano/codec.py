@@ -7,6 +7,7 @@ transformers' EncodecModel, as MusicgenForConditionalGeneration requires.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -117,17 +118,6 @@ class NanoCodec(PreTrainedModel):
         hidden = self.last_norm(self.decoder(self.from_latent(latent)).transpose(1, 2))
         return decode_features(self.outward(hidden).transpose(1, 2))
 
-    def _features_in_blocks(self, latent: Tensor) -> Tensor:
-        """`features_of` of a latent of any length; a block is computed with all frames that its own depend on."""
-        context = 1 + len(self.decoder) * (self.config.kernel // 2)
-        frames, parts = latent.shape[-1], []
-        for start in range(0, frames, _BLOCK_FRAMES):
-            stop = min(start + _BLOCK_FRAMES, frames)
-            first = max(0, start - context)
-            block = self.features_of(latent[..., first : min(stop + context, frames)])
-            parts.append(block[..., start - first : stop - first])
-        return torch.cat(parts, -1) if len(parts) != 1 else parts[0]
-
     @torch.no_grad()
     def encode(self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any) -> EncodecEncoderOutput:
         """Codes [1, B, K, T] of `input_values` [B, 1, S]; samples masked as padding count as silence."""
@@ -146,6 +136,20 @@ class NanoCodec(PreTrainedModel):
         """Audio [B, 1, S] of `audio_codes` [1, B, K, T]; scales and mask, part of EnCodec's interface, are ignored."""
         if audio_codes.ndim != 4 or audio_codes.shape[0] != 1:
             raise ValueError(f"the nano codec takes codes [1, B, K, T], not {tuple(audio_codes.shape)}")
-        features = self._features_in_blocks(self.quantiser.decode(audio_codes[0]))
-        wave = sinusoidal_model.synthesize(features.cpu()).to(audio_codes.device)
+        wave = torch.cat([*self.decode_blocks(audio_codes[0])], 1)
         return EncodecDecoderOutput(audio_values=wave[:, None])
+
+    @torch.no_grad()
+    def decode_blocks(self, codes: Tensor) -> Iterator[Tensor]:
+        """Audio [B, n] of codes [B, K, T], block by block, as of all at once; memory does not depend on T.
+
+        A block's features are computed with all frames that they depend on.
+        """
+        synthesizer = sinusoidal_model.Synthesizer()
+        context = 1 + len(self.decoder) * (self.config.kernel // 2)
+        for start in range(0, codes.shape[-1], _BLOCK_FRAMES):
+            stop, first = start + _BLOCK_FRAMES, max(0, start - context)
+            latent = self.quantiser.decode(codes[..., first : stop + context])
+            features = self.features_of(latent)[..., start - first : stop - first]
+            yield synthesizer.add(features.cpu()).to(codes.device)
+        yield synthesizer.finish().to(codes.device)

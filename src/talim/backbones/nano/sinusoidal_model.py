@@ -24,7 +24,7 @@ PITCH_CELLS = 160
 BANDS = 32
 NOISE_HOP = 160
 NOISE_WINDOW = 320
-_NOISE_BLOCK_FRAMES = 3000  # synthesized at a time: a minute
+_BLOCK_FRAMES = 3000  # synthesized at a time: a minute
 FEATURES = 2 * PITCH_CELLS + 2 * BANDS
 FLOOR = 1e-4  # amplitudes below this (-80 dB of full scale) are silence
 
@@ -165,57 +165,90 @@ def analyze(wave: Tensor) -> Tensor:
 
 def synthesize(features: Tensor, seed: int = 0) -> Tensor:
     """Audio [B, T * HOP] of features [B, FEATURES, T]; the noise is determined by `seed`."""
-    level, offset, noise = features.split([PITCH_CELLS, PITCH_CELLS, 2 * BANDS], 1)
-    tones = torch.stack([_oscillators(level_to_amplitude(a), o) for a, o in zip(level, offset, strict=True)])
-    return tones + _noise(level_to_amplitude(noise), seed)
+    synthesizer = Synthesizer(seed)
+    parts = [synthesizer.add(block) for block in features.split(_BLOCK_FRAMES, 2)]
+    return torch.cat([*parts, synthesizer.finish()], 1)
 
 
-def _oscillators(amplitude: Tensor, offset: Tensor) -> Tensor:
-    """Overlap-added sinusoids [T * HOP] of one clip: `amplitude` and `offset` [PITCH_CELLS, T]."""
-    frequency = cell_centres_hz().to(offset)[:, None] + offset.clamp(-1.2, 1.2) * cell_widths_hz().to(offset)[:, None]
-    phase = _running_phase(amplitude, frequency)
-    frames = amplitude.shape[1]
-    steps = torch.arange(2 * HOP, dtype=torch.float32) - HOP
-    window = 0.5 + 0.5 * torch.cos(math.pi * steps / HOP)
-    output = torch.zeros((frames + 1) * HOP)
-    for t in range(frames):
-        on = amplitude[:, t] > 0
-        if on.any():
-            angle = phase[on, t, None] + 2 * math.pi / RATE_HZ * frequency[on, t, None] * steps
-            output[t * HOP : (t + 2) * HOP] += window * (amplitude[on, t, None] * torch.cos(angle)).sum(0)
-    return output[HOP // 2 : HOP // 2 + frames * HOP]
+class Synthesizer:
+    """`synthesize` of features that come in blocks, each of which takes the same memory.
+
+    Kept between blocks: the phases of the sinusoids, the random numbers' state, and what overlaps the next block.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._past: list[_Partials] = []  # of each clip
+
+    def add(self, features: Tensor) -> Tensor:
+        """Audio [B, n] that further frames [B, FEATURES, T] complete; it lags by half a frame."""
+        level, offset, noise = features.split([PITCH_CELLS, PITCH_CELLS, 2 * BANDS], 1)
+        batch, _, frames = level.shape
+        first = not self._past
+        if first:
+            self._past = [_Partials() for _ in range(batch)]
+            self._overlap = torch.zeros(2, batch, HOP)  # of tones and noise
+            self._white = torch.randn(NOISE_HOP, generator=self._generator)
+        # Noise grains are shorter than the tones' windows, and begin later by half the difference.
+        sound = torch.zeros(2, batch, (frames + 1) * HOP)
+        sound[..., :HOP] = self._overlap
+        for past, row, *clip in zip(self._past, sound[0], level_to_amplitude(level), offset, strict=True):
+            past.add_to(row, *clip)
+        # In one draw or in several, the numbers are the same: sizes are multiples of 16.
+        white = torch.cat([self._white, torch.randn(frames * HOP, generator=self._generator)])
+        self._white = white[-NOISE_HOP:].clone()
+        grains = _grains(level_to_amplitude(noise), white).transpose(1, 2)
+        length = frames * HOP + NOISE_HOP
+        added = F.fold(grains, (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
+        sound[1, :, (HOP - NOISE_HOP) // 2 :][:, :length] += added
+        self._overlap = sound[..., frames * HOP :].clone()
+        return sound.sum(0)[:, HOP // 2 if first else 0 : frames * HOP]
+
+    def finish(self) -> Tensor:
+        """The rest, [B, HOP // 2]."""
+        return self._overlap.sum(0)[:, : HOP // 2]
 
 
-def _running_phase(amplitude: Tensor, frequency: Tensor) -> Tensor:
-    """Phase [PITCH_CELLS, T] at the middle of each frame, continued from the previous frame's nearest sinusoid."""
-    cells, frames = amplitude.shape
-    phase = torch.zeros(cells, frames)
-    # Golden-ratio start phases: deterministic, and spread so that the onset of a chord is no click.
-    phase[:, 0] = torch.arange(cells) * (2 * math.pi * 0.618034)
-    index = torch.arange(cells)
-    neighbours = torch.stack([(index + d).clamp(0, cells - 1) for d in (-1, 0, 1)])  # [3, PITCH_CELLS]
-    for t in range(1, frames):
-        gap = (frequency[neighbours, t - 1] - frequency[index, t]) / 8.0
-        score = (amplitude[neighbours, t - 1] + 1e-7) * torch.exp(-0.5 * gap.square()).clamp(min=1e-6)
-        source = neighbours.gather(0, score.argmax(0)[None])[0]
-        step = math.pi * HOP / RATE_HZ * (frequency[source, t - 1] + frequency[index, t])
-        phase[:, t] = torch.remainder(phase[source, t - 1] + step, 2 * math.pi)
-    return phase
+class _Partials:
+    """The sinusoids of one clip: amplitude, frequency and phase [PITCH_CELLS] of its last frame."""
 
+    def __init__(self) -> None:
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
-def _noise(amplitude: Tensor, seed: int) -> Tensor:
-    """Noise [B, T * HOP] with band amplitudes [B, 2 * BANDS, T]."""
-    batch, _, frames = amplitude.shape
-    generator = torch.Generator().manual_seed(seed)
-    samples = torch.randn((2 * frames + 1) * NOISE_HOP + NOISE_WINDOW, generator=generator)
-    output = torch.zeros(batch, (2 * frames + 1) * NOISE_HOP)
-    for start in range(0, frames, _NOISE_BLOCK_FRAMES):  # grains of neighbouring blocks overlap by addition
-        part = amplitude[..., start : start + _NOISE_BLOCK_FRAMES]
-        shaped = _grains(part, samples[2 * start * NOISE_HOP :])
-        length = (shaped.shape[1] + 1) * NOISE_HOP
-        added = F.fold(shaped.transpose(1, 2), (1, length), (1, NOISE_WINDOW), stride=(1, NOISE_HOP))[:, 0, 0]
-        output[:, 2 * start * NOISE_HOP :][:, :length] += added
-    return output[:, NOISE_HOP // 2 : NOISE_HOP // 2 + frames * HOP]
+    def add_to(self, output: Tensor, amplitude: Tensor, offset: Tensor) -> None:
+        """Overlap-add to `output` [(T + 1) * HOP] what `amplitude` and `offset` [PITCH_CELLS, T] describe."""
+        centres, widths = (cells.to(offset)[:, None] for cells in (cell_centres_hz(), cell_widths_hz()))
+        frequency = centres + offset.clamp(-1.2, 1.2) * widths
+        phase = self._running_phase(amplitude, frequency)
+        self._last = amplitude[:, -1], frequency[:, -1], phase[:, -1]
+        steps = torch.arange(2 * HOP, dtype=torch.float32) - HOP
+        window = 0.5 + 0.5 * torch.cos(math.pi * steps / HOP)
+        for t in range(amplitude.shape[1]):
+            on = amplitude[:, t] > 0
+            if on.any():
+                angle = phase[on, t, None] + 2 * math.pi / RATE_HZ * frequency[on, t, None] * steps
+                output[t * HOP : (t + 2) * HOP] += window * (amplitude[on, t, None] * torch.cos(angle)).sum(0)
+
+    def _running_phase(self, amplitude: Tensor, frequency: Tensor) -> Tensor:
+        """Phase [PITCH_CELLS, T] at the middle of each frame, continued from the previous frame's nearest sinusoid."""
+        cells, frames = amplitude.shape
+        phase = torch.zeros(cells, frames)
+        index = torch.arange(cells)
+        neighbours = torch.stack([(index + d).clamp(0, cells - 1) for d in (-1, 0, 1)])  # [3, PITCH_CELLS]
+        last = self._last
+        for t in range(frames):
+            if last is None:
+                # Golden-ratio start phases: deterministic, and spread so that the onset of a chord is no click.
+                phase[:, t] = index * (2 * math.pi * 0.618034)
+            else:
+                before_amplitude, before_frequency, before_phase = last
+                gap = (before_frequency[neighbours] - frequency[index, t]) / 8.0
+                score = (before_amplitude[neighbours] + 1e-7) * torch.exp(-0.5 * gap.square()).clamp(min=1e-6)
+                source = neighbours.gather(0, score.argmax(0)[None])[0]
+                step = math.pi * HOP / RATE_HZ * (before_frequency[source] + frequency[index, t])
+                phase[:, t] = torch.remainder(before_phase[source] + step, 2 * math.pi)
+            last = amplitude[:, t], frequency[:, t], phase[:, t]
+        return phase
 
 
 def _grains(amplitude: Tensor, samples: Tensor) -> Tensor:
