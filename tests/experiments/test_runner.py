@@ -16,7 +16,6 @@ from fixtures.fake_trials import fake_executor, fake_trial, write_study
 
 from talim.atomic_io import read_json, read_jsonl
 from talim.errors import TalimError, UsageError
-from talim.experiments import runner
 from talim.experiments.local_executor import ProcessExecutor
 from talim.experiments.runner import list_trials, run_study
 from talim.experiments.trial import TrialJob
@@ -199,26 +198,6 @@ def test_run_study_synthetic_corpus_has_losses_by_event(tmp_path: Path, tiny_bas
     assert {"loss_reduction_ornaments", "loss_reduction_plain"} <= set(line["measures"])
     assert set(line["measures"]["loss_reduction_plain"]) <= set(line["measures"]["loss_reduction"])
     assert (line["factors"]["genre"], line["factors"]["texture"]) == ("makam", "solo")
-
-
-def test_ray_executor_on_a_local_cluster_runs_a_study(
-    tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed (talim[ray])")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else workers wait for whatever else runs on a test machine
-    from talim.experiments.ray_executor import RayExecutor
-
-    changes = {"overrides": {"training.steps": 2, "training.batch_size": 2, "training.warmup_steps": 1}}
-    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300", "conv@layers[7]:9"]}}
-    file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, grids=grids, **changes)
-    needs = {"linear@post:300": 10**15}  # no node is so large
-
-    cluster = RayExecutor("local", runner.run_trial_safely, lambda job: needs.get(str(job.spec.design)), cpus=2)
-    summary = run_study(file, tmp_path / "out", execute=cluster)
-    errors = {line["design"]: line["error"] for line in summary["failed"]}
-    assert summary["done"] == 1, errors
-    assert "no node has enough memory" in errors["linear@post:300"]
-    assert "layers" in errors["conv@layers[7]:9"]
 
 
 def test_run_study_invalid_file_raises(tmp_path: Path) -> None:

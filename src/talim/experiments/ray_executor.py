@@ -12,14 +12,14 @@ from talim.experiments.trial import TrialJob, TrialWorkerCache, failed_trial_rec
 from talim.progress import Progress
 
 GPUS_PER_TRIAL = 1.0
-PROCESS_BYTES = 1_000_000_000  # of a process with torch and its libraries, before any model is loaded
+HOST_BYTES = 1_000_000_000  # main memory of a process whose model is on a GPU
 
 
 class RayExecutor:
     """An executor on the cluster at `address`; "local" starts one on this machine with `cpus` cores.
 
-    `memory_bytes` predicts the memory of a trial's training, None if unknown. The study's folder and its corpora must
-    have the same paths on every node.
+    `memory_bytes` predicts the memory of the whole process that trains on a CPU, None if unknown. The study's folder
+    and its corpora must have the same paths on every node.
     """
 
     def __init__(
@@ -47,13 +47,14 @@ class RayExecutor:
         running: dict[Any, TrialJob] = {}
         for job in jobs:
             options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": 0}
-            if (predicted := self.memory_bytes(job)) is not None:
-                needed, available = predicted + PROCESS_BYTES, int(_largest_node_bytes(ray))
+            needed = HOST_BYTES if gpus else self.memory_bytes(job)
+            if needed is not None:
+                available = int(_largest_node_bytes(ray))
                 if needed > available and not gpus:
                     sizes = f"{needed / 1e9:.1f} GB predicted, {available / 1e9:.1f} GB on the largest node"
                     yield failed_trial_record(job.spec, f"no node has enough memory: {sizes}")
                     continue
-                options["memory"] = PROCESS_BYTES if gpus else needed
+                options["memory"] = needed
             running[remote.options(**options).remote(job, self.run)] = job
         while running:
             (ready,), _ = ray.wait(list(running), num_returns=1)

@@ -1,0 +1,153 @@
+"""One trial: what a process keeps between trials, interruption, what is left of a run, lines of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.fake_trials import write_study
+
+from talim.atomic_io import read_json
+from talim.experiments import trial
+from talim.experiments.runner import list_trials
+from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record
+from talim.interrupts import RESUME_PREFIX, Interrupted
+from talim.progress import Progress
+from talim.run import Run
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> list[TrialJob]:
+    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300"]}}
+    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids)
+    return [TrialJob(spec, tmp_path, corpus_folder, base) for spec, _, base in list_trials(file, tmp_path)]
+
+
+def test_a_process_keeps_one_base_and_its_losses_until_another_is_asked_for(
+    jobs: list[TrialJob], tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[str, str]] = []
+
+    def load(name: str, precision: str, device: str) -> Any:
+        loaded.append((name, precision))
+        return SimpleNamespace(device=SimpleNamespace(type="meta"))
+
+    computed: list[str] = []
+
+    def losses(*arguments: Any) -> list[np.ndarray]:
+        computed.append(arguments[-1])
+        return [np.zeros(3)]
+
+    monkeypatch.setattr("talim.backbones.load.load", load)
+    monkeypatch.setattr(trial, "frame_losses", losses)
+    cache, recipe = TrialWorkerCache(), jobs[0].spec.recipe
+    base = cache.base(recipe, "cpu")
+    assert cache.base(jobs[1].spec.recipe, "cpu") is base  # another design, the same base
+    for _ in range(2):
+        cache.base_losses(("corpus", 2, False), base, [], 2, Progress())
+    assert computed == ["loss without adapter"]
+    cache.base_losses(("another corpus", 2, False), base, [], 2, Progress())
+    assert len(computed) == 2
+    training = recipe.training.model_copy(update={"precision": "bf16"})
+    assert cache.base(recipe.model_copy(update={"training": training}), "cpu") is not base
+    cache.base_losses(("corpus", 2, False), base, [], 2, Progress())
+    assert len(computed) == 3  # those of the released base are gone
+    assert loaded == [(str(tiny_base), "fp32"), (str(tiny_base), "bf16")]
+
+
+def test_train_and_evaluate_trains_a_run_once_and_measures_its_memory(
+    quick_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Any] = []
+    monkeypatch.setattr("talim.training.train.train", lambda *arguments: trained.append(arguments))
+    monkeypatch.setattr(trial, "MemoryGrowth", lambda _: _Measured())
+    recipe, run = quick_recipe(), Run(tmp_path / "run")
+    run.folder.mkdir()
+    result = trial.train_and_evaluate(recipe, run, lambda: "scores", Progress(), backbone=object())  # type: ignore[arg-type]
+    assert result == "scores"
+    assert trained == [(recipe, run.folder, trained[0][2], "auto", trained[0][4])]
+    assert read_json(run.folder / trial.MEMORY_FILE) == {"peak_memory_bytes": 123}
+    (run.folder / trial.MEMORY_FILE).unlink()
+    monkeypatch.setattr(Run, "finished", property(lambda _: True))
+    trial.train_and_evaluate(recipe, run, lambda: "scores", Progress(), backbone=object())  # type: ignore[arg-type]
+    assert not (run.folder / trial.MEMORY_FILE).exists()  # a finished run is not trained, so nothing was measured
+
+
+class _Measured:
+    peak_bytes = 123
+
+    def __enter__(self) -> _Measured:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_interrupted_trial_is_resumed_by_the_command_around_it(
+    quick_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise Interrupted.saved("step 3 of 9", "talim train --out RUN")
+
+    monkeypatch.setattr("talim.training.train.train", stop)
+    with pytest.raises(Interrupted) as caught:
+        trial.train_and_evaluate(quick_recipe(), Run(tmp_path / "run"), lambda: None, Progress())
+    assert str(caught.value) == f"step 3 of 9; a checkpoint is saved. {RESUME_PREFIX}run the same command again"
+
+
+def test_delete_artifacts_leaves_what_a_report_needs(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    for folder in (run.adapter, run.samples, run.metrics_cache):
+        folder.mkdir(parents=True)
+        (folder / "large.bin").write_bytes(b"x")
+    for file in (run.scores, run.cost, run.facts_file):
+        file.write_text("{}", encoding="utf-8")
+    delete_artifacts(run)
+    delete_artifacts(run)  # again: nothing is there
+    assert {path.name for path in run.folder.iterdir()} == {run.scores.name, run.cost.name, run.facts_file.name}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [("out of\n  memory \t", "out of memory"), ("", "no error message"), (" \n", "no error message")]
+)
+def test_failed_trial_record_is_one_line_that_names_the_trial(jobs: list[TrialJob], error: str, told: str) -> None:
+    spec = jobs[0].spec
+    record = failed_trial_record(spec, error)
+    assert (record["id"], record["design"], record["status"]) == (spec.id, "linear@post:300", "failed")
+    assert record["error"] == told
+
+
+def test_event_measures_are_reductions_by_recording_and_the_gain_on_repeats() -> None:
+    def loss(base: float, adapted: float) -> dict[str, float]:
+        return {"base_loss": base, "adapted_loss": adapted}
+
+    events = {
+        "a": {"first": loss(5.0, 4.0), "repeat": loss(5.0, 2.5), "plain": loss(3.0, 3.5)},
+        "b": {"repeat": loss(4.0, 3.0)},  # nothing that is new: no gain can be told
+    }
+    measures = trial._event_measures(events)
+    assert measures == {
+        "loss_reduction_plain": {"a": -0.5},
+        "loss_reduction_first": {"a": 1.0},
+        "loss_reduction_repeat": {"a": 2.5, "b": 1.0},
+        "repeat_gain": {"a": 1.5},
+    }
+
+
+def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[TrialJob]) -> None:
+    cache = TrialWorkerCache()
+    line = trial.run_trial(jobs[0], cache)
+    cost = read_json(jobs[0].run.cost)
+    assert (line["status"], line["run"], line["parameters"]) == (
+        "done",
+        f"runs/{jobs[0].spec.id}",
+        cost["trainable_parameters"],
+    )
+    assert line["cost"]["steps"] == 3
+    assert line["cost"]["adapter_bytes"] == (jobs[0].run.adapter / "adapter_model.safetensors").stat().st_size
+    assert line["measures"]["loss_reduction"].keys() == line["measures"]["base_loss"].keys()
+    assert line["directions"]["adapted_loss"] == "lower_is_better"
+    again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
+    assert {**again, "cost": None} == {**line, "cost": None}
