@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import write_text
+from talim.backbones.resolve import is_model_folder
 from talim.errors import TalimError, UsageError
 from talim.experiments import study_corpora, study_file
 from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
@@ -167,4 +168,4 @@ def _trial_jobs(
 def resolve_base(name: str, base_folder: Path) -> str:
     """The path of a model folder relative to `base_folder`, else the name itself."""
     folder = base_folder / name
-    return str(folder.resolve()) if (folder / "config.json").is_file() or (folder / "ldm").is_dir() else name
+    return str(folder.resolve()) if is_model_folder(folder) else name

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from talim.reporting.run_results import RunResults
 
-PLACES = {"corpus": "summary.json", "base": "config.json"}  # keys of a recipe that may be folders, with a file in them
+# keys of a recipe that may be folders, with files of which one is in them
+PLACES = {"corpus": ("summary.json",), "base": ("config.json", "state_dict.bin")}
 MUSIC_FOLDER = "music"
 REFERENCE_BASE = "musicgen-small"  # named beside results of a miniature
 GPU_MAKERS = ("NVIDIA", "AMD")  # as systems report names
@@ -29,8 +30,8 @@ def reproduce_commands(result: RunResults) -> list[str]:
     run = result.folder.resolve()
     again = quoted(run.with_name(f"{run.name}-again"))
     places = ""
-    for key, marker in PLACES.items():  # paths in a recipe are relative to where training was started
-        if folder := _find(run, str(result.recipe.get(key) or ""), marker):
+    for key, markers in PLACES.items():  # paths in a recipe are relative to where training was started
+        if folder := _find(run, str(result.recipe.get(key) or ""), markers):
             places += f" --{key} {quoted(folder)}"
     return [
         f"talim train --config {quoted(run / 'recipe.yaml')}{places} --out {again}",
@@ -72,7 +73,7 @@ def plan_command(result: RunResults, base: str) -> str:
     )
 
 
-def _find(run: Path, name: str, marker: str) -> Path | None:
+def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:
     """The folder that a run's recipe names, wherever its relative path was meant to start; None if it is not found.
 
     The folder beside the run comes first, so that a folder that was moved with its corpus still works.
@@ -82,7 +83,9 @@ def _find(run: Path, name: str, marker: str) -> Path | None:
     named = Path(name).expanduser()
     near = [folder / named.name for folder in (*run.parents[:2], run)]
     candidates = [named, *near] if named.is_absolute() else [*near, *(folder / named for folder in run.parents)]
-    return next((each for each in [*candidates, Path.cwd() / named] if (each / marker).is_file()), None)
+    return next(
+        (each for each in [*candidates, Path.cwd() / named] if any((each / file).is_file() for file in markers)), None
+    )
 
 
 def generate_command(run: Path, prompt: str, seconds: float = 10.0) -> str:
