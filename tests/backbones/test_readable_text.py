@@ -1,37 +1,43 @@
-"""Tests of talim.backbones.readable_text: words that a tokenizer does not know are named."""
+"""Tests of talim.backbones.readable_text, with a tokenizer of T5's kind: what it reads, how, and what is told."""
 
 from __future__ import annotations
 
 import types
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import Unigram
-from tokenizers.normalizers import NFKC
-from tokenizers.pre_tokenizers import Metaspace
-from transformers import PreTrainedTokenizerFast
+from fixtures import t5_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from talim.backbones.nano.musicgen import ByteTokenizer
-from talim.backbones.readable_text import unreadable_warning, unreadable_words
+from talim.backbones.readable_text import TextReader, describe, examine, reading_notes
+from talim.traditions import instrument_names
+from talim.traditions.tradition import load_all_builtin
 
-LETTERS = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,-äöüéèàçßîâțș"
+T5 = TextReader(t5_tokenizer.load())
+NANO = TextReader(ByteTokenizer())
 
 
-@pytest.fixture(scope="module")
-def t5_like() -> Any:
-    """As T5's: pieces of English, French, German and Romanian; everything else is one unknown token."""
-    model = Unigram([("<unk>", 0.0), *((letter, -2.0) for letter in LETTERS)], unk_id=0)
-    tokenizer: Any = Tokenizer(model)
-    tokenizer.normalizer, tokenizer.pre_tokenizer = NFKC(), Metaspace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+def names() -> Iterator[tuple[str, str, str]]:
+    """Every name and alias of the facts, as (tradition and kind, entry, spelling)."""
+    for tradition in load_all_builtin():
+        for kind in ("modes", "cycles", "ornaments"):
+            for entry in getattr(tradition, kind):
+                for spelling in (entry.name, *entry.aliases):
+                    yield f"{tradition.slug} {kind}", entry.name, spelling
+    for instrument, aliases in instrument_names.list_instruments():
+        for spelling in (instrument, *aliases):
+            yield "instruments", instrument, spelling
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("slow flute, raga Yaman", []),
-        ("café müde", []),
+        ("café müde țară", []),
         ("静かな朝の音楽", ["静かな朝の音楽"]),
         ("slow राग यमन flute", ["राग", "यमन"]),
         ("rāga Yamān, ney taksimi in Şehnaz", ["rāga", "Yamān,", "Şehnaz"]),
@@ -41,22 +47,89 @@ def t5_like() -> Any:
         ("", []),
     ],
 )
-def test_words_with_unknown_tokens_are_found(t5_like: Any, text: str, words: list[str]) -> None:
-    assert unreadable_words(t5_like, [text, text]) == words
+def test_words_with_unknown_tokens_are_found(text: str, words: list[str]) -> None:
+    assert T5.unreadable_words(text) == words
 
 
 def test_a_miniature_reads_plain_letters_only() -> None:
-    assert unreadable_words(ByteTokenizer(), ["slow 静かな rāga flute"]) == ["静かな", "rāga"]
+    assert NANO.unreadable_words("slow 静かな rāga flute") == ["静かな", "rāga"]
+    assert NANO.count_tokens("ā!") == (2, 3)
 
 
-def test_the_warning_names_base_words_and_the_way_out(t5_like: Any) -> None:
-    base: Any = types.SimpleNamespace(name="musicgen-small", tokenizer=t5_like, miniature=False)
-    assert unreadable_warning(base, ["slow flute"], "the prompt") == ""
-    warning = unreadable_warning(base, ["静かな朝"], "the prompt")
-    assert warning.startswith("warning: musicgen-small cannot read 1 word of the prompt: 静かな朝. ")
+def test_a_tokenizer_of_bytes_reads_everything() -> None:
+    from transformers import ByT5Tokenizer
+
+    reader = TextReader(ByT5Tokenizer())
+    assert reader.unreadable_words("राग Şehnaz 静か") == []
+    assert reader.spell("राग Şehnaz 静か") == "राग Şehnaz 静か"
+
+
+def test_unknown_tokens_are_counted() -> None:
+    ids = T5.token_ids("slow राग यमन")
+    assert T5.count_tokens("slow राग यमन") == (2, len(ids))
+    assert examine(T5, ["slow राग यमन", "slow राग यमन"]).unknown_share == 2 / len(ids)
+    assert examine(T5, ["slow flute"]).unknown_share == 0
+    assert examine(T5, []).unknown_share == 0
+
+
+@pytest.mark.parametrize("reader", [T5, NANO], ids=["t5", "nano"])
+def test_every_name_of_the_facts_can_be_read_once_it_is_spelled(reader: TextReader) -> None:
+    unread = {spelling for _, _, spelling in names() if reader.unreadable_words(reader.spell(spelling))}
+    assert unread == set()
+    assert sum(reader.count_tokens(spelling)[0] > 0 for _, _, spelling in names()) > 60  # so it is not by chance
+
+
+@pytest.mark.parametrize("reader", [T5, NANO], ids=["t5", "nano"])
+def test_no_two_entries_of_a_tradition_become_one_prompt(reader: TextReader) -> None:
+    entries: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for kind, entry, spelling in names():
+        entries[kind, reader.spell(spelling).casefold()].add(entry)
+    assert {key: found for key, found in entries.items() if len(found) > 1} == {}
+
+
+def test_captions_that_become_the_same_tokens_are_named() -> None:
+    reading = examine(T5, ["raga Śrī, flute", "raga Sri, flute", "raga  Sri, flute", "raga Yaman", "静", "音"])
+    assert reading.alike == (("raga Śrī, flute", "raga Sri, flute"), ("静", "音"))
+    assert examine(T5, ["raga Śrī", "raga Sri"], transliterate=False).alike == ()
+    assert examine(T5, ["rāga Ā", "rāga Ī"], transliterate=False).alike == (("rāga Ā", "rāga Ī"),)
+    assert examine(T5, ["rāga Ā", "rāga Ī"]).alike == ()
+    told = describe(reading, "musicgen-small", "the captions")
+    assert any("cannot tell apart 'raga Śrī, flute' and 'raga Sri, flute'" in line for line in told)
+
+
+def test_what_is_read_otherwise_and_what_is_not_read_are_told() -> None:
+    base: Any = types.SimpleNamespace(name="musicgen-small", reader=T5, transliterate=True)
+    assert reading_notes(base, ["slow flute"], "the prompt") == []
+    (note,) = reading_notes(base, ["slow राग यमन"], "the prompt", "as typed: --no-transliterate")
+    assert note.startswith("note: ")
+    assert " % of the tokens of the prompt as written are unknown to musicgen-small" in note
+    assert note.endswith("राग -> raga, यमन -> Yaman (as typed: --no-transliterate)")
+    (warning,) = reading_notes(base, ["静かな朝"], "the prompt")
+    assert warning.startswith("warning: musicgen-small cannot read 1 word of the prompt: 静かな朝 (50 % of the tokens")
     assert "write English" in warning
-    many = unreadable_warning(base, [" ".join("ăāīūñõŵŷ")], "the captions")
-    assert "8 words of the captions" in many
-    assert "and 2 more" in many
-    nano: Any = types.SimpleNamespace(name="nano-musicgen", tokenizer=ByteTokenizer(), miniature=True)
-    assert "was taught English in the letters a to z" in unreadable_warning(nano, ["静かな朝"], "the prompt")
+    note, warning = reading_notes(base, ["राग 静かな朝"], "the captions")
+    assert "राग -> raga" in note
+    assert "cannot read 1 word of the captions: 静かな朝." in warning
+    base.transliterate = False
+    (warning,) = reading_notes(base, ["slow राग यमन"], "the prompt")
+    assert "cannot read 2 words of the prompt: राग, यमन" in warning
+    (warning,) = reading_notes(base, [" ".join("ăŁāīūŵŷǫọ静")], "the prompt")
+    assert "and 3 more" in warning
+
+
+def test_a_reading_is_kept_as_plain_values() -> None:
+    kept = examine(T5, ["राग पूरिया धनाश्री, 静"]).as_dict()
+    assert kept["spelled"] == {"राग": "raga", "पूरिया": "Puriya", "धनाश्री,": "Dhanashri,"}
+    assert kept["unreadable"] == ("静",)
+    assert 0 < kept["unknown_share"] < 1
+    assert examine(T5, ["slow flute"]).as_dict() == {}
+
+
+@given(st.text(max_size=30))
+def test_ascii_and_what_can_be_read_stay_and_twice_is_once(text: str) -> None:
+    spelled = T5.spell(text)
+    assert T5.spell(spelled) == spelled
+    assert spelled == text or not text.isascii()
+    if not T5.unreadable_words(text):
+        assert spelled == text
+    assert T5.count_tokens(spelled)[0] <= T5.count_tokens(text)[0] or not text.isascii()

@@ -1,43 +1,152 @@
-"""What of a prompt or a caption a base model cannot read: words with letters that its tokenizer does not know."""
+"""What of a prompt or a caption a base model can read, and the spelling in which it reads the rest.
+
+The text encoders of the bases were taught English (T5's also German, French and Romanian): a letter that their
+tokenizer does not know, and every word of another script, is one and the same unknown token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from talim.html.formatting import format_counted
+from talim.traditions.plain_letters import Stretch, spelled_stretches
 
-MAX_WORDS = 20_000  # that are looked at
+MAX_TEXTS = 50_000  # that are looked at
 SHOWN_WORDS = 6
+SHOWN_PAIRS = 3
+SHOWN_LETTERS = 60  # of a text in a message
 
 
-def unreadable_words(tokenizer: Any, texts: Iterable[str]) -> list[str]:
-    """The words that hold a token which the tokenizer does not know, in order, each once.
+class TextReader:
+    """What a tokenizer knows of a text, and the spelling that it can read.
 
-    A miniature's tokenizer takes any byte; its text encoder was taught English in plain letters, so there it is every
-    word with another letter.
+    A miniature's tokenizer takes any byte, but its text encoder was taught English in plain letters: there everything
+    else counts as unknown. None is the tokenizer of no base: plain letters, too.
     """
-    words = list(dict.fromkeys(word for text in texts for word in text.split()))[:MAX_WORDS]
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if unknown is None:
-        return [word for word in words if not word.isascii()]
-    return [word for word in words if unknown in _ids(tokenizer, word)]
+
+    def __init__(self, tokenizer: Any = None) -> None:
+        self.tokenizer = tokenizer
+        self.plain_letters = tokenizer is None or getattr(tokenizer, "taught_plain_letters", False)
+        self._unknown = None if self.plain_letters else getattr(tokenizer, "unk_token_id", None)
+        self._known: dict[str, bool] = {}
+
+    def can_read(self, word: str) -> bool:
+        """Whether a word without white space holds nothing unknown."""
+        if word not in self._known:
+            self._known[word] = not self.count_tokens(word)[0]
+        return self._known[word]
+
+    def spell(self, text: str) -> str:
+        """The text with what cannot be read in plain Latin letters, as far as rules go; ASCII never changes."""
+        return text if text.isascii() else "".join(stretch.spelled for stretch in self._stretches(text))
+
+    def changed_words(self, text: str) -> dict[str, str]:
+        """The words that `spell` changes, with what they become; of a name of several words all together."""
+        changes: dict[str, str] = {}
+        for written, spelled in () if text.isascii() else self._stretches(text):
+            words, plain = written.split(), spelled.split()
+            paired = zip(words, plain, strict=True) if len(words) == len(plain) else [(written, spelled)]
+            changes |= {old: new for old, new in paired if old != new}
+        return changes
+
+    def unreadable_words(self, text: str) -> list[str]:
+        """The words of a text that hold something unknown."""
+        return [word for word in text.split() if not self.can_read(word)]
+
+    def count_tokens(self, text: str) -> tuple[int, int]:
+        """How many tokens of a text are unknown, and how many there are, without special ones."""
+        if self.plain_letters:
+            encoded = text.encode("utf-8", "replace")
+            return sum(byte > 127 for byte in encoded), len(encoded)
+        ids = self.token_ids(text)
+        return (0 if self._unknown is None else ids.count(self._unknown)), len(ids)
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text, without special ones."""
+        if self.tokenizer is None:
+            return list(text.encode("utf-8", "replace"))
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids if isinstance(ids, list) else ids.flatten().tolist()
+
+    def _stretches(self, text: str) -> Iterable[Stretch]:
+        return spelled_stretches(text, self.can_read)
 
 
-def unreadable_warning(backbone: Any, texts: Iterable[str], what: str) -> str:
-    """A sentence for whoever wrote the texts (`what`: "the prompt", "the captions"); empty where all can be read."""
-    words = unreadable_words(backbone.tokenizer, texts)
-    if not words:
-        return ""
-    shown = ", ".join(words[:SHOWN_WORDS]) + (f" and {len(words) - SHOWN_WORDS} more" * (len(words) > SHOWN_WORDS))
-    reason = "was taught English in the letters a to z" if backbone.miniature else "does not know all of their letters"
-    return (
-        f"warning: {backbone.name} cannot read {format_counted(len(words), 'word')} of {what}: {shown}. Its text "
-        f"encoder {reason}, so they mean little or nothing to it; write English, without accents "
-        "(Yaman instead of Yamān)"
+@dataclass(frozen=True)
+class Reading:
+    """How a base reads some texts."""
+
+    unknown_share: float  # 0 to 1, of their tokens as they are written
+    spelled: dict[str, str] = field(default_factory=dict)  # words in another spelling
+    unreadable: tuple[str, ...] = ()  # words that stay unknown
+    alike: tuple[tuple[str, ...], ...] = ()  # texts that differ and are the same tokens
+
+    def as_dict(self) -> dict[str, Any]:
+        """For run.json; nothing that is empty."""
+        facts = {"unknown_share": round(self.unknown_share, 6), "spelled": self.spelled, "unreadable": self.unreadable}
+        return {name: value for name, value in (facts | {"alike": self.alike}).items() if value}
+
+
+def examine(reader: TextReader, texts: Iterable[str], transliterate: bool = True) -> Reading:
+    """How texts are read, in another spelling or (not `transliterate`) as they are written."""
+    distinct = list(dict.fromkeys(texts))[:MAX_TEXTS]
+    counts = [reader.count_tokens(text) for text in distinct]
+    spelled: dict[str, str] = {}
+    unreadable: dict[str, None] = {}
+    by_tokens: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for text, (unknown, _) in zip(distinct, counts, strict=True):
+        read = text
+        if unknown and transliterate:
+            read = reader.spell(text)
+            spelled |= reader.changed_words(text)
+        if unknown:
+            unreadable |= dict.fromkeys(reader.unreadable_words(read))
+        by_tokens[tuple(reader.token_ids(read))].append(" ".join(text.split()))
+    alike = (tuple(dict.fromkeys(group)) for group in by_tokens.values())
+    unknown, total = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    return Reading(
+        unknown / max(total, 1), spelled, tuple(unreadable), tuple(group for group in alike if len(group) > 1)
     )
 
 
-def _ids(tokenizer: Any, word: str) -> list[int]:
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    return ids if isinstance(ids, list) else ids.flatten().tolist()
+def reading_notes(backbone: Any, texts: Sequence[str], what: str, off: str = "") -> list[str]:
+    """Lines for whoever wrote the texts (`what`: "the prompt", "the captions"); none where all can be read as it is.
+
+    `off` says how to have them read as they are written.
+    """
+    reading = examine(backbone.reader, texts, backbone.transliterate)
+    return describe(reading, backbone.name, what, off)
+
+
+def describe(reading: Reading, name: str, what: str, off: str = "") -> list[str]:
+    """What `examine` found, in sentences: the share of unknown tokens, the words in another spelling, what is left."""
+    lines = []
+    share = f"{100 * reading.unknown_share:.3g} % of the tokens of {what} as written are unknown to {name}"
+    if reading.spelled:
+        pairs = [f"{old} -> {new}" for old, new in reading.spelled.items()]
+        lines.append(f"note: {share}; it reads a spelling that it knows: {_listed(pairs)}{f' ({off})' * bool(off)}")
+    if reading.unreadable:
+        count = format_counted(len(reading.unreadable), "word")
+        lines.append(
+            f"warning: {name} cannot read {count} of {what}: {_listed(reading.unreadable)}"
+            f"{f' ({share})' * (not reading.spelled)}. They mean nothing to its text encoder; write English, in the "
+            "letters a to z"
+        )
+    for group in reading.alike[:SHOWN_PAIRS]:
+        texts = " and ".join(f"'{_shortened(text)}'" for text in group[:SHOWN_WORDS])
+        lines.append(f"warning: {name} cannot tell apart {texts}: to it they are the same tokens")
+    if len(reading.alike) > SHOWN_PAIRS:
+        lines.append(f"warning: and {len(reading.alike) - SHOWN_PAIRS} more sets of {what} that are the same tokens")
+    return lines
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = len(items) - SHOWN_WORDS
+    return ", ".join(items[:SHOWN_WORDS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_LETTERS else f"{text[: SHOWN_LETTERS - 3]}..."

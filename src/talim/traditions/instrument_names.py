@@ -38,8 +38,13 @@ def resolve_instrument(name: str) -> str:
 
 
 @cache
+def list_instruments() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The usual name of every instrument, with its other spellings."""
+    return tuple((entry["name"], tuple(entry["aliases"])) for entry in read_json(_FILE))
+
+
+@cache
 def _instrument_keys() -> dict[str, str]:
     """The usual name of each instrument by the matching key of each of its spellings."""
-    entries = read_json(_FILE)
-    keys = {normalize_words(alias): entry["name"] for entry in entries for alias in entry["aliases"]}
-    return keys | {normalize_words(entry["name"]): entry["name"] for entry in entries}
+    keys = {normalize_words(alias): name for name, aliases in list_instruments() for alias in aliases}
+    return keys | {normalize_words(name): name for name, _ in list_instruments()}
