@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -177,6 +178,21 @@ def test_state_is_freed_with_the_cache(fresh: Fresh, design: str, monkeypatch: p
     base, _ = attach_frozen(fresh, design)
     alive: list[weakref.ref[streaming.StreamingState]] = []
     real = streaming.StreamingState
+
+QUICKLY_CONTINUED = ("conv@all:width8", "transformer@post:width8+conv@all:width5+linear@conditioner:width4", "lora@all:r3")
+
+
+@pytest.mark.parametrize(
+    "design", [pytest.param(each, marks=() if each in QUICKLY_CONTINUED else pytest.mark.slow) for each in DESIGNS]
+)
+def test_continuation_of_a_generated_piece_equals_the_uninterrupted_one(fresh: Fresh, design: str) -> None:
+    """Token by token, with guidance, within the window and beyond it: adapters find the state of the phrase."""
+    base, _ = attach_frozen(fresh, design)
+    whole = base.generate_tokens(PROMPTS[:2], 0.64, seed=0, temperature=0)
+    for there in (3, 20, 27):
+        rest = base.generate_tokens(PROMPTS[:2], (32 - there) / 50, seed=0, temperature=0, start=whole[:, :, :there])
+        assert np.array_equal(rest, whole[:, :, there:]), there
+
 
     def tracked() -> streaming.StreamingState:
         state = real()

@@ -20,6 +20,9 @@ FAMILY_LOSS_WEIGHTINGS: Mapping[str, tuple[str, ...]] = {
     "mustango": ("min_snr_v", "min_snr_eps", "none"),
 }
 BEAT_CHORD_FAMILIES = ("mustango",)
+VARIATION_FAMILIES = ("mustango",)  # they vary a phrase; the others go on from its end
+DEFAULT_STRENGTH = 0.5
+MAX_VARIATION_SECONDS = 60.0  # attention of a U-Net is quadratic in the length
 DISPLAY_NAMES = {"musicgen": "MusicGen", "mustango": "Mustango"}
 
 
@@ -68,6 +71,19 @@ def unsupported_conditioning_error(name: str) -> UsageError:
     return UsageError(
         f"{name} takes no beats or chords: Mustango does (--base mustango); put tempo and key into the prompt"
     )
+
+
+def check_strength(family: str, name: str, strength: float | None) -> None:
+    """UsageError for a strength out of range, or for one given to a model that goes on from a phrase."""
+    if strength is None:
+        return
+    if family not in VARIATION_FAMILIES:
+        raise UsageError(
+            f"--strength is no option of {name}, which goes on from the end of a phrase; it says how far Mustango "
+            "(--base mustango) varies one: leave it out"
+        )
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--strength is {strength:g}; it must be between 0 (the phrase) and 1 (nothing of it)")
 
 
 def loss_weighting(family: str, name: str, requested: str | None) -> str | None:

@@ -141,7 +141,31 @@ class Backbone(Protocol):
     def generate_tokens(
         self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
     ) -> np.ndarray:
-        """As `generate`, but returns targets [B, K, T] or [B, C, T, F]."""
+        """As `generate`, but returns targets [B, K, T] or [B, C, T, F].
+
+        `start` are targets to begin from: tokens [B, K, P] are gone on from and are not part of the result, latents
+        [B, C, T, F] are varied, as far as `strength` says (0 to 1).
+        """
+
+    def generate_from(
+        self,
+        phrase: Audio,
+        prompt: str,
+        seconds: float,
+        seed: int,
+        *,
+        keep_phrase: bool = True,
+        strength: float | None = None,
+        **options: Any,
+    ) -> AudioStream:
+        """What goes on from `phrase` (of any rate and channels) for `seconds`, or for latents a variation of it.
+
+        With `keep_phrase` a continuation comes after the phrase's own sound; a variation holds nothing of it. Options
+        as in `generate`.
+        """
+
+    def heard_seconds(self, phrase_seconds: float) -> float:
+        """How much of the end of a phrase `generate_from` uses."""
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None

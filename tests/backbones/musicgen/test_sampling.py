@@ -34,6 +34,25 @@ def test_split_into_windows_equals_audiocraft() -> None:
     assert len(sampling.split_into_windows(30.0, 50, 30.0)) == 1
 
 
+@given(st.integers(0, 4000), st.floats(0.02, 100), st.sampled_from([20.0, 30.0, 1.0]))
+def test_split_into_windows_goes_on_as_an_uninterrupted_piece(there: int, seconds: float, window_seconds: float) -> None:
+    """Its boundaries are those of a piece of the whole length, as far as they lie beyond what is there."""
+    rest = sampling.split_into_windows(seconds, 50, window_seconds, there)
+    new = sum(window.new_frames for window in rest)
+    whole = sampling.split_into_windows((there + new) / 50, 50, window_seconds)
+
+    def begins_and_ends(windows: tuple[sampling.GenerationWindow, ...], at: int) -> list[tuple[int, int]]:
+        spans = []
+        for window in windows:
+            spans.append((at - window.context_frames, at + window.new_frames))
+            at += window.new_frames
+        return spans
+
+    expected = [span for span in begins_and_ends(whole, 0) if span[1] > there]
+    assert begins_and_ends(rest, there) == expected
+    assert rest[0].context_frames == sampling.context_frames(there, 50, window_seconds)
+
+
 @pytest.mark.parametrize("seconds", [0.02, 0.06, 0.5, 1.3])
 def test_generate_gives_the_exact_length(shared: MusicGen, seconds: float) -> None:
     pieces = shared.generate(PROMPTS[:2], seconds, seed=1)
@@ -114,6 +133,44 @@ def test_generate_beyond_the_window_continues_from_the_overlap(shared: MusicGen)
     assert np.array_equal(codes[:, 25:], expected[:, 10:])
 
 
+@pytest.mark.parametrize(
+    ("guidance_scale", "cuts"),
+    [
+        (3.0, (3, 25, 41)),
+        pytest.param(3.0, (1, 2, 4, 17, 24, 26, 39, 40, 49), marks=pytest.mark.slow),
+        pytest.param(1.0, (1, 2, 3, 17, 24, 25, 26, 40, 49), marks=pytest.mark.slow),
+    ],
+)
+def test_generate_from_tokens_equals_the_uninterrupted_piece(
+    shared: MusicGen, guidance_scale: float, cuts: tuple[int, ...]
+) -> None:
+    """55 frames in windows of 25 with an overlap of 10: cut in the first window, at and between its successors."""
+    whole = greedy(shared, PROMPTS[:2], 1.1, guidance_scale)
+    for there in cuts:
+        rest = shared.generate_tokens(
+            PROMPTS[:2],
+            (55 - there) / 50,
+            seed=1,
+            guidance_scale=guidance_scale,
+            temperature=0,
+            start=whole[:, :, :there],
+        )
+        assert np.array_equal(rest, whole[:, :, there:]), there
+
+
+def test_generate_from_tokens_hears_every_code_of_the_last_frame(shared: MusicGen) -> None:
+    """In the delay pattern the last frame's higher codebooks come after the first new code; none may be lost."""
+    start = np.random.default_rng(0).integers(0, 32, (shared.codebooks, 12)).astype(np.int64)
+    expected = greedy_reference(shared, PROMPTS[0], 24, torch.from_numpy(start), 3.0)[:, 12:]
+    codes = shared.generate_tokens(PROMPTS[:1], 0.24, seed=0, temperature=0, start=start[None])[0]
+    assert np.array_equal(codes, expected)
+    changed = start.copy()
+    changed[-1, -1] = (changed[-1, -1] + 7) % 32
+    others = shared.generate_tokens(PROMPTS[:1], 0.24, seed=0, temperature=0, start=changed[None])[0]
+    assert np.array_equal(others[0, :1], codes[0, :1])  # predicted before that code is read
+    assert not np.array_equal(others, codes)
+
+
 def test_generate_never_exceeds_the_window(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = []
     generate = type(shared.model).generate
@@ -133,6 +190,15 @@ def test_generate_reports_progress_in_frames(shared: MusicGen) -> None:
     assert {total for _, total in calls} == {35}
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert calls[-1] == (35, 35)
+
+
+def test_generate_from_tokens_reports_progress_of_the_new_frames(shared: MusicGen) -> None:
+    calls: list[tuple[int, int]] = []
+    start = np.zeros((1, shared.codebooks, 20), np.int16)
+    shared.generate_tokens(PROMPTS[:1], 0.3, seed=0, start=start, progress=lambda *done: calls.append(done))
+    assert {total for _, total in calls} == {15}
+    assert calls[0][0] == 1
+    assert calls[-1] == (15, 15)
 
 
 def test_generate_restores_modes_and_codec(modifiable: MusicGen) -> None:

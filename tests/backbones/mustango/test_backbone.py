@@ -196,6 +196,46 @@ def test_generate_gives_any_length(tiny: Mustango, seconds: float) -> None:
     assert piece.seconds == pytest.approx(seconds)
 
 
+def vary(model: Mustango, phrase: Audio, strength: float | None, **options: Any) -> Audio:
+    given = {"sampling_steps": 10, **options}
+    return model.generate_from(phrase, PROMPTS[0], phrase.seconds, seed=3, strength=strength, **given).read()
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
+def test_generate_from_a_phrase_reaches_from_its_resynthesis_to_new_music(tiny: Mustango, sampler: str) -> None:
+    phrase = noise(0.64)
+    varied = {strength: vary(tiny, phrase, strength, sampler=sampler) for strength in (0.0, 0.1, 0.5, 1.0)}
+    resynthesis = tiny.decode(tiny.encode(phrase))
+    plain = tiny.generate(PROMPTS[:1], phrase.seconds, seed=3, sampling_steps=10, sampler=sampler)[0]
+    assert np.array_equal(varied[0.0].samples, resynthesis.cut(0, phrase.seconds).samples)
+    assert np.array_equal(varied[1.0].samples, plain.samples)
+    for strength in (0.1, 0.5):
+        assert not np.array_equal(varied[strength].samples, resynthesis.samples)
+        assert not np.array_equal(varied[strength].samples, plain.samples)
+
+
+@pytest.mark.parametrize(("seconds", "rate_hz", "channels"), [(0.3, 16000, 1), (0.507, 44100, 2), (1.0, 8000, 2)])
+def test_generate_from_a_phrase_of_any_form_has_its_length(
+    tiny: Mustango, seconds: float, rate_hz: int, channels: int
+) -> None:
+    varied = vary(tiny, noise(seconds, 1, rate_hz, channels), 0.5)
+    assert varied.samples.shape == (1, round(seconds * tiny.rate_hz))
+    assert np.isfinite(varied.samples).all()
+    assert varied.peak > 0
+
+
+def test_generate_from_a_phrase_without_strength_takes_half(tiny: Mustango) -> None:
+    assert np.array_equal(vary(tiny, noise(0.3), None).samples, vary(tiny, noise(0.3), 0.5).samples)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_generate_from_a_phrase_with_a_strength_out_of_range_raises_usage_error(
+    tiny: Mustango, strength: float
+) -> None:
+    with pytest.raises(UsageError, match="--strength is"):
+        vary(tiny, noise(0.3), strength)
+
+
 def test_generate_during_training_keeps_training_mode(tiny: Mustango) -> None:
     tiny.enable_training()
     tiny.generate_tokens(PROMPTS[:1], 0.3, seed=0, sampling_steps=1)

@@ -107,6 +107,13 @@ def exact_velocity(clean: Tensor) -> diffusion.VelocityPredictor:
     return predict
 
 
+def normal_velocity(latents: Tensor, levels: Tensor) -> Tensor:
+    """The exact velocity where clean latents are standard normal: their mean, given noisy ones, is root * latents."""
+    root = diffusion.make_scheduler().alphas_cumprod[levels].sqrt().view(-1, 1, 1, 1)
+    clean = root * latents
+    return root * (latents - root * clean) / (1 - root**2).sqrt() - (1 - root**2).sqrt() * clean
+
+
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 20), ("ddim", 20), ("dpm++", 10)])
 def test_denoise_with_exact_velocity_recovers_the_signal(sampler: str, steps: int) -> None:
     clean = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(1))
@@ -118,6 +125,67 @@ def test_denoise_with_exact_velocity_recovers_the_signal(sampler: str, steps: in
     )
     assert (output - clean).abs().max() < 0.05
     assert seen == [(number, steps) for number in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
+@pytest.mark.parametrize("strength", [0.25, 0.6])
+def test_denoise_from_a_start_equals_diffusers_image_to_image(sampler: str, strength: float) -> None:
+    """The loop of diffusers' pipelines: skip the first steps, add noise for the next one, then step."""
+
+    def predict(latents: Tensor, levels: Tensor) -> Tensor:
+        return 0.3 * latents + levels.view(-1, 1, 1, 1) / 1000
+
+    start = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    sources = diffusion.make_generators(3, 2)
+    noise = diffusion.initial_noise(SHAPE, sources, "cpu")
+    seen: list[tuple[int, int]] = []
+    output = diffusion.denoise(
+        predict,
+        noise,
+        20,
+        diffusion.make_scheduler(sampler),
+        sources,
+        lambda *done: seen.append(done),
+        diffusion.Start(start, strength),
+    )
+    steps = int(20 * strength)
+    assert seen == [(number, steps) for number in range(1, steps + 1)]
+
+    scheduler = diffusion.make_scheduler(sampler)
+    scheduler.set_timesteps(20)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(20 - steps)
+    sources = diffusion.make_generators(3, 2)
+    noise = diffusion.initial_noise(SHAPE, sources, "cpu")
+    timesteps = scheduler.timesteps[20 - steps :]
+    latents = scheduler.add_noise(start, noise, timesteps[:1].repeat(2))
+    drawn = {"generator": sources} if sampler == "ddpm" else {}
+    for timestep in timesteps:
+        latents = scheduler.step(predict(latents, timestep.expand(2)), timestep, latents, **drawn).prev_sample
+    torch.testing.assert_close(output, latents)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
+def test_denoise_from_a_start_reaches_from_the_start_to_new_latents(sampler: str) -> None:
+    def run(strength: float | None) -> Tensor:
+        sources = diffusion.make_generators(3, 1)
+        noise = diffusion.initial_noise(SHAPE, sources, "cpu")
+        begin = None if strength is None else diffusion.Start(start, strength)
+        scheduler = diffusion.make_scheduler(sampler)
+        return diffusion.denoise(normal_velocity, noise, 20, scheduler, sources, None, begin)
+
+    start = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(run(0.0), start)
+    assert torch.equal(run(1.0), run(None))
+    distances = [(run(strength) - start).abs().mean().item() for strength in (0.0, 0.05, 0.3, 0.6, 1.0)]
+    assert distances == sorted(distances)
+    assert distances[1] < distances[-1] / 3
+
+
+def test_denoise_from_a_start_with_less_than_a_step_raises_usage_error() -> None:
+    start = diffusion.Start(torch.zeros(1, *SHAPE), 0.04)
+    with pytest.raises(UsageError, match=r"less than one of 20 sampling steps.* give 0\.05 or more"):
+        diffusion.denoise(lambda x, t: x, start.latents, 20, diffusion.make_scheduler(), None, None, start)
 
 
 def test_denoise_of_a_clip_does_not_depend_on_the_batch() -> None:

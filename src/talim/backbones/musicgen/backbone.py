@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from talim.audio import Audio
+from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.frozen_model import FrozenModel
-from talim.backbones.musicgen import codec_blocks, delay_pattern, partial_forward, sampling
+from talim.backbones.musicgen import codec_blocks, continuation, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
 from talim.beats_chords import BeatsAndChords
 from talim.design.musicgen_sites import MusicGenShape, Site
-from talim.errors import TalimError
+from talim.errors import TalimError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -153,19 +153,64 @@ class MusicGen(FrozenModel):
         top_k: int = 250,
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
+        start: np.ndarray | None = None,  # int16 [B, K, P]
         **other_options: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
         """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
 
-        UsageError for beats, chords and options of other families.
+        With `start`, the tokens that go on from these. UsageError for beats, chords and options of other families.
         """
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
         options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
         ids, mask = self._tokenize(prompts)
-        windows = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds)
-        codes = sampling.generate_codes(self.model, ids, mask, windows, options, self.delays, progress)
+        there = None if start is None else torch.from_numpy(start.astype(np.int64)).to(self.device)
+        frames = 0 if there is None else there.shape[-1]
+        windows = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds, frames)
+        codes = sampling.generate_codes(self.model, ids, mask, windows, options, self.delays, progress, there)
         return codes.to(torch.int16).cpu().numpy()
+
+    def heard_seconds(self, phrase_seconds: float) -> float:
+        """The end of a phrase that generation goes on from: whole frames, at most a window."""
+        frames = int(phrase_seconds * self.frame_rate_hz + 1e-6)
+        return sampling.context_frames(frames, self.frame_rate_hz, self.window_seconds) / self.frame_rate_hz
+
+    def generate_from(
+        self,
+        phrase: Audio,
+        prompt: str,
+        seconds: float,
+        seed: int,
+        *,
+        keep_phrase: bool = True,
+        strength: float | None = None,
+        **options: Any,
+    ) -> AudioStream:
+        """`seconds` of music that go on from the end of `phrase`; with `keep_phrase` after the phrase's own sound.
+
+        The phrase is resampled and cross-faded into the decoding of its own last tokens. UsageError for a phrase
+        shorter than a frame of the codec, and for a `strength`, which is for diffusion models.
+        """
+        generation_options.check_strength(self.family, self.name, strength)
+        own = phrase.resample(self.rate_hz).to_channels(self.channels)
+        per_frame = round(self.rate_hz / self.frame_rate_hz)
+        heard = round(self.heard_seconds(own.frames / self.rate_hz) * self.frame_rate_hz)
+        if not heard:
+            raise UsageError(
+                f"the phrase is {phrase.seconds:.3f} s long; {self.name} goes on from "
+                f"{per_frame / self.rate_hz:g} s or more"
+            )
+        # whole frames that end with the phrase: the codec would fill a last, broken frame with silence
+        before = self.encode(Audio(own.samples[:, -heard * per_frame :], self.rate_hz))
+        new = self.generate_tokens([prompt], seconds, seed, start=before[None], **options)[0]
+        tokens = np.concatenate([before, new], axis=1)
+        kept = own.samples if keep_phrase else own.samples[:, :0]
+
+        def blocks() -> Iterator[np.ndarray]:
+            count = round(seconds * self.rate_hz)
+            yield from continuation.join(kept, self.decode_blocks(tokens), heard * per_frame, count, self.rate_hz)
+
+        return AudioStream(blocks, self.rate_hz, self.channels)
 
     def sites(self) -> tuple[Site, ...]:
         """The conditioner, every decoder layer in order of depth, and post."""

@@ -55,15 +55,37 @@ class GenerationWindow:
     new_frames: int
 
 
-def split_into_windows(seconds: float, frame_rate_hz: float, window_seconds: float) -> tuple[GenerationWindow, ...]:
-    """Split a length into windows of the model's context length."""
+def split_into_windows(
+    seconds: float, frame_rate_hz: float, window_seconds: float, start_frames: int = 0
+) -> tuple[GenerationWindow, ...]:
+    """Split a length into windows of the model's context length.
+
+    With `start_frames` that are there already, these are the windows in which an uninterrupted piece would go on.
+    """
     total = max(math.ceil(seconds * frame_rate_hz - 1e-6), 1)
-    longest = max(int(window_seconds * frame_rate_hz), MIN_FRAMES)
-    overlap = int(OVERLAP_FRACTION * longest)
-    windows = [GenerationWindow(0, min(total, longest))]
+    longest, overlap = _window_frames(frame_rate_hz, window_seconds)
+    context = context_frames(start_frames, frame_rate_hz, window_seconds)
+    windows = [GenerationWindow(context, min(total, longest - context))]
     while (done := sum(window.new_frames for window in windows)) < total:
         windows.append(GenerationWindow(overlap, min(total - done, longest - overlap)))
     return tuple(windows)
+
+
+def context_frames(start_frames: int, frame_rate_hz: float, window_seconds: float) -> int:
+    """How many of the last frames that are there a window goes on from: all, until they fill the first window.
+
+    Beyond it, those that lie in the window which an uninterrupted piece would be in: the overlap at least.
+    """
+    longest, overlap = _window_frames(frame_rate_hz, window_seconds)
+    if start_frames < longest:
+        return start_frames
+    return overlap + (start_frames - longest) % (longest - overlap)
+
+
+def _window_frames(frame_rate_hz: float, window_seconds: float) -> tuple[int, int]:
+    """The longest window, and its overlap with the one before, in frames."""
+    longest = max(int(window_seconds * frame_rate_hz), MIN_FRAMES)
+    return longest, int(OVERLAP_FRACTION * longest)
 
 
 def generate_codes(
@@ -74,12 +96,19 @@ def generate_codes(
     options: SamplingOptions,
     shifts: tuple[int, ...],
     progress: Progress | None = None,
+    start: Tensor | None = None,  # int64 [B, K, P]
 ) -> Tensor:  # int64 [B, K, T]
-    """Generate codes window by window, each with its own cache; the global random state is restored."""
-    batch, codebooks = input_ids.shape[0], len(shifts)
-    codes = torch.empty(batch, codebooks, 0, dtype=torch.int64, device=input_ids.device)
+    """Generate codes window by window, each with its own cache; the global random state is restored.
+
+    `start` is what the codes go on from; it is not part of the result.
+    """
+    batch, codebooks, device = input_ids.shape[0], len(shifts), input_ids.device
+    codes = start
+    if codes is None:
+        codes = torch.empty(batch, codebooks, 0, dtype=torch.int64, device=device)
+    before = codes.shape[-1]
     total = sum(window.new_frames for window in windows)
-    devices = [input_ids.device] if input_ids.device.type == "cuda" else []
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), inference_mode(model):
         torch.manual_seed(options.seed)
         for window in windows:
@@ -89,13 +118,13 @@ def generate_codes(
             if window.context_frames:
                 arguments["decoder_input_ids"] = context.reshape(batch * codebooks, -1)
             if progress is not None:
-                counter = _ForwardCounter(progress, codes.shape[-1], window.new_frames, total)
+                counter = _ForwardCounter(progress, codes.shape[-1] - before, window.new_frames, total)
                 arguments["stopping_criteria"] = StoppingCriteriaList([counter])
             with capture_codes(model, codebooks) as captured:
                 model.generate(input_ids=input_ids, attention_mask=attention_mask, **arguments)
             new = captured[0][..., window.context_frames : window.context_frames + window.new_frames]
             codes = torch.cat([codes, new], dim=-1)
-    return codes
+    return codes[..., before:]
 
 
 def _arguments(options: SamplingOptions, length: int) -> dict[str, Any]:

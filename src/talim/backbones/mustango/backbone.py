@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talim.audio import Audio
+from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import sampling
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 WINDOW_SECONDS = 10.24  # of the released model
-MAX_SECONDS = 60.0  # attention is quadratic in the length
+MAX_SECONDS = generation_options.MAX_VARIATION_SECONDS
 
 
 class Mustango(FrozenModel):
@@ -149,21 +149,30 @@ class Mustango(FrozenModel):
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
         predict: bool = False,
+        start: np.ndarray | None = None,  # float32 [B, C, T, F]
+        strength: float | None = None,
         **options: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
         """Latents of at least `seconds`, one clip per prompt; each clip has its own noise seed.
 
         `beats_chords` has one entry per prompt; `predict` fills missing beats and chords by the checkpoint's networks.
+        With `start`, of the clip's length, variations of it: see `diffusion.denoise`.
         `options`: `sampling_steps`, `sampler`; `progress` counts sampling steps.
         """
         options = generation_options.resolve_family_options(
             self.family, self.name, {"guidance_scale": guidance_scale, **options}
         )
         _check_options(seconds, guidance_scale)
+        generation_options.check_strength(self.family, self.name, strength)
         beats_chords = self._conditions(prompts, beats_chords, predict)
         shape = (self.mel_vae.channels, self._frames(seconds), self.mel_vae.bands)
         generators = diffusion.make_generators(seed, len(prompts))
         noise = diffusion.initial_noise(shape, generators, self.device)
+        varied = None
+        if start is not None:
+            if strength is None:
+                strength = generation_options.DEFAULT_STRENGTH
+            varied = diffusion.Start(torch.from_numpy(start).to(self.device), strength)
         with sampling.inference_mode(self.model):
             latents = diffusion.denoise(
                 diffusion.with_guidance(self._velocity(prompts, beats_chords, guidance_scale), guidance_scale),
@@ -172,8 +181,35 @@ class Mustango(FrozenModel):
                 diffusion.make_scheduler(options["sampler"]),
                 generators,
                 progress,
+                varied,
             )
         return latents.cpu().numpy()
+
+    def heard_seconds(self, phrase_seconds: float) -> float:
+        """All of a phrase: a variation is as long as the phrase."""
+        return phrase_seconds
+
+    def generate_from(
+        self,
+        phrase: Audio,
+        prompt: str,
+        seconds: float,
+        seed: int,
+        *,
+        keep_phrase: bool = True,
+        strength: float | None = None,
+        **options: Any,
+    ) -> AudioStream:
+        """A variation of the first `seconds` of `phrase`, which is not kept: see `diffusion.denoise`.
+
+        The codec hears the phrase at a peak of 0.5; shorter ones are followed by silence.
+        """
+        samples = self._frames(seconds) * self.mel_vae.samples_per_frame
+        own = phrase.resample(self.rate_hz).to_channels(1).cut(0, seconds).samples
+        filled = Audio(np.pad(own[:, :samples], ((0, 0), (0, max(0, samples - own.shape[1])))), self.rate_hz)
+        start = self.encode(filled)[None]
+        latents = self.generate_tokens([prompt], seconds, seed, start=start, strength=strength, **options)
+        return self.stream(latents[0], seconds)
 
     def _conditions(
         self, prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords] | None, predict: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,14 @@ def initial_noise(shape: tuple[int, int, int], generators: Sequence[torch.Genera
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
 
 
+@dataclass(frozen=True)
+class Start:
+    """Latents [B, C, T, F] to vary: noise is added to them up to the level of `strength`, 0 (none) to 1 (all noise)."""
+
+    latents: Tensor
+    strength: float
+
+
 def denoise(
     predict: VelocityPredictor,
     latents: Tensor,  # [B, C, T, F], noise
@@ -142,17 +151,40 @@ def denoise(
     sampler: Any,  # from `make_scheduler`
     generators: Sequence[torch.Generator] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    start: Start | None = None,
 ) -> Tensor:
-    """Sample latents from noise in `steps` calls of `predict`; DDPM draws its noise from `generators`."""
+    """Sample latents from noise in `steps` calls of `predict`; DDPM draws its noise from `generators`.
+
+    With `start`, only the last `strength` of the steps are made, from its latents with noise; at strength 1 nothing of
+    them is left, at 0 nothing is changed. UsageError for a strength above 0 that is less than one step.
+    """
     if not 1 <= steps <= NUM_TRAIN_TIMESTEPS:
         raise UsageError(f"{steps} sampling steps are out of range; give 1 to {NUM_TRAIN_TIMESTEPS} (default 100)")
     sampler.set_timesteps(steps)  # on the CPU: the sampler reads single values at every step
     noise = {"generator": list(generators)} if generators and "DDPM" in type(sampler).__name__ else {}
-    latents = latents * sampler.init_noise_sigma
-    for number, timestep in enumerate(sampler.timesteps, start=1):
+    timesteps = sampler.timesteps
+    if start is None or start.strength == 1:  # at the first step diffusers' add_noise leaves a little of the latents
+        latents = latents * sampler.init_noise_sigma
+    else:
+        timesteps = timesteps[len(timesteps) - _steps_of(start.strength, len(timesteps)) :]
+        if not len(timesteps):
+            return start.latents
+        latents = sampler.add_noise(start.latents, latents, timesteps[:1].expand(len(latents)))
+    for number, timestep in enumerate(timesteps, start=1):
         rows = timestep.to(latents.device).expand(latents.shape[0])
         velocity = predict(sampler.scale_model_input(latents, timestep), rows)
         latents = sampler.step(velocity, timestep, latents, **noise).prev_sample
         if progress is not None:
-            progress(number, len(sampler.timesteps))
+            progress(number, len(timesteps))
     return latents
+
+
+def _steps_of(strength: float, steps: int) -> int:
+    """How many of `steps` a strength is, rounded down as in diffusers' image-to-image pipelines."""
+    count = int(steps * strength + 1e-9)
+    if strength and not count:
+        raise UsageError(
+            f"strength {strength:g} is less than one of {steps} sampling steps, so that nothing would change; give "
+            f"{1 / steps:g} or more, or more sampling steps"
+        )
+    return count
