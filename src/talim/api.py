@@ -196,7 +196,7 @@ def generate(
     source: Run | GenerationSource | Path | str,
     prompts: str | Sequence[str],
     *,
-    seconds: float = 10.0,
+    seconds: float | None = None,
     num_samples: int = 1,
     seed: int = 0,
     adapter_scale: float = 1.0,
@@ -207,6 +207,10 @@ def generate(
     sampler: str | None = None,
     beats_chords: Sequence[BeatsAndChords] = (),
     predict_beats_chords: bool = False,
+    continue_from: Audio | Path | str | Sequence[Audio | Path | str] = (),
+    continue_seconds: float | None = None,
+    keep_phrase: bool = True,
+    strength: float | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Audio]:
@@ -214,12 +218,19 @@ def generate(
 
     `source` is a run (or its folder), an adapter's folder, or the name of a base model, used without an adapter.
     `adapter_scale` runs from 0 (the base alone) to 1.5; 1 is as trained. Temperature and top-k are for bases that
-    sample tokens (MusicGen), sampling steps and sampler for diffusion bases (Mustango).
+    sample tokens (MusicGen), sampling steps and sampler for diffusion bases (Mustango). `seconds` is 10 if not given.
+
+    `continue_from` is a recording (a file or an Audio), or one per prompt: MusicGen goes on from its last
+    `continue_seconds` (None: all of it) for `seconds`, and the result begins with them unless `keep_phrase` is false;
+    Mustango makes a variation of the same length, as far from it as `strength` says (0 to 1; None is 0.5).
 
     >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
     >>> clip.save("alap.flac")
+    >>> longer = talim.generate("my-run", "raga Yaman, slow alap", seconds=2, continue_from="alap.flac")[0]
     """
-    from talim.generation.generate import GenerationOptions, generate_audio
+    from talim.audio import Audio
+    from talim.generation.generate import DEFAULT_SECONDS, GenerationOptions, generate_audio
+    from talim.generation.phrase import PhraseOptions
     from talim.planning.generation_memory import memory_explained
 
     chosen = _generation_source(source, adapter_scale)
@@ -233,10 +244,12 @@ def generate(
         options=options,
         beats_chords=beats_chords,
         predict_beats_chords=predict_beats_chords,
+        phrases=[continue_from] if isinstance(continue_from, Audio | Path | str) else list(continue_from),
+        phrase_options=PhraseOptions(continue_seconds, keep_phrase, strength),
         device=device,
         progress=progress or progress_module.default(),
     )
-    with memory_explained("generate", lambda: chosen.base, seconds, device):
+    with memory_explained("generate", lambda: chosen.base, DEFAULT_SECONDS if seconds is None else seconds, device):
         return list(pieces)
 
 

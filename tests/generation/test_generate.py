@@ -12,7 +12,9 @@ from talim import audio
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError, UsageError
 from talim.generation.generate import GenerationOptions, generate_audio, generate_files, read_beats_chords
+from talim.generation.phrase import PhraseOptions
 from talim.generation.sources import GenerationSource, choose_source
+from talim.progress import Progress
 from talim.run import Run
 
 
@@ -138,3 +140,86 @@ def test_generate_files_to_unwritable_output_is_refused_before_loading(tmp_path:
     (tmp_path / "file").write_text("")
     with pytest.raises(TalimError, match="cannot be written"):
         write(tmp_path / "file" / "a.flac", GenerationSource("never-looked-at"))
+
+
+@pytest.fixture
+def phrase_file(tmp_path: Path) -> Path:
+    samples = np.random.default_rng(2).normal(0, 0.1, (2, 33_075)).astype(np.float32)
+    return audio.Audio(samples, 44_100).save(tmp_path / "my alap.wav")
+
+
+def test_generate_files_goes_on_from_a_phrase_and_records_it(
+    tmp_path: Path, tiny_base: Path, phrase_file: Path
+) -> None:
+    source, out = GenerationSource(str(tiny_base)), tmp_path / "out"
+    kept = write(tmp_path / "a.flac", source, phrases=[phrase_file])[0]
+    piece, own = audio.read(kept["file"]), audio.read(phrase_file).resample(16_000).mono()
+    assert piece.seconds == pytest.approx(1.75, abs=1e-4)
+    exact = own.frames - 640
+    np.testing.assert_allclose(piece.samples[:, :exact], own.samples[:, :exact], atol=2**-15)
+    tags = audio.read_tags(kept["file"])
+    assert (tags["phrase"], tags["phrase_kept"], tags["prompt"]) == ("my alap.wav", "yes", "slow glide")
+    assert tags["phrase_sha256"] == audio.content_hash(audio.read(phrase_file))
+    assert tags["ai_generated_from_seconds"] == "0.750"
+    assert (kept["phrase"], kept["phrase_sha256"]) == (tags["phrase"], tags["phrase_sha256"])
+    alone = write(tmp_path / "b.flac", source, phrases=[phrase_file], phrase_options=PhraseOptions(keep=False))[0]
+    assert audio.read(alone["file"]).seconds == pytest.approx(1.0)
+    rows = write(out, source, phrases=[phrase_file, tmp_path / "a.flac"], num_samples=2)
+    manifest = read_jsonl(out / "manifest.jsonl")
+    assert [(row["phrase"], row["seed"]) for row in manifest] == [
+        ("my alap.wav", 0),
+        ("my alap.wav", 1),
+        ("a.flac", 0),
+        ("a.flac", 1),
+    ]
+    assert manifest[2]["phrase_ai_generated"] == "AI-generated"
+    assert len({row["request"] for row in [*rows, kept, alone]}) == 5  # one of them is asked for twice
+
+
+def test_generate_files_tells_how_the_phrase_is_used(tmp_path: Path, tiny_base: Path, phrase_file: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Progress):
+        def log(self, text: str) -> None:
+            said.append(text)
+
+    source = GenerationSource(str(tiny_base))
+    options = PhraseOptions(seconds=5.0)
+    write(tmp_path / "a.flac", source, phrases=[phrase_file], phrase_options=options, progress=Listening())
+    (line,) = [text for text in said if text.startswith("phrase my alap.wav: ")]
+    for part in (
+        "all of its 0.75 s (it is shorter than --continue-seconds 5)",
+        "2 channels become 1",
+        "resampled from 44100 to 16000 Hz",
+        "the music goes on from it, and comes after it",
+    ):
+        assert part in line
+    loud = audio.Audio(np.sign(audio.read(phrase_file).samples) * 1.5, 44_100)
+    write(tmp_path / "b.flac", source, phrases=[loud], progress=Listening())
+    assert any("turned down by" in text for text in said)
+    assert audio.read(tmp_path / "b.flac").peak <= 1.0
+
+
+def test_generate_audio_of_a_variation_is_as_long_as_its_phrase(phrase_file: Path) -> None:
+    request = {"prompts": ["a"], "source": GenerationSource("nano-mustango"), "options": GenerationOptions(1.0)}
+    request["options"] = GenerationOptions(1.0, sampling_steps=2)
+    (piece,) = generate_audio(**request, phrases=[phrase_file], phrase_options=PhraseOptions(0.5, strength=0.5))
+    assert piece.seconds == pytest.approx(0.5)
+    assert (piece.tags["phrase_use"], piece.tags["strength"]) == ("varied", "0.5")
+    assert piece.tags["ai_generated"] == "AI-generated"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"phrases": ["missing.wav"]}, "missing.wav: cannot be read"),
+        ({"phrase_options": PhraseOptions(keep=False)}, "--leave-out-phrase says how a phrase is used"),
+        ({"phrases": ["a.wav"], "phrase_options": PhraseOptions(strength=0.5)}, "--strength is no option"),
+    ],
+)
+def test_generate_with_an_invalid_phrase_is_refused_before_loading(
+    tmp_path: Path, tiny_base: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(TalimError, match=message):
+        write(tmp_path / "out.flac", GenerationSource(str(tiny_base)), **changes)
+    assert not (tmp_path / "out.flac").exists()

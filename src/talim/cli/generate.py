@@ -12,7 +12,8 @@ from talim.cli.options import BaseOption, DeviceOption, JsonOption, SamplerOptio
 EXAMPLE = (
     "Example: `talim generate --run my-run --prompt 'slow flute, raga Yaman' --out flute.flac`, or "
     "`talim generate --base mustango --prompt 'slow waltz' --beats '92 bpm 3/4' --chords 'Gm@0 Eb/G@2.5' "
-    "--sampling-steps 50 --sampler ddim --out waltz.flac`"
+    "--sampling-steps 50 --sampler ddim --out waltz.flac`, or "
+    "`talim generate --run my-run --prompt 'sitar, alap' --continue my-phrase.wav --seconds 20 --out longer.flac`"
 )
 
 
@@ -30,8 +31,13 @@ def generate(
     ] = None,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="The run's base without adapter.")] = False,
     seconds: Annotated[
-        float, typer.Option(help="Length. MusicGen continues beyond its window; Mustango generates up to 60 s.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            help="Length; of a continuation, that of the new music. MusicGen continues beyond its window; Mustango "
+            "generates up to 60 s.",
+            show_default="10",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     num_samples: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 disables it.")] = 3.0,
@@ -55,20 +61,44 @@ def generate(
         bool,
         typer.Option("--predict-beats-chords", help="Predict beats and chords that are not given (Mustango only)."),
     ] = False,
+    continue_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--continue",
+            help="Recording to begin from, of any format: MusicGen goes on from its end, Mustango varies it. One for "
+            "all prompts or one per prompt; several with one prompt.",
+        ),
+    ] = None,
+    continue_seconds: Annotated[
+        float | None, typer.Option(help="Use only the last seconds of the recording.", show_default="all of it")
+    ] = None,
+    leave_out_phrase: Annotated[
+        bool, typer.Option("--leave-out-phrase", help="Write only what comes after the phrase (MusicGen only).")
+    ] = False,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How far the phrase is varied: 0 leaves it, 1 is new music (Mustango only).", show_default="0.5"
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Generate music from text. Files are tagged as AI-generated, with base, adapter, prompt and seed."""
+    """Generate music from text, also from a phrase on. Files are tagged as AI-generated, with base, prompt and seed."""
     from talim import progress
+    from talim.backbones.generation_options import MAX_VARIATION_SECONDS
     from talim.generation import generate as generation
     from talim.generation import sources
+    from talim.generation.phrase import PhraseOptions
     from talim.planning.generation_memory import memory_explained
 
     def source() -> sources.GenerationSource:
         return sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or [])
 
-    generation.check_request(prompt, seconds, seed, num_samples)
-    with memory_explained("generate", lambda: source().base, seconds, device):
+    length = generation.DEFAULT_SECONDS if seconds is None else seconds
+    timed = MAX_VARIATION_SECONDS if continue_ else length  # a variation is as long as its phrase
+    generation.check_request(prompt, length, seed, num_samples)
+    with memory_explained("generate", lambda: source().base, length, device):
         rows = generation.generate_files(
             out,
             prompts=prompt,
@@ -77,8 +107,10 @@ def generate(
             seed=seed,
             num_samples=num_samples,
             options=generation.GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler),
-            beats_chords=generation.read_beats_chords(beats or [], chords or [], seconds),
+            beats_chords=generation.read_beats_chords(beats or [], chords or [], timed),
             predict_beats_chords=predict_beats_chords,
+            phrases=continue_ or [],
+            phrase_options=PhraseOptions(continue_seconds, not leave_out_phrase, strength),
             progress=progress.default(),
             device=device,
         )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from talim.audio import AudioStream
 from talim.backbones.devices import check_device_name
 from talim.backbones.generation_options import resolve_options
-from talim.backbones.readable_text import unreadable_warning
+from talim.backbones.readable_text import reading_notes
 from talim.backbones.resolve import resolve_source
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
 from talim.generation.output import choose_output
+from talim.generation.phrase import ALL_KEPT, Phrase, PhraseOptions, pair_phrases, read_phrases
 from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
 from talim.interrupts import RESUME_PREFIX, Interrupted
 from talim.progress import Progress
@@ -25,9 +28,10 @@ from talim.version import __version__
 if TYPE_CHECKING:
     import numpy as np
 
-    from talim.audio import Audio, AudioStream
+    from talim.audio import Audio
     from talim.backbones.protocol import Backbone
 
+DEFAULT_SECONDS = 10.0
 MAX_SECONDS = 3600.0
 MAX_SAMPLES = 10_000  # per prompt
 MAX_SEED = 2**31
@@ -70,17 +74,22 @@ class GenerationOptions:
 
 @dataclass(frozen=True)
 class PieceRequest:
-    """One piece: its prompt, seed, beats and chords, and what it shares with the others of one call."""
+    """One piece: its prompt, seed, length, beats and chords, phrase, and what it shares with the others of one call."""
 
     prompt: str
     seed: int
+    seconds: float
     beats_chords: BeatsAndChords
-    shared: Mapping[str, Any]  # base by name, adapters by content and scale, seconds, options
+    shared: Mapping[str, Any]  # base by name, adapters by content and scale, options
+    phrase: Phrase | None = None
+    phrase_options: PhraseOptions = ALL_KEPT
 
     @property
     def key(self) -> str:
         """Sixteen hex digits: equal requests to equal weights give equal sound."""
-        given = {"prompt": self.prompt, "seed": self.seed, **self.shared}
+        given = {"prompt": self.prompt, "seed": self.seed, "seconds": self.seconds, **self.shared}
+        if self.phrase is not None:
+            given["phrase"] = [self.phrase.hash, self.phrase_options.keep, self.phrase_options.strength]
         given |= {"beats": str(self.beats_chords.beats), "chords": str(self.beats_chords.chords)}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -90,6 +99,8 @@ class Generation:
 
     UsageError and TalimError for a request that cannot be met are raised before the model is loaded. `beats_chords`
     holds one entry for all prompts or one per prompt; with `predict_beats_chords` the base predicts what is missing.
+    `phrases` are files or sounds to begin from, one for all prompts or one per prompt (or several for one prompt): the
+    pieces go on from them for `seconds`, or are variations of the same length, as the base does it.
     """
 
     def __init__(  # noqa: PLR0913
@@ -97,27 +108,34 @@ class Generation:
         *,
         prompts: Sequence[str],
         source: GenerationSource | Callable[[], GenerationSource],
-        seconds: float = 10.0,
+        seconds: float | None = None,
         seed: int = 0,
         num_samples: int = 1,
         options: GenerationOptions = GenerationOptions(),
         beats_chords: Sequence[BeatsAndChords] = (),
         predict_beats_chords: bool = False,
+        phrases: Sequence[Audio | Path | str] = (),
+        phrase_options: PhraseOptions = ALL_KEPT,
         progress: Progress | None = None,
         device: str = "auto",
     ) -> None:
-        check_request(prompts, seconds, seed, num_samples)
+        length = DEFAULT_SECONDS if seconds is None else seconds
+        check_request(prompts, length, seed, num_samples)
         check_device_name(device)
-        conditions = _beats_chords_per_prompt(prompts, beats_chords)
         self.source = source = source if isinstance(source, GenerationSource) else source()
+        read, self.phrase_options = read_phrases(source.base, phrases, phrase_options, seconds)
+        prompts, used = pair_phrases(prompts, read)
+        varies = self.phrase_options.strength is not None
+        lengths = [phrase.audio.seconds if varies and phrase else length for phrase in used]
+        conditions = _beats_chords_per_prompt(prompts, beats_chords)
         self.options = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
-        self.prompts, self.seconds, self.device, self.progress = prompts, seconds, device, progress or Progress()
+        self.prompts, self.device, self.progress = prompts, device, progress or Progress()
         self._conditions, self._predict = conditions, predict_beats_chords
-        shared = {"base": resolve_source(source.base).name, "seconds": seconds, "options": self.options}
+        shared = {"base": resolve_source(source.base).name, "options": self.options}
         shared |= {"predict": predict_beats_chords, "adapters": [choice.identity for choice in source.adapters]}
         self.pieces = [
-            PieceRequest(prompt, seed + offset, condition, shared)
-            for prompt, condition in zip(prompts, conditions, strict=True)
+            PieceRequest(prompt, seed + offset, of_piece, condition, shared, phrase, self.phrase_options)
+            for prompt, of_piece, condition, phrase in zip(prompts, lengths, conditions, used, strict=True)
             for offset in range(num_samples)
         ]
 
@@ -133,8 +151,12 @@ class Generation:
             f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
         )
         what = "the prompts" if len(self.prompts) > 1 else "the prompt"
-        if warning := unreadable_warning(backbone, self.prompts, what):
-            self.progress.log(warning)
+        for line in reading_notes(backbone, self.prompts, what, "as typed: --no-transliterate"):
+            self.progress.log(line)
+        for phrase in {id(piece.phrase): piece.phrase for piece in self.pieces if piece.phrase}.values():
+            for remark in phrase.remarks:
+                self.progress.log(f"note: {phrase.name}: {remark}")
+            self.progress.log(phrase.described(backbone, self.phrase_options))
         return backbone
 
     @cached_property
@@ -151,11 +173,45 @@ class Generation:
         piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
         title = f"{index + 1} of {total}" if total > 1 else "audio"
         condition = self._beats_chords[piece.prompt, piece.beats_chords]
-        clip = generate_clip(
-            backbone, piece.prompt, self.seconds, piece.seed, self.options, condition, self.progress, title
-        )
+        if piece.phrase is None:
+            clip = generate_clip(
+                backbone, piece.prompt, piece.seconds, piece.seed, self.options, condition, self.progress, title
+            )
+        else:
+            clip = self._begun(piece, piece.phrase, condition, title)
         tags = provenance_tags(backbone, self.source.adapters, piece.prompt, piece.seed, self.options, condition)
+        if piece.phrase is not None:
+            tags |= piece.phrase.tags(self.phrase_options)
+            tags["title"] = piece.prompt or f"from {piece.phrase.name}"
         return replace(clip, tags=tags | {"request": piece.key})
+
+    def _begun(self, piece: PieceRequest, phrase: Phrase, condition: BeatsAndChords, title: str) -> AudioStream:
+        """The piece that begins from a phrase; it is told where all of it is turned down."""
+        clip = self.backbone.generate_from(
+            phrase.audio,
+            piece.prompt,
+            piece.seconds,
+            piece.seed,
+            keep_phrase=self.phrase_options.keep,
+            strength=self.phrase_options.strength,
+            progress=lambda done, total: self.progress.step(f"generating {title}", done, total),
+            beats_chords=[condition.cut(0.0, piece.seconds)] if condition else None,
+            **self.options,
+        )
+        told: list[float] = []
+
+        def blocks() -> Iterator[np.ndarray]:
+            peak = 0.0
+            for block in clip.blocks():
+                peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+                yield block
+            if peak > 1.0 and not told:
+                told.append(peak)
+                self.progress.log(
+                    f"{title}: turned down by {20 * math.log10(peak):.1f} dB, so that it does not clip, its phrase too"
+                )
+
+        return replace(clip, blocks=blocks)
 
 
 def generate_audio(**request: Any) -> Iterator[Audio]:
@@ -176,7 +232,7 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
     used again. UsageError where `out` is taken by something else or does not fit the number of pieces, TalimError
     where it cannot be written; both before the model is loaded. Interrupted, the same call goes on.
     """
-    count = len(request["prompts"]) * request.get("num_samples", 1)
+    count = max(len(request["prompts"]), len(request.get("phrases", ()))) * request.get("num_samples", 1)
     output = choose_output(out, count)
     generation = Generation(**request)
     progress, rows, done = generation.progress, [], 0
