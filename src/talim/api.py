@@ -39,7 +39,7 @@ def prepare(
     clip_seconds: float = 10.0,
     sample_rate: int = 32000,
     channels: int = 1,
-    held_out_fraction: float = 0.2,
+    held_out_fraction: float | None = None,
     held_out: Sequence[str] = (),
     split_by: str = "auto",
     license_use: str = "any",
@@ -49,9 +49,10 @@ def prepare(
     """Turn recordings into a corpus: clips with captions, labels and rights, split by recording.
 
     `source` is a folder of recordings, with or without metadata.csv, or any other source that `format` names;
-    `held_out_fraction` (0 to 0.5) of the music is kept out of training; `license_use="commercial"` leaves out
-    recordings whose licence forbids commercial use or is unknown. Files that are left out are listed with their
-    reasons in `corpus.summary["skipped"]`. Calling it again updates the corpus and decodes only new files.
+    `held_out_fraction` (0 to 0.5; None: 0.2, or 0.3 of fewer than 20 recordings) of the music is kept out of training;
+    `license_use="commercial"` leaves out recordings whose licence forbids commercial use or is unknown. Files that are
+    left out, AI-generated ones among them, are listed with their reasons in `corpus.summary["skipped"]`. Calling it
+    again updates the corpus and decodes only new files.
 
     >>> corpus = talim.prepare("my-recordings", "my-corpus", caption="sitar, raga Yaman")
     >>> print(len(corpus.train), "training clips,", len(corpus.held_out), "held-out clips")

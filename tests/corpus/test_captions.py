@@ -17,6 +17,7 @@ from talim.corpus.captions import (
     NEUTRAL_CAPTION,
     RecordingMetadata,
     file_metadata,
+    passed_over_notes,
     write_editable,
 )
 from talim.corpus.labels import Labels
@@ -66,6 +67,36 @@ def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
     assert "makam" in results[4].caption or "Turkish" in results[4].caption
 
 
+def test_passed_over_notes_say_which_caption_is_used_for_how_many_recordings(folder: Path) -> None:
+    files = [
+        source(folder, f"{number}.wav", {"text": "row"} if number < 6 else {"raga": "Yaman"} if number < 8 else {})
+        for number in range(9)
+    ]
+    for number in range(9):
+        (folder / f"{number}.txt").write_text("row" if number == 0 else "beside", encoding="utf-8")
+    (folder / "8.wav.txt").write_text("also", encoding="utf-8")
+    edited = {"1.wav": {"text": "edited"}}
+    metadata = {file.name: file_metadata(file, edited.get(file.name, {}), "for all") for file in files}
+    assert metadata["0.wav"].passed_over == ("--caption",)  # the .txt says the same
+    notes = passed_over_notes(metadata, folder / "my-corpus")
+    table, text, labels = "the text in the recordings' own table", "the .txt beside the sound", "one made of its labels"
+    assert f"for 1 recording the text in my-corpus/metadata.csv is the caption, {table} is not (1.wav)" in notes
+    assert f"for 4 recordings {table} is the caption, {text} is not (2.wav, 3.wav, 4.wav, 5.wav)" in notes
+    assert (
+        f"for 5 recordings {table} is the caption, that of --caption is not (0.wav, 2.wav, 3.wav, 4.wav and 1 more)"
+        in notes
+    )
+    assert any(note.startswith(f"for 2 recordings {text} is the caption, {labels} ") for note in notes)
+    assert f"for 1 recording {text} is the caption, the second .txt beside it is not (8.wav)" in notes
+    assert len(notes) == 8
+
+
+def test_passed_over_notes_of_captions_that_stand_alone_are_none(folder: Path) -> None:
+    files = [source(folder, "a.wav", {"text": "row", "raga": "Yaman"}), source(folder, "b.wav", {"raga": "Yaman"})]
+    metadata = {file.name: file_metadata(file, {}, None) for file in [*files, source(folder, "c.wav")]}
+    assert passed_over_notes(metadata, folder) == []
+
+
 def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None:
     row = {"license": "CC0", "artist": "Someone", "url": "https://x", "consent": "signed 2024", "tonic_hz": "220"}
     metadata = file_metadata(source(folder, "deep/a.b.wav", row), {}, None)
@@ -112,6 +143,9 @@ def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> Non
 
         def blocks(self, remarks: list[str]) -> Iterator[Audio]:
             raise AssertionError
+
+        def tags(self) -> dict[str, str]:
+            return {}
 
     (folder / "a.txt").write_text("Sira\tKod", encoding="utf-8")
     assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL_CAPTION

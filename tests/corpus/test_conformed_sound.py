@@ -31,6 +31,9 @@ class Blocks:
         for start in range(0, self.audio.frames, self.size):
             yield Audio(self.audio.samples[:, start : start + self.size], self.audio.rate_hz)
 
+    def tags(self) -> dict[str, str]:
+        return {}
+
 
 def noise(channels: int, seconds: float = 5.0, gain: float = 0.3) -> Audio:
     return Audio(gain * np.random.default_rng(0).uniform(-1, 1, (channels, round(seconds * RATE_HZ))), RATE_HZ)

@@ -165,7 +165,7 @@ def test_read_metadata_notes_unknown_columns_with_the_nearest_known_one(folder: 
     table(folder, "file_name,licens,weather,text,seed\na.wav,CC0,rain,x,1\n")
     rows, notes = read_metadata(folder, tmp_path / "out", "a.wav")
     assert rows["a.wav"]["weather"] == "rain"
-    assert notes[0]["note"].endswith("kept with the clips, no more: licens (is it license?), weather")
+    assert notes[0]["note"] == "columns not used, only kept with the clips: licens (is it license?), weather"
 
 
 def test_read_metadata_notes_two_columns_of_one_meaning(folder: Path, tmp_path: Path) -> None:

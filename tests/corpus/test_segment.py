@@ -114,6 +114,9 @@ class BrokenAudio:
         yield Audio(np.zeros(8000), 8000)
         raise ZeroDivisionError("by zero\nin a library")
 
+    def tags(self) -> dict[str, str]:
+        return {}
+
 
 def test_segment_file_names_the_type_of_an_unforeseen_fault(tmp_path: Path) -> None:
     segmented = segment_file(tmp_path, SourceFile(tmp_path / "a", "a", BrokenAudio()), "ab" * 32, CONFIG)

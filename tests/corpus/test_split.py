@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talim.corpus.split import GAP_SECONDS, Split, make_split
+from talim.corpus.split import GAP_SECONDS, Split, default_fraction, make_split
 from talim.corpus.split_groups import SplitItem, performer_names
 from talim.errors import TalimError, UsageError
 
@@ -51,6 +51,12 @@ def check_no_leakage(items: list[SplitItem], split: Split) -> None:
                     first, second = sorted((one, other), key=lambda item: item.start_seconds)
                     pause = second.start_seconds - first.start_seconds - first.seconds
                     assert pause >= GAP_SECONDS - 1e-9
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(1, 0.3), (6, 0.3), (19, 0.3), (20, 0.2), (500, 0.2)])
+def test_default_fraction_holds_more_of_few_recordings_out(count: int, fraction: float) -> None:
+    items = items_of(*(recording(f"r{number}") for number in range(count)))
+    assert default_fraction(items) == fraction
 
 
 groups = st.lists(
@@ -207,7 +213,7 @@ def test_make_split_with_invalid_names_raises() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "expected"),
-    [("A | b", ("a", "b")), ("A;A", ("a",)), ("unknown", ()), (" Ṣafiye  Ayla ", ("ṣafiye ayla",))],
+    [("A | b", ("a", "b")), ("A;A", ("a",)), ("unknown", ()), (" Ṣafiye  Ayla ", ("safiye ayla",))],
 )
-def test_performer_names_splits_and_casefolds(cell: str, expected: tuple[str, ...]) -> None:
+def test_performer_names_splits_and_folds_case_and_accents(cell: str, expected: tuple[str, ...]) -> None:
     assert performer_names(cell) == expected

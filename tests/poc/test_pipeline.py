@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fixtures.fake_pipeline import CollectedProgress, by_kind, fake_runs, fake_traces, short_options
 
-from talim.atomic_io import read_json
+from talim.atomic_io import read_json, write_json
+from talim.corpus.manifest import Corpus
+from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
 from talim.poc import pipeline
@@ -36,6 +38,18 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert result["stopped"] in page.replace("&#39;", "'")
     fake_runs(monkeypatch, by_kind)  # a larger machine: the same command continues
     assert poc(recordings, tmp_path / "out", short_options())["stopped"] == ""
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_poc_holds_the_same_recordings_out_as_prepare(
+    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    fake_runs(monkeypatch, by_kind)
+    fake_traces(monkeypatch, memory_bytes=1e15)
+    options = short_options(seed=seed, clip_seconds=PocOptions().clip_seconds)
+    poc(recordings, tmp_path / "out", options)
+    split = Corpus.load(tmp_path / "out" / "corpus").summary["split"]
+    assert split == prepare(recordings, tmp_path / "corpus", seed=seed).summary["split"]
 
 
 def test_poc_with_hours_gives_all_designs_equal_steps(

@@ -5,7 +5,8 @@ from talim.audio.errors import AudioError
 from talim.audio.loudness import loudness_lufs
 from talim.audio.read import is_audio_name, list_audio_files, read
 from talim.audio.stream import AudioStream
-from talim.audio.write import read_tags, write
+from talim.audio.tags import read_tags
+from talim.audio.write import write
 
 __all__ = [
     "Audio",

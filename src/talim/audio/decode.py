@@ -108,11 +108,12 @@ def _require_regular_file(path: Path) -> None:
 
 def _is_pcm_container(path: Path) -> bool:
     """Whether it begins like a format that libsndfile reads exactly and in every sample format."""
-    with _open(path) as file:
+    with open_file(path) as file:
         return file.read(4) in PCM_CONTAINERS
 
 
-def _open(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
+    """The file opened for reading; AudioError where that is not possible."""
     try:
         return path.open("rb")
     except OSError as error:
@@ -124,7 +125,7 @@ def _libsndfile_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
     import soundfile
 
     hidden = hidden_sound(path)
-    with PatchedFile(path, hidden.patches) if hidden else _open(path) as source:
+    with PatchedFile(path, hidden.patches) if hidden else open_file(path) as source:
         try:
             # an open file, as names need not be valid text
             opened: Any = source if hidden else source.fileno()
@@ -164,7 +165,7 @@ def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
 
     blocks = _Collector(path)
     try:
-        with _open(path) as file, _container(path, file) as container:
+        with open_file(path) as file, open_container(path, file) as container:
             stream = _sound_track(path, container, notes)
             stated = _stated_seconds(path, container, stream)
             for packet in container.demux(stream):
@@ -196,7 +197,7 @@ def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
         notes.compare_lengths(seconds, stated)
 
 
-def _container(path: Path, file: BinaryIO) -> InputContainer:
+def open_container(path: Path, file: BinaryIO) -> InputContainer:
     """The file opened by FFmpeg, which guesses no format that names other files."""
     import av
 
@@ -230,7 +231,7 @@ def _sound_track(path: Path, container: InputContainer, notes: _Remarks) -> Audi
 
 def _names_protection(path: Path) -> bool:
     """Whether the tables of an MP4 file, at its start or its end, name a protected coding."""
-    with _open(path) as file:
+    with open_file(path) as file:
         head = file.read(1 << 20)
         file.seek(max(0, path.stat().st_size - (1 << 20)))
         tables = head + file.read()
@@ -308,7 +309,7 @@ def stated_seconds(path: Path) -> float:
     import av.error
 
     try:
-        with _open(path) as file, _container(path, file) as container:
+        with open_file(path) as file, open_container(path, file) as container:
             return (container.duration or 0) / 1e6
     except (av.error.FFmpegError, AudioError, OSError, ValueError):
         return 0.0

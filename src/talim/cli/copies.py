@@ -32,6 +32,7 @@ def copies(
 
     result = find_copies_in_folders(clips, training, out, cache, seed)
     page = out / "copies.html"
-    show(result, json_, f"{copies_sentence(result)}\npage: {page}")
+    warning = f"warning: of the training recordings, {result['warning']}\n" if result["warning"] else ""
+    show(result, json_, f"{copies_sentence(result)}\n{warning}page: {page}")
     if result["copied"] or result["checked"] < len(result["clips"]):
         raise typer.Exit(1)

@@ -30,8 +30,9 @@ def prepare(
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the stored clips in Hz.")] = 32000,
     channels: Annotated[int, typer.Option(help="1, or 2 for a stereo model.")] = 1,
     held_out_fraction: Annotated[
-        float, typer.Option(help="Fraction of the music kept out of training, up to 0.5.")
-    ] = 0.2,
+        float | None,
+        typer.Option(help="Fraction of the music kept out of training, up to 0.5; 0.2, or 0.3 of under 20 recordings."),
+    ] = None,
     held_out: HeldOutOption = None,
     split_by: Annotated[str, typer.Option(help="auto, performer, lead, release, recording or blocks.")] = "auto",
     seed: SeedOption = 0,

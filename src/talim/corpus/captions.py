@@ -21,10 +21,11 @@ from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
 from talim.corpus.tables import guard_formula
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
-from talim.html.formatting import format_count
+from talim.html.formatting import format_count, format_counted
 from talim.inside_folder import read_inside
 
 LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
+_SHOWN_FILES = 4
 MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
 NEUTRAL_CAPTION = "a recording of music"
 BUILT_FROM_LABELS = "built from labels"
@@ -47,6 +48,7 @@ class RecordingMetadata:
 
     caption: str  # of the whole recording; `caption_and_labels` gives that of a clip
     origin: str  # where the caption comes from; "none" for the neutral one
+    passed_over: tuple[str, ...] = ()  # origins of other captions that it has, which are not used
     performer: str = UNKNOWN
     recording: str = ""
     licence: str = UNKNOWN
@@ -90,12 +92,13 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS}
     labels = parse_labels(cells)
     notes: list[str] = []
-    text, origin = _caption(file, edited, labels, caption, notes)
+    text, origin, passed_over = _caption(file, edited, labels, caption, notes)
     if len(text) > LONG_CAPTION:
         notes.append(f"its caption has {format_count(len(text))} characters; bases read only its beginning: shorten it")
     return RecordingMetadata(
         text,
         origin,
+        passed_over,
         **fields,
         extra={name: cell for name, cell in sorted(cells.items()) if cell and name not in used},
         labels=labels,
@@ -107,18 +110,44 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
 
 def _caption(
     file: SourceFile, edited: Mapping[str, str], labels: Labels, caption: str | None, notes: list[str]
-) -> tuple[str, str]:
-    """The caption and its origin; what is odd is added to `notes`."""
-    for cells, origin in ((edited, "corpus metadata.csv"), (file.row, "metadata")):
-        text = next((cells[column] for column in TEXT_COLUMNS if cells.get(column)), "")
-        if text:
-            return text, origin
-    if isinstance(file.audio, FileAudio) and (text := _text_file(file, notes)):
-        return text, "text file"
-    if caption:
-        return caption, "--caption"
+) -> tuple[str, str, tuple[str, ...]]:
+    """The caption, its origin, and the origins of other texts that are not used; what is odd is added to `notes`."""
+    tables = [
+        (origin, next((cells[column] for column in TEXT_COLUMNS if cells.get(column)), ""))
+        for cells, origin in ((edited, "corpus metadata.csv"), (file.row, "metadata"))
+    ]
+    beside = _text_files(file, notes) if isinstance(file.audio, FileAudio) else []
+    given = [*tables, *zip(("text file", "second text file"), beside, strict=False), ("--caption", caption or "")]
+    texts = [(origin, text) for origin, text in given if text]
     built = caption_phrase(labels, np.random.default_rng(0))
-    return (built, BUILT_FROM_LABELS) if built else (NEUTRAL_CAPTION, "none")
+    if not texts:
+        return (built, BUILT_FROM_LABELS, ()) if built else (NEUTRAL_CAPTION, "none", ())
+    origin, used = texts[0]
+    others = [other for other, text in texts[1:] if " ".join(text.split()) != " ".join(used.split())]
+    if built and origin in ("text file", "--caption"):  # not of the same table, so not written with the labels in mind
+        others.append(BUILT_FROM_LABELS)
+    return used, origin, tuple(others)
+
+
+def passed_over_notes(metadata: Mapping[str, RecordingMetadata], out: Path) -> list[str]:
+    """Which captions are used and which are not, where recordings have several: a line for each pair of origins."""
+    names = {
+        "corpus metadata.csv": f"the text in {out.name}/metadata.csv",
+        "metadata": "the text in the recordings' own table",
+        "text file": "the .txt beside the sound",
+        "second text file": "the second .txt beside it",
+        "--caption": "that of --caption",
+        BUILT_FROM_LABELS: "one made of its labels (raga, tala, instruments ...)",
+    }
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for name, recording in metadata.items():
+        for other in recording.passed_over:
+            pairs.setdefault((recording.origin, other), []).append(name)
+    return [
+        f"for {format_counted(len(files), 'recording')} {names[used]} is the caption, {names[other]} is not "
+        f"({', '.join(files[:_SHOWN_FILES])}{f' and {len(files) - _SHOWN_FILES} more' * (len(files) > _SHOWN_FILES)})"
+        for (used, other), files in pairs.items()
+    ]
 
 
 def text_paths(file: SourceFile) -> tuple[Path, Path]:
@@ -126,8 +155,9 @@ def text_paths(file: SourceFile) -> tuple[Path, Path]:
     return file.path.with_suffix(".txt"), file.path.with_name(f"{file.path.name}.txt")
 
 
-def _text_file(file: SourceFile, notes: list[str]) -> str:
-    """The content of the first text beside the recording; "" where there is none, or none that can be read."""
+def _text_files(file: SourceFile, notes: list[str]) -> list[str]:
+    """The contents of the texts beside the recording, as far as there are any and they can be read."""
+    texts = []
     for path in text_paths(file):
         try:
             if not path.exists():
@@ -139,9 +169,10 @@ def _text_file(file: SourceFile, notes: list[str]) -> str:
         if text := " ".join(decoded.text.split()):
             if decoded.note:
                 notes.append(f"{path.name}: {decoded.note}")
-            return text
-        notes.append(f"{path.name} is empty: no caption comes from it")
-    return ""
+            texts.append(text)
+        else:
+            notes.append(f"{path.name} is empty: no caption comes from it")
+    return texts
 
 
 def write_editable(

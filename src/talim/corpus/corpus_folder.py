@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, parse_json, write_text
+from talim.corpus.columns import recording_columns, with_known_columns
 from talim.corpus.file_matching import FileMatcher
 from talim.corpus.manifest import Corpus, manifest_text
 from talim.corpus.recordings import normalize_path
@@ -25,7 +26,7 @@ def read_edited_captions(
     path = out / "metadata.csv"
     if not path.is_file():
         return {}, []
-    table, matcher = read_table(path), FileMatcher(frozenset(names))
+    table, matcher = with_known_columns(read_table(path), recording_columns()), FileMatcher(frozenset(names))
     rows: dict[str, dict[str, str]] = {}
     notes, absent = [*table.notes], list[tuple[int, str]]()
     for line, row in table.rows:

@@ -16,6 +16,7 @@ from talim.errors import TalimError
 
 FORMAT_VERSION = 1  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
 UNKNOWN = "unknown"
+_RARE_FIELDS = ("shares_sound_with", "ai_generated")
 
 
 class Clip(BaseModel):
@@ -49,6 +50,7 @@ class Clip(BaseModel):
     chords: str = ""  # "Gm@0 Eb/G@2.5": likewise
     extra: dict[str, Any] = {}  # every other column of the metadata
     shares_sound_with: str = ""  # a recording with a common stretch; one name for all that are connected so
+    ai_generated: str = ""  # what made it, where it is no recording of music and is used on purpose
 
     @property
     def sound_group(self) -> str:
@@ -135,6 +137,5 @@ def manifest_text(clips: tuple[Clip, ...]) -> str:
 
 
 def _row(clip: Clip) -> dict[str, Any]:
-    """The clip's fields; without the group of recordings that share sound where there is none."""
-    row = clip.model_dump()
-    return row if clip.shares_sound_with else {name: row[name] for name in row if name != "shares_sound_with"}
+    """The clip's fields, without those that few clips have where they are empty."""
+    return {name: value for name, value in clip.model_dump().items() if value or name not in _RARE_FIELDS}

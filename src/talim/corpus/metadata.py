@@ -9,25 +9,19 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
-from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
+from talim.corpus.captions import COLUMN_ALIASES
+from talim.corpus.columns import SECTION_COLUMNS, recording_columns, section_columns, with_known_columns
 from talim.corpus.file_matching import FileMatch, FileMatcher
-from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
 from talim.corpus.recordings import AnnotatedSection, normalize_path
-from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines, read_table
+from talim.corpus.tables import MetadataRow, Table, format_lines, read_table
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
 from talim.licences import allows_commercial_use
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 SECTIONS_NAME = "sections.csv"
-_SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
-# Columns without a meaning here that talim's own corpora and data sets have.
-_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid",
-                 "composer", "seed", "id", "notes", "comment", "year", "date")  # fmt: skip
 _TABLE_SUFFIXES = frozenset(
     [
         ".csv",
@@ -86,7 +80,7 @@ def read_metadata(
     matcher = FileMatcher(frozenset(names))
     origins: dict[str, tuple[str, int, bool]] = {}  # table and line of each row that counts; whether by the very name
     for path in paths:
-        table = read_table(path, folder)
+        table = with_known_columns(read_table(path, folder), recording_columns())
         table_name = normalize_path(path.relative_to(folder))
         described = _describe(table, matcher, normalize_path(path.parent.relative_to(folder)))
         repeated: list[int] = []
@@ -106,7 +100,7 @@ def read_metadata(
             described.notes.append(
                 f"{format_lines(more)} likewise: another row describes the same recording and counts"
             )
-        found = [*table.notes, *_column_notes(table), *described.notes, *_unmatched_notes(described.unmatched)]
+        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched)]
         notes += [{"file": table_name, "note": note} for note in found]
     return rows, notes
 
@@ -168,8 +162,10 @@ def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, Me
         by_name = {normalize_path(row.pop("file_name")): row for _, row in table.rows}
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
-            note = f"in the folder above: it describes {len(rows)} of these recordings"
-            return rows, [{"file": f"../{path.name}", "note": note}]
+            described = with_known_columns(Table(path, [*enumerate(rows.values(), 1)]), recording_columns())
+            note = f"in the folder above: it describes {len(rows)} of these {format_counted(len(names), 'recording')}"
+            cells = dict(zip(rows, (row for _, row in described.rows), strict=True))
+            return cells, [{"file": f"../{path.name}", "note": text} for text in (note, *described.notes)]
     return {}, []
 
 
@@ -187,11 +183,11 @@ def read_sections(
     for path in (subfolder / SECTIONS_NAME for subfolder in subfolders):
         if not path.is_file():
             continue
-        table = read_table(path, folder)
+        table = with_known_columns(read_table(path, folder), section_columns())
         described = _describe(table, matcher, normalize_path(path.parent.relative_to(folder)))
         for line, name, _, row in described.rows:
             start, seconds = _section_times(path, line, row)
-            cells = {column: text for column, text in row.items() if column not in _SECTION_COLUMNS}
+            cells = {column: text for column, text in row.items() if column not in SECTION_COLUMNS}
             sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
         table_name = normalize_path(path.relative_to(folder))
         found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched)]
@@ -270,31 +266,6 @@ def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
             f"{lines} {verb} no recording here and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}"
         )
     return notes
-
-
-def _column_notes(table: Table) -> list[str]:
-    """Columns without a meaning for talim, and rows that state one thing in several columns."""
-    notes = []
-    columns = dict.fromkeys(column for _, cells in table.rows for column in cells)
-    unknown = [column for column in columns if column not in _known_columns()]
-    if unknown:
-        near = {column: difflib.get_close_matches(column, _known_columns(), 1, cutoff=0.75) for column in unknown}
-        texts = [f"{column} (is it {near[column][0]}?)" if near[column] else column for column in unknown]
-        notes.append(f"columns that have no meaning for talim are kept with the clips, no more: {_listed(texts)}")
-    for name, synonyms in {**COLUMN_ALIASES, "caption": TEXT_COLUMNS}.items():
-        lines = [line for line, cells in table.rows if len({cells[c] for c in synonyms if c in cells}) > 1]
-        if lines:
-            present = [column for column in synonyms if column in columns]
-            notes.append(
-                f"{format_lines(lines)} with several columns for the {name}: {present[0]} counts, not {present[1]}"
-            )
-    return notes
-
-
-@cache
-def _known_columns() -> tuple[str, ...]:
-    synonyms = (*LABEL_COLUMNS.values(), *COLUMN_ALIASES.values(), TEXT_COLUMNS, BEAT_CHORD_COLUMNS, FILE_COLUMNS)
-    return tuple(dict.fromkeys([*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS]))
 
 
 def _quoted(text: str) -> str:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus import report
-from talim.corpus.captions import RecordingMetadata, file_metadata, text_paths, write_editable
+from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
+from talim.corpus.generated_recordings import generated_lines, leave_out_generated
 from talim.corpus.importers import registry
+from talim.corpus.label_spellings import unify_labels
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates
 from talim.corpus.recordings import ImportResult, SourceFile
 from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
-from talim.corpus.split import make_split, random_split_leakage
+from talim.corpus.split import default_fraction, make_split, random_split_leakage
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
 from talim.errors import TalimError, UsageError
@@ -41,7 +43,7 @@ def prepare(  # noqa: PLR0913
     sample_rate: int = 32000,
     channels: int = 1,
     seed: int = 0,
-    held_out_fraction: float = 0.2,
+    held_out_fraction: float | None = None,
     held_out: Collection[str] = (),
     caption: str | None = None,
     split_by: str = "auto",
@@ -52,9 +54,10 @@ def prepare(  # noqa: PLR0913
 
     `source` is a folder of recordings or any other source (see `importers.registry`); `format` is FORMAT or
     FORMAT:DETAIL, None to recognise it. Clips are at most `clip_seconds` (1 to 600) long, at `sample_rate` Hz with 1
-    or 2 channels. `held_out_fraction` (above 0, at most 0.5) of the music is held out, or exactly the recordings
-    named in `held_out`; `split_by` is "auto" or one of `split.SPLIT_STRATEGIES`. `caption` is for recordings that
-    have none. `license_use="commercial"` leaves out recordings whose licence forbids that or is unknown.
+    or 2 channels. `held_out_fraction` (above 0, at most 0.5; None: 0.2, of fewer than 20 recordings 0.3) of the music
+    is held out, or exactly the recordings named in `held_out`; `split_by` is "auto" or one of
+    `split.SPLIT_STRATEGIES`. `caption` is for recordings that have none. `license_use="commercial"` leaves out
+    recordings whose licence forbids that or is unknown. AI-generated files are left out, see `generated_recordings`.
 
     Only new and changed files are decoded. Unusable files are listed in summary["skipped"]. Raises UsageError for
     impossible options, TalimError where no usable recording remains or `out` cannot be written.
@@ -70,6 +73,9 @@ def prepare(  # noqa: PLR0913
     imported = replace(imported, notes=(*imported.notes, *edited_notes))
     for row in imported.notes:  # before the long work
         progress.log(one_line(f"note: {row['file']}: {row['note']}"))
+    imported, makers = leave_out_generated(imported, edited)
+    for line in generated_lines(imported, makers):
+        progress.log(one_line(line))
     listed = len(imported.files)
     imported = filter_by_license(imported, edited, license_use)
     refused = listed - len(imported.files)
@@ -87,15 +93,14 @@ def prepare(  # noqa: PLR0913
             landmarks = {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
             duplicates = _leave_out_copies(find_near_duplicates(landmarks), metadata, stats)
             pairs = [(pair.first, pair.second) for pair in duplicates]
-            clips = with_sound_groups(_make_clips(metadata, stats, seed), pairs)
+            clips, spelling_notes = unify_labels(_make_clips(metadata, stats, makers, seed))
+            clips = with_sound_groups(clips, pairs)
+            imported = _with_notes(imported, "captions", passed_over_notes(metadata, out), progress)
+            imported = _with_notes(imported, "labels", spelling_notes, progress)
             items = [split_item(clip) for clip in clips]
+            fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
             split = make_split(
-                items,
-                held_out_fraction=held_out_fraction,
-                seed=seed,
-                split_by=split_by,
-                held_out=held_out,
-                duplicates=pairs,
+                items, held_out_fraction=fraction, seed=seed, split_by=split_by, held_out=held_out, duplicates=pairs
             )
         except TalimError as error:
             if before is None:
@@ -107,7 +112,7 @@ def prepare(  # noqa: PLR0913
                 raise type(error)(f"{error}; {left_out}") from error
             raise
         write_editable(out / "metadata.csv", metadata, edited)
-        leakage = random_split_leakage(items, held_out_fraction, seed, pairs)
+        leakage = random_split_leakage(items, fraction, seed, pairs)
         summary = summarize(
             clips, split, seed, config, metadata, stats, imported, near_duplicates=duplicates, random_leakage=leakage
         )
@@ -118,6 +123,13 @@ def prepare(  # noqa: PLR0913
     progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
     report.write(corpus)
     return corpus
+
+
+def _with_notes(imported: ImportResult, about: str, notes: Sequence[str], progress: Progress) -> ImportResult:
+    """The source with notes on its recordings as a whole, which are told at once."""
+    for note in notes:
+        progress.log(one_line(f"note: {about}: {note}"))
+    return replace(imported, notes=(*imported.notes, *({"file": about, "note": note} for note in notes)))
 
 
 def filter_by_license(
@@ -152,14 +164,14 @@ def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
         return UNKNOWN
 
 
-def _check_options(config: SegmentationConfig, held_out_fraction: float, caption: str | None, out: Path) -> None:
+def _check_options(config: SegmentationConfig, held_out_fraction: float | None, caption: str | None, out: Path) -> None:
     if not 1.0 <= config.clip_seconds <= 600.0:
         raise UsageError(f"clips of {config.clip_seconds:g} s are not possible; choose 1 to 600 seconds")
     if not 4000 <= config.rate_hz <= 192000:
         raise UsageError(f"a sample rate of {config.rate_hz} Hz is not possible; choose 4000 to 192000, e.g. 32000")
     if config.channels not in (1, 2):
         raise UsageError(f"{config.channels} channels are not possible; choose 1 (mono) or 2 (stereo)")
-    if not 0.0 < held_out_fraction <= 0.5:
+    if held_out_fraction is not None and not 0.0 < held_out_fraction <= 0.5:
         raise UsageError(f"a held-out fraction of {held_out_fraction:g} is not possible; choose more than 0 up to 0.5")
     if caption is not None and not caption.strip():
         raise UsageError('the caption is empty; describe the music, e.g. --caption "raga Yaman, voice"')
@@ -228,7 +240,9 @@ def _leave_out_copies(
     return [pair for pair in duplicates if pair.first in metadata and pair.second in metadata]
 
 
-def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, seed: int) -> list[Clip]:
+def _make_clips(
+    metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, makers: Mapping[str, str], seed: int
+) -> list[Clip]:
     """Every clip in the order of files and time; all marked "train" until the split is made."""
     slugs = _clip_slugs(metadata, stats)
     clips = []
@@ -260,6 +274,7 @@ def _make_clips(metadata: Mapping[str, RecordingMetadata], stats: PrepareStats, 
                     beats=str(music.beats),
                     chords=str(music.chords),
                     extra=dict(recording.extra),
+                    ai_generated=makers.get(name, ""),
                 )
             )
     return clips

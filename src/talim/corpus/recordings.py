@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from talim.audio import Audio, AudioError
+from talim.audio import Audio, AudioError, read_tags
 from talim.audio.decode import decode_blocks
 from talim.errors import TalimError
 
@@ -25,6 +26,10 @@ class AudioSource(Protocol):
 
     def blocks(self, remarks: list[str]) -> Iterator[Audio]:
         """All samples in blocks float32 [C, n] of one rate; what is worth telling is added to `remarks`."""
+        ...
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the sound file; none where they cannot be read."""
         ...
 
 
@@ -43,6 +48,12 @@ class FileAudio:
         except AudioError as error:
             raise AudioError(str(error).removeprefix(f"{self.path}: ")) from error
 
+    def tags(self) -> dict[str, str]:
+        try:
+            return read_tags(self.path) if self.path.is_file() else {}
+        except AudioError:  # decoding tells what is wrong with the file
+            return {}
+
 
 @dataclass(frozen=True)
 class EmbeddedAudio:
@@ -55,10 +66,20 @@ class EmbeddedAudio:
         return hashlib.sha256(self.fetch()).hexdigest()
 
     def blocks(self, remarks: list[str]) -> Iterator[Audio]:
+        with self._written() as file:
+            yield from file.blocks(remarks)
+
+    def tags(self) -> dict[str, str]:
+        with self._written() as file:
+            return file.tags()
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[FileAudio]:
+        """As a file, while it is needed."""
         with tempfile.TemporaryDirectory(prefix="talim-") as folder:
             path = Path(folder) / f"audio{self.suffix}"
             path.write_bytes(self.fetch())
-            yield from FileAudio(path).blocks(remarks)
+            yield FileAudio(path)
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,9 @@ class RenderedAudio:
 
     def blocks(self, remarks: list[str]) -> Iterator[Audio]:
         yield self.render()
+
+    def tags(self) -> dict[str, str]:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,11 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
     clipped = sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels)
     no_caption = (facts["missing_captions"] or {}).get("recordings", 0)
     skipped = len(facts["skipped"])
+    generated = facts.get("ai_generated") or {"left_out": 0, "used": [], "held_out": 0}
     sentences = (
+        (len(generated["used"]), "recording", "AI-generated and used on purpose: no music that anybody played."),
+        (generated["held_out"], "recording", "AI-generated and held out: scores compare with what a model made."),
+        (generated["left_out"], "file", "left out as AI-generated."),
         (unlicensed, "recording", "with an unknown licence: ask before anything is published."),
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),

@@ -32,6 +32,7 @@ GROUPING_KEYS = {
     "recording": (),
 }
 GAP_SECONDS = 30.0  # left out between training and held-out blocks of one recording
+FEW_RECORDINGS, FEW_FRACTION, USUAL_FRACTION = 20, 0.3, 0.2  # see `default_fraction`
 _NUM_RANDOM_SPLITS = 20
 _GUARANTEES = {
     "performer": "no performer, release or work that is known to be theirs is in training",
@@ -55,10 +56,18 @@ class _InfeasibleSplit(Exception):  # noqa: N818 - an answer, not an error
     """A strategy cannot give two usable sides; the message says why."""
 
 
+def default_fraction(items: Sequence[SplitItem]) -> float:
+    """What is held out where nobody says: 0.2, of fewer than 20 recordings 0.3.
+
+    A fifth of few recordings is often one, and one gives no interval.
+    """
+    return FEW_FRACTION if len({item.recording for item in items}) < FEW_RECORDINGS else USUAL_FRACTION
+
+
 def make_split(
     items: Sequence[SplitItem],
     *,
-    held_out_fraction: float = 0.2,
+    held_out_fraction: float = USUAL_FRACTION,
     seed: int = 0,
     split_by: str = "auto",
     held_out: Collection[str] = (),

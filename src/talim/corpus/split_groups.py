@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from talim.corpus.manifest import UNKNOWN, Clip
+from talim.traditions.name_matching import UNDECOMPOSED
 
+_FIRST_ACCENT = 200  # combining class; below it are marks that belong to a letter, such as the Japanese voicing mark
 TRAIN, HELD_OUT = "train", "held_out"
 LEAKAGE_KEYS = ("performer", "release", "work")
 DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
@@ -30,11 +32,22 @@ class SplitItem:
 
 
 def performer_names(performer: str) -> tuple[str, ...]:
-    """The performers of a cell such as "A | B", casefolded; none where unknown."""
+    """The performers of a cell such as "A | B", as `folded_name` has them; none where unknown."""
     if performer == UNKNOWN:
         return ()
-    parts = unicodedata.normalize("NFC", performer).replace(";", "|").split("|")
-    return tuple(dict.fromkeys(" ".join(part.split()).casefold() for part in parts if part.strip()))
+    names = (folded_name(part) or part.strip() for part in performer.replace(";", "|").split("|"))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def folded_name(text: str) -> str:
+    """A name without case, accents and punctuation, so that "Zeki Müren" and "zeki muren" are one.
+
+    Letters of other scripts keep all marks that make another letter of them.
+    """
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(UNDECOMPOSED)
+    bare = "".join(letter for letter in plain if unicodedata.combining(letter) < _FIRST_ACCENT)
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in bare)
+    return unicodedata.normalize("NFC", " ".join(kept.split()))
 
 
 GROUPING_FUNCTIONS: dict[str, Callable[[SplitItem], tuple[str, ...]]] = {

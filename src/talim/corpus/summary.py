@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from talim.corpus.captions import RecordingMetadata
+from talim.corpus.generated_recordings import COLUMN
 from talim.corpus.manifest import FORMAT_VERSION, UNKNOWN, Clip
 from talim.corpus.near_duplicates import NearDuplicate
 from talim.corpus.recordings import ImportResult
@@ -76,6 +77,7 @@ def summarize(  # noqa: PLR0913
         "missing_captions": {"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None,
         "near_duplicates": [asdict(pair) for pair in near_duplicates],
         "source_levels": [{"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()],
+        **_generated(used, stats),
         "skipped": sorted(stats.skipped, key=lambda row: row["file"]),
         "notes": [*imported.notes, *notes],
         **asdict(config),
@@ -95,6 +97,15 @@ def split_item(clip: Clip) -> SplitItem:
         work=clip.extra.get("work_mbid", clip.work),
         lead=clip.extra.get("lead_performer", UNKNOWN),
     )
+
+
+def _generated(clips: Sequence[Clip], stats: PrepareStats) -> dict[str, Any]:
+    """AI-generated files: how many are left out, and which are used on purpose; nothing where there are none."""
+    used = sorted({clip.recording for clip in clips if clip.ai_generated})
+    held_out = len({clip.recording for clip in clips if clip.ai_generated and clip.split == "held_out"})
+    left_out = sum(COLUMN in row for row in stats.skipped)
+    facts = {"left_out": left_out, "used": used, "held_out": held_out}
+    return {"ai_generated": facts} if used or left_out else {}
 
 
 def _example_caption(clips: Sequence[Clip]) -> str:

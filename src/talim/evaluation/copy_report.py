@@ -12,6 +12,7 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio.read import read_part
+from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import UsageError
 from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
@@ -33,6 +34,7 @@ def find_copies_in_folders(
     """
     files = audio.list_audio_files(clips), audio.list_audio_files(training)
     result = find_copies(*files, MetricCache(cache), seed)
+    result["warning"] = real_music_warning(files[1], "they are searched as if they were recordings")
     write_json(out / "copies.json", result)
     write_text(out / "copies.html", copy_report(result))
     return result

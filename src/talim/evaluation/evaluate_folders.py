@@ -14,6 +14,7 @@ from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
 from talim.audio.read import read_mono_blocks
+from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import UsageError
 from talim.evaluation import clip_measures, music_scores, score_table
 from talim.evaluation.protocol import score_protocol
@@ -51,12 +52,18 @@ def evaluate_folders(
     progress = progress or Progress()
     files = {"real": _audio_files(real), "generated": _audio_files(generated)}
     lengths = {role: _lengths(paths, role, progress) for role, paths in files.items()}
-    clip_seconds = min(CLIP_SECONDS, *(seconds for group in lengths.values() for seconds in group.values()))
+    shortest, clip_seconds = min((seconds, path) for group in lengths.values() for path, seconds in group.items())[::-1]
+    clip_seconds = min(CLIP_SECONDS, clip_seconds)
     real_set, generated_set = (_clip_set(lengths[role], clip_seconds, num_workers) for role in ("real", "generated"))
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
     rows += distances
+    if clip_seconds < CLIP_SECONDS:
+        note = f"clips of {clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s, as {shortest} is no longer"
+        warnings = [note, *warnings]
+    not_real = real_music_warning(files["real"], "the scores compare with them as if they were real music")
+    warnings = [f"of the real music, {not_real}"] * bool(not_real) + warnings
     if protocol == "paper":
         rows += music_scores.paper_distance_scores(generated_set, real_set, None, cache, rng)
     digest = hashlib.sha256("".join(map(content_hash, real_set.clips)).encode())

@@ -15,6 +15,7 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import new_folder, read_json, read_jsonl, write_json
 from talim.audio import Audio
+from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import TalimError
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.protocol import ANCHOR, Condition, Protocol, hashed_content
@@ -89,6 +90,11 @@ def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[st
         for name, files in sources.items()
         if len(files) > len(shared)
     ]
+    for condition in protocol.conditions:
+        if "real" in (condition.take, condition.name) or condition.name == protocol.reference:
+            files = [sources[condition.name][key] for key in shared]
+            warning = real_music_warning(files, "listeners hear them in the place of real music")
+            notes += [f"{condition.name}: {warning}"] * bool(warning)
     width = max(2, len(str(len(shared))))
     names = {key: f"item-{number:0{width}d}" for number, key in enumerate(shared, start=1)}
     collected = {names[key]: {c: sources[c][key] for c in protocol.names} for key in shared}

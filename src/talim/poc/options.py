@@ -35,7 +35,7 @@ class PocOptions:
     hours: float | None = None
     caption: str | None = None
     held_out: tuple[str, ...] = ()
-    held_out_fraction: float = 0.3  # a fifth of few recordings is often one, and one gives no interval
+    held_out_fraction: float | None = None  # as `talim prepare` has it
     clip_seconds: float = 10.0
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set

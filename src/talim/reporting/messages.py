@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from talim.corpus.generated_recordings import HOW_TO_INCLUDE
 from talim.html import formatting
 from talim.reporting import run_results, sample_changes, sentences
 from talim.terminal_text import printable
@@ -26,6 +27,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
+    if generated := summary.get("ai_generated"):
+        lines += _generated_lines(generated)
     if missing := summary.get("missing_captions"):
         table = out / missing["file"]
         have = "has" if missing["recordings"] == 1 else "have"
@@ -36,6 +39,16 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: talim train --corpus {out} --out RUN"]
     return "\n".join(lines)
+
+
+def _generated_lines(generated: Mapping[str, Any]) -> list[str]:
+    counted, lines = formatting.format_counted, []
+    if generated["left_out"]:
+        lines.append(f"left out as AI-generated: {counted(generated['left_out'], 'file')}; {HOW_TO_INCLUDE}")
+    if generated["used"]:
+        held_out = f", {generated['held_out']} of them held out" if generated["held_out"] else ""
+        lines.append(f"AI-generated and used on purpose: {counted(len(generated['used']), 'recording')}{held_out}")
+    return lines
 
 
 def sound_group_lines(summary: Mapping[str, Any]) -> list[str]:

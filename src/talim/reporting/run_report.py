@@ -82,12 +82,14 @@ def context(
         "version": __version__,
         "title": folder.resolve().name,
         "result": result,
+        "heading": heading(result),
         "deck": subtitle(result),
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result),
         "sentences": sentences.sentences(result, price_per_hour, judged),
-        "details": [sentences.loss_sentence(result), sentences.effect_sentence(result)],
+        "details": [sentences.loss_sentence(result), sentences.effect_sentence(result)] if result.finished else [],
+        "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
@@ -101,6 +103,7 @@ def context(
         "cost": tables.cost_table(result),
         "data": tables.data_table(result),
         "skipped": result.corpus.get("skipped") or [],
+        "corpus_note": result.corpus_note,
         "make_music": make_music_commands(result),
         "commands": commands.reproduce_commands(result),
         "provenance": tables.provenance_table(result),
@@ -109,14 +112,24 @@ def context(
 
 
 def subtitle(result: RunResults) -> str:
-    """One line under the title: the design and its training data."""
-    train = (result.corpus.get("split") or {}).get("train") or {}
-    listed = train.get("recordings")
+def heading(result: RunResults) -> str:
+    """The page's title: the base, and how far training has come."""
+    if result.finished:
+        return f"{result.base['name']}, before and after"
+    return f"{result.base['name']}: training {'is not finished' if result.steps_done else 'has not begun'}"
+
+
+    """One line under the title: the design, its training data, and the steps so far."""
+    music = result.training_music
+    listed = music.get("recordings")
     recordings = listed if isinstance(listed, int) else len(listed) if isinstance(listed, list) else 0
     parts = [f"The adapter {result.recipe['design']}" if result.recipe.get("design") else "An adapter"]
-    if recordings and train.get("seconds"):
-        amount = formatting.format_duration(train["seconds"])
-        parts.append(f"trained on {formatting.format_counted(recordings, 'recording')}, {amount} of music")
+    if recordings and music.get("seconds"):
+        amount = formatting.format_duration(music["seconds"])
+        verb = "trained" if result.finished else "to be trained"
+        parts.append(f"{verb} on {formatting.format_counted(recordings, 'recording')}, {amount} of music")
+    if result.steps_done or not result.finished:
+        parts.append(sentences.stage_of(result))
     return ", ".join(parts) + "."
 
 
@@ -153,7 +166,7 @@ def saleable_base() -> registry.ModelEntry:
 
 def make_music_commands(result: RunResults) -> list[str]:
     """The command that generates music with a trained run: a caption that it was trained on, as an example."""
-    if not (result.folder / "adapter").is_dir() or not result.recipe:
+    if not (result.folder / "adapter").is_dir() or not result.recipe or not result.finished:
         return []
     prompt = result.corpus.get("example_caption") or next((each.prompt for each in result.samples if each.prompt), "")
     return [commands.generate_command(result.folder, prompt)]
@@ -196,7 +209,7 @@ def _value_and_ends(value: Any) -> tuple[float, float | None, float | None]:
 
 
 def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, str]]:
-    """A row for each run: its folder, design, base and loss reduction."""
+    """A row for each run: its folder, design, base, steps and loss reduction."""
     rows = []
     for result in results:
         reduction = result.losses.get("loss_reduction") or {}
@@ -206,6 +219,7 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
             "design": str(result.recipe.get("design", "")),
             "base": str(result.base["name"]),
             "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
+            "stage": sentences.stage_of(result),
             "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
         }
         rows.append(row)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from talim.corpus.attribution import attribution_line
+from talim.html.formatting import format_counted
 from talim.licences import allows_commercial_use, plain_name
 from talim.recipe import Recipe
 
@@ -152,15 +153,22 @@ def _base(base: Facts) -> str:
 def _recordings(summary: Facts) -> str:
     rights = summary.get("rights", {})
     lines = [
-        f"- {summary.get('recordings', '?')} recordings, {summary.get('performers', '?')} performers, "
-        f"{summary.get('clips', '?')} clips, {float(summary.get('seconds', 0)) / 60:.1f} minutes",
+        f"- {_total(summary, 'recording')}, {_total(summary, 'performer')}, {_total(summary, 'clip')}, "
+        f"{float(summary.get('seconds', 0)) / 60:.1f} minutes",
         f"- licences: {_counts(rights.get('licences'))}",
         f"- consent of the performers: {_counts(rights.get('consent'))}",
         f"- performer, title, source and licence of each: [{LICENCE_FILE}]({LICENCE_FILE})",
     ]
+    if made := (summary.get("ai_generated") or {}).get("used"):
+        lines.append(f"- of these, AI-generated and used on purpose: {format_counted(len(made), 'recording')}")
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
         lines.append("- unknown means that the corpus does not state it: find it out before you publish this adapter")
     return "\n".join(lines) + "\n"
+
+
+def _total(summary: Facts, noun: str) -> str:
+    count = summary.get(f"{noun}s")
+    return f"an unknown number of {noun}s" if count is None else format_counted(count, noun)
 
 
 def _counts(counts: Facts | None) -> str:

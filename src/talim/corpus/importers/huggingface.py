@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from talim.audio import is_audio_name
+from talim.corpus.columns import recording_columns, with_known_columns
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
-from talim.corpus.tables import plain_row
+from talim.corpus.tables import Table, plain_row
 from talim.errors import TalimError, UsageError
 from talim.strict_yaml import YAML_FAULTS, load_yaml
 
@@ -38,9 +39,12 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     defaults = {"source": f"Hugging Face data set {name}"}
     files: list[SourceFile] = []
     skipped: list[dict[str, str]] = []
+    notes: list[dict[str, str]] = []
     for split, table in splits.items():
         column = _audio_column(table, request)
-        for number, cells in enumerate(_rows(table, column)):
+        described = with_known_columns(Table(request.path, [*enumerate(_rows(table, column))]), recording_columns())
+        notes += [{"file": split, "note": note} for note in described.notes]
+        for number, cells in described.rows:
             row = defaults | cells
             if licence and not {"licence", "license", "rights", "copyright"} & {*row}:
                 row["licence"] = licence
@@ -49,7 +53,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
                 skipped.append({"file": f"{split}/{number}", "reason": "its row has no audio"})
             else:
                 files.append(file)
-    return ImportResult("huggingface", request.source, tuple(files), tuple(skipped))
+    return ImportResult("huggingface", request.source, tuple(files), tuple(skipped), tuple(notes))
 
 
 def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:

@@ -219,12 +219,12 @@ def _row(path: Path, cells: MetadataRow, score: SymbolicScore) -> MetadataRow:
     """The metadata of a score: from a table beside it, else from its file name."""
     makam, form, _, title, composer, *_ = [*path.stem.split("--"), "", "", "", ""]
     row = {
-        "makam": cells.get("makam_name") or makam.replace("_", " ").capitalize(),
-        "usul": cells.get("usul_name") or " | ".join(dict.fromkeys(u.name for u in score.usuls if u.name)),
-        "form": cells.get("form_name") or form.replace("_", " "),
+        "makam": cells.get("makam") or makam.replace("_", " ").capitalize(),
+        "usul": cells.get("usul") or " | ".join(dict.fromkeys(u.name for u in score.usuls if u.name)),
+        "form": cells.get("form") or form.replace("_", " "),
         "title": cells.get("title") or title.replace("_", " "),
         "composer": cells.get("composer") or composer.replace("_", " "),
-        "work": cells.get("work_mbid") or path.stem,
+        "work": cells.get("work_mbid") or cells.get("work") or path.stem,
         "licence": "CC BY-NC-SA 4.0 (SymbTr)",
         "source": "SymbTr score, rendered by talim",
         "consent": "not needed: no person performs",
@@ -232,9 +232,7 @@ def _row(path: Path, cells: MetadataRow, score: SymbolicScore) -> MetadataRow:
         "tonic_hz": f"{score.karar_hz:.3f}",
         "tempo_bpm": f"{score.tempo_bpm:g}" if score.tempo_bpm else "",
     }
-    used = ("makam_name", "usul_name", "form_name")
-    others = {column: text for column, text in cells.items() if column not in used}
-    return {column: text for column, text in (others | row).items() if text and text != "?"}
+    return {column: text for column, text in (dict(cells) | row).items() if text and text != "?"}
 
 
 def _annotated_sections(score: SymbolicScore) -> tuple[AnnotatedSection, ...]:

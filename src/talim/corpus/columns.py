@@ -1,0 +1,120 @@
+"""The columns of a table by the names that people write: read as the known ones, and a note on all others."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
+from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
+from talim.corpus.generated_recordings import COLUMN as GENERATED_COLUMN
+from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
+from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines
+from talim.traditions.name_matching import split_ascii_words
+
+SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
+# Columns without a meaning here that talim's own corpora and data sets have.
+_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid",
+                 "composer", "seed", "id", "notes", "comment", "year", "date")  # fmt: skip
+# Further usual names, in letters only, and the column that each is read as.
+_ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "talam": "tala", "usulu": "usul",
+            "player": "performer", "vocalist": "singer", "instrumentalist": "musician", "song": "title",
+            "songtitle": "title", "tracktitle": "title", "piece": "title", "link": "url", "sourceurl": "url",
+            "licenceurl": "licence", "licenseurl": "license"}  # fmt: skip
+_NAME_WORDS = frozenset({"name", "names"})
+_MIN_PLURAL = 5  # letters of a name that may be meant where another one lacks or has an s: not key and keys
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class ColumnSet:
+    """The columns that mean something in a kind of table; `found` looks a written name up."""
+
+    names: tuple[str, ...]
+    _by_key: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            self._by_key.setdefault(_key(name), name)
+        for alias, name in _ALIASES.items():
+            if name in self.names:
+                self._by_key.setdefault(alias, name)
+
+    def found(self, written: str) -> str:
+        """The known column that a name means (case, accents, spaces, a unit in brackets, "name", plural); else ""."""
+        if written in self.names:
+            return written
+        words = split_ascii_words(written)
+        bare = [word for word in words if word not in _NAME_WORDS]
+        for parts in (words, bare):
+            key = "".join(parts)
+            spellings = [key] if len(key) < _MIN_PLURAL else [key, key.removesuffix("s"), f"{key}s"]
+            if column := next((self._by_key[text] for text in spellings if text in self._by_key), ""):
+                return column
+        return ""
+
+
+def _key(name: str) -> str:
+    return "".join(split_ascii_words(name))
+
+
+@cache
+def recording_columns() -> ColumnSet:
+    """The columns of a table of recordings."""
+    synonyms = (*LABEL_COLUMNS.values(), *COLUMN_ALIASES.values(), TEXT_COLUMNS, BEAT_CHORD_COLUMNS, FILE_COLUMNS)
+    names = [*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS, GENERATED_COLUMN]
+    return ColumnSet(tuple(dict.fromkeys(names)))
+
+
+@cache
+def section_columns() -> ColumnSet:
+    """The columns of a table of sections: times, a name and labels."""
+    labels = [column for columns in LABEL_COLUMNS.values() for column in columns]
+    return ColumnSet(tuple(dict.fromkeys([*SECTION_COLUMNS, *labels, *FILE_COLUMNS, *_KEPT_COLUMNS])))
+
+
+def with_known_columns(table: Table, known: ColumnSet) -> Table:
+    """The table with its columns under their known names, and a note on every one that is renamed or not used."""
+    columns = [column for column in dict.fromkeys(column for _, cells in table.rows for column in cells) if column]
+    renamed: dict[str, str] = {}
+    for column in columns:
+        name = known.found(column)
+        if name and name not in (*columns, *renamed.values()):  # of two columns for one the first counts
+            renamed[column] = name
+    rows = [(line, {renamed.get(column, column): text for column, text in cells.items()}) for line, cells in table.rows]
+    notes = [f"read as known columns: {_listed([f'{c} as {n}' for c, n in renamed.items()])}"] if renamed else []
+    unused = [column for column in columns if column not in known.names and column not in renamed]
+    if unused:
+        texts = [f"{column}{_nearest(column, known)}" for column in unused]
+        notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
+    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows)])
+
+
+def _conflict_notes(rows: list[tuple[int, MetadataRow]]) -> list[str]:
+    """Rows that state one thing in several columns."""
+    notes = []
+    columns = dict.fromkeys(column for _, cells in rows for column in cells)
+    labels = {name: synonyms for name, synonyms in LABEL_COLUMNS.items() if name != "performers"}
+    for name, synonyms in {**labels, **COLUMN_ALIASES, "caption": TEXT_COLUMNS}.items():
+        lines = [line for line, cells in rows if len({cells[c] for c in synonyms if c in cells}) > 1]
+        if lines:
+            counts, *others = [column for column in synonyms if column in columns]
+            plain = name.replace("_", " ")
+            notes.append(
+                f"{format_lines(lines)} with several columns for the {plain}: {counts} counts, not {', '.join(others)}"
+            )
+    return notes
+
+
+def _nearest(column: str, known: ColumnSet) -> str:
+    if means := known.found(column):
+        return f" (there is {means} too)"
+    near = difflib.get_close_matches(column, known.names, 1, cutoff=0.75)
+    return f" (is it {near[0]}?)" if near else ""
+
+
+def _listed(texts: Collection[str]) -> str:
+    more = len(texts) - _MAX_LISTED
+    return ", ".join([*texts][:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,108 @@
+"""Columns by the names that people write: none is ignored without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from talim.corpus.columns import recording_columns, section_columns, with_known_columns
+from talim.corpus.corpus_folder import read_edited_captions
+from talim.corpus.labels import parse_labels
+from talim.corpus.metadata import read_metadata, read_sections
+from talim.corpus.tables import Table, plain_row
+
+
+@pytest.mark.parametrize(
+    ("written", "column"),
+    [
+        ("TITLE", "title"),
+        ("Raag", "raag"),
+        ("Rāga", "raga"),
+        ("Raga name", "raga"),
+        ("Makam Adı", ""),
+        ("Makamı", "makam"),
+        ("Usûl", "usul"),
+        ("usulü", "usul"),
+        ("Tempo (BPM)", "tempo_bpm"),
+        ("Tonic [Hz]", "tonic_hz"),
+        ("Instrument(s)", "instruments"),
+        ("Artist Name", "artist"),
+        ("Track title", "title"),
+        ("Performer's name", "performers"),
+        ("Time-Signature", "time_signature"),
+        ("LicenceURL", "licence"),
+        ("Singers", "singer"),
+        ("Keys", ""),  # of a piano
+        ("raga2", ""),
+        ("composer", "composer"),
+        ("備考", ""),
+        ("", ""),
+    ],
+)
+def test_found_takes_names_as_people_write_them(written: str, column: str) -> None:
+    (plain,) = plain_row({written: "x"}) or [""]
+    assert recording_columns().found(plain) == column
+
+
+def test_found_gives_every_known_column_itself() -> None:
+    for known in (recording_columns(), section_columns()):
+        assert [known.found(name) for name in known.names] == [*known.names]
+
+
+def test_with_known_columns_renames_and_names_what_is_not_used() -> None:
+    rows = [
+        (2, {"raga_name": "Yaman", "venue": "Pune", "licens": "CC0"}),
+        (3, {"raga_name": "Bhairav", "mood": "calm"}),
+    ]
+    table = with_known_columns(Table(Path("metadata.csv"), rows, notes=["odd"]), recording_columns())
+    assert table.rows == [
+        (2, {"raga": "Yaman", "venue": "Pune", "licens": "CC0"}),
+        (3, {"raga": "Bhairav", "mood": "calm"}),
+    ]
+    assert table.notes == [
+        "odd",
+        "read as known columns: raga_name as raga",
+        "columns not used, only kept with the clips: venue, licens (is it license?)",
+    ]
+
+
+def test_with_known_columns_of_two_for_one_keeps_both_and_says_which_counts() -> None:
+    rows = [(2, {"raga": "Yaman", "raga_name": "Iman", "makam": "Rast"})]
+    table = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns())
+    assert table.rows == rows
+    assert table.notes == [
+        "columns not used, only kept with the clips: raga_name (there is raga too)",
+        "line 2 with several columns for the mode: raga counts, not makam",
+    ]
+    assert parse_labels(table.rows[0][1]).mode == ("Yaman",)
+
+
+def test_with_known_columns_lists_all_of_many_unknown_ones() -> None:
+    rows = [(2, {f"field_{number:02d}": "x" for number in range(18)})]
+    (note,) = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes
+    assert all(f"field_{number:02d}" in note for number in range(18))
+
+
+@pytest.mark.parametrize("place", ["metadata.csv", "sections.csv", "../metadata.csv", "corpus"])
+def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    name = f"{folder.name}/a.wav" if place.startswith("..") else "a.wav"
+    target = folder if place == "corpus" else folder / place
+    path = target / "metadata.csv" if place == "corpus" else target
+    path.write_text(f"file_name,start_seconds,seconds,Raag Name,Venue\n{name},0,5,Yaman,Pune\n", encoding="utf-8")
+    if place == "corpus":
+        rows, notes = read_edited_captions(folder, ["a.wav"])
+        cells = rows["a.wav"]
+    elif place == "sections.csv":
+        sections, notes = read_sections(folder, [folder], {"a.wav"})
+        cells = sections["a.wav"][0].cells
+    else:
+        described, notes = read_metadata(folder, [folder], {"a.wav"})
+        cells = described["a.wav"]
+    assert cells["raag"] == "Yaman"
+    text = " ".join(note["note"] for note in notes)
+    assert "raag_name as raag" in text
+    assert "not used" in text
+    assert "venue" in text
