@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from talim.evaluation import score_table
 from talim.evaluation.clip_measures import MEASURE_DESCRIPTIONS, ClipMeasures
@@ -81,3 +82,64 @@ def test_distance_rows_of_single_clips_are_left_out_with_a_warning() -> None:
     )
     assert rows == []
     assert "two clips or more" in warnings[0]
+
+
+def paired(shift: float, recordings: int, seed: int) -> list[np.ndarray]:
+    """Real, generated and base rows of one distribution; the base's are `shift` away from it."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, 1, (12, 4)), rng.normal(0, 1, (recordings, 4)), rng.normal(shift, 1, (recordings, 4))]
+
+
+def distance_gain(rows: list[np.ndarray]) -> score_table.Gain | None:
+    real, generated = (ClipSet([], [], [f"r{n}" for n in range(len(part))]) for part in rows[:2])
+    return score_table._distance_gain(real, generated, rows, np.random.default_rng(0))
+
+
+def is_told(gain: score_table.Gain | None) -> bool:
+    return gain is not None and abs(gain.mean) > gain.error * stdtrit(gain.recordings - 1, 0.975)
+
+
+def test_distance_gain_finds_a_planted_difference_and_needs_four_recordings() -> None:
+    gains = [distance_gain(paired(2.0, 8, seed)) for seed in range(4)]
+    assert all(is_told(gain) and gain is not None and gain.mean > 0 for gain in gains)
+    assert distance_gain(paired(2.0, 3, 0)) is None
+    rows = paired(0.0, 8, 0)
+    equal = distance_gain([rows[0], rows[1], rows[1]])
+    assert equal is not None
+    assert (equal.mean, equal.error) == (0.0, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recordings", [6, 12])
+def test_distance_gain_of_equal_sets_is_told_by_chance_alone(recordings: int) -> None:
+    told = np.mean([is_told(distance_gain(paired(0.0, recordings, seed))) for seed in range(150)])
+    assert told <= 0.086  # 0.05 and two standard errors
+
+
+@pytest.mark.parametrize(
+    ("direction", "after", "before", "reference", "gain"),
+    [
+        ("higher_is_better", [3.0, 5.0], [1.0, 1.0], None, 3.0),
+        ("lower_is_better", [3.0, 5.0], [1.0, 1.0], None, -3.0),
+        ("match_reference", [3.0, 5.0], [1.0, 1.0], 4.0, 2.0),  # both are 1 away instead of 3
+        ("match_reference", [3.0, 5.0], [1.0, 1.0], None, None),
+        ("higher_is_better", [3.0], [1.0], None, None),  # one recording has no error
+    ],
+)
+def test_paired_gain_follows_the_direction(
+    direction: str, after: list[float], before: list[float], reference: float | None, gain: float | None
+) -> None:
+    sets = [
+        score_table.mean_over_recordings(values, [f"r{n}" for n in range(len(values))]) for values in (after, before)
+    ]
+    found = score_table.paired_gain(sets[0], sets[1], reference, direction)
+    assert (None if found is None else found.mean) == gain
+
+
+def test_a_kernel_distance_below_zero_is_not_told_as_one() -> None:
+    measure = score_table.Measure("kernel_distance_pitch", "lower_is_better", "0 to 200", "distance")
+    row = score_table.score_row(measure, score_table.Estimate(-0.31, None, 3), 2.0, -0.1)
+    assert "distance: not distinguishable from 0 (0 to 200); real music 2, the base alone not dist" in row.sentence
+    assert row.value == -0.31  # the estimate itself is kept
+    other = score_table.score_row(measure._replace(name="noise_db"), score_table.Estimate(-31.0, None, 3), None)
+    assert "-31" in other.sentence

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fixtures.run_folder import SCORES, SUMMARY, make_run
+from fixtures.run_folder import RECIPE, SCORES, SUMMARY, make_run
 
+from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.reporting.run_results import RunResults, find_runs, read_result
 
@@ -56,6 +58,35 @@ def test_read_result_finds_the_corpus_of_the_recipe_or_next_to_the_run(tmp_path:
     (elsewhere / "summary.json").write_text('{"clips": 5}')
     (run / "recipe.yaml").write_text(f"corpus: {elsewhere}\n")
     assert read_result(run).corpus == {"clips": 5}
+
+
+def test_read_result_describes_the_music_that_the_run_recorded(tmp_path: Path, corpus_folder: Path) -> None:
+    """The folder of the corpus may be prepared again, moved or lost after training."""
+    corpus = Corpus.load(corpus_folder)
+    old = {"corpus_hash": "0" * 64, "corpus": SUMMARY, "trained_on": {"recordings": ["a"], "clips": 2, "seconds": 9.0}}
+    recipe = RECIPE | {"corpus": str(corpus_folder)}
+
+    def read(facts: dict[str, Any], **changes: Any) -> RunResults:
+        run = make_run(tmp_path / "run", seconds=0, run=facts, recipe=recipe, summary=None, **changes)
+        return read_result(run)
+
+    changed = read(old)
+    assert changed.corpus == SUMMARY
+    assert changed.corpus_note.startswith(f"{corpus_folder} has changed since")
+    assert changed.training_music["recordings"] == ["a"]
+    same = read(old | {"corpus_hash": corpus.hash})
+    assert (same.corpus, same.corpus_note) == (SUMMARY, "")
+    unrecorded = read({"corpus_hash": "0" * 64})
+    assert unrecorded.corpus == {}  # today's folder is no evidence
+    assert "did not record" in unrecorded.corpus_note
+    assert (
+        read({"corpus_hash": corpus.hash}).corpus["recordings"] == corpus.summary["recordings"]
+    )  # older runs, same folder
+    scored = read({"corpus_hash": "0" * 64}, scores=SCORES | {"corpus": SUMMARY})
+    assert scored.corpus == SUMMARY
+    assert "has changed since" in scored.corpus_note
+    recipe["corpus"] = str(tmp_path / "gone")
+    assert (read(old).corpus, read(old).corpus_note) == (SUMMARY, "")
 
 
 def test_find_runs_without_folder_or_run_raises(tmp_path: Path) -> None:

@@ -1,12 +1,27 @@
-"""What became better and worse in the samples: by direction, next to real music, and what was not measured."""
+"""What became better and worse in the samples: only what is shown, by direction, next to real music."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 
-from talim.reporting.sample_changes import BETTER, SAME, WORSE, got_worse, sample_changes, samples_sentence
+from talim.evaluation import score_table
+from talim.evaluation.score_table import Estimate, Measure
+from talim.reporting.sample_changes import (
+    BETTER,
+    MIN_RECORDINGS,
+    NAMES,
+    SAME,
+    TOO_FEW,
+    UNCLEAR,
+    WORSE,
+    got_worse,
+    sample_changes,
+    samples_sentence,
+)
 
 
 def scores(*rows: dict[str, Any], generated: int = 3) -> dict[str, Any]:
@@ -14,44 +29,105 @@ def scores(*rows: dict[str, Any], generated: int = 3) -> dict[str, Any]:
 
 
 def row(
-    name: str, direction: str, value: float | None, baseline: float | None, reference: float | None
+    name: str,
+    direction: str,
+    value: float | None,
+    baseline: float | None,
+    reference: float | None,
+    gain: tuple[float, float, int] | None = None,
 ) -> dict[str, Any]:
-    return {"name": name, "direction": direction, "value": value, "baseline": baseline, "reference": reference}
+    values = {"name": name, "direction": direction, "value": value, "baseline": baseline, "reference": reference}
+    mean, error, recordings = gain or (None, None, 0)
+    return values | {"gain": mean, "gain_error": error, "gain_recordings": recordings}
 
 
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        (("pitched_fraction", "match_reference", 0.05, 0.71, 0.8), WORSE),
-        (("pitched_fraction", "match_reference", 0.79, 0.99, 0.8), BETTER),
-        (("pitched_fraction", "match_reference", 0.05, 0.71, None), WORSE),  # without real music less is worse
-        (("adherence_tempo", "higher_is_better", 0.67, 1.0, 1.0), WORSE),
-        (("adherence_mode", "higher_is_better", 0.0, 0.5, 1.0), WORSE),
-        (("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7), BETTER),
-        (("clipped_fraction", "lower_is_better", 0.0, 0.0, 0.0), SAME),
+        (("pitched_fraction", "match_reference", 0.05, 0.71, 0.8, (-0.66, 0.1, 8)), WORSE),
+        (("pitched_fraction", "match_reference", 0.79, 0.99, 0.8, (0.18, 0.01, 8)), BETTER),
+        (("adherence_tempo", "higher_is_better", 0.67, 1.0, 1.0, (-0.33, 0.3, 8)), UNCLEAR),  # 0 is within its interval
+        (("adherence_tempo", "higher_is_better", 0.67, 1.0, 1.0, (-0.33, 0.01, 3)), TOO_FEW),
+        (("adherence_tempo", "higher_is_better", 0.67, 1.0, 1.0), TOO_FEW),  # an older file, without the gain
+        (("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7, (7.6, 1.0, 12)), BETTER),
+        (("clipped_fraction", "lower_is_better", 0.0, 0.0, 0.0, (0.0, 0.0, 8)), SAME),
         (("pitched_fraction", "match_reference", 0.5001, 0.5, 0.8), SAME),  # equal as printed
+        (("pitched_fraction", "match_reference", 0.9, 0.7, 0.4, (0.1, 0.001, 8)), UNCLEAR),  # means and clips disagree
     ],
 )
 def test_sample_changes_verdict(values: tuple[Any, ...], verdict: str) -> None:
     (change,) = sample_changes(scores(row(*values)))
     assert change.verdict == verdict
     assert bool(got_worse(scores(row(*values)))) == (verdict == WORSE)
+    text = samples_sentence(scores(row(*values)))
+    assert ("worse than the untrained base" in text) == (verdict == WORSE)
+    assert ("better:" in text) == (verdict == BETTER)
+    assert ("cannot be told" in text) == (verdict == TOO_FEW)
 
 
 def test_samples_sentence_names_worse_before_better_with_values() -> None:
     text = samples_sentence(
         scores(
-            row("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7),
-            row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95),
+            row("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7, (7.6, 0.5, 9)),
+            row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.02, 9)),
+            row("silent_fraction", "match_reference", 0.2, 0.1, 0.1, (-0.1, 0.2, 9)),
+            generated=9,
         )
     )
     assert text.startswith(
-        "In 3 generated clips, worse than the untrained base: time in which a pitch is heard 23\u202f% "
+        "In 9 generated clips, worse than the untrained base: time in which a pitch is heard 23\u202f% "
         "(untrained base 91\u202f%, real music 95\u202f%). Better: distance to real music in timbre 21.9"
     )
+    assert text.endswith("No difference is shown in: silence.")
+
+
+def test_samples_sentence_of_few_recordings_says_how_many_are_needed() -> None:
+    text = samples_sentence(scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3))))
+    assert "from prompts of 3 recordings, whether it became better or worse cannot be told" in text
+    assert f"prompts of {MIN_RECORDINGS} held-out recordings or more" in text
+    assert "23\u202f% (untrained base 91\u202f%" in text
+
+
+def test_a_distance_below_zero_is_told_as_none() -> None:
+    text = samples_sentence(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
+    assert "in pitch not distinguishable from 0 (untrained base 3, real music not distinguishable from 0)" in text
+    assert "−0" not in text
 
 
 def test_samples_sentence_of_nothing_is_no_clearance() -> None:
     missing = row("adherence_mode", "higher_is_better", None, 0.5, None)
     for each in ({}, {"scores": []}, scores(missing), scores(row("ornaments", "match_reference", 1.0, 2.0, 1.0))):
         assert samples_sentence(each).endswith("was not measured: listen to it.")
+
+
+def drawn(rng: np.random.Generator, recordings: int, shift: float) -> dict[str, Any]:
+    """All scores of `recordings` prompts, with and without an adapter that changes each by `shift` deviations."""
+    rows = []
+    for number, name in enumerate(NAMES):
+        direction = ("higher_is_better", "lower_is_better", "match_reference")[number % 3]
+        real, music = rng.normal(5, 1), rng.normal(0, 1, recordings)
+        sign = -1.0 if direction == "lower_is_better" else 1.0
+        without, with_adapter = (music + rng.normal(0, 1, recordings) for _ in range(2))
+        sets = [
+            dict(zip(map(str, range(recordings)), part, strict=True)) for part in (with_adapter + sign * shift, without)
+        ]
+        value, baseline = (Estimate(float(np.mean(list(part.values()))), None, recordings, part) for part in sets)
+        rows.append(asdict(score_table.score_row(Measure(name, direction, "", ""), value, real, baseline)))
+    return scores(*rows, generated=recordings)
+
+
+@pytest.mark.parametrize("recordings", [2, 3, 6, 12])
+def test_equal_audio_is_called_better_or_worse_by_chance_alone(recordings: int) -> None:
+    """The whole sentence, of eleven scores, is wrong in about one of twenty draws at most."""
+    rng = np.random.default_rng(recordings)
+    verdicts = [{change.verdict for change in sample_changes(drawn(rng, recordings, 0.0))} for _ in range(400)]
+    wrong = np.mean([bool(each & {BETTER, WORSE}) for each in verdicts])
+    assert wrong <= (0.0 if recordings < MIN_RECORDINGS else 0.075)  # 0.05 and two standard errors
+
+
+@pytest.mark.parametrize(("shift", "verdict", "other"), [(3.0, BETTER, WORSE), (-3.0, WORSE, BETTER)])
+def test_a_planted_difference_is_found(shift: float, verdict: str, other: str) -> None:
+    rng = np.random.default_rng(0)
+    draws = [sample_changes(drawn(rng, 12, shift)) for _ in range(20)]
+    assert np.mean([change.verdict == verdict for draw in draws for change in draw]) > 0.9
+    assert not any(change.verdict == other for draw in draws for change in draw)

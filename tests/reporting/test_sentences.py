@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,42 @@ def test_loss_verdict_without_scores_is_unknown() -> None:
     assert sentences.loss_verdict(RunResults(Path("run")))[0] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("steps", "asked", "changes", "expected"),
+    [
+        (0, 200, {}, "0 of 200 steps, not finished"),
+        (80, 200, {}, "80 of 200 steps, not finished"),
+        (1, None, {}, "1 step, not finished"),
+        (200, 200, {"cost": {"steps": 200}}, "200 steps"),
+        (140, 200, {"cost": {"steps": 140, "stopped_early": True}}, "140 of 200 steps, stopped early"),
+    ],
+)
+def test_stage_of_tells_how_far_training_has_come(
+    steps: int, asked: int | None, changes: dict[str, Any], expected: str
+) -> None:
+    log = [{"split": "held_out", "step": 0}, *({"split": "train", "step": n + 1} for n in range(steps))]
+    recipe = {"training": {"steps": asked}} if asked else {}
+    result = RunResults(Path("my run"), recipe=recipe, log=log, **changes)
+    assert sentences.stage_of(result) == expected
+    unfinished = "not finished" in expected
+    assert bool(sentences.unfinished_sentence(result)) == unfinished
+    text = " ".join([*sentences.sentences(result), sentences.loss_verdict(result)[1], sentences.loss_sentence(result)])
+    assert ("not finished" in text or "has not begun" in text) == unfinished
+    if unfinished:
+        assert "Trained" not in text
+        assert "took" not in text
+        assert shlex.split(sentences.unfinished_sentence(result).rpartition(": ")[2])[:3] == ["talim", "train", "--out"]
+
+
+def test_a_run_that_never_improved_claims_no_chance_and_no_result() -> None:
+    recipe = {"training": {"steps": 40, "save_weights": "best"}}
+    result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, scores=SCORES)
+    assert sentences.loss_verdict(result)[1].startswith("None of the 40 training steps lowered the held-out loss")
+    kept_last = {"training": {"steps": 40, "save_weights": "last"}}
+    last = RunResults(Path("run"), recipe=kept_last, cost={"steps": 40, "best_step": 0}, scores=SCORES)
+    assert sentences.loss_verdict(last)[0] == "better"
+
+
 def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert sentences.loss_sentence(evaluated(0.2, 0.1, 0.3)) == (
         "On 3 held-out recordings the loss fell by 0.200 nats, from 3.400 to 3.200 "
@@ -67,10 +104,11 @@ def test_cost_sentence_names_time_device_and_parameters() -> None:
     sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
     assert sentence == (
         "Cost: training this design took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
-        "2.5\u202f% of the base, which stayed frozen. Money: 0.06 machine hours; with --price-per-hour they are told "
-        "as an amount. Energy: not measured."
+        "2.5\u202f% of the base, which stayed frozen. Money: 3 min 44 s of this machine; with --price-per-hour it "
+        "is told as an amount. Energy: not measured, as talim reads the energy counters of NVIDIA GPUs only."
     )
-    assert sentences.cost_sentence(RunResults(Path("run"))) == "Cost: it was not measured."
+    assert sentences.cost_sentence(evaluated(0.2, 0.1, 0.3)) == "Cost: it was not measured."
+    assert sentences.cost_sentence(RunResults(Path("run"))).startswith("Cost: not measured yet; 0 steps, not finished")
 
 
 def test_cost_sentence_tells_money_and_energy() -> None:
@@ -86,6 +124,9 @@ def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
         "value": 0.23,
         "baseline": 0.91,
         "reference": 0.95,
+        "gain": -0.68,
+        "gain_error": 0.05,
+        "gain_recordings": 8,
     }
     result = evaluated(0.2, 0.1, 0.3)
     assert "listeners decide" in sentences.loss_verdict(result)[1]

@@ -69,7 +69,7 @@ def test_combine_usage_adds_all_but_wall_time_and_peak_memory() -> None:
 def test_report_on_cpu_has_no_energy_but_a_reason() -> None:
     report = resource_usage.ResourceMeter(CPU).report()
     assert report["energy_joules"] is None
-    assert "no energy counter" in report["energy_note"]
+    assert "NVIDIA GPUs only" in report["energy_note"]
     assert report["device"].startswith("CPU, ")
 
 

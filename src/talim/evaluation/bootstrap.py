@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 RESAMPLES = 10_000
 CONFIDENCE_LEVEL = 0.95
@@ -29,12 +30,26 @@ def bootstrap_ci(per_recording: Mapping[str, float], seed: int = 0) -> list[floa
     return [float(low), float(high)]
 
 
+def difference_ci(per_recording: Mapping[str, float]) -> list[float] | None:
+    """95 % t interval of the mean of paired differences, [low, high]; None for fewer than two recordings.
+
+    Whether something is better or worse is decided by this one: resampling two to five values, as `bootstrap_ci` does,
+    gives intervals that miss 0 by chance in up to half of the cases.
+    """
+    values = np.asarray(list(per_recording.values()), dtype=np.float64)
+    if len(values) < 2:
+        return None
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    half = float(error * stdtrit(len(values) - 1, (1 + CONFIDENCE_LEVEL) / 2))
+    return [float(values.mean()) - half, float(values.mean()) + half]
+
+
 def ci_note(count: int) -> str | None:
     """Why there is no interval, or why one from few recordings is unreliable; None if neither applies."""
     if count < 2:
         return "only one held-out recording: an interval by recording needs two or more"
     if count < 6:
-        return f"only {count} held-out recordings: the true interval is likely wider"
+        return f"only {count} held-out recordings: the interval is rough"
     return None
 
 

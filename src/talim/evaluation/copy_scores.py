@@ -143,7 +143,10 @@ def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason:
     if similarities.size < MIN_NULL_CLIPS:
         if len(null) >= MIN_NULL_CLIPS:
             return no_null_reason
-        return f"{MIN_NULL_CLIPS} held-out clips are needed for a null distribution, and there are {len(null)}"
+        return (
+            f"{MIN_NULL_CLIPS} held-out clips are needed to know how much alike unrelated music is (the null "
+            f"distribution), and there are {len(null)}"
+        )
 
     def with_p_value(match: CopyMatch | None, null_similarities: np.ndarray) -> CopyMatch | None:
         return match and replace(match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities))

@@ -31,6 +31,7 @@ from talim.training.batches import stratified_sample
 PROTOCOLS = ("default", "paper")
 PAPER_EMBEDDINGS = {"fad_vggish": "vggish", "fd_panns": "panns"}
 MAX_REAL_CLIPS = 60
+LENGTH_TOLERANCE = 0.05  # seconds: codec frames do not divide every length
 
 
 def score_music(  # noqa: PLR0913
@@ -61,7 +62,7 @@ def score_music(  # noqa: PLR0913
         ([pair.adapted.audio for pair in pairs], prompt_clips),
         ([pair.base.audio for pair in pairs], prompt_clips),
     ]
-    shortest_seconds = min([seconds, *(clip.seconds for clips, _ in sets for clip in clips)])
+    shortest_seconds, length_note = _common_length(seconds, sets)
     cache = MetricCache(run.metrics_cache)
     real, generated, base = (load_inputs(*labelled, shortest_seconds, cache, num_workers) for labelled in sets)
     facts = {
@@ -76,6 +77,7 @@ def score_music(  # noqa: PLR0913
     }
     rng = np.random.default_rng(seed)
     distances, warnings = score_table.distance_rows(generated, real, base, cache, rng)
+    warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
     copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache)
     rows = [
@@ -92,6 +94,21 @@ def score_music(  # noqa: PLR0913
         row["clip"] = str(run.samples / row["clip"])
     write_text(run.folder / "copies.html", copy_report.copy_report(copies))
     return {**result, "copies": copies}
+
+
+def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequence[Clip]]]) -> tuple[float, str]:
+    """The length that all clips have, at most `seconds`, and why it is less than that; `sets`: real, then generated."""
+    lengths = [
+        (audio.seconds, number, clip) for number, pairs in enumerate(sets) for audio, clip in zip(*pairs, strict=True)
+    ]
+    shortest, number, clip = min(lengths, key=lambda each: each[0])
+    if shortest >= seconds - LENGTH_TOLERANCE:
+        return min(seconds, shortest), ""
+    what = f"the held-out clip {clip.file} of {clip.recording}" if number == 0 else "a generated clip"
+    return shortest, (
+        f"{seconds:g} s were asked for, but the scores compare the first {shortest:.3g} s of every clip, because "
+        f"{what} is no longer; the samples in the folder have their full length"
+    )
 
 
 def check_protocol(protocol: str) -> None:

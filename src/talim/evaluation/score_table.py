@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from talim.atomic_io import to_jsonable
 from talim.audio import Audio
@@ -16,17 +17,35 @@ from talim.evaluation.protocol import EMBEDDINGS
 from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
+from talim.metrics.distribution_distances import kernel_distance
 
+KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
+NO_DISTANCE = "not distinguishable from 0"
 FEW_CLIPS = 20  # distances from fewer clips come with a warning
 SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
 
 
 class Estimate(NamedTuple):
-    """A value, its 95 % interval by recording (None: too few recordings) and the number of clips it comes from."""
+    """A value, its 95 % interval by recording (None: too few recordings) and the number of clips it comes from.
+
+    `per_recording` are the means that it is the mean of, for values that are one.
+    """
 
     value: float
     ci95: Sequence[float] | None
     n: int
+    per_recording: Mapping[str, float] | None = None
+
+
+class Gain(NamedTuple):
+    """How much better than the base, in the score's own direction (negative: worse): mean, standard error, recordings.
+
+    Paired by recording, whose prompts and seeds both share.
+    """
+
+    mean: float
+    error: float
+    recordings: int
 
 
 class Measure(NamedTuple):
@@ -44,6 +63,8 @@ class ScoreRow:
 
     `reference` is the score of real held-out music (of a distance: between two halves of it, split by recording),
     `baseline` that of the untrained base. `direction` is higher_is_better, lower_is_better or match_reference.
+    `gain` is how much better than the base it is (see `Gain`), with its standard error over `gain_recordings`; None
+    where that is not known.
     """
 
     name: str
@@ -56,6 +77,9 @@ class ScoreRow:
     direction: str
     unit: str
     sentence: str
+    gain: float | None = None
+    gain_error: float | None = None
+    gain_recordings: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +156,6 @@ def distance_rows(
     if min(len(clip_set.clips) for clip_set in sets) < 2:
         return [], ["distances need two clips or more in each set"]
     rows, gains, warnings = [], [], []
-    kernel_distance = distribution_distances.kernel_distance
     for name in EMBEDDINGS:
         extractor = embeddings.load(name)
         vectors = [embeddings.embed(clip_set.clips, extractor, cache) for clip_set in sets]
@@ -140,17 +163,21 @@ def distance_rows(
         scaled = [(rows_of_set - vectors[0].mean(0)) / spread for rows_of_set in vectors]
         real_rows, generated_rows = scaled[:2]
         distance = kernel_distance(real_rows, generated_rows)
-        baseline = kernel_distance(real_rows, scaled[2]) if base is not None else None
+        baseline = gain = None
+        if base is not None:
+            baseline = kernel_distance(real_rows, scaled[2])
+            gain = _distance_gain(real, generated, scaled, rng.spawn(1)[0])  # draws of the other rows stay
         split_half = distribution_distances.split_half_distance(kernel_distance, real_rows, real.recordings, rng)
         interval = distribution_distances.interval_by_recording(
             kernel_distance, real_rows, generated_rows, real.recordings, generated.recordings, rng
         )
-        if baseline is not None:
-            gains.append(baseline - distance)
+        if gain is not None and abs(gain.mean) > gain.error * stdtrit(gain.recordings - 1, 0.975):
+            gains.append(gain.mean)
         meaning = f"distance of the clips to the real music in {name}"
-        measure = Measure(f"kernel_distance_{name}", "lower_is_better", "0 to 200", meaning)
+        measure = Measure(f"{KERNEL_DISTANCE}{name}", "lower_is_better", "0 to 200", meaning)
         estimate = Estimate(distance, interval, len(generated_rows))
-        rows.append(score_row(measure, estimate, split_half, baseline, reference_requirement=SPLIT_REQUIREMENT))
+        row = score_row(measure, estimate, split_half, baseline, reference_requirement=SPLIT_REQUIREMENT)
+        rows.append(_with_gain(row, gain))
         count = min(map(len, scaled))
         reference, value, *baselines = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
         meaning = f"effective number of different pieces among {count} clips in {name}"
@@ -162,6 +189,53 @@ def distance_rows(
     if fewest < FEW_CLIPS:
         warnings.append(f"only {fewest} clips in a set: distances from fewer than {FEW_CLIPS} are rough")
     return rows, warnings
+
+
+def _distance_gain(
+    real: ClipSet, generated: ClipSet, rows: Sequence[np.ndarray], rng: np.random.Generator
+) -> Gain | None:
+    """How much nearer to the real clips than the base's, with the error over the choice of recordings.
+
+    `rows` are the embedded real, generated and base clips. None with too few recordings to resample.
+    """
+    real_rows, generated_rows, base_rows = rows
+    if len(generated_rows) != len(base_rows):
+        return None
+    both = np.hstack([generated_rows, base_rows])  # resampled together, as they share prompts and seeds
+    size = generated_rows.shape[1]
+
+    def gain(reference: np.ndarray, evaluated: np.ndarray) -> float:
+        with_adapter, without = evaluated[:, :size], evaluated[:, size:]
+        return kernel_distance(reference[:, :size], without) - kernel_distance(reference[:, :size], with_adapter)
+
+    reference = np.hstack([real_rows, real_rows])
+    error = distribution_distances.error_by_recording(gain, reference, both, real.recordings, generated.recordings, rng)
+    recordings = min(len(set(part.recordings)) for part in (real, generated))
+    return None if error is None else Gain(gain(reference, both), error, recordings)
+
+
+def _with_gain(row: ScoreRow, gain: Gain | None) -> ScoreRow:
+    if gain is None:
+        return row
+    return replace(row, gain=gain.mean, gain_error=gain.error, gain_recordings=gain.recordings)
+
+
+def paired_gain(value: Estimate, baseline: Estimate, reference: float | None, direction: str) -> Gain | None:
+    """The gain over the base by the recordings that both have; None for fewer than two, or without their values.
+
+    Where real music is to be matched, nearer to its mean is better.
+    """
+    after, before = value.per_recording or {}, baseline.per_recording or {}
+    shared = sorted(after.keys() & before.keys())
+    if len(shared) < 2 or (direction == "match_reference" and reference is None):
+        return None
+    pairs = np.array([[after[name], before[name]] for name in shared], float)  # [recordings, 2]
+    if direction == "match_reference":
+        pairs = -np.abs(pairs - reference)
+    elif direction == "lower_is_better":
+        pairs = -pairs
+    gains = pairs[:, 0] - pairs[:, 1]
+    return Gain(float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains))), len(gains))
 
 
 def rows_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
@@ -180,12 +254,18 @@ def score_row(
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     name, direction, unit, meaning = measure
     low, high = estimate.ci95 if estimate.ci95 else (None, None)
+    gain = None
+    if isinstance(baseline, Estimate):
+        target = reference.value if isinstance(reference, Estimate) else reference
+        gain = paired_gain(estimate, baseline, target if target is None or np.isfinite(target) else None, direction)
     reference, baseline = (part.value if isinstance(part, Estimate) else part for part in (reference, baseline))
     note = f" ({reference_requirement})" if reference is None and reference_requirement else ""
-    sentence = f"{meaning}: {_format_value(estimate.value)} ({unit}); real music {_format_value(reference)}{note}"
+    show = _format_distance if name.startswith(KERNEL_DISTANCE) else _format_value
+    sentence = f"{meaning}: {show(estimate.value)} ({unit}); real music {show(reference)}{note}"
     if baseline is not None:
-        sentence += f", the base alone {_format_value(baseline)}"
-    return ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
+        sentence += f", the base alone {show(baseline)}"
+    row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
+    return _with_gain(row, gain)
 
 
 def missing_score(measure: Measure, reason: str) -> ScoreRow:
@@ -204,10 +284,15 @@ def _format_value(value: float | None) -> str:
     return "not measured" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
+def _format_distance(value: float | None) -> str:
+    """An unbiased estimate of a distance is below 0 by chance where there is next to no distance."""
+    return NO_DISTANCE if value is not None and value < 0 else _format_value(value)
+
+
 def mean_over_recordings(values: Sequence[float], recordings: Sequence[str]) -> Estimate:
     """Mean over recordings of the means of their clips, its interval, and how many clips had a value (not NaN)."""
     measured = [(value, name) for value, name in zip(values, recordings, strict=True) if np.isfinite(value)]
     if not measured:
         return Estimate(float("nan"), None, 0)
     means = bootstrap.mean_by_recording(*map(list, zip(*measured, strict=True)))
-    return Estimate(float(np.mean(list(means.values()))), bootstrap.bootstrap_ci(means), len(measured))
+    return Estimate(float(np.mean(list(means.values()))), bootstrap.bootstrap_ci(means), len(measured), means)

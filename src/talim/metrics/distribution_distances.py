@@ -178,6 +178,41 @@ def interval_by_recording(
     deviations, scaled to the full size, are added to the value of the full sets, so that the halves' own bias does not
     move the interval.
     """
+    recordings = reference_recordings, evaluated_recordings
+    deviations = _deviations_by_recording(distance, reference, evaluated, *recordings, rng, resamples)
+    if deviations is None:
+        return None
+    low, high = np.quantile(deviations, [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = distance(reference, evaluated)
+    return float(value + low), float(value + high)
+
+
+def error_by_recording(
+    distance: Distance,
+    reference: np.ndarray,
+    evaluated: np.ndarray,
+    reference_recordings: Sequence[str],
+    evaluated_recordings: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    resamples: int = 200,
+) -> float | None:
+    """Standard error of `distance` over the choice of recordings, by the resamples of `interval_by_recording`."""
+    recordings = reference_recordings, evaluated_recordings
+    deviations = _deviations_by_recording(distance, reference, evaluated, *recordings, rng, resamples)
+    return None if deviations is None else float(np.sqrt(np.mean(np.square(deviations))))
+
+
+def _deviations_by_recording(
+    distance: Distance,
+    reference: np.ndarray,
+    evaluated: np.ndarray,
+    reference_recordings: Sequence[str],
+    evaluated_recordings: Sequence[str],
+    rng: np.random.Generator,
+    resamples: int,
+) -> np.ndarray | None:
+    """Deviations of the halves' distances from their mean, scaled to the full size; None with too few recordings."""
     reference, evaluated = _pair(reference, evaluated, least=2)
     units = (_rows_by_recording(reference, reference_recordings), _rows_by_recording(evaluated, evaluated_recordings))
     if min(len(groups) for groups in units) < 4:
@@ -191,10 +226,7 @@ def interval_by_recording(
             for h, groups in zip(half, units, strict=True)
         ]
         distances.append(distance(reference[rows[0]], evaluated[rows[1]]))
-    deviations = (np.asarray(distances) - np.mean(distances)) * max(scales)
-    low, high = np.quantile(deviations, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = distance(reference, evaluated)
-    return float(value + low), float(value + high)
+    return (np.asarray(distances) - np.mean(distances)) * max(scales)
 
 
 def split_by_recording(recordings: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:

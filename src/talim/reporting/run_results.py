@@ -8,6 +8,7 @@ from typing import Any
 
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.registry import is_miniature
+from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.inside_folder import resolve_inside
 from talim.run import Run
@@ -36,8 +37,33 @@ class RunResults:
     cost: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     adapter: dict[str, Any] = field(default_factory=dict)  # adapter/talim.json
-    corpus: dict[str, Any] = field(default_factory=dict)  # the corpus's summary.json
+    corpus: dict[str, Any] = field(default_factory=dict)  # the summary of the corpus that it was trained on
+    corpus_note: str = ""  # where the corpus's folder holds something else now, or the run did not record it
     samples: list[SavedSample] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether training is complete: cost.json is the last file that it writes, and scores need a finished run."""
+        return bool(self.cost or self.scores)
+
+    @property
+    def steps_done(self) -> int:
+        """Training steps so far."""
+        logged = (int(row["step"]) for row in self.log if row.get("split") == "train" and "step" in row)
+        return int(self.cost.get("steps") or max(logged, default=0))
+
+    @property
+    def steps_asked(self) -> int | None:
+        """Training steps of the recipe, where it says so."""
+        training = self.recipe.get("training")
+        steps = training.get("steps") if isinstance(training, dict) else None
+        return steps if isinstance(steps, int) else None
+
+    @property
+    def training_music(self) -> dict[str, Any]:
+        """`recordings` (names, or a count in older runs), `clips` and `seconds` that it trains on, as far as known."""
+        recorded = self.facts.get("trained_on") or (self.corpus.get("split") or {}).get("train")
+        return recorded if isinstance(recorded, dict) else {}
 
     @property
     def base(self) -> dict[str, Any]:
@@ -95,16 +121,18 @@ def read_result(folder: Path) -> RunResults:
     """Read the files that a run has; TalimError names a damaged one."""
     run = Run(folder)
     recipe = _read_recipe(run.recipe_file)
-    scores = read_mapping(run.scores)
+    scores, facts = read_mapping(run.scores), read_mapping(run.facts_file)
+    corpus, corpus_note = _read_corpus(folder, recipe, facts, scores)
     return RunResults(
         folder=folder,
         recipe=recipe,
-        facts=read_mapping(run.facts_file),
+        facts=facts,
         log=read_jsonl(run.log) if run.log.is_file() else [],
         cost=read_mapping(run.cost),
         scores=scores,
         adapter=read_mapping(run.adapter / "talim.json"),
-        corpus=_read_corpus(folder, recipe, scores),
+        corpus=corpus,
+        corpus_note=corpus_note,
         samples=_read_samples(run.samples),
     )
 
@@ -130,15 +158,44 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _read_corpus(folder: Path, recipe: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    """The corpus's summary: from the scores, else from the recipe's corpus, else from the folder next to the run."""
-    if isinstance(scores.get("corpus"), dict):
-        return scores["corpus"]
-    corpora = [Path(str(recipe["corpus"]))] if recipe.get("corpus") else []
-    for candidate in (folder, *corpora, *(folder / path for path in corpora), folder.parent / "corpus"):
-        if (candidate / "summary.json").is_file():
-            return read_mapping(candidate / "summary.json")
-    return {}
+def _read_corpus(
+    folder: Path, recipe: dict[str, Any], facts: dict[str, Any], scores: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """The summary of the corpus that the run was trained on, and a note where its folder is no proof of it.
+
+    The run's own record comes first: its folder may have been prepared again since.
+    """
+    recorded = next((each for each in (facts.get("corpus"), scores.get("corpus")) if isinstance(each, dict)), None)
+    expected = facts.get("corpus_hash")
+    hashes = {there: _content_hash(there) for there in _corpus_folders(folder, recipe)}
+    if not hashes:
+        return recorded or {}, ""
+    there, now = next((pair for pair in hashes.items() if expected and pair[1] == expected), next(iter(hashes.items())))
+    if recorded is not None:
+        if not expected or now in (expected, None):
+            return recorded, ""
+        return recorded, f"{there} has changed since: described here is the music that this run was trained on."
+    if expected and now == expected:
+        return read_mapping(there / "summary.json"), ""
+    if expected and now:
+        return {}, f"{there} has changed since this run was trained, and the run did not record what it held then."
+    note = f"As {there} describes it today; whether this run was trained on the same is not recorded."
+    return read_mapping(there / "summary.json"), note
+
+
+def _corpus_folders(folder: Path, recipe: dict[str, Any]) -> list[Path]:
+    """Where the corpus of a run may be now: by the recipe, else the folder `corpus` beside the run."""
+    named = [Path(str(recipe["corpus"]))] if recipe.get("corpus") else []
+    candidates = (folder, *named, *(folder / path for path in named), folder.parent / "corpus")
+    return [each for each in candidates if (each / "summary.json").is_file()]
+
+
+def _content_hash(corpus: Path) -> str | None:
+    """`Corpus.hash` of the folder; None where it cannot be read."""
+    try:
+        return Corpus.load(corpus).hash
+    except TalimError:
+        return None
 
 
 def _read_samples(folder: Path) -> list[SavedSample]:

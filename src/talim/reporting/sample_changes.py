@@ -1,4 +1,8 @@
-"""What the adapter made better and worse in the generated audio, next to the untrained base, in plain words."""
+"""What the adapter made better and worse in the generated audio, next to the untrained base, in plain words.
+
+A score is better or worse only if that is shown: by a t test over recordings, which the prompts come from, with Holm's
+correction for all scores. Fewer than MIN_RECORDINGS recordings show nothing, and that is said instead.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from talim.experiments.effects import Effect, holm_adjusted
 from talim.html.formatting import format_counted, format_number, format_percent
 
-BETTER, WORSE, SAME = "better", "worse", "same"
+BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too few"
+MIN_RECORDINGS = 6  # scores are coarse and bounded; five that agree by chance are no rarer than one in sixteen
+ALPHA = 0.05
 SHARE = format_percent
 
 
 def _distance(value: float) -> str:
-    return format_number(value, 1)
+    return "not distinguishable from 0" if value < 0 else format_number(value, 1)  # below 0 by chance
 
 
 # score of scores.json: its name on pages, and how its values are shown
@@ -35,30 +42,61 @@ NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 @dataclass(frozen=True)
 class SampleChange:
-    """One score of the samples: `verdict` is BETTER, WORSE or SAME than the untrained base's; `text` has the values."""
+    """One score of the samples against the untrained base's: a verdict from BETTER to TOO_FEW, and the values as text.
+
+    `recordings` is how many recordings the comparison rests on.
+    """
 
     name: str
     verdict: str
     text: str
+    recordings: int = 0
 
 
-def sample_changes(scores: Mapping[str, Any]) -> list[SampleChange]:
-    """The scores of scores.json that were measured with and without the adapter, in the order of NAMES.
+def sample_changes(
+    scores: Mapping[str, Any], names: Mapping[str, tuple[str, Callable[[float], str]]] = NAMES
+) -> list[SampleChange]:
+    """The scores of scores.json that were measured with and without the adapter, in the order of `names`.
 
-    Values that look the same at the printed precision are the same; no claim about significance is made.
+    Values that look the same at the printed precision are the same.
     """
     rows = {row.get("name"): row for row in scores.get("scores") or [] if isinstance(row, dict)}
-    changes = []
-    for key, (name, show) in NAMES.items():
-        row = rows.get(key) or {}
-        value, baseline, reference = (_number(row.get(part)) for part in ("value", "baseline", "reference"))
-        if value is None or baseline is None:
-            continue
-        after, before = (_distance_from_goal(each, row, reference) for each in (value, baseline))
-        verdict = SAME if show(value) == show(baseline) or after == before else BETTER if after < before else WORSE
-        real = "" if reference is None else f", real music {show(reference)}"
-        changes.append(SampleChange(name, verdict, f"{name} {show(value)} (untrained base {show(baseline)}{real})"))
-    return changes
+    measured = {
+        key: rows[key]
+        for key in names
+        if key in rows and all(_number(rows[key].get(part)) is not None for part in ("value", "baseline"))
+    }
+    effects = {key: effect for key, row in measured.items() if (effect := _gain(row)) is not None}
+    adjusted = dict(zip(effects, holm_adjusted([each.p_value for each in effects.values()]), strict=True))
+    return [_change(names[key], row, effects.get(key), adjusted.get(key, 1.0)) for key, row in measured.items()]
+
+
+def _gain(row: Mapping[str, Any]) -> Effect | None:
+    """The gain over the untrained base; None where it rests on too few recordings, or was not recorded."""
+    gain, error, recordings = _number(row.get("gain")), _number(row.get("gain_error")), row.get("gain_recordings")
+    if gain is None or error is None or not isinstance(recordings, int) or recordings < MIN_RECORDINGS:
+        return None
+    return Effect(gain, error, recordings - 1, 1, recordings)
+
+
+def _change(
+    named: tuple[str, Callable[[float], str]], row: Mapping[str, Any], effect: Effect | None, p_value: float
+) -> SampleChange:
+    name, show = named
+    value, baseline = float(row["value"]), float(row["baseline"])
+    reference = _number(row.get("reference"))
+    after, before = (_distance_from_goal(each, row, reference) for each in (value, baseline))
+    if show(value) == show(baseline) or after == before:
+        verdict = SAME
+    elif effect is None:
+        verdict = TOO_FEW
+    elif p_value <= ALPHA and (effect.mean > 0) == (after < before):
+        verdict = BETTER if after < before else WORSE
+    else:
+        verdict = UNCLEAR
+    real = "" if reference is None else f", real music {show(reference)}"
+    text = f"{name} {show(value)} (untrained base {show(baseline)}{real})"
+    return SampleChange(name, verdict, text, int(row.get("gain_recordings") or 0))
 
 
 def _distance_from_goal(value: float, row: Mapping[str, Any], reference: float | None) -> float:
@@ -75,20 +113,37 @@ def _number(value: Any) -> float | None:
 
 
 def samples_sentence(scores: Mapping[str, Any]) -> str:
-    """What became worse and better in the samples; says so if nothing was measured."""
+    """What became worse and better in the samples; says so if that was not measured, or not shown."""
     changes = sample_changes(scores)
     if not changes:
         return "Whether the generated audio became better or worse was not measured: listen to it."
     count = _sample_count(scores)
     where = f"In {format_counted(count, 'generated clip')}" if count else "In the generated audio"
+    found = {verdict: [each for each in changes if each.verdict == verdict] for verdict in (WORSE, BETTER, UNCLEAR)}
+    labels = {WORSE: "worse than the untrained base", BETTER: "better", UNCLEAR: "no difference is shown in"}
     parts = [
-        f"{label}: {'; '.join(change.text for change in found)}"
-        for label, verdict in (("worse than the untrained base", WORSE), ("better", BETTER))
-        if (found := [change for change in changes if change.verdict == verdict])
+        f"{labels[verdict]}: {'; '.join(each.name if verdict == UNCLEAR else each.text for each in group)}"
+        for verdict, group in found.items()
+        if group
     ]
-    if not parts:
+    text = f"{where}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}." if parts else ""
+    too_few = [each for each in changes if each.verdict == TOO_FEW]
+    if not parts and not too_few:
         return f"{where} none of {format_counted(len(changes), 'score')} differs from the untrained base."
-    return f"{where}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}."
+    return " ".join(filter(None, [text, _too_few_sentence(too_few, where)]))
+
+
+def _too_few_sentence(changes: Sequence[SampleChange], where: str) -> str:
+    """That the comparison rests on too few recordings, with the values; empty for no such changes."""
+    if not changes:
+        return ""
+    known = max(each.recordings for each in changes)
+    rests = f"from prompts of {format_counted(known, 'recording')}" if known else "without an interval"
+    return (
+        f"{where}, {rests}, whether it became better or worse cannot be told: prompts of {MIN_RECORDINGS} held-out "
+        f"recordings or more are needed (talim evaluate --num-prompts). Measured: "
+        f"{'; '.join(each.text for each in changes)}."
+    )
 
 
 def got_worse(scores: Mapping[str, Any]) -> Sequence[SampleChange]:

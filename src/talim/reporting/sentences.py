@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -33,8 +34,43 @@ def sentences(result: RunResults, price_per_hour: float | None = None, judged: S
     return [cost_sentence(result, price_per_hour), quality_sentence(result), use_sentence(result, judged)]
 
 
+def stage_of(result: RunResults) -> str:
+    """How far training has come: "200 steps", "140 of 200 steps, stopped early", "80 of 200 steps, not finished"."""
+    done, asked = result.steps_done, result.steps_asked
+    of_asked = f" of {format_count(asked)}" if asked and (asked != done or not result.finished) else ""
+    steps = f"{format_count(done)}{of_asked} step{'' if (asked or done) == 1 else 's'}"
+    if not result.finished:
+        return f"{steps}, not finished"
+    return f"{steps}, stopped early" if result.cost.get("stopped_early") else steps
+
+
+def unfinished_sentence(result: RunResults) -> str:
+    """What is missing of a training that is not finished, and how to go on; empty for a finished one."""
+    if result.finished:
+        return ""
+    resume = f"talim train --out {shlex.quote(str(result.folder.resolve()))}"
+    done, asked = format_count(result.steps_done), result.steps_asked
+    of_asked = f" of {format_counted(asked, 'step')}" if asked else " steps"
+    state = f"is not finished: {done}{of_asked}" if result.steps_done else f"has not begun: 0{of_asked}"
+    return f"Training {state}. There is no result yet; unless it is still running, go on with: {resume}"
+
+
+def unchanged_sentence(result: RunResults) -> str:
+    """Where no step lowered the held-out loss, so that the stored adapter is the untrained one; else empty."""
+    training = result.recipe.get("training")
+    best = training.get("save_weights", "best") == "best" if isinstance(training, dict) else False
+    if not (result.cost and best and result.cost.get("best_step") == 0):
+        return ""
+    return (
+        f"None of the {format_counted(result.steps_done, 'training step')} lowered the held-out loss, so the stored "
+        "adapter is that of step 0: it changes nothing."
+    )
+
+
 def quality_sentence(result: RunResults) -> str:
     """Whether held-out recordings are predicted better, and what became better and worse in the generated audio."""
+    if not result.finished:
+        return f"Quality: {NOT_MEASURED}, as training is not finished."
     return f"Quality: {_learning(result)} {samples_sentence(result.scores)}"
 
 
@@ -78,11 +114,14 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
     """Better or worse only if the whole interval is on that side of 0."""
     reduction = result.losses.get("loss_reduction") or {}
     low, high = interval_of(reduction)
+    if not result.finished:
+        return "unknown", f"Training {'is not finished' if result.steps_done else 'has not begun'}."
+    if unchanged := unchanged_sentence(result):
+        return "unclear", unchanged
     if not _is_number(reduction.get("mean")):
         return "unknown", "Trained, but not evaluated yet."
     if low is None or high is None:
-        verb = "fell" if reduction["mean"] > 0 else "did not fall"
-        return "unclear", f"The held-out loss {verb}; its interval was {NOT_MEASURED}."
+        return "unclear", "Too few held-out recordings to tell whether it predicts new music better."
     if low > 0:
         return "better", _better(result)
     if high < 0:
@@ -112,8 +151,11 @@ def loss_sentence(result: RunResults) -> str:
     losses = result.losses
     reduction = losses.get("loss_reduction") or {}
     mean = reduction.get("mean")
+    if not result.finished:
+        return unfinished_sentence(result)
     if not _is_number(mean):
-        return f"The held-out loss without and with the adapter was {NOT_MEASURED}: run talim evaluate."
+        run = shlex.quote(str(result.folder.resolve()))
+        return f"The held-out loss without and with the adapter was {NOT_MEASURED}: talim evaluate {run}"
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
     amount = f" by {format_number(abs(mean))}{unit}" if mean else ""
@@ -155,6 +197,8 @@ def cost_sentence(result: RunResults, price_per_hour: float | None = None) -> st
     cost = result.cost
     seconds, trained = cost.get("wall_seconds"), cost.get("trainable_parameters")
     fraction = trained_fraction(result)
+    if not result.finished:
+        return f"Cost: {NOT_MEASURED} yet; {stage_of(result)}."
     if not _is_number(seconds) and not _is_number(trained):
         return f"Cost: it was {NOT_MEASURED}."
     time = format_duration(seconds) if _is_number(seconds) else f"a time that was {NOT_MEASURED}"
@@ -169,12 +213,12 @@ def _money_and_energy(cost: Mapping[str, Any], price_per_hour: float | None) -> 
     if not _is_number(seconds):
         money = f"Money: {NOT_MEASURED}"
     elif price_per_hour is None:
-        hours = format_number(seconds / 3600, 2)
-        money = f"Money: {hours} machine hours; with --price-per-hour they are told as an amount"
+        money = f"Money: {format_duration(seconds)} of this machine; with --price-per-hour it is told as an amount"
     else:
         amount = format_number(seconds / 3600 * price_per_hour, 2)
         money = f"Money: {amount} at {format_number(price_per_hour, 2)} per hour of this machine"
-    energy = f"{format_number(joules / 3600, 1)} Wh" if _is_number(joules) else NOT_MEASURED
+    note = str(cost.get("energy_note") or NOT_MEASURED)
+    energy = f"{format_number(joules / 3600, 1)} Wh" if _is_number(joules) else note
     return f"{money}. Energy: {energy}."
 
 

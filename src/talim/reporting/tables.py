@@ -9,6 +9,7 @@ from talim.html import formatting
 from talim.reporting import sentences
 from talim.reporting.run_results import RunResults
 
+MAX_NAMES = 12  # recordings that are named
 TableRows = list[tuple[str, str]]
 
 
@@ -24,7 +25,7 @@ def cost_table(result: RunResults) -> TableRows:
         ("Wall time", cost.get("wall_seconds"), formatting.format_duration),
         ("Time on the device", cost.get("device_seconds"), formatting.format_duration),
         ("Device", cost.get("device"), str),
-        ("Precision", cost.get("precision"), str),
+        ("Number format (precision)", cost.get("precision"), str),
         ("Peak memory", cost.get("peak_memory_bytes"), formatting.format_bytes),
         ("Energy", energy / 3600 if energy is not None else None, lambda wh: f"{formatting.format_number(wh, 1)} Wh"),
         ("FLOPs", cost.get("flops"), formatting.format_scientific),
@@ -34,6 +35,7 @@ def cost_table(result: RunResults) -> TableRows:
         ("Trained fraction", fraction, formatting.format_percent),
         ("Adapter on disk", folder_bytes(result.folder / "adapter"), formatting.format_bytes),
     ]
+    rows = [row for row in rows if row[0] != "Energy" or energy is not None]  # the cost sentence says why not
     notes = {"Energy": cost.get("energy_note"), "Peak memory": cost.get("memory_note")}
     texts = [(name, sentences.NOT_MEASURED if value in (None, "") else show(value)) for name, value, show in rows]
     return [(name, f"{text} ({notes[name]})" if notes.get(name) else text) for name, text in texts]
@@ -47,22 +49,36 @@ def folder_bytes(folder: Path) -> int | None:
 def data_table(result: RunResults) -> TableRows:
     """The training data, the split, and rights."""
     corpus, split = result.corpus, result.split
-    if not corpus and not split:
+    if not corpus and not split and not result.training_music:
         return []
     sides, rights = corpus.get("split") or split, corpus.get("rights") or {}
     seed = f", seed {split['seed']}" if split.get("seed") is not None else ""
+    music = result.training_music
+    trained = "Trained on" if result.finished else "Training recordings"
     rows = [
         ("Music", _amount(corpus) if corpus else ""),
         ("Split by", f"{split['strategy']}{seed}" if split.get("strategy") else ""),
         ("Explanation", str(split.get("explanation") or "")),
-        ("Trained on", _amount(sides["train"]) if sides.get("train") else ""),
-        ("Held out", _amount(sides["held_out"]) if sides.get("held_out") else ""),
+        (trained, _amount(music) + _names(music.get("recordings")) if music else ""),
+        ("Held out", _held_out(sides)),
         ("Licences", _tally(rights.get("licences"))),
         ("Consent", _tally(rights.get("consent"))),
         ("Captions from", _tally(corpus["captions"]) if corpus.get("captions") else ""),
         ("Licence of the base", str(result.base.get("licence") or "unknown")),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _held_out(sides: dict[str, Any]) -> str:
+    return _amount(sides["held_out"]) + _names(sides.get("held_out_recordings")) if sides.get("held_out") else ""
+
+
+def _names(recordings: Any) -> str:
+    """`: first, second and 8 more`; empty for a mere count."""
+    if not isinstance(recordings, list) or not recordings:
+        return ""
+    more = f" and {len(recordings) - MAX_NAMES} more" if len(recordings) > MAX_NAMES else ""
+    return f": {', '.join(map(str, recordings[:MAX_NAMES]))}{more}"
 
 
 def _amount(part: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ class EnergyCounter:
         self._handle = self._nvml = None
         self._first = 0
         if device.type != "cuda":
-            self.note = "not measured: this hardware has no energy counter that talim can read"
+            self.note = "not measured, as talim reads the energy counters of NVIDIA GPUs only"
             return
         try:
             import pynvml  # pyright: ignore[reportMissingImports]
