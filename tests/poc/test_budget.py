@@ -84,3 +84,24 @@ def test_estimate_text_tells_the_whole() -> None:
     assert budget.estimate_text(3900, 3, 2) == (
         "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min in all"
     )
+
+
+@pytest.mark.parametrize("seconds", [12.0, 36.0, 61.3, 3599.0, 3600.0, 41_234.5])
+def test_hours_option_rounds_up_to_two_digits(seconds: float) -> None:
+    hours = float(budget.hours_option(seconds).split()[1])
+    assert seconds / 3600 <= hours + 1e-9 < 1.1 * seconds / 3600 + 1e-9
+
+
+def test_check_budget_refuses_at_once_what_no_machine_can_do() -> None:
+    with pytest.raises(UsageError, match=r"--hours 0\.005 is 18 s; .* 3 designs .* give --hours (\S+) ") as refused:
+        budget.check_budget(PocOptions(hours=0.005), 20)
+    least = float(str(refused.value).partition("give --hours ")[2].split()[0])
+    budget.check_budget(PocOptions(hours=least), 20)  # what it names is accepted
+    budget.check_budget(PocOptions(), 20)  # no budget
+    budget.check_budget(PocOptions(hours=0.01, designs=("linear@all:2%",)), 20)
+
+
+def test_least_seconds_is_enough_and_hardly_more() -> None:
+    for needed in (0.5, 10.0, 1234.0):
+        found = budget.least_seconds(lambda left, needed=needed: left >= needed, -50.0)
+        assert needed <= found <= 1.05 * needed + 1.0

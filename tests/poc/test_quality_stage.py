@@ -37,8 +37,8 @@ def test_select_design_compares_designs_of_most_steps_only(tmp_path: Path) -> No
     ("ci95", "least", "passed", "reason"),
     [
         ([0.1, 0.3], 0.0, True, ""),
-        ([0.1, 0.3], 0.2, False, "begins at 0.100"),
-        ([-0.1, 0.3], 0.0, False, "not above 0"),
+        ([0.1, 0.3], 0.2, False, "0.100 to 0.300, is not above 0.2; try more"),
+        ([-0.1, 0.3], 0.0, False, "is not above 0: 2 held-out recordings are too few to tell"),
         (None, 0.0, None, "may be chance"),
     ],
 )

@@ -49,6 +49,9 @@ def test_time_log_counts_over_sessions_by_purpose(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
     assert again.seconds == 11
     assert TimeLog(tmp_path / "time_log.json", "extend k").seconds == 0
+    assert again.other_seconds == 0
+    assert TimeLog(tmp_path / "time_log.json", "all k-2h").other_seconds == 11  # and not that of other work
+    assert TimeLog(tmp_path / "time_log.json", "extend k").other_seconds == 0
 
 
 def plan(folder: Path, key: str, run: str) -> None:

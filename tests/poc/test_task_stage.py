@@ -15,7 +15,14 @@ from talim.poc import task_stage
 def test_adherence_lines_name_chance_base_and_real_music() -> None:
     row = {"name": "adherence_mode", "value": 0.7, "low": 0.6, "high": 0.8, "reference": 0.9, "baseline": 0.5}
     (sentence,) = task_stage.adherence_lines({"scores": [row, {"name": "pitch", "value": 1.0}]})
-    assert sentence.startswith("Outputs match their own prompt's mode better than other prompts' in 70")
+    assert sentence.startswith("Outputs match their own prompt's mode more closely than other prompts' in 70")
+    assert "to tell whether that is above chance" in sentence
+    enough = {"gain_recordings": 6}
+    (shown,) = task_stage.adherence_lines({"scores": [row | enough]})
+    assert "chance, " not in shown.partition("chance is")[2]
+    assert shown.endswith("held-out music 90\u202f%.")
+    (unclear,) = task_stage.adherence_lines({"scores": [row | enough | {"low": 0.4}]})
+    assert unclear.endswith("; not shown to be above chance.")
     assert "untrained base 50" in sentence
     assert "held-out music 90" in sentence
     (none,) = task_stage.adherence_lines({"scores": [row | {"value": None}]})

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from talim.errors import TalimError
+from talim.interrupts import INTERRUPTED, INTERRUPTED_MESSAGE
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.terminal_text import one_line
 
-INTERRUPTED = 130
-INTERRUPTED_MESSAGE = "interrupted; finished work is saved, and the same command resumes it"
 OUT_OF_MEMORY = (
     "{device} is too small for this ({detail}): make the work smaller (shorter --seconds, fewer --num-workers, or for "
     "training --set training.batch_size=1, a shorter training.crop_seconds, a smaller design or base), close other "

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from talim import interrupts
 from talim.cli import (
     adapters,
     brief,
@@ -86,7 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.simplefilter("ignore")  # of libraries; what users need to know is printed by talim
     usable_streams()
     with stop_signals():
-        sys.exit(exit_status(lambda: app(arguments, standalone_mode=False)))
+        if arguments is not None:  # called by a program, which goes on
+            sys.exit(exit_status(lambda: app(arguments, standalone_mode=False)))
+        with interrupts.command_process():
+            status = exit_status(lambda: app(standalone_mode=False))
+        if status == interrupts.INTERRUPTED:
+            interrupts.end_process(status)
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,8 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
+from talim.out_of_memory import memory_detail, memory_that_ran_out
 
 EXAMPLE = "Example: `talim plan --base musicgen-medium --design conv@all:40M --gpu rtx-3060 --price-per-hour 0.2`"
 
@@ -32,7 +35,7 @@ def plan(
     data_hours: Annotated[float, typer.Option(help="Hours of training music.")] = 1.0,
     epochs: Annotated[float, typer.Option(help="Epochs over the training music.")] = 10.0,
     precision: Annotated[
-        str | None, typer.Option(help="bf16 or fp32 for the frozen base; chosen by the hardware if not given.")
+        str | None, typer.Option(help="Numbers of the frozen base: bf16 (16 bits) or fp32 (32 bits); by the hardware if not given.")
     ] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third more time.")
@@ -65,25 +68,40 @@ def plan(
     from talim.planning.tables import render_plan
 
     asked = {str(Design.parse(text)) for text in design}
-    planned = api.plan(
-        str(base),
-        design,
-        gpu=gpu,
-        crop_seconds=seconds,
-        batch_size=batch_size,
-        data_hours=data_hours,
-        epochs=epochs,
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
-        memory_gb=memory_gb,
-        price_per_hour=price_per_hour,
-        price_per_kwh=price_per_kwh,
-        watts=watts,
-        recalibrate=recalibrate,
-    )
+    with _memory_explained():
+        planned = api.plan(
+            str(base),
+            design,
+            gpu=gpu,
+            crop_seconds=seconds,
+            batch_size=batch_size,
+            data_hours=data_hours,
+            epochs=epochs,
+            precision=precision,
+            gradient_checkpointing=gradient_checkpointing,
+            memory_gb=memory_gb,
+            price_per_hour=price_per_hour,
+            price_per_kwh=price_per_kwh,
+            watts=watts,
+            recalibrate=recalibrate,
+        )
     show(planned, json_, "" if json_ else render_plan(planned))
     if not any(row["fits"] for row in planned["designs"] if row["design"] in asked):
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Where planning itself runs out of memory: advice on training would not help."""
+    try:
+        yield
+    except Exception as error:
+        if not (place := memory_that_ran_out(error)):
+            raise
+        raise TalimError(
+            f"{place} is too small to plan ({memory_detail(error)}): a plan traces the base without its weights, which "
+            "takes about 1 GB whatever the design; close other programs, or plan elsewhere"
+        ) from None
 
 
 def _plan_study(

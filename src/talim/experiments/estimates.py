@@ -9,7 +9,8 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
-from talim.planning.tables import GB, format_kwh, format_si
+from talim.html.formatting import GB
+from talim.planning.tables import format_kwh, format_si
 from talim.progress import Progress, format_duration
 
 

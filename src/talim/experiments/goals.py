@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from talim.errors import UsageError
 from talim.experiments.results import COSTS
+from talim.html.formatting import GB
 
-BYTES = {"": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+BYTES = {"": 1.0, "kB": 1e3, "MB": 1e6, "GB": GB}
 UNITS = {
     "parameters": {"": 1.0, "k": 1e3, "M": 1e6},
     "flops": {"": 1.0, "G": 1e9, "T": 1e12, "P": 1e15},

@@ -9,6 +9,7 @@ from talim.errors import TalimError
 from talim.experiments.local_executor import TrialFunction
 from talim.experiments.results_log import ResultRecord
 from talim.experiments.trial import TrialJob, TrialWorkerCache, failed_trial_record
+from talim.html.formatting import GB
 from talim.progress import Progress
 
 GPUS_PER_TRIAL = 1.0
@@ -51,7 +52,7 @@ class RayExecutor:
             if needed is not None:
                 available = int(_largest_node_bytes(ray))
                 if needed > available and not gpus:
-                    sizes = f"{needed / 1e9:.1f} GB predicted, {available / 1e9:.1f} GB on the largest node"
+                    sizes = f"{needed / GB:.1f} GB predicted, {available / GB:.1f} GB on the largest node"
                     yield failed_trial_record(job.spec, f"no node has enough memory: {sizes}")
                     continue
                 options["memory"] = needed

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 NOT_KNOWN = "not known"
+GB = 1e9  # bytes, everywhere that memory and files are told or asked for
 WHOLE_CURRENCIES = {"CLP", "ISK", "JPY", "KRW", "PYG", "UGX", "VND", "XAF", "XOF", "XPF", "YEN", "¥", "円", "₩"}
 
 
@@ -84,7 +85,7 @@ def format_duration(seconds: float | None) -> str:
 
 def format_bytes(value: float) -> str:
     """Bytes in kB, MB or GB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, factor in (("GB", GB), ("MB", 1e6), ("kB", 1e3)):
         if value >= factor:
             return f"{value / factor:.{1 if value < 100 * factor else 0}f} {unit}"
     return f"{value:.0f} bytes"

@@ -64,9 +64,7 @@ def cpu_profile(
     cache: Path, watts: float | None = None, recalibrate: bool = False, progress: Progress | None = None
 ) -> HardwareProfile:
     """This CPU, with as many threads as torch uses now; its calibration is cached in the folder `cache`."""
-    threads = torch.get_num_threads()
-    key = [cpu_name(), threads, torch.__version__, Path(__file__).read_text(encoding="utf-8")]
-    file = cache / f"cpu-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
+    threads, file = torch.get_num_threads(), _calibration_file(cache)
     if recalibrate:
         file.unlink(missing_ok=True)
     calibration = _read_calibration(file)
@@ -90,6 +88,16 @@ def cpu_profile(
 
     speed = measured("speed", lambda: calibrate_in_subprocess(threads, progress))
     return to_hardware_profile(speed, threads, watts, overhead_bytes)
+
+
+def stored_overhead(cache: Path, family: str, precision: str) -> float | None:
+    """What `cpu_profile` measured of the memory besides tensors; None if it was not measured here yet."""
+    return _read_calibration(_calibration_file(cache)).get(f"{family}/{precision}")
+
+
+def _calibration_file(cache: Path) -> Path:
+    key = [cpu_name(), torch.get_num_threads(), torch.__version__, Path(__file__).read_text(encoding="utf-8")]
+    return cache / f"cpu-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
 
 
 def _read_calibration(file: Path) -> dict[str, Any]:

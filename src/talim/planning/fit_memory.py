@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from talim.backbones.precision import choose_precision
 from talim.design.expression import Design
 from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
+from talim.html.formatting import GB
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.planning.cpu_calibration import stored_overhead
 from talim.planning.generation_memory import LIBRARY_BYTES
-from talim.planning.hardware import CONTEXT_BYTES, GB, HardwareProfile
+from talim.planning.hardware import CONTEXT_BYTES, HardwareProfile
 from talim.planning.trace_cache import TraceCache
-from talim.planning.training_step import StepConfig
+from talim.planning.training_step import DTYPES, StepConfig
 from talim.recipe import Recipe
 
 SHORTER_SECONDS = (20.0, 10.0, 5.0)
@@ -40,6 +43,7 @@ def find_fitting_config(
     fitting = candidates[first]
     return {
         "options": describe_change(config, fitting),
+        "settings": as_settings(config, fitting.to_json()),
         **fitting.to_json(),
         "memory_bytes": memory_bytes(fitting),
         "step_seconds": hardware.seconds(traces.trace(fitting)),
@@ -53,17 +57,22 @@ def training_advice(recipe: Recipe, clip_seconds: float, limit_bytes: float, gpu
     """
     base, training = base_model_facts(recipe.base), recipe.training
     seconds = min(training.crop_seconds or clip_seconds, base.window_seconds)
-    precision = "bf16" if training.precision == "bf16" or (training.precision == "auto" and gpu) else "fp32"
+    dtype, _ = choose_precision(training.precision, "cuda" if gpu else "cpu")
+    precision = next(name for name, each in DTYPES.items() if each == dtype)
     step = (training.batch_size, precision, training.gradient_checkpointing)
     config = StepConfig(recipe.base, recipe.design, seconds, *step)
-    overhead = CONTEXT_BYTES if gpu else LIBRARY_BYTES
-    machine = HardwareProfile("", 0.0, FLAT_RATES, 0.0, gpu=gpu, overhead_bytes=lambda family, precision: overhead)
+
+    def overhead_bytes(family: str, precision: str) -> float:  # as in a plan, if one was made here
+        measured = None if traces.folder is None else stored_overhead(traces.folder, family, precision)
+        return CONTEXT_BYTES if gpu else LIBRARY_BYTES if measured is None else measured
+
+    machine = HardwareProfile("", 0.0, FLAT_RATES, 0.0, gpu=gpu, overhead_bytes=overhead_bytes)
     needed = machine.needed_bytes(traces.trace(config), base.family, precision)
     text = f"by its plan this training needs {needed / GB:.2f} GB, and there are {limit_bytes / GB:.2f} GB"
     fitting = find_fitting_config(config, base, machine, min(limit_bytes, needed - 1), traces)
     if fitting is None:
         return f"{text}; no smaller batch or crop and no other site of this design fits"
-    return f"{text}; with {as_settings(config, fitting)} it needs {fitting['memory_bytes'] / GB:.2f} GB"
+    return f"{text}; with {fitting['settings']} it needs {fitting['memory_bytes'] / GB:.2f} GB"
 
 
 def as_settings(before: StepConfig, fitting: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from talim.errors import UsageError
+from talim.html.formatting import GB
 from talim.planning.tracer import OperationCost, Trace
 
 MATMUL_EFFICIENCY = 0.5  # of the published FLOP/s that eager torch reaches in training; assumed, not measured here
@@ -27,7 +28,6 @@ USABLE_MEMORY_FRACTION = 0.95  # the allocator leaves gaps
 # over whole runs of `talim train` (docs/reports/cost-model.md). Weights and optimiser state stay where they are.
 HEAP_GROWTH = 1.55
 MAKERS = re.compile(r"^(nvidia-|amd-)?(geforce-|instinct-|radeon-)?")  # as systems report names
-GB = 1e9
 
 
 # Bytes besides tensors, by the base's family and precision: Python and its libraries, or the CUDA context.

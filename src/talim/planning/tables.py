@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from talim.html.formatting import GB
 from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH
 from talim.progress import format_duration
 
-GB = 1e9
 DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
 OPTIONAL_DESIGN_COLUMNS = ("percent", "file")  # left out on a narrow terminal
 PLAN_TABLE_COLUMNS, PLAN_TABLE_MIN_COLUMNS = 110, 90
@@ -76,7 +77,16 @@ def _design_parts(result: dict[str, Any], columns: int) -> list[str | Table]:
         table.add_row(_stacked(name), *(cells.get(heading, "") for heading in headings), _note(row))
     reasons = [row["note"].removeprefix(IMPOSSIBLE) for row in result["designs"] if row["parameters"] is None]
     footer = ["\nImpossible, and why:"] if reasons else []
-    return [header, table, *footer, *(f"- {reason}" for reason in reasons)]
+    return [header, table, *footer, *(f"- {reason}" for reason in reasons), *_plan_hint(result)]
+
+
+def _plan_hint(result: dict[str, Any]) -> list[str]:
+    """How to learn what training one of the designs takes."""
+    possible = [row["design"] for row in result["designs"] if row["parameters"] is not None]
+    if not possible:
+        return []
+    design = next((each for each in possible if "@all" in each), possible[0])
+    return [f"\nnext: talim plan --base {shlex.quote(str(result['base']))} --design {shlex.quote(design)}"]
 
 
 def _design_cells(row: dict[str, Any]) -> dict[str, str]:
@@ -113,7 +123,8 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
     header = (
         f"{result['base']} on {result['hardware']} ({result['hardware_note']}).\n"
         f"{result['clips']:,} clips of {result['crop_seconds']:g} s, {result['epochs']:g} epochs, batch size "
-        f"{result['batch_size']}: {result['steps']:,} steps; base in {result['precision']}{checkpointed}.\n"
+        f"{result['batch_size']}: {result['steps']:,} steps; base in {result['precision']} (numbers of "
+        f"{'16' if result['precision'] == 'bf16' else '32'} bits){checkpointed}.\n"
         f"Memory limit: {result['memory_limit_bytes'] / GB:.1f} GB.\n"
     )
     rows = result["designs"]
@@ -131,11 +142,11 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
             "money": "-" if row["money"] is None else f"{row['money']:.2f}",
         }
         table.add_row(row["design"], *(cells[heading] for heading in headings))
-    return [header, table, *_plan_footer(rows)]
+    return [header, table, *_plan_footer(result)]
 
 
-def _plan_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [""]
+def _plan_footer(result: dict[str, Any]) -> list[str]:
+    lines, rows = [""], result["designs"]
     for row in rows:
         if row["design"] != str(FULL_FINETUNE):
             memory, time, file = (_format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage"))
@@ -144,13 +155,32 @@ def _plan_footer(rows: Sequence[dict[str, Any]]) -> list[str]:
         suggestion = row["suggestion"]
         if suggestion is not None:
             lines.append(
-                f"! {row['design']} does not fit. It would with {suggestion['options']}: "
-                f"{suggestion['memory_bytes'] / GB:.2f} GB, {_format_seconds(suggestion['step_seconds'])} a step."
+                f"! {row['design']} does not fit. It would with {suggestion['options']} (of talim train: "
+                f"{suggestion['settings']}): {suggestion['memory_bytes'] / GB:.2f} GB, "
+                f"{_format_seconds(suggestion['step_seconds'])} a step."
             )
         elif not row["fits"]:
             lines.append(f"! {row['design']} does not fit, and no change that was tried makes it fit.")
     lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]
-    return [*lines, "Validation and the encoding of the corpus are not included in the times."]
+    if rows and all(row["energy_joules"] is None for row in rows):
+        lines.append("Energy is not predicted: the power of this machine is not known; give it with --watts.")
+    lines.append("Validation and the encoding of the corpus are not included in the times.")
+    return [*lines, _next_line(result)]
+
+
+def _next_line(result: dict[str, Any]) -> str:
+    """The training of the first design that fits, as a command with names to replace."""
+    rows = [row for row in result["designs"] if row["fits"]]
+    chosen = next((row for row in rows if row["design"] != str(FULL_FINETUNE)), rows[0] if rows else None)
+    if chosen is None:
+        return "next: plan a smaller base, or a larger machine (--gpu)"
+    settings = [f"--set training.batch_size={result['batch_size']}"]
+    settings += ["--set training.gradient_checkpointing=true"] * result["gradient_checkpointing"]
+    return (
+        f"next: talim train --base {shlex.quote(str(result['base']))} --design {shlex.quote(chosen['design'])} "
+        f"{' '.join(settings)} --set training.crop_seconds={result['crop_seconds']:g} --steps {result['steps']} "
+        "--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
+    )
 
 
 def format_si(number: float) -> str:

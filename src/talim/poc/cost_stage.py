@@ -182,14 +182,14 @@ def _fit_to_budget(
     training = next(iter(by_design.values())).training
     min_steps = gates.cost.min_steps
 
-    def steps_of(runs: Sequence[StepTiming]) -> int:
+    def steps_of(runs: Sequence[StepTiming], left: float) -> int:
         # a run of the curve is evaluated by its loss alone, which takes less
         return time_budget.steps_for_budget(
-            training, budget.seconds_for_training(seconds, runs, len(later) * evaluation), runs
+            training, budget.seconds_for_training(left, runs, len(later) * evaluation), runs
         )
 
-    steps, curve_runs = steps_of([*later.values()]), 0
-    with_curve = steps_of([*later.values(), *[later[slowest]] * CURVE_RUNS]) if wants_curve else 0
+    steps, curve_runs = steps_of([*later.values()], seconds), 0
+    with_curve = steps_of([*later.values(), *[later[slowest]] * CURVE_RUNS], seconds) if wants_curve else 0
     if with_curve >= max(CURVE_MIN_STEPS, min_steps):
         steps, curve_runs = with_curve, CURVE_RUNS
     elif wants_curve:
@@ -199,12 +199,11 @@ def _fit_to_budget(
         )
     plan["steps"], plan["curve_reserved"] = steps, bool(curve_runs)
     if steps < min_steps:
-        available = budget.seconds_for_training(seconds, [*later.values()], len(later) * evaluation)
-        needed = options.hours + _missing_hours(min_steps, training, [*later.values()], available)
+        needed = budget.least_seconds(lambda left: steps_of([*later.values()], left) >= min_steps, seconds)
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
-            f"{format_duration(options.hours * 3600)}, and the gate "
-            f"requires {min_steps}; give --hours {needed:.2g}, or fewer designs (--design)"
+            f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
+            f"give {budget.hours_option(options.hours * 3600 + needed - seconds)}, or fewer designs (--design)"
         )
         return by_design
     of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"
@@ -248,16 +247,6 @@ def _tell_estimate(
 def include_learning_curve(options: PocOptions, corpus: Corpus) -> bool:
     """Whether a learning curve is requested and there are enough recordings to divide by four."""
     return options.learning_curve and len({clip.sound_group for clip in corpus.train}) >= 4
-
-
-def _missing_hours(steps: int, training: Any, timings: Sequence[StepTiming], seconds: float) -> float:
-    """The hours beyond `seconds` in which so many steps fit, rounded up by up to 10 %."""
-    from talim.training import time_budget
-
-    needed = max(seconds, 1.0)
-    while time_budget.steps_for_budget(training, needed, timings) < steps:
-        needed *= 1.1
-    return (needed - seconds) / 3600
 
 
 def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:

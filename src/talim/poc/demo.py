@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from talim.backbones import registry
 from talim.corpus.synthetic import perform_corpus
 from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
-from talim.reporting.commands import quoted
+from talim.reporting.commands import REFERENCE_BASE, quoted
 
 RECORDINGS, SECONDS = 12, 24.0
 
@@ -54,7 +55,11 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
 
         perform_corpus(recordings, perform, progress, RECORDINGS, SECONDS)
     result = poc(recordings, out, options, progress)
-    return result | {"listen": f"talim listen {quoted(out)} --invites 1"}
+    own = f"talim poc my-recordings --base {registry.MODELS[REFERENCE_BASE].hub_id} --out my-poc"
+    return result | {
+        "next_step": f"Next, with a folder of your own recordings: {own}",
+        "listen": f"talim listen {quoted(out)} --invites 1",
+    }
 
 
 def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> str:

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
+from talim.html.formatting import GB, format_duration
 from talim.reporting.catalogue import words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
 # The second gate is on the loss alone, so its name says that and no more.
 STAGE_TITLES = {"cost": "Cost", "quality": "Learning (loss)", "task": "Contribution to the task"}
-GB = 1e9
 USABLE_MEMORY_FRACTION = 0.9  # of the machine's memory: the rest is for the system and libraries
 
 
@@ -96,7 +96,11 @@ def saved_gates(out: Path, given: Path | None) -> GateThresholds:
 
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
     """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"}."""
-    steps = f", and at least {gates.cost.min_steps} steps of each within {hours:g} h" if hours is not None else ""
+    steps = (
+        f", and at least {gates.cost.min_steps} steps of each within {format_duration(hours * 3600)}"
+        if hours is not None
+        else ""
+    )
     values = {"memory_gb": memory_bytes / GB, "steps": steps, **vars(gates.quality), **vars(gates.task)}
     texts = {
         stage: {name: text.format(**values) for name, text in parts.items()}

@@ -5,27 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
+from talim.backbones import registry
 from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.licences import allows_commercial_use
-from talim.poc import continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
+from talim.poc import budget, continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
-from talim.poc.options import PocOptions, build_recipes, channels_of, check_base
+from talim.poc.options import DESIGNS, PocOptions, build_recipes, channels_of, check_base, poc_command
 from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import human_ratings, messages, run_results, sentences
 from talim.reporting.catalogue import words
+from talim.reporting.commands import REFERENCE_BASE, quoted
+from talim.reporting.run_report import saleable_base
 from talim.run import Run
 
 
@@ -48,6 +52,8 @@ def poc(
         raise UsageError(f"--continue {continuation!r} is unknown; choose one of {known}")
     check_base(options)
     thresholds = gates.read_gates(options.gates)
+    if not continuation:
+        budget.check_budget(options, thresholds.cost.min_steps)
     by_design = build_recipes(options, out)  # before any work: a wrong setting should not cost an hour
     state.check_folders(folder, out)
     if continuation:
@@ -65,6 +71,11 @@ def poc(
             state.bind_folder(out, key, progress)
             prepare_seconds = TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).seconds
         time_log = TimeLog(out / state.TIME_LOG, f"{continuation or 'all'} {key}")
+        if options.hours is not None and (other := time_log.other_seconds) >= 1.0:
+            progress.log(
+                f"{format_duration(other)} were spent here before, with other options or another --hours: they do not "
+                "count in this time budget"
+            )
         context = PocContext(out, options, corpus, progress, stage_cache, time_log, prepare_seconds)
         if continuation:
             before = state.read_stages(out / state.STAGES)
@@ -72,7 +83,7 @@ def poc(
         else:
             decided = _run_stages(context, by_design, thresholds, core, key)
         state.write_if_changed(out / state.STAGES, decided)
-        return _result(context, decided)
+        return _result(context, decided, folder)
 
 
 def _plan_identity(by_design: dict[str, Recipe], corpus: Corpus) -> str:
@@ -238,7 +249,7 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
     return corpus
 
 
-def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
+def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write the page if anything on it has changed; returns what the command prints."""
     out, page = context.out, context.out / "report" / "index.html"
     chosen = decided["chosen"]
@@ -254,7 +265,9 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
     return {
         "page": str(page),
         "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
-        "next_step": suggested_next_step(run_results.read_result(run.folder)) if run else "",
+        "next_step": suggested_next_step(run_results.read_result(run.folder), folder, out, context.options)
+        if run
+        else "",
         "make_music": report_section.make_music_commands(run.folder) if run else [],
         "time_note": decided["time_note"],
         "stages": decided["stages"],
@@ -274,10 +287,20 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     return sentences.sentences(run_results.read_result(run.folder), price_per_hour, judged)
 
 
-def suggested_next_step(result: run_results.RunResults) -> str:
-    """What to do next, depending on the change of the held-out loss."""
+def suggested_next_step(result: run_results.RunResults, folder: Path, out: Path, options: PocOptions) -> str:
+    """What to do next, as a command where there is one, depending on the change of the held-out loss."""
     verdict, _ = sentences.loss_verdict(result)
+    texts = words("poc")["next_steps"]
     if verdict == "better":
-        return words("poc")["next_steps"]["better_miniature" if result.miniature else "better"]
+        larger = registry.MODELS[REFERENCE_BASE].hub_id if options.license_use == "any" else saleable_base().hub_id
+        # settings and a budget for a miniature say nothing about a base a hundred times its size
+        as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
+        beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")
+        commands = {
+            "larger": poc_command(folder, beside, as_before),
+            "listen": f"talim listen {quoted(out)} --invites 12",
+            "extend": poc_command(folder, out, options, "--continue", "extend"),
+        }
+        return texts["better_miniature" if result.miniature else "better"].format(**commands)
     reduced = (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0
-    return words("poc")["next_steps"]["unclear" if reduced else "no_improvement"]
+    return texts["unclear" if reduced else "no_improvement"]

@@ -13,6 +13,8 @@ from talim.poc.gates import GateThresholds
 from talim.poc.runs import loss_reduction_of
 from talim.run import Run
 
+FEW_RECORDINGS = 6  # an interval from fewer is wide mostly because of their number
+
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
     """The design to continue with, by loss reduction and FLOPs, of those that were planned with most steps.
@@ -38,8 +40,8 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     for design, run in runs.items():
         reduction = loss_reduction_of(run)
         ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
-        results.append(f"with {design} by {format_number(reduction['mean'])}{ends}")
-    lines = [f"The prediction error (loss) on held-out recordings fell {', '.join(results)}.", choice.sentence]
+        results.append(f"with {design} {format_number(reduction['mean'])}{ends}")
+    lines = [f"Reduction of the prediction error (loss) on held-out recordings: {', '.join(results)}.", choice.sentence]
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
@@ -56,11 +58,14 @@ def stop_reason(run: Run, gates: GateThresholds) -> str:
         return ""
     if passed is None:
         return "one held-out recording gives no interval, so the loss reduction may be chance; add recordings"
-    low = loss_reduction_of(run)["ci95"][0]
+    reduction = loss_reduction_of(run)
+    low, high = reduction["ci95"]
+    count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
+    text = f"the interval of the loss reduction, {format_ci(low, high)}, is not above {least:g}"
+    if count < FEW_RECORDINGS and reduction["mean"] > least:
+        return f"{text}: {count} held-out recordings are too few to tell; give more recordings first"
     return (
-        f"the interval of the loss reduction begins at {format_number(low)}, which is not above "
-        f"{gates.quality.min_loss_reduction:g}; try more recordings, more steps or a lower learning rate "
-        "(--set training.learning_rate=0.0003) first"
+        f"{text}; try more recordings, more steps or a lower learning rate (--set training.learning_rate=0.0003) first"
     )
 
 

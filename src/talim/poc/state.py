@@ -87,6 +87,14 @@ class TimeLog:
     def seconds(self) -> float:
         return float(self._read().get(self.purpose, 0.0))
 
+    @property
+    def other_seconds(self) -> float:
+        """Seconds of plans with other options, as far as this one has not begun."""
+        if self.seconds:
+            return 0.0
+        kind = self.purpose.partition(" ")[0]
+        return sum(value for purpose, value in self._read().items() if purpose.partition(" ")[0] == kind)
+
     @contextlib.contextmanager
     def counting(self, progress: Progress) -> Iterator[Progress]:
         """Count the time inside; reporting through the yielded progress saves it every few seconds."""

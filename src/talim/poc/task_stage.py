@@ -13,9 +13,11 @@ from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_ci, format_percent
 from talim.reporting import human_ratings
 from talim.reporting.commands import quoted
+from talim.reporting.sample_changes import MIN_RECORDINGS
 
 BRIEF = "brief.yaml"
 CANDIDATES = 12
+CHANCE = 0.5
 MATCH_PREFIX = "Outputs match"
 NOT_MEASURED = (
     "Whether outputs match their prompts was not measured: the prompts do not differ in a labelled mode, tempo or "
@@ -43,10 +45,17 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
         others = f", {', '.join(comparisons)}" if comparisons else ""
         label = name.removeprefix("adherence_")
         lines.append(
-            f"{MATCH_PREFIX} their own prompt's {label} better than other prompts' in "
-            f"{format_percent(row['value'])}{ends} of comparisons; chance is 50\u202f%{others}."
+            f"{MATCH_PREFIX} their own prompt's {label} more closely than other prompts' in "
+            f"{format_percent(row['value'])}{ends} of comparisons; chance is 50\u202f%{others}{_against_chance(row)}."
         )
     return lines or [NOT_MEASURED]
+
+
+def _against_chance(row: Mapping[str, Any]) -> str:
+    """Says so where the rate is not shown to be above chance."""
+    if row.get("low") is None or int(row.get("gain_recordings") or 0) < MIN_RECORDINGS:
+        return f"; prompts of {MIN_RECORDINGS} recordings or more are needed to tell whether that is above chance"
+    return "" if row["low"] > CHANCE else "; not shown to be above chance"
 
 
 def review_commands(out: Path, run: Path) -> list[str]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from talim.experiments.comparison import levels_text
 from talim.html import plots
 from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
-from talim.html.formatting import format_number, format_percent
+from talim.html.formatting import GB, format_number, format_percent
 from talim.reporting.study_sentences import COSTS, measure_name
 
 Summary = Mapping[str, Any]
@@ -18,7 +18,7 @@ LOSS = "loss_reduction"
 AXES = {  # cost -> axis label, unit in that of COSTS
     "parameters": ("trained parameters, thousands", 1e3),
     "seconds": ("seconds of training", 1.0),
-    "memory": ("peak memory, GB", 1e9),
+    "memory": ("peak memory, GB", GB),
     "bytes": ("adapter on disk, MB", 1e6),
 }
 MAX_COST_BARS = 14
