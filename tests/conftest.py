@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,29 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory, recordings: Path) ->
     folder = tmp_path_factory.mktemp("corpora") / "corpus"
     prepare(recordings, folder, clip_seconds=2.0, sample_rate=RATE_HZ, held_out_fraction=0.34, seed=1)
     return folder
+
+
+@pytest.fixture
+def stand_in_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hub on the loopback interface (a `StandInHub`) that this process asks, with an empty cache."""
+    from huggingface_hub import constants
+    from stand_in_hub.server import StandInHub
+
+    from talim.backbones import hub_download, hub_repository, resolve
+
+    hub = StandInHub().start()
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    values = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}
+    for name, value in {**values, "HF_HUB_CACHE": str(tmp_path / "hub-cache")}.items():
+        monkeypatch.setattr(constants, name, value)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    for memory in (hub_repository._ask, hub_download._say, resolve._say):
+        memory.cache_clear()
+    yield hub
+    hub.stop()
 
 
 @pytest.fixture(scope="session")

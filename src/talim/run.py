@@ -16,7 +16,7 @@ from typing import Any
 
 from talim import progress
 from talim import recipe as recipes
-from talim.atomic_io import friendly_os_errors
+from talim.atomic_io import friendly_os_errors, read_json
 from talim.errors import TalimError
 from talim.recipe import Recipe
 
@@ -36,6 +36,7 @@ class Run:
         self.scores = self.folder / "scores.json"
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.samples = self.folder / "samples"
+        self.continuations = self.folder / "continuations"
         self.metrics_cache = self.folder / "metrics_cache"
 
     @property
@@ -44,6 +45,14 @@ class Run:
         if not self.recipe_file.is_file():
             raise TalimError(f"{self.folder}: no run is here (recipe.yaml is missing); give --corpus to begin one")
         return recipes.load([self.recipe_file])
+
+    @property
+    def base(self) -> str:
+        """The recipe's base, from the Hub at the commit that the run was begun with: NAME@COMMIT."""
+        name, facts = self.recipe.base, read_json(self.facts_file) if self.facts_file.is_file() else {}
+        stored = facts.get("base") if isinstance(facts, dict) else None
+        revision = stored.get("revision") if isinstance(stored, dict) else None
+        return f"{name.partition('@')[0]}@{revision}" if isinstance(revision, str) and revision else name
 
     @property
     def finished(self) -> bool:

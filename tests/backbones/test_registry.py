@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -9,6 +11,9 @@ from transformers import (
     MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
+    MusicgenMelodyConfig,
+    MusicgenMelodyDecoderConfig,
+    MusicgenMelodyForConditionalGeneration,
     T5Config,
 )
 
@@ -24,11 +29,15 @@ PARAMETERS = {
     "musicgen-stereo-medium": 1_862_728_704,
     "musicgen-large": 3_255_382_016,
     "musicgen-stereo-large": 3_288_944_640,
+    "musicgen-melody": 1_384_424_448,
+    "musicgen-stereo-melody": 1_409_596_416,
+    "musicgen-melody-large": 2_449_879_040,
+    "musicgen-stereo-melody-large": 2_483_441_664,
 }
 RELEASED = [model for model in registry.MODELS.values() if isinstance(model.shape, MusicGenShape)]
 
 
-def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
+def on_meta(shape: MusicGenShape) -> Any:
     """A released model on the meta device: decoder, T5-base and the 32 kHz codec."""
     text = T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32128)
     codec = EncodecConfig(
@@ -40,7 +49,8 @@ def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
         use_causal_conv=False,
         use_conv_shortcut=False,
     )
-    decoder = MusicgenDecoderConfig(
+    melody = shape.melody_frames > 0
+    decoder = (MusicgenMelodyDecoderConfig if melody else MusicgenDecoderConfig)(
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -48,8 +58,11 @@ def on_meta(shape: MusicGenShape) -> MusicgenForConditionalGeneration:
         num_codebooks=shape.codebooks,
         audio_channels=shape.channels,
     )
+    parts: Any = {"text_encoder": text, "audio_encoder": codec, "decoder": decoder}
     with torch.device("meta"):
-        return MusicgenForConditionalGeneration(MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder))
+        if melody:  # its length of the melody is transformers' default
+            return MusicgenMelodyForConditionalGeneration(MusicgenMelodyConfig(**parts))
+        return MusicgenForConditionalGeneration(MusicgenConfig(**parts))
 
 
 @pytest.mark.parametrize("model", RELEASED, ids=lambda model: model.name)
@@ -59,9 +72,12 @@ def test_registered_shape_equals_the_model_on_meta(model: registry.ModelEntry) -
     built = on_meta(shape)
     assert shape.decoder_parameters == fingerprint.count_values(built.decoder) == PARAMETERS[model.name]
     assert built.enc_to_dec_proj.weight.shape == (shape.hidden, shape.text_width)
+    assert getattr(built.config, "chroma_length", 0) == shape.melody_frames
     assert len(built.decoder.lm_heads) == shape.codebooks == 4 * shape.channels
     assert built.config.audio_encoder.frame_rate == 50
     assert built.config.audio_encoder.num_quantizers * shape.channels == shape.codebooks
+    if not model.name.endswith(("melody", "melody-large")):  # whose conversion stores other parts
+        assert model.download_gb == pytest.approx(stored_values(built) * model.value_bytes / 1e9, rel=1e-3)
     modules = dict(built.named_modules())
     sites = MusicGen.sites(_Shell(built))  # type: ignore[arg-type]
     layers = [site for site in sites if site.name.startswith("layers[")]
@@ -73,15 +89,38 @@ def test_registered_shape_equals_the_model_on_meta(model: registry.ModelEntry) -
     assert (sites[0].name, sites[-1].name) == ("conditioner", "post")
 
 
+def stored_values(model: MusicgenForConditionalGeneration) -> int:
+    """Numbers in a released file: the weights, the codec's codebooks, and the decoder's table of sinusoids."""
+    stored = {name: tensor.numel() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    shared = [name for name in stored if name == "text_encoder.encoder.embed_tokens.weight"]  # as text_encoder.shared
+    table = 2048 * model.config.decoder.hidden_size
+    return sum(stored.values()) - sum(stored[name] for name in shared) + table
+
+
+# to be within 0.4 % of the files, which are given to two digits
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        *(("musicgen-small", 2.36), ("musicgen-medium", 8.04), ("musicgen-large", 13.71)),
+        *(("musicgen-stereo-small", 1.22), ("musicgen-stereo-medium", 4.07), ("musicgen-stereo-large", 6.92)),
+    ],
+)
+def test_download_gb_is_that_of_the_released_precision(name: str, gigabytes: float) -> None:
+    entry = registry.MODELS[name]
+    assert entry.download_gb == pytest.approx(gigabytes, rel=4e-3)
+    assert entry.value_bytes == (2 if "stereo" in name else 4)
+    assert entry.fp32_gb == entry.download_gb * (2 if "stereo" in name else 1)
+
+
 class _Shell:
     """A model with the attributes that `sites` reads."""
 
-    def __init__(self, model: MusicgenForConditionalGeneration) -> None:
+    def __init__(self, model: Any) -> None:
         self.config = model.config
 
 
 def test_registry_released_models_have_a_licence() -> None:
-    assert len(RELEASED) == 6
+    assert len(RELEASED) == 10
     assert {model.licence for model in RELEASED} == {"CC-BY-NC-4.0"}
 
 
@@ -92,3 +131,5 @@ def test_find_model_and_closest_names() -> None:
     assert registry.find_model("facebook/musicgen-smal") is None
     assert registry.closest_names("facebok/musicgen-smal")[0] == "musicgen-small"
     assert registry.closest_names("zzz") == []
+    assert registry.find_model("musicgen-small@main") is small
+    assert registry.closest_names("facebok/musicgen-smal@main")[0] == "musicgen-small"

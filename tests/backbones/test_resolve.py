@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from pathlib import Path
 
 import pytest
 from fixtures import released_musicgen
+from stand_in_hub import checkpoints
+from stand_in_hub.server import StandInHub
 
-from talim.backbones import load as loading
-from talim.backbones import resolve
+from talim.backbones import hub_repository, resolve
 from talim.backbones.load import load
 from talim.errors import TalimError
-
-
-def refuse(*_: object, **__: object) -> None:
-    raise OSError("Name or service not known")
 
 
 @pytest.fixture
@@ -24,11 +21,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(resolve, "is_cached", lambda hub_id: False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(resolve.urllib.request, "getproxies", dict)
+def offline(stand_in_hub: StandInHub) -> str:
+    """The host of a Hub that cannot be reached any more."""
+    stand_in_hub.stop()
+    return stand_in_hub.url.removeprefix("http://")
 
 
 def test_licence_is_read_from_the_model_card(folder: Path) -> None:
@@ -38,10 +34,17 @@ def test_licence_is_read_from_the_model_card(folder: Path) -> None:
     assert load(folder, device="cpu").licence == "cc-by-4.0"
 
 
-@pytest.mark.parametrize("name", ["facebook/musicgen-melody", "musicgen-stereo-melody-large"])
-def test_load_melody_model_raises_talim_error(name: str) -> None:
-    with pytest.raises(TalimError, match=r"melody.*not supported yet"):
-        load(name)
+def test_takes_melody_by_name_or_folder_without_loading(folder: Path, tmp_path: Path) -> None:
+    melody = released_musicgen.write(tmp_path / "tiny-melody", melody=True)
+    expected = {str(folder): False, str(melody): True, "nano-musicgen": False, "nano-mustango": False}
+    assert {name: resolve.takes_melody(name) for name in expected} == expected
+
+
+def test_takes_melody_of_a_released_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
+    expected = {"facebook/musicgen-melody": True, "musicgen-stereo-melody-large": True, "musicgen-small": False}
+    expected["mustango"] = False
+    assert {name: resolve.takes_melody(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -60,27 +63,12 @@ def test_load_unknown_base_raises_a_one_line_error_with_advice(name: str, advice
     assert repr(name) in str(caught.value)
 
 
-@pytest.mark.usefixtures("offline")
-def test_load_hub_model_without_network_raises_at_once() -> None:
-    with pytest.raises(TalimError, match=r"huggingface\.co cannot be reached.*hf download") as caught:
+def test_load_hub_model_without_network_raises_at_once(offline: str) -> None:
+    with pytest.raises(TalimError, match=f"{offline} cannot be reached.*hf download") as caught:
         load("musicgen-small")
     assert "\n" not in str(caught.value)
     with pytest.raises(TalimError, match="did you mean musicgen-small"):
         load("facebok/musicgen-smal")
-
-
-def test_friendly_load_errors_of_the_hub_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
-    monkeypatch.setattr(loading, "read_config", refuse)
-    with pytest.raises(TalimError, match="could not be fetched from the Hugging Face Hub") as caught:
-        load("facebook/musicgen-large")
-    assert "Name or service not known" in str(caught.value)
-
-
-def test_check_reachable_cached_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(resolve, "is_cached", lambda hub_id: True)
-    resolve.check_reachable(resolve.ModelSource("facebook/musicgen-small", "x", False, None))
 
 
 def test_load_nano_without_its_files_raises_talim_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,19 +112,123 @@ def test_check_base_of_a_name_that_is_none_is_a_talim_error(name: str) -> None:
         resolve.check_base(name)
 
 
-def test_check_base_of_an_unknown_hub_id_is_told_from_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> str:
-        from huggingface_hub.errors import EntryNotFoundError
-
-        raise EntryNotFoundError("404")
-
-    monkeypatch.setattr(resolve, "check_reachable", lambda source: None)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", missing)
-    with pytest.raises(TalimError, match=r"somebody/typo.*the Hub has no such model"):
-        resolve.check_base("somebody/typo")
-
-
 def test_friendly_load_errors_leave_a_lack_of_memory_as_it_is() -> None:
     source = resolve.resolve_source("nano-musicgen")
     with pytest.raises(RuntimeError, match="Cannot allocate memory"), resolve.friendly_load_errors(source):
         raise RuntimeError("unable to mmap 20 bytes from file <x>: Cannot allocate memory (12)")
+
+
+# the Hub
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MusicGen in the layout of musicgen-small, with all that lies in its repository."""
+    folder = checkpoints.write_safetensors(tmp_path_factory.mktemp("released") / "musicgen-tiny")
+    for name, data in checkpoints.AUDIOCRAFT_FILES.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def pinned(stand_in_hub: StandInHub, released: Path) -> str:
+    """The commit of facebook/musicgen-small that the registry knows, on the Hub, and a later one."""
+    entry = resolve.registry.MODELS["musicgen-small"]
+    commit = stand_in_hub.publish(entry.hub_id, released, commit=entry.revision)
+    newer = {**checkpoints.read_folder(released), "README.md": b"---\nlicense: mit\n---\n"}
+    stand_in_hub.publish(entry.hub_id, newer)
+    return commit
+
+
+def test_load_released_base_by_name_is_pinned_and_says_its_commit(pinned: str, stand_in_hub: StandInHub) -> None:
+    base = load("musicgen-small", device="cpu")
+    assert (base.name, base.revision, base.is_local) == ("facebook/musicgen-small", pinned, False)
+    assert base.model.name_or_path == "facebook/musicgen-small"
+    stand_in_hub.stop()
+    assert load("facebook/musicgen-small", device="cpu").fingerprint == base.fingerprint
+
+
+def test_load_at_a_revision(pinned: str, stand_in_hub: StandInHub) -> None:
+    newest = stand_in_hub.repositories["facebook/musicgen-small"].branches["main"]
+    assert newest != pinned
+    assert load("musicgen-small@main", device="cpu").revision == newest
+    assert load(f"facebook/musicgen-small@{pinned}", device="cpu").revision == pinned
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("musicgen-small@", "'' is no revision"),
+        ("musicgen-small@a b", "is no revision"),
+        ("someone/x@../y", "is no revision"),
+        ("nano-musicgen@main", "ships with talim and has no revisions"),
+    ],
+)
+def test_resolve_source_of_a_wrong_revision_is_an_error(name: str, message: str) -> None:
+    with pytest.raises(TalimError, match=message):
+        resolve.resolve_source(name)
+
+
+def test_resolve_source_of_a_folder_at_a_revision_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TalimError, match="is a folder and has no revisions"):
+        resolve.resolve_source(f"{tmp_path}@main")
+
+
+def test_resolve_source_of_a_folder_with_an_at_sign(folder: Path, tmp_path: Path) -> None:
+    here = folder.rename(tmp_path / "take@home")
+    assert resolve.resolve_source(str(here)).local
+
+
+@pytest.mark.usefixtures("stand_in_hub")
+def test_a_folder_of_a_released_name_comes_before_the_hub_and_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = folder.rename(folder.parent / "musicgen-small")
+    monkeypatch.chdir(here.parent)
+    assert resolve.resolve_source("musicgen-small").local
+    said = "the folder musicgen-small here is used, not facebook/musicgen-small of the Hub; for that give"
+    assert said in capsys.readouterr().err
+    assert not resolve.resolve_source("facebook/musicgen-small").local
+    assert not resolve.resolve_source("musicgen-small@main").local
+    assert resolve.resolve_source("./musicgen-small").local
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("stand_in_hub")
+def test_a_folder_that_is_not_used_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "musicgen-small").mkdir()
+    folder.rename(tmp_path / "nano-musicgen")
+    monkeypatch.chdir(tmp_path)
+    assert not resolve.resolve_source("musicgen-small").local
+    assert "musicgen-small here is not used, as it holds no base model" in capsys.readouterr().err
+    assert resolve.resolve_source("nano-musicgen").entry is not None
+    assert "but the model that ships with talim; for it give ./nano-musicgen" in capsys.readouterr().err
+
+
+def test_licence_of_a_hub_base_is_read_from_its_card(stand_in_hub: StandInHub, released: Path) -> None:
+    files = checkpoints.read_folder(released)
+    stand_in_hub.publish("someone/open", {**files, "README.md": b"---\nlicense: apache-2.0\n---\n"})
+    stand_in_hub.publish("someone/silent", {**files, "README.md": b"music"})
+    for name, licence in (("someone/open", "apache-2.0"), ("someone/silent", "unknown")):
+        source = resolve.resolve_source(name)
+        assert resolve.source_licence(source) == licence
+        assert resolve.source_licence(resolve.fetched(source)) == licence
+    assert load("someone/open", device="cpu").licence == "apache-2.0"
+
+
+def test_described_fetches_no_weights(stand_in_hub: StandInHub, released: Path) -> None:
+    stand_in_hub.publish("someone/tiny", released)
+    source = resolve.described(resolve.resolve_source("someone/tiny"))
+    assert (Path(source.path_or_id) / "config.json").is_file()
+    assert resolve.source_family(source) == "musicgen"
+    assert "model.safetensors" not in stand_in_hub.fetched()
+    assert not hub_repository.lacks_weights(os.listdir(released))
+
+
+def test_check_base_of_another_kind_of_model_fetches_no_weights(stand_in_hub: StandInHub, released: Path) -> None:
+    stand_in_hub.publish("someone/opt", {**checkpoints.read_folder(released), "config.json": b'{"model_type": "opt"}'})
+    with pytest.raises(TalimError, match="is a opt model"):
+        resolve.check_base("someone/opt")
+    assert "model.safetensors" not in stand_in_hub.fetched()

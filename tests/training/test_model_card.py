@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from talim.design.expression import Design
 from talim.recipe import Recipe
 from talim.training import model_card
 
@@ -36,7 +38,7 @@ SUMMARY: dict[str, Any] = {
 
 def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
     base = {"name": name, "licence": licence, "miniature": rest.get("miniature", False)}
-    base["is_local"] = rest.get("is_local", False)
+    base |= {"is_local": rest.get("is_local", False), "revision": rest.get("revision", "")}
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
     summary = SUMMARY | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
     return model_card.render_card(Recipe(corpus="c"), base, summary, COST, rest.get("scores"))
@@ -114,8 +116,40 @@ def test_render_licence_names_base_and_recordings() -> None:
 def test_render_card_of_a_local_base_names_no_model_of_the_hub(name: str) -> None:
     text = card(name, is_local=True)
     assert "base_model" not in header(text)
-    assert f"from_pretrained('./{name}')" in text
+    assert f"from_pretrained('./{name}', dtype=torch.float32)" in text
     assert f"--base ./{name} " in text
+
+
+def test_render_card_of_a_hub_base_names_its_commit() -> None:
+    text = card("facebook/musicgen-stereo-small", revision="a" * 40)
+    assert f"from_pretrained('facebook/musicgen-stereo-small', revision='{'a' * 40}', dtype=torch.float32)" in text
+    assert f"--base facebook/musicgen-stereo-small@{'a' * 40} --adapter" in text
+    assert f"`facebook/musicgen-stereo-small` at commit `{'a' * 40}`, licence" in text
+    assert header(text)["base_model"] == "facebook/musicgen-stereo-small"
+
+
+def test_render_card_loading_code_of_a_stereo_base_runs(tmp_path: Path) -> None:
+    import torch
+    from stand_in_hub.checkpoints import write_safetensors
+
+    from talim.adapters import injection, serialization
+    from talim.backbones.load import load
+
+    folder = write_safetensors(tmp_path / "tiny-stereo", channels=2)  # in fp16, as the released ones
+    base = load(folder, precision="fp32", device="cpu")
+    peft = injection.attach(base.model, Design.parse("linear@all:width4"), base.sites())
+    adapter = tmp_path / "adapter"
+    text = model_card.render_card(Recipe(corpus="c"), model_card.base_facts(base), SUMMARY, COST, None)
+    serialization.save(peft, adapter, base={"name": base.name, "fingerprint": base.fingerprint, "local": True})
+    code = text.split("```python\n")[1].split("```")[0]
+    code = code.replace("'./tiny-stereo'", repr(str(folder))).replace("THIS_FOLDER", str(adapter))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    model = names["model"]
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    tokens = torch.zeros(8, 3, dtype=torch.long)
+    logits = model(input_ids=torch.ones(1, 2, dtype=torch.long), decoder_input_ids=tokens).logits
+    assert bool(logits.isfinite().all())
 
 
 def test_render_card_states_non_commercial_and_unknown_rights() -> None:

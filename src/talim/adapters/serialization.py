@@ -30,6 +30,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
+TRANSLITERATED = "transliterated"  # whether captions were, in talim.json
 KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
 
 
@@ -46,13 +47,14 @@ def save(
 ) -> None:
     """Write one adapter: weights, PEFT configuration and talim.json with their checksums; all files or none.
 
-    `base` holds at least "name" and "fingerprint", and "local" if it is a folder of the user's; `card` becomes
-    README.md, `licence` LICENSE.md; `facts` are added to talim.json. `save_embedding_layers`: also the base's
-    embeddings, which is needed after `resize_token_embeddings`.
+    `base` holds at least "name" and "fingerprint", "local" if it is a folder of the user's, and "revision", the commit,
+    if it is of the Hub. `card` becomes README.md, `licence` LICENSE.md; `facts` are added to talim.json.
+    `save_embedding_layers`: also the base's embeddings, which is needed after `resize_token_embeddings`.
     """
     config = model.peft_config[name]
     weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=save_embedding_layers)
     values = config.to_dict() | {"base_model_name_or_path": _public_name(unwrap_peft(model), base)}
+    values |= {"revision": base.get("revision")} if base.get("revision") else {}
     values |= {"inference_mode": True} | ({"peft_type": STORED_METHOD} if isinstance(config, AdapterConfig) else {})
     info = {
         "format": FORMAT,
@@ -124,6 +126,7 @@ def _read_peft_facts(folder: Path) -> dict[str, Any]:
 def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
     """Add a stored adapter to a backbone's model, which is unchanged if anything does not fit.
 
+    The backbone's `transliterate` becomes what the adapter was trained with; PEFT's own folders do not say it.
     TalimError if the adapter was trained on another base, its weights do not match the model, are damaged or are no
     finite numbers.
     """
@@ -141,6 +144,8 @@ def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable:
         _resize_vocabulary(unwrap_peft(backbone.model), path, rows, folder)
     model = inject_adapters(backbone.model, config, name)
     set_peft_model_state_dict(model, weights, adapter_name=name)
+    if (folder / INFO_FILE).is_file():
+        backbone.transliterate = info.get(TRANSLITERATED) is True  # older adapters were trained on captions as written
     return model
 
 
@@ -163,9 +168,11 @@ def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
     trained_on, actual = stored.get("fingerprint"), backbone.fingerprint
     if trained_on == actual or (trained_on is None and stored.get("name") == backbone.name):
         return
+    name = "@".join(filter(None, [str(stored.get("name")), stored.get("revision")]))
+    this = "@".join(filter(None, [backbone.name, backbone.revision]))
     raise TalimError(
-        f"{folder} was trained on base {stored.get('name')} (fingerprint {str(trained_on)[:12]}), but this is "
-        f"{backbone.name} (fingerprint {actual[:12]}); load it with --base {stored.get('name')}"
+        f"{folder} was trained on base {name} (fingerprint {str(trained_on)[:12]}), but this is "
+        f"{this} (fingerprint {actual[:12]}); load it with --base {name}"
     )
 
 

@@ -33,12 +33,10 @@ def load_on_meta(name_or_folder: str | Path, dtype: torch.dtype) -> Backbone:
     TalimError if there is no such base, or if it is neither registered nor available.
     """
     source = resolve.resolve_source(str(name_or_folder))
+    if source.entry is None or source.entry.shape is None:
+        source = resolve.described(source)
     with resolve.friendly_load_errors(source), load.silence_transformers():
-        if source.entry is not None and source.entry.shape is not None:
-            family = source.entry.family
-        else:
-            resolve.check_reachable(source)
-            family = resolve.source_family(source)
+        family = resolve.source_family(source)
         return _mustango(source, dtype) if family == "mustango" else _musicgen(source, dtype)
 
 
@@ -57,9 +55,10 @@ def materialize(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
 
 
 def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
-    from transformers import MusicgenForConditionalGeneration
+    import transformers
 
     from talim.backbones.musicgen.backbone import MusicGen
+    from talim.backbones.musicgen.melody import MusicGenMelody
 
     shape = source.entry.shape if source.entry is not None else None
     if isinstance(shape, MusicGenShape):
@@ -67,21 +66,39 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
     else:
         is_nano = load.register_nano(source)
         config = load.read_config(source)
+    melody = config.model_type == "musicgen_melody"
+    model_class = transformers.MusicgenForConditionalGeneration
+    if melody:
+        model_class = transformers.MusicgenMelodyForConditionalGeneration
     with torch.device("meta"):
-        model: Any = MusicgenForConditionalGeneration(config)
+        model: Any = model_class(config)
         model.to(dtype)
         for part in load.FP32_PARTS:
             getattr(model, part).float()
     facts = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": str(dtype)}
+    if melody:
+        preprocessor = {} if isinstance(shape, MusicGenShape) else load.read_preprocessor(source)
+        return MusicGenMelody(model, ByteTokenizer(), preprocessor=preprocessor, **facts)
     return MusicGen(model, ByteTokenizer(), miniature=is_nano, **facts)
 
 
 def _released_config(shape: MusicGenShape) -> Any:
     """The configuration of a released MusicGen of this shape."""
-    from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
+    from transformers import (
+        EncodecConfig,
+        MusicgenConfig,
+        MusicgenDecoderConfig,
+        MusicgenMelodyConfig,
+        MusicgenMelodyDecoderConfig,
+        T5Config,
+    )
 
     t5: Any = T5Config  # accepts more than its signature
-    decoder = MusicgenDecoderConfig(
+    melody = {"num_chroma": shape.chroma, "chroma_length": shape.melody_frames} if shape.melody_frames else {}
+    decoder_class, config_class = MusicgenDecoderConfig, MusicgenConfig
+    if melody:
+        decoder_class, config_class = MusicgenMelodyDecoderConfig, MusicgenMelodyConfig
+    decoder = decoder_class(
         vocab_size=shape.vocabulary,
         pad_token_id=shape.vocabulary,
         bos_token_id=shape.vocabulary,
@@ -92,10 +109,11 @@ def _released_config(shape: MusicGenShape) -> Any:
         num_codebooks=shape.codebooks,
         audio_channels=shape.channels,
     )
-    return MusicgenConfig(
+    return config_class(
         text_encoder=t5(**released_configs()["t5_base"]).to_dict(),
         audio_encoder=EncodecConfig(**released_configs()["encodec_32khz"]).to_dict(),
         decoder=decoder.to_dict(),
+        **melody,
     )
 
 
@@ -117,7 +135,7 @@ def _mustango(source: ModelSource, dtype: torch.dtype) -> Backbone:
         from talim.backbones.mustango import checkpoint_files
         from talim.backbones.mustango import load as mustango_load
 
-        files = checkpoint_files.CheckpointFiles(checkpoint_files.fetch_checkpoint(source.path_or_id, source.local))
+        files = checkpoint_files.CheckpointFiles(Path(source.path_or_id))
         # the widths of an unregistered checkpoint are only known from its weights
         model, mel_vae = mustango_load.read_model(files), mustango_load.read_mel_vae(files)
         for part in (model, mel_vae):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ NANO = "nano-musicgen"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A base model with a short name; `hub_id` is empty for models that ship with the package."""
+    """A base model with a short name; `hub_id` is empty for models that ship with the package.
+
+    `download_gb` is what loading reads, in 1e9 bytes; `revision` the commit on the Hub that is used by default, empty
+    where none is known for certain: then that of the first download stays.
+    """
 
     name: str
     hub_id: str
@@ -28,6 +32,13 @@ class ModelEntry:
     unsupported_reason: str = ""
     download_gb: float = 0.0
     family: str = "musicgen"
+    revision: str = ""
+    value_bytes: int = 4  # of a number in the released files
+
+    @property
+    def fp32_gb(self) -> float:
+        """The weights in fp32, in 1e9 bytes, whatever they are stored in."""
+        return self.download_gb * 4 / self.value_bytes
 
     @property
     def shape(self) -> MusicGenShape | UNetShape | None:
@@ -45,8 +56,19 @@ SHAPES = {
     "medium": MusicGenShape(1536, 48, 24),
     "large": MusicGenShape(2048, 48, 32),
 }
-DOWNLOAD_GB = {"small": 2.4, "medium": 8.0, "large": 13.7}
-MELODY_UNSUPPORTED = "it is conditioned on a melody, which is not supported yet; use the model without -melody"
+# commits of released repositories that several public projects name independently
+REVISIONS = {
+    "musicgen-small": "4c8334b02c6ec4e8664a91979669a501ec497792",
+    "musicgen-medium": "d3bd7b00761b78ad7a8a05145ee31e7832e9916c",
+    "musicgen-large": "15ccdc92099879e47b6da12c350cdb71d4eab3ca",
+    "musicgen-melody": "68d653a95788ec0d2b0abccab22c0b3a200c2d90",
+    "musicgen-melody-large": "6fdf8d3d815995108c9bdb5183414ff464b171ac",
+}
+# numbers in the files beside the decoder: T5-base's encoder, and the codec with the state of its codebooks
+TEXT_ENCODER_VALUES = 109_628_544
+CODEC_VALUES = 58_990_022
+POSITIONS = 2048  # rows of the decoder's table of sinusoids, which the files hold
+MELODY_FRAMES = 235  # of chroma: 30 s
 
 
 def _released_models() -> list[ModelEntry]:
@@ -56,11 +78,31 @@ def _released_models() -> list[ModelEntry]:
             name = f"musicgen-stereo-{size}" if stereo else f"musicgen-{size}"
             channels, codebooks = (2, 8) if stereo else (1, 4)
             full = MusicGenShape(shape.hidden, shape.layers, shape.heads, codebooks, channels)
-            models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, download_gb=DOWNLOAD_GB[size]))
-    for name in ("melody", "melody-large", "stereo-melody", "stereo-melody-large"):
-        name = f"musicgen-{name}"
-        models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, unsupported_reason=MELODY_UNSUPPORTED))
+            facts = {"download_gb": released_gb(full), "value_bytes": value_bytes(full)}
+            facts |= {"revision": REVISIONS.get(name, "")}
+            models.append(ModelEntry(name, f"facebook/{name}", RELEASED_LICENCE, full, **facts))
+    for name, size in (("melody", "medium"), ("melody-large", "large")):
+        for stereo in (False, True):
+            full_name = f"musicgen-stereo-{name}" if stereo else f"musicgen-{name}"
+            channels = 2 if stereo else 1
+            shape = replace(SHAPES[size], codebooks=4 * channels, channels=channels, melody_frames=MELODY_FRAMES)
+            facts = {"download_gb": released_gb(shape), "value_bytes": value_bytes(shape)}
+            facts |= {"revision": REVISIONS.get(full_name, "")}
+            models.append(ModelEntry(full_name, f"facebook/{full_name}", RELEASED_LICENCE, shape, **facts))
     return models
+
+
+def released_gb(shape: MusicGenShape) -> float:
+    """The weights of a released MusicGen in 1e9 bytes, to four digits: fp32, and fp16 in stereo without melody."""
+    inputs = shape.text_width + 1 + ((shape.chroma + 1) if shape.melody_frames else 0)  # of text and melody
+    projection = inputs * shape.hidden
+    values = shape.decoder_parameters + POSITIONS * shape.hidden + projection + TEXT_ENCODER_VALUES + CODEC_VALUES
+    return float(f"{values * value_bytes(shape) / 1e9:.4g}")
+
+
+def value_bytes(shape: MusicGenShape) -> int:
+    """Bytes of a number in the released files: fp32, and fp16 in stereo without melody."""
+    return 4 if shape.channels == 1 or shape.melody_frames else 2
 
 
 @cache
@@ -86,8 +128,8 @@ MODELS: dict[str, ModelEntry] = {model.name: model for model in [*SHIPPED, *_rel
 
 
 def find_model(name: str) -> ModelEntry | None:
-    """Registry entry of a short name ("musicgen-small") or Hub id ("facebook/musicgen-small")."""
-    return MODELS.get(name.removeprefix("facebook/").removeprefix("declare-lab/"))
+    """Registry entry of a short name ("musicgen-small") or Hub id ("facebook/musicgen-small"), also with @revision."""
+    return MODELS.get(name.partition("@")[0].removeprefix("facebook/").removeprefix("declare-lab/"))
 
 
 def is_miniature(name: str) -> bool:
@@ -98,4 +140,4 @@ def is_miniature(name: str) -> bool:
 def closest_names(name: str) -> list[str]:
     """Up to three registered names that are similar to a misspelt one."""
     usable = [model.name for model in MODELS.values() if not model.unsupported_reason]
-    return difflib.get_close_matches(name.rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)
+    return difflib.get_close_matches(name.partition("@")[0].rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)

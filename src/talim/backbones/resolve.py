@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from talim import progress
 from talim.atomic_io import parse_json
-from talim.backbones import registry
+from talim.backbones import hub_download, hub_errors, hub_repository, registry
+from talim.backbones.card_licence import licence_of_card
+from talim.backbones.checkpoint_layout import foreign_model_type
+from talim.backbones.hub_download import HubBase
+from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint, is_audiocraft
 from talim.errors import TalimError
 from talim.out_of_memory import memory_that_ran_out
 from talim.strict_yaml import shown_value
@@ -21,23 +23,45 @@ from talim.strict_yaml import shown_value
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder per model
 NANO_MUSTANGO = "talim-nano-mustango"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
+FOLDER_FIRST = "base {name!r}: the folder {folder} here is used, not {hub_id} of the Hub; for that give {hub_id}@main"
+FOLDER_UNUSED = "base {name!r}: the folder {folder} here is not used, as it holds no base model; {hub_id} of the Hub is"
+SHIPPED_FIRST = (
+    "base {name!r}: the folder {folder} here is not used, but the model that ships with talim; for it give ./{folder}"
+)
 CONFIG, MUSTANGO_CONFIG = "config.json", registry.UNET_CONFIG
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Location of a base model's files: a folder (`local`) or a Hub id; and its public name."""
+    """Location of a base model's files: a folder (`local` if the user's) or a Hub id; and its public name.
+
+    `revision` is the one asked for on the Hub, empty for none; `commit` is known once the files are fetched.
+    """
 
     path_or_id: str
     name: str
     local: bool
     entry: registry.ModelEntry | None
+    revision: str = ""
+    commit: str = ""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether `path_or_id` is a folder: the user's, the package's, or of the Hub's cache."""
+        return self.local or bool(self.commit)
+
+    @property
+    def hub(self) -> HubBase:
+        """What to ask the Hub for; only where the source is not local."""
+        pinned, licence = (self.entry.revision, self.entry.licence) if self.entry is not None else ("", "")
+        return HubBase(self.name, self.name, self.revision, pinned, licence)
 
 
-def is_nano_mustango(source: ModelSource) -> bool:
-    """Whether a folder holds a nano-mustango."""
+def is_nano_mustango(source: ModelSource, folder: Path | None = None) -> bool:
+    """Whether a folder (the source's) holds a nano-mustango."""
     try:
-        config = parse_json((Path(source.path_or_id) / CONFIG).read_text(encoding="utf-8"))
+        config = parse_json(((folder or Path(source.path_or_id)) / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # reported when the model is loaded
         return False
     return isinstance(config, dict) and config.get("model_type") == NANO_MUSTANGO
@@ -51,8 +75,8 @@ def family_by_name(name: str) -> str:
 def check_base(name: str) -> ModelSource:
     """The files of a base that can be loaded here, as far as is known without loading it; imports no torch.
 
-    TalimError for a name that is unknown here and on the Hub, and for a model that is not on this machine while the
-    Hub cannot be reached.
+    TalimError for a name that is unknown here and on the Hub, for a model that is not on this machine while the Hub
+    cannot be reached, and for one that does not fit on the disk.
     """
     source = resolve_source(name)
     check_reachable(source)
@@ -64,38 +88,122 @@ def source_family(source: ModelSource) -> str:
     """ "mustango" or "musicgen", from the registry or from the files."""
     if source.entry is not None:
         return source.entry.family
-    if source.local:
-        is_mustango = (Path(source.path_or_id) / "ldm").is_dir() or is_nano_mustango(source)
-        return "mustango" if is_mustango else "musicgen"
-    with friendly_load_errors(source):
-        from huggingface_hub import hf_hub_download
+    folder = Path(source.path_or_id) if source.is_folder else hub_download.find_cached(source.hub)
+    if folder is None:
+        with friendly_load_errors(source):
+            folder = hub_download.fetch_description(source.hub)
+    if not source.local and (kind := foreign_model_type(folder)):
+        raise TalimError(f"base {source.name!r} is a {kind} model; expected MusicGen or Mustango")
+    is_mustango = (folder / "ldm").is_dir() or (folder / MUSTANGO_CONFIG).is_file() or is_nano_mustango(source, folder)
+    return "mustango" if is_mustango else "musicgen"
 
-        config = parse_json(Path(hf_hub_download(source.path_or_id, "config.json")).read_text(encoding="utf-8"))
-    return "mustango" if "unet_model_config_path" in config else "musicgen"
+
+def fetched(source: ModelSource) -> ModelSource:
+    """The source with its files in a folder here: those of the Hub are downloaded where the cache lacks them."""
+    if source.is_folder:
+        return source
+    with friendly_load_errors(source):
+        folder = hub_download.fetch(source.hub)
+    return replace(source, path_or_id=str(folder), commit=folder.name)
+
+
+def with_predictors(source: ModelSource) -> Path:
+    """The folder of a fetched Mustango with its networks for beats and chords, which are downloaded where they lack."""
+    if source.local:
+        return Path(source.path_or_id)
+    return hub_download.fetch(replace(source.hub, revision=source.commit), predictors=True)
+
+
+def described(source: ModelSource) -> ModelSource:
+    """As `fetched`, but of a MusicGen on the Hub only the configuration and the other small files."""
+    if source.is_folder or source_family(source) == "mustango":  # whose widths are only known from its weights
+        return fetched(source)
+    with friendly_load_errors(source):
+        folder = hub_download.find_cached(source.hub) or hub_download.fetch_description(source.hub)
+    if not (folder / CONFIG).is_file():  # audiocraft's settings are in the file with the weights
+        return fetched(source)
+    return replace(source, path_or_id=str(folder), commit=folder.name)
+
+
+def takes_melody(name: str) -> bool:
+    """Whether a base is conditioned on a melody, by its registered shape or its config.json; TalimError as `load`."""
+    source = check_base(name)
+    if source.entry is not None and source.entry.hub_id:
+        return getattr(source.entry.shape, "melody_frames", 0) > 0
+    source = described(source)
+    file = Path(source.path_or_id) / CONFIG
+    with friendly_load_errors(source):
+        if is_audiocraft(file.parent):
+            return bool(AudiocraftCheckpoint(file.parent).preprocessor)
+        return file.is_file() and parse_json(file.read_text(encoding="utf-8")).get("model_type") == "musicgen_melody"
 
 
 def resolve_source(name: str) -> ModelSource:
-    """Files of a name; TalimError with similar names if there are none."""
-    entry = registry.find_model(name)
-    if entry is not None and entry.unsupported_reason:
-        raise TalimError(f"base {name!r} is not supported: {entry.unsupported_reason}")
-    if entry is not None and not entry.hub_id:
-        folder = NANO_FOLDER / entry.name
-        if not (folder / "config.json").is_file():
-            raise TalimError(f"{name} is missing from this installation ({folder}); install talim again")
-        return ModelSource(str(folder), entry.name, True, entry)
+    """Files of a name; TalimError with similar names if there are none.
+
+    A folder with a base model in it comes before a model of that name on the Hub, after one that ships with talim; each
+    is said. `NAME@REVISION` is always the Hub's.
+    """
     if not name.strip() or "\0" in name or any(len(part.encode("utf-8", "replace")) > 255 for part in name.split("/")):
         raise TalimError(f"base {shown_value(name)} is no name of a model; {_load_advice('')}")
-    folder = _expanded(name)
-    if entry is None and ((folder / "config.json").is_file() or (folder / "ldm").is_dir()):
+    plain, revision = split_revision(name)
+    entry, folder = registry.find_model(plain), _expanded(plain)
+    if entry is not None and entry.unsupported_reason:
+        raise TalimError(f"base {name!r} is not supported: {entry.unsupported_reason}")
+    if revision and (folder.is_dir() if entry is None else not entry.hub_id):
+        kind = "a folder" if entry is None else "a model that ships with talim"
+        raise TalimError(f"base {name!r}: {plain} is {kind} and has no revisions; give {plain}")
+    if entry is not None and not entry.hub_id:
+        return _shipped_source(entry, folder)
+    if not revision and is_model_folder(folder):
+        if entry is not None:
+            _say(FOLDER_FIRST.format(name=name, folder=folder, hub_id=entry.hub_id))
         return ModelSource(str(folder), folder.resolve().name or str(folder), True, None)
     if folder.is_dir() and entry is None:
-        raise TalimError(f"base {name!r} is a folder without config.json; expected a MusicGen or Mustango checkpoint")
+        raise TalimError(
+            f"base {name!r} is a folder without config.json or state_dict.bin; expected a checkpoint of MusicGen or "
+            "Mustango"
+        )
     if entry is not None:
-        return ModelSource(entry.hub_id, entry.hub_id, False, entry)
-    if HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
-        return ModelSource(name, name, False, None)
+        if folder.is_dir() and not revision:
+            _say(FOLDER_UNUSED.format(name=name, folder=folder, hub_id=entry.hub_id))
+        return ModelSource(entry.hub_id, entry.hub_id, False, entry, revision)
+    if HUB_ID.fullmatch(plain) and "--" not in plain and ".." not in plain:
+        return ModelSource(plain, plain, False, None, revision)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
+
+
+def split_revision(name: str) -> tuple[str, str]:
+    """`NAME@REVISION` in its two parts, the second empty where there is none; TalimError for an impossible revision."""
+    if "@" not in name or is_model_folder(_expanded(name)):
+        return name, ""
+    plain, _, revision = name.partition("@")
+    if not REVISION.fullmatch(revision) or ".." in revision:
+        raise TalimError(
+            f"base {shown_value(name)}: {shown_value(revision)} is no revision; expected a branch, a tag or a whole "
+            f"commit after the @, such as {plain}@main"
+        )
+    return plain, revision
+
+
+def _shipped_source(entry: registry.ModelEntry, here: Path) -> ModelSource:
+    folder = NANO_FOLDER / entry.name
+    if not (folder / CONFIG).is_file():
+        raise TalimError(f"{entry.name} is missing from this installation ({folder}); install talim again")
+    if is_model_folder(here) and here.resolve() != folder.resolve():
+        _say(SHIPPED_FIRST.format(name=entry.name, folder=here))
+    return ModelSource(str(folder), entry.name, True, entry)
+
+
+@cache
+def _say(text: str) -> None:
+    """Tell something once a process."""
+    progress.default().log(text)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder looks like a base: a configuration of transformers, or files of Mustango or audiocraft."""
+    return (folder / CONFIG).is_file() or (folder / "ldm").is_dir() or is_audiocraft(folder)
 
 
 def _expanded(name: str) -> Path:
@@ -107,20 +215,18 @@ def _expanded(name: str) -> Path:
 
 
 def source_licence(source: ModelSource) -> str:
-    """Licence from the registry, or from a local folder's model card, or "unknown"."""
+    """Licence from the registry, or from the model card of a folder or of the Hub, or "unknown"."""
     if source.entry is not None:
         return source.entry.licence
+    if source.is_folder:
+        return licence_of_card(Path(source.path_or_id) / "README.md")
+    folder = hub_repository.cached_folder(source.name, source.hub.wanted)
+    if folder is not None and (folder / "README.md").is_file():
+        return licence_of_card(folder / "README.md")
     try:
-        lines = (Path(source.path_or_id) / "README.md").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return hub_download.look_up(source.hub).licence
+    except TalimError:  # told when the base is fetched
         return "unknown"
-    for line in lines[1:60] if lines and lines[0].strip() == "---" else []:
-        key, _, value = line.partition(":")
-        if key.strip() in {"license", "licence"} and value.strip():
-            return value.strip().strip("'\"")
-        if line.strip() == "---":
-            break
-    return "unknown"
 
 
 @contextmanager
@@ -134,65 +240,31 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
         if memory_that_ran_out(error):
             raise
         cause = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
-        if source.local:
-            raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
-        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError", "EntryNotFoundError"):
-            cause = f"the Hub has no such model, or not for everybody: {cause}"
-        raise TalimError(
-            f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause}); "
-            f"{_load_advice(source.name)}"
-        ) from error
+        if source.is_folder and hub_errors.known_error(error):  # of a codec or text encoder that lies elsewhere
+            problem = hub_errors.explain(error, source.name, source.name)
+            reason = problem.reason if isinstance(problem, hub_errors.HubUnreachableError) else cause
+            raise TalimError(
+                f"base {source.name!r}: a repository that its files name is not to be had: {reason}"
+            ) from error
+        if not source.is_folder:
+            problem = hub_errors.explain(error, source.name, source.name, source.hub.wanted)
+            if isinstance(problem, hub_errors.HubUnreachableError):
+                problem = hub_errors.not_here(source.name, source.name, problem.reason, source.revision)
+            raise problem from error
+        raise TalimError(f"base {source.name!r} at {source.path_or_id} cannot be read: {cause}") from error
 
 
 def check_reachable(source: ModelSource) -> None:
-    """TalimError if a Hub model is neither cached nor reachable, before any long retries."""
-    if not source.local and (reason := offline_reason(source.path_or_id)):
-        folder = source.path_or_id.rsplit("/", 1)[-1]
-        entry, similar = source.entry, registry.closest_names(source.name)
-        hint = f"did you mean {' or '.join(similar)}? " if similar and entry is None else ""
-        raise TalimError(
-            f"base {source.name!r} is not on this machine, and {reason}; {hint}connect and run this again; or fetch it "
-            f"on another machine with: hf download {source.path_or_id} --local-dir {folder}, copy that folder here "
-            f"and give --base {folder}; or use {registry.NANO}, which ships with talim"
-        )
+    """TalimError if a Hub model is neither cached nor to be had, or does not fit on the disk, before any work."""
+    if not source.is_folder:
+        hub_download.check(source.hub)
 
 
-def offline_reason(hub_id: str) -> str:
-    """Why a model that is not cached cannot be fetched from the Hub; empty if it is cached or may be fetched."""
-    if is_cached(hub_id):
-        return ""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, so that nothing is fetched"
-    host = offline_error(hub_id)
-    return f"{host} cannot be reached" if host else ""
-
-
-def offline_error(hub_id: str) -> str:
-    """The Hub host if a model is not cached and the host cannot be reached; else an empty string."""
-    if is_cached(hub_id) or urllib.request.getproxies():
-        return ""
-    from huggingface_hub import constants
-
-    address = urllib.parse.urlparse(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
-    host = address.hostname or ""
-    try:
-        with socket.create_connection((host, address.port or (80 if address.scheme == "http" else 443)), timeout=5):
-            return ""
-    except (OSError, ValueError):
-        return host
-
-
-def is_cached(hub_id: str) -> bool:
-    """Whether a Hub model is in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in (CONFIG, MUSTANGO_CONFIG))
-    except HFValidationError:
-        return False
+def cached_file(hub_id: str, name: str, revision: str = "") -> Path | None:
+    """A file of a Hub model in the local cache, at the revision that would be used; else None."""
+    entry = registry.find_model(hub_id)
+    wanted = revision or (entry.revision if entry is not None else "") or hub_download.MAIN
+    return hub_repository.cached_file(hub_id, wanted, name)
 
 
 def _load_advice(name: str) -> str:

@@ -47,6 +47,8 @@ class GenerationSource:
     base: str
     adapters: tuple[AdapterChoice, ...] = ()
     note: str = ""  # how they were chosen, where that is not plain from what was asked for
+    # whether words that the base does not know are read in letters that it knows; None: as the adapters were trained
+    transliterate: bool | None = None
 
 
 def choose_source(
@@ -60,7 +62,7 @@ def choose_source(
         if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
         finished, note = find_run(run)
-        base, adapters = finished.recipe.base, [] if no_adapter else [finished.adapter]
+        base, adapters = finished.base, [] if no_adapter else [finished.adapter]
         if not no_adapter and not finished.adapter.is_dir():
             raise TalimError(
                 f"{finished.folder}: its training is not finished; continue with: talim train --out {finished.folder}"
@@ -91,7 +93,7 @@ def _stored_base(folder: Path) -> str:
     if name is None:
         raise UsageError(f"{folder} does not say what it was trained on; add --base NAME")
     if not (base.get("local") or name.startswith("./")):
-        return name
+        return f"{name}@{base['revision']}" if base.get("revision") else name
     local = Path(name)  # a model of that name on the Hub is another one
     if not local.is_dir():
         raise UsageError(
@@ -156,11 +158,31 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
         scales[name] = choice.scale
         if info["base"].get("fingerprint") is None and progress is not None:
             progress.log(f"{choice.folder} does not name the weights it was trained on; its shapes fit")
+    for line in _choose_spelling(source, infos, backbone):
+        if progress is not None:
+            progress.log(line)
     if model is not None:
         injection.set_adapter_scales(model, scales)
         injection.cast_adapters(model, backbone.dtype)
     backbone.model.eval()
     return backbone
+
+
+def _choose_spelling(source: GenerationSource, infos: Sequence[dict[str, Any]], backbone: Backbone) -> list[str]:
+    """Set how prompts are read: as asked for, else as the first adapter was trained; a line for each that differs."""
+    trained = {
+        choice.folder: info.get("transliterated") is True
+        for choice, info in zip(source.adapters, infos, strict=True)
+        if info["base"].get("fingerprint") is not None
+    }
+    as_trained = next(iter(trained.values()), True)
+    backbone.transliterate = as_trained if source.transliterate is None else source.transliterate
+    words = {True: "in letters that the base knows", False: "as they were written"}
+    return [
+        f"note: {folder} was trained on captions {words[spelling]}; here prompts are read {words[not spelling]}"
+        for folder, spelling in trained.items()
+        if spelling != backbone.transliterate
+    ]
 
 
 def check_adapter(folder: Path, base: str | None = None) -> dict[str, Any]:

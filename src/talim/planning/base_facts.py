@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from talim.atomic_io import parse_json
 from talim.backbones import registry
-from talim.backbones.resolve import ModelSource, is_cached, resolve_source
+from talim.backbones.musicgen.audiocraft_checkpoint import LM_FILE, AudiocraftCheckpoint, is_audiocraft
+from talim.backbones.resolve import ModelSource, cached_file, friendly_load_errors, resolve_source
 from talim.design.expression import Design
 from talim.design.musicgen_sites import MusicGenShape
 from talim.design.site_selection import select_sites
@@ -41,7 +42,11 @@ def check_sites(design: Design, base: str) -> None:
     TalimError for a name that no base has.
     """
     source = resolve_source(base)
-    if (source.entry is None or source.entry.shape is None) and not source.local and not is_cached(source.path_or_id):
+    if (
+        (source.entry is None or source.entry.shape is None)
+        and not source.local
+        and not any(cached_file(source.name, name, source.revision) for name in ("config.json", LM_FILE))
+    ):
         return
     facts = base_model_facts(base)
     sites = facts.shape.sites()
@@ -62,11 +67,13 @@ def base_model_facts(base: str) -> BaseModelFacts:
         unet_config = Path(source.path_or_id) / registry.UNET_CONFIG
         if unet_config.is_file():
             return _read_unet_config(source, unet_config)
-        return _read_config(source, Path(source.path_or_id) / "config.json")
-    if is_cached(source.path_or_id):
-        from huggingface_hub import try_to_load_from_cache
-
-        return _read_config(source, Path(str(try_to_load_from_cache(source.path_or_id, "config.json"))))
+        folder = Path(source.path_or_id)
+        return _audiocraft_facts(source, folder) or _read_config(source, folder / "config.json")
+    file = cached_file(source.name, LM_FILE, source.revision)
+    if file and (facts := _audiocraft_facts(source, file.parent)):
+        return facts
+    if file := cached_file(source.name, "config.json", source.revision):
+        return _read_config(source, file)
     raise TalimError(
         f"the dimensions of base {base!r} are not known; fetch its config.json and give the folder: "
         f"hf download {base} config.json --local-dir {base.rsplit('/', 1)[-1]}"
@@ -101,11 +108,25 @@ def _read_config(source: ModelSource, file: Path) -> BaseModelFacts:
         values = parse_json(file.read_text(encoding="utf-8"))
         if "unet" in values:
             return _nano_unet(source, values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TalimError(f"{file} is no MusicGen configuration ({error!r})") from error
+    return _musicgen_facts(source, values, file)
+
+
+def _audiocraft_facts(source: ModelSource, folder: Path) -> BaseModelFacts | None:
+    """Facts from the settings beside the weights; None for another layout."""
+    if not is_audiocraft(folder):
+        return None
+    with friendly_load_errors(source):
+        return _musicgen_facts(source, AudiocraftCheckpoint(folder).config, folder / LM_FILE)
+
+
+def _musicgen_facts(source: ModelSource, values: dict[str, Any], file: Path) -> BaseModelFacts:
+    """Facts from the values of a config.json, which `file` holds."""
+    try:
         family = values.get("model_type", "musicgen")
-        if family != "musicgen":
-            known = {"musicgen_melody": registry.MELODY_UNSUPPORTED}
-            reason = known.get(family, f"a {family} model; expected MusicGen")
-            raise TalimError(f"base {source.name!r} is not supported: {reason}")
+        if family not in ("musicgen", "musicgen_melody"):
+            raise TalimError(f"base {source.name!r} is not supported: a {family} model; expected MusicGen")
         decoder, text, codec = values["decoder"], values["text_encoder"], values.get("audio_encoder", {})
         shape = MusicGenShape(
             hidden=decoder["hidden_size"],
@@ -116,6 +137,8 @@ def _read_config(source: ModelSource, file: Path) -> BaseModelFacts:
             vocabulary=decoder["vocab_size"],
             text_width=text.get("d_model") or text["hidden_size"],
             ffn=decoder["ffn_dim"],
+            melody_frames=values.get("chroma_length", registry.MELODY_FRAMES) if family == "musicgen_melody" else 0,
+            chroma=values.get("num_chroma", MusicGenShape.chroma),
         )
         hop = math.prod(codec.get("upsampling_ratios") or [0])  # absent in the miniature's codec
         rate_hz = math.ceil(codec["sampling_rate"] / hop) if hop else BaseModelFacts.frame_rate_hz

@@ -10,11 +10,11 @@ from talim.backbones import registry
 from talim.backbones.resolve import resolve_source
 from talim.design.musicgen_sites import MusicGenShape
 from talim.errors import TalimError
+from talim.html.formatting import GB
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.planning.base_facts import base_model_facts
 from talim.terminal_text import one_line
 
-GB = 1e9
 LIBRARY_BYTES = 0.6e9  # of Python and the libraries, or of CUDA's context
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.ckpt")
 GENERAL_ADVICE = "use a shorter --seconds or a smaller base, close other programs, or use a larger machine"
@@ -81,12 +81,12 @@ def generation_bytes(base: str, seconds: float, gpu: bool = False) -> float:
     if source.local:
         weights = float(_stored_bytes(Path(source.path_or_id)))
     else:
-        weights = source.entry.download_gb * GB if source.entry is not None else 0.0
+        weights = source.entry.fp32_gb * GB if source.entry is not None else 0.0
     cache = 0.0
     if isinstance(facts.shape, MusicGenShape):
         size = 2 if gpu else 4  # bytes of a value of the decoder
         weights -= (4 - size) * facts.shape.decoder_parameters * (not source.local)
-        frames = min(seconds, facts.window_seconds) * facts.frame_rate_hz
+        frames = min(seconds, facts.window_seconds) * facts.frame_rate_hz + facts.shape.melody_frames
         cache = (
             2 * 2 * size * facts.shape.layers * facts.shape.hidden * frames
         )  # keys and values, with text and without

@@ -96,18 +96,18 @@ def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any]:
 
 
 def smaller_bases(options: PocOptions) -> list[str]:
-    """Bases that may be used for the same purpose and are a smaller download, the largest first, miniatures last."""
+    """Bases that may be used for the same purpose and are smaller, the largest first, miniatures last."""
     own = registry.find_model(options.base)
-    size = own.download_gb if own else float("inf")
+    size = own.fp32_gb if own else float("inf")
     usable = [
         entry
         for entry in registry.MODELS.values()
         if not entry.unsupported_reason
-        and entry.download_gb < size
+        and entry.fp32_gb < size
         and entry.channels == (own.channels if own else 1)
         and (options.license_use != "commercial" or allows_commercial_use(entry.licence) == "allowed")
     ]
-    usable.sort(key=lambda entry: -entry.download_gb)
+    usable.sort(key=lambda entry: -entry.fp32_gb)
     return [f"{entry.name} (a miniature)" if not entry.hub_id else entry.name for entry in usable]
 
 

@@ -57,7 +57,7 @@ def render_card(recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores
 
 def base_facts(backbone: Backbone) -> dict[str, Any]:
     """The facts of a base that the card states."""
-    names = ("name", "licence", "miniature", "family", "transformers_class", "is_local")
+    names = ("name", "licence", "miniature", "family", "transformers_class", "is_local", "revision")
     return {name: getattr(backbone, name) for name in names}
 
 
@@ -144,7 +144,10 @@ def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
 
 
 def _base(base: Facts) -> str:
-    text = f"`{base['name']}`, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
+    commit = f" at commit `{base['revision']}`" if base.get("revision") else ""
+    text = (
+        f"`{base['name']}`{commit}, licence of its weights: {base['licence']}. The adapter inherits its conditions.\n"
+    )
     if allows_commercial_use(str(base["licence"])) == "forbidden":
         text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
     return text
@@ -210,11 +213,16 @@ def _interval(measure: Facts) -> str:
 def _loading(base: Facts) -> str:
     # a local folder is written as a path: its bare name may be another model's on the Hub
     name = f"./{base['name']}" if base.get("is_local") else base["name"]
-    command = f"talim generate --base {shlex.quote(name)} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
+    revision = base.get("revision")
+    pinned = f"{name}@{revision}" if revision else name
+    command = f"talim generate --base {shlex.quote(pinned)} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
     if cls := base.get("transformers_class"):
-        load = f"from transformers import {cls}\n\nbase = {cls}.from_pretrained({name!r})\n"
+        at = f", revision={revision!r}" if revision else ""
+        # stereo models are stored in fp16, in which the activations overflow
+        load = f"import torch\nfrom transformers import {cls}\n\n"
+        load += f"base = {cls}.from_pretrained({name!r}{at}, dtype=torch.float32)\n"
     else:
-        load = f"from talim.backbones.load import load\n\nbase = load({name!r}).model\n"
+        load = f"from talim.backbones.load import load\n\nbase = load({pinned!r}).model\n"
     where = f"`{name}` stands for the folder of the base, which is not on the Hub.\n\n" if base.get("is_local") else ""
     return (
         f"{where}```bash\n{command}\n```\n\nWith plain PEFT, which knows the method once `talim.adapters` is "

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from talim import recipe as recipes
 from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
-from talim.backbones.readable_text import unreadable_warning
+from talim.backbones.readable_text import describe, examine
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.licences import allows_commercial_use
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance, version_changes
-from talim.training import checks, distributed
+from talim.training import batches, checks, distributed
 from talim.training.distributed import DistributedContext
 from talim.training.trainer import Trainer
 
@@ -59,24 +59,44 @@ def _train(
         return
     with processes.main_first():
         check_writable(run.recipe_file)
-        backbone = given or _load_base(recipe, device, progress)
+        backbone = given or _load_base(run, recipe, device, progress)
         _check_same_base(run, backbone)
-        if warning := unreadable_warning(backbone, (clip.caption for clip in corpus.clips), "the captions"):
-            progress.log(warning)
+        as_given = backbone.transliterate
+        reading = _read_captions(run, recipe, corpus, backbone, progress)
         # refuses settings that the base does not support, before anything is written to the folder
         backbone.enable_training(loss_weighting=recipe.training.loss_weighting)
         if recipe.training.predict_beats_chords and not backbone.accepts_beats_chords:
             backbone.predict_beats_chords([])
+        if not backbone.melody_rate_hz:
+            recipe.training.check_no_melody(backbone.name)
     processes.check_agreement(run=recipes.run_id(recipe, corpus.hash), base=backbone.fingerprint)
     with contextlib.ExitStack() as stack:
         if processes.is_main:
             stack.enter_context(run.lock())
-            _write_facts(run, recipe, corpus, backbone)
+            _write_facts(run, recipe, corpus, backbone, reading)
             _keep_other_versions(run, progress)
         if given is not None:
+            stack.callback(setattr, given, "transliterate", as_given)
             stack.enter_context(injection.temporary_adapters(backbone.model))
         Trainer(run, recipe, corpus, backbone, progress, processes).fit()
     processes.barrier()
+
+
+def _read_captions(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress) -> dict[str, Any]:
+    """Set how the backbone reads captions, and tell what it cannot read; for run.json.
+
+    A run goes on as it was begun; before `training.transliterate` existed, captions were read as they are written.
+    """
+    begun = read_json(run.facts_file).get("captions", {}) if run.facts_file.is_file() else None
+    wanted = recipe.training.transliterate
+    backbone.transliterate = wanted if begun is None else begun.get("transliterated") is True
+    captions = [clip.caption for clip in corpus.clips]
+    reading = examine(backbone.reader, captions, backbone.transliterate)
+    for line in describe(reading, backbone.name, "the captions", "as written: --set training.transliterate=false"):
+        progress.log(line)
+    if wanted and not backbone.transliterate and reading.unreadable:
+        progress.log(f"{run.folder}: was begun with captions as they are written, and goes on so")
+    return {"transliterated": backbone.transliterate, **reading.as_dict()}
 
 
 def _check_batch_size(recipe: Recipe, processes: DistributedContext) -> None:
@@ -94,17 +114,25 @@ def _check_same_base(run: Run, backbone: Backbone) -> None:
         if stored != backbone.fingerprint:
             raise TalimError(
                 f"{run.folder}: begun on a base with fingerprint {stored}, but {backbone.name} has "
-                f"{backbone.fingerprint}; choose another --out"
+                f"{backbone.fingerprint}{_other_commit(run, backbone)}; choose another --out"
             )
 
 
-def _load_base(recipe: Recipe, device: str, progress: Progress) -> Backbone:
+def _other_commit(run: Run, backbone: Backbone) -> str:
+    """Which commits of the Hub they are of, where that is known."""
+    before = read_json(run.facts_file)["base"].get("revision")
+    return f" (commit {backbone.revision or 'unknown'} instead of {before})" if before else ""
+
+
+def _load_base(run: Run, recipe: Recipe, device: str, progress: Progress) -> Backbone:
     from talim.backbones.load import load
 
-    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-    progress.log(f"base: {backbone.name}, {backbone.num_parameters:,} parameters on {backbone.device}")
+    begun = run.recipe_file.is_file()
+    backbone = load(run.base if begun else recipe.base, precision=recipe.training.precision, device=device)
+    revision = f" (commit {backbone.revision})" if backbone.revision else ""
+    progress.log(f"base: {backbone.name}{revision}, {backbone.num_parameters:,} parameters on {backbone.device}")
     progress.log(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")
-    progress.log(f"precision: {backbone.precision_reason}")
+    progress.log(f"number format of the base (bf16: 16 bits, fp32: 32 bits): {backbone.precision_reason}")
     return backbone
 
 
@@ -125,12 +153,21 @@ def _keep_other_versions(run: Run, progress: Progress) -> None:
         write_json(run.facts_file, facts | {"resumed": [*resumed, now]})
 
 
-def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone) -> None:
+def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, reading: dict[str, Any]) -> None:
     """Write recipe.yaml and run.json if they are missing; the recipe first, as it marks the folder as a run's."""
     if not run.recipe_file.is_file():
         write_text(run.recipe_file, recipes.dump(recipe))
     if not run.facts_file.is_file():
         base = {name: getattr(backbone, name) for name in ("name", "licence", "fingerprint", "miniature")}
         base |= {"parameters": backbone.num_parameters, "precision": backbone.precision_reason}
+        base |= {"revision": backbone.revision} if backbone.revision else {}
+        used = batches.training_subset(corpus, recipe.training.train_fraction, recipe.seed)
+        trained_on = {
+            "recordings": sorted({clip.sound_group for clip in used}),
+            "clips": len(used),
+            "seconds": round(sum(clip.seconds for clip in used), 2),
+        }
         identity = {"run_id": recipes.run_id(recipe, corpus.hash), "corpus_hash": corpus.hash}
-        write_json(run.facts_file, {**identity, "base": base, "provenance": provenance()})
+        # the folder of the corpus may hold something else when the run is reported
+        music = {"corpus": corpus.summary, "trained_on": trained_on, "captions": reading}
+        write_json(run.facts_file, {**identity, "base": base, "provenance": provenance(), **music})

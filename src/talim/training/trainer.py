@@ -98,7 +98,7 @@ class Trainer:
             raise Interrupted(f"{self.run.folder} was finished all the same. {RESUME_PREFIX}run the same command again")
 
     def _encode(self, clips: Sequence[Clip]) -> list[EncodedClip]:
-        options = self.backbone, self.progress, self.training.predict_beats_chords
+        options = self.backbone, self.progress, self.training.predict_beats_chords, self.training.melody_from
         if self.processes.count > 1:  # each rank encodes its shard, then all read the cache
             if shard := self.processes.shard(clips):
                 batches.encode_clips(self.corpus, shard, *options)
@@ -216,10 +216,12 @@ class Trainer:
             return
         base = {name: getattr(self.backbone, name) for name in ("name", "fingerprint")}
         base |= {"local": True} if self.backbone.is_local else {}
+        base |= {"revision": self.backbone.revision} if self.backbone.revision else {}
         facts = model_card.base_facts(self.backbone)
         card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
         licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train))
-        serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence)
+        told = {serialization.TRANSLITERATED: self.backbone.transliterate}
+        serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=told)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.log(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from talim.backbones.mustango.checkpoint_files import LDM, CheckpointFiles, fetch_checkpoint
+from talim.backbones.mustango.checkpoint_files import LDM, CheckpointFiles
 from talim.errors import TalimError
 
 
@@ -88,7 +88,3 @@ def test_weights_of_a_safetensors_file_with_a_lying_shape_raise_talim_error(
     (checkpoint.folder / LDM).with_suffix(".safetensors").write_bytes(data)
     with pytest.raises(TalimError, match="cannot be read"):
         checkpoint.weights(LDM)
-
-
-def test_fetch_checkpoint_of_a_local_folder_is_that_folder(tmp_path: Path) -> None:
-    assert fetch_checkpoint(str(tmp_path), local=True) == tmp_path

@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 
 from talim.atomic_io import read_json
+from talim.backbones.checkpoint_layout import MUSTANGO_WEIGHTS, PREDICTOR_WEIGHTS
 from talim.backbones.mustango import weight_names
 from talim.backbones.registry import UNET_CONFIG
 from talim.errors import TalimError
 
-HUB_FILES = ("config.json", "README.md", "configs/*", "ldm/*", "vae/*", "stft/*", "tokenizer/*")
-PREDICTOR_FILES = ("beats/*", "chords/*", "beats-tokenizer/*", "chords-tokenizer/*")
-BEATS, CHORDS = "beats/microsoft-deberta-v3-large.pt", "chords/flan-t5-large.bin"
-LDM, VAE, STFT = "ldm/pytorch_model_ldm.bin", "vae/pytorch_model_vae.bin", "stft/pytorch_model_stft.bin"
+BEATS, CHORDS = PREDICTOR_WEIGHTS
+LDM, VAE, STFT = MUSTANGO_WEIGHTS
 VAE_CONFIG, STFT_CONFIG = "configs/vae_config.json", "configs/stft_config.json"
 MAIN_CONFIGS = ("configs/main_config.json", "config.json")
 ALIGNMENT = 64  # bytes
@@ -64,16 +63,6 @@ class CheckpointFiles:
         if name in (LDM, VAE):
             _convert(tensors, converted, _stamp(source))
         return tensors
-
-
-def fetch_checkpoint(path_or_id: str, local: bool, predictors: bool = False) -> Path:
-    """Folder of a checkpoint, downloaded unless local; the predictors only on request."""
-    if local:
-        return Path(path_or_id)
-    from huggingface_hub import snapshot_download
-
-    patterns: list[str] = [*HUB_FILES, *(PREDICTOR_FILES if predictors else ())]
-    return Path(snapshot_download(path_or_id, allow_patterns=patterns))
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:

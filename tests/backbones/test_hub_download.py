@@ -1,0 +1,322 @@
+"""Fetching bases from a Hub on the loopback interface: what is asked and said, breaks, full disks, revisions."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from stand_in_hub.checkpoints import AUDIOCRAFT_FILES
+from stand_in_hub.server import StandInHub
+
+from talim.backbones import hub_download, hub_repository, registry
+from talim.backbones.hub_download import HubBase
+from talim.errors import TalimError
+
+NAME = "someone/musicgen-tiny"
+WEIGHTS = bytes(range(256)) * 2000  # 512 kB
+FILES = {
+    "config.json": b'{"model_type": "musicgen"}',
+    "generation_config.json": b"{}",
+    "tokenizer.json": b'{"model": {}}',
+    "README.md": b"---\nlicense: cc-by-nc-4.0\n---\n",
+    ".gitattributes": b"*.bin filter=lfs",
+    "model.safetensors": WEIGHTS,
+    "pytorch_model.bin": WEIGHTS[::-1],
+    **AUDIOCRAFT_FILES,
+}
+BASE = HubBase(NAME, NAME)
+DiskUsage = namedtuple("DiskUsage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_download, "PAUSE_SECONDS", 0.0)
+
+
+def test_fetch_asks_only_for_the_files_that_loading_reads(stand_in_hub: StandInHub) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    assert folder.name == commit
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json", "generation_config.json", "tokenizer.json", "README.md", "model.safetensors"
+    }  # fmt: skip
+    assert "pytorch_model.bin" not in stand_in_hub.fetched()
+    assert "state_dict.bin" not in stand_in_hub.fetched()
+
+
+def test_fetch_says_size_place_licence_and_what_is_left_before_the_download(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    hub_download.fetch(BASE)
+    said = capsys.readouterr().err
+    assert f"fetching 512 kB from {stand_in_hub.url}/{NAME} (commit {commit})" in said
+    assert "hub-cache" in said
+    assert " GB are free" in said
+    assert "licence of the weights: cc-by-nc-4.0 (non-commercial: neither adapters nor music" in said
+    left = "compression_state_dict.bin, pytorch_model.bin, state_dict.bin (526 kB)"
+    assert f"not fetched, as loading does not read it: {left}" in said
+
+
+def test_fetch_of_cached_files_asks_nothing(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    stand_in_hub.requests.clear()
+    assert hub_download.fetch(BASE) == folder
+    assert stand_in_hub.requests == []
+
+
+@pytest.mark.parametrize("kept", [1, 100_000, len(WEIGHTS) - 1])
+def test_fetch_goes_on_from_what_an_earlier_process_left(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    blob = hub_download._store(NAME) / "blobs" / hashlib.sha256(WEIGHTS).hexdigest()
+    blob.parent.mkdir(parents=True)
+    blob.with_name(blob.name + hub_download.PART_SUFFIX).write_bytes(WEIGHTS[:kept])
+    folder = hub_download.fetch(BASE)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert stand_in_hub.storage_headers[-1]["range"] == f"bytes={kept}-"
+    assert "of them are here from an interrupted download" in capsys.readouterr().err
+    assert not list(blob.parent.glob("*.talim-part"))
+
+
+def test_fetch_that_breaks_off_goes_on_and_says_so(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.breaks["model.safetensors"] = [200_000, 0, 100_000]
+    folder = hub_download.fetch(BASE)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    said = capsys.readouterr().err
+    assert said.count("the download of model.safetensors broke off at") == 3
+    assert "Trying to resume" not in said
+
+
+def test_fetch_that_breaks_off_again_and_again_is_an_error_that_keeps_what_arrived(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.breaks["model.safetensors"] = [200_000] + [0] * 20
+    with pytest.raises(TalimError, match=r"broke off 6 times, last at 200 kB of 512 kB .*run this again to go on"):
+        hub_download.fetch(BASE)
+    stand_in_hub.breaks.clear()
+    hub_download.fetch(BASE)
+    assert stand_in_hub.storage_headers[-1]["range"] == "bytes=200000-"
+
+
+def test_fetch_from_a_server_without_ranges_begins_anew(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.ignores_ranges = True
+    stand_in_hub.breaks["model.safetensors"] = [200_000]
+    assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_fetch_of_damaged_bytes_is_an_error_and_leaves_none(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.spoiled.add("model.safetensors")
+    with pytest.raises(TalimError, match=r"model\.safetensors arrived damaged"):
+        hub_download.fetch(BASE)
+    stand_in_hub.spoiled.clear()
+    assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_fetch_to_a_small_disk_is_refused_with_both_figures(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(10**9, 0, 20_000_000))
+    for act in (hub_download.fetch, hub_download.check):
+        with pytest.raises(TalimError, match=r"needs 51 MB on the disk, and 20 MB are free in .*hub-cache"):
+            act(BASE)
+    assert stand_in_hub.fetched() == []
+
+
+def test_fetch_on_a_disk_that_fills_up_keeps_what_arrived(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hub_download.os, "fsync", full)
+    with pytest.raises(TalimError, match=r"cannot be written into .*No space left on device.*what has arrived is kept"):
+        hub_download.fetch(BASE)
+    assert list(hub_download._store(NAME).rglob("*.talim-part"))
+
+
+def test_fetch_sends_no_token_to_the_storage(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_hub.publish(NAME, FILES, gated=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_allowed")
+    hub_download.fetch(BASE)
+    assert stand_in_hub.storage_headers
+    assert all("authorization" not in headers for headers in stand_in_hub.storage_headers)
+
+
+@pytest.mark.parametrize(
+    ("token", "advice"), [("", r"accept its conditions.*hf auth login"), ("hf_other", "no access")]
+)
+def test_fetch_of_a_gated_base_says_where_to_accept_its_conditions(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch, token: str, advice: str
+) -> None:
+    stand_in_hub.publish(NAME, FILES, gated=True)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(TalimError, match=advice) as caught:
+        hub_download.fetch(BASE)
+    assert f"{stand_in_hub.url}/{NAME}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["", "hf_allowed"])
+def test_fetch_of_a_misspelt_base_proposes_one(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    wrong = "facebok/musicgen-smal"
+    with pytest.raises(TalimError, match=r"has no model facebok/musicgen-smal.*did you mean musicgen-small"):
+        hub_download.check(HubBase(wrong, wrong))
+
+
+def test_fetch_of_a_repository_without_a_base_lists_what_it_holds(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, {"data.csv": b"", "README.md": b""})
+    with pytest.raises(TalimError, match=r"holds no checkpoint that talim knows \(there are: README.md, data.csv\)"):
+        hub_download.check(BASE)
+
+
+def test_fetch_of_another_kind_of_model_is_refused_before_its_weights(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES | {"config.json": b'{"model_type": "opt"}'})
+    with pytest.raises(TalimError, match="is a opt model; expected MusicGen or Mustango"):
+        hub_download.fetch(BASE)
+    assert "model.safetensors" not in stand_in_hub.fetched()
+
+
+def test_fetch_of_audiocraft_files_takes_both(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, {"README.md": b"", **AUDIOCRAFT_FILES})
+    assert (hub_download.fetch(BASE) / "state_dict.bin").is_file()
+    assert {"state_dict.bin", "compression_state_dict.bin"} <= set(stand_in_hub.fetched())
+
+
+# revisions
+
+
+def test_fetch_without_a_revision_stays_at_the_first_commit(stand_in_hub: StandInHub) -> None:
+    first = stand_in_hub.publish(NAME, FILES)
+    assert hub_download.fetch(BASE).name == first
+    second = stand_in_hub.publish(NAME, FILES | {"model.safetensors": WEIGHTS[:-1]})
+    hub_repository._ask.cache_clear()
+    assert hub_download.fetch(BASE).name == first
+    assert hub_download.fetch(HubBase(NAME, NAME, "main")).name == second
+    assert hub_download.fetch(HubBase(NAME, NAME, first)).name == first
+
+
+def test_fetch_takes_the_pinned_commit(stand_in_hub: StandInHub) -> None:
+    pinned = stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.publish(NAME, FILES | {"model.safetensors": WEIGHTS[:-1]})
+    assert hub_download.fetch(HubBase(NAME, NAME, pinned=pinned)).name == pinned
+
+
+def test_fetch_from_a_mirror_without_the_pinned_commit_says_so(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    base = HubBase(NAME, NAME, pinned="a" * 40)
+    assert hub_download.fetch(base).name == commit
+    assert f"has no commit {'a' * 40} of {NAME}, which talim knows; main is used instead" in capsys.readouterr().err
+    stand_in_hub.status = 503
+    hub_repository._ask.cache_clear()
+    assert hub_download.fetch(base).name == commit
+
+
+def test_fetch_of_an_unknown_revision_is_an_error(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    for revision in ("no-such-branch", "b" * 40):
+        with pytest.raises(TalimError, match=f"has no revision '{revision}'; give a branch"):
+            hub_download.fetch(HubBase(NAME, NAME, revision))
+
+
+def test_registered_revisions_are_whole_commits() -> None:
+    pinned = [entry for entry in registry.MODELS.values() if entry.revision]
+    assert len(pinned) >= 3
+    assert all(hub_download.is_commit(entry.revision) and entry.hub_id for entry in pinned)
+
+
+# without the Hub
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+def test_fetch_of_the_newest_while_the_hub_is_out_of_order_uses_what_is_here(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    hub_download.fetch(BASE)
+    hub_repository._ask.cache_clear()
+    stand_in_hub.status = status
+    stand_in_hub.requests.clear()
+    capsys.readouterr()
+    assert hub_download.fetch(HubBase(NAME, NAME, "main")).name == commit
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"HTTP {status}" in said
+    assert f"the files that were fetched before are used (commit {commit})" in said
+    assert len(stand_in_hub.requests) == 1
+
+
+def test_fetch_of_the_newest_from_a_slow_hub_uses_what_is_here(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    hub_download.fetch(BASE)
+    hub_repository._ask.cache_clear()
+    monkeypatch.setattr(hub_repository, "PROBE_SECONDS", 0.1)
+    stand_in_hub.delay_seconds = 0.5
+    assert hub_download.fetch(HubBase(NAME, NAME, "main")).name == commit
+    assert "does not answer within 0.1 s; the files that were fetched before" in capsys.readouterr().err
+
+
+def test_fetch_without_the_hub_says_which_files_are_missing(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    (folder / "tokenizer.json").resolve().unlink()
+    (folder / "tokenizer.json").unlink()
+    hub_repository._ask.cache_clear()
+    stand_in_hub.status = 503
+    with pytest.raises(TalimError, match=r"HTTP 503\) \(of its files these are missing: tokenizer\.json\)"):
+        hub_download.fetch(BASE)
+    stand_in_hub.status = 0
+    hub_repository._ask.cache_clear()
+    stand_in_hub.requests.clear()
+    assert (hub_download.fetch(BASE) / "tokenizer.json").is_file()
+    assert stand_in_hub.fetched() == ["tokenizer.json"]
+
+
+def test_fetch_with_the_hub_switched_off_asks_nothing(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    stand_in_hub.requests.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert hub_download.fetch(BASE) == folder
+    assert hub_download.fetch(HubBase(NAME, NAME, "main")) == folder
+    with pytest.raises(TalimError, match="HF_HUB_OFFLINE is set"):
+        hub_download.fetch(HubBase("someone/else", "someone/else"))
+    assert stand_in_hub.requests == []
+
+
+def test_size_text_has_the_right_unit() -> None:
+    assert [hub_download.size_text(n) for n in (2_364_426_880, 310e6, 999e6, 4_000)] == [
+        "2.36 GB", "310 MB", "1.00 GB", "4 kB"
+    ]  # fmt: skip
+
+
+def test_cached_folder_is_the_one_of_huggingface_hub(stand_in_hub: StandInHub) -> None:
+    from huggingface_hub import try_to_load_from_cache
+
+    stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    assert Path(str(try_to_load_from_cache(NAME, "model.safetensors"))) == folder / "model.safetensors"

@@ -1,0 +1,118 @@
+"""What each fault of the connection becomes: one line, with what to do; and which of them may pass."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from stand_in_hub.server import StandInHub
+
+from talim.backbones import hub_errors, hub_repository
+from talim.backbones.hub_errors import HubUnreachableError
+from talim.errors import TalimError
+
+
+def ask(name: str = "someone/x", seconds: float = 5.0) -> TalimError:
+    """The error of asking for a repository."""
+    hub_repository._ask.cache_clear()
+    with pytest.raises(TalimError) as caught:
+        hub_repository.ask(name, "main", name, seconds)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def at(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+
+
+def test_dead_port_names_host_and_port(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.stop()
+    problem = ask()
+    assert isinstance(problem, HubUnreachableError)
+    assert problem.reason == f"{stand_in_hub.url.removeprefix('http://')} cannot be reached"
+
+
+def test_unknown_host(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, "http://no-such-host.invalid:1234")
+    assert str(ask()) == "no-such-host.invalid:1234 cannot be reached"
+
+
+@pytest.mark.usefixtures("stand_in_hub")
+@pytest.mark.parametrize("address", ["localhost:8080", "huggingface.co", "ftp://x", "http://[::1"])
+def test_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    at(monkeypatch, address)
+    assert str(ask()).startswith(f"HF_ENDPOINT is {address!r}, which is no address; expected one such as https://")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_errors_of_the_server(stand_in_hub: StandInHub, status: int) -> None:
+    stand_in_hub.status = status
+    assert f"has an error of its own (HTTP {status})" in str(ask())
+
+
+def test_too_many_requests(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.status = 429
+    problem = ask()
+    assert isinstance(problem, HubUnreachableError)
+    assert "hf auth login" in str(problem)
+
+
+def test_login_page_of_a_network_is_not_taken_for_the_hub(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.status = 200
+    problem = ask()
+    assert isinstance(problem, HubUnreachableError)
+    assert "answers, but not as the Hub does" in str(problem)
+
+
+def test_server_that_does_not_answer(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.delay_seconds = 1.0
+    assert str(ask(seconds=0.1)).endswith("does not answer within 0.1 s")
+
+
+def test_refused_token(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_expired")
+    stand_in_hub.refuses_tokens = True
+    problem = ask()
+    assert not isinstance(problem, HubUnreachableError)
+    assert "does not accept the token in use; log in again with: hf auth login" in str(problem)
+
+
+def test_proxy_that_is_not_there_is_named_without_its_password(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    at(monkeypatch, "http://hub.example")
+    set_proxy(monkeypatch, f"http://me:secret@127.0.0.1:{port}")
+    problem = str(ask())
+    assert f"the proxy 127.0.0.1:{port} cannot be used" in problem
+    assert "NO_PROXY" in problem
+    assert "secret" not in problem
+
+
+def test_no_proxy_is_obeyed(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = stand_in_hub.publish("someone/x", {"config.json": b"{}"})
+    set_proxy(monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert hub_repository.ask("someone/x", "main", "someone/x").commit == commit
+
+
+def set_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Give the process a proxy; the HTTP client reads it when it is made."""
+    from huggingface_hub.utils import close_session
+
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.delenv("no_proxy", raising=False)
+    close_session()
+
+
+def test_hint_proposes_registered_names_only_for_others() -> None:
+    assert hub_errors.hint("facebok/musicgen-smal").startswith("did you mean musicgen-small")
+    assert hub_errors.hint("facebook/musicgen-small@main") == ""
+    assert hub_errors.hint("someone/else") == ""
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "real-bases.md"
