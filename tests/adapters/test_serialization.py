@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -527,3 +528,107 @@ def test_read_config_too_deeply_nested_raises_talim_error(tmp_path: Path) -> Non
     (tmp_path / "adapter_config.json").write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(TalimError, match="cannot be read"):
         serialization.read_config(tmp_path)
+
+
+DREAMBOOTHING = ["enc_to_dec_proj", "audio_enc_to_dec_proj", "k_proj", "v_proj", "q_proj", "out_proj", "fc1", "fc2"]
+
+
+def heads(base: MusicGen, name: str = "lm_heads") -> list[str]:
+    return [f"{name}.{index}" for index in range(base.codebooks)]
+
+
+def of_plain_peft(base: MusicGen, folder: Path, **settings: Any) -> torch.Tensor:
+    """Save an adapter with plain PEFT; the logits that it gives there."""
+    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=4, lora_dropout=0.05, **settings))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in adapters.trainable_parameters(model):
+            weight.add_(0.1 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    return logits(base)
+
+
+OF_OTHERS: dict[str, Callable[[MusicGen], dict[str, Any]]] = {
+    "musicgen-dreamboothing": lambda base: {
+        "target_modules": [*DREAMBOOTHING, "lm_heads.0", *heads(base), *heads(base, "embed_tokens")]
+    },
+    "heads trained whole": lambda base: {"target_modules": DREAMBOOTHING, "modules_to_save": heads(base)},
+    "embeddings trained whole": lambda base: {
+        "target_modules": ["q_proj"],
+        "modules_to_save": heads(base, "embed_tokens"),
+    },
+    "projection trained whole": lambda base: {"target_modules": ["q_proj"], "modules_to_save": ["enc_to_dec_proj"]},
+    "regular expression": lambda base: {"target_modules": r".*decoder.*(embed_tokens|lm_heads|q_proj).*\d.*"},
+    "text encoder, too": lambda base: {"target_modules": [*DREAMBOOTHING, "k", "v", "q", "o", "wi", "wo"]},
+    "biases": lambda base: {"target_modules": DREAMBOOTHING, "bias": "all"},
+    "rank-stabilised": lambda base: {"target_modules": DREAMBOOTHING, "use_rslora": True},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+@pytest.mark.parametrize("kind", OF_OTHERS)
+def test_load_adapters_of_others_gives_the_logits_of_plain_peft(fresh: Fresh, tmp_path: Path, kind: str) -> None:
+    base = fresh()
+    plain = logits(base)
+    expected = of_plain_peft(base, tmp_path / "theirs", **OF_OTHERS[kind](base))
+    assert (expected - plain).abs().max() > 0.1
+    reloaded = fresh()
+    model = adapters.load(reloaded, tmp_path / "theirs")
+    torch.testing.assert_close(logits(reloaded), expected, atol=1e-6, rtol=0)
+    assert tokens(reloaded).shape == (1, base.codebooks, 20)
+    adapters.save(model, tmp_path / "ours", base=facts(base))
+    again = fresh()
+    adapters.load(again, tmp_path / "ours")
+    torch.testing.assert_close(logits(again), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+@pytest.mark.parametrize("kind", ["musicgen-dreamboothing", "heads trained whole", "embeddings trained whole"])
+def test_load_adapters_of_others_to_train_them_further(fresh: Fresh, tmp_path: Path, kind: str) -> None:
+    base = fresh()
+    of_plain_peft(base, tmp_path / "theirs", **OF_OTHERS[kind](base))
+    reloaded = fresh("bf16")
+    reloaded.enable_training()
+    model = adapters.load(reloaded, tmp_path / "theirs", trainable=True)
+    batch = reloaded.collate([(tokens_of(reloaded), reloaded.encode_text(["a"])[0])], [False])
+    optimiser, losses = torch.optim.AdamW(adapters.trainable_parameters(model), lr=1e-2, weight_decay=0.0), []
+    for _ in range(8):
+        loss = reloaded.loss(batch).mean
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(weight.grad is not None for weight in adapters.trainable_parameters(model))
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.2
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+def test_modules_that_were_trained_whole_are_on_or_off(fresh: Fresh, tmp_path: Path) -> None:
+    base = fresh()
+    plain = logits(base)
+    expected = of_plain_peft(base, tmp_path / "theirs", **OF_OTHERS["heads trained whole"](base))
+    reloaded = fresh()
+    model = adapters.load(reloaded, tmp_path / "theirs")
+    adapters.load(reloaded, tmp_path / "theirs", name="second")
+    for scales, message in (
+        ({"adapter": 0.5}, r"own decoder\.lm_heads\.0 \(modules_to_save\), which cannot be scaled by 0\.5"),
+        ({"adapter": 1.0, "second": 1.0}, r"adapter and second each bring their own decoder\.lm_heads\.0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            adapters.set_adapter_scales(model, scales)
+    for scales, wanted in (({"adapter": 0.0}, plain), ({"adapter": 1.0, "second": 0.0}, expected), ({}, plain)):
+        adapters.set_adapter_scales(model, scales)
+        torch.testing.assert_close(logits(reloaded), wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+def test_changed_biases_of_the_base_cannot_pass_for_the_base(fresh: Fresh, tmp_path: Path) -> None:
+    base = fresh()
+    of_plain_peft(base, tmp_path / "theirs", **OF_OTHERS["biases"](base))
+    model = adapters.load(reloaded := fresh(), tmp_path / "theirs")
+    with pytest.raises(UsageError, match=r"biases of the base itself \(bias='all'"):
+        adapters.set_adapter_scales(model, {"adapter": 0.0})
+    with pytest.raises(UsageError, match="cannot be switched off"), injection.disabled(model):
+        pass
+    adapters.set_adapter_scales(model, {"adapter": 1.0})
+    assert tokens(reloaded).shape[1] == base.codebooks

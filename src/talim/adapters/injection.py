@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from talim.adapters import peft_baselines
@@ -129,7 +130,8 @@ def inject_adapters(model: nn.Module, config: PeftConfig, name: str) -> PeftMode
 def set_adapter_scales(model: PeftModel, scales: dict[str, float]) -> None:
     """Activate exactly these adapters, each with a scale of 0 (off) to 1.5 (1: as trained); empty: the plain base.
 
-    UsageError for an unknown name, a scale out of range, or a method (dora, ia3) that supports only 1.
+    UsageError for an unknown name, a scale out of range, or an adapter that can only be as trained or off: methods that
+    are not added to the base (dora, ia3), and adapters with modules of the base that were trained whole.
     """
     for name, scale in scales.items():
         if name not in model.peft_config:
@@ -138,17 +140,46 @@ def set_adapter_scales(model: PeftModel, scales: dict[str, float]) -> None:
             raise UsageError(
                 f"scale {scale} of {name} is out of range; 0 is off, 1 as trained, at most {MAX_ADAPTER_SCALE}"
             )
+    active = {name: scale for name, scale in scales.items() if scale}
+    _check_whole_modules(model, active)
     tuner: Any = model.base_model  # PeftModel's own set_adapter takes one name only
-    if not scales:
+    if not active:
+        _check_biases(model)
         tuner.disable_adapter_layers()
         return
     tuner.enable_adapter_layers()
     with _keep_requires_grad(model):  # PEFT enables the gradients of the adapters that it activates
-        tuner.set_adapter(list(scales))
+        tuner.set_adapter(list(active))
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
-            for name, scale in scales.items():
+            for name, scale in active.items():
                 _set_scale(layer, name, scale)
+
+
+def _check_whole_modules(model: nn.Module, scales: dict[str, float]) -> None:
+    """UsageError where a module of the base that an adapter trained whole would have to be scaled or added to."""
+    for path, module in model.named_modules():
+        if not isinstance(module, AuxiliaryTrainingWrapper):
+            continue
+        holders = [name for name in scales if name in module._adapters]
+        where = path.removeprefix("base_model.model.")
+        if len(holders) > 1:
+            raise UsageError(f"{' and '.join(holders)} each bring their own {where}; use one of them at a time")
+        if holders and scales[holders[0]] != 1:
+            raise UsageError(
+                f"{holders[0]} brings its own {where} (modules_to_save), which cannot be scaled by "
+                f"{scales[holders[0]]:g}; give 1, or 0 for the base alone"
+            )
+
+
+def _check_biases(model: PeftModel) -> None:
+    """UsageError where the plain base is asked for and an adapter has overwritten biases of it."""
+    for name, config in model.peft_config.items():
+        if (bias := getattr(config, "bias", "none")) not in ("none", False, None):
+            raise UsageError(
+                f"{name} changed biases of the base itself (bias={bias!r} in its configuration), so that it cannot be "
+                "switched off; load the base again for comparisons"
+            )
 
 
 def cast_adapters(model: PeftModel, dtype: torch.dtype) -> None:
@@ -183,7 +214,7 @@ def _set_scale(layer: Any, name: str, scale: float) -> None:
     elif hasattr(layer, "set_scale") and not getattr(layer, "use_dora", {}).get(name):
         layer.set_scale(name, scale)
     elif scale != 1:  # DoRA renormalises and IA3 multiplies: neither can be interpolated linearly
-        raise UsageError("a dora or ia3 adapter supports no scale but 1")
+        raise UsageError("a dora or ia3 adapter supports no scale but 1, as trained, and 0, the base alone")
 
 
 def unwrap_peft(model: nn.Module) -> nn.Module:
@@ -228,6 +259,7 @@ def _keep_requires_grad(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def disabled(model: PeftModel) -> Iterator[None]:
     """Context in which the model is the plain base; requires_grad flags are kept."""
+    _check_biases(model)
     with _keep_requires_grad(model), model.disable_adapter():  # PEFT enables all gradients when it returns
         yield
 
