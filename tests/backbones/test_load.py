@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fixtures import released_musicgen
+from fixtures import released_musicgen, released_mustango
 from safetensors.torch import load_file, save_file
+from stand_in_hub import checkpoints
+from stand_in_hub.server import StandInHub
 
 from talim.backbones import registry
 from talim.backbones.load import load
@@ -46,7 +49,7 @@ def test_load_released_layout_reads_every_weight(shared: MusicGen, released_fold
 
 
 def test_loaded_backbone_has_the_facts_of_its_folder(shared: MusicGen, released_folder: Path) -> None:
-    channels = 2 if released_folder.name.endswith("stereo") else 1
+    channels = 2 if "stereo" in released_folder.name else 1
     assert shared.name == released_folder.name
     assert shared.family == "musicgen"
     assert (shared.rate_hz, shared.channels, shared.codebooks) == (800, channels, 4 * channels)
@@ -77,12 +80,6 @@ def test_load_in_bf16_keeps_codec_and_text_encoder_in_float32(shared: MusicGen, 
             assert torch.equal(actual[key], value), key
     assert np.array_equal(half.encode_text(["tabla"])[0], shared.encode_text(["tabla"])[0])
     assert (half.codec_hash, half.text_encoder_hash) == (shared.codec_hash, shared.text_encoder_hash)
-
-
-def test_load_melody_folder_raises_talim_error(folder: Path) -> None:
-    spoil(folder, model_type="musicgen_melody")
-    with pytest.raises(TalimError, match="not supported"):
-        load(folder)
 
 
 def test_load_other_model_type_raises_talim_error(folder: Path, tmp_path: Path) -> None:
@@ -146,6 +143,8 @@ def test_load_nano_folder_registers_codec_and_byte_tokenizer(tmp_path: Path) -> 
         assert base.miniature
         assert (base.rate_hz, base.frame_rate_hz, base.codebooks) == (16000, 50, 4)
         assert {w.dtype for w in base.model.audio_encoder.state_dict().values()} == {torch.float32}
+        assert base.encode_text(["राग"])[0].shape == (len("raga") + 1, 16)
+        base.transliterate = False
         assert base.encode_text(["राग"])[0].shape == (len("राग".encode()) + 1, 16)
         assert base.generate(["x"], 0.2, seed=0)[0].samples.shape == (1, 3200)
 
@@ -167,3 +166,41 @@ def test_load_never_runs_or_asks_to_run_code_of_a_model_folder(
         load(folder, device="cpu")
     assert asked == []
     assert not target.exists()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_load_of_pickled_weights_from_the_hub_asks_for_no_conversion(
+    stand_in_hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    folder = checkpoints.write_safetensors(tmp_path / "musicgen-tiny")
+    expected = load(folder, precision="fp32", device="cpu")
+    converted = stand_in_hub.publish("someone/tiny", folder, branch="conversion")
+    checkpoints.as_pickle(folder, shards)
+    stand_in_hub.publish("someone/tiny", folder, pull_request=converted)
+    base = load("someone/tiny", precision="fp32", device="cpu")
+    assert base.fingerprint == expected.fingerprint
+    assert not [path for _, path in stand_in_hub.requests if "discussions" in path or "refs" in path]
+    assert not [thread for thread in threading.enumerate() if "conversion" in thread.name]
+    assert len([name for name in stand_in_hub.fetched() if name.endswith(".bin")]) == shards
+
+
+def test_load_of_a_stereo_base_from_the_hub_is_in_fp32(stand_in_hub: StandInHub, tmp_path: Path) -> None:
+    stand_in_hub.publish("someone/stereo", checkpoints.write_safetensors(tmp_path / "tiny", channels=2))
+    base = load("someone/stereo", precision="fp32", device="cpu")
+    assert (base.channels, base.codebooks, base.dtype) == (2, 8, torch.float32)
+    assert {weight.dtype for weight in base.model.parameters()} == {torch.float32}
+
+
+def test_load_mustango_from_the_hub_fetches_the_predictors_later(stand_in_hub: StandInHub, tmp_path: Path) -> None:
+    folder = released_mustango.write(tmp_path / "mustango", predictors=True)
+    stand_in_hub.publish("someone/mustango", folder)
+    base = load("someone/mustango", precision="fp32", device="cpu")
+    assert (base.family, base.licence) == ("mustango", "apache-2.0")
+    assert "ldm/pytorch_model_ldm.bin" in stand_in_hub.fetched()
+    assert not [name for name in stand_in_hub.fetched() if name.startswith(("beats", "chords"))]
+    from talim.backbones import resolve
+
+    complete = resolve.with_predictors(resolve.fetched(resolve.resolve_source("someone/mustango")))
+    assert (complete / "chords" / "flan-t5-large.bin").is_file()
+    assert complete.name == base.revision

@@ -1,0 +1,53 @@
+"""Training on a base of the Hub: its commit is recorded, and later loads of the run and the adapter use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in_hub.server import StandInHub, read_folder
+
+from talim import recipe as recipes
+from talim.adapters import serialization
+from talim.backbones.load import load
+from talim.errors import TalimError
+from talim.generation.sources import choose_source
+from talim.run import Run
+from talim.training.train import train
+
+NAME = "someone/musicgen-tiny"
+
+
+def test_run_on_a_hub_base_keeps_to_its_commit(
+    stand_in_hub: StandInHub, tiny_base: Path, make_base: Any, quick_recipe: Any, tmp_path: Path
+) -> None:
+    first = stand_in_hub.publish(NAME, tiny_base)
+    recipe = quick_recipe(base=NAME, training__steps=2, training__eval_every=2)
+    run = train(recipe, tmp_path / "run", device="cpu")
+    assert json.loads(run.facts_file.read_text())["base"]["revision"] == first
+    assert run.recipe.base == NAME
+    info = serialization.read_info(run.adapter)["base"]
+    assert (info["name"], info["revision"], info.get("local")) == (NAME, first, None)
+    assert json.loads((run.adapter / "adapter_config.json").read_text())["revision"] == first
+    card = (run.adapter / "README.md").read_text()
+    assert f"revision='{first}'" in card
+    assert f"--base {NAME}@{first}" in card
+
+    other = stand_in_hub.publish(NAME, read_folder(make_base(tmp_path / "musicgen-tiny", seed=1)))
+    assert other != first
+    assert run.base == f"{NAME}@{first}"
+    assert choose_source(run.folder, None, [], False).base == f"{NAME}@{first}"
+    assert choose_source(None, None, [run.adapter], False).base == f"{NAME}@{first}"
+    serialization.load(load(run.base, device="cpu"), run.adapter)
+    with pytest.raises(TalimError, match=f"trained on base {NAME}@{first} .* but this is {NAME}@{other}"):
+        serialization.load(load(f"{NAME}@main", device="cpu"), run.adapter)
+    assert Run(run.folder).base == f"{NAME}@{first}"
+
+
+def test_base_of_a_run_on_a_folder_is_that_of_its_recipe(quick_recipe: Any, tiny_base: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.recipe_file.write_text(recipes.dump(quick_recipe()), encoding="utf-8")
+    run.facts_file.write_text(json.dumps({"base": {"name": "tiny", "fingerprint": "f"}}), encoding="utf-8")
+    assert run.base == str(tiny_base)
