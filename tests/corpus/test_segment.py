@@ -90,7 +90,7 @@ def test_segment_file_of_unusable_file_stores_no_record(folder: Path, tmp_path: 
 def test_generated_files_with_foreign_files_lists_only_talims_own(segmented_source: SegmentedSource) -> None:
     corpus, _, segmented = segmented_source
     clips_folder = (corpus / segmented.clips[0].file).parent
-    partial = [clips_folder / ".tmp-x1.flac", corpus / "sources" / ".a.json.x.part", corpus / ".corpus.jsonl.x.part"]
+    partial = [clips_folder / ".a.flac.x.part", corpus / "sources" / ".a.json.x.part", corpus / ".corpus.jsonl.x.part"]
     foreign = [clips_folder / "take.flac", corpus / "sources" / "notes.json", corpus / "my.part"]
     for path in partial + foreign:
         path.write_text("x")

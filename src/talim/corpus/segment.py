@@ -150,7 +150,7 @@ def generated_files(corpus: Path) -> list[Path]:
     clips = [path for path in corpus.glob("clips/*/*.flac") if re.fullmatch(r"[0-9a-f]{12}-\d{8,}", path.stem)]
     records = [*corpus.glob("sources/*.json"), *corpus.glob("sources/*.npy")]
     records = [path for path in records if re.fullmatch(r"[0-9a-f]{24}-\w{8}", path.stem)]
-    partial = [*corpus.glob("clips/*/.tmp-*.flac"), *corpus.glob("sources/.*.part"), *corpus.glob(".*.part")]
+    partial = [path for place in ("clips/*", "sources", ".") for path in corpus.glob(f"{place}/.*.part")]
     return clips + records + partial
 
 
