@@ -212,6 +212,8 @@ def generate(
     continue_seconds: float | None = None,
     keep_phrase: bool = True,
     strength: float | None = None,
+    melody: Audio | Path | str | Sequence[Audio | Path | str] = (),
+    melody_from: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Audio]:
@@ -224,6 +226,9 @@ def generate(
     `continue_from` is a recording (a file or an Audio), or one per prompt: MusicGen goes on from its last
     `continue_seconds` (None: all of it) for `seconds`, and the result begins with them unless `keep_phrase` is false;
     Mustango makes a variation of the same length, as far from it as `strength` says (0 to 1; None is 0.5).
+
+    `melody` is a hummed or played melody, or one per prompt, that MusicGen-melody follows: by its chroma, or with
+    `melody_from` "pitch" by the pitch of its leading melody.
 
     >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
     >>> clip.save("alap.flac")
@@ -247,6 +252,8 @@ def generate(
         predict_beats_chords=predict_beats_chords,
         phrases=[continue_from] if isinstance(continue_from, Audio | Path | str) else list(continue_from),
         phrase_options=PhraseOptions(continue_seconds, keep_phrase, strength),
+        melodies=[melody] if isinstance(melody, Audio | Path | str) else list(melody),
+        melody_from=melody_from,
         device=device,
         progress=progress or progress_module.default(),
     )

@@ -17,6 +17,7 @@ from talim.errors import UsageError
 from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
+MELODY_SETTINGS = ("melody_from", "melody_dropout")  # younger than the ids of runs: they count where they are set
 EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
 BUILTIN_FOLDER = Path(__file__).parent / "recipes"
 
@@ -80,9 +81,26 @@ class Training(StrictModel):
     predict_beats_chords: bool = Field(
         default=False, description="predict beats and chords that the corpus lacks, for a base conditioned on them"
     )
+    melody_from: Literal["chroma", "pitch"] = Field(
+        default="chroma",
+        description="melody of a base conditioned on one (MusicGen-melody): chroma of the mix, as in its pretraining, "
+        "or the tracked pitch of the leading melody, which a drone does not hide",
+    )
+    melody_dropout: float = Field(
+        default=0.5, ge=0, le=1, description="fraction of clips trained without their melody, for such a base"
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations: less memory, about a third more time"
     )
+
+    def check_no_melody(self, base: str) -> None:
+        """UsageError for settings of a melody that differ from the defaults, on a base that takes none."""
+        for name in MELODY_SETTINGS:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UsageError(
+                    f"training.{name} is {getattr(self, name)}, but {base} takes no melody: MusicGen-melody does "
+                    "(--base musicgen-melody); leave it out"
+                )
 
     @field_validator("frozen_cache", mode="before")
     @classmethod
@@ -187,13 +205,15 @@ def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
 
 def identity_settings(training: Training) -> dict[str, Any]:
     """The settings that decide the result of training: all but EXECUTION_SETTINGS."""
-    return training.model_dump(mode="json", exclude=set(EXECUTION_SETTINGS))
+    values = training.model_dump(mode="json", exclude=set(EXECUTION_SETTINGS))
+    unset = [name for name in MELODY_SETTINGS if values[name] == Training.model_fields[name].default]
+    return {name: value for name, value in values.items() if name not in unset}
 
 
 def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """Dotted keys with their two values where these differ; the corpus's path and EXECUTION_SETTINGS do not count."""
     before, after = (
-        _flatten(r.model_dump(mode="json", exclude={"corpus"}) | {"training": identity_settings(r.training)})
+        _flatten(r.model_dump(mode="json", exclude={"corpus": True, "training": set(EXECUTION_SETTINGS)}))
         for r in (old, new)
     )
     return {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}

@@ -23,15 +23,17 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MusicGen]:
     """Give an untouched copy of the base, in a precision, with two layers or more."""
-    loaded: dict[tuple[str, int], MusicGen] = {}
+    loaded: dict[tuple[str, int, bool], MusicGen] = {}
 
-    def copied(precision: str = "fp32", layers: int = 2) -> MusicGen:
-        if (precision, layers) not in loaded:
+    def copied(precision: str = "fp32", layers: int = 2, melody: bool = False) -> MusicGen:
+        key = precision, layers, melody
+        if key not in loaded:
             folder = base_folder
-            if layers != 2:
-                folder = released_musicgen.write(tmp_path_factory.mktemp("bases") / f"tiny{layers}", layers=layers)
-            loaded[precision, layers] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
-        return copy.deepcopy(loaded[precision, layers])
+            if layers != 2 or melody:
+                folder = tmp_path_factory.mktemp("bases") / f"tiny{layers}"
+                released_musicgen.write(folder, layers=layers, melody=melody)
+            loaded[key] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
+        return copy.deepcopy(loaded[key])
 
     return copied
 

@@ -82,30 +82,29 @@ def full_forward(base: MusicGen, calls: list[dict[str, Any]]) -> torch.Tensor:
     """Logits [rows, S, V] of the calls' whole input in one forward without a cache."""
     tokens = torch.cat([call["decoder_input_ids"] for call in calls], -1)
     with torch.no_grad(), sampling.inference_mode(base.model):
-        return base.model(
-            encoder_outputs=calls[0]["encoder_outputs"],
-            attention_mask=calls[0]["attention_mask"],
-            decoder_input_ids=tokens,
-            use_cache=False,
-        ).logits
+        if base.melody_rate_hz:
+            conditions = {"encoder_hidden_states": calls[0]["encoder_hidden_states"]}
+        else:
+            conditions = {name: calls[0][name] for name in ("encoder_outputs", "attention_mask")}
+        return base.model(**conditions, decoder_input_ids=tokens, use_cache=False).logits
 
 
 def streamed_logits(calls: list[dict[str, Any]]) -> torch.Tensor:
     return torch.cat([call["logits"] for call in calls], 1)
 
 
-def attach_frozen(fresh: Fresh, design: str, seed: int = 0) -> tuple[MusicGen, Any]:
-    base = fresh(layers=3)
+def attach_frozen(fresh: Fresh, design: str, seed: int = 0, melody: bool = False) -> tuple[MusicGen, Any]:
+    base = fresh(layers=3, melody=melody)
     model = adapters.attach(base.model, design, base.sites())
     randomize_adapter(model, seed)
     model.requires_grad_(False)
     return base, model
 
 
-def check_streaming(fresh: Fresh, design: str, steps: int) -> None:
-    base, model = attach_frozen(fresh, design)
+def check_streaming(fresh: Fresh, design: str, steps: int, melody: bool = False) -> None:
+    base, model = attach_frozen(fresh, design, melody=melody)
     with recorded_calls(base.model) as calls:
-        tokens = generate(base, steps)
+        tokens = generate(base, steps, **_melody(base))
     assert len(calls) >= steps - 2
     assert all(call["decoder_input_ids"].shape[-1] == 1 for call in calls[1:])  # decoded with a cache
     full = full_forward(base, calls)
@@ -113,12 +112,36 @@ def check_streaming(fresh: Fresh, design: str, steps: int) -> None:
         plain = full_forward(base, calls)
     assert (full - plain).abs().max() > 0.1
     torch.testing.assert_close(streamed_logits(calls), full, atol=TOLERANCE, rtol=0)
-    assert torch.equal(generate(base, steps, use_cache=False), tokens)
+    assert torch.equal(generate(base, steps, use_cache=False, **_melody(base)), tokens)
+
+
+def _melody(base: MusicGen) -> dict[str, torch.Tensor]:
+    """A melody for each prompt, where the base takes one."""
+    notes = torch.tensor([[0, 7, 11], [4, 4, 2], [9, 0, 0]])
+    return {"input_features": torch.eye(12)[notes]} if base.melody_rate_hz else {}
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_cached_decoding_equals_one_full_forward(fresh: Fresh, design: str) -> None:
     check_streaming(fresh, design, steps=40)
+
+
+MELODY_DESIGNS = [f"{kind}@all:width8" for kind in KINDS]
+MELODY_DESIGNS += ["transformer@post:width8+conv@conditioner:width5", "linear@all:width4+full@layers[2]", "lora@all:r3"]
+
+
+@pytest.mark.parametrize("design", MELODY_DESIGNS)
+def test_cached_decoding_after_a_melody_and_text_equals_one_full_forward(fresh: Fresh, design: str) -> None:
+    """The first call holds melody, text and music; the later ones music only."""
+    check_streaming(fresh, design, steps=40, melody=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", DESIGNS)
+def test_cached_decoding_after_a_melody_and_text_equals_one_full_forward_at_all_sites(
+    fresh: Fresh, design: str
+) -> None:
+    check_streaming(fresh, design, steps=60, melody=True)
 
 
 @pytest.mark.slow

@@ -37,8 +37,9 @@ def design(row: tuple[str, str]) -> str:
 @pytest.fixture
 def new_base(request: pytest.FixtureRequest, fresh: Fresh, fresh_unet: Callable[[], Any]) -> Callable[[], Any]:
     """Factory of unmodified bases of the row's family, or MusicGens."""
-    is_unet = "row" in request.fixturenames and request.getfixturevalue("row")[0] == "mustango"
-    return fresh_unet if is_unet else lambda: fresh(layers=adapter_designs.LAYERS)
+    family = request.getfixturevalue("row")[0] if "row" in request.fixturenames else "musicgen"
+    melody = family == "musicgen_melody"
+    return fresh_unet if family == "mustango" else lambda: fresh(layers=adapter_designs.LAYERS, melody=melody)
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
 
 
-@pytest.fixture(scope="session", params=["mono", "stereo"])
+@pytest.fixture(scope="session", params=["mono", "stereo", "melody", "stereo melody"])
 def released_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder per channel layout (do not modify)."""
     folder = tmp_path_factory.mktemp("released") / f"tiny-{request.param}"
-    return released_musicgen.write(folder, channels=2 if request.param == "stereo" else 1)
+    channels = 2 if request.param.startswith("stereo") else 1
+    return released_musicgen.write(folder, channels=channels, melody=request.param.endswith("melody"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
+from transformers.models.musicgen_melody.modeling_musicgen_melody import (
+    MusicgenMelodyDecoder,
+    MusicgenMelodyForConditionalGeneration,
+)
 
 from talim.adapters import full_finetune, padding_masks
 from talim.design import streaming
@@ -39,12 +43,13 @@ class OuterCall:
         self.past: Any = None
         self.padding_mask: Tensor | None = None  # [B, past + T], 1 for frames
         self.token: object | None = None  # of the present call; None between calls
+        self.prepended: int | None = None  # frames of conditions that this call of a decoder puts before its own
         self.users = 0
         self._handles: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the present call, for pickle and copies."""
-        return vars(self) | {"past": None, "padding_mask": None, "token": None}
+        return vars(self) | {"past": None, "padding_mask": None, "token": None, "prepended": None}
 
     @classmethod
     def of(cls, model: nn.Module) -> OuterCall:
@@ -56,6 +61,9 @@ class OuterCall:
                 model.register_forward_pre_hook(outer._enter, with_kwargs=True),
                 model.register_forward_hook(outer._leave, always_call=True),
             ]
+            for decoder in (part for part in model.modules() if isinstance(part, MusicgenMelodyDecoder)):
+                outer._handles.append(decoder.register_forward_pre_hook(outer._enter_decoder, with_kwargs=True))
+                outer._handles.append(decoder.register_forward_hook(outer._leave_decoder, always_call=True))
         outer.users += 1
         return outer
 
@@ -75,6 +83,13 @@ class OuterCall:
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.past, self.padding_mask, self.token = None, None, None
+
+    def _enter_decoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        conditions = kwargs.get("encoder_hidden_states")
+        self.prepended = None if conditions is None else conditions.shape[1]
+
+    def _leave_decoder(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.prepended = None
 
     def continues(self) -> bool:
         """Whether the model was given a past that is not empty."""
@@ -118,6 +133,10 @@ class ForwardContext:
         if self.is_projection:
             self.outer_names = list(inspect.signature(parent.forward).parameters)
             self._handles.append(parent.register_forward_pre_hook(self._capture_mask, with_kwargs=True))
+            if isinstance(parent, MusicgenMelodyForConditionalGeneration):  # its generate() projects outside of forward
+                encoder: Any = parent.text_encoder
+                self._handles.append(encoder.register_forward_pre_hook(self._capture_encoder_mask, with_kwargs=True))
+                self._handles.append(parent.register_forward_hook(self._forget_mask, always_call=True))
 
     def remove_hooks(self) -> None:
         if self.outer_call is not None:
@@ -131,6 +150,16 @@ class ForwardContext:
         given = kwargs | dict(zip(self.outer_names, args, strict=False))
         masks = (given.get(name) for name in TEXT_MASK_NAMES)
         self.text_mask = next((mask for mask in masks if mask is not None), None)
+
+    def _capture_encoder_mask(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.text_mask = kwargs.get("attention_mask")
+
+    def _forget_mask(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.text_mask = None
+
+    def prepended(self) -> int | None:
+        """How many frames of conditions precede the music in the present call of the decoder; None without any."""
+        return None if self.outer_call is None else self.outer_call.prepended
 
     def find_cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
         """The cache among a block's arguments, whatever its name; None without cached decoding."""

@@ -90,20 +90,25 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         modules = (base_layer, *filter(None, self.outer_module))
         return next(weight.device for module in modules for weight in module.parameters()), None
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's output, with the active adapters' residuals added to its hidden states."""
+    def forward(self, *args: Any, prepended: Tensor | None = None, **kwargs: Any) -> Any:
+        """The module's output, with the active adapters' residuals added to its hidden states.
+
+        `prepended`, bool [B, T], marks frames of conditions before the music, to which nothing is added: the music
+        begins after them, as at the start of a sequence. In transformers' own calls they are found by themselves.
+        """
         if self.disable_adapters:
             return self.base_layer(*args, **kwargs)
         active = self._active()
+        conditions = self.forward_context.prepended() if prepended is None else prepended
         if self.forward_context.is_projection and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return self.forward_context.cached(
                 args[0], self._weights(active), lambda: self._adapt(active, args, kwargs)
             )
         if self.training and torch.is_grad_enabled() and getattr(self, "gradient_checkpointing", False):
             # module and adapters in one checkpoint: an adapter saves more activations than a frozen module
-            adapt = self._as_now(lambda *args: self._adapt(active, args, kwargs))
+            adapt = self._as_now(lambda *args: self._adapt(active, args, kwargs, conditions))
             return self._gradient_checkpointing_func(adapt, *args)
-        return self._adapt(active, args, kwargs)
+        return self._adapt(active, args, kwargs, conditions)
 
     def _active(self) -> list[str]:
         """The active adapters that have blocks at this module."""
@@ -115,7 +120,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             weights += [(weight, self.scales[name]) for weight in self.talim_blocks[name].parameters()]
         return weights
 
-    def forward_after(self, output: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward_after(self, output: Any, *args: Any, prepended: Tensor | None = None, **kwargs: Any) -> Any:
         """The result of `forward`, given the base module's `output` for the same arguments.
 
         TalimError if an active adapter replaces the module (`full`).
@@ -127,7 +132,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             raise TalimError(
                 f"{self.module_path}: `full` is trained here, so the frozen module's output cannot be used"
             )
-        return self._add(active, output, args, kwargs)
+        return self._add(active, output, args, kwargs, conditions=prepended)
 
     def _as_now(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs with the present scales and trainable weights, also when a checkpoint repeats it."""
@@ -145,7 +150,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
 
         return run
 
-    def _adapt(self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _adapt(
+        self, active: list[str], args: tuple[Any, ...], kwargs: dict[str, Any], conditions: Tensor | int | None = None
+    ) -> Any:
         if args and isinstance(args[0], Tensor) and args[0].is_nested and torch.is_grad_enabled():
             # torch's own layers take nested tensors only without gradients
             padded, back, mask = _from_nested(args[0])
@@ -155,10 +162,16 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         started = cache is not None and streaming.has_started(cache, self.forward_context.layer_index)
         with without_inner_checkpointing(module):
             output = module(*args, **kwargs)
-        return self._add(active, output, args, kwargs, started)
+        return self._add(active, output, args, kwargs, started, conditions)
 
     def _add(
-        self, active: list[str], output: Any, args: tuple[Any, ...], kwargs: dict[str, Any], started: bool = False
+        self,
+        active: list[str],
+        output: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        started: bool = False,
+        conditions: Tensor | int | None = None,  # bool [B, T], or how many frames at the start
     ) -> Any:
         hidden = output[0] if isinstance(output, tuple | list) else output
         blocks = [
@@ -173,6 +186,9 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         states, restore, nested_mask = self._as_batch_first(hidden, layouts)
         cache, past, mask, call = self._call_context(blocks, states, args, kwargs, started)
         mask = mask if nested_mask is None else nested_mask
+        if conditions is not None:
+            music = _music_frames(conditions, states)
+            mask = music if mask is None else mask & music
         for name, index, block in blocks:
             scale = self.scales[name]
             state = self._state(block, cache, (name, index, call), past)
@@ -337,6 +353,14 @@ def _from_nested(hidden: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor], Te
         return torch.nested.as_nested_tensor([row[:n] for row, n in zip(states, lengths.tolist(), strict=True)])
 
     return padded, back, mask
+
+
+def _music_frames(conditions: Tensor | int, states: Tensor) -> Tensor:
+    """The frames of states [B, T, D] that are not conditions, bool [B, T]."""
+    if isinstance(conditions, Tensor):
+        return ~conditions
+    after = torch.arange(states.shape[1], device=states.device) >= conditions
+    return after.expand(states.shape[0], -1)
 
 
 def _with_first(output: Any, hidden: Any) -> Any:

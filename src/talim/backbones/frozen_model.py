@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,8 @@ class FrozenModel:
     family: str
     frame_rate_hz: float
     is_local = False  # see `Backbone`
+    melody_rate_hz = 0.0
+    melody_settings: Mapping[str, Any] = MappingProxyType({})
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding": True}
     rate_hz: int
     channels: int
@@ -52,6 +55,10 @@ class FrozenModel:
                 states = self.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
             by_prompt[prompt] = states[0, mask[0].bool()].float().cpu().numpy()
         return [by_prompt[prompt] for prompt in prompts]
+
+    def encode_melody(self, audio: Audio) -> np.ndarray:
+        """UsageError: the model takes no melody."""
+        raise generation_options.unsupported_melody_error(self.name)
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, int64 [B, L]."""

@@ -66,6 +66,19 @@ def check_beats_chords(
         check_vocabulary(condition)
 
 
+def check_melody(takes_melody: bool, name: str, melody: Sequence[Any] | None) -> None:
+    """UsageError for any melody given to a model that takes none."""
+    if not takes_melody and any(row is not None for row in melody or ()):
+        raise unsupported_melody_error(name)
+
+
+def unsupported_melody_error(name: str) -> UsageError:
+    """Error for a melody given to a model that takes none."""
+    return UsageError(
+        f"{name} takes no melody: MusicGen-melody does (--base musicgen-melody), and adapters that are trained on it"
+    )
+
+
 def unsupported_conditioning_error(name: str) -> UsageError:
     """Error for beats or chords given to a text-only model."""
     return UsageError(

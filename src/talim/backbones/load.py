@@ -178,7 +178,7 @@ def _read_tokenizer(source: ModelSource, path_or_id: str, config: Any) -> Any:
 
 def read_preprocessor(source: ModelSource) -> dict[str, Any]:
     """The settings of a melody's chromagram; empty, which means the released ones, where no file has them."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     if checkpoint := audiocraft(source):
         return checkpoint.preprocessor

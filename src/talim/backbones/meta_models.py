@@ -67,7 +67,7 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
         is_nano = load.register_nano(source)
         config = load.read_config(source)
     melody = config.model_type == "musicgen_melody"
-    model_class = transformers.MusicgenForConditionalGeneration
+    model_class: Any = transformers.MusicgenForConditionalGeneration
     if melody:
         model_class = transformers.MusicgenMelodyForConditionalGeneration
     with torch.device("meta"):
@@ -76,6 +76,9 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
         for part in load.FP32_PARTS:
             getattr(model, part).float()
     facts = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": str(dtype)}
+    if melody:
+        preprocessor = {} if isinstance(shape, MusicGenShape) else load.read_preprocessor(source)
+        return MusicGenMelody(model, ByteTokenizer(), preprocessor=preprocessor, **facts)
     if melody:
         preprocessor = {} if isinstance(shape, MusicGenShape) else load.read_preprocessor(source)
         return MusicGenMelody(model, ByteTokenizer(), preprocessor=preprocessor, **facts)
@@ -94,7 +97,9 @@ def _released_config(shape: MusicGenShape) -> Any:
     )
 
     t5: Any = T5Config  # accepts more than its signature
-    melody = {"num_chroma": shape.chroma, "chroma_length": shape.melody_frames} if shape.melody_frames else {}
+    melody: dict[str, Any] = {}
+    if shape.melody_frames:
+        melody = {"num_chroma": shape.chroma, "chroma_length": shape.melody_frames}
     decoder_class, config_class = MusicgenDecoderConfig, MusicgenConfig
     if melody:
         decoder_class, config_class = MusicgenMelodyDecoderConfig, MusicgenMelodyConfig

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from talim.design.musicgen_sites import Site
 
     # targets int16 [K, T] (codec tokens) or float32 [C, T, F] (latents), text states float32 [L, D], and optionally
-    # beats and chords, which a text-only base ignores
-    Item = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, BeatsAndChords]
+    # beats and chords or a melody's pitch classes int8 [M], which a text-only base ignores
+    Item = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Any]
     Progress = Callable[[int, int], None]  # (frames or steps done, total)
 
 
@@ -39,16 +39,18 @@ class Loss:
 
 @dataclass
 class Batch:
-    """Clips padded to equal length: targets and text-encoder states of the captions."""
+    """Clips padded to equal length: targets, text-encoder states of the captions, melodies where a base has them."""
 
     targets: Tensor  # int64 [B, K, T], or float32 [B, C, T, F] for latents
     target_mask: Tensor  # bool [B, T], False beyond a clip's end
     states: Tensor  # float32 [B, L, D]
     states_mask: Tensor  # bool [B, L], False for padding and for a dropped condition
+    melody: Tensor | None = field(default=None, kw_only=True)  # int64 [B, M], pitch classes
+    text_lengths: tuple[int, ...] | None = field(default=None, kw_only=True)  # of each clip, dropped or not
 
-    def to(self, device: torch.device | str) -> Batch:
-        moved = (self.targets, self.target_mask, self.states, self.states_mask)
-        return Batch(*(tensor.to(device) for tensor in moved))
+    def to(self, device: torch.device | str) -> Self:
+        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in vars(self).items()}
+        return type(self)(**moved)
 
 
 @dataclass
@@ -57,10 +59,6 @@ class CachedBatch(Batch):
 
     hidden: Tensor  # [B, S, D], from `Backbone.frozen_activations`
     layers: int  # number of these layers
-
-    def to(self, device: torch.device | str) -> CachedBatch:
-        plain = Batch(self.targets, self.target_mask, self.states, self.states_mask).to(device)
-        return CachedBatch(**vars(plain), hidden=self.hidden.to(device), layers=self.layers)
 
 
 class Backbone(Protocol):
@@ -78,6 +76,8 @@ class Backbone(Protocol):
     loss_unit: str  # "nats", "squared error"
     validation_terms: tuple[str, ...]  # parts of the evaluation loss: "codebook 0", "noise level 500"
     accepts_beats_chords: bool  # conditioning besides text
+    melody_rate_hz: float  # of a melody's pitch classes; 0 for a base that takes no melody
+    melody_settings: Mapping[str, Any]  # that decide the result of encode_melody(), as plain values
     options: Mapping[str, Any]  # keywords of `generate` with defaults
     window_seconds: float  # the longest context in its training
     miniature: bool  # ships with talim for testing; poor audio quality
@@ -106,6 +106,9 @@ class Backbone(Protocol):
     def stream(self, tokens: np.ndarray, seconds: float = math.inf) -> AudioStream:
         """The first `seconds` of `decode`, decoded when they are saved or read."""
 
+    def encode_melody(self, audio: Audio) -> np.ndarray:
+        """Audio of any sample rate and channels -> its pitch class over time, int8 [M]; UsageError without melodies."""
+
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states of each, float32 [L, D]."""
 
@@ -115,8 +118,11 @@ class Backbone(Protocol):
     def loss(self, batch: Batch) -> Loss:
         """The model's own training loss in float32; for a CachedBatch only the remaining layers run."""
 
-    def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
-        """Shape [S, D] of `frozen_activations` for one clip of `frames` frames; (0, 0) if the model has none."""
+    def frozen_activation_shape(self, frames: int, text_tokens: int = 0) -> tuple[int, int]:
+        """Shape [S, D] of `frozen_activations` for one clip; (0, 0) if the model has none.
+
+        The text counts only where it precedes the music in the decoder.
+        """
 
     def frozen_activations(self, batch: Batch, layers: int) -> Tensor:
         """Output of the first `layers` layers, [B, S, D], before any adapter; without gradient.

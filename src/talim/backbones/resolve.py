@@ -138,6 +138,20 @@ def takes_melody(name: str) -> bool:
         return file.is_file() and parse_json(file.read_text(encoding="utf-8")).get("model_type") == "musicgen_melody"
 
 
+def takes_melody(name: str) -> bool:
+    """Whether a base is conditioned on a melody, by its registered shape or its config.json; TalimError as `load`."""
+    source = check_base(name)
+    if source.entry is not None and source.entry.hub_id:
+        return getattr(source.entry.shape, "melody_frames", 0) > 0
+    file = Path(source.path_or_id) / CONFIG
+    with friendly_load_errors(source):
+        if not source.local:
+            from huggingface_hub import hf_hub_download
+
+            file = Path(hf_hub_download(source.path_or_id, CONFIG))
+        return file.is_file() and parse_json(file.read_text(encoding="utf-8")).get("model_type") == "musicgen_melody"
+
+
 def resolve_source(name: str) -> ModelSource:
     """Files of a name; TalimError with similar names if there are none.
 

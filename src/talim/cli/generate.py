@@ -81,6 +81,21 @@ def generate(
             help="How far the phrase is varied: 0 leaves it, 1 is new music (Mustango only).", show_default="0.5"
         ),
     ] = None,
+    melody: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Recording of a hummed or played melody to follow, of any format (MusicGen-melody only). One for all "
+            "prompts or one per prompt."
+        ),
+    ] = None,
+    melody_from: Annotated[
+        str | None,
+        typer.Option(
+            help="What is read from the melody: chroma of the whole sound, or the pitch of the leading melody, which a "
+            "drone does not hide.",
+            show_default="chroma",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -111,6 +126,8 @@ def generate(
             predict_beats_chords=predict_beats_chords,
             phrases=continue_ or [],
             phrase_options=PhraseOptions(continue_seconds, not leave_out_phrase, strength),
+            melodies=melody or [],
+            melody_from=melody_from,
             progress=progress.default(),
             device=device,
         )

@@ -10,7 +10,7 @@ import torch
 from talim.design.adapter_kinds import KINDS
 from talim.design.budget import ia3_matrices
 from talim.design.expression import RANKED_KINDS, Part, layer_range
-from talim.design.musicgen_sites import MusicGenShape, Site, TargetLinear
+from talim.design.musicgen_sites import HEADS_PATH, MusicGenShape, Site, TargetLinear
 from talim.design.site_selection import IN_MODULE_KINDS, first_trained_layer
 from talim.design.unet_costs import (
     UNetGeometry,
@@ -41,14 +41,22 @@ class SequenceShape:
     frames: int
     text_tokens: int = TEXT_TOKENS
     base_bytes: int = FLOAT_BYTES
+    prepended: int = 0  # frames of melody and text before the music
+
+    @property
+    def positions(self) -> int:
+        """What the decoder's layers work on: the music and what precedes it."""
+        return self.prepended + self.frames
 
     def sequence_length_for(self, matrix: TargetLinear) -> int:
         """Positions that a linear layer is applied to."""
-        return self.text_tokens if matrix.on_text else self.frames
+        if matrix.on_text:
+            return self.text_tokens
+        return self.frames if matrix.module.startswith(HEADS_PATH) else self.positions
 
     def sequence_length_at(self, site: Site) -> int:
         """Positions that a block at a site works on."""
-        return self.text_tokens if site.name == "conditioner" else self.frames
+        return self.text_tokens if site.name == "conditioner" else self.positions
 
     def bands_at(self, site: Site) -> int:
         """Sequences at a site: 1 in a decoder, one per band in a U-Net."""
@@ -61,7 +69,8 @@ def sequence_shape(
     """Sequence lengths for a clip of `frames` frames in a base of this shape."""
     if isinstance(shape, UNetShape):
         return UNetGeometry(shape, frames, text_tokens, base_bytes)
-    return SequenceShape(frames, text_tokens, base_bytes)
+    prepended = shape.melody_frames + text_tokens if shape.melody_frames else 0
+    return SequenceShape(frames, text_tokens, base_bytes, prepended)
 
 
 def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
@@ -92,11 +101,16 @@ def base_flops(shape: BackboneShape, clip: SequenceShape | UNetGeometry) -> int:
         return unet_flops(clip)
     assert isinstance(shape, MusicGenShape)
     d, frames, tokens = shape.hidden, clip.frames, clip.text_tokens
+    heads = shape.codebooks * d * shape.vocabulary * frames
+    if shape.melody_frames:  # no cross-attention
+        per_position = shape.layers * (4 * d * d + 2 * d * shape.feed_forward)
+        projections = (tokens * shape.text_width if shape.text_width != d else 0) + shape.melody_frames * shape.chroma
+        attention = shape.layers * 2 * d * clip.positions**2
+        return 2 * (per_position * clip.positions + heads + projections * d + attention)
     per_frame = shape.layers * (6 * d * d + 2 * d * shape.feed_forward)
-    per_frame += shape.codebooks * d * shape.vocabulary
     per_token = shape.layers * 2 * d * d + (shape.text_width * d if shape.text_width != d else 0)
     attention = shape.layers * 2 * d * frames * (frames + tokens)
-    return 2 * (per_frame * frames + per_token * tokens + attention)
+    return 2 * (per_frame * frames + heads + per_token * tokens + attention)
 
 
 def file_bytes(solved: SizedPart, parameters: int) -> int:
@@ -126,7 +140,9 @@ def activation_bytes(solved: Sequence[SizedPart], shape: BackboneShape, clip: Se
         return frozen_activations(clip, min(firsts)) * clip.base_bytes + _all_adapter_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
     first = min(first_trained_layer(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites)
-    frozen = (shape.layers - first) * SAVED_ACTIVATIONS_PER_FRAME * shape.hidden * clip.frames * clip.base_bytes
+    # of a layer without cross-attention: 2 norms, and no q and result of a second attention
+    saved = SAVED_ACTIVATIONS_PER_FRAME - (3 if shape.melody_frames else 0)
+    frozen = (shape.layers - first) * saved * shape.hidden * clip.positions * clip.base_bytes
     output = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES) * clip.frames
     return frozen + output + _all_adapter_bytes(solved, clip)
 

@@ -55,10 +55,12 @@ class MusicGenShape:
     vocabulary: int = 2048
     text_width: int = 768
     ffn: int = 0  # 0: four times `hidden`
+    melody_frames: int = 0  # that precede the music with the text, in place of cross-attention; 0: cross-attention
+    chroma: int = 12  # pitch classes of a melody
 
     @classmethod
     def of(cls, config: Any) -> MusicGenShape:
-        """Dimensions from a transformers MusicgenConfig."""
+        """Dimensions from a transformers MusicgenConfig or MusicgenMelodyConfig."""
         decoder = config.decoder
         return cls(
             hidden=decoder.hidden_size,
@@ -69,6 +71,8 @@ class MusicGenShape:
             vocabulary=decoder.vocab_size,
             text_width=config.text_encoder.hidden_size,
             ffn=decoder.ffn_dim,
+            melody_frames=getattr(config, "chroma_length", 0),
+            chroma=getattr(config, "num_chroma", cls.chroma),
         )
 
     @property
@@ -77,9 +81,13 @@ class MusicGenShape:
 
     @property
     def layer_parameters(self) -> int:
-        """Exact parameters of one decoder layer: two attentions, feed-forward, three norms."""
-        d = self.hidden
-        return 2 * 4 * d * d + 2 * d * self.feed_forward + 3 * 2 * d
+        """Exact parameters of one decoder layer: attentions, feed-forward, and a norm before each."""
+        d, attentions = self.hidden, len(self._attentions)
+        return attentions * 4 * d * d + 2 * d * self.feed_forward + (attentions + 1) * 2 * d
+
+    @property
+    def _attentions(self) -> tuple[str, ...]:
+        return ("self_attn",) if self.melody_frames else ("self_attn", "encoder_attn")
 
     @property
     def decoder_parameters(self) -> int:
@@ -104,8 +112,8 @@ class MusicGenShape:
 
     def _layer(self, index: int) -> Site:
         path, d, inner = f"{LAYERS_PATH}.{index}", self.hidden, self.feed_forward
-        square = [f"{part}.{name}_proj" for part in ("self_attn", "encoder_attn") for name in "kvq"]
-        square += [f"{part}.out_proj" for part in ("self_attn", "encoder_attn")]
+        square = [f"{part}.{name}_proj" for part in self._attentions for name in "kvq"]
+        square += [f"{part}.out_proj" for part in self._attentions]
         matrices = [TargetLinear(f"{path}.{name}", d, d, name in TEXT_FED_MODULES) for name in square]
         matrices += [TargetLinear(f"{path}.fc1", d, inner), TargetLinear(f"{path}.fc2", inner, d)]
         depth = index / max(self.layers - 1, 1)

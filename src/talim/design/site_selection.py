@@ -70,9 +70,10 @@ def base_parameters(model: Any) -> int:
 
 
 def _shape(model: Any) -> MusicGenShape:
-    if getattr(getattr(model, "config", None), "model_type", None) != "musicgen":
+    if getattr(getattr(model, "config", None), "model_type", None) not in ("musicgen", "musicgen_melody"):
         raise UsageError(
-            f"a {type(model).__name__} arrived; expected a transformers MusicgenForConditionalGeneration "
+            f"a {type(model).__name__} arrived; expected a transformers MusicgenForConditionalGeneration or "
+            "MusicgenMelodyForConditionalGeneration "
             "(for other models give kind, width and target_modules to talim.adapters.AdapterConfig)"
         )
     return MusicGenShape.of(model.config)

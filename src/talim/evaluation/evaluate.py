@@ -19,6 +19,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance
 from talim.training import batches, model_card
+from talim.training.crops import EncodedClip
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -57,11 +58,21 @@ def evaluate(  # noqa: PLR0913
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
-    adapted_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss with adapter", cache)
-    with injection.disabled(peft):
-        base_loss = per_clip_losses(backbone, clips, batch_size, progress, "loss without adapter", cache)
-    recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
-    losses = compare_losses(base_loss, adapted_loss, recordings, parts=parts, unit=backbone.loss_unit)
+
+    def held_out_losses(clips: Sequence[EncodedClip], condition: str = "") -> dict[str, Any]:
+        adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
+        with injection.disabled(peft):
+            base = per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
+        recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
+        return compare_losses(base, adapted, recordings, parts=parts, unit=backbone.loss_unit)
+
+    losses = held_out_losses(clips)
+    without_melody = {}
+    if backbone.melody_rate_hz:
+        silent = held_out_losses([clip.without_melody for clip in clips], ", no melody")
+        without_melody = {"held_out_loss_without_melody": silent}
+        told = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
+        progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*told))
     if recipe.training.save_weights == "best":
         reduction = losses["loss_reduction"]
         selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"
@@ -88,6 +99,7 @@ def evaluate(  # noqa: PLR0913
         "split": corpus.summary["split"],
         "corpus": corpus.summary,
         "held_out_loss": losses,
+        **without_melody,
         "adapter_effect": sample_pairs.adapter_effect(pairs),
         **music,
         "seed": seed,

@@ -30,7 +30,8 @@ def prepare_held_out(
     recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
 ) -> tuple[list[EncodedClip], frozen_cache.FrozenLayerCache | None]:
     """The encoded held-out clips, and the cached activations of the layers below the recipe's design, if any."""
-    clips = batches.encode_clips(corpus, corpus.held_out, backbone, progress, recipe.training.predict_beats_chords)
+    options = recipe.training.predict_beats_chords, recipe.training.melody_from
+    clips = batches.encode_clips(corpus, corpus.held_out, backbone, progress, *options)
     crops = [clip.full_length for clip in clips]
     cache, _ = frozen_cache.make_frozen_cache(recipe, corpus, backbone, progress, held_out=crops)
     return clips, cache

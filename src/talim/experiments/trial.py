@@ -213,7 +213,7 @@ def _loss_measures(
     """Base loss, adapted loss and loss reduction by held-out recording; with ground truth also by musical event."""
     batch_size = recipe.training.batch_size
     clips, frozen_cache = prepare_held_out(recipe, corpus, backbone, progress)
-    key = (corpus.hash, batch_size, recipe.training.predict_beats_chords)
+    key = (corpus.hash, batch_size, recipe.training.predict_beats_chords, recipe.training.melody_from)
     backbone.model.eval()
     base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
     with injection.temporary_adapters(backbone.model):

@@ -18,6 +18,7 @@ from talim.backbones.readable_text import reading_notes
 from talim.backbones.resolve import resolve_source
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
+from talim.generation.melody import GivenMelody, pair_melodies, read_melodies
 from talim.generation.output import choose_output
 from talim.generation.phrase import ALL_KEPT, Phrase, PhraseOptions, pair_phrases, read_phrases
 from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
@@ -83,6 +84,7 @@ class PieceRequest:
     shared: Mapping[str, Any]  # base by name, adapters by content and scale, options
     phrase: Phrase | None = None
     phrase_options: PhraseOptions = ALL_KEPT
+    melody: GivenMelody | None = None
 
     @property
     def key(self) -> str:
@@ -90,6 +92,8 @@ class PieceRequest:
         given = {"prompt": self.prompt, "seed": self.seed, "seconds": self.seconds, **self.shared}
         if self.phrase is not None:
             given["phrase"] = [self.phrase.hash, self.phrase_options.keep, self.phrase_options.strength]
+        if self.melody is not None:
+            given["melody"] = [self.melody.hash, self.melody.source]
         given |= {"beats": str(self.beats_chords.beats), "chords": str(self.beats_chords.chords)}
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -100,7 +104,8 @@ class Generation:
     UsageError and TalimError for a request that cannot be met are raised before the model is loaded. `beats_chords`
     holds one entry for all prompts or one per prompt; with `predict_beats_chords` the base predicts what is missing.
     `phrases` are files or sounds to begin from, one for all prompts or one per prompt (or several for one prompt): the
-    pieces go on from them for `seconds`, or are variations of the same length, as the base does it.
+    pieces go on from them for `seconds`, or are variations of the same length, as the base does it. `melodies` are
+    what a base conditioned on them follows, given as phrases are; `melody_from` is "chroma" (None) or "pitch".
     """
 
     def __init__(  # noqa: PLR0913
@@ -116,6 +121,8 @@ class Generation:
         predict_beats_chords: bool = False,
         phrases: Sequence[Audio | Path | str] = (),
         phrase_options: PhraseOptions = ALL_KEPT,
+        melodies: Sequence[Audio | Path | str] = (),
+        melody_from: str | None = None,
         progress: Progress | None = None,
         device: str = "auto",
     ) -> None:
@@ -125,6 +132,7 @@ class Generation:
         self.source = source = source if isinstance(source, GenerationSource) else source()
         read, self.phrase_options = read_phrases(source.base, phrases, phrase_options, seconds)
         prompts, used = pair_phrases(prompts, read)
+        followed = pair_melodies(len(prompts), read_melodies(source.base, melodies, melody_from))
         varies = self.phrase_options.strength is not None
         lengths = [phrase.audio.seconds if varies and phrase else length for phrase in used]
         conditions = _beats_chords_per_prompt(prompts, beats_chords)
@@ -134,8 +142,10 @@ class Generation:
         shared = {"base": resolve_source(source.base).name, "options": self.options}
         shared |= {"predict": predict_beats_chords, "adapters": [choice.identity for choice in source.adapters]}
         self.pieces = [
-            PieceRequest(prompt, seed + offset, of_piece, condition, shared, phrase, self.phrase_options)
-            for prompt, of_piece, condition, phrase in zip(prompts, lengths, conditions, used, strict=True)
+            PieceRequest(prompt, seed + offset, of_piece, condition, shared, phrase, self.phrase_options, melody)
+            for prompt, of_piece, condition, phrase, melody in zip(
+                prompts, lengths, conditions, used, followed, strict=True
+            )
             for offset in range(num_samples)
         ]
 
@@ -157,6 +167,8 @@ class Generation:
             for remark in phrase.remarks:
                 self.progress.log(f"note: {phrase.name}: {remark}")
             self.progress.log(phrase.described(backbone, self.phrase_options))
+        for told in dict.fromkeys(piece.melody.described(piece.seconds) for piece in self.pieces if piece.melody):
+            self.progress.log(told)
         return backbone
 
     @cached_property
@@ -168,6 +180,18 @@ class Generation:
         predicted = self.backbone.predict_beats_chords(self.prompts, self._conditions)
         return dict(zip(given, predicted, strict=True))
 
+    @cached_property
+    def _melody_classes(self) -> dict[int, np.ndarray]:
+        """Pitch classes of the melodies by the melody's identity, as this base hears them."""
+        melodies = {id(piece.melody): piece.melody for piece in self.pieces if piece.melody}
+        return {key: melody.classes(self.backbone) for key, melody in melodies.items()}
+
+    def _options(self, piece: PieceRequest) -> Mapping[str, Any]:
+        """The sampling options, and the melody of a piece that has one."""
+        if piece.melody is None:
+            return self.options
+        return {**self.options, "melody": [self._melody_classes[id(piece.melody)]]}
+
     def generate(self, index: int) -> AudioStream:
         """The piece `index`, decoded when it is saved or read, with its provenance as tags; `request` is its key."""
         piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
@@ -175,7 +199,7 @@ class Generation:
         condition = self._beats_chords[piece.prompt, piece.beats_chords]
         if piece.phrase is None:
             clip = generate_clip(
-                backbone, piece.prompt, piece.seconds, piece.seed, self.options, condition, self.progress, title
+                backbone, piece.prompt, piece.seconds, piece.seed, self._options(piece), condition, self.progress, title
             )
         else:
             clip = self._begun(piece, piece.phrase, condition, title)
@@ -183,6 +207,8 @@ class Generation:
         if piece.phrase is not None:
             tags |= piece.phrase.tags(self.phrase_options)
             tags["title"] = piece.prompt or f"from {piece.phrase.name}"
+        if piece.melody is not None:
+            tags |= piece.melody.tags
         return replace(clip, tags=tags | {"request": piece.key})
 
     def _begun(self, piece: PieceRequest, phrase: Phrase, condition: BeatsAndChords, title: str) -> AudioStream:
@@ -196,7 +222,7 @@ class Generation:
             strength=self.phrase_options.strength,
             progress=lambda done, total: self.progress.step(f"generating {title}", done, total),
             beats_chords=[condition.cut(0.0, piece.seconds)] if condition else None,
-            **self.options,
+            **self._options(piece),
         )
         told: list[float] = []
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.feature_cache import FeatureCache
+from talim.corpus.melody import CHROMA, clip_melody
 from talim.errors import TalimError
 from talim.progress import Progress
 from talim.training.crops import Crop, EncodedClip
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
     from talim.recipe import Training
     from talim.training.frozen_cache import FrozenLayerCache
 
-ORDER, CROP, DROP, TORCH_SEED, RECORDINGS = range(5)  # an independent random stream for each purpose
+ORDER, CROP, DROP, TORCH_SEED, RECORDINGS, DROP_MELODY = range(6)  # an independent random stream for each purpose
 
 
 def encode_clips(
-    corpus: Corpus, clips: Sequence[Clip], backbone: Backbone, progress: Progress, predict_beats_chords: bool = False
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    backbone: Backbone,
+    progress: Progress,
+    predict_beats_chords: bool = False,
+    melody_from: str = CHROMA,
 ) -> list[EncodedClip]:
-    """Targets, text states, beats and chords of `clips`, from the corpus's cache or encoded and cached now.
+    """Targets, text states and other conditions of `clips`, from the corpus's cache or encoded and cached now.
 
     Clips longer than the model's window are truncated to it. `predict_beats_chords` lets the base predict those that
-    the corpus lacks. TalimError if there are no clips.
+    the corpus lacks; `melody_from` is where the melody comes from that some bases are conditioned on. TalimError if
+    there are no clips.
     """
     if not clips:
         raise TalimError(f"{corpus.folder}: no clips to use; run `talim prepare` on more recordings")
@@ -47,7 +54,8 @@ def encode_clips(
             beats_chords = beats_chords_of(clip) if backbone.accepts_beats_chords else BeatsAndChords()
         if clip.caption not in states:
             states[clip.caption] = _text_states(cache, clip, backbone)
-        items.append(EncodedClip(clip, targets, states[clip.caption], beats_chords))
+        melody = clip_melody(cache, corpus, clip, backbone, melody_from) if backbone.melody_rate_hz else None
+        items.append(EncodedClip(clip, targets, states[clip.caption], beats_chords, melody))
         progress.step("encoding clips", number, len(clips))
     longer = sum(clip.seconds > backbone.window_seconds + 0.01 for clip in clips)
     if longer:
@@ -158,6 +166,8 @@ def training_batch(
         rng = make_rng(seed, CROP, step)
         crops = [_crop(item, backbone, training.crop_seconds, rng) for item in items]
     drop = (make_rng(seed, DROP, step).random(len(crops)) < training.condition_dropout).tolist()
+    silent = make_rng(seed, DROP_MELODY, step).random(len(crops)) < training.melody_dropout
+    crops = [crop.without_melody if no_melody else crop for crop, no_melody in zip(crops, silent, strict=True)]
     return _collate(processes.shard(crops), processes.shard(drop), backbone, cache)
 
 

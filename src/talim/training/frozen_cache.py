@@ -5,6 +5,7 @@ They are stored with the corpus's features, for all trials on the same base with
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ class FrozenLayerCache:
 
     def entry_bytes(self, crop: Crop) -> int:
         """The size of one crop's activations."""
-        steps, width = self.backbone.frozen_activation_shape(crop.frames)
+        steps, width = self._shape(crop)
         return steps * width * self.backbone.dtype.itemsize
 
     def seconds_to_fill(self, crops: Sequence[Crop], condition_dropout: float) -> float:
@@ -110,14 +111,24 @@ class FrozenLayerCache:
             "frames": crop.frames,
         }
         text = {"condition": "text", "prompt": clip.caption, "text": self.backbone.text_encoder_hash}
-        return fields | ({"condition": "null"} if dropped else text)
+        if crop.item.melody is not None:
+            text["melody"] = hashlib.sha256(crop.item.melody.classes.tobytes()).hexdigest()
+        null = {"condition": "null"} | ({"text_tokens": tokens} if (tokens := self._text_tokens(crop)) else {})
+        return fields | (null if dropped else text)
+
+    def _text_tokens(self, crop: Crop) -> int:
+        """Tokens of a text that precedes the music; also a dropped one takes their place. Else 0."""
+        return len(crop.item.states) if self.backbone.melody_rate_hz else 0
+
+    def _shape(self, crop: Crop) -> tuple[int, int]:
+        return self.backbone.frozen_activation_shape(crop.frames, self._text_tokens(crop))
 
     def _stored(self, key: str, crop: Crop, dropped: bool) -> Tensor | None:
         """The entry in the store, if valid; the first one of another process is compared with a recomputed one."""
         if self._store_verified is False and key not in self._written_keys:
             return None
         entry = self.store.get_valid(key)
-        if entry is None or entry["hidden"].shape != self.backbone.frozen_activation_shape(crop.frames):
+        if entry is None or entry["hidden"].shape != self._shape(crop):
             return None
         stored = _as_tensor(entry["hidden"], self.backbone.dtype)
         if self._store_verified is None and key not in self._written_keys:
@@ -157,6 +168,8 @@ def make_frozen_cache(
     store = FeatureCache(corpus.features / FOLDER, int(training.frozen_cache_gb * GB))
     cache = FrozenLayerCache(backbone, frozen, store, progress)
     entries = [(crop, training.condition_dropout) for crop in train] + [(crop, 0.0) for crop in held_out]
+    with_melody = [crop for crop in (*train, *held_out) if crop.item.melody is not None]
+    entries += [(crop.without_melody, 0.0) for crop in with_melody]  # trained without it, and evaluated
     planned_bytes, existing_bytes = _required_bytes(cache, entries)
     room_bytes = store.available_bytes()
     note = (

@@ -51,7 +51,7 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
     encoding_start = time.perf_counter()
     subset = batches.training_subset(corpus, training.train_fraction, recipe.seed)
     _, items = (
-        batches.encode_clips(corpus, clips, backbone, progress, training.predict_beats_chords)
+        batches.encode_clips(corpus, clips, backbone, progress, training.predict_beats_chords, training.melody_from)
         for clips in (corpus.held_out, subset)
     )
     encoding_seconds = time.perf_counter() - encoding_start

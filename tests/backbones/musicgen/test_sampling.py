@@ -91,12 +91,11 @@ def test_generate_depends_on_prompt_and_guidance(shared: MusicGen) -> None:
 def manual_logits(model: MusicGen, sequence: torch.Tensor, prompt: str, guidance_scale: float) -> torch.Tensor:
     """Guided logits of the last step, [K, V], from uncached forwards with and without text."""
     states = torch.from_numpy(model.encode_text([prompt])[0])[None]
+    text = {"input_ids": model._tokenize([prompt])[0]} if model.melody_rate_hz else {"encoder_outputs": (states,)}
     both = []
     for mask in (torch.ones(1, states.shape[1]), torch.zeros(1, states.shape[1])):
         with torch.no_grad():
-            output = model.model(
-                encoder_outputs=(states,), attention_mask=mask.long(), decoder_input_ids=sequence, use_cache=False
-            )
+            output = model.model(**text, attention_mask=mask.long(), decoder_input_ids=sequence, use_cache=False)
         both.append(output.logits[:, -1])
     return both[1] + guidance_scale * (both[0] - both[1])
 

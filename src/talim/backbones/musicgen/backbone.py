@@ -18,7 +18,7 @@ from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from talim.backbones.protocol import Item, Progress
 
@@ -122,15 +122,17 @@ class MusicGen(FrozenModel):
 
     def loss(self, batch: Batch) -> Loss:
         """Mean over codebooks of the cross-entropy over valid positions, in nats."""
-        if isinstance(batch, CachedBatch):
-            hidden, heads = partial_forward.forward_trained(self.model, batch), self.model.decoder.lm_heads
-            logits = (head(hidden) for head in heads)  # one head at a time, to save memory
-        else:
-            logits = self.logits(batch)
+        logits = self._logits_by_codebook(batch)
         losses = delay_pattern.cross_entropy(logits, batch.targets, batch.target_mask, self.delays)
         return Loss(losses.parts.mean(), losses.parts, self.validation_terms, *losses[1:])
 
-    def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
+    def _logits_by_codebook(self, batch: Batch) -> torch.Tensor | Iterable[torch.Tensor]:
+        if not isinstance(batch, CachedBatch):
+            return self.logits(batch)
+        hidden = partial_forward.forward_trained(self.model, batch)
+        return (head(hidden) for head in self.model.decoder.lm_heads)  # one head at a time, to save memory
+
+    def frozen_activation_shape(self, frames: int, text_tokens: int = 0) -> tuple[int, int]:
         """Steps of the delayed sequence and the decoder's width."""
         return frames + max(self.delays), int(self.config.decoder.hidden_size)
 
@@ -143,7 +145,7 @@ class MusicGen(FrozenModel):
         steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
-    def generate_tokens(
+    def generate_tokens(  # noqa: PLR0913
         self,
         prompts: Sequence[str],
         seconds: float,
@@ -154,6 +156,7 @@ class MusicGen(FrozenModel):
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
         start: np.ndarray | None = None,  # int16 [B, K, P]
+        melody: Sequence[np.ndarray | None] | None = None,
         **other_options: Any,
     ) -> np.ndarray:  # int16 [B, K, T]
         """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
@@ -162,13 +165,23 @@ class MusicGen(FrozenModel):
         """
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
+        generation_options.check_melody(self.melody_rate_hz > 0, self.name, melody)
         options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
-        ids, mask = self._tokenize(prompts)
+        conditions = self._conditions(prompts, melody, options.guidance_scale > 1)
         there = None if start is None else torch.from_numpy(start.astype(np.int64)).to(self.device)
         frames = 0 if there is None else there.shape[-1]
         windows = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds, frames)
-        codes = sampling.generate_codes(self.model, ids, mask, windows, options, self.delays, progress, there)
+        codes = sampling.generate_codes(
+            self.model, conditions, len(prompts), windows, options, self.delays, progress, there
+        )
         return codes.to(torch.int16).cpu().numpy()
+
+    def _conditions(
+        self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
+    ) -> Callable[[int], Mapping[str, Any]]:
+        """What `generate()` is given for the window that begins at a frame; the text is the same in each."""
+        ids, mask = self._tokenize(prompts)
+        return lambda _: {"input_ids": ids, "attention_mask": mask}
 
     def heard_seconds(self, phrase_seconds: float) -> float:
         """The end of a phrase that generation goes on from: whole frames, at most a window."""
@@ -259,5 +272,7 @@ def _fingerprint_facts(model: Any) -> dict[str, Any]:
     decoder, codec = model.config.decoder, model.config.audio_encoder
     names = ("num_attention_heads", "audio_channels", "activation_function", "scale_embedding", "vocab_size")
     facts = {name: getattr(decoder, name) for name in names}
+    melody = ("num_chroma", "chroma_length")
+    facts |= {name: getattr(model.config, name) for name in melody if hasattr(model.config, name)}
     facts |= {"codec": codec.model_type, "rate_hz": codec.sampling_rate, "frame_rate_hz": codec.frame_rate}
     return facts

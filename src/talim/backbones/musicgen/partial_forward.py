@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.models.musicgen import modeling_musicgen
+from transformers.models.musicgen_melody import modeling_musicgen_melody
 
 from talim.errors import TalimError
 
@@ -23,6 +24,9 @@ FROZEN_PARTS = (
     modeling_musicgen.MusicgenDecoder,
     modeling_musicgen.MusicgenDecoderLayer,
     modeling_musicgen.MusicgenAttention,
+    modeling_musicgen_melody.MusicgenMelodyDecoder,
+    modeling_musicgen_melody.MusicgenMelodyDecoderLayer,
+    modeling_musicgen_melody.MusicgenMelodyAttention,
 )
 
 
@@ -42,14 +46,19 @@ def forward_frozen(model: Any, steps: Tensor, batch: Batch, layers: int) -> Tens
     """
     decoder = model.decoder.model.decoder
     frozen = decoder.layers[:layers]
-    if any(part.training and part.dropout for part in (decoder, *frozen)):
-        raise TalimError(
-            "dropout is on in the frozen layers; call the backbone's enable_training() before its frozen_activations()"
-        )
+    check_no_dropout(decoder, frozen)
     with torch.no_grad():
         embedded = [embed(steps[:, k]) for k, embed in enumerate(decoder.embed_tokens)]
         hidden = sum(embedded[1:], embedded[0]) + decoder.embed_positions(steps, 0).to(embedded[0].device)
         return _run([getattr(layer, "base_layer", layer) for layer in frozen], model, hidden, batch)
+
+
+def check_no_dropout(decoder: Any, frozen: Any) -> None:
+    """TalimError if dropout is on in the decoder or in these layers."""
+    if any(part.training and part.dropout for part in (decoder, *frozen)):
+        raise TalimError(
+            "dropout is on in the frozen layers; call the backbone's enable_training() before its frozen_activations()"
+        )
 
 
 def forward_trained(model: Any, batch: CachedBatch) -> Tensor:  # [B, S, D]
@@ -57,7 +66,7 @@ def forward_trained(model: Any, batch: CachedBatch) -> Tensor:  # [B, S, D]
     decoder = model.decoder.model.decoder
     hidden, last = batch.hidden, decoder.layers[batch.layers - 1]
     if hasattr(last, "forward_after"):  # it has an adapter
-        hidden = last.forward_after(hidden, attention_mask=_causal_mask(decoder, hidden))
+        hidden = last.forward_after(hidden, attention_mask=causal_mask(decoder, hidden))
     return decoder.layer_norm(_run(decoder.layers[batch.layers :], model, hidden, batch))
 
 
@@ -66,7 +75,7 @@ def _run(layers: Any, model: Any, hidden: Tensor, batch: Batch) -> Tensor:
         return hidden
     decoder = model.decoder.model.decoder
     text, mask = _projected_text(model, batch, hidden.dtype), batch.states_mask.long()
-    causal = _causal_mask(decoder, hidden)
+    causal = causal_mask(decoder, hidden)
     cross_mask = create_bidirectional_mask(
         config=decoder.config, inputs_embeds=hidden, attention_mask=mask, encoder_hidden_states=text
     )
@@ -75,7 +84,8 @@ def _run(layers: Any, model: Any, hidden: Tensor, batch: Batch) -> Tensor:
     return hidden
 
 
-def _causal_mask(decoder: Any, hidden: Tensor) -> Any:
+def causal_mask(decoder: Any, hidden: Tensor) -> Any:
+    """The decoder's mask for a whole sequence [B, S, D] without padding."""
     return create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
 
 

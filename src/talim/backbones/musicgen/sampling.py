@@ -14,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from talim.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -90,8 +90,8 @@ def _window_frames(frame_rate_hz: float, window_seconds: float) -> tuple[int, in
 
 def generate_codes(
     model: Any,  # MusicgenForConditionalGeneration
-    input_ids: Tensor,  # int64 [B, L]
-    attention_mask: Tensor,  # int64 [B, L]
+    conditions: Callable[[int], Mapping[str, Any]],
+    batch: int,
     windows: tuple[GenerationWindow, ...],
     options: SamplingOptions,
     shifts: tuple[int, ...],
@@ -100,9 +100,10 @@ def generate_codes(
 ) -> Tensor:  # int64 [B, K, T]
     """Generate codes window by window, each with its own cache; the global random state is restored.
 
-    `start` is what the codes go on from; it is not part of the result.
+    `conditions` gives the keywords of generate() for a window, by the frame at which it begins. `start` is what the
+    codes go on from; it is not part of the result.
     """
-    batch, codebooks, device = input_ids.shape[0], len(shifts), input_ids.device
+    codebooks, device = len(shifts), next(model.parameters()).device
     codes = start
     if codes is None:
         codes = torch.empty(batch, codebooks, 0, dtype=torch.int64, device=device)
@@ -121,7 +122,7 @@ def generate_codes(
                 counter = _ForwardCounter(progress, codes.shape[-1] - before, window.new_frames, total)
                 arguments["stopping_criteria"] = StoppingCriteriaList([counter])
             with capture_codes(model, codebooks) as captured:
-                model.generate(input_ids=input_ids, attention_mask=attention_mask, **arguments)
+                model.generate(**conditions(codes.shape[-1] - window.context_frames), **arguments)
             new = captured[0][..., window.context_frames : window.context_frames + window.new_frames]
             codes = torch.cat([codes, new], dim=-1)
     return codes[..., before:]
@@ -186,9 +187,10 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
 
 def match_precision(model: Any) -> None:
     """Cast float32 text states to the decoder's dtype where they enter it."""
-    if hasattr(model, "enc_to_dec_proj"):
-        model.enc_to_dec_proj.register_forward_pre_hook(_cast_first)
-    else:
+    for name in ("enc_to_dec_proj", "audio_enc_to_dec_proj"):
+        if hasattr(model, name):
+            getattr(model, name).register_forward_pre_hook(_cast_first)
+    if not hasattr(model, "enc_to_dec_proj"):
         model.decoder.register_forward_pre_hook(_cast_states, with_kwargs=True)
 
 

@@ -159,6 +159,7 @@ class Mustango(FrozenModel):
         With `start`, of the clip's length, variations of it: see `diffusion.denoise`.
         `options`: `sampling_steps`, `sampler`; `progress` counts sampling steps.
         """
+        generation_options.check_melody(False, self.name, options.pop("melody", None))
         options = generation_options.resolve_family_options(
             self.family, self.name, {"guidance_scale": guidance_scale, **options}
         )
@@ -237,7 +238,7 @@ class Mustango(FrozenModel):
         conditions = [part.to(self.device) for part in (states, mask, beats, chords)]
         return lambda latents, levels: self.model(latents, levels, *conditions)
 
-    def frozen_activation_shape(self, frames: int) -> tuple[int, int]:
+    def frozen_activation_shape(self, frames: int, text_tokens: int = 0) -> tuple[int, int]:
         """(0, 0): the input noise differs in every step, so no activations are constant."""
         return 0, 0
 

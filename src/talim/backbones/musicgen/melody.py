@@ -1,0 +1,159 @@
+"""MusicGen-melody of transformers as a frozen base model: it hears a melody besides the text.
+
+The melody is one pitch class per frame of a chromagram (`chroma`); with the text it precedes the music in the decoder,
+which has no cross-attention. Without a melody it is the first class throughout, which is what silence gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from talim.backbones.musicgen import chroma, prepended_conditions
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.chroma import ChromaSettings
+from talim.backbones.protocol import Batch, CachedBatch
+
+if TYPE_CHECKING:
+    from talim.audio import Audio, AudioStream
+    from talim.backbones.protocol import Item, Progress
+
+NO_MELODY = np.zeros(1, np.int8)
+
+
+class MusicGenMelody(MusicGen):
+    """A `MusicgenMelodyForConditionalGeneration` as a Backbone; the model is configured in place."""
+
+    def __init__(
+        self, model: Any, tokenizer: Callable[..., Any], *, preprocessor: Mapping[str, Any], **facts: Any
+    ) -> None:
+        super().__init__(model, tokenizer, **facts)
+        self.transformers_class = "MusicgenMelodyForConditionalGeneration"
+        self.chroma = ChromaSettings.of(dict(preprocessor), self.rate_hz, int(self.config.num_chroma))
+        self.melody_rate_hz = self.chroma.frame_rate_hz
+        self.melody_settings: Mapping[str, Any] = self.chroma.to_json()
+        self.melody_frames = int(self.config.chroma_length)  # that the decoder is always given
+
+    def encode_melody(self, audio: Audio) -> np.ndarray:
+        """Audio of any sample rate and channels -> the loudest pitch class over time, int8 [M]."""
+        mono = audio.mono().resample(self.chroma.rate_hz)
+        return chroma.pitch_classes(mono.samples[0], self.chroma)
+
+    def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
+        """Pad clips to one batch; a clip without melody, or with dropped conditions, has the null melody.
+
+        A melody shorter than the decoder's number of frames is repeated, as in the original.
+        """
+        melodies = [
+            NO_MELODY if dropped or len(item) < 3 or not isinstance(item[2], np.ndarray) else item[2]
+            for item, dropped in zip(items, drop, strict=True)
+        ]
+        classes = np.stack([_excerpt(melody, 0, self.melody_frames) for melody in melodies])
+        lengths = tuple(len(item[1]) for item in items)
+        return replace(super().collate(items, drop), melody=torch.from_numpy(classes), text_lengths=lengths)
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Logits at each step of the delayed sequence, [B, K, T + max delay, V]."""
+        hidden = prepended_conditions.forward_all(self.model, self._steps(batch), batch)
+        return torch.stack([head(hidden) for head in self.model.decoder.lm_heads], dim=1)
+
+    def _logits_by_codebook(self, batch: Batch) -> Iterable[torch.Tensor]:
+        steps = self._steps(batch)
+        if isinstance(batch, CachedBatch):
+            hidden = prepended_conditions.forward_trained(self.model, batch, steps.shape[-1])
+        else:
+            hidden = prepended_conditions.forward_all(self.model, steps, batch)
+        return (head(hidden) for head in self.model.decoder.lm_heads)
+
+    def frozen_activation_shape(self, frames: int, text_tokens: int = 0) -> tuple[int, int]:
+        """Melody, text and steps of the delayed sequence, and the decoder's width."""
+        steps, width = super().frozen_activation_shape(frames)
+        return self.melody_frames + text_tokens + steps, width
+
+    def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
+        """Output of the first `layers` layers for conditions and music, [B, T, D], before any adapter there."""
+        return prepended_conditions.forward_frozen(self.model, self._steps(batch), batch, layers)
+
+    def generate_tokens(  # pyright: ignore[reportIncompatibleMethodOverride]  (fewer by place)
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int,
+        guidance_scale: float = 3.0,
+        *,
+        melody: Sequence[np.ndarray | None] | None = None,
+        progress: Progress | None = None,
+        start: np.ndarray | None = None,
+        **options: Any,
+    ) -> np.ndarray:  # int16 [B, K, T]
+        """As for MusicGen; `melody` has pitch classes int8 [M] at `melody_rate_hz`, or None, for each prompt.
+
+        A melody that ends before the piece is repeated. Prompts of equal length are generated together, as padding
+        would change the music.
+        """
+        lengths = [self._tokenize([prompt])[0].shape[1] for prompt in prompts]
+        groups = [[i for i, other in enumerate(lengths) if other == length] for length in dict.fromkeys(lengths)]
+        results: dict[int, np.ndarray] = {}
+        for number, rows in enumerate(groups):
+            tokens = super().generate_tokens(
+                [prompts[row] for row in rows],
+                seconds,
+                seed,
+                guidance_scale,
+                melody=None if melody is None else [melody[row] for row in rows],
+                progress=_part_of(progress, number, len(groups)),
+                start=None if start is None else start[rows],
+                **options,
+            )
+            results |= dict(zip(rows, tokens, strict=True))
+        return np.stack([results[row] for row in range(len(prompts))])
+
+    def generate_from(  # pyright: ignore[reportIncompatibleMethodOverride]  (the options are passed on)
+        self, phrase: Audio, prompt: str, seconds: float, seed: int, *, melody: Any = None, **options: Any
+    ) -> AudioStream:
+        """As for MusicGen; a `melody` for the new music follows the phrase's own, which the model is also given."""
+        if melody is not None and melody[0] is not None:
+            heard = self.heard_seconds(phrase.seconds)
+            own = self.encode_melody(phrase.cut(phrase.seconds - heard, phrase.seconds)) if heard else NO_MELODY[:0]
+            own = own[: round(heard * self.melody_rate_hz)]
+            needed = math.ceil(seconds * self.melody_rate_hz) + self.melody_frames
+            melody = [np.concatenate([own, np.resize(melody[0], needed)])]
+        return super().generate_from(phrase, prompt, seconds, seed, melody=melody, **options)
+
+    def _conditions(
+        self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
+    ) -> Callable[[int], Mapping[str, Any]]:
+        """The decoder's conditions in each window; `generate()` is given them whole, with the null ones of guidance."""
+        ids, mask = self._tokenize(prompts)
+        states = self.encode_text(prompts)
+        melodies = [NO_MELODY if row is None else row for row in melody or [None] * len(prompts)]
+
+        def of_window(first_frame: int) -> Mapping[str, Any]:
+            first = round(first_frame / self.frame_rate_hz * self.melody_rate_hz)
+            tokens = np.zeros((self.codebooks, 1), np.int16)
+            pairs = zip(states, melodies, strict=True)
+            items: Any = [(tokens, text, _excerpt(row, first, self.melody_frames)) for text, row in pairs]
+            rows = [*items, *items] if guided else items
+            batch = self.collate(rows, [row >= len(items) for row in range(len(rows))]).to(self.device)
+            with torch.no_grad():
+                conditions = torch.stack(prepended_conditions.condition_rows(self.model, batch))
+            return {"input_ids": ids, "attention_mask": mask, "encoder_hidden_states": conditions}
+
+        return of_window
+
+
+def _excerpt(melody: np.ndarray, first: int, frames: int) -> np.ndarray:
+    """`frames` pitch classes from the frame `first` on, int64; the melody begins anew where it ends."""
+    return melody[np.arange(first, first + frames) % len(melody)].astype(np.int64)
+
+
+def _part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of several equal parts."""
+    if progress is None or count == 1:
+        return progress
+    return lambda done, total: progress((number * total + done) // count, total)
