@@ -79,9 +79,6 @@ def _musicgen(source: ModelSource, dtype: torch.dtype) -> Backbone:
     if melody:
         preprocessor = {} if isinstance(shape, MusicGenShape) else load.read_preprocessor(source)
         return MusicGenMelody(model, ByteTokenizer(), preprocessor=preprocessor, **facts)
-    if melody:
-        preprocessor = {} if isinstance(shape, MusicGenShape) else load.read_preprocessor(source)
-        return MusicGenMelody(model, ByteTokenizer(), preprocessor=preprocessor, **facts)
     return MusicGen(model, ByteTokenizer(), miniature=is_nano, **facts)
 
 
