@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -74,6 +77,60 @@ def test_deferred_interrupt_second_one_ends_the_block_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             pytest.fail("the block went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+END = """
+import atexit, sys, threading, time
+from talim import interrupts
+atexit.register(lambda: print("at exit"))
+threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter would wait for it
+print("said", end="")
+interrupts.CLEANUP_SECONDS = 1.0
+{slow}
+interrupts.end_process(130)
+"""
+
+
+@pytest.mark.parametrize("slow", ["", "atexit.register(time.sleep, 60)"])
+def test_end_process_waits_for_no_thread_and_not_long_for_cleanup(slow: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", END.format(slow=slow)], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 130
+    assert done.stderr == ""
+    if not slow:
+        assert done.stdout == "saidat exit\n"  # nothing that was printed is lost
+    assert time.monotonic() - began < 30.0
+
+
+IMPATIENT = """
+import signal, time
+from talim import interrupts
+interrupts.PATIENCE_SECONDS = 0.2
+with interrupts.command_process(), interrupts.deferred_interrupt():
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(60)
+"""
+
+
+def test_deferred_interrupt_of_a_command_has_patience_for_seconds_only() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 130
+    assert done.stderr == "talim: interrupted; finished work is saved, and the same command resumes it\n"
+
+
+def test_deferred_interrupt_outside_a_command_never_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talim.interrupts.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("talim.interrupts._end_interrupted", lambda: pytest.fail("it would have ended"))
+
+    def work() -> None:
+        with deferred_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.1)
 
     with pytest.raises(KeyboardInterrupt):
         work()

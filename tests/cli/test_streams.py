@@ -142,3 +142,27 @@ def test_interrupt_at_any_moment_is_130_without_a_traceback(tmp_path: Path, dela
     if "Fatal Python error: init_" not in said and process.returncode != -signal.SIGINT:
         assert process.returncode == 130, said
         assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["tracing conv", "measuring the memory", "base: nano-musicgen", "training "])
+def test_demo_ends_soon_after_an_interrupt(tmp_path: Path, line: str) -> None:
+    """Wherever it is: while it traces, waits for another process, loads or trains."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "talim", "demo", "--out", str(tmp_path / "demo")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TALIM_CACHE": str(tmp_path / "cache")},
+    )
+    try:
+        assert process.stderr is not None
+        assert any(said.startswith(line) for said in process.stderr)
+        interrupted = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "resume" in said
+    assert time.monotonic() - interrupted < 20.0  # 10 on a machine that does nothing else

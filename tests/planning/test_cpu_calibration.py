@@ -44,6 +44,23 @@ def test_cpu_profile_is_calibrated_once_and_again_on_request(tmp_path: Path, mon
     assert len(calls) == 5
 
 
+def test_cpu_profile_without_rates_times_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of memory alone must not wait until this CPU is timed, and what it measured is kept."""
+    asked: list[Any] = []
+    monkeypatch.setattr(cpu_calibration, "calibrate_in_subprocess", lambda *_: 1 / 0)
+    monkeypatch.setattr(cpu_calibration, "measure_in_subprocess", lambda *call: asked.append(call) or 5)
+    for _ in range(2):
+        profile = cpu_calibration.device_profile("cpu", tmp_path, rates=False)
+        assert profile.overhead_bytes("musicgen", "fp32") == 5
+    assert asked == [("musicgen/fp32", 1)]  # once, with one thread
+    assert cpu_calibration.stored_overhead(tmp_path, "musicgen", "fp32") == 5
+    assert cpu_calibration.stored_overhead(tmp_path, "mustango", "fp32") is None
+    speed = {"rates": RATES, "launch_seconds": 1e-6}
+    monkeypatch.setattr(cpu_calibration, "calibrate_in_subprocess", lambda *_: speed)
+    assert cpu_calibration.cpu_profile(tmp_path).rates == RATES
+    assert asked == [("musicgen/fp32", 1)]
+
+
 def test_cpu_profile_keeps_what_another_process_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = {"rates": RATES, "launch_seconds": 1e-6}
     monkeypatch.setattr(cpu_calibration, "calibrate_in_subprocess", lambda *_: speed)

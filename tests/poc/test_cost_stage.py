@@ -49,12 +49,12 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     assert "does not fit and is left out" in cost_stage.cost_summary(stopped, options)[0]
 
 
-def flat_machine(device: str = "cpu", progress: Progress | None = None) -> HardwareProfile:
+def flat_machine(device: str = "cpu", progress: Progress | None = None, *, rates: bool = False) -> HardwareProfile:
     """A machine of known rates: real ones take a minute to measure."""
-    rates = {f"{kind}/{dtype}": 1e10 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
+    flat = {f"{kind}/{dtype}": 1e10 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
     overhead = {"musicgen": 6e8, "mustango": 9e8}
     return HardwareProfile(
-        "this CPU", 1e11, rates, 1e-5, bf16=False, gpu=False, overhead_bytes=lambda family, _: overhead[family]
+        "this CPU", 1e11, flat, 1e-5, bf16=False, gpu=False, overhead_bytes=lambda family, _: overhead[family]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +17,9 @@ from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
 from talim.poc import pipeline
-from talim.poc.options import PocOptions
+from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
-from talim.recipe import Recipe
+from talim.recipe import Recipe, parse_setting
 from talim.reporting import messages, run_results
 from talim.run import Run
 from talim.training.time_budget import StepTiming
@@ -78,7 +79,14 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
     stopped = poc(recordings, small, short_options(hours=1))["stopped"]
     assert "steps of each design would fit" in stopped
-    assert "give --hours" in stopped
+    needed = float(stopped.partition("give --hours ")[2].split()[0])
+    progress = CollectedProgress()
+    write_json(small / "time_log.json", {"all something-else": 41.0})
+    enough = poc(recordings, small, short_options(hours=needed), progress)  # what it names is enough
+    assert enough["stopped"] == ""
+    assert any(
+        line.startswith("41 s were spent here before") and "do not count" in line in line for line in progress.messages
+    )
 
 
 @pytest.mark.parametrize("hours", [0, -1, float("nan"), 1e9])
@@ -169,7 +177,10 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     ]
     assert result["stopped"] == ""
     lines = messages.poc_message(result).splitlines()
-    assert lines[-3] == "Gates: Cost: met, Learning (loss): met, Contribution to the task: not decided."
+    assert lines[-3] == (
+        "Thresholds that were set before each stage (gates): Cost: met, Learning (loss): met, Contribution to the "
+        "task: not decided."
+    )
     assert lines[-1] == f"Page: {result['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")
     assert "one seed" in decided["limitations"]
@@ -201,7 +212,7 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     result = poc(recordings, tmp_path / "out", short_options(learning_curve=True))
     assert [row["name"] for row in result["stages"]] == ["cost", "quality"]
     assert result["stages"][-1]["passed"] is False
-    assert result["stopped"].startswith("Stopped here because the interval of the loss reduction begins at")
+    assert result["stopped"].startswith("Stopped here because the interval of the loss reduction, ")
     assert result["learning_curve"] is None
     assert result["stopped"] in Path(result["page"]).read_text(encoding="utf-8")
     assert result["stopped"] in messages.poc_message(result).splitlines()
@@ -341,4 +352,45 @@ def test_suggested_next_step_depends_on_the_interval(reduction: dict[str, Any], 
     result = run_results.RunResults(
         Path("run"), recipe={"base": base}, scores={"held_out_loss": {"loss_reduction": reduction}}
     )
-    assert message in pipeline.suggested_next_step(result)
+    text = pipeline.suggested_next_step(result, Path("my takes"), Path("out"), PocOptions(caption="sitar's alap"))
+    assert message in text
+    for command in text.split(": ")[1:]:  # each can be typed as it stands
+        if command.startswith("talim poc"):
+            words = shlex.split(command)
+            assert words[2:4] == [str(Path("my takes").resolve()), "--out"]
+            assert words[words.index("--caption") + 1] == "sitar's alap"
+
+
+def test_suggested_larger_base_is_one_that_the_use_allows() -> None:
+    reduction = {"mean": 0.2, "ci95": [0.1, 0.3]}
+    scores = {"held_out_loss": {"loss_reduction": reduction}}
+    result = run_results.RunResults(Path("run"), recipe={"base": "nano-musicgen"}, scores=scores)
+    options = PocOptions(
+        license_use="commercial", hours=0.5, settings=(("training.batch_size", 2),), gates=Path("g.yaml")
+    )
+    text = pipeline.suggested_next_step(result, Path("takes"), Path("out"), options)
+    assert "--base declare-lab/mustango" in text
+    assert "--use commercial" in text
+    assert "--gates g.yaml" in text
+    assert "--hours" not in text  # a budget for a miniature
+    assert "batch_size" not in text
+
+
+def test_poc_command_has_every_option_that_differs(tmp_path: Path) -> None:
+    given = PocOptions(
+        base="musicgen-small",
+        designs=("conv@all:8M", "linear@all:8M"),
+        seed=3,
+        hours=1.5,
+        held_out=("a b", "c"),
+        settings=(("training.batch_size", 2), ("training.precision", "fp32")),
+        learning_curve=False,
+    )
+    words = shlex.split(poc_command(tmp_path, tmp_path / "out", given, "--continue", "extend"))
+    assert words == [
+        "talim", "poc", str(tmp_path), "--out", str(tmp_path / "out"), "--base", "musicgen-small", "--hours", "1.5",
+        "--seed", "3", "--design", "conv@all:8M", "--design", "linear@all:8M", "--held-out", "a b", "--held-out", "c",
+        "--set", "training.batch_size=2", "--set", 'training.precision="fp32"', "--no-learning-curve",
+        "--continue", "extend",
+    ]  # fmt: skip
+    assert parse_setting(words[-4]) == ("training.precision", "fp32")

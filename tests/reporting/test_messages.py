@@ -30,6 +30,7 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
 
 def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
     row = {"name": "adherence_tempo", "direction": "higher_is_better", "value": 0.67, "baseline": 1.0}
+    row |= {"gain": -0.33, "gain_error": 0.02, "gain_recordings": 9}
     run = make_run(tmp_path / "my run", seconds=0)
     assert "became better or worse was not measured" in messages.evaluation_message(run)
     from talim.atomic_io import read_json, write_json
@@ -51,14 +52,35 @@ def test_poc_message_ends_with_page_and_music() -> None:
     }
     text = messages.poc_message(result)
     assert "Make music now: talim generate --run r" in text
-    assert "Gates: Learning (loss): met." in text
+    assert "(gates): Learning (loss): met." in text
     assert "more than given" in text
     assert text.splitlines()[0] == "Cost: little."
+
+
+def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:
+    page = tmp_path / "report" / "index.html"
+    for changes, words in (
+        ({"cost": None, "scores": None}, ["talim", "train", "--out"]),
+        ({"scores": None}, ["talim", "evaluate"]),
+        ({}, ["talim", "listen"]),
+    ):
+        folder = tmp_path / f"my run {words[1]}"
+        make_run(folder, seconds=0, **changes)
+        lines = messages.report_message(page, folder).splitlines()
+        assert lines[0] == str(page)
+        command = shlex.split(lines[1].rpartition(": ")[2])
+        assert command[: len(words)] == words
+        assert str(folder) in command
+    assert messages.report_message(page, tmp_path).endswith("next: open this page in a browser")
 
 
 def test_training_and_folder_messages() -> None:
     cost = {"best_held_out_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
     assert "3 steps in 8 s" in messages.training_message(Path("run"), cost)
+    early = messages.training_message(Path("my run"), cost | {"stopped_early": True, "best_step": 0})
+    assert "3 steps (stopped early) in 8 s" in early
+    assert "changes nothing" in early
+    assert early.endswith("next: talim evaluate 'my run'")
     result = {
         "generated": {"files": 2},
         "real": {"files": 3},
@@ -67,7 +89,9 @@ def test_training_and_folder_messages() -> None:
         "warnings": ["few"],
     }
     assert messages.folder_scores_message(result).splitlines() == [
-        "2 generated files against 3 real ones, protocol abc",
+        "2 generated files against 3 real ones; scores are comparable only within one protocol, this is abc",
         "noise: 3",
-        "warning: few",
+        "note: few",
+        "next: the same command with --out scores.json keeps a page",
     ]
+    assert messages.folder_scores_message(result, Path("x/s.json")).endswith("page: x/s.html")

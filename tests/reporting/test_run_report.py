@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.run_folder import FACTS, RECIPE, SCORES, make_run
+from fixtures.run_folder import FACTS, RECIPE, SCORES, log_rows, make_run
 
+from talim.backbones import registry
 from talim.errors import TalimError
 from talim.reporting import audio_examples, run_report
 from talim.reporting.run_report import write_report
@@ -87,7 +88,7 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     assert notice < text.index("Result")
     section = text[notice : text.index("Result")]
     assert "facebook/musicgen-small" in section
-    assert "2.4 GB" in section
+    assert f"about {registry.MODELS['musicgen-small'].download_gb:.1f} GB" in section
     assert "of training on this machine" not in section  # nothing was planned for this run
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in section
     assert "talim plan --base musicgen-small --design" in section
@@ -190,10 +191,28 @@ def test_write_report_of_an_almost_empty_run_marks_missing_values(tmp_path: Path
     run.mkdir()
     (run / "recipe.yaml").write_text("base: nano-musicgen\n")
     text = Outline(page_of(run)).text
-    assert "not evaluated yet" in text
-    assert text.count("not measured") >= 3
+    assert "Training has not begun" in text
+    assert "Trained" not in text
+    assert text.count("not measured") >= 2
     assert "This run has no audio" in text
     assert "The recordings are unknown" in text
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(0, "has not begun"), (80, "is not finished")])
+def test_write_report_of_an_unfinished_run_draws_no_result(tmp_path: Path, steps: int, expected: str) -> None:
+    """The page of a run that stopped at 80 of 300 steps, with an adapter folder that an earlier version left."""
+    rows = [row for row in log_rows() if row["step"] <= steps]
+    text = Outline(run_page(tmp_path, cost=None, scores=None, log={"rows": rows})).text
+    assert f"nano-musicgen: training {expected}" in text
+    assert f"to be trained on 11 recordings, 10 min of music, {steps} of 300 steps, not finished." in text
+    assert "go on with: talim train --out" in text
+    for claim in ("trained on 11", "Trained", "before and after", "Make music", "better", "took", "fell"):
+        assert claim not in text.replace("to be trained on 11", "").replace("Audio named before and after", "")
+    assert "So far: training is not finished." in text
+    make_run(tmp_path / "done", seconds=0)
+    both = Outline(page_of(tmp_path)).text
+    assert "300 steps" in both
+    assert f"{steps} of 300 steps, not finished" in both
 
 
 def test_write_report_of_several_runs_compares_them(tmp_path: Path) -> None:

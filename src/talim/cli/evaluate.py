@@ -30,6 +30,14 @@ def evaluate(
     num_prompts: Annotated[
         int, typer.Option(min=1, help="Held-out captions that are generated with and without the adapter.")
     ] = 3,
+    num_continuations: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Held-out clips whose first seconds are continued with and without the adapter (MusicGen only).",
+            show_default="as --num-prompts",
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1.0, max=600.0, help="Length of each piece.")] = 10.0,
     seed: SeedOption = 0,
     sampling_steps: SamplingStepsOption = None,
@@ -60,6 +68,7 @@ def evaluate(
         generated=generated,
         out=out,
         num_prompts=num_prompts,
+        num_continuations=num_continuations,
         seconds=seconds,
         seed=seed,
         sampling_steps=sampling_steps,
@@ -68,5 +77,5 @@ def evaluate(
         protocol=protocol,
         num_workers=num_workers,
     )
-    text = messages.evaluation_message(run) if run is not None else messages.folder_scores_message(scores)
+    text = messages.evaluation_message(run) if run is not None else messages.folder_scores_message(scores, out)
     show(scores, json_, text)

@@ -47,6 +47,7 @@ def report(
         early_checks.require_yaml(claims, "a YAML file of hypotheses")
     from talim import api
     from talim.experiments.goals import parse_criteria
+    from talim.reporting import messages
 
     page = api.report(folder, parse_criteria(goal, minimize, max_ or (), tolerance), claims, audio=audio)
-    show({"page": str(page)}, json_, str(page))
+    show({"page": str(page)}, json_, messages.report_message(page, folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,11 +43,15 @@ def study(
     summary = api.study(file, out, retry_failed=retry_failed, num_workers=num_workers, ray=ray, device=device)
     failed = [f"failed: {row['id']} {row['design']}: {row['error']}" for row in summary["failed"]]
     lines = [f"{summary['done']} of {summary['trials']} trials are done: {summary['results']}", *failed]
-    if failed:
-        lines.append("run them again with --retry-failed")
+    retry = [f"next: {_command(file, out)} --retry-failed"] if failed else []
+    lines += [*retry, f"next: talim report {shlex.quote(str(out))}"]
     show(summary, json_, "\n".join(lines))
     if failed:
         raise typer.Exit(1)
+
+
+def _command(file: Path, out: Path) -> str:
+    return f"talim study {shlex.quote(str(file))} --out {shlex.quote(str(out))}"
 
 
 def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
@@ -62,6 +67,8 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     ]
     problems = study_problems(file)
     lines = [trial_lines(rows), *(f"cannot run: {problem}" for problem in problems)]
+    if not problems:
+        lines.append(f"next: {_command(file, out)}")
     show({"trials": trials, "problems": problems}, json_, "\n".join(lines))
     if problems:
         raise typer.Exit(1)

@@ -35,6 +35,7 @@ FRAMES, WIDTH, HEADS, CHANNELS = 256, 1024, 16, 320
 WEIGHTS = 1024 * 1024
 DTYPES = (torch.float32, torch.bfloat16)
 ATEN = torch.ops.aten
+UNTIMED: Mapping[str, Any] = {"rates": {}, "launch_seconds": 0.0}
 CLOCK: Callable[[], float] = time.process_time  # wall time where there are several threads
 
 
@@ -48,11 +49,16 @@ def hardware_profile(
     return cpu_profile(cache, watts, recalibrate, progress)
 
 
-def device_profile(device: str, cache: Path, progress: Progress | None = None) -> HardwareProfile:
-    """The machine that trains on `device` ("cpu", "cuda", "cuda:1"); a GPU outside the table has no rates."""
+def device_profile(
+    device: str, cache: Path, progress: Progress | None = None, *, rates: bool = True
+) -> HardwareProfile:
+    """The machine that trains on `device` ("cpu", "cuda", "cuda:1"); a GPU outside the table has no rates.
+
+    Without `rates` it predicts memory alone, and a CPU is not timed.
+    """
     target = torch.device(device)
     if target.type != "cuda":
-        return cpu_profile(cache, progress=progress)
+        return cpu_profile(cache, progress=progress, rates=rates)
     found = torch.cuda.get_device_properties(target)
     try:
         return hardware.gpu_profile(found.name)
@@ -61,15 +67,23 @@ def device_profile(device: str, cache: Path, progress: Progress | None = None) -
 
 
 def cpu_profile(
-    cache: Path, watts: float | None = None, recalibrate: bool = False, progress: Progress | None = None
+    cache: Path,
+    watts: float | None = None,
+    recalibrate: bool = False,
+    progress: Progress | None = None,
+    *,
+    rates: bool = True,
 ) -> HardwareProfile:
-    """This CPU, with as many threads as torch uses now; its calibration is cached in the folder `cache`."""
+    """This CPU, with as many threads as torch uses now; its calibration is cached in the folder `cache`.
+
+    Without `rates` it is not timed, and predicts memory alone.
+    """
     threads, file = torch.get_num_threads(), _calibration_file(cache)
     if recalibrate:
         file.unlink(missing_ok=True)
     calibration = _read_calibration(file)
     progress = progress or Progress()
-    if not calibration:
+    if rates and "speed" not in calibration:
         progress.log(f"timing this CPU once, for some ten seconds; the result is kept in {file}")
 
     def measured(name: str, measure: Callable[[], Any]) -> Any:
@@ -84,9 +98,10 @@ def cpu_profile(
         name = f"{family}/{precision}"
         if name not in calibration:
             progress.log(f"measuring the memory of a short {family} training in {precision} once, half a minute")
-        return measured(name, lambda: measure_in_subprocess(name, threads))
+        # with one thread: the memory is nearly the same, and several wait for each other on a busy machine
+        return measured(name, lambda: measure_in_subprocess(name, 1))
 
-    speed = measured("speed", lambda: calibrate_in_subprocess(threads, progress))
+    speed = measured("speed", lambda: calibrate_in_subprocess(threads, progress)) if rates else UNTIMED
     return to_hardware_profile(speed, threads, watts, overhead_bytes)
 
 
@@ -104,7 +119,7 @@ def _read_calibration(file: Path) -> dict[str, Any]:
     """What was measured before; empty where nothing was, or the file is damaged."""
     try:
         values = parse_json(file.read_text(encoding="utf-8"))
-        return values if {"rates", "launch_seconds"} <= values["speed"].keys() else {}
+        return {key: value for key, value in values.items() if key != "speed" or UNTIMED.keys() <= value.keys()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -81,7 +81,7 @@ def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: 
 
     if not is_miniature(recipe.base):
         return None
-    training, machine = recipe.training, machine_profile(device, progress)
+    training, machine = recipe.training, machine_profile(device, progress, rates=True)
     if not machine.rates:
         return None
     job = training_job(recipe.model_dump(mode="json"), corpus.summary)

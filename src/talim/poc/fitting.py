@@ -69,13 +69,13 @@ def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: fl
     return ""
 
 
-def machine_profile(device: str, progress: Progress) -> Any:
-    """The `HardwareProfile` of the device that trains, as `talim plan` uses it; a CPU is timed once."""
+def machine_profile(device: str, progress: Progress, *, rates: bool = False) -> Any:
+    """The `HardwareProfile` of the device that trains, as `talim plan` uses it; with `rates` a CPU is timed once."""
     from talim.backbones.devices import pick_device
     from talim.planning.cpu_calibration import device_profile
     from talim.planning.trace_cache import default_cache_folder
 
-    return device_profile(pick_device(device), default_cache_folder(), progress)
+    return device_profile(pick_device(device), default_cache_folder(), progress, rates=rates)
 
 
 def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any]:

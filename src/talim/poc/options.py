@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,16 @@ OWN_OPTIONS = {
     "corpus": "it is prepared from FOLDER into --out",
     "design": "give --design",
     "seed": "give --seed",
+}
+VALUE_OPTIONS = {
+    "base": "--base",
+    "hours": "--hours",
+    "caption": "--caption",
+    "seed": "--seed",
+    "license_use": "--use",
+    "gates": "--gates",
+    "device": "--device",
+    "price_per_hour": "--price-per-hour",
 }
 KINDS = ("linear", "conv", "transformer")
 DESIGNS = tuple(f"{kind}@all:2.7%" for kind in KINDS)  # the paper's 40M of 1.5B
@@ -44,6 +56,7 @@ class PocOptions:
     gates: Path | None = None  # YAML file with thresholds
     learning_curve: bool = True  # also train on a quarter and on a half of the recordings
     device: str = "auto"
+    larger_base: bool = True  # predict the time of the same training on a base that makes usable music
     price_per_hour: float | None = None  # of this machine, in any currency; for the report only
 
     def __post_init__(self) -> None:
@@ -98,6 +111,25 @@ def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
 def folder_name(design: str) -> str:
     """A design as the name of its run's folder: conv-all-2.7 for conv@all:2.7%."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", design).strip("-")
+
+
+def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str:
+    """The command line that runs the pipeline with these options; `more` are appended.
+
+    Options that the command does not have, as the demonstration's, are left out.
+    """
+    default = PocOptions()
+    words = ["talim", "poc", str(folder.resolve()), "--out", str(out.resolve())]
+    for name, option in VALUE_OPTIONS.items():
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    if options.designs != default.designs:
+        words += [word for design in options.designs for word in ("--design", design)]
+    words += [word for name in options.held_out for word in ("--held-out", name)]
+    words += [word for key, value in options.settings for word in ("--set", f"{key}={json.dumps(value)}")]
+    words += [] if options.learning_curve else ["--no-learning-curve"]
+    return shlex.join([*words, *more])
 
 
 def channels_of(base: str) -> int:

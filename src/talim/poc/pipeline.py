@@ -149,6 +149,8 @@ def _larger_base(
     context: PocContext, decided: dict[str, Any], before: dict[str, Any], recipe: Recipe
 ) -> dict[str, Any] | None:
     """The planned time of the selected design's training on the larger base; an earlier answer stays."""
+    if not context.options.larger_base:
+        return None
     job = {"plan": decided["plan"], "design": str(recipe.design)}
     saved = before.get("larger_base")
     if saved and {key: saved.get(key) for key in job} == job:

@@ -49,10 +49,10 @@ def unfinished_sentence(result: RunResults) -> str:
     if result.finished:
         return ""
     resume = f"talim train --out {shlex.quote(str(result.folder.resolve()))}"
-    done, asked = format_count(result.steps_done), result.steps_asked
+    asked = result.steps_asked
     of_asked = f" of {format_counted(asked, 'step')}" if asked else " steps"
-    state = f"is not finished: {done}{of_asked}" if result.steps_done else f"has not begun: 0{of_asked}"
-    return f"Training {state}. There is no result yet; unless it is still running, go on with: {resume}"
+    done = f"{format_count(result.steps_done)}{of_asked}"
+    return f"{done} are done, so there is no result yet. Unless it is still running, go on with: {resume}"
 
 
 def unchanged_sentence(result: RunResults) -> str:
