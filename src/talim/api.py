@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim import progress as progress_module
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import GB
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.progress import Progress
 from talim.recipe import Recipe
@@ -136,7 +137,7 @@ def plan(
         epochs=epochs,
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
-        memory_limit_bytes=None if memory_gb is None else memory_gb * 1e9,
+        memory_limit_bytes=None if memory_gb is None else memory_gb * GB,
         prices=planning.EnergyPrices(price_per_hour, price_per_kwh),
         cache=cache,
         progress=progress,

@@ -97,6 +97,8 @@ def evaluate(  # noqa: PLR0913
         "miniature": backbone.miniature,
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
+    for warning in music["warnings"]:
+        progress.log(f"note: {warning}")
         "corpus": corpus.summary,
         "held_out_loss": losses,
         **without_melody,
@@ -128,6 +130,7 @@ def compare_losses(
     )
     reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
     return {
+    reduction["ci95"] = bootstrap.difference_ci(reduction["per_recording"])
         "base_loss": base_loss,
         "adapted_loss": adapted_loss,
         "loss_reduction": reduction,

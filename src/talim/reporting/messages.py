@@ -37,7 +37,9 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of")]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
-    lines += [f"page: {out / 'report' / 'index.html'}", f"next: talim train --corpus {out} --out RUN"]
+    run = out.parent / f"{out.resolve().name}-run"
+    train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
+    lines += [f"page: {out / 'report' / 'index.html'}", f"next: {train}"]
     return "\n".join(lines)
 
 
@@ -84,10 +86,15 @@ def _printable(text: str) -> str:
 def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
     """A finished training in two lines."""
     loss = formatting.format_number(cost["best_held_out_loss"])
-    return (
-        f"{cost['steps']} steps in {formatting.format_duration(cost['wall_seconds'])}; lowest held-out loss {loss} "
-        f"{cost.get('loss_unit', 'nats')} at step {cost['best_step']}\nnext: talim evaluate {folder}"
-    )
+    early = " (stopped early)" if cost.get("stopped_early") else ""
+    lines = [
+        f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
+        f"{formatting.format_duration(cost['wall_seconds'])}; lowest prediction error on held-out clips (loss) {loss} "
+        f"{cost.get('loss_unit', 'nats')} at step {cost['best_step']}",
+        "no step lowered it: with save_weights=best the adapter changes nothing" if cost["best_step"] == 0 else "",
+        f"next: talim evaluate {shlex.quote(str(folder))}",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def evaluation_message(folder: Path) -> str:
@@ -100,17 +107,31 @@ def evaluation_message(folder: Path) -> str:
             sentences.effect_sentence(result),
             f"next: talim report {shlex.quote(str(folder))}",
         ]
+            *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
     )
 
 
-def folder_scores_message(result: Mapping[str, Any]) -> str:
-    """Scores of a folder of generated audio, a line each, and the warnings."""
+def report_message(page: Path, folder: Path) -> str:
+    """The page that was written, and what to type next."""
+    named, browser = shlex.quote(str(folder)), "next: open this page in a browser"
+    if not run_results.is_run(folder):
+        return f"{page}\n{browser}"
+    result = run_results.read_result(folder)
+    if not result.finished:
+        return f"{page}\n{sentences.stage_of(result)}; next: talim train --out {named}"
+    if not result.scores:
+        return f"{page}\nnext: talim evaluate {named}"
+    return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 1"
+
+
+def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) -> str:
+    """Scores of a folder of generated audio, a line each, the warnings, and where they are kept (`out`)."""
     generated, real = result["generated"], result["real"]
     files = f"{generated['files']} generated files against {real['files']} real ones"
-    header = f"{files}, protocol {result['protocol']['hash']}"
-    return "\n".join(
-        [header, *(row["sentence"] for row in result["scores"]), *(f"warning: {text}" for text in result["warnings"])]
-    )
+    header = f"{files}; scores are comparable only within one protocol, this is {result['protocol']['hash']}"
+    kept = f"page: {out.with_suffix('.html')}" if out else "next: the same command with --out scores.json keeps a page"
+    notes = (f"note: {text}" for text in result["warnings"])
+    return "\n".join([header, *(row["sentence"] for row in result["scores"]), *notes, kept])
 
 
 def poc_message(result: Mapping[str, Any]) -> str:
@@ -121,7 +142,7 @@ def poc_message(result: Mapping[str, Any]) -> str:
         result.get("next_step"),
         (result.get("learning_curve") or {}).get("sentence"),
         *(line for row in result.get("continuations") or [] for line in row["sentences"]),
-        f"Gates: {', '.join(gates)}." if gates else "",
+        f"Thresholds that were set before each stage (gates): {', '.join(gates)}." if gates else "",
         result.get("stopped"),
         result.get("time_note"),
         *(f"Make music now: {command}" for command in result.get("make_music") or []),

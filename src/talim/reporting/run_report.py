@@ -102,16 +102,15 @@ def context(
         "meaning": sentences.loss_meaning(result),
         "cost": tables.cost_table(result),
         "data": tables.data_table(result),
-        "skipped": result.corpus.get("skipped") or [],
         "corpus_note": result.corpus_note,
         "make_music": make_music_commands(result),
+        "skipped": result.corpus.get("skipped") or [],
         "commands": commands.reproduce_commands(result),
         "provenance": tables.provenance_table(result),
         "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
     }
 
 
-def subtitle(result: RunResults) -> str:
 def heading(result: RunResults) -> str:
     """The page's title: the base, and how far training has come."""
     if result.finished:
@@ -120,6 +119,7 @@ def heading(result: RunResults) -> str:
 
 
     """One line under the title: the design, its training data, and the steps so far."""
+def subtitle(result: RunResults) -> str:
     music = result.training_music
     listed = music.get("recordings")
     recordings = listed if isinstance(listed, int) else len(listed) if isinstance(listed, list) else 0
@@ -142,14 +142,14 @@ def miniature_notice(result: RunResults, hours: float | None = None) -> dict[str
     return {
         "base": str(result.base["name"]),
         "usable": usable.hub_id,
-        "download": f"{usable.download_gb:g} GB",
+        "download": formatting.format_bytes(usable.download_gb * formatting.GB),
         "licence": usable.licence,
         "hours": "" if hours is None else formatting.format_rough_hours(hours),
         "plan_command": commands.plan_command(result, usable.name),
         "command": f"talim poc FOLDER --base {usable.hub_id}{budget} --out DIR",
         "saleable": saleable.hub_id,
         "saleable_licence": saleable.licence,
-        "saleable_download": f"{saleable.download_gb:g} GB",
+        "saleable_download": formatting.format_bytes(saleable.download_gb * formatting.GB),
         "saleable_command": f"talim poc FOLDER --base {saleable.hub_id} --use commercial --out DIR",
     }
 
@@ -218,9 +218,9 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
             "name": result.folder.relative_to(folder).as_posix(),
             "design": str(result.recipe.get("design", "")),
             "base": str(result.base["name"]),
-            "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
             "stage": sentences.stage_of(result),
             "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
+            "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
         }
         rows.append(row)
     return rows
