@@ -91,14 +91,14 @@ def evaluate(  # noqa: PLR0913
     music = music_scores.score_music(
         run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )
+    for warning in music["warnings"]:
+        progress.log(f"note: {warning}")
     scores = {
         "base": backbone.name,
         "design": str(recipe.design),
         "miniature": backbone.miniature,
         "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
-    for warning in music["warnings"]:
-        progress.log(f"note: {warning}")
         "corpus": corpus.summary,
         "held_out_loss": losses,
         **without_melody,
@@ -123,6 +123,7 @@ def compare_losses(
     the losses; a positive reduction is an improvement.
     """
     reduction = _summary((base - adapted).mean(axis=1), recordings)
+    reduction["ci95"] = bootstrap.difference_ci(reduction["per_recording"])
     base_loss, adapted_loss = (
         _summary(losses.mean(axis=1), recordings)
         | {"per_part": [_summary(column, recordings)["mean"] for column in losses.T]}
@@ -130,7 +131,6 @@ def compare_losses(
     )
     reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
     return {
-    reduction["ci95"] = bootstrap.difference_ci(reduction["per_recording"])
         "base_loss": base_loss,
         "adapted_loss": adapted_loss,
         "loss_reduction": reduction,

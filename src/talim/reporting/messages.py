@@ -105,9 +105,9 @@ def evaluation_message(folder: Path) -> str:
             sentences.loss_sentence(result),
             sample_changes.samples_sentence(result.scores),
             sentences.effect_sentence(result),
+            *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
             f"next: talim report {shlex.quote(str(folder))}",
         ]
-            *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
     )
 
 

@@ -103,8 +103,8 @@ def context(
         "cost": tables.cost_table(result),
         "data": tables.data_table(result),
         "corpus_note": result.corpus_note,
-        "make_music": make_music_commands(result),
         "skipped": result.corpus.get("skipped") or [],
+        "make_music": make_music_commands(result),
         "commands": commands.reproduce_commands(result),
         "provenance": tables.provenance_table(result),
         "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
@@ -118,8 +118,8 @@ def heading(result: RunResults) -> str:
     return f"{result.base['name']}: training {'is not finished' if result.steps_done else 'has not begun'}"
 
 
-    """One line under the title: the design, its training data, and the steps so far."""
 def subtitle(result: RunResults) -> str:
+    """One line under the title: the design, its training data, and the steps so far."""
     music = result.training_music
     listed = music.get("recordings")
     recordings = listed if isinstance(listed, int) else len(listed) if isinstance(listed, list) else 0
@@ -219,8 +219,8 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
             "design": str(result.recipe.get("design", "")),
             "base": str(result.base["name"]),
             "stage": sentences.stage_of(result),
-            "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
             "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
+            "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
         }
         rows.append(row)
     return rows
