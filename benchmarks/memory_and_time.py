@@ -26,7 +26,11 @@ from talim.atomic_io import append_jsonl, read_jsonl, write_jsonl, write_text
 
 RATE_HZ = 44_100
 BOUND_BYTES = 1_500_000_000
-COMMANDS = ("prepare FLAC", "prepare M4A", "evaluate RUN", "evaluate FOLDERS", "modes", "copies", "generate")
+COMMANDS = (
+    *("prepare FLAC", "prepare M4A", "evaluate RUN", "evaluate FOLDERS", "modes", "copies", "generate"),
+    "generate from random codes",
+)
+HAND_WRITTEN = "## Known limits"  # a section that is kept when the page is written anew
 GROWING = ("prepare", "report", "ratings")  # by the number of recordings, trials and listeners
 Row = dict[str, Any]
 
@@ -90,9 +94,9 @@ print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_s
 """
 
 
-def talim(*arguments: object, allowed: Sequence[int] = (0,)) -> Row:
+def talim(*arguments: object, allowed: Sequence[int] = (0,), program: Sequence[str] = ("-m", "talim")) -> Row:
     """Run a talim command; its wall and CPU seconds and the peak of its resident memory in bytes."""
-    command = [sys.executable, "-m", "talim", *map(str, arguments)]
+    command = [sys.executable, *program, *map(str, arguments)]
     began = time.perf_counter()
     measured = subprocess.run([sys.executable, "-S", "-c", _MEASURE, *command], capture_output=True, text=True)
     wall_seconds = time.perf_counter() - began
@@ -147,11 +151,28 @@ def _copies(folder: Path, minutes: float) -> Row:
     return talim("copies", clip, folder / "training", "--out", _fresh(folder / "copies"), allowed=(0, 1))
 
 
-def _generate(folder: Path, minutes: float) -> Row:
+def _generate(folder: Path, minutes: float, program: Sequence[str] = ("-m", "talim")) -> Row:
     out = folder / "piece.flac"
     out.unlink(missing_ok=True)
     prompt = ("--base", "nano-musicgen", "--prompt", "slow flute over a drone")
-    return talim("generate", *prompt, "--seconds", 60 * minutes, "--out", out)
+    return talim("generate", *prompt, "--seconds", 60 * minutes, "--out", out, program=program)
+
+
+# The command with random codes in place of the model's: decoding and writing alone.
+_RANDOM_CODES = """
+import numpy
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.cli.main import main
+def tokens(self, prompts, seconds, seed, *_, **__):
+    shape = (len(prompts), self.codebooks, round(seconds * self.frame_rate_hz))
+    return numpy.random.default_rng(seed).integers(0, 1024, shape, dtype=numpy.int16)
+MusicGen.generate_tokens = tokens
+main()
+"""
+
+
+def _generate_from_random_codes(folder: Path, minutes: float) -> Row:
+    return _generate(folder, minutes, ("-c", _RANDOM_CODES))
 
 
 BY_LENGTH: Mapping[str, Callable[[Path, float], Row]] = {
@@ -162,6 +183,7 @@ BY_LENGTH: Mapping[str, Callable[[Path, float], Row]] = {
     "modes": _modes,
     "copies": _copies,
     "generate": _generate,
+    "generate from random codes": _generate_from_random_codes,
 }
 
 
@@ -275,7 +297,7 @@ def page(rows: Sequence[Row], command: str) -> str:
         "`prepare` and `modes` read one file of the length; `evaluate RUN` works on a corpus of the length in four "
         "recordings, with one prompt of 5 s; `evaluate FOLDERS` is `--real` and `--generated`, each of the length in "
         "two files; `copies` looks for a clip of 30 s in two recordings of half the length; `generate` makes one "
-        "piece of the length by continuation.",
+        "piece of the length by continuation; with random codes in place of the model's, it decodes and writes only.",
         "",
         "## Peak memory and CPU time by the length of the sound",
         "",
@@ -304,6 +326,13 @@ def page(rows: Sequence[Row], command: str) -> str:
     return "\n".join(lines)
 
 
+def _hand_written(path: Path) -> str:
+    """The section of an earlier page that no figure is in."""
+    earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
+    at = earlier.find(HAND_WRITTEN)
+    return f"\n{earlier[at:]}" if at >= 0 else ""
+
+
 def _within_bound(measured: Sequence[Row | None]) -> str:
     """Whether the figures keep the bound; lengths without a figure count for nothing, and are told."""
     taken = [row for row in measured if row]
@@ -317,7 +346,7 @@ def _size(row: Row) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is missing, and write the page."""
+    """Measure what is missing, and write the page, whose section of known limits is kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="for sound, corpora and measured.jsonl")
     parser.add_argument("--minutes", default="1,10,60", help="lengths of the sound")
@@ -335,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = (
             f"python -m benchmarks.memory_and_time --folder WORK --minutes {options.minutes} --page {options.page}"
         )
-        write_text(options.page, page(rows, command))
+        write_text(options.page, page(rows, command) + _hand_written(options.page))
 
 
 if __name__ == "__main__":

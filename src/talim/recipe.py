@@ -14,6 +14,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import UsageError
+from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
@@ -232,6 +233,7 @@ def _find(path: Path | str) -> Path:
         return builtin
     raise UsageError(
         f"{path}: no such recipe file, and no built-in recipe of that name ({', '.join(builtin_overlays())})"
+        f"{did_you_mean(Path(path))}"
     )
 
 

@@ -14,6 +14,7 @@ import yaml.scanner
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.errors import TalimError, UsageError
+from talim.near_paths import did_you_mean
 
 
 class StrictModel(BaseModel):
@@ -75,7 +76,7 @@ def read_yaml(path: Path, hint: str) -> Any:
             raise UsageError(f"{path}: not a YAML file for talim: it has more than {MAX_YAML_BYTES / 1e6:g} MB")
         return load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TalimError(f"{path}: no such file; {hint}") from None
+        raise TalimError(f"{path}: no such file{did_you_mean(path)}; {hint}") from None
     except (OSError, *YAML_FAULTS) as error:
         raise UsageError(f"{path}: not a YAML file ({yaml_fault(error)})") from None
 

@@ -35,6 +35,10 @@ def test_main_measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> No
     text = page.read_text("utf-8")
     assert f"| `modes` | {row['peak_bytes'] / 1e6:.0f} MB, {row['cpu_seconds']:.0f} s | yes |" in text
     assert "| `generate` | not measured |" in text
+    page.write_text(text + "\n## Known limits\n\nBy hand: ünder a\n\n## table.\n", encoding="utf-8")
+    memory_and_time.main([*arguments, "--only", "modes"])
+    memory_and_time.main([*arguments, "--only", "modes"])
+    assert page.read_text("utf-8") == text + "\n## Known limits\n\nBy hand: ünder a\n\n## table.\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
@@ -46,6 +50,14 @@ def test_talim_measures_the_command_and_not_who_started_it() -> None:
 def test_talim_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="no such"):
         memory_and_time.talim("modes", "/nowhere.wav")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
+def test_random_codes_are_decoded_and_written(tmp_path: Path) -> None:
+    row = memory_and_time.BY_LENGTH["generate from random codes"](tmp_path, 3 / 60)
+    assert audio.read(tmp_path / "piece.flac").seconds == pytest.approx(3.0, abs=0.02)
+    assert row["peak_bytes"] < memory_and_time.BOUND_BYTES
 
 
 def test_page_names_what_is_above_the_bound_and_the_growth() -> None:

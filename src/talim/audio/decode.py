@@ -16,6 +16,7 @@ import numpy as np
 from talim.audio.audio import Audio
 from talim.audio.containers import PCM_CONTAINERS, PatchedFile, hidden_sound, mp3_stated_seconds, truncation_reason
 from talim.audio.errors import AudioError
+from talim.near_paths import did_you_mean
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioResampler, Packet
@@ -97,7 +98,8 @@ def _require_regular_file(path: Path) -> None:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise AudioError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be read: {reason}{did_you_mean(path)}") from error
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, expected a sound file")
     if not stat.S_ISREG(status.st_mode):

@@ -10,6 +10,7 @@ import numpy as np
 from talim.audio.audio import Audio, Resampler
 from talim.audio.decode import decode_blocks
 from talim.errors import UsageError
+from talim.near_paths import did_you_mean
 
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
 PHONE_SUFFIXES = frozenset(
@@ -26,7 +27,7 @@ def is_audio_name(path: str | Path) -> bool:
 def list_audio_files(path: Path) -> list[Path]:
     """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. UsageError if missing."""
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder; name one that holds audio files")
+        raise UsageError(f"{path}: no such file or folder{did_you_mean(path)}; name one that holds audio files")
     return sorted(file for file in path.rglob("*") if is_audio_name(file)) if path.is_dir() else [path]
 
 

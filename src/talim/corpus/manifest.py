@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import parse_json
 from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
+from talim.near_paths import did_you_mean
 
 FORMAT_VERSION = 1  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
 UNKNOWN = "unknown"
@@ -74,7 +75,7 @@ class Corpus:
         manifest, summary = folder / "corpus.jsonl", folder / "summary.json"
         if not manifest.is_file() or not summary.is_file():
             raise TalimError(
-                f"{folder}: not a corpus (corpus.jsonl and summary.json expected); "
+                f"{folder}: not a corpus (corpus.jsonl and summary.json expected){did_you_mean(folder)}; "
                 f"make one with: talim prepare FOLDER --out {folder}"
             )
         try:

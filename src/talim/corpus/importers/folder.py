@@ -11,6 +11,7 @@ from talim.audio.read import PHONE_SUFFIXES, SOUNDFILE_SUFFIXES
 from talim.corpus.metadata import read_metadata, read_sections
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import UsageError
+from talim.near_paths import did_you_mean
 
 # Sound and scores of kinds that are not read, so that each is told by name.
 UNREAD_SUFFIXES = frozenset(
@@ -52,7 +53,7 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
 def check_folder(source: Path, out: Path) -> None:
     """UsageError where `source` is not a folder, or is the corpus itself."""
     if not source.is_dir():
-        problem = "is a file; give its folder" if source.exists() else "no such folder"
+        problem = "is a file; give its folder" if source.exists() else f"no such folder{did_you_mean(source)}"
         raise UsageError(f"{source}: {problem}; usage: talim prepare SOURCE --out CORPUS")
     if source.resolve() == out.resolve():
         raise UsageError(f"{out}: the corpus cannot be the folder of recordings itself; choose another --out")

@@ -13,6 +13,7 @@ from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
 from talim.corpus.tables import Table, plain_row
 from talim.errors import TalimError, UsageError
+from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, load_yaml
 
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
@@ -69,7 +70,8 @@ def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:
             loaded = datasets.load_dataset("parquet", data_files=_by_split(paths))
         else:
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source):
-                raise UsageError(f"{request.source}: no such folder, and not a Hub id (owner/name)")
+                near = did_you_mean(path)
+                raise UsageError(f"{request.source}: no such folder, and not a Hub id (owner/name){near}")
             loaded = datasets.load_dataset(request.source)
     except UsageError:
         raise
