@@ -16,6 +16,7 @@ from talim.errors import TalimError, UsageError
 
 HEAVY = ("torch", "transformers", "peft", "matplotlib", "diffusers", "librosa")
 LONG = "x" * 300
+NEAR = "MISSINGG"  # what is there in place of MISSING
 YAML = "no: [closed"
 # every command with a folder or file that is missing, a name that is none, a misspelt option and a wrong value
 BAD = [
@@ -111,6 +112,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """What every line of BAD came to."""
     place = tmp_path_factory.mktemp("early")
     (place / "FOLDER").mkdir()
+    (place / NEAR).mkdir()
     (place / "BROKEN").write_text(YAML)
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{RUNNER}"],
@@ -123,7 +125,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert sorted(path.name for path in place.iterdir()) == ["BROKEN", "FOLDER", "err", "found"]
+    assert sorted(path.name for path in place.iterdir()) == ["BROKEN", "FOLDER", NEAR, "err", "found"]
     return {row["line"]: row for row in rows}
 
 
@@ -167,3 +169,8 @@ def test_check_name_of_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UsageError, match="leads to itself"):
         early_checks.check_name(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("line", [line for line in BAD if "MISSING" in line])
+def test_a_path_that_is_missing_is_told_with_the_one_that_is_near(found: dict[str, dict], line: str) -> None:
+    assert f"did you mean {NEAR}?" in found[line]["said"]

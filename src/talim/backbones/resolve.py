@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from talim.backbones.checkpoint_layout import foreign_model_type
 from talim.backbones.hub_download import HubBase
 from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint, is_audiocraft
 from talim.errors import TalimError
+from talim.near_paths import did_you_mean
 from talim.out_of_memory import memory_that_ran_out
 from talim.strict_yaml import shown_value
 
@@ -183,6 +185,8 @@ def resolve_source(name: str) -> ModelSource:
             _say(FOLDER_UNUSED.format(name=name, folder=folder, hub_id=entry.hub_id))
         return ModelSource(entry.hub_id, entry.hub_id, False, entry, revision)
     if HUB_ID.fullmatch(plain) and "--" not in plain and ".." not in plain:
+        if near := did_you_mean(folder):
+            _say(f"base {name!r}: no such folder here{near} It is taken as a model of the Hub")
         return ModelSource(plain, plain, False, None, revision)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
 
@@ -284,6 +288,8 @@ def cached_file(hub_id: str, name: str, revision: str = "") -> Path | None:
 def _load_advice(name: str) -> str:
     entry, similar = registry.find_model(name), registry.closest_names(name)
     hint = f"did you mean {' or '.join(similar)}? " if similar and entry is None else ""
+    if not hint and os.sep in name:
+        hint = f"{did_you_mean(_expanded(name)).removeprefix('; ')} ".lstrip()
     hub_id = entry.hub_id if entry is not None and entry.hub_id else "facebook/musicgen-small"
     return (
         f"{hint}use nano-musicgen (ships with talim), a Hub id such as {hub_id}, "

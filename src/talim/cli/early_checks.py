@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from talim.errors import TalimError, UsageError
+from talim.near_paths import did_you_mean
 from talim.terminal_text import one_line
 
 MAX_NAME_BYTES = 255  # of a file or folder, on every common file system
@@ -81,4 +82,4 @@ def _require(path: Path, what: str) -> None:
     except PermissionError:
         raise TalimError(f"{path}: cannot be reached (permissions forbid it); expected {what}") from None
     if not exists:
-        raise TalimError(f"{path}: no such file or folder; expected {what}")
+        raise TalimError(f"{path}: no such file or folder{did_you_mean(path)}; expected {what}")

@@ -17,6 +17,7 @@ import numpy as np
 from talim.audio.read import read_mono_blocks
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
+from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.name_matching import normalize_name, unknown_name_error
@@ -83,7 +84,8 @@ def resolve_tradition(tradition: str) -> Tradition:
 def read_melody(file: Path, progress: Progress | None = None) -> PitchTrackInput:
     """The melody of an audio file or an .npz; TalimError, in one line, if there is none."""
     if not file.exists():
-        raise TalimError(f"{file}: no such file; give a recording, or an .npz with cents, hop_s and tonic_hz")
+        near = did_you_mean(file)
+        raise TalimError(f"{file}: no such file{near}; give a recording, or an .npz with cents, hop_s and tonic_hz")
     if not file.is_file():
         raise TalimError(f"{file}: not a file; give one recording, or one .npz with cents, hop_s and tonic_hz")
     melody = read_pitch_track(file) if file.suffix.lower() == ".npz" else track_audio_melody(file, progress)

@@ -12,6 +12,7 @@ from talim.corpus.prepare import prepare
 from talim.corpus.synthetic import FIRST_SEED, perform_corpus
 from talim.errors import TalimError
 from talim.experiments.study_file import CorpusSpec, SyntheticCorpusSpec
+from talim.near_paths import did_you_mean
 from talim.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ STAMP_FILE = "corpus.json"  # what the corpus was built from, and its content ha
 def missing_source(spec: CorpusSpec, name: str, base_folder: Path) -> str:
     """Why the corpus `name` cannot be built from what it names; empty if the source is there or is synthesised."""
     if spec.corpus is not None and not (base_folder / spec.corpus / SUMMARY).is_file():
-        return f"corpora.{name}: {base_folder / spec.corpus} is no prepared corpus; make it with talim prepare first"
+        path = base_folder / spec.corpus
+        return f"corpora.{name}: {path} is no prepared corpus{did_you_mean(path)}; make it with talim prepare first"
     if spec.recordings is not None and not (base_folder / spec.recordings).exists():
-        return f"corpora.{name}: {base_folder / spec.recordings}: no such folder of recordings"
+        path = base_folder / spec.recordings
+        return f"corpora.{name}: {path}: no such folder of recordings{did_you_mean(path)}"
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
+from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.run import Run
 
@@ -76,7 +77,8 @@ def choose_source(
     choices = tuple(map(AdapterChoice, adapters, scales or [1.0] * len(adapters)))
     for choice in choices:
         if not choice.folder.is_dir():
-            raise TalimError(f"{choice.folder}: no adapter folder is here; a run keeps its own in RUN/adapter")
+            near = did_you_mean(choice.folder)
+            raise TalimError(f"{choice.folder}: no adapter folder is here{near}; a run keeps its own in RUN/adapter")
     if base is None and choices:
         base = _stored_base(choices[0].folder)
     if base is None:
@@ -109,7 +111,8 @@ def find_run(folder: Path) -> tuple[Run, str]:
     TalimError where there is none: it names what the folder holds instead.
     """
     if not folder.is_dir():
-        raise TalimError(f"--run {folder}: no such folder; give the folder of a run, as talim train --out wrote it")
+        near = did_you_mean(folder)
+        raise TalimError(f"--run {folder}: no such folder{near}; give that of a run, as talim train --out wrote it")
     if (folder / "recipe.yaml").is_file():
         return Run(folder), ""
     if (folder / POC_DECISIONS).is_file():

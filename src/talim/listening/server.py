@@ -19,6 +19,7 @@ from talim.errors import TalimError, UsageError
 from talim.interrupts import Interrupted
 from talim.listening.draft_protocol import protocol_folder, write_draft
 from talim.listening.protocol import FILE
+from talim.near_paths import did_you_mean
 
 if TYPE_CHECKING:
     import uvicorn
@@ -57,7 +58,8 @@ def prepare_session(folder: Path, database: str | None, site: str, log: Callable
     from talim.listening.session import open_test
 
     if not folder.is_dir():
-        raise TalimError(f"{folder}: no such folder; give a run, a folder of runs, or a test's folder")
+        near = did_you_mean(folder)
+        raise TalimError(f"{folder}: no such folder{near}; give a run, a folder of runs, or a test's folder")
     test_folder = protocol_folder(folder)
     if not (test_folder / FILE).is_file():
         write_draft(folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
+from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
 
@@ -181,7 +182,7 @@ def write_if_changed(path: Path, value: dict[str, Any]) -> None:
 def check_folders(folder: Path, out: Path) -> None:
     """UsageError if the recordings' folder does not exist, or DIR lies within it."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the folder that holds your recordings")
+        raise UsageError(f"{folder}: no such folder{did_you_mean(folder)}; give the folder that holds your recordings")
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"--out {out} lies within the recordings; choose a folder outside of {folder}")
 

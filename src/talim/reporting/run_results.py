@@ -11,6 +11,7 @@ from talim.backbones.registry import is_miniature
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.inside_folder import resolve_inside
+from talim.near_paths import did_you_mean
 from talim.run import Run
 from talim.strict_yaml import YAML_FAULTS, load_yaml, yaml_fault
 
@@ -103,7 +104,8 @@ def is_run(folder: Path) -> bool:
 def find_runs(folder: Path) -> list[Path]:
     """The folder itself if it is a run, else the runs up to two levels below it; TalimError if there is none."""
     if not folder.is_dir():
-        raise TalimError(f"{folder}: no such folder; give the folder that talim train or talim poc wrote")
+        near = did_you_mean(folder)
+        raise TalimError(f"{folder}: no such folder{near}; give the folder that talim train or talim poc wrote")
     if is_run(folder):
         return [folder]
     inside = [path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
