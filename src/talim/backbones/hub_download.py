@@ -359,9 +359,9 @@ def _locked(store: Path, etag: str, report: _DownloadReport) -> Iterator[None]:
 
 def _keep_revision(folder: Path, base: HubBase, commit: str) -> None:
     """Record in the cache which commit a branch or tag was, so that the next call uses the same."""
-    revision = MAIN if base.wanted == base.pinned else base.wanted
-    if is_commit(revision):
+    if base.wanted == commit:
         return
+    revision = MAIN if is_commit(base.wanted) else base.wanted  # main stands in for a pinned commit that is not there
     file = folder.parents[1] / "refs" / revision
     try:
         if not file.is_file() or file.read_text(encoding="utf-8") != commit:
