@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -165,3 +167,31 @@ def test_find_audio_match_in_small_steps_finds_the_same(
     assert at_once is not None
     assert in_steps is not None
     assert (in_steps.source, in_steps.similarity) == (at_once.source, pytest.approx(at_once.similarity))
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.8, 1.2342])
+@pytest.mark.parametrize("frames", [0, 1, 4, 5, 6, 35, 400])
+def test_coarse_columns_are_means_over_time_whatever_is_computed_at_once(
+    frames: int, ratio: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = np.random.default_rng(0).normal(size=(3, frames))
+    size = audio_matching.COARSE_FRAMES * ratio
+    counted = max(0, int((frames + 1e-6) / size))
+    expected = np.zeros((3, counted))
+    for column in range(counted):  # the overlap of each frame with the column
+        low, high = column * size, (column + 1) * size
+        overlap = np.clip(np.minimum(high, np.arange(1, frames + 1)) - np.maximum(low, np.arange(frames)), 0, None)
+        expected[:, column] = fingerprint @ overlap / size
+    for at_once in (4096, 7, 1):
+        monkeypatch.setattr(audio_matching, "_COLUMNS", at_once)
+        np.testing.assert_allclose(audio_matching._coarse(fingerprint, ratio), expected, atol=1e-6)
+
+
+def test_coarse_columns_of_an_hour_take_little_more_memory_than_they_have() -> None:
+    hour = np.zeros((audio_matching.BINS, 3600 * 50), np.float16)
+    tracemalloc.start()
+    columns = audio_matching._coarse(hour, 1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert columns.shape == (audio_matching.BINS, 36_000)
+    assert peak < 3 * columns.nbytes + 60e6

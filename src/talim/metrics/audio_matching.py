@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-VERSION = 1  # raise it with every change of `audio_fingerprint`: it is part of the cache key
+VERSION = 2  # raise it with every change of `audio_fingerprint`: it is part of the cache key
 RATE_HZ = 16000
 HOP_SECONDS = 0.02
 FRAME = 2048  # samples, 128 ms
@@ -34,6 +34,7 @@ STEP_FRAMES = 2  # every second frame is enough for the alignment
 SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: slower is timbre and phrasing
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
 _SPECTRA = 4096  # spectra that are held at a time
+_COLUMNS = 4096  # coarse columns that are computed at a time
 _MAX_SCORES = 20_000_000  # of a clip's passages with those of all sources, held at a time
 BATCH_PASSAGES = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
@@ -86,9 +87,12 @@ def audio_fingerprint_of_blocks(blocks: Iterable[np.ndarray]) -> np.ndarray:
             rest = np.concatenate([rest, block[first : first + _SPECTRA * hop]])
             rest = _add_spectra(rest, parts)
     _add_spectra(np.pad(rest, (0, FRAME // 2 + max(0, FRAME - size))), parts)
-    power = np.concatenate(parts, axis=1)
-    mean = max(float(power.mean()), 1e-12)
-    return np.concatenate([np.log(FLOOR + part / mean).astype(np.float16) for part in parts], axis=1)
+    total = sum(float(part.sum(dtype=np.float64)) for part in parts)
+    mean = max(total / sum(part.size for part in parts), 1e-12)
+    prints = []
+    while parts:  # each part is given up once it is converted
+        prints.append(np.log(FLOOR + parts.pop(0) / mean).astype(np.float16))
+    return np.concatenate(prints, axis=1)
 
 
 def _add_spectra(samples: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
@@ -138,18 +142,29 @@ def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> Refere
     power, vectors = np.linalg.eigh(fitted @ fitted.T)
     largest = np.argsort(power)[::-1][:PCA_COMPONENTS]
     axes = (fitted.T @ (vectors[:, largest] / np.sqrt(np.maximum(power[largest], 1e-6)))).astype(np.float32)
-    passages = np.concatenate([_projected(_passages(c, columns, 1), axes) for c in coarse])
+    passages = np.empty((axes.shape[1], total), np.float32)
+    for c, first in zip(coarse, firsts, strict=False):
+        every = _passages(c, columns, 1)
+        for begin in range(0, len(every), BATCH_PASSAGES):
+            rows = _projected(every[begin : begin + BATCH_PASSAGES], axes)
+            passages[:, first + begin : first + begin + len(rows)] = rows.T
     owner = np.repeat(np.arange(len(counts)), counts)
     start_frames = np.concatenate([np.arange(n) * COARSE_FRAMES for n in counts])
-    return ReferenceAudio(tuple(prints), axes, np.ascontiguousarray(passages.T), owner, start_frames)
+    return ReferenceAudio(tuple(prints), axes, passages, owner, start_frames)
 
 
 def _coarse(fingerprint: np.ndarray, ratio: float) -> np.ndarray:
-    """Means over columns of `ratio` times 0.1 s, float32 [BINS, columns]."""
-    sums = np.cumsum(fingerprint, axis=1, dtype=np.float64)
-    sums = np.concatenate([np.zeros((len(fingerprint), 1)), sums], axis=1)
+    """Means over columns of `ratio` times 0.1 s, float32 [BINS, columns]; of many columns some at a time."""
     edges = np.arange(0, fingerprint.shape[1] + 1e-6, COARSE_FRAMES * ratio)
-    return (np.diff(_interpolate_at(sums, edges), axis=1) / (COARSE_FRAMES * ratio)).astype(np.float32)
+    parts = [np.zeros((len(fingerprint), 0), np.float32)]
+    for first in range(0, len(edges) - 1, _COLUMNS):
+        some = edges[first : first + _COLUMNS + 1]
+        start, stop = int(some[0]), int(some[-1]) + 1
+        sums = np.cumsum(fingerprint[:, start:stop], axis=1, dtype=np.float64)
+        sums = np.concatenate([np.zeros((len(fingerprint), 1)), sums], axis=1)
+        means = np.diff(_interpolate_at(sums, some - start), axis=1) / (COARSE_FRAMES * ratio)
+        parts.append(means.astype(np.float32))
+    return np.concatenate(parts, axis=1)
 
 
 def _interpolate_at(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
