@@ -55,6 +55,11 @@ def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dic
 def test_evaluate_folders_of_noise_lies_farther_away_than_music(folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "noise.json"
     noise_result = evaluate_folders(folders["real"], folders["noise"], out=out)
+    told = next(
+        line for line in noise_result["warnings"] if "instead of 10 s" in line
+    )  # a length that nobody asked for
+    assert told.startswith("clips of 4 s are compared")
+    assert f"as {folders['noise']}" in told
     noise, music = by_name(noise_result), by_name(evaluate_folders(folders["real"], folders["other"]))
     for name in ("timbre", "pitch"):
         key = f"kernel_distance_{name}"

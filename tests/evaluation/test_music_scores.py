@@ -40,6 +40,31 @@ def test_score_music_of_a_finished_run_has_every_row(finished_run: Run) -> None:
     assert finished_run.metrics_cache.is_dir()
 
 
+@pytest.mark.parametrize(
+    ("real", "generated", "common", "reason"),
+    [
+        ([5.0, 8.0], [5.0], 5.0, ""),
+        ([5.0, 8.0], [4.98], 4.98, ""),  # codec frames do not divide every length
+        ([5.0, 2.952], [5.0], 2.952, "held-out clip clips/1.flac of take-1"),
+        ([5.0], [5.0, 3.0], 3.0, "a generated clip"),
+    ],
+)
+def test_common_length_says_why_it_is_not_the_one_that_was_asked_for(
+    real: list[float], generated: list[float], common: float, reason: str
+) -> None:
+    sets: list[Any] = []
+    for lengths in (real, generated):
+        labels = [SimpleNamespace(file=f"clips/{n}.flac", recording=f"take-{n}") for n in range(len(lengths))]
+        sets.append(([SimpleNamespace(seconds=seconds) for seconds in lengths], labels))
+    seconds, note = music_scores._common_length(5.0, sets)
+    assert seconds == common
+    assert bool(note) == bool(reason)
+    assert reason in note
+    if note:
+        assert "5 s were asked for" in note
+        assert f"first {common:.3g} s" in note
+
+
 def test_score_music_with_unknown_protocol_raises(finished_run: Run) -> None:
     with pytest.raises(UsageError, match="default, paper"):
         music_scores.score_music(finished_run, None, [], seconds=1, seed=0, protocol="other")  # type: ignore[arg-type]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 import pytest
 
 from talim.planning.design_costs import design_costs
-from talim.planning.tables import format_si, render_designs
+from talim.planning.tables import format_si, render_designs, render_plan
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,8 @@ def test_render_designs_groups_rows_by_budget() -> None:
     assert lines[second - 1] == ""
     assert second - first == 5 * 6 + 2
     assert lines[second + 5 * 6 + 1] == ""  # kinds without a size come last
-    assert [line.split("@")[0] for line in lines[second + 5 * 6 + 2 :]] == ["ia3"] * 6 + ["full"] * 6
+    assert [line.split("@")[0] for line in lines[second + 5 * 6 + 2 : -2]] == ["ia3"] * 6 + ["full"] * 6
+    assert lines[-2:] == ["", "next: talim plan --base musicgen-small --design linear@all:2M"]
 
 
 def test_render_designs_explains_impossible_designs_below_the_table() -> None:
@@ -66,3 +70,58 @@ def test_render_designs_puts_parts_of_a_combination_on_lines_of_their_own() -> N
 )
 def test_format_si_has_three_digits_and_a_prefix(number: float, text: str) -> None:
     assert format_si(number) == text
+
+
+PLANNED: dict[str, Any] = {
+    "base": "musicgen-medium",
+    "hardware": "rtx-3060",
+    "hardware_note": "published rates",
+    "memory_limit_bytes": 12e9,
+    "precision": "bf16",
+    "gradient_checkpointing": False,
+    "crop_seconds": 30.0,
+    "batch_size": 4,
+    "clips": 120,
+    "epochs": 10,
+    "steps": 300,
+}
+
+
+def planned_row(design: str, **changes: Any) -> dict[str, Any]:
+    ratios = {"time": 0.3, "memory": 0.2, "storage": 0.01, "money": None}
+    numbers = {"memory_bytes": 31.4e9, "step_seconds": 0.123, "hours": 12.3, "file_bytes": 1.6e9}
+    rest = {"energy_joules": None, "money": None, "fits": True, "suggestion": None, "note": "", "ratios": ratios}
+    return {"design": design, **numbers, **rest, **changes}
+
+
+@pytest.mark.parametrize("columns", [40, 90, 200])
+def test_render_plan_cuts_no_design_off(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Designs are there to be copied: a terminal that is too narrow wraps a line, and nothing ends in dots."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = "transformer@conditioner:2.75%+full@layers[40-47]+linear@layers[0-39]:width128+conv@post:2.5%"
+    energy = {"energy_joules": 3.6e9, "money": 1234567.89}
+    text = render_plan({**PLANNED, "designs": [planned_row("full@all", **energy), planned_row(long, **energy)]})
+    assert "…" not in text
+    assert any(line.startswith(f"{long} ") and "1234567.89" in line for line in text.splitlines())
+
+
+def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None:
+    rows = [planned_row("full@all", fits=False), planned_row("conv@all:2.7%")]
+    text = render_plan({**PLANNED, "designs": rows})
+    assert text.count("Energy") == 1
+    assert "--watts" in text
+    command = shlex.split(text.splitlines()[-1].removeprefix("next: ").partition(" (")[0])
+    assert command[:6] == ["talim", "train", "--base", "musicgen-medium", "--design", "conv@all:2.7%"]
+    assert "training.batch_size=4" in command
+    assert command[command.index("--steps") + 1] == "300"
+    known = [planned_row("full@all", energy_joules=7.2e6), planned_row("conv@all:2.7%", energy_joules=3.6e6)]
+    assert "--watts" not in render_plan({**PLANNED, "designs": known})
+    nothing = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]})
+    assert nothing.splitlines()[-1].startswith("next: plan a smaller base")
+
+
+def test_render_plan_tells_a_change_as_options_of_both_commands() -> None:
+    change = {"options": "--batch-size 1", "settings": "--set training.batch_size=1"}
+    row = planned_row("conv@all:2.7%", fits=False, suggestion=change | {"memory_bytes": 5e9, "step_seconds": 0.1})
+    text = render_plan({**PLANNED, "designs": [planned_row("full@all"), row]})
+    assert "It would with --batch-size 1 (of talim train: --set training.batch_size=1): 5.00 GB" in text

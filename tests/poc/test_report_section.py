@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,21 @@ def test_write_report_tells_the_price_and_how_to_make_music(finished: Path) -> N
     text = report_section.write_report(finished).read_text(encoding="utf-8")
     assert "Money: 0.10 at 36.00 per hour of this machine." in text  # ten seconds
     assert "talim generate --run " in text
+
+
+def test_write_report_of_an_unfinished_pipeline_says_so(finished: Path) -> None:
+    assert report_section.UNFINISHED not in report_section.write_report(finished).read_text(encoding="utf-8")
+    decided = read_json(finished / "stages.json")
+    begun = decided | {"stages": decided["stages"][:1], "designs": [], "chosen": None}
+    write_json(finished / "stages.json", begun)
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert report_section.UNFINISHED in page
+    for run in [path for path in finished.iterdir() if (path / "recipe.yaml").is_file()]:
+        shutil.rmtree(run)
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert "Proof of concept, not finished" in page
+    assert "Nothing was trained yet." in page
+    assert "gate was not met" not in page
 
 
 def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None:

@@ -57,7 +57,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
-        self.ids += [attributes["id"]] if attributes.get("id") else []
+        self.ids += [str(attributes["id"])] if attributes.get("id") else []
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset")]
         if (tag == "audio" or attributes.get("role") == "img") and not attributes.get("aria-label"):
             self.unnamed.append(tag)

@@ -52,14 +52,14 @@ def evaluate_folders(
     progress = progress or Progress()
     files = {"real": _audio_files(real), "generated": _audio_files(generated)}
     lengths = {role: _lengths(paths, role, progress) for role, paths in files.items()}
-    shortest, clip_seconds = min((seconds, path) for group in lengths.values() for path, seconds in group.items())[::-1]
+    clip_seconds, shortest = min((seconds, path) for group in lengths.values() for path, seconds in group.items())
     clip_seconds = min(CLIP_SECONDS, clip_seconds)
     real_set, generated_set = (_clip_set(lengths[role], clip_seconds, num_workers) for role in ("real", "generated"))
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
     rows += distances
-    if clip_seconds < CLIP_SECONDS:
+    if clip_seconds < CLIP_SECONDS - music_scores.LENGTH_TOLERANCE:
         note = f"clips of {clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s, as {shortest} is no longer"
         warnings = [note, *warnings]
     not_real = real_music_warning(files["real"], "the scores compare with them as if they were real music")

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from talim.html.formatting import GB
@@ -20,6 +21,8 @@ from talim.progress import format_duration
 DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
 OPTIONAL_DESIGN_COLUMNS = ("percent", "file")  # left out on a narrow terminal
 PLAN_TABLE_COLUMNS, PLAN_TABLE_MIN_COLUMNS = 110, 90
+MAX_COLUMNS = 2000
+NEXT = "next: "
 IMPOSSIBLE = "impossible: "
 
 
@@ -38,10 +41,18 @@ def _render(
 ) -> str:
     columns = min(max(shutil.get_terminal_size((most, 0)).columns, fewest), most)
     output = io.StringIO()
-    console = Console(file=output, width=columns, highlight=False, markup=False)
+    console = Console(file=output, width=MAX_COLUMNS, highlight=False, markup=False)
     for part in parts(result, columns):
-        console.print(part)
+        is_command = isinstance(part, str) and NEXT in part  # in one line, so that it can be copied
+        console.print(part, width=max(columns, _uncut_width(part, console)), soft_wrap=is_command)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+def _uncut_width(part: str | Table, console: Console) -> int:
+    """The width at which no cell of a table is cut off, if its columns do not wrap: designs are there to be typed."""
+    if isinstance(part, str) or not all(column.no_wrap for column in part.columns):
+        return 0
+    return Measurement.get(console, console.options, part).maximum
 
 
 def _table(headings: Sequence[str], padding: tuple[int, int]) -> Table:
@@ -86,7 +97,7 @@ def _plan_hint(result: dict[str, Any]) -> list[str]:
     if not possible:
         return []
     design = next((each for each in possible if "@all" in each), possible[0])
-    return [f"\nnext: talim plan --base {shlex.quote(str(result['base']))} --design {shlex.quote(design)}"]
+    return [f"\n{NEXT}talim plan --base {shlex.quote(str(result['base']))} --design {shlex.quote(design)}"]
 
 
 def _design_cells(row: dict[str, Any]) -> dict[str, str]:
@@ -173,11 +184,11 @@ def _next_line(result: dict[str, Any]) -> str:
     rows = [row for row in result["designs"] if row["fits"]]
     chosen = next((row for row in rows if row["design"] != str(FULL_FINETUNE)), rows[0] if rows else None)
     if chosen is None:
-        return "next: plan a smaller base, or a larger machine (--gpu)"
+        return f"{NEXT}plan a smaller base, or a larger machine (--gpu)"
     settings = [f"--set training.batch_size={result['batch_size']}"]
     settings += ["--set training.gradient_checkpointing=true"] * result["gradient_checkpointing"]
     return (
-        f"next: talim train --base {shlex.quote(str(result['base']))} --design {shlex.quote(chosen['design'])} "
+        f"{NEXT}talim train --base {shlex.quote(str(result['base']))} --design {shlex.quote(chosen['design'])} "
         f"{' '.join(settings)} --set training.crop_seconds={result['crop_seconds']:g} --steps {result['steps']} "
         "--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from talim.atomic_io import write_text
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import is_study
 from talim.html import formatting, plots
@@ -20,11 +20,16 @@ from talim.poc.gates import STAGE_TITLES
 from talim.poc.state import read_stages
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
-from talim.reporting.run_results import read_result
+from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
 from talim.version import __version__
 
 FILE = "stages.json"
+LAST_STAGE = "task"
+UNFINISHED = (
+    "This proof of concept is not finished, so nothing is decided yet: the same talim poc command goes on with what is "
+    "missing."
+)
 CONTINUATION_TITLES = {"extend": "More seeds and steps", "hybrid": "Part of the base trained too"}
 
 
@@ -41,7 +46,7 @@ def write_report(
     if plan is None:
         return run_report.write_report(folder, criteria, claims_file, audio=audio)
     section = Markup(render("stages.html", plan=plan))
-    if not plan["stopped"] or plan["designs"]:
+    if plan["designs"] or (not plan["stopped"] and _has_runs(folder)):
         decided = read_stages(folder / FILE)
         chosen = decided["chosen"]
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
@@ -58,8 +63,16 @@ def write_report(
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")
     target = folder / "report" / "index.html"
-    write_text(target, render("poc.html", version=__version__, title=folder.resolve().name, section=section))
+    values = {"version": __version__, "title": folder.resolve().name, "unfinished": plan["unfinished"]}
+    write_text(target, render("poc.html", section=section, **values))
     return target
+
+
+def _has_runs(folder: Path) -> bool:
+    try:
+        return bool(find_runs(folder))
+    except TalimError:
+        return False
 
 
 def report_section(folder: Path) -> dict[str, Any] | None:
@@ -78,9 +91,12 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         for row in decided["continuations"]
     ]
     curve = decided["learning_curve"]
+    stopped = next((row["stopped"] for row in stages if row["stopped"]), "")
+    complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     return {
+        "unfinished": "" if complete else UNFINISHED,
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
-        "stopped": next((row["stopped"] for row in stages if row["stopped"]), ""),
+        "stopped": stopped,
         **{name: decided[name] for name in ("license_use_note", "time_note", "limitations")},
         "commands": _review_commands(folder, decided),
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
