@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stand_in_hub.server import StandInHub
 
-from talim.backbones import hub_errors, hub_repository
+from talim.backbones import hub_errors, hub_repository, registry, resolve
 from talim.backbones.hub_errors import HubUnreachableError
 from talim.errors import TalimError
 
@@ -116,3 +116,69 @@ def test_hint_proposes_registered_names_only_for_others() -> None:
 
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "real-bases.md"
+SMALL = "facebook/musicgen-small"
+HUB = "https://huggingface.co"
+COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
+FACTS = {"name": SMALL, "hub_id": SMALL, "host": "huggingface.co", "commit": COMMIT, "nano": "nano-musicgen"}
+ELSEWHERE = hub_errors.ELSEWHERE.format(**FACTS, folder="musicgen-small")
+CLOSED = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
+# what the guide's examples are about; every text that the modules can say has one
+EXAMPLES: dict[str, dict[str, object]] = {
+    "NOT_HERE": {"reason": "huggingface.co cannot be reached", "hint": "", "elsewhere": ELSEWHERE},
+    "SWITCHED_OFF": {},
+    "NO_CONNECTION": {},
+    "ENDED": {},
+    "NO_ANSWER": {"seconds": 30.0},
+    "BAD_CERTIFICATE": {},
+    "SERVER_ERROR": {"status": 503},
+    "TOO_MANY": {},
+    "NO_HUB": {},
+    "PROXY": {"proxy": "http://10.0.0.1:3128", "cause": "Connection refused"},
+    "BAD_ENDPOINT": {"endpoint": "localhost:8080"},
+    "NO_MODEL": {
+        **{"name": "facebok/musicgen-small", "hub_id": "facebok/musicgen-small", "host": HUB},
+        "hint": "did you mean musicgen-small? ",
+    },
+    "NO_REVISION": {"revision": "v2"},
+    "GATED": CLOSED,
+    "NOT_ALLOWED": CLOSED,
+    "REFUSED_LOGIN": CLOSED,
+    "NO_CHECKPOINT": {"name": "someone/data", "hub_id": "someone/data", "files": "README.md, data.csv"},
+    "NO_SPACE": {"needed": "2.41 GB", "free": "1.20 GB", "cache": "/home/me/.cache/huggingface/hub"},
+    "BROKEN_OFF": {
+        **{"file": "model.safetensors", "times": 6, "have": "1.10 GB", "size": "2.36 GB"},
+        "cause": "huggingface.co cannot be reached",
+    },
+    "DAMAGED": {"file": "model.safetensors"},
+    "FROM_CACHE": {"reason": "huggingface.co does not answer within 5 s"},
+    "NOT_PINNED": {"host": "mirror.example", "pinned": COMMIT, "revision": "main"},
+    "FOLDER_FIRST": {"name": "musicgen-small", "folder": "musicgen-small"},
+    "FOLDER_UNUSED": {"name": "musicgen-small", "folder": "musicgen-small"},
+    "SHIPPED_FIRST": {"name": "nano-musicgen", "folder": "nano-musicgen"},
+}
+
+
+def said_texts() -> dict[str, str]:
+    """The texts of both modules by name; ELSEWHERE is part of NOT_HERE."""
+    constants = {**vars(hub_errors), **vars(resolve)}
+    texts = {name: text for name, text in constants.items() if name.isupper() and isinstance(text, str) and "{" in text}
+    return {**texts, "SWITCHED_OFF": hub_errors.SWITCHED_OFF} | {"ELSEWHERE": ""}
+
+
+def test_guide_quotes_every_message_as_it_is() -> None:
+    lines = [line.removeprefix(">") for line in GUIDE.read_text(encoding="utf-8").splitlines()]
+    guide = " ".join(" ".join(lines).split())
+    texts = said_texts()
+    assert set(EXAMPLES) == {name for name, text in texts.items() if text}
+    missing = [name for name, facts in EXAMPLES.items() if texts[name].format(**{**FACTS, **facts}) not in guide]
+    assert missing == []
+
+
+def test_guide_lists_every_base_with_its_size_licence_and_commit() -> None:
+    rows = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    listed = {row.split("|")[1].strip(" `"): [cell.strip(" `") for cell in row.split("|")[2:-1]] for row in rows}
+    for entry in registry.MODELS.values():
+        if entry.hub_id:
+            precision = "fp32" if entry.value_bytes == 4 else "fp16"
+            commit = entry.revision[:12] or "first download"
+            assert listed[entry.name] == [f"{entry.download_gb:.3g} GB", precision, entry.licence, commit], entry.name

@@ -168,8 +168,7 @@ def check_files(base: HubBase, repository: HubRepository, predictors: bool = Fal
     store = _store(base.hub_id)
     still = sum(_missing_bytes(store, repository, name) for name in needed)
     if still:
-        # reading leaves a copy of these in safetensors beside them
-        still += sum(repository.files[name].size for name in needed if name in checkpoint_layout.MUSTANGO_CONVERTED)
+        still += _converted_bytes(repository, needed)
         free = _free_bytes(store)
         if still + MARGIN_BYTES > free:
             facts = {"needed": size_text(still + MARGIN_BYTES), "free": size_text(free), "cache": _cache_folder()}
@@ -208,11 +207,18 @@ def _announce(base: HubBase, repository: HubRepository, needed: Sequence[str], m
     )
     if kept:
         text += f"; {size_text(kept)} of them are here from an interrupted download"
+    if converted := _converted_bytes(repository, needed):
+        text += f"; reading them writes {size_text(converted)} more, the same weights in safetensors"
     _say(f"{text}; licence of the weights: {licence}{licence_note(licence)}")
     left = [name for name in repository.files if name not in needed and _is_large(repository, name)]
     if left:
         size = size_text(sum(repository.files[name].size for name in left))
         _say(f"base {base.name!r}: not fetched, as loading does not read it: {', '.join(sorted(left))} ({size})")
+
+
+def _converted_bytes(repository: HubRepository, needed: Sequence[str]) -> int:
+    """Bytes of the pickled files of which reading leaves a copy in safetensors."""
+    return sum(repository.files[name].size for name in needed if name in checkpoint_layout.MUSTANGO_CONVERTED)
 
 
 def licence_note(licence: str) -> str:

@@ -53,7 +53,7 @@ REFUSED_LOGIN = (
 )
 NO_CHECKPOINT = (
     "base {name!r}: {hub_id} holds no checkpoint that talim knows (there are: {files}); expected MusicGen (config.json "
-    "and model.safetensors or pytorch_model.bin) or Mustango (ldm/, vae/, configs/)"
+    "and model.safetensors or pytorch_model.bin), Mustango (ldm/, vae/, configs/) or audiocraft (state_dict.bin)"
 )
 NO_SPACE = (
     "base {name!r} needs {needed} on the disk, and {free} are free in {cache}; free some, or set HF_HOME to a folder "
