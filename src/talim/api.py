@@ -269,6 +269,7 @@ def evaluate(
     generated: Path | str | None = None,
     out: Path | str | None = None,
     num_prompts: int = 3,
+    num_continuations: int | None = None,
     seconds: float = 10.0,
     seed: int = 0,
     sampling_steps: int | None = None,
@@ -280,9 +281,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a finished run on held-out recordings, or a folder of generated audio against real audio.
 
-    With `run`: loss with and without the adapter, samples before and after, music scores; written to scores.json in
-    the run's folder. With `real` and `generated`: music scores and distances between the two folders, no model; written
-    to `out` where it is given. Intervals are by recording.
+    With `run`: loss with and without the adapter, samples and continuations of held-out phrases before and after
+    (`num_continuations`: None as many as prompts, 0 none), music scores; written to scores.json in the run's folder.
+    With `real` and `generated`: music scores and distances between the two folders, no model; written to `out` where it
+    is given. Intervals are by recording.
 
     >>> scores = talim.evaluate("my-run", num_prompts=1, seconds=2)
     >>> scores["held_out_loss"]["loss_reduction"]["mean"]
@@ -315,6 +317,7 @@ def evaluate(
             _folder(run),
             progress,
             num_prompts=num_prompts,
+            num_continuations=num_continuations,
             seconds=seconds,
             seed=seed,
             options=GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),

@@ -81,7 +81,7 @@ def test_read_phrase_with_a_silent_end_is_refused_though_music_lies_before(tmp_p
     path = tmp_path / "fades.wav"
     soundfile.write(path, np.concatenate([ramp(2.0)[0], np.zeros(RATE_HZ, np.float32)]), RATE_HZ)
     assert read_phrase(path).audio.seconds == 3.0
-    with pytest.raises(UsageError, match="what is used of fades.wav is silent .*larger --continue-seconds"):
+    with pytest.raises(UsageError, match=r"what is used of fades\.wav is silent .*larger --continue-seconds"):
         read_phrase(path, 0.5)
 
 

@@ -12,7 +12,7 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import bootstrap, music_scores, sample_pairs
+from talim.evaluation import bootstrap, continuation, music_scores, sample_pairs
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
@@ -30,6 +30,7 @@ def evaluate(  # noqa: PLR0913
     progress: Progress | None = None,
     *,
     num_prompts: int = 3,
+    num_continuations: int | None = None,
     seconds: float = 10.0,
     seed: int = 0,
     options: GenerationOptions | None = None,
@@ -40,7 +41,8 @@ def evaluate(  # noqa: PLR0913
 ) -> dict[str, Any]:
     """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/ and the card.
 
-    Clips of `seconds` are generated with and without the adapter from `num_prompts` held-out captions. Measures are
+    Clips of `seconds` are generated with and without the adapter from `num_prompts` held-out captions, and the first
+    seconds of `num_continuations` held-out clips (None: as many; 0: none) are continued. Measures are
     computed in `num_workers` processes and cached in RUN/metrics_cache. `protocol` "paper" adds the two Fréchet
     distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps the
     adapter. TalimError if the run is not finished or its corpus has changed.
@@ -88,6 +90,10 @@ def evaluate(  # noqa: PLR0913
             for group in (corpus.train, real_clips)
         )
         tokens = training, held_out, backbone.frame_rate_hz
+    continued = num_prompts if num_continuations is None else num_continuations
+    continuations = continuation.evaluate_continuations(
+        run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options
+    )
     music = music_scores.score_music(
         run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )
@@ -104,6 +110,7 @@ def evaluate(  # noqa: PLR0913
         **without_melody,
         "adapter_effect": sample_pairs.adapter_effect(pairs),
         **music,
+        "continuations": continuations,
         "seed": seed,
         "provenance": provenance(),
         "command": f"talim evaluate {run.folder}",

@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.corpus.generated_recordings import HOW_TO_INCLUDE
 from talim.html import formatting
-from talim.reporting import run_results, sample_changes, sentences
+from talim.reporting import continuation_section, run_results, sample_changes, sentences
 from talim.terminal_text import printable
 
 MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
@@ -100,10 +100,12 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
 def evaluation_message(folder: Path) -> str:
     """An evaluated run: the loss, the effect of the adapter, the next command."""
     result = run_results.read_result(folder)
+    continued = continuation_section.continuation_sentence(result.scores)
     return "\n".join(
         [
             sentences.loss_sentence(result),
             sample_changes.samples_sentence(result.scores),
+            *filter(None, [continued]),
             sentences.effect_sentence(result),
             *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
             f"next: talim report {shlex.quote(str(folder))}",

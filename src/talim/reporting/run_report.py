@@ -19,7 +19,7 @@ from talim.experiments.results import RESULTS, is_study
 from talim.html import formatting, plots
 from talim.html.render import render
 from talim.licences import allows_commercial_use
-from talim.reporting import audio_examples, commands, human_ratings, sentences, tables
+from talim.reporting import audio_examples, commands, continuation_section, human_ratings, sentences, tables
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -94,6 +94,7 @@ def context(
         "reduction_plots": loss_reduction_plots(result),
         "runs": runs_table(folder, results) if len(results) > 1 else [],
         "extra_sections": extra_sections,
+        "continuation": continuation_section.continuation_section(result, tracker),
         "ratings": ratings,
         "examples": examples,
         "more_examples": more,

@@ -145,5 +145,5 @@ def test_generate_from_a_phrase_shorter_than_a_frame_raises_usage_error(shared: 
 
 
 def test_generate_from_with_a_strength_raises_usage_error(shared: MusicGen) -> None:
-    with pytest.raises(UsageError, match="--strength is no option of .*goes on from the end of a phrase"):
+    with pytest.raises(UsageError, match=r"--strength is no option of .*goes on from the end of a phrase"):
         shared.generate_from(phrase_of(0.3, 800, 1), "a", 0.5, 0, strength=0.5)

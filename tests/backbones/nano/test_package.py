@@ -7,6 +7,7 @@ import pytest
 
 from research.acceptance import nano_musicgen
 from research.pretraining.western_style import perform
+from talim.audio import Audio
 from talim.backbones.load import load
 from talim.backbones.protocol import Backbone
 from talim.backbones.resolve import NANO_FOLDER
@@ -46,3 +47,24 @@ def test_held_out_loss_is_far_below_the_unigram_loss(nano: Backbone) -> None:
 def test_generated_music_is_pitched(nano: Backbone) -> None:
     [clip] = nano.generate(["solo flute, C major, 96 bpm"], 4.0, seed=1)
     assert nano_musicgen.measure_sample(clip.samples[0]).voiced > 0.5
+
+
+def test_continuation_of_generated_music_equals_the_uninterrupted_piece(nano: Backbone) -> None:
+    whole = nano.generate_tokens(["slow flute"], 0.8, seed=0, temperature=0)
+    rest = nano.generate_tokens(["slow flute"], 0.3, seed=1, temperature=0, start=whole[:, :, :25])
+    assert np.array_equal(rest, whole[:, :, 25:])
+
+
+@pytest.mark.parametrize("hz", [220.0, 262.0])
+def test_phrase_goes_on_without_a_click(nano: Backbone, hz: float) -> None:
+    """A steady voice, stereo, at another rate, with a broken frame; spliced without a cross-fade it clicks."""
+    time = np.arange(22_338) / 22_050
+    voice = 0.15 * sum(np.sin(2 * np.pi * partial * hz * time) / partial for partial in (1, 2, 3))
+    phrase = Audio(np.tile(voice, (2, 1)), 22_050)
+    own = phrase.resample(nano.rate_hz).to_channels(1).samples[0]
+    piece = nano.generate_from(phrase, "slow flute", 0.1, 0).read().samples[0]
+    fade = round(0.04 * nano.rate_hz)
+    assert np.array_equal(piece[: own.size - fade], own[:-fade])
+    largest = np.abs(np.diff(own[-8000:])).max()
+    assert np.abs(np.diff(piece[own.size - fade - 1 : own.size + 2])).max() < 1.1 * largest
+    assert abs(piece[own.size] - own[-1]) > 1.5 * largest

@@ -1,0 +1,154 @@
+"""The part of a run's page about held-out recordings that were continued: scores with their control, and players."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from talim.atomic_io import read_jsonl
+from talim.errors import TalimError
+from talim.html.audio_player import audio_player, read_audio
+from talim.html.formatting import format_counted, format_number, format_percent
+from talim.inside_folder import resolve_inside
+from talim.reporting import sample_changes
+from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
+from talim.reporting.run_results import RunResults
+from talim.run import Run
+
+MAX_EXAMPLES = 4
+TITLES = {"phrase": "Phrase", "real": "The recording goes on", "before": "The base alone", "after": "With the adapter"}
+VERDICTS = {
+    sample_changes.BETTER: "better",
+    sample_changes.WORSE: "worse",
+    sample_changes.SAME: "the same",
+    sample_changes.UNCLEAR: "no difference is shown",
+    sample_changes.TOO_FEW: "cannot be told",
+}
+
+
+def _distance(value: float) -> str:
+    return format_number(value, 2)
+
+
+def _cents(value: float) -> str:
+    return f"{format_number(value, 0)} cents"
+
+
+# score: its name on the page, how its values are shown, and what another recording's continuation is for it
+NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "continuation_mode_probability": ("probability of the recording's mode, its tonic given", format_percent),
+    "continuation_intonation_cents": ("distance of the mode's degrees from where they belong", _cents),
+    "continuation_scale_distance": ("difference of the pitches from the phrase's, 0 to 1", _distance),
+    "continuation_nearness_timbre": ("nearer to its own continuation than to others' in timbre", format_percent),
+    "continuation_nearness_pitch": ("nearer to its own continuation than to others' in pitch", format_percent),
+    "continuation_nearness_rhythm": ("nearer to its own continuation than to others' in rhythm", format_percent),
+}
+
+
+def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[str, Any]:
+    """The values of its template; empty for a run that was evaluated before there were continuations."""
+    told = result.scores.get("continuations")
+    if not isinstance(told, dict):
+        return {}
+    if not told.get("scores"):
+        return {"reason": str(told.get("reason") or "the reason was not recorded")}
+    examples, more = _examples(result, tracker)
+    count = format_counted(int(told["clips"]), "held-out clip")
+    return {
+        "reason": "",
+        "sentence": continuation_sentence(result.scores),
+        "meaning": (
+            f"The base hears the first {format_number(told['phrase_seconds'], 1)} s of a recording that it was not "
+            f"trained on and goes on for {format_number(told['seconds'], 1)} s, with and without the adapter, from the "
+            "same seed. Another recording: what follows in other held-out recordings, scored as if it went on from "
+            "this phrase; a score that is no better says nothing about the phrase. For nearness the recording itself "
+            "is its phrase, and 50 % is chance."
+        ),
+        "count": f"{count} of {format_counted(int(told['recordings']), 'recording')}",
+        "rows": [_row(row, change) for row, change in _changes(told)],
+        "notes": [f"{_lower_is_better()}.", *(f"Note: {text}." for text in told.get("warnings") or [])],
+        "examples": examples,
+        "more": more,
+        "folder": f"{result.folder.name}/{Run(result.folder).continuations.name}",
+    }
+
+
+def continuation_sentence(scores: Mapping[str, Any]) -> str:
+    """What became better and worse in the continuations; empty where there are none."""
+    told = scores.get("continuations")
+    if not isinstance(told, dict) or not told.get("scores"):
+        return ""
+    changes = [change for _, change in _changes(told) if change is not None]
+    shown = [
+        f"{VERDICTS[verdict]}: {'; '.join(found)}"
+        for verdict in (sample_changes.WORSE, sample_changes.BETTER)
+        if (found := [change.text for change in changes if change.verdict == verdict])
+    ]
+    begun = f"Going on from {format_counted(int(told['clips']), 'held-out phrase')}, "
+    if shown:
+        return f"{begun}the adapter is {'. '.join([shown[0], *(part.capitalize() for part in shown[1:])])}."
+    if any(change.verdict == sample_changes.TOO_FEW for change in changes):
+        return (
+            f"{begun}whether the adapter is better or worse cannot be told: phrases of {sample_changes.MIN_RECORDINGS} "
+            "held-out recordings or more are needed (talim evaluate --num-continuations). The values are below: listen."
+        )
+    return f"{begun}no score shows a difference between the adapter and the base alone."
+
+
+def _changes(told: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:
+    """The rows in the order of NAMES, each with what the adapter changed, None where that was not measured."""
+    rows = {row.get("name"): row for row in told["scores"] if isinstance(row, dict)}
+    changes = sample_changes.sample_changes(told, NAMES)
+    by_name = {change.name: change for change in changes}
+    return [(rows[key], by_name.get(name)) for key, (name, _) in NAMES.items() if key in rows]
+
+
+def _row(row: Mapping[str, Any], change: sample_changes.SampleChange | None) -> dict[str, str]:
+    name, show = NAMES[str(row["name"])]
+    values = {key: _shown(row.get(key), show) for key in ("value", "baseline", "control", "reference")}
+    return {"name": name, **values, "verdict": VERDICTS[change.verdict] if change else "not measured"}
+
+
+def _shown(value: Any, show: Callable[[float], str]) -> str:
+    return show(float(value)) if isinstance(value, int | float) else "-"
+
+
+def _lower_is_better() -> str:
+    return "Lower is better for the two distances and the difference of the pitches, higher for the rest"
+
+
+def _examples(result: RunResults, tracker: Tracker | None) -> tuple[list[ExampleGroup], int]:
+    folder = Run(result.folder).continuations
+    if not (folder / "manifest.jsonl").is_file():
+        return [], 0
+    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in read_jsonl(folder / "manifest.jsonl"):
+        if isinstance(row, dict) and row.get("file"):
+            groups.setdefault(str(row["file"]).partition("-")[0], {})[str(row.get("role"))] = row
+    shown = [
+        ExampleGroup(_title(rows), None, [_card(result, role, rows.get(role), tracker) for role in TITLES])
+        for rows in list(groups.values())[:MAX_EXAMPLES]
+    ]
+    return shown, max(0, len(groups) - MAX_EXAMPLES)
+
+
+def _title(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    row = next(iter(rows.values()))
+    return str(row.get("prompt") or f"{row.get('recording') or 'A recording'}, without words")
+
+
+def _card(result: RunResults, role: str, row: Mapping[str, Any] | None, tracker: Tracker | None) -> AudioExample:
+    if row is None:
+        return AudioExample(role, TITLES[role], "", problem="it is missing in the folder")
+    try:
+        audio = read_audio(resolve_inside(Run(result.folder).continuations, str(row["file"])))
+    except TalimError as error:
+        return AudioExample(role, TITLES[role], "", problem=str(error))
+    drawing, voiced = spectrogram_of(TITLES[role], audio, tracker)
+    heard = row.get("phrase_seconds")
+    known = isinstance(heard, int | float)
+    begins = f"goes on at {format_number(heard, 1)} s" if known and role != "phrase" else ""
+    origin = str(row.get("recording") or "") if role in ("phrase", "real") else ""
+    details = ", ".join(filter(None, [origin, begins, voiced]))
+    player = audio_player(audio, f"{TITLES[role]}: {row.get('recording')}")
+    return AudioExample(role, TITLES[role], details, drawing, player)
