@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,16 @@ def test_missing_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: P
     status, _, err = run(capsys, "poc", tmp_path / "takes", "--out", tmp_path / "out")
     assert status == 1
     assert "takes" in err
+
+
+def test_a_budget_that_is_too_small_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "takes").mkdir()
+    code = (
+        "import sys; from talim.cli import main\n"
+        f"try: main(['poc', {str(tmp_path / 'takes')!r}, '--out', {str(tmp_path / 'out')!r}, '--hours', '0.01'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert "--hours 0.01 is 36 s" in done.stderr
+    assert not (tmp_path / "out").exists()

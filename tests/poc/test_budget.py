@@ -12,7 +12,7 @@ from talim.atomic_io import write_json
 from talim.errors import UsageError
 from talim.poc import budget
 from talim.poc.cost_stage import changed_settings
-from talim.poc.options import PocOptions, build_recipes
+from talim.poc.options import PocOptions, build_recipes, check_budget, hours_option
 from talim.run import Run
 from talim.training.time_budget import StepTiming, steps_for_budget
 
@@ -88,17 +88,17 @@ def test_estimate_text_tells_the_whole() -> None:
 
 @pytest.mark.parametrize("seconds", [12.0, 36.0, 61.3, 3599.0, 3600.0, 41_234.5])
 def test_hours_option_rounds_up_to_two_digits(seconds: float) -> None:
-    hours = float(budget.hours_option(seconds).split()[1])
+    hours = float(hours_option(seconds).split()[1])
     assert seconds / 3600 <= hours + 1e-9 < 1.1 * seconds / 3600 + 1e-9
 
 
 def test_check_budget_refuses_at_once_what_no_machine_can_do() -> None:
     with pytest.raises(UsageError, match=r"--hours 0\.005 is 18 s; .* 3 designs .* give --hours (\S+) ") as refused:
-        budget.check_budget(PocOptions(hours=0.005), 20)
+        check_budget(PocOptions(hours=0.005), 20)
     least = float(str(refused.value).partition("give --hours ")[2].split()[0])
-    budget.check_budget(PocOptions(hours=least), 20)  # what it names is accepted
-    budget.check_budget(PocOptions(), 20)  # no budget
-    budget.check_budget(PocOptions(hours=0.01, designs=("linear@all:2%",)), 20)
+    check_budget(PocOptions(hours=least), 20)  # what it names is accepted
+    check_budget(PocOptions(), 20)  # no budget
+    check_budget(PocOptions(hours=0.01, designs=("linear@all:2%",)), 20)
 
 
 def test_least_seconds_is_enough_and_hardly_more() -> None:

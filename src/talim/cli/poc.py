@@ -49,11 +49,9 @@ def poc(
     early_checks.check_loadable(base, device, design or ())
     if gates is not None:
         early_checks.require_yaml(gates, "a YAML file of thresholds")
-    from talim import progress
-    from talim.poc.options import DESIGNS, PocOptions
-    from talim.poc.pipeline import poc as run_poc
+    from talim.poc.gates import read_gates
+    from talim.poc.options import DESIGNS, PocOptions, check_budget
     from talim.recipe import parse_setting
-    from talim.reporting import messages
 
     options = PocOptions(
         base=base,
@@ -69,5 +67,11 @@ def poc(
         device=device,
         price_per_hour=price_per_hour,
     )
+    if continue_ is None:
+        check_budget(options, read_gates(gates).cost.min_steps)
+    from talim import progress
+    from talim.poc.pipeline import poc as run_poc
+    from talim.reporting import messages
+
     result = run_poc(folder, out, options, progress.default(), continue_)
     show(result, json_, messages.poc_message(result))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
-from talim.errors import UsageError
 from talim.html.formatting import format_counted, format_duration
 from talim.poc.options import PocOptions
 from talim.recipe import Recipe, Training
@@ -22,8 +20,6 @@ SCORES_SECONDS = 1.0  # of a CPU core for all scores of a clip of ten seconds
 MAX_REAL_CLIPS = 60  # of held-out music, in the scores
 OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
 RESERVE = 0.03  # of the budget, for the report
-# The least that each takes, with a miniature base: half of what two cores of 2020 take.
-FIRST_SECONDS, DESIGN_SECONDS, STEP_SECONDS = 10.0, 10.0, 0.02
 EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
 
 
@@ -76,28 +72,6 @@ def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
     while not enough(seconds):
         seconds = max(seconds, 0.0) * 1.05 + 1.0
     return seconds
-
-
-def hours_option(seconds: float) -> str:
-    """A time budget as the option to type, rounded up to two digits, and as a duration."""
-    hours = seconds / 3600
-    unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
-    rounded = math.ceil(hours / unit - 1e-9) * unit
-    return f"--hours {rounded:.2g} ({format_duration(rounded * 3600)})"
-
-
-def check_budget(options: PocOptions, min_steps: int) -> None:
-    """Before anything is loaded: UsageError for a budget that is too small with any base on any machine."""
-    if options.hours is None:
-        return
-    designs, seconds = len(options.designs), options.hours * 3600
-    least = FIRST_SECONDS + designs * (DESIGN_SECONDS + min_steps * STEP_SECONDS)
-    if seconds < least:
-        raise UsageError(
-            f"--hours {options.hours:g} is {format_duration(seconds)}; timing, training and scoring "
-            f"{format_counted(designs, 'design')} takes at least {format_duration(least)} even with the smallest base; "
-            f"give {hours_option(least)} or more, or fewer designs (--design)"
-        )
 
 
 def estimate_text(seconds: float, trainings: int, curve_runs: int) -> str:

@@ -15,7 +15,7 @@ from talim.html.formatting import format_bytes, format_count, format_counted, fo
 from talim.poc import budget
 from talim.poc.fitting import fitting_advice, machine_profile, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
-from talim.poc.options import PocOptions
+from talim.poc.options import PocOptions, hours_option
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting.commands import REFERENCE_BASE, training_job
@@ -203,7 +203,7 @@ def _fit_to_budget(
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
             f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            f"give {budget.hours_option(options.hours * 3600 + needed - seconds)}, or fewer designs (--design)"
+            f"give {hours_option(options.hours * 3600 + needed - seconds)}, or fewer designs (--design)"
         )
         return by_design
     of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"

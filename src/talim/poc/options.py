@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from talim import recipe as recipes
 from talim.backbones import registry, resolve
 from talim.corpus.prepare import LICENCE_USES
 from talim.errors import UsageError
+from talim.html.formatting import format_counted, format_duration
 from talim.licences import allows_commercial_use, commercial_use_objection
 from talim.recipe import Recipe
 
@@ -33,6 +35,9 @@ VALUE_OPTIONS = {
     "device": "--device",
     "price_per_hour": "--price-per-hour",
 }
+# The least seconds before the first design, for a design, and for a step, with a miniature base.
+FIRST_SECONDS, DESIGN_SECONDS, STEP_SECONDS = 10.0, 10.0, 0.02
+TWO_CORES = 4  # times as long, with evaluations
 KINDS = ("linear", "conv", "transformer")
 DESIGNS = tuple(f"{kind}@all:2.7%" for kind in KINDS)  # the paper's 40M of 1.5B
 
@@ -130,6 +135,29 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     words += [word for key, value in options.settings for word in ("--set", f"{key}={json.dumps(value)}")]
     words += [] if options.learning_curve else ["--no-learning-curve"]
     return shlex.join([*words, *more])
+
+
+def hours_option(seconds: float) -> str:
+    """A time budget as the option to type, rounded up to two digits, and as a duration."""
+    hours = seconds / 3600
+    unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
+    rounded = math.ceil(hours / unit - 1e-9) * unit
+    return f"--hours {rounded:.2g} ({format_duration(rounded * 3600)})"
+
+
+def check_budget(options: PocOptions, min_steps: int) -> None:
+    """Before anything is loaded: UsageError for a budget that is too small with any base on any machine."""
+    if options.hours is None:
+        return
+    designs, seconds = len(options.designs), options.hours * 3600
+    least = FIRST_SECONDS + designs * (DESIGN_SECONDS + min_steps * STEP_SECONDS)
+    if seconds < least:
+        raise UsageError(
+            f"--hours {options.hours:g} is {format_duration(seconds)}; timing, training and scoring "
+            f"{format_counted(designs, 'design')} takes at least {format_duration(least)} with the smallest base on a "
+            f"fast machine, and on two cores {TWO_CORES:g} times that; give {hours_option(TWO_CORES * least)} or more, "
+            "or fewer designs (--design)"
+        )
 
 
 def channels_of(base: str) -> int:

@@ -18,10 +18,10 @@ from talim.errors import UsageError
 from talim.experiments.trial import free_memory
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.licences import allows_commercial_use
-from talim.poc import budget, continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
+from talim.poc import continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
-from talim.poc.options import DESIGNS, PocOptions, build_recipes, channels_of, check_base, poc_command
+from talim.poc.options import DESIGNS, PocOptions, build_recipes, channels_of, check_base, check_budget, poc_command
 from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -53,7 +53,7 @@ def poc(
     check_base(options)
     thresholds = gates.read_gates(options.gates)
     if not continuation:
-        budget.check_budget(options, thresholds.cost.min_steps)
+        check_budget(options, thresholds.cost.min_steps)
     by_design = build_recipes(options, out)  # before any work: a wrong setting should not cost an hour
     state.check_folders(folder, out)
     if continuation:
