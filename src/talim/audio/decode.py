@@ -6,7 +6,7 @@ The stream is the truth: what decodes is used, whatever length the container sta
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -16,6 +16,7 @@ import numpy as np
 from talim.audio.audio import Audio
 from talim.audio.containers import PCM_CONTAINERS, PatchedFile, hidden_sound, mp3_stated_seconds, truncation_reason
 from talim.audio.errors import AudioError
+from talim.audio.mp4_span import FORMATS, HELD_FRAMES, MAX_DELAY_SECONDS, Mp4Span
 from talim.near_paths import did_you_mean
 
 if TYPE_CHECKING:
@@ -161,32 +162,49 @@ def _libsndfile_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
 
 
 def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
-    """Blocks of the first sound track."""
-    import av
+    """Blocks of the first sound track, with its edits where it has any sound in them."""
+    blocks = _Collector(path)
+    yield from _decoded(path, notes, blocks, {})
+    if not blocks.frames and blocks.span and not blocks.stopped:
+        notes.note("its edit list leaves nothing of the sound; all that is recorded is used")
+        blocks = _Collector(path)
+        yield from _decoded(path, notes, blocks, {"ignore_editlist": "1"})
+    _tell(path, notes, blocks)
+
+
+def _decoded(path: Path, notes: _Remarks, blocks: _Collector, options: dict[str, str]) -> Iterator[Audio]:
+    """What the demuxer gives with these options; how it went is left in `blocks`."""
     import av.error
 
-    blocks = _Collector(path)
     try:
-        with open_file(path) as file, open_container(path, file) as container:
+        with open_file(path) as file, open_container(path, file, options) as container:
             stream = _sound_track(path, container, notes)
-            stated = _stated_seconds(path, container, stream)
+            blocks.stated = _stated_seconds(path, container, stream)
+            blocks.span = _mp4_span(container, stream)
             for packet in container.demux(stream):
                 blocks.decode(packet)
                 if blocks.samples >= _BLOCK_SAMPLES:
-                    yield blocks.take()
+                    yield from blocks.take(HELD_FRAMES)
     except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if not blocks.frames:
             raise AudioError(f"{path}: not audio, or cut off before the sound begins: {reason}") from error
         blocks.stopped = f"decoding stopped with an error ({reason})"
-        stated = None
+        blocks.stated = None
+    blocks.cut_padding()
+    yield from blocks.take()
+
+
+def _tell(path: Path, notes: _Remarks, blocks: _Collector) -> None:
+    """Remarks on what was decoded; AudioError where that is nothing, or no sound."""
     if not blocks.frames:
         raise AudioError(f"{path}: not audio, or empty: no sound could be decoded from it")
     if blocks.damaged > blocks.decoded:
         raise AudioError(f"{path}: damaged or not audio: {blocks.damaged} of its {blocks.packets} pieces do not decode")
-    if blocks.samples:
-        yield blocks.take()
-    seconds = blocks.frames / blocks.rate_hz
+    seconds, stated = blocks.frames / blocks.rate_hz, blocks.stated
+    if blocks.delay_seconds > MAX_DELAY_SECONDS:
+        notes.note(f"begins {blocks.delay_seconds:.0f} s late by its edit list; the wait is left out")
+        stated = None  # FFmpeg's account of such files
     if blocks.stopped:
         notes.incomplete(f"after {seconds:.1f} seconds {blocks.stopped}")
     elif stated is not None and seconds < stated - MOMENT_SECONDS:
@@ -199,11 +217,11 @@ def _ffmpeg_blocks(path: Path, notes: _Remarks) -> Iterator[Audio]:
         notes.compare_lengths(seconds, stated)
 
 
-def open_container(path: Path, file: BinaryIO) -> InputContainer:
+def open_container(path: Path, file: BinaryIO, options: Mapping[str, str] | None = None) -> InputContainer:
     """The file opened by FFmpeg, which guesses no format that names other files."""
     import av
 
-    container = av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS})
+    container = av.open(_name_or_file(path, file), options={"format_whitelist": _FORMATS, **(options or {})})
     return cast("InputContainer", container)  # opened for reading
 
 
@@ -254,6 +272,15 @@ def _stated_seconds(path: Path, container: InputContainer, stream: AudioStream) 
     return container.duration / 1e6
 
 
+def _mp4_span(container: InputContainer, stream: AudioStream) -> Mp4Span | None:
+    """What tells the beginning and the end of the sound of an MP4 file; None for other formats."""
+    if not {*container.format.name.split(",")} & FORMATS or not stream.time_base:
+        return None
+    unit = float(stream.time_base)
+    stated = stream.duration * unit if stream.duration else None
+    return Mp4Span(stated, unit, container.metadata.get("iTunSMPB", ""))
+
+
 class _Collector:
     """Decoded packets as float32 [C, n] of the first frame's rate and channels; damaged packets are counted."""
 
@@ -262,6 +289,10 @@ class _Collector:
         self.rate_hz, self.frames, self.samples = 0, 0, 0
         self.packets, self.decoded, self.damaged = 0, 0, 0
         self.stopped = ""
+        self.stated: float | None = None  # seconds by the header
+        self.span: Mp4Span | None = None
+        self.delay_seconds = 0.0  # of silence that comes first
+        self._frame_samples = 0  # of the last frame
         self._pieces: list[np.ndarray] = []
         self._resampler: AudioResampler | None = None
         self._layout: Any = None
@@ -271,6 +302,8 @@ class _Collector:
         import av.error
 
         self.packets += packet.size > 0
+        if self.span is not None:
+            self.span.add(packet)
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, ValueError):
@@ -292,6 +325,8 @@ class _Collector:
             self._source = source
             self._resampler = av.AudioResampler("fltp", self._layout, self.rate_hz)
         assert self._resampler is not None
+        if self.span is not None:
+            self._place(frame, self.span)
         frame.pts = None  # gaps in the time stamps are no sound
         for part in self._resampler.resample(frame):
             samples = part.to_ndarray()
@@ -299,10 +334,38 @@ class _Collector:
             self.frames += samples.shape[1]
             self.samples += samples.size
 
-    def take(self) -> Audio:
-        audio = Audio(np.concatenate(self._pieces, axis=1), self.rate_hz)
-        self._pieces, self.samples = [], 0
-        return audio
+    def _place(self, frame: AudioFrame, span: Mp4Span) -> None:
+        """Begin with the silence of an empty edit, and cut what an edit before this frame has too much."""
+        if not self.frames:
+            self.delay_seconds = span.delay_seconds(frame)
+            if self.delay_seconds <= MAX_DELAY_SECONDS:
+                silence = np.zeros((self._layout.nb_channels, round(self.delay_seconds * self.rate_hz)), np.float32)
+                self._pieces, self.frames, self.samples = [silence], silence.shape[1], silence.size
+        self._cut(span.join_excess(frame, self.frames, self.rate_hz))
+        self._frame_samples = frame.samples
+
+    def cut_padding(self) -> None:
+        """Cut what an encoder has padded at the end, once everything is decoded."""
+        if self.span is not None and self.frames and not (self.damaged or self.stopped):
+            late = self.delay_seconds if self.delay_seconds > MAX_DELAY_SECONDS else 0.0
+            frames = self.frames + round(late * self.rate_hz)
+            self._cut(self.span.end_excess(frames, self.rate_hz, self._frame_samples))
+
+    def _cut(self, excess: int) -> None:
+        if excess:
+            samples = np.concatenate(self._pieces, axis=1)[:, :-excess]
+            self._pieces, self.samples = [samples], samples.size
+            self.frames -= excess
+
+    def take(self, held_frames: int = 0) -> Iterator[Audio]:
+        """All samples but the last `held_frames`, if there are any."""
+        if self.samples:
+            samples = np.concatenate(self._pieces, axis=1)
+            ready = max(0, samples.shape[1] - held_frames)
+            self._pieces = [samples[:, ready:]]
+            self.samples = self._pieces[0].size
+            if ready:
+                yield Audio(samples[:, :ready], self.rate_hz)
 
 
 def stated_seconds(path: Path) -> float:
