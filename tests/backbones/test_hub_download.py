@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stand_in_hub.server import StandInHub
 from talim.backbones import hub_download, hub_repository, registry
 from talim.backbones.hub_download import HubBase
 from talim.errors import TalimError
+from talim.progress import Progress
 
 NAME = "someone/musicgen-tiny"
 WEIGHTS = bytes(range(256)) * 2000  # 512 kB
@@ -320,3 +322,61 @@ def test_cached_folder_is_the_one_of_huggingface_hub(stand_in_hub: StandInHub) -
     stand_in_hub.publish(NAME, FILES)
     folder = hub_download.fetch(BASE)
     assert Path(str(try_to_load_from_cache(NAME, "model.safetensors"))) == folder / "model.safetensors"
+
+
+class Recorded(Progress):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int, int, str]] = []
+        self.said: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        self.steps.append((title, done, total, facts))
+
+
+def test_progress_counts_megabytes_from_what_was_there_to_the_end(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = WEIGHTS * 8  # 4.1 MB
+    stand_in_hub.publish(NAME, FILES | {"model.safetensors": weights})
+    blob = hub_download._store(NAME) / "blobs" / hashlib.sha256(weights).hexdigest()
+    blob.parent.mkdir(parents=True)
+    blob.with_name(blob.name + hub_download.PART_SUFFIX).write_bytes(weights[:1_500_000])
+    recorded = Recorded()
+    monkeypatch.setattr(hub_download.progress, "default", lambda: recorded)
+    hub_download.fetch(BASE)
+    done = [step[1] for step in recorded.steps]
+    assert recorded.steps[0][:3] == (f"fetching {NAME}, MB", 1, 4)
+    assert done == sorted(done)
+    assert done[-1] == 4
+
+
+def test_fetch_waits_for_another_process_and_says_so(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import WeakFileLock
+
+    stand_in_hub.publish(NAME, FILES)
+    store, digest = hub_download._store(NAME), hashlib.sha256(WEIGHTS).hexdigest()
+    lock = store.parent / ".locks" / store.name / f"{digest}.lock"
+    lock.parent.mkdir(parents=True)
+    recorded, pause = Recorded(), threading.Event()
+    monkeypatch.setattr(hub_download.progress, "default", lambda: recorded)
+
+    def other() -> None:
+        with WeakFileLock(lock):
+            held.set()
+            while not any("another process" in text for text in recorded.said):
+                pause.wait(0.02)
+            (store / "blobs").mkdir(parents=True, exist_ok=True)
+            (store / "blobs" / digest).write_bytes(WEIGHTS)
+
+    held = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+    thread.join()
+    assert stand_in_hub.storage_headers == []  # what the other fetched is not fetched again

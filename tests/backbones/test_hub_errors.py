@@ -40,10 +40,10 @@ def test_unknown_host(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("stand_in_hub")
-@pytest.mark.parametrize("address", ["localhost:8080", "huggingface.co", "ftp://x", "http://[::1"])
+@pytest.mark.parametrize("address", ["localhost:8080", "hub.example", "ftp://x", "http://[::1"])
 def test_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     at(monkeypatch, address)
-    assert str(ask()).startswith(f"HF_ENDPOINT is {address!r}, which is no address; expected one such as https://")
+    assert str(ask()).startswith(f"HF_ENDPOINT is {address!r}, which is no address; expected one that begins with")
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -117,14 +117,14 @@ def test_hint_proposes_registered_names_only_for_others() -> None:
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "real-bases.md"
 SMALL = "facebook/musicgen-small"
-HUB = "https://huggingface.co"
+HUB = "https://hub.example"
 COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
-FACTS = {"name": SMALL, "hub_id": SMALL, "host": "huggingface.co", "commit": COMMIT, "nano": "nano-musicgen"}
+FACTS = {"name": SMALL, "hub_id": SMALL, "host": "hub.example", "commit": COMMIT, "nano": "nano-musicgen"}
 ELSEWHERE = hub_errors.ELSEWHERE.format(**FACTS, folder="musicgen-small")
 CLOSED = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
 # what the guide's examples are about; every text that the modules can say has one
 EXAMPLES: dict[str, dict[str, object]] = {
-    "NOT_HERE": {"reason": "huggingface.co cannot be reached", "hint": "", "elsewhere": ELSEWHERE},
+    "NOT_HERE": {"reason": "hub.example cannot be reached", "hint": "", "elsewhere": ELSEWHERE},
     "SWITCHED_OFF": {},
     "NO_CONNECTION": {},
     "ENDED": {},
@@ -144,13 +144,13 @@ EXAMPLES: dict[str, dict[str, object]] = {
     "NOT_ALLOWED": CLOSED,
     "REFUSED_LOGIN": CLOSED,
     "NO_CHECKPOINT": {"name": "someone/data", "hub_id": "someone/data", "files": "README.md, data.csv"},
-    "NO_SPACE": {"needed": "2.41 GB", "free": "1.20 GB", "cache": "/home/me/.cache/huggingface/hub"},
+    "NO_SPACE": {"needed": "2.41 GB", "free": "1.20 GB", "cache": "/data/huggingface/hub"},
     "BROKEN_OFF": {
         **{"file": "model.safetensors", "times": 6, "have": "1.10 GB", "size": "2.36 GB"},
-        "cause": "huggingface.co cannot be reached",
+        "cause": "hub.example cannot be reached",
     },
     "DAMAGED": {"file": "model.safetensors"},
-    "FROM_CACHE": {"reason": "huggingface.co does not answer within 5 s"},
+    "FROM_CACHE": {"reason": "hub.example does not answer within 5 s"},
     "NOT_PINNED": {"host": "mirror.example", "pinned": COMMIT, "revision": "main"},
     "FOLDER_FIRST": {"name": "musicgen-small", "folder": "musicgen-small"},
     "FOLDER_UNUSED": {"name": "musicgen-small", "folder": "musicgen-small"},

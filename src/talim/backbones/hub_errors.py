@@ -29,7 +29,7 @@ TOO_MANY = "{host} allows no more requests for now (HTTP 429: wait some minutes,
 NO_HUB = "{host} answers, but not as the Hub does (a login page of this network, or a wrong HF_ENDPOINT?)"
 PROXY = "the proxy {proxy} cannot be used ({cause}); mend HTTPS_PROXY, or name {host} in NO_PROXY"
 BAD_ENDPOINT = (
-    "HF_ENDPOINT is {endpoint!r}, which is no address; expected one such as https://huggingface.co or "
+    "HF_ENDPOINT is {endpoint!r}, which is no address; expected one that begins with https:// or http://, such as "
     "http://localhost:8080"
 )
 NO_MODEL = (
