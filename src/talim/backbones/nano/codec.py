@@ -18,7 +18,7 @@ from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, E
 
 from talim.backbones.nano import sinusoidal_model
 
-_BLOCK_FRAMES = 3000  # decoded at a time: a minute
+_BLOCK_FRAMES = 1000  # decoded at a time: 20 s
 
 
 class NanoCodecConfig(PretrainedConfig):

@@ -24,7 +24,7 @@ PITCH_CELLS = 160
 BANDS = 32
 NOISE_HOP = 160
 NOISE_WINDOW = 320
-_BLOCK_FRAMES = 3000  # synthesized at a time: a minute
+_BLOCK_FRAMES = 1000  # synthesized at a time: 20 s
 FEATURES = 2 * PITCH_CELLS + 2 * BANDS
 FLOOR = 1e-4  # amplitudes below this (-80 dB of full scale) are silence
 
