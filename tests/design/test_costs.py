@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures import released_musicgen
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, MusicgenMelodyForConditionalGeneration
 
 import talim.adapters as adapters
+from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.melody import MusicGenMelody
 from talim.design import budget, costs
 from talim.design.adapter_kinds import KINDS
 from talim.design.expression import Design
@@ -30,7 +34,8 @@ def batch_of(base: MusicGen, frames: int):
 
 def clip_of(base: MusicGen, frames: int) -> costs.SequenceShape:
     """Sequence lengths of that batch."""
-    return costs.SequenceShape(frames + DELAYS, text_tokens=batch_of(base, frames).states.shape[1])
+    text_tokens = batch_of(base, frames).states.shape[1]
+    return costs.sequence_shape(MusicGenShape.of(base.config), frames + DELAYS, text_tokens)  # type: ignore[return-value]
 
 
 def solve(base: MusicGen, design: str) -> list[costs.SizedPart]:
@@ -85,6 +90,42 @@ def test_flops_of_design_equals_torchs_added_count(wide_base: MusicGen, design: 
     bare = measured_flops(base, 40)
     adapters.attach(base.model, design, base.sites())
     assert estimated == pytest.approx(measured_flops(base, 40) - bare, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def wide_melody_base(tmp_path_factory: pytest.TempPathFactory) -> MusicGen:
+    """Random weights, as wide as the miniature; 40 frames of melody (do not modify)."""
+    folder = released_musicgen.write(tmp_path_factory.mktemp("bases") / "wide", melody=True)
+    config = AutoConfig.from_pretrained(folder)
+    config.decoder.hidden_size, config.decoder.ffn_dim, config.decoder.num_hidden_layers = 256, 1024, 6
+    config.decoder.num_attention_heads, config.decoder.vocab_size, config.chroma_length = 4, 512, 40
+    config.decoder.pad_token_id = config.decoder.bos_token_id = 512
+    model = MusicgenMelodyForConditionalGeneration(config)
+    tokenizer = load(folder, device="cpu").tokenizer  # type: ignore[attr-defined]
+    return MusicGenMelody(model, tokenizer, preprocessor={}, name="wide", licence="none")
+
+
+def test_base_flops_of_a_melody_base_equals_torchs_count(wide_melody_base: MusicGen) -> None:
+    shape, clip = MusicGenShape.of(wide_melody_base.config), clip_of(wide_melody_base, 40)
+    assert clip.positions == 43 + 40 + clip.text_tokens
+    assert costs.base_flops(shape, clip) == pytest.approx(measured_flops(wide_melody_base, 40), rel=1e-3)
+
+
+@pytest.mark.parametrize("design", ["linear@conditioner:2%", "conv@post:2%", "transformer@deep:2%", "lora@all:2%", "dora@post:r5"])
+def test_flops_of_design_on_a_melody_base_equals_torchs_added_count(wide_melody_base: MusicGen, design: str) -> None:
+    base = copy.deepcopy(wide_melody_base)
+    estimated = sum(costs.flops(part, clip_of(base, 40)) for part in solve(base, design))
+    bare = measured_flops(base, 40)
+    adapters.attach(base.model, design, base.sites())
+    assert estimated == pytest.approx(measured_flops(base, 40) - bare, rel=0.02)
+
+
+@pytest.mark.parametrize("design", ["linear@all:5%", "conv@deep:5%", "transformer@all:5%", "lora@all:5%", "full@deep", "linear@conditioner:2%"])
+def test_activation_bytes_of_a_melody_base_equals_what_autograd_saves(wide_melody_base: MusicGen, design: str) -> None:
+    base = copy.deepcopy(wide_melody_base)
+    estimated = costs.activation_bytes(solve(base, design), MusicGenShape.of(base.config), clip_of(base, 150))
+    adapters.attach(base.model, design, base.sites())
+    assert estimated == pytest.approx(saved_bytes(base, 150), rel=0.15)
 
 
 class SavedTensor:

@@ -185,7 +185,6 @@ def test_default_sizes_depend_on_the_size_of_the_base() -> None:
     ("arguments", "error", "message"),
     [
         ({"base": "musicgen-mediun"}, TalimError, "did you mean musicgen-medium"),
-        ({"base": "facebook/musicgen-melody"}, TalimError, "conditioned on a melody"),
         ({"base": "someone/raga-gen"}, TalimError, "fetch its config.json and give the folder"),
         ({"budgets": ["forty"]}, UsageError, "--budget 'forty' cannot be read"),
         ({"budgets": ["r16"]}, UsageError, "--design linear@all:width64"),
@@ -249,11 +248,24 @@ def test_design_costs_of_transformers_folder_match_attached_adapters(tiny_base: 
     ]
 
 
+def test_design_costs_of_a_melody_base_count_the_frames_before_the_music(tmp_path: Path) -> None:
+    plain = design_costs("musicgen-medium", designs=["conv@all:8M", "lora@all:8M", "linear@post:1M"], crop_seconds=10)
+    melody = design_costs("musicgen-melody", designs=["conv@all:8M", "lora@all:8M", "linear@post:1M"], crop_seconds=10)
+    assert melody["parameters"] == 1_384_424_448
+    ratios = [b["flops_per_audio_second"] / a["flops_per_audio_second"] for a, b in zip(*(x["designs"] for x in (plain, melody)), strict=True)]
+    assert ratios[0] == pytest.approx(767 / 500, rel=0.01)  # 235 of melody and 32 of text before 500 of music
+    assert ratios[2] == pytest.approx(767 / 500, rel=0.01)
+    assert melody["flops_per_audio_second"] > plain["flops_per_audio_second"]
+    config = {"model_type": "musicgen_melody", "chroma_length": 7}
+    facts = base_model_facts(str(write_config(tmp_path, **config)))
+    assert (facts.shape.melody_frames, facts.shape.chroma, facts.frame_rate_hz) == (7, 12, 25)  # type: ignore[union-attr]
+    assert base_model_facts(str(write_config(tmp_path, model_type="musicgen_melody"))).shape.melody_frames == 235  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"model_type": "llama"}, "a llama model; expected MusicGen"),
-        ({"model_type": "musicgen_melody"}, "conditioned on a melody"),
         ({"decoder": {}}, "is no MusicGen configuration"),
         ({"text_encoder": None}, "is no MusicGen configuration"),
     ],

@@ -48,6 +48,13 @@ class SequenceShape:
         """What the decoder's layers work on: the music and what precedes it."""
         return self.prepended + self.frames
 
+    @property
+    def saved_activations(self) -> tuple[int, int]:
+        """Hidden widths per position that a frozen layer keeps, and those that a trained one keeps besides."""
+        if self.prepended:  # no norm, q and result of a cross-attention, and no inputs of its linear layers
+            return SAVED_ACTIVATIONS_PER_FRAME - 3, SAVED_ACTIVATIONS_FULL - 2
+        return SAVED_ACTIVATIONS_PER_FRAME, SAVED_ACTIVATIONS_FULL
+
     def sequence_length_for(self, matrix: TargetLinear) -> int:
         """Positions that a linear layer is applied to."""
         if matrix.on_text:
@@ -140,9 +147,8 @@ def activation_bytes(solved: Sequence[SizedPart], shape: BackboneShape, clip: Se
         return frozen_activations(clip, min(firsts)) * clip.base_bytes + _all_adapter_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
     first = min(first_trained_layer(part.kind, site, shape.layers) for part, sites, _ in solved for site in sites)
-    # of a layer without cross-attention: 2 norms, and no q and result of a second attention
-    saved = SAVED_ACTIVATIONS_PER_FRAME - (3 if shape.melody_frames else 0)
-    frozen = (shape.layers - first) * saved * shape.hidden * clip.positions * clip.base_bytes
+    saved = clip.saved_activations[0] * shape.hidden * clip.positions * clip.base_bytes
+    frozen = (shape.layers - first) * saved
     output = (2 * shape.hidden * clip.base_bytes + shape.codebooks * shape.vocabulary * FLOAT_BYTES) * clip.frames
     return frozen + output + _all_adapter_bytes(solved, clip)
 
@@ -165,10 +171,8 @@ def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNet
         return FLOAT_BYTES * full_finetune_activations(clip, site)
     positions = clip.sequence_length_at(site)
     if kind == "full":
-        extra = (
-            FLOAT_BYTES * (SAVED_ACTIVATIONS_PER_FRAME + SAVED_ACTIVATIONS_FULL)
-            - clip.base_bytes * SAVED_ACTIVATIONS_PER_FRAME
-        )
+        frozen, trained = clip.saved_activations if isinstance(clip, SequenceShape) else (0, 0)
+        extra = FLOAT_BYTES * (frozen + trained) - clip.base_bytes * frozen
         return (extra if layer_range(site.name) else FLOAT_BYTES) * site.width * positions
     adapter = (
         FLOAT_BYTES * KINDS[kind].activation_values(site.width, width, positions) + MASK_BYTES * site.width * positions
