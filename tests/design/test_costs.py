@@ -111,7 +111,9 @@ def test_base_flops_of_a_melody_base_equals_torchs_count(wide_melody_base: Music
     assert costs.base_flops(shape, clip) == pytest.approx(measured_flops(wide_melody_base, 40), rel=1e-3)
 
 
-@pytest.mark.parametrize("design", ["linear@conditioner:2%", "conv@post:2%", "transformer@deep:2%", "lora@all:2%", "dora@post:r5"])
+@pytest.mark.parametrize(
+    "design", ["linear@conditioner:2%", "conv@post:2%", "transformer@deep:2%", "lora@all:2%", "dora@post:r5"]
+)
 def test_flops_of_design_on_a_melody_base_equals_torchs_added_count(wide_melody_base: MusicGen, design: str) -> None:
     base = copy.deepcopy(wide_melody_base)
     estimated = sum(costs.flops(part, clip_of(base, 40)) for part in solve(base, design))
@@ -120,7 +122,10 @@ def test_flops_of_design_on_a_melody_base_equals_torchs_added_count(wide_melody_
     assert estimated == pytest.approx(measured_flops(base, 40) - bare, rel=0.02)
 
 
-@pytest.mark.parametrize("design", ["linear@all:5%", "conv@deep:5%", "transformer@all:5%", "lora@all:5%", "full@deep", "linear@conditioner:2%"])
+@pytest.mark.parametrize(
+    "design",
+    ["linear@all:5%", "conv@deep:5%", "transformer@all:5%", "lora@all:5%", "full@deep", "linear@conditioner:2%"],
+)
 def test_activation_bytes_of_a_melody_base_equals_what_autograd_saves(wide_melody_base: MusicGen, design: str) -> None:
     base = copy.deepcopy(wide_melody_base)
     estimated = costs.activation_bytes(solve(base, design), MusicGenShape.of(base.config), clip_of(base, 150))

@@ -252,7 +252,10 @@ def test_design_costs_of_a_melody_base_count_the_frames_before_the_music(tmp_pat
     plain = design_costs("musicgen-medium", designs=["conv@all:8M", "lora@all:8M", "linear@post:1M"], crop_seconds=10)
     melody = design_costs("musicgen-melody", designs=["conv@all:8M", "lora@all:8M", "linear@post:1M"], crop_seconds=10)
     assert melody["parameters"] == 1_384_424_448
-    ratios = [b["flops_per_audio_second"] / a["flops_per_audio_second"] for a, b in zip(*(x["designs"] for x in (plain, melody)), strict=True)]
+    ratios = [
+        b["flops_per_audio_second"] / a["flops_per_audio_second"]
+        for a, b in zip(*(x["designs"] for x in (plain, melody)), strict=True)
+    ]
     assert ratios[0] == pytest.approx(767 / 500, rel=0.01)  # 235 of melody and 32 of text before 500 of music
     assert ratios[2] == pytest.approx(767 / 500, rel=0.01)
     assert melody["flops_per_audio_second"] > plain["flops_per_audio_second"]
