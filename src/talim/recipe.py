@@ -18,7 +18,9 @@ from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
-MELODY_SETTINGS = ("melody_from", "melody_dropout")  # younger than the ids of runs: they count where they are set
+MELODY_SETTINGS = ("melody_from", "melody_dropout")
+# younger than the ids of runs: they count where they are set
+LATER_SETTINGS = (*MELODY_SETTINGS, "transliterate")
 EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
 BUILTIN_FOLDER = Path(__file__).parent / "recipes"
 
@@ -79,6 +81,10 @@ class Training(StrictModel):
         description="timestep loss weighting of a diffusion base (Mustango): min_snr_v fits its velocity target, "
         "min_snr_eps is what it was pretrained with; null: min_snr_v",
     )
+    transliterate: bool = Field(
+        default=True,
+        description="read words of captions that the base's tokenizer does not know in letters that it knows",
+    )
     predict_beats_chords: bool = Field(
         default=False, description="predict beats and chords that the corpus lacks, for a base conditioned on them"
     )
@@ -116,7 +122,7 @@ class Recipe(StrictModel):
     >>> Recipe(corpus="my-corpus", design="conv@shallow:8M", training=Training(steps=500))
     """
 
-    base: str = Field(default="nano-musicgen", min_length=1, description="known name, Hub id or local folder")
+    base: str = Field(default="nano-musicgen", min_length=1, description="name, Hub id, NAME@REVISION or folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
     design: Design = Field(default=Design.parse("linear@all:2.5%"), description="KIND@SITE:SIZE")
     kind_options: dict[str, dict[str, int | list[int]]] = Field(
@@ -207,7 +213,7 @@ def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
 def identity_settings(training: Training) -> dict[str, Any]:
     """The settings that decide the result of training: all but EXECUTION_SETTINGS."""
     values = training.model_dump(mode="json", exclude=set(EXECUTION_SETTINGS))
-    unset = [name for name in MELODY_SETTINGS if values[name] == Training.model_fields[name].default]
+    unset = [name for name in LATER_SETTINGS if values[name] == Training.model_fields[name].default]
     return {name: value for name, value in values.items() if name not in unset}
 
 

@@ -14,7 +14,7 @@ from talim.terminal_text import printable
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 SeedOption = Annotated[int, typer.Option(help="Random seed.")]
-BaseOption = Annotated[str | None, typer.Option(help="Base model: known name, Hub id or local folder.")]
+BaseOption = Annotated[str | None, typer.Option(help="Base model: name, Hub id, NAME@REVISION or folder.")]
 DesignOption = Annotated[str | None, typer.Option(help="Adapter as KIND@SITE:SIZE, for example linear@all:2.5%.")]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key. Repeatable.")

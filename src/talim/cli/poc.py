@@ -16,7 +16,7 @@ EXAMPLE = "Example: `talim poc my-recordings --out my-poc --caption 'sitar, raga
 def poc(
     folder: Annotated[Path, typer.Argument(help="Folder of your own recordings.")],
     out: Annotated[Path, typer.Option(help="Folder of the results. Rerun the same command to resume.")],
-    base: Annotated[str, typer.Option(help="Base model: known name, Hub id or folder.")] = "nano-musicgen",
+    base: Annotated[str, typer.Option(help="Base model: name, Hub id, NAME@REVISION or folder.")] = "nano-musicgen",
     hours: Annotated[
         float | None, typer.Option(help="Time budget in hours; the number of steps follows from a short timing.")
     ] = None,

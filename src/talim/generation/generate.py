@@ -128,6 +128,7 @@ class Generation:
     ) -> None:
         length = DEFAULT_SECONDS if seconds is None else seconds
         check_request(prompts, length, seed, num_samples)
+        prompts = [prompt if prompt.strip() else "" for prompt in prompts]
         check_device_name(device)
         self.source = source = source if isinstance(source, GenerationSource) else source()
         read, self.phrase_options = read_phrases(source.base, phrases, phrase_options, seconds)
@@ -137,10 +138,15 @@ class Generation:
         lengths = [phrase.audio.seconds if varies and phrase else length for phrase in used]
         conditions = _beats_chords_per_prompt(prompts, beats_chords)
         self.options = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
+        if predict_beats_chords:
+            from talim.backbones.load import check_predictors
+
+            check_predictors(source.base)
         self.prompts, self.device, self.progress = prompts, device, progress or Progress()
         self._conditions, self._predict = conditions, predict_beats_chords
         shared = {"base": resolve_source(source.base).name, "options": self.options}
         shared |= {"predict": predict_beats_chords, "adapters": [choice.identity for choice in source.adapters]}
+        shared |= {} if source.transliterate is None else {"transliterate": source.transliterate}
         self.pieces = [
             PieceRequest(prompt, seed + offset, of_piece, condition, shared, phrase, self.phrase_options, melody)
             for prompt, of_piece, condition, phrase, melody in zip(
@@ -156,13 +162,17 @@ class Generation:
             self.progress.log(self.source.note)
         backbone = load_source(self.source, self.device, self.progress)
         adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in self.source.adapters]
+        commit = f" (commit {backbone.revision})" if backbone.revision else ""
         self.progress.log(
-            f"base: {backbone.name}, licence {backbone.licence}; "
+            f"base: {backbone.name}{commit}, licence {backbone.licence}; "
             f"adapter{'s' * (len(adapters) > 1)}: {', '.join(adapters) or 'none'}"
         )
         what = "the prompts" if len(self.prompts) > 1 else "the prompt"
         for line in reading_notes(backbone, self.prompts, what, "as typed: --no-transliterate"):
             self.progress.log(line)
+        if empty := self.prompts.count(""):
+            which = f"{empty} of {len(self.prompts)} prompts are" if len(self.prompts) > 1 else "the prompt is"
+            self.progress.log(f"note: {which} empty: no words say what is played; {self._without_guidance}")
         for phrase in {id(piece.phrase): piece.phrase for piece in self.pieces if piece.phrase}.values():
             for remark in phrase.remarks:
                 self.progress.log(f"note: {phrase.name}: {remark}")
@@ -170,6 +180,13 @@ class Generation:
         for told in dict.fromkeys(piece.melody.described(piece.seconds) for piece in self.pieces if piece.melody):
             self.progress.log(told)
         return backbone
+
+    @property
+    def _without_guidance(self) -> str:
+        """What becomes of guidance where a prompt is empty."""
+        if any(piece.melody or piece.beats_chords for piece in self.pieces) or self._predict:
+            return "guidance acts on the other conditions"
+        return "guidance has nothing to act on and is skipped"
 
     @cached_property
     def _beats_chords(self) -> dict[tuple[str, BeatsAndChords], BeatsAndChords]:
@@ -224,15 +241,15 @@ class Generation:
             beats_chords=[condition.cut(0.0, piece.seconds)] if condition else None,
             **self._options(piece),
         )
-        told: list[float] = []
+        logged: list[float] = []
 
         def blocks() -> Iterator[np.ndarray]:
             peak = 0.0
             for block in clip.blocks():
                 peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
                 yield block
-            if peak > 1.0 and not told:
-                told.append(peak)
+            if peak > 1.0 and not logged:
+                logged.append(peak)
                 self.progress.log(
                     f"{title}: turned down by {20 * math.log10(peak):.1f} dB, so that it does not clip, its phrase too"
                 )
@@ -331,7 +348,7 @@ def provenance_tags(
 ) -> dict[str, str]:
     """Tags of a generated file: that it is AI-generated, and from which base, adapters, prompt, seed and options."""
     tags = {
-        "title": prompt,
+        "title": prompt or "without a prompt",
         "ai_generated": "AI-generated",
         "software": f"talim {__version__}",
         "base": backbone.name,
@@ -341,6 +358,8 @@ def provenance_tags(
         "prompt": prompt,
         "seed": str(seed),
     }
+    if (read := backbone.read_as(prompt)) != prompt:
+        tags["prompt_as_read"] = read
     if adapters:
         from talim.adapters import serialization
 
@@ -352,9 +371,11 @@ def provenance_tags(
 
 
 def check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples: int) -> None:
-    """UsageError for an empty prompt and for numbers out of range; imports nothing heavy."""
-    if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise UsageError("--prompt is empty; describe the music, for example --prompt 'slow flute, raga Yaman'")
+    """UsageError for no prompt at all and for numbers out of range; imports nothing heavy."""
+    if not prompts:
+        raise UsageError(
+            "--prompt is missing; describe the music, for example --prompt 'slow flute, raga Yaman', or give --prompt ''"
+        )
     for prompt in prompts:
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise UsageError(f"--prompt {prompt[:100]!r}: holds bytes that are no letters; type it again, in UTF-8")
