@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from talim import cli
+from talim import audio, cli
 from talim.atomic_io import read_jsonl, write_json
 from talim.run import Run
 
@@ -109,3 +110,54 @@ def test_nano_says_plainly_that_it_cannot_read_japanese(generate: Any, tmp_path:
     status, _, said = generate("--base", "nano-musicgen", "--prompt", "静かな朝の音楽", "--out", tmp_path / "a.flac")
     assert status == 0
     assert "warning: nano-musicgen cannot read 1 word of the prompt: 静かな朝の音楽." in said
+
+
+@pytest.fixture
+def phrase(tmp_path: Path) -> Path:
+    samples = np.random.default_rng(0).normal(0, 0.1, (2, 22_050)).astype(np.float32)
+    return audio.Audio(samples, 22_050).save(tmp_path / "my phrase.mp3")
+
+
+def test_continue_goes_on_from_a_recording_with_and_without_words(
+    generate: Any, tmp_path: Path, tiny_base: Path, phrase: Path
+) -> None:
+    out, common = tmp_path / "out", ("--base", tiny_base, "--continue", phrase, "--continue-seconds", "0.6")
+    status, rows, said = generate(*common, "--prompt", "sitar", "--out", tmp_path / "a.flac")
+    assert status == 0, said
+    assert rows[0]["seconds"] == pytest.approx(1.1, abs=0.01)
+    assert "phrase my phrase.mp3: the last 0.60 s of its" in said
+    assert rows[0]["phrase_use"] == "continued"
+    status, rows, said = generate(*common, "--leave-out-phrase", "--num-samples", "2", "--out", out)
+    assert status == 0, said
+    assert [(row["prompt"], row["seconds"], row["phrase_kept"]) for row in rows] == [("", 0.5, "no")] * 2
+    assert len(read_jsonl(out / "manifest.jsonl")) == 2
+    again, same, said = generate(*common, "--leave-out-phrase", "--num-samples", "2", "--out", out)
+    assert (again, [row["file"] for row in same]) == (0, [row["file"] for row in rows])
+    assert "none is made twice" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--continue", "missing.wav", "--prompt", "a"), 1, "missing.wav: cannot be read"),
+        ((), 2, "--prompt is missing"),
+        (("--prompt", "a", "--continue-seconds", "3"), 2, "add --continue"),
+        (("--continue", "my phrase.mp3", "--strength", "0.3"), 2, "goes on from the end of a phrase"),
+        (("--continue", "my phrase.mp3", "--continue-seconds", "-1"), 2, "--continue-seconds is -1"),
+    ],
+)
+def test_continue_with_wrong_options_is_refused_in_a_line(
+    generate: Any,
+    tmp_path: Path,
+    tiny_base: Path,
+    phrase: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(phrase.parent)
+    found, rows, said = generate("--base", tiny_base, *arguments, "--out", tmp_path / "a.flac")
+    assert (found, rows) == (status, None)
+    assert message in said
+    assert not (tmp_path / "a.flac").exists()

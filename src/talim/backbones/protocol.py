@@ -170,7 +170,7 @@ class Backbone(Protocol):
         as in `generate`.
         """
 
-    def heard_seconds(self, phrase_seconds: float) -> float:
+    def context_seconds(self, phrase_seconds: float) -> float:
         """How much of the end of a phrase `generate_from` uses."""
 
     def predict_beats_chords(

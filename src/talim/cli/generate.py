@@ -18,9 +18,14 @@ EXAMPLE = (
 
 
 def generate(
-    prompt: Annotated[list[str], typer.Option(help="Text that describes the music. Repeatable.")],
     out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder for several pieces.")],
     run: Annotated[Path | None, typer.Option(help="Folder of a run: its base with its adapter.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text that describes the music; '' for none. Repeatable.", show_default="required without --continue"
+        ),
+    ] = None,
     base: BaseOption = None,
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of an adapter. Repeatable: their outputs add up.")
@@ -112,11 +117,12 @@ def generate(
 
     length = generation.DEFAULT_SECONDS if seconds is None else seconds
     timed = MAX_VARIATION_SECONDS if continue_ else length  # a variation is as long as its phrase
-    generation.check_request(prompt, length, seed, num_samples)
+    prompts = [""] if prompt is None and continue_ else prompt or []
+    generation.check_request(prompts, length, seed, num_samples)
     with memory_explained("generate", lambda: source().base, length, device):
         rows = generation.generate_files(
             out,
-            prompts=prompt,
+            prompts=prompts,
             source=source,
             seconds=seconds,
             seed=seed,

@@ -120,8 +120,9 @@ def choose_clips(corpus: Corpus, num_clips: int, seconds: float, frame_rate_hz: 
     clips = stratified_sample(full, num_clips)
     shortest = min((clip.seconds for clip in clips), default=0.0)
     frames = int(shortest * frame_rate_hz + 1e-6)
-    heard = int(PHRASE_FRACTION * frames)
-    cut = Cut(heard / frame_rate_hz, min(int(seconds * frame_rate_hz + 1e-6), frames - heard) / frame_rate_hz)
+    phrase_frames = int(PHRASE_FRACTION * frames)
+    new_frames = min(int(seconds * frame_rate_hz + 1e-6), frames - phrase_frames)
+    cut = Cut(phrase_frames / frame_rate_hz, new_frames / frame_rate_hz)
     if cut.phrase_seconds < MIN_PHRASE_SECONDS or cut.new_seconds < MIN_NEW_SECONDS:
         return [], None
     return clips, cut

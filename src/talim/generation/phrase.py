@@ -84,10 +84,10 @@ class Phrase:
     def _use(self, backbone: Backbone, options: PhraseOptions) -> str:
         if options.strength is not None:
             return f"{backbone.name} varies it (strength {options.strength:g}), it does not go on from it"
-        heard = backbone.heard_seconds(self.audio.seconds)
+        context = backbone.context_seconds(self.audio.seconds)
         text = "the music goes on from it"
-        if self.audio.seconds - heard >= 1 / backbone.frame_rate_hz:
-            text = f"the music goes on from its last {heard:.2f} s, as {backbone.name} hears no more"
+        if self.audio.seconds - context >= 1 / backbone.frame_rate_hz:
+            text = f"the music goes on from its last {context:.2f} s, as {backbone.name} hears no more"
         return f"{text}, and {'comes after' if options.keep else 'is written without'} it"
 
     def tags(self, options: PhraseOptions) -> dict[str, str]:

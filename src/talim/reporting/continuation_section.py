@@ -47,26 +47,26 @@ NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[str, Any]:
     """The values of its template; empty for a run that was evaluated before there were continuations."""
-    told = result.scores.get("continuations")
-    if not isinstance(told, dict):
+    results = result.scores.get("continuations")
+    if not isinstance(results, dict):
         return {}
-    if not told.get("scores"):
-        return {"reason": str(told.get("reason") or "the reason was not recorded")}
+    if not results.get("scores"):
+        return {"reason": str(results.get("reason") or "the reason was not recorded")}
     examples, more = _examples(result, tracker)
-    count = format_counted(int(told["clips"]), "held-out clip")
+    count = format_counted(int(results["clips"]), "held-out clip")
     return {
         "reason": "",
         "sentence": continuation_sentence(result.scores),
         "meaning": (
-            f"The base hears the first {format_number(told['phrase_seconds'], 1)} s of a recording that it was not "
-            f"trained on and goes on for {format_number(told['seconds'], 1)} s, with and without the adapter, from the "
-            "same seed. Another recording: what follows in other held-out recordings, scored as if it went on from "
+            f"The base hears the first {format_number(results['phrase_seconds'], 1)} s of a recording that it was not "
+            f"trained on and goes on for {format_number(results['seconds'], 1)} s, with and without the adapter, from "
+            "the same seed. Another recording: what follows in other held-out recordings, scored as if it went on from "
             "this phrase; a score that is no better says nothing about the phrase. For nearness the recording itself "
             "is its phrase, and 50 % is chance."
         ),
-        "count": f"{count} of {format_counted(int(told['recordings']), 'recording')}",
-        "rows": [_row(row, change) for row, change in _changes(told)],
-        "notes": [f"{_lower_is_better()}.", *(f"Note: {text}." for text in told.get("warnings") or [])],
+        "count": f"{count} of {format_counted(int(results['recordings']), 'recording')}",
+        "rows": [_row(row, change) for row, change in _changes(results)],
+        "notes": [f"{_lower_is_better()}.", *(f"Note: {text}." for text in results.get("warnings") or [])],
         "examples": examples,
         "more": more,
         "folder": f"{result.folder.name}/{Run(result.folder).continuations.name}",
@@ -75,16 +75,16 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
 
 def continuation_sentence(scores: Mapping[str, Any]) -> str:
     """What became better and worse in the continuations; empty where there are none."""
-    told = scores.get("continuations")
-    if not isinstance(told, dict) or not told.get("scores"):
+    results = scores.get("continuations")
+    if not isinstance(results, dict) or not results.get("scores"):
         return ""
-    changes = [change for _, change in _changes(told) if change is not None]
+    changes = [change for _, change in _changes(results) if change is not None]
     shown = [
-        f"{VERDICTS[verdict]}: {'; '.join(found)}"
+        f"{VERDICTS[verdict]}: {'; '.join(texts)}"
         for verdict in (sample_changes.WORSE, sample_changes.BETTER)
-        if (found := [change.text for change in changes if change.verdict == verdict])
+        if (texts := [change.text for change in changes if change.verdict == verdict])
     ]
-    begun = f"Going on from {format_counted(int(told['clips']), 'held-out phrase')}, "
+    begun = f"Going on from {format_counted(int(results['clips']), 'held-out phrase')}, "
     if shown:
         return f"{begun}the adapter is {'. '.join([shown[0], *(part.capitalize() for part in shown[1:])])}."
     if any(change.verdict == sample_changes.TOO_FEW for change in changes):
@@ -95,10 +95,10 @@ def continuation_sentence(scores: Mapping[str, Any]) -> str:
     return f"{begun}no score shows a difference between the adapter and the base alone."
 
 
-def _changes(told: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:
+def _changes(results: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:
     """The rows in the order of NAMES, each with what the adapter changed, None where that was not measured."""
-    rows = {row.get("name"): row for row in told["scores"] if isinstance(row, dict)}
-    changes = sample_changes.sample_changes(told, NAMES)
+    rows = {row.get("name"): row for row in results["scores"] if isinstance(row, dict)}
+    changes = sample_changes.sample_changes(results, NAMES)
     by_name = {change.name: change for change in changes}
     return [(rows[key], by_name.get(name)) for key, (name, _) in NAMES.items() if key in rows]
 
@@ -145,9 +145,9 @@ def _card(result: RunResults, role: str, row: Mapping[str, Any] | None, tracker:
     except TalimError as error:
         return AudioExample(role, TITLES[role], "", problem=str(error))
     drawing, voiced = spectrogram_of(TITLES[role], audio, tracker)
-    heard = row.get("phrase_seconds")
-    known = isinstance(heard, int | float)
-    begins = f"goes on at {format_number(heard, 1)} s" if known and role != "phrase" else ""
+    phrase_seconds = row.get("phrase_seconds")
+    known = isinstance(phrase_seconds, int | float)
+    begins = f"goes on at {format_number(phrase_seconds, 1)} s" if known and role != "phrase" else ""
     origin = str(row.get("recording") or "") if role in ("phrase", "real") else ""
     details = ", ".join(filter(None, [origin, begins, voiced]))
     player = audio_player(audio, f"{TITLES[role]}: {row.get('recording')}")

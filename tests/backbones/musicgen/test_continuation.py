@@ -106,7 +106,7 @@ def test_generate_from_goes_on_from_the_tokens_at_the_end_of_the_phrase(shared: 
     frames = 15  # of 16 samples, of 253.6
     tokens = shared.encode(Audio(phrase.samples[:, -frames * 16 :], shared.rate_hz))
     assert tokens.shape[1] == frames
-    assert shared.heard_seconds(0.317) == pytest.approx(0.3)
+    assert shared.context_seconds(0.317) == pytest.approx(0.3)
     new = shared.generate_tokens(["a"], 0.4, seed=2, start=tokens[None])[0]
     decoded = shared.decode(np.concatenate([tokens, new], axis=1))
     alone = shared.generate_from(phrase, "a", 0.4, 2, keep_phrase=False).read()
@@ -125,10 +125,10 @@ def test_generate_from_depends_on_the_phrase_prompt_and_seed(shared: MusicGen) -
 
 def test_generate_from_hears_a_window_at_most(shared: MusicGen) -> None:
     """Window 25, overlap 10: what lies before changes nothing, what lies within does."""
-    heard = {seconds: round(shared.heard_seconds(seconds) * 50) for seconds in (0.02, 0.48, 0.5, 0.78, 0.8, 60.0)}
+    heard = {seconds: round(shared.context_seconds(seconds) * 50) for seconds in (0.02, 0.48, 0.5, 0.78, 0.8, 60.0)}
     assert heard == {0.02: 1, 0.48: 24, 0.5: 10, 0.78: 24, 0.8: 10, 60.0: 10 + (3000 - 25) % 15}
     phrase = phrase_of(0.9, shared.rate_hz, shared.channels)
-    count = round(shared.heard_seconds(0.9) * shared.rate_hz)
+    count = round(shared.context_seconds(0.9) * shared.rate_hz)
 
     def run(changed: int) -> np.ndarray:
         samples = phrase.samples.copy()

@@ -183,7 +183,7 @@ class MusicGen(FrozenModel):
         ids, mask = self._tokenize(prompts)
         return lambda _: {"input_ids": ids, "attention_mask": mask}
 
-    def heard_seconds(self, phrase_seconds: float) -> float:
+    def context_seconds(self, phrase_seconds: float) -> float:
         """The end of a phrase that generation goes on from: whole frames, at most a window."""
         frames = int(phrase_seconds * self.frame_rate_hz + 1e-6)
         return sampling.context_frames(frames, self.frame_rate_hz, self.window_seconds) / self.frame_rate_hz
@@ -207,21 +207,21 @@ class MusicGen(FrozenModel):
         generation_options.check_strength(self.family, self.name, strength)
         own = phrase.resample(self.rate_hz).to_channels(self.channels)
         per_frame = round(self.rate_hz / self.frame_rate_hz)
-        heard = round(self.heard_seconds(own.frames / self.rate_hz) * self.frame_rate_hz)
-        if not heard:
+        context = round(self.context_seconds(own.frames / self.rate_hz) * self.frame_rate_hz)
+        if not context:
             raise UsageError(
                 f"the phrase is {phrase.seconds:.3f} s long; {self.name} goes on from "
                 f"{per_frame / self.rate_hz:g} s or more"
             )
         # whole frames that end with the phrase: the codec would fill a last, broken frame with silence
-        before = self.encode(Audio(own.samples[:, -heard * per_frame :], self.rate_hz))
+        before = self.encode(Audio(own.samples[:, -context * per_frame :], self.rate_hz))
         new = self.generate_tokens([prompt], seconds, seed, start=before[None], **options)[0]
         tokens = np.concatenate([before, new], axis=1)
         kept = own.samples if keep_phrase else own.samples[:, :0]
 
         def blocks() -> Iterator[np.ndarray]:
             count = round(seconds * self.rate_hz)
-            yield from continuation.join(kept, self.decode_blocks(tokens), heard * per_frame, count, self.rate_hz)
+            yield from continuation.join(kept, self.decode_blocks(tokens), context * per_frame, count, self.rate_hz)
 
         return AudioStream(blocks, self.rate_hz, self.channels)
 

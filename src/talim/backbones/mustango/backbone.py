@@ -186,7 +186,7 @@ class Mustango(FrozenModel):
             )
         return latents.cpu().numpy()
 
-    def heard_seconds(self, phrase_seconds: float) -> float:
+    def context_seconds(self, phrase_seconds: float) -> float:
         """All of a phrase: a variation is as long as the phrase."""
         return phrase_seconds
 

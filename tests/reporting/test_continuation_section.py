@@ -1,0 +1,111 @@
+"""The page's part on continued phrases: values with their control, verdicts only from enough recordings, players."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from talim.atomic_io import write_jsonl
+from talim.html.render import render
+from talim.reporting.continuation_section import NAMES, continuation_section, continuation_sentence
+from talim.reporting.run_results import RunResults
+
+
+def row(name: str, **changes: Any) -> dict[str, Any]:
+    direction = "lower_is_better" if "cents" in name or "distance" in name else "higher_is_better"
+    values = {"name": name, "value": 0.7, "baseline": 0.4, "reference": 0.9, "control": 0.3, "direction": direction}
+    return values | {"gain": 0.3, "gain_error": 0.02, "gain_recordings": 7} | changes
+
+
+def told(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    facts = {"phrase_seconds": 4.0, "seconds": 6.0, "clips": 7, "recordings": 7, "controls": 20, "seed": 0}
+    return {"continuations": {**facts, "scores": rows, "warnings": ["few clips"], **changes}}
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> RunResults:
+    """A run with two continued clips, one without its sound."""
+    folder = tmp_path / "run" / "continuations"
+    folder.mkdir(parents=True)
+    rows = []
+    for number in (1, 2):
+        for role in ("phrase", "real", "before", "after"):
+            name = f"{number:02d}-{role}.flac"
+            if (number, role) != (2, "after"):
+                soundfile.write(folder / name, 0.1 * np.sin(np.arange(16_000) / 20), 16_000)
+            prompt = "raga <Yaman>" if number == 1 else ""
+            rows.append({"file": name, "role": role, "prompt": prompt, "recording": "take & 3", "phrase_seconds": 0.4})
+    write_jsonl(folder / "manifest.jsonl", rows)
+    scores = told([row("continuation_mode_probability"), row("continuation_intonation_cents", value=12, baseline=30)])
+    return RunResults(tmp_path / "run", scores=scores)
+
+
+def rendered(section: dict[str, Any]) -> str:
+    return render("continuation.html", continuation=section)
+
+
+def test_section_shows_values_with_their_control_and_players(result: RunResults) -> None:
+    section = continuation_section(result, None)
+    mode, cents = section["rows"]
+    shown = [mode[key].replace("\u202f", " ") for key in ("value", "baseline", "control", "reference")]
+    assert shown == ["70 %", "40 %", "30 %", "90 %"]
+    assert (mode["verdict"], cents["verdict"], cents["value"]) == ("better", "better", "12 cents")
+    assert [group.prompt for group in section["examples"]] == ["raga <Yaman>", "take & 3, without words"]
+    assert [card.role for card in section["examples"][0].cards] == ["phrase", "real", "before", "after"]
+    assert section["examples"][0].cards[3].details == "goes on at 0.4 s"
+    assert section["examples"][1].cards[3].problem
+    page = rendered(section)
+    assert page.count("<audio") == 7
+    assert "raga &lt;Yaman&gt;" in page
+    assert "Note: few clips." in page
+    assert "goes on for 6.0 s" in page or "goes on for 6 s" in page
+
+
+def test_sentence_tells_better_and_worse_only_from_enough_recordings() -> None:
+    rows = [row("continuation_mode_probability"), row("continuation_scale_distance", value=0.6, gain=-0.2)]
+    shown = continuation_sentence(told(rows))
+    assert "Going on from 7 held-out clips" in shown or "Going on from 7 held-out phrases" in shown
+    assert "worse: difference of the pitches" in shown
+    assert "etter: probability of the recording's mode" in shown
+    few = [each | {"gain_recordings": 3} for each in rows]
+    assert "cannot be told" in continuation_sentence(told(few))
+    assert "--num-continuations" in continuation_sentence(told(few))
+    unsure = [each | {"gain_error": 5.0} for each in rows]
+    assert "no score shows a difference" in continuation_sentence(told(unsure))
+
+
+def test_section_of_a_run_without_continuations_says_why_or_is_left_out(tmp_path: Path) -> None:
+    assert continuation_section(RunResults(tmp_path), None) == {}
+    assert continuation_sentence({}) == ""
+    scores = {"continuations": {"reason": "some-mustango varies a phrase and does not go on from it"}}
+    section = continuation_section(RunResults(tmp_path, scores=scores), None)
+    assert "some-mustango varies a phrase" in rendered(section)
+    assert continuation_sentence(scores) == ""
+
+
+def test_section_of_scores_that_were_not_measured(tmp_path: Path) -> None:
+    missing = row("continuation_mode_probability", value=None, baseline=None, reference=None, control=None, gain=None)
+    section = continuation_section(RunResults(tmp_path, scores=told([missing])), None)
+    assert section["rows"][0]["verdict"] == "not measured"
+    assert section["rows"][0]["value"] == "-"
+    assert section["examples"] == []
+
+
+def test_every_score_has_a_name() -> None:
+    from talim.evaluation import continuation_scores
+
+    measures = (continuation_scores.MODE, continuation_scores.INTONATION, continuation_scores.SCALE)
+    assert {*NAMES} == {each.name for each in (*measures, *continuation_scores.NEARNESS.values())}
+
+
+def test_manifest_that_names_a_file_outside_the_folder_is_not_followed(result: RunResults) -> None:
+    manifest = result.folder / "continuations" / "manifest.jsonl"
+    first = json.loads(manifest.read_text(encoding="utf-8").splitlines()[0])
+    write_jsonl(manifest, [first | {"file": "../../secret.flac"}])
+    section = continuation_section(result, None)
+    assert section["examples"][0].cards[0].problem
