@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from talim import audio
+from talim.atomic_io import write_jsonl
 from talim.audio import Audio
 from talim.errors import TalimError
 from talim.listening import protocol as p
@@ -101,6 +102,24 @@ def test_prepare_plain_folders_match_files_by_name(tmp_path: Path) -> None:
         "item-01",
         "item-02",
     ]
+
+
+def test_prepare_continued_phrases_of_runs_go_by_their_recordings(tmp_path: Path) -> None:
+    """Clips without words: files of the same recording belong together, phrases alone are not stimuli."""
+    folder = tmp_path / "run" / "continuations"
+    folder.mkdir(parents=True)
+    rows = []
+    for number, recording in enumerate(("take one", "take two")):
+        for role in ("phrase", "real", "before", "after"):
+            noise = np.random.default_rng(len(rows)).standard_normal(8000) * 0.1
+            soundfile.write(folder / f"{number}-{role}.wav", noise, 8000)
+            rows.append({"file": f"{number}-{role}.wav", "role": role, "prompt": "", "recording": recording})
+    write_jsonl(folder / "manifest.jsonl", rows)
+    source = "run/continuations"
+    conditions = [{"name": take, "source": source, "take": take} for take in ("adapter", "base", "real")]
+    material = prepare(tmp_path, build(p.Protocol, {"name": "t", "conditions": conditions}, p.FILE))
+    assert [*material.prompts.values()] == ["take one", "take two"]
+    assert len({material.hashes[item, take] for item in material.items for take in ("adapter", "base", "real")}) == 6
 
 
 def test_match_loudness_is_limited_by_peaks() -> None:

@@ -102,8 +102,12 @@ def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[st
 
 
 def _source_files(source: Path, condition: Condition) -> dict[tuple[str, int], Path]:
-    """Files by (prompt, its occurrence number); in a folder without a manifest the file's stem is the prompt."""
-    folder = source if condition.take == "files" else Run(source).samples
+    """Files by (prompt, its occurrence number); in a folder without a manifest the file's stem is the prompt.
+
+    A sound without a prompt goes by its recording. A run's continuations are a source of their own.
+    """
+    is_continuations = source.name == Run(source).continuations.name
+    folder = source if condition.take == "files" or is_continuations else Run(source).samples
     if not folder.is_dir():
         raise TalimError(
             f"{condition.name}: no folder {folder}; run talim evaluate, or correct source: in the protocol"
@@ -113,7 +117,9 @@ def _source_files(source: Path, condition: Condition) -> dict[tuple[str, int], P
         rows = [row for row in read_jsonl(table) if row.get("file")]
         if condition.take != "files":
             rows = [row for row in rows if row.get("role") == _ROLES[condition.take]]
-        named = [(str(row.get("prompt") or row["file"]), folder / str(row["file"])) for row in rows]
+        named = [
+            (str(row.get("prompt") or row.get("recording") or row["file"]), folder / str(row["file"])) for row in rows
+        ]
     else:
         named = [(path.stem, path) for path in sorted(folder.iterdir()) if audio.is_audio_name(path)]
     occurrences: Counter[str] = Counter()
