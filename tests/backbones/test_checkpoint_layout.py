@@ -98,6 +98,13 @@ def test_lacks_weights(names: list[str]) -> None:
     assert lacks_weights(names)
 
 
+def test_lacks_tokenizer_of_transformers_layouts_only() -> None:
+    assert checkpoint_layout.lacks_tokenizer(["config.json", "model.safetensors", "tokenizers/tokenizer.json"])
+    for name in ("tokenizer.json", "tokenizer_config.json", "spiece.model"):
+        assert not checkpoint_layout.lacks_tokenizer(["config.json", name])
+    assert not checkpoint_layout.lacks_tokenizer(MUSTANGO)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [('{"model_type": "opt"}', "opt"), ('{"model_type": "musicgen"}', ""), ("{}", ""), ("[1]", ""), ("{", "")],

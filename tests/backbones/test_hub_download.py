@@ -99,6 +99,16 @@ def test_fetch_that_breaks_off_goes_on_and_says_so(
     assert "Trying to resume" not in said
 
 
+@pytest.mark.parametrize("status", [403, 500, 503])
+def test_fetch_goes_on_where_the_storage_refuses_for_a_moment(
+    stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    stand_in_hub.storage_statuses += [status, status]
+    assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+    assert capsys.readouterr().err.count(f"has an error of its own (HTTP {status})); going on from there") == 2
+
+
 def test_fetch_that_breaks_off_again_and_again_is_an_error_that_keeps_what_arrived(stand_in_hub: StandInHub) -> None:
     stand_in_hub.publish(NAME, FILES)
     stand_in_hub.breaks["model.safetensors"] = [200_000] + [0] * 20
@@ -294,6 +304,30 @@ def test_fetch_without_the_hub_says_which_files_are_missing(stand_in_hub: StandI
     stand_in_hub.requests.clear()
     assert (hub_download.fetch(BASE) / "tokenizer.json").is_file()
     assert stand_in_hub.fetched() == ["tokenizer.json"]
+
+
+def test_fetch_of_what_another_program_cached_without_a_listing(stand_in_hub: StandInHub) -> None:
+    commit = stand_in_hub.publish(NAME, FILES)
+    folder = hub_download.fetch(BASE)
+    for listing in folder.parents[1].glob("trees/*"):
+        listing.unlink()
+    _forget_listings()
+    stand_in_hub.requests.clear()
+    assert hub_download.fetch(BASE) == folder
+    assert stand_in_hub.requests == []
+    (folder / "tokenizer.json").unlink()
+    _forget_listings()
+    assert hub_download.fetch(BASE).name == commit
+    assert (folder / "tokenizer.json").is_file()
+    assert "model.safetensors" not in stand_in_hub.fetched()
+
+
+def _forget_listings() -> None:
+    """Those that huggingface_hub keeps in memory."""
+    from huggingface_hub import _tree_cache
+
+    _tree_cache._IN_MEMORY_TREE_CACHE.clear()
+    hub_repository._ask.cache_clear()
 
 
 def test_fetch_with_the_hub_switched_off_asks_nothing(

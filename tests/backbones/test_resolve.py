@@ -218,6 +218,11 @@ def test_licence_of_a_hub_base_is_read_from_its_card(stand_in_hub: StandInHub, r
     assert load("someone/open", device="cpu").licence == "apache-2.0"
 
 
+def test_licence_of_a_hub_base_that_cannot_be_asked_for_is_an_error(offline: str) -> None:
+    with pytest.raises(TalimError, match=f"{offline} cannot be reached"):
+        resolve.source_licence(resolve.resolve_source("someone/x"))
+
+
 def test_described_fetches_no_weights(stand_in_hub: StandInHub, released: Path) -> None:
     stand_in_hub.publish("someone/tiny", released)
     source = resolve.described(resolve.resolve_source("someone/tiny"))

@@ -48,6 +48,7 @@ class StandInHub:
     delay_seconds: float = 0.0  # before every answer
     bytes_per_second: float = 0.0  # of transfers; 0 is no limit
     tokens: tuple[str, ...] = ("hf_allowed",)  # that may read gated repositories
+    storage_statuses: list[int] = field(default_factory=list)  # of its next answers
     refuses_tokens: bool = False  # as expired ones
     ignores_ranges: bool = False
     spoiled: set[str] = field(default_factory=set)  # files of which other bytes arrive
@@ -140,6 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(hub.delay_seconds)
         if self.storage:
             hub.storage_headers.append({key.lower(): value for key, value in self.headers.items()})
+            if hub.storage_statuses:
+                self._send(hub.storage_statuses.pop(0), b"<Error>expired</Error>")
+                return
             name, data = hub.blobs[path.removeprefix("/")]
             self._send_content(name, data, {})
             return

@@ -76,6 +76,12 @@ def lacks_weights(names: Collection[str]) -> bool:
     return not kind or any(not {name, str(Path(name).with_suffix(".safetensors"))} & set(names) for name in needed)
 
 
+def lacks_tokenizer(names: Collection[str]) -> bool:
+    """Whether a transformers checkpoint of these files has none of those that describe a tokenizer."""
+    known = any("/" not in name and (name.startswith("tokenizer") or name.endswith(".model")) for name in names)
+    return layout(names) == "transformers" and not known
+
+
 def _describes(name: str) -> bool:
     """A small file at the top: configurations, tokenizers, the card and the licence."""
     return "/" not in name and (name.endswith(DESCRIPTION_SUFFIXES) or name.upper().startswith("LICEN"))

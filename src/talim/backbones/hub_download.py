@@ -335,6 +335,9 @@ def _stream(base: HubBase, repository: HubRepository, name: str, have: int) -> I
     seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:
         with get_session().stream("GET", url, headers=headers, timeout=seconds, follow_redirects=True) as response:
+            if response.status_code >= 400 and (storage := response.url.netloc.decode()) != hub_errors.host_name():
+                status = response.status_code  # 403 where an address has expired, which is asked for anew each time
+                raise HubUnreachableError(hub_errors.SERVER_ERROR.format(host=storage, status=status))
             hf_raise_for_status(response)
             position = have if response.status_code == 206 else 0
             for chunk in response.iter_bytes():

@@ -11,7 +11,7 @@ from typing import Any
 
 from talim.backbones import hub_errors
 from talim.backbones.card_licence import licence_of_fields
-from talim.backbones.checkpoint_layout import AUDIOCRAFT_FILES, CONFIG, lacks_weights, needed_files
+from talim.backbones.checkpoint_layout import AUDIOCRAFT_FILES, CONFIG, lacks_tokenizer, lacks_weights, needed_files
 from talim.backbones.registry import UNET_CONFIG
 from talim.errors import TalimError
 
@@ -97,7 +97,10 @@ def cached_folder(hub_id: str, revision: str) -> Path | None:
 
 
 def missing_files(hub_id: str, folder: Path, predictors: bool = False) -> list[str]:
-    """Files that a cached commit lacks for loading: exactly if the listing is cached too, else the weights alone."""
+    """Files that a cached commit lacks for loading, told from its listing.
+
+    Where that is not cached too (other programs fetched single files), the weights and any tokenizer are looked for.
+    """
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -105,6 +108,6 @@ def missing_files(hub_id: str, folder: Path, predictors: bool = False) -> list[s
     try:
         sizes = {file.path: file.size for file in get_cached_repo_tree(hub_id, revision=folder.name)}
     except (CachedRepoTreeNotFoundError, OSError, ValueError):
-        return ["weights"] if lacks_weights(here) else []
+        return ["weights"] * lacks_weights(here) + ["tokenizer"] * lacks_tokenizer(here)
     needed = needed_files(list(sizes), predictors)
     return [name for name in needed if name not in here or (folder / name).stat().st_size != sizes[name]]

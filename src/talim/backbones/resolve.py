@@ -140,20 +140,6 @@ def takes_melody(name: str) -> bool:
         return file.is_file() and parse_json(file.read_text(encoding="utf-8")).get("model_type") == "musicgen_melody"
 
 
-def takes_melody(name: str) -> bool:
-    """Whether a base is conditioned on a melody, by its registered shape or its config.json; TalimError as `load`."""
-    source = check_base(name)
-    if source.entry is not None and source.entry.hub_id:
-        return getattr(source.entry.shape, "melody_frames", 0) > 0
-    file = Path(source.path_or_id) / CONFIG
-    with friendly_load_errors(source):
-        if not source.local:
-            from huggingface_hub import hf_hub_download
-
-            file = Path(hf_hub_download(source.path_or_id, CONFIG))
-        return file.is_file() and parse_json(file.read_text(encoding="utf-8")).get("model_type") == "musicgen_melody"
-
-
 def resolve_source(name: str) -> ModelSource:
     """Files of a name; TalimError with similar names if there are none.
 
@@ -233,18 +219,16 @@ def _expanded(name: str) -> Path:
 
 
 def source_licence(source: ModelSource) -> str:
-    """Licence from the registry, or from the model card of a folder or of the Hub, or "unknown"."""
+    """Licence from the registry, or from the model card of a folder or of the Hub, or "unknown".
+
+    TalimError for a model of the Hub that is not here and cannot be asked for.
+    """
     if source.entry is not None:
         return source.entry.licence
     if source.is_folder:
         return licence_of_card(Path(source.path_or_id) / "README.md")
     folder = hub_repository.cached_folder(source.name, source.hub.wanted)
-    if folder is not None and (folder / "README.md").is_file():
-        return licence_of_card(folder / "README.md")
-    try:
-        return hub_download.look_up(source.hub).licence
-    except TalimError:  # told when the base is fetched
-        return "unknown"
+    return hub_download.look_up(source.hub).licence if folder is None else licence_of_card(folder / "README.md")
 
 
 @contextmanager

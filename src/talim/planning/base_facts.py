@@ -74,9 +74,10 @@ def base_model_facts(base: str) -> BaseModelFacts:
         return facts
     if file := cached_file(source.name, "config.json", source.revision):
         return _read_config(source, file)
+    revision = f" --revision {source.revision}" if source.revision else ""
     raise TalimError(
-        f"the dimensions of base {base!r} are not known; fetch its config.json and give the folder: "
-        f"hf download {base} config.json --local-dir {base.rsplit('/', 1)[-1]}"
+        f"the dimensions of base {base!r} are not known; fetch its config.json and give the folder: hf download "
+        f"{source.name} config.json{revision} --local-dir {source.name.rsplit('/', 1)[-1]}"
     )
 
 
