@@ -95,6 +95,11 @@ def test_scale_of_the_phrase_is_kept_by_the_adapter_only(rows: dict[str, dict[st
     assert row["control"] > row["value"]
 
 
+def test_score_is_testable_where_the_recordings_are_better_than_their_controls(rows: dict[str, dict[str, Any]]) -> None:
+    assert rows["continuation_scale_distance"]["testable"]
+    assert rows["continuation_mode_probability"]["testable"]
+
+
 def test_nearness_is_above_chance_for_what_is_like_the_recording(rows: dict[str, dict[str, Any]]) -> None:
     row = rows["continuation_nearness_pitch"]
     assert row["value"] > 0.6

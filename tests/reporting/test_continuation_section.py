@@ -22,7 +22,7 @@ def row(name: str, **changes: Any) -> dict[str, Any]:
     return values | {"gain": 0.3, "gain_error": 0.02, "gain_recordings": 7} | changes
 
 
-def told(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+def results(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     facts = {"phrase_seconds": 4.0, "seconds": 6.0, "clips": 7, "recordings": 7, "controls": 20, "seed": 0}
     return {"continuations": {**facts, "scores": rows, "warnings": ["few clips"], **changes}}
 
@@ -41,7 +41,9 @@ def result(tmp_path: Path) -> RunResults:
             prompt = "raga <Yaman>" if number == 1 else ""
             rows.append({"file": name, "role": role, "prompt": prompt, "recording": "take & 3", "phrase_seconds": 0.4})
     write_jsonl(folder / "manifest.jsonl", rows)
-    scores = told([row("continuation_mode_probability"), row("continuation_intonation_cents", value=12, baseline=30)])
+    scores = results(
+        [row("continuation_mode_probability"), row("continuation_intonation_cents", value=12, baseline=30)]
+    )
     return RunResults(tmp_path / "run", scores=scores)
 
 
@@ -68,15 +70,27 @@ def test_section_shows_values_with_their_control_and_players(result: RunResults)
 
 def test_sentence_tells_better_and_worse_only_from_enough_recordings() -> None:
     rows = [row("continuation_mode_probability"), row("continuation_scale_distance", value=0.6, gain=-0.2)]
-    shown = continuation_sentence(told(rows))
+    shown = continuation_sentence(results(rows))
     assert "Going on from 7 held-out clips" in shown or "Going on from 7 held-out phrases" in shown
     assert "worse: difference of the pitches" in shown
     assert "etter: probability of the recording's mode" in shown
     few = [each | {"gain_recordings": 3} for each in rows]
-    assert "cannot be told" in continuation_sentence(told(few))
-    assert "--num-continuations" in continuation_sentence(told(few))
+    assert "cannot be told" in continuation_sentence(results(few))
+    assert "--num-continuations" in continuation_sentence(results(few))
     unsure = [each | {"gain_error": 5.0} for each in rows]
-    assert "no score shows a difference" in continuation_sentence(told(unsure))
+    assert "no score shows a difference" in continuation_sentence(results(unsure))
+
+
+def test_score_by_which_recordings_are_no_better_than_others_decides_nothing(tmp_path: Path) -> None:
+    rows = [row("continuation_nearness_pitch", testable=False), row("continuation_scale_distance", gain=-0.3)]
+    section = continuation_section(RunResults(tmp_path, scores=results(rows)), None)
+    assert {each["name"][:10]: each["verdict"] for each in section["rows"]} == {
+        "nearer to ": "not testable here",
+        "difference": "worse",
+    }
+    assert "nearer" not in continuation_sentence(results(rows))
+    assert "not testable here" in continuation_sentence(results(rows[:1]))
+    assert "cannot be told" in continuation_sentence(results([rows[0] | {"gain_recordings": 3}], recordings=3))
 
 
 def test_section_of_a_run_without_continuations_says_why_or_is_left_out(tmp_path: Path) -> None:
@@ -90,7 +104,7 @@ def test_section_of_a_run_without_continuations_says_why_or_is_left_out(tmp_path
 
 def test_section_of_scores_that_were_not_measured(tmp_path: Path) -> None:
     missing = row("continuation_mode_probability", value=None, baseline=None, reference=None, control=None, gain=None)
-    section = continuation_section(RunResults(tmp_path, scores=told([missing])), None)
+    section = continuation_section(RunResults(tmp_path, scores=results([missing])), None)
     assert section["rows"][0]["verdict"] == "not measured"
     assert section["rows"][0]["value"] == "-"
     assert section["examples"] == []

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from talim.atomic_io import to_jsonable
 from talim.audio import Audio
@@ -20,7 +21,7 @@ from talim.errors import TalimError
 from talim.evaluation import clip_measures, score_table, tradition_scores
 from talim.evaluation.clip_measures import HOP_SECONDS, ClipMeasures
 from talim.evaluation.protocol import EMBEDDINGS
-from talim.evaluation.score_table import Measure
+from talim.evaluation.score_table import Estimate, Measure
 from talim.metrics import embeddings, intonation, pitch
 from talim.metrics.cache import MetricCache
 from talim.traditions import note_transcription
@@ -74,6 +75,9 @@ def score_continuations(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the score table, each with the `control`: the same score of other recordings' continuations.
 
+    A row is `testable` if the recordings themselves are shown to be better than their controls: else it could not have
+    told a good continuation from an unrelated one.
+
     The `reference` is the recording itself (for nearness: its phrase), the `baseline` the base alone. `controls` are
     continuations of recordings with the recordings' names, those that are continued among them.
     """
@@ -109,9 +113,20 @@ def _row(
     other = score_table.mean_over_recordings(control, recordings)
     if not value.n:
         reason = "the recordings name no mode that talim knows, or hold too little melody"
-        return to_jsonable(asdict(score_table.missing_score(measure, reason))) | {"control": None}
+        return _without_value(measure, reason)
     row = score_table.score_row(measure, value, reference, baseline)
-    return to_jsonable(asdict(row)) | {"control": other.value if other.n else None}
+    control_value = other.value if other.n else None
+    return to_jsonable(asdict(row)) | {"control": control_value, "testable": _is_above(reference, other, measure)}
+
+
+def _without_value(measure: Measure, reason: str) -> dict[str, Any]:
+    return to_jsonable(asdict(score_table.missing_score(measure, reason))) | {"control": None, "testable": False}
+
+
+def _is_above(reference: Estimate, control: Estimate, measure: Measure) -> bool:
+    """Whether the recordings themselves are better than their controls, by a t test over recordings."""
+    gain = score_table.paired_gain(reference, control, None, measure.direction)
+    return gain is not None and gain.mean > 0 and gain.mean > gain.error * float(stdtrit(gain.recordings - 1, 0.975))
 
 
 def _scale_distance(phrases: Sequence[ClipMeasures]) -> Score:
@@ -184,7 +199,7 @@ def _nearness_row(
     groups, pool = [group for group, _ in controls], vectors([sound for _, sound in controls])
     if len(set(groups)) < 2:
         reason = "it needs the continuations of two held-out recordings or more"
-        return to_jsonable(asdict(score_table.missing_score(measure, reason))) | {"control": None}
+        return _without_value(measure, reason)
     scale = np.maximum(pool.std(0), 1e-6)
     own = vectors([each.parts["real"] for each in continued]) / scale
 

@@ -24,6 +24,7 @@ VERDICTS = {
     sample_changes.UNCLEAR: "no difference is shown",
     sample_changes.TOO_FEW: "cannot be told",
 }
+NOT_TESTABLE = "not testable here"
 
 
 def _distance(value: float) -> str:
@@ -66,7 +67,7 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
         ),
         "count": f"{count} of {format_counted(int(results['recordings']), 'recording')}",
         "rows": [_row(row, change) for row, change in _changes(results)],
-        "notes": [f"{_lower_is_better()}.", *(f"Note: {text}." for text in results.get("warnings") or [])],
+        "notes": [*_table_notes(), *(f"Note: {text}." for text in results.get("warnings") or [])],
         "examples": examples,
         "more": more,
         "folder": f"{result.folder.name}/{Run(result.folder).continuations.name}",
@@ -85,6 +86,11 @@ def continuation_sentence(scores: Mapping[str, Any]) -> str:
         if (texts := [change.text for change in changes if change.verdict == verdict])
     ]
     begun = f"Going on from {format_counted(int(results['clips']), 'held-out phrase')}, "
+    if not changes:
+        return (
+            f"{begun}whether the adapter is better or worse is not testable here: by no score are the recordings "
+            "themselves shown to be better than other recordings. Listen."
+        )
     if shown:
         return f"{begun}the adapter is {'. '.join([shown[0], *(part.capitalize() for part in shown[1:])])}."
     if any(change.verdict == sample_changes.TOO_FEW for change in changes):
@@ -98,7 +104,9 @@ def continuation_sentence(scores: Mapping[str, Any]) -> str:
 def _changes(results: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:
     """The rows in the order of NAMES, each with what the adapter changed, None where that was not measured."""
     rows = {row.get("name"): row for row in results["scores"] if isinstance(row, dict)}
-    changes = sample_changes.sample_changes(results, NAMES)
+    enough = int(results.get("recordings") or 0) >= sample_changes.MIN_RECORDINGS  # with fewer, that is what is told
+    testable = [row for row in rows.values() if row.get("testable", True) or not enough]
+    changes = sample_changes.sample_changes({"scores": testable}, NAMES)
     by_name = {change.name: change for change in changes}
     return [(rows[key], by_name.get(name)) for key, (name, _) in NAMES.items() if key in rows]
 
@@ -106,15 +114,23 @@ def _changes(results: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample
 def _row(row: Mapping[str, Any], change: sample_changes.SampleChange | None) -> dict[str, str]:
     name, show = NAMES[str(row["name"])]
     values = {key: _shown(row.get(key), show) for key in ("value", "baseline", "control", "reference")}
-    return {"name": name, **values, "verdict": VERDICTS[change.verdict] if change else "not measured"}
+    return {"name": name, **values, "verdict": VERDICTS[change.verdict] if change else _why_none(row)}
+
+
+def _why_none(row: Mapping[str, Any]) -> str:
+    return "not measured" if row.get("value") is None else NOT_TESTABLE
 
 
 def _shown(value: Any, show: Callable[[float], str]) -> str:
     return show(float(value)) if isinstance(value, int | float) else "-"
 
 
-def _lower_is_better() -> str:
-    return "Lower is better for the two distances and the difference of the pitches, higher for the rest"
+def _table_notes() -> list[str]:
+    return [
+        "Lower is better for the distance and the difference, higher for the rest. Not testable here: it is not shown "
+        "that the recordings themselves are better than other recordings, so that this score could not have told a "
+        "good continuation from an unrelated one."
+    ]
 
 
 def _examples(result: RunResults, tracker: Tracker | None) -> tuple[list[ExampleGroup], int]:
