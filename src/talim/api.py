@@ -44,6 +44,7 @@ def prepare(
     held_out: Sequence[str] = (),
     split_by: str = "auto",
     license_use: str = "any",
+    base: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Corpus:
@@ -52,14 +53,20 @@ def prepare(
     `source` is a folder of recordings, with or without metadata.csv, or any other source that `format` names;
     `held_out_fraction` (0 to 0.5; None: 0.2, or 0.3 of fewer than 20 recordings) of the music is kept out of training;
     `license_use="commercial"` leaves out recordings whose licence forbids commercial use or is unknown. Files that are
-    left out, AI-generated ones among them, are listed with their reasons in `corpus.summary["skipped"]`. Calling it
-    again updates the corpus and decodes only new files.
+    left out, AI-generated ones among them, are listed with their reasons in `corpus.summary["skipped"]`. `base` is the
+    base whose tokenizer the captions are checked with (None: plain letters). Calling it again updates the corpus and
+    decodes only new files.
 
     >>> corpus = talim.prepare("my-recordings", "my-corpus", caption="sitar, raga Yaman")
     >>> print(len(corpus.train), "training clips,", len(corpus.held_out), "held-out clips")
     """
     from talim.corpus.prepare import prepare as prepare_corpus
 
+    reader = None
+    if base is not None:
+        from talim.backbones.load import base_reader
+
+        reader = base_reader(base)
     return prepare_corpus(
         source,
         out,
@@ -72,6 +79,7 @@ def prepare(
         held_out=tuple(held_out),
         split_by=split_by,
         license_use=license_use,
+        reader=reader,
         seed=seed,
         progress=progress or progress_module.default(),
     )

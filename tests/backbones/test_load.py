@@ -17,7 +17,7 @@ from stand_in_hub import checkpoints
 from stand_in_hub.server import StandInHub
 
 from talim.backbones import registry
-from talim.backbones.load import load
+from talim.backbones.load import base_reader, load
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.errors import TalimError, UsageError
 
@@ -204,3 +204,12 @@ def test_load_mustango_from_the_hub_fetches_the_predictors_later(stand_in_hub: S
     complete = resolve.with_predictors(resolve.fetched(resolve.resolve_source("someone/mustango")))
     assert (complete / "chords" / "flan-t5-large.bin").is_file()
     assert complete.name == base.revision
+
+
+def test_base_reader_needs_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"never read")
+    reader = base_reader(str(folder))
+    assert reader.name == folder.name
+    assert reader.unreadable_words("café rāga 静") == ["rāga", "静"]
+    for name in ("nano-musicgen", "nano-mustango"):
+        assert base_reader(name).unreadable_words("café raga") == ["café"]

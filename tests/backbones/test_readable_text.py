@@ -105,8 +105,9 @@ def test_what_is_read_otherwise_and_what_is_not_read_are_told() -> None:
     assert " % of the tokens of the prompt as written are unknown to musicgen-small" in note
     assert note.endswith("राग -> raga, यमन -> Yaman (as typed: --no-transliterate)")
     (warning,) = reading_notes(base, ["静かな朝"], "the prompt")
-    assert warning.startswith("warning: musicgen-small cannot read 1 word of the prompt: 静かな朝 (50 % of the tokens")
+    assert warning.startswith("warning: musicgen-small cannot read 1 word of the prompt: 静かな朝. ")
     assert "write English" in warning
+    assert "(50 % of the tokens of the prompt as written are unknown to musicgen-small)" in warning
     note, warning = reading_notes(base, ["राग 静かな朝"], "the captions")
     assert "राग -> raga" in note
     assert "cannot read 1 word of the captions: 静かな朝." in warning
@@ -119,7 +120,7 @@ def test_what_is_read_otherwise_and_what_is_not_read_are_told() -> None:
 
 def test_a_reading_is_kept_as_plain_values() -> None:
     kept = examine(T5, ["राग पूरिया धनाश्री, 静"]).as_dict()
-    assert kept["spelled"] == {"राग": "raga", "पूरिया": "Puriya", "धनाश्री,": "Dhanashri,"}
+    assert kept["spelled"] == {"राग": "raga", "पूरिया": "Puriya", "धनाश्री": "Dhanashri"}
     assert kept["unreadable"] == ("静",)
     assert 0 < kept["unknown_share"] < 1
     assert examine(T5, ["slow flute"]).as_dict() == {}

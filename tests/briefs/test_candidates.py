@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from fixtures.brief_folder import decide
 
 from talim import audio
 from talim.atomic_io import read_json, read_jsonl
+from talim.backbones import readable_text
 from talim.briefs import brief as briefs_brief
 from talim.briefs import candidates
 from talim.briefs.review_session import open_brief
 from talim.cli import main
 from talim.errors import TalimError, UsageError
+from talim.progress import Progress
 
 BRIEF = {
     "name": "jingle",
@@ -123,6 +126,23 @@ def test_generate_candidates_keeps_existing_and_regenerates_after_change(tmp_pat
     quieter = briefs_brief.load(write_brief(tmp_path, loop=False, loudness_lufs=-33))
     changed = candidates.generate_candidates(quieter, [tiny_run], tmp_path / "out")
     assert {row["sha256"] for row in changed}.isdisjoint(row["sha256"] for row in first)
+
+
+def test_generate_candidates_tells_once_which_words_the_base_cannot_read(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(readable_text, "reading_notes", lambda base, texts, what: [f"unknown of {what}: {texts[0]}"])
+
+    class Lines(Progress):
+        def log(self, text: str) -> None:
+            said.append(text)
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_run, other)
+    brief = briefs_brief.load(write_brief(tmp_path, prompt="静かな朝 flute", candidates=1))
+    candidates.generate_candidates(brief, [tiny_run, other], tmp_path / "out", Lines())
+    assert len([line for line in said if " of the prompt: 静かな朝" in line]) == 1, said
 
 
 def test_candidate_key_ignores_rule_and_title(tmp_path: Path, tiny_run: Path) -> None:

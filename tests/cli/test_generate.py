@@ -100,7 +100,9 @@ def test_hostile_beats_are_refused(capsys: pytest.CaptureFixture[str], tmp_path:
 def test_words_that_the_base_cannot_read_are_told(
     generate: Any, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talim.generation.generate.unreadable_warning", lambda base, texts, what: f"{what}: {texts[0]}")
+    monkeypatch.setattr(
+        "talim.generation.generate.reading_notes", lambda base, texts, what, off: [f"{what}: {texts[0]}"]
+    )
     status, _, said = generate("--base", tiny_base, "--prompt", "静かな朝", "--out", tmp_path / "a.flac")
     assert status == 0
     assert "the prompt: 静かな朝" in said

@@ -14,7 +14,8 @@ from talim.audio import Audio
 from talim.corpus.captions import (
     BUILT_FROM_LABELS,
     MAX_TEXT_BYTES,
-    NEUTRAL_CAPTION,
+    NO_CAPTION,
+    PLACEHOLDER,
     RecordingMetadata,
     file_metadata,
     passed_over_notes,
@@ -50,7 +51,7 @@ def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
     captioned = replace(bare, row={"text": "row", "tradition": "makam"})
     labelled = replace(bare, row={"tradition": "makam"})
     results = [file_metadata(captioned, {"text": "edited"}, "all")]
-    results += [file_metadata(captioned, {"text": NEUTRAL_CAPTION}, "all")]
+    results += [file_metadata(captioned, {"text": PLACEHOLDER}, "all")]
     (folder / "a.txt").write_text(" beside\nthe sound \n", encoding="utf-8")
     results += [file_metadata(labelled, {}, "all")]
     (folder / "a.txt").unlink()
@@ -62,7 +63,7 @@ def test_file_metadata_selects_the_caption_by_priority(folder: Path) -> None:
         ("beside the sound", "text file"),
         ("all", "--caption"),
         (results[4].caption, BUILT_FROM_LABELS),
-        (NEUTRAL_CAPTION, "none"),
+        (NO_CAPTION, "none"),
     ]
     assert "makam" in results[4].caption or "Turkish" in results[4].caption
 
@@ -109,7 +110,7 @@ def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None
     assert metadata.extra == {"tonic_hz": "220"}
     assert metadata.labels.tonic_hz == 220
     metadata = file_metadata(source(folder, "deep/a.b.wav", {"performer": ""}), {"licence": "own"}, None)
-    assert metadata == RecordingMetadata(NEUTRAL_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels())
+    assert metadata == RecordingMetadata(NO_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels())
 
 
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
@@ -148,7 +149,7 @@ def test_file_metadata_of_rendered_audio_ignores_text_files(folder: Path) -> Non
             return {}
 
     (folder / "a.txt").write_text("Sira\tKod", encoding="utf-8")
-    assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NEUTRAL_CAPTION
+    assert file_metadata(SourceFile(folder / "a.npz", "a.npz", Silent()), {}, None).caption == NO_CAPTION
 
 
 def text_note(folder: Path) -> str:
@@ -202,13 +203,13 @@ def test_file_metadata_keeps_words_of_a_second_column(folder: Path) -> None:
 
 def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     path = folder / "metadata.csv"
-    neutral = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="a", licence="CC0")
+    neutral = RecordingMetadata(NO_CAPTION, "none", recording="a", licence="CC0")
     captioned = RecordingMetadata("caption", "metadata", recording="b")
     write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {})
     assert rows_of(path) == [{"file_name": "a.wav", "recording": "a", "licence": "CC0"}]  # the text is for the user
     assert "a.wav,," in path.read_text("utf-8")
     typed = {"a.wav": {"text": "typed", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
-    new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="c")
+    new = RecordingMetadata(NO_CAPTION, "none", recording="c")
     write_editable(path, {"a.wav": captioned, "c.wav": new}, typed)
     rows = {row["file_name"]: row for row in rows_of(path)}
     assert {name: row.get("text") for name, row in rows.items()} == {
@@ -222,7 +223,7 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-5 dB", "@home", "'=quoted", "''=twice", "plain", "'plain"])
 def test_write_editable_guards_formulas_and_reading_gives_them_back(folder: Path, text: str) -> None:
     path = folder / "metadata.csv"
-    new = RecordingMetadata(NEUTRAL_CAPTION, "none", recording="=cmd|' /C calc'!A0", performer="मीरा")
+    new = RecordingMetadata(NO_CAPTION, "none", recording="=cmd|' /C calc'!A0", performer="मीरा")
     write_editable(path, {"=b.wav": new}, {"a.wav": {"text": text}})
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")  # so that spreadsheets read it as UTF-8
     cells = [cell for row in csv.reader(path.read_text("utf-8-sig").splitlines()) for cell in row]

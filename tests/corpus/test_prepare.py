@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from fixtures import t5_tokenizer
 from fixtures.broken_recordings import broken_files, forget, good_clips
 from fixtures.importer_sources import SCORE_HEAD, own_folder, sound, symbtr_scores
 from fixtures.prepared_corpus import RATE_HZ, make, snapshot
 
 from talim.audio import Audio, write
+from talim.backbones.readable_text import TextReader
 from talim.corpus import report
-from talim.corpus.captions import NEUTRAL_CAPTION
+from talim.corpus.captions import NO_CAPTION
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import filter_by_license, prepare
@@ -587,7 +589,7 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     corpus = make(three, out)
     table = out / "metadata.csv"
     assert corpus.summary["missing_captions"] == {"file": "metadata.csv", "recordings": 2}
-    assert {clip.caption for clip in corpus.clips} == {"from a text file", NEUTRAL_CAPTION}
+    assert {clip.caption for clip in corpus.clips} == {"from a text file", NO_CAPTION}
     text = table.read_text("utf-8")
     assert text.splitlines()[0].startswith("file_name,text,performer")
     assert "a.wav" not in text
@@ -684,3 +686,21 @@ def test_prepare_of_equal_files_keeps_the_described_one(folder: Path, record, tm
     assert {clip.source_file for clip in corpus.clips} == {"b.wav", "c.wav"}
     assert {clip.licence for clip in corpus.clips if clip.source_file == "b.wav"} == {"CC BY 4.0"}
     assert corpus.summary["example_caption"] in {clip.caption for clip in corpus.train}
+
+
+def test_prepare_tells_which_letters_of_captions_a_base_may_not_know(three: Path, out: Path) -> None:
+    for name, text in (("a", "राग यमन, slow"), ("deep/b", "rāga Yaman, slow"), ("c", "静かな朝")):
+        (three / f"{name}.txt").write_text(text, encoding="utf-8")
+    corpus = make(three, out)
+    told = [row["note"] for row in corpus.summary["notes"] if row["file"] == "captions"]
+    assert all(any(pair in note for note in told) for pair in ("राग -> raga", "यमन -> Yaman", "rāga -> raga")), told
+    assert any("cannot read 1 word of the captions: 静かな朝" in note for note in told)
+    assert any("cannot tell apart 'राग यमन, slow' and 'rāga Yaman, slow'" in note for note in told)
+    assert {clip.caption for clip in corpus.clips} == {"राग यमन, slow", "rāga Yaman, slow", "静かな朝"}  # kept
+
+
+def test_prepare_for_a_base_asks_its_tokenizer(three: Path, out: Path) -> None:
+    (three / "a.txt").write_text("café rāga", encoding="utf-8")
+    corpus = make(three, out, reader=TextReader(t5_tokenizer.load(), "musicgen-small"))
+    (note,) = [row["note"] for row in corpus.summary["notes"] if row["file"] == "captions"]
+    assert note.endswith("unknown to musicgen-small; it reads a spelling that it knows: rāga -> raga")

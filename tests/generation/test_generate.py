@@ -83,8 +83,7 @@ def test_generate_files_of_several_pieces_writes_a_folder_with_a_manifest(tmp_pa
         ({"seconds": 0.0}, "--seconds is 0"),
         ({"seconds": 1e9}, "between 0.1 and 3600"),
         ({"seconds": float("nan")}, "--seconds is nan"),
-        ({"prompts": [" "]}, "--prompt is empty"),
-        ({"prompts": []}, "--prompt is empty"),
+        ({"prompts": []}, "--prompt is missing"),
         ({"num_samples": 0}, "--num-samples is 0"),
         ({"num_samples": 2}, "pieces need a folder"),
         ({"prompts": ["caf\udce9"]}, "holds bytes that are no letters"),
@@ -104,9 +103,21 @@ def test_generate_with_invalid_request_is_refused_before_loading(tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_generate_audio_with_empty_prompt_raises_usage_error() -> None:
-    with pytest.raises(UsageError, match="--prompt is empty"):
-        next(generate_audio(prompts=[""], source=GenerationSource("never-looked-at")))
+def test_an_empty_prompt_is_music_without_condition_and_that_is_told(tmp_path: Path, tiny_base: Path) -> None:
+    lines: list[str] = []
+
+    class Lines(Progress):
+        def log(self, text: str) -> None:
+            lines.append(text)
+
+    out = tmp_path / "a.flac"
+    (row,) = write(out=out, prompts=["  "], source=GenerationSource(str(tiny_base)), seconds=0.5, progress=Lines())
+    assert (row["prompt"], row["title"]) == ("", "without a prompt")
+    (told,) = [line for line in lines if "the prompt is empty" in line]
+    assert "guidance has nothing to act on and is skipped" in told
+    assert audio.read_tags(out)["title"] == "without a prompt"
+    (again,) = write(out=out, prompts=[""], source=GenerationSource(str(tiny_base)), seconds=0.5, progress=Lines())
+    assert again["request"] == row["request"]  # the file was used again
 
 
 def test_read_beats_chords_repeats_single_texts_and_refuses_unequal_numbers() -> None:

@@ -27,7 +27,7 @@ class FakeBackbone:
 
     window_seconds, frame_rate_hz, device = 1.0, 25, "cpu"
     codec_hash, text_encoder_hash, fingerprint = "codec", "text", "weights"
-    target_kind, accepts_beats_chords = "tokens", False
+    target_kind, accepts_beats_chords, melody_rate_hz = "tokens", False, 0.0
 
     def __init__(self) -> None:
         self.encoded = self.text_encoded = 0
@@ -35,6 +35,9 @@ class FakeBackbone:
     def encode(self, audio: Audio) -> np.ndarray:
         self.encoded += 1
         return np.tile(np.arange(50, dtype=np.int16), (4, 1))
+
+    def read_as(self, prompt: str) -> str:
+        return prompt
 
     def encode_text(self, prompts: list[str]) -> list[np.ndarray]:
         self.text_encoded += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import shutil
 import signal
@@ -280,6 +281,20 @@ def items_of(base: MusicGen, lengths: tuple[int, ...] = (18, 11, 25)) -> list[En
         tokens = rng.integers(0, 32, (base.codebooks, frames)).astype(np.int16)
         made.append(EncodedClip(clip, tokens, base.encode_text([clip.caption])[0]))
     return made
+
+
+def test_a_clip_without_caption_has_one_entry_whether_or_not_it_is_dropped(loaded: Loaded, tmp_path: Path) -> None:
+    base = loaded()
+    cache = cache_for(base, "linear@post:width4", tmp_path)
+    with_caption, without = items_of(base, (12, 12))
+    without.clip.caption = ""
+    without = dataclasses.replace(without, states=base.encode_text([""])[0])
+    assert len(cache.keys(with_caption.full_length, 0.1)) == 2
+    assert len(cache.keys(without.full_length, 0.1)) == 1
+    assert cache.keys(without.full_length, 0.0) == cache.keys(without.full_length, 1.0)
+    kept, dropped = (cache.hidden(without.full_length, drop) for drop in (False, True))
+    assert torch.equal(kept, dropped)
+    assert cache.counts["frozen_cache_computed"] == 1
 
 
 def attached(base: MusicGen, design: str) -> Any:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from fixtures import released_musicgen
 from safetensors.torch import load_file
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, read_jsonl
 from talim.errors import TalimError, UsageError
+from talim.generation import sources
 from talim.interrupts import Interrupted
 from talim.progress import Progress
 from talim.run import Run
@@ -259,3 +263,97 @@ def test_train_stores_a_hub_model_card(finished_run: Run) -> None:
     assert header["license"] == "cc-by-nc-4.0"
     assert "base_model" not in header  # a local folder, whose name may be another model's on the Hub
     assert "recordings that it was trained on" in (finished_run.adapter / "LICENSE.md").read_text()
+
+
+class Lines(Progress):
+    """Collects the log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Any:
+    """Makes a copy of the corpus whose clips have these captions, in turn."""
+
+    def make(name: str, *captions: str) -> Path:
+        folder = tmp_path_factory.mktemp("captioned") / name
+        shutil.copytree(corpus_folder, folder, ignore=shutil.ignore_patterns("features"))
+        rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+        for number, row in enumerate(rows):
+            row["caption"] = captions[number % len(captions)]
+        text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+        (folder / "corpus.jsonl").write_text(text, encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def t5_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small base with a tokenizer of T5's kind."""
+    return released_musicgen.write(tmp_path_factory.mktemp("t5") / "base", layers=1)
+
+
+def test_captions_are_read_in_letters_that_the_base_knows_and_generation_agrees(
+    quick_recipe: Any, captioned: Any, t5_base: Path, tmp_path: Path
+) -> None:
+    corpora = [captioned("deva", "राग यमन", "Şehnâz 静"), captioned("plain", "raga Yaman", "Sehnâz 静")]
+    few = {"base": str(t5_base), "training__steps": 2, "training__crop_seconds": 0.3}
+    log = Lines()
+    one, two = (train(quick_recipe(corpus=str(c), **few), tmp_path / c.name, log) for c in corpora)
+    assert same(one, two)  # the base reads the same
+    kept = read_json(one.facts_file)["captions"]
+    assert kept["transliterated"] is True
+    assert kept["spelled"] == {"राग": "raga", "यमन": "Yaman", "Şehnâz": "Sehnâz"}
+    assert kept["unreadable"] == ["静"]
+    assert any("राग -> raga, यमन -> Yaman" in line and "transliterate=false" in line for line in log.lines)
+    assert any("cannot read 1 word of the captions: 静" in line for line in log.lines)
+    as_written = quick_recipe(corpus=str(corpora[0]), training__transliterate=False, **few)
+    three = train(as_written, tmp_path / "as-written", log)
+    assert not same(one, three)
+    for run, transliterated in ((one, True), (three, False)):
+        assert read_json(run.adapter / "talim.json")["transliterated"] is transliterated
+        backbone = sources.load_source(sources.choose_source(run.folder, None, [], False), "cpu", log)
+        assert backbone.transliterate is transliterated
+        assert backbone.read_as("राग") == ("raga" if transliterated else "राग")
+    asked = replace(sources.choose_source(one.folder, None, [], False), transliterate=False)
+    assert sources.load_source(asked, "cpu", log).transliterate is False
+    assert any("was trained on captions in letters that the base knows; here prompts" in line for line in log.lines)
+
+
+def test_a_run_that_was_begun_before_goes_on_as_it_was_begun(
+    quick_recipe: Any, captioned: Any, t5_base: Path, tmp_path: Path
+) -> None:
+    recipe = quick_recipe(
+        base=str(t5_base), corpus=str(captioned("old", "राग यमन")), training__steps=2, training__crop_seconds=0.3
+    )
+    run, log = Run(tmp_path / "run"), Lines()
+    with pytest.raises(Interrupted):
+        train(recipe, run.folder, StopAt(1))
+    facts = read_json(run.facts_file)
+    del facts["captions"]
+    run.facts_file.write_text(json.dumps(facts), encoding="utf-8")
+    train(recipe, run.folder, log)
+    assert read_json(run.adapter / "talim.json")["transliterated"] is False
+    assert any("was begun with captions as they are written, and goes on so" in line for line in log.lines)
+
+
+def test_a_corpus_without_captions_is_trained_with_the_empty_condition(
+    quick_recipe: Any, captioned: Any, tmp_path: Path
+) -> None:
+    without, with_words = captioned("without", ""), captioned("with", "slow glide")
+    few, log = {"training__steps": 3}, Lines()
+    made = {rate: quick_recipe(corpus=str(without), training__condition_dropout=rate, **few) for rate in (0.0, 0.9)}
+    runs = [train(recipe, tmp_path / f"{rate}", log) for rate, recipe in made.items()]
+    assert same(*runs)  # nothing is dropped twice
+    dropped = train(quick_recipe(corpus=str(with_words), training__condition_dropout=1.0, **few), tmp_path / "dropped")
+    trained = [[row for row in losses(run) if row[1] == "train"] for run in (runs[0], dropped)]
+    assert trained[0] == trained[1]
+    assert any("no clip has a caption" in line and "--prompt ''" in line for line in log.lines)
+    source = sources.choose_source(runs[0].folder, None, [], False)
+    sources.load_source(source, "cpu", log)
+    assert any("was trained without captions" in line for line in log.lines)

@@ -21,7 +21,6 @@ from talim.adapters.config import CONFIG_FILE, STORED_METHOD, AdapterConfig, sto
 from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
 from talim.atomic_io import new_file, new_folder, write_json, write_text
-from talim.design.expression import PEFT_KINDS
 from talim.errors import TalimError, UsageError
 from talim.version import __version__
 
@@ -30,7 +29,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
-TRANSLITERATED = "transliterated"  # whether captions were, in talim.json
+TRANSLITERATED, CAPTIONED = "transliterated", "captioned"  # whether captions were, and whether there were any
 KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
 
 
@@ -190,8 +189,8 @@ def read_config(folder: Path) -> PeftConfig:
         raise TalimError(f"{path}: {error!s:.80} is no PEFT method that is installed here") from error
     except Exception as error:  # PEFT's own classes raise anything for values of other types
         raise TalimError(f"{path} is no valid PEFT configuration: {str(error) or type(error).__name__:.200}") from error
-    if not isinstance(config, AdapterConfig) and peft_baselines.peft_type_name(config) not in PEFT_KINDS:
-        raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter; expected talim, lora, dora or ia3")
+    if not isinstance(config, AdapterConfig) and (reason := peft_baselines.unsuited(config)):
+        raise TalimError(f"{folder} holds a {values.get('peft_type')} adapter, which talim cannot use: {reason}")
     if not isinstance(config.base_model_name_or_path, str | None):
         raise TalimError(f"{path}: base_model_name_or_path is no text")
     try:
@@ -254,7 +253,10 @@ def _expected_shapes(config: PeftConfig, plain: nn.Module, folder: Path) -> dict
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come again when the adapter is loaded
         try:
-            adapted = get_peft_model(_without_memory(plain), config, "checked", low_cpu_mem_usage=True)  # type: ignore[arg-type]
+            try:
+                adapted = get_peft_model(_without_memory(plain), config, "checked", low_cpu_mem_usage=True)  # type: ignore[arg-type]
+            except NotImplementedError:  # shira draws places by values
+                adapted = get_peft_model(_without_memory(plain, "cpu"), config, "checked")  # type: ignore[arg-type]
             weights = get_peft_model_state_dict(adapted, adapter_name="checked", save_embedding_layers=False)
         except TalimError:
             raise
@@ -264,11 +266,11 @@ def _expected_shapes(config: PeftConfig, plain: nn.Module, folder: Path) -> dict
     return {key: tuple(weight.shape) for key, weight in weights.items()}
 
 
-def _without_memory(model: nn.Module) -> nn.Module:
-    """A copy of a model on the meta device, without the adapters that it has."""
+def _without_memory(model: nn.Module, device: str = "meta") -> nn.Module:
+    """A copy of a model on the meta device, or of its shapes on another one, without the adapters that it has."""
     empty_tensors: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
-        empty = tensor.detach().to("meta")
+        empty = torch.empty_like(tensor, device=device)
         is_weight = isinstance(tensor, nn.Parameter)
         empty_tensors[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_weight else empty
     replica = copy.deepcopy(model, empty_tensors)

@@ -12,6 +12,7 @@ import torch
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.musicgen.sampling import inference_mode
+from talim.backbones.readable_text import TextReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ class FrozenModel:
     family: str
     frame_rate_hz: float
     is_local = False  # see `Backbone`
+    revision = ""
     melody_rate_hz = 0.0
     melody_settings: Mapping[str, Any] = MappingProxyType({})
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding": True}
@@ -35,6 +37,7 @@ class FrozenModel:
         self, model: Any, tokenizer: Callable[..., Any], name: str, licence: str, miniature: bool, precision_reason: str
     ) -> None:
         self.model, self.tokenizer, self.name, self.licence = model, tokenizer, name, licence
+        self.reader, self.transliterate = TextReader(tokenizer), True
         self.miniature, self.precision_reason = miniature, precision_reason
         vars(model)["name_or_path"] = name  # PEFT stores it with an adapter: no local path
         self.options = generation_options.DEFAULT_OPTIONS[self.family]
@@ -45,6 +48,10 @@ class FrozenModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def read_as(self, prompt: str) -> str:
+        """What the tokenizer gets for a prompt: words that it does not know in plain letters, or the prompt itself."""
+        return self.reader.spell(prompt) if self.transliterate else prompt
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states, float32 [L, D]; encoded one by one, independent of the batch."""
@@ -62,7 +69,8 @@ class FrozenModel:
 
     def _tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask, int64 [B, L]."""
-        tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.tokenizer_options)
+        texts = [self.read_as(prompt) for prompt in prompts]
+        tokens = self.tokenizer(texts, return_tensors="pt", **self.tokenizer_options)
         return tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
 
     def decode(self, tokens: np.ndarray) -> Audio:

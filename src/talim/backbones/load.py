@@ -15,6 +15,7 @@ from talim.backbones import hub_download, registry, resolve
 from talim.backbones.devices import pick_device
 from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint, is_audiocraft
 from talim.backbones.precision import choose_precision
+from talim.backbones.readable_text import TextReader
 from talim.errors import TalimError
 
 if TYPE_CHECKING:
@@ -59,6 +60,48 @@ def _check_tokenizer_first(source: ModelSource) -> None:
             read_text_tokenizer(folder)
         elif (folder / "config.json").is_file():  # audiocraft's files name the text encoder
             _read_tokenizer(described, described.path_or_id, read_config(described))
+
+
+def base_reader(name: str) -> TextReader:
+    """What a base can read, from its tokenizer alone; its weights are not read."""
+    from talim.backbones.nano.musicgen import ByteTokenizer
+
+    source = resolve.resolve_source(name)
+    family = resolve.source_family(source)
+    with resolve.friendly_load_errors(source), silence_transformers():
+        if not source.is_folder:
+            folder = hub_download.find_cached(source.hub) or hub_download.fetch_description(source.hub)
+            source = replace(source, path_or_id=str(folder), commit=folder.name)
+        if family == "mustango" and not resolve.is_nano_mustango(source):
+            from talim.backbones.mustango.load import read_text_tokenizer
+
+            tokenizer = read_text_tokenizer(Path(source.path_or_id))
+        elif family == "mustango":
+            tokenizer = ByteTokenizer()
+        else:
+            register_nano(source)
+            checkpoint = audiocraft(source)
+            tokenizer = _read_tokenizer(
+                source, checkpoint.text_encoder if checkpoint else source.path_or_id, read_config(source)
+            )
+    return TextReader(tokenizer, source.name)
+
+
+def check_predictors(name: str) -> None:
+    """Read the tokenizers with which a Mustango predicts beats and chords, before its weights are fetched.
+
+    TalimError where one is not here and cannot be fetched; it names the repository and where its files may lie.
+    """
+    source = resolve.resolve_source(name)
+    if resolve.source_family(source) != "mustango":
+        return
+    folder = Path(source.path_or_id) if source.is_folder else hub_download.find_cached(source.hub)
+    with resolve.friendly_load_errors(source), silence_transformers():
+        folder = folder or hub_download.fetch_description(source.hub)
+        if not resolve.is_nano_mustango(source, folder):
+            from talim.backbones.mustango.load import read_predictor_tokenizers
+
+            read_predictor_tokenizers(folder)
 
 
 def _read(source: ModelSource, precision: str, device: str) -> Backbone:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from talim.audio import Audio, AudioStream
+    from talim.backbones.readable_text import TextReader
     from talim.beats_chords import BeatsAndChords
     from talim.design.musicgen_sites import Site
 
@@ -66,6 +67,7 @@ class Backbone(Protocol):
 
     name: str  # public name, never a path: "facebook/musicgen-small"
     is_local: bool  # a folder of the user's, whose name may also be another model's on the Hub
+    revision: str  # the commit on the Hub that the files are of; empty for a folder of the user's or the package's
     family: str  # "musicgen", "mustango"
     licence: str  # of the weights, "CC-BY-NC-4.0", or "unknown"
     rate_hz: int
@@ -85,6 +87,8 @@ class Backbone(Protocol):
     fingerprint: str  # changes with the weights, not with the dtype they are loaded in
     codec_hash: str  # changes when the result of encode() would change
     text_encoder_hash: str  # changes when the result of encode_text() would change
+    reader: TextReader  # what the text encoder's tokenizer knows
+    transliterate: bool  # whether words that the tokenizer does not know are read in letters that it knows
     num_parameters: int  # of the adapted part, to which percentages refer
     precision_reason: str
     model: nn.Module
@@ -108,6 +112,9 @@ class Backbone(Protocol):
 
     def encode_melody(self, audio: Audio) -> np.ndarray:
         """Audio of any sample rate and channels -> its pitch class over time, int8 [M]; UsageError without melodies."""
+
+    def read_as(self, prompt: str) -> str:
+        """What the text encoder reads for a prompt: unknown words in plain letters where `transliterate` is on."""
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states of each, float32 [L, D]."""

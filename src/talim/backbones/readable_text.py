@@ -16,6 +16,7 @@ from talim.traditions.plain_letters import Stretch, spelled_stretches
 
 MAX_TEXTS = 50_000  # that are looked at
 SHOWN_WORDS = 6
+PUNCTUATION = ".,;:!?()'\""  # around a word
 SHOWN_PAIRS = 3
 SHOWN_LETTERS = 60  # of a text in a message
 
@@ -27,8 +28,8 @@ class TextReader:
     else counts as unknown. None is the tokenizer of no base: plain letters, too.
     """
 
-    def __init__(self, tokenizer: Any = None) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any = None, name: str = "a base that knows only the letters a to z") -> None:
+        self.tokenizer, self.name = tokenizer, name
         self.plain_letters = tokenizer is None or getattr(tokenizer, "taught_plain_letters", False)
         self._unknown = None if self.plain_letters else getattr(tokenizer, "unk_token_id", None)
         self._known: dict[str, bool] = {}
@@ -49,7 +50,7 @@ class TextReader:
         for written, spelled in () if text.isascii() else self._stretches(text):
             words, plain = written.split(), spelled.split()
             paired = zip(words, plain, strict=True) if len(words) == len(plain) else [(written, spelled)]
-            changes |= {old: new for old, new in paired if old != new}
+            changes |= {old.strip(PUNCTUATION): new.strip(PUNCTUATION) for old, new in paired if old != new}
         return changes
 
     def unreadable_words(self, text: str) -> list[str]:
@@ -121,6 +122,16 @@ def reading_notes(backbone: Any, texts: Sequence[str], what: str, off: str = "")
     return describe(reading, backbone.name, what, off)
 
 
+def caption_notes(reader: TextReader | None, captions: Iterable[str]) -> list[str]:
+    """As `reading_notes` for the captions of a corpus, before a base is loaded; without the kind of each line.
+
+    None is a base that knows plain letters only.
+    """
+    reader = reader or TextReader()
+    lines = describe(examine(reader, captions), reader.name, "the captions")
+    return [line.partition(": ")[2] for line in lines]
+
+
 def describe(reading: Reading, name: str, what: str, off: str = "") -> list[str]:
     """What `examine` found, in sentences: the share of unknown tokens, the words in another spelling, what is left."""
     lines = []
@@ -131,9 +142,8 @@ def describe(reading: Reading, name: str, what: str, off: str = "") -> list[str]
     if reading.unreadable:
         count = format_counted(len(reading.unreadable), "word")
         lines.append(
-            f"warning: {name} cannot read {count} of {what}: {_listed(reading.unreadable)}"
-            f"{f' ({share})' * (not reading.spelled)}. They mean nothing to its text encoder; write English, in the "
-            "letters a to z"
+            f"warning: {name} cannot read {count} of {what}: {_listed(reading.unreadable)}. They mean nothing to its "
+            f"text encoder; write English, in the letters a to z{f' ({share})' * (not reading.spelled)}"
         )
     for group in reading.alike[:SHOWN_PAIRS]:
         texts = " and ".join(f"'{_shortened(text)}'" for text in group[:SHOWN_WORDS])

@@ -75,10 +75,11 @@ def generate_candidates(
         rows = read_jsonl(out / TABLE) if (out / TABLE).is_file() else []
         existing = {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
         write_jsonl(out / TABLE, [existing[key] for _, _, key in plan if key in existing])
+        told: set[str] = set()
         for contender in contenders:
             missing = [(seed, key) for c, seed, key in plan if c is contender and key not in existing]
             if missing:
-                _generate_for(contender, missing, brief, out, progress, device)
+                _generate_for(contender, missing, brief, out, progress, device, told)
         return read_candidates(out)
 
 
@@ -111,9 +112,19 @@ def _run_facts(run: Run) -> dict[str, Any]:
 
 
 def _generate_for(
-    contender: Contender, missing: Sequence[tuple[int, str]], brief: Brief, out: Path, progress: Progress, device: str
+    contender: Contender,
+    missing: Sequence[tuple[int, str]],
+    brief: Brief,
+    out: Path,
+    progress: Progress,
+    device: str,
+    told: set[str],
 ) -> None:
-    """Generate one contender's missing candidates; the time of the first includes loading the model."""
+    """Generate one contender's missing candidates; the time of the first includes loading the model.
+
+    What the base cannot read of the prompt is told, unless it is in `told` already.
+    """
+    from talim.backbones.readable_text import reading_notes
     from talim.generation import sources
     from talim.generation.generate import GenerationOptions, generate_clip, provenance_tags
 
@@ -121,6 +132,10 @@ def _generate_for(
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
     backbone = sources.load_source(source, device, progress)
+    for line in reading_notes(backbone, [brief.prompt_text], "the prompt"):
+        if line not in told:
+            told.add(line)
+            progress.log(line)
     options = GenerationOptions(**brief.sampling.model_dump())
     sampling = {**backbone.options, **options.explicit_options}
     for seed, key in missing:

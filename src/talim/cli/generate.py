@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +20,13 @@ EXAMPLE = (
 
 def generate(
     out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder for several pieces.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base with its adapter.")] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
             help="Text that describes the music; '' for none. Repeatable.", show_default="required without --continue"
         ),
     ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of a run: its base with its adapter.")] = None,
     base: BaseOption = None,
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of an adapter. Repeatable: their outputs add up.")
@@ -101,6 +102,14 @@ def generate(
             show_default="chroma",
         ),
     ] = None,
+    no_transliterate: Annotated[
+        bool,
+        typer.Option(
+            "--no-transliterate",
+            help="Read the prompt as typed, also words that the base does not know. By default, as the adapter was "
+            "trained.",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
@@ -113,7 +122,8 @@ def generate(
     from talim.planning.generation_memory import memory_explained
 
     def source() -> sources.GenerationSource:
-        return sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or [])
+        chosen = sources.choose_source(run, base, adapter or [], no_adapter, adapter_scale or [])
+        return replace(chosen, transliterate=False) if no_transliterate else chosen
 
     length = generation.DEFAULT_SECONDS if seconds is None else seconds
     timed = MAX_VARIATION_SECONDS if continue_ else length  # a variation is as long as its phrase

@@ -35,6 +35,10 @@ def prepare(
     ] = None,
     held_out: HeldOutOption = None,
     split_by: Annotated[str, typer.Option(help="auto, performer, lead, release, recording or blocks.")] = "auto",
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model whose tokenizer the captions are checked with; plain letters if not given."),
+    ] = None,
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:
@@ -54,6 +58,7 @@ def prepare(
         held_out_fraction=held_out_fraction,
         held_out=held_out or (),
         split_by=split_by,
+        base=base,
         seed=seed,
     )
     show(corpus.summary, json_, messages.corpus_message(corpus.summary, out))

@@ -27,7 +27,8 @@ from talim.inside_folder import read_inside
 LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
 _SHOWN_FILES = 4
 MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
-NEUTRAL_CAPTION = "a recording of music"
+NO_CAPTION = ""  # trained on as the empty condition
+PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
 EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
 TEXT_COLUMNS = ("text", "caption", "description", "prompt")
@@ -47,7 +48,7 @@ class RecordingMetadata:
     """Metadata of one recording; "unknown" where the source is silent."""
 
     caption: str  # of the whole recording; `caption_and_labels` gives that of a clip
-    origin: str  # where the caption comes from; "none" for the neutral one
+    origin: str  # where the caption comes from; "none" where there is none
     passed_over: tuple[str, ...] = ()  # origins of other captions that it has, which are not used
     performer: str = UNKNOWN
     recording: str = ""
@@ -69,16 +70,16 @@ class RecordingMetadata:
             return self.caption, labels
         digest = hashlib.sha256(f"{self.recording} {start_seconds:.3f}".encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-        return caption_phrase(labels, rng) or NEUTRAL_CAPTION, labels
+        return caption_phrase(labels, rng) or NO_CAPTION, labels
 
 
 def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | None) -> RecordingMetadata:
     """The metadata of one recording; rows of the corpus's own metadata.csv (`edited`) win over the source's.
 
-    The caption is the first of: a text column, a .txt beside the audio, `caption`, a phrase built from the labels, a
-    neutral one. A .txt that cannot be read is told in `notes`. Raises TalimError for unreadable beats or chords.
+    The caption is the first of: a text column, a .txt beside the audio, `caption`, a phrase built from the labels,
+    none. A .txt that cannot be read is told in `notes`. Raises TalimError for unreadable beats or chords.
     """
-    edited = {name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == NEUTRAL_CAPTION)}
+    edited = {name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == PLACEHOLDER)}
     cells = {**file.row, **edited}
     fields = {
         name: next((cells[column] for column in columns if cells.get(column)), UNKNOWN)
@@ -121,7 +122,7 @@ def _caption(
     texts = [(origin, text) for origin, text in given if text]
     built = caption_phrase(labels, np.random.default_rng(0))
     if not texts:
-        return (built, BUILT_FROM_LABELS, ()) if built else (NEUTRAL_CAPTION, "none", ())
+        return (built, BUILT_FROM_LABELS, ()) if built else (NO_CAPTION, "none", ())
     origin, used = texts[0]
     others = [other for other, text in texts[1:] if " ".join(text.split()) != " ".join(used.split())]
     if built and origin in ("text file", "--caption"):  # not of the same table, so not written with the labels in mind

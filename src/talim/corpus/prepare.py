@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
@@ -48,6 +49,7 @@ def prepare(  # noqa: PLR0913
     caption: str | None = None,
     split_by: str = "auto",
     license_use: str = "any",
+    reader: TextReader | None = None,
     progress: Progress | None = None,
 ) -> Corpus:
     """Make or update the corpus `out` from recordings and write its page, OUT/report/index.html.
@@ -58,6 +60,8 @@ def prepare(  # noqa: PLR0913
     is held out, or exactly the recordings named in `held_out`; `split_by` is "auto" or one of
     `split.SPLIT_STRATEGIES`. `caption` is for recordings that have none. `license_use="commercial"` leaves out
     recordings whose licence forbids that or is unknown. AI-generated files are left out, see `generated_recordings`.
+
+    `reader` is of the base whose tokenizer the captions are checked with; None: plain letters.
 
     Only new and changed files are decoded. Unusable files are listed in summary["skipped"]. Raises UsageError for
     impossible options, TalimError where no usable recording remains or `out` cannot be written.
@@ -95,7 +99,8 @@ def prepare(  # noqa: PLR0913
             pairs = [(pair.first, pair.second) for pair in duplicates]
             clips, spelling_notes = unify_labels(_make_clips(metadata, stats, makers, seed))
             clips = with_sound_groups(clips, pairs)
-            imported = _with_notes(imported, "captions", passed_over_notes(metadata, out), progress)
+            told = passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips])
+            imported = _with_notes(imported, "captions", told, progress)
             imported = _with_notes(imported, "labels", spelling_notes, progress)
             items = [split_item(clip) for clip in clips]
             fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
@@ -309,5 +314,5 @@ def _closing_hint(corpus: Corpus) -> str:
     if missing := corpus.summary["missing_captions"]:
         table = corpus.folder / missing["file"]
         count, them = format_counted(missing["recordings"], "recording"), "it" if missing["recordings"] == 1 else "them"
-        parts.append(f"{count} without a caption: write {them} into {table}, run this again")
+        parts.append(f"{count} without a caption, which no prompt calls for: write {them} into {table}, run this again")
     return "; ".join(parts)

@@ -163,7 +163,11 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),
-        (no_caption, "recording", "without a caption: write it into metadata.csv."),
+        (
+            no_caption,
+            "recording",
+            "without a caption, trained on with the empty condition: captions in metadata.csv let prompts call for it.",
+        ),
         (skipped, "file", "skipped; the reasons are below."),
     )
     return [f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count]

@@ -39,26 +39,28 @@ def prompt_adherence_scores(
     A row has no value, but the reason, if the prompts name fewer than two values of the label.
     """
     rows = []
+    alike = "the prompts do not differ {} as far as talim can tell; ask for more prompts"
+    if not any(clip.caption for clip in prompt_clips):
+        alike = "the held-out recordings have no captions, so nothing was asked for; write some into metadata.csv"
     for name in ADHERENCE_LABELS:
         labels, real_labels = ([prompt_label(clip, name) for clip in clips] for clips in (prompt_clips, real_clips))
         meaning = f"outputs that fit their own prompt's {name} better than other prompts' (0.5 is chance)"
         measure = Measure(f"adherence_{name}", "higher_is_better", "0 to 1", meaning)
         sets = [(generated, labels), (real, real_labels), (base, labels)]
-        rows.append(_row(measure, f"in {name}", sets, label_fit(name, real, real_labels, cache)))
+        rows.append(_row(measure, alike.format(f"in {name}"), sets, label_fit(name, real, real_labels, cache)))
     meaning = "outputs closer to their own prompt than to other prompts in CLAP's space (0.5 is chance)"
     measure = Measure("adherence_clap", "higher_is_better", "0 to 1", meaning)
     if isinstance(clap_model, str):
         return [*rows, missing_score(measure, clap_model)]
     captions, real_captions = ([clip.caption or None for clip in clips] for clips in (prompt_clips, real_clips))
     sets = [(generated, captions), (real, real_captions), (base, captions)]
-    return [*rows, _row(measure, "at all", sets, clap_fit(clap_model, cache))]
+    return [*rows, _row(measure, alike.format("at all"), sets, clap_fit(clap_model, cache))]
 
 
-def _row(measure: Measure, differing: str, sets: Sequence[tuple[ClipSet, list[str | None]]], fit: LabelFit) -> ScoreRow:
-    """A row from the generated, real and base clips with their labels."""
+def _row(measure: Measure, alike: str, sets: Sequence[tuple[ClipSet, list[str | None]]], fit: LabelFit) -> ScoreRow:
+    """A row from the generated, real and base clips with their labels; `alike` is the reason if these do not differ."""
     if len(set(filter(None, sets[0][1]))) < 2:
-        reason = f"the prompts do not differ {differing} as far as talim can tell; ask for more prompts"
-        return missing_score(measure, reason)
+        return missing_score(measure, alike)
     estimates = [preference_rate(clip_set, labels, fit) for clip_set, labels in sets]
     reason = "the outputs are too short or too silent to measure; ask for more seconds"
     return row_or_reason(measure, estimates, reason)

@@ -374,7 +374,7 @@ def check_request(prompts: Sequence[str], seconds: float, seed: int, num_samples
     """UsageError for no prompt at all and for numbers out of range; imports nothing heavy."""
     if not prompts:
         raise UsageError(
-            "--prompt is missing; describe the music, for example --prompt 'slow flute, raga Yaman', or give --prompt ''"
+            "--prompt is missing; describe the music, for example --prompt 'slow flute, raga Yaman', or use --prompt ''"
         )
     for prompt in prompts:
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 MAX_ADAPTER_SCALE = 1.5
+WITHOUT_WORDS = "note: {} was trained without captions: what a prompt says comes from the base; it learnt --prompt ''"
 POC_DECISIONS = "stages.json"  # of a proof of concept: the design that it chose
 MAX_NAMED_RUNS = 8
 
@@ -161,7 +162,9 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
         scales[name] = choice.scale
         if info["base"].get("fingerprint") is None and progress is not None:
             progress.log(f"{choice.folder} does not name the weights it was trained on; its shapes fit")
-    for line in _choose_spelling(source, infos, backbone):
+    chosen = zip(source.adapters, infos, strict=True)
+    without_words = [choice.folder for choice, info in chosen if info.get("captioned") is False]
+    for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words)):
         if progress is not None:
             progress.log(line)
     if model is not None:

@@ -90,6 +90,6 @@ def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:
 
 def generate_command(run: Path, prompt: str, seconds: float = 10.0) -> str:
     """The command that makes music with a finished run, into the folder `music` beside it."""
-    words = " ".join(prompt.split())[:MAX_PROMPT].strip() or "music"
+    words = " ".join(prompt.split())[:MAX_PROMPT].strip()
     out = quoted(run.resolve().parent / MUSIC_FOLDER / f"{run.resolve().name}.flac")
     return f"talim generate --run {quoted(run)} --prompt={shlex.quote(words)} --seconds {seconds:g} --out {out}"

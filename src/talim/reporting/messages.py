@@ -33,7 +33,10 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         table = out / missing["file"]
         have = "has" if missing["recordings"] == 1 else "have"
         counted = formatting.format_counted(missing["recordings"], "recording")
-        lines.append(f"{counted} {have} no caption: add them to {table} and rerun")
+        lines.append(
+            f"{counted} {have} no caption: trained on with the empty condition, no prompt calls for them; to let words "
+            f"choose, add captions to {table} and rerun"
+        )
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of")]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]

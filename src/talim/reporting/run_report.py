@@ -170,7 +170,8 @@ def make_music_commands(result: RunResults) -> list[str]:
     if not (result.folder / "adapter").is_dir() or not result.recipe or not result.finished:
         return []
     prompt = result.corpus.get("example_caption") or next((each.prompt for each in result.samples if each.prompt), "")
-    return [commands.generate_command(result.folder, prompt)]
+    learnt_words = {*(result.corpus.get("captions") or ("unknown",))} != {"none"}  # else the empty prompt is its own
+    return [commands.generate_command(result.folder, prompt or ("music" if learnt_words else ""))]
 
 
 def key_figures(result: RunResults) -> list[tuple[str, str]]:

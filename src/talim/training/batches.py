@@ -85,7 +85,7 @@ def _targets(cache: FeatureCache, corpus: Corpus, clip: Clip, backbone: Backbone
 
 
 def _text_states(cache: FeatureCache, clip: Clip, backbone: Backbone) -> np.ndarray:
-    fields = {"kind": "text", "prompt": clip.caption, "text": backbone.text_encoder_hash}
+    fields = {"kind": "text", "prompt": backbone.read_as(clip.caption), "text": backbone.text_encoder_hash}
     return cache.get_or_make(fields, lambda: {"states": backbone.encode_text([clip.caption])[0]})["states"]
 
 
@@ -95,7 +95,7 @@ def beats_chords_of(clip: Clip) -> BeatsAndChords:
 
 
 def _predicted_beats_chords(cache: FeatureCache, clip: Clip, backbone: Backbone) -> BeatsAndChords:
-    fields = {"kind": "beats_chords", "prompt": clip.caption, "base": backbone.fingerprint}
+    fields = {"kind": "beats_chords", "prompt": backbone.read_as(clip.caption), "base": backbone.fingerprint}
     fields |= {"beats": clip.beats, "chords": clip.chords}
 
     def predict() -> dict[str, np.ndarray]:

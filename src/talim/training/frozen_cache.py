@@ -17,6 +17,7 @@ from torch import Tensor
 from talim.backbones.protocol import Batch, CachedBatch
 from talim.corpus.feature_cache import FeatureCache
 from talim.design import site_selection
+from talim.html.formatting import GB
 from talim.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ COUNTERS = {  # in the checkpoint, and their names in cost.json
     "frozen_cache_read": "entries_read",
     "frozen_cache_without_room": "entries_without_room",
 }
-GB = 1e9
 
 
 class FrozenLayerCache:
@@ -83,7 +83,7 @@ class FrozenLayerCache:
     def keys(self, crop: Crop, condition_dropout: float) -> list[str]:
         """Keys of the entries that training may need: with the caption, with the null condition, or both."""
         needed = [False] * (condition_dropout < 1) + [True] * (condition_dropout > 0)
-        return [self.store.key(**self._fields(crop, dropped)) for dropped in needed]
+        return list(dict.fromkeys(self.store.key(**self._fields(crop, dropped)) for dropped in needed))
 
     def entry_bytes(self, crop: Crop) -> int:
         """The size of one crop's activations."""
@@ -110,11 +110,13 @@ class FrozenLayerCache:
             "start_frame": crop.start,
             "frames": crop.frames,
         }
-        text = {"condition": "text", "prompt": clip.caption, "text": self.backbone.text_encoder_hash}
+        prompt = self.backbone.read_as(clip.caption)
+        text = {"condition": "text", "prompt": prompt, "text": self.backbone.text_encoder_hash}
         if crop.item.melody is not None:
             text["melody"] = hashlib.sha256(crop.item.melody.classes.tobytes()).hexdigest()
         null = {"condition": "null"} | ({"text_tokens": tokens} if (tokens := self._text_tokens(crop)) else {})
-        return fields | (null if dropped else text)
+        empty = not prompt.strip() and crop.item.melody is None  # without a caption nothing can be dropped
+        return fields | (null if dropped or empty else text)
 
     def _text_tokens(self, crop: Crop) -> int:
         """Tokens of a text that precedes the music; also a dropped one takes their place. Else 0."""
@@ -163,7 +165,7 @@ def make_frozen_cache(
     cropped = any(crop.frames < crop.item.full_length.frames for crop in train)
     if reason := _reason_not_cached(recipe, total, frozen, cropped):
         if train:
-            progress.log(f"frozen-layer cache not used: {reason}")
+            progress.log(f"frozen-layer cache not used (stored outputs of the layers that do not change): {reason}")
         return None, facts | {"note": reason}
     store = FeatureCache(corpus.features / FOLDER, int(training.frozen_cache_gb * GB))
     cache = FrozenLayerCache(backbone, frozen, store, progress)
@@ -181,7 +183,7 @@ def make_frozen_cache(
             f"; there is room for {room_bytes / GB:.2f} GB more (training.frozen_cache_gb is "
             f"{training.frozen_cache_gb:g}, for all depths in {store.folder}), the rest is recomputed"
         )
-    progress.log(f"frozen-layer cache: {note}")
+    progress.log(f"frozen-layer cache (stored outputs of the layers that do not change): {note}")
     facts |= {"used": True, "precision": cache.precision, "planned_bytes": planned_bytes, "note": note}
     return cache, facts
 

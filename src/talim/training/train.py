@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 
+TRAINED_WITHOUT_WORDS = (
+    "such clips are trained with the empty condition, as --prompt '' asks for it, and no words call for them; captions "
+    "in the corpus's metadata.csv would let prompts choose"
+)
+
+
 def train(
     recipe: Recipe,
     out: Path | str,
@@ -96,6 +102,9 @@ def _read_captions(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone,
         progress.log(line)
     if wanted and not backbone.transliterate and reading.unreadable:
         progress.log(f"{run.folder}: was begun with captions as they are written, and goes on so")
+    if without := sum(not caption.strip() for caption in captions):
+        which = "no clip has a caption" if without == len(captions) else f"{without} of {len(captions)} have no caption"
+        progress.log(f"note: {which}: {TRAINED_WITHOUT_WORDS}")
     return {"transliterated": backbone.transliterate, **reading.as_dict()}
 
 
@@ -125,10 +134,12 @@ def _other_commit(run: Run, backbone: Backbone) -> str:
 
 
 def _load_base(run: Run, recipe: Recipe, device: str, progress: Progress) -> Backbone:
-    from talim.backbones.load import load
+    from talim.backbones.load import check_predictors, load
 
-    begun = run.recipe_file.is_file()
-    backbone = load(run.base if begun else recipe.base, precision=recipe.training.precision, device=device)
+    base = run.base if run.recipe_file.is_file() else recipe.base
+    if recipe.training.predict_beats_chords:
+        check_predictors(base)
+    backbone = load(base, precision=recipe.training.precision, device=device)
     revision = f" (commit {backbone.revision})" if backbone.revision else ""
     progress.log(f"base: {backbone.name}{revision}, {backbone.num_parameters:,} parameters on {backbone.device}")
     progress.log(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")

@@ -220,7 +220,8 @@ class Trainer:
         facts = model_card.base_facts(self.backbone)
         card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
         licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train))
-        told = {serialization.TRANSLITERATED: self.backbone.transliterate}
+        told: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
+        told |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=told)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)

@@ -105,6 +105,47 @@ def test_encode_text_does_not_depend_on_the_batch(shared: MusicGen) -> None:
     assert not np.array_equal(together[0][:3], together[1][:3])
 
 
+def test_the_empty_prompt_is_the_null_condition(shared: MusicGen) -> None:
+    tokens, text, _ = items_of(shared)[0]
+    (nothing,) = shared.encode_text([" "])
+    assert not nothing.any()
+    same = text[: len(nothing)]  # a melody model gives a dropped text as many places as it had
+    batches = [shared.collate([(tokens, states)], [drop]) for states, drop in ((nothing, False), (same, True))]
+    assert not any(batch.states_mask.any() for batch in batches)
+    with torch.no_grad():
+        empty, dropped = (shared.loss(batch).parts for batch in batches)
+        told = shared.loss(shared.collate([(tokens, text)], [False])).parts
+    assert torch.equal(empty, dropped)
+    assert not torch.equal(empty, told)
+
+
+def test_the_empty_prompt_generates_as_transformers_does_without_condition(shared: MusicGen) -> None:
+    if shared.melody_rate_hz:
+        pytest.skip("MusicGen-melody of transformers has no unconditional inputs")
+    inputs = shared.model.get_unconditional_inputs(1)
+    with torch.no_grad(), sampling.capture_codes(shared.model, shared.codebooks) as caught:
+        shared.model.generate(**inputs, do_sample=False, max_length=11 + max(shared.delays))
+    ours = shared.generate_tokens([""], 0.2, seed=0, temperature=0)
+    assert np.array_equal(ours[0], caught[0][0].numpy())
+
+
+def test_guidance_is_skipped_where_no_prompt_says_anything(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    real = sampling.generate_codes
+    monkeypatch.setattr(sampling, "generate_codes", lambda *a: given.append(a[4].guidance_scale) or real(*a))
+    unguided = shared.generate_tokens([""], 0.2, seed=1, guidance_scale=1.0)
+    assert np.array_equal(shared.generate_tokens(["  "], 0.2, seed=1, guidance_scale=3.0), unguided)
+    shared.generate_tokens(["slow"], 0.2, seed=1, guidance_scale=3.0)
+    assert given == [1.0, 1.0, 3.0]
+
+
+def test_an_empty_prompt_among_others_is_not_changed_by_them(shared: MusicGen) -> None:
+    alone = shared.generate_tokens([""], 0.2, seed=0, temperature=0)
+    among = shared.generate_tokens(["a faster one with drums", ""], 0.2, seed=0, temperature=0, guidance_scale=3.0)
+    assert np.array_equal(among[1], alone[0])
+    assert not np.array_equal(among[0], alone[0])
+
+
 def test_loss_of_random_model_is_near_uniform_with_equal_weights(shared: MusicGen) -> None:
     with torch.no_grad():
         loss = shared.loss(batch_of(shared))

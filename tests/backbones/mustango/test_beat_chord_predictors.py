@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from talim.backbones.mustango import beat_chord_predictors
 from talim.backbones.mustango.backbone import Mustango
+from talim.backbones.readable_text import TextReader
 from talim.beats_chords import BeatGrid, BeatsAndChords, ChordTrack
 
 
@@ -38,7 +39,8 @@ def test_chord_prompt_has_the_trained_format() -> None:
 def test_predict_beats_chords_loads_the_networks_on_demand(tiny: Mustango) -> None:
     """The fixture's beat network predicts 0.5 s at every token."""
     (music,) = tiny.predict_beats_chords(["hello"])
-    expected = tuple(0.5 * (index + 1) for index in range(len("hello") + 1))
+    tokens = TextReader(tiny._predictors.beat_tokenizer).token_ids("hello")  # type: ignore[union-attr]
+    expected = tuple(0.5 * (index + 1) for index in range(len(tokens) + 2))  # with the two special ones
     assert music.beats.times_seconds == expected
     assert isinstance(music.chords, ChordTrack)
     latents = tiny.generate_tokens(["hello"], 0.3, seed=0, sampling_steps=2, predict=True)

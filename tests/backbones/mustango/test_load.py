@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures import released_mustango
+from fixtures import released_mustango, t5_tokenizer
 from torch import Tensor
 
-from talim.backbones import load, registry, resolve
+from talim.backbones import hub_errors, hub_repository, load, registry, resolve
 from talim.backbones.mustango import load as mustango_load
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.checkpoint_files import LDM, STFT, VAE, VAE_CONFIG, CheckpointFiles
 from talim.errors import TalimError
+from talim.generation.generate import Generation
+from talim.generation.sources import GenerationSource
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -162,11 +164,70 @@ def test_load_with_root_configuration_only(folder: Path) -> None:
         opened(folder)
 
 
-def test_load_missing_tokenizer_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mustango_load, "offline_error", lambda name: "a host")
+@pytest.fixture
+def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cached, and the Hub cannot be reached."""
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise hub_errors.HubUnreachableError("a host cannot be reached")
+
+    monkeypatch.setattr(hub_repository, "cached_folder", lambda *_: None)
+    monkeypatch.setattr(hub_repository, "ask", unreachable)
+
+
+@pytest.mark.usefixtures("without_hub")
+def test_load_missing_tokenizer_says_how_to_get_it_before_weights_are_read(folder: Path) -> None:
     (folder / "tokenizer").rename(folder / "elsewhere")
-    with pytest.raises(TalimError, match="hf download google/flan-t5-large"):
+    (folder / LDM).write_bytes(b"never read")
+    with pytest.raises(TalimError, match="google/flan-t5-large is not on this machine") as caught:
         opened(folder)
+    assert "hf download google/flan-t5-large --include" in str(caught.value)
+    assert f"--local-dir {folder / 'tokenizer'}" in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_hub")
+@pytest.mark.parametrize(
+    ("part", "repository"),
+    [("beats-tokenizer", "microsoft/deberta-v3-large"), ("chords-tokenizer", "google/flan-t5-large")],
+)
+def test_predictor_tokenizers_are_read_before_the_networks_are_fetched(
+    mustango_folder: Path, tmp_path: Path, part: str, repository: str
+) -> None:
+    for name in mustango_load.PREDICTOR_TOKENIZERS:
+        if name != part:
+            shutil.copytree(mustango_folder / name, tmp_path / name)
+    with pytest.raises(TalimError, match=f"{repository} is not on this machine") as caught:
+        mustango_load.read_predictors(tmp_path, lambda: pytest.fail("fetched"), torch.device("cpu"))
+    assert f"--local-dir {tmp_path / part}" in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_hub")
+def test_prediction_is_refused_before_the_base_is_read(folder: Path, tmp_path: Path) -> None:
+    (folder / LDM).write_bytes(b"never read")
+    with pytest.raises(TalimError, match=r"microsoft/deberta-v3-large is not on this machine.*--local-dir"):
+        Generation(prompts=["slow waltz"], source=GenerationSource(str(folder)), predict_beats_chords=True)
+
+
+def test_prediction_by_a_base_without_networks_is_left_to_the_base() -> None:
+    load.check_predictors("nano-mustango")
+    load.check_predictors("nano-musicgen")
+
+
+def test_the_beat_tokenizer_is_read_from_spm_model_alone(mustango_folder: Path) -> None:
+    assert not (mustango_folder / "beats-tokenizer/tokenizer.json").exists()
+    beats, chords = mustango_load.read_predictor_tokenizers(mustango_folder)
+    assert [type(tokenizer).__name__ for tokenizer in (beats, chords)] == ["DebertaV2Tokenizer", "T5Tokenizer"]
+    ids = beats(["slow waltz"])["input_ids"][0]
+    assert (ids[0], ids[-1], beats.unk_token_id, beats.pad_token_id) == (1, 2, 3, 0)
+    assert beats.convert_tokens_to_string(beats.convert_ids_to_tokens(ids[1:-1])).strip() == "slow waltz"
+
+
+def test_another_beat_tokenizer_is_refused(mustango_folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(mustango_folder, tmp_path / "other"))
+    shutil.rmtree(other / "chords-tokenizer")
+    t5_tokenizer.copy_deberta_to(other / "chords-tokenizer")
+    with pytest.raises(TalimError, match="this tokenizer has eos token id 2, but the text encoder's is 1"):
+        mustango_load.read_predictors(other, lambda: other, torch.device("cpu"))
 
 
 def test_find_model_of_mustango_names() -> None:

@@ -95,8 +95,13 @@ class MusicGen(FrozenModel):
                 return
             yield block.float().cpu().numpy()
 
+    def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """Prompts -> text-encoder states, float32 [L, D]; a state of zeros, which is masked, for an empty one."""
+        states = super().encode_text(prompts)
+        return [row if prompt.strip() else np.zeros_like(row) for prompt, row in zip(prompts, states, strict=True)]
+
     def collate(self, items: Sequence[Item], drop: Sequence[bool]) -> Batch:
-        """Pad clips to one batch; a dropped condition is an attention mask of zeros, as in guidance."""
+        """Pad clips to one batch; no text and a dropped condition are an attention mask of zeros, as in guidance."""
         frames, length = max(item[0].shape[1] for item in items), max(item[1].shape[0] for item in items)
         targets = torch.zeros(len(items), self.codebooks, frames, dtype=torch.int64)
         target_mask = torch.zeros(len(items), frames, dtype=torch.bool)
@@ -106,7 +111,7 @@ class MusicGen(FrozenModel):
             targets[row, :, : tokens.shape[1]] = torch.from_numpy(tokens.astype(np.int64))
             target_mask[row, : tokens.shape[1]] = True
             states[row, : text.shape[0]] = torch.from_numpy(np.array(text, dtype=np.float32))
-            states_mask[row, : text.shape[0]] = not dropped
+            states_mask[row, : text.shape[0]] = not dropped and bool(text.any())
         return Batch(targets, target_mask, states, states_mask)
 
     def logits(self, batch: Batch) -> torch.Tensor:
@@ -166,6 +171,8 @@ class MusicGen(FrozenModel):
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
         generation_options.check_melody(self.melody_rate_hz > 0, self.name, melody)
+        if not any(prompt.strip() for prompt in prompts) and all(row is None for row in melody or ()):
+            guidance_scale = min(guidance_scale, 1.0)  # nothing to be guided to: the second pass would give the same
         options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
         conditions = self._conditions(prompts, melody, options.guidance_scale > 1)
         there = None if start is None else torch.from_numpy(start.astype(np.int64)).to(self.device)
@@ -181,6 +188,7 @@ class MusicGen(FrozenModel):
     ) -> Callable[[int], Mapping[str, Any]]:
         """What `generate()` is given for the window that begins at a frame; the text is the same in each."""
         ids, mask = self._tokenize(prompts)
+        mask = mask * torch.tensor([[bool(prompt.strip())] for prompt in prompts], device=mask.device)
         return lambda _: {"input_ids": ids, "attention_mask": mask}
 
     def context_seconds(self, phrase_seconds: float) -> float:
@@ -265,6 +273,18 @@ def _freeze_and_configure(model: Any, special: int) -> None:
     config.eos_token_id = None
     model.config.decoder.decoder_start_token_id = special
     sampling.match_precision(model)
+    model.text_encoder.register_forward_pre_hook(_unmask_empty_rows, with_kwargs=True)
+
+
+def _unmask_empty_rows(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+    """Let the text encoder read rows that are masked throughout, as some attention kernels make NaN of them.
+
+    The decoder, which gets the same mask, does not hear them.
+    """
+    mask = named.get("attention_mask")
+    if mask is not None:
+        named = named | {"attention_mask": torch.where(mask.any(dim=-1, keepdim=True), mask, torch.ones_like(mask))}
+    return arguments, named
 
 
 def _fingerprint_facts(model: Any) -> dict[str, Any]:

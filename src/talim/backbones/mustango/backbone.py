@@ -166,6 +166,8 @@ class Mustango(FrozenModel):
         _check_options(seconds, guidance_scale)
         generation_options.check_strength(self.family, self.name, strength)
         beats_chords = self._conditions(prompts, beats_chords, predict)
+        if not any(prompt.strip() for prompt in prompts) and not any(beats_chords):
+            guidance_scale = 1.0  # nothing to be guided to: the second pass would give the same
         shape = (self.mel_vae.channels, self._frames(seconds), self.mel_vae.bands)
         generators = diffusion.make_generators(seed, len(prompts))
         noise = diffusion.initial_noise(shape, generators, self.device)
@@ -259,7 +261,8 @@ class Mustango(FrozenModel):
                 raise TalimError(f"{self.name} has no networks that predict beats and chords; give beats and chords")
             self._predictors = self._load_predictors()
         predicted = []
-        for prompt, condition in zip(prompts, given or [BeatsAndChords()] * len(prompts), strict=True):
+        texts = [self.read_as(prompt) for prompt in prompts]
+        for prompt, condition in zip(texts, given or [BeatsAndChords()] * len(prompts), strict=True):
             beats = condition.beats or self._predictors.beats(prompt)
             chords = condition.chords or self._predictors.chords(prompt, beats)
             predicted.append(BeatsAndChords(beats, chords))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from talim.backbones import tokenizer_files
 from talim.backbones.mustango import beat_chord_predictors, weight_names
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.beat_chord_predictors import BeatChordPredictors
@@ -20,30 +22,35 @@ from talim.backbones.mustango.checkpoint_files import (
     VAE,
     VAE_CONFIG,
     CheckpointFiles,
-    fetch_checkpoint,
 )
 from talim.backbones.mustango.conditioning import BEAT_CLASSES, CHORD_KINDS, INVERSIONS
 from talim.backbones.mustango.model import ModelDims, MustangoModel
 from talim.backbones.mustango.unet_config import UNetConfig
 from talim.backbones.mustango.vae_vocoder import MelConfig, MelVAE, build_vae, build_vocoder
-from talim.backbones.resolve import offline_error
 from talim.errors import TalimError
 
 MEL_TOLERANCE = 1e-5
+TEXT_TOKENIZER = "tokenizer"  # folder in a checkpoint; the released one has none, and its configuration names another
+PREDICTOR_TOKENIZERS = {"beats-tokenizer": "microsoft/deberta-v3-large", "chords-tokenizer": "google/flan-t5-large"}
 
 
-def load_mustango(path_or_id: str, local: bool, device: torch.device, dtype: torch.dtype, **facts: Any) -> Mustango:
-    """The model of a local folder or Hub id; the U-Net in `dtype`, everything else in float32.
+def load_mustango(
+    folder: Path, complete: Callable[[], Path], device: torch.device, dtype: torch.dtype, **facts: Any
+) -> Mustango:
+    """The model of a folder; the U-Net in `dtype`, everything else in float32.
 
-    `facts` are Mustango's keywords `name`, `licence` and `precision_reason`.
+    `complete` gives the folder with the networks for beats and chords, and is called once they are needed. `facts` are
+    Mustango's keywords `name`, `licence` and `precision_reason`.
     """
-    files = CheckpointFiles(fetch_checkpoint(path_or_id, local))
-    tokenizer = read_tokenizer(files)
+    files = CheckpointFiles(folder)
+    tokenizer = read_text_tokenizer(folder)
     model, mel_vae = read_model(files), read_mel_vae(files)
+    advice = tokenizer_files.hub_advice(text_encoder_name(files), folder / TEXT_TOKENIZER)
+    tokenizer_files.check_fit(tokenizer, model.text_encoder.config, advice)
     model.unet.to(dtype)
 
     def predictors() -> BeatChordPredictors:
-        return read_predictors(CheckpointFiles(fetch_checkpoint(path_or_id, local, predictors=True)), device)
+        return read_predictors(folder, complete, device)
 
     return Mustango(model.to(device), mel_vae.to(device), tokenizer, predictors=predictors, **facts)
 
@@ -106,26 +113,42 @@ def text_config(weights: Mapping[str, Tensor], where: str, prefix: str, decoder:
     )
 
 
-def read_tokenizer(checkpoint: CheckpointFiles, folder: str = "tokenizer", name: str = "") -> Any:
-    """The tokenizer from the checkpoint's folder, else the one of the text encoder's name."""
-    from transformers import AutoTokenizer
-
-    local, name = checkpoint.folder / folder, name or str(checkpoint.main.get("text_encoder_name", ""))
-    try:
-        if not local.is_dir() and (host := offline_error(name)):
-            raise ConnectionError(f"{host} cannot be reached")  # instead of a minute of retries
-        return AutoTokenizer.from_pretrained(str(local) if local.is_dir() else name, trust_remote_code=False)
-    except Exception as error:
-        raise TalimError(
-            f"the tokenizer {name!r} cannot be loaded ({' '.join(str(error).split())[:80]}); fetch it once with: "
-            f"hf download {name} --include 'token*' '*.json' '*.model' --local-dir {local}"
-        ) from error
+def read_text_tokenizer(folder: Path) -> Any:
+    """The text encoder's tokenizer, in a checkpoint's folder or of the repository that its configuration names."""
+    return _read_tokenizer(folder, TEXT_TOKENIZER, text_encoder_name(CheckpointFiles(folder)))
 
 
-def read_predictors(checkpoint: CheckpointFiles, device: torch.device) -> BeatChordPredictors:
-    """The networks that predict beats and chords from a prompt, with their tokenizers."""
+def text_encoder_name(checkpoint: CheckpointFiles) -> str:
+    """The repository of the text encoder that the main configuration names."""
+    name = checkpoint.main.get("text_encoder_name")
+    if not isinstance(name, str) or not name:
+        raise TalimError(f"{checkpoint.folder}: its configuration names no text encoder (text_encoder_name)")
+    return name
+
+
+def read_predictor_tokenizers(folder: Path) -> tuple[Any, Any]:
+    """The tokenizers of the networks for beats and for chords, which need no weights to be read."""
+    beats, chords = (_read_tokenizer(folder, name, hub_id) for name, hub_id in PREDICTOR_TOKENIZERS.items())
+    return beats, chords
+
+
+def _read_tokenizer(folder: Path, part: str, hub_id: str) -> Any:
+    """A tokenizer from a part of a checkpoint's folder if that is there, else from its repository on the Hub."""
+    here = folder / part
+    kind = "deberta-v2" if "deberta" in hub_id else "t5"
+    advice = tokenizer_files.hub_advice(hub_id, here)
+    return tokenizer_files.read_tokenizer(here if here.is_dir() else hub_id, advice, kind)
+
+
+def read_predictors(folder: Path, complete: Callable[[], Path], device: torch.device) -> BeatChordPredictors:
+    """The networks that predict beats and chords from a prompt, with their tokenizers, which are read first.
+
+    `complete` gives the folder with the networks' weights.
+    """
     from transformers import T5ForConditionalGeneration
 
+    beat_tokenizer, chord_tokenizer = read_predictor_tokenizers(folder)
+    checkpoint = CheckpointFiles(complete())
     beats = beat_chord_predictors.beat_weights(checkpoint.weights(BEATS))
     with torch.device("meta"):
         beat_net = beat_chord_predictors.BeatNet(beat_chord_predictors.beat_config(beats, BEATS))
@@ -138,11 +161,16 @@ def read_predictors(checkpoint: CheckpointFiles, device: torch.device) -> BeatCh
     weight_names.load_weights(chord_net, chords, CHORDS, given=beat_chord_predictors.TIED_WEIGHT_KEYS)
     for stack in (chord_net.encoder, chord_net.decoder):
         stack.embed_tokens.weight = chord_net.shared.weight
+    pairs = zip(
+        PREDICTOR_TOKENIZERS.items(), ((beat_tokenizer, beat_net.deberta), (chord_tokenizer, chord_net)), strict=True
+    )
+    for (part, hub_id), (tokenizer, network) in pairs:
+        tokenizer_files.check_fit(tokenizer, network.config, tokenizer_files.hub_advice(hub_id, folder / part))
     return BeatChordPredictors(
         beat_net.to(device),
-        read_tokenizer(checkpoint, "beats-tokenizer", "microsoft/deberta-v3-large"),
+        beat_tokenizer,
         chord_net.to(device),  # pyright: ignore[reportArgumentType]
-        read_tokenizer(checkpoint, "chords-tokenizer", "google/flan-t5-large"),
+        chord_tokenizer,
     )
 
 

@@ -19,6 +19,7 @@ class ByteTokenizer:
 
     pad_token_id = PAD
     eos_token_id = EOS
+    taught_plain_letters = True  # the text encoder: its captions were English, in ASCII
 
     def __call__(
         self, prompts: str | Sequence[str], padding: bool = True, return_tensors: str = "pt", **_: Any
