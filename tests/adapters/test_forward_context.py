@@ -109,7 +109,11 @@ def check_streaming(fresh: Fresh, design: str, steps: int, melody: bool = False)
     assert all(call["decoder_input_ids"].shape[-1] == 1 for call in calls[1:])  # decoded with a cache
     full = full_forward(base, calls)
     with adapters.disabled(model):
-        plain = full_forward(base, calls)
+        if melody:  # the first call's conditions may hold what a conditioner did
+            with recorded_calls(base.model) as plain_calls:
+                generate(base, 6, **_melody(base))
+            calls_of_base = [calls[0] | {"encoder_hidden_states": plain_calls[0]["encoder_hidden_states"]}, *calls[1:]]
+        plain = full_forward(base, calls_of_base if melody else calls)
     assert (full - plain).abs().max() > 0.1
     torch.testing.assert_close(streamed_logits(calls), full, atol=TOLERANCE, rtol=0)
     assert torch.equal(generate(base, steps, use_cache=False, **_melody(base)), tokens)
@@ -300,6 +304,22 @@ def test_conditioner_output_does_not_depend_on_text_padding(fresh: Fresh) -> Non
 
     together, alone = logits(slice(0, 3), ids.shape[1]), logits(slice(0, 1), int(mask[0].sum()))
     torch.testing.assert_close(together[:4], alone, atol=1e-5, rtol=0)
+
+
+def test_conditioner_of_a_melody_base_does_not_see_text_padding(fresh: Fresh) -> None:
+    """Its generate() projects the text outside of the model's forward; conditions are melody, text, padding."""
+    base, _ = attach_frozen(fresh, "transformer@conditioner:width8+conv@conditioner:width6", melody=True)
+    ids, mask = base._tokenize(PROMPTS)
+    conditions = []
+    for rows, length in ((slice(0, 3), ids.shape[1]), (slice(0, 1), int(mask[0].sum()))):
+        with recorded_calls(base.model) as calls, sampling.capture_codes(base.model, 4):
+            text = {"input_ids": ids[rows, :length], "attention_mask": mask[rows, :length]}
+            base.model.generate(**text, max_length=6, do_sample=False, guidance_scale=3.0)
+        conditions.append(calls[0]["encoder_hidden_states"])
+    together, alone = conditions
+    assert together.shape[1] > alone.shape[1]
+    torch.testing.assert_close(together[:1, : alone.shape[1]], alone[:1], atol=1e-5, rtol=0)
+    assert not together[0, alone.shape[1] :].any()
 
 
 def test_conditioner_runs_once_per_generation_until_its_weights_change(fresh: Fresh) -> None:

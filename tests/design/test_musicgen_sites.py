@@ -103,6 +103,6 @@ def test_on_text_marks_the_matrices_with_text_input(pair: tuple[MusicGenShape, A
 def test_sites_of_released_models_include_conditioner_and_post() -> None:
     shapes = [model.shape for model in registry.MODELS.values()]
     released = [shape for shape in shapes if isinstance(shape, MusicGenShape)]
-    assert len(released) == 6
+    assert len(released) == 10
     for shape in released:
         assert len(shape.sites()) == shape.layers + 2
