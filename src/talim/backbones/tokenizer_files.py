@@ -109,11 +109,11 @@ def check_fit(tokenizer: Any, text_config: Any, where_from: str) -> None:
     else:
         fault = next(
             (
-                f"has {name.replace('_', ' ')} {ours}, but the text encoder's is {theirs}"
+                f"has {name.replace('_', ' ')} {actual}, but the text encoder's is {expected}"
                 for name in ("pad_token_id", "eos_token_id")
-                if isinstance(theirs := getattr(text_config, name, None), int)
-                and (ours := getattr(tokenizer, name, None)) is not None
-                and ours != theirs
+                if isinstance(expected := getattr(text_config, name, None), int)
+                and (actual := getattr(tokenizer, name, None)) is not None
+                and actual != expected
             ),
             "",
         )

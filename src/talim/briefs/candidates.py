@@ -75,11 +75,11 @@ def generate_candidates(
         rows = read_jsonl(out / TABLE) if (out / TABLE).is_file() else []
         existing = {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
         write_jsonl(out / TABLE, [existing[key] for _, _, key in plan if key in existing])
-        told: set[str] = set()
+        warned: set[str] = set()
         for contender in contenders:
             missing = [(seed, key) for c, seed, key in plan if c is contender and key not in existing]
             if missing:
-                _generate_for(contender, missing, brief, out, progress, device, told)
+                _generate_for(contender, missing, brief, out, progress, device, warned)
         return read_candidates(out)
 
 
@@ -118,11 +118,11 @@ def _generate_for(
     out: Path,
     progress: Progress,
     device: str,
-    told: set[str],
+    warned: set[str],
 ) -> None:
     """Generate one contender's missing candidates; the time of the first includes loading the model.
 
-    What the base cannot read of the prompt is told, unless it is in `told` already.
+    What the base cannot read of the prompt is warned, unless it is in `warned` already.
     """
     from talim.backbones.readable_text import reading_notes
     from talim.generation import sources
@@ -133,8 +133,8 @@ def _generate_for(
     source = sources.choose_source(contender.run.folder, None, [], False)
     backbone = sources.load_source(source, device, progress)
     for line in reading_notes(backbone, [brief.prompt_text], "the prompt"):
-        if line not in told:
-            told.add(line)
+        if line not in warned:
+            warned.add(line)
             progress.log(line)
     options = GenerationOptions(**brief.sampling.model_dump())
     sampling = {**backbone.options, **options.explicit_options}

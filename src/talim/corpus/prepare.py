@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
@@ -23,6 +25,7 @@ from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfi
 from talim.corpus.split import default_fraction, make_split, random_split_leakage
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
+from talim.corpus.waveform_copies import find_waveform_copies
 from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 from talim.licences import commercial_use_objection
@@ -93,14 +96,17 @@ def prepare(  # noqa: PLR0913
         stats.skipped[:0] = imported.skipped
         try:
             metadata = _read_all_metadata(imported, edited, caption, stats, progress)
-            hashes = {name: stats.segmented[name].source_hash for name in metadata}
-            landmarks = {name: load_landmarks(out, source_hash, config) for name, source_hash in hashes.items()}
-            duplicates = _leave_out_copies(find_near_duplicates(landmarks), metadata, stats)
+            landmarks = {name: load_landmarks(out, stats.segmented[name].source_hash, config) for name in metadata}
+            duplicates = _leave_out_copies(_duplicates(out, landmarks, stats), metadata, stats)
             pairs = [(pair.first, pair.second) for pair in duplicates]
             clips, spelling_notes = unify_labels(_make_clips(metadata, stats, makers, seed))
             clips = with_sound_groups(clips, pairs)
-            told = passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips])
-            imported = _with_notes(imported, "captions", told, progress)
+            imported = _with_notes(
+                imported,
+                "captions",
+                passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips]),
+                progress,
+            )
             imported = _with_notes(imported, "labels", spelling_notes, progress)
             items = [split_item(clip) for clip in clips]
             fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
@@ -223,6 +229,15 @@ def _best_described_first(files: Sequence[SourceFile], edited: Mapping[str, Mapp
         return len(filled) + any(path.is_file() for path in text_paths(file))
 
     return sorted(files, key=lambda file: -cells(file))  # stable: by name where they are equal
+
+
+def _duplicates(out: Path, landmarks: Mapping[str, np.ndarray], stats: PrepareStats) -> list[NearDuplicate]:
+    """Pairs that share audio, by their landmarks, and by their waveforms where these are few."""
+    found = {(pair.first, pair.second): pair for pair in find_near_duplicates(landmarks)}
+    clips = {name: stats.segmented[name].clips for name in landmarks}
+    counts = {name: len(rows) for name, rows in landmarks.items()}
+    found |= {(pair.first, pair.second): pair for pair in find_waveform_copies(out, clips, counts)}
+    return [found[names] for names in sorted(found)]
 
 
 def _leave_out_copies(

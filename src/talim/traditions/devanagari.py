@@ -111,11 +111,11 @@ def _sounds(word: str) -> Iterator[Sound]:
 
 def _without_silent_schwas(sounds: list[Sound]) -> list[Sound]:
     """The sounds that are heard; schwas are judged from the end, since one that is gone keeps the one before it."""
-    heard = list(sounds)
+    kept = list(sounds)
     for place in range(len(sounds) - 1, -1, -1):
-        if sounds[place].kind == "schwa" and _is_silent(heard, place):
-            del heard[place]
-    return heard
+        if sounds[place].kind == "schwa" and _is_silent(kept, place):
+            del kept[place]
+    return kept
 
 
 def _is_silent(sounds: list[Sound], place: int) -> bool:

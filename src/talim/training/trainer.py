@@ -16,19 +16,22 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
 from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
+from talim.design import budget, peft_methods
+from talim.design.site_selection import select_sites
 from talim.errors import TalimError
 from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.run import Run
-from talim.training import batches, checkpoint, frozen_cache, model_card, step
+from talim.training import batches, checkpoint, frozen_cache, model_card, not_finite, step
 from talim.training.checkpoint import TrainerState
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 from talim.training.resource_usage import ResourceMeter, combine_usage, count_flops
 
 if TYPE_CHECKING:
-    from talim.backbones.protocol import Backbone, Loss
+    from talim.backbones.protocol import Backbone, Batch, Loss
     from talim.corpus.manifest import Clip
+    from talim.design.expression import Design
     from talim.training.crops import EncodedClip
 
 
@@ -39,6 +42,21 @@ def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
     )
     injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "same_as_base")
     return peft
+
+
+def budget_notes(design: Design, backbone: Backbone) -> list[str]:
+    """A line for a method of PEFT whose parameters are not near its budget, as its sizes may be coarse."""
+    lines = []
+    for part in design.parts:
+        asked = part.size.parameters(backbone.num_parameters) if part.size is not None else None
+        if asked is None or not peft_methods.is_method(part.kind):
+            continue
+        sites = select_sites(part.site, backbone.sites())
+        widths = budget.solve_width(part, sites, backbone.num_parameters)
+        reached = budget.part_parameters(part, sites, widths)
+        if note := budget.rounding_note(part, sites, widths, reached, backbone.num_parameters):
+            lines.append(f"{part}: {reached:,} parameters where {asked:,} were asked for ({note})")
+    return lines
 
 
 class Trainer:
@@ -59,6 +77,8 @@ class Trainer:
         self.run, self.recipe, self.training = run, recipe, recipe.training
         self.corpus, self.backbone, self.progress, self.processes = corpus, backbone, progress, processes
         self.peft = attach_recipe_design(backbone, recipe)
+        for line in budget_notes(recipe.design, backbone):
+            progress.log(line)
         self._enable_training()
         self.weights = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
         self.optimiser = step.make_optimizer(self.weights, self.training)
@@ -149,11 +169,19 @@ class Trainer:
                 self.state.usage["flops_per_step"] = sum(self.processes.all_gather(flops))
         loss = self.processes.reduce_gradients(self.weights, loss)
         if not step.optimizer_step(self.weights, self.optimiser, loss, rate, self.training.max_grad_norm):
-            raise TalimError(
-                f"{self.run.folder}: the loss or its gradient is not finite at step {number}; train into another "
-                f"folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
-            )
+            raise self._not_finite(batch, number)
         return loss
+
+    def _not_finite(self, batch: Batch, number: int) -> TalimError:
+        """The error for a step whose loss or gradient is not finite, with its cause."""
+        with rng_state_at(self.recipe.seed, number, self.backbone.device, self.processes.rank):
+            cause = not_finite.find_cause(self.backbone, batch, self.weights)
+        advice = f"train into another folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
+        if not cause.by_training:
+            advice = "a smaller learning rate does not help: check the corpus, the base's files and the precision"
+        return TalimError(
+            f"{self.run.folder}: the loss or its gradient is not finite at step {number}: {cause.text}; {advice}"
+        )
 
     def _validate(self) -> None:
         """Held-out loss, every clip weighted equally; keeps the weights if it is the best one."""
@@ -220,9 +248,9 @@ class Trainer:
         facts = model_card.base_facts(self.backbone)
         card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
         licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train))
-        told: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
-        told |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
-        serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=told)
+        stored: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
+        stored |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
+        serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         self.progress.log(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")
