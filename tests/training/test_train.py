@@ -342,7 +342,7 @@ def test_a_run_that_was_begun_before_goes_on_as_it_was_begun(
     assert any("was begun with captions as they are written, and goes on so" in line for line in log.lines)
 
 
-def test_a_corpus_without_captions_is_trained_with_the_empty_condition(
+def test_a_corpus_without_captions_is_trained_with_the_null_condition(
     quick_recipe: Any, captioned: Any, tmp_path: Path
 ) -> None:
     without, with_words = captioned("without", ""), captioned("with", "slow glide")

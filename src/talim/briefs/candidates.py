@@ -122,7 +122,7 @@ def _generate_for(
 ) -> None:
     """Generate one contender's missing candidates; the time of the first includes loading the model.
 
-    What the base cannot read of the prompt is warned, unless it is in `warned` already.
+    What the base cannot read of the prompt is reported, unless `warned` holds that line already.
     """
     from talim.backbones.readable_text import reading_notes
     from talim.generation import sources

@@ -27,7 +27,7 @@ from talim.inside_folder import read_inside
 LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
 _SHOWN_FILES = 4
 MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
-NO_CAPTION = ""  # trained on as the empty condition
+NO_CAPTION = ""  # trained on with the null condition
 PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
 EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")

@@ -166,7 +166,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (
             no_caption,
             "recording",
-            "without a caption, trained on with the empty condition: captions in metadata.csv let prompts call for it.",
+            "without a caption, trained on with the null condition: captions in metadata.csv let prompts call for it.",
         ),
         (skipped, "file", "skipped; the reasons are below."),
     )

@@ -34,7 +34,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         have = "has" if missing["recordings"] == 1 else "have"
         counted = formatting.format_counted(missing["recordings"], "recording")
         lines.append(
-            f"{counted} {have} no caption: trained on with the empty condition, no prompt calls for them; to let words "
+            f"{counted} {have} no caption: trained on with the null condition, no prompt calls for them; to let words "
             f"choose, add captions to {table} and rerun"
         )
     lines += [_printable(line) for line in sound_group_lines(summary)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 TRAINED_WITHOUT_WORDS = (
-    "such clips are trained with the empty condition, as --prompt '' asks for it, and no words call for them; captions "
+    "such clips are trained with the null condition, as --prompt '' asks for it, and no words call for them; captions "
     "in the corpus's metadata.csv would let prompts choose"
 )
 
