@@ -213,7 +213,8 @@ def stand_in_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
     from huggingface_hub import constants
     from stand_in_hub.server import StandInHub
 
-    from talim.backbones import hub_download, hub_repository, resolve
+    from talim import progress
+    from talim.backbones import hub_repository
 
     hub = StandInHub().start()
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -224,7 +225,7 @@ def stand_in_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    for memory in (hub_repository._ask, hub_download._say, resolve._say):
+    for memory in (hub_repository._ask, progress.log_once):
         memory.cache_clear()
     yield hub
     hub.stop()

@@ -161,3 +161,9 @@ def test_in_notebook_in_an_ipython_terminal_is_false(monkeypatch: pytest.MonkeyP
     assert not progress.in_notebook()
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert not progress.in_notebook()
+
+
+def test_log_once_says_a_text_once_a_process(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("a fact of this test", "a fact of this test", "another fact of this test"):
+        progress.log_once(text)
+    assert capsys.readouterr().err == "a fact of this test\nanother fact of this test\n"

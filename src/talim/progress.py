@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TextIO
 
 from talim.terminal_text import printable
@@ -132,6 +133,12 @@ def default() -> Progress:
     if in_notebook():
         return NotebookProgress()
     return TerminalProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+@cache
+def log_once(text: str) -> None:
+    """Report a lasting fact where this process writes, the first time only."""
+    default().log(text)
 
 
 def in_notebook() -> bool:

@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif hub.status:
             self._send(hub.status, b"out of order")
         elif path.startswith("/api/models/"):
-            self._api(unquote(path.removeprefix("/api/models/")))
+            self._api(path.removeprefix("/api/models/"))
         elif "/resolve/" in path:
             name, rest = path.removeprefix("/").split("/resolve/")
             revision, _, file = rest.partition("/")
@@ -163,7 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _api(self, path: str) -> None:
         name = "/".join(path.split("/")[:2])
-        action, _, revision = path.removeprefix(name).strip("/").partition("/")
+        action, _, rest = path.removeprefix(name).strip("/").partition("/")
+        revision, _, inside = map(unquote, rest.partition("/"))
         repository = self._repository(name)
         if repository is None:
             return
@@ -175,8 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return
         files = repository.commits[commit]
-        if action == "tree":
+        if action == "tree" and not inside:
             self._json([_tree_entry(file, data) for file, data in files.items()])
+        elif inside:  # transformers looks for folders that few repositories have
+            self._refuse(404, "EntryNotFound", f"{inside} does not exist")
         elif action == "commits":
             self._json(_commits(repository, commit))
         else:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def _without_hub(base: HubBase, problem: HubUnreachableError, here: Path | None,
         if lacks:
             reason += f" (of its files these are missing: {', '.join(lacks[:3])}{' ...' * (len(lacks) > 3)})"
         raise hub_errors.not_here(base.name, base.hub_id, reason, base.revision, known=bool(lacks)) from problem
-    _say(hub_errors.FROM_CACHE.format(name=base.name, reason=problem.reason, commit=here.name))
+    progress.log_once(hub_errors.FROM_CACHE.format(name=base.name, reason=problem.reason, commit=here.name))
     return here
 
 
@@ -154,7 +153,7 @@ def look_up(base: HubBase, seconds: float = hub_repository.ANSWER_SECONDS) -> Hu
         if base.revision or not base.pinned:
             raise
     host = hub_errors.host_name()
-    _say(hub_errors.NOT_PINNED.format(**vars(base) | {"host": host, "revision": MAIN}))
+    progress.log_once(hub_errors.NOT_PINNED.format(**vars(base) | {"host": host, "revision": MAIN}))
     return hub_repository.ask(base.hub_id, MAIN, base.name, seconds)
 
 
@@ -209,11 +208,13 @@ def _announce(base: HubBase, repository: HubRepository, needed: Sequence[str], m
         text += f"; {size_text(kept)} of them are here from an interrupted download"
     if converted := _converted_bytes(repository, needed):
         text += f"; reading them writes {size_text(converted)} more, the same weights in safetensors"
-    _say(f"{text}; licence of the weights: {licence}{licence_note(licence)}")
+    progress.log_once(f"{text}; licence of the weights: {licence}{licence_note(licence)}")
     left = [name for name in repository.files if name not in needed and _is_large(repository, name)]
     if left:
         size = size_text(sum(repository.files[name].size for name in left))
-        _say(f"base {base.name!r}: not fetched, as loading does not read it: {', '.join(sorted(left))} ({size})")
+        progress.log_once(
+            f"base {base.name!r}: not fetched, as loading does not read it: {', '.join(sorted(left))} ({size})"
+        )
 
 
 def _converted_bytes(repository: HubRepository, needed: Sequence[str]) -> int:
@@ -379,7 +380,9 @@ def _keep_revision(folder: Path, base: HubBase, commit: str) -> None:
             temporary.write_text(commit, encoding="utf-8")
             os.replace(temporary, file)
     except OSError as error:
-        _say(f"base {base.name!r}: that {revision} is commit {commit} could not be recorded in {file} ({error})")
+        progress.log_once(
+            f"base {base.name!r}: that {revision} is commit {commit} could not be recorded in {file} ({error})"
+        )
 
 
 def _missing_bytes(store: Path, repository: HubRepository, name: str) -> int:
@@ -426,12 +429,6 @@ def size_text(size: float) -> str:
     if size >= 995e6:
         return f"{size / 1e9:.2f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
-@cache
-def _say(text: str) -> None:
-    """Tell something once a process."""
-    progress.default().log(text)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from talim import progress
@@ -159,7 +158,7 @@ def resolve_source(name: str) -> ModelSource:
         return _shipped_source(entry, folder)
     if not revision and is_model_folder(folder):
         if entry is not None:
-            _say(FOLDER_FIRST.format(name=name, folder=folder, hub_id=entry.hub_id))
+            progress.log_once(FOLDER_FIRST.format(name=name, folder=folder, hub_id=entry.hub_id))
         return ModelSource(str(folder), folder.resolve().name or str(folder), True, None)
     if folder.is_dir() and entry is None:
         raise TalimError(
@@ -168,11 +167,11 @@ def resolve_source(name: str) -> ModelSource:
         )
     if entry is not None:
         if folder.is_dir() and not revision:
-            _say(FOLDER_UNUSED.format(name=name, folder=folder, hub_id=entry.hub_id))
+            progress.log_once(FOLDER_UNUSED.format(name=name, folder=folder, hub_id=entry.hub_id))
         return ModelSource(entry.hub_id, entry.hub_id, False, entry, revision)
     if HUB_ID.fullmatch(plain) and "--" not in plain and ".." not in plain:
         if near := did_you_mean(folder):
-            _say(f"base {name!r}: no such folder here{near} It is taken as a model of the Hub")
+            progress.log_once(f"base {name!r}: no such folder here{near} It is taken as a model of the Hub")
         return ModelSource(plain, plain, False, None, revision)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
 
@@ -195,14 +194,8 @@ def _shipped_source(entry: registry.ModelEntry, here: Path) -> ModelSource:
     if not (folder / CONFIG).is_file():
         raise TalimError(f"{entry.name} is missing from this installation ({folder}); install talim again")
     if is_model_folder(here) and here.resolve() != folder.resolve():
-        _say(SHIPPED_FIRST.format(name=entry.name, folder=here))
+        progress.log_once(SHIPPED_FIRST.format(name=entry.name, folder=here))
     return ModelSource(str(folder), entry.name, True, entry)
-
-
-@cache
-def _say(text: str) -> None:
-    """Tell something once a process."""
-    progress.default().log(text)
 
 
 def is_model_folder(folder: Path) -> bool:

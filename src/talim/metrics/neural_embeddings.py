@@ -7,6 +7,7 @@ only on request. If a package or the weights are missing, one line says what to 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def _from_transformers(name: str, source: str, revision: str | None, **options: 
     """An object of transformers from the Hub at a revision, or from a folder; ValueError for missing weights."""
     import transformers
 
+    # else a thread fetches .bin weights a second time, in another format, and the process waits for it
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     loader = getattr(transformers, name)
     if name.endswith("Extractor"):
         return loader.from_pretrained(source, revision=revision)

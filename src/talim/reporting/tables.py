@@ -109,6 +109,7 @@ def provenance_table(result: RunResults) -> TableRows:
         ("Run", result.facts.get("run_id")),
         ("Seed", result.recipe.get("seed")),
         ("Base", result.base.get("name")),
+        ("Commit of the base on the Hub", result.base.get("revision")),
         ("Fingerprint of the base", result.base.get("fingerprint")),
         ("Content hash of the corpus", result.facts.get("corpus_hash")),
         ("talim", " at commit ".join(str(v) for v in (origin.get("talim"), origin.get("commit")) if v)),
