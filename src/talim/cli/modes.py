@@ -9,24 +9,57 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
+from talim.errors import UsageError
 
 EXAMPLE = "Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`"
 
 
 def modes(
-    file: Annotated[Path, typer.Argument(help="A recording, or an .npz pitch track with cents, hop_s and tonic_hz.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A recording, or an .npz pitch track with cents, hop_s and tonic_hz; with --suggest a folder of "
+            "recordings."
+        ),
+    ],
     tradition: Annotated[
         str | None, typer.Option(help="hindustani, makam or a folder of your own; all built-in ones if not given.")
     ] = None,
     tonic: Annotated[
         float | None, typer.Option(min=8.0, max=20_000.0, help="Frequency of the tonic in Hz; estimated if not given.")
     ] = None,
+    suggest: Annotated[
+        Path | None,
+        typer.Option(
+            help="New CSV file for suggested labels of a folder of recordings: mode, tonic and tempo, in columns that "
+            "nothing reads until you rename them."
+        ),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Recognise the raga or makam of a recording, with scores."""
+    """Recognise the raga or makam of a recording, with scores; or suggest labels for a folder."""
     early_checks.require_path(file, "a recording or a pitch track")
+    if suggest is not None:
+        _suggest(file, tradition, tonic, suggest, json_)
+        return
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder: give one recording, or --suggest {file / 'suggested.csv'} for all of it")
     from talim import progress
     from talim.evaluation.recognize_mode import modes_message, recognize_mode
 
     result = recognize_mode(file, tradition, tonic, progress.default())
     show(result, json_, modes_message(result))
+
+
+def _suggest(folder: Path, tradition: str | None, tonic: float | None, out: Path, json_: bool) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"--suggest is for a folder of recordings; {folder} is a file: leave it out")
+    if tonic is not None:
+        raise UsageError("--tonic is of one recording; with --suggest each recording's own is estimated: leave it out")
+    from talim import progress
+    from talim.evaluation.suggested_labels import check_new, suggest_labels, suggestions_message, write_suggestions
+
+    check_new(out)
+    rows = suggest_labels(folder, tradition, progress.default())
+    write_suggestions(out, rows)
+    show(rows, json_, suggestions_message(out, folder, rows))

@@ -24,6 +24,7 @@ _ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "t
             "songtitle": "title", "tracktitle": "title", "piece": "title", "link": "url", "sourceurl": "url",
             "licenceurl": "licence", "licenseurl": "license"}  # fmt: skip
 _NAME_WORDS = frozenset({"name", "names"})
+SUGGESTION_PREFIX = "suggested_"  # of columns that nothing reads until they are renamed
 _MIN_PLURAL = 5  # letters of a name that may be meant where another one lacks or has an s: not key and keys
 _MAX_LISTED = 20
 
@@ -86,6 +87,14 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     rows = [(line, {renamed.get(column, column): text for column, text in cells.items()}) for line, cells in table.rows]
     notes = [f"read as known columns: {_listed([f'{c} as {n}' for c, n in renamed.items()])}"] if renamed else []
     unused = [column for column in columns if column not in known.names and column not in renamed]
+    if suggested := [column for column in unused if column.startswith(SUGGESTION_PREFIX)]:
+        rows = [(line, {c: text for c, text in cells.items() if c not in suggested}) for line, cells in rows]
+        example = suggested[0]
+        notes.append(
+            f"suggestions that nobody has confirmed, not used: {_listed(suggested)}; rename a column that is right "
+            f"({example} to {example.removeprefix(SUGGESTION_PREFIX)})"
+        )
+        unused = [column for column in unused if column not in suggested]
     if unused:
         texts = [f"{column}{_nearest(column, known)}" for column in unused]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")

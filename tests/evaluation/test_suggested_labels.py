@@ -1,0 +1,182 @@
+"""Suggested labels: what is told of recordings, the file, and that nothing reads it before it is confirmed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talim import cli
+from talim.audio import Audio
+from talim.audio.write import write
+from talim.corpus.columns import recording_columns, with_known_columns
+from talim.corpus.metadata import read_metadata
+from talim.corpus.tables import read_table
+from talim.errors import TalimError, UsageError
+from talim.evaluation import suggested_labels
+from talim.evaluation.recognize_mode import recognize_mode
+from talim.progress import Progress
+from talim.traditions.tradition import load
+
+RATE_HZ = 16000
+NOTES = (0, 4, 7, 9, 12, 9, 7, 4, 2, 0, 2, 4, 7, 9, 7, 4)  # a pentatonic scale up and down
+
+
+def tune(seconds_per_note: float = 0.4, repeats: int = 2) -> np.ndarray:
+    """The notes with a clear attack each, float32 [T]."""
+    time = np.arange(round(seconds_per_note * RATE_HZ)) / RATE_HZ
+    sounds = []
+    for note in NOTES * repeats:
+        hz = 220 * 2 ** (note / 12)
+        sounds.append(sum(np.sin(2 * np.pi * k * hz * time) / k for k in (1, 2, 3)) * np.exp(-3 * time) * 0.3)
+    return np.concatenate(sounds).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tune, the same one below, and silence."""
+    folder = tmp_path_factory.mktemp("takes")
+    (folder / "more").mkdir()
+    write(folder / "tune.wav", Audio(tune()[None], RATE_HZ))
+    write(folder / "more" / "again.flac", Audio(tune(0.5)[None], RATE_HZ))
+    write(folder / "silence.wav", Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ))
+    return folder
+
+
+class Log(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path, log: Log) -> list[dict[str, str]]:
+    return suggested_labels.suggest_labels(folder, "hindustani", log)
+
+
+def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict[str, str]], log: Log) -> None:
+    by_name = {row["file_name"]: row for row in rows}
+    assert set(by_name) == {"tune.wav", "more/again.flac", "silence.wav"}
+    assert by_name["silence.wav"] == {"file_name": "silence.wav"}
+    assert any("silence.wav: silent" in line for line in log.lines)
+    row, found = by_name["tune.wav"], recognize_mode(folder / "tune.wav", "hindustani")
+    best, *others = found["modes"]
+    assert row["suggested_raga"] == best["name"]
+    assert float(row["suggested_mode_probability"]) == pytest.approx(best["score"], abs=0.006)
+    assert row["suggested_other_modes"] == "; ".join(f"{mode['name']} {mode['score']:.0%}" for mode in others[:2])
+    assert float(row["suggested_tonic_hz"]) == pytest.approx(found["tonic_hz"], abs=0.06)
+    assert row["suggested_tradition"] == "hindustani"
+    notes_per_minute = 60 / 0.4
+    assert any(
+        notes_per_minute * factor / float(row["suggested_tempo_bpm"]) == pytest.approx(1, rel=0.03)
+        for factor in (0.5, 1)
+    )
+
+
+def test_tempo_of_a_held_tone_is_not_told(tmp_path: Path) -> None:
+    time = np.arange(12 * RATE_HZ) / RATE_HZ
+    glide = np.sin(2 * np.pi * np.cumsum(220 + 20 * np.sin(time)) / RATE_HZ)
+    write(tmp_path / "held.wav", Audio((0.3 * glide)[None].astype(np.float32), RATE_HZ))
+    assert suggested_labels.suggested_tempo(tmp_path / "held.wav") is None
+    write(tmp_path / "silent.wav", Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ))
+    assert suggested_labels.suggested_tempo(tmp_path / "silent.wav") is None
+
+
+def test_without_a_tradition_the_column_is_that_of_the_best_mode(folder: Path) -> None:
+    (row,) = [row for row in suggested_labels.suggest_labels(folder) if row["file_name"] == "tune.wav"]
+    word = load(row["suggested_tradition"]).mode_word
+    assert row[f"suggested_{word}"]
+
+
+def test_written_table_is_ignored_by_prepare_until_a_column_is_renamed(
+    folder: Path, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "metadata.csv"
+    suggested_labels.write_suggestions(out, rows)
+    with out.open(newline="", encoding="utf-8") as file:
+        assert [row["file_name"] for row in csv.DictReader(file)] == [row["file_name"] for row in rows]
+    names = [row["file_name"] for row in rows]
+    found, notes = read_metadata(tmp_path, [tmp_path], names)
+    assert not any(cells for cells in found.values())
+    (note,) = [note["note"] for note in notes if "suggest" in note["note"]]
+    assert "suggestions that nobody has confirmed, not used: suggested_tradition, suggested_raga" in note
+    assert "suggested_tradition to tradition" in note
+    out.write_text(out.read_text(encoding="utf-8").replace("suggested_raga", "raga"), encoding="utf-8")
+    confirmed, _ = read_metadata(tmp_path, [tmp_path], names)
+    told = {name: row["suggested_raga"] for row in rows if "suggested_raga" in row for name in [row["file_name"]]}
+    assert {name: cells["raga"] for name, cells in confirmed.items() if cells} == told
+    assert len(told) == 2
+
+
+def test_columns_of_suggestions_are_dropped_from_any_table(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text("file_name,raga,suggested_raga,suggested_colour\na.wav,Yaman,Bhairav,red\n", encoding="utf-8")
+    table = with_known_columns(read_table(path), recording_columns())
+    assert [cells for _, cells in table.rows] == [{"file_name": "a.wav", "raga": "Yaman"}]
+    assert any("not used: suggested_raga, suggested_colour" in note for note in table.notes)
+
+
+def test_nothing_is_overwritten_and_a_folder_without_recordings_is_told(
+    rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "metadata.csv"
+    out.write_text("file_name,raga\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="nothing is overwritten"):
+        suggested_labels.write_suggestions(out, rows)
+    assert out.read_text(encoding="utf-8") == "file_name,raga\n"
+    with pytest.raises(TalimError, match="no recordings here"):
+        suggested_labels.suggest_labels(tmp_path)
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["modes", *map(str, arguments)])
+    out, said = capsys.readouterr()
+    return int(done.value.code or 0), out, said
+
+
+def test_command_writes_the_table_and_says_what_it_does(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "suggested.csv"
+    status, said, _ = command(capsys, folder, "--tradition", "hindustani", "--suggest", out)
+    assert status == 0
+    assert out.is_file()
+    words = " ".join(said.split())
+    assert "suggestions for 2 of 3 recordings" in words
+    assert "Nothing reads these columns" in words
+    assert "suggested_raga becomes raga" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune.wav", "--suggest", "new.csv"], "is a file: leave it out"),
+        ([".", "--suggest", "new.csv", "--tonic", "220"], "--tonic is of one recording"),
+        (["."], "is a folder: give one recording, or --suggest"),
+        ([".", "--suggest", "tune.wav"], "nothing is overwritten"),
+    ],
+)
+def test_command_refuses_what_does_not_fit(
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    status, _, said = command(capsys, *arguments)
+    assert status == 2
+    assert message in " ".join(said.split())
