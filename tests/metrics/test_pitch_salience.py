@@ -54,3 +54,17 @@ def test_track_f0_with_hum_follows_the_melody() -> None:
     at_hum = int(1200 * np.log2(100 / 75) / pitch_salience.STEP_CENTS)
     assert thinned[at_hum].mean() < 0.1 * kept[at_hum].mean()
     assert thinned.max(0).mean() > kept.max(0).mean()
+
+
+def test_track_f0_is_the_same_whatever_is_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    turns = np.cumsum(220 * 2 ** np.interp(np.arange(16000), [0, 6000, 9000, 16000], [0, 0, 0.5, 0.5])) / 16000
+    samples = sum(np.sin(2 * np.pi * k * turns) / k for k in range(1, 5)) + 0.05 * rng.normal(size=16000)
+    samples[12000:14000] = 0
+    at_once = pitch_salience.track_f0(samples, 16000, 160, 75.0, 1100.0)
+    assert 60 < np.isfinite(at_once[0]).sum() < 101
+    for frames in (1, 7, 100):
+        monkeypatch.setattr(pitch_salience, "_PART_FRAMES", frames)
+        found = pitch_salience.track_f0(samples, 16000, 160, 75.0, 1100.0)
+        np.testing.assert_array_equal(found[0], at_once[0])
+        np.testing.assert_allclose(found[1], at_once[1], atol=1e-12)

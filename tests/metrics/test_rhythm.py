@@ -103,3 +103,31 @@ def test_tempo_drift_of_short_or_unclear_pulse_is_nan() -> None:
     for seed in range(4):
         anywhere = np.sort(np.random.default_rng(seed).uniform(0, 29, 90))
         assert np.isnan(rhythm.tempo_drift(strokes(anywhere, np.ones(90))))
+
+
+def test_onset_strength_and_drift_are_the_same_whatever_is_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import librosa
+
+    rng = np.random.default_rng(0)
+    samples = 0.01 * rng.standard_normal(30 * RATE_HZ).astype(np.float32)
+    for onset in np.cumsum(0.5 * 0.998 ** np.arange(55)):
+        samples[int(onset * RATE_HZ) :][:200] += rng.standard_normal(200)
+    strength = rhythm.onset_strength(samples, RATE_HZ)
+    expected = librosa.onset.onset_strength(y=samples, sr=RATE_HZ, hop_length=160, n_fft=1024)
+    np.testing.assert_allclose(strength, np.maximum(expected, 0), atol=1e-5)
+    drift = rhythm.tempo_drift(strength)
+    assert drift > 0.1
+    monkeypatch.setattr(rhythm, "_RATES", 100)
+    monkeypatch.setattr(rhythm, "_SPECTRA", 999)
+    np.testing.assert_allclose(rhythm.onset_strength(samples, RATE_HZ), strength, atol=1e-5)
+    assert rhythm.tempo_drift(strength) == drift
+
+
+def test_drifting_coherence_is_the_best_of_all_rates() -> None:
+    onsets = np.sort(np.random.default_rng(1).uniform(-15, 15, 40))
+    weights = np.full(40, 1 / 40)
+    for drift in (0.0, 0.3):
+        warped = np.expm1(drift / 60 * onsets) / (drift / 60) if drift else onsets
+        rates_hz = np.arange(rhythm.MIN_BPM / 60, 4 * rhythm.MIN_BPM / 60, 1 / 240)
+        turned = [np.abs(np.exp(2j * np.pi * k * np.outer(rates_hz, warped)) @ weights) for k in (1, 2, 4)]
+        assert rhythm._drifting_coherence(onsets, weights, drift, 30.0) == pytest.approx(np.sum(turned, axis=0).max())

@@ -1,5 +1,7 @@
 """Structure of melodies with and without a refrain."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,28 @@ def test_structure_measures_of_held_or_short_melody_are_nan():
     assert np.isnan(structure.novelty(np.zeros(20), HOP))
     assert np.isnan(structure.recurrence_at_lag(np.zeros(20), HOP, 1.0))
     assert np.isnan(structure.repetition_rate(np.full(1000, np.nan), HOP))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 200])
+def test_measures_are_the_same_whatever_is_compared_at_once(rows, monkeypatch):
+    cents = returning()
+    at_once = structure.self_similarity(cents, HOP)
+    measures = structure.repetition_rate(cents, HOP), structure.novelty(cents, HOP)
+    monkeypatch.setattr(structure, "_ROWS", rows)
+    np.testing.assert_array_equal(structure.self_similarity(cents, HOP), at_once)
+    assert (structure.repetition_rate(cents, HOP), structure.novelty(cents, HOP)) == measures
+    # from the whole table, by their definitions
+    moving = np.diag(at_once) > 0
+    apart = np.abs(np.subtract.outer(np.arange(len(at_once)), np.arange(len(at_once))))
+    again = np.where(apart >= 30, at_once, 0).max(1)[moving] >= structure.MIN_SIMILARITY
+    new = np.tril(at_once, -20).max(1)[moving] < structure.MIN_SIMILARITY
+    assert measures == (pytest.approx(again.mean()), pytest.approx(new.mean()))
+
+
+def test_measures_of_a_long_melody_take_no_table_of_its_square():
+    cents = np.tile(strange(), 10)  # four minutes: the table would take 23 MB, and its parts several times that
+    tracemalloc.start()
+    structure.novelty(cents, HOP)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6

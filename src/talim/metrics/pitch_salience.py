@@ -8,6 +8,7 @@ The constants were chosen on the excerpts and performances of docs/reports/pitch
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +24,7 @@ UNVOICED_SALIENCE = 0.28  # salience of the unvoiced state
 JUMP_COST = 0.6  # of a leap of any size; a glide costs GLIDE_COST per semitone
 GLIDE_COST = 0.06
 VOICING_COST = 0.4  # of a change between voiced and unvoiced
+_PART_FRAMES = 2000  # whose spectra are held at a time
 
 
 def track_f0(
@@ -39,12 +41,26 @@ def track_f0(
     `steady_fraction` (0 to 1) of each frequency's steady level (drones, hum) is subtracted first.
     """
     spectrum = log_spectrum(samples, rate_hz, hop, lowest_hz, steady_fraction)
-    strength = harmonic_kernels(lowest_hz, highest_hz, spectrum.shape[0]) @ spectrum
-    path = viterbi(strength)
+    kernels = harmonic_kernels(lowest_hz, highest_hz, spectrum.shape[0])
+    salience = np.empty(spectrum.shape[1])  # of the best pitch of each frame
+
+    def strengths() -> Iterator[np.ndarray]:
+        for part in _parts(spectrum.shape[1]):
+            strength = kernels @ spectrum[:, part]
+            salience[part] = strength.max(0)
+            yield strength
+
+    path = _best_path(strengths())
     voiced = path >= 0
-    frames = np.arange(path.size)
-    hz = np.where(voiced, lowest_hz * 2 ** (path * STEP_CENTS / 1200), np.nan)
-    return hz, np.where(voiced, strength[path, frames], strength.max(0))
+    for part in _parts(path.size):
+        here = np.flatnonzero(voiced[part])
+        salience[part][here] = (kernels[path[part][here]] * spectrum[:, part][:, here].T).sum(1)
+    return np.where(voiced, lowest_hz * 2 ** (path * STEP_CENTS / 1200), np.nan), salience
+
+
+def _parts(frames: int) -> list[slice]:
+    """All frames, in parts whose tables are held at a time."""
+    return [slice(first, min(first + _PART_FRAMES, frames)) for first in range(0, frames, _PART_FRAMES)]
 
 
 def log_spectrum(
@@ -58,20 +74,25 @@ def log_spectrum(
 
     size = int(WINDOW_SECONDS * rate_hz)
     points = 1 << int(np.ceil(np.log2(2.5 * size)))
-    padded = np.pad(np.asarray(samples, np.float32), (0, max(0, points - samples.size)))
-    magnitude = np.abs(librosa.stft(padded, n_fft=points, win_length=size, hop_length=hop))
-    magnitude = magnitude[:, : 1 + samples.size // hop]
+    frames, around = 1 + samples.size // hop, points // 2
+    padded = np.pad(np.asarray(samples, np.float32), (around, around + max(0, points - samples.size)))
     top_hz = min(TOP_HZ, 0.48 * rate_hz)
     bands = int(1200 * np.log2(top_hz / lowest_hz) / STEP_CENTS)
     at = lowest_hz * 2 ** (np.arange(bands) * STEP_CENTS / 1200) * points / rate_hz
     below = at.astype(int)
-    part = (at - below)[:, None]
-    loud = np.sqrt((1 - part) * magnitude[below] + part * magnitude[below + 1])
+    weight = (at - below)[:, None]
+    loud = np.empty((bands, frames))
+    for part in _parts(frames):
+        sound = padded[part.start * hop : (part.stop - 1) * hop + points]
+        magnitude = np.abs(librosa.stft(sound, n_fft=points, win_length=size, hop_length=hop, center=False))
+        loud[:, part] = np.sqrt((1 - weight) * magnitude[below] + weight * magnitude[below + 1])
     if steady_fraction:
-        loud = np.maximum(loud - steady_fraction * np.quantile(loud, 0.3, axis=1, keepdims=True), 0.0)
-    length = np.linalg.norm(loud, axis=0)
+        for band in loud:
+            np.maximum(band - steady_fraction * np.quantile(band, 0.3), 0.0, out=band)
+    length = np.concatenate([np.linalg.norm(loud[:, part], axis=0) for part in _parts(frames)])
     min_length = np.quantile(length, 0.95) * 10 ** (-50 / 40) + 1e-9
-    return loud / np.maximum(length, min_length)
+    loud /= np.maximum(length, min_length)
+    return loud
 
 
 @lru_cache(maxsize=4)
@@ -97,12 +118,19 @@ def viterbi(strength: np.ndarray) -> np.ndarray:
 
     Exact in time linear in the pitches: for a cost linear in distance the best predecessor is a running maximum.
     """
-    pitches, frames = strength.shape
+    return _best_path([strength])
+
+
+def _best_path(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """`viterbi` of a strength that comes in blocks [pitches, n]."""
+    columns = (block[:, n] for block in blocks for n in range(block.shape[1]))
+    score, silent = next(columns).astype(float), UNVOICED_SALIENCE
+    pitches = score.size
     slope = GLIDE_COST * np.arange(pitches) * STEP_CENTS / 100
     rows = np.arange(pitches)
-    origins = np.empty((frames, pitches + 1), np.int32)
-    score, silent = strength[:, 0].astype(float), UNVOICED_SALIENCE
-    for n in range(1, frames):
+    kept = [np.zeros(pitches + 1, np.int16)]  # where each state of a frame came from
+    for strength in columns:
+        origins = np.empty(pitches + 1, np.int16)
         rising, falling = score + slope, score - slope
         up = np.maximum.accumulate(rising)
         down = np.maximum.accumulate(falling[::-1])[::-1]
@@ -114,14 +142,15 @@ def viterbi(strength: np.ndarray) -> np.ndarray:
         for value, origin in ((score[top] - JUMP_COST, top), (silent - VOICING_COST, pitches)):
             better = value > near
             near, before = np.where(better, value, near), np.where(better, origin, before)
-        origins[n, :pitches] = before
+        origins[:pitches] = before
         ends = score[top] - VOICING_COST
-        origins[n, pitches] = top if ends > silent else pitches
+        origins[pitches] = top if ends > silent else pitches
+        kept.append(origins)
         silent = max(ends, silent) + UNVOICED_SALIENCE
-        score = near + strength[:, n]
+        score = near + strength
     state = int(score.argmax()) if score.max() >= silent else pitches
-    path = np.empty(frames, int)
-    for n in range(frames - 1, -1, -1):
+    path = np.empty(len(kept), int)
+    for n in range(len(kept) - 1, -1, -1):
         path[n] = state
-        state = origins[n, state] if n else state
+        state = int(kept[n][state])
     return np.where(path == pitches, -1, path)

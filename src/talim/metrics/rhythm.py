@@ -13,6 +13,8 @@ MIN_BPM, MAX_BPM = 40.0, 240.0
 FRAMES_PER_SECOND = 100
 SEGMENT_SECONDS = 8.0
 MIN_DRIFT_CLIP_SECONDS = 24.0
+_RATES = 256  # at a time, in the search for a drift
+_SPECTRA = 4096  # that are held at a time
 MIN_DRIFT_DIFFERENCE, MIN_PULSE_CLARITY = 0.2, 1.3
 
 
@@ -44,8 +46,16 @@ def onset_strength(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Spectral flux (librosa), float [n] from 0 up, 100 values per second."""
     import librosa
 
-    hop = max(1, round(rate_hz / FRAMES_PER_SECOND))
-    strength = librosa.onset.onset_strength(y=np.asarray(samples, np.float32), sr=rate_hz, hop_length=hop, n_fft=1024)
+    hop, size = max(1, round(rate_hz / FRAMES_PER_SECOND)), 1024
+    padded = np.pad(np.asarray(samples, np.float32), size // 2)
+    basis = librosa.filters.mel(sr=rate_hz, n_fft=size)
+    parts = []
+    for first in range(0, 1 + samples.size // hop, _SPECTRA):
+        sound = padded[first * hop : (first + _SPECTRA - 1) * hop + size]
+        spectrum = librosa.stft(sound, n_fft=size, hop_length=hop, center=False)
+        parts.append(basis @ (np.abs(spectrum) ** 2))
+    bands = librosa.power_to_db(np.concatenate(parts, axis=1))
+    strength = librosa.onset.onset_strength(S=bands, sr=rate_hz, hop_length=hop, n_fft=size)
     return np.maximum(strength, 0.0)
 
 
@@ -132,6 +142,15 @@ def _drifting_coherence(onsets: np.ndarray, weights: np.ndarray, drift: float, s
     """Best phase coherence of onsets [n] (seconds from the middle) with drifting beats, halves and quarters: 0 to 3."""
     per_second = drift / 60
     warped = np.expm1(per_second * onsets) / per_second if abs(per_second) > 1e-9 else onsets
-    rates_hz = np.arange(MIN_BPM / 60, 4 * MIN_BPM / 60, 1 / (8 * seconds))
-    phases = np.exp(2j * np.pi * np.outer(rates_hz, warped))
-    return float(np.sum([np.abs(phases**multiple @ weights) for multiple in (1, 2, 4)], axis=0).max())
+    step_hz = 1 / (8 * seconds)
+    rates_hz = np.arange(MIN_BPM / 60, 4 * MIN_BPM / 60, step_hz)
+    turns = np.exp(2j * np.pi * np.outer(np.arange(_RATES) * step_hz, warped))  # from the first rate of a block
+    best = 0.0
+    for first in range(0, rates_hz.size, _RATES):
+        phases = np.exp(2j * np.pi * rates_hz[first] * warped) * turns[: rates_hz.size - first]
+        coherence = np.abs(phases @ weights)
+        for _ in (2, 4):  # at twice the rate, a phase turns twice as far
+            phases *= phases
+            coherence += np.abs(phases @ weights)
+        best = max(best, float(coherence.max()))
+    return best

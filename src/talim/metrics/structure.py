@@ -7,6 +7,8 @@ A clip shorter than twice a cycle cannot repeat anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 STEP_SECONDS = 0.1
@@ -15,6 +17,7 @@ SAME_CENTS = 50.0
 MIN_GAP_SECONDS = 3.0
 MIN_SIMILARITY = 0.7
 MIN_RANGE_CENTS = 150.0
+_ROWS = 512  # of the table of similarities, held at a time
 
 
 def self_similarity(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
@@ -23,33 +26,55 @@ def self_similarity(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
     The fraction of frames, of those where either passage is voiced, in which both are within 50 cents (falling to 0 at
     twice that). Passages that move by less than 150 cents, held notes, have similarity 0.
     """
+    blocks = [block for _, block in _similarity_rows(cents, hop_seconds)]
+    return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
+
+
+def _similarity_rows(cents: np.ndarray, hop_seconds: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Row indices [b], and these rows [b, m] of `self_similarity`: some at a time, as all are a square of the length."""
     steps = np.round(np.arange(0, len(cents), STEP_SECONDS / hop_seconds)).astype(int)
     track = np.asarray(cents, float)[steps[steps < len(cents)]]
     size = round(PASSAGE_SECONDS / STEP_SECONDS)
     if track.size < size:
-        return np.zeros((0, 0), np.float32)
+        return
     voiced = np.isfinite(track)
     filled = np.where(voiced, track, 0.0)
-    difference = np.abs((filled[:, None] - filled[None] + 600) % 1200 - 600)
-    both = voiced[:, None] & voiced[None]
-    agree = np.where(both, np.clip(2 - difference / SAME_CENTS, 0, 1), 0).astype(np.float32)
-    either = (voiced[:, None] | voiced[None]).astype(np.float32)
-    similarity = _diagonal_sums(agree, size) / np.maximum(_diagonal_sums(either, size), 0.5 * size)
     windows = np.lib.stride_tricks.sliding_window_view(track, size)
     with np.errstate(all="ignore"):
         highest = np.nan_to_num(np.nanmax(np.where(np.isfinite(windows), windows, -np.inf), 1))
         span = highest - np.nan_to_num(np.nanmin(np.where(np.isfinite(windows), windows, np.inf), 1))
     moving = np.isfinite(span) & (span >= MIN_RANGE_CENTS)
-    return similarity * moving[:, None] * moving[None]
+    for first in range(0, moving.size, _ROWS):
+        rows = np.arange(first, min(first + _ROWS, moving.size))
+        part = slice(first, rows[-1] + size)
+        difference = np.abs((filled[part, None] - filled[None] + 600) % 1200 - 600)
+        both = voiced[part, None] & voiced[None]
+        agree = np.where(both, np.clip(2 - difference / SAME_CENTS, 0, 1), 0).astype(np.float32)
+        either = (voiced[part, None] | voiced[None]).astype(np.float32)
+        similarity = _diagonal_sums(agree, size) / np.maximum(_diagonal_sums(either, size), 0.5 * size)
+        yield rows, similarity * moving[rows, None] * moving[None]
 
 
 def _diagonal_sums(table: np.ndarray, size: int) -> np.ndarray:
-    """Sums of `size` values along the diagonals of a table [n, n]: [n - size + 1, n - size + 1]."""
-    count = len(table) - size + 1
-    total = np.zeros((count, count), np.float32)
+    """Sums of `size` values along the diagonals of a table [r, n]: [r - size + 1, n - size + 1]."""
+    rows, columns = (count - size + 1 for count in table.shape)
+    total = np.zeros((rows, columns), np.float32)
     for k in range(size):
-        total += table[k : k + count, k : k + count]
+        total += table[k : k + rows, k : k + columns]
     return total
+
+
+def _best_matches(
+    cents: np.ndarray, hop_seconds: float, may_match: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Each moving passage's highest similarity to those that it may match, by the steps of both [b, 1] and [m]."""
+    best = [np.zeros(0, np.float32)]
+    for rows, similarity in _similarity_rows(cents, hop_seconds):
+        index = np.arange(similarity.shape[1])
+        allowed = may_match(rows[:, None], index)
+        moving = similarity[np.arange(rows.size), rows] > 0
+        best.append(np.where(allowed, similarity, 0).max(1)[moving])
+    return np.concatenate(best)
 
 
 def repetition_rate(cents: np.ndarray, hop_seconds: float) -> float:
@@ -59,13 +84,9 @@ def repetition_rate(cents: np.ndarray, hop_seconds: float) -> float:
     the same length. A passage occurs again if another agrees with it in 70 % of its frames. Source: own definition,
     after the recurrence plots of Foote 1999 and the alignments of Serra et al. 2009.
     """
-    similarity = self_similarity(cents, hop_seconds)
-    moving = np.diag(similarity) > 0
-    if not moving.any():
-        return float("nan")
-    index = np.arange(similarity.shape[0])
-    far = np.abs(index[:, None] - index[None]) >= round(MIN_GAP_SECONDS / STEP_SECONDS)
-    return float((np.where(far, similarity, 0).max(1)[moving] >= MIN_SIMILARITY).mean())
+    gap = round(MIN_GAP_SECONDS / STEP_SECONDS)
+    best = _best_matches(cents, hop_seconds, lambda one, other: np.abs(one - other) >= gap)
+    return float((best >= MIN_SIMILARITY).mean()) if best.size else float("nan")
 
 
 def recurrence_at_lag(cents: np.ndarray, hop_seconds: float, lag_seconds: float) -> float:
@@ -94,10 +115,6 @@ def novelty(cents: np.ndarray, hop_seconds: float) -> float:
     Range 0 (all contained in the first passage) to 1 (nothing ever returns), NaN where nothing moves; compare with real
     pieces of the same length. Source: own definition, after Foote 2000.
     """
-    similarity = self_similarity(cents, hop_seconds)
-    moving = np.diag(similarity) > 0
-    if not moving.any():
-        return float("nan")
     apart = round(PASSAGE_SECONDS / STEP_SECONDS)
-    before = np.tril(similarity, -apart).max(1)
-    return float((before[moving] < MIN_SIMILARITY).mean())
+    before = _best_matches(cents, hop_seconds, lambda one, other: other <= one - apart)
+    return float((before < MIN_SIMILARITY).mean()) if before.size else float("nan")
