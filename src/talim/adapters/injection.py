@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 from peft import PeftModel, get_peft_model
 from peft.config import PeftConfig
+from peft.tuners.ia3.layer import IA3Layer
+from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -153,7 +155,7 @@ def set_adapter_scales(model: PeftModel, scales: dict[str, float]) -> None:
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
             for name, scale in active.items():
-                _set_scale(layer, name, scale)
+                _set_scale(layer, name, scale, peft_baselines.peft_type_name(model.peft_config[name]))
 
 
 def _check_whole_modules(model: nn.Module, scales: dict[str, float]) -> None:
@@ -183,9 +185,12 @@ def _check_biases(model: PeftModel) -> None:
 
 
 def cast_adapters(model: PeftModel, dtype: torch.dtype) -> None:
-    """Cast adapter weights to the base's dtype for faster decoding; `full` stays float32. Not for training."""
+    """Cast adapter weights to the base's dtype for faster decoding; `full` stays float32. Not for training.
+
+    Methods of PEFT besides lora, dora and ia3 stay float32, too: some invert matrices, which torch cannot in bf16.
+    """
     for layer in model.modules():
-        if not isinstance(layer, BaseTunerLayer):
+        if not isinstance(layer, AdapterLayer | LoraLayer | IA3Layer):
             continue
         for attribute in layer.adapter_layer_names:
             for name, adapter in getattr(layer, attribute).items():
@@ -207,14 +212,19 @@ def set_mixed_precision(model: nn.Module, on: bool = True) -> None:
             layer.mixed_precision = on
 
 
-def _set_scale(layer: Any, name: str, scale: float) -> None:
+def _set_scale(layer: Any, name: str, scale: float, method: str) -> None:
     if isinstance(layer, AdapterLayer):
         if name in layer.scales:
             layer.scales[name] = scale
-    elif hasattr(layer, "set_scale") and not getattr(layer, "use_dora", {}).get(name):
+    elif _can_be_scaled(layer, name):
         layer.set_scale(name, scale)
-    elif scale != 1:  # DoRA renormalises and IA3 multiplies: neither can be interpolated linearly
-        raise UsageError("a dora or ia3 adapter supports no scale but 1, as trained, and 0, the base alone")
+    elif scale != 1:  # DoRA renormalises, IA3 multiplies, others turn: nothing that can be interpolated linearly
+        raise UsageError(f"a {method} adapter supports no scale but 1, as trained, and 0, the base alone")
+
+
+def _can_be_scaled(layer: Any, name: str) -> bool:
+    has_scaling = hasattr(layer, "set_scale") and name in getattr(layer, "scaling", ())
+    return has_scaling and not getattr(layer, "use_dora", {}).get(name)
 
 
 def unwrap_peft(model: nn.Module) -> nn.Module:

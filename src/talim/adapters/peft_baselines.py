@@ -10,15 +10,22 @@ from peft import IA3Config, LoraConfig
 from peft.config import PeftConfig
 
 from talim.adapters.config import exact_path_regex
-from talim.design import budget
+from talim.design import budget, peft_methods
 from talim.design.expression import Part
 from talim.design.musicgen_sites import Site
+from talim.errors import UsageError
 
 ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank
 
 
 def peft_part_config(part: Part, sites: Sequence[Site], num_base_parameters: int, dropout: float) -> PeftConfig:
-    """PEFT's configuration for a lora, dora or ia3 part."""
+    """PEFT's configuration for a lora, dora, ia3 or peft:NAME part."""
+    if peft_methods.is_method(part.kind):
+        size, matrices = budget.solve_width(part, sites, num_base_parameters)[0], budget.matrices_of(sites)
+        peft_methods.count(part.kind, size or None, matrices)  # refuses here what PEFT would refuse in the model
+        return peft_methods.make_config(
+            part.kind, size or None, matrices, exact_path_regex(m.module for m in matrices), dropout
+        )
     if part.kind == "ia3":
         matrices = [m for site in sites for m in budget.ia3_matrices(site)]
         inputs = [m.module for m in matrices if budget.scales_input(m)]
@@ -45,3 +52,15 @@ def peft_type_name(config: Any) -> str:
     """Kind of a PEFT configuration: "lora", "dora", "ia3", "talim", or another method's name in small letters."""
     name = str(config.peft_type.value).lower()
     return "dora" if name == "lora" and getattr(config, "use_dora", False) else name
+
+
+def unsuited(config: PeftConfig) -> str:
+    """Why a stored adapter of PEFT cannot be used; empty if it can: it must change linear layers."""
+    name = str(config.peft_type.value).lower()
+    if name in peft_methods.OWN_KINDS:
+        return ""
+    try:
+        peft_methods.check_method(peft_methods.PREFIX + name)
+    except UsageError as error:
+        return str(error)
+    return ""

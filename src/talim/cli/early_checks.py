@@ -68,11 +68,15 @@ def check_described(base: str | None, designs: Iterable[str]) -> None:
 
 
 def check_designs(texts: Iterable[str]) -> None:
-    """UsageError for a design expression that cannot be parsed."""
-    from talim.design.expression import Design
+    """UsageError for a design expression that cannot be parsed, or names a method that PEFT lacks."""
+    from talim.design.expression import PEFT_PREFIX, Design
 
     for text in texts:
-        Design.parse(text)
+        for part in Design.parse(text).parts:
+            if part.kind.startswith(PEFT_PREFIX):
+                from talim.design import peft_methods
+
+                peft_methods.size_field(part.kind)
 
 
 def _require(path: Path, what: str) -> None:

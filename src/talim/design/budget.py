@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from talim.design import peft_methods
 from talim.design.adapter_kinds import KINDS
-from talim.design.expression import RANKED_KINDS, Part
+from talim.design.expression import RANKED_KINDS, UNSIZED_KINDS, Part
 from talim.design.musicgen_sites import Site, TargetLinear
 from talim.errors import UsageError
 
@@ -53,6 +54,8 @@ def solve_width(
     Widths differ by at most 1 between sites, the larger ones spread evenly over the depth. If the nearest total misses
     the budget by more than TOLERANCE, `rounding_note` says so. UsageError if even width 1 exceeds the budget.
     """
+    if peft_methods.is_method(part.kind):
+        return (_solve_method(part, sites, base_parameters),) * len(sites)
     cost = parameter_cost(part.kind, options)
     if part.size is None:
         raise UsageError(f"{part} has no size to solve for")
@@ -70,6 +73,33 @@ def solve_width(
     return min(candidates, key=lambda widths: abs(total_parameters(cost, sites, widths) - budget))
 
 
+def _solve_method(part: Part, sites: Sequence[Site], base_parameters: int) -> int:
+    """The size of a method of PEFT, the same at all sites; 0 for one without."""
+    field = peft_methods.size_field(part.kind)
+    if field is None and part.size is not None:
+        raise UsageError(f"{part.kind} takes no size; write {part.kind}@{part.site}")
+    if field is not None and part.size is None:
+        raise UsageError(f"{part.kind} needs a size; write {part}:2.5% or, for {field}=8, {part}:r8")
+    if part.size is None:
+        return 0
+    budget = part.size.parameters(base_parameters)
+    return int(part.size.value) if budget is None else peft_methods.solve_size(part.kind, budget, matrices_of(sites))
+
+
+def matrices_of(sites: Sequence[Site]) -> tuple[TargetLinear, ...]:
+    """The linear layers of several sites."""
+    return tuple(matrix for site in sites for matrix in site.matrices)
+
+
+def part_parameters(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
+    """Trainable parameters of a solved part."""
+    if peft_methods.is_method(part.kind):
+        return peft_methods.count(part.kind, (widths[0] or None), matrices_of(sites))[0]
+    if part.kind in UNSIZED_KINDS:
+        return sum(fixed_cost(part.kind, site) for site in sites)
+    return total_parameters(parameter_cost(part.kind), sites, widths)
+
+
 def total_parameters(cost: ParameterCount, sites: Sequence[Site], widths: Sequence[int]) -> int:
     """Trainable parameters of all sites together."""
     return sum(cost(site, width) for site, width in zip(sites, widths, strict=True))
@@ -81,6 +111,8 @@ def rounding_note(part: Part, sites: Sequence[Site], widths: Sequence[int], reac
     budget = part.size.parameters(base) if part.size is not None else None
     if budget and abs(reached - budget) > TOLERANCE * budget:
         notes.append(f"nearest possible: {100 * (reached - budget) / budget:+.1f}%")
+    if peft_methods.is_method(part.kind):
+        return "; ".join(notes)
     if part.kind in RANKED_KINDS:
         limits = [min(min(m.inputs, m.outputs) for m in site.matrices) for site in sites]
         note = "rank above the matrix"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from talim.design import peft_methods
 from talim.design.adapter_kinds import KINDS
-from talim.design.budget import ia3_matrices
+from talim.design.budget import ia3_matrices, matrices_of
 from talim.design.expression import RANKED_KINDS, Part, layer_range
 from talim.design.musicgen_sites import HEADS_PATH, MusicGenShape, Site, TargetLinear
-from talim.design.site_selection import IN_MODULE_KINDS, first_trained_layer
+from talim.design.site_selection import changes_inside, first_trained_layer
 from talim.design.unet_costs import (
     UNetGeometry,
     first_trained_part,
@@ -87,6 +88,11 @@ def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
         return 0  # replaces the frozen modules
     if part.kind == "ia3":
         return sum(m.outputs * clip.sequence_length_for(m) for site in sites for m in ia3_matrices(site))
+    if peft_methods.is_method(part.kind):
+        return sum(
+            peft_methods.flops(part.kind, widths[0] or None, _anywhere(matrix), clip.sequence_length_for(matrix))
+            for matrix in matrices_of(sites)
+        )
     pairs = list(zip(sites, widths, strict=True))
     if part.kind in RANKED_KINDS:
         return sum(_ranked_flops(part.kind, m, rank, clip) for site, rank in pairs for m in site.matrices)
@@ -94,6 +100,11 @@ def flops(solved: SizedPart, clip: SequenceShape | UNetGeometry) -> int:
     return sum(
         flops_of(site.width, width, clip.sequence_length_at(site)) * clip.bands_at(site) for site, width in pairs
     )
+
+
+def _anywhere(matrix: TargetLinear) -> TargetLinear:
+    """A linear layer of the same shape under one path, so that it is counted once."""
+    return TargetLinear("layer", matrix.inputs, matrix.outputs)
 
 
 def _ranked_flops(kind: str, matrix: TargetLinear, rank: int, clip: SequenceShape | UNetGeometry) -> int:
@@ -126,6 +137,8 @@ def file_bytes(solved: SizedPart, parameters: int) -> int:
 
 
 def _tensors(part: Part, sites: Sequence[Site], widths: Sequence[int]) -> int:
+    if peft_methods.is_method(part.kind):
+        return peft_methods.count(part.kind, widths[0] or None, matrices_of(sites))[1]
     if part.kind in RANKED_KINDS:
         return sum(len(site.matrices) for site in sites) * (3 if part.kind == "dora" else 2)
     if part.kind == "ia3":
@@ -142,7 +155,7 @@ def activation_bytes(solved: Sequence[SizedPart], shape: BackboneShape, clip: Se
     """
     if isinstance(clip, UNetGeometry):
         firsts = [
-            first_trained_part(clip, site, part.kind in IN_MODULE_KINDS) for part, sites, _ in solved for site in sites
+            first_trained_part(clip, site, changes_inside(part.kind)) for part, sites, _ in solved for site in sites
         ]
         return frozen_activations(clip, min(firsts)) * clip.base_bytes + _all_adapter_bytes(solved, clip)
     assert isinstance(shape, MusicGenShape)
@@ -162,7 +175,7 @@ def _all_adapter_bytes(solved: Sequence[SizedPart], clip: SequenceShape | UNetGe
 
 
 def _adapter_bytes(kind: str, site: Site, width: int, clip: SequenceShape | UNetGeometry) -> int:
-    if kind in RANKED_KINDS:
+    if kind in RANKED_KINDS or peft_methods.is_method(kind):
         in_layer = layer_range(site.name) is not None or site.level is not None
         return sum(_ranked_bytes(kind, m, width, in_layer) * clip.sequence_length_for(m) for m in site.matrices)
     if kind == "ia3":
@@ -187,4 +200,6 @@ def _ranked_bytes(kind: str, matrix: TargetLinear, rank: int, in_layer: bool) ->
     """
     mask = MASK_BYTES if in_layer else 0
     outputs = 2 * matrix.outputs if kind == "dora" else 0
+    if peft_methods.is_method(kind):  # of unknown inner width: as wide as the layer
+        rank, outputs = min(matrix.inputs, matrix.outputs), matrix.outputs
     return (FLOAT_BYTES + mask) * matrix.inputs + FLOAT_BYTES * (rank + outputs)

@@ -13,6 +13,8 @@ BOTTLENECK_KINDS = ["linear", "conv", "transformer"]  # `kinds.register` adds to
 RANKED_KINDS = ("lora", "dora")  # PEFT's own, sized by a rank
 PEFT_KINDS = (*RANKED_KINDS, "ia3")
 UNSIZED_KINDS = ("ia3", "full")
+PEFT_PREFIX = "peft:"  # of any other method of the installed PEFT
+PEFT_METHOD = re.compile(r"peft:[a-z][a-z0-9_]*")
 SITE_NAMES = ("conditioner", "all", "shallow", "middle", "deep", "post", "down", "mid", "up")
 LAYERS = re.compile(r"layers\[(\d{1,6})(?:-(\d{1,6}))?\]")
 COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kM]?)")
@@ -32,7 +34,8 @@ def grammar() -> str:
     """The grammar in one sentence, for error messages."""
     return (
         "a design is KIND@SITE:SIZE, several joined by +, such as conv@shallow:20M+transformer@deep:20M; "
-        f"KIND: {', '.join(kind_names())}; SITE: {', '.join(SITE_NAMES)}, layers[0-5]; SIZE: parameters "
+        f"KIND: {', '.join(kind_names())}, peft:NAME (another method of PEFT, such as peft:lokr); "
+        f"SITE: {', '.join(SITE_NAMES)}, layers[0-5]; SIZE: parameters "
         "(40M, 250k), per cent of the base (2.5%) or a native setting (width64, r16); ia3 and full take none"
     )
 
@@ -69,7 +72,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Part:
-    """One adapter kind at one site with one size; `full` and `ia3` have no size."""
+    """One adapter kind at one site with one size; `full`, `ia3` and some methods of PEFT have no size."""
 
     kind: str
     site: str
@@ -98,7 +101,7 @@ class Design:
         if not text.strip():
             raise UsageError(f"the design is empty; {grammar()}")
         design = cls(tuple(_parse_part(part.strip(), text) for part in text.split("+")))
-        peft_kinds = [part.kind for part in design.parts if part.kind in PEFT_KINDS]
+        peft_kinds = [part.kind for part in design.parts if is_peft(part.kind)]
         if peft_kinds and len(design.parts) > 1:
             raise UsageError(
                 f"design {text!r}: {peft_kinds[0]} stands alone, as a model holds one PEFT method at a time; "
@@ -111,8 +114,8 @@ class Design:
 
     @property
     def peft_kind(self) -> str | None:
-        """The PEFT method of this design: lora, dora or ia3; None for talim's own kinds."""
-        return self.parts[0].kind if self.parts[0].kind in PEFT_KINDS else None
+        """The kind of this design if it is a method of PEFT: lora, dora, ia3, peft:NAME; None for talim's own kinds."""
+        return self.parts[0].kind if is_peft(self.parts[0].kind) else None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -123,6 +126,11 @@ class Design:
             json_schema_input_schema=core_schema.str_schema(),
             serialization=core_schema.to_string_ser_schema(when_used="always"),
         )
+
+
+def is_peft(kind: str) -> bool:
+    """Whether a kind is a method of PEFT: one of `PEFT_KINDS`, or peft:NAME."""
+    return kind in PEFT_KINDS or kind.startswith(PEFT_PREFIX)
 
 
 def layer_range(site: str) -> tuple[int, int] | None:
@@ -139,7 +147,8 @@ def _parse_part(text: str, expression: str) -> Part:
     site, colon, size_text = (token.strip() for token in rest.partition(":"))
     if not (at and kind and site) or (colon and not size_text):
         raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
-    if kind not in kind_names():
+    of_peft = PEFT_METHOD.fullmatch(kind) is not None  # whether PEFT has it is found out where it is used
+    if kind not in kind_names() and not of_peft:
         raise UsageError(
             f"design {expression!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
         )
@@ -147,10 +156,12 @@ def _parse_part(text: str, expression: str) -> Part:
         if size_text:
             raise UsageError(f"design {expression!r}: {kind} takes no size; write {kind}@{site}")
         return Part(kind, _parse_site(site, expression), None)
+    if not size_text and of_peft:  # some have no size
+        return Part(kind, _parse_site(site, expression), None)
     if not size_text:
         raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
     size = _parse_size(size_text, expression)
-    native_unit = "r" if kind in RANKED_KINDS else "width"
+    native_unit = "r" if kind in RANKED_KINDS or of_peft else "width"
     if size.native and size.unit != native_unit:
         raise UsageError(f"design {expression!r}: {kind} is sized by {native_unit}{int(size.value)}, not {size_text}")
     return Part(kind, _parse_site(site, expression), size)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from talim.design.expression import RANKED_KINDS, SITE_NAMES, Design, layer_range
+from talim.design.expression import SITE_NAMES, Design, is_peft, layer_range
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
 
 THIRDS = {"shallow": 0, "middle": 1, "deep": 2}
 ALL_SITE_PARTS = ("layers", "down", "mid", "up")  # the parts of a model that `all` means
-IN_MODULE_KINDS = (*RANKED_KINDS, "ia3", "full")  # change the inside of a site's modules, not only the output
+
+
+def changes_inside(kind: str) -> bool:
+    """Whether a kind changes the inside of a site's modules, not only the output."""
+    return kind == "full" or is_peft(kind)
 
 
 def select_sites(name: str, sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -83,7 +87,7 @@ def first_trained_layer(kind: str, site: Site, layers: int) -> int:
     """Index of the first decoder layer whose activations depend on what a kind trains at a site."""
     layer = layer_range(site.name)
     if layer is not None:
-        return layer[0] + (0 if kind in IN_MODULE_KINDS else 1)
+        return layer[0] + (0 if changes_inside(kind) else 1)
     return 0 if site.name == "conditioner" else layers
 
 

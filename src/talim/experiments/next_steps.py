@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from talim.design.expression import PEFT_KINDS
+from talim.design.expression import is_peft
 from talim.experiments.effects import POWER
 from talim.experiments.recommend import DEMONSTRATED, NOTHING, Candidate, MeasureComparison, Recommendation
 
@@ -78,7 +78,7 @@ def _better_design_steps(found: Recommendation) -> list[SuggestedStep]:
         return []
     kind, site = best.factors.get("kind"), best.factors.get("site")
     if "full" in str(kind) and "full" not in str(chosen.factors.get("kind")):
-        mixes = chosen.factors.get("kind") not in PEFT_KINDS
+        mixes = not is_peft(str(chosen.factors.get("kind")))
         example = f"{found.design}+full@post" if mixes else "conv@all:2.7%+full@post"
         reason = f"{best.design} trains the base itself and is significantly better than {chosen.design}"
         return [SuggestedStep("hybrid", f"{reason}: add a part of the base to the adapter, such as {example}.")]

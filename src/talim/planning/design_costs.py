@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from talim.design import budget, costs
+from talim.design import budget, costs, peft_methods
 from talim.design.expression import UNSIZED_KINDS, Design, Part, kind_names
 from talim.design.musicgen_sites import Site
 from talim.design.site_selection import select_sites, valid_site_names
@@ -101,7 +101,7 @@ def design_cost(design: Design, base: BaseModelFacts, crop_seconds: float) -> De
         solved = [_solve(part, shape) for part in design.parts]
     except UsageError as error:
         return DesignCost(str(design), kind, site, note=f"impossible: {error}")
-    parameters = [_parameters(part) for part in solved]
+    parameters = [budget.part_parameters(*part) for part in solved]
     pairs = list(zip(solved, parameters, strict=True))
     notes = [budget.rounding_note(*part, count, shape.decoder_parameters) for part, count in pairs]
     widths = [[min(widths), max(widths)] if part.size else None for part, _, widths in solved]
@@ -131,12 +131,6 @@ def _sites(shape: costs.BackboneShape) -> tuple[Site, ...]:
 
 def _solve(part: Part, shape: costs.BackboneShape) -> costs.SizedPart:
     sites = select_sites(part.site, _sites(shape))
-    widths = budget.solve_width(part, sites, shape.decoder_parameters) if part.size else (0,) * len(sites)
+    solved = part.size is not None or peft_methods.is_method(part.kind)
+    widths = budget.solve_width(part, sites, shape.decoder_parameters) if solved else (0,) * len(sites)
     return part, sites, widths
-
-
-def _parameters(solved: costs.SizedPart) -> int:
-    part, sites, widths = solved
-    if part.kind in UNSIZED_KINDS:
-        return sum(budget.fixed_cost(part.kind, site) for site in sites)
-    return budget.total_parameters(budget.parameter_cost(part.kind), sites, widths)

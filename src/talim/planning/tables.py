@@ -77,7 +77,7 @@ def _design_parts(result: dict[str, Any], columns: int) -> list[str | Table]:
     table.add_column("note")  # the only column that may wrap
     group = None
     for row in result["designs"]:
-        size = "" if "+" in row["kind"] else row["design"].partition(":")[2]
+        size = "" if "+" in row["kind"] else row["design"].partition("@")[2].partition(":")[2]
         if group is not None and size != group:
             table.add_row()
         if size and size != group:
