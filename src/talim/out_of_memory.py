@@ -13,6 +13,7 @@ MEMORY_WORDS = re.compile(
     r"|failed to map segment|can.t start new thread",
     re.IGNORECASE,
 )
+GPU_AMOUNTS = (r"Tried to allocate [\d.]+ \w+", r"total capacity of [\d.]+ \w+ of which [\d.]+ \w+ is free")
 RAISED_FOR_MEMORY = (RuntimeError, ImportError, OSError)  # among much else; safetensors has a class of its own
 
 
@@ -22,9 +23,10 @@ def memory_that_ran_out(error: BaseException) -> str:
 
 
 def memory_detail(error: BaseException) -> str:
-    """The first sentence of the error that says that memory ran out, in one line."""
-    found = next((each for each in _with_causes(error) if _place(each)), error)
-    return one_line(str(found).split(". ")[0], 160) or "out of memory"
+    """What the error that says that memory ran out says first, with what a GPU was asked for and has, in one line."""
+    text = str(next((each for each in _with_causes(error) if _place(each)), error))
+    amounts = [match[0].strip() for pattern in GPU_AMOUNTS if (match := re.search(pattern, text))]
+    return "; ".join(filter(None, [one_line(text.split(". ")[0], 160), *amounts])) or "out of memory"
 
 
 def _with_causes(error: BaseException) -> list[BaseException]:
@@ -40,6 +42,8 @@ def _with_causes(error: BaseException) -> list[BaseException]:
 def _place(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
     if name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA" in text and MEMORY_WORDS.search(text)):
+        return "the memory of the GPU"
+    if isinstance(error, RuntimeError) and "MPS" in text and MEMORY_WORDS.search(text):
         return "the memory of the GPU"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return "the memory of this machine"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from talim.backbones.devices import check_device_name, pick_device
+from talim.backbones import devices
+from talim.backbones.devices import check_device_name, full_float32, pick_device
 from talim.errors import TalimError, UsageError
 
 
 @pytest.mark.parametrize(
-    "name", ["tpu", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "", "xla", "meta", "x" * 300]
+    "name", ["tpu", "gpus", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "", "xla", "meta", "x" * 300]
 )
 def test_unknown_device_names_are_refused_with_the_known_ones(name: str) -> None:
     for check in (check_device_name, pick_device):
@@ -37,3 +38,66 @@ def test_names_of_devices_that_are_there_are_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+
+
+@pytest.fixture
+def stand_in_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose torch says that it has an Apple GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    devices._say.cache_clear()
+
+
+@pytest.mark.usefixtures("stand_in_mac")
+@pytest.mark.parametrize("name", ["auto", "gpu", "mps"])
+def test_a_mac_computes_on_its_gpu_and_is_told_what_that_cannot_do(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pick_device(name) == "mps"
+    said = capsys.readouterr().err
+    assert ("device gpu: mps is used" in said) == (name == "gpu")
+    for limit in ("float32", "bf16 is not used", "energy is not measured", "--device cpu"):
+        assert limit in said
+    pick_device(name)
+    assert capsys.readouterr().err == ""  # once a process
+
+
+@pytest.mark.usefixtures("stand_in_mac")
+def test_a_mac_without_an_apple_gpu_uses_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto") == "cpu"
+    for name in ("gpu", "mps", "cuda"):
+        with pytest.raises(TalimError, match="was requested, but torch finds"):
+            pick_device(name)
+
+
+def test_gpu_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    devices._say.cache_clear()
+    assert pick_device("gpu") == "cuda"
+    assert "device gpu: cuda is used" in capsys.readouterr().err
+
+
+def test_cudnns_attention_is_off_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        pick_device("cuda")
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+def test_full_float32_is_without_tf32_and_is_left_again() -> None:
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = (conv.fp32_precision, torch.backends.cudnn.rnn.fp32_precision, matmul.fp32_precision)
+    conv.fp32_precision = "tf32"
+    try:
+        with full_float32():
+            assert (conv.fp32_precision, matmul.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, matmul.fp32_precision) == ("tf32", before[2])
+    finally:
+        conv.fp32_precision = before[0]

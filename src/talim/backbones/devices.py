@@ -1,34 +1,88 @@
-"""Devices by name: which names there are, and which device of this machine a name means."""
+"""Devices by name: which device of this machine a name means, how it is set up, and what it cannot do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
+from talim import progress
 from talim.errors import TalimError, UsageError
 
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+DEVICE = re.compile(r"auto|cpu|mps|gpu|cuda(:\d{1,3})?")
+MPS_LIMITS = (
+    "device mps (an Apple GPU): the base is computed in float32, as bf16 is not used there; energy is not measured; "
+    "memory is counted after each step; operations that it lacks run on the CPU (--device cpu if results look wrong)"
+)
 
 
 def check_device_name(name: str) -> None:
-    """UsageError unless the name is auto, cpu, mps, cuda or cuda:N; imports no torch."""
+    """UsageError unless the name is auto, cpu, gpu, mps, cuda or cuda:N; imports no torch."""
     if not DEVICE.fullmatch(name):
         raise UsageError(
-            f"--device is {name[:60]!r}; it must be auto, cpu, cuda (a GPU; cuda:1 is the second) or mps (Apple)"
+            f"--device is {name[:60]!r}; it must be auto, cpu, cuda (a GPU; cuda:1 is the second), mps (Apple) or gpu "
+            "(whichever of the two is there)"
         )
 
 
 def pick_device(requested: str) -> str:
-    """The device that a name means on this machine; "auto" is a GPU if there is one. TalimError if it is not there."""
+    """The device that a name means on this machine, set up for talim: "cpu", "mps", "cuda" or "cuda:N".
+
+    "auto" is a GPU if there is one, "gpu" a GPU in any case. TalimError if the device is not there.
+    """
     import torch
 
     check_device_name(requested)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if requested == "auto":
-        return "cuda" if gpus else "cpu"
-    if requested.startswith("cuda") and not gpus:
+    device = requested
+    if requested in ("auto", "gpu"):
+        device = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cpu" and requested == "gpu":
+        raise TalimError("device 'gpu' was requested, but torch finds neither a CUDA GPU nor an Apple one; use cpu")
+    if device.startswith("cuda") and not gpus:
         raise TalimError(f"device {requested!r} was requested, but torch finds no GPU; use cpu or auto")
-    if ":" in requested and int(requested.partition(":")[2]) >= gpus:
+    if ":" in device and int(device.partition(":")[2]) >= gpus:
         raise TalimError(f"device {requested!r} was requested, but there are {gpus} GPUs, cuda:0 to cuda:{gpus - 1}")
-    if requested == "mps" and not torch.backends.mps.is_available():
+    if device == "mps" and not torch.backends.mps.is_available():
         raise TalimError("device 'mps' was requested, but torch finds no Apple GPU; use cpu or auto")
-    return requested
+    if requested == "gpu":
+        _say(f"device gpu: {device} is used")
+    _set_up(device)
+    return device
+
+
+def _set_up(device: str) -> None:
+    import torch
+
+    if device == "mps":
+        _say(MPS_LIMITS)
+    if device.startswith("cuda"):
+        # with a mask, cuDNN's attention can give gradients that are NaN, and a dropped caption is a row that is masked
+        # throughout; the other kernels are as fast at these lengths
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Context in which a GPU computes float32 in whole, not in TF32, which is cuDNN's default for convolutions.
+
+    What is stored for later must not depend on the machine: codec tokens are the nearest of many words.
+    """
+    import torch
+
+    operations = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    before = [operation.fp32_precision for operation in operations]
+    for operation in operations:
+        operation.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision
+
+
+@cache
+def _say(text: str) -> None:
+    """Tell something once a process."""
+    progress.default().log(text)

@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # read when torch is loaded; only on Macs
     if not os.environ.get("TALIM_DEBUG"):
         warnings.simplefilter("ignore")  # of libraries; what users need to know is printed by talim
     usable_streams()

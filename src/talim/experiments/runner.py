@@ -120,7 +120,7 @@ def executor_for(num_workers: int, ray: str | None, device: str, progress: Progr
         return run_in_process
     from talim.experiments.local_executor import ProcessExecutor, visible_gpus
 
-    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    gpus = visible_gpus() if device in ("auto", "cuda", "gpu") else []
     return ProcessExecutor(num_workers or os.cpu_count() or 1, run_trial_safely, gpus[: num_workers or None])
 
 

@@ -122,7 +122,7 @@ def init_process_group(device: str = "auto") -> Iterator[DistributedContext]:
             )
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
+    if device not in ("auto", "cpu", "cuda", "gpu"):
         raise UsageError(f"--device {device} is one device for all processes; leave it out, each takes its own GPU")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     local_count, gpus = _launcher_variable("LOCAL_WORLD_SIZE", 1), torch.cuda.device_count()

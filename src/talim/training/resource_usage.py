@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 T = TypeVar("T")
+MEMORY_NOTES = {"cuda": "peak GPU memory of tensors", "mps": "largest memory that Apple's GPU driver held after a step"}
 
 
 class ResourceMeter:
@@ -30,6 +32,7 @@ class ResourceMeter:
         self._start = time.perf_counter()
         self._device_seconds = self._cpu_seconds = 0.0
         self._energy = EnergyCounter(device)
+        self._peak_mps_bytes = 0  # Apple's GPU has no counter of the peak
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -39,6 +42,8 @@ class ResourceMeter:
         start, cpu_start = time.perf_counter(), time.process_time()
         result = function()
         self._synchronise()
+        if self.device.type == "mps":
+            self._peak_mps_bytes = max(self._peak_mps_bytes, torch.mps.driver_allocated_memory())
         self._device_seconds += time.perf_counter() - start
         self._cpu_seconds += time.process_time() - cpu_start
         return result
@@ -59,7 +64,9 @@ class ResourceMeter:
             "wall_seconds": self.wall_seconds,
             "device_seconds": self._earlier.get("device_seconds", 0.0) + self._device_seconds,
             "cpu_seconds": self._earlier.get("cpu_seconds", 0.0) + self._cpu_seconds,
-            "peak_memory_bytes": max(self._earlier.get("peak_memory_bytes", 0), peak_memory_bytes(self.device)),
+            "peak_memory_bytes": max(
+                self._earlier.get("peak_memory_bytes", 0), self._peak_mps_bytes or peak_memory_bytes(self.device)
+            ),
         }
         joules = self._energy.joules()
         if joules is not None:
@@ -70,20 +77,21 @@ class ResourceMeter:
         """The usage for cost.json (of all `ranks`, where there are several), with notes and the device's name."""
         usage = combine_usage(ranks or [self.usage()])
         name = device_name(self.device)
-        on_gpu = self.device.type == "cuda"
         return {
             "energy_joules": None,
             **usage,
             "processes": max(1, len(ranks)),
             "peak_memory_bytes": int(usage["peak_memory_bytes"]),
             "energy_note": self._energy.note,
-            "memory_note": "peak GPU memory of tensors" if on_gpu else "peak memory of the process",
+            "memory_note": MEMORY_NOTES.get(self.device.type, "peak memory of the process"),
             "device": f"{len(ranks)} x {name}" if len(ranks) > 1 else name,
         }
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 def combine_usage(ranks: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -137,9 +145,11 @@ def count_flops(function: Callable[[], T]) -> tuple[T, int]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory until now: of tensors on a GPU, else the resident memory of this process."""
+    """Peak memory until now: of tensors on a GPU (Apple's: as it is now), else the resident memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     if sys.platform == "linux":  # getrusage's peak would be that of the program which started this one, where larger
         return resident_bytes(peak=True)
     try:
@@ -151,9 +161,11 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """`NVIDIA H100 80GB HBM3`, or `CPU, 2 cores`."""
+    """`NVIDIA H100 80GB HBM3`, `Apple GPU (arm)`, or `CPU, 2 cores`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU ({platform.processor() or platform.machine()})"
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count()
     return f"CPU, {cores} cores" if device.type == "cpu" else str(device)
 
@@ -190,6 +202,8 @@ def memory_limit_bytes(device: torch.device) -> float:
     """The memory that this process can have: of the GPU, or of this machine without what others use, or its limit."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory())
     limit = psutil.virtual_memory().available + psutil.Process().memory_info().rss
     with contextlib.suppress(ImportError):
         import resource

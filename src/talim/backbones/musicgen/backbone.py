@@ -10,6 +10,7 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
+from talim.backbones.devices import full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import codec_blocks, continuation, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
@@ -73,7 +74,7 @@ class MusicGen(FrozenModel):
         """Audio of any sample rate and channels -> codec tokens, int16 [K, T]."""
         resampled = audio.resample(self.rate_hz).to_channels(self.channels)
         samples = torch.from_numpy(np.ascontiguousarray(resampled.samples)).to(self.device)
-        with torch.no_grad(), sampling.inference_mode(self.model.audio_encoder):
+        with torch.no_grad(), sampling.inference_mode(self.model.audio_encoder), full_float32():
             values = samples[:, None, :]  # the mono codec, once per channel
             mask = torch.ones_like(values, dtype=torch.bool)
             codes = self.model.audio_encoder.encode(values, mask).audio_codes[0]  # [C, K / C, T]

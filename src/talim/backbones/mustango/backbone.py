@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
+from talim.backbones.devices import full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import sampling
 from talim.backbones.mustango import diffusion
@@ -93,8 +94,9 @@ class Mustango(FrozenModel):
         """
         samples = audio.resample(self.rate_hz).to_channels(1).samples[0]
         frames = max(1, math.ceil(samples.size / self.mel_vae.samples_per_frame))
-        mel = self.mel_vae.spectrogram(samples, frames * self.mel_vae.downsampling_factor)
-        latents = self.mel_vae.scale_latents(self.mel_vae.posterior(mel[:, None]).mean)
+        with full_float32():
+            mel = self.mel_vae.spectrogram(samples, frames * self.mel_vae.downsampling_factor)
+            latents = self.mel_vae.scale_latents(self.mel_vae.posterior(mel[:, None]).mean)
         return latents[0].float().cpu().numpy()
 
     @torch.no_grad()
