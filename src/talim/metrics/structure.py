@@ -31,7 +31,7 @@ def self_similarity(cents: np.ndarray, hop_seconds: float) -> np.ndarray:
 
 
 def _similarity_rows(cents: np.ndarray, hop_seconds: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Row indices [b], and these rows [b, m] of `self_similarity`: some at a time, as all are a square of the length."""
+    """Row indices [b], and these rows [b, m] of `self_similarity`; a whole table would be a square of the length."""
     steps = np.round(np.arange(0, len(cents), STEP_SECONDS / hop_seconds)).astype(int)
     track = np.asarray(cents, float)[steps[steps < len(cents)]]
     size = round(PASSAGE_SECONDS / STEP_SECONDS)
