@@ -158,3 +158,17 @@ def test_loss_of_a_bf16_base_is_near(melody_folder: Path, melody_base: MusicGenM
         exact, rounded = (model.loss(model.collate(rows, [False, True, False])) for model in (melody_base, half))
     assert half.dtype is torch.bfloat16
     torch.testing.assert_close(rounded.parts, exact.parts, atol=0.2, rtol=0)
+
+
+def test_training_says_which_melody_it_uses(quick_recipe: Any, melody_folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    log = Progress()
+    log.log = lines.append  # type: ignore[method-assign]
+    settings = {
+        "training__steps": 1,
+        "training__warmup_steps": 0,
+        "training__eval_every": 1,
+        "training__crop_seconds": 0.3,
+    }
+    train(quick_recipe(base=str(melody_folder), training__melody_dropout=0.25, **settings), tmp_path / "run", log)
+    assert "melody: each clip's own, by its chroma (training.melody_from); 25% are given none" in lines

@@ -11,7 +11,10 @@ from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 from talim.errors import UsageError
 
-EXAMPLE = "Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`"
+EXAMPLE = (
+    "Example: `talim modes my-recording.flac --tradition hindustani --tonic 146.8`, or "
+    "`talim modes my-recordings --suggest suggested.csv`"
+)
 
 
 def modes(

@@ -75,6 +75,9 @@ def _train(
             backbone.predict_beats_chords([])
         if not backbone.melody_rate_hz:
             recipe.training.check_no_melody(backbone.name)
+        else:
+            source, share = recipe.training.melody_from, recipe.training.melody_dropout
+            progress.log(f"melody: each clip's own, by its {source} (training.melody_from); {share:.0%} are given none")
     processes.check_agreement(run=recipes.run_id(recipe, corpus.hash), base=backbone.fingerprint)
     with contextlib.ExitStack() as stack:
         if processes.is_main:
