@@ -8,6 +8,7 @@ to do. Interrupted by Ctrl-C, a long call leaves a state from which the same cal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +224,7 @@ def generate(
     strength: float | None = None,
     melody: Audio | Path | str | Sequence[Audio | Path | str] = (),
     melody_from: str | None = None,
+    transliterate: bool | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Audio]:
@@ -237,7 +239,8 @@ def generate(
     Mustango makes a variation of the same length, as far from it as `strength` says (0 to 1; None is 0.5).
 
     `melody` is a hummed or played melody, or one per prompt, that MusicGen-melody follows: by its chroma, or with
-    `melody_from` "pitch" by the pitch of its leading melody.
+    `melody_from` "pitch" by the pitch of its leading melody. Prompts are read as they are written if `transliterate` is
+    false, else words that the base does not know in letters that it knows; None is as the adapter was trained.
 
     >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
     >>> clip.save("alap.flac")
@@ -249,6 +252,8 @@ def generate(
     from talim.planning.generation_memory import memory_explained
 
     chosen = _generation_source(source, adapter_scale)
+    if transliterate is not None:
+        chosen = replace(chosen, transliterate=transliterate)
     options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
     pieces = generate_audio(
         source=chosen,

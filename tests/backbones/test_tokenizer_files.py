@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fixtures import released_musicgen, t5_tokenizer
+from fixtures import released_musicgen, released_mustango, t5_tokenizer
 from fixtures.t5_tokenizer import CONFIG, ENTRIES, JSON_FILE, SPIECE
+from stand_in_hub.server import StandInHub
 
 from talim.backbones import hub_errors, hub_repository, tokenizer_files
-from talim.backbones.load import load
+from talim.backbones.load import check_predictors, load
 from talim.backbones.tokenizer_files import check_fit, read_tokenizer
 from talim.errors import TalimError
 
@@ -177,3 +178,47 @@ def test_a_cached_repository_is_read_without_the_hub(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hub_repository, "ask", lambda *_, **__: pytest.fail("asked"))
     assert len(read_tokenizer("google-t5/t5-base", "")) == ENTRIES
     assert "huggingface_hub" in sys.modules
+
+
+def test_a_repository_without_tokenizer_is_refused_before_its_weights_are_fetched(
+    stand_in_hub: StandInHub, folder: Path
+) -> None:
+    for name in (JSON_FILE, SPIECE, CONFIG):
+        (folder / name).unlink()
+    stand_in_hub.publish("someone/tiny", folder)
+    with pytest.raises(TalimError, match="there is no tokenizer here") as caught:
+        load("someone/tiny", device="cpu")
+    assert "hf download someone/tiny --include" in str(caught.value)
+    assert "model.safetensors" not in stand_in_hub.fetched()
+
+
+def test_a_repository_with_spiece_model_only_is_read(stand_in_hub: StandInHub, folder: Path) -> None:
+    (folder / JSON_FILE).unlink()
+    stand_in_hub.publish("someone/tiny", folder)
+    assert len(load("someone/tiny", device="cpu").tokenizer) == ENTRIES
+
+
+def test_tokenizers_of_other_repositories_are_fetched_first_and_named(
+    stand_in_hub: StandInHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def publish_now(name: str, files: Path) -> None:
+        stand_in_hub.publish(name, files)
+        hub_repository._ask.cache_clear()  # an answer is kept for a minute
+
+    base = released_mustango.write(tmp_path / "mustango", predictors=True)
+    for part in ("tokenizer", "beats-tokenizer", "chords-tokenizer"):
+        (base / part).rename(tmp_path / part)
+    stand_in_hub.publish("someone/mustango", base)
+    with pytest.raises(TalimError, match="google/flan-t5-large"):
+        load("someone/mustango", device="cpu")
+    assert not [name for name in stand_in_hub.fetched() if name.endswith(".bin")]
+    (tmp_path / "tokenizer/config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+    publish_now("google/flan-t5-large", tmp_path / "tokenizer")
+    with pytest.raises(TalimError, match="microsoft/deberta-v3-large"):
+        check_predictors("someone/mustango")
+    publish_now("microsoft/deberta-v3-large", tmp_path / "beats-tokenizer")
+    check_predictors("someone/mustango")
+    assert not [name for name in stand_in_hub.fetched() if name.endswith((".bin", ".pt"))]
+    said = capsys.readouterr().err
+    assert "fetching the tokenizer of google/flan-t5-large" in said
+    assert "fetching the tokenizer of microsoft/deberta-v3-large" in said

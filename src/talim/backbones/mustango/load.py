@@ -136,7 +136,8 @@ def _read_tokenizer(folder: Path, part: str, hub_id: str) -> Any:
     """A tokenizer from a part of a checkpoint's folder if that is there, else from its repository on the Hub."""
     here = folder / part
     kind = "deberta-v2" if "deberta" in hub_id else "t5"
-    advice = tokenizer_files.hub_advice(hub_id, here)
+    in_cache = folder.parent.name == "snapshots"  # of a base on the Hub, where nothing is put by hand
+    advice = tokenizer_files.hub_advice(hub_id, None if in_cache else here)
     return tokenizer_files.read_tokenizer(here if here.is_dir() else hub_id, advice, kind)
 
 
