@@ -60,6 +60,14 @@ def test_random_codes_are_decoded_and_written(tmp_path: Path) -> None:
     assert row["peak_bytes"] < memory_and_time.BOUND_BYTES
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
+def test_memory_of_decoding_and_writing_does_not_follow_the_length(tmp_path: Path) -> None:
+    decode = memory_and_time.BY_LENGTH["generate from random codes"]
+    minute, half_hour = (decode(tmp_path / f"{minutes}", minutes)["peak_bytes"] for minutes in (1, 30))
+    assert half_hour < 1.1 * minute
+
+
 def test_page_names_what_is_above_the_bound_and_the_growth() -> None:
     rows = [
         {"table": "length", "command": "modes", "size": 1.0, "peak_bytes": 2e9, "cpu_seconds": 3, "wall_seconds": 4},

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from talim.atomic_io import new_file
-from talim.audio.containers import PCM_CONTAINERS, add_wav_comment, wav_comment
+from talim.audio.containers import add_wav_comment
 from talim.audio.errors import AudioError
 
 _WRITABLE = {
@@ -59,45 +59,6 @@ def write_blocks(
     `overwrite`, FileTakenError if there is a file at `path` when all is written.
     """
     _write(Path(path), blocks, rate_hz, channels, tags or {}, 0.0, overwrite)
-
-
-def read_tags(path: str | Path) -> dict[str, str]:
-    """The tags written by `write`; of other files the standard tag fields."""
-    path = Path(path)
-    try:
-        comment = wav_comment(path)
-        native = {} if comment is not None else _native_tags(path)
-    except OSError as error:
-        raise AudioError(f"{path}: its tags cannot be read: {error.strerror or error}") from error
-    comment = native.pop("comment", "") if comment is None else comment
-    try:
-        tags = json.loads(comment)
-    except (ValueError, RecursionError):
-        tags = None
-    if isinstance(tags, dict):
-        return {str(name): str(value) for name, value in tags.items()}
-    return native | ({"comment": comment} if comment else {})
-
-
-def _native_tags(path: Path) -> dict[str, str]:
-    import soundfile
-
-    with path.open("rb") as opened:
-        start = opened.read(4)
-    if start in (*PCM_CONTAINERS, b"fLaC", b"OggS"):  # of other files libmpg123 would print what it thinks of them
-        try:
-            with soundfile.SoundFile(str(path)) as file:
-                return {name: text for name, text in file.copy_metadata().items() if text}
-        except soundfile.LibsndfileError:
-            pass
-    import av
-    import av.error
-
-    try:
-        with av.open(str(path)) as container:
-            return {str(name).lower(): str(text) for name, text in container.metadata.items() if text}
-    except (av.error.FFmpegError, ValueError) as error:
-        raise AudioError(f"{path}: its tags cannot be read: not a sound file") from error
 
 
 def _write(
