@@ -29,7 +29,8 @@ def test_compare_losses_matches_hand_computed_values() -> None:
     assert found["loss_reduction"]["per_recording"] == {"a": 0.5, "b": 2.0}
     assert found["loss_reduction"]["mean"] == 1.25
     assert found["loss_reduction"]["relative_reduction"] == pytest.approx(1.25 / 3.75)
-    assert found["loss_reduction"]["ci95"] == [0.5, 2.0]
+    # t with one degree of freedom, 12.706, times the standard error of two recordings, 0.75
+    assert found["loss_reduction"]["ci95"] == pytest.approx([1.25 - 12.706 * 0.75, 1.25 + 12.706 * 0.75], abs=1e-3)
     assert (found["loss_reduction"]["n_recordings"], found["loss_reduction"]["n_clips"]) == (2, 3)
     json.dumps(found)
 
