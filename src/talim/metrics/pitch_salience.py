@@ -102,14 +102,15 @@ def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndar
     With prime multiples only, a candidate at half the true pitch matches few harmonics, instead of every second one.
     """
     pitches = int(1200 * np.log2(highest_hz / lowest_hz) / STEP_CENTS) + 1
-    axis, kernels = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
+    cents, kernels = np.arange(bands) * STEP_CENTS, np.zeros((pitches, bands))
+    above = cents - np.arange(pitches)[:, None] * STEP_CENTS  # of each candidate
     parts = [(k + end / 2, -SUBHARMONIC_PENALTY / 2 if end else 1.0) for k in HARMONIC_MULTIPLES for end in (-1, 0, 1)]
-    for row in range(pitches):
-        for multiple, depth in parts:
-            gap = np.abs(axis - row * STEP_CENTS - 1200 * np.log2(multiple)) / LOBE_WIDTH_CENTS
-            lobe = np.where(gap < 1, np.cos(np.pi / 2 * gap) ** 2, 0.0)
-            kernels[row] += depth * lobe / np.sqrt(max(1.0, multiple))
-        kernels[row] /= np.linalg.norm(np.maximum(kernels[row], 0))
+    for multiple, depth in parts:
+        gap = np.abs(above - 1200 * np.log2(multiple)) / LOBE_WIDTH_CENTS
+        near = gap < 1  # a few per cent of all
+        kernels[near] += depth * np.cos(np.pi / 2 * gap[near]) ** 2 / np.sqrt(max(1.0, multiple))
+    for row in kernels:
+        row /= np.linalg.norm(np.maximum(row, 0))
     return kernels.astype(np.float32)
 
 
