@@ -183,6 +183,25 @@ def test_cached_decoding_after_an_audio_prompt_equals_one_full_forward(
     torch.testing.assert_close(streamed_logits(calls), full_forward(base, calls), atol=TOLERANCE, rtol=0)
 
 
+QUICKLY_CONTINUED = (
+    "conv@all:width8",
+    "transformer@post:width8+conv@all:width5+linear@conditioner:width4",
+    "lora@all:r3",
+)
+
+
+@pytest.mark.parametrize(
+    "design", [pytest.param(each, marks=() if each in QUICKLY_CONTINUED else pytest.mark.slow) for each in DESIGNS]
+)
+def test_continuation_of_a_generated_piece_equals_the_uninterrupted_one(fresh: Fresh, design: str) -> None:
+    """Token by token, with guidance, within the window and beyond it: adapters find the state of the phrase."""
+    base, _ = attach_frozen(fresh, design)
+    whole = base.generate_tokens(PROMPTS[:2], 0.64, seed=0, temperature=0)
+    for there in (3, 20, 27):
+        rest = base.generate_tokens(PROMPTS[:2], (32 - there) / 50, seed=0, temperature=0, start=whole[:, :, :there])
+        assert np.array_equal(rest, whole[:, :, there:]), there
+
+
 @pytest.mark.parametrize("design", CONTEXT_DESIGNS)
 def test_generate_repeated_or_after_an_aborted_one_is_unchanged(fresh: Fresh, design: str) -> None:
     base, _ = attach_frozen(fresh, design)
@@ -205,21 +224,6 @@ def test_state_is_freed_with_the_cache(fresh: Fresh, design: str, monkeypatch: p
     base, _ = attach_frozen(fresh, design)
     alive: list[weakref.ref[streaming.StreamingState]] = []
     real = streaming.StreamingState
-
-QUICKLY_CONTINUED = ("conv@all:width8", "transformer@post:width8+conv@all:width5+linear@conditioner:width4", "lora@all:r3")
-
-
-@pytest.mark.parametrize(
-    "design", [pytest.param(each, marks=() if each in QUICKLY_CONTINUED else pytest.mark.slow) for each in DESIGNS]
-)
-def test_continuation_of_a_generated_piece_equals_the_uninterrupted_one(fresh: Fresh, design: str) -> None:
-    """Token by token, with guidance, within the window and beyond it: adapters find the state of the phrase."""
-    base, _ = attach_frozen(fresh, design)
-    whole = base.generate_tokens(PROMPTS[:2], 0.64, seed=0, temperature=0)
-    for there in (3, 20, 27):
-        rest = base.generate_tokens(PROMPTS[:2], (32 - there) / 50, seed=0, temperature=0, start=whole[:, :, :there])
-        assert np.array_equal(rest, whole[:, :, there:]), there
-
 
     def tracked() -> streaming.StreamingState:
         state = real()
