@@ -64,6 +64,12 @@ def test_fetch_says_size_place_licence_and_what_is_left_before_the_download(
     assert f"not fetched, as loading does not read it: {left}" in said
 
 
+def test_fetch_says_that_a_licence_is_not_known(stand_in_hub: StandInHub, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in_hub.publish(NAME, {name: data for name, data in FILES.items() if name != "README.md"})
+    hub_download.fetch(BASE)
+    assert "licence of the weights: unknown (find out what it allows before you publish" in capsys.readouterr().err
+
+
 def test_fetch_of_cached_files_asks_nothing(stand_in_hub: StandInHub) -> None:
     stand_in_hub.publish(NAME, FILES)
     folder = hub_download.fetch(BASE)

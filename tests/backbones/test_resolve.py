@@ -112,6 +112,15 @@ def test_check_base_of_a_name_that_is_none_is_a_talim_error(name: str) -> None:
         resolve.check_base(name)
 
 
+def test_friendly_load_errors_of_the_hub_are_one_line() -> None:
+    source = resolve.resolve_source("facebook/musicgen-large")
+    with (
+        pytest.raises(TalimError, match=r"could not be fetched from the Hugging Face Hub \(a b\); use nano-musicgen"),
+        resolve.friendly_load_errors(source),
+    ):
+        raise ValueError("a\nb")
+
+
 def test_friendly_load_errors_leave_a_lack_of_memory_as_it_is() -> None:
     source = resolve.resolve_source("nano-musicgen")
     with pytest.raises(RuntimeError, match="Cannot allocate memory"), resolve.friendly_load_errors(source):

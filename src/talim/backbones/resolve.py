@@ -241,6 +241,9 @@ def friendly_load_errors(source: ModelSource) -> Iterator[None]:
             raise TalimError(
                 f"base {source.name!r}: a repository that its files name is not to be had: {reason}"
             ) from error
+        if not source.is_folder and not hub_errors.known_error(error):
+            text = f"base {source.name!r} could not be fetched from the Hugging Face Hub ({cause})"
+            raise TalimError(f"{text}; {_load_advice(source.name)}") from error
         if not source.is_folder:
             problem = hub_errors.explain(error, source.name, source.name, source.hub.wanted)
             if isinstance(problem, hub_errors.HubUnreachableError):
