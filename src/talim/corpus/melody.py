@@ -67,12 +67,12 @@ def classes_of_track(hz: np.ndarray, hop_seconds: float, frames: int, rate_hz: f
     """`tracked_classes` of a pitch track in Hz (NaN where unvoiced), one value each `hop_seconds`."""
     voiced = np.isfinite(hz)
     counts = np.zeros((frames, 12), np.int64)
-    moments = np.flatnonzero(voiced) * hop_seconds
-    frame = np.minimum(np.floor(moments * rate_hz + 0.5).astype(np.int64), frames - 1)
+    seconds = np.flatnonzero(voiced) * hop_seconds
+    frame = np.minimum(np.floor(seconds * rate_hz + 0.5).astype(np.int64), frames - 1)
     note = np.rint(69 + 12 * np.log2(hz[voiced] / 440.0)).astype(np.int64) % 12
     np.add.at(counts, (frame, note), 1)
-    heard = counts.any(axis=1)
-    if not heard.any():
+    has_note = counts.any(axis=1)
+    if not has_note.any():
         return np.zeros(frames, np.int8)
-    last = np.maximum.accumulate(np.where(heard, np.arange(frames), -1))
-    return counts.argmax(axis=1)[np.where(last < 0, heard.argmax(), last)].astype(np.int8)
+    last = np.maximum.accumulate(np.where(has_note, np.arange(frames), -1))
+    return counts.argmax(axis=1)[np.where(last < 0, has_note.argmax(), last)].astype(np.int8)

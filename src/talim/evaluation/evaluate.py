@@ -73,8 +73,8 @@ def evaluate(  # noqa: PLR0913
     if backbone.melody_rate_hz:
         silent = held_out_losses([clip.without_melody for clip in clips], ", no melody")
         without_melody = {"held_out_loss_without_melody": silent}
-        told = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
-        progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*told))
+        means = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
+        progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*means))
     if recipe.training.save_weights == "best":
         reduction = losses["loss_reduction"]
         selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"

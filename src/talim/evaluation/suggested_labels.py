@@ -98,14 +98,14 @@ def write_suggestions(out: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """What was written, what it does, and how it is confirmed."""
-    told = sum(len(row) > 1 for row in rows)
+    described = sum(len(row) > 1 for row in rows)
     likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
     modes = [name for name in dict.fromkeys(name for row in rows for name in row) if _is_mode(name)]
     example = modes[0] if modes else TONIC
     return (
-        f"{out}: suggestions for {told} of {len(rows)} recordings, {likely} of them with a mode that is more likely "
-        f"than not. Nothing reads these columns. Listen, correct, and confirm a column by renaming it ({example} becomes "
-        f"{example.removeprefix(PREFIX)}) in {folder / 'metadata.csv'}; delete the cells that are wrong."
+        f"{out}: suggestions for {described} of {len(rows)} recordings, {likely} of them with a mode that is more "
+        f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
+        f"becomes {example.removeprefix(PREFIX)}) in {folder / 'metadata.csv'}; delete the cells that are wrong."
     )
 
 

@@ -177,8 +177,8 @@ class Generation:
             for remark in phrase.remarks:
                 self.progress.log(f"note: {phrase.name}: {remark}")
             self.progress.log(phrase.described(backbone, self.phrase_options))
-        for told in dict.fromkeys(piece.melody.described(piece.seconds) for piece in self.pieces if piece.melody):
-            self.progress.log(told)
+        for line in dict.fromkeys(piece.melody.described(piece.seconds) for piece in self.pieces if piece.melody):
+            self.progress.log(line)
         return backbone
 
     @property

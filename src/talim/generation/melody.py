@@ -55,8 +55,8 @@ class GivenMelody:
 
     def described(self, seconds: float) -> str:
         """How it is used in a piece of `seconds`, in one line."""
-        length, heard = self.audio.seconds, "tracked pitch" if self.source == PITCH else "chroma (of the whole sound)"
-        text = f"melody {self.name}: {length:.2f} s, read by its {heard}"
+        length, source = self.audio.seconds, "tracked pitch" if self.source == PITCH else "chroma (of the whole sound)"
+        text = f"melody {self.name}: {length:.2f} s, read by its {source}"
         if length > seconds + 0.05:
             return f"{text}; the piece is shorter, so what comes after {seconds:.2f} s is left out"
         if length < seconds - 0.05:

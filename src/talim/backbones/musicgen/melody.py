@@ -118,9 +118,9 @@ class MusicGenMelody(MusicGen):
     ) -> AudioStream:
         """As for MusicGen; a `melody` for the new music follows the phrase's own, which the model is also given."""
         if melody is not None and melody[0] is not None:
-            heard = self.heard_seconds(phrase.seconds)
-            own = self.encode_melody(phrase.cut(phrase.seconds - heard, phrase.seconds)) if heard else NO_MELODY[:0]
-            own = own[: round(heard * self.melody_rate_hz)]
+            context = self.context_seconds(phrase.seconds)
+            own = self.encode_melody(phrase.cut(phrase.seconds - context, phrase.seconds)) if context else NO_MELODY[:0]
+            own = own[: round(context * self.melody_rate_hz)]
             needed = math.ceil(seconds * self.melody_rate_hz) + self.melody_frames
             melody = [np.concatenate([own, np.resize(melody[0], needed)])]
         return super().generate_from(phrase, prompt, seconds, seed, melody=melody, **options)
