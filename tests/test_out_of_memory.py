@@ -49,3 +49,21 @@ def test_memory_that_ran_out_knows_a_real_failure_of_torch() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert memory_that_ran_out(caught.value) == "the memory of this machine"
+
+
+def test_memory_detail_has_the_amounts_of_a_gpu() -> None:
+    text = (
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.06 GiB is "
+        "free. Process 1 has 78.04 GiB memory in use."
+    )
+    detail = memory_detail(torch.OutOfMemoryError(text))
+    assert detail == (
+        "CUDA out of memory; Tried to allocate 2.50 GiB; total capacity of 79.10 GiB of which 1.06 GiB is free"
+    )
+
+
+def test_memory_of_an_apple_gpu_is_a_gpus() -> None:
+    error = RuntimeError(
+        "MPS backend out of memory (MPS allocated: 9.00 GB, max allowed: 9.07 GB). Tried to allocate 1 MB"
+    )
+    assert memory_that_ran_out(error) == "the memory of the GPU"

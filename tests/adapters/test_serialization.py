@@ -544,7 +544,7 @@ def of_plain_peft(base: MusicGen, folder: Path, **settings: Any) -> torch.Tensor
     with torch.no_grad():
         for weight in adapters.trainable_parameters(model):
             weight.add_(0.1 * torch.randn_like(weight))
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return logits(base)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -92,8 +94,9 @@ def test_cudnns_attention_is_off_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_full_float32_is_without_tf32_and_is_left_again() -> None:
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = (conv.fp32_precision, torch.backends.cudnn.rnn.fp32_precision, matmul.fp32_precision)
+    cudnn: Any = torch.backends.cudnn
+    conv, matmul = cudnn.conv, torch.backends.cuda.matmul
+    before = (conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision)
     conv.fp32_precision = "tf32"
     try:
         with full_float32():

@@ -95,3 +95,22 @@ def test_report_on_gpu_has_memory_and_energy() -> None:
     report = meter.report()
     assert report["peak_memory_bytes"] >= 3 * 4096 * 4096 * 4
     assert report["energy_joules"] is None or report["energy_joules"] >= 0
+
+
+def test_a_meter_on_an_apple_gpu_uses_its_own_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no Mac here: torch.mps is a stand-in, whose driver holds more memory during the second step."""
+    held, waits = iter([5_000, 9_000, 7_000]), []
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: next(held))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waits.append(1))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12_000)
+    device = torch.device("mps")
+    meter = resource_usage.ResourceMeter(device)
+    for _ in range(3):
+        meter.timed(lambda: None)
+    report = meter.report()
+    assert report["peak_memory_bytes"] == 9_000
+    assert report["memory_note"] == "largest memory that Apple's GPU driver held after a step"
+    assert report["energy_joules"] is None
+    assert report["device"].startswith("Apple GPU")
+    assert len(waits) == 6
+    assert resource_usage.memory_limit_bytes(device) == 12_000

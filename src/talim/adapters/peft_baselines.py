@@ -54,7 +54,7 @@ def peft_type_name(config: Any) -> str:
     return "dora" if name == "lora" and getattr(config, "use_dora", False) else name
 
 
-def unsuited(config: PeftConfig) -> str:
+def unsuited(config: Any) -> str:
     """Why a stored adapter of PEFT cannot be used; empty if it can: it must change linear layers."""
     name = str(config.peft_type.value).lower()
     if name in peft_methods.OWN_KINDS:

@@ -11,7 +11,7 @@ from talim.errors import TalimError
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAYER, THEIR_LAYER = r"decoder.model.decoder.layers.\1", r"transformer\.layers\.(\d+)"
+LAYER, AUDIOCRAFT_LAYER = r"decoder.model.decoder.layers.\1", r"transformer\.layers\.(\d+)"
 ATTENTIONS = {"self_attn": "self_attn", "cross_attention": "encoder_attn"}
 LAYER_MODULES = {
     r"self_attn\.(?:mha\.)?out_proj": "self_attn.out_proj",
@@ -29,10 +29,10 @@ LM_NAMES = {
     r"condition_provider\.conditioners\.description\.output_proj\.(weight|bias)": r"enc_to_dec_proj.\1",
     r"condition_provider\.conditioners\.self_wav\.output_proj\.(weight|bias)": r"audio_enc_to_dec_proj.\1",
     r"condition_provider\.conditioners\.description\.t5\.(.+)": r"text_encoder.\1",  # where it was trained, too
-    **{rf"{THEIR_LAYER}\.{theirs}\.(weight|bias)": rf"{LAYER}.{ours}.\2" for theirs, ours in LAYER_MODULES.items()},
+    **{rf"{AUDIOCRAFT_LAYER}\.{name}\.(weight|bias)": rf"{LAYER}.{new}.\2" for name, new in LAYER_MODULES.items()},
 }
 # the three projections of an attention are rows of one matrix, as in torch.nn.MultiheadAttention
-FUSED = re.compile(rf"{THEIR_LAYER}\.(self_attn|cross_attention)\.(?:mha\.)?in_proj_weight")
+FUSED = re.compile(rf"{AUDIOCRAFT_LAYER}\.(self_attn|cross_attention)\.(?:mha\.)?in_proj_weight")
 FUSED_ORDER = ("q_proj", "k_proj", "v_proj")
 # of the chromagram, which is computed from its settings
 COMPUTED = re.compile(r"condition_provider\.conditioners\.self_wav\.chroma\.(spec\.window|fbanks)")
