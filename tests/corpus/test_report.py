@@ -84,6 +84,16 @@ def test_write_without_labels_and_with_missing_clips_gives_a_page(folder: Path, 
     assert text.count("cannot be played on the page") == 3
 
 
+def test_write_of_a_corpus_without_captions_says_what_they_would_add(folder: Path, out: Path) -> None:
+    for number in range(2):
+        write(folder / f"{number}.wav", sound(number))
+    text = text_of(make(folder, out))
+    assert "2 recordings: no caption yet" in text
+    assert "No caption. Training." in text
+    assert "Captions would let a prompt choose within the music" in text
+    assert "Examples:" not in text
+
+
 def test_prepare_with_a_copy_leaves_it_out(corpus: Corpus) -> None:
     row = {"file": "copy.mp3", "reason": "the same sound as take-1.wav", "copy_of": "take-1.wav"}
     assert row in corpus.summary["skipped"]

@@ -107,8 +107,9 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
             for key, name in _LEAKAGE_NAMES.items()
         ],
         "held_out": facts["split"]["held_out_recordings"],
+        "sides": _sides_sentence(facts["split"]),
         "captions": {name: format_counted(count, "recording") for name, count in facts["captions"].items()},
-        "example_captions": list(dict.fromkeys(clip.caption for clip in clips))[:5],
+        "example_captions": list(dict.fromkeys(clip.caption for clip in clips if clip.caption))[:5],
         "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
 
@@ -121,11 +122,26 @@ def title_of(folder: Path) -> str:
 
 def subtitle(facts: Mapping[str, Any]) -> str:
     """The line under the title: number of recordings, traditions, and how it is split."""
-    traditions = [name for name in facts["labels"]["tradition"] if name != UNKNOWN][:3]
+    seconds = facts["labels"]["tradition"]
+    traditions = [name for name in seconds if name != UNKNOWN][:3]
     music = f"{join_list(tuple(traditions))} music" if traditions else "music of an unnamed tradition"
+    if traditions and (unnamed := seconds.get(UNKNOWN, 0.0)):
+        named = format_percent(1 - unnamed / sum(seconds.values()))
+        music = f"music, {named} of it named as {join_list(tuple(traditions))}"
     strategy = facts["split"]["strategy"]
     by = "in blocks of one recording" if strategy == "blocks" else f"by {strategy}"
     return f"{format_counted(facts['recordings'], 'recording')} of {music}, split {by}."
+
+
+def _sides_sentence(split: Mapping[str, Any]) -> str:
+    """How much is on each side: "8 training clips of 4 recordings, 2 held-out clips of 1 recording"."""
+    sides = [
+        f"{format_counted(split[side]['clips'], noun)} of {format_counted(split[side]['recordings'], 'recording')}"
+        for side, noun in (("train", "training clip"), ("held_out", "held-out clip"))
+    ]
+    if gap := split["gap"]["clips"]:
+        sides.append(f"{format_counted(gap, 'clip')} between them in neither")
+    return f"{', '.join(sides)}."
 
 
 def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
@@ -133,7 +149,7 @@ def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
     named = [(name, length) for name, length in seconds.items() if name != UNKNOWN]
     rows = named[:MAX_ROWS]
     if len(named) > MAX_ROWS:
-        rows.append((f"{len(named) - MAX_ROWS} others", sum(length for _, length in named[MAX_ROWS:])))
+        rows.append((format_counted(len(named) - MAX_ROWS, "other"), sum(length for _, length in named[MAX_ROWS:])))
     if UNKNOWN in seconds:
         rows.append((UNKNOWN, seconds[UNKNOWN]))
     longest = max((length for _, length in rows), default=1) or 1
@@ -187,7 +203,7 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
 
 def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
     side = "Held out" if clip.split == "held_out" else "Training"
-    values = {"caption": clip.caption, "recording": clip.recording, "side": side}
+    values = {"caption": clip.caption or "No caption", "recording": clip.recording, "side": side}
     try:
         audio = read_audio(corpus.folder / clip.file)
     except TalimError as error:
@@ -238,5 +254,5 @@ def _recording_counts(recordings: Mapping[str, int]) -> list[tuple[str, str]]:
     ordered = sorted(recordings.items(), key=lambda item: (item[0] == UNKNOWN, -item[1], item[0]))
     rows = [(name, format_counted(count, "recording")) for name, count in ordered[:MAX_ROWS]]
     if rest := ordered[MAX_ROWS:]:
-        rows.append((f"{len(rest)} others", format_counted(sum(count for _, count in rest), "recording")))
+        rows.append((format_counted(len(rest), "other"), format_counted(sum(count for _, count in rest), "recording")))
     return rows
