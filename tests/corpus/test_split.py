@@ -93,7 +93,7 @@ def test_make_split_with_several_performers_splits_by_performer() -> None:
     assert split.strategy == "performer"
     assert len(names(items, split, "held_out")) == 2  # one of five performers is 20 %
     assert split.relaxed == ()
-    assert "count as a performer each" not in split.explanation
+    assert "count as one each" not in split.explanation
 
 
 def test_make_split_explanation_is_singular_for_one_recording() -> None:

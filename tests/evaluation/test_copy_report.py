@@ -61,7 +61,7 @@ def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> No
 
 def test_find_copies_too_few_recordings_raises(place: Path) -> None:
     training = list_audio_files(place / "training")
-    with pytest.raises(UsageError, match="1 training recordings"):
+    with pytest.raises(UsageError, match="1 clip and 1 training recording:"):
         copy_report.find_copies(training[:1], training[:1], MetricCache(None))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from talim.atomic_io import read_json
 from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
+from talim.html.formatting import format_counted
 from talim.licences import Use, allows_commercial_use
 from talim.run import Run
 from talim.strict_yaml import read_yaml
@@ -38,7 +39,8 @@ def _attributions(corpus: Path | None) -> list[dict[str, str]]:
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
     """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies."""
     licences = [(f"the base {rights['base']}", rights["base_licence"])]
-    licences += [(f"{n} recordings" if n else "the recordings", name) for name, n in rights["recordings"].items()]
+    for licence, count in rights["recordings"].items():
+        licences.append((format_counted(count, "recording") if count else "the recordings", licence))
     uses = [(allows_commercial_use(licence), f"{what}: {licence}") for what, licence in licences]
     order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
     strictest = min((use for use, _ in uses), key=order.index)

@@ -19,6 +19,7 @@ from talim.cli.options import (
     UrlOption,
     show,
 )
+from talim.html.formatting import format_counted
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
@@ -68,7 +69,7 @@ def review(
     passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
     document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
-    summary = f"{len(rows)} candidates in {out}, {passed} of them passed every automatic check"
+    summary = f"{format_counted(len(rows), 'candidate')} in {out}, {passed} passed every automatic check"
     show(document, json_, "\n".join([summary, *(f"Reviewer: {link}" for link in links)]))
     if address is not None:
         application = review_app.create_app(session, hosts=server.allowed_hosts(host, url))

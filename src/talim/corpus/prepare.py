@@ -88,7 +88,8 @@ def prepare(  # noqa: PLR0913
     refused = listed - len(imported.files)
     if refused:
         progress.log(
-            f"{refused} of {listed} recordings are left out: their licence forbids commercial use or is unknown"
+            f"{refused} of {format_counted(listed, 'recording')} left out: the licence forbids commercial use or is "
+            "not known"
         )
     with Run(out).lock():
         before = previous_summary(out)
@@ -118,7 +119,8 @@ def prepare(  # noqa: PLR0913
                 remove_corpus(out)
             if refused:
                 left_out = (
-                    f"{refused} of {listed} recordings were left out for their licence, which is forbidden or unknown"
+                    f"{refused} of {format_counted(listed, 'recording')} left out for the licence, which forbids "
+                    "commercial use or is not known"
                 )
                 raise type(error)(f"{error}; {left_out}") from error
             raise
@@ -161,7 +163,8 @@ def filter_by_license(
     if not allowed:
         first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "the source holds none"
         raise TalimError(
-            f"{imported.source}: none of {len(imported.files)} recordings may be used commercially ({first}); write "
+            f"{imported.source}: none of {format_counted(len(imported.files), 'recording')} may be used commercially "
+            f"({first}); write "
             "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0, or "
             '"my own recording" for what is yours'
         )

@@ -23,6 +23,7 @@ from talim.corpus.split_groups import (
     split_leakage,
 )
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 
 SPLIT_STRATEGIES = ("performer", "lead", "release", "recording", "blocks")  # from strict to relaxed
 GROUPING_KEYS = {
@@ -234,7 +235,7 @@ def _split_by_blocks(
         "it are left out. The same recording is in training, so scores say nothing about new recordings."
     )
     if copies := len({item.source_file for item in items} - {item.source_file for item in unique}):
-        text += f" Left out, as they hold the same audio as another: {copies} of the files."
+        text += f" Left out, as they hold the same audio as another: {format_counted(copies, 'file')}."
     return Split("blocks", sides, text)
 
 
@@ -316,7 +317,6 @@ def _unknown_performers_note(items: Sequence[SplitItem]) -> str:
     count = len({item.recording for item in items if item.performer == UNKNOWN})
     if not count:
         return ""
-    who = "1 recording names no performer and counts as one of its own"
-    if count > 1:
-        who = f"{count} recordings name no performer and count as a performer each"
-    return f" {who}: the same musician may be on both sides; fill the performer column to be sure."
+    who = "names no performer and counts as one of its own" if count == 1 else "name no performer and count as one each"
+    counted = format_counted(count, "recording")
+    return f" {counted} {who}: the same musician may be on both sides; fill the performer column to be sure."

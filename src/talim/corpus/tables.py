@@ -19,6 +19,7 @@ from talim.atomic_io import parse_json
 from talim.audio.read import PHONE_SUFFIXES, SOUNDFILE_SUFFIXES
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 from talim.inside_folder import read_inside
 
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_path")
@@ -210,7 +211,7 @@ def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple
     if missing:
         notes.append(f"{format_lines(missing)} with fewer cells than columns: what is missing counts as unknown")
     for number, count in sorted(nameless.items()):
-        rows = "1 row" if count == 1 else f"{count} rows"
+        rows = format_counted(count, "row")
         notes.append(f"column {number + 1} has no name in the first line: its text in {rows} is not used")
 
 
@@ -228,8 +229,9 @@ def _check_row(cells: list[str], header: list[str], line: int, delimiter: str) -
     """ValueError where a row's cells cannot be told apart: too many of them, or other rows within a cell."""
     if any(cell.strip() for cell in cells[len(header) :]):
         shown = " | ".join(" ".join(cell.split())[:40] for cell in cells[:_MAX_LISTED])
+        counts = f"{format_counted(len(cells), 'cell')} for {format_counted(len(header), 'column')}"
         raise ValueError(
-            f"line {line} has {len(cells)} cells for {len(header)} columns ({shown} ...): a text with a "
+            f"line {line} has {counts} ({shown} ...): a text with a "
             f'{"tab" if delimiter == chr(9) else delimiter!r} in it needs quotation marks: "raga Yaman, female voice"'
         )
     row_start = re.compile(

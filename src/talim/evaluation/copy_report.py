@@ -16,6 +16,7 @@ from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import UsageError
 from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
+from talim.html.formatting import format_counted
 from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
 from talim.metrics.cache import MetricCache
@@ -49,7 +50,8 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
     """
     if not clips or len(training) < 2:
         raise UsageError(
-            f"{len(clips)} clips and {len(training)} training recordings: at least 1 and 2 are needed, "
+            f"{format_counted(len(clips), 'clip')} and {format_counted(len(training), 'training recording')}: at least "
+            "1 and 2 are needed, "
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
     fingerprints = {path: fingerprint_of_file(path, cache) for path in sorted({*clips, *training})}

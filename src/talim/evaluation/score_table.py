@@ -14,6 +14,7 @@ from talim.audio import Audio
 from talim.evaluation import bootstrap, clip_measures
 from talim.evaluation.clip_measures import ClipMeasures
 from talim.evaluation.protocol import EMBEDDINGS
+from talim.html.formatting import format_counted
 from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
@@ -180,14 +181,15 @@ def distance_rows(
         rows.append(_with_gain(row, gain))
         count = min(map(len, scaled))
         reference, value, *baselines = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
-        meaning = f"effective number of different pieces among {count} clips in {name}"
+        meaning = f"effective number of different pieces among {format_counted(count, 'clip')} in {name}"
         measure = Measure(f"diversity_{name}", "match_reference", "pieces", meaning)
         rows.append(score_row(measure, Estimate(value, None, count), reference, *baselines))
     if len({gain > 0 for gain in gains}) > 1:
         warnings.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
     fewest = min(len(generated.clips), len(real.clips))
     if fewest < FEW_CLIPS:
-        warnings.append(f"only {fewest} clips in a set: distances from fewer than {FEW_CLIPS} are rough")
+        counted = format_counted(fewest, "clip")
+        warnings.append(f"only {counted} in a set: distances from fewer than {FEW_CLIPS} are rough")
     return rows, warnings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
-from talim.html.formatting import GB
+from talim.html.formatting import GB, format_counted
 from talim.planning.tables import format_kwh, format_si
 from talim.progress import Progress, format_duration
 
@@ -71,9 +71,10 @@ def total_message(total: dict[str, Any]) -> str:
     if total["money"] is not None:
         parts.append(f"{total['money']:.2f} in money")
     return (
-        f"{total['num_runs']} trials, one after the other on {total['hardware']}: {', '.join(parts)}. The largest "
-        f"takes {total['memory_bytes'] / GB:.2f} GB of memory. Evaluation, generation and the encoding of the corpora "
-        "are not included in the time, feature caches not in the disk space."
+        f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
+        f"{', '.join(parts)}. The largest takes {total['memory_bytes'] / GB:.2f} GB of memory. "
+        "Evaluation, generation and the encoding of the corpora are not included in the time, feature caches not in "
+        "the disk space."
     )
 
 
@@ -87,5 +88,6 @@ def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]]) ->
         lines.append(f"{trial.id}  {status:7}  {trial.grid}: {trial.name}  ({cost})")
     to_run = [estimate for _, status, estimate in rows if status != "done"]
     hours = sum(estimate["hours"] for estimate in to_run if estimate is not None)
-    lines.append(f"{len(to_run)} of {len(rows)} trials to run: {format_duration(hours * 3600)} of training")
+    counted = f"{len(to_run)} of {format_counted(len(rows), 'trial')}"
+    lines.append(f"{counted} to run: {format_duration(hours * 3600)} of training")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Any
 
 from talim.experiments.results_log import ResultRecord
 from talim.experiments.study_file import TrialSpec
+from talim.html.formatting import format_counted
 from talim.progress import PlainProgress, Progress, format_duration
 
 
@@ -98,7 +99,7 @@ class LiveStudyTable(StudyProgress):
         new, remaining = count - self.count_at_start, len(self.trials) - count
         elapsed = time.monotonic() - self.started
         time_left = f", {format_duration(elapsed / new * remaining)} left" if new and remaining else ""
-        return f"{count} of {len(self.trials)} trials{time_left}"
+        return f"{count} of {format_counted(len(self.trials), 'trial')}{time_left}"
 
 
 def mean_loss_reduction(line: ResultRecord) -> float:

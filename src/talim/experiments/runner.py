@@ -16,6 +16,7 @@ from talim.experiments.results import COPY_OF, STUDY_COPY
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.study_file import StudyConfig, TrialSpec
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record, run_trial
+from talim.html.formatting import format_counted
 from talim.interrupts import Interrupted
 from talim.progress import Progress
 from talim.run import Run
@@ -48,7 +49,7 @@ def run_study(
         log = ResultsLog(out)
         missing = [trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))]
         jobs = _trial_jobs(study, missing, file.parent, out, device, reporter)
-        reporter.log(f"{out}: {len(trials)} trials, {len(missing)} of them to run")
+        reporter.log(f"{out}: {format_counted(len(trials), 'trial')}, {len(missing)} to run")
         to_run = {trial.id for trial in missing}
         reporter.begin(trials, {id_: line for id_, line in log.lines.items() if id_ not in to_run})
         try:

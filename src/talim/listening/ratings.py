@@ -10,6 +10,7 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.experiments.effects import holm_adjusted
+from talim.html.formatting import format_counted
 from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
@@ -191,7 +192,7 @@ def _num_listeners(rows: Sequence[VoteRow]) -> int:
 
 def _warning(listeners: int) -> str | None:
     if listeners < MIN_LISTENERS:
-        return f"{listeners} listeners: too few for an interval"
+        return f"{format_counted(listeners, 'listener')}: too few for an interval"
     if listeners < FEW_LISTENERS:
-        return f"Only {listeners} listeners: the interval may not generalise to others"
+        return f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others"
     return None

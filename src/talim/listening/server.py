@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.interrupts import Interrupted
 from talim.listening.draft_protocol import protocol_folder, write_draft
 from talim.listening.protocol import FILE
@@ -68,8 +69,9 @@ def prepare_session(folder: Path, database: str | None, site: str, log: Callable
     for note in test.stimuli.notes:
         log(note)
     test.store.rows(log)
-    counts = f"{len(test.protocol.conditions)} conditions, {len(test.stimuli.items)} items"
-    log(f"test {test.test_hash}: {counts}, {test.protocol.kind}")
+    conditions = format_counted(len(test.protocol.conditions), "condition")
+    items = format_counted(len(test.stimuli.items), "item")
+    log(f"test {test.test_hash}: {conditions}, {items}, {test.protocol.kind}")
     log(f"each listener: {listener_time(test.protocol)}; fewer trials.per_listener or aspects make it shorter")
     if not test.protocol.contact:
         log(f"{test_folder / FILE}: contact is empty, so listeners see nobody to ask; the first vote freezes it")
@@ -78,8 +80,8 @@ def prepare_session(folder: Path, database: str | None, site: str, log: Callable
 
 def listener_time(protocol: Protocol) -> str:
     """What a listener is asked for, such as "25 pages with 6 questions each, about 28 minutes"."""
-    questions = "1 question" if protocol.questions == 1 else f"{protocol.questions} questions"
-    return f"{protocol.trials.total} pages with {questions} each, about {protocol.minutes} minutes"
+    pages, questions = format_counted(protocol.trials.total, "page"), format_counted(protocol.questions, "question")
+    return f"{pages} with {questions} each, about {format_counted(protocol.minutes, 'minute')}"
 
 
 def base_url(host: str, port: int, url: str | None) -> str:

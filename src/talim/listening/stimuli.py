@@ -17,6 +17,7 @@ from talim.atomic_io import new_folder, read_json, read_jsonl, write_json
 from talim.audio import Audio
 from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.protocol import ANCHOR, Condition, Protocol, hashed_content
 from talim.run import Run
@@ -86,7 +87,7 @@ def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[st
             "prompts, or give files of one item the same name"
         )
     notes = [
-        f"{name}: {len(files) - len(shared)} of {len(files)} files have no counterpart and are left out"
+        f"{name}: {len(files) - len(shared)} of {format_counted(len(files), 'file')} left out, without a counterpart"
         for name, files in sources.items()
         if len(files) > len(shared)
     ]

@@ -23,7 +23,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
-        f"split by {split['strategy']}: {split['train']['clips']} clips for training, "
+        f"split by {split['strategy']}: {formatting.format_counted(split['train']['clips'], 'clip')} for training, "
         f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
@@ -132,7 +132,7 @@ def report_message(page: Path, folder: Path) -> str:
 def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) -> str:
     """Scores of a folder of generated audio, a line each, the warnings, and where they are kept (`out`)."""
     generated, real = result["generated"], result["real"]
-    files = f"{generated['files']} generated files against {real['files']} real ones"
+    files = f"{formatting.format_counted(generated['files'], 'generated file')} against {real['files']} real ones"
     header = f"{files}; scores are comparable only within one protocol, this is {result['protocol']['hash']}"
     kept = f"page: {out.with_suffix('.html')}" if out else "next: the same command with --out scores.json keeps a page"
     notes = (f"note: {text}" for text in result["warnings"])

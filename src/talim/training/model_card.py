@@ -207,7 +207,7 @@ def _interval(measure: Facts) -> str:
     if measure.get("ci95") is None:
         return f"no interval ({measure.get('ci_note', 'too few recordings')})"
     low, high = measure["ci95"]
-    return f"95 % interval {low:.4f} to {high:.4f} over {len(measure['per_recording'])} recordings"
+    return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
 
 
 def _loading(base: Facts) -> str:

@@ -28,7 +28,7 @@ def test_list_recordings_without_audio_files_raises(folder: Path, out: Path) -> 
 def test_list_recordings_prefers_annotated_makam_and_notes_missing_audio(folder: Path, out: Path) -> None:
     imported = otmm.list_recordings(ImportRequest(str(otmm_table(folder)), out))
     assert {file.row["makam"] for file in imported.files} == {"Hicaz"}
-    assert imported.notes[0]["note"] == "2 of the 5 recordings of this data set have no audio file here"
+    assert imported.notes[0]["note"] == "2 of 5 recordings of this data set without an audio file here"
 
 
 def test_list_recordings_with_two_files_of_a_recording_skips_one(folder: Path, out: Path) -> None:

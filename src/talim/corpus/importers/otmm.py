@@ -15,6 +15,7 @@ from talim.corpus.importers.protocol import MBID, ImportRequest, audio_by_mbid
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.corpus.tables import MetadataRow, plain_row, read_rows
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 
 LICENCE = "metadata CC BY-NC-SA 4.0 (OTMM); the recording's own rights: unknown"
 SOURCE = "OTMM makam recognition data set (DLfM 2016), joined with own files"
@@ -58,12 +59,12 @@ def join_tables(format: str, folder: Path, out: Path, described: Mapping[str, Me
                 files.append(SourceFile(path, name, FileAudio(path), described[mbid]))
     if not files:
         raise TalimError(
-            f"{folder}: {len(described)} recordings are described and none of them is here: this data set has no "
-            "audio; put your own files below this folder, named by MusicBrainz id, such as "
+            f"{folder}: {format_counted(len(described), 'recording')} described, and no sound of any is here: this "
+            "data set has no audio; put your own files below this folder, named by MusicBrainz id, such as "
             f"{min(described, default='ID')}.mp3"
         )
     missing = len(described) - len(files)
-    text = f"{missing} of the {len(described)} recordings of this data set have no audio file here"
+    text = f"{missing} of {format_counted(len(described), 'recording')} of this data set without an audio file here"
     notes = ({"file": folder.name, "note": text},) if missing else ()
     return ImportResult(format, str(folder), tuple(files), tuple(skipped), notes)
 
