@@ -11,7 +11,9 @@ from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
 
 
-@pytest.fixture(scope="session", params=["mono", "stereo", "melody", "stereo melody"])
+@pytest.fixture(
+    scope="session", params=["mono", "stereo", "melody", pytest.param("stereo melody", marks=pytest.mark.slow)]
+)
 def released_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder per channel layout (do not modify)."""
     folder = tmp_path_factory.mktemp("released") / f"tiny-{request.param}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures import released_musicgen
 
 from talim.design.expression import Design
 from talim.errors import TalimError
@@ -26,6 +27,20 @@ def test_step_config_to_json_are_keywords_of_the_constructor() -> None:
 def test_trace_step_of_every_kind_counts_flops(tiny_base: Path, design: str) -> None:
     config = StepConfig(str(tiny_base), Design.parse(design), 4.0, 2, "fp32")
     assert training_step.trace_step(config).flops > 0
+
+
+def test_trace_step_of_a_melody_base_counts_the_frames_before_the_music(tmp_path: Path) -> None:
+    """Twenty frames of music after seven or seventy of melody, and 32 of text."""
+    folder = released_musicgen.write(tmp_path / "tiny", melody=True)
+    flops = []
+    for frames in (7, 70):
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        changed = text.replace('"chroma_length": 7,', f'"chroma_length": {frames},')
+        (folder / "config.json").write_text(changed, encoding="utf-8")
+        config = StepConfig(str(folder), Design.parse("conv@all:width8+linear@conditioner:width4"), 0.4, 2, "fp32")
+        flops.append(training_step.trace_step(config).flops)
+    longer = (70 + 32 + 23) / (7 + 32 + 23)  # with the three steps of the delays
+    assert 0.95 * longer < flops[1] / flops[0] < longer**2  # linear layers, and attention
 
 
 def test_trace_step_of_value_dependent_design_raises_talim_error(
