@@ -130,7 +130,7 @@ def subtitle(facts: Mapping[str, Any]) -> str:
         music = f"music, {named} of it named as {join_list(tuple(traditions))}"
     strategy = facts["split"]["strategy"]
     by = "in blocks of one recording" if strategy == "blocks" else f"by {strategy}"
-    return f"{format_counted(facts['recordings'], 'recording')} of {music}, split {by}."
+    return f"{format_counted(facts['recordings'], 'recording')} of {music}, split into training and test {by}."
 
 
 def _sides_sentence(split: Mapping[str, Any]) -> str:
@@ -175,7 +175,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (unlicensed, "recording", "with an unknown licence: ask before anything is published."),
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
-        (no_consent, "", "No consent is on record; a column consent in metadata.csv keeps it."),
+        (no_consent, "", "No consent of the performers is on record; a column consent in metadata.csv keeps it."),
         (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),

@@ -24,7 +24,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(summary['recordings'], 'recording')}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
         f"split by {split['strategy']}: {formatting.format_counted(split['train']['clips'], 'clip')} for training, "
-        f"{split['held_out']['clips']} held out. {split.get('explanation', '')}",
+        f"{split['held_out']['clips']} held out to test with. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if generated := summary.get("ai_generated"):
