@@ -116,13 +116,21 @@ def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None
     assert command[command.index("--steps") + 1] == "300"
     known = [planned_row("full@all", energy_joules=7.2e6), planned_row("conv@all:2.7%", energy_joules=3.6e6)]
     assert "--watts" not in render_plan({**PLANNED, "designs": known})
+    smaller = {"options": "", "settings": "", "memory_bytes": 1e9, "step_seconds": 0.1, "design": "conv@deep:2.7%"}
+    smaller |= {"batch_size": 1, "crop_seconds": 15.0, "gradient_checkpointing": True}
+    tight = [planned_row("full@all", fits=False), planned_row("conv@all:2.7%", fits=False, suggestion=smaller)]
+    changed = render_plan({**PLANNED, "designs": tight}).splitlines()[-1]
+    assert "--design conv@deep:2.7% --set training.batch_size=1 --set training.gradient_checkpointing=true" in changed
+    assert "--set training.crop_seconds=15 --steps 2400 " in changed  # the same music: an eighth in each step
     nothing = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]})
     assert nothing.splitlines()[-1].startswith("next: plan a smaller base")
 
 
 def test_render_plan_tells_a_change_as_options_of_both_commands() -> None:
-    change = {"options": "--batch-size 1", "settings": "--set training.batch_size=1"}
-    row = planned_row("conv@all:2.7%", fits=False, suggestion=change | {"memory_bytes": 5e9, "step_seconds": 0.1})
+    change = {"options": "--batch-size 1", "settings": "--set training.batch_size=1", "design": "conv@all:2.7%"}
+    change |= {"memory_bytes": 5e9, "step_seconds": 0.1, "batch_size": 1, "crop_seconds": 30.0}
+    change |= {"gradient_checkpointing": False}
+    row = planned_row("conv@all:2.7%", fits=False, suggestion=change)
     text = render_plan({**PLANNED, "designs": [planned_row("full@all"), row]})
     assert "It would with --batch-size 1 (of talim train: --set training.batch_size=1): 5.00 GB" in " ".join(
         text.split()

@@ -180,16 +180,21 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
 
 
 def _next_line(result: dict[str, Any]) -> str:
-    """The training of the first design that fits, as a command with names to replace."""
-    rows = [row for row in result["designs"] if row["fits"]]
-    chosen = next((row for row in rows if row["design"] != str(FULL_FINETUNE)), rows[0] if rows else None)
-    if chosen is None:
+    """The training of the first design that fits, else with the change that makes it fit; with names to replace."""
+    asked = {name: result[name] for name in ("batch_size", "crop_seconds", "gradient_checkpointing")}
+    fitting = [asked | {"design": row["design"]} for row in result["designs"] if row["fits"]]
+    changed = [row["suggestion"] for row in result["designs"] if row["suggestion"]]
+    options = sorted(fitting, key=lambda each: each["design"] == str(FULL_FINETUNE)) or changed[::-1]
+    if not options:
         return f"{NEXT}plan a smaller base, or a larger machine (--gpu)"
-    settings = [f"--set training.batch_size={result['batch_size']}"]
-    settings += ["--set training.gradient_checkpointing=true"] * result["gradient_checkpointing"]
+    chosen = options[0]
+    same_music = asked["batch_size"] * asked["crop_seconds"] / (chosen["batch_size"] * chosen["crop_seconds"])
+    settings = [f"--set training.batch_size={chosen['batch_size']}"]
+    settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
     return (
         f"{NEXT}talim train --base {shlex.quote(str(result['base']))} --design {shlex.quote(chosen['design'])} "
-        f"{' '.join(settings)} --set training.crop_seconds={result['crop_seconds']:g} --steps {result['steps']} "
+        f"{' '.join(settings)} --set training.crop_seconds={chosen['crop_seconds']:g} "
+        f"--steps {math.ceil(result['steps'] * same_music)} "
         "--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
     )
 
