@@ -183,6 +183,8 @@ def test_fetch_of_a_gated_base_says_where_to_accept_its_conditions(
     stand_in_hub.publish(NAME, FILES, gated=True)
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(TalimError, match=advice):
+        hub_download.check(BASE)
     with pytest.raises(TalimError, match=advice) as caught:
         hub_download.fetch(BASE)
     assert f"{stand_in_hub.url}/{NAME}" in str(caught.value)

@@ -167,7 +167,7 @@ def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:
     trained_on, actual = stored.get("fingerprint"), backbone.fingerprint
     if trained_on == actual or (trained_on is None and stored.get("name") == backbone.name):
         return
-    name = "@".join(filter(None, [str(stored.get("name")), stored.get("revision")]))
+    name = "@".join(str(part) for part in (stored.get("name"), stored.get("revision")) if part)
     this = "@".join(filter(None, [backbone.name, backbone.revision]))
     raise TalimError(
         f"{folder} was trained on base {name} (fingerprint {str(trained_on)[:12]}), but this is "

@@ -93,11 +93,17 @@ def find_cached(base: HubBase, predictors: bool = False) -> Path | None:
 
 
 def check(base: HubBase) -> None:
-    """TalimError where `fetch` could not succeed, as far as one request tells; nothing is fetched."""
+    """TalimError where `fetch` could not succeed, as far as one request tells.
+
+    Nothing is fetched, but the small files of a repository with conditions, which shows whether it is open to the user.
+    """
     if find_cached(base) is not None:
         return
     try:
-        check_files(base, look_up(base))
+        repository = look_up(base)
+        check_files(base, repository)
+        if repository.gated:
+            fetch_description(base)
     except HubUnreachableError as problem:
         _without_hub(base, problem, None, False)
 

@@ -31,12 +31,13 @@ class RepositoryFile:
 
 @dataclass(frozen=True)
 class HubRepository:
-    """A repository's files at one commit, and the licence that its model card states."""
+    """A repository's files at one commit, the licence that its model card states, and whether it has conditions."""
 
     hub_id: str
     commit: str
     files: Mapping[str, RepositoryFile]
     licence: str = "unknown"
+    gated: bool = False
 
 
 def ask(hub_id: str, revision: str, name: str, seconds: float = ANSWER_SECONDS) -> HubRepository:
@@ -73,7 +74,8 @@ def _ask(
         return hub_errors.explain(error, name, hub_id, revision, seconds)
     if not commit:
         return hub_errors.HubUnreachableError(hub_errors.NO_HUB.format(host=hub_errors.host_name()))
-    return HubRepository(hub_id, commit, files, licence_of_fields(info.card_data.to_dict() if info.card_data else {}))
+    licence = licence_of_fields(info.card_data.to_dict() if info.card_data else {})
+    return HubRepository(hub_id, commit, files, licence, bool(info.gated))
 
 
 def cached_file(hub_id: str, revision: str, name: str) -> Path | None:
