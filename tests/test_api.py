@@ -151,6 +151,21 @@ def test_generate_from_base_returns_audio_with_the_seed_deciding(tiny_base: Path
     assert not np.array_equal(first[0].samples, first[1].samples)
 
 
+def test_generate_continue_from_takes_sounds_and_files_one_or_several(tiny_base: Path, tmp_path: Path) -> None:
+    first = talim.generate(str(tiny_base), "a", seconds=0.4)[0]
+    options = {"seconds": 0.4, "seed": 1, "device": "cpu"}
+    file = first.save(tmp_path / "first.flac")
+    longer = talim.generate(str(tiny_base), "a", continue_from=file, **options)[0]
+    assert longer.seconds == pytest.approx(0.8)
+    pair = talim.generate(str(tiny_base), "", continue_from=[first, str(file)], keep_phrase=False, **options)
+    assert [clip.seconds for clip in pair] == pytest.approx([0.4, 0.4])
+    assert [clip.tags["phrase"] for clip in pair] == ["a sound in memory", "first.flac"]
+    last = talim.generate(str(tiny_base), "a", continue_from=first, continue_seconds=0.2, **options)[0]
+    assert last.tags["phrase_seconds"] == "0.200"
+    with pytest.raises(UsageError, match="add --continue"):
+        talim.generate(str(tiny_base), "a", continue_seconds=1, **options)
+
+
 def test_generate_from_run_scales_the_adapter(finished_run: talim.Run) -> None:
     without = talim.generate(finished_run, "a", seconds=1, adapter_scale=0.0)[0]
     base = talim.generate(finished_run.recipe.base, "a", seconds=1)[0]
