@@ -75,7 +75,7 @@ def test_decode_latents_of_wrong_shape_raises_talim_error(tiny: Mustango) -> Non
 def test_encode_text_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     both, alone = tiny.encode_text(PROMPTS), tiny.encode_text(PROMPTS[1:])
     assert np.array_equal(both[1], alone[0])
-    assert both[0].shape == (len(PROMPTS[0]) + 1, 24)
+    assert both[0].shape == (len(tiny.tokenizer(PROMPTS[0])["input_ids"]), 24)
 
 
 def test_collate_dropped_condition_equals_guidances_unconditional_input(

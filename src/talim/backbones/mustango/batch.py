@@ -26,10 +26,6 @@ class LatentBatch(Batch):
     chords: ConditionTokens
     frames: tuple[int, ...]
 
-    def to(self, device: torch.device | str) -> LatentBatch:
-        beats, chords = self.beats.to(device), self.chords.to(device)
-        return LatentBatch(**vars(super().to(device)), beats=beats, chords=chords, frames=self.frames)
-
     def rows(self, indices: list[int], frames: int) -> LatentBatch:
         """The clips at `indices`, cut to their first `frames` frames."""
         return LatentBatch(
