@@ -119,3 +119,9 @@ def test_attach_with_unusable_kind_options_raises_usage_error(fresh: Fresh, kind
     base = fresh()
     with pytest.raises(UsageError, match=message):
         adapters.attach(base.model, "linear@all:1k", base.sites(), kind_options=kind_options)
+
+
+def test_a_method_that_reads_values_cannot_be_added_without_memory(fresh: Fresh) -> None:
+    model = fresh().model.to("meta")
+    with pytest.raises(UsageError, match="what shira needs cannot be predicted"):
+        adapters.attach(model, "peft:shira@all:r2")

@@ -114,7 +114,14 @@ def inject_adapters(model: nn.Module, config: PeftConfig, name: str) -> PeftMode
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5.23 for a property by its old name
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            wrapper = cast(PeftModel, get_peft_model(plain, config, adapter_name=name))  # type: ignore[arg-type]
+            try:
+                wrapper = cast(PeftModel, get_peft_model(plain, config, adapter_name=name))  # type: ignore[arg-type]
+            except NotImplementedError as error:  # a model without memory, and a method that looks at values
+                method = peft_baselines.peft_type_name(config)
+                raise UsageError(
+                    f"what {method} needs cannot be predicted, as PEFT reads values of the base while it adds it; "
+                    "measure it in a short training"
+                ) from error
         plain.__dict__["talim_wrapper"] = wrapper  # not as a child module, which would be a cycle
         return wrapper
     existing = next(iter(wrapper.peft_config.values()))

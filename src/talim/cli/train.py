@@ -35,7 +35,7 @@ def train(
     given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
     recipe = resolve_recipe(out, config or [], given, settings or [])
     if not Run(out).finished:
-        early_checks.check_loadable(recipe.base, device)
+        early_checks.check_loadable(recipe.base, device, [str(recipe.design)])
     from talim import api
     from talim.atomic_io import read_json
     from talim.reporting import messages
