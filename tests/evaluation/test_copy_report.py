@@ -26,7 +26,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "training").mkdir()
     (place / "clips").mkdir()
     for seed in range(12):
-        write(place / "training" / f"{seed}.wav", Audio(clip(seed), RATE_HZ))
+        tags = {"ai_generated": "AI-generated"} if seed == 3 else {}
+        write(place / "training" / f"{seed}.wav", Audio(clip(seed), RATE_HZ), tags)
     copied = clip(101)
     copied[RATE_HZ : 6 * RATE_HZ] = clip(7)[4 * RATE_HZ : 9 * RATE_HZ]
     write(place / "clips" / "new.wav", Audio(clip(100), RATE_HZ))
@@ -49,6 +50,8 @@ def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place:
     assert text.count("<audio") == 2
     assert "copied.wav: a copy" in text
     assert "new.wav: no copy" in text
+    assert found["warning"].startswith(f"1 file is AI-generated: {place / 'training' / '3.wav'}, by the tags")
+    assert "Of the training recordings, 1 file is AI-generated" in text
     assert len(list((place / "kept").rglob("*.npy"))) == 14
 
 

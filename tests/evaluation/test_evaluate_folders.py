@@ -52,6 +52,18 @@ def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dic
     assert {row["baseline"] for row in rows.values()} == {None}
 
 
+def test_evaluate_folders_says_which_real_files_are_generated(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal((2, RATE_HZ + 3200))
+    save(tmp_path / "real", *noise)
+    result = evaluate_folders(tmp_path / "real", save(tmp_path / "made", *noise))
+    assert not any("AI-generated" in text for text in result["warnings"])
+    write(tmp_path / "real" / "1.wav", Audio(noise[1].astype(np.float32), RATE_HZ), {"ai_generated": "AI-generated"})
+    (warning,) = [
+        text for text in evaluate_folders(tmp_path / "real", tmp_path / "made")["warnings"] if "AI-gen" in text
+    ]
+    assert warning.startswith(f"of the real music, 1 file is AI-generated: {tmp_path / 'real' / '1.wav'}, by the tags")
+
+
 def test_evaluate_folders_of_noise_lies_farther_away_than_music(folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "noise.json"
     noise_result = evaluate_folders(folders["real"], folders["noise"], out=out)

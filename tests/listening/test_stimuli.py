@@ -37,6 +37,17 @@ def test_prepare_stimuli_have_equal_loudness_length_and_format(make_test: Make) 
         assert audio.read_tags(material.path(*key)) == {}
 
 
+def test_prepare_says_which_real_stimuli_are_generated(make_test: Make) -> None:
+    folder = make_test()
+    assert not any("AI-generated" in note for note in prepare(folder, p.load(folder)).notes)
+    shutil.rmtree(folder / "stimuli")
+    for real in (folder / "runs").rglob("*real*.*"):
+        audio.write(real, audio.read(real), {"ai_generated": "AI-generated"})
+    (note,) = [note for note in prepare(folder, p.load(folder)).notes if "AI-generated" in note]
+    assert note.startswith("real: 4 files are AI-generated: ")
+    assert note.endswith("listeners hear them in the place of real music")
+
+
 def test_prepare_copied_folder_works_without_runs(make_test: Make, tmp_path: Path) -> None:
     folder = make_test()
     protocol = p.load(folder)
