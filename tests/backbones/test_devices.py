@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from talim.backbones import devices
+from talim import progress
 from talim.backbones.devices import check_device_name, full_float32, pick_device
 from talim.errors import TalimError, UsageError
 
@@ -47,7 +47,7 @@ def stand_in_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose torch says that it has an Apple GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    devices._say.cache_clear()
+    progress.log_once.cache_clear()
 
 
 @pytest.mark.usefixtures("stand_in_mac")
@@ -76,7 +76,7 @@ def test_a_mac_without_an_apple_gpu_uses_the_cpu(monkeypatch: pytest.MonkeyPatch
 def test_gpu_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    devices._say.cache_clear()
+    progress.log_once.cache_clear()
     assert pick_device("gpu") == "cuda"
     assert "device gpu: cuda is used" in capsys.readouterr().err
 

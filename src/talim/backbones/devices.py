@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from talim import progress
@@ -48,7 +47,7 @@ def pick_device(requested: str) -> str:
     if device == "mps" and not torch.backends.mps.is_available():
         raise TalimError("device 'mps' was requested, but torch finds no Apple GPU; use cpu or auto")
     if requested == "gpu":
-        _say(f"device gpu: {device} is used")
+        progress.log_once(f"device gpu: {device} is used")
     _set_up(device)
     return device
 
@@ -57,7 +56,7 @@ def _set_up(device: str) -> None:
     import torch
 
     if device == "mps":
-        _say(MPS_LIMITS)
+        progress.log_once(MPS_LIMITS)
     if device.startswith("cuda"):
         # with a mask, cuDNN's attention can give gradients that are NaN, and a dropped caption is a row that is masked
         # throughout; the other kernels are as fast at these lengths
@@ -82,9 +81,3 @@ def full_float32() -> Iterator[None]:
     finally:
         for operation, precision in zip(operations, before, strict=True):
             operation.fp32_precision = precision
-
-
-@cache
-def _say(text: str) -> None:
-    """Tell something once a process."""
-    progress.default().log(text)

@@ -118,7 +118,7 @@ def _read(source: ModelSource, precision: str, device: str) -> Backbone:
         config = read_config(source)
         _check_codec(source, config)
         if checkpoint := audiocraft(source):
-            progress.default().log(f"base {source.name!r}: {checkpoint.sources}")
+            progress.log_once(f"base {source.name!r}: {checkpoint.sources}")
         tokenizer = _read_tokenizer(source, checkpoint.text_encoder if checkpoint else source.path_or_id, config)
         model = _read_weights(source, config, dtype, checkpoint)
     is_miniature = nano or config.audio_encoder.model_type == NANO_CODEC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,30 @@ def test_a_text_encoder_with_missing_weights_is_refused(modifiable: Path) -> Non
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(TalimError, match=r"lacks 1 weights .*final_layer_norm"):
         load(modifiable, device="cpu")
+
+
+def test_load_from_the_hub_fetches_the_text_encoder_that_the_file_names(
+    stand_in_hub: Any, modifiable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = torch.load(modifiable / "state_dict.bin", weights_only=True)
+    package["xp.cfg"] = package["xp.cfg"].replace("name: t5-base", "name: someone/small-t5")
+    torch.save(package, modifiable / "state_dict.bin")
+    text_encoder = (modifiable / "t5-base").rename(tmp_path / "small-t5")
+    local: Any = load_with_text_encoder(modifiable, text_encoder)
+    stand_in_hub.publish("someone/export", modifiable)
+    stand_in_hub.publish("someone/small-t5", text_encoder)
+    base: Any = load("someone/export", precision="fp32", device="cpu")
+    assert (base.fingerprint, base.text_encoder_hash) == (local.fingerprint, local.text_encoder_hash)
+    assert "text encoder and tokenizer from someone/small-t5" in capsys.readouterr().err
+    assert {"state_dict.bin", "compression_state_dict.bin"} <= set(stand_in_hub.fetched("someone/export"))
+    facts = base_model_facts("someone/export")
+    assert facts.shape.sites() == base.sites()
+
+
+def load_with_text_encoder(folder: Path, text_encoder: Path) -> Any:
+    """The base with its text encoder in the folder, which is as before afterwards."""
+    beside = folder / text_encoder.name
+    shutil.copytree(text_encoder, beside)
+    base = load(folder, precision="fp32", device="cpu")
+    shutil.rmtree(beside)
+    return base
