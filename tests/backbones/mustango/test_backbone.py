@@ -78,6 +78,19 @@ def test_encode_text_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     assert both[0].shape == (len(tiny.tokenizer(PROMPTS[0])["input_ids"]), 24)
 
 
+def test_guidance_is_skipped_where_nothing_is_asked_for(tiny: Mustango, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    real = diffusion.with_guidance
+    monkeypatch.setattr(diffusion, "with_guidance", lambda model, scale: given.append(scale) or real(model, scale))
+    few: dict[str, Any] = {"seed": 1, "sampling_steps": 2, "sampler": "ddim"}
+    guided, plain = (tiny.generate_tokens([" "], 0.3, guidance_scale=scale, **few) for scale in (3.0, 1.0))
+    assert np.array_equal(guided, plain)
+    beats = [BeatsAndChords.parse("120 bpm", "", 0.3)]
+    tiny.generate_tokens([""], 0.3, beats_chords=beats, guidance_scale=3.0, **few)
+    tiny.generate_tokens(["waltz"], 0.3, guidance_scale=3.0, **few)
+    assert given == [1.0, 1.0, 3.0, 3.0]
+
+
 def test_collate_dropped_condition_equals_guidances_unconditional_input(
     tiny: Mustango, monkeypatch: pytest.MonkeyPatch
 ) -> None:
