@@ -30,6 +30,7 @@ UNSUITED = {
     "adalora": "its ranks follow a schedule that only a training loop made for it keeps",
     "adaption_prompt": "it adapts the attention of a few named language models only",
     "frod": "it decomposes the weights of all layers together, so that its size cannot be known before",
+    "lily": "it shares weights between layers whose names end alike, and a design names every layer exactly",
     "ln_tuning": "it trains normalisation layers",
     "poly": "it needs the number of a task with every batch",
     "shadow": "it adds a second model beside a language model",
@@ -52,7 +53,6 @@ UNSIZED = ("supertuning",)  # and those without any of these settings
 BLOCKS = ("boft", "c3a", "oft")  # their size must divide the widths
 STEPS = {"gralora": 2, "hra": 2, "vblora": 2}  # of which their size is a multiple
 MAX_RANK = 2048
-SHARED = ("lily",)  # shares weights between layers in a way that few layers do not show
 SPARSE = "shira"  # PEFT cannot build it without memory; its parameters are r values for each input and output
 
 
@@ -148,7 +148,7 @@ def count(kind: str, size: int | None, matrices: tuple[TargetLinear, ...]) -> tu
     examples = {shape: _examples([m for m in matrices if (m.inputs, m.outputs) == shape]) for shape in shapes}
     alone = {shape: _trained(_adapted(kind, size, (pair[0],))) for shape, pair in examples.items()}
     together = _trained(_adapted(kind, size, tuple(matrix for pair in examples.values() for matrix in pair)))
-    if check_method(kind) not in SHARED and sum(together) == sum(len(p) * sum(alone[s]) for s, p in examples.items()):
+    if sum(together) == sum(len(p) * sum(alone[s]) for s, p in examples.items()):
         parts = [(number, alone[shape]) for shape, number in shapes.items()]  # no layer shares weights with another
     else:
         parts = [(1, _trained(_adapted(kind, size, matrices)))]
