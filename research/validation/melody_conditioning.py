@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def most_frequent(classes: np.ndarray) -> int:
     return int(np.bincount(classes.astype(int), minlength=12).argmax())
 
 
-def share_equal(guess: np.ndarray | int, truth: np.ndarray, voiced: np.ndarray) -> float:
+def share_equal(guess: Any, truth: np.ndarray, voiced: np.ndarray) -> float:
     """The share of voiced frames in which the guess is the true class; 0 without any."""
     return float(np.mean((guess == truth)[voiced])) if voiced.any() else 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_flops_of_design_equals_torchs_added_count(wide_base: MusicGen, design: 
 def wide_melody_base(tmp_path_factory: pytest.TempPathFactory) -> MusicGen:
     """Random weights, as wide as the miniature; 40 frames of melody (do not modify)."""
     folder = released_musicgen.write(tmp_path_factory.mktemp("bases") / "wide", melody=True)
-    config = AutoConfig.from_pretrained(folder)
+    config: Any = AutoConfig.from_pretrained(folder)
     config.decoder.hidden_size, config.decoder.ffn_dim, config.decoder.num_hidden_layers = 256, 1024, 6
     config.decoder.num_attention_heads, config.decoder.vocab_size, config.chroma_length = 4, 512, 40
     config.decoder.pad_token_id = config.decoder.bos_token_id = 512

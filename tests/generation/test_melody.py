@@ -62,7 +62,7 @@ def test_pieces_follow_their_melodies(base: str) -> None:
 def test_pitch_and_chroma_are_told_apart(base: str) -> None:
     """A melody over a drone: the chromagram gives the drone."""
     melody, time = tone(294, 1.2), np.arange(round(1.2 * 16000)) / 16000
-    drone = sum(np.sin(2 * np.pi * hz * time) for hz in (131, 262, 65)) * 0.25
+    drone: Any = sum(np.sin(2 * np.pi * hz * time) for hz in (131, 262, 65)) * 0.25
     mixed = Audio((melody.samples + drone.astype(np.float32)) / 2, 16000)
     chroma, pitched = (sounds(base, melodies=[mixed], melody_from=source)[0] for source in ("chroma", "pitch"))
     assert not np.array_equal(chroma, pitched)

@@ -107,8 +107,8 @@ def test_held_out_losses_with_and_without_the_melody(
     quick_recipe: Any, melody_folder: Path, melody_base: MusicGenMelody, corpus_folder: Path
 ) -> None:
     recipe = quick_recipe(base=str(melody_folder), training__melody_from="pitch")
-    clips, _ = prepare_held_out(recipe, Corpus.load(corpus_folder), melody_base, Progress())
-    by_chroma = batches.encode_clips(
+    clips: list[Any] = prepare_held_out(recipe, Corpus.load(corpus_folder), melody_base, Progress())[0]
+    by_chroma: list[Any] = batches.encode_clips(
         Corpus.load(corpus_folder), Corpus.load(corpus_folder).held_out, melody_base, Progress()
     )
     assert any(not np.array_equal(a.melody.classes, b.melody.classes) for a, b in zip(clips, by_chroma, strict=True))
