@@ -289,10 +289,10 @@ def test_load_damaged_folder_raises_a_one_line_error(stored: Path, fresh: Fresh,
 def test_load_unsupported_adapter_raises_talim_error(stored: Path, fresh: Fresh, tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="is no adapter folder"):
         adapters.read_info(tmp_path)
-    config = {"peft_type": "LOHA", "r": 4}
-    (stored / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(TalimError, match="LOHA"):
-        adapters.load(fresh(), stored)
+    for kind, reason in {"LN_TUNING": "normalisation", "PREFIX_TUNING": "no method .* that changes linear"}.items():
+        (stored / "adapter_config.json").write_text(json.dumps({"peft_type": kind}), encoding="utf-8")
+        with pytest.raises(TalimError, match=rf"holds a {kind} adapter, which talim cannot use: .*{reason}"):
+            adapters.load(fresh(), stored)
     config = {"peft_type": "TALIM", "blocks": [{"module": "x", "kind": "quantum", "features": 1, "width": 1}]}
     (stored / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(TalimError, match="kind 'quantum' is unknown"):
