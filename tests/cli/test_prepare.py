@@ -28,7 +28,7 @@ def test_prepare_writes_a_corpus_and_its_summary(
     assert summary == json.loads((tmp_path / "corpus" / "summary.json").read_text(encoding="utf-8"))
     status, out, _ = run(capsys, "prepare", recordings, *options)
     assert status == 0
-    assert f"next: talim train --corpus {tmp_path / 'corpus'} --out RUN" in out
+    assert f"next: talim train --corpus {tmp_path / 'corpus'} --out {tmp_path / 'corpus-run'}" in out
 
 
 @pytest.mark.parametrize(

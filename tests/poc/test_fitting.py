@@ -14,7 +14,8 @@ from talim.progress import Progress
 
 
 def test_smaller_bases_are_for_the_same_use() -> None:
-    assert fitting.smaller_bases(short_options(base="musicgen-large"))[:3] == ["musicgen-melody-large", "musicgen-medium", "mustango"]
+    below_large = fitting.smaller_bases(short_options(base="musicgen-large"))
+    assert below_large[:3] == ["musicgen-melody-large", "musicgen-medium", "mustango"]
     commercial = fitting.smaller_bases(short_options(base="mustango", license_use="commercial"))
     assert commercial == ["nano-musicgen (a miniature)", "nano-mustango (a miniature)"]
     assert fitting.smaller_bases(short_options(base="nano-musicgen")) == []

@@ -35,7 +35,8 @@ def plan(
     data_hours: Annotated[float, typer.Option(help="Hours of training music.")] = 1.0,
     epochs: Annotated[float, typer.Option(help="Epochs over the training music.")] = 10.0,
     precision: Annotated[
-        str | None, typer.Option(help="Numbers of the frozen base: bf16 (16 bits) or fp32 (32 bits); by the hardware if not given.")
+        str | None,
+        typer.Option(help="Numbers of the frozen base: bf16 (16 bits) or fp32 (32 bits); else by the hardware."),
     ] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third more time.")

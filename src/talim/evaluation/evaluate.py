@@ -55,7 +55,7 @@ def evaluate(  # noqa: PLR0913
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
     generation_options.resolve_options(recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords)
-    backbone = backbone or load(recipe.base, precision=recipe.training.precision, device=device)
+    backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)

@@ -69,7 +69,7 @@ def held_out_loss(run_folder: Path | str, progress: Progress | None = None, devi
         raise TalimError(f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}")
     recipe = run.recipe
     corpus = Corpus.load(recipe.corpus)
-    backbone = load(recipe.base, precision=recipe.training.precision, device=device)
+    backbone = load(run.base, precision=recipe.training.precision, device=device)
     serialization.load(backbone, run.adapter)
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)

@@ -253,10 +253,16 @@ def _score_measures(
         options = GenerationOptions()
         if backbone.family == "mustango":
             options = GenerationOptions(sampling_steps=generation.steps, sampler=generation.sampler)
-        clips, seconds = generation.clips, generation.seconds
         with injection.temporary_adapters(backbone.model):
-            counts = {"num_prompts": clips, "num_continuations": 0}  # only the scores of samples are compared
-            evaluate(run.folder, progress, **counts, seconds=seconds, options=options, backbone=backbone)
+            evaluate(
+                run.folder,
+                progress,
+                num_prompts=generation.clips,
+                num_continuations=0,  # only the scores of samples are compared
+                seconds=generation.seconds,
+                options=options,
+                backbone=backbone,
+            )
     rows = {f"score.{row['name']}": row for row in read_json(run.scores)["scores"] if row.get("value") is not None}
     directions = {name: str(row["direction"]) for name, row in rows.items()}
     return {name: {"run": float(row["value"])} for name, row in rows.items()}, directions

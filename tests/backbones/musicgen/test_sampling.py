@@ -35,7 +35,7 @@ def test_split_into_windows_equals_audiocraft() -> None:
 
 
 @given(st.integers(0, 4000), st.floats(0.02, 100), st.sampled_from([20.0, 30.0, 1.0]))
-def test_split_into_windows_goes_on_as_an_uninterrupted_piece(there: int, seconds: float, window_seconds: float) -> None:
+def test_split_into_windows_goes_on_as_one_piece(there: int, seconds: float, window_seconds: float) -> None:
     """Its boundaries are those of a piece of the whole length, as far as they lie beyond what is there."""
     rest = sampling.split_into_windows(seconds, 50, window_seconds, there)
     new = sum(window.new_frames for window in rest)

@@ -141,7 +141,7 @@ class Mustango(FrozenModel):
         return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     @torch.no_grad()
-    def generate_tokens(
+    def generate_tokens(  # noqa: PLR0913
         self,
         prompts: Sequence[str],
         seconds: float,
