@@ -42,7 +42,7 @@ def test_export_accepted_writes_tags_licence_and_provenance(tmp_path: Path) -> N
     [
         ({"base_licence": "CC-BY-NC-4.0"}, "forbidden (the base nano-musicgen: CC-BY-NC-4.0)"),
         ({"base_licence": "unknown"}, "unknown (the base"),
-        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "forbidden (1 recordings: CC BY-NC 4.0)"),
+        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "forbidden (1 recording: CC BY-NC 4.0)"),
         ({"recordings": {"unknown": 4}}, "unknown (4 recordings: unknown)"),
         ({"recordings": {"unknown": 0}}, "unknown (the recordings: unknown)"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.fake_pipeline import short_options
+from stand_in_hub.server import StandInHub
 
 from talim.errors import UsageError
 from talim.poc import demo
@@ -30,14 +31,14 @@ def test_folder_name_of_designs() -> None:
 
 
 def test_check_base_noncommercial_base_raises_with_alternatives(
-    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_in_hub.publish("somebody/forbids", tiny_base)  # its card says cc-by-nc-4.0
     monkeypatch.setattr("talim.backbones.resolve.check_reachable", lambda source: None)
-    for base in ("musicgen-small", "facebook/musicgen-large", str(tiny_base), "somebody/unheard-of"):
+    for base in ("musicgen-small", "facebook/musicgen-large", str(tiny_base), "somebody/forbids"):
         with pytest.raises(UsageError, match=r"usable are nano-musicgen.*mustango"):
             check_base(short_options(base=base, license_use="commercial"))
-        if base != "somebody/unheard-of":
-            check_base(short_options(base=base))
+        check_base(short_options(base=base))
     for base in ("nano-musicgen", "mustango"):
         check_base(short_options(base=base, license_use="commercial"))
 
