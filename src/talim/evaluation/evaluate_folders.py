@@ -60,7 +60,8 @@ def evaluate_folders(
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
     rows += distances
     if clip_seconds < CLIP_SECONDS - music_scores.LENGTH_TOLERANCE:
-        note = f"clips of {clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s, as {shortest} is no longer"
+        lengths = f"{clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s"
+        note = f"clips of {lengths}, as {shortest} is only that long"
         warnings = [note, *warnings]
     not_real = real_music_warning(files["real"], "the scores compare with them as if they were real music")
     warnings = [f"of the real music, {not_real}"] * bool(not_real) + warnings

@@ -107,7 +107,7 @@ def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequenc
     what = f"the held-out clip {clip.file} of {clip.recording}" if number == 0 else "a generated clip"
     return shortest, (
         f"{seconds:g} s were asked for, but the scores compare the first {shortest:.3g} s of every clip, because "
-        f"{what} is no longer; the samples in the folder have their full length"
+        f"{what} is only that long; the samples in the folder have their full length"
     )
 
 

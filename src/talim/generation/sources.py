@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 MAX_ADAPTER_SCALE = 1.5
-WITHOUT_WORDS = "note: {} was trained without captions: what a prompt says comes from the base; it learnt --prompt ''"
+WITHOUT_WORDS = (
+    "note: {} was trained without captions: words are left to the base; the adapter itself goes with --prompt ''"
+)
 POC_DECISIONS = "stages.json"  # of a proof of concept: the design that it chose
 MAX_NAMED_RUNS = 8
 
