@@ -11,7 +11,7 @@ from stand_in_hub import checkpoints
 from stand_in_hub.server import StandInHub
 
 from talim.backbones import hub_repository, resolve
-from talim.backbones.load import load
+from talim.backbones.load import base_reader, load
 from talim.errors import TalimError
 
 
@@ -155,6 +155,22 @@ def test_load_released_base_by_name_is_pinned_and_says_its_commit(pinned: str, s
     assert base.model.name_or_path == "facebook/musicgen-small"
     stand_in_hub.stop()
     assert load("facebook/musicgen-small", device="cpu").fingerprint == base.fingerprint
+
+
+def test_load_without_the_hub_uses_the_commit_that_another_program_fetched(
+    stand_in_hub: StandInHub, released: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`hf download` and transformers take the newest commit, which need not be the pinned one."""
+    from huggingface_hub import snapshot_download
+
+    name = "facebook/musicgen-small"
+    commit = stand_in_hub.publish(name, released)
+    snapshot_download(name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    resolve.check_base("musicgen-small")
+    assert base_reader("musicgen-small").can_read("music")
+    assert load("musicgen-small", device="cpu").revision == commit
+    assert f"the files that were fetched before are used (commit {commit})" in capsys.readouterr().err
 
 
 def test_load_at_a_revision(pinned: str, stand_in_hub: StandInHub) -> None:

@@ -116,7 +116,9 @@ def fetch_description(base: HubBase) -> Path:
             names = [name for name in check_files(base, repository) if not _is_large(repository, name)]
             folder = _snapshot(base, repository, names)
     except HubUnreachableError as problem:
-        folder = hub_repository.cached_folder(base.hub_id, base.wanted)
+        # as `fetch` does, before a commit that is here in part
+        newest = None if base.revision else find_cached(HubBase(base.name, base.hub_id))
+        folder = newest or hub_repository.cached_folder(base.hub_id, base.wanted)
         if folder is None:
             raise hub_errors.not_here(base.name, base.hub_id, problem.reason, base.revision) from problem
     _keep_revision(folder, base, folder.name)
