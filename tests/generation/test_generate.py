@@ -10,6 +10,7 @@ import pytest
 
 from talim import audio
 from talim.atomic_io import read_jsonl
+from talim.beats_chords import BeatsAndChords
 from talim.errors import TalimError, UsageError
 from talim.generation.generate import GenerationOptions, generate_audio, generate_files, read_beats_chords
 from talim.generation.phrase import PhraseOptions
@@ -218,6 +219,27 @@ def test_generate_audio_of_a_variation_is_as_long_as_its_phrase(phrase_file: Pat
     assert piece.seconds == pytest.approx(0.5)
     assert (piece.tags["phrase_use"], piece.tags["strength"]) == ("varied", "0.5")
     assert piece.tags["ai_generated"] == "AI-generated"
+
+
+def test_beats_and_chords_after_the_end_of_a_variation_are_not_recorded_and_chords_are_told(phrase_file: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Progress):
+        def log(self, text: str) -> None:
+            said.append(text)
+
+    given = BeatsAndChords.parse("120 bpm 4/4", "Gm@0 C@30", 60.0)
+    (piece,) = generate_audio(
+        prompts=["a"],
+        source=GenerationSource("nano-mustango"),
+        options=GenerationOptions(1.0, sampling_steps=2),
+        beats_chords=[given],
+        phrases=[phrase_file],
+        phrase_options=PhraseOptions(0.7, strength=0.5),
+        progress=Listening(),
+    )
+    assert (piece.tags["beats"], piece.tags["chords"]) == ("1@0 2@0.5", "Gm@0")
+    assert any("1 chord left out, after the phrase's 0.70 s" in text for text in said)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,11 @@ def test_tags_of_a_generated_phrase_say_that_it_is_generated(tmp_path: Path, fil
     tags = read_phrase(made).tags(options)
     assert tags["phrase_ai_generated"] == "AI-generated"
     assert "ai_generated_from_seconds" not in tags
+    kept_in_part = Audio(ramp(1.0), RATE_HZ, {"software": "talim 1.0"}).save(tmp_path / "edited.flac")
+    for given in (Audio(ramp(1.0), RATE_HZ, {"ai_generated": "AI-generated"}), kept_in_part):
+        tags = read_phrase(given, 0.5).tags(options)  # in memory, and with what another program left of the tags
+        assert tags["phrase_ai_generated"] == "AI-generated"
+        assert "ai_generated_from_seconds" not in tags
     own = read_phrase(file, 1.25).tags(options)
     assert (own["phrase"], own["phrase_seconds"], own["phrase_kept"]) == ("alap.wav", "1.250", "yes")
     assert (own["ai_generated_from_seconds"], own["phrase_use"]) == ("1.250", "continued")

@@ -22,6 +22,7 @@ from talim.generation.melody import GivenMelody, pair_melodies, read_melodies
 from talim.generation.output import choose_output
 from talim.generation.phrase import ALL_KEPT, Phrase, PhraseOptions, pair_phrases, read_phrases
 from talim.generation.sources import AdapterChoice, GenerationSource, check_range, load_source
+from talim.html.formatting import format_counted
 from talim.interrupts import RESUME_PREFIX, Interrupted
 from talim.progress import Progress
 from talim.version import __version__
@@ -137,12 +138,17 @@ class Generation:
         varies = self.phrase_options.strength is not None
         lengths = [phrase.audio.seconds if varies and phrase else length for phrase in used]
         conditions = _beats_chords_per_prompt(prompts, beats_chords)
+        late_chords: list[str] = []
+        if varies:  # beats of a tempo go on to the longest phrase there can be
+            conditions, late_chords = _within(conditions, lengths)
         self.options = resolve_options(source.base, options.explicit_options, conditions, predict_beats_chords)
         if predict_beats_chords:
             from talim.backbones.load import check_predictors
 
             check_predictors(source.base)
         self.prompts, self.device, self.progress = prompts, device, progress or Progress()
+        for line in late_chords:
+            self.progress.log(line)
         self._conditions, self._predict = conditions, predict_beats_chords
         shared = {"base": resolve_source(source.base).name, "options": self.options}
         shared |= {"predict": predict_beats_chords, "adapters": [choice.identity for choice in source.adapters]}
@@ -214,6 +220,8 @@ class Generation:
         piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
         title = f"{index + 1} of {total}" if total > 1 else "audio"
         condition = self._beats_chords[piece.prompt, piece.beats_chords]
+        if piece.phrase is not None:  # predicted ones may go on after its end
+            condition = condition.cut(0.0, piece.seconds)
         if piece.phrase is None:
             clip = generate_clip(
                 backbone, piece.prompt, piece.seconds, piece.seed, self._options(piece), condition, self.progress, title
@@ -238,7 +246,7 @@ class Generation:
             keep_phrase=self.phrase_options.keep,
             strength=self.phrase_options.strength,
             progress=lambda done, total: self.progress.step(f"generating {title}", done, total),
-            beats_chords=[condition.cut(0.0, piece.seconds)] if condition else None,
+            beats_chords=[condition] if condition else None,
             **self._options(piece),
         )
         logged: list[float] = []
@@ -397,3 +405,13 @@ def _beats_chords_per_prompt(prompts: Sequence[str], beats_chords: Sequence[Beat
             "give one for each, in order"
         )
     return [*beats_chords]
+
+
+def _within(conditions: Sequence[BeatsAndChords], lengths: Sequence[float]) -> tuple[list[BeatsAndChords], list[str]]:
+    """Beats and chords up to each length in seconds, and a line for chords that are left out."""
+    cut = [condition.cut(0.0, seconds) for condition, seconds in zip(conditions, lengths, strict=True)]
+    lines = []
+    for given, kept, seconds in zip(conditions, cut, lengths, strict=True):
+        if late := len(given.chords.names) - len(kept.chords.names):
+            lines.append(f"note: {format_counted(late, 'chord')} left out, after the phrase's {seconds:.2f} s")
+    return cut, list(dict.fromkeys(lines))

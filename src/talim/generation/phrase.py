@@ -12,6 +12,7 @@ import numpy as np
 
 from talim.audio import Audio, AudioError, content_hash, read_tags
 from talim.audio.decode import decode_blocks
+from talim.audio.tags import generated_by
 from talim.backbones import generation_options
 from talim.backbones.generation_options import MAX_VARIATION_SECONDS
 from talim.backbones.resolve import family_by_name
@@ -161,7 +162,7 @@ def read_phrase(given: Audio | Path | str, seconds: float | None = None) -> Phra
     UsageError or AudioError for one without sound.
     """
     if isinstance(given, Audio):
-        phrase = Phrase(_last(given, seconds), "a sound in memory", given.seconds)
+        phrase = Phrase(_last(given, seconds), "a sound in memory", given.seconds, bool(generated_by(given.tags)))
     else:
         phrase = _read_file(Path(given), seconds)
     samples = phrase.audio.samples
@@ -199,7 +200,7 @@ def _read_file(path: Path, seconds: float | None) -> Phrase:
 
 def _is_generated(path: Path) -> bool:
     try:
-        return bool(read_tags(path).get("ai_generated"))
+        return bool(generated_by(read_tags(path)))
     except AudioError:
         return False
 
