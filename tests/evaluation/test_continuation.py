@@ -14,7 +14,8 @@ from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.load import load
 from talim.corpus.manifest import Corpus
 from talim.evaluation import continuation
-from talim.evaluation.continuation import Cut, choose_clips, control_clips, evaluate_continuations
+from talim.evaluation.continuation import Cut, choose_clips, control_clips, evaluate_continuations, shortfall
+from talim.evaluation.continuation_scores import Continued
 from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
 from talim.run import Run
@@ -93,6 +94,26 @@ def test_evaluate_continuations_says_why_there_are_none(tmp_path: Path, corpus: 
     short = corpus_of(corpus, [0.9, 0.8])
     assert "long enough" in run_continuations(run, short, Base(), None)["reason"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_continuations_than_asked_for_are_told() -> None:
+    assert shortfall({"clips": 3}, 3) == shortfall({"reason": "it was not asked for"}, 0) == ""
+    assert "not continued: x varies" in shortfall({"reason": "x varies a phrase"}, 3)
+    assert shortfall({"clips": 1}, 3).startswith("1 held-out clip continued instead of 3")
+
+
+def test_generated_held_out_sound_is_not_said_to_be_a_recording(tmp_path: Path, corpus: Corpus) -> None:
+    clip = corpus.held_out[0].model_copy(update={"ai_generated": "talim 1.0"})
+    sound = audio.Audio(np.full((1, 1600), 0.1, np.float32), 1600)
+    parts: dict[str, audio.Audio] = dict.fromkeys(("after", "before", "real"), sound)
+    each = Continued(clip, sound.cut(0.0, 0.5), {role: sound.cut(0.5, 0.5) for role in parts})
+    run = Run(tmp_path)
+    continuation._write(run, [each], [parts], Cut(0.5, 0.5), 0, {"after": {}, "before": {}})
+    after = audio.read_tags(run.continuations / "01-after.flac")
+    assert after["phrase_ai_generated"] == "AI-generated"
+    assert "ai_generated_from_seconds" not in after
+    for role in ("phrase", "real"):
+        assert audio.read_tags(run.continuations / f"01-{role}.flac")["ai_generated"] == "talim 1.0"
 
 
 def corpus_of(corpus: Corpus, lengths: list[float]) -> Corpus:

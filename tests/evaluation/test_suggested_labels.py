@@ -85,6 +85,12 @@ def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict
     )
 
 
+def test_message_where_nothing_was_told_names_no_column_to_confirm(tmp_path: Path) -> None:
+    text = suggested_labels.suggestions_message(tmp_path / "new.csv", tmp_path, [{"file_name": "drum.wav"}])
+    assert "of none could anything be told" in text
+    assert "suggested_" not in text
+
+
 def test_tempo_of_a_held_tone_is_not_told(tmp_path: Path) -> None:
     time = np.arange(12 * RATE_HZ) / RATE_HZ
     glide = np.sin(2 * np.pi * np.cumsum(220 + 20 * np.sin(time)) / RATE_HZ)

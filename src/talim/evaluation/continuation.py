@@ -15,6 +15,7 @@ from talim import audio
 from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
+from talim.audio.tags import GENERATED_TAG
 from talim.backbones.musicgen.continuation import join
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
@@ -22,6 +23,7 @@ from talim.evaluation.continuation_scores import ROLES, Continued, score_continu
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.phrase import ALL_KEPT, Phrase
 from talim.generation.sources import AdapterChoice
+from talim.html.formatting import format_counted
 from talim.metrics.cache import MetricCache
 from talim.progress import Progress
 from talim.run import Run
@@ -113,6 +115,16 @@ def evaluate_continuations(  # noqa: PLR0913
     }
 
 
+def shortfall(result: Mapping[str, Any], asked: int) -> str:
+    """Why fewer held-out clips than `asked` were continued, for the result of `evaluate_continuations`; "" else."""
+    if asked and "reason" in result:
+        return f"held-out recordings are not continued: {result['reason']}"
+    if asked > result.get("clips", asked):
+        count = format_counted(result["clips"], "held-out clip")
+        return f"{count} continued instead of {asked}: no more of them are about as long as the longest"
+    return ""
+
+
 def choose_clips(corpus: Corpus, num_clips: int, seconds: float, frame_rate_hz: float) -> tuple[list[Clip], Cut | None]:
     """Held-out clips of about full length, alternating between recordings, and where they are cut; no Cut if none."""
     longest = max((clip.seconds for clip in corpus.held_out), default=0.0)
@@ -156,10 +168,13 @@ def _write(
                     phrase.samples, [parts[role].samples], phrase.frames, each.parts[role].frames, phrase.rate_hz
                 )
                 sounds[role] = Audio(np.concatenate([*blocks], axis=1), phrase.rate_hz)
-            begun = Phrase(phrase, clip.recording, clip.seconds).tags(ALL_KEPT) | {"phrase_rights": clip.licence}
+            source = Phrase(phrase, clip.recording, clip.seconds, bool(clip.ai_generated))
+            begun = source.tags(ALL_KEPT) | {"phrase_rights": clip.licence}
             for role, sound in sounds.items():
                 name = f"{number:02d}-{role}.flac"
                 written = {"title": clip.recording, "licence": clip.licence}
+                if clip.ai_generated:  # used on purpose; its copies say so too
+                    written |= {GENERATED_TAG: clip.ai_generated}
                 if role in tags:
                     written = {**tags[role], **begun, "prompt": clip.caption, "title": f"from {clip.recording}"}
                 audio.write(folder / name, sound, written)

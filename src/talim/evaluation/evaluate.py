@@ -94,6 +94,8 @@ def evaluate(  # noqa: PLR0913
     continuations = continuation.evaluate_continuations(
         run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options
     )
+    if note := continuation.shortfall(continuations, continued):
+        progress.log(f"note: {note}")
     music = music_scores.score_music(
         run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )

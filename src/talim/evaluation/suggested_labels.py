@@ -100,6 +100,8 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     """What was written, what it does, and how it is confirmed."""
     described = sum(len(row) > 1 for row in rows)
     likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
+    if not described:
+        return f"{out}: the names of {len(rows)} recordings alone; of none could anything be told (reasons above)."
     modes = [name for name in dict.fromkeys(name for row in rows for name in row) if _is_mode(name)]
     example = modes[0] if modes else TONIC
     return (
