@@ -78,6 +78,20 @@ def test_with_known_columns_of_two_for_one_keeps_both_and_says_which_counts() ->
     assert parse_labels(table.rows[0][1]).mode == ("Yaman",)
 
 
+def test_with_known_columns_names_the_column_that_counts_in_each_row() -> None:
+    rows = [
+        (2, {"caption": "raga Yaman", "prompt": "slow alap"}),
+        (3, {"text": "raga Bhairav", "caption": "raga Bhairav", "prompt": "slow alap"}),
+        (4, {"text": "raga Todi", "caption": "raga Todi"}),
+        (5, {"venue": "Pune"}),
+    ]
+    table = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns())
+    assert table.notes[1:] == [
+        "line 2 with several columns for the caption: caption counts, not prompt",
+        "line 3 with several columns for the caption: text counts, not prompt",
+    ]
+
+
 def test_with_known_columns_lists_all_of_many_unknown_ones() -> None:
     rows = [(2, {f"field_{number:02d}": "x" for number in range(18)})]
     (note,) = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes

@@ -102,18 +102,20 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
 
 
 def _conflict_notes(rows: list[tuple[int, MetadataRow]]) -> list[str]:
-    """Rows that state one thing in several columns."""
+    """Rows that state one thing in several columns: a line for each set of columns that differ from the one used."""
     notes = []
-    columns = dict.fromkeys(column for _, cells in rows for column in cells)
     labels = {name: synonyms for name, synonyms in LABEL_COLUMNS.items() if name != "performers"}
     for name, synonyms in {**labels, **COLUMN_ALIASES, "caption": TEXT_COLUMNS}.items():
-        lines = [line for line, cells in rows if len({cells[c] for c in synonyms if c in cells}) > 1]
-        if lines:
-            counts, *others = [column for column in synonyms if column in columns]
-            plain = name.replace("_", " ")
-            notes.append(
-                f"{format_lines(lines)} with several columns for the {plain}: {counts} counts, not {', '.join(others)}"
-            )
+        lines: dict[tuple[str, ...], list[int]] = {}
+        for line, cells in rows:
+            counts, *others = [column for column in synonyms if column in cells] or [""]
+            if differing := [column for column in others if cells[column] != cells[counts]]:
+                lines.setdefault((counts, *differing), []).append(line)
+        plain = name.replace("_", " ")
+        notes += [
+            f"{format_lines(numbers)} with several columns for the {plain}: {counts} counts, not {', '.join(others)}"
+            for (counts, *others), numbers in lines.items()
+        ]
     return notes
 
 
