@@ -79,7 +79,9 @@ def test_prepare_uses_a_generated_file_where_the_metadata_ask_for_it(mixed: Path
 def test_prepare_of_a_column_that_names_generated_files_believes_it(folder: Path, out: Path, record) -> None:
     for name in ("a.wav", "b.wav", "c.wav", "d.wav"):
         record(name, 12)
-    (folder / "metadata.csv").write_text("file_name,ai_generated\na.wav,yes\nb.wav,no\nc.wav,\n", encoding="utf-8")
+    (folder / "metadata.csv").write_text(
+        "file_name,ai_generated\na.wav,yes\nb.wav,no\nc.wav,\nd.wav,N\n", encoding="utf-8"
+    )
     corpus = make(folder, out)
     assert {clip.source_file for clip in corpus.clips} == {"b.wav", "c.wav", "d.wav"}
     assert corpus.summary["skipped"][0]["reason"] == "AI-generated, by an unnamed program, says its metadata"

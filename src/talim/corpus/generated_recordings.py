@@ -17,7 +17,7 @@ from talim.html.formatting import format_counted
 
 COLUMN, INCLUDE = "ai_generated", "include"
 HOW_TO_INCLUDE = f"to use such a file on purpose, write {INCLUDE} in a column {COLUMN} of metadata.csv"
-_DENIALS = frozenset({"no", "false", "0"})
+_DENIALS = frozenset({"no", "n", "false", "f", "0", "0.0", "none", "human"})
 _SHOWN_NAMES = 4
 
 
