@@ -9,6 +9,9 @@ import pytest
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
 from talim.poc import gates
+from talim.poc.budget import least_seconds
+from talim.recipe import Training
+from talim.training.time_budget import MAX_TRAINING_STEPS, StepTiming, steps_for_budget
 
 
 def test_read_gates_missing_keys_have_defaults(tmp_path: Path) -> None:
@@ -20,10 +23,20 @@ def test_read_gates_missing_keys_have_defaults(tmp_path: Path) -> None:
     assert gates.read_gates(None) == gates.GateThresholds()
 
 
+def test_min_steps_reach_exactly_as_far_as_a_time_budget(tmp_path: Path) -> None:
+    file = tmp_path / "gates.yaml"
+    file.write_text(f"cost: {{min_steps: {MAX_TRAINING_STEPS}}}\n")
+    assert gates.read_gates(file).cost.min_steps == MAX_TRAINING_STEPS
+    timing = StepTiming(step_seconds=0.5, startup_seconds=1.0)
+    seconds = least_seconds(lambda left: steps_for_budget(Training(), left, [timing]) >= MAX_TRAINING_STEPS, 0.0)
+    assert seconds < 2 * MAX_TRAINING_STEPS
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("cost: {min_step: 7}", "unknown key cost.min_step: did you mean min_steps"),
+        ("cost: {min_steps: 20001}", "cost.min_steps"),  # more than any time budget gives
         ("quality: {tolerance_fraction: 2}", "quality.tolerance_fraction"),
         ("task: {min_acceptance_fraction: 0}", "task.min_acceptance_fraction"),
         ("- 3", "expected `key: value` lines"),

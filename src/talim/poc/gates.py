@@ -23,7 +23,7 @@ USABLE_MEMORY_FRACTION = 0.9  # of the machine's memory: the rest is for the sys
 class CostGate(StrictModel):
     """Whether the designs can be trained on this machine."""
 
-    min_steps: int = Field(default=20, ge=1, le=10_000_000)
+    min_steps: int = Field(default=20, ge=1, le=20_000)  # at most what a time budget gives: MAX_TRAINING_STEPS
     memory_gb: float | None = Field(default=None, gt=0)  # None: the machine's usable memory
 
 
