@@ -12,7 +12,7 @@ import pytest
 from stand_in_hub.checkpoints import AUDIOCRAFT_FILES
 from stand_in_hub.server import StandInHub
 
-from talim.backbones import hub_download, hub_repository, registry
+from talim.backbones import checkpoint_layout, hub_download, hub_repository, registry
 from talim.backbones.hub_download import HubBase
 from talim.errors import TalimError
 from talim.progress import Progress
@@ -328,6 +328,18 @@ def test_fetch_of_what_another_program_cached_without_a_listing(stand_in_hub: St
     assert hub_download.fetch(BASE).name == commit
     assert (folder / "tokenizer.json").is_file()
     assert "model.safetensors" not in stand_in_hub.fetched()
+
+
+def test_fetch_of_predictors_that_another_program_left_out(stand_in_hub: StandInHub) -> None:
+    names = ("ldm/pytorch_model_ldm.bin", "vae/pytorch_model_vae.bin", *checkpoint_layout.PREDICTOR_WEIGHTS)
+    stand_in_hub.publish(NAME, dict.fromkeys(names, WEIGHTS) | {"configs/music_diffusion_model_config.json": b"{}"})
+    folder = hub_download.fetch(BASE)
+    for listing in folder.parents[1].glob("trees/*"):
+        listing.unlink()
+    _forget_listings()
+    assert hub_download.find_cached(BASE) == folder
+    assert hub_download.fetch(BASE, predictors=True) == folder
+    assert all((folder / name).is_file() for name in names)
 
 
 def _forget_listings() -> None:

@@ -11,7 +11,14 @@ from typing import Any
 
 from talim.backbones import hub_errors
 from talim.backbones.card_licence import licence_of_fields
-from talim.backbones.checkpoint_layout import AUDIOCRAFT_FILES, CONFIG, lacks_tokenizer, lacks_weights, needed_files
+from talim.backbones.checkpoint_layout import (
+    AUDIOCRAFT_FILES,
+    CONFIG,
+    PREDICTOR_WEIGHTS,
+    lacks_tokenizer,
+    lacks_weights,
+    needed_files,
+)
 from talim.backbones.registry import UNET_CONFIG
 from talim.errors import TalimError
 
@@ -110,6 +117,7 @@ def missing_files(hub_id: str, folder: Path, predictors: bool = False) -> list[s
     try:
         sizes = {file.path: file.size for file in get_cached_repo_tree(hub_id, revision=folder.name)}
     except (CachedRepoTreeNotFoundError, OSError, ValueError):
-        return ["weights"] * lacks_weights(here) + ["tokenizer"] * lacks_tokenizer(here)
+        networks = [name for name in PREDICTOR_WEIGHTS if predictors and name not in here]
+        return ["weights"] * lacks_weights(here) + ["tokenizer"] * lacks_tokenizer(here) + networks
     needed = needed_files(list(sizes), predictors)
     return [name for name in needed if name not in here or (folder / name).stat().st_size != sizes[name]]
