@@ -59,6 +59,10 @@ def test_largest_scale_is_that_of_the_adapters() -> None:
         ({"adapter_config.json": {}}, r"is an adapter's folder, not a run's; give it as --adapter"),
         ({"runs/a/recipe.yaml": {}, "runs/b/recipe.yaml": {}}, r"is no run, but holds 2; give one of them: .*runs/a, "),
         ({"stages.json": {"chosen": None}}, "has chosen no design yet"),
+        (
+            {"stages.json": {"chosen": None, "stages": [{"stopped": ""}, {"stopped": "Stopped here: 0 steps fit."}]}},
+            r"chosen no design\. Stopped here: 0 steps fit; or give one of its runs",
+        ),
         ({"stages.json": {"chosen": {"run": "../elsewhere", "design": "x"}}}, "has chosen no design yet"),
         ({"stages.json": {"chosen": {"run": 3}}}, "has chosen no design yet"),
         ({"stages.json": []}, "has chosen no design yet"),

@@ -140,10 +140,15 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
         or not (folder / name / "recipe.yaml").is_file()
     ):
         runs = ", ".join(str(path.parent) for path in sorted(folder.glob("*/recipe.yaml"))) or "none"
-        raise TalimError(
-            f"--run {folder}: this proof of concept has chosen no design yet; run talim poc again to go on, or give "
-            f"one of its runs ({runs})"
+        stages = decided.get("stages") if isinstance(decided, dict) else None
+        rows = [row for row in stages if isinstance(row, dict)] if isinstance(stages, list) else []
+        stopped = next((str(row["stopped"]) for row in rows if row.get("stopped")), "")
+        state = (
+            f"has chosen no design. {stopped.rstrip('.')}"
+            if stopped
+            else "has chosen no design yet; run talim poc again to go on"
         )
+        raise TalimError(f"--run {folder}: this proof of concept {state}; or give one of its runs ({runs})")
     run = Run(folder / name)
     return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 
