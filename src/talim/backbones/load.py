@@ -32,7 +32,7 @@ FP32_PARTS = ("audio_encoder", "text_encoder")
 def load(name_or_folder: str | Path = registry.NANO, precision: str = "auto", device: str = "auto") -> Backbone:
     """Load a base model by short name, Hub id or local folder; its weights are frozen.
 
-    TalimError if there is no such model, it is not supported (melody), or its files do not fit.
+    TalimError if there is no such model, it is not supported, or its files do not fit.
     """
     source = resolve.resolve_source(str(name_or_folder))
     pick_device(device)  # before anything is fetched

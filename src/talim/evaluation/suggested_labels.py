@@ -107,7 +107,8 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     return (
         f"{out}: suggestions for {described} of {len(rows)} recordings, {likely} of them with a mode that is more "
         f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
-        f"becomes {example.removeprefix(PREFIX)}) in {folder / 'metadata.csv'}; delete the cells that are wrong."
+        f"becomes {example.removeprefix(PREFIX)}), delete the cells that are wrong, and keep the table as "
+        f"{folder / 'metadata.csv'} or copy the column there."
     )
 
 

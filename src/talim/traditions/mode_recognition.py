@@ -79,7 +79,7 @@ class ModeRecognizer:
         histogram = note_transcription.interval_histogram(notes)
         if notes.cents.size < MIN_NOTES or not histogram.any():
             raise TalimError(
-                f"too little melody to tell a mode: {notes.cents.size} steady notes, at least {MIN_NOTES} are "
+                f"too little melody to tell a mode: steady notes: {notes.cents.size}, of at least {MIN_NOTES} that are "
                 "needed; give a longer or a clearer recording"
             )
         spectrum = np.fft.rfft(histogram, axis=0)
