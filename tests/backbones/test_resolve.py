@@ -132,11 +132,7 @@ def test_friendly_load_errors_leave_a_lack_of_memory_as_it_is() -> None:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small MusicGen in the layout of musicgen-small, with all that lies in its repository."""
-    folder = checkpoints.write_safetensors(tmp_path_factory.mktemp("released") / "musicgen-tiny")
-    for name, data in checkpoints.AUDIOCRAFT_FILES.items():
-        (folder / name).write_bytes(data)
-    return folder
+    return checkpoints.write_repository(tmp_path_factory.mktemp("released") / "musicgen-tiny")
 
 
 @pytest.fixture

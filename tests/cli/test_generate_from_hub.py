@@ -23,10 +23,7 @@ RETRY_WORDS = ("Retrying", "retry", "Trying to resume", "Traceback", "MaxRetries
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = checkpoints.write_safetensors(tmp_path_factory.mktemp("released") / "musicgen-tiny")
-    for name, data in checkpoints.AUDIOCRAFT_FILES.items():
-        (folder / name).write_bytes(data)
-    return folder
+    return checkpoints.write_repository(tmp_path_factory.mktemp("released") / "musicgen-tiny")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.importer_sources import sound
+from fixtures.log_lines import Lines
 from fixtures.prepared_corpus import make
 
 from talim.audio import write
@@ -13,7 +14,6 @@ from talim.corpus import report
 from talim.corpus.generated_recordings import HOW_TO_INCLUDE, real_music_warning
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.progress import Progress
 from talim.reporting.messages import corpus_message
 
 TAGS = {
@@ -23,14 +23,6 @@ TAGS = {
     "adapter": "none",
     "seed": "3",
 }
-
-
-class Lines(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture

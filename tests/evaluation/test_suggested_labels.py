@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import cli
 from talim.audio import Audio
@@ -17,7 +18,6 @@ from talim.corpus.tables import read_table
 from talim.errors import TalimError, UsageError
 from talim.evaluation import suggested_labels
 from talim.evaluation.recognize_mode import recognize_mode
-from talim.progress import Progress
 from talim.traditions.tradition import load
 
 RATE_HZ = 16000
@@ -45,28 +45,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Log(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
-
-    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
-        pass
+@pytest.fixture(scope="module")
+def log() -> Lines:
+    return Lines()
 
 
 @pytest.fixture(scope="module")
-def log() -> Log:
-    return Log()
-
-
-@pytest.fixture(scope="module")
-def rows(folder: Path, log: Log) -> list[dict[str, str]]:
+def rows(folder: Path, log: Lines) -> list[dict[str, str]]:
     return suggested_labels.suggest_labels(folder, "hindustani", log)
 
 
-def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict[str, str]], log: Log) -> None:
+def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict[str, str]], log: Lines) -> None:
     by_name = {row["file_name"]: row for row in rows}
     assert set(by_name) == {"tune.wav", "more/again.flac", "silence.wav"}
     assert by_name["silence.wav"] == {"file_name": "silence.wav"}

@@ -8,24 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures import released_musicgen
+from fixtures.log_lines import Lines
 
 from talim.audio import Audio
 from talim.audio.write import write
 from talim.errors import TalimError, UsageError
 from talim.generation.generate import Generation, generate_audio, generate_files
 from talim.generation.sources import GenerationSource
-from talim.progress import Progress
-
-
-class Log(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
-
-    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +60,7 @@ def test_pitch_and_chroma_are_told_apart(base: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".wav", ".mp3"])
 def test_files_record_their_melody_and_what_was_used_is_said(base: str, tmp_path: Path, suffix: str) -> None:
-    hum, log = tmp_path / f"hum{suffix}", Log()
+    hum, log = tmp_path / f"hum{suffix}", Lines()
     write(hum, tone(220, 1.5))
     rows = generate_files(tmp_path / "out.flac", **request(base, melodies=[hum], progress=log))
     assert rows[0]["melody"] == f"hum{suffix}"
@@ -79,7 +68,7 @@ def test_files_record_their_melody_and_what_was_used_is_said(base: str, tmp_path
     assert len(rows[0]["melody_sha256"]) == 64
     assert rows[0]["melody_rights"] == "given by the user, not checked by talim"
     assert any(f"melody hum{suffix}: 1.5" in line and "after 0.40 s is left out" in line for line in log.lines)
-    short = Log()
+    short = Lines()
     generate_files(tmp_path / "long.flac", **request(base, seconds=2.0, melodies=[hum], progress=short))
     assert any("the melody begins anew after its end" in line for line in short.lines)
 

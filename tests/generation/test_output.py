@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import audio
 from talim.atomic_io import read_jsonl, write_jsonl
@@ -23,17 +24,6 @@ from talim.generation.generate import generate_files
 from talim.generation.output import PieceFolder, choose_output, piece_row
 from talim.generation.sources import GenerationSource
 from talim.interrupts import Interrupted
-from talim.progress import Progress
-
-
-class Lines(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture

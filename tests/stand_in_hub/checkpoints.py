@@ -26,6 +26,14 @@ def write_safetensors(folder: Path, channels: int = 1) -> Path:
     return folder
 
 
+def write_repository(folder: Path) -> Path:
+    """A small MusicGen in the layout of musicgen-small, with all that lies in its repository."""
+    write_safetensors(folder)
+    for name, data in AUDIOCRAFT_FILES.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
 def as_pickle(folder: Path, shards: int = 1, keep_safetensors: bool = False) -> Path:
     """The folder's weights as pytorch_model.bin, in shards with an index if there are several."""
     weights = load_file(folder / "model.safetensors")

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from fixtures import released_musicgen
+from fixtures.log_lines import Lines
 from safetensors.torch import load_file
 
 from talim import recipe as recipes
@@ -263,16 +264,6 @@ def test_train_stores_a_hub_model_card(finished_run: Run) -> None:
     assert header["license"] == "cc-by-nc-4.0"
     assert "base_model" not in header  # a local folder, whose name may be another model's on the Hub
     assert "recordings that it was trained on" in (finished_run.adapter / "LICENSE.md").read_text()
-
-
-class Lines(Progress):
-    """Collects the log."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def log(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from talim.html.formatting import format_counted
-from talim.traditions.plain_letters import Stretch, spelled_stretches
+from talim.traditions.plain_letters import Stretch, spell_plainly, spelled_stretches
 
 MAX_TEXTS = 50_000  # that are looked at
 SHOWN_WORDS = 6
@@ -42,7 +42,7 @@ class TextReader:
 
     def spell(self, text: str) -> str:
         """The text with what cannot be read in plain Latin letters, as far as rules go; ASCII never changes."""
-        return text if text.isascii() else "".join(stretch.spelled for stretch in self._stretches(text))
+        return text if text.isascii() else spell_plainly(text, self.can_read)
 
     def changed_words(self, text: str) -> dict[str, str]:
         """The words that `spell` changes, with what they become; of a name of several words all together."""

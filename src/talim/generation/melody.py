@@ -15,13 +15,12 @@ from talim.backbones.generation_options import unsupported_melody_error
 from talim.backbones.resolve import takes_melody
 from talim.corpus.melody import CHROMA, PITCH, SOURCES, melody_of
 from talim.errors import UsageError
+from talim.generation.phrase import RIGHTS, SILENCE
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 MAX_MELODY_SECONDS = 3600.0
-SILENCE = 1e-4  # of full scale
-RIGHTS = "given by the user, not checked by talim"
 
 
 @dataclass(frozen=True)

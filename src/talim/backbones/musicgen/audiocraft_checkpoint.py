@@ -26,6 +26,7 @@ from talim.backbones.musicgen.audiocraft_settings import (
     melody_settings,
     text_encoder_name,
 )
+from talim.backbones.pickled_weights import read_pickled
 from talim.backbones.registry import released_configs
 from talim.errors import TalimError
 
@@ -177,18 +178,9 @@ class AudiocraftCheckpoint:
 
 def _read_package(path: Path) -> Mapping[str, Any]:
     """A pickled dict of tensors and texts, mapped into memory; TalimError for anything else in it."""
-    import torch
-
     if not path.is_file():
         raise TalimError(f"{path.parent} lacks {path.name}, the codec of the model; copy it into the folder")
-    try:
-        try:
-            package = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files of torch before 1.6 cannot be mapped
-            package = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        cause = " ".join(str(error).split())[:120]
-        raise TalimError(f"{path} cannot be read without running code in it ({cause}); {EXPORT_ADVICE}") from error
+    package = read_pickled(path, "read without running code in it", EXPORT_ADVICE)
     if not isinstance(package, Mapping):
         raise TalimError(f"{path} holds a {type(package).__name__}; {EXPORT_ADVICE}")
     return package

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from talim.atomic_io import read_json
 from talim.backbones.checkpoint_layout import MUSTANGO_WEIGHTS, PREDICTOR_WEIGHTS
 from talim.backbones.mustango import weight_names
+from talim.backbones.pickled_weights import read_pickled
 from talim.backbones.registry import UNET_CONFIG
 from talim.errors import TalimError
 
@@ -59,25 +59,17 @@ class CheckpointFiles:
             raise TalimError(f"{self.folder} lacks {name}; is the download complete?")
         if converted.is_file() and (not source.is_file() or _stamp(source) == _stored_stamp(converted)):
             return _read_safetensors(converted)
-        tensors = _read_pickled(source)
+        tensors = _read_state_dict(source)
         if name in (LDM, VAE):
             _convert(tensors, converted, _stamp(source))
         return tensors
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
     """A state dict; TalimError for a file with anything but tensors."""
-    try:
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files of torch before 1.6 cannot be mapped
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        cause = " ".join(str(error).split())[:120]
-        raise TalimError(
-            f"{path} cannot be read as plain weights ({cause}); files with code are rejected, damaged ones need "
-            "another download"
-        ) from error
+    weights = read_pickled(
+        path, "read as plain weights", "files with code are rejected, damaged ones need another download"
+    )
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise TalimError(f"{path} holds no plain weights; expected tensors by name")
     return dict(weights)
