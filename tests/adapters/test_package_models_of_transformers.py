@@ -14,6 +14,7 @@ from peft import get_peft_model
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    ContinuousBatchingConfig,
     GenerationConfig,
     StaticCache,
     T5Config,
@@ -152,11 +153,11 @@ def test_cached_generate_of_an_encoder_decoder_model_equals_uncached(build: Any,
 
 
 def test_generate_batch_with_several_requests_in_a_row_is_refused(llama: Any) -> None:
-    settings = GenerationConfig(
-        max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=-1, num_blocks=16, block_size=16
-    )
+    settings = GenerationConfig(max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=-1)
+    # without these the cache takes most of the machine's free memory, and attention masks for 8192 tokens
+    sizes = ContinuousBatchingConfig(page_size=16, num_blocks=16, max_batch_tokens=64)
     requests = [TOKENS[0].tolist(), TOKENS[1, :7].tolist()]
-    found = llama.generate_batch(inputs=requests, generation_config=settings)
+    found = llama.generate_batch(inputs=requests, generation_config=settings, continuous_batching_config=sizes)
     assert len(found) == len(requests)
     for output in found.values():
         assert "one row of several sequences" in output.error
