@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from talim import recipe as recipes
 from talim.design.expression import Design
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe, Training
 
 
@@ -119,7 +119,7 @@ def test_load_of_wrong_file_raises_usage_error(tmp_path: Path, text: str, word: 
 
 
 def test_load_of_missing_file_lists_the_builtin_overlays() -> None:
-    with pytest.raises(UsageError, match="small-gpu"):
+    with pytest.raises(TalimError, match="small-gpu"):
         recipes.load(["no-such-recipe"])
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from talim.design.expression import Design
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
@@ -168,7 +168,8 @@ class Recipe(StrictModel):
 def load(paths: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Merge YAML files (later ones win), then overrides with dotted keys, into a Recipe.
 
-    A path may be the name of a built-in overlay (`small-gpu`). UsageError on unknown keys, with similar ones.
+    A path may be the name of a built-in overlay (`small-gpu`). UsageError on unknown keys, with similar ones;
+    TalimError for a file that is missing.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -237,7 +238,7 @@ def _find(path: Path | str) -> Path:
         return Path(path)
     if builtin.is_file():
         return builtin
-    raise UsageError(
+    raise TalimError(
         f"{path}: no such recipe file, and no built-in recipe of that name ({', '.join(builtin_overlays())})"
         f"{did_you_mean(Path(path))}"
     )

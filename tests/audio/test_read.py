@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 import soundfile
 
 from talim.audio import Audio, AudioError, is_audio_name, list_audio_files, read, write
-from talim.audio.read import read_part
-from talim.errors import UsageError
+from talim.audio.decode import length_by_header
+from talim.audio.errors import TooLongError
+from talim.audio.read import blocks_up_to, read_part
+from talim.errors import TalimError
 
 RATE_HZ = 48000
 PHONE = [
@@ -233,7 +237,7 @@ def test_list_audio_files_of_folder_file_and_missing_path(tmp_path: Path) -> Non
         (tmp_path / name).touch()
     assert list_audio_files(tmp_path) == [tmp_path / "b.wav", tmp_path / "sub" / "a.FLAC"]
     assert list_audio_files(tmp_path / "b.wav") == [tmp_path / "b.wav"]
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(TalimError, match="no such file or folder"):
         list_audio_files(tmp_path / "nowhere")
 
 
@@ -244,3 +248,59 @@ def test_read_part_equals_a_cut_of_the_whole(tmp_path: Path) -> None:
     for start, seconds in ((0.0, 1.0), (1.25, 2.5), (4.5, 9.0), (7.0, 1.0)):
         part = read_part(tmp_path / "a.wav", start, seconds)
         np.testing.assert_array_equal(part.samples, whole.cut(start, seconds).samples)
+
+
+def _write_long(path: Path, seconds: float, rate_hz: int = 1000) -> Path:
+    second = np.resize(np.float32([0.1, -0.2, 0.3]), rate_hz)
+    with soundfile.SoundFile(path, "w", rate_hz, 1) as file:
+        for _ in range(round(seconds)):
+            file.write(second)
+    return path
+
+
+@pytest.mark.parametrize("name", ["long.wav", "long.flac", "long.aiff"])
+def test_blocks_up_to_refuses_by_the_header_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = _write_long(tmp_path / name, 100.0)
+    assert sum(block.frames for block in blocks_up_to(path, 100.0)) == 100_000
+    monkeypatch.setattr(sys.modules["talim.audio.read"], "decode_blocks", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(TooLongError, match=r"is 100\.0 s long") as error:
+        list(blocks_up_to(path, 99.9))
+    assert error.value.length == "100.0 s"
+
+
+@pytest.mark.parametrize("name", ["long.ogg", "long.wav"])
+def test_blocks_up_to_stops_reading_where_no_header_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = _write_long(tmp_path / name, 900.0, 8000)
+    monkeypatch.setattr(sys.modules["talim.audio.read"], "length_by_header", lambda _: None)
+    blocks, seconds = blocks_up_to(path, 200.0), [0.0]
+    with pytest.raises(TooLongError, match="is more than 200 s long"):
+        seconds.extend(block.seconds for block in blocks)
+    assert 0 < sum(seconds) <= 200.0
+    assert sum(block.seconds for block in blocks_up_to(path, 900.1)) == pytest.approx(900.0, abs=0.1)
+
+
+def test_a_header_that_states_more_than_the_file_holds_is_not_believed(tmp_path: Path) -> None:
+    path = _write_long(tmp_path / "cut.flac", 10.0, 8000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"fLaC") + 8 + 13  # the number of samples in STREAMINFO: 36 bits from here
+    content[at + 1 : at + 5] = (8000 * 7200).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert length_by_header(path) is None
+    remarks: list[str] = []
+    assert sum(block.seconds for block in blocks_up_to(path, 60.0, remarks)) == pytest.approx(10.0)
+    assert "10.0 of 7200.0 seconds are there" in remarks[0]
+
+
+def test_length_by_header_of_what_is_no_sound(tmp_path: Path) -> None:
+    (tmp_path / "words.wav").write_bytes(b"RIFF la la la")
+    (tmp_path / "words.mp3").write_bytes(b"la la la" * 100)
+    assert length_by_header(tmp_path / "words.wav") is length_by_header(tmp_path / "words.mp3") is None
+    with pytest.raises(AudioError, match="cannot be read"):
+        length_by_header(tmp_path / "absent.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match="pipe"):
+        length_by_header(tmp_path / "pipe.wav")

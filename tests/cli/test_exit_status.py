@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from talim.cli.exit_status import exit_status, machine_fault
+from talim import cli
+from talim.cli.exit_status import EXIT_STATUSES, exit_status, machine_fault
 from talim.errors import TalimError, UsageError
 from talim.interrupts import Interrupted
 
@@ -93,3 +96,88 @@ def test_too_little_memory_behind_an_error_of_talim_is_told_as_such(capsys: pyte
     error.__cause__ = MemoryError("Unable to allocate 3.2 GiB")
     assert fail(error) == 1
     assert "the memory of this machine is too small for this (Unable to allocate 3.2 GiB)" in capsys.readouterr().err
+
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+COMMANDS = (
+    *("prepare", "designs", "plan", "train", "generate", "evaluate", "report", "study", "poc", "demo", "ratings"),
+    *("modes", "copies", "listen serve", "listen power", "brief review", "brief report", "brief export"),
+    *("adapters list", "adapters info", "adapters check"),
+)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Status, standard output and standard error of a command, both with single spaces."""
+    with pytest.raises(SystemExit) as done:
+        cli.main([*arguments])
+    out, err = capsys.readouterr()
+    return int(done.value.code or 0), " ".join(out.split()), " ".join(err.split())
+
+
+def test_help_and_reference_name_the_same_commands_whose_check_may_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    section = REFERENCE.read_text(encoding="utf-8").partition("## Exit status")[2].partition("\n## ")[0]
+    rows = section.partition("| command | status 1 where |")[2].splitlines()
+    cells = [name for row in rows for name in re.findall(r"`([a-z]+(?: [a-z]+)?)", row.partition("|")[2].split("|")[0])]
+    helps = {name: printed(capsys, *name.split(), "--help")[1] for name in COMMANDS}
+    assert {name for name, text in helps.items() if "Exit status 1" in text} == {*cells}
+    statuses = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+    assert statuses == re.findall(r"(?:: |; )(\d+) ", EXIT_STATUSES) == ["0", "1", "2", "130"]
+    assert EXIT_STATUSES in printed(capsys, "--help")[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_error_of_the_command_line_names_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for arguments in ([*name.split(), "--nonsense"], [*name.split(), "--seed", "--json", "surplus", "surplus"]):
+        status, out, err = printed(capsys, *arguments)
+        assert (status, out) == (2, "")
+        assert err.endswith(f"(see talim {name} --help)"), err
+
+
+def test_an_unknown_command_names_the_help_of_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "trian")[2].endswith("(see talim --help)")
+    assert printed(capsys, "adapters", "lst")[2].endswith("(see talim adapters --help)")
+    status, _, err = printed(capsys, "listen", "no-such-folder", "--nonsense")
+    assert (status, err[-31:]) == (2, "(see talim listen serve --help)")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prepare MISSING --out OUT",
+        "prepare EMPTY --out OUT",
+        "train --corpus MISSING --out OUT",
+        "train --corpus EMPTY --config MISSING --out OUT",
+        "generate --run MISSING --prompt a --out OUT/a.flac",
+        "generate --adapter MISSING --prompt a --out OUT/a.flac",
+        "evaluate MISSING",
+        "evaluate EMPTY",
+        "evaluate --real EMPTY --generated EMPTY",
+        "report MISSING",
+        "report EMPTY",
+        "study MISSING --out OUT",
+        "plan MISSING",
+        "poc MISSING --out OUT",
+        "poc EMPTY --out OUT",
+        "listen MISSING",
+        "ratings MISSING",
+        "ratings EMPTY",
+        "brief MISSING --out OUT",
+        "copies MISSING EMPTY --out OUT",
+        "copies EMPTY EMPTY --out OUT",
+        "modes MISSING",
+        "modes EMPTY --suggest OUT",
+        "adapters list MISSING",
+        "adapters info EMPTY",
+        "adapters check MISSING",
+    ],
+)
+def test_what_is_not_there_is_status_1_of_every_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("EMPTY").mkdir()
+    status, out, err = printed(capsys, *command.split())
+    assert (status, out, err.count("talim: ")) == (1, "", 1), err
+    assert not Path("OUT").exists() or not [path for path in Path("OUT").rglob("*") if path.name != ".lock"]

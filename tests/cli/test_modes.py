@@ -86,3 +86,12 @@ def test_modes_with_values_out_of_range_is_one_line(
     assert status in (1, 2)
     assert (out, said.count("\n")) == ("", 1)
     assert "bug in talim" not in said
+
+
+def test_suggestions_for_no_recording_end_with_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "takes").mkdir()
+    (tmp_path / "takes" / "words.wav").write_bytes(b"la la la" * 100)
+    status, out, said = modes(capsys, tmp_path / "takes", "--suggest", tmp_path / "s.csv")
+    assert status == 1
+    assert "of none could anything be told" in out
+    assert "words.wav" in said

@@ -20,7 +20,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return int(done.value.code or 0), out, err
 
 
+def stage(name: str, passed: bool | None, runs: list[str] | None = None) -> dict[str, Any]:
+    return {"name": name, "title": name, "passed": passed, "sentences": [], "runs": ["x"] if runs is None else runs}
+
+
 RESULT = {"sentences": ["Cost: little."], "page": "p/report/index.html", "stages": [], "make_music": ["talim generate"]}
+RESULT |= {"continuations": [stage("extend", True)]}
 
 
 def test_options_reach_the_pipeline(
@@ -83,3 +88,38 @@ def test_a_budget_that_is_too_small_is_refused_before_torch_is_loaded(tmp_path: 
     assert done.stdout.split() == ["2", "False"], done.stderr
     assert "--hours 0.01 is 36 s" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+PASSED = [stage("cost", True), stage("quality", True)]
+
+
+@pytest.mark.parametrize(
+    ("option", "stages", "continuations", "status"),
+    [
+        (None, [*PASSED, stage("task", None)], [], 0),  # nobody has judged yet
+        (None, [*PASSED, stage("task", True)], [stage("hybrid", False)], 0),  # an earlier continuation
+        (None, [*PASSED, stage("task", False)], [], 1),
+        (None, [stage("cost", True), stage("quality", False)], [], 1),
+        (None, [stage("cost", False)], [], 1),
+        ("extend", [*PASSED, stage("task", False)], [stage("hybrid", False), stage("extend", True)], 0),
+        ("extend", PASSED, [stage("extend", None)], 0),  # open
+        ("extend", PASSED, [stage("extend", False)], 1),
+        ("hybrid", PASSED, [stage("hybrid", None, runs=[])], 1),  # there was no time for it
+        ("hybrid", PASSED, [stage("extend", True)], 1),
+    ],
+)
+def test_a_gate_that_is_not_met_ends_with_status_1_and_the_whole_result(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    recordings: Path,
+    tmp_path: Path,
+    option: str | None,
+    stages: list[dict[str, Any]],
+    continuations: list[dict[str, Any]],
+    status: int,
+) -> None:
+    result = RESULT | {"stages": stages, "continuations": continuations}
+    monkeypatch.setattr("talim.poc.pipeline.poc", lambda *_: result)
+    arguments = ["poc", recordings, "--out", tmp_path / "out", "--json"]
+    ended, out, _ = run(capsys, *arguments, *(["--continue", option] if option else []))
+    assert (ended, json.loads(out)) == (status, result)

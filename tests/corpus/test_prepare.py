@@ -210,7 +210,7 @@ def test_prepare_into_an_unsuitable_folder_raises_usage_error(three: Path, out: 
     (tmp_path / "busy" / "thesis.doc").write_text("x")
     with pytest.raises(UsageError, match=r"thesis\.doc"):
         make(three, tmp_path / "busy")
-    with pytest.raises(UsageError, match="no audio file"):
+    with pytest.raises(TalimError, match="no audio file"):
         make(tmp_path / "busy", out)
     assert not out.exists()
 

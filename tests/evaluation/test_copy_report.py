@@ -10,7 +10,7 @@ import pytest
 
 from research.validation.inserted_copies import RATE_HZ
 from talim.audio import Audio, list_audio_files, write
-from talim.errors import UsageError
+from talim.errors import TalimError
 from talim.evaluation import copy_report
 from talim.metrics.cache import MetricCache
 from talim.synthesis.performer import perform
@@ -64,10 +64,10 @@ def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> No
 
 def test_find_copies_too_few_recordings_raises(place: Path) -> None:
     training = list_audio_files(place / "training")
-    with pytest.raises(UsageError, match="1 clip and 1 training recording:"):
+    with pytest.raises(TalimError, match="1 clip and 1 training recording:"):
         copy_report.find_copies(training[:1], training[:1], MetricCache(None))
 
 
 def test_find_copies_in_folders_missing_folder_raises(place: Path) -> None:
-    with pytest.raises(UsageError, match="nowhere"):
+    with pytest.raises(TalimError, match="nowhere"):
         copy_report.find_copies_in_folders(place / "nowhere", place / "training", place / "out")

@@ -10,7 +10,7 @@ import pytest
 
 from talim.atomic_io import read_json
 from talim.audio import Audio, write
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.evaluation.evaluate_folders import evaluate_folders
 from talim.synthesis.performer import perform
 
@@ -100,14 +100,14 @@ def test_evaluate_folders_with_too_few_or_too_short_files_raises(
     folders: dict[str, Path], tmp_path: Path, count: int, seconds: float, message: str
 ) -> None:
     generated = save(tmp_path / "few", *(np.ones(int(seconds * RATE_HZ)) for _ in range(count)))
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(TalimError, match=message):
         evaluate_folders(folders["real"], generated)
 
 
 def test_evaluate_folders_of_missing_folder_or_unknown_protocol_raises(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(TalimError, match="no such file or folder"):
         evaluate_folders(folders["real"], tmp_path / "nowhere")
     with pytest.raises(UsageError, match="default, paper"):
         evaluate_folders(folders["real"], folders["other"], protocol="other")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from fixtures import released_musicgen
 from fixtures.log_lines import Lines
 
@@ -14,6 +16,7 @@ from talim.audio import Audio
 from talim.audio.write import write
 from talim.errors import TalimError, UsageError
 from talim.generation.generate import Generation, generate_audio, generate_files
+from talim.generation.melody import read_melodies
 from talim.generation.sources import GenerationSource
 
 
@@ -121,3 +124,15 @@ def test_a_melody_without_pitch_is_refused_where_its_pitch_is_asked_for(base: st
     with pytest.raises(UsageError, match="no pitch was found"):
         sounds(base, melodies=[Audio(knocks[None], 16000)], melody_from="pitch")
     assert sounds(base, melodies=[Audio(knocks[None], 16000)])[0].size
+
+
+def test_a_melody_file_that_is_too_long_is_refused_before_it_is_decoded(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "concert.wav"
+    soundfile.write(path, np.resize(np.int16([9999, -9999]), 3_605_000), 1000)
+    monkeypatch.setattr(sys.modules["talim.audio.read"], "decode_blocks", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(UsageError, match=r"--melody: concert\.wav is 3605\.0 s long; .* up to 3600 s: cut it"):
+        read_melodies(base, [path], None)
+    with pytest.raises(UsageError, match=r"--melody: a sound in memory is 3605\.0 s long"):
+        read_melodies(base, [Audio(np.ones((1, 3_605_000), np.float32), 1000)], None)

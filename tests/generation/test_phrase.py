@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,20 @@ def test_pair_phrases_gives_one_to_all_or_one_to_each() -> None:
     assert pair_phrases(["a", "b"], [one, two]) == (["a", "b"], [one, two])
     with pytest.raises(UsageError, match="--continue was given 3 times and --prompt 2 times"):
         pair_phrases(["a", "b"], [one, two, three])
+
+
+@pytest.mark.parametrize(("base", "limit"), [("nano-musicgen", 3600), ("nano-mustango", 60)])
+def test_read_phrases_of_a_file_that_is_too_long_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, limit: int
+) -> None:
+    path = tmp_path / "concert.wav"
+    soundfile.write(path, np.resize(np.int16([9999, -9999]), (limit + 5) * 1000), 1000)
+    (phrase,), _ = read_phrases(base, [path], PhraseOptions(2.0), None)
+    assert (phrase.audio.seconds, phrase.whole_seconds) == (2.0, limit + 5.0)
+    monkeypatch.setattr(sys.modules["talim.audio.read"], "decode_blocks", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(UsageError, match=rf"--continue: concert\.wav is {limit + 5}\.0 s long; .*up to {limit} s"):
+        read_phrases(base, [path], PhraseOptions(), None)
+    monkeypatch.undo()
+    sound = Audio(np.ones((1, (limit + 5) * 1000), np.float32), 1000)
+    with pytest.raises(UsageError, match=rf"a sound in memory is {limit + 5}\.0 s long"):
+        read_phrases(base, [sound], PhraseOptions(), None)

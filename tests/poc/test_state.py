@@ -121,7 +121,7 @@ def test_recordings_key_changes_with_files_captions_and_options(tmp_path: Path, 
 
 
 def test_check_folders_missing_or_nested_raise(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(TalimError, match="no such folder"):
         state.check_folders(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(UsageError, match="lies within the recordings"):
         state.check_folders(tmp_path, tmp_path / "out")

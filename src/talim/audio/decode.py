@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1000, 1_000_000
 MOMENT_SECONDS = 0.5  # a difference between stated and decoded length that is not worth a word
+MIN_BYTES_PER_SECOND = 50  # of silence in the densest coding: a header that states more is not believed
 _BLOCK_SAMPLES = 1 << 20  # over all channels
 # Sound and film only: playlists and scripts, which name other files, are not in it.
 _FORMATS = (
@@ -366,6 +367,28 @@ class _Collector:
             self.samples = self._pieces[0].size
             if ready:
                 yield Audio(samples[:, :ready], self.rate_hz)
+
+
+def length_by_header(path: Path) -> float | None:
+    """Seconds that the header states, nothing being decoded; None where it states none, or more than the file can hold.
+
+    AudioError for what is no regular file.
+    """
+    import av.error
+    import soundfile
+
+    _require_regular_file(path)
+    try:
+        if _is_pcm_container(path):
+            with open_file(path) as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+                seconds = sound.frames / sound.samplerate
+        else:
+            with open_file(path) as file, open_container(path, file) as container:
+                tracks = container.streams.audio
+                seconds = _stated_seconds(path, container, tracks[0]) if tracks else None
+    except (soundfile.LibsndfileError, av.error.FFmpegError, AudioError, OSError, ValueError):
+        return None  # decoding tells what is wrong with it
+    return seconds if seconds and path.stat().st_size >= MIN_BYTES_PER_SECOND * seconds else None
 
 
 def stated_seconds(path: Path) -> float:

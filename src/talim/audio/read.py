@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from talim.audio.audio import Audio, Resampler
-from talim.audio.decode import decode_blocks
-from talim.errors import UsageError
+from talim.audio.decode import decode_blocks, length_by_header
+from talim.audio.errors import TooLongError
+from talim.errors import TalimError
 from talim.near_paths import did_you_mean
 
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
@@ -25,9 +26,9 @@ def is_audio_name(path: str | Path) -> bool:
 
 
 def list_audio_files(path: Path) -> list[Path]:
-    """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. UsageError if missing."""
+    """Audio files (by suffix) in a folder and its subfolders, sorted; or the file itself. TalimError if missing."""
     if not path.exists():
-        raise UsageError(f"{path}: no such file or folder{did_you_mean(path)}; name one that holds audio files")
+        raise TalimError(f"{path}: no such file or folder{did_you_mean(path)}; name one that holds audio files")
     return sorted(file for file in path.rglob("*") if is_audio_name(file)) if path.is_dir() else [path]
 
 
@@ -39,6 +40,22 @@ def read(path: str | Path, remarks: list[str] | None = None) -> Audio:
     """
     blocks = list(decode_blocks(Path(path), remarks))
     return Audio(np.concatenate([block.samples for block in blocks], axis=1), blocks[0].rate_hz)
+
+
+def blocks_up_to(path: str | Path, max_seconds: float, remarks: list[str] | None = None) -> Iterator[Audio]:
+    """The blocks of `decode_blocks`; TooLongError for a file of more than `max_seconds`.
+
+    That is told by its header before anything is decoded, else as soon as so much has been read.
+    """
+    stated = length_by_header(Path(path))
+    if stated is not None and stated > max_seconds:
+        raise TooLongError(path, f"{stated:.1f} s")
+    frames = 0
+    for block in decode_blocks(Path(path), remarks):
+        frames += block.frames
+        if frames > max_seconds * block.rate_hz:
+            raise TooLongError(path, f"more than {max_seconds:g} s")
+        yield block
 
 
 def read_part(path: str | Path, start_seconds: float, seconds: float) -> Audio:

@@ -45,7 +45,7 @@ def adapters_check(
     base: BaseOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Load an adapter into a base; exit status 1 if it does not fit."""
+    """Load an adapter into a base. Exit status 1 if it does not fit."""
     early_checks.require_folder(folder, "the folder of an adapter")
     early_checks.check_loadable(base)
     from talim.generation import sources

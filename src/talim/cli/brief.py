@@ -96,12 +96,15 @@ def export(
     out: OutOption,
     to: Annotated[Path, typer.Option(help="New folder for the accepted pieces.")],
     commercial: Annotated[
-        bool, typer.Option("--commercial", help="For commercial use: exit 1 unless all licences allow it.")
+        bool, typer.Option("--commercial", help="For commercial use: only if all licences allow it.")
     ] = False,
     database: DatabaseOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Write the accepted pieces with tags, provenance.json and LICENCE.txt to a new folder."""
+    """Write the accepted pieces with tags, provenance.json and LICENCE.txt to a new folder.
+
+    Exit status 1 if --commercial is given and a licence does not allow it.
+    """
     early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server
 

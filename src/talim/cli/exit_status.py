@@ -15,6 +15,10 @@ from talim.interrupts import INTERRUPTED, INTERRUPTED_MESSAGE
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.terminal_text import one_line
 
+EXIT_STATUSES = (  # docs/reference/cli.md has the same, with the checks of each command
+    "Exit status: 0 done; 1 it could not be done, or a check that the command makes was not met; 2 the command line is "
+    "wrong; 130 stopped by Ctrl-C."
+)
 OUT_OF_MEMORY = (
     "{device} is too small for this ({detail}): make the work smaller (shorter --seconds, fewer --num-workers, or for "
     "training --set training.batch_size=1, a shorter training.crop_seconds, a smaller design or base), close other "
@@ -23,7 +27,7 @@ OUT_OF_MEMORY = (
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run a command and return its exit status: 0 success, 1 error, 2 usage error, 130 interrupted."""
+    """Run a command and return its exit status, as `EXIT_STATUSES` says; a failure prints one line."""
     try:
         result = command()
         sys.stdout.flush()
@@ -53,7 +57,7 @@ def _fail_unexpectedly(error: Exception) -> int:
     """One line for errors of the command line, of the machine and for bugs; TALIM_DEBUG=1 prints the traceback."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
-        return _fail(f"{format_message()} (see talim --help)", getattr(error, "exit_code", 2))
+        return _fail(f"{format_message()} (see {_help_command(error)})", getattr(error, "exit_code", 2))
     if type(error).__name__ == "Abort":
         return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     if os.environ.get("TALIM_DEBUG"):
@@ -65,6 +69,15 @@ def _fail_unexpectedly(error: Exception) -> int:
     position = f"{Path(frame.filename).name}:{frame.lineno}"
     message = f"{type(error).__name__} at {position}: {error}"
     return _fail(f"this is a bug in talim: {one_line(message, 1500)} (TALIM_DEBUG=1 prints the traceback)", 1)
+
+
+def _help_command(error: Exception) -> str:
+    """The command whose help explains an error of the command line: that of the subcommand it was found in."""
+    context, names = getattr(error, "ctx", None), ["--help"]
+    while context is not None and context.parent is not None:  # the outermost is the program, whatever started it
+        names.insert(0, str(context.info_name))
+        context = context.parent
+    return " ".join(["talim", *names])
 
 
 def machine_fault(error: BaseException) -> str:

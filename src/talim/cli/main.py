@@ -28,7 +28,7 @@ from talim.cli import (
     study,
     train,
 )
-from talim.cli.exit_status import exit_status
+from talim.cli.exit_status import EXIT_STATUSES, exit_status
 from talim.cli.streams import stop_signals, usable_streams
 from talim.version import __version__
 
@@ -43,6 +43,7 @@ TRAIN, COMPARE, WHOLE, PEOPLE, FILES = (
 app = typer.Typer(
     name="talim",
     help="Teach a music-generation model a tradition it hardly knows, and hear the difference.",
+    epilog=EXIT_STATUSES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,7 +80,7 @@ def main_options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 success, 1 error, 2 usage error, 130 interrupted."""
+    """Run the command line and exit with the status that `exit_status.EXIT_STATUSES` describes."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -40,7 +40,10 @@ def modes(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Recognise the raga or makam of a recording, with scores; or suggest labels for a folder."""
+    """Recognise the raga or makam of a recording, with scores; or suggest labels for a folder.
+
+    Exit status 1 if nothing could be told of any recording of the folder.
+    """
     early_checks.require_path(file, "a recording or a pitch track")
     if suggest is not None:
         _suggest(file, tradition, tonic, suggest, json_)
@@ -66,3 +69,5 @@ def _suggest(folder: Path, tradition: str | None, tonic: float | None, out: Path
     rows = suggest_labels(folder, tradition, progress.default())
     write_suggestions(out, rows)
     show(rows, json_, suggestions_message(out, folder, rows))
+    if all(len(row) == 1 for row in rows):
+        raise typer.Exit(1)

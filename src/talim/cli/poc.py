@@ -43,7 +43,10 @@ def poc(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """From recordings to a report in one command: cost, quality and task, with a threshold at each stage."""
+    """From recordings to a report in one command: cost, quality and task, with a threshold (gate) at each stage.
+
+    Exit status 1 if a gate is not met; of --continue, if that continuation's gate is not.
+    """
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
     early_checks.check_loadable(base, device, design or ())
@@ -70,8 +73,11 @@ def poc(
     if continue_ is None:
         check_budget(options, read_gates(gates).cost.min_steps)
     from talim import progress
+    from talim.poc.pipeline import gates_met
     from talim.poc.pipeline import poc as run_poc
     from talim.reporting import messages
 
     result = run_poc(folder, out, options, progress.default(), continue_)
     show(result, json_, messages.poc_message(result))
+    if not gates_met(result, continue_):
+        raise typer.Exit(1)

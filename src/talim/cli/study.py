@@ -31,7 +31,10 @@ def study(
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
-    """Run every trial of a study that has no result yet."""
+    """Run every trial of a study that has no result yet.
+
+    Exit status 1 if a trial failed, or with --dry-run if one cannot run.
+    """
     early_checks.check_loadable(device=device)
     early_checks.require_yaml(file, "the YAML file of a study")
     early_checks.check_name(out)

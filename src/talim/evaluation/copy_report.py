@@ -13,7 +13,7 @@ from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio.read import read_part
 from talim.corpus.generated_recordings import real_music_warning
-from talim.errors import UsageError
+from talim.errors import TalimError
 from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.formatting import format_counted
@@ -30,7 +30,7 @@ def find_copies_in_folders(
 ) -> dict[str, Any]:
     """`find_copies` of the audio files in two folders; writes OUT/copies.json and OUT/copies.html.
 
-    `cache` is a folder that keeps fingerprints between calls. UsageError for folders that do not exist or hold too
+    `cache` is a folder that keeps fingerprints between calls. TalimError for folders that do not exist or hold too
     few files.
     """
     files = audio.list_audio_files(clips), audio.list_audio_files(training)
@@ -46,10 +46,10 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
 
     The null distribution comes from segments of the training recordings, of the clips' median length and drawn by
     `seed`, each compared with the other recordings. Files are read in
-    blocks. UsageError for no clips or fewer than two recordings.
+    blocks. TalimError for no clips or fewer than two recordings.
     """
     if not clips or len(training) < 2:
-        raise UsageError(
+        raise TalimError(
             f"{format_counted(len(clips), 'clip')} and {format_counted(len(training), 'training recording')}: at least "
             "1 and 2 are needed, "
             "the recordings to measure what unrelated ones share; name folders that hold audio files"

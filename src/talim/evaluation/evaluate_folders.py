@@ -15,7 +15,7 @@ from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
 from talim.audio.read import read_mono_blocks
 from talim.corpus.generated_recordings import real_music_warning
-from talim.errors import UsageError
+from talim.errors import TalimError
 from talim.evaluation import clip_measures, music_scores, score_table
 from talim.evaluation.protocol import score_protocol
 from talim.evaluation.score_table import ClipSet
@@ -45,7 +45,7 @@ def evaluate_folders(
     Files are divided into clips of equal length: 10 s, or the shortest file's length. Every file counts as one
     recording: intervals and the reference of a distance (one half of the real files against the other) are by file.
     Returns `protocol`, `scores` and `warnings`; written to the JSON file `out`, and as a page next to it, if given.
-    `protocol` "paper" adds the two Fréchet distances of the paper, which need their models' weights. UsageError for
+    `protocol` "paper" adds the two Fréchet distances of the paper, which need their models' weights. TalimError for
     folders with fewer than two audio files or a file shorter than 1 s.
     """
     music_scores.check_protocol(protocol)
@@ -95,7 +95,7 @@ def evaluate_folders(
 def _audio_files(folder: Path) -> list[Path]:
     files = audio.list_audio_files(folder)
     if len(files) < 2:
-        raise UsageError(f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file")
+        raise TalimError(f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file")
     return files
 
 
@@ -108,7 +108,7 @@ def _lengths(paths: list[Path], role: str, progress: Progress) -> dict[Path, flo
         for remark in remarks:
             progress.log(one_line(f"note: {path}: {remark}"))
         if lengths[path] < MIN_CLIP_SECONDS:
-            raise UsageError(
+            raise TalimError(
                 f"{path}: {lengths[path]:.2f} s; clips of at least {MIN_CLIP_SECONDS:g} s are needed, "
                 "so move it out of the folder"
             )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from talim.audio import Audio, content_hash, read
+from talim.audio import Audio, content_hash
+from talim.audio.errors import TooLongError
+from talim.audio.read import blocks_up_to
 from talim.backbones.generation_options import unsupported_melody_error
 from talim.backbones.resolve import takes_melody
 from talim.corpus.melody import CHROMA, PITCH, SOURCES, melody_of
@@ -99,13 +101,24 @@ def pair_melodies(count: int, melodies: Sequence[GivenMelody]) -> list[GivenMelo
 
 
 def _read_melody(given: Audio | Path | str, source: str) -> GivenMelody:
-    audio, name = (given, "a sound in memory") if isinstance(given, Audio) else (read(given), Path(given).name)
+    audio, name = (given, "a sound in memory") if isinstance(given, Audio) else (_read_file(given), Path(given).name)
     if not audio.samples.size or not np.isfinite(audio.samples).all():
         raise UsageError(f"--melody: {name} holds {'no samples' if not audio.samples.size else 'NaN or infinity'}")
     if audio.seconds > MAX_MELODY_SECONDS:
-        raise UsageError(
-            f"--melody: {name} is {audio.seconds:.0f} s long; a melody has up to {MAX_MELODY_SECONDS:.0f} s: cut it"
-        )
+        raise _too_long(name, f"{audio.seconds:.1f} s")
     if audio.peak < SILENCE:
         raise UsageError(f"--melody: {name} is silent (peak {audio.peak:.1e} of full scale); give one with a melody")
     return GivenMelody(audio, name, source)
+
+
+def _read_file(path: Path | str) -> Audio:
+    """The whole file; UsageError for one that is too long, as far as its header tells before it is read."""
+    try:
+        blocks = list(blocks_up_to(path, MAX_MELODY_SECONDS))
+    except TooLongError as error:
+        raise _too_long(Path(path).name, error.length) from None
+    return Audio(np.concatenate([block.samples for block in blocks], axis=1), blocks[0].rate_hz)
+
+
+def _too_long(name: str, length: str) -> UsageError:
+    return UsageError(f"--melody: {name} is {length} long; a melody has up to {MAX_MELODY_SECONDS:.0f} s: cut it")

@@ -12,6 +12,8 @@ import numpy as np
 
 from talim.audio import Audio, AudioError, content_hash, read_tags
 from talim.audio.decode import decode_blocks
+from talim.audio.errors import TooLongError
+from talim.audio.read import blocks_up_to
 from talim.audio.tags import generated_by
 from talim.backbones import generation_options
 from talim.backbones.generation_options import MAX_VARIATION_SECONDS
@@ -132,13 +134,7 @@ def read_phrases(
             f"{base} makes a variation of a phrase, as long as the phrase, and does not go on from it: leave out "
             "--seconds (--continue-seconds uses the end of the recording only), or go on with --base musicgen-small"
         )
-    phrases = [read_phrase(each, options.seconds) for each in given]
-    for phrase in phrases:
-        if phrase.audio.seconds > MAX_VARIATION_SECONDS:
-            raise UsageError(
-                f"{phrase.name} is {phrase.audio.seconds:.1f} s long; {base} varies up to {MAX_VARIATION_SECONDS:g} s "
-                f"at once: add --continue-seconds {MAX_VARIATION_SECONDS:g}, or a smaller number, to use its end"
-            )
+    phrases = [read_phrase(each, options.seconds, base) for each in given]
     strength = generation_options.DEFAULT_STRENGTH if options.strength is None else options.strength
     return phrases, replace(options, strength=strength)
 
@@ -156,23 +152,25 @@ def pair_phrases(prompts: Sequence[str], phrases: Sequence[Phrase]) -> tuple[lis
     return [*prompts] * (count // len(prompts)), [*phrases] * (count // len(phrases))
 
 
-def read_phrase(given: Audio | Path | str, seconds: float | None = None) -> Phrase:
+def read_phrase(given: Audio | Path | str, seconds: float | None = None, varied_by: str = "") -> Phrase:
     """The last `seconds` of a file or of an Audio, all of a shorter one; only that is held in memory.
 
-    UsageError or AudioError for one without sound.
+    `varied_by` is the name of a base that varies it, which takes less. UsageError or AudioError for one without sound,
+    and for one that is too long, as far as its header tells before it is read.
     """
+    limit = MAX_VARIATION_SECONDS if varied_by else MAX_PHRASE_SECONDS
     if isinstance(given, Audio):
         phrase = Phrase(_last(given, seconds), "a sound in memory", given.seconds, bool(generated_by(given.tags)))
     else:
-        phrase = _read_file(Path(given), seconds)
+        try:
+            phrase = _read_file(Path(given), seconds, limit)
+        except TooLongError as error:
+            raise _too_long(Path(given).name, error.length, varied_by) from None
     samples = phrase.audio.samples
     if not samples.size or not np.isfinite(samples).all():
         raise UsageError(f"--continue: {phrase.name} holds {'no samples' if not samples.size else 'NaN or infinity'}")
-    if phrase.audio.seconds > MAX_PHRASE_SECONDS:
-        raise UsageError(
-            f"--continue: {phrase.name} is {phrase.whole_seconds:.0f} s long; a phrase has up to "
-            f"{MAX_PHRASE_SECONDS:.0f} s: add --continue-seconds 30 to use its end"
-        )
+    if phrase.audio.seconds > limit:
+        raise _too_long(phrase.name, f"{phrase.audio.seconds:.1f} s", varied_by)
     if phrase.audio.peak < SILENCE:
         raise UsageError(
             f"--continue: what is used of {phrase.name} is silent (peak {phrase.audio.peak:.1e} of full scale), so "
@@ -181,16 +179,29 @@ def read_phrase(given: Audio | Path | str, seconds: float | None = None) -> Phra
     return phrase
 
 
-def _read_file(path: Path, seconds: float | None) -> Phrase:
+def _too_long(name: str, length: str, varied_by: str) -> UsageError:
+    if varied_by:
+        limit = f"{MAX_VARIATION_SECONDS:g}"
+        return UsageError(
+            f"--continue: {name} is {length} long; {varied_by} varies up to {limit} s at once: add --continue-seconds "
+            f"{limit}, or a smaller number, to use its end"
+        )
+    return UsageError(
+        f"--continue: {name} is {length} long; a phrase has up to {MAX_PHRASE_SECONDS:.0f} s: add --continue-seconds "
+        "30 to use its end"
+    )
+
+
+def _read_file(path: Path, seconds: float | None, limit_seconds: float) -> Phrase:
+    """The phrase in a file; TooLongError where all of it is asked for and that is more than the limit."""
     remarks: list[str] = []
     kept: list[np.ndarray] = []
     frames = rate_hz = 0
-    for block in decode_blocks(path, remarks):
+    for block in decode_blocks(path, remarks) if seconds else blocks_up_to(path, limit_seconds, remarks):
         rate_hz = block.rate_hz
         frames += block.frames
         kept.append(block.samples)
-        needed = round((MAX_PHRASE_SECONDS + 1 if seconds is None else seconds) * rate_hz)
-        while sum(part.shape[1] for part in kept[1:]) >= needed:
+        while seconds and sum(part.shape[1] for part in kept[1:]) >= round(seconds * rate_hz):
             kept.pop(0)
     if not kept:
         raise AudioError(f"{path}: empty: it holds 0 seconds of sound")

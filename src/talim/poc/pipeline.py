@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,17 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
         "run": str(run.folder) if run else None,
         "scores": read_json(run.scores) if run else None,
     }
+
+
+def gates_met(result: Mapping[str, Any], continuation: str | None = None) -> bool:
+    """Whether no gate of what `poc` was asked for failed: of its stages, or of a continuation, which has to have run.
+
+    A task that nobody has judged yet is open, not failed.
+    """
+    if continuation is None:
+        return all(row["passed"] is not False for row in result["stages"])
+    rows = [row for row in result["continuations"] if row["name"] == continuation]
+    return any(row["passed"] is not False and row["runs"] for row in rows)
 
 
 def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any]) -> list[str]:

@@ -180,9 +180,9 @@ def write_if_changed(path: Path, value: dict[str, Any]) -> None:
 
 
 def check_folders(folder: Path, out: Path) -> None:
-    """UsageError if the recordings' folder does not exist, or DIR lies within it."""
+    """TalimError if the recordings' folder does not exist, UsageError if DIR lies within it."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder{did_you_mean(folder)}; give the folder that holds your recordings")
+        raise TalimError(f"{folder}: no such folder{did_you_mean(folder)}; give the folder that holds your recordings")
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"--out {out} lies within the recordings; choose a folder outside of {folder}")
 

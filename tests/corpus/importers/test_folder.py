@@ -9,7 +9,7 @@ import pytest
 
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.recordings import SourceFile
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 
 
 def find_recordings(folder: Path, out: Path) -> tuple[SourceFile, ...]:
@@ -65,12 +65,12 @@ def test_list_recordings_of_undecodable_names_gives_valid_utf8(folder: Path, tmp
 
 
 def test_list_recordings_of_an_invalid_source_raises_usage_error(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no audio file"):
+    with pytest.raises(TalimError, match="no audio file"):
         find_recordings(folder, tmp_path / "out")
     touch(folder, "a.wav")
-    with pytest.raises(UsageError, match="is a file; give its folder"):
+    with pytest.raises(TalimError, match="is a file; give its folder"):
         find_recordings(folder / "a.wav", tmp_path / "out")
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(TalimError, match="no such folder"):
         find_recordings(folder / "absent", tmp_path / "out")
     with pytest.raises(UsageError, match="choose another --out"):
         find_recordings(folder, folder)
@@ -115,7 +115,7 @@ def test_list_recordings_names_sound_that_is_not_read(folder: Path, tmp_path: Pa
         "deep/audible.AAX": "talim does not read .aax files; export it as WAV or FLAC",
     }
     (folder / "a.wav").unlink()
-    with pytest.raises(UsageError, match=r"no audio file .*score\.mid: talim does not read"):
+    with pytest.raises(TalimError, match=r"no audio file .*score\.mid: talim does not read"):
         list_recordings(folder, tmp_path / "out")
 
 

@@ -16,7 +16,7 @@ from talim.corpus.importers import huggingface
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.importers.registry import list_recordings
 from talim.corpus.prepare import prepare
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 
 
 def flac(seed: int) -> bytes:
@@ -72,7 +72,7 @@ def test_prepare_of_a_saved_data_set_gives_rows_and_licences(table: Any, folder:
 
 def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:
     table.remove_columns(["audio"]).to_parquet(folder / "a.parquet")
-    with pytest.raises(UsageError, match="no audio column among Raga, artist"):
+    with pytest.raises(TalimError, match="no audio column among Raga, artist"):
         huggingface.list_recordings(ImportRequest(str(folder), out))
     (folder / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(TalimError, match="cannot load it") as caught:
@@ -82,7 +82,7 @@ def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Pat
 
 def test_list_recordings_of_a_missing_folder_is_not_a_hub_id(folder: Path, out: Path) -> None:
     assert not huggingface.matches(Path("owner/name"))
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(TalimError, match="no such folder"):
         list_recordings("owner/name", out)
 
 

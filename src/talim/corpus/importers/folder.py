@@ -10,7 +10,7 @@ from talim.audio import is_audio_name
 from talim.audio.read import PHONE_SUFFIXES, SOUNDFILE_SUFFIXES
 from talim.corpus.metadata import read_metadata, read_sections
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.near_paths import did_you_mean
 
 # Sound and scores of kinds that are not read, so that each is told by name.
@@ -28,7 +28,7 @@ _COMPANION_SUFFIXES = (".txt", ".beats", ".chords")  # of files beside a recordi
 def list_recordings(source: Path, out: Path) -> ImportResult:
     """Every audio file below a folder, sorted by name; hidden files and prepared corpora are ignored.
 
-    Unreadable entries with an audio file's name are listed in `skipped`. Raises UsageError where there is no such
+    Unreadable entries with an audio file's name are listed in `skipped`. Raises TalimError where there is no such
     folder or no audio file in it.
     """
     check_folder(source, out)
@@ -37,7 +37,7 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
     if not paths:
         suffixes = ", ".join(sorted(SOUNDFILE_SUFFIXES | PHONE_SUFFIXES))
         first = f"; {skipped[0]['file']}: {skipped[0]['reason']}" if skipped else ""
-        raise UsageError(f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}")
+        raise TalimError(f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}")
     names = {normalize_path(path.relative_to(source)): path for path in paths}
     folders = list(walk_folders(source, out))
     rows, notes = read_metadata(source, folders, set(names))
@@ -51,10 +51,10 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
 
 
 def check_folder(source: Path, out: Path) -> None:
-    """UsageError where `source` is not a folder, or is the corpus itself."""
+    """TalimError where `source` is not a folder, UsageError where it is the corpus itself."""
     if not source.is_dir():
         problem = "is a file; give its folder" if source.exists() else f"no such folder{did_you_mean(source)}"
-        raise UsageError(f"{source}: {problem}; usage: talim prepare SOURCE --out CORPUS")
+        raise TalimError(f"{source}: {problem}; usage: talim prepare SOURCE --out CORPUS")
     if source.resolve() == out.resolve():
         raise UsageError(f"{out}: the corpus cannot be the folder of recordings itself; choose another --out")
 

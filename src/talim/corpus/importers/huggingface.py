@@ -12,7 +12,7 @@ from talim.corpus.columns import recording_columns, with_known_columns
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
 from talim.corpus.tables import Table, plain_row
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, load_yaml
 
@@ -66,14 +66,14 @@ def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:
         elif path.exists():
             paths = [path] if path.is_file() else _parquet_files(path)
             if not paths:
-                raise UsageError(f"{path}: no parquet file and no saved data set in it")
+                raise TalimError(f"{path}: no parquet file and no saved data set in it")
             loaded = datasets.load_dataset("parquet", data_files=_by_split(paths))
         else:
             if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source):
                 near = did_you_mean(path)
-                raise UsageError(f"{request.source}: no such folder, and not a Hub id (owner/name){near}")
+                raise TalimError(f"{request.source}: no such folder, and not a Hub id (owner/name){near}")
             loaded = datasets.load_dataset(request.source)
-    except UsageError:
+    except TalimError:
         raise
     except Exception as error:  # any error of its readers or of the network
         reason = " ".join(str(error).split())[:300]
@@ -99,7 +99,7 @@ def _audio_column(table: Any, request: ImportRequest) -> str:
     for name, feature in table.features.items():
         if type(feature).__name__ == "Audio" or (isinstance(feature, Mapping) and {"bytes", "path"} <= {*feature}):
             return str(name)
-    raise UsageError(f"{request.source}: no audio column among {', '.join(table.features)}")
+    raise TalimError(f"{request.source}: no audio column among {', '.join(table.features)}")
 
 
 def _rows(table: Any, column: str) -> Iterator[dict[str, str]]:

@@ -14,7 +14,7 @@ from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import MBID, ImportRequest, audio_by_mbid
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.corpus.tables import MetadataRow, plain_row, read_rows
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.html.formatting import format_counted
 
 LICENCE = "metadata CC BY-NC-SA 4.0 (OTMM); the recording's own rights: unknown"
@@ -41,7 +41,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     elif annotations:
         described = dict(_json_rows(annotations))
     else:
-        raise UsageError(f"{folder}: no OTMM metadata; recordings_1000.csv or annotations.json is expected")
+        raise TalimError(f"{folder}: no OTMM metadata; recordings_1000.csv or annotations.json is expected")
     return join_tables("otmm", folder, request.out, described)
 
 

@@ -25,7 +25,7 @@ IMPORTERS = (
 def list_recordings(source: str, out: Path, format: str | None = None) -> ImportResult:
     """The recordings of a source in the given FORMAT or FORMAT:DETAIL, else in the first format that matches.
 
-    Raises UsageError for an unknown format and for a source that does not exist.
+    Raises UsageError for an unknown format, TalimError for a source that does not exist.
     """
     name, _, detail = (format or "").partition(":")
     request = ImportRequest(source, out, detail)

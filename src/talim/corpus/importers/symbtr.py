@@ -74,7 +74,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
         paths = [path for place in walk_folders(folder, request.out) for path in sorted(place.glob("*.txt"))]
     scores = {normalize_path(path.relative_to(folder)): path for path in paths if _is_score(path)}
     if not scores:
-        raise UsageError(f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read")
+        raise TalimError(f"{folder}: no SymbTr score in it; .txt files that begin with Sira, Kod, Nota53 are read")
     rows, notes = read_metadata(folder, walk_folders(folder, request.out), {*scores})
     files, skipped = [], []
     for name, path in sorted(scores.items()):
