@@ -105,7 +105,10 @@ def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -
     name = f"{folder.name}/a.wav" if place.startswith("..") else "a.wav"
     target = folder if place == "corpus" else folder / place
     path = target / "metadata.csv" if place == "corpus" else target
-    path.write_text(f"file_name,start_seconds,seconds,Raag Name,Venue\n{name},0,5,Yaman,Pune\n", encoding="utf-8")
+    path.write_text(
+        f"file_name,start_seconds,seconds,Raag Name,Venue,BPM\nother.wav,0,5,Todi,,\n{name},0,5,Yaman,Pune,fast\n",
+        encoding="utf-8",
+    )
     if place == "corpus":
         rows, notes = read_edited_captions(folder, ["a.wav"])
         cells = rows["a.wav"]
@@ -120,3 +123,47 @@ def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -
     assert "raag_name as raag" in text
     assert "not used" in text
     assert "venue" in text
+    assert "line 3: 'fast' in bpm is not used" in text
+    assert "bpm" not in cells
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "kept", "wrong"),
+    [
+        ("tempo_bpm", "fast", "", "'fast'"),
+        ("tempo_bpm", "92", "92", ""),
+        ("tempo_bpm", "92 BPM", "92 BPM", ""),
+        ("bpm", "60; 120", "60; 120", ""),
+        ("bpm", "60; presto", "60", "'presto'"),
+        ("bpm", "-80", "", "'-80'"),
+        ("bpm", "1e9", "", "'1e9'"),
+        ("tempo_bpm", "inf", "", "'inf'"),
+        ("tempo_bpm", "vilambit, 40", "40", "'vilambit'"),
+        ("tonic_hz", "146.8", "146.8", ""),
+        ("tonic", "C#", "", "'C#'"),
+        ("karar_hz", "220 hz", "220 hz", ""),
+        ("tonic", "0", "", "'0'"),
+        ("tempo", "fast", "fast", ""),  # a column of words
+        ("year", "about 1950", "about 1950", ""),
+    ],
+)
+def test_with_known_columns_tells_words_in_a_column_of_numbers_with_their_line(
+    column: str, cell: str, kept: str, wrong: str
+) -> None:
+    rows = [(2, {"raga": "Yaman"}), (3, {"raga": "Yaman", column: cell}), (7, {column: cell})]
+    table = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns())
+    assert [row.get(column, "") for _, row in table.rows] == ["", kept, kept]
+    notes = [note for note in table.notes if "no number" in note]
+    if not wrong:
+        assert notes == []
+        return
+    (note,) = notes
+    assert note.startswith(f"lines 3 and 7: {wrong} in {column} is not used, being no number from ")
+    assert ("column of their own, tempo" in note) == (column in ("tempo_bpm", "bpm"))
+
+
+def test_with_known_columns_counts_wrong_numbers_of_many_kinds() -> None:
+    rows = [(line, {"bpm": f"word{line}"}) for line in range(2, 40)]
+    notes = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes
+    assert len(notes) == 21
+    assert notes[-1] == "lines 22 to 39: no number in a column of numbers, not used"

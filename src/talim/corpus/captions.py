@@ -15,7 +15,7 @@ from talim.atomic_io import write_text
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.beat_chord_files import BeatChordAnnotation, read_beats_chords
 from talim.corpus.caption_templates import caption_phrase
-from talim.corpus.labels import Labels, labels_in_range, parse_labels
+from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
 from talim.corpus.tables import guard_formula
@@ -80,7 +80,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     none. A .txt that cannot be read is told in `notes`. Raises TalimError for unreadable beats or chords.
     """
     edited = {name: text for name, text in edited.items() if not (name in TEXT_COLUMNS and text == PLACEHOLDER)}
-    cells = {**file.row, **edited}
+    cells, faults = without_wrong_numbers({**file.row, **edited})  # of tables none is left
     fields = {
         name: next((cells[column] for column in columns if cells.get(column)), UNKNOWN)
         for name, columns in COLUMN_ALIASES.items()
@@ -92,7 +92,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     }
     used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS}
     labels = parse_labels(cells)
-    notes: list[str] = []
+    notes = [*faults.values()]
     text, origin, passed_over = _caption(file, edited, labels, caption, notes)
     if len(text) > LONG_CAPTION:
         notes.append(f"its caption has {format_count(len(text))} characters; bases read only its beginning: shorten it")

@@ -11,6 +11,7 @@ from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
 from talim.corpus.generated_recordings import COLUMN as GENERATED_COLUMN
 from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
+from talim.corpus.labels import without_wrong_numbers
 from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines
 from talim.traditions.name_matching import split_ascii_words
 
@@ -98,7 +99,22 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     if unused:
         texts = [f"{column}{_nearest(column, known)}" for column in unused]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
-    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows)])
+    rows, wrong = _checked_numbers(rows)
+    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows), *wrong])
+
+
+def _checked_numbers(rows: list[tuple[int, MetadataRow]]) -> tuple[list[tuple[int, MetadataRow]], list[str]]:
+    """The rows without words where numbers are expected, and a note with the lines of each such cell."""
+    checked, lines = [], dict[str, list[int]]()
+    for line, cells in rows:
+        kept, faults = without_wrong_numbers(cells)
+        checked.append((line, kept))
+        for fault in faults.values():
+            lines.setdefault(fault, []).append(line)
+    notes = [f"{format_lines(numbers)}: {fault}" for fault, numbers in lines.items()]
+    rest = [number for numbers in [*lines.values()][_MAX_LISTED:] for number in numbers]
+    more = [f"{format_lines(rest)}: no number in a column of numbers, not used"] if rest else []
+    return checked, notes[:_MAX_LISTED] + more
 
 
 def _conflict_notes(rows: list[tuple[int, MetadataRow]]) -> list[str]:

@@ -48,9 +48,9 @@ def leave_out_generated(
 
 
 def generated_lines(imported: ImportResult, makers: Mapping[str, str]) -> list[str]:
-    """What to tell before the work: which files are left out as AI-generated, and which are used all the same."""
-    left_out = [row["file"] for row in imported.skipped if COLUMN in row]
-    lines = [f"left out: {generated_sentence(left_out)}; {HOW_TO_INCLUDE}"] if left_out else []
+    """What to tell before the work: each file that is left out as AI-generated, and which are used all the same."""
+    lines = [f"left out {row['file']}: {row['reason']}" for row in imported.skipped if COLUMN in row]
+    lines += [HOW_TO_INCLUDE] if lines else []
     return lines + ([f"used, as the metadata ask for it: {generated_sentence(makers)}"] if makers else [])
 
 

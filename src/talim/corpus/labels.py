@@ -26,6 +26,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "title": ("title",),
     "section": ("section", "section_name"),
 }
+NUMBERS = {  # labels that are numbers: their unit, which may be written too, and their range
+    "tempo_bpm": ("bpm", 5.0, 1000.0),
+    "tonic_hz": ("hz", 20.0, 5000.0),
+}
 KINDS = {"raag": "raga", "raaga": "raga", "taal": "tala", "taala": "tala", "maqam": "makam", "meter": "metre"}
 KINDS |= {"time_signature": "metre", "mode": "", "cycle": "", "scale": ""}
 _SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # labels that may differ by section
@@ -77,14 +81,14 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
         cycle_kind=cycle_kind,
         laya=split_values(columns["laya"]),
         form=split_values(columns["form"]),
-        tempo_bpm=split_values(columns["tempo_bpm"]),
+        tempo_bpm=tuple(f"{bpm:g}" for bpm in _numbers("tempo_bpm", columns["tempo_bpm"])),
         tempo=split_values(columns["tempo"]),
         mood=split_values(columns["mood"]),
         instruments=_lead_first(split_values(columns["instruments"]), split_values(columns["lead"])),
         performers=split_values(columns["performers"], ";|"),
         title=columns["title"],
         section=columns["section"],
-        tonic_hz=_hz(columns["tonic_hz"]),
+        tonic_hz=next(iter(_numbers("tonic_hz", columns["tonic_hz"])), None),
     )
     return replace(labels, unmetered=_is_unmetered(labels.section, *labels.form, *labels.cycle))
 
@@ -200,9 +204,33 @@ def _lead_first(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[st
     return tuple(sorted(names, key=lambda name: name not in first))
 
 
-def _hz(text: str) -> float | None:
+def number_in(name: str, text: str) -> float | None:
+    """The number of a label of `NUMBERS` in a cell or a part of it, such as "92" or "146.8 Hz"; None for all else."""
+    unit, low, high = NUMBERS[name]
     try:
-        value = float(text.lower().removesuffix("hz").strip())
+        value = float(text.lower().removesuffix(unit).strip())
     except ValueError:
         return None
-    return value if 20 <= value <= 5000 else None
+    return value if low <= value <= high else None
+
+
+def _numbers(name: str, cell: str) -> list[float]:
+    values = (number_in(name, part) for part in split_values(cell))
+    return [value for value in values if value is not None]
+
+
+def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """A row of metadata without what stands in the columns of numbers and is none, and why, by column."""
+    kept, faults = dict(cells), {}
+    for name, (unit, low, high) in NUMBERS.items():
+        for column in (column for column in COLUMNS[name] if column in cells):
+            parts = split_values(cells[column])
+            right = [part for part in parts if number_in(name, part) is not None]
+            if len(right) == len(parts):
+                continue
+            kept[column] = " | ".join(right)
+            wrong = ", ".join(repr(part) for part in parts if part not in right)
+            faults[column] = f"{wrong} in {column} is not used, being no number from {low:g} to {high:g} ({unit})"
+            if name == "tempo_bpm":
+                faults[column] += "; words for a tempo have a column of their own, tempo"
+    return {column: text for column, text in kept.items() if text}, faults

@@ -159,10 +159,10 @@ def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, Me
             table = read_table(path) if path.is_file() else Table(path)
         except TalimError:  # outside the source, so it may be about anything
             continue
-        by_name = {normalize_path(row.pop("file_name")): row for _, row in table.rows}
+        by_name = {normalize_path(row.pop("file_name")): (line, row) for line, row in table.rows}
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
-            described = with_known_columns(Table(path, [*enumerate(rows.values(), 1)]), recording_columns())
+            described = with_known_columns(Table(path, [*rows.values()]), recording_columns())
             note = f"in the folder above: it describes {len(rows)} of these {format_counted(len(names), 'recording')}"
             cells = dict(zip(rows, (row for _, row in described.rows), strict=True))
             return cells, [{"file": f"../{path.name}", "note": text} for text in (note, *described.notes)]

@@ -35,11 +35,12 @@ GROUPING_KEYS = {
 GAP_SECONDS = 30.0  # left out between training and held-out blocks of one recording
 FEW_RECORDINGS, FEW_FRACTION, USUAL_FRACTION = 20, 0.3, 0.2  # see `default_fraction`
 _NUM_RANDOM_SPLITS = 20
+HELD_OUT_WORDS = "Kept for the test, never trained on"
 _GUARANTEES = {
-    "performer": "no performer, release or work that is known to be theirs is in training",
-    "lead": "their soloists, releases and works are not in training; accompanists may be",
-    "release": "their releases and works are not in training; their performers may be",
-    "recording": "their performers may be in training",
+    "performer": "No performer, release or work that the metadata name for them is in training.",
+    "lead": "Their soloists, releases and works are not in training; accompanists may be.",
+    "release": "Their releases and works are not in training; performers may be.",
+    "recording": "The same performers may be in training too.",
 }
 
 
@@ -93,11 +94,11 @@ def make_split(
         except _InfeasibleSplit as reason:
             reasons.append(f"not by {strategy}: {reason}")
             continue
-        note = f" (Relaxed: {'; '.join(reasons)}.)" if reasons else ""
+        note = f" (N{'; '.join(reasons)[1:]}.)" if reasons else ""  # each begins with "not by"
         return Split(strategy, split.sides, split.explanation + note, tuple(reasons))
     if split_by != "auto":
         raise UsageError(f"this split is impossible: {reasons[0]}; let talim choose with --split-by auto")
-    raise TalimError(f"nothing can be held out for evaluation: {'; '.join(reasons)}; add a recording")
+    raise TalimError(f"nothing can be held out to test with: {'; '.join(reasons)}; add a recording")
 
 
 def random_split_leakage(
@@ -139,9 +140,7 @@ def _split_by_groups(
         known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
         performers = f" ({_list(sorted(known))})" if known else ""
         note = _unknown_performers_note(items)
-    verb = "is" if len(names) == 1 else "are"
-    text = f"By {strategy}: {_list(names)}{performers} {verb} held out; {_GUARANTEES[strategy]}.{note}"
-    return Split(strategy, sides, text)
+    return Split(strategy, sides, f"{HELD_OUT_WORDS}: {_list(names)}{performers}. {_GUARANTEES[strategy]}{note}")
 
 
 def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs) -> Split:
@@ -155,14 +154,14 @@ def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplic
     in_training = {name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)}
     held_out_items = [item for item in items if item.recording in recordings]
     shared = sorted({item.performer for item in held_out_items if in_training & {*performer_names(item.performer)}})
-    text = f"As requested: {_list(sorted(named))} held out"
+    text = f"{HELD_OUT_WORDS}, as asked for: {_list(sorted(named))}"
     if recordings - named:
-        text += f", and {_list(sorted(recordings - named))}, which holds the same audio"
+        text += f", and what holds the same sound: {_list(sorted(recordings - named))}"
     if shared:
-        return Split("recording", sides, f"{text}; by recording, since {_list(shared)} is in training too.")
+        return Split("recording", sides, f"{text}. {_list(shared)} can be heard in training too.")
     if all(item.performer == UNKNOWN for item in items):
-        return Split("recording", sides, f"{text}; by recording, since no recording names its performer.")
-    text += "; by performer, since no performer known to play there is in training."
+        return Split("recording", sides, f"{text}. {_GUARANTEES['recording']} (No recording names its performer.)")
+    text += ". No performer that the metadata name for them is in training."
     return Split("performer", sides, text + _unknown_performers_note(items))
 
 
@@ -227,12 +226,12 @@ def _split_by_blocks(
     sides, divided, longest_seconds = contiguous_blocks(unique, held_out_fraction, seed)
     if not divided:
         raise _InfeasibleSplit(
-            f"the longest recording has {longest_seconds:.0f} s, blocks need a gap of {GAP_SECONDS:.0f} s with a clip "
-            "on either side"
+            f"the longest recording has {longest_seconds:.0f} s, too little for a part to train on, one to test with, "
+            f"and the {GAP_SECONDS:.0f} s between them that are left out"
         )
     text = (
-        f"By blocks: a stretch at the start or end of {_list(divided)} is held out, the {GAP_SECONDS:.0f} s next to "
-        "it are left out. The same recording is in training, so scores say nothing about new recordings."
+        f"{HELD_OUT_WORDS}: the first or last part of {_list(divided)}; the {GAP_SECONDS:.0f} s beside it are left "
+        "out. The rest of the same music is in training, so the test says nothing about other recordings."
     )
     if copies := len({item.source_file for item in items} - {item.source_file for item in unique}):
         text += f" Left out, as they hold the same audio as another: {format_counted(copies, 'file')}."
@@ -317,6 +316,8 @@ def _unknown_performers_note(items: Sequence[SplitItem]) -> str:
     count = len({item.recording for item in items if item.performer == UNKNOWN})
     if not count:
         return ""
-    who = "names no performer and counts as one of its own" if count == 1 else "name no performer and count as one each"
-    counted = format_counted(count, "recording")
-    return f" {counted} {who}: the same musician may be on both sides; fill the performer column to be sure."
+    verb = "names" if count == 1 else "name"
+    return (
+        f" {format_counted(count, 'recording')} {verb} no performer, so the same musician may be on both sides: the "
+        "column performer of metadata.csv tells them apart."
+    )

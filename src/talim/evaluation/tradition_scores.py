@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from talim.corpus.labels import COLUMNS, number_in
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures
@@ -205,11 +206,8 @@ def candidate_tempi(samples: np.ndarray, prompt_bpm: float | None = None) -> tup
 
 def prompt_tempo(clip: Clip) -> float | None:
     """Beats per minute in a clip's labels or caption, if any."""
-    try:
-        bpm = float(str(clip.extra.get("tempo_bpm")))
-    except ValueError:
-        return prompt_labels.tempo_in(clip.caption)
-    return bpm if np.isfinite(bpm) and bpm > 0 else None
+    stated = (number_in("tempo_bpm", str(clip.extra.get(column, ""))) for column in COLUMNS["tempo_bpm"])
+    return next((bpm for bpm in stated if bpm is not None), None) or prompt_labels.tempo_in(clip.caption)
 
 
 def max_cycle_strength(strength: np.ndarray, beats: float, tempi_bpm: Sequence[float]) -> float:

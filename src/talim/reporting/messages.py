@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.generated_recordings import HOW_TO_INCLUDE
+from talim.corpus.generated_recordings import COLUMN
 from talim.html import formatting
 from talim.reporting import continuation_section, run_results, sample_changes, sentences
+from talim.run import Run
 from talim.terminal_text import printable
 
 MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
@@ -23,8 +24,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
-        f"split by {split['strategy']}: {formatting.format_counted(split['train']['clips'], 'clip')} for training, "
-        f"{split['held_out']['clips']} held out to test with. {split.get('explanation', '')}",
+        f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['held_out']['clips']} to "
+        f"test with (held out), split by {split['strategy']}. {split.get('explanation', '')}",
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if generated := summary.get("ai_generated"):
@@ -38,7 +39,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
             f"choose, add captions to {table} and rerun"
         )
     lines += [_printable(line) for line in sound_group_lines(summary)]
-    alone = [row for row in summary["skipped"] if not row.get("copy_of")]
+    alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
     run = out.parent / f"{out.resolve().name}-run"
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
@@ -48,8 +49,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
 
 def _generated_lines(generated: Mapping[str, Any]) -> list[str]:
     counted, lines = formatting.format_counted, []
-    if generated["left_out"]:
-        lines.append(f"left out as AI-generated: {counted(generated['left_out'], 'file')}; {HOW_TO_INCLUDE}")
+    if generated["left_out"]:  # each was named when the work began
+        lines.append(f"left out as AI-generated: {counted(generated['left_out'], 'file')}, named above")
     if generated["used"]:
         held_out = f", {generated['held_out']} of them held out" if generated["held_out"] else ""
         lines.append(f"AI-generated and used on purpose: {counted(len(generated['used']), 'recording')}{held_out}")
@@ -90,11 +91,13 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
     """A finished training in two lines."""
     loss = formatting.format_number(cost["best_held_out_loss"])
     early = " (stopped early)" if cost.get("stopped_early") else ""
+    begun = Run(folder).start
+    same = f"the adapter is {begun['name']}, as it began" if begun else "the adapter changes nothing"
     lines = [
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
         f"{formatting.format_duration(cost['wall_seconds'])}; lowest prediction error on held-out clips (loss) {loss} "
         f"{cost.get('loss_unit', 'nats')} at step {cost['best_step']}",
-        "no step lowered it: with save_weights=best the adapter changes nothing" if cost["best_step"] == 0 else "",
+        f"no step lowered it: with save_weights=best {same}" if cost["best_step"] == 0 else "",
         f"next: talim evaluate {shlex.quote(str(folder))}",
     ]
     return "\n".join(filter(None, lines))
