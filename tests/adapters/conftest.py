@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures import released_musicgen, released_mustango
@@ -12,6 +13,15 @@ from fixtures import released_musicgen, released_mustango
 from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.backbones.mustango.backbone import Mustango
+
+
+def copy_for_adapters(base: Any) -> Any:
+    """A copy whose model may be changed; what is beside the model (tokenizer, Mustango's VAE) is the original's.
+
+    The VAE is half of the objects of a small Mustango, and a test copies it once or more.
+    """
+    shared = base.tokenizer, base.reader, getattr(base, "mel_vae", None)
+    return copy.deepcopy(base, {id(part): part for part in shared})
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +43,7 @@ def fresh(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
                 folder = tmp_path_factory.mktemp("bases") / f"tiny{layers}"
                 released_musicgen.write(folder, layers=layers, melody=melody)
             loaded[key] = load(folder, precision=precision, device="cpu")  # type: ignore[assignment]
-        return copy.deepcopy(loaded[key])
+        return copy_for_adapters(loaded[key])
 
     return copied
 
@@ -44,4 +54,4 @@ def fresh_unet(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Mustang
     loaded = load(
         released_mustango.write(tmp_path_factory.mktemp("bases") / "mustango"), precision="fp32", device="cpu"
     )
-    return lambda: copy.deepcopy(loaded)  # type: ignore[return-value]
+    return lambda: copy_for_adapters(loaded)

@@ -22,7 +22,7 @@ from talim.backbones.musicgen.backbone import MusicGen
 Fresh = Callable[..., MusicGen]
 
 
-@pytest.fixture(params=adapter_designs.ROWS, ids=" ".join)
+@pytest.fixture(params=adapter_designs.ROWS)
 def row(request: pytest.FixtureRequest) -> tuple[str, str]:
     """A family of bases and a design: every kind at every site, and combinations."""
     return request.param

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.forked_process import ForkedProcess
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -35,13 +37,29 @@ PATIENCE_SECONDS = 600  # for a process that hangs; a crowded machine takes what
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
+def new_interpreter(code: str, variables: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def forked(code: str, variables: dict[str, str], out: Path, number: int) -> ForkedProcess:
+    folder = Path(tempfile.mkdtemp(prefix=f"{out.name} {number} ", dir=out.parent))
+    return ForkedProcess(code, folder, variables)
+
+
 class Launched:
     """`talim train` in `count` processes on this machine, as a launcher starts them, without dropout.
 
-    After step `waits_after` each of them waits until there is a file "go" beside the run.
+    After step `waits_after` each of them waits until there is a file "go" beside the run. `anew`: each is a new
+    interpreter, which loads torch itself.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, count: int, waits_after: int = 10**9) -> None:
+    def __init__(self, recipe: Recipe, out: Path, count: int, waits_after: int = 10**9, *, anew: bool = False) -> None:
         self.go = out.parent / "go"
         self.go.unlink(missing_ok=True)
         file = out.parent / f"{out.name}.yaml"
@@ -62,16 +80,10 @@ class Launched:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        self.all = [
-            subprocess.Popen(
-                [sys.executable, "-c", code],
-                env={**os.environ, **place, **dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True))},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for n in range(count)
-        ]
+        self.all: list[ForkedProcess | subprocess.Popen[str]] = []
+        for n in range(count):
+            ranks = dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True)) | place
+            self.all.append(new_interpreter(code, ranks) if anew else forked(code, ranks, out, n))
 
     def results(self) -> list[tuple[int, str, str]]:
         """Exit status, stdout and stderr of each."""
@@ -124,8 +136,9 @@ def without_dropout() -> Iterator[None]:
         yield
 
 
-def test_train_in_two_processes_equals_one_process(odd_batch: Recipe, by_one: Run, tmp_path: Path) -> None:
-    first, second = Launched(odd_batch, tmp_path / "run", 2).results()
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_train_in_two_processes_equals_one_process(odd_batch: Recipe, by_one: Run, tmp_path: Path, anew: bool) -> None:
+    first, second = Launched(odd_batch, tmp_path / "run", 2, anew=anew).results()
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     run = Run(tmp_path / "run")
     assert_same(run, by_one)

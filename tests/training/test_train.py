@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from fixtures import released_musicgen
+from fixtures.forked_process import ForkedProcess
 from fixtures.log_lines import Lines
 from safetensors.torch import load_file
 
@@ -122,11 +123,14 @@ def test_train_interrupted_while_the_last_files_are_written_finishes_and_says_so
     assert Run(tmp_path).finished
 
 
-def run_in_subprocess(
-    recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9
-) -> subprocess.Popen[bytes]:
+Process = ForkedProcess | subprocess.Popen[str]
+
+
+def train_in_process(
+    recipe_file: Path, out: Path, pause_seconds: float = 0.0, waits_after: int = 10**9, *, anew: bool = False
+) -> Process:
     """A real `talim train` to send signals to: pauses `pause_seconds` before each step, and after step `waits_after`
-    waits for a file "go" beside the run."""
+    waits for a file "go" beside the run. `anew`: in a new interpreter, which loads torch itself."""
     code = (
         "import time; from pathlib import Path\n"
         "from talim.cli import main; from talim.training.trainer import Trainer\n"
@@ -139,14 +143,18 @@ def run_in_subprocess(
         "Trainer._take_step = slow_step\n"
         f"main(['train', '--config', {str(recipe_file)!r}, '--out', {str(out)!r}])\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    if not anew:
+        return ForkedProcess(code, out.parent / "streams")
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for_step(run: Run, step: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_step(run: Run, step: int, process: Process) -> None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not run.log.is_file() or not any(r["step"] >= step and r["split"] == "train" for r in read_jsonl(run.log)):
         assert time.monotonic() < deadline, f"step {step} was never reached"
-        assert process.poll() is None, f"step {step} was never reached: {process.communicate()[1].decode()}"
+        assert process.poll() is None, (
+            f"step {step} was never reached: {process.communicate(timeout=TIMEOUT_SECONDS)[1]}"
+        )
         time.sleep(0.02)
 
 
@@ -155,12 +163,12 @@ def test_train_after_sigkill_loses_at_most_one_checkpoint_interval(
 ) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
-    process = run_in_subprocess(recipe_file, run.folder, waits_after=5)
+    process = train_in_process(recipe_file, run.folder, waits_after=5)
     try:
         wait_for_step(run, 5, process)
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
     logged = max(r["step"] for r in read_jsonl(run.log))
     log = StopAt(-1)
     train(quick_recipe(), run.folder, log)
@@ -169,15 +177,16 @@ def test_train_after_sigkill_loses_at_most_one_checkpoint_interval(
     assert same(run, finished_run)
 
 
-def test_train_command_on_sigint_saves_and_says_how_to_resume(tmp_path: Path, quick_recipe: Any) -> None:
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_train_command_on_sigint_saves_and_says_how_to_resume(tmp_path: Path, quick_recipe: Any, anew: bool) -> None:
     recipe_file, run = tmp_path / "recipe.yaml", Run(tmp_path / "run")
     recipe_file.write_text(recipes.dump(quick_recipe()))
-    process = run_in_subprocess(recipe_file, run.folder, waits_after=3)
+    process = train_in_process(recipe_file, run.folder, waits_after=3, anew=anew)
     wait_for_step(run, 3, process)
     process.send_signal(signal.SIGINT)
     (tmp_path / "go").touch()
     _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-    last = errors.decode().strip().splitlines()[-1]
+    last = errors.strip().splitlines()[-1]
     assert process.returncode == 130
     assert last.startswith(("talim: stopped after step 3 of 9", "talim: stopped after step 4 of 9"))
     assert last.endswith(f"talim train --out {run.folder}")
@@ -189,11 +198,11 @@ def test_train_after_ten_sigkills_is_bitwise_identical(tmp_path: Path, quick_rec
     recipe_file.write_text(recipes.dump(quick_recipe()))
     killed = 0
     for number in range(10):
-        process = run_in_subprocess(recipe_file, run.folder, 0.3)
+        process = train_in_process(recipe_file, run.folder, 0.3, anew=True)
         time.sleep(6 + 0.4 * number)  # during loading, encoding, a step or a checkpoint
         killed += process.poll() is None
         process.kill()
-        process.communicate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
     assert killed >= 1
     train(quick_recipe(), run.folder)
     assert same(run, finished_run)
