@@ -17,9 +17,10 @@ from transformers import (
     T5Config,
 )
 
-from talim.backbones import fingerprint, registry
+from talim.backbones import fingerprint, registry, resolve
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.design.musicgen_sites import MusicGenShape
+from talim.errors import TalimError
 
 # written out, so that a slip in the formula or in the shapes shows
 PARAMETERS = {
@@ -133,3 +134,29 @@ def test_find_model_and_closest_names() -> None:
     assert registry.closest_names("zzz") == []
     assert registry.find_model("musicgen-small@main") is small
     assert registry.closest_names("facebok/musicgen-smal@main")[0] == "musicgen-small"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "facebook/musicgen-style",
+        "musicgen-style@main",
+        "Facebook/MusicGen-Style",
+        "facebook/audiogen-medium",
+        "facebook/magnet-small-10secs",
+        "facebook/jasco-chords-drums-1B",
+        "facebook/melodyflow-t24-30secs",
+    ],
+)
+def test_a_known_model_that_is_no_base_is_refused_with_all_that_are(name: str) -> None:
+    from talim.planning.base_facts import base_model_facts
+
+    for find in (resolve.resolve_source, resolve.check_base, base_model_facts):
+        with pytest.raises(TalimError, match=f"base '{name}' is not supported: ") as error:
+            find(name)
+        assert all(known in str(error.value) for known in registry.MODELS)
+
+
+@pytest.mark.parametrize("name", [*registry.MODELS, "somebody/musicgen-style", "facebook/musicgen-styles", "magnetic"])
+def test_unsupported_reason_of_all_other_names_is_empty(name: str) -> None:
+    assert registry.unsupported_reason(name) == ""

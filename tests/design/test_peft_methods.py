@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
@@ -70,11 +73,15 @@ def test_count_of_a_full_size_model_needs_no_memory_and_little_time() -> None:
 @pytest.mark.parametrize(
     ("design", "message"),
     [
-        ("peft:lokrr@all:2%", r"peft:lokrr is no method of the.*did you mean peft:lokr\?.*there are beft"),
-        ("peft:lora@all:2%", r"write lora alone, such as lora@all:2\.5%"),
+        ("peft:lokrr@all:2%", r"peft:lokrr is no method of the.*did you mean peft:lokr\?"),
+        ("peft:lokrr@all:2%", r"with a size .*there are boft \(its boft_block_size\).*without a size beft, road"),
+        ("peft:lora@all:2%", r"write lora alone, which takes a rank or a budget: lora@all:r8, lora@all:2\.5%"),
+        ("peft:ia3@all", "write ia3 alone, which takes no size: ia3@all"),
         ("peft:adalora@all:2%", "schedule"),
         ("peft:prompt_tuning@all:2%", "no method of the installed PEFT that changes linear layers"),
-        ("peft:lokr@all", "needs a size; write peft:lokr@all:2.5%"),
+        ("peft:lokr@all", "needs a size; write peft:lokr@all:2.5% or, for r=8, peft:lokr@all:r8"),
+        ("peft:oft@deep", "needs a size; write peft:oft@deep:2.5% or, for oft_block_size=8, peft:oft@deep:r8"),
+        ("peft:road@all:2%", "peft:road takes no size; write peft:road@all"),
         ("peft:c3a@all:r5", "block size"),
         ("peft:vera@all:80%", r"cannot have about 80,000 parameters at these \d+ linear layers; the nearest is"),
         ("peft:lokr@all:3", "cannot have about 3 parameters"),
@@ -101,3 +108,14 @@ def test_parse_keeps_the_text_and_stands_alone() -> None:
 def test_flops_of_rslora_are_those_of_two_products() -> None:
     matrix = TargetLinear("layer", 24, 48)
     assert peft_methods.flops("peft:rslora", 4, matrix, 10) == 2 * 10 * 4 * (24 + 48)
+
+
+def test_the_reference_says_the_size_of_every_method() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "design-expressions.md"
+    rows = page.read_text(encoding="utf-8").partition("| NAME |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    told = {name: (size, field) for names, size, field in cells for name in re.findall(r"`(\w+)`", names)}
+    assert {*told} == {*peft_methods.method_names()}
+    for name, (size, setting) in told.items():
+        field = peft_methods.size_field(f"peft:{name}")
+        assert (size == "needed", setting.partition(",")[0].strip("`")) == (field is not None, field or "")

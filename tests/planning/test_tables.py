@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,7 @@ def test_format_si_has_three_digits_and_a_prefix(number: float, text: str) -> No
 
 PLANNED: dict[str, Any] = {
     "base": "musicgen-medium",
+    "base_option": "musicgen-medium",
     "hardware": "rtx-3060",
     "hardware_note": "published rates",
     "memory_limit_bytes": 12e9,
@@ -122,6 +124,7 @@ def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None
     changed = render_plan({**PLANNED, "designs": tight}).splitlines()[-1]
     assert "--design conv@deep:2.7% --set training.batch_size=1 --set training.gradient_checkpointing=true" in changed
     assert "--set training.crop_seconds=15 --steps 2400 " in changed  # the same music: an eighth in each step
+    assert changed.endswith(", which is another design than asked for")
     nothing = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]})
     assert nothing.splitlines()[-1].startswith("next: plan a smaller base")
 
@@ -135,3 +138,55 @@ def test_render_plan_tells_a_change_as_options_of_both_commands() -> None:
     assert "It would with --batch-size 1 (of talim train: --set training.batch_size=1): 5.00 GB" in " ".join(
         text.split()
     )
+
+
+CHANGE: dict[str, Any] = {"options": "--design D", "settings": "--design D", "memory_bytes": 1e9, "step_seconds": 0.1}
+CHANGE |= {"batch_size": 4, "crop_seconds": 30.0, "gradient_checkpointing": False}
+
+
+def said_of(*rows: dict[str, Any]) -> tuple[str, str]:
+    """What a plan says of designs that do not fit, in one line, and what it says comes next."""
+    *lines, last = render_plan({**PLANNED, "designs": [*rows]}).splitlines()
+    first = next((number for number, line in enumerate(lines) if line.startswith("! ")), len(lines))
+    return " ".join(" ".join(lines[first:]).split()), last
+
+
+def test_render_plan_says_that_a_change_is_another_design() -> None:
+    full = planned_row("full@all", fits=False, suggestion=CHANGE | {"design": "full@post"})
+    misfit, last = said_of(
+        full, planned_row("linear@all:2%", fits=False, suggestion=CHANGE | {"design": "linear@post:2%"})
+    )
+    assert misfit.startswith(
+        "! full@all, with which the others are compared, does not fit. ! linear@all:2% does not fit."
+    )
+    assert "(of talim train: --design D), which is another design than asked for: 1.00 GB" in misfit
+    assert "--design linear@post:2% " in last
+    assert last.endswith(", which is another design than asked for")
+    misfit, last = said_of(full)  # asked for itself
+    assert "full@all does not fit. It would with --design D" in misfit
+    assert "--design full@post " in last
+    assert last.endswith(", which is another design than asked for")
+
+
+def test_render_plan_proposes_no_design_of_another_kind_than_asked_for() -> None:
+    full = planned_row("full@all", fits=False, suggestion=CHANGE | {"design": "full@post"})
+    misfit, last = said_of(full, planned_row("linear@all:2%", fits=False))
+    assert "linear@all:2% does not fit, and no change that was tried makes it fit." in misfit
+    assert last == "next: plan a smaller base, or a larger machine (--gpu)"
+    _, last = said_of(
+        planned_row("full@all"), planned_row("conv@all:2%", fits=False, suggestion=CHANGE | {"design": "conv@all:2%"})
+    )
+    assert "--design conv@all:2% " in last
+    assert "another design" not in last
+
+
+def test_plans_and_designs_of_a_folder_name_it_with_its_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_base.parent)
+    text = render_designs(design_costs(tiny_base.name, designs=["conv@all:10%"]))
+    assert text.startswith(f"tiny ({tiny_base.resolve()}): ")
+    assert f"talim plan --base {shlex.quote(str(tiny_base.resolve()))} " in text
+    assert render_designs(design_costs("nano-musicgen", designs=["conv@all:10%"])).startswith("nano-musicgen: ")
+    option = str(tiny_base.resolve())
+    text = render_plan({**PLANNED, "base": "tiny", "base_option": option, "designs": [planned_row("conv@all:2%")]})
+    assert f"tiny ({option}) on " in " ".join(text.split())
+    assert text.splitlines()[-1].startswith(f"next: talim train --base {shlex.quote(option)} ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -327,7 +328,7 @@ def test_poc_commercial_use_excludes_recordings_and_lists_them(
 def test_poc_invalid_options_raise_before_a_folder_is_made(tmp_path: Path, recordings: Path) -> None:
     for options, continuation, message in (
         (short_options(), "everything", "--continue 'everything'"),
-        (short_options(designs=("linear@all",)), None, "is not KIND@SITE:SIZE"),
+        (short_options(designs=("linear@all",)), None, "linear needs a size, such as linear@all:2.5%"),
         (short_options(base="musicgen-small", license_use="commercial"), None, "usable are nano-musicgen"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -371,7 +372,7 @@ def test_suggested_larger_base_is_one_that_the_use_allows() -> None:
     text = pipeline.suggested_next_step(result, Path("takes"), Path("out"), options)
     assert "--base declare-lab/mustango" in text
     assert "--use commercial" in text
-    assert "--gates g.yaml" in text
+    assert f"--gates {Path('g.yaml').resolve()}" in text
     assert "--hours" not in text  # a budget for a miniature
     assert "batch_size" not in text
 
@@ -394,3 +395,20 @@ def test_poc_command_has_every_option_that_differs(tmp_path: Path) -> None:
         "--continue", "extend",
     ]  # fmt: skip
     assert parse_setting(words[-4]) == ("training.precision", "fp32")
+
+
+def test_poc_command_works_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: Path
+) -> None:
+    here = tmp_path / "my studio"
+    (here / "models").mkdir(parents=True)
+    shutil.copytree(tiny_base, here / "models" / "tiny")
+    monkeypatch.chdir(here)
+    given = PocOptions(base="models/tiny", gates=Path("rules/gates.yaml"))
+    command = poc_command(Path("takes"), Path("../out"), given)
+    words = dict(itertools.pairwise(shlex.split(command)))
+    assert words["poc"] == str(here / "takes")
+    assert words["--out"] == str(tmp_path / "out")
+    assert words["--base"] == str(here / "models" / "tiny")
+    assert words["--gates"] == str(here / "rules" / "gates.yaml")
+    assert "--base" not in poc_command(Path("takes"), Path("out"), PocOptions(base="nano-musicgen"))

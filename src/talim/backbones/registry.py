@@ -29,7 +29,6 @@ class ModelEntry:
     hub_id: str
     licence: str
     musicgen_shape: MusicGenShape | None = None
-    unsupported_reason: str = ""
     download_gb: float = 0.0
     family: str = "musicgen"
     revision: str = ""
@@ -127,6 +126,24 @@ SHIPPED = [ModelEntry(NANO, "", "Apache-2.0"), ModelEntry("nano-mustango", "", "
 MODELS: dict[str, ModelEntry] = {model.name: model for model in [*SHIPPED, *_released_models(), *MUSTANGO]}
 
 
+# models of the same maker that people ask for and that talim cannot load, by the end of their Hub id
+UNSUPPORTED = {
+    "musicgen-style": "it hears the style of a recording by a part that transformers' MusicGen does not have",
+    "audiogen": "it makes sounds, no music, and transformers has no class for it",
+    "magnet": "it fills in masked tokens, and transformers has no class for it",
+    "jasco": "it is a flow-matching model, and transformers has no class for it",
+    "melodyflow": "it is a flow-matching model, and transformers has no class for it",
+}
+
+
+def unsupported_reason(name: str) -> str:
+    """Why a known model of the Hub, such as "facebook/musicgen-style", cannot be a base, and which can; else empty."""
+    owner, _, plain = name.partition("@")[0].lower().rpartition("/")
+    known = next((reason for start, reason in UNSUPPORTED.items() if f"{plain}-".startswith(f"{start}-")), "")
+    supported = f"{', '.join(MODELS)}, and checkpoints that were fine-tuned from these"
+    return f"{known}; supported are {supported}" if known and owner in ("", "facebook") else ""
+
+
 def find_model(name: str) -> ModelEntry | None:
     """Registry entry of a short name ("musicgen-small") or Hub id ("facebook/musicgen-small"), also with @revision."""
     return MODELS.get(name.partition("@")[0].removeprefix("facebook/").removeprefix("declare-lab/"))
@@ -139,5 +156,4 @@ def is_miniature(name: str) -> bool:
 
 def closest_names(name: str) -> list[str]:
     """Up to three registered names that are similar to a misspelt one."""
-    usable = [model.name for model in MODELS.values() if not model.unsupported_reason]
-    return difflib.get_close_matches(name.partition("@")[0].rsplit("/", 1)[-1].lower(), usable, n=3, cutoff=0.5)
+    return difflib.get_close_matches(name.partition("@")[0].rsplit("/", 1)[-1].lower(), MODELS, n=3, cutoff=0.5)

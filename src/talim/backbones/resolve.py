@@ -149,8 +149,6 @@ def resolve_source(name: str) -> ModelSource:
         raise TalimError(f"base {shown_value(name)} is no name of a model; {_load_advice('')}")
     plain, revision = split_revision(name)
     entry, folder = registry.find_model(plain), _expanded(plain)
-    if entry is not None and entry.unsupported_reason:
-        raise TalimError(f"base {name!r} is not supported: {entry.unsupported_reason}")
     if revision and (folder.is_dir() if entry is None else not entry.hub_id):
         kind = "a folder" if entry is None else "a model that ships with talim"
         raise TalimError(f"base {name!r}: {plain} is {kind} and has no revisions; give {plain}")
@@ -160,6 +158,8 @@ def resolve_source(name: str) -> ModelSource:
         if entry is not None:
             progress.log_once(FOLDER_FIRST.format(name=name, folder=folder, hub_id=entry.hub_id))
         return ModelSource(str(folder), folder.resolve().name or str(folder), True, None)
+    if entry is None and (reason := registry.unsupported_reason(plain)):
+        raise TalimError(f"base {name!r} is not supported: {reason}")
     if folder.is_dir() and entry is None:
         raise TalimError(
             f"base {name!r} is a folder without config.json or state_dict.bin; expected a checkpoint of MusicGen or "
@@ -174,6 +174,12 @@ def resolve_source(name: str) -> ModelSource:
             progress.log_once(f"base {name!r}: no such folder here{near} It is taken as a model of the Hub")
         return ModelSource(plain, plain, False, None, revision)
     raise TalimError(f"base {name!r} is no known model and no folder; {_load_advice(name)}")
+
+
+def absolute_name(name: str) -> str:
+    """What to type for a base from anywhere: the absolute path of a folder of the user's, any other name as it is."""
+    source = resolve_source(name)
+    return str(Path(source.path_or_id).resolve()) if source.local and source.entry is None else name
 
 
 def split_revision(name: str) -> tuple[str, str]:

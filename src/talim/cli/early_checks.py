@@ -68,7 +68,7 @@ def check_described(base: str | None, designs: Iterable[str]) -> None:
 
 
 def check_designs(texts: Iterable[str]) -> None:
-    """UsageError for a design expression that cannot be parsed, or names a method that PEFT lacks."""
+    """UsageError for a design expression that cannot be parsed, or a method of PEFT that is not there or sized so."""
     from talim.design.expression import PEFT_PREFIX, Design
 
     for text in texts:
@@ -76,7 +76,7 @@ def check_designs(texts: Iterable[str]) -> None:
             if part.kind.startswith(PEFT_PREFIX):
                 from talim.design import peft_methods
 
-                peft_methods.size_field(part.kind)
+                peft_methods.check_size(part)
 
 
 def _require(path: Path, what: str) -> None:

@@ -75,11 +75,7 @@ def solve_width(
 
 def _solve_method(part: Part, sites: Sequence[Site], base_parameters: int) -> int:
     """The size of a method of PEFT, the same at all sites; 0 for one without."""
-    field = peft_methods.size_field(part.kind)
-    if field is None and part.size is not None:
-        raise UsageError(f"{part.kind} takes no size; write {part.kind}@{part.site}")
-    if field is not None and part.size is None:
-        raise UsageError(f"{part.kind} needs a size; write {part}:2.5% or, for {field}=8, {part}:r8")
+    peft_methods.check_size(part)
     if part.size is None:
         return 0
     budget = part.size.parameters(base_parameters)

@@ -36,7 +36,9 @@ def grammar() -> str:
         "a design is KIND@SITE:SIZE, several joined by +, such as conv@shallow:20M+transformer@deep:20M; "
         f"KIND: {', '.join(kind_names())}, peft:NAME (another method of PEFT, such as peft:lokr); "
         f"SITE: {', '.join(SITE_NAMES)}, layers[0-5]; SIZE: parameters "
-        "(40M, 250k), per cent of the base (2.5%) or a native setting (width64, r16); ia3 and full take none"
+        "(40M, 250k), per cent of the base (2.5%) or a native setting (width64 of "
+        f"{', '.join(BOTTLENECK_KINDS)}, r16 of {', '.join(RANKED_KINDS)} and peft:NAME); ia3, full and some peft:NAME "
+        "take none"
     )
 
 
@@ -158,10 +160,11 @@ def _parse_part(text: str, expression: str) -> Part:
         return Part(kind, _parse_site(site, expression), None)
     if not size_text and of_peft:  # some have no size
         return Part(kind, _parse_site(site, expression), None)
-    if not size_text:
-        raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
-    size = _parse_size(size_text, expression)
     native_unit = "r" if kind in RANKED_KINDS or of_peft else "width"
+    if not size_text:
+        sized = f"{kind}@{site}:2.5% or {kind}@{site}:{native_unit}8"
+        raise UsageError(f"design {expression!r}: {kind} needs a size, such as {sized}; {grammar()}")
+    size = _parse_size(size_text, expression)
     if size.native and size.unit != native_unit:
         raise UsageError(f"design {expression!r}: {kind} is sized by {native_unit}{int(size.value)}, not {size_text}")
     return Part(kind, _parse_site(site, expression), size)

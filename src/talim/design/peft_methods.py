@@ -20,6 +20,7 @@ from talim.errors import UsageError
 if TYPE_CHECKING:
     from peft.config import PeftConfig
 
+    from talim.design.expression import Part
     from talim.design.musicgen_sites import TargetLinear
 
 # kinds that are a setting of another method of PEFT: its name and the setting
@@ -82,14 +83,20 @@ def check_method(kind: str) -> str:
     if name in method_names():
         return VARIANTS[name][0] if name in VARIANTS else name
     if name in OWN_KINDS or name == "dora":
-        raise UsageError(f"{kind}: write {name} alone, such as {name}@all{'' if name == 'ia3' else ':2.5%'}")
+        size = (
+            "takes no size: ia3@all" if name == "ia3" else f"takes a rank or a budget: {name}@all:r8, {name}@all:2.5%"
+        )
+        raise UsageError(f"{kind}: write {name} alone, which {size}")
     if name in UNSUITED:
         raise UsageError(f"{kind} cannot be trained here: {UNSUITED[name]}")
     close = difflib.get_close_matches(name, method_names(), n=1)
     hint = f"did you mean {PREFIX}{close[0]}? " if close else ""
+    sized = {name: size_field(PREFIX + name) for name in method_names()}
+    with_size = [name if field == "r" else f"{name} (its {field})" for name, field in sized.items() if field]
     raise UsageError(
-        f"{kind} is no method of the installed PEFT that changes linear layers; {hint}there are "
-        f"{', '.join(method_names())}"
+        f"{kind} is no method of the installed PEFT that changes linear layers; {hint}with a size (a budget such as "
+        f"2.5%, or r8 for a rank of 8) there are {', '.join(with_size)}; without a size "
+        f"{', '.join(name for name, field in sized.items() if not field)}"
     )
 
 
@@ -98,6 +105,21 @@ def size_field(kind: str) -> str | None:
     method = check_method(kind)
     field = SIZE_FIELDS.get(method, "r")
     return field if method not in UNSIZED and field in _defaults(method) else None
+
+
+def check_size(part: Part) -> str | None:
+    """As `size_field`; UsageError for a part with a size that its method does not take, or without one that it needs.
+
+    Nothing is checked for kinds of the grammar itself.
+    """
+    if not is_method(part.kind):
+        return None
+    field, alone = size_field(part.kind), f"{part.kind}@{part.site}"
+    if field is None and part.size is not None:
+        raise UsageError(f"{part.kind} takes no size; write {alone}")
+    if field is not None and part.size is None:
+        raise UsageError(f"{part.kind} needs a size; write {alone}:2.5% or, for {field}=8, {alone}:r8")
+    return field
 
 
 def make_config(

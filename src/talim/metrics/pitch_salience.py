@@ -25,6 +25,7 @@ JUMP_COST = 0.6  # of a leap of any size; a glide costs GLIDE_COST per semitone
 GLIDE_COST = 0.06
 VOICING_COST = 0.4  # of a change between voiced and unvoiced
 _PART_FRAMES = 2000  # whose spectra are held at a time
+_BAND_VALUES = 200_000  # of bands whose levels are taken at a time
 
 
 def track_f0(
@@ -87,8 +88,9 @@ def log_spectrum(
         magnitude = np.abs(librosa.stft(sound, n_fft=points, win_length=size, hop_length=hop, center=False))
         loud[:, part] = np.sqrt((1 - weight) * magnitude[below] + weight * magnitude[below + 1])
     if steady_fraction:
-        for band in loud:
-            np.maximum(band - steady_fraction * np.quantile(band, 0.3), 0.0, out=band)
+        together = max(1, _BAND_VALUES // frames)
+        for rows in (loud[first : first + together] for first in range(0, bands, together)):
+            np.maximum(rows - steady_fraction * np.quantile(rows, 0.3, axis=1, keepdims=True), 0.0, out=rows)
     length = np.concatenate([np.linalg.norm(loud[:, part], axis=0) for part in _parts(frames)])
     min_length = np.quantile(length, 0.95) * 10 ** (-50 / 40) + 1e-9
     loud /= np.maximum(length, min_length)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from talim.backbones.resolve import absolute_name
 from talim.design import budget, costs, peft_methods
 from talim.design.expression import UNSIZED_KINDS, Design, Part, kind_names
 from talim.design.musicgen_sites import Site
@@ -21,6 +22,7 @@ PERCENTAGES = ("1%", "2.5%", "5%")  # for a small base
 LARGE_MODEL_PARAMETERS = 100_000_000
 MAX_CROP_SECONDS = 600
 FULL_FINETUNE = Design.parse("full@all")  # what designs are compared with
+OTHER_DESIGN = ", which is another design than asked for"  # other layers are adapted, so something else is learned
 JOULES_PER_KWH = 3.6e6
 
 
@@ -62,6 +64,7 @@ def design_costs(
         designs = design_grid([_check_budget(text) for text in budgets] or default_sizes, facts.shape)
     return {
         "base": facts.name,
+        "base_option": absolute_name(base),
         "parameters": facts.shape.decoder_parameters,
         "adapted_part": "U-Net" if isinstance(facts.shape, UNetShape) else "decoder",
         "flops_per_audio_second": round(costs.base_flops(facts.shape, _clip(facts, seconds)) / seconds),

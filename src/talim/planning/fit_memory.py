@@ -14,6 +14,7 @@ from talim.errors import UsageError
 from talim.html.formatting import GB
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
 from talim.planning.cpu_calibration import stored_overhead
+from talim.planning.design_costs import OTHER_DESIGN
 from talim.planning.generation_memory import LIBRARY_BYTES
 from talim.planning.hardware import CONTEXT_BYTES, HardwareProfile
 from talim.planning.trace_cache import TraceCache
@@ -72,7 +73,8 @@ def training_advice(recipe: Recipe, clip_seconds: float, limit_bytes: float, gpu
     fitting = find_fitting_config(config, base, machine, min(limit_bytes, needed - 1), traces)
     if fitting is None:
         return f"{text}; no smaller batch or crop and no other site of this design fits"
-    return f"{text}; with {fitting['settings']} it needs {fitting['memory_bytes'] / GB:.2f} GB"
+    other = OTHER_DESIGN if fitting["design"] != str(recipe.design) else ""
+    return f"{text}; with {fitting['settings']} it needs {fitting['memory_bytes'] / GB:.2f} GB{other}"
 
 
 def as_settings(before: StepConfig, fitting: dict[str, Any]) -> str:

@@ -66,8 +66,7 @@ def generation_advice(
         return f"{text}, of which a limit on the address space (ulimit -v) also counts what is only reserved: raise it"
     if needed < limit_bytes:
         return f"{text}; the base fits, but not with the rest: {GENERAL_ADVICE}"
-    entries = [entry for entry in registry.MODELS.values() if not entry.unsupported_reason]
-    sizes = {entry.name: generation_bytes(entry.name, seconds, gpu) for entry in entries}
+    sizes = {name: generation_bytes(name, seconds, gpu) for name in registry.MODELS}
     fitting = [name for name in sorted(sizes, key=sizes.__getitem__, reverse=True) if sizes[name] < limit_bytes]
     if not fitting:
         return f"{text}; no base fits: use a larger machine"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from talim.backbones.resolve import absolute_name
 from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.planning import design_costs, fit_memory
@@ -91,6 +92,7 @@ def plan_designs(  # noqa: PLR0913
         row["ratios"] = _ratios(row, rows[0])
     return {
         "base": facts.name,
+        "base_option": absolute_name(base),
         "hardware": hardware.name,
         "hardware_note": hardware.note,
         "memory_limit_bytes": limit,

@@ -7,6 +7,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -15,7 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from talim.html.formatting import GB
-from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH
+from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
 from talim.progress import format_duration
 
 DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
@@ -55,6 +56,12 @@ def _uncut_width(part: str | Table, console: Console) -> int:
     return Measurement.get(console, console.options, part).maximum
 
 
+def _named_base(result: dict[str, Any]) -> str:
+    """The base's name, and its folder where it is one of the user's."""
+    option = result["base_option"]
+    return f"{result['base']} ({option})" if Path(option).is_absolute() else result["base"]
+
+
 def _table(headings: Sequence[str], padding: tuple[int, int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=False)
     table.add_column("design", no_wrap=True)
@@ -65,7 +72,7 @@ def _table(headings: Sequence[str], padding: tuple[int, int]) -> Table:
 
 def _design_parts(result: dict[str, Any], columns: int) -> list[str | Table]:
     header = (
-        f"{result['base']}: {result['parameters']:,} parameters in its {result['adapted_part']}, "
+        f"{_named_base(result)}: {result['parameters']:,} parameters in its {result['adapted_part']}, "
         f"{format_si(result['flops_per_audio_second'])}FLOP per second of audio, forward.\n"
         f"FLOP: what a design adds to that. memory: activations of a training clip of {result['crop_seconds']:g} s in "
         "float32, without gradient checkpointing; weights and optimiser state come on top.\n"
@@ -97,7 +104,7 @@ def _plan_hint(result: dict[str, Any]) -> list[str]:
     if not possible:
         return []
     design = next((each for each in possible if "@all" in each), possible[0])
-    return [f"\n{NEXT}talim plan --base {shlex.quote(str(result['base']))} --design {shlex.quote(design)}"]
+    return [f"\n{NEXT}talim plan --base {shlex.quote(result['base_option'])} --design {shlex.quote(design)}"]
 
 
 def _design_cells(row: dict[str, Any]) -> dict[str, str]:
@@ -132,7 +139,7 @@ def _format_range(span: list[int] | None) -> str:
 def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
     checkpointed = ", gradient checkpointing" if result["gradient_checkpointing"] else ""
     header = (
-        f"{result['base']} on {result['hardware']} ({result['hardware_note']}).\n"
+        f"{_named_base(result)} on {result['hardware']} ({result['hardware_note']}).\n"
         f"{result['clips']:,} clips of {result['crop_seconds']:g} s, {result['epochs']:g} epochs, batch size "
         f"{result['batch_size']}: {result['steps']:,} steps; base in {result['precision']} (numbers of "
         f"{'16' if result['precision'] == 'bf16' else '32'} bits){checkpointed}.\n"
@@ -162,16 +169,8 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
         if row["design"] != str(FULL_FINETUNE):
             memory, time, file = (_format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage"))
             lines.append(f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file.")
-    for row in rows:
-        suggestion = row["suggestion"]
-        if suggestion is not None:
-            lines.append(
-                f"! {row['design']} does not fit. It would with {suggestion['options']} (of talim train: "
-                f"{suggestion['settings']}): {suggestion['memory_bytes'] / GB:.2f} GB, "
-                f"{_format_seconds(suggestion['step_seconds'])} a step."
-            )
-        elif not row["fits"]:
-            lines.append(f"! {row['design']} does not fit, and no change that was tried makes it fit.")
+    asked = _asked_designs(result)
+    lines += [_misfit(row, row in asked) for row in rows if not row["fits"]]
     lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]
     if rows and all(row["energy_joules"] is None for row in rows):
         lines.append("Energy is not predicted: the power of this machine is not known; give it with --watts.")
@@ -179,23 +178,44 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
     return [*lines, _next_line(result)]
 
 
+def _asked_designs(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows but that of full@all, which is in every plan to be compared with; that one where it is alone."""
+    return [row for row in result["designs"] if row["design"] != str(FULL_FINETUNE)] or result["designs"]
+
+
+def _misfit(row: dict[str, Any], asked: bool) -> str:
+    """What would make a design fit, where it was asked for."""
+    suggestion = row["suggestion"]
+    if not asked:
+        return f"! {row['design']}, with which the others are compared, does not fit."
+    if suggestion is None:
+        return f"! {row['design']} does not fit, and no change that was tried makes it fit."
+    other = OTHER_DESIGN if suggestion["design"] != row["design"] else ""
+    return (
+        f"! {row['design']} does not fit. It would with {suggestion['options']} (of talim train: "
+        f"{suggestion['settings']}){other}: {suggestion['memory_bytes'] / GB:.2f} GB, "
+        f"{_format_seconds(suggestion['step_seconds'])} a step."
+    )
+
+
 def _next_line(result: dict[str, Any]) -> str:
     """The training of the first design that fits, else with the change that makes it fit; with names to replace."""
     asked = {name: result[name] for name in ("batch_size", "crop_seconds", "gradient_checkpointing")}
-    fitting = [asked | {"design": row["design"]} for row in result["designs"] if row["fits"]]
-    changed = [row["suggestion"] for row in result["designs"] if row["suggestion"]]
-    options = sorted(fitting, key=lambda each: each["design"] == str(FULL_FINETUNE)) or changed[::-1]
+    rows = _asked_designs(result)
+    fitting = [(row, asked | {"design": row["design"]}) for row in rows if row["fits"]]
+    options = fitting or [(row, row["suggestion"]) for row in rows if row["suggestion"]]
     if not options:
         return f"{NEXT}plan a smaller base, or a larger machine (--gpu)"
-    chosen = options[0]
+    row, chosen = options[0]
+    other = OTHER_DESIGN if chosen["design"] != row["design"] else ""
     same_music = asked["batch_size"] * asked["crop_seconds"] / (chosen["batch_size"] * chosen["crop_seconds"])
     settings = [f"--set training.batch_size={chosen['batch_size']}"]
     settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
     return (
-        f"{NEXT}talim train --base {shlex.quote(str(result['base']))} --design {shlex.quote(chosen['design'])} "
+        f"{NEXT}talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
         f"{' '.join(settings)} --set training.crop_seconds={chosen['crop_seconds']:g} "
         f"--steps {math.ceil(result['steps'] * same_music)} "
-        "--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
+        f"--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus){other}"
     )
 
 

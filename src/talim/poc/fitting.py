@@ -50,6 +50,7 @@ def fitting_advice(
 
 def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress) -> str:
     """The first change of the training step that fits, as options of talim poc; empty if none does."""
+    from talim.planning.design_costs import OTHER_DESIGN
     from talim.planning.fit_memory import describe_change, smaller_configs
     from talim.planning.trace_cache import TraceCache, default_cache_folder
 
@@ -63,7 +64,8 @@ def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: fl
                 text = describe_change(config, candidate)
                 for pattern, replacement in OPTIONS:
                     text = pattern.sub(replacement, text)
-                return f"{text} ({format_bytes(needed)})"
+                other = OTHER_DESIGN if candidate.design != config.design else ""
+                return f"{text} ({format_bytes(needed)}{other})"
     except TalimError as error:
         progress.log(f"what would fit could not be traced: {error}")
     return ""
@@ -102,8 +104,7 @@ def smaller_bases(options: PocOptions) -> list[str]:
     usable = [
         entry
         for entry in registry.MODELS.values()
-        if not entry.unsupported_reason
-        and entry.fp32_gb < size
+        if entry.fp32_gb < size
         and entry.channels == (own.channels if own else 1)
         and (options.license_use != "commercial" or allows_commercial_use(entry.licence) == "allowed")
     ]

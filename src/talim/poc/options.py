@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,15 @@ def folder_name(design: str) -> str:
 
 
 def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str:
-    """The command line that runs the pipeline with these options; `more` are appended.
+    """The command line that runs the pipeline with these options, from anywhere; `more` are appended.
 
     Options that the command does not have, as the demonstration's, are left out.
     """
     default = PocOptions()
     words = ["talim", "poc", str(folder.resolve()), "--out", str(out.resolve())]
+    options = replace(
+        options, base=resolve.absolute_name(options.base), gates=options.gates and options.gates.resolve()
+    )
     for name, option in VALUE_OPTIONS.items():
         value = getattr(options, name)
         if value != getattr(default, name):

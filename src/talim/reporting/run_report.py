@@ -160,7 +160,7 @@ def saleable_base() -> registry.ModelEntry:
     allowed = [
         entry
         for entry in registry.MODELS.values()
-        if entry.hub_id and not entry.unsupported_reason and allows_commercial_use(entry.licence) == "allowed"
+        if entry.hub_id and allows_commercial_use(entry.licence) == "allowed"
     ]
     return min(allowed, key=lambda entry: entry.download_gb)
 
