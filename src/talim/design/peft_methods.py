@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from talim.design.expression import PEFT_PREFIX as PREFIX
+from talim.design.expression import SITE_NAMES, layer_range
 from talim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def size_field(kind: str) -> str | None:
 def check_size(part: Part) -> str | None:
     """As `size_field`; UsageError for a part with a size that its method does not take, or without one that it needs.
 
-    Nothing is checked for kinds of the grammar itself.
+    Nothing is checked for kinds of the grammar itself, and for a stored adapter, which names neither sites nor sizes.
     """
-    if not is_method(part.kind):
+    if not is_method(part.kind) or not (part.site in SITE_NAMES or layer_range(part.site)):
         return None
     field, alone = size_field(part.kind), f"{part.kind}@{part.site}"
     if field is None and part.size is not None:
