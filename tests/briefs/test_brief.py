@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ def test_load_not_a_brief_raises_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=r"b\.yaml"):
         briefs_brief.load(tmp_path / "b.yaml")
+
+
+def test_briefs_of_the_guide_load(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "briefs.md"
+    blocks = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    loaded = []
+    for number, text in enumerate(blocks):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        loaded.append(briefs_brief.load(path))
+    assert [brief.phrase is not None for brief in loaded] == [False, True]
+    assert loaded[1].phrase_path == tmp_path / "our-theme.wav"
 
 
 def test_load_missing_file_names_the_guide(tmp_path: Path) -> None:

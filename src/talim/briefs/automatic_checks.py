@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ MAX_MODE_RANK = 3
 SEAM_WINDOW_SECONDS = 0.05
 SPECTRUM_RANGE_DB = 80.0
 FINGERPRINT_RATE_HZ = 16000
+OF_THE_WHOLE = ("loudness", "seam")  # checks; the others judge new music alone
 ORIGINALITY = "originality"
 ORIGINALITY_REQUIREMENT = "no passage more similar to a training clip than 1 in 100 null clips"
 
@@ -67,28 +70,56 @@ def change_rank(samples: np.ndarray, rate_hz: int) -> float:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check; `passed` is None if it was not checked, with the reason in `measured`."""
+    """The result of one check; `passed` is None if it was not checked, with the reason in `measured`.
+
+    `part` says what of a piece was judged that goes on from a phrase or varies it, and is empty for any other.
+    """
 
     name: str
     passed: bool | None
     measured: str
     required: str = ""
+    part: str = ""
 
 
 OriginalityCheck = Callable[[Path], CheckResult]
 
 
-def run_checks(path: Path, brief: Brief, originality: OriginalityCheck | None = None) -> list[dict[str, Any]]:
-    """All checks of one candidate's file that the brief asks for, in the order of the page."""
+def run_checks(
+    path: Path,
+    brief: Brief,
+    originality: OriginalityCheck | None = None,
+    phrase_seconds: float = 0.0,
+    parts: tuple[str, str] = ("", ""),
+) -> list[dict[str, Any]]:
+    """All checks of one candidate's file that the brief asks for, in the order of the page.
+
+    Of a piece that begins with `phrase_seconds` of a phrase, only what comes after is judged, as the phrase was not
+    generated; but for loudness and seam, which are of the whole. `parts` names the whole and the new part.
+    """
     piece = audio.read(path)
-    results = [check_length(piece, brief), check_loudness(piece, brief)]
-    results += [check_clipping(piece), check_silence(piece)]
-    results += [check_loop(piece)] if brief.loop else []
-    results += [check_tempo(piece, brief.tempo_bpm)] if brief.tempo_bpm else []
-    results += [check_mode(path, brief)] if brief.mode else []
-    results += [check_cycle(piece, brief)] if brief.cycle else []
-    results += [originality(path) if originality else CheckResult(ORIGINALITY, None, "not checked")]
-    return [asdict(result) for result in results]
+    with _new_part(path, piece, phrase_seconds) as (new_path, new):
+        results = [check_length(new, brief), check_loudness(piece, brief)]
+        results += [check_clipping(new), check_silence(new)]
+        results += [check_loop(piece)] if brief.loop else []
+        results += [check_tempo(new, brief.tempo_bpm)] if brief.tempo_bpm else []
+        results += [check_mode(new_path, brief)] if brief.mode else []
+        results += [check_cycle(new, brief)] if brief.cycle else []
+        results += [originality(new_path) if originality else CheckResult(ORIGINALITY, None, "not checked")]
+    return [asdict(replace(each, part=parts[0 if each.name in OF_THE_WHOLE else 1])) for each in results]
+
+
+@contextlib.contextmanager
+def _new_part(path: Path, piece: Audio, phrase_seconds: float) -> Iterator[tuple[Path, Audio]]:
+    """What comes after the phrase, and a file of it."""
+    if not phrase_seconds:
+        yield path, piece
+        return
+    new = piece.cut(phrase_seconds, piece.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        audio.write(file, new, {})
+        yield file, new
 
 
 def check_length(piece: Audio, brief: Brief) -> CheckResult:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels
@@ -30,6 +37,25 @@ class SamplingSpec(StrictModel):
     top_k: int | None = Field(default=None, ge=0)
     sampling_steps: int | None = Field(default=None, ge=1)
     sampler: str | None = None
+
+
+class PhraseSpec(StrictModel):
+    """A recording of the user's own that all candidates go on from, as the options of talim generate use it."""
+
+    file: str = Field(min_length=1, max_length=500, description="relative to the brief's file")
+    rights: str = Field(
+        min_length=1, max_length=300, description='a licence such as "CC BY 4.0", or "my own recording"'
+    )
+    seconds: float | None = Field(default=None, ge=0.01, le=3600, description="only the last seconds of the recording")
+    keep: bool = Field(default=True, description="whether a piece begins with the phrase (MusicGen)")
+    strength: float | None = Field(default=None, ge=0, le=1, description="how far it is varied (Mustango)")
+
+    @field_validator("file", "rights")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("it is blank")
+        return text.strip()
 
 
 class CostRates(StrictModel):
@@ -74,7 +100,7 @@ class Brief(StrictModel):
 
     name: str = Field(pattern=_NAME)
     title: dict[str, str] = Field(default_factory=dict, description="one text, or a text for each language")
-    seconds: float = Field(ge=1, le=600)
+    seconds: float = Field(ge=1, le=600, description="of the piece; with a phrase, of the new music")
     length_tolerance_seconds: float = Field(default=0.1, ge=0, le=60)
     loop: bool = Field(default=False, description="whether the end must connect to the beginning")
     loudness_lufs: float = Field(default=-16.0, ge=-40, le=-8)
@@ -87,6 +113,7 @@ class Brief(StrictModel):
     tempo_bpm: float | None = Field(default=None, ge=20, le=400)
     instruments: tuple[str, ...] = ()
     mood: str | None = Field(default=None, max_length=80)
+    phrase: PhraseSpec | None = None
     candidates: int = Field(default=12, ge=1, le=500, description="per contender; fixed beforehand")
     seed: int = Field(default=0, ge=0, lt=2**30)
     sampling: SamplingSpec = Field(default_factory=SamplingSpec)
@@ -101,6 +128,7 @@ class Brief(StrictModel):
     status_quo: StatusQuo | None = None
     indicators: tuple[Indicator, ...] = ()
     decision_rule: DecisionRule = Field(default_factory=DecisionRule)
+    _folder: Path = PrivateAttr(default=Path())  # of the brief's file
 
     @field_validator("title", mode="before")
     @classmethod
@@ -109,8 +137,8 @@ class Brief(StrictModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Brief:
-        if not any((self.prompt, self.mode, self.instruments, self.mood, self.tradition)):
-            raise ValueError("the music is not described: give prompt, or tradition, mode, instruments or mood")
+        if not any((self.prompt, self.mode, self.instruments, self.mood, self.tradition, self.phrase)):
+            raise ValueError("the music is not described: give prompt, or tradition, mode, instruments, mood or phrase")
         if self.tradition is None and (self.mode or self.cycle):
             raise ValueError("mode and cycle need a tradition, such as tradition: hindustani")
         names = [indicator.name for indicator in self.indicators]
@@ -129,9 +157,19 @@ class Brief(StrictModel):
             raise ValueError(f"additional reasons need a text: give reason_words.{missing[0]}.en")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_no_phrase(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key where there is no phrase: briefs that were reviewed before there were phrases stay equal."""
+        return {key: value for key, value in serialize(self).items() if key != "phrase" or value is not None}
+
+    @property
+    def phrase_path(self) -> Path | None:
+        """The file of the phrase, seen from the brief's own folder; None without a phrase."""
+        return self._folder / Path(self.phrase.file).expanduser() if self.phrase else None
+
     @property
     def prompt_text(self) -> str:
-        """The prompt for the model: `prompt`, or a caption built from the labels."""
+        """The prompt for the model: `prompt`, or a caption built from the labels; may be empty with a phrase."""
         if self.prompt:
             return self.prompt
         tradition = self.load_tradition()
@@ -153,6 +191,7 @@ class Brief(StrictModel):
 def load(path: Path) -> Brief:
     """Read a brief; UsageError for an unknown key, a wrong value or an unknown name, TalimError if it is missing."""
     brief = build(Brief, read_yaml(path, "docs/guides/briefs.md has an example"), str(path))
+    brief._folder = path.parent
     try:
         tradition = brief.load_tradition()
         if tradition and brief.mode:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from talim import audio
 from talim.atomic_io import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from talim.beats_chords import BeatsAndChords
 from talim.briefs import automatic_checks, usage_rights
 from talim.briefs.brief import Brief
+from talim.briefs.phrase import BriefPhrase, is_same_phrase, read_brief_phrase, write_phrase
 from talim.briefs.postprocess import postprocess, untrimmed_seconds
 from talim.errors import TalimError, UsageError
 from talim.listening.draft_protocol import unique_names
 from talim.progress import Progress
 from talim.run import Run
+
+if TYPE_CHECKING:
+    from talim.backbones.protocol import Backbone
 
 FOLDER = "candidates"
 TABLE = "candidates.jsonl"
@@ -59,19 +64,23 @@ def generate_candidates(
 ) -> list[dict[str, Any]]:
     """Generate the missing candidates in OUT/candidates; returns a row per candidate, by contender and number.
 
-    An interrupted call resumes after the last complete candidate. A changed brief or run regenerates the candidates
-    that it affects; TalimError if candidates are `frozen` because they were reviewed.
+    An interrupted call resumes after the last complete candidate. A changed brief, phrase or run regenerates the
+    candidates that it affects; TalimError if candidates are `frozen` because they were reviewed.
     """
     progress, contenders = progress or Progress(), list_contenders(runs)
+    phrases = {c.name: read_brief_phrase(brief, c.run.base) for c in contenders}
     with Run(out).lock():
         seeds = range(brief.seed, brief.seed + brief.candidates)
-        plan = [(c, seed, candidate_key(brief, c, seed)) for c in contenders for seed in seeds]
+        plan = [(c, seed, candidate_key(brief, c, seed, phrases[c.name])) for c in contenders for seed in seeds]
         if frozen and {key for _, _, key in plan} != {row["key"] for row in read_candidates(out)}:
             raise TalimError(
-                f"{out}: its candidates were reviewed and are frozen, but the brief's music or the runs changed; "
+                f"{out}: its candidates were reviewed and are frozen, but the brief's music, its phrase or the runs "
+                "changed; "
                 "undo that, or give a new --out"
             )
-        write_json(out / CONTENDERS, {c.name: _run_facts(c.run) for c in contenders})
+        write_json(out / CONTENDERS, {c.name: _run_facts(c.run, phrases[c.name]) for c in contenders})
+        if used := phrases[contenders[0].name]:
+            write_phrase(out, brief, used)
         rows = read_jsonl(out / TABLE) if (out / TABLE).is_file() else []
         existing = {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
         write_jsonl(out / TABLE, [existing[key] for _, _, key in plan if key in existing])
@@ -79,7 +88,7 @@ def generate_candidates(
         for contender in contenders:
             missing = [(seed, key) for c, seed, key in plan if c is contender and key not in existing]
             if missing:
-                _generate_for(contender, missing, brief, out, progress, device, warned)
+                _generate_for(contender, missing, brief, phrases[contender.name], out, progress, device, warned)
         return read_candidates(out)
 
 
@@ -90,31 +99,63 @@ def read_candidates(out: Path) -> list[dict[str, Any]]:
     return sorted(read_jsonl(out / TABLE), key=lambda row: (row["contender"], row["number"]))
 
 
-def candidate_key(brief: Brief, contender: Contender, seed: int) -> str:
-    """Hash of what determines a candidate and its checks: the brief's music, the adapter's files, the seed."""
+def require_current(out: Path, brief: Brief, rows: Sequence[Mapping[str, Any]]) -> None:
+    """TalimError if candidates were made for other music than the brief asks for now, or from another phrase."""
+    for row in rows:
+        same_phrase = is_same_phrase(brief, row["tags"])
+        if same_phrase and row.get("music") in (None, music_hash(brief)):  # None: made before it was recorded
+            continue
+        what = "other music than" if same_phrase else "another phrase than that of"
+        raise TalimError(
+            f"{out}: candidate {row['id']} was made for {what} this brief, as the brief was changed since: undo that, "
+            "add --run RUN to make its candidates, or give another --out"
+        )
+
+
+def music_hash(brief: Brief) -> str:
+    """Hash of what a brief asks for, but for the sound of its phrase."""
+    return _hash(_music(brief))
+
+
+def _music(brief: Brief) -> dict[str, Any]:
     music = {k: v for k, v in brief.model_dump(mode="json").items() if k not in _DELIVERY_ONLY}
+    if brief.phrase:  # wherever its file lies
+        music["phrase"] = brief.phrase.model_dump(mode="json", exclude={"file"})
+    return music
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def candidate_key(brief: Brief, contender: Contender, seed: int, phrase: BriefPhrase | None = None) -> str:
+    """Hash of what determines a candidate and its checks: the brief's music, phrase, the adapter's files, the seed."""
     weights = hashlib.sha256()
     for path in sorted(p for p in contender.run.adapter.glob("*") if p.suffix in (".safetensors", ".json")):
         weights.update(path.read_bytes())
-    content = [music, contender.name, weights.hexdigest(), seed]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    content = [_music(brief), contender.name, weights.hexdigest(), seed]
+    return _hash(content + ([phrase.phrase.name, phrase.phrase.hash] if phrase else []))
 
 
 def _digest(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _run_facts(run: Run) -> dict[str, Any]:
+def _run_facts(run: Run, phrase: BriefPhrase | None) -> dict[str, Any]:
     """A run's cost and rights for the report; copied because the run may be moved."""
     cost, fields = read_json(run.cost), ("wall_seconds", "device_seconds", "energy_joules", "device", "steps")
     cost = {name: cost.get(name) for name in (*fields, "trainable_parameters")}
-    return {"run": str(run.folder), "cost": cost, "rights": usage_rights.run_rights(run)}
+    rights = usage_rights.run_rights(run)
+    if phrase:
+        rights["phrase"] = {"file": phrase.phrase.name, "rights": phrase.rights}
+    return {"run": str(run.folder), "cost": cost, "rights": rights}
 
 
 def _generate_for(
     contender: Contender,
     missing: Sequence[tuple[int, str]],
     brief: Brief,
+    phrase: BriefPhrase | None,
     out: Path,
     progress: Progress,
     device: str,
@@ -122,9 +163,8 @@ def _generate_for(
 ) -> None:
     """Generate one contender's missing candidates; the time of the first includes loading the model.
 
-    What the base cannot read of the prompt is reported, unless `warned` holds that line already.
+    How the base uses the phrase and what it cannot read of the prompt is reported, unless `warned` holds that line.
     """
-    from talim.backbones.readable_text import reading_notes
     from talim.generation import sources
     from talim.generation.generate import GenerationOptions, generate_clip, provenance_tags
 
@@ -132,23 +172,48 @@ def _generate_for(
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
     backbone = sources.load_source(source, device, progress)
-    for line in reading_notes(backbone, [brief.prompt_text], "the prompt"):
+    for line in _notes(backbone, brief, phrase):
         if line not in warned:
             warned.add(line)
             progress.log(line)
     options = GenerationOptions(**brief.sampling.model_dump())
     sampling = {**backbone.options, **options.explicit_options}
+    kept_seconds, parts = (phrase.kept_seconds, phrase.parts) if phrase else (0.0, ("", ""))
     for seed, key in missing:
         number = seed - brief.seed + 1
         name = f"{contender.name}-{number:03d}"
         prompt, length_seconds = brief.prompt_text, untrimmed_seconds(brief)
-        clip = generate_clip(backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress, name).read()
         tags = provenance_tags(backbone, source.adapters, prompt, seed, sampling, BeatsAndChords())
+        if phrase:
+            tags |= phrase.tags | {"title": prompt or f"from {phrase.phrase.name}"}
+            step = partial(progress.step, f"generating {name}")
+            clip = phrase.generate(backbone, prompt, length_seconds, seed, {**sampling, "progress": step}).read()
+        else:
+            clip = generate_clip(
+                backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress
+            ).read()
         path = out / FOLDER / f"{name}.flac"
-        audio.write(path, postprocess(clip, brief), tags)
+        audio.write(path, postprocess(clip, brief, kept_seconds), tags)
         seconds = time.perf_counter() - began
         row = {"id": name, "contender": contender.name, "number": number, "seed": seed, "key": key}
-        row |= {"file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
+        row |= {"music": music_hash(brief), "file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
         row |= {"seconds": round(audio.read(path).seconds, 3), "generation_seconds": round(seconds, 3)}
-        append_jsonl(out / TABLE, row | {"checks": automatic_checks.run_checks(path, brief, originality)})
+        row |= {"phrase_seconds": round(kept_seconds, 3)} if phrase else {}
+        checks = automatic_checks.run_checks(path, brief, originality, kept_seconds, parts)
+        append_jsonl(out / TABLE, row | {"checks": checks})
         began = time.perf_counter()
+
+
+def _notes(backbone: Backbone, brief: Brief, phrase: BriefPhrase | None) -> list[str]:
+    """What is to be said of the prompt and of the phrase."""
+    from talim.backbones.readable_text import reading_notes
+
+    lines = [*reading_notes(backbone, [brief.prompt_text], "the prompt")]
+    if not brief.prompt_text:
+        lines.append(
+            "note: the prompt is empty: no words say what is played; guidance has nothing to act on and is skipped"
+        )
+    if phrase:
+        lines += [f"note: {phrase.phrase.name}: {remark}" for remark in phrase.phrase.remarks]
+        lines.append(phrase.phrase.described(backbone, phrase.options))
+    return lines

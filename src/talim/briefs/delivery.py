@@ -76,10 +76,12 @@ def tags_of(
 ) -> dict[str, str]:
     """The tags of the candidate, extended by the brief, the review and the rights."""
     licences = "; ".join(rights["recordings"])
+    phrase = f"; phrase: {rights['phrase']['rights']}" if "phrase" in rights else ""
+    begun = f"; adapter it began from: {rights['adapter_licence']}" if "adapter" in rights else ""
     return row["tags"] | {
         "title": f"{brief.title.get('en', brief.name)} ({row['id']})",
-        "license": f"{use}; base: {rights['base_licence']}; recordings: {licences}",
-        "copyright": "AI-generated; see the licences of its base and recordings",
+        "license": f"{use}; base: {rights['base_licence']}{begun}; recordings: {licences}{phrase}",
+        "copyright": f"AI-generated; see the licences of its base and recordings{' and of its phrase' * bool(phrase)}",
         "use": use,
         "consent": "; ".join(rights["consent"]),
         "brief": brief_hash,
@@ -95,12 +97,29 @@ def delivery_notice(pieces: list[dict[str, Any]], use: str) -> str:
     for contender, rights in {piece["contender"]: piece["rights"] for piece in pieces}.items():
         lines += [
             f"{contender}: base {rights['base']}, licence {rights['base_licence']}.",
+            *_adapter_lines(rights),
             f"  Training recordings, by licence: {_counted(rights['recordings'])}.",
             f"  Consent of the performers: {_counted(rights['consent'])}.",
+            *_phrase_lines(rights.get("phrase")),
             *_attribution_lines(rights.get("attributions") or []),
         ]
     lines += ["", "Licences that require attribution or the same licence still apply; see provenance.json."]
     return "\n".join(lines) + "\n"
+
+
+def _phrase_lines(phrase: dict[str, str] | None) -> list[str]:
+    if not phrase:
+        return []
+    return [
+        f"  Made from the phrase {phrase['file']}, given by the user, not by the model; rights: {phrase['rights']}."
+    ]
+
+
+def _adapter_lines(rights: dict[str, Any]) -> list[str]:
+    """The adapter that training began from; none where it began anew."""
+    if "adapter" not in rights:
+        return []
+    return [f"  Its training began from the adapter {rights['adapter']}, licence {rights['adapter_licence']}."]
 
 
 def _attribution_lines(rows: list[dict[str, str]]) -> list[str]:

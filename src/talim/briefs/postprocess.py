@@ -23,9 +23,12 @@ def untrimmed_seconds(brief: Brief) -> float:
     return brief.seconds + (OVERLAP_SECONDS if brief.loop else 0.0)
 
 
-def postprocess(clip: Audio, brief: Brief) -> Audio:
-    """The piece [C, T] as delivered. A clip shorter than the brief stays short, which `check_length` reports."""
-    frames = min(clip.frames, round(brief.seconds * clip.rate_hz))
+def postprocess(clip: Audio, brief: Brief, phrase_seconds: float = 0.0) -> Audio:
+    """The piece [C, T] as delivered: a phrase of `phrase_seconds` and the brief's seconds of new music.
+
+    A clip shorter than that stays short, which `check_length` reports.
+    """
+    frames = min(clip.frames, round((phrase_seconds + brief.seconds) * clip.rate_hz))
     piece = make_loop(clip, frames) if brief.loop else apply_fades(clip, frames)
     return normalize_loudness(piece, brief.loudness_lufs, periodic=brief.loop)
 

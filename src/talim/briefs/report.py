@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
     result["brief"] = {"hash": facts["hash"], "name": brief.name, "frozen_at": facts["frozen_at"], "content": content}
     result["deleted_on_request"] = facts["deleted"]
     write_json(folder / FILE, result)
-    write_text(folder / PAGE, render("usefulness.html", **context(result, brief)))
+    write_text(folder / PAGE, render("usefulness.html", **context(result, brief, rows)))
     return result | {"page": str(folder / PAGE)}
 
 
@@ -125,14 +125,24 @@ def decision_text(result: Mapping[str, Any]) -> str:
     return ANSWERS[result["answer"]] + suffix
 
 
-def context(result: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
-    """The variables of the template."""
+def judged_parts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which checks judge which part of the pieces, where they go on from a phrase; "" elsewhere."""
+    checks = [check for row in rows for check in row["checks"] if check.get("part")]
+    names = {
+        part: dict.fromkeys(c["name"] for c in checks if c["part"] == part) for part in (c["part"] for c in checks)
+    }
+    return "; ".join(f"{', '.join(checked)}: {part}" for part, checked in names.items())
+
+
+def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The variables of the template; `rows` are the candidates."""
     return {
         "version": __version__,
         "result": result,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
         "answer": decision_text(result),
+        "judged": judged_parts(rows),
         "acceptance": _acceptance_plot(result["contenders"]),
         "number": _number,
         "interval": _interval_text,

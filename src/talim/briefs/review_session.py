@@ -14,6 +14,7 @@ import numpy as np
 
 from talim import audio
 from talim.briefs import candidates
+from talim.briefs import phrase as phrase_file
 from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, Review, ReviewStore
 from talim.listening.database import sqlite_url
@@ -32,6 +33,7 @@ class ReviewSession(ServedSession):
     brief: Brief
     rows: dict[str, dict[str, Any]]  # candidates by id
     brief_hash: str
+    phrase_hash: str = ""  # of the file of the brief's phrase, where there is one
 
     def name(self, reviewer: str, candidate: str) -> str:
         """The random name of a candidate's audio, different for each reviewer."""
@@ -43,8 +45,13 @@ class ReviewSession(ServedSession):
         return _encode(self.folder / row["file"], row["sha256"], self.brief.loop)
 
     def sounds(self, participant: str, turn: dict[str, Any]) -> dict[str, Callable[[], bytes]]:
-        """The audio of the candidate under its random name."""
-        return {self.name(participant, turn["candidate"]): partial(self.wav, turn["candidate"])}
+        """The audio of the candidate, and of the brief's phrase, under their random names."""
+        name = turn["candidate"]
+        sounds = {self.name(participant, name): partial(self.wav, name)}
+        if self.phrase_hash:
+            phrase = partial(_encode, self.folder / phrase_file.FILE, self.phrase_hash, False)
+            sounds[self.name(participant, f"{name}/phrase")] = phrase
+        return sounds
 
     def public_turn(self, participant: Mapping[str, Any], turn: dict[str, Any]) -> dict[str, Any]:
         """A candidate with its failed checks, in every language, without its contender."""
@@ -55,13 +62,22 @@ class ReviewSession(ServedSession):
             "audio": self.name(participant["id"], name),
             "minimum_seconds": self.min_listening_seconds(name),
             "failed": [self._check(check) for check in failed],
-        }
+        } | ({"phrase": self._phrase_of(participant["id"], name)} if self.phrase_hash else {})
+
+    def _phrase_of(self, participant: str, candidate: str) -> dict[str, Any]:
+        """The random name of the phrase's audio, and how many seconds of it the candidate begins with."""
+        audio_name = self.name(participant, f"{candidate}/phrase")
+        return {"audio": audio_name, "kept_seconds": self._phrase_seconds(candidate)}
+
+    def _phrase_seconds(self, candidate: str) -> float:
+        return self.rows[candidate].get("phrase_seconds", 0.0)
 
     def _check(self, check: dict[str, Any]) -> dict[str, Any]:
-        """A check's name, and its measured and required value by language."""
+        """A check's name, what was judged, and its measured and required value by language."""
         by_language = {
             key: {language: translate(check[key], phrases) for language, phrases in self._phrases()}
-            for key in ("measured", "required")
+            for key in ("measured", "required", "part")
+            if check.get(key) is not None and (key != "part" or check[key])
         }
         return {"name": check["name"]} | by_language
 
@@ -74,7 +90,7 @@ class ReviewSession(ServedSession):
             "mood": {language: _listed([("mood", mood) for mood in moods], table) for language, table in phrases},
             "seconds": brief.seconds,
             "loop": brief.loop,
-        }
+        } | ({"phrase": True} if self.phrase_hash else {})
 
     def _phrases(self) -> list[tuple[str, dict[str, str]]]:
         return [(language, texts.get("phrases", {})) for language, texts in self.translations.items()]
@@ -92,8 +108,12 @@ class ReviewSession(ServedSession):
         return minimum_seconds
 
     def min_listening_seconds(self, candidate: str) -> float:
-        """How long a candidate must be played before a review: the brief's minimum, or all of a shorter piece."""
-        return min(self.brief.minimum_seconds, max(0.0, self.rows[candidate]["seconds"] - 0.25))
+        """How long a candidate must be played before a review: the brief's minimum, or all of a shorter piece.
+
+        A phrase at its beginning does not count, so that some of the new music is always heard.
+        """
+        needed = self.brief.minimum_seconds + self._phrase_seconds(candidate) * bool(self.brief.minimum_seconds)
+        return min(needed, max(0.0, self.rows[candidate]["seconds"] - 0.25))
 
 
 def translate(text: str, phrases: Mapping[str, str]) -> str:
@@ -163,4 +183,5 @@ def open_brief(folder: Path, brief: Brief, database: str | None = None) -> Revie
     translations = read_translations(folder, brief.languages, WORDS)
     store = ReviewStore(database or sqlite_url(folder / DATABASE))
     brief_hash = store.open_brief(brief, {name: row["sha256"] for name, row in rows.items()})
-    return ReviewSession(folder, translations, read_secrets(folder)["secret"], store, brief, rows, brief_hash)
+    secret, phrase_hash = read_secrets(folder)["secret"], phrase_file.stored_hash(folder) if brief.phrase else ""
+    return ReviewSession(folder, translations, secret, store, brief, rows, brief_hash, phrase_hash)

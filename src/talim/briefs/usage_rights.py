@@ -17,7 +17,8 @@ from talim.strict_yaml import read_yaml
 
 def run_rights(run: Run) -> dict[str, Any]:
     """The rights of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count},
-    "attributions": a row per training recording (`talim.corpus.attribution`), none where the corpus is missing}.
+    "attributions": a row per training recording (`talim.corpus.attribution`), none where the corpus is missing}; and
+    "adapter", "adapter_licence" of the one that its training began from, if it did.
     """
     base = read_json(run.facts_file).get("base", {}) if run.facts_file.is_file() else {}
     rights = _corpus_summary(run).get("rights") or {}
@@ -27,6 +28,7 @@ def run_rights(run: Run) -> dict[str, Any]:
         "recordings": dict(rights.get("licences") or {"unknown": 0}),
         "consent": dict(rights.get("consent") or {"unknown": 0}),
         "attributions": _attributions(corpus_of(run)),
+        **({} if (start := run.start) is None else {"adapter": start["name"], "adapter_licence": start["licence"]}),
     }
 
 
@@ -37,10 +39,17 @@ def _attributions(corpus: Path | None) -> list[dict[str, str]]:
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
-    """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies."""
+    """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies.
+
+    The "phrase" ({"file", "rights"}) that pieces go on from counts too, also where it is not part of them.
+    """
     licences = [(f"the base {rights['base']}", rights["base_licence"])]
+    if "adapter" in rights:
+        licences.append((f"the adapter {rights['adapter']}, which training began from,", rights["adapter_licence"]))
     for licence, count in rights["recordings"].items():
         licences.append((format_counted(count, "recording") if count else "the recordings", licence))
+    if phrase := rights.get("phrase"):
+        licences.append((f"the phrase {phrase['file']}", phrase["rights"]))
     uses = [(allows_commercial_use(licence), f"{what}: {licence}") for what, licence in licences]
     order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
     strictest = min((use for use, _ in uses), key=order.index)

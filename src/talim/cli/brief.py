@@ -58,6 +58,7 @@ def review(
     brief = briefs.load(file)
     if not run and (out / candidates.TABLE).is_file():
         rows = candidates.read_candidates(out)  # serve the existing ones again
+        candidates.require_current(out, brief, rows)
     else:
         frozen = review_session.is_frozen(out, database)
         rows = candidates.generate_candidates(brief, run or [], out, progress.default(), device, frozen=frozen)

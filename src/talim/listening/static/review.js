@@ -7,10 +7,11 @@ function briefSummary() {
   const { words, session } = page;
   const { brief } = session;
   const lines = [
-    fill(words.wanted_words, { words: localised(brief.prompt) }),
+    localised(brief.prompt) ? fill(words.wanted_words, { words: localised(brief.prompt) }) : null,
     localised(brief.mood) ? fill(words.wanted_mood, { mood: localised(brief.mood) }) : null,
     fill(words.wanted_seconds, { seconds: brief.seconds }),
     brief.loop ? words.wanted_loop : null,
+    brief.phrase ? words.wanted_phrase : null,
   ];
   return make("ul", {}, ...lines.filter(Boolean).map((text) => make("li", {}, text)));
 }
@@ -49,18 +50,40 @@ async function next() {
   const candidate = await json("POST", "/api/candidate", undefined, () => say(page.words.offline));
   document.getElementById("pause").hidden = candidate.done;
   if (candidate.done) return ending();
-  const answer = await ask("GET", `/api/audio/${candidate.audio}`, undefined, () => say(page.words.sound_failed));
-  candidate.address = URL.createObjectURL(await answer.blob());
+  candidate.address = await soundAddress(candidate.audio);
+  if (candidate.phrase) candidate.phrase.address = await soundAddress(candidate.phrase.audio);
   candidate.id = voteId();
   return showCandidate(candidate);
+}
+
+async function soundAddress(name) {
+  const answer = await ask("GET", `/api/audio/${name}`, undefined, () => say(page.words.sound_failed));
+  return URL.createObjectURL(await answer.blob());
+}
+
+// The phrase alone, and the candidate from where its new music begins, if the phrase comes first.
+function phrasePlayers(candidate, player) {
+  const { words } = page;
+  if (!candidate.phrase) return null;
+  const phrase = makePlayer(words.phrase, candidate.phrase.address, words, 0);
+  phrase.box = make("div", { class: "sound" }, phrase.button, phrase.position, phrase.state);
+  const start = candidate.phrase.kept_seconds;
+  const jump = make("button", { type: "button", class: "plain" }, words.play_new);
+  jump.addEventListener("click", () => {
+    silence();
+    player.audio.currentTime = start;
+    player.audio.play();
+  });
+  return make("div", { class: "phrase" }, phrase.box, start > 0 ? jump : null);
 }
 
 function failedChecks(candidate) {
   const { words } = page;
   if (!candidate.failed.length) return null;
-  const line = ({ name, measured, required }) => {
-    const values = { name: words.checks[name] || name, measured: localised(measured), required: localised(required) };
-    return make("li", {}, fill(words.failed_check, values));
+  const line = ({ name, measured, required, part }) => {
+    const title = words.checks[name] || name;
+    const values = { name: part ? fill(words.judged_part, { name: title, part: localised(part) }) : title };
+    return make("li", {}, fill(words.failed_check, { ...values, measured: localised(measured), required: localised(required) }));
   };
   return make("div", { class: "failed" }, make("p", {}, words.failed), make("ul", {}, ...candidate.failed.map(line)));
 }
@@ -92,7 +115,7 @@ function showCandidate(candidate) {
     make("h1", {}, fill(words.page_of, values)),
     make("progress", { max: candidate.candidates, value: candidate.position, "aria-label": words.progress }),
     make("details", {}, make("summary", {}, words.wanted), briefSummary()),
-    player.box, failedChecks(candidate),
+    player.box, phrasePlayers(candidate, player), failedChecks(candidate),
     choices(words.verdict, "", "verdict", Object.entries(words.verdicts)),
     reasons(),
     make("label", { class: "note-field" }, make("span", {}, words.note), note),
