@@ -11,6 +11,7 @@ from torch import Tensor
 
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.model import MustangoModel
+from talim.backbones.mustango.unet import SamplingMemory
 from talim.backbones.mustango.unet_config import UNetConfig
 from tests.golden_mustango import conditions
 from tests.golden_mustango.cases import Check, Golden, Parts, compare, same
@@ -150,8 +151,8 @@ def gradients(model: MustangoModel, batch: Training) -> Iterator[Check]:
 
 
 @torch.no_grad()
-def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
-    """One stored denoising run, with the reference's own noise."""
+def inference(golden: Golden, name: str, default_unet: str, memory: SamplingMemory | None = None) -> Iterator[Check]:
+    """One stored denoising run, with the reference's own noise; with a memory, as the backbone samples."""
     theirs = golden.tensors(f"{name}.safetensors")
     case = golden.json("inference_inputs.json")[name.removeprefix("inference_")]
     model = conditions.model(golden, case.get("unet", default_unet))
@@ -167,7 +168,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
     states, heard = model.encode_text(ids, mask), []
 
     def predict(latents: Tensor, levels: Tensor) -> Tensor:
-        heard.append(model(latents, levels, states, mask.bool(), beats, chords))
+        heard.append(model(latents, levels, states, mask.bool(), beats, chords, memory))
         return heard[-1]
 
     steps = int(case["num_steps"])
@@ -175,6 +176,7 @@ def inference(golden: Golden, name: str, default_unet: str) -> Iterator[Check]:
     sampler = diffusion.make_scheduler("ddpm")
     with mock.patch(DRAW, side_effect=noise):
         made = diffusion.denoise(diffusion.with_guidance(predict, guidance), theirs["initial_noise"], steps, sampler)
+    name += "" if memory is None else " with a memory"
     if "timesteps" in theirs:
         yield same(f"{name} timesteps", sampler.timesteps, theirs["timesteps"])
     for index, ours in enumerate(heard):
@@ -203,3 +205,4 @@ def all_checks(golden: Golden) -> Parts:
         yield "training", training(golden, default)
     for path in sorted(golden.folder.glob("inference_*.safetensors")):
         yield path.stem, inference(golden, path.stem, default)
+        yield f"{path.stem} with a memory", inference(golden, path.stem, default, SamplingMemory())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from talim.audio import Audio
-from talim.backbones.mustango import diffusion
+from talim.backbones.mustango import backbone, diffusion
 from talim.backbones.mustango.backbone import Mustango
 from talim.backbones.mustango.batch import LatentBatch
 from talim.backbones.mustango.diffusion import VALIDATION_TIMESTEPS
@@ -175,6 +175,45 @@ def test_generate_with_a_seed_does_not_depend_on_the_batch(tiny: Mustango) -> No
     assert np.array_equal(latents, tiny.generate_tokens(PROMPTS, 0.3, seed=5, sampling_steps=4))
     assert np.allclose(latents[:1], tiny.generate_tokens(PROMPTS[:1], 0.3, seed=5, sampling_steps=4), atol=1e-4)
     assert abs(latents - tiny.generate_tokens(PROMPTS, 0.3, seed=6, sampling_steps=4)).max() > 0.1
+
+
+@pytest.mark.parametrize("sampler", diffusion.SAMPLERS)
+def test_generate_a_row_of_a_batch_equals_the_piece_alone(
+    tiny: Mustango, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    prompts = ["sitar, slow", "drums", "", "drums, a much longer description of them", ""]
+    musics = [MUSIC, BeatsAndChords(), MUSIC, BeatsAndChords(), BeatsAndChords()]
+    options: dict[str, Any] = {"sampling_steps": 6, "sampler": sampler}
+    together = tiny.generate_tokens(prompts, 0.3, seed=5, beats_chords=musics, **options)
+    for row in range(5):
+        alone = tiny.generate_tokens(prompts[row : row + 1], 0.3, 5 + row, beats_chords=[musics[row]], **options)
+        assert np.allclose(together[row], alone[0], atol=1e-4)
+    given = tiny.generate_tokens(prompts[::-1], 0.3, seed=[9, 8, 7, 6, 5], beats_chords=musics[::-1], **options)
+    assert np.allclose(given[::-1], together, atol=1e-4)
+    monkeypatch.setattr(backbone, "BATCH_POSITIONS", 3 * 2 * 8 * 16)  # three pieces at once
+    calls: list[tuple[int, int]] = []
+    parts = tiny.generate_tokens(
+        prompts, 0.3, seed=5, beats_chords=musics, progress=lambda *done: calls.append(done), **options
+    )
+    assert np.allclose(parts, together, atol=1e-4)
+    assert calls == [(number, 12) for number in range(1, 13)]
+
+
+def test_generate_variations_in_batches_are_those_of_each_start(
+    tiny: Mustango, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = np.random.default_rng(0).normal(size=(3, 8, 8, 16)).astype(np.float32)
+    options: dict[str, Any] = {"sampling_steps": 6, "strength": 0.5}
+    monkeypatch.setattr(backbone, "BATCH_POSITIONS", 2 * 2 * 8 * 16)
+    together = tiny.generate_tokens(["a"] * 3, 0.3, seed=2, start=start, **options)
+    for row in range(3):
+        alone = tiny.generate_tokens(["a"], 0.3, seed=2 + row, start=start[row : row + 1], **options)
+        assert np.allclose(together[row], alone[0], atol=1e-4)
+
+
+def test_generate_with_too_few_seeds_raises_usage_error(tiny: Mustango) -> None:
+    with pytest.raises(UsageError, match="1 seeds arrived for 2 clips"):
+        tiny.generate_tokens(PROMPTS, 0.3, seed=[1])
 
 
 def test_generate_depends_on_text_beats_chords_and_guidance(tiny: Mustango) -> None:

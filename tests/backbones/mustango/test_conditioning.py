@@ -24,6 +24,20 @@ def test_beat_tokens_padding_repeats_the_last_time() -> None:
     assert beats.mask.sum(dim=1).tolist() == [2, 0]
 
 
+def test_attended_tokens_end_with_the_longest_row() -> None:
+    grids = [BeatGrid((0.5, 1.25), (1, 2)), BeatGrid(), BeatGrid((0.0, 1.0, 2.0), (1, 2, 1))]
+    beats = ConditionTokens.of_beats(grids)
+    fewer = beats.attended()
+    assert fewer.mask.tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+    assert torch.equal(fewer.ids, beats.ids[:, :3])
+    assert torch.equal(fewer.times_seconds, beats.times_seconds[:, :3])
+    assert ConditionTokens.of_beats([BeatGrid()] * 2).attended().mask.tolist() == [[True]] * 2
+    assert ConditionTokens.of_chords([ChordTrack()]).attended().ids.tolist() == [[[1, 1, 1]]]
+    full = ConditionTokens.of_beats([BeatGrid(tuple(float(n) for n in range(50)), (1,) * 50)])
+    assert torch.equal(full.attended().mask, full.mask)
+    assert not beats.mask[1].any()  # the given ones are as they were
+
+
 def test_time_embedding_distinguishes_hundredths() -> None:
     at = time_embedding(torch.tensor([0.0, 0.01, 5.0]), 1024)
     assert at[0, ::2].abs().max() == 0

@@ -63,6 +63,31 @@ def test_posterior_does_not_depend_on_the_batch(tiny: Mustango) -> None:
     assert torch.equal(together[1:2], tiny.mel_vae.posterior(mels[1:2]).mean)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [40, 70])
+def test_vocode_blocks_are_the_samples_of_vocode(tiny: Mustango, frames: int) -> None:
+    mel = torch.randn(2, 1, 163, 64, generator=torch.Generator().manual_seed(0)) - 4
+    whole = tiny.mel_vae.vocode(mel)
+    blocks = list(tiny.mel_vae.vocode_blocks(mel, frames))
+    assert [block.shape[1] for block in blocks[:-1]] == [160 * frames] * (162 // frames)
+    torch.testing.assert_close(torch.cat(blocks, 1), whole, atol=2e-6, rtol=0)
+    assert torch.equal(*map(torch.cat, ([whole], list(tiny.mel_vae.vocode_blocks(mel)))))
+
+
+@torch.no_grad()
+def test_vocode_blocks_need_all_of_their_context(tiny: Mustango, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = vae_vocoder.receptive_frames(tiny.mel_vae.vocoder.config)
+    mel = torch.zeros(1, 1, 4 * needed, 64) - 4
+    changed = mel.clone()
+    changed[:, :, 0] += 5  # all that the first frame reaches
+    moved = (tiny.mel_vae.vocode(mel) - tiny.mel_vae.vocode(changed))[0].abs() > 0
+    reached = int(moved.nonzero().max()) / 160
+    assert needed - 5 < reached <= needed + 1
+    monkeypatch.setattr(vae_vocoder, "receptive_frames", lambda config: 2)
+    short = torch.cat(list(tiny.mel_vae.vocode_blocks(changed, needed)), 1)
+    assert (short - tiny.mel_vae.vocode(changed)).abs().max() > 1e-5
+
+
 def test_mel_vae_with_another_hop_raises_talim_error(tiny: Mustango) -> None:
     config = MelConfig.of(released_mustango.STFT | {"hop_length": 200})
     with pytest.raises(TalimError, match="160 samples per frame"):

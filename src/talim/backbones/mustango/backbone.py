@@ -21,6 +21,7 @@ from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.batch import EncodedExample, LatentBatch, beat_chord_tokens, collate, pad_states
 from talim.backbones.mustango.beat_chord_vocabulary import check_vocabulary, snap_to_vocabulary
 from talim.backbones.mustango.diffusion import VALIDATION_TIMESTEPS
+from talim.backbones.mustango.unet import SamplingMemory
 from talim.backbones.protocol import Batch, Loss
 from talim.beats_chords import BeatsAndChords
 from talim.errors import TalimError, UsageError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 10.24  # of the released model
 MAX_SECONDS = generation_options.MAX_VARIATION_SECONDS
+BATCH_POSITIONS = 2**16  # of latents that the U-Net has at once: eight pieces of ten seconds of the released model
 
 
 class Mustango(FrozenModel):
@@ -101,13 +103,19 @@ class Mustango(FrozenModel):
 
     @torch.no_grad()
     def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
-        """Scaled latents [C, T, F] -> one block of audio [1, samples], `rate_hz / frame_rate_hz` samples per frame."""
+        """Scaled latents [C, T, F] -> blocks of audio [1, samples], `rate_hz / frame_rate_hz` samples per frame.
+
+        The VAE, whose norms and attention go over the whole clip, has all of it at once, the vocoder one block.
+        """
         expected = (self.mel_vae.channels, self.mel_vae.bands)
         if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != expected:
             raise TalimError(f"latents {tokens.shape} arrived; {self.name} has [{expected[0]}, frames, {expected[1]}]")
         latents = torch.from_numpy(np.array(tokens, dtype=np.float32)).to(self.device)
-        wave = self.mel_vae.vocode(self.mel_vae.decode_mel(latents[None]))[0].cpu().numpy()
-        yield wave[: tokens.shape[1] * self.mel_vae.samples_per_frame][None]
+        left = tokens.shape[1] * self.mel_vae.samples_per_frame  # the vocoder may add some
+        for block in self.mel_vae.vocode_blocks(self.mel_vae.decode_mel(latents[None])):
+            wave = block[:, :left].cpu().numpy()
+            left -= wave.shape[1]
+            yield wave
 
     def collate(self, items: Sequence[EncodedExample], drop: Sequence[bool]) -> LatentBatch:
         """Pad clips to one batch; a dropped condition is the empty prompt without beats and chords."""
@@ -145,7 +153,7 @@ class Mustango(FrozenModel):
         self,
         prompts: Sequence[str],
         seconds: float,
-        seed: int,
+        seed: int | Sequence[int],
         guidance_scale: float = 3.0,
         *,
         progress: Progress | None = None,
@@ -155,8 +163,9 @@ class Mustango(FrozenModel):
         strength: float | None = None,
         **options: Any,
     ) -> np.ndarray:  # float32 [B, C, T, F]
-        """Latents of at least `seconds`, one clip per prompt; each clip has its own noise seed.
+        """Latents of at least `seconds`, one clip per prompt, the same alone and beside others.
 
+        Each has its own seed: `seed`, `seed` + 1, ..., or one of a sequence.
         `beats_chords` has one entry per prompt; `predict` fills missing beats and chords by the checkpoint's networks.
         With `start`, of the clip's length, variations of it: see `diffusion.denoise`.
         `options`: `sampling_steps`, `sampler`; `progress` counts sampling steps.
@@ -172,23 +181,24 @@ class Mustango(FrozenModel):
             guidance_scale = 1.0  # nothing to be guided to: the second pass would give the same
         shape = (self.mel_vae.channels, self._frames(seconds), self.mel_vae.bands)
         generators = diffusion.make_generators(seed, len(prompts))
-        noise = diffusion.initial_noise(shape, generators, self.device)
-        varied = None
-        if start is not None:
-            if strength is None:
-                strength = generation_options.DEFAULT_STRENGTH
-            varied = diffusion.Start(torch.from_numpy(start).to(self.device), strength)
+        strength = generation_options.DEFAULT_STRENGTH if strength is None else strength
+        size = max(1, BATCH_POSITIONS // (shape[1] * shape[2] * (1 if guidance_scale == 1 else 2)))
+        batches = [slice(first, first + size) for first in range(0, len(prompts), size)]
+        latents = []
         with sampling.inference_mode(self.model):
-            latents = diffusion.denoise(
-                diffusion.with_guidance(self._velocity(prompts, beats_chords, guidance_scale), guidance_scale),
-                noise,
-                options["sampling_steps"],
-                diffusion.make_scheduler(options["sampler"]),
-                generators,
-                progress,
-                varied,
-            )
-        return latents.cpu().numpy()
+            for number, rows in enumerate(batches):
+                velocity = self._velocity(prompts[rows], beats_chords[rows], guidance_scale)
+                made = diffusion.denoise(
+                    diffusion.with_guidance(velocity, guidance_scale),
+                    diffusion.initial_noise(shape, generators[rows], self.device),
+                    options["sampling_steps"],
+                    diffusion.make_scheduler(options["sampler"]),
+                    generators[rows],
+                    progress and _part_of(progress, number, len(batches)),
+                    None if start is None else diffusion.Start(torch.from_numpy(start[rows]).to(self.device), strength),
+                )
+                latents.append(made.cpu().numpy())
+        return np.concatenate(latents)
 
     def context_seconds(self, phrase_seconds: float) -> float:
         """All of a phrase: a variation is as long as the phrase."""
@@ -240,7 +250,8 @@ class Mustango(FrozenModel):
         states, mask = pad_states([self.null_states] * unconditional + self.encode_text(prompts))
         beats, chords = beat_chord_tokens([BeatsAndChords()] * unconditional + list(beats_chords))
         conditions = [part.to(self.device) for part in (states, mask, beats, chords)]
-        return lambda latents, levels: self.model(latents, levels, *conditions)
+        memory = SamplingMemory()
+        return lambda latents, levels: self.model(latents, levels, *conditions, memory)
 
     def frozen_activation_shape(self, frames: int, text_tokens: int = 0) -> tuple[int, int]:
         """(0, 0): the input noise differs in every step, so no activations are constant."""
@@ -281,6 +292,11 @@ class Mustango(FrozenModel):
         self.model.train()
         self.model.text_encoder.eval()
         self.model.unet.set_checkpointing(gradient_checkpointing)
+
+
+def _part_of(progress: Progress, number: int, count: int) -> Progress:
+    """The progress of one of `count` equal parts of the work."""
+    return lambda done, total: progress(number * total + done, count * total)
 
 
 def _check_options(seconds: float, guidance_scale: float) -> None:

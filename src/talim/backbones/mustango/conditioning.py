@@ -37,6 +37,16 @@ class ConditionTokens(NamedTuple):
         ids, times, mask = zip(*rows, strict=True)
         return cls(torch.tensor(ids), torch.tensor(times, dtype=torch.float32), torch.tensor(mask))
 
+    def attended(self) -> ConditionTokens:
+        """The same condition without the padding after its longest row: what attends to it hears no difference.
+
+        Where no token of a row is valid, all are alike and one stands for them.
+        """
+        mask = self.mask.clone()
+        mask[:, 0] |= ~mask.any(dim=1)
+        length = int(mask.any(dim=0).sum())  # valid tokens come first
+        return ConditionTokens(self.ids[:, :length], self.times_seconds[:, :length], mask[:, :length])
+
     def to(self, device: torch.device | str) -> ConditionTokens:
         return ConditionTokens(*(tensor.to(device) for tensor in self))
 

@@ -122,11 +122,17 @@ def with_guidance(predict: VelocityPredictor, guidance_scale: float) -> Velocity
     return guided
 
 
-def make_generators(seed: int, count: int) -> list[torch.Generator]:
-    """One noise generator per clip, so that a clip does not depend on the batch size."""
+def make_generators(seed: int | Sequence[int], count: int) -> list[torch.Generator]:
+    """One noise generator per clip, by the clip's own seed: `seed`, `seed` + 1, ..., or one of several for each.
+
+    So a clip is the same alone and in any batch. UsageError where there are not as many seeds as clips.
+    """
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed + index for index in range(count)]
+    if len(seeds) != count:
+        raise UsageError(f"{len(seeds)} seeds arrived for {count} clips; give one for each, or the first one alone")
     generators = []
-    for index in range(count):
-        state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    for own in seeds:
+        state = np.random.SeedSequence([own, 0]).generate_state(1, np.uint64)
         generators.append(torch.Generator("cpu").manual_seed(int(state[0] >> np.uint64(1))))
     return generators
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from talim.backbones.mustango.conditioning import BeatEmbedding, ChordEmbedding, ConditionTokens
-from talim.backbones.mustango.unet import MusicUNet
+from talim.backbones.mustango.unet import CrossAttentionContext, MusicUNet, SamplingMemory
 from talim.backbones.mustango.unet_config import UNetConfig
 from talim.design.musicgen_sites import Site
 from talim.design.unet_sites import UNetShape
@@ -63,12 +63,31 @@ class MustangoModel(nn.Module):
         states_mask: Tensor,  # bool [B, L]
         beats: ConditionTokens,
         chords: ConditionTokens,
+        memory: SamplingMemory | None = None,
     ) -> Tensor:  # float32 [B, C, T, F]
+        """The velocity; with a `memory`, the conditions are those of its first call, which are read only then."""
+        dtype = self.unet.conv_in.weight.dtype
+        if memory is None:
+            contexts = self._contexts(states, states_mask, beats, chords)
+        else:
+            if memory.contexts is None:
+                memory.contexts = self._contexts(states, states_mask, beats.attended(), chords.attended(), memory)
+            contexts = memory.contexts
+        predicted = self.unet.predict(latents.to(dtype), timesteps, contexts)
+        return predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+
+    def _contexts(
+        self,
+        states: Tensor,
+        states_mask: Tensor,
+        beats: ConditionTokens,
+        chords: ConditionTokens,
+        memory: SamplingMemory | None = None,
+    ) -> list[CrossAttentionContext]:
+        """What the U-Net attends to."""
         dtype = self.unet.conv_in.weight.dtype
         text = self.conditioner(states.to(dtype))
         beat_states = self.beat_embedding_layer(beats.ids, beats.times_seconds)
         chord_states = self.chord_embedding_layer(chords.ids, chords.times_seconds)
-        predicted = self.unet(
-            latents.to(dtype), timesteps, text, beat_states, chord_states, states_mask, beats.mask, chords.mask
-        )
-        return predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+        pairs = ((text, states_mask), (beat_states, beats.mask), (chord_states, chords.mask))
+        return [CrossAttentionContext.of(*pair, dtype, memory) for pair in pairs]

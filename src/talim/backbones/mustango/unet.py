@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from talim.backbones.mustango.unet_config import UNetConfig
@@ -24,26 +27,73 @@ from talim.backbones.mustango.unet_config import UNetConfig
 MASKED_BIAS = -10000.0
 
 
+class SamplingMemory:
+    """What stays the same over all sampling steps of a batch: the contexts, and what each attention makes of its own.
+
+    It belongs to one batch of clips and to the weights and adapters as they are; without gradients.
+    """
+
+    def __init__(self) -> None:
+        self.contexts: list[CrossAttentionContext] | None = None
+        self._made: dict[nn.Module, Any] = {}
+
+    def of(self, module: nn.Module, make: Callable[[], Any]) -> Any:
+        """What `make` returned when it was first asked for this module."""
+        if module not in self._made:
+            self._made[module] = make()
+        return self._made[module]
+
+
 class CrossAttentionContext(NamedTuple):
     """Tokens that a site attends to, and a bias that masks padding."""
 
     tokens: Tensor  # [B, L, D]
     bias: Tensor | None  # [B, 1, L], 0 or MASKED_BIAS
+    memory: SamplingMemory | None = None
 
     @classmethod
-    def of(cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype) -> CrossAttentionContext:
+    def of(
+        cls, tokens: Tensor, mask: Tensor | None, dtype: torch.dtype, memory: SamplingMemory | None = None
+    ) -> CrossAttentionContext:
         """From a mask [B, L], true for valid tokens; None if all are valid."""
         bias = None if mask is None else ((1 - mask.to(dtype)) * MASKED_BIAS)[:, None]
-        return cls(tokens.to(dtype), bias)
+        return cls(tokens.to(dtype), bias, memory)
 
 
 class MusicTransformer(Transformer2DModel):
     """Residual transformer: self-attention over all latent positions, cross-attention to one context, feed-forward."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, hidden: Tensor, tokens: Tensor, bias: Tensor | None
+        self, hidden: Tensor, tokens: Tensor, bias: Tensor | None, memory: SamplingMemory | None = None
     ) -> Tensor:  # [B, C, T, F]
+        if memory is not None and self._is_plain():
+            return self._sample(hidden, tokens, bias, memory)
         return super().forward(hidden, encoder_hidden_states=tokens, encoder_attention_mask=bias, return_dict=False)[0]
+
+    def _is_plain(self) -> bool:
+        """Whether the parts that `_sample` looks into are diffusers' own: an adapter around one must be called."""
+        block = self.transformer_blocks[0]
+        return type(block) is BasicTransformerBlock and type(block.attn1) is type(block.attn2) is Attention
+
+    def _sample(self, hidden: Tensor, tokens: Tensor, bias: Tensor | None, memory: SamplingMemory) -> Tensor:
+        """The same with what the context alone decides made once, and without copies between memory layouts."""
+        block: Any = self.transformer_blocks[0]
+        batch, _, frames, bands = hidden.shape
+        linear = self.use_linear_projection
+        inner = self.norm(hidden) if linear else self.proj_in(self.norm(hidden))
+        states = inner.permute(0, 2, 3, 1).reshape(batch, frames * bands, -1)
+        states = self.proj_in(states) if linear else states
+        own = block.norm1(states)
+        states = states + _attend(block.attn1, own, *_keys_and_values(block.attn1, own))
+        if tokens.shape[1] == 1:  # one key: its value, whatever asks
+            states = states + memory.of(block.attn2, lambda: _attend_to_one(block.attn2, tokens))
+        else:
+            keys, values = memory.of(block.attn2, lambda: _keys_and_values(block.attn2, tokens))
+            states = states + _attend(block.attn2, block.norm2(states), keys, values, bias)
+        states = states + block.ff(block.norm3(states))
+        states = self.proj_out(states) if linear else states
+        inner = states.reshape(batch, frames, bands, -1).permute(0, 3, 1, 2)
+        return hidden + (inner if linear else self.proj_out(inner))
 
 
 class MusicBlock(nn.Module):
@@ -171,9 +221,13 @@ class MusicUNet(nn.Module):
         beat_mask: Tensor | None = None,
         chord_mask: Tensor | None = None,
     ) -> Tensor:  # [B, C, T, F]
-        dtype = sample.dtype
         tokens, masks = (text, beats, chords), (text_mask, beat_mask, chord_mask)
-        contexts = [CrossAttentionContext.of(token, mask, dtype) for token, mask in zip(tokens, masks, strict=True)]
+        pairs = zip(tokens, masks, strict=True)
+        return self.predict(sample, timestep, [CrossAttentionContext.of(*pair, sample.dtype) for pair in pairs])
+
+    def predict(self, sample: Tensor, timestep: Tensor, contexts: Sequence[CrossAttentionContext]) -> Tensor:
+        """`forward` with the contexts of text, beats and chords."""
+        dtype = sample.dtype
         # sinusoids in float32 for any model dtype: bf16 cannot tell 999 from 998
         sinusoids = self.time_proj(timestep.reshape(-1).expand(sample.shape[0]))
         time = self.time_embedding(sinusoids.to(dtype))
@@ -191,6 +245,27 @@ class MusicUNet(nn.Module):
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             assert isinstance(block, MusicBlock)
             block.checkpointing = on
+
+
+def _keys_and_values(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Of tokens [B, L, D], each [B, heads, L, D / heads]."""
+    return _by_head(attention, attention.to_k(tokens)), _by_head(attention, attention.to_v(tokens))
+
+
+def _attend(attention: Any, states: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The attention's output for states [B, N, D]; `bias` [B, 1, L]."""
+    asked = _by_head(attention, attention.to_q(states))
+    heard = F.scaled_dot_product_attention(asked, keys, values, None if bias is None else bias[:, None])
+    return attention.to_out[0](heard.transpose(1, 2).flatten(2))
+
+
+def _attend_to_one(attention: Any, token: Tensor) -> Tensor:  # [B, 1, D] -> [B, 1, width]
+    """The attention's output where there is only one token to attend to."""
+    return attention.to_out[0](attention.to_v(token))
+
+
+def _by_head(attention: Any, states: Tensor) -> Tensor:  # [B, L, D] -> [B, heads, L, D / heads]
+    return states.unflatten(2, (attention.heads, -1)).transpose(1, 2)
 
 
 def _resnet(config: UNetConfig, inputs: int, outputs: int, scale: float = 1.0) -> ResnetBlock2D:

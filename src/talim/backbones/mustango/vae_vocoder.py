@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from talim.errors import TalimError
 
 LOG_FLOOR = 1e-5
+BLOCK_FRAMES = 1024  # mel frames that the vocoder has at once: 10.24 s of the released model
 PEAK_AMPLITUDE = 0.5  # of the VAE's training data
 
 
@@ -120,6 +122,39 @@ class MelVAE(nn.Module):
     def vocode(self, mel: Tensor) -> Tensor:  # [B, 1, frames, bands] -> [B, N]
         """Waveform of a log-mel spectrogram; the released vocoder adds 32 samples after its 160 per frame."""
         return self.vocoder(mel[:, 0])
+
+    def vocode_blocks(self, mel: Tensor, frames: int = BLOCK_FRAMES) -> Iterator[Tensor]:
+        """The samples of `vocode`, in blocks [B, n] of up to `frames` mel frames, whose memory they need.
+
+        A HiFi-GAN hears a few frames to either side, which every block is given. Other vocoders keep phases from frame
+        to frame and have everything at once.
+        """
+        from transformers import SpeechT5HifiGan
+
+        total = mel.shape[2]
+        if not isinstance(self.vocoder, SpeechT5HifiGan) or total <= frames:
+            yield self.vocode(mel)
+            return
+        hop, context = self.mel.config.hop_length, receptive_frames(self.vocoder.config)
+        for first in range(0, total, frames):
+            begin, last = max(0, first - context), first + frames >= total
+            samples = self.vocode(mel[:, :, begin : first + frames + context])
+            start = (first - begin) * hop
+            yield samples[:, start:] if last else samples[:, start : start + frames * hop]
+
+
+def receptive_frames(config: Any) -> int:
+    """How many frames to either side can reach a sample of a HiFi-GAN of this configuration."""
+    reach, rate = 3.0, 1.0  # the first convolution; rate in values per frame
+    widest = max(
+        (kernel - 1) // 2 * sum(dilation + 1 for dilation in dilations)
+        for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+    )
+    for factor, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+        reach += kernel / factor / rate
+        rate *= factor
+        reach += widest / rate
+    return math.ceil(reach + 3 / rate)
 
 
 def build_vae(config: Mapping[str, Any]) -> Any:
