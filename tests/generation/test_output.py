@@ -60,7 +60,7 @@ def test_file_of_another_request_is_refused_and_kept(tmp_path: Path, make: Any, 
 def test_file_of_the_same_request_is_used_again(tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = make(tmp_path / "one.flac", "slow glide")
     before = (tmp_path / "one.flac").stat().st_mtime_ns
-    monkeypatch.setattr(generate, "generate_clip", None)
+    monkeypatch.setattr(generate, "generate_clips", None)
     again, said = make(tmp_path / "one.flac", "slow glide")
     assert again == rows
     assert "1 of 1 pieces were there already" in said
@@ -125,22 +125,23 @@ def test_folder_keeps_files_of_others(tmp_path: Path, make: Any) -> None:
 def test_folder_interrupted_goes_on_without_making_pieces_again(
     tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, real = tmp_path / "many", generate.generate_clip
-    calls: list[str] = []
+    out, real = tmp_path / "many", generate.generate_clips
+    calls: list[list[str]] = []
 
-    def clip(*arguments: Any) -> Audio:
+    def clips(*arguments: Any) -> Any:
         calls.append(arguments[1])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
+        for number, clip in enumerate(real(*arguments)):
+            if len(calls) == 1 and number == 2:
+                raise KeyboardInterrupt
+            yield clip
 
-    monkeypatch.setattr(generate, "generate_clip", clip)
+    monkeypatch.setattr(generate, "generate_clips", clips)
     with pytest.raises(Interrupted, match=r"2 of 4 pieces are finished.*run the same command again"):
         make(out, "a", "b", num_samples=2)
     assert [name for name, *_ in manifest(out)] == ["0001.flac", "0002.flac"]
     finished = contents(out)
     rows, said = make(out, "a", "b", num_samples=2)
-    assert calls == ["a", "a", "b", "b", "b"]
+    assert calls == [["a", "a", "b", "b"], ["b", "b"]]
     assert [Path(row["file"]).name for row in rows] == [f"000{number}.flac" for number in (1, 2, 3, 4)]
     assert "2 of 4 pieces were there already" in said
     assert contents(out).items() >= finished.items()
@@ -150,10 +151,10 @@ def test_folder_interrupted_goes_on_without_making_pieces_again(
 
 
 def test_file_interrupted_says_that_nothing_is_kept(tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def clip(*_: Any) -> Audio:
+    def clips(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generate, "generate_clip", clip)
+    monkeypatch.setattr(generate, "generate_clips", clips)
     with pytest.raises(Interrupted, match="no piece was finished yet"):
         make(tmp_path / "one.flac", "a")
     assert list(tmp_path.iterdir()) == []

@@ -128,7 +128,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             return output
         active = self._active()
-        if self._effective_module(active) is not self.base_layer:
+        if self.effective_module(active) is not self.base_layer:
             raise TalimError(
                 f"{self.module_path}: `full` is trained here, so the frozen module's output cannot be used"
             )
@@ -157,7 +157,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             # torch's own layers take nested tensors only without gradients
             padded, back, mask = _from_nested(args[0])
             return back(self._adapt(active, (padded, *args[1:]), kwargs | {"src_key_padding_mask": ~mask}))
-        module = self._effective_module(active)
+        module = self.effective_module(active)
         cache = self.forward_context.find_cache(args, kwargs)
         started = cache is not None and streaming.has_started(cache, self.forward_context.layer_index)
         with without_inner_checkpointing(module):
@@ -299,7 +299,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             )
         state.step = outer.token
 
-    def _effective_module(self, active: list[str]) -> nn.Module:
+    def effective_module(self, active: list[str]) -> nn.Module:
         """The base module, or its replacement by `full`."""
         copies = [
             (block, self.scales[name])

@@ -11,11 +11,13 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
-from talim.backbones.musicgen.sampling import inference_mode
+from talim.backbones.musicgen.sampling import inference_mode, part_of
 from talim.backbones.readable_text import TextReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from talim.backbones.protocol import Progress
 
 
 class FrozenModel:
@@ -90,15 +92,44 @@ class FrozenModel:
 
         return AudioStream(blocks, self.rate_hz, self.channels)
 
+    def generate_each(
+        self,
+        prompts: Sequence[str],
+        seconds: float | Sequence[float],
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        *,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """One clip after the other; options that are lists hold an entry for each."""
+        for row, prompt in enumerate(prompts):
+            own = {name: value[row : row + 1] if isinstance(value, list) else value for name, value in options.items()}
+            length = seconds if isinstance(seconds, int | float) else seconds[row]
+            seed_of_row = seed + row if isinstance(seed, int) else seed[row]
+            report = part_of(progress, row, len(prompts))
+            targets = self.generate_tokens([prompt], length, seed_of_row, guidance_scale, progress=report, **own)
+            yield row, targets[0]
+
     def generate_streams(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> list[AudioStream]:
         """One clip of `seconds` per prompt; arguments as in `generate_tokens`."""
         targets = self.generate_tokens(prompts, seconds, seed, guidance_scale, **options)
         return [self.stream(row, seconds) for row in targets]
 
     def generate(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> list[Audio]:
         """`generate_streams`, decoded."""
         return [clip.read() for clip in self.generate_streams(prompts, seconds, seed, guidance_scale, **options)]

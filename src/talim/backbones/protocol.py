@@ -138,27 +138,52 @@ class Backbone(Protocol):
         """
 
     def generate(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> list[Audio]:
-        """One clip of `seconds` per prompt, determined by the arguments.
+        """One clip of `seconds` per prompt, determined by the prompt, the options and its seed: `seed` + its index.
 
         `options` are keywords named by the attribute `options`; `progress`, a Progress; and `beats_chords`, a
         BeatsAndChords per prompt. UsageError for options or conditions that the model does not support.
         """
 
     def generate_streams(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> list[AudioStream]:
         """As `generate`, but the clips are decoded when they are saved or read."""
 
     def generate_tokens(
-        self, prompts: Sequence[str], seconds: float, seed: int, guidance_scale: float = 3.0, **options: Any
+        self,
+        prompts: Sequence[str],
+        seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
     ) -> np.ndarray:
         """As `generate`, but returns targets [B, K, T] or [B, C, T, F].
 
         `start` are targets to begin from: tokens [B, K, P] are gone on from and are not part of the result, latents
         [B, C, T, F] are varied, as far as `strength` says (0 to 1).
         """
+
+    def generate_each(
+        self,
+        prompts: Sequence[str],
+        seconds: float | Sequence[float],
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """As `generate_tokens`, for clips of any lengths: index and targets of each as soon as they are there."""
 
     def generate_from(
         self,

@@ -75,7 +75,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, hidden: Tensor, state: StreamingState | None = None, mask: Tensor | None = None) -> Tensor:
         if not self.causal:
-            return hidden * self._gate(_masked_mean(hidden.float(), mask), hidden.dtype)
+            return hidden * self.gate(_masked_mean(hidden.float(), mask), hidden.dtype)
         state = StreamingState() if state is None else state
         if self.name not in state.tensors:
             zeros = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[2], dtype=torch.float32)
@@ -89,7 +89,7 @@ class SqueezeExcitation(nn.Module):
     def _frame_counts(self) -> str:
         return f"{self.name} counts"
 
-    def _gate(self, mean: Tensor, dtype: torch.dtype) -> Tensor:
+    def gate(self, mean: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.sigmoid(self.excite(F.gelu(self.squeeze(mean.to(dtype)))))
 
     def _gates_unpadded(self, hidden: Tensor, state: StreamingState) -> Tensor:
@@ -100,7 +100,7 @@ class SqueezeExcitation(nn.Module):
         if frames == 1:
             if before % self.update_every == 0:
                 mean = total / max(before, 1)
-                state.tensors[gate_key] = self._gate(mean, hidden.dtype)
+                state.tensors[gate_key] = self.gate(mean, hidden.dtype)
             state.tensors[self.name] = [total + hidden, mean]
             return state.tensors[gate_key]
         sums = torch.cat([total, total + hidden.float().cumsum(1)], 1)  # over the frames before each frame
@@ -108,7 +108,7 @@ class SqueezeExcitation(nn.Module):
         updates = range(first_update, before + frames, self.update_every)
         counts = torch.tensor([max(frame, 1) for frame in updates], device=hidden.device)
         means = sums[:, [frame - before for frame in updates]] / counts[:, None]
-        gates = self._gate(means, hidden.dtype)
+        gates = self.gate(means, hidden.dtype)
         if before % self.update_every:
             means, gates = torch.cat([mean, means], 1), torch.cat([state.tensors[gate_key], gates], 1)
         state.tensors[self.name], state.tensors[gate_key] = [sums[:, -1:], means[:, -1:]], gates[:, -1:]
@@ -131,7 +131,7 @@ class SqueezeExcitation(nn.Module):
         means = torch.where((updates < count)[..., None], mean, new_means)
         state.tensors[self.name] = [sums[:, -1:], means[:, -1:]]
         state.tensors[self._frame_counts] = counts[:, -1:]
-        return self._gate(means, hidden.dtype)
+        return self.gate(means, hidden.dtype)
 
 
 def _masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:

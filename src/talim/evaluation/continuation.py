@@ -58,8 +58,9 @@ def evaluate_continuations(  # noqa: PLR0913
     seed: int,
     options: GenerationOptions,
 ) -> dict[str, Any]:
-    """Continue `num_clips` held-out clips, with one seed for both, and score them; writes RUN/continuations.
+    """Continue `num_clips` held-out clips, with and without adapter, and score them; writes RUN/continuations.
 
+    Both continuations of a clip have the same seed: `seed` and the clip's index.
     The result holds `scores`, rows of the score table with a `control`, lengths and counts; or only the `reason` why
     nothing was continued. At most `seconds` are generated for each.
     """
@@ -79,7 +80,7 @@ def evaluate_continuations(  # noqa: PLR0913
         new = backbone.generate_tokens(
             [clip.caption for clip in clips],
             cut.new_seconds,
-            seed,
+            [seed + number for number in range(len(clips))],
             progress=lambda done, total: progress.step(f"continuing {title}", done, total),
             start=start,
             **chosen,
@@ -176,7 +177,8 @@ def _write(
                 if clip.ai_generated:  # used on purpose; its copies say so too
                     written |= {GENERATED_TAG: clip.ai_generated}
                 if role in tags:
-                    written = {**tags[role], **begun, "prompt": clip.caption, "title": f"from {clip.recording}"}
+                    own = {"seed": str(seed + number - 1), "prompt": clip.caption, "title": f"from {clip.recording}"}
+                    written = {**tags[role], **begun, **own}
                 audio.write(folder / name, sound, written)
                 rows.append(
                     {
@@ -184,7 +186,7 @@ def _write(
                         "role": role,
                         "prompt": clip.caption,
                         "recording": clip.recording,
-                        "seed": seed if role in tags else None,
+                        "seed": seed + number - 1 if role in tags else None,
                         "seconds": round(sound.seconds, 3),
                         "phrase_seconds": cut.phrase_seconds,
                     }

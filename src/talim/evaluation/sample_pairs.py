@@ -57,6 +57,8 @@ def generate_pairs(  # noqa: PLR0913
 ) -> list[SamplePair]:
     """Generate pairs for the captions of `num_prompts` held-out clips; writes RUN/samples (FLAC and manifest.jsonl).
 
+    Both pieces of a pair have the same seed: `seed` and the pair's index.
+
     A base that accepts beats and chords is given those of the clip, as far as the corpus has them.
     """
     clips = batches.stratified_sample(corpus.held_out, num_prompts)
@@ -68,7 +70,7 @@ def generate_pairs(  # noqa: PLR0913
         targets = backbone.generate_tokens(
             captions,
             seconds,
-            seed,
+            [seed + number for number in range(len(captions))],
             progress=lambda done, total: progress.step(f"generating {title}", done, total),
             beats_chords=beats_chords,
             **generation_options,
@@ -85,9 +87,9 @@ def generate_pairs(  # noqa: PLR0913
             for role, piece in (("before", pair.base), ("after", pair.adapted)):
                 adapters = [AdapterChoice(run.adapter)] if role == "after" else []
                 name = f"{number:02d}-{role}.flac"
-                tags = provenance_tags(backbone, adapters, clip.caption, seed, generation_options, music)
+                tags = provenance_tags(backbone, adapters, clip.caption, seed + number - 1, generation_options, music)
                 audio.write(folder / name, piece.audio, tags)
-                rows.append(_manifest_row(name, role, clip, piece.audio, seed))
+                rows.append(_manifest_row(name, role, clip, piece.audio, seed + number - 1))
             real = corpus.read_clip(clip).cut(0, seconds)
             name = f"{number:02d}-real.flac"
             audio.write(folder / name, real, {"title": clip.recording, "licence": clip.licence})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talim.audio import AudioStream
+from talim.backbones.adapter_folder import AdapterFolder
 from talim.backbones.devices import check_device_name
 from talim.backbones.generation_options import resolve_options
 from talim.backbones.readable_text import reading_notes
@@ -215,20 +217,42 @@ class Generation:
             return self.options
         return {**self.options, "melody": [self._melody_classes[id(piece.melody)]]}
 
-    def generate(self, index: int) -> AudioStream:
-        """The piece `index`, decoded when it is saved or read, with its provenance as tags; `request` is its key."""
-        piece, backbone, total = self.pieces[index], self.backbone, len(self.pieces)
-        title = f"{index + 1} of {total}" if total > 1 else "audio"
-        condition = self._beats_chords[piece.prompt, piece.beats_chords]
-        if piece.phrase is not None:  # predicted ones may go on after its end
-            condition = condition.cut(0.0, piece.seconds)
-        if piece.phrase is None:
-            clip = generate_clip(
-                backbone, piece.prompt, piece.seconds, piece.seed, self._options(piece), condition, self.progress, title
+    def generate(self, indices: Sequence[int]) -> Iterator[tuple[int, AudioStream]]:
+        """Some of the pieces, each with its index as soon as it is there; those without a phrase are made together.
+
+        A piece is decoded when it is saved or read, with its provenance as tags; `request` is its key. It does not
+        depend on the others.
+        """
+        together = [index for index in indices if self.pieces[index].phrase is None]
+        if together:
+            pieces = [self.pieces[index] for index in together]
+            melodies = [None if p.melody is None else self._melody_classes[id(p.melody)] for p in pieces]
+            more = {} if all(melody is None for melody in melodies) else {"melody": melodies}
+            clips = generate_clips(
+                self.backbone,
+                [piece.prompt for piece in pieces],
+                [piece.seconds for piece in pieces],
+                [piece.seed for piece in pieces],
+                {**self.options, **more},
+                [self._condition_of(piece) for piece in pieces],
+                self.progress,
             )
-        else:
-            clip = self._begun(piece, piece.phrase, condition, title)
-        tags = provenance_tags(backbone, self.source.adapters, piece.prompt, piece.seed, self.options, condition)
+            for row, clip in clips:
+                yield together[row], self._tagged(pieces[row], clip)
+        for index in indices:
+            piece = self.pieces[index]
+            if piece.phrase is not None:
+                title = f"{index + 1} of {len(self.pieces)}" if len(self.pieces) > 1 else "audio"
+                clip = self._begun(piece, piece.phrase, self._condition_of(piece), title)
+                yield index, self._tagged(piece, clip)
+
+    def _condition_of(self, piece: PieceRequest) -> BeatsAndChords:
+        condition = self._beats_chords[piece.prompt, piece.beats_chords]
+        return condition if piece.phrase is None else condition.cut(0.0, piece.seconds)  # predicted ones may go on
+
+    def _tagged(self, piece: PieceRequest, clip: AudioStream) -> AudioStream:
+        condition = self._condition_of(piece)
+        tags = provenance_tags(self.backbone, self.source.adapters, piece.prompt, piece.seed, self.options, condition)
         if piece.phrase is not None:
             tags |= piece.phrase.tags(self.phrase_options)
             tags["title"] = piece.prompt or f"from {piece.phrase.name}"
@@ -271,8 +295,12 @@ def generate_audio(**request: Any) -> Iterator[Audio]:
     The arguments are those of `Generation`; it is made, with all its checks, when the first piece is asked for.
     """
     generation = Generation(**request)
-    for index in range(len(generation.pieces)):
-        yield generation.generate(index).read()
+    count, waiting, following = len(generation.pieces), {}, 0
+    for index, clip in generation.generate(range(count)):
+        waiting[index] = clip
+        while following in waiting:
+            yield waiting.pop(following).read()
+            following += 1
 
 
 def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
@@ -286,19 +314,21 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
     count = max(len(request["prompts"]), len(request.get("phrases", ()))) * request.get("num_samples", 1)
     output = choose_output(out, count)
     generation = Generation(**request)
-    progress, rows, done = generation.progress, [], 0
-    with output.opened(progress, [piece.key for piece in generation.pieces]):
+    progress, rows, keys = generation.progress, {}, [piece.key for piece in generation.pieces]
+    with output.opened(progress, keys):
+        there = {index: output.take(key, generation.backbone.fingerprint) for index, key in enumerate(keys)}
+        rows = {index: row for index, row in there.items() if row is not None}
+        missing = [index for index in there if index not in rows]
         try:
-            for index, piece in enumerate(generation.pieces):
-                row = output.take(piece.key, generation.backbone.fingerprint)
-                done += row is None
-                rows.append(output.add(generation.generate(index)) if row is None else row)
+            for index, clip in generation.generate(missing):
+                rows[index] = output.add(clip)
         except KeyboardInterrupt:
             kept = f"{len(rows)} of {count} pieces are finished and in {out}" if rows else "no piece was finished yet"
             raise Interrupted(f"{kept}. {RESUME_PREFIX}run the same command again") from None
-    if done < count:
-        progress.log(f"{count - done} of {count} pieces were there already, from an equal request; none is made twice")
-    return rows
+    if len(missing) < count:
+        there_already = count - len(missing)
+        progress.log(f"{there_already} of {count} pieces were there already, from an equal request; none is made twice")
+    return [rows[index] for index in range(count)]
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
@@ -316,6 +346,40 @@ def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: floa
     return [BeatsAndChords.parse(*pair, seconds) for pair in zip(beats, chords, strict=True)]
 
 
+def generate_clips(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    seconds: Sequence[float],
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    beats_chords: Sequence[BeatsAndChords],
+    progress: Progress,
+) -> Iterator[tuple[int, AudioStream]]:
+    """A piece for each prompt, with its index as soon as it is there, decoded when it is saved or read.
+
+    `options` are the base's resolved options. Progress is told in seconds of music.
+    """
+    total, begun = sum(seconds), time.monotonic()
+    title = "generating audio, seconds" if len(prompts) == 1 else f"generating {len(prompts)} pieces, seconds"
+
+    def report(done: int, of: int) -> None:
+        music = total * done / of
+        speed = music / max(time.monotonic() - begun, 1e-9)
+        progress.step(title, round(music), max(1, round(total)), f"{speed:.2g} times real time")
+
+    rows = backbone.generate_each(
+        prompts,
+        seconds,
+        seeds,
+        progress=report,
+        beats_chords=list(beats_chords) if any(beats_chords) else None,
+        **options,
+    )
+    for row, targets in rows:
+        name = f"decoding {row + 1} of {len(prompts)}" if len(prompts) > 1 else "decoding audio"
+        yield row, _with_progress(backbone.stream(targets, seconds[row]), seconds[row], progress, name)
+
+
 def generate_clip(
     backbone: Backbone,
     prompt: str,
@@ -324,23 +388,20 @@ def generate_clip(
     options: Mapping[str, Any],
     beats_chords: BeatsAndChords,
     progress: Progress,
-    title: str,
 ) -> AudioStream:
-    """One piece of `seconds`, decoded when it is saved or read; `options` are the base's resolved options."""
-    clip = backbone.generate_streams(
-        [prompt],
-        seconds,
-        seed,
-        progress=lambda done, total: progress.step(f"generating {title}", done, total),
-        beats_chords=[beats_chords] if beats_chords else None,
-        **options,
-    )[0]
+    """One piece of `seconds`, as in `generate_clips`."""
+    ((_, clip),) = generate_clips(backbone, [prompt], [seconds], [seed], options, [beats_chords], progress)
+    return clip
+
+
+def _with_progress(clip: AudioStream, seconds: float, progress: Progress, title: str) -> AudioStream:
+    """A clip that reports how many of its seconds are decoded."""
 
     def blocks() -> Iterator[np.ndarray]:
         done, total = 0, max(1, round(seconds))
         for block in clip.blocks():
             done += block.shape[1]
-            progress.step(f"decoding {title}", min(round(done / clip.rate_hz), total), total)
+            progress.step(title, min(round(done / clip.rate_hz), total), total)
             yield block
 
     return replace(clip, blocks=blocks)
@@ -373,6 +434,7 @@ def provenance_tags(
 
         tags["adapter"] = "; ".join(f"{c.folder.resolve().parent.name}/{c.folder.name}" for c in adapters)
         tags["adapter_design"] = "; ".join(str(serialization.read_info(c.folder)["design"]) for c in adapters)
+        tags["adapter_licence"] = "; ".join(AdapterFolder(c.folder).licence for c in adapters)
         tags["adapter_scale"] = "; ".join(f"{c.scale:g}" for c in adapters)
     written = {"beats": beats_chords.beats, "chords": beats_chords.chords, **options}
     return tags | {name: str(value) for name, value in written.items() if value or name not in ("beats", "chords")}

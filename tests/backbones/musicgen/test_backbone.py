@@ -16,6 +16,7 @@ from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.load import load
 from talim.backbones.musicgen import codec_blocks, prepended_conditions, sampling
 from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.decoding import Decoder
 from talim.backbones.protocol import Batch
 from talim.errors import TalimError
 
@@ -131,13 +132,13 @@ def test_the_empty_prompt_generates_as_transformers_does_without_condition(share
 
 
 def test_guidance_is_skipped_where_no_prompt_says_anything(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-    real = sampling.generate_codes
-    monkeypatch.setattr(sampling, "generate_codes", lambda *a: given.append(a[4].guidance_scale) or real(*a))
+    given: list[bool] = []
+    real = Decoder.allocate
+    monkeypatch.setattr(Decoder, "allocate", lambda *a: given.append(a[3]) or real(*a))
     unguided = shared.generate_tokens([""], 0.2, seed=1, guidance_scale=1.0)
     assert np.array_equal(shared.generate_tokens(["  "], 0.2, seed=1, guidance_scale=3.0), unguided)
     shared.generate_tokens(["slow"], 0.2, seed=1, guidance_scale=3.0)
-    assert given == [1.0, 1.0, 3.0]
+    assert given == [False, False, True]
 
 
 def test_an_empty_prompt_among_others_is_not_changed_by_them(shared: MusicGen) -> None:

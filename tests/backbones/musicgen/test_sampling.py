@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.decoding import Decoder
 from talim.errors import UsageError
 
 PROMPTS = ["ney, slow", "tabla and voice, fast", "x"]
@@ -172,24 +173,28 @@ def test_generate_from_tokens_hears_every_code_of_the_last_frame(shared: MusicGe
 
 
 def test_generate_never_exceeds_the_window(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = []
-    generate = type(shared.model).generate
+    positions = []
+    step = Decoder.step
 
-    def watch(self: object, **arguments: object) -> object:
-        lengths.append(arguments["max_length"])
-        return generate(self, **arguments)
+    def watch(self: Decoder, tokens: torch.Tensor) -> torch.Tensor:
+        positions.append(int(self.position[0]))
+        return step(self, tokens)
 
-    monkeypatch.setattr(type(shared.model), "generate", watch)
+    monkeypatch.setattr(Decoder, "step", watch)
     shared.generate_tokens(PROMPTS[:1], 1.26, seed=0)
-    assert lengths == [25 + 4, 25 + 4, 25 + 4, 10 + 8 + 4]  # 25, then 15, 15 and 8 new frames
+    # 25 frames, then 15, 15 and 8 new ones after 10 that are there, each with the steps of the delays
+    before, delays = positions[0], max(shared.delays)
+    spans = [(0, 25), (10, 25), (10, 25), (10, 18)]
+    expected = [frame for first, last in spans for frame in range(first, last + delays)]
+    assert [position - before for position in positions] == expected
 
 
-def test_generate_reports_progress_in_frames(shared: MusicGen) -> None:
+def test_generate_reports_progress_in_frames_of_all_pieces(shared: MusicGen) -> None:
     calls: list[tuple[int, int]] = []
     shared.generate_tokens(PROMPTS[:2], 0.7, seed=0, progress=lambda done, total: calls.append((done, total)))
-    assert {total for _, total in calls} == {35}
+    assert {total for _, total in calls} == {70}
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
-    assert calls[-1] == (35, 35)
+    assert calls[-1] == (70, 70)
 
 
 def test_generate_from_tokens_reports_progress_of_the_new_frames(shared: MusicGen) -> None:

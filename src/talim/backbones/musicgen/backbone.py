@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
 from talim.backbones.devices import full_float32
 from talim.backbones.frozen_model import FrozenModel
-from talim.backbones.musicgen import codec_blocks, continuation, delay_pattern, partial_forward, sampling
+from talim.backbones.musicgen import codec_blocks, continuation, decoding, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
 from talim.beats_chords import BeatsAndChords
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError, UsageError
+from talim.progress import log_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +66,8 @@ class MusicGen(FrozenModel):
         facts = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
         self.codec_hash = fingerprint.hash_weights(model.audio_encoder, facts, exact=True)
         self.num_parameters = fingerprint.count_values(model.decoder)
+        self.int8 = False  # whether decoding quantises the weights
+        self._kept_decoder: tuple[Any, decoding.Decoder] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,38 +155,153 @@ class MusicGen(FrozenModel):
         steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
-    def generate_tokens(  # noqa: PLR0913
+    def generate_tokens(
         self,
         prompts: Sequence[str],
         seconds: float,
-        seed: int,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        *,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> np.ndarray:  # int16 [B, K, T]
+        """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
+
+        The clip of a row is determined by its prompt and seed, whatever stands beside it; row i has the seed
+        `seed` + i, or one of several. With `start`, int16 [B, K, P], the tokens go on from these. UsageError for beats,
+        chords and options of other families.
+        """
+        rows = self.generate_each(prompts, seconds, seed, guidance_scale, progress=progress, **options)
+        return np.stack([tokens for _, tokens in sorted(rows, key=lambda row: row[0])])
+
+    def generate_each(  # noqa: PLR0913
+        self,
+        prompts: Sequence[str],
+        seconds: float | Sequence[float],
+        seed: int | Sequence[int],
         guidance_scale: float = 3.0,
         temperature: float = 1.0,
         top_k: int = 250,
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
-        start: np.ndarray | None = None,  # int16 [B, K, P]
+        start: Sequence[np.ndarray] | np.ndarray | None = None,  # int16 [K, P] for each
         melody: Sequence[np.ndarray | None] | None = None,
         **other_options: Any,
-    ) -> np.ndarray:  # int16 [B, K, T]
-        """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
-
-        With `start`, the tokens that go on from these. UsageError for beats, chords and options of other families.
-        """
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """As `generate_tokens`, for clips of any lengths: index and tokens int16 [K, T], as soon as each is there."""
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
         generation_options.check_melody(self.melody_rate_hz > 0, self.name, melody)
         if not any(prompt.strip() for prompt in prompts) and all(row is None for row in melody or ()):
             guidance_scale = min(guidance_scale, 1.0)  # nothing to be guided to: the second pass would give the same
-        options = sampling.SamplingOptions(seconds, seed, guidance_scale, temperature, top_k)
-        conditions = self._conditions(prompts, melody, options.guidance_scale > 1)
-        there = None if start is None else torch.from_numpy(start.astype(np.int64)).to(self.device)
-        frames = 0 if there is None else there.shape[-1]
-        windows = sampling.split_into_windows(seconds, self.frame_rate_hz, self.window_seconds, frames)
-        codes = sampling.generate_codes(
-            self.model, conditions, len(prompts), windows, options, self.delays, progress, there
-        )
-        return codes.to(torch.int16).cpu().numpy()
+        lengths = [seconds] * len(prompts) if isinstance(seconds, int | float) else list(seconds)
+        seeds = [seed + row for row in range(len(prompts))] if isinstance(seed, int) else list(seed)
+        options = sampling.SamplingOptions(max(lengths), min(seeds), guidance_scale, temperature, top_k)
+        empty = np.zeros((self.codebooks, 0), np.int16)
+        given = [torch.from_numpy(row.astype(np.int64)) for row in ([empty] * len(prompts) if start is None else start)]
+        windows = [
+            sampling.split_into_windows(length, self.frame_rate_hz, self.window_seconds, row.shape[-1])
+            for length, row in zip(lengths, given, strict=True)
+        ]
+        pieces = list(zip(windows, seeds, given, strict=True))
+        try:
+            rows = self._decoded(prompts, melody, pieces, options, progress)
+            yield from ((index, codes.astype(np.int16)) for index, codes in rows)
+        except decoding.UnsupportedError as reason:
+            log_once(f"{self.name}: decoded by transformers, one piece after the other, as {reason}")
+            yield from self._decoded_by_transformers(prompts, melody, pieces, options, progress)
+
+    def _decoded(
+        self,
+        prompts: Sequence[str],
+        melody: Sequence[np.ndarray | None] | None,
+        pieces: Sequence[tuple[Any, int, torch.Tensor]],
+        options: sampling.SamplingOptions,
+        progress: Progress | None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        with sampling.inference_mode(self.model):
+            decoder = self._decoder()
+            heard = self._hear(prompts, melody, options.guidance_scale > 1)
+            every = [
+                decoding.Piece(windows, seed, start, **conditions)
+                for (windows, seed, start), conditions in zip(pieces, heard, strict=True)
+            ]
+            steps = max(decoding.steps_of(piece, self.delays) for piece in every)
+            rows = decoding.rows_that_fit(decoder, steps, len(every), options.guidance_scale > 1)
+            yield from decoding.decode_pieces(
+                decoder, every, rows, options, self.delays, self.special_token, report=progress
+            )
+
+    def _decoder(self) -> decoding.Decoder:
+        """The decoder with the present adapters; read again only where weights, adapters or scales have changed."""
+        key = decoding.state_of(self.model.decoder)
+        if self._kept_decoder is None or self._kept_decoder[0] != key:
+            self._kept_decoder = None  # not two at a time
+            self._kept_decoder = (key, decoding.Decoder(self.model, int8=self.int8))
+        return self._kept_decoder[1]
+
+    def _hear(
+        self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
+    ) -> list[dict[str, Any]]:
+        """What the decoder hears of each prompt, as `Piece` names it; with guidance beside the null condition."""
+        states = {
+            prompt: self._text_states(torch.from_numpy(text), bool(prompt.strip()))
+            for prompt, text in zip(prompts, self.encode_text(prompts), strict=True)
+        }
+        longest = max(len(text) for text in states.values())
+        heard = []
+        for prompt in prompts:
+            text = states[prompt]
+            there = (torch.arange(longest, device=text.device) < len(text)) & bool(prompt.strip())
+            padded = torch.nn.functional.pad(text, (0, 0, 0, longest - len(text)))
+            copies = [padded, torch.zeros_like(padded)][: 1 + guided]
+            masks = [there, torch.zeros_like(there)][: 1 + guided]
+            heard.append({"text": torch.stack(copies), "heard": torch.stack(masks)})
+        return heard
+
+    def _text_states(self, text: torch.Tensor, told: bool) -> torch.Tensor:  # [L, D]
+        """What arrives at the decoder's layers of one prompt's text states [L, E], through the model's own calls."""
+        caught: list[torch.Tensor] = []
+
+        def catch(module: Any, args: Any, named: Mapping[str, Any]) -> None:
+            caught.append(named["encoder_hidden_states"])
+            raise _TextArrived
+
+        mask = torch.full((1, len(text)), int(told), device=self.device)
+        ids = torch.full((self.codebooks, 1), self.special_token, device=self.device)
+        handle = self.model.decoder.register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            with torch.no_grad():
+                states = (text[None].to(self.device),)
+                self.model(encoder_outputs=states, attention_mask=mask, decoder_input_ids=ids, use_cache=False)
+        except _TextArrived:
+            pass
+        finally:
+            handle.remove()
+        return caught[0][0]
+
+    def _decoded_by_transformers(
+        self,
+        prompts: Sequence[str],
+        melody: Sequence[np.ndarray | None] | None,
+        pieces: Sequence[tuple[Any, int, torch.Tensor]],
+        options: sampling.SamplingOptions,
+        progress: Progress | None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """One piece after the other, each alone, so that it does not depend on the others."""
+        for index, (prompt, (windows, seed, start)) in enumerate(zip(prompts, pieces, strict=True)):
+            own = None if melody is None else [melody[index]]
+            codes = sampling.generate_codes(
+                self.model,
+                self._conditions([prompt], own, options.guidance_scale > 1),
+                1,
+                windows,
+                replace(options, seed=seed),
+                self.delays,
+                sampling.part_of(progress, index, len(pieces)),
+                start[None].to(self.device),
+            )
+            yield index, codes[0].to(torch.int16).cpu().numpy()
 
     def _conditions(
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
@@ -263,6 +382,10 @@ class MusicGen(FrozenModel):
                 self.model.decoder.gradient_checkpointing_enable({"use_reentrant": False})
             else:
                 self.model.decoder.gradient_checkpointing_disable()
+
+
+class _TextArrived(Exception):  # noqa: N818  (no error: it ends a call of the model where the decoder begins)
+    """The text states are where the decoder gets them."""
 
 
 def _freeze_and_configure(model: Any, special: int) -> None:

@@ -21,7 +21,7 @@ from talim.backbones.protocol import Batch, CachedBatch
 
 if TYPE_CHECKING:
     from talim.audio import Audio, AudioStream
-    from talim.backbones.protocol import Item, Progress
+    from talim.backbones.protocol import Item
 
 NO_MELODY = np.zeros(1, np.int8)
 
@@ -79,40 +79,6 @@ class MusicGenMelody(MusicGen):
         """Output of the first `layers` layers for conditions and music, [B, T, D], before any adapter there."""
         return prepended_conditions.forward_frozen(self.model, self._steps(batch), batch, layers)
 
-    def generate_tokens(  # pyright: ignore[reportIncompatibleMethodOverride]  (fewer by place)
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int,
-        guidance_scale: float = 3.0,
-        *,
-        melody: Sequence[np.ndarray | None] | None = None,
-        progress: Progress | None = None,
-        start: np.ndarray | None = None,
-        **options: Any,
-    ) -> np.ndarray:  # int16 [B, K, T]
-        """As for MusicGen; `melody` has pitch classes int8 [M] at `melody_rate_hz`, or None, for each prompt.
-
-        A melody that ends before the piece is repeated. Prompts of equal length are generated together, as padding
-        would change the music.
-        """
-        lengths = [self._tokenize([prompt])[0].shape[1] for prompt in prompts]
-        groups = [[i for i, other in enumerate(lengths) if other == length] for length in dict.fromkeys(lengths)]
-        results: dict[int, np.ndarray] = {}
-        for number, rows in enumerate(groups):
-            tokens = super().generate_tokens(
-                [prompts[row] for row in rows],
-                seconds,
-                seed,
-                guidance_scale,
-                melody=None if melody is None else [melody[row] for row in rows],
-                progress=_part_of(progress, number, len(groups)),
-                start=None if start is None else start[rows],
-                **options,
-            )
-            results |= dict(zip(rows, tokens, strict=True))
-        return np.stack([results[row] for row in range(len(prompts))])
-
     def generate_from(  # pyright: ignore[reportIncompatibleMethodOverride]  (the options are passed on)
         self, phrase: Audio, prompt: str, seconds: float, seed: int, *, melody: Any = None, **options: Any
     ) -> AudioStream:
@@ -125,6 +91,33 @@ class MusicGenMelody(MusicGen):
             melody = [np.concatenate([own, np.resize(melody[0], needed)])]
         return super().generate_from(phrase, prompt, seconds, seed, melody=melody, **options)
 
+    def _hear(
+        self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
+    ) -> list[dict[str, Any]]:
+        """What precedes the music in each window: melody and text, with guidance beside the null ones."""
+        states = dict(zip(prompts, self.encode_text(prompts), strict=True))
+        melodies = [NO_MELODY if row is None else row for row in melody or [None] * len(prompts)]
+
+        def before(prompt: str, row: np.ndarray) -> Callable[[int], torch.Tensor]:
+            return lambda first_frame: torch.stack(self._condition_rows([(states[prompt], row)], first_frame, guided))
+
+        return [
+            {"num_conditions": self.melody_frames + len(states[prompt]), "conditions": before(prompt, row)}
+            for prompt, row in zip(prompts, melodies, strict=True)
+        ]
+
+    def _condition_rows(
+        self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], first_frame: int, guided: bool
+    ) -> list[torch.Tensor]:
+        """Text states and melodies as states [P, D] from a frame of the music on; then the null ones of guidance."""
+        first = round(first_frame / self.frame_rate_hz * self.melody_rate_hz)
+        tokens = np.zeros((self.codebooks, 1), np.int16)
+        items: Any = [(tokens, text, _excerpt(row, first, self.melody_frames)) for text, row in pairs]
+        rows = [*items, *items] if guided else items
+        batch = self.collate(rows, [row >= len(items) for row in range(len(rows))]).to(self.device)
+        with torch.no_grad():
+            return prepended_conditions.condition_rows(self.model, batch)
+
     def _conditions(
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
     ) -> Callable[[int], Mapping[str, Any]]:
@@ -134,15 +127,8 @@ class MusicGenMelody(MusicGen):
         melodies = [NO_MELODY if row is None else row for row in melody or [None] * len(prompts)]
 
         def of_window(first_frame: int) -> Mapping[str, Any]:
-            first = round(first_frame / self.frame_rate_hz * self.melody_rate_hz)
-            tokens = np.zeros((self.codebooks, 1), np.int16)
-            pairs = zip(states, melodies, strict=True)
-            items: Any = [(tokens, text, _excerpt(row, first, self.melody_frames)) for text, row in pairs]
-            rows = [*items, *items] if guided else items
-            batch = self.collate(rows, [row >= len(items) for row in range(len(rows))]).to(self.device)
-            with torch.no_grad():
-                conditions = torch.stack(prepended_conditions.condition_rows(self.model, batch))
-            return {"input_ids": ids, "attention_mask": mask, "encoder_hidden_states": conditions}
+            rows = self._condition_rows(list(zip(states, melodies, strict=True)), first_frame, guided)
+            return {"input_ids": ids, "attention_mask": mask, "encoder_hidden_states": torch.stack(rows)}
 
         return of_window
 
@@ -150,10 +136,3 @@ class MusicGenMelody(MusicGen):
 def _excerpt(melody: np.ndarray, first: int, frames: int) -> np.ndarray:
     """`frames` pitch classes from the frame `first` on, int64; the melody begins anew where it ends."""
     return melody[np.arange(first, first + frames) % len(melody)].astype(np.int64)
-
-
-def _part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """The progress of one of several equal parts."""
-    if progress is None or count == 1:
-        return progress
-    return lambda done, total: progress((number * total + done) // count, total)

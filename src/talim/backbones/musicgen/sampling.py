@@ -128,6 +128,27 @@ def generate_codes(
     return codes[..., before:]
 
 
+def draw_codes(logits: Tensor, uniform: Tensor, options: SamplingOptions) -> Tensor:  # int64 [N, K]
+    """Draw codes from logits [N, K, V], or [2 N, K, V] with guidance, by uniform random numbers [N, K] in [0, 1).
+
+    The same logits and numbers give the same codes; those of one row do not depend on the others.
+    """
+    logits = logits.float()
+    if options.guidance_scale > 1:
+        told, untold = logits.chunk(2)
+        logits = untold + options.guidance_scale * (told - untold)
+    if options.temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / options.temperature
+    if 0 < options.top_k < logits.shape[-1]:
+        lowest = logits.topk(options.top_k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+        logits = logits.masked_fill(logits < lowest, -torch.inf)
+    # in the order of the codes, not of their logits: a rounding error then moves a boundary by as little as itself
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
+    drawn = uniform[..., None] * cumulative[..., -1:] * (1 - 1e-6)
+    return torch.searchsorted(cumulative, drawn, right=True)[..., 0]
+
+
 def _arguments(options: SamplingOptions, length: int) -> dict[str, Any]:
     """Keyword arguments of generate(); `length` counts the delayed steps with the leading special token."""
     sampled = options.temperature > 0
@@ -136,6 +157,13 @@ def _arguments(options: SamplingOptions, length: int) -> dict[str, Any]:
     if sampled:
         arguments |= {"temperature": options.temperature, "top_k": options.top_k}
     return arguments
+
+
+def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of several equal parts."""
+    if progress is None or count == 1:
+        return progress
+    return lambda done, total: progress((number * total + done) // count, total)
 
 
 class _ForwardCounter(StoppingCriteria):

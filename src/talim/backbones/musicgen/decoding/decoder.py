@@ -1,0 +1,249 @@
+"""MusicGen's decoder with static caches: one step for all rows, however far each of them is.
+
+A row is one piece. With guidance each row has a second one without conditions, so that a step is one batch of twice as
+many; rows 0 to N - 1 are the conditioned ones. Rows are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer, read_norm
+from talim.backbones.musicgen.decoding.products import UnsupportedError, join_affine, make_product, read_affine
+from talim.backbones.musicgen.decoding.slots import History, Place, Visible
+
+MOST_ROWS_CPU, MOST_ROWS_GPU = 16, 64  # beyond which a step takes as much longer as it makes more
+FREE_MEMORY_USED = 0.5
+
+
+@dataclass
+class Step:
+    """The present step, as layers and adapters need it."""
+
+    now: int
+    place: Place
+    whole: Visible  # conditions and music
+    music: Visible
+    frames: list[int]  # music frames behind each row
+    copies: int
+    device: torch.device
+    _places: dict[tuple[int, int], Tensor]
+    _due: dict[int, bool | Tensor] = field(default_factory=dict)
+
+    def ring(self, size: int) -> Place:
+        return self.now % size
+
+    def past(self, size: int, offsets: Tensor) -> Tensor:
+        key = (id(offsets), self.now % size)
+        if key not in self._places:
+            self._places[key] = (self.now - offsets) % size
+        return self._places[key]
+
+    def due(self, every: int) -> bool | Tensor:
+        if every not in self._due:
+            rows = [frames % every == 0 for frames in self.frames]
+            answer: bool | Tensor = rows[0]
+            if len(set(rows)) > 1:
+                answer = torch.tensor(rows * self.copies, device=self.device)[:, None]
+            self._due[every] = answer
+        return self._due[every]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a row begins from: given tokens, and for a decoder that is told its conditions first, their states."""
+
+    row: int
+    tokens: Tensor  # int64 [K, C], the steps before the first that is computed
+    text: Tensor | None = None  # [copies, L, D], L the same for all rows
+    heard: Tensor | None = None  # bool [copies, L], the tokens that are there
+    conditions: Tensor | None = None  # [copies, P, D]
+
+
+class Decoder:
+    """The decoder of a `MusicgenForConditionalGeneration` or its melody variant, read once from the model.
+
+    UnsupportedError where the model holds what cannot be computed here. `int8` quantises the weights of the layers and
+    the heads, on a CPU.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: Any, int8: bool = False) -> None:
+        decoder, heads = model.decoder.model.decoder, model.decoder.lm_heads
+        root = "decoder.model.decoder"
+        self.device = next(model.decoder.parameters()).device
+        self.codebooks = len(heads)
+        self.positions = decoder.embed_positions
+        ids = torch.arange(int(model.config.decoder.vocab_size) + 1, device=self.device)
+        self.embeddings = torch.cat([embed(ids) for embed in decoder.embed_tokens]).detach()  # [K * (V + 1), D]
+        self.first_embedding = torch.arange(self.codebooks, device=self.device) * len(ids)  # [K]
+        self.layers: list[LayerStep] = [
+            read_layer(layer, f"{root}.layers.{index}", int8) for index, layer in enumerate(decoder.layers)
+        ]
+        self.norm = read_norm(decoder.layer_norm, f"{root}.layer_norm")
+        parts = [read_affine(head, f"decoder.lm_heads.{index}") for index, head in enumerate(heads)]
+        self.head = make_product(*join_affine(parts), int8)
+        if any(module._forward_hooks for module in (*decoder.embed_tokens, decoder.layer_norm, *heads)):
+            raise UnsupportedError("the decoder's embeddings, norm or heads have a hook")
+
+    def allocate(self, rows: int, size: int, guided: bool, text_length: int) -> None:
+        """Static caches for `rows` pieces of at most `size` steps, with texts of `text_length` tokens."""
+        self.rows, self.size, self.copies = rows, size, 2 if guided else 1
+        self.now = 0
+        self.whole = History(rows, size, self.device)
+        self.music = History(rows, size, self.device)
+        self.frames = [0] * rows
+        for layer in self.layers:
+            layer.allocate(rows * self.copies, size, self.device)
+        self.position = torch.zeros(rows, dtype=torch.long, device=self.device)  # of the next step
+        if size > len(self.positions.weights):
+            self.positions.make_weights(size, self.positions.embedding_dim)
+        self.table = self.positions.weights.to(self.device, self.embeddings.dtype)
+        self._places: dict[tuple[int, int], Tensor] = {}
+        self.has_text = self.layers[0].hears_text
+        self._text_mask: Tensor | None = None
+        if self.has_text:
+            self._allocate_text(text_length)
+
+    def _allocate_text(self, length: int) -> None:
+        """Keys and values of at most `length` text tokens; not for guidance's rows where no text adds nothing."""
+        silent = self.copies == 2 and all(layer.silent_without_text for layer in self.layers)
+        rows = self.rows if silent else self.rows * self.copies
+        self.heard = torch.ones(rows, length, dtype=torch.bool, device=self.device)
+        for layer in self.layers:
+            layer.allocate_text(rows, length, self.device)
+
+    def _hear(self, beginnings: Sequence[Beginning]) -> None:
+        """Keep what the layers hear of the texts of some rows."""
+        if not self.has_text:
+            return
+        for copy in range(len(self.heard) // self.rows):
+            rows = torch.tensor([b.row + copy * self.rows for b in beginnings], device=self.device)
+            states = torch.stack([b.text[copy] for b in beginnings])  # type: ignore[index]
+            told = torch.stack([b.heard[copy] for b in beginnings])  # type: ignore[index]
+            # a row without any text sees zeros
+            self.heard[rows] = torch.where(told.any(dim=1, keepdim=True), told, torch.ones_like(told))
+            for layer in self.layers:
+                layer.hear(rows, states)
+        self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
+
+    def restart(self, steps: int) -> None:
+        """Set the clock so that a past of `steps` steps fits before it; only while no row is under way."""
+        self.now = steps
+
+    def begin(self, beginnings: Sequence[Beginning]) -> None:
+        """Rows begin at the present time, from tokens and conditions of equal numbers; their past is computed."""
+        first = beginnings[0]
+        rows = torch.tensor([b.row for b in beginnings], device=self.device)
+        doubled = torch.cat([rows + copy * self.rows for copy in range(self.copies)])
+        self._hear(beginnings)
+        for layer in self.layers:
+            layer.begin(doubled)
+        given = first.tokens.shape[1]
+        conditions = 0 if first.conditions is None else first.conditions.shape[1]
+        past = given + conditions
+        for beginning in beginnings:
+            self.whole.begin(beginning.row, self.now - past, self.now)
+            self.music.begin(beginning.row, self.now - given, self.now)
+            self.frames[beginning.row] = given
+        self.position[rows] = past
+        if not past:
+            return
+        tokens = torch.stack([b.tokens for b in beginnings])
+        states = self._embed(tokens.transpose(1, 2)).repeat(self.copies, 1, 1)  # [b, C, D]
+        if conditions:
+            before = torch.cat([torch.stack([b.conditions[copy] for b in beginnings]) for copy in range(self.copies)])  # type: ignore[index]
+            states = torch.cat([before.to(states.dtype), states], 1)
+        states = states + self.table[:past]
+        for layer in self.layers:
+            states = layer.prefill(states, doubled, self.now, conditions, self._text_mask)
+
+    def ignore(self, row: int, like: int) -> None:
+        """A row without a piece: it goes along with another one, and nothing is made of it."""
+        for history in (self.whole, self.music):
+            history.first[row] = history.first[like]
+        self.frames[row] = self.frames[like]
+
+    def keep(self, rows: list[int]) -> None:
+        """Only these rows go on, in this order."""
+        doubled = [row + copy * self.rows for copy in range(self.copies) for row in rows]
+        for layer in self.layers:
+            layer.keep(doubled)
+        if self.has_text:
+            self.heard = self.heard[[row for row in doubled if row < len(self.heard)]]
+            self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
+        for history in (self.whole, self.music):
+            history.keep(rows)
+        self.position = self.position[rows]
+        self.frames = [self.frames[row] for row in rows]
+        self.rows = len(rows)
+
+    def _embed(self, tokens: Tensor) -> Tensor:  # int64 [..., K] -> [..., D]
+        flat = (tokens + self.first_embedding).reshape(-1, self.codebooks)
+        return F.embedding_bag(flat, self.embeddings, mode="sum").view(*tokens.shape[:-1], self.embeddings.shape[1])
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Tokens int64 [N, K] of the present step -> logits [copies * N, K, V] of the next; the clock moves on."""
+        place = self.now % self.size
+        for history in (self.whole, self.music):
+            history.step(place)
+        moment = Step(
+            self.now,
+            place,
+            self.whole.visible(self.now, self.copies),
+            self.music.visible(self.now, self.copies),
+            self.frames,
+            self.copies,
+            self.device,
+            self._places,
+        )
+        logits = self._layers(tokens, moment)
+        self.position += 1
+        self.frames = [frames + 1 for frames in self.frames]
+        self.now += 1
+        return logits
+
+    def _layers(self, tokens: Tensor, moment: Step) -> Tensor:
+        states = self._embed(tokens) + self.table.index_select(0, self.position)
+        if self.copies > 1:
+            states = states.repeat(self.copies, 1)
+        for layer in self.layers:
+            states = layer.step(states, moment.whole, self._text_mask, moment)
+        states = F.layer_norm(states, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
+        return self.head(states).view(len(states), self.codebooks, -1)
+
+
+def state_of(module: nn.Module) -> tuple[Any, ...]:
+    """What a `Decoder` was read from: equal as long as weights, adapters and their scales are the same."""
+    weights = (weight for weight in module.parameters() if not weight.is_inference())
+    versions = tuple((id(weight), weight.data_ptr(), weight._version) for weight in weights)
+    scales = tuple(
+        (id(layer), *getattr(layer, name).items())
+        for layer in module.modules()
+        for name in ("scales", "scaling")
+        if isinstance(layer, BaseTunerLayer) and hasattr(layer, name)
+    )
+    switches = tuple(
+        (id(layer), layer.disable_adapters, tuple(layer.active_adapters))
+        for layer in module.modules()
+        if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    )
+    return versions, scales, switches
+
+
+def rows_that_fit(decoder: Decoder, steps: int, pieces: int, guided: bool) -> int:
+    """How many pieces of `steps` steps to decode at once: as their caches take a half of the memory that is free."""
+    gpu = decoder.device.type == "cuda"
+    values = sum(2 * layer.heads * layer.head_width for layer in decoder.layers) * steps * (2 if guided else 1)
+    needed = values * decoder.embeddings.element_size()
+    free = torch.cuda.mem_get_info(decoder.device)[0] if gpu else psutil.virtual_memory().available
+    return max(1, min(pieces, MOST_ROWS_GPU if gpu else MOST_ROWS_CPU, int(FREE_MEMORY_USED * free / needed)))

@@ -1,0 +1,138 @@
+"""Products of hidden states with the weights of linear layers, prepared once: float32, bf16 or int8.
+
+Every module whose output is an affine function of each frame is read as its weight and bias, so that LoRA, DoRA, IA3
+and the other methods of PEFT cost nothing while decoding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Product = Callable[[Tensor], Tensor]  # [M, inputs] -> [M, outputs]
+PROBED_INPUTS = 512  # at a time
+# relative to the largest output; the probe of a module that is no affine function of its input is far off
+PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+class UnsupportedError(Exception):
+    """What this decoder cannot compute; its text says which module and why."""
+
+
+def read_affine(module: nn.Module, path: str) -> tuple[Tensor, Tensor | None]:
+    """Weight [outputs, inputs] and bias [outputs] of a module that maps each frame by itself, in evaluation mode.
+
+    UnsupportedError if it is no affine function; the bias is None where it would be zero.
+    """
+    if type(module) is nn.Linear:
+        return module.weight.detach(), None if module.bias is None else module.bias.detach()
+    inputs = getattr(module, "in_features", None)
+    if not isinstance(inputs, int):
+        raise UnsupportedError(f"{path} is a {type(module).__name__}")
+    parameter = next(module.parameters())
+    zero = _run(module, torch.zeros(1, inputs, device=parameter.device, dtype=parameter.dtype), path)
+    weight = _lora_weight(module)
+    if weight is None:
+        unit = torch.eye(inputs, device=parameter.device, dtype=parameter.dtype)
+        parts = [_run(module, rows, path).float() - zero.float() for rows in unit.split(PROBED_INPUTS)]
+        weight = torch.cat(parts).t().contiguous().to(zero.dtype)
+    bias = zero[0] if bool(zero.any()) else None
+    _check_affine(module, weight, bias, path)
+    return weight, bias
+
+
+def _lora_weight(module: nn.Module) -> Tensor | None:
+    """The merged weight of a plain LoRA layer; None for any other, whose weight is found by probing."""
+    if not isinstance(module, LoraLayer) or getattr(module, "disable_adapters", False):
+        return None
+    base = cast(Any, module).get_base_layer()
+    active = [name for name in cast(Any, module).active_adapters if name in module.lora_A]
+    if type(base) is not nn.Linear or any(getattr(module, "use_dora", {}).get(name) for name in active):
+        return None
+    try:
+        deltas = [cast(Any, module).get_delta_weight(name).float() for name in active]
+    except (AttributeError, NotImplementedError, KeyError):
+        return None
+    return sum(deltas, base.weight.detach().float()).to(base.weight.dtype)  # type: ignore[union-attr]
+
+
+def _check_affine(module: nn.Module, weight: Tensor, bias: Tensor | None, path: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(3, weight.shape[1], generator=generator).to(weight.device, weight.dtype)
+    expected, found = _run(module, probe, path).float(), F.linear(probe, weight, bias).float()
+    tolerance = PROBE_TOLERANCE.get(weight.dtype, 1e-4)
+    if not bool((expected - found).abs().max() <= tolerance * expected.abs().max().clamp(min=1e-6)):
+        raise UnsupportedError(f"{path} ({type(module).__name__}) is no affine function of each frame")
+
+
+def _run(module: nn.Module, rows: Tensor, path: str) -> Tensor:
+    try:
+        with torch.no_grad():
+            output = module(rows[None])
+    except Exception as error:
+        raise UnsupportedError(f"{path} ({type(module).__name__}) cannot be called on frames alone") from error
+    if not isinstance(output, Tensor):
+        raise UnsupportedError(f"{path} ({type(module).__name__}) returns no hidden states alone")
+    return output[0]
+
+
+def join_affine(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Several layers with the same input as one."""
+    weight = torch.cat([weight for weight, _ in parts])
+    if all(bias is None for _, bias in parts):
+        return weight, None
+    return weight, torch.cat([w.new_zeros(len(w)) if b is None else b.to(w.dtype) for w, b in parts])
+
+
+def make_product(weight: Tensor, bias: Tensor | None, int8: bool = False) -> Product:
+    """The product with a weight [outputs, inputs], prepared for its device; `int8` quantises it, on a CPU only."""
+    if weight.device.type != "cpu":
+        return lambda states: F.linear(states, weight, bias)
+    if int8:
+        return _int8_product(weight, bias)
+    if not torch.backends.mkldnn.is_available():
+        return lambda states: F.linear(states, weight, bias)
+    # twice as fast as F.linear for a few rows, which packs the weight in every call
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)
+    multiply = torch.ops.mkldnn._linear_pointwise
+    return lambda states: multiply(states, packed, bias, "none", [], "")
+
+
+def _int8_product(weight: Tensor, bias: Tensor | None) -> Product:
+    """Weights in int8 with a scale for each output, states in 7 bits with a scale for each frame.
+
+    The kernel has one scale for all rows of a call. Each row is therefore divided by its own largest value, and one row
+    is added that holds -1 and 1, so that the common scale is always the same: a row then does not depend on the others.
+    """
+    values = weight.float()
+    scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own tensors with a quantised dtype are to move to another package
+        zeros = torch.zeros(len(scales), dtype=torch.long)
+        quantised = torch.quantize_per_channel(values, scales.double(), zeros, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(quantised, None)
+    multiply, dtype = torch.ops.quantized.linear_dynamic, weight.dtype
+    range_row = torch.zeros(1, weight.shape[1])
+    range_row[0, 0], range_row[0, 1] = -1.0, 1.0
+
+    def product(states: Tensor) -> Tensor:
+        rows = states.float()
+        largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
+        result = multiply(torch.cat([rows / largest, range_row]), packed, True)[:-1].mul_(largest)
+        if bias is not None:
+            result += bias
+        return result.to(dtype)
+
+    return product
+
+
+def product_of(linear: nn.Module) -> Product:
+    """The product with an nn.Linear's weight."""
+    assert isinstance(linear, nn.Linear)
+    return make_product(linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
