@@ -6,13 +6,15 @@ import hashlib
 import shutil
 import threading
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stand_in_hub.checkpoints import AUDIOCRAFT_FILES
 from stand_in_hub.server import StandInHub
 
-from talim.backbones import checkpoint_layout, hub_download, hub_repository, registry
+from talim.backbones import checkpoint_layout, hub_download, hub_repository, registry, resolve
 from talim.backbones.hub_download import HubBase
 from talim.errors import TalimError
 from talim.progress import Progress
@@ -89,7 +91,9 @@ def test_fetch_goes_on_from_what_an_earlier_process_left(
     folder = hub_download.fetch(BASE)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert stand_in_hub.storage_headers[-1]["range"] == f"bytes={kept}-"
-    assert "of them are here from an interrupted download" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "of them are here from an interrupted download" in said
+    assert f"checking {hub_download.size_text(kept)} of model.safetensors, which an earlier call left" in said
     assert not list(blob.parent.glob("*.talim-part"))
 
 
@@ -434,3 +438,98 @@ def test_fetch_waits_for_another_process_and_says_so(stand_in_hub: StandInHub, m
     assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
     thread.join()
     assert stand_in_hub.storage_headers == []  # what the other fetched is not fetched again
+
+
+def test_hashing_what_an_earlier_call_left_shows_its_progress(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = WEIGHTS * 12  # 6.1 MB
+    stand_in_hub.publish(NAME, FILES | {"model.safetensors": weights})
+    blob = hub_download._store(NAME) / "blobs" / hashlib.sha256(weights).hexdigest()
+    blob.parent.mkdir(parents=True)
+    recorded = Recorded()
+    monkeypatch.setattr(hub_download.progress, "default", lambda: recorded)
+    blob.with_name(blob.name + hub_download.PART_SUFFIX).write_bytes(weights[:5_500_000])
+    assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == weights
+    assert [step[1] for step in recorded.steps][:5] == [1, 2, 3, 4, 5]
+    blob.unlink()
+    blob.with_name(blob.name + hub_download.PART_SUFFIX).write_bytes(weights + b"surplus")
+    recorded.steps.clear()
+    hub_download._fetch_large(
+        BASE, hub_download.look_up(BASE), "model.safetensors", hub_download._DownloadReport(BASE, len(weights))
+    )
+    assert blob.read_bytes() == weights
+    assert recorded.steps[-1][1] == 6
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE"])
+def test_fetch_without_the_hub_misses_no_card_and_no_licence(stand_in_hub: StandInHub, name: str) -> None:
+    stand_in_hub.publish(NAME, FILES | {"LICENSE": b"all of it"})
+    folder = hub_download.fetch(BASE)
+    (folder / name).unlink()
+    stand_in_hub.requests.clear()
+    assert hub_download.find_cached(BASE) == hub_download.fetch(BASE) == folder
+    hub_download.check(BASE)
+    assert stand_in_hub.requests == []
+
+
+def test_a_licence_is_asked_for_where_the_card_was_not_fetched(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    (hub_download.fetch(BASE) / "README.md").unlink()
+    assert resolve.source_licence(resolve.resolve_source(NAME)) == "cc-by-nc-4.0"
+    hub_repository._ask.cache_clear()
+    stand_in_hub.status = 503
+    assert resolve.source_licence(resolve.resolve_source(NAME)) == "unknown"
+
+
+def test_what_is_converted_already_needs_no_room(stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("ldm/pytorch_model_ldm.bin", "vae/pytorch_model_vae.bin", *checkpoint_layout.PREDICTOR_WEIGHTS)
+    files = {name: WEIGHTS + bytes([number]) for number, name in enumerate(names)}
+    stand_in_hub.publish(NAME, files | {"configs/music_diffusion_model_config.json": b"{}"})
+    folder, size = hub_download.fetch(BASE), len(WEIGHTS) + 1
+    repository = hub_download.look_up(BASE)
+    assert hub_download._converted_bytes(BASE, repository, names) == 2 * size
+    just_enough = hub_download.MARGIN_BYTES + len(checkpoint_layout.PREDICTOR_WEIGHTS) * size
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(10**9, 0, just_enough))
+    with pytest.raises(TalimError, match="on the disk"):
+        hub_download.check_files(BASE, repository, predictors=True)
+    (folder / "ldm" / "pytorch_model_ldm.safetensors").write_bytes(b"converted")
+    assert hub_download._converted_bytes(BASE, repository, names) == size
+    (folder / "vae" / "pytorch_model_vae.safetensors").write_bytes(b"converted")
+    assert hub_download._converted_bytes(BASE, repository, names) == 0
+    hub_download.check_files(BASE, repository, predictors=True)
+
+
+@pytest.mark.parametrize("act", [hub_download.fetch, hub_download.check, hub_download.find_cached, resolve.check_base])
+def test_a_cache_that_may_not_be_entered_is_named_with_what_to_do(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch, act: Callable[[Any], Any]
+) -> None:
+    """Permissions do not stop the administrator, so the system's answer is made here."""
+    stand_in_hub.publish(NAME, FILES)
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> Any:
+        if "hub-cache" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    hub_download.fetch(BASE)
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(
+        TalimError, match=r"hub-cache.* cannot be used \(Permission denied\); give .* or set HF_HOME to"
+    ):
+        act(NAME if act is resolve.check_base else BASE)
+
+
+def test_a_repository_is_found_under_the_id_that_it_had_before(stand_in_hub: StandInHub) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    store = hub_download.fetch(BASE).parents[1]
+    commit = stand_in_hub.repositories[NAME].branches["main"]
+    folder = store.rename(store.with_name("models--t5-base")) / "snapshots" / commit
+    stand_in_hub.requests.clear()
+    part = HubBase("google-t5/t5-base (part of x)", "google-t5/t5-base", is_part=True)
+    assert hub_download.fetch(part) == folder
+    assert stand_in_hub.requests == []
+    assert hub_repository.hub_ids("facebook/musicgen-small") == ("facebook/musicgen-small",)

@@ -222,3 +222,29 @@ def test_tokenizers_of_other_repositories_are_fetched_first_and_named(
     said = capsys.readouterr().err
     assert "fetching the tokenizer of google/flan-t5-large" in said
     assert "fetching the tokenizer of microsoft/deberta-v3-large" in said
+
+
+def test_a_tokenizer_is_found_under_the_id_that_its_repository_had_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"t5-base": t5_tokenizer.FOLDER}
+    monkeypatch.setattr(hub_repository, "cached_folder", lambda hub_id, _: known.get(hub_id))
+    monkeypatch.setattr(hub_repository, "ask", lambda *_, **__: pytest.fail("asked"))
+    assert tokenizer_files.fetch_tokenizer("google-t5/t5-base", "") == t5_tokenizer.FOLDER
+
+
+def test_fetching_a_tokenizer_shows_one_line_of_talim_alone(
+    stand_in_hub: StandInHub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    files = {path.name: path.read_bytes() for path in t5_tokenizer.FOLDER.iterdir() if path.is_file()}
+    stand_in_hub.publish("google-t5/t5-base", files)
+    during = []
+    fetch = tokenizer_files.escape
+    monkeypatch.setattr(
+        tokenizer_files, "escape", lambda name: during.append(are_progress_bars_disabled()) or fetch(name)
+    )
+    assert (tokenizer_files.fetch_tokenizer("google-t5/t5-base", "") / JSON_FILE).is_file()
+    assert set(during) == {True}
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("fetching the tokenizer of google-t5/t5-base (")

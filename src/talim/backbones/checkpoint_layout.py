@@ -82,6 +82,11 @@ def lacks_tokenizer(names: Collection[str]) -> bool:
     return layout(names) == "transformers" and not known
 
 
+def explains(name: str) -> bool:
+    """The model card and the licence, which loading does not read."""
+    return "/" not in name and (name.lower().endswith(".md") or name.upper().startswith("LICEN"))
+
+
 def _describes(name: str) -> bool:
     """A small file at the top: configurations, tokenizers, the card and the licence."""
     return "/" not in name and (name.endswith(DESCRIPTION_SUFFIXES) or name.upper().startswith("LICEN"))

@@ -11,11 +11,12 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from talim import progress
 from talim.backbones import checkpoint_layout, hub_errors, hub_repository
@@ -24,6 +25,7 @@ from talim.backbones.hub_repository import HubRepository
 from talim.errors import TalimError
 from talim.licences import allows_commercial_use
 
+P, T = ParamSpec("P"), TypeVar("T")
 MAIN = "main"
 LARGE_BYTES = 5_000_000
 CHUNK_BYTES = 1 << 20
@@ -62,6 +64,26 @@ def is_commit(revision: str) -> bool:
     return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
+def _cache_errors_told(work: Callable[Concatenate[HubBase, P], T]) -> Callable[Concatenate[HubBase, P], T]:
+    """Turns an OSError of the cache, such as a folder that may not be entered, into a TalimError that names it."""
+
+    @wraps(work)
+    def told(base: HubBase, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(base, *args, **kwargs)
+        except OSError as error:
+            if hub_errors.known_error(error):
+                raise
+            place = error.filename if isinstance(error.filename, str) else str(_cache_folder())
+            raise TalimError(
+                f"base {base.name!r}: {place} in the cache of the Hub cannot be used ({error.strerror or error}); give "
+                "yourself the right to read and write it, or set HF_HOME to another folder"
+            ) from error
+
+    return told
+
+
+@_cache_errors_told
 def fetch(base: HubBase, predictors: bool = False) -> Path:
     """The folder with the files of the base at one commit, which is the folder's name; downloaded where they lack.
 
@@ -78,20 +100,23 @@ def fetch(base: HubBase, predictors: bool = False) -> Path:
     needed = check_files(base, repository, predictors)
     folder = hub_repository.cached_folder(base.hub_id, repository.commit)
     if folder is None or any(not (folder / name).is_file() for name in needed):
-        with _quiet_library():
+        with quiet_library():
             folder = _download(base, repository, needed)
     _keep_revision(folder, base, repository.commit)
     return folder
 
 
+@_cache_errors_told
 def find_cached(base: HubBase, predictors: bool = False) -> Path | None:
     """The folder of the wanted revision where all that loading needs is in the cache; else None."""
-    folder = hub_repository.cached_folder(base.hub_id, base.wanted)
-    if folder is None or hub_repository.missing_files(base.hub_id, folder, predictors):
-        return None
-    return folder
+    for hub_id in hub_repository.hub_ids(base.hub_id):
+        folder = hub_repository.cached_folder(hub_id, base.wanted)
+        if folder is not None and not hub_repository.missing_files(hub_id, folder, predictors):
+            return folder
+    return None
 
 
+@_cache_errors_told
 def check(base: HubBase) -> None:
     """TalimError where `fetch` could not succeed, as far as one request tells.
 
@@ -108,11 +133,12 @@ def check(base: HubBase) -> None:
         _without_hub(base, problem, None, False)
 
 
+@_cache_errors_told
 def fetch_description(base: HubBase) -> Path:
     """As `fetch`, but only the small files: configurations, tokenizer, model card."""
     try:
         repository = look_up(base)
-        with _quiet_library():
+        with quiet_library():
             names = [name for name in check_files(base, repository) if not _is_large(repository, name)]
             folder = _snapshot(base, repository, names)
     except HubUnreachableError as problem:
@@ -175,7 +201,7 @@ def check_files(base: HubBase, repository: HubRepository, predictors: bool = Fal
     store = _store(base.hub_id)
     still = sum(_missing_bytes(store, repository, name) for name in needed)
     if still:
-        still += _converted_bytes(repository, needed)
+        still += _converted_bytes(base, repository, needed)
         free = _free_bytes(store)
         if still + MARGIN_BYTES > free:
             facts = {"needed": size_text(still + MARGIN_BYTES), "free": size_text(free), "cache": _cache_folder()}
@@ -214,7 +240,7 @@ def _announce(base: HubBase, repository: HubRepository, needed: Sequence[str], m
     )
     if kept:
         text += f"; {size_text(kept)} of them are here from an interrupted download"
-    if converted := _converted_bytes(repository, needed):
+    if converted := _converted_bytes(base, repository, needed):
         text += f"; reading them writes {size_text(converted)} more, the same weights in safetensors"
     progress.log_once(f"{text}; licence of the weights: {licence}{licence_note(licence)}")
     left = [name for name in repository.files if name not in needed and _is_large(repository, name)]
@@ -225,9 +251,13 @@ def _announce(base: HubBase, repository: HubRepository, needed: Sequence[str], m
         )
 
 
-def _converted_bytes(repository: HubRepository, needed: Sequence[str]) -> int:
-    """Bytes of the pickled files of which reading leaves a copy in safetensors."""
-    return sum(repository.files[name].size for name in needed if name in checkpoint_layout.MUSTANGO_CONVERTED)
+def _converted_bytes(base: HubBase, repository: HubRepository, needed: Sequence[str]) -> int:
+    """Bytes of the pickled files of which reading will leave a copy in safetensors, as far as it is not there yet."""
+    folder = _store(base.hub_id) / "snapshots" / repository.commit
+    pickled = [name for name in needed if name in checkpoint_layout.MUSTANGO_CONVERTED]
+    return sum(
+        repository.files[name].size for name in pickled if not (folder / name).with_suffix(".safetensors").is_file()
+    )
 
 
 def licence_note(licence: str) -> str:
@@ -284,8 +314,9 @@ def _fetch_part(base: HubBase, repository: HubRepository, name: str, part: Path,
     """Complete the partial file; returned is its SHA-256."""
     size, breaks = repository.files[name].size, 0
     with open(part, "ab+") as target:
-        digest, have = _hash_part(target, size)
-        report.add(have, fetched=False)
+        if here := target.tell():  # of a file that is appended to: its length
+            report.log(f"base {base.name!r}: checking {size_text(here)} of {name}, which an earlier call left")
+        digest, have = _hash_part(target, size, report)
         while have < size:
             before = have
             try:
@@ -320,14 +351,16 @@ def _fetch_part(base: HubBase, repository: HubRepository, name: str, part: Path,
     return digest.hexdigest()
 
 
-def _hash_part(target: Any, size: int) -> tuple[Any, int]:
+def _hash_part(target: Any, size: int, report: _DownloadReport) -> tuple[Any, int]:
     """The running SHA-256 of what an earlier call left, and its length; emptied if it is longer than the file."""
     digest, have = hashlib.sha256(), 0
     target.seek(0)
     while block := target.read(CHUNK_BYTES):
         digest.update(block)
         have += len(block)
+        report.add(len(block), fetched=False)
     if have > size:
+        report.add(-have, fetched=False)
         target.truncate(0)
         return hashlib.sha256(), 0
     return digest, have
@@ -440,7 +473,7 @@ def size_text(size: float) -> str:
 
 
 @contextmanager
-def _quiet_library() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """huggingface_hub without its bars and warnings: talim reports the same itself, and each failure as an error."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
 

@@ -15,6 +15,7 @@ from talim.backbones.checkpoint_layout import (
     AUDIOCRAFT_FILES,
     CONFIG,
     PREDICTOR_WEIGHTS,
+    explains,
     lacks_tokenizer,
     lacks_weights,
     needed_files,
@@ -85,6 +86,12 @@ def _ask(
     return HubRepository(hub_id, commit, files, licence, bool(info.gated))
 
 
+def hub_ids(hub_id: str) -> tuple[str, ...]:
+    """The id of a repository, and the one that it had before, under which other programs may have cached it."""
+    former = hub_id.removeprefix("google-t5/")
+    return (hub_id, former) if former != hub_id else (hub_id,)
+
+
 def cached_file(hub_id: str, revision: str, name: str) -> Path | None:
     """The path of a cached file; None if it is not in the cache."""
     from huggingface_hub import try_to_load_from_cache
@@ -119,5 +126,5 @@ def missing_files(hub_id: str, folder: Path, predictors: bool = False) -> list[s
     except (CachedRepoTreeNotFoundError, OSError, ValueError):
         networks = [name for name in PREDICTOR_WEIGHTS if predictors and name not in here]
         return ["weights"] * lacks_weights(here) + ["tokenizer"] * lacks_tokenizer(here) + networks
-    needed = needed_files(list(sizes), predictors)
+    needed = [name for name in needed_files(list(sizes), predictors) if not explains(name)]
     return [name for name in needed if name not in here or (folder / name).stat().st_size != sizes[name]]

@@ -227,7 +227,15 @@ def source_licence(source: ModelSource) -> str:
     if source.is_folder:
         return licence_of_card(Path(source.path_or_id) / "README.md")
     folder = hub_repository.cached_folder(source.name, source.hub.wanted)
-    return hub_download.look_up(source.hub).licence if folder is None else licence_of_card(folder / "README.md")
+    card = None if folder is None else folder / "README.md"
+    if card is not None and card.is_file():
+        return licence_of_card(card)
+    try:
+        return hub_download.look_up(source.hub).licence
+    except hub_errors.HubUnreachableError:
+        if card is None:
+            raise
+        return licence_of_card(card)  # unknown: other programs fetch no card
 
 
 @contextmanager

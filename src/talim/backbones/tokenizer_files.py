@@ -14,7 +14,7 @@ from typing import Any
 
 from talim import progress
 from talim.atomic_io import parse_json
-from talim.backbones import hub_errors, hub_repository
+from talim.backbones import hub_download, hub_errors, hub_repository
 from talim.errors import TalimError
 from talim.out_of_memory import memory_that_ran_out
 
@@ -76,15 +76,17 @@ def fetch_tokenizer(hub_id: str, where_from: str) -> Path:
     """The folder of a Hub repository's tokenizer, from the cache or fetched now; TalimError where neither works."""
     from huggingface_hub import snapshot_download
 
-    cached = hub_repository.cached_folder(hub_id, REVISION)
-    if cached is not None and ((cached / JSON_FILE).is_file() or any(cached.glob("*.model"))):
-        return cached
+    for known in hub_repository.hub_ids(hub_id):
+        cached = hub_repository.cached_folder(known, REVISION)
+        if cached is not None and ((cached / JSON_FILE).is_file() or any(cached.glob("*.model"))):
+            return cached
     try:
         files = hub_repository.ask(hub_id, REVISION, hub_id).files
         names = [name for name in files if any(fnmatch(name, pattern) for pattern in HUB_FILES)]
         megabytes = sum(files[name].size for name in names) / 1e6
         progress.default().log(f"fetching the tokenizer of {hub_id} ({megabytes:.1f} MB)")
-        return Path(snapshot_download(hub_id, revision=REVISION, allow_patterns=[escape(name) for name in names]))
+        with hub_download.quiet_library():
+            return Path(snapshot_download(hub_id, revision=REVISION, allow_patterns=[escape(name) for name in names]))
     except Exception as error:
         cause = " ".join(str(hub_errors.explain(error, hub_id, hub_id)).split())[:200]
         raise TalimError(f"the tokenizer of {hub_id} is not on this machine, and {cause}; {where_from}") from error
