@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from talim.adapters.injection import MAX_ADAPTER_SCALE
-from talim.atomic_io import write_json
+from talim.atomic_io import read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.generation import sources
 from talim.generation.sources import AdapterChoice, GenerationSource, choose_source, find_run
@@ -95,3 +96,24 @@ def test_identity_of_an_adapter_follows_its_weights_and_scale(tmp_path: Path) ->
         found.append(AdapterChoice(folder).identity)
     assert found[0] == found[1] != found[2]
     assert AdapterChoice(tmp_path / "0", 0.5).identity != found[0]
+
+
+@pytest.mark.parametrize(("trained", "asked"), [(True, None), (False, False), (None, False)])
+def test_the_base_of_a_run_without_its_adapter_reads_prompts_as_the_run_did(
+    tmp_path: Path, finished_run: Run, trained: bool | None, asked: bool | None
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    info = read_json(run.adapter / "talim.json")
+    write_json(run.adapter / "talim.json", {**info, "transliterated": trained})
+    bare = choose_source(run.folder, None, [], True)
+    assert (bare.adapters, bare.transliterate) == ((), asked)
+    assert sources.load_source(bare).transliterate == (trained is True)
+    assert choose_source(run.folder, None, [], False).transliterate is None
+    (run.adapter / "talim.json").write_text("{")
+    assert choose_source(run.folder, None, [], True).transliterate is None
+
+
+def test_the_base_of_an_unfinished_run_is_used_without_an_adapter(tmp_path: Path, finished_run: Run) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    shutil.rmtree(run.adapter)
+    assert choose_source(run.folder, None, [], True).transliterate is None

@@ -58,10 +58,13 @@ class GenerationSource:
 def choose_source(
     run: Path | None, base: str | None, adapters: Sequence[Path], no_adapter: bool, scales: Sequence[float] = ()
 ) -> GenerationSource:
-    """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict."""
+    """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict.
+
+    The base of a run without its adapter reads prompts as the run read its captions, so that the two can be compared.
+    """
     for scale in scales:
         check_range("--adapter-scale", scale, 0.0, MAX_ADAPTER_SCALE)
-    note = ""
+    note, transliterate = "", None
     if run is not None:
         if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
@@ -71,6 +74,7 @@ def choose_source(
             raise TalimError(
                 f"{finished.folder}: its training is not finished; continue with: talim train --out {finished.folder}"
             )
+        transliterate = _spelling_of(finished.adapter) if no_adapter else None
     elif adapters and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
     if scales and len(scales) != len(adapters):
@@ -86,7 +90,18 @@ def choose_source(
         base = _stored_base(choices[0].folder)
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
-    return GenerationSource(base, choices, note)
+    return GenerationSource(base, choices, note, transliterate)
+
+
+def _spelling_of(adapter: Path) -> bool | None:
+    """False where an adapter was trained on captions as they were written; None for the default."""
+    from talim.adapters import serialization
+
+    try:
+        info = serialization.read_info(adapter)
+    except TalimError:  # unfinished or damaged: its base alone does not need it
+        return None
+    return None if info.get(serialization.TRANSLITERATED) is True else False
 
 
 def _stored_base(folder: Path) -> str:
