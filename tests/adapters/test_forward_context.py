@@ -34,6 +34,9 @@ DESIGNS += [
     "dora@deep:r2",
     "ia3@all",
 ]
+# Fast tests have every kind at every type of module, and mixtures at single blocks.
+SLOW = {f"{kind}@{site}:width8" for kind in KINDS for site in ("shallow", "middle", "deep", "layers[0-1]")}
+BY_SITE = [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in DESIGNS]
 PROMPTS = ["a", "longer words", "x y z"]
 TOLERANCE = 1e-4
 Fresh = Callable[..., MusicGen]
@@ -125,7 +128,7 @@ def _melody(base: MusicGen) -> dict[str, torch.Tensor]:
     return {"input_features": torch.eye(12)[notes]} if base.melody_rate_hz else {}
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", BY_SITE)
 def test_cached_decoding_equals_one_full_forward(fresh: Fresh, design: str) -> None:
     check_streaming(fresh, design, steps=40)
 

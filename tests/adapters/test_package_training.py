@@ -77,7 +77,16 @@ COMPILED = {kind: adapter_designs.BY_KIND[kind] for kind in kind_names()} | {
 }
 
 
-@pytest.mark.parametrize(("kind", "training"), [*((kind, False) for kind in COMPILED), ("mixture", True)])
+QUICKLY_COMPILED = ("mixture", "dora", "ia3")  # the mixture has all kinds of talim's own
+
+
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [
+        *(pytest.param(kind, False, marks=() if kind in QUICKLY_COMPILED else pytest.mark.slow) for kind in COMPILED),
+        ("mixture", True),
+    ],
+)
 def test_compiled_model_gives_the_same_logits(fresh: Fresh, kind: str, training: bool) -> None:
     """As one graph without breaks; DoRA, which has breaks, is in the table of expected errors."""
     base = fresh(layers=1)

@@ -102,8 +102,18 @@ def test_recognize_without_tonic_is_transposition_invariant(shift_cents: float) 
     assert max(plain, key=plain.__getitem__) == max(moved, key=moved.__getitem__)
 
 
-@pytest.mark.parametrize(("name", "seed"), [("Yaman", 0), ("Bhairav", 1), ("Malkauns", 2), ("Des", 3)])
-@pytest.mark.parametrize("tonic_hz", [131.0, 146.8, 233.1])
+TUNES = [("Yaman", 0), ("Bhairav", 1), ("Malkauns", 2), ("Des", 3)]
+TONICS_HZ = [131.0, 146.8, 233.1]
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "tonic_hz"),
+    [
+        pytest.param(name, seed, tonic_hz, marks=() if number == seed % len(TONICS_HZ) else pytest.mark.slow)
+        for name, seed in TUNES
+        for number, tonic_hz in enumerate(TONICS_HZ)
+    ],
+)
 def test_tonic_cents_is_within_fifteen_cents(name: str, seed: int, tonic_hz: float) -> None:
     f0_hz = tonic_hz * 2 ** (sing(HINDUSTANI.mode(name), seed) / 1200)
     reference_hz = np.nanmedian(f0_hz)

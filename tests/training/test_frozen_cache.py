@@ -86,7 +86,15 @@ def adapter(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("design", ["conv@post:width8", "conv@deep:width8", "linear@middle:width8", "conv@all:width8"])
+@pytest.mark.parametrize(
+    "design",
+    [
+        "conv@post:width8",
+        "linear@middle:width8",
+        pytest.param("conv@deep:width8", marks=pytest.mark.slow),
+        pytest.param("conv@all:width8", marks=pytest.mark.slow),
+    ],
+)
 def test_train_with_cache_equals_train_without(make_recipe: Callable[..., Recipe], tmp_path: Path, design: str) -> None:
     """The adapter's file too: the ordinary one, with the ordinary weights."""
     with_it = train(make_recipe(design=design, training__frozen_cache="on"), tmp_path / "with")
@@ -126,7 +134,7 @@ def test_cache_summary_planned_bytes_match_disk_bytes(make_recipe: Callable[...,
     assert facts["disk_bytes"] - 2048 * len(entries) < facts["planned_bytes"] <= facts["disk_bytes"]
 
 
-@pytest.mark.parametrize("stops", [(1,), (2, 5)])
+@pytest.mark.parametrize("stops", [pytest.param((1,), marks=pytest.mark.slow), (2, 5)])
 def test_train_with_cache_interrupted_and_resumed_is_bitwise_identical(
     make_recipe: Callable[..., Recipe], tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
@@ -347,7 +355,7 @@ def test_hidden_of_bf16_base_is_stored_in_bf16_and_agrees(loaded: Loaded, tmp_pa
     assert cache.hidden(items[0].full_length, False).dtype == torch.bfloat16
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 6)  # of 30 combinations
 @given(first=st.integers(0, LAYERS - 1), kind=st.sampled_from(["conv", "linear", "transformer", "full", "lora"]))
 def test_losses_with_cache_below_any_first_site_equal_those_without(
     loaded: Loaded, tmp_path_factory: pytest.TempPathFactory, first: int, kind: str

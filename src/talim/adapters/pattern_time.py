@@ -15,14 +15,14 @@ CPU_SECONDS = 5
 WALL_SECONDS = 120.0  # where the CPU time cannot be limited, or the machine is busy
 MAX_LENGTH = 200_000  # characters of one expression
 # Python cannot interrupt its own matching, so it is tried once in a process that can be ended.
-PROGRAM = f"""
+PROGRAM = """
 import json, re, sys
+seconds, patterns, paths = json.load(sys.stdin)
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_CPU, ({CPU_SECONDS}, {CPU_SECONDS}))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 except ImportError:
     pass
-patterns, paths = json.load(sys.stdin)
 for index, pattern in enumerate(patterns):
     print(index, flush=True)
     compiled = re.compile(pattern)
@@ -75,7 +75,7 @@ def check_time(patterns: Iterable[str], paths: Iterable[str]) -> None:
     if not risky:
         return
     command = [sys.executable, "-I", "-S", "-c", PROGRAM]
-    document = json.dumps([risky, list(paths)])
+    document = json.dumps([CPU_SECONDS, risky, list(paths)])
     try:
         done = subprocess.run(
             command, input=document, capture_output=True, text=True, timeout=WALL_SECONDS, check=False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from golden_mustango import unets
@@ -80,9 +82,15 @@ def test_every_listed_mistake_is_implemented(full: Golden) -> None:
     assert {name.split("|")[0] for name in listed} == set(MUTATIONS)
 
 
+@pytest.fixture(scope="module")
+def full_unet(full: Golden) -> Any:
+    """The U-Net of the golden cases (to be copied, not changed)."""
+    return unets.load(full, "unet")
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_every_listed_mistake_is_detected(full: Golden, name: str) -> None:
-    unet = unets.load(full, "unet")
+def test_every_listed_mistake_is_detected(full: Golden, full_unet: Any, name: str) -> None:
+    unet = copy.deepcopy(full_unet)
     with MUTATIONS[name](unet):
         assert failures(list(unets.cases(full, "unet", unet)))
