@@ -25,7 +25,8 @@ from talim.backbones.hub_repository import HubRepository
 from talim.errors import TalimError
 from talim.licences import allows_commercial_use
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 MAIN = "main"
 LARGE_BYTES = 5_000_000
 CHUNK_BYTES = 1 << 20
