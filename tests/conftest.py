@@ -79,6 +79,9 @@ if settings.get_current_profile_name() == "same":
     # on the tests that ran before in the same process; there is no public setting to leave them out.
     providers._get_local_constants = lambda: providers._local_constants
 
+# No test cuts the power, and waiting for the disk takes longer than most of what is written; see test_atomic_io.py.
+os.fsync = lambda descriptor: None
+
 TORCH_SEED = 67280421310721  # what torch begins with in a new process
 
 

@@ -37,6 +37,44 @@ def test_track_pitch_of_glide_follows_it() -> None:
     assert np.nanpercentile(errors, 90) < 5
 
 
+def written_out(frame: np.ndarray, rate_hz: int, coarse_hz: float) -> float:
+    """The estimate of `refine_f0` for one frame, each Fourier sum term by term (Auger and Flandrin 1995)."""
+    steps = np.arange(frame.size) - frame.size / 2
+    hann = 0.5 + 0.5 * np.cos(2 * np.pi * steps / frame.size)
+    slope = -np.pi / frame.size * np.sin(2 * np.pi * steps / frame.size)
+    fine = coarse_hz
+    for _ in range(2):
+        estimates, weights = [], []
+        for order in range(1, 9):
+            wave = np.exp(-2j * np.pi * order * fine / rate_hz * steps)
+            plain, derived = (frame * hann * wave).sum(), (frame * slope * wave).sum()
+            estimate = fine - (derived / plain).imag * rate_hz / (2 * np.pi) / order
+            if order * fine < 0.45 * rate_hz and abs(1200 * np.log2(max(estimate, 1.0) / coarse_hz)) < 40:
+                estimates.append(estimate)
+                weights.append(order**2 * abs(plain) ** 2)
+        fine = float(np.average(estimates, weights=weights)) if estimates else fine
+    return fine
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 22050])  # frames of 512, 1024 and 1410 samples
+def test_refine_f0_equals_the_sums_written_out(rate_hz: int) -> None:
+    rng, hop = np.random.default_rng(1), 80
+    seconds = np.arange(4 * rate_hz) / rate_hz
+    curve_hz = 300 * 2 ** (np.sin(2 * np.pi * seconds) / 2)
+    sound = np.sin(2 * np.pi * np.cumsum(curve_hz) / rate_hz) + 0.1 * rng.standard_normal(seconds.size)
+    count = seconds.size // hop
+    coarse_hz = curve_hz[::hop][:count] * 2 ** (rng.uniform(-60, 60, count) / 1200)
+    coarse_hz[rng.random(count) < 0.2] = np.nan
+    fine_hz = pitch.refine_f0(sound, rate_hz, coarse_hz, hop)
+    assert np.array_equal(np.isnan(fine_hz), np.isnan(coarse_hz))
+    size = int(pitch.FRAME_SECONDS * rate_hz) // 2 * 2
+    padded = np.pad(sound, (size // 2, size))
+    for n in np.flatnonzero(np.isfinite(coarse_hz))[::7]:
+        expected = written_out(padded[n * hop : n * hop + size], rate_hz, coarse_hz[n])
+        assert fine_hz[n] == pytest.approx(expected, rel=1e-9), n
+    assert np.isnan(pitch.refine_f0(sound, rate_hz, np.full(count, np.nan), hop)).all()
+
+
 def test_track_pitch_with_second_tone_is_not_biased() -> None:
     melody, other = (tone(np.full(RATE_HZ, 440.0)), 0.2 * np.sin(2 * np.pi * 1200 * np.arange(RATE_HZ) / RATE_HZ))
     track = pitch.track_pitch(melody + other, RATE_HZ)

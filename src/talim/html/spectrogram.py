@@ -117,5 +117,5 @@ def _png(energy: np.ndarray) -> str:
     image.putpalette([0] * 3 * SHADES)
     buffer = io.BytesIO()
     transparency = bytes(round(255 * shade / (SHADES - 1)) for shade in range(SHADES))
-    image.save(buffer, "PNG", transparency=transparency, optimize=True, bits=4)
+    image.save(buffer, "PNG", transparency=transparency, compress_level=6, bits=4)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -26,6 +26,8 @@ LOWEST_HZ = 75.0
 HIGHEST_HZ = 1100.0
 FRAME_SECONDS = 0.064
 _YIN_FRAMES = 3000  # at a time: a minute
+_REFINED_FRAMES = 256  # at a time: some MB
+_COLUMNS = 32
 
 
 @dataclass(frozen=True)
@@ -133,25 +135,49 @@ def refine_f0(samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int
     noise; harmonics more than 40 cents off belong to other sounds and are left out.
     """
     size = int(FRAME_SECONDS * rate_hz) // 2 * 2
+    padded = np.pad(samples.astype(np.float64), (size // 2, size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    fine = np.array(coarse_hz, np.float64)
+    voiced = np.flatnonzero(np.isfinite(coarse_hz))
+    for start in range(0, voiced.size, _REFINED_FRAMES):
+        some = voiced[start : start + _REFINED_FRAMES]
+        fine[some] = _refine_frames(frames[some], rate_hz, fine[some], np.arange(1, harmonics + 1))
+    return fine
+
+
+def _refine_frames(frames: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """`refine_f0` of frames [n, size] with pitches [n] in Hz, from harmonics `orders` [k]."""
+    size = frames.shape[1]
     steps = np.arange(size) - size / 2
     hann = 0.5 + 0.5 * np.cos(2 * np.pi * steps / size)
     slope = -np.pi / size * np.sin(2 * np.pi * steps / size)
-    padded = np.pad(samples.astype(np.float64), (size // 2, size))
-    fine = np.array(coarse_hz, np.float64)
-    orders = np.arange(1, harmonics + 1)
-    for n in np.flatnonzero(np.isfinite(coarse_hz)):
-        frame = padded[n * hop : n * hop + size]
-        for _ in range(2):
-            order = orders[orders * fine[n] < 0.45 * rate_hz]
-            rotation = np.exp(-2j * np.pi / rate_hz * fine[n] * steps)
-            rotations = np.cumprod(np.broadcast_to(rotation, (order.size, size)), axis=0)  # the k-th power for order k
-            plain, derived = rotations @ (hann * frame), rotations @ (slope * frame)
-            power = np.abs(plain) ** 2 + 1e-18
-            harmonic_hz = order * fine[n] - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
-            estimates = harmonic_hz / order
-            close = np.abs(1200 * np.log2(np.maximum(estimates, 1.0) / coarse_hz[n])) < 40
-            if not close.any():
-                break
-            weight = (power * order**2)[close]
-            fine[n] = float((estimates[close] * weight).sum() / weight.sum())
+    windowed = frames[:, None] * np.stack([hann, slope])
+    fine = coarse_hz
+    for _ in range(2):
+        harmonics_hz = orders * fine[:, None]
+        plain, derived = _fourier_sums(windowed, -2 * np.pi / rate_hz * harmonics_hz)
+        power = np.abs(plain) ** 2 + 1e-18
+        reassigned_hz = harmonics_hz - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
+        estimates = reassigned_hz / orders
+        close = np.abs(1200 * np.log2(np.maximum(estimates, 1.0) / coarse_hz[:, None])) < 40
+        weight = power * orders**2 * (close & (harmonics_hz < 0.45 * rate_hz))
+        total = weight.sum(axis=1)
+        fine = np.where(total > 0, (estimates * weight).sum(axis=1) / np.where(total > 0, total, 1), fine)
     return fine
+
+
+def _fourier_sums(windowed: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over t of x(t) exp(i a (t - size/2)): complex [n, k] of each of the two rows of [n, 2, size], a of [n, k].
+
+    With t = 32 r + c the exponential is a product of one of r and one of c, so that few are computed.
+    """
+    count, _, size = windowed.shape
+    rows = -(-size // _COLUMNS)
+    filled = np.zeros((count, 2, rows * _COLUMNS))
+    filled[:, :, :size] = windowed
+    of_column = np.exp(1j * angles[:, None, :] * np.arange(_COLUMNS)[:, None])  # [n, 32, k]
+    of_row = np.exp(1j * angles[:, None, :] * (np.arange(rows) * _COLUMNS - size / 2)[:, None])
+    matrix = np.concatenate([of_column.real, of_column.imag], axis=2)
+    real, imaginary = np.split(filled.reshape(count, 2 * rows, _COLUMNS) @ matrix, 2, axis=2)
+    sums = ((real + 1j * imaginary).reshape(count, 2, rows, -1) * of_row[:, None]).sum(axis=2)
+    return sums[:, 0], sums[:, 1]
