@@ -83,7 +83,7 @@ def test_load_of_base_overlay_equals_the_defaults() -> None:
         ),
         (
             {"corpus": "c", "stepz": 3},
-            ["unknown key stepz", "Known: base, corpus, design, kind_options, seed, training"],
+            ["unknown key stepz", "Known: base, corpus, design, init_from, kind_options, seed, training"],
         ),
         ({"corpus": "c", "steps": 3}, ["unknown key steps", "did you mean training.steps"]),
         ({"corpus": "c", "training.steps": "many"}, ["training.steps is 'many'"]),

@@ -156,7 +156,8 @@ def plan(
 def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Progress | None = None) -> Run:
     """Train the recipe's adapter into the folder `out`, or resume from its last checkpoint.
 
-    A finished run is left as it is. UsageError if `out` holds a run of another recipe.
+    A finished run is left as it is. With `init_from` in the recipe a stored adapter, of talim or of PEFT, is trained
+    further. UsageError if `out` holds a run of another recipe.
 
     >>> recipe = talim.Recipe(corpus="my-corpus", design="linear@all:2.5%", training={"steps": 20})
     >>> run = talim.train(recipe, "my-run")
@@ -167,8 +168,13 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
 
     # what is wrong with the request is told before torch is loaded
     check_device_name(device)
+    if recipe.init_from is not None and not Run(out).finished:
+        from talim.training.start_adapter import complete_recipe
+
+        recipe = complete_recipe(recipe, Run(out))
     check_recipe(Run(out), recipe)
-    check_sites(recipe.design, recipe.base)
+    if not recipe.design.is_stored:
+        check_sites(recipe.design, recipe.base)
     progress = progress or progress_module.default()
     try:
         from talim.training.train import train as train_recipe
@@ -280,6 +286,9 @@ def evaluate(
     *,
     real: Path | str | None = None,
     generated: Path | str | None = None,
+    adapter: Path | str | None = None,
+    corpus: Path | str | None = None,
+    base: str | None = None,
     out: Path | str | None = None,
     num_prompts: int = 3,
     num_continuations: int | None = None,
@@ -292,10 +301,12 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score a finished run on held-out recordings, or a folder of generated audio against real audio.
+    """Score a finished run or an adapter on held-out recordings, or a folder of generated audio against real audio.
 
     With `run`: loss with and without the adapter, samples and continuations of held-out phrases before and after
     (`num_continuations`: None as many as prompts, 0 none), music scores; written to scores.json in the run's folder.
+    With `adapter` (a folder of talim or PEFT, or a Hub id): the same on the held-out recordings of `corpus`, on `base`
+    (None: the one that it names); written into the folder `out`.
     With `real` and `generated`: music scores and distances between the two folders, no model; written to `out` where it
     is given. Intervals are by recording.
 
@@ -303,13 +314,11 @@ def evaluate(
     >>> scores["held_out_loss"]["loss_reduction"]["mean"]
     >>> scores = talim.evaluate(real="my-recordings", generated="my-run/samples")
     """
-    if (run is None) == (real is None) or (real is None) != (generated is None):
-        raise UsageError("evaluate takes either a run, or real=FOLDER together with generated=FOLDER")
+    _check_what_is_evaluated(run, real, generated, adapter, corpus, base, out)
     progress = progress or progress_module.default()
-    if run is None:
+    if real is not None:
         from talim.evaluation.evaluate_folders import evaluate_folders
 
-        assert real is not None
         assert generated is not None
         return evaluate_folders(
             Path(real),
@@ -322,21 +331,54 @@ def evaluate(
         )
     from talim.planning.generation_memory import memory_explained
 
-    with memory_explained("evaluate", lambda: Run(_folder(run)).recipe.base, seconds, device):
+    def base_name() -> str:
+        return base or str(adapter) if run is None else Run(_folder(run)).recipe.base
+
+    with memory_explained("evaluate", base_name, seconds, device):
         from talim.evaluation.evaluate import evaluate as evaluate_run
+        from talim.evaluation.evaluate_adapter import evaluate_adapter
         from talim.generation.generate import GenerationOptions
 
-        return evaluate_run(
-            _folder(run),
-            progress,
-            num_prompts=num_prompts,
-            num_continuations=num_continuations,
-            seconds=seconds,
-            seed=seed,
-            options=GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),
-            device=device,
-            protocol=protocol,
-            num_workers=num_workers,
+        settings: dict[str, Any] = {
+            "num_prompts": num_prompts,
+            "num_continuations": num_continuations,
+            "seconds": seconds,
+            "seed": seed,
+            "options": GenerationOptions(sampling_steps=sampling_steps, sampler=sampler),
+            "device": device,
+            "protocol": protocol,
+            "num_workers": num_workers,
+        }
+        if run is not None:
+            return evaluate_run(_folder(run), progress, **settings)
+        assert adapter is not None
+        assert corpus is not None
+        assert out is not None
+        return evaluate_adapter(adapter, corpus, out, progress, base=base, **settings)
+
+
+def _check_what_is_evaluated(
+    run: Any, real: Any, generated: Any, adapter: Any, corpus: Any, base: Any, out: Any
+) -> None:
+    """UsageError unless exactly one thing is to be scored, with all that it needs."""
+    if sum(each is not None for each in (run, real, adapter)) != 1 or (real is None) != (generated is None):
+        raise UsageError(
+            "evaluate takes either a run, or --real FOLDER together with --generated FOLDER, or --adapter ADAPTER with "
+            "--corpus CORPUS and --out FOLDER"
+        )
+    if adapter is None and (unused := [f"--{n}" for n, v in (("corpus", corpus), ("base", base)) if v is not None]):
+        raise UsageError(f"{' and '.join(unused)}: only with --adapter; a run says itself what it has")
+    if run is not None and out is not None:
+        raise UsageError(
+            f"--out {out}: only with --adapter or --real; what is scored of a run is kept in its own folder"
+        )
+    missing = [
+        f"--{name} {what}" for name, value, what in (("corpus", corpus, "CORPUS"), ("out", out, "FOLDER")) if not value
+    ]
+    if adapter is not None and missing:
+        raise UsageError(
+            f"{adapter} is an adapter, which does not say on which recordings to score it: add {' and '.join(missing)} "
+            "(a corpus made by talim prepare, whose held-out clips are used; a new folder for the results)"
         )
 
 

@@ -125,6 +125,11 @@ class Recipe(StrictModel):
     base: str = Field(default="nano-musicgen", min_length=1, description="name, Hub id, NAME@REVISION or folder")
     corpus: str = Field(min_length=1, description="folder written by `talim prepare`")
     design: Design = Field(default=Design.parse("linear@all:2.5%"), description="KIND@SITE:SIZE")
+    init_from: str | None = Field(
+        default=None,
+        min_length=1,
+        description="adapter to begin from, whose design is then that of the run: folder, run or Hub id",
+    )
     kind_options: dict[str, dict[str, int | list[int]]] = Field(
         default_factory=dict, description="options of the design's kinds, such as conv: {kernel_size: 7}"
     )
@@ -139,15 +144,24 @@ class Recipe(StrictModel):
             corpus: Path | str,
             base: str = ...,
             design: Design | str = ...,
+            init_from: Path | str | None = ...,
             kind_options: Mapping[str, Mapping[str, int | list[int]]] = ...,
             seed: int = ...,
             training: Training | Mapping[str, Any] = ...,
         ) -> None: ...
 
-    @field_validator("corpus", mode="before")
+    @field_validator("corpus", "init_from", mode="before")
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+    @model_validator(mode="after")
+    def _check_init_from(self) -> Recipe:
+        if self.design.is_stored and self.init_from is None:
+            raise ValueError(f"design {self.design} is that of a stored adapter; give it, too: init_from: ADAPTER")
+        if self.kind_options and self.init_from is not None:
+            raise ValueError(f"kind_options contradict init_from: {self.init_from} has its own; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Recipe:
@@ -201,9 +215,13 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
-def run_id(recipe: Recipe, corpus_hash: str | None = None) -> str:
-    """Twelve hex digits that identify the experiment; a corpus hash takes the place of the corpus's path."""
+def run_id(recipe: Recipe, corpus_hash: str | None = None, init_hash: str | None = None) -> str:
+    """Twelve hex digits that identify the experiment; hashes take the place of the paths of corpus and init_from."""
     values = recipe.model_dump(mode="json")
+    if recipe.init_from is None:  # younger than the ids of runs
+        del values["init_from"]
+    elif init_hash is not None:
+        values["init_from"] = init_hash
     values["training"] = identity_settings(recipe.training)
     if corpus_hash is not None:
         values["corpus"] = corpus_hash
@@ -219,11 +237,13 @@ def identity_settings(training: Training) -> dict[str, Any]:
 
 
 def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys with their two values where these differ; the corpus's path and EXECUTION_SETTINGS do not count."""
-    before, after = (
-        _flatten(r.model_dump(mode="json", exclude={"corpus": True, "training": set(EXECUTION_SETTINGS)}))
-        for r in (old, new)
-    )
+    """Dotted keys with their two values where these differ; EXECUTION_SETTINGS do not count.
+
+    Nor do the paths of the corpus and of an adapter that both begin from: their content decides.
+    """
+    moved: dict[str, Any] = {"corpus": True, "training": set(EXECUTION_SETTINGS)}
+    moved |= {"init_from": True} if old.init_from and new.init_from else {}
+    before, after = (_flatten(r.model_dump(mode="json", exclude=moved)) for r in (old, new))
     return {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}
 
 

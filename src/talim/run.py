@@ -55,6 +55,13 @@ class Run:
         return f"{name.partition('@')[0]}@{revision}" if isinstance(revision, str) and revision else name
 
     @property
+    def start(self) -> dict[str, Any] | None:
+        """The facts of the adapter that training began from; None where it began anew."""
+        facts = read_json(self.facts_file) if self.facts_file.is_file() else {}
+        start = facts.get("init_from") if isinstance(facts, dict) else None
+        return start if isinstance(start, dict) else None
+
+    @property
     def finished(self) -> bool:
         """Whether training is complete: cost.json is the last file that it writes."""
         return self.cost.is_file() and self.adapter.is_dir()

@@ -619,16 +619,3 @@ def test_modules_that_were_trained_whole_are_on_or_off(fresh: Fresh, tmp_path: P
     for scales, wanted in (({"adapter": 0.0}, plain), ({"adapter": 1.0, "second": 0.0}, expected), ({}, plain)):
         adapters.set_adapter_scales(model, scales)
         torch.testing.assert_close(logits(reloaded), wanted, atol=1e-6, rtol=0)
-
-
-@pytest.mark.filterwarnings("ignore:Could not find a config file")
-def test_changed_biases_of_the_base_cannot_pass_for_the_base(fresh: Fresh, tmp_path: Path) -> None:
-    base = fresh()
-    of_plain_peft(base, tmp_path / "theirs", **OF_OTHERS["biases"](base))
-    model = adapters.load(reloaded := fresh(), tmp_path / "theirs")
-    with pytest.raises(UsageError, match=r"biases of the base itself \(bias='all'"):
-        adapters.set_adapter_scales(model, {"adapter": 0.0})
-    with pytest.raises(UsageError, match="cannot be switched off"), injection.disabled(model):
-        pass
-    adapters.set_adapter_scales(model, {"adapter": 1.0})
-    assert tokens(reloaded).shape[1] == base.codebooks

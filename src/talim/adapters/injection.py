@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -17,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from talim.adapters import peft_baselines
+from talim.adapters import base_biases, peft_baselines
 from talim.adapters.config import FULL, AdapterConfig
 from talim.adapters.full_finetune import FullFineTuneLayer
 from talim.adapters.layer import AdapterLayer
@@ -110,6 +110,9 @@ def inject_adapters(model: nn.Module, config: PeftConfig, name: str) -> PeftMode
     if wrapper is not None and name in wrapper.peft_config:
         raise UsageError(f"an adapter called {name!r} is already in this model; choose another name")
     check_name(name, plain, config)
+    if wrapper is not None:
+        _check_same_method(wrapper, config)
+    base_biases.before_adding(plain, config, name)
     if wrapper is None:
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5.23 for a property by its old name
@@ -124,6 +127,12 @@ def inject_adapters(model: nn.Module, config: PeftConfig, name: str) -> PeftMode
                 ) from error
         plain.__dict__["talim_wrapper"] = wrapper  # not as a child module, which would be a cycle
         return wrapper
+    wrapper.add_adapter(name, config)
+    wrapper.set_adapter(name, inference_mode=config.inference_mode)
+    return wrapper
+
+
+def _check_same_method(wrapper: PeftModel, config: PeftConfig) -> None:
     existing = next(iter(wrapper.peft_config.values()))
     if existing.peft_type != config.peft_type:
         new_type, old_type = map(peft_baselines.peft_type_name, (config, existing))
@@ -131,9 +140,6 @@ def inject_adapters(model: nn.Module, config: PeftConfig, name: str) -> PeftMode
             f"a {new_type} adapter cannot join a {old_type} adapter: PEFT holds one method per model; load them one "
             "at a time"
         )
-    wrapper.add_adapter(name, config)
-    wrapper.set_adapter(name, inference_mode=config.inference_mode)
-    return wrapper
 
 
 def set_adapter_scales(model: PeftModel, scales: dict[str, float]) -> None:
@@ -151,10 +157,13 @@ def set_adapter_scales(model: PeftModel, scales: dict[str, float]) -> None:
             )
     active = {name: scale for name, scale in scales.items() if scale}
     _check_whole_modules(model, active)
+    _check_biases(model, active)
+    if (kept := base_biases.kept_biases(unwrap_peft(model))) is not None:
+        kept.switch(next((name for name in active if name in kept.of_adapter), None))
     tuner: Any = model.base_model  # PeftModel's own set_adapter takes one name only
     if not active:
-        _check_biases(model)
-        tuner.disable_adapter_layers()
+        with _without_bias_warning():
+            tuner.disable_adapter_layers()
         return
     tuner.enable_adapter_layers()
     with _keep_requires_grad(model):  # PEFT enables the gradients of the adapters that it activates
@@ -181,14 +190,25 @@ def _check_whole_modules(model: nn.Module, scales: dict[str, float]) -> None:
             )
 
 
-def _check_biases(model: PeftModel) -> None:
-    """UsageError where the plain base is asked for and an adapter has overwritten biases of it."""
+def _check_biases(model: PeftModel, scales: dict[str, float]) -> None:
+    """UsageError where an adapter that is switched off has overwritten biases of the base that were not kept."""
+    kept = base_biases.kept_biases(unwrap_peft(model))
     for name, config in model.peft_config.items():
-        if (bias := getattr(config, "bias", "none")) not in ("none", False, None):
+        if base_biases.changes_biases(config) and kept is None and name not in scales:
             raise UsageError(
-                f"{name} changed biases of the base itself (bias={bias!r} in its configuration), so that it cannot be "
-                "switched off; load the base again for comparisons"
+                f"{name} changed biases of the base itself (bias={config.bias!r} in its configuration) before talim "  # type: ignore[attr-defined]
+                "knew it, so that it cannot be switched off; load the base again for comparisons"
             )
+    if kept is not None:
+        kept.check_scales(scales)
+
+
+@contextmanager
+def _without_bias_warning() -> Iterator[None]:
+    """PEFT warns that biases stay changed, which they do not here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Careful, disabling adapter layers with bias configured")
+        yield
 
 
 def cast_adapters(model: PeftModel, dtype: torch.dtype) -> None:
@@ -225,7 +245,7 @@ def _set_scale(layer: Any, name: str, scale: float, method: str) -> None:
             layer.scales[name] = scale
     elif _can_be_scaled(layer, name):
         layer.set_scale(name, scale)
-    elif scale != 1:  # DoRA renormalises, IA3 multiplies, others turn: nothing that can be interpolated linearly
+    elif scale != 1 and name in layer._get_available_adapters():  # DoRA renormalises, IA3 multiplies, others turn: nothing that can be interpolated linearly
         raise UsageError(f"a {method} adapter supports no scale but 1, as trained, and 0, the base alone")
 
 
@@ -276,8 +296,15 @@ def _keep_requires_grad(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def disabled(model: PeftModel) -> Iterator[None]:
     """Context in which the model is the plain base; requires_grad flags are kept."""
-    _check_biases(model)
-    with _keep_requires_grad(model), model.disable_adapter():  # PEFT enables all gradients when it returns
+    _check_biases(model, {})
+    kept = base_biases.kept_biases(unwrap_peft(model))
+    # PEFT enables all gradients when it returns
+    with (
+        kept.switched(None) if kept else nullcontext(),
+        _keep_requires_grad(model),
+        _without_bias_warning(),
+        model.disable_adapter(),
+    ):
         yield
 
 
@@ -294,6 +321,8 @@ def temporary_adapters(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             wrapper = find_peft_model(model)
+            if (kept := base_biases.kept_biases(model)) is not None:
+                kept.switch(None)
             if wrapper is not None:
                 cast(Any, wrapper.base_model).unload()
             for name in set(model.__dict__) - attributes:

@@ -36,7 +36,10 @@ def adapter_info(folder: Path) -> dict[str, Any]:
     from talim.adapters import peft_baselines, serialization
 
     info = serialization.read_info(folder)
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    size = (
+        sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        or serialization.weights_file(folder).stat().st_size
+    )
     method = peft_baselines.peft_type_name(serialization.read_config(folder))
     return {"folder": str(folder), "method": method, **info, "bytes": size}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,23 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from talim.adapters import pattern_time, peft_baselines
+from talim.adapters.base_biases import kept_biases
 from talim.adapters.config import CONFIG_FILE, STORED_METHOD, AdapterConfig, stored_base_name
+from talim.adapters.foreign_paths import KEY_PREFIX, as_named_here
 from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
 from talim.atomic_io import new_file, new_folder, write_json, write_text
+from talim.design.expression import PEFT_KINDS, PEFT_PREFIX, STORED_SITE, Design
 from talim.errors import TalimError, UsageError
 from talim.version import __version__
 
 INFO_FILE = "talim.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLED_FILE = "adapter_model.bin"  # of PEFT before 0.7, read without running code in it
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
 TRANSLITERATED, CAPTIONED = "transliterated", "captioned"  # whether captions were, and whether there were any
-KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
 
 
 def save(
@@ -50,8 +55,10 @@ def save(
     if it is of the Hub. `card` becomes README.md, `licence` LICENSE.md; `facts` are added to talim.json.
     `save_embedding_layers`: also the base's embeddings, which is needed after `resize_token_embeddings`.
     """
-    config = model.peft_config[name]
-    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=save_embedding_layers)
+    config, kept = model.peft_config[name], kept_biases(unwrap_peft(model))
+    with kept.switched(name) if kept else contextlib.nullcontext():
+        weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=save_embedding_layers)
+        stored = {key: weight.detach().clone().contiguous().cpu() for key, weight in weights.items()}
     values = config.to_dict() | {"base_model_name_or_path": _public_name(unwrap_peft(model), base)}
     values |= {"revision": base.get("revision")} if base.get("revision") else {}
     values |= {"inference_mode": True} | ({"peft_type": STORED_METHOD} if isinstance(config, AdapterConfig) else {})
@@ -64,7 +71,6 @@ def save(
         **(facts or {}),
     }
     with new_folder(Path(folder)) as partial:
-        stored = {key: weight.detach().clone().contiguous().cpu() for key, weight in weights.items()}
         with new_file(partial / WEIGHTS_FILE) as temporary:
             save_file(stored, temporary, {"format": "pt"})
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(values.items())}
@@ -113,13 +119,48 @@ def read_info(folder: Path | str) -> dict[str, Any]:
 
 def _read_peft_facts(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
-    with _open_weights(folder) as file:
-        parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
-    return {
-        "base": {"name": config.base_model_name_or_path or None, "fingerprint": None},
-        "design": getattr(config, "design", "") or peft_baselines.peft_type_name(config),
-        "parameters": parameters,
-    }
+    if weights_file(folder).name == PICKLED_FILE:
+        parameters = sum(weight.numel() for weight in _read_weights(folder).values())
+    else:
+        with _open_weights(folder) as file:
+            parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+    base: dict[str, Any] = {"name": config.base_model_name_or_path or None, "fingerprint": None}
+    if re.fullmatch("[0-9a-f]{40}", str(config.revision)):  # the base's commit
+        base["revision"] = config.revision
+    design = getattr(config, "design", "") or peft_baselines.peft_type_name(config)
+    return {"base": base, "design": design, "parameters": parameters}
+
+
+def design_of(folder: Path) -> Design:
+    """The design that a stored adapter was trained as; KIND@adapter where no expression says it."""
+    config, text = read_config(folder), read_info(folder)["design"]
+    try:
+        return Design.parse(text)
+    except UsageError:  # of plain PEFT, or of a configuration by hand
+        pass
+    if isinstance(config, AdapterConfig):
+        kinds = list(dict.fromkeys(block["kind"] for block in config.blocks)) or [str(config.kind)]
+    else:
+        name = peft_baselines.peft_type_name(config)
+        kinds = [name if name in PEFT_KINDS else PEFT_PREFIX + name]
+    return Design.parse("+".join(f"{kind}@{STORED_SITE}" for kind in kinds))
+
+
+def base_to_load(folder: Path) -> str:
+    """The name by which an adapter's base is loaded; UsageError where it names none, or a folder that is not here."""
+    base = read_info(folder)["base"]
+    name = base["name"]
+    if name is None:
+        raise UsageError(f"{folder} does not say what it was trained on; add --base NAME")
+    if not (base.get("local") or name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name):
+        return f"{name}@{base['revision']}" if base.get("revision") else name
+    local, last = Path(name), name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    if not local.is_dir():  # a model of that name on the Hub is another one
+        raise UsageError(
+            f"{folder} was trained on a base in a local folder called {last}, "
+            "which is not here; add --base with the path of that folder, or the name of that model"
+        )
+    return str(local) if local.is_absolute() else f"./{local}"
 
 
 def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable: bool = False) -> PeftModel:
@@ -130,12 +171,8 @@ def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable:
     finite numbers.
     """
     folder = Path(folder)
+    config, weights, vocabularies = check_adapter(backbone, folder)
     info = read_info(folder)
-    if (folder / INFO_FILE).is_file():  # a folder of plain PEFT can only be checked by shapes
-        _check_base(info["base"], backbone, folder)
-    config, weights = read_config(folder), _read_weights(folder)
-    vocabularies = check_fit(config, weights, backbone.model, folder)
-    _check_content(folder, info, weights)
     config.__dict__["design"] = info["design"]
     config.inference_mode = not trainable
     config.base_model_name_or_path = None  # PEFT sets it to the name of this base
@@ -146,6 +183,23 @@ def load(backbone: Any, folder: Path | str, name: str = DEFAULT_NAME, trainable:
     if (folder / INFO_FILE).is_file():
         backbone.transliterate = info.get(TRANSLITERATED) is True  # older adapters were trained on captions as written
     return model
+
+
+def check_adapter(backbone: Any, folder: Path) -> tuple[PeftConfig, dict[str, torch.Tensor], dict[str, int]]:
+    """Read an adapter that fits this backbone, which is not changed; TalimError as `load`.
+
+    Returned are its configuration and weights, with the module paths of this base, and the result of `check_fit`.
+    """
+    info = read_info(folder)
+    if (folder / INFO_FILE).is_file():  # a folder of plain PEFT can only be checked by shapes
+        _check_base(info["base"], backbone, folder)
+    config, weights = read_config(folder), _read_weights(folder)
+    if not isinstance(config, AdapterConfig):
+        paths = [path for path, _ in unwrap_peft(backbone.model).named_modules()]
+        config, weights = as_named_here(config, weights, [path.replace(".base_layer", "") for path in paths], folder)
+    vocabularies = check_fit(config, weights, backbone.model, folder)
+    _check_content(folder, info, weights)
+    return config, weights, vocabularies
 
 
 def _check_content(folder: Path, info: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -200,12 +254,33 @@ def read_config(folder: Path) -> PeftConfig:
     return config
 
 
+def weights_file(folder: Path) -> Path:
+    """The file with an adapter's weights: safetensors, else pickled where there is only that."""
+    pickled = folder / PICKLED_FILE
+    return pickled if pickled.is_file() and not (folder / WEIGHTS_FILE).is_file() else folder / WEIGHTS_FILE
+
+
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / WEIGHTS_FILE
+    path = weights_file(folder)
+    if path.name == PICKLED_FILE:
+        return _read_pickled(path)
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise TalimError(f"{path} cannot be read ({error}); copy the adapter folder again") from error
+
+
+def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything for bytes that are no pickle of its own
+        raise TalimError(
+            f"{path} cannot be read without running code in it ({str(error).split('.')[0]:.120})"
+        ) from error
+    named = isinstance(weights, dict) and all(isinstance(key, str) for key in weights)
+    if not named or not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
+        raise TalimError(f"{path}: expected tensors by name, as PEFT's save_pretrained writes them")
+    return weights
 
 
 def _open_weights(folder: Path) -> Any:

@@ -29,7 +29,8 @@ def generate(
     run: Annotated[Path | None, typer.Option(help="Folder of a run: its base with its adapter.")] = None,
     base: BaseOption = None,
     adapter: Annotated[
-        list[Path] | None, typer.Option(help="Folder of an adapter. Repeatable: their outputs add up.")
+        list[str] | None,
+        typer.Option(help="An adapter of talim or PEFT: folder or Hub id. Repeatable: their outputs add up."),
     ] = None,
     adapter_scale: Annotated[
         list[float] | None,

@@ -10,7 +10,10 @@ import typer
 from talim.cli import early_checks
 from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, show
 
-EXAMPLE = "Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`"
+EXAMPLE = (
+    "Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`, or "
+    "`talim train --corpus my-corpus --init-from their-lora --out my-run`"
+)
 
 
 def train(
@@ -18,6 +21,13 @@ def train(
     corpus: Annotated[str | None, typer.Option(help="Folder written by talim prepare.")] = None,
     base: BaseOption = None,
     design: DesignOption = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Adapter to train further, with its design: folder of PEFT or talim, run, or Hub id. By default the "
+            "adapter begins untrained."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     config: Annotated[
@@ -32,8 +42,13 @@ def train(
 
     early_checks.check_name(out)
 
-    given = {"corpus": corpus, "base": base, "design": design, "training.steps": steps, "seed": seed}
+    given = {"corpus": corpus, "base": base, "design": design, "init_from": init_from}
+    given |= {"training.steps": steps, "seed": seed}
     recipe = resolve_recipe(out, config or [], given, settings or [])
+    if recipe.init_from is not None and not Run(out).finished:
+        from talim.training.start_adapter import complete_recipe
+
+        recipe = complete_recipe(recipe, Run(out))
     if not Run(out).finished:
         early_checks.check_loadable(recipe.base, device, [str(recipe.design)])
     from talim import api

@@ -16,6 +16,7 @@ UNSIZED_KINDS = ("ia3", "full")
 PEFT_PREFIX = "peft:"  # of any other method of the installed PEFT
 PEFT_METHOD = re.compile(r"peft:[a-z][a-z0-9_]*")
 SITE_NAMES = ("conditioner", "all", "shallow", "middle", "deep", "post", "down", "mid", "up")
+STORED_SITE = "adapter"  # the modules that a stored adapter's own configuration names, which no other site describes
 LAYERS = re.compile(r"layers\[(\d{1,6})(?:-(\d{1,6}))?\]")
 COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kM]?)")
 PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,15})?)%")
@@ -119,6 +120,11 @@ class Design:
         """The kind of this design if it is a method of PEFT: lora, dora, ia3, peft:NAME; None for talim's own kinds."""
         return self.parts[0].kind if is_peft(self.parts[0].kind) else None
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the modules and sizes are those of a stored adapter, `KIND@adapter`, and told nowhere else."""
+        return any(part.site == STORED_SITE for part in self.parts)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
@@ -154,9 +160,10 @@ def _parse_part(text: str, expression: str) -> Part:
         raise UsageError(
             f"design {expression!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
         )
-    if kind in UNSIZED_KINDS:
+    if kind in UNSIZED_KINDS or site == STORED_SITE:
         if size_text:
-            raise UsageError(f"design {expression!r}: {kind} takes no size; write {kind}@{site}")
+            what = f"{kind}@{site}" if site == STORED_SITE else kind
+            raise UsageError(f"design {expression!r}: {what} takes no size; write {kind}@{site}")
         return Part(kind, _parse_site(site, expression), None)
     if not size_text and of_peft:  # some have no size
         return Part(kind, _parse_site(site, expression), None)
@@ -177,7 +184,7 @@ def _parse_site(site: str, expression: str) -> str:
         if first > last:
             raise UsageError(f"design {expression!r}: {site} runs backwards; write layers[{last}-{first}]")
         return f"layers[{first}]" if first == last else f"layers[{first}-{last}]"
-    if site not in SITE_NAMES:
+    if site not in (*SITE_NAMES, STORED_SITE):
         raise UsageError(
             f"design {expression!r}: site {site!r} is unknown{_closest_hint(site, SITE_NAMES)}; {grammar()}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from talim.design.expression import SITE_NAMES, Design, is_peft, layer_range
+from talim.design.expression import SITE_NAMES, STORED_SITE, Design, is_peft, layer_range
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
 
@@ -23,6 +23,10 @@ def select_sites(name: str, sites: Sequence[Site]) -> tuple[Site, ...]:
 
     Thirds divide a decoder's layers, or a U-Net's resolutions: "shallow" the finest, "deep" the coarsest.
     """
+    if name == STORED_SITE:
+        raise UsageError(
+            f"site {name} stands for the modules of a stored adapter: it goes with talim train --init-from alone"
+        )
     layers = [site for site in sites if site.part == "layers"]
     bounds = layer_range(name)
     if name == "all":
@@ -94,11 +98,11 @@ def first_trained_layer(kind: str, site: Site, layers: int) -> int:
 def num_frozen_layers(design: Design, sites: Sequence[Site]) -> int:
     """Number of first layers whose output for a clip does not change while the design is trained.
 
-    0 where every layer depends on the adapter (`conditioner`), and in a U-Net, whose input noise differs in every step.
-    An adapter may sit on the output of the last of these layers.
+    0 where every layer depends on the adapter (`conditioner`), in a U-Net, whose input noise differs in every step, and
+    where the sites are those of a stored adapter. An adapter may sit on the output of the last of these layers.
     """
     layers = num_layers(sites)
-    if not layers:
+    if not layers or design.is_stored:
         return 0
     return min(
         first_trained_layer(part.kind, site, layers) for part in design.parts for site in select_sites(part.site, sites)

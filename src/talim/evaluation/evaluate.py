@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,25 @@ from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance
-from talim.training import batches, model_card
+from talim.training import batches, model_card, start_adapter
 from talim.training.crops import EncodedClip
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
+
+
+@dataclass(frozen=True)
+class ScoredAdapter:
+    """What is scored: the adapter's recipe and corpus, and where the results go (`run.adapter` holds the adapter).
+
+    `facts` are added to scores.json; `seen` says whether the held-out recordings were in an adapter's training.
+    """
+
+    run: Run
+    recipe: Recipe
+    corpus: Corpus
+    seen: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def evaluate(  # noqa: PLR0913
@@ -47,15 +62,63 @@ def evaluate(  # noqa: PLR0913
     distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps the
     adapter. TalimError if the run is not finished or its corpus has changed.
     """
-    from talim.backbones import generation_options
     from talim.backbones.load import load
 
-    music_scores.check_protocol(protocol)
     progress, run = progress or Progress(), Run(run_folder)
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
-    generation_options.resolve_options(recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords)
+    check_request(recipe, options, protocol)
+    begun = run.start
+    seen: dict[str, Any] = {"answer": "no", "note": ""}
+    if begun is not None:
+        sources = serialization.read_info(run.adapter).get(start_adapter.TRAINED_ON) or {}
+        whose = f"the adapter {begun.get('name')}, which this one began from,"
+        seen = start_adapter.seen_before(sources, corpus.held_out, whose)
+    facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
+    scored = ScoredAdapter(run, recipe, corpus, seen, facts)
     backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
+    scores = score_adapter(
+        scored,
+        backbone,
+        progress,
+        num_prompts=num_prompts,
+        num_continuations=num_continuations,
+        seconds=seconds,
+        seed=seed,
+        options=options,
+        protocol=protocol,
+        num_workers=num_workers,
+    )
+    card = model_card.render_card(
+        recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores, start=begun
+    )
+    write_text(run.adapter / "README.md", card)
+    return scores
+
+
+def check_request(recipe: Recipe, options: GenerationOptions, protocol: str) -> None:
+    """UsageError for a protocol or sampling options that the recipe's base does not have, before it is loaded."""
+    from talim.backbones import generation_options
+
+    music_scores.check_protocol(protocol)
+    generation_options.resolve_options(recipe.base, options.explicit_options, (), recipe.training.predict_beats_chords)
+
+
+def score_adapter(  # noqa: PLR0913
+    scored: ScoredAdapter,
+    backbone: Backbone,
+    progress: Progress,
+    *,
+    num_prompts: int,
+    num_continuations: int | None,
+    seconds: float,
+    seed: int,
+    options: GenerationOptions,
+    protocol: str,
+    num_workers: int,
+) -> dict[str, Any]:
+    """Add the adapter to its base, score it on the held-out clips of the corpus, and write all but a model card."""
+    run, recipe, corpus = scored.run, scored.recipe, scored.corpus
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
@@ -75,10 +138,10 @@ def evaluate(  # noqa: PLR0913
         without_melody = {"held_out_loss_without_melody": silent}
         means = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
         progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*means))
-    if recipe.training.save_weights == "best":
-        reduction = losses["loss_reduction"]
-        selected = "the weights were selected on these clips, so the reduction is somewhat optimistic"
-        reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], selected]))
+    reduction, notes = losses["loss_reduction"], [losses["loss_reduction"]["ci_note"]]
+    if run.recipe_file.is_file() and recipe.training.save_weights == "best":
+        notes.append("the weights were selected on these clips, so the reduction is somewhat optimistic")
+    reduction["ci_note"] = "; ".join(filter(None, [*notes, scored.seen["note"]])) or None
     pairs = sample_pairs.generate_pairs(
         run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
     )
@@ -99,27 +162,26 @@ def evaluate(  # noqa: PLR0913
     music = music_scores.score_music(
         run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )
+    music["warnings"] = [*filter(None, [scored.seen["note"]]), *music["warnings"]]
     for warning in music["warnings"]:
         progress.log(f"note: {warning}")
     scores = {
         "base": backbone.name,
         "design": str(recipe.design),
         "miniature": backbone.miniature,
-        "run_id": read_json(run.facts_file)["run_id"],
         "split": corpus.summary["split"],
         "corpus": corpus.summary,
         "held_out_loss": losses,
         **without_melody,
+        "seen_in_training": scored.seen,
         "adapter_effect": sample_pairs.adapter_effect(pairs),
         **music,
         "continuations": continuations,
         "seed": seed,
         "provenance": provenance(),
-        "command": f"talim evaluate {run.folder}",
+        **scored.facts,
     }
     write_json(run.scores, scores)
-    card = model_card.render_card(recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores)
-    write_text(run.adapter / "README.md", card)
     return scores
 
 

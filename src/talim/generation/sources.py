@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from talim.atomic_io import read_json
+from talim.backbones.adapter_folder import PICKLED, WEIGHTS, AdapterFolder, find_adapter
 from talim.errors import TalimError, UsageError
 from talim.near_paths import did_you_mean
 from talim.progress import Progress
@@ -37,8 +38,8 @@ class AdapterChoice:
     @property
     def identity(self) -> list[Any]:
         """Sixteen hex digits of the adapter's weights, and its scale; the folder's name where it has no weights."""
-        weights = self.folder / "adapter_model.safetensors"
-        if not weights.is_file():
+        weights = next((f for name in (WEIGHTS, PICKLED) if (f := self.folder / name).is_file()), None)
+        if weights is None:
             return [str(self.folder), self.scale]
         with open(weights, "rb") as file:
             return [hashlib.file_digest(file, "sha256").hexdigest()[:16], self.scale]
@@ -56,20 +57,22 @@ class GenerationSource:
 
 
 def choose_source(
-    run: Path | None, base: str | None, adapters: Sequence[Path], no_adapter: bool, scales: Sequence[float] = ()
+    run: Path | None, base: str | None, adapters: Sequence[Path | str], no_adapter: bool, scales: Sequence[float] = ()
 ) -> GenerationSource:
     """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict.
 
     The base of a run without its adapter reads prompts as the run read its captions, so that the two can be compared.
+    Adapters of the Hub are fetched.
+
     """
     for scale in scales:
         check_range("--adapter-scale", scale, 0.0, MAX_ADAPTER_SCALE)
-    note, transliterate = "", None
+    note, transliterate, found = "", None, list[AdapterFolder]()
     if run is not None:
         if base is not None or adapters:
             raise UsageError("--run already says base and adapter; leave out --base and --adapter")
         finished, note = find_run(run)
-        base, adapters = finished.base, [] if no_adapter else [finished.adapter]
+        base, found = finished.base, [] if no_adapter else [AdapterFolder(finished.adapter)]
         if not no_adapter and not finished.adapter.is_dir():
             raise TalimError(
                 f"{finished.folder}: its training is not finished; continue with: talim train --out {finished.folder}"
@@ -77,17 +80,17 @@ def choose_source(
         transliterate = _spelling_of(finished.adapter) if no_adapter else None
     elif adapters and no_adapter:
         raise UsageError("--adapter and --no-adapter contradict each other; leave one out")
-    if scales and len(scales) != len(adapters):
+    count = len(found) or len(adapters)
+    if scales and len(scales) != count:
         raise UsageError(
-            f"--adapter-scale was given {len(scales)} times for {len(adapters)} adapters; give one for each, in order"
+            f"--adapter-scale was given {len(scales)} times for {count} adapters; give one for each, in order"
         )
-    choices = tuple(map(AdapterChoice, adapters, scales or [1.0] * len(adapters)))
-    for choice in choices:
-        if not choice.folder.is_dir():
-            near = did_you_mean(choice.folder)
-            raise TalimError(f"{choice.folder}: no adapter folder is here{near}; a run keeps its own in RUN/adapter")
+    found = found or [find_adapter(adapter) for adapter in adapters]
+    choices = tuple(map(AdapterChoice, (each.folder for each in found), scales or [1.0] * count))
     if base is None and choices:
-        base = _stored_base(choices[0].folder)
+        from talim.adapters.serialization import base_to_load
+
+        base = base_to_load(choices[0].folder)
     if base is None:
         raise UsageError("say what to generate with: --run RUN, --adapter FOLDER or --base NAME")
     return GenerationSource(base, choices, note, transliterate)
@@ -102,25 +105,6 @@ def _spelling_of(adapter: Path) -> bool | None:
     except TalimError:  # unfinished or damaged: its base alone does not need it
         return None
     return None if info.get(serialization.TRANSLITERATED) is True else False
-
-
-def _stored_base(folder: Path) -> str:
-    """The base that an adapter names; UsageError if it is a local folder that is not here."""
-    from talim.adapters import serialization
-
-    base = serialization.read_info(folder)["base"]
-    name = base["name"]
-    if name is None:
-        raise UsageError(f"{folder} does not say what it was trained on; add --base NAME")
-    if not (base.get("local") or name.startswith("./")):
-        return f"{name}@{base['revision']}" if base.get("revision") else name
-    local = Path(name)  # a model of that name on the Hub is another one
-    if not local.is_dir():
-        raise UsageError(
-            f"{folder} was trained on a base in a local folder called {local.name}, which is not here; add --base with "
-            "the path of that folder"
-        )
-    return f"./{local}"
 
 
 def find_run(folder: Path) -> tuple[Run, str]:
@@ -183,7 +167,9 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
         model = serialization.load(backbone, choice.folder, name)
         scales[name] = choice.scale
         if info["base"].get("fingerprint") is None and progress is not None:
-            progress.log(f"{choice.folder} does not name the weights it was trained on; its shapes fit")
+            named = info["base"].get("name")
+            on = f" (it names {named}, and this is {backbone.name})" if named and named != backbone.name else ""
+            progress.log(f"{choice.folder} does not name the weights it was trained on{on}; its shapes fit")
     chosen = zip(source.adapters, infos, strict=True)
     without_words = [choice.folder for choice, info in chosen if info.get("captioned") is False]
     for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words)):

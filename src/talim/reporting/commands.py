@@ -11,7 +11,11 @@ from typing import Any
 from talim.reporting.run_results import RunResults
 
 # keys of a recipe that may be folders, with files of which one is in them
-PLACES = {"corpus": ("summary.json",), "base": ("config.json", "state_dict.bin")}
+PLACES = {
+    "corpus": ("summary.json",),
+    "base": ("config.json", "state_dict.bin"),
+    "init_from": ("adapter_config.json", "adapter/adapter_config.json"),
+}
 MUSIC_FOLDER = "music"
 REFERENCE_BASE = "musicgen-small"  # named beside results of a miniature
 GPU_MAKERS = ("NVIDIA", "AMD")  # as systems report names
@@ -24,15 +28,15 @@ def quoted(path: Path) -> str:
 
 
 def reproduce_commands(result: RunResults) -> list[str]:
-    """The commands that reproduce a run's numbers beside it; none without a recipe."""
+    """The commands that reproduce a run's numbers beside it, or that scored an adapter without a run."""
     if not result.recipe:
-        return []
+        return [str(result.scores["command"])] if result.scored_adapter and result.scores.get("command") else []
     run = result.folder.resolve()
     again = quoted(run.with_name(f"{run.name}-again"))
     places = ""
     for key, markers in PLACES.items():  # paths in a recipe are relative to where training was started
         if folder := _find(run, str(result.recipe.get(key) or ""), markers):
-            places += f" --{key} {quoted(folder)}"
+            places += f" --{key.replace('_', '-')} {quoted(folder)}"
     return [
         f"talim train --config {quoted(run / 'recipe.yaml')}{places} --out {again}",
         f"talim evaluate {again}",
@@ -62,6 +66,8 @@ def plan_command(result: RunResults, base: str) -> str:
         job = training_job(result.recipe, result.corpus, result.cost.get("steps"))
         design, checkpointed = result.recipe["design"], result.recipe["training"].get("gradient_checkpointing")
     except (KeyError, TypeError, ValueError):
+        return ""
+    if str(design).endswith("@adapter"):  # of a stored adapter, which a plan cannot place in another base
         return ""
     hours = job.steps * job.batch_size * job.crop_seconds / 3600  # of clips, each used once
     device = str(result.cost.get("device") or "").split(" x ")[-1]

@@ -124,7 +124,11 @@ def subtitle(result: RunResults) -> str:
     music = result.training_music
     listed = music.get("recordings")
     recordings = listed if isinstance(listed, int) else len(listed) if isinstance(listed, list) else 0
-    parts = [f"The adapter {result.recipe['design']}" if result.recipe.get("design") else "An adapter"]
+    parts = [f"The adapter {result.design}" if result.design else "An adapter"]
+    if result.scored_adapter:
+        return f"{parts[0]} of {result.scored_adapter.get('name')}, scored without a run of its own."
+    if result.start:
+        parts[0] += f", begun from {result.start.get('name')}"
     if recordings and music.get("seconds"):
         amount = formatting.format_duration(music["seconds"])
         verb = "trained" if result.finished else "to be trained"
@@ -218,7 +222,7 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
         mean = reduction.get("mean")
         row = {
             "name": result.folder.relative_to(folder).as_posix(),
-            "design": str(result.recipe.get("design", "")),
+            "design": result.design,
             "base": str(result.base["name"]),
             "stage": sentences.stage_of(result),
             "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),

@@ -61,8 +61,31 @@ class RunResults:
         return steps if isinstance(steps, int) else None
 
     @property
+    def start(self) -> dict[str, Any]:
+        """The facts of the adapter that training began from; empty where it began anew."""
+        return _mapping(self.facts.get("init_from"))
+
+    @property
+    def scored_adapter(self) -> dict[str, Any]:
+        """The facts of an adapter that was scored without a run of its own; empty for a run."""
+        return _mapping(self.facts.get("adapter"))
+
+    @property
+    def foreign_licences(self) -> dict[str, str]:
+        """Licences of adapters that others may hold rights in, by what they are called in sentences."""
+        named = {"the adapter it began from": self.start, "the adapter": self.scored_adapter}
+        return {f"{what}, {facts.get('name')}": str(facts.get("licence")) for what, facts in named.items() if facts}
+
+    @property
+    def design(self) -> str:
+        """The design as an expression, as far as it is known."""
+        return str(self.recipe.get("design") or self.scores.get("design") or self.scored_adapter.get("design") or "")
+
+    @property
     def training_music(self) -> dict[str, Any]:
         """`recordings` (names, or a count in older runs), `clips` and `seconds` that it trains on, as far as known."""
+        if self.scored_adapter:
+            return {}
         recorded = self.facts.get("trained_on") or (self.corpus.get("split") or {}).get("train")
         return recorded if isinstance(recorded, dict) else {}
 
@@ -93,6 +116,10 @@ class RunResults:
     def split(self) -> dict[str, Any]:
         """The strategy by which the corpus was split, and its explanation."""
         return self.scores.get("split") or self.corpus.get("split") or {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def is_run(folder: Path) -> bool:

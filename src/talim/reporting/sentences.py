@@ -61,9 +61,10 @@ def unchanged_sentence(result: RunResults) -> str:
     best = training.get("save_weights", "best") == "best" if isinstance(training, dict) else False
     if not (result.cost and best and result.cost.get("best_step") == 0):
         return ""
+    what = f"it is {result.start.get('name')}, which it began from" if result.start else "it changes nothing"
     return (
         f"None of the {format_counted(result.steps_done, 'training step')} lowered the held-out loss, so the stored "
-        "adapter is that of step 0: it changes nothing."
+        f"adapter is that of step 0: {what}."
     )
 
 
@@ -94,11 +95,12 @@ def _learning(result: RunResults) -> str:
 
 
 def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
-    """What people decided, and whether the licences of the base and of the recordings allow commercial use."""
+    """What people decided, and whether the licences of base, recordings and adapters of others allow commercial use."""
     people = " ".join(judged) or "nobody has judged the music yet; a blind test (talim listen) or a brief decides."
     rights = result.corpus.get("rights") or {}
     licences = rights.get("licences") or {}
     named = {**{f"base {result.base['name']}": result.base.get("licence") or "unknown"}, **dict.fromkeys(licences, "")}
+    named |= result.foreign_licences
     obstacles = [
         f"{name} ({licence})" if licence else f"recordings under {name!r}"
         for name, licence in named.items()
@@ -131,7 +133,11 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
 
 def _better(result: RunResults) -> str:
     """The headline of a lower loss: it says so where the generated audio got worse, or was not measured."""
+    seen = (result.scores.get("seen_in_training") or {}).get("answer", "no")
     text = "It predicts music it has not heard better"
+    if seen != "no":
+        state = "were in its training" if seen == "yes" else "may have been in its training"
+        text = f"It predicts these recordings better, some of which {state}"
     if worse := got_worse(result.scores):
         names = " and ".join(change.name for change in worse[:2])
         more = f" and {format_counted(len(worse) - 2, 'other score')}" if len(worse) > 2 else ""
@@ -199,6 +205,8 @@ def cost_sentence(result: RunResults, price_per_hour: float | None = None) -> st
     fraction = trained_fraction(result)
     if not result.finished:
         return f"Cost: {NOT_MEASURED} yet; {stage_of(result)}."
+    if result.scored_adapter:
+        return "Cost: nothing was trained here; what the adapter's training took is not known."
     if not _is_number(seconds) and not _is_number(trained):
         return f"Cost: it was {NOT_MEASURED}."
     time = format_duration(seconds) if _is_number(seconds) else f"a time that was {NOT_MEASURED}"

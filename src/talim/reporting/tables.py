@@ -65,6 +65,7 @@ def data_table(result: RunResults) -> TableRows:
         ("Consent", _tally(rights.get("consent"))),
         ("Captions from", _tally(corpus["captions"]) if corpus.get("captions") else ""),
         ("Licence of the base", str(result.base.get("licence") or "unknown")),
+        *((f"Licence of {name}", licence) for name, licence in result.foreign_licences.items()),
     ]
     return [(name, text) for name, text in rows if text]
 
@@ -111,6 +112,8 @@ def provenance_table(result: RunResults) -> TableRows:
         ("Base", result.base.get("name")),
         ("Commit of the base on the Hub", result.base.get("revision")),
         ("Fingerprint of the base", result.base.get("fingerprint")),
+        *_adapter_rows("Adapter it began from", result.start),
+        *_adapter_rows("Adapter", result.scored_adapter),
         ("Content hash of the corpus", result.facts.get("corpus_hash")),
         ("talim", " at commit ".join(str(v) for v in (origin.get("talim"), origin.get("commit")) if v)),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in libraries.items() if version)),
@@ -118,3 +121,15 @@ def provenance_table(result: RunResults) -> TableRows:
         ("Started", origin.get("time")),
     ]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def _adapter_rows(title: str, facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Name, repository with commit, and content of a stored adapter."""
+    if not facts:
+        return []
+    repository, revision = (str(facts.get(key) or "unknown") for key in ("repository", "revision"))
+    return [
+        (title, f"{facts.get('name')} ({facts.get('design')})"),
+        (f"{title}: repository on the Hub", f"{repository}, commit {revision}"),
+        (f"{title}: content hash", facts.get("hash")),
+    ]

@@ -210,6 +210,8 @@ def _reason_not_cached(recipe: Recipe, total: int, frozen: int, cropped: bool) -
         return "training.frozen_cache is off"
     if not total:
         return "this base's input is noise drawn at each step; its latents and text states are cached anyway"
+    if recipe.design.is_stored:
+        return f"{recipe.design} does not say which layers stay as they are; the text states are cached anyway"
     if not frozen:
         return f"every layer depends on {recipe.design}; the text states are cached anyway"
     if cropped and training.crop == "random":

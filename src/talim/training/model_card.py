@@ -36,16 +36,20 @@ GUIDELINE = """\
 - Let people who know the tradition listen before you publish."""
 
 
-def render_card(recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores: Facts | None) -> str:
+def render_card(
+    recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores: Facts | None, *, start: Facts | None = None
+) -> str:
     """The card as Markdown with a YAML header for the Hub.
 
-    `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`.
+    `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`; `start` are the
+    facts of the adapter that training began from.
     """
     parts = [
-        _header(base, summary),
+        _header(base, summary, start),
         f"# Adapter `{recipe.design}` for {base['name']}\n",
         _adapter_section(recipe, base, cost),
         "## Base model and licence\n\n" + _base(base),
+        *([] if start is None else ["## Adapter that it began from\n\n" + _start(start)]),
         "## Recordings, licences, consent\n\n" + _recordings(summary),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
@@ -61,36 +65,40 @@ def base_facts(backbone: Backbone) -> dict[str, Any]:
     return {name: getattr(backbone, name) for name in names}
 
 
-def _header(base: Facts, summary: Facts) -> str:
+def _header(base: Facts, summary: Facts, start: Facts | None) -> str:
     # a local base's name may be another model's on the Hub, and one without an owner is none of the Hub's
     on_hub = not base.get("is_local") and "/" in base["name"]
     fields: dict[str, Any] = {"base_model": base["name"]} if on_hub else {}
     fields |= {
         "library_name": "peft",
-        **licence_fields(str(base["licence"]), _licences(summary)),
+        **licence_fields(str(base["licence"]), _licences(summary), None if start is None else str(start["licence"])),
         "pipeline_tag": "text-to-audio",
         "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n"
 
 
-def licence_fields(base: str, recordings: Sequence[str]) -> dict[str, str]:
+def licence_fields(base: str, recordings: Sequence[str], start: str | None = None) -> dict[str, str]:
     """The Hub's `license` of base and recordings together, where it is "other" with license_name and license_link.
 
     It is the most restrictive of all; "other" if a recording forbids commercial use or is the user's own (a declaration
-    gives others no rights), anything is unknown, or no single licence covers all.
+    gives others no rights), anything is unknown, or no single licence covers all. `start` is the licence of an adapter
+    that training began from, which counts as the base's does.
     """
-    tags = {licence: _hub_licence(licence) for licence in (base, *recordings)}
+    models = [base] if start is None else [base, start]
+    tags = {licence: _hub_licence(licence) for licence in (*models, *recordings)}
     bars = [name for name in recordings if allows_commercial_use(name) != "allowed" or tags[name] is None]
-    if allows_commercial_use(base) == "unknown" or (base not in bars and tags[base] is None):
-        bars.insert(0, base)
+    for model in reversed(models):
+        if model not in bars and (allows_commercial_use(model) == "unknown" or tags[model] is None):
+            bars.insert(0, model)
     if not bars:
-        base_tag = str(tags[base])
+        model_tags = {str(tags[model]) for model in models}
         needed = {str(tag) for tag in tags.values() if tag is not None}
         share_alike = {tag for tag in needed if "-sa-" in tag}
-        if base_tag in NON_COMMERCIAL and not share_alike:
-            return {"license": base_tag}
-        if base_tag in HUB_LICENCES:
+        non_commercial = model_tags & {*NON_COMMERCIAL}
+        if len(non_commercial) == 1 and not share_alike:
+            return {"license": non_commercial.pop()}
+        if not non_commercial:
             strictest = max(needed, key=HUB_LICENCES.index)
             versions = {tag for tag in needed if tag[:-4] == strictest[:-4]}
             if len(versions) == 1 or not strictest.startswith("cc-by"):
@@ -113,15 +121,20 @@ def _licences(summary: Facts) -> list[str]:
     return list((summary.get("rights") or {}).get("licences") or {"unknown": 0})
 
 
-def render_licence(base: Facts, summary: Facts, recordings: Sequence[dict[str, str]] = ()) -> str:
+def render_licence(
+    base: Facts, summary: Facts, recordings: Sequence[dict[str, str]] = (), start: Facts | None = None
+) -> str:
     """LICENSE.md: whose conditions an adapter is under, for licences that no identifier of the Hub covers.
 
-    `recordings` are those it was trained on, from `talim.corpus.attribution.attributions`: each is named there.
+    `recordings` are those it was trained on, from `talim.corpus.attribution.attributions`: each is named there. `start`
+    are the facts of the adapter that training began from.
     """
     counts = _counts((summary.get("rights") or {}).get("licences"))
+    begun = "" if start is None else f"- the adapter that training began from, {_origin(start)}: {start['licence']}\n"
     return (
         "# Conditions of this adapter\n\nIt may be used only as all of these allow:\n\n"
-        f"- the base model, `{base['name']}`: {base['licence']}\n- the recordings that it was trained on: {counts}\n\n"
+        f"- the base model, `{base['name']}`: {base['licence']}\n{begun}"
+        f"- the recordings that it was trained on: {counts}\n\n"
         "Where a licence is unknown, ask who holds the rights before you publish or sell the adapter or its music.\n"
         + "".join(["\n## Recordings\n\n", *(f"- {attribution_line(row)}\n" for row in recordings)] * bool(recordings))
     )
@@ -136,6 +149,8 @@ def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
         f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
         f"stored are {stored}.\n"
     )
+    if recipe.design.is_stored:
+        text += f"`{recipe.design}` stands for the modules and sizes in `adapter_config.json`.\n"
     if recipe.training.train_fraction < 1:
         text += f"It was trained on {recipe.training.train_fraction:.0%} of the training recordings.\n"
     if base.get("miniature"):
@@ -151,6 +166,25 @@ def _base(base: Facts) -> str:
     if allows_commercial_use(str(base["licence"])) == "forbidden":
         text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
     return text
+
+
+def _origin(start: Facts) -> str:
+    """The name of an adapter, with its commit where that is known."""
+    return f"`{start['name']}`" + (f" at commit `{start['revision']}`" if start["revision"] != "unknown" else "")
+
+
+def _start(start: Facts) -> str:
+    known = f"repository on the Hub: {start['repository']}, content {start['hash']}"
+    text = (
+        f"{_origin(start)} ({start['design']}; {known}), licence: {start['licence']}. Its recordings, consent and "
+        "conditions come in addition to those below.\n"
+    )
+    use = allows_commercial_use(str(start["licence"]))
+    if use == "forbidden":
+        text += "Non-commercial: neither this adapter nor its output may be used commercially.\n"
+    return text + "Unknown means that its files do not state it: find it out before you publish this adapter.\n" * (
+        use == "unknown" and str(start["licence"]) == "unknown"
+    )
 
 
 def _recordings(summary: Facts) -> str:

@@ -16,8 +16,9 @@ from talim.licences import allows_commercial_use
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance, version_changes
-from talim.training import batches, checks, distributed
+from talim.training import batches, checks, distributed, start_adapter
 from talim.training.distributed import DistributedContext
+from talim.training.start_adapter import StoredAdapter
 from talim.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 
 TRAINED_WITHOUT_WORDS = (
-    "such clips are trained with the null condition, as --prompt '' asks for it, and no words call for them; captions "
-    "in the corpus's metadata.csv would let prompts choose"
+    "the adapter learns their sound without words, so that only an empty prompt (--prompt '') asks for it; captions in "
+    "the corpus's metadata.csv would let prompts choose"
 )
 
 
@@ -58,6 +59,7 @@ def _train(
     run: Run, recipe: Recipe, progress: Progress, device: str, given: Backbone | None, processes: DistributedContext
 ) -> None:
     with processes.main_first():
+        recipe = start_adapter.complete_recipe(recipe, run)
         corpus = checks.check_recipe(run, recipe)
         _check_batch_size(recipe, processes)
     if run.finished:
@@ -65,10 +67,14 @@ def _train(
         return
     with processes.main_first():
         check_writable(run.recipe_file)
+        start = start_adapter.start_of(recipe)
         backbone = given or _load_base(run, recipe, device, progress)
         _check_same_base(run, backbone)
         as_given = backbone.transliterate
         reading = _read_captions(run, recipe, corpus, backbone, progress)
+        if start is not None:
+            start_adapter.check_start(start, recipe.design, backbone)
+            _tell_start(start, corpus, backbone, progress)
         # refuses settings that the base does not support, before anything is written to the folder
         backbone.enable_training(loss_weighting=recipe.training.loss_weighting)
         if recipe.training.predict_beats_chords and not backbone.accepts_beats_chords:
@@ -78,16 +84,17 @@ def _train(
         else:
             source, share = recipe.training.melody_from, recipe.training.melody_dropout
             progress.log(f"melody: each clip's own, by its {source} (training.melody_from); {share:.0%} are given none")
-    processes.check_agreement(run=recipes.run_id(recipe, corpus.hash), base=backbone.fingerprint)
+    run_id = recipes.run_id(recipe, corpus.hash, None if start is None else start.hash)
+    processes.check_agreement(run=run_id, base=backbone.fingerprint)
     with contextlib.ExitStack() as stack:
         if processes.is_main:
             stack.enter_context(run.lock())
-            _write_facts(run, recipe, corpus, backbone, reading)
+            _write_facts(run, recipe, corpus, backbone, {"captions": reading}, start)
             _keep_other_versions(run, progress)
         if given is not None:
             stack.callback(setattr, given, "transliterate", as_given)
             stack.enter_context(injection.temporary_adapters(backbone.model))
-        Trainer(run, recipe, corpus, backbone, progress, processes).fit()
+        Trainer(run, recipe, corpus, backbone, progress, processes, start).fit()
     processes.barrier()
 
 
@@ -106,9 +113,26 @@ def _read_captions(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone,
     if wanted and not backbone.transliterate and reading.unreadable:
         progress.log(f"{run.folder}: was begun with captions as they are written, and goes on so")
     if without := sum(not caption.strip() for caption in captions):
-        which = "no clip has a caption" if without == len(captions) else f"{without} of {len(captions)} have no caption"
-        progress.log(f"note: {which}: {TRAINED_WITHOUT_WORDS}")
+        which = "no clip has a" if without == len(captions) else f"{without} of {len(captions)} clips have no"
+        progress.log(f"note: {which} caption: {TRAINED_WITHOUT_WORDS}")
     return {"transliterated": backbone.transliterate, **reading.as_dict()}
+
+
+def _tell_start(start: StoredAdapter, corpus: Corpus, backbone: Backbone, progress: Progress) -> None:
+    """What training begins from, and what its files leave open."""
+    name = start.source.name
+    lines = [f"training goes on from {line}" if n == 0 else line for n, line in enumerate(start.lines(backbone.name))]
+    seen = start_adapter.seen_before(
+        start.trained_on, corpus.held_out, f"the adapter {name}, which this one begins from,"
+    )
+    lines += [f"note: held-out recordings: {seen['note']}"] if seen["note"] else []
+    spelled = start.info.get("transliterated")
+    if spelled is not None and spelled != backbone.transliterate:
+        words = {True: "in letters that the base knows", False: "as they were written"}
+        setting = f"--set training.transliterate={str(spelled).lower()}"
+        lines.append(f"note: {name} was trained on captions {words[spelled]}; here it is not: {setting} keeps to that")
+    for line in lines:
+        progress.log(line)
 
 
 def _check_batch_size(recipe: Recipe, processes: DistributedContext) -> None:
@@ -167,7 +191,9 @@ def _keep_other_versions(run: Run, progress: Progress) -> None:
         write_json(run.facts_file, facts | {"resumed": [*resumed, now]})
 
 
-def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, reading: dict[str, Any]) -> None:
+def _write_facts(
+    run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, read: dict[str, Any], start: StoredAdapter | None
+) -> None:
     """Write recipe.yaml and run.json if they are missing; the recipe first, as it marks the folder as a run's."""
     if not run.recipe_file.is_file():
         write_text(run.recipe_file, recipes.dump(recipe))
@@ -181,7 +207,9 @@ def _write_facts(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, r
             "clips": len(used),
             "seconds": round(sum(clip.seconds for clip in used), 2),
         }
-        identity = {"run_id": recipes.run_id(recipe, corpus.hash), "corpus_hash": corpus.hash}
+        run_id = recipes.run_id(recipe, corpus.hash, None if start is None else start.hash)
+        identity = {"run_id": run_id, "corpus_hash": corpus.hash}
         # the folder of the corpus may hold something else when the run is reported
-        music = {"corpus": corpus.summary, "trained_on": trained_on, "captions": reading}
+        music = {"corpus": corpus.summary, "trained_on": trained_on, **read}
+        music |= {} if start is None else {start_adapter.START: start.facts()}
         write_json(run.facts_file, {**identity, "base": base, "provenance": provenance(), **music})

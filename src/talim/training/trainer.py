@@ -23,7 +23,7 @@ from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.run import Run
-from talim.training import batches, checkpoint, frozen_cache, model_card, not_finite, step
+from talim.training import batches, checkpoint, frozen_cache, model_card, not_finite, start_adapter, step
 from talim.training.checkpoint import TrainerState
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 from talim.training.resource_usage import ResourceMeter, combine_usage, count_flops
@@ -33,13 +33,19 @@ if TYPE_CHECKING:
     from talim.corpus.manifest import Clip
     from talim.design.expression import Design
     from talim.training.crops import EncodedClip
+    from talim.training.start_adapter import StoredAdapter
 
 
-def attach_recipe_design(backbone: Backbone, recipe: Recipe) -> Any:
-    """Attach the recipe's design to the backbone's model, ready to be trained; returns the PEFT model."""
-    peft = injection.attach(
-        backbone.model, recipe.design, backbone.sites(), seed=recipe.seed, kind_options=recipe.kind_options
-    )
+def attach_recipe_design(backbone: Backbone, recipe: Recipe, start: StoredAdapter | None = None) -> Any:
+    """Attach the recipe's design, or the adapter it begins from, ready to be trained; returns the PEFT model."""
+    if start is not None:
+        with torch.random.fork_rng():  # PEFT draws weights before it reads the stored ones
+            torch.manual_seed(recipe.seed)
+            peft = start_adapter.load_start(start, recipe.design, backbone)
+    else:
+        peft = injection.attach(
+            backbone.model, recipe.design, backbone.sites(), seed=recipe.seed, kind_options=recipe.kind_options
+        )
     injection.set_mixed_precision(peft, recipe.training.adapter_compute_dtype == "same_as_base")
     return peft
 
@@ -73,16 +79,19 @@ class Trainer:
         backbone: Backbone,
         progress: Progress,
         processes: DistributedContext = SINGLE_PROCESS,
+        start: StoredAdapter | None = None,
     ) -> None:
-        self.run, self.recipe, self.training = run, recipe, recipe.training
+        self.run, self.recipe, self.training, self.start = run, recipe, recipe.training, start
         self.corpus, self.backbone, self.progress, self.processes = corpus, backbone, progress, processes
-        self.peft = attach_recipe_design(backbone, recipe)
-        for line in budget_notes(recipe.design, backbone):
-            progress.log(line)
+        self.peft = attach_recipe_design(backbone, recipe, start)
         self._enable_training()
         self.weights = {name: p for name, p in self.peft.named_parameters() if p.requires_grad}
+        for line in (
+            budget_notes(recipe.design, backbone) if start is None else start_adapter.precision_notes(self.weights)
+        ):
+            progress.log(line)
         self.optimiser = step.make_optimizer(self.weights, self.training)
-        self.state = TrainerState(recipes.run_id(recipe, corpus.hash))
+        self.state = TrainerState(recipes.run_id(recipe, corpus.hash, None if start is None else start.hash))
         self.best: dict[str, Tensor] = {}
         self.cache: frozen_cache.FrozenLayerCache | None = None
 
@@ -245,10 +254,13 @@ class Trainer:
         base = {name: getattr(self.backbone, name) for name in ("name", "fingerprint")}
         base |= {"local": True} if self.backbone.is_local else {}
         base |= {"revision": self.backbone.revision} if self.backbone.revision else {}
-        facts = model_card.base_facts(self.backbone)
-        card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None)
-        licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train))
+        facts, start = model_card.base_facts(self.backbone), None if self.start is None else self.start.facts()
+        card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None, start=start)
+        licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train), start)
         stored: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
+        stored |= {} if start is None else {start_adapter.START: start}
+        clips = [item.clip for item in self.train_items]
+        stored |= {start_adapter.TRAINED_ON: start_adapter.trained_sources(clips, self.start)}
         stored |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)
         write_json(self.run.cost, cost)
