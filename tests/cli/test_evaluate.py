@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,15 @@ def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
 
 
 def test_folders_json_is_one_document_and_the_file(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, recordings: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make_recordings: Callable[..., Path]
 ) -> None:
+    recordings = make_recordings(tmp_path / "takes", count=3, seconds=3.0)
     out_file = tmp_path / "scores.json"
     status, out, _ = evaluate(
         capsys, "--real", recordings, "--generated", recordings, "--out", out_file, "--json", "--num-workers", 1
     )
     assert status == 0
-    assert json.loads(out)["generated"]["files"] == json.loads(out_file.read_text())["generated"]["files"] == 6
+    assert json.loads(out)["generated"]["files"] == json.loads(out_file.read_text())["generated"]["files"] == 3
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,9 @@ def test_debug_mode_prints_the_traceback(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_json_option_prints_one_document_on_stdout(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, recordings: Path, tiny_base: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, make_recordings: Callable[..., Path], tiny_base: Path
 ) -> None:
-    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    recordings, corpus, run = make_recordings(tmp_path / "takes", seconds=2.5), tmp_path / "corpus", tmp_path / "run"
     small = ["--set", "training.batch_size=2", "--steps", "2", "--set", "training.precision=fp32"]
     for arguments in (
         ["prepare", recordings, "--out", corpus, "--clip-seconds", "2"],

@@ -123,39 +123,72 @@ def test_commands_unwritable_output_is_refused(
     assert files_in(tmp_path) == ["a file, not a folder"]
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "generate"])
+def full_disk_arguments(
+    command: str, tmp_path: Path, recordings: Path, corpus_folder: Path, tiny_base: Path
+) -> list[object]:
+    """A command that writes more than a few kilobytes."""
+    return {
+        "prepare": ["prepare", recordings, "--out", tmp_path / "corpus", "--clip-seconds", "2"],
+        "train": ["train", "--base", tiny_base, "--corpus", corpus_folder, "--out", tmp_path / "run", *SMALL],
+        "generate": ["generate", "--base", tiny_base, "--prompt", "a", "--out", tmp_path / "a.flac", "--seconds", "3"],
+    }[command]
+
+
+def check_full_disk_is_told_and_leaves_nothing(tmp_path: Path, last: str) -> None:
+    assert last.startswith("talim: ")
+    assert "File too large" in last
+    assert str(tmp_path) in last
+    partial = [name for name in files_in(tmp_path) if ".part" in name or ".tmp" in name]
+    assert partial == []
+    assert not Run(tmp_path / "run").finished
+    assert not (tmp_path / "a.flac").exists()
+    assert not (tmp_path / "corpus" / "corpus.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["prepare", *(pytest.param(name, marks=pytest.mark.slow) for name in ("train", "generate"))]
+)
 def test_commands_full_disk_leaves_no_partial_file(
     tmp_path: Path, recordings: Path, corpus_folder: Path, tiny_base: Path, command: str
 ) -> None:
     """Stands in for a full disk: the system lets no file of the process grow beyond a few kilobytes."""
-    arguments: dict[str, list[object]] = {
-        "prepare": ["prepare", recordings, "--out", tmp_path / "corpus", "--clip-seconds", "2"],
-        "train": ["train", "--base", tiny_base, "--corpus", corpus_folder, "--out", tmp_path / "run", *SMALL],
-        "generate": ["generate", "--base", tiny_base, "--prompt", "a", "--out", tmp_path / "a.flac", "--seconds", "3"],
-    }
+    arguments = full_disk_arguments(command, tmp_path, recordings, corpus_folder, tiny_base)
 
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
     done = subprocess.run(
-        [sys.executable, "-m", "talim", *(str(a) for a in arguments[command])],
+        [sys.executable, "-m", "talim", *(str(a) for a in arguments)],
         preexec_fn=little_room,
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"},
     )
-    last = done.stderr.splitlines()[-1]
     assert done.returncode == 1, done.stderr
-    assert last.startswith("talim: ")
-    assert "File too large" in last
-    assert str(tmp_path) in last
     assert "Traceback" not in done.stderr
-    partial = [name for name in files_in(tmp_path) if ".part" in name or ".tmp" in name]
-    assert partial == []
-    assert not Run(tmp_path / "run").finished
-    assert not (tmp_path / "a.flac").exists()
-    assert not (tmp_path / "corpus" / "corpus.jsonl").exists()
+    check_full_disk_is_told_and_leaves_nothing(tmp_path, done.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_commands_full_disk_within_this_process_leaves_no_partial_file(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    recordings: Path,
+    corpus_folder: Path,
+    tiny_base: Path,
+    command: str,
+) -> None:
+    """As above, without seconds of loading torch: the limit is this process's own for a moment."""
+    arguments = full_disk_arguments(command, tmp_path, recordings, corpus_folder, tiny_base)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        status, last = refused(capsys, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1
+    check_full_disk_is_told_and_leaves_nothing(tmp_path, last)
 
 
 @pytest.mark.parametrize("base", ["no-such-base", "nano-musicgn", "./no/such/folder"])

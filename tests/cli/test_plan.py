@@ -40,16 +40,22 @@ def test_plan_refuses_before_this_cpu_is_timed(
     assert message in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the tests of this module share: what one has traced, the next need not."""
+    return tmp_path_factory.mktemp("traces")
+
+
 @pytest.mark.parametrize(("memory_gb", "status"), [("8", "0"), ("0.0001", "1")])
 def test_plan_ends_with_1_where_nothing_fits(
     tiny_base: Path,
     memory_gb: str,
     status: str,
-    tmp_path: Path,
+    traces: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("TALIM_CACHE", str(tmp_path))
+    monkeypatch.setenv("TALIM_CACHE", str(traces))
     options = ["--base", str(tiny_base), "--design", "linear@all:10%", "--seconds", "2", "--gpu", "l4"]
     with pytest.raises(SystemExit, match=status):
         main(["plan", *options, "--memory-gb", memory_gb])

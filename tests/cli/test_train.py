@@ -31,6 +31,12 @@ def test_train_on_100_clips_with_64_open_files(
     assert (tmp_path / "run/adapter/adapter_model.safetensors").is_file()
 
 
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the tests of this module share: what one has traced, the next need not."""
+    return tmp_path_factory.mktemp("traces")
+
+
 @pytest.mark.parametrize(
     ("error", "place"),
     [
@@ -39,12 +45,12 @@ def test_train_on_100_clips_with_64_open_files(
     ],
 )
 def test_train_without_enough_memory_says_what_would_fit(
-    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+    tmp_path: Path, traces: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TALIM_CACHE", str(traces))
     monkeypatch.setattr("talim.training.train.train", fail)
     monkeypatch.setattr("talim.training.resource_usage.memory_limit_bytes", lambda _: 1e12)
     with pytest.raises(TalimError, match=f"{place} is too small") as caught:

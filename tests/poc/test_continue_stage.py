@@ -23,24 +23,24 @@ def reduction_of(recipe: Recipe) -> float:
 
 
 def test_poc_continuation_without_a_passed_gate_raises(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, lambda recipe: 0.0)
     out = tmp_path / "out"
     for continuation in ("extend", "hybrid"):
         with pytest.raises(UsageError, match=f"no finished runs.*run first: talim poc .* --out {out}"):
-            poc(recordings, out, short_options(designs=ONE), continuation=continuation)
-    poc(recordings, out, short_options(designs=ONE))
+            poc(short_takes, out, short_options(designs=ONE), continuation=continuation)
+    poc(short_takes, out, short_options(designs=ONE))
     with pytest.raises(UsageError, match="has passed the quality gate"):
-        poc(recordings, out, short_options(designs=ONE), continuation="extend")
+        poc(short_takes, out, short_options(designs=ONE), continuation="extend")
 
 
 def test_poc_extend_trains_more_seeds_and_steps_once(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes, out = fake_runs(monkeypatch, reduction_of), tmp_path / "out"
-    poc(recordings, out, short_options(designs=ONE))
-    result = poc(recordings, out, short_options(designs=ONE), continuation="extend")
+    poc(short_takes, out, short_options(designs=ONE))
+    result = poc(short_takes, out, short_options(designs=ONE), continuation="extend")
     names = ["conv-all-2.7-seed-1", "conv-all-2.7-seed-2", "conv-all-2.7-steps-20"]
     assert fakes.trained == ["conv-all-2.7", *names]
     (row,) = result["continuations"]
@@ -51,33 +51,33 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
     assert "worth its cost" in row["sentences"][1]
     assert row["gate"] == read_json(out / "gates.json")["extend"]
     assert "More seeds and steps: met" in Path(result["page"]).read_text(encoding="utf-8")
-    again = poc(recordings, out, short_options(designs=ONE), continuation="extend")
+    again = poc(short_takes, out, short_options(designs=ONE), continuation="extend")
     assert again["continuations"] == result["continuations"]
     assert (
-        poc(recordings, out, short_options(designs=ONE))["continuations"] == result["continuations"]
+        poc(short_takes, out, short_options(designs=ONE))["continuations"] == result["continuations"]
     )  # and the pipeline keeps it
     assert len(fakes.trained) == 4
     with pytest.raises(UsageError, match="other recordings or options"):
-        poc(recordings, out, short_options(designs=ONE, seed=3), continuation="extend")
+        poc(short_takes, out, short_options(designs=ONE, seed=3), continuation="extend")
 
 
 def test_poc_extend_over_the_time_budget_skips_runs(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, reduction_of)
-    poc(recordings, tmp_path / "out", short_options(designs=ONE))
+    poc(short_takes, tmp_path / "out", short_options(designs=ONE))
     monkeypatch.setattr("talim.poc.runs.PocContext.seconds_left", lambda _: 15.0)  # a run takes ten
-    result = poc(recordings, tmp_path / "out", short_options(designs=ONE), continuation="extend")
+    result = poc(short_takes, tmp_path / "out", short_options(designs=ONE), continuation="extend")
     assert result["continuations"][0]["runs"] == ["conv-all-2.7-seed-1", "conv-all-2.7-seed-2"]
     assert "Skipped, as the time budget is too small: conv-all-2.7-steps-20." in result["continuations"][0]["sentences"]
 
 
 def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes, out = fake_runs(monkeypatch, reduction_of), tmp_path / "out"
-    poc(recordings, out, short_options(designs=ONE))
-    result = poc(recordings, out, short_options(designs=ONE), continuation="hybrid")
+    poc(short_takes, out, short_options(designs=ONE))
+    result = poc(short_takes, out, short_options(designs=ONE), continuation="hybrid")
     assert fakes.trained[-1] == "conv-all-2.7-full-post"
     hybrid = recipes.load([Run(out / "conv-all-2.7-full-post").recipe_file])
     assert str(hybrid.design) == "conv@all:2.7%+full@post"
@@ -86,18 +86,18 @@ def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
     assert result["continuations"][0]["sentences"][0].endswith(": worse.")
     assert result["run"].endswith("conv-all-2.7")
     fake_traces(monkeypatch, memory_bytes=1e15)
-    other = poc(recordings, out, short_options(designs=ONE), continuation="hybrid")
+    other = poc(short_takes, out, short_options(designs=ONE), continuation="hybrid")
     assert "the limit is" in other["continuations"][0]["sentences"][0]
 
 
 def test_poc_other_gates_after_a_decision_raise(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, reduction_of)
     file = tmp_path / "gates.yaml"
     file.write_text("quality: {min_loss_reduction: 0.05}\n")
-    poc(recordings, tmp_path / "out", short_options(designs=ONE, gates=file))
+    poc(short_takes, tmp_path / "out", short_options(designs=ONE, gates=file))
     file.write_text("quality: {min_loss_reduction: 0.01}\n")
     for continuation in (None, "extend"):
         with pytest.raises(UsageError, match="written before the results"):
-            poc(recordings, tmp_path / "out", short_options(designs=ONE, gates=file), continuation=continuation)
+            poc(short_takes, tmp_path / "out", short_options(designs=ONE, gates=file), continuation=continuation)

@@ -22,14 +22,16 @@ from talim.cli import main
 from talim.corpus.manifest import Corpus
 from talim.listening import draft_protocol, protocol
 from talim.poc import demo
+from talim.training.time_budget import StepTiming
 
 SIX_MINUTES = 360.0
 
 
 def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_traces(monkeypatch)
+    monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(0.1, 3.0, 2.0))
     monkeypatch.setattr(demo, "RECORDINGS", 4)
-    monkeypatch.setattr(demo, "SECONDS", 4.0)
+    monkeypatch.setattr(demo, "SECONDS", 2.0)
     settings = dict(demo.DEMO_OPTIONS.settings) | {
         "training.steps": 2,
         "training.warmup_steps": 1,

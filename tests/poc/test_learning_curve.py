@@ -56,15 +56,15 @@ def test_learning_curve_trains_on_a_quarter_and_a_half(
 
 
 def test_learning_curve_skipped_has_a_reason(
-    tmp_path: Path, recordings: Path, make_recordings: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, make_recordings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, lambda recipe: 0.5)
     one = {"designs": ("linear@all:2.7%",)}
-    result = poc(recordings, tmp_path / "a", short_options(**one))
+    result = poc(short_takes, tmp_path / "a", short_options(**one))
     assert result["learning_curve"] == {"points": [], "sentence": "The learning curve was switched off."}
     few = make_recordings(tmp_path / "few", count=4, seconds=2.5)
     result = poc(few, tmp_path / "b", short_options(learning_curve=True, held_out_fraction=0.5, **one))
     assert "cannot be divided by four" in result["learning_curve"]["sentence"]
     monkeypatch.setattr("talim.poc.runs.PocContext.seconds_left", lambda _: 5.0)
-    result = poc(recordings, tmp_path / "c", short_options(learning_curve=True, **one))
+    result = poc(short_takes, tmp_path / "c", short_options(learning_curve=True, **one))
     assert "it takes 22 s, and 5 s of the time budget are left" in result["learning_curve"]["sentence"]

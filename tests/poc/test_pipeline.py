@@ -27,11 +27,11 @@ from talim.training.time_budget import StepTiming
 
 
 def test_poc_designs_over_the_memory_limit_stop_before_training(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
     fake_traces(monkeypatch, memory_bytes=1e15)
-    result = poc(recordings, tmp_path / "out", short_options())
+    result = poc(short_takes, tmp_path / "out", short_options())
     assert fakes.trained == []
     assert result["stopped"].startswith("Stopped here because no design fits into")
     assert result["run"] is None
@@ -39,23 +39,23 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert "Proof of concept, stopped early" in page
     assert result["stopped"] in page.replace("&#39;", "'")
     fake_runs(monkeypatch, by_kind)  # a larger machine: the same command continues
-    assert poc(recordings, tmp_path / "out", short_options())["stopped"] == ""
+    assert poc(short_takes, tmp_path / "out", short_options())["stopped"] == ""
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_poc_holds_the_same_recordings_out_as_prepare(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     fake_runs(monkeypatch, by_kind)
     fake_traces(monkeypatch, memory_bytes=1e15)
     options = short_options(seed=seed, clip_seconds=PocOptions().clip_seconds)
-    poc(recordings, tmp_path / "out", options)
+    poc(short_takes, tmp_path / "out", options)
     split = Corpus.load(tmp_path / "out" / "corpus").summary["split"]
-    assert split == prepare(recordings, tmp_path / "corpus", seed=seed).summary["split"]
+    assert split == prepare(short_takes, tmp_path / "corpus", seed=seed).summary["split"]
 
 
 def test_poc_with_hours_gives_all_designs_equal_steps(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, by_kind)
     timings = {"linear": StepTiming(0.1, 3, 2), "conv": StepTiming(0.2, 3, 2), "transformer": StepTiming(0.4, 3, 2)}
@@ -63,7 +63,7 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
         "talim.training.time_budget.measure_step_timing", lambda recipe, *_: timings[recipe.design.parts[0].kind]
     )
     out = tmp_path / "out"
-    result = poc(recordings, out, short_options(hours=1))
+    result = poc(short_takes, out, short_options(hours=1))
     steps = {
         name: read_json(out / f"{name}-all-2.7" / "cost.json")["steps"] for name in ("linear", "conv", "transformer")
     }
@@ -71,19 +71,19 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     training = 0.7 * steps["linear"] * 1.02  # seconds, with the evaluations during training
     assert 0.9 * 3600 < training + 3 * 20 + 3 * 1 < 3600  # three evaluations and starts, minus the time of preparing
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: 1 / 0)
-    assert poc(recordings, out, short_options(hours=1))["designs"] == result["designs"]  # the plan is reused
+    assert poc(short_takes, out, short_options(hours=1))["designs"] == result["designs"]  # the plan is reused
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert f"{formatting.format_count(steps['linear'])} steps for each of the 3 designs within 1 h." in page
     assert " of the time budget of 1 h." in page
     assert "Estimated before training: 3 trainings with evaluation: about " in page
     small = tmp_path / "small"
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
-    stopped = poc(recordings, small, short_options(hours=1))["stopped"]
+    stopped = poc(short_takes, small, short_options(hours=1))["stopped"]
     assert "steps of each design would fit" in stopped
     needed = float(stopped.partition("give --hours ")[2].split()[0])
     progress = CollectedProgress()
     write_json(small / "time_log.json", {"all something-else": 41.0})
-    enough = poc(recordings, small, short_options(hours=needed), progress)  # what it names is enough
+    enough = poc(short_takes, small, short_options(hours=needed), progress)  # what it names is enough
     assert enough["stopped"] == ""
     assert any(
         line.startswith("41 s were spent here before") and "do not count" in line in line for line in progress.messages
@@ -115,12 +115,12 @@ def real_options(base: Path, **changes: Any) -> PocOptions:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, recordings: Path, tiny_base: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, short_takes: Path, tiny_base: Path) -> Path:
     """A finished pipeline with a real model (tests that change it copy it)."""
     out = tmp_path_factory.mktemp("poc") / "out"
     with pytest.MonkeyPatch.context() as monkeypatch:
         fake_traces(monkeypatch)
-        poc(recordings, out, real_options(tiny_base))
+        poc(short_takes, out, real_options(tiny_base))
     return out
 
 
@@ -129,11 +129,11 @@ def modification_times(folder: Path) -> dict[Path, int]:
 
 
 def test_poc_again_writes_nothing_and_returns_page_and_sentences(
-    finished: Path, recordings: Path, tiny_base: Path
+    finished: Path, short_takes: Path, tiny_base: Path
 ) -> None:
     before = modification_times(finished)
     progress = CollectedProgress()
-    result = poc(recordings, finished, real_options(tiny_base), progress)
+    result = poc(short_takes, finished, real_options(tiny_base), progress)
     assert Path(result["page"]) == finished / "report" / "index.html"
     assert len(result["sentences"]) == 3
     assert [line.split(":")[0] for line in result["sentences"]] == ["Cost", "Quality", "Use"]
@@ -148,7 +148,7 @@ def test_poc_again_writes_nothing_and_returns_page_and_sentences(
     "lost", ["report/index.html", "linear-all-10/scores.json", "corpus/summary.json", "stages.json"]
 )
 def test_poc_missing_file_is_written_again_without_training(
-    tmp_path: Path, finished: Path, recordings: Path, tiny_base: Path, lost: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, short_takes: Path, tiny_base: Path, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
@@ -158,16 +158,16 @@ def test_poc_missing_file_is_written_again_without_training(
     (out / lost).unlink()
     weights = run / "adapter" / "adapter_model.safetensors"
     before = weights.stat().st_mtime_ns
-    poc(recordings, out, real_options(tiny_base))
+    poc(short_takes, out, real_options(tiny_base))
     assert (out / lost).is_file()
     assert weights.stat().st_mtime_ns == before
 
 
 def test_poc_three_designs_selects_the_cheapest_noninferior_one(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
-    result = poc(recordings, tmp_path / "out", short_options())
+    result = poc(short_takes, tmp_path / "out", short_options())
     assert fakes.trained == ["linear-all-2.7", "conv-all-2.7", "transformer-all-2.7"] == fakes.evaluated
     assert list(result["designs"]) == ["linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%"]
     assert result["run"].endswith("linear-all-2.7")  # conv is better, but linear is within the margin
@@ -193,7 +193,7 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert "<td>transformer@all:2.7%</td>" in page
 
 
-def test_poc_writes_gates_before_training(tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poc_writes_gates_before_training(tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
 
     def train(*_: Any) -> Run:
@@ -202,15 +202,15 @@ def test_poc_writes_gates_before_training(tmp_path: Path, recordings: Path, monk
 
     monkeypatch.setattr("talim.training.train.train", train)
     with pytest.raises(KeyboardInterrupt):
-        poc(recordings, tmp_path / "out", short_options())
+        poc(short_takes, tmp_path / "out", short_options())
     assert fakes.trained == []
 
 
 def test_poc_unmet_quality_gate_stops_with_a_reason(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, lambda recipe: 0.0)
-    result = poc(recordings, tmp_path / "out", short_options(learning_curve=True))
+    result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True))
     assert [row["name"] for row in result["stages"]] == ["cost", "quality"]
     assert result["stages"][-1]["passed"] is False
     assert result["stopped"].startswith("Stopped here because the interval of the loss reduction, ")
@@ -220,33 +220,33 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
 
 
 def test_poc_with_one_held_out_recording_decides_nothing(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, by_kind)
-    result = poc(recordings, tmp_path / "out", short_options(held_out=("take-4",)))
+    result = poc(short_takes, tmp_path / "out", short_options(held_out=("take-4",)))
     assert set(result["scores"]["held_out_loss"]["loss_reduction"]["per_recording"]) == {"take-4"}
     assert result["stages"][-1]["passed"] is None
     assert "gives no interval" in result["stopped"]
 
 
 def test_poc_other_options_move_earlier_runs_and_restore_them(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes, out, progress = fake_runs(monkeypatch, by_kind), tmp_path / "out", CollectedProgress()
     one = ("linear@all:2.7%",)
-    poc(recordings, out, short_options(designs=one))
+    poc(short_takes, out, short_options(designs=one))
     earlier = read_json(out / "plan.json")["key"]
-    poc(recordings, out, short_options(designs=one, seed=1), progress)
+    poc(short_takes, out, short_options(designs=one, seed=1), progress)
     assert Run(out / "earlier" / earlier / "linear-all-2.7").finished
     assert any("the earlier results are in" in line for line in progress.messages)
     assert run_results.find_runs(out) == [out / "linear-all-2.7"]  # the page is about the new one only
-    poc(recordings, out, short_options(designs=one))  # the first options again: its run is restored
+    poc(short_takes, out, short_options(designs=one))  # the first options again: its run is restored
     assert read_json(out / "plan.json")["key"] == earlier
     assert fakes.trained == ["linear-all-2.7"] * 2
 
 
 def test_poc_failed_design_is_left_out_unless_all_fail(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
 
@@ -256,11 +256,11 @@ def test_poc_failed_design_is_left_out_unless_all_fail(
         return fakes.train(recipe, folder, *rest)
 
     monkeypatch.setattr("talim.training.train.train", train)
-    result = poc(recordings, tmp_path / "out", short_options())
+    result = poc(short_takes, tmp_path / "out", short_options())
     assert list(result["designs"]) == ["conv@all:2.7%", "transformer@all:2.7%"]
     assert any("linear@all:2.7% failed" in line for line in result["stages"][1]["sentences"])
     with pytest.raises(TalimError, match="no longer a number"):
-        poc(recordings, tmp_path / "other", short_options(designs=("linear@all:2.7%",)))
+        poc(short_takes, tmp_path / "other", short_options(designs=("linear@all:2.7%",)))
 
 
 def killed_after(function: Any, calls_before: int) -> Any:
@@ -288,29 +288,29 @@ ANYWHERE = {TRAIN: range(5), EVALUATE: range(3), HELD_OUT_LOSS: range(2)}
 
 @pytest.mark.parametrize("kills", [ONCE_EACH, pytest.param(ANYWHERE, marks=pytest.mark.slow)])
 def test_poc_killed_anywhere_resumes_to_the_same_result(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, kills: dict[str, Iterable[int]]
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch, kills: dict[str, Iterable[int]]
 ) -> None:
     fakes = fake_runs(monkeypatch, by_kind)
-    expected = poc(recordings, tmp_path / "expected", short_options(learning_curve=True))
+    expected = poc(short_takes, tmp_path / "expected", short_options(learning_curve=True))
     for target, numbers in kills.items():
         name = target.rpartition(".")[2]
         for number in numbers:
             out = tmp_path / f"{name}-{number}"
             monkeypatch.setattr(target, killed_after(getattr(fakes, name), number))
             with pytest.raises(KeyboardInterrupt):
-                poc(recordings, out, short_options(learning_curve=True))
+                poc(short_takes, out, short_options(learning_curve=True))
             monkeypatch.setattr(target, getattr(fakes, name))
-            resumed = poc(recordings, out, short_options(learning_curve=True))
+            resumed = poc(short_takes, out, short_options(learning_curve=True))
             assert resumed["designs"] == expected["designs"]
             assert resumed["learning_curve"] == expected["learning_curve"]
 
 
 def test_poc_commercial_use_excludes_recordings_and_lists_them(
-    tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, by_kind)
     takes = tmp_path / "takes"
-    shutil.copytree(recordings, takes)
+    shutil.copytree(short_takes, takes)
     table = (takes / "metadata.csv").read_text().splitlines()
     table[1] = table[1].replace("CC0-1.0", "CC BY-NC 4.0")
     table[2] = table[2].replace("CC0-1.0", "")
@@ -321,20 +321,20 @@ def test_poc_commercial_use_excludes_recordings_and_lists_them(
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "2 recordings excluded, whose licence forbids it or is unknown: take-0.wav, take-1.wav" in page
     assert any(line.startswith("skipped take-0.wav: its licence (CC BY-NC 4.0) forbids") for line in progress.messages)
-    free = poc(recordings, tmp_path / "free", short_options(license_use="commercial"))
+    free = poc(short_takes, tmp_path / "free", short_options(license_use="commercial"))
     assert "no recording was excluded, all being under " in Path(free["page"]).read_text(encoding="utf-8")
 
 
-def test_poc_invalid_options_raise_before_a_folder_is_made(tmp_path: Path, recordings: Path) -> None:
+def test_poc_invalid_options_raise_before_a_folder_is_made(tmp_path: Path, short_takes: Path) -> None:
     for options, continuation, message in (
         (short_options(), "everything", "--continue 'everything'"),
         (short_options(designs=("linear@all",)), None, "linear needs a size, such as linear@all:2.5%"),
         (short_options(base="musicgen-small", license_use="commercial"), None, "usable are nano-musicgen"),
     ):
         with pytest.raises(UsageError, match=message):
-            poc(recordings, tmp_path / "out", options, continuation=continuation)
+            poc(short_takes, tmp_path / "out", options, continuation=continuation)
     with pytest.raises(UsageError, match="lies within the recordings"):
-        poc(recordings, recordings / "out", short_options())
+        poc(short_takes, short_takes / "out", short_options())
     assert not (tmp_path / "out").exists()
 
 

@@ -16,11 +16,19 @@ from talim.poc import report_section
 from talim.poc.pipeline import poc
 
 
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, short_takes: Path) -> Path:
+    """A finished pipeline (read only by agreement)."""
+    out = tmp_path_factory.mktemp("poc") / "out"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fake_runs(monkeypatch, lambda recipe: 0.3)
+        poc(short_takes, out, short_options())
+    return out
+
+
 @pytest.fixture
-def finished(tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    fake_runs(monkeypatch, lambda recipe: 0.3)
-    poc(recordings, tmp_path / "out", short_options())
-    return tmp_path / "out"
+def finished(tmp_path: Path, pipeline: Path) -> Path:
+    return shutil.copytree(pipeline, tmp_path / "out")
 
 
 def test_report_section_without_stages_is_none(tmp_path: Path) -> None:
