@@ -29,7 +29,7 @@ def test_recordings_of_one_sound_count_once_in_losses_and_intervals(tmp_path: An
     ]
     write_corpus(Corpus(shared, tuple(clips), corpus.summary))
     run = train(recipe.model_copy(update={"corpus": str(shared)}), tmp_path / "run")
-    losses = evaluate(run.folder, num_prompts=1, seconds=1.0)["held_out_loss"]
+    losses = evaluate(run.folder, num_prompts=1, num_continuations=0, seconds=1.0)["held_out_loss"]
     for name in ("base_loss", "adapted_loss", "loss_reduction"):
         assert losses[name]["n_recordings"] == 1
         assert losses[name]["ci95"] is None  # as of a single recording, however many files it has
@@ -42,7 +42,8 @@ def test_held_out_loss_equals_that_of_evaluate_and_is_stored(tmp_path: Any, quic
     run = train(quick_recipe(training={"train_fraction": 0.5}), tmp_path / "run")
     assert read_json(run.cost)["recordings"] == 2
     alone = held_out_loss(run.folder)
-    whole = evaluate(run.folder, num_prompts=1, seconds=1.0)["held_out_loss"]["adapted_loss"]
+    scores = evaluate(run.folder, num_prompts=1, num_continuations=0, seconds=1.0)
+    whole = scores["held_out_loss"]["adapted_loss"]
     assert alone["per_recording"] == pytest.approx(whole["per_recording"])
     assert alone["mean"] == pytest.approx(whole["mean"])
     run.scores.unlink()

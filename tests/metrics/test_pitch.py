@@ -70,7 +70,7 @@ def test_refine_f0_equals_the_sums_written_out(rate_hz: int) -> None:
     size = int(pitch.FRAME_SECONDS * rate_hz) // 2 * 2
     padded = np.pad(sound, (size // 2, size))
     for n in np.flatnonzero(np.isfinite(coarse_hz))[::7]:
-        expected = written_out(padded[n * hop : n * hop + size], rate_hz, coarse_hz[n])
+        expected = written_out(padded[n * hop : n * hop + size], rate_hz, float(coarse_hz[n]))
         assert fine_hz[n] == pytest.approx(expected, rel=1e-9), n
     assert np.isnan(pitch.refine_f0(sound, rate_hz, np.full(count, np.nan), hop)).all()
 

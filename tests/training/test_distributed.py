@@ -85,7 +85,7 @@ class Launched:
             ranks = dict(zip(LAUNCHERS, map(str, (n, count, n, count)), strict=True)) | place
             self.all.append(new_interpreter(code, ranks) if anew else forked(code, ranks, out, n))
 
-    def results(self) -> list[tuple[int, str, str]]:
+    def results(self) -> list[tuple[int | None, str, str]]:
         """Exit status, stdout and stderr of each."""
         texts = [process.communicate(timeout=PATIENCE_SECONDS) for process in self.all]
         return [(process.returncode, *text) for process, text in zip(self.all, texts, strict=True)]

@@ -38,19 +38,21 @@ def test_vae_and_vocoder_preserve_the_pitch_of_held_out_performances(nano: Any) 
     assert (errors <= 50).mean() > 0.85
 
 
-def test_text_beats_and_chords_each_lower_the_loss(nano: Any) -> None:
-    saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(8))
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_text_beats_and_chords_each_lower_the_loss(nano: Any, count: int) -> None:
+    saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(count))
     highest = {name: levels[-1] for name, levels in saved.items()}
     assert highest["all"] < min(highest[name] for name in ("no text", "no beats", "no chords"))
     assert highest["none"] > highest["all"]
 
 
-def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any) -> None:
+@pytest.mark.parametrize("steps", [8, pytest.param(15, marks=pytest.mark.slow)])
+def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any, steps: int) -> None:
     tempi = (80.0, 112.0, 140.0, 96.0)
     captions = ["solo flute with drums", "guitar with drums", "piano with drums", "violin with drums"]
     music = [BeatsAndChords(BeatGrid.grid(tempo, 4, 10.0)) for tempo in tempi]
     clips = nano.generate(
-        captions, 10.0, seed=1, guidance_scale=3.0, sampling_steps=15, sampler="dpm++", beats_chords=music
+        captions, 10.0, seed=1, guidance_scale=3.0, sampling_steps=steps, sampler="dpm++", beats_chords=music
     )
     measured = [nano_musicgen.measure_sample(clip.samples[0]) for clip in clips]
     assert np.mean([sample.voiced for sample in measured]) > 0.5
