@@ -196,7 +196,15 @@ def test_generate_a_row_of_a_batch_equals_the_piece_alone(
         prompts, 0.3, seed=5, beats_chords=musics, progress=lambda *done: calls.append(done), **options
     )
     assert np.allclose(parts, together, atol=1e-4)
-    assert calls == [(number, 12) for number in range(1, 13)]
+    assert calls == [(number // 2, 6) for number in range(1, 13)]
+    lengths = [0.3, 0.6, 0.3, 0.3, 0.6]
+    each = list(tiny.generate_each(prompts, lengths, seed=5, beats_chords=musics, **options))
+    assert [row for row, _ in each] == [0, 2, 3, 1, 4]
+    for row, latents in each:
+        alone = tiny.generate_tokens(
+            prompts[row : row + 1], lengths[row], 5 + row, beats_chords=[musics[row]], **options
+        )
+        assert np.allclose(latents, alone[0], atol=1e-4)
 
 
 def test_generate_variations_in_batches_are_those_of_each_start(

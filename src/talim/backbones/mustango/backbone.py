@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -148,11 +148,23 @@ class Mustango(FrozenModel):
     def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
-    @torch.no_grad()
-    def generate_tokens(  # noqa: PLR0913
+    def generate_tokens(
         self,
         prompts: Sequence[str],
         seconds: float,
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
+    ) -> np.ndarray:  # float32 [B, C, T, F]
+        """Latents of at least `seconds`, one clip per prompt; arguments as in `generate_each`."""
+        rows = self.generate_each(prompts, seconds, seed, guidance_scale, **options)
+        return np.stack([latents for _, latents in sorted(rows, key=lambda row: row[0])])
+
+    @torch.no_grad()
+    def generate_each(  # noqa: PLR0913
+        self,
+        prompts: Sequence[str],
+        seconds: float | Sequence[float],
         seed: int | Sequence[int],
         guidance_scale: float = 3.0,
         *,
@@ -162,10 +174,10 @@ class Mustango(FrozenModel):
         start: np.ndarray | None = None,  # float32 [B, C, T, F]
         strength: float | None = None,
         **options: Any,
-    ) -> np.ndarray:  # float32 [B, C, T, F]
-        """Latents of at least `seconds`, one clip per prompt, the same alone and beside others.
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Index and latents float32 [C, T, F] of a clip per prompt, which is the same alone and beside others.
 
-        Each has its own seed: `seed`, `seed` + 1, ..., or one of a sequence.
+        Each has its own seed: `seed` and its index, or one of several. Clips of equal length are made together.
         `beats_chords` has one entry per prompt; `predict` fills missing beats and chords by the checkpoint's networks.
         With `start`, of the clip's length, variations of it: see `diffusion.denoise`.
         `options`: `sampling_steps`, `sampler`; `progress` counts sampling steps.
@@ -174,31 +186,58 @@ class Mustango(FrozenModel):
         options = generation_options.resolve_family_options(
             self.family, self.name, {"guidance_scale": guidance_scale, **options}
         )
-        _check_options(seconds, guidance_scale)
+        lengths = [seconds] * len(prompts) if isinstance(seconds, int | float) else list(seconds)
+        for length in lengths:
+            _check_options(length, guidance_scale)
         generation_options.check_strength(self.family, self.name, strength)
         beats_chords = self._conditions(prompts, beats_chords, predict)
         if not any(prompt.strip() for prompt in prompts) and not any(beats_chords):
-            guidance_scale = 1.0  # nothing to be guided to: the second pass would give the same
-        shape = (self.mel_vae.channels, self._frames(seconds), self.mel_vae.bands)
+            options["guidance_scale"] = 1.0  # nothing to be guided to: the second pass would give the same
         generators = diffusion.make_generators(seed, len(prompts))
-        strength = generation_options.DEFAULT_STRENGTH if strength is None else strength
-        size = max(1, BATCH_POSITIONS // (shape[1] * shape[2] * (1 if guidance_scale == 1 else 2)))
-        batches = [slice(first, first + size) for first in range(0, len(prompts), size)]
-        latents = []
+        batches = self._batches([self._frames(length) for length in lengths], options["guidance_scale"] > 1)
+        for number, (frames, rows) in enumerate(batches):
+            varied = None
+            if start is not None:
+                level = generation_options.DEFAULT_STRENGTH if strength is None else strength
+                varied = diffusion.Start(torch.from_numpy(np.asarray(start)[rows]).to(self.device), level)
+            own = [generators[row] for row in rows]
+            velocity = self._velocity(
+                [prompts[row] for row in rows], [beats_chords[row] for row in rows], options["guidance_scale"]
+            )
+            report = sampling.part_of(progress, number, len(batches))
+            yield from zip(rows, self._sample(velocity, frames, own, options, varied, report), strict=True)
+
+    def _batches(self, frames: Sequence[int], guided: bool) -> list[tuple[int, list[int]]]:
+        """Frames and clips of every batch: clips of equal length, as many as BATCH_POSITIONS holds."""
+        batches: list[tuple[int, list[int]]] = []
+        for count in dict.fromkeys(frames):
+            rows = [row for row, own in enumerate(frames) if own == count]
+            size = max(1, BATCH_POSITIONS // (count * self.mel_vae.bands * (1 + guided)))
+            batches += [(count, rows[first : first + size]) for first in range(0, len(rows), size)]
+        return batches
+
+    def _sample(
+        self,
+        velocity: diffusion.VelocityPredictor,
+        frames: int,
+        generators: Sequence[torch.Generator],
+        options: Mapping[str, Any],
+        varied: diffusion.Start | None,
+        progress: Progress | None,
+    ) -> np.ndarray:  # float32 [B, C, T, F]
+        """One batch."""
+        shape = (self.mel_vae.channels, frames, self.mel_vae.bands)
         with sampling.inference_mode(self.model):
-            for number, rows in enumerate(batches):
-                velocity = self._velocity(prompts[rows], beats_chords[rows], guidance_scale)
-                made = diffusion.denoise(
-                    diffusion.with_guidance(velocity, guidance_scale),
-                    diffusion.initial_noise(shape, generators[rows], self.device),
-                    options["sampling_steps"],
-                    diffusion.make_scheduler(options["sampler"]),
-                    generators[rows],
-                    progress and _part_of(progress, number, len(batches)),
-                    None if start is None else diffusion.Start(torch.from_numpy(start[rows]).to(self.device), strength),
-                )
-                latents.append(made.cpu().numpy())
-        return np.concatenate(latents)
+            latents = diffusion.denoise(
+                diffusion.with_guidance(velocity, options["guidance_scale"]),
+                diffusion.initial_noise(shape, generators, self.device),
+                options["sampling_steps"],
+                diffusion.make_scheduler(options["sampler"]),
+                generators,
+                progress,
+                varied,
+            )
+        return latents.cpu().numpy()
 
     def context_seconds(self, phrase_seconds: float) -> float:
         """All of a phrase: a variation is as long as the phrase."""
@@ -292,11 +331,6 @@ class Mustango(FrozenModel):
         self.model.train()
         self.model.text_encoder.eval()
         self.model.unet.set_checkpointing(gradient_checkpointing)
-
-
-def _part_of(progress: Progress, number: int, count: int) -> Progress:
-    """The progress of one of `count` equal parts of the work."""
-    return lambda done, total: progress(number * total + done, count * total)
 
 
 def _check_options(seconds: float, guidance_scale: float) -> None:
