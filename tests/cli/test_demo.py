@@ -26,7 +26,7 @@ def test_result_has_the_designs_and_the_listening_test(
         "page": "report/index.html",
         "designs": {"linear@all:2.7%": {"mean": 0.1234}, "conv@all:2.7%": {"mean": 0.2}},
         "listen": "talim listen out --invites 1",
-        "stages": [{"title": "Cost", "passed": True}],
+        "stages": [{"title": "Cost", "passed": True, "stopped": ""}],
     }
     calls: list[Any] = []
     monkeypatch.setattr("talim.poc.demo.demo", lambda *arguments: calls.append(arguments) or result)
@@ -39,7 +39,7 @@ def test_result_has_the_designs_and_the_listening_test(
     assert ("sampling_steps", 25) in options.generation_options
     status, out, _ = run(capsys, "demo", "--out", tmp_path / "out", "--json")
     assert json.loads(out)["designs"] == result["designs"]
-    result["stages"] = [{"title": "Cost", "passed": False}]
+    result["stages"] = [{"title": "Cost", "passed": False, "stopped": "Stopped here because it is too large."}]
     status, out, _ = run(capsys, "demo", "--out", tmp_path / "out")
     assert status == 1
     assert "Cost: not met" in out

@@ -138,6 +138,10 @@ def test_an_error_of_the_command_line_names_the_help_of_its_command(
 def test_an_unknown_command_names_the_help_of_its_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "trian")[2].endswith("(see talim --help)")
     assert printed(capsys, "adapters", "lst")[2].endswith("(see talim adapters --help)")
+    for group in ([], ["adapters"], ["brief"]):
+        status, out, err = printed(capsys, *group)
+        assert (status, err) == (2, "")
+        assert "Usage: " in out
     status, _, err = printed(capsys, "listen", "no-such-folder", "--nonsense")
     assert (status, err[-31:]) == (2, "(see talim listen serve --help)")
 

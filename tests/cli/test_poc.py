@@ -21,7 +21,14 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 def stage(name: str, passed: bool | None, runs: list[str] | None = None) -> dict[str, Any]:
-    return {"name": name, "title": name, "passed": passed, "sentences": [], "runs": ["x"] if runs is None else runs}
+    return {
+        "name": name,
+        "title": name,
+        "passed": passed,
+        "sentences": [],
+        "stopped": "",
+        "runs": ["x"] if runs is None else runs,
+    }
 
 
 RESULT = {"sentences": ["Cost: little."], "page": "p/report/index.html", "stages": [], "make_music": ["talim generate"]}
@@ -101,6 +108,7 @@ PASSED = [stage("cost", True), stage("quality", True)]
         (None, [*PASSED, stage("task", False)], [], 1),
         (None, [stage("cost", True), stage("quality", False)], [], 1),
         (None, [stage("cost", False)], [], 1),
+        (None, [stage("cost", True), stage("quality", None) | {"stopped": "Stopped here because of one."}], [], 1),
         ("extend", [*PASSED, stage("task", False)], [stage("hybrid", False), stage("extend", True)], 0),
         ("extend", PASSED, [stage("extend", None)], 0),  # open
         ("extend", PASSED, [stage("extend", False)], 1),

@@ -57,7 +57,8 @@ def _fail_unexpectedly(error: Exception) -> int:
     """One line for errors of the command line, of the machine and for bugs; TALIM_DEBUG=1 prints the traceback."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
-        return _fail(f"{format_message()} (see {_help_command(error)})", getattr(error, "exit_code", 2))
+        status, message = getattr(error, "exit_code", 2), format_message()
+        return _fail(f"{message} (see {_help_command(error)})", status) if message else status  # the help was printed
     if type(error).__name__ == "Abort":
         return _fail(INTERRUPTED_MESSAGE, INTERRUPTED)
     if os.environ.get("TALIM_DEBUG"):

@@ -45,7 +45,7 @@ def poc(
 ) -> None:
     """From recordings to a report in one command: cost, quality and task, with a threshold (gate) at each stage.
 
-    Exit status 1 if a gate is not met; of --continue, if that continuation's gate is not.
+    Exit status 1 if a gate is not met and stops it; of --continue, if that continuation's gate is not met.
     """
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")

@@ -182,7 +182,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (
             no_caption,
             "recording",
-            "without a caption, trained on with the null condition: captions in metadata.csv let prompts call for it.",
+            "without a caption: the sound is learned, but no words call for it; captions in metadata.csv would.",
         ),
         (skipped, "file", "skipped; the reasons are below."),
     )

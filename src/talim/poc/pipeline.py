@@ -284,12 +284,12 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
 
 
 def gates_met(result: Mapping[str, Any], continuation: str | None = None) -> bool:
-    """Whether no gate of what `poc` was asked for failed: of its stages, or of a continuation, which has to have run.
+    """Whether no gate stopped what `poc` was asked for: its stages, or a continuation, which has to have run.
 
-    A task that nobody has judged yet is open, not failed.
+    A task that nobody has judged yet is open, and stops nothing.
     """
     if continuation is None:
-        return all(row["passed"] is not False for row in result["stages"])
+        return all(row["passed"] is not False and not row["stopped"] for row in result["stages"])
     rows = [row for row in result["continuations"] if row["name"] == continuation]
     return any(row["passed"] is not False and row["runs"] for row in rows)
 

@@ -35,8 +35,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         have = "has" if missing["recordings"] == 1 else "have"
         counted = formatting.format_counted(missing["recordings"], "recording")
         lines.append(
-            f"{counted} {have} no caption: trained on with the null condition, no prompt calls for them; to let words "
-            f"choose, add captions to {table} and rerun"
+            f"{counted} {have} no caption: their sound is learned, but no words of a prompt call for it; to let words "
+            f"choose, add captions to {table} and run this again"
         )
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
