@@ -37,6 +37,18 @@ def test_recipe_constructor_with_wrong_values_raises_usage_error() -> None:
     assert Recipe(corpus=Path("songs")) == Recipe(corpus="songs")
 
 
+def test_init_from_counts_by_its_content_and_not_at_all_where_there_is_none() -> None:
+    anew, begun, moved = Recipe(corpus="songs"), *(Recipe(corpus="songs", init_from=f) for f in ("a/lora", Path("b")))
+    assert recipes.run_id(anew, "0" * 64) == "c7b9c58971a3"  # as before there was such a key
+    assert recipes.run_id(begun, "0" * 64, "f00d") == recipes.run_id(moved, "0" * 64, "f00d")
+    assert recipes.run_id(begun, "0" * 64, "f00d") != recipes.run_id(begun, "0" * 64, "beef")
+    assert recipes.recipe_differences(begun, moved) == {}
+    assert recipes.recipe_differences(anew, begun) == {"init_from": (None, "a/lora")}
+    assert recipes.load((), {**begun.model_dump()}) == begun
+    with pytest.raises(UsageError, match=r"init_from: a/lora: a study is about designs, .* has its own: talim train"):
+        recipes.check_own_design(begun, "a study")
+
+
 def test_run_id_changes_with_every_setting_that_decides_the_result() -> None:
     trainings = (
         Training(),

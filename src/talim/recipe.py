@@ -196,6 +196,15 @@ def load(paths: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None =
     return Recipe.model_validate(merged)
 
 
+def check_own_design(recipe: Recipe, what: str) -> None:
+    """UsageError where a recipe of `what`, which compares designs, begins from an adapter, which has its own."""
+    if recipe.init_from is not None:
+        raise UsageError(
+            f"init_from: {recipe.init_from}: {what} is about designs, and an adapter that is trained further has its "
+            f"own: talim train --init-from {recipe.init_from}"
+        )
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """Split `key=value` as typed after --set; the value is read as YAML."""
     key, equals, value = text.partition("=")

@@ -9,6 +9,7 @@ import pytest
 from fixtures import released_musicgen
 from safetensors.torch import load_file, save_file
 
+from talim.backbones import fingerprint
 from talim.backbones.load import load
 from talim.backbones.musicgen.backbone import MusicGen
 
@@ -33,6 +34,15 @@ def test_fingerprint_changes_with_any_weight(folder: Path) -> None:
         assert (after.text_encoder_hash == before.text_encoder_hash) == (not key.startswith("text"))
         assert after.codec_hash == before.codec_hash
         before = after
+
+
+def test_codec_hash_is_not_that_of_tokens_that_gpus_made_in_tf32(shared: MusicGen) -> None:
+    facts = {"rate_hz": shared.rate_hz, "channels": shared.channels, "codebooks": shared.codebooks}
+    hashes = [
+        fingerprint.hash_weights(shared.model.audio_encoder, facts | more, exact=True)
+        for more in ({}, {"arithmetic": "float32 in whole"})
+    ]
+    assert hashes[0] != hashes[1] == shared.codec_hash
 
 
 def test_fingerprint_of_a_copied_folder_is_the_same(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import audio
 from talim.adapters import serialization
@@ -94,6 +95,19 @@ def test_evaluate_continuations_says_why_there_are_none(tmp_path: Path, corpus: 
     short = corpus_of(corpus, [0.9, 0.8])
     assert "long enough" in run_continuations(run, short, Base(), None)["reason"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_continuations_of_an_earlier_evaluation_are_removed_and_that_is_told(tmp_path: Path, corpus: Corpus) -> None:
+    run, log = Run(tmp_path), Lines()
+    run.continuations.mkdir()
+    (run.continuations / "01-after.flac").touch()
+    class_of_base = type("Base", (), {"name": "some", "target_kind": "tokens", "frame_rate_hz": 25.0})
+    settings = {"seconds": 1.0, "seed": 0, "options": GenerationOptions()}
+    evaluate_continuations(run, corpus, class_of_base(), None, log, num_clips=0, **settings)
+    assert not run.continuations.exists()
+    assert log.lines == [f"note: {run.continuations} is removed: it held continuations of an earlier evaluation"]
+    evaluate_continuations(run, corpus, class_of_base(), None, log, num_clips=0, **settings)
+    assert len(log.lines) == 1
 
 
 def test_fewer_continuations_than_asked_for_are_told() -> None:

@@ -14,6 +14,8 @@ from fixtures.log_lines import Lines
 
 from talim.audio import Audio
 from talim.audio.write import write
+from talim.backbones.musicgen.melody import MusicGenMelody
+from talim.corpus.melody import tracked_classes
 from talim.errors import TalimError, UsageError
 from talim.generation.generate import Generation, generate_audio, generate_files
 from talim.generation.melody import read_melodies
@@ -49,6 +51,30 @@ def test_pieces_follow_their_melodies(base: str) -> None:
     assert np.array_equal(both[1], high)
     shared = sounds(base, prompts=["ney", "ney"], melodies=[tone(220)])
     assert np.array_equal(shared[0], shared[1])
+
+
+@pytest.mark.parametrize("source", ["pitch", "chroma"])
+def test_melody_of_a_phrase_is_read_as_the_given_one(base: str, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """A tone over a louder drone: the chromagram and the tracked pitch differ, and each goes on with its own kind."""
+    time = np.arange(round(0.6 * 16000)) / 16000
+    drone: Any = sum(np.sin(2 * np.pi * hz * time) for hz in (131, 262, 65)) * 0.25
+    phrase = Audio((tone(294).samples + drone.astype(np.float32)) / 2, 16000)
+    given = []
+    tokens = MusicGenMelody.generate_tokens
+
+    def watch(self: MusicGenMelody, *args: object, **named: Any) -> object:
+        used = self.context_seconds(phrase.seconds)
+        heard = phrase.cut(phrase.seconds - used, phrase.seconds)
+        read = {"pitch": tracked_classes(heard, self.melody_rate_hz), "chroma": self.encode_melody(heard)}
+        given.append((named["melody"][0], read, round(used * self.melody_rate_hz)))
+        return tokens(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MusicGenMelody, "generate_tokens", watch)
+    sounds(base, phrases=[phrase], melodies=[tone(440)], melody_from=source)
+    melody, read, frames = given[0]
+    assert frames >= 3
+    assert read["pitch"][:frames].tolist() != read["chroma"][:frames].tolist()
+    assert melody[:frames].tolist() == read[source][:frames].tolist()
 
 
 def test_pitch_and_chroma_are_told_apart(base: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fixtures.run_folder import COST, SCORES
 
-from talim.reporting import sentences
+from talim.reporting import run_report, sentences
 from talim.reporting.run_results import RunResults
 
 
@@ -88,6 +89,24 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert "stayed the same, from" in sentences.loss_sentence(evaluated(0.0, 0.0, 0.0))
     assert "On 1 held-out recording the loss" in sentences.loss_sentence(evaluated(0.2, None, None, n_recordings=1))
     assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
+
+
+def test_melody_sentence_tells_the_loss_without_it() -> None:
+    assert sentences.melody_sentence(evaluated(0.2, 0.1, 0.3)) == ""
+    for mean, ci95, expected in (
+        (
+            0.2,
+            [0.1, 0.3],
+            "Without it the loss fell from 3.400 to 3.200; 95\u202f% interval of the reduction 0.1",
+        ),
+        (-0.2, None, "Without it the loss rose from 3.400 to 3.200: what the adapter knows"),
+        (0.0, None, "Without it the loss stayed the same: what"),
+    ):
+        result = evaluated(0.5, 0.4, 0.6)
+        losses = evaluated(mean, *(ci95 or [None, None])).scores["held_out_loss"]
+        result.scores["held_out_loss_without_melody"] = losses
+        assert expected in sentences.melody_sentence(result)
+        assert sentences.melody_sentence(result) in run_report.details(replace(result, cost={"steps": 3}))
 
 
 def test_effect_sentence_names_changes_or_their_absence() -> None:

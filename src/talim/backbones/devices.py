@@ -63,6 +63,10 @@ def _set_up(device: str) -> None:
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+# of what codecs store: a part of their hash, so that tokens from when GPUs encoded in TF32 are not taken for these
+CODEC_ARITHMETIC = "float32 in whole"
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Context in which a GPU computes float32 in whole, not in TF32, which is cuDNN's default for convolutions.

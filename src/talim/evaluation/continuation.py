@@ -5,6 +5,7 @@ Clips that were trained on are never used.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,12 @@ def evaluate_continuations(  # noqa: PLR0913
     nothing was continued. At most `seconds` are generated for each.
     """
     if not num_clips:
-        return {"reason": "it was not asked for"}
+        return _nothing(run, progress, "it was not asked for")
     if backbone.target_kind != "tokens":
-        return {"reason": f"{backbone.name} varies a phrase and does not go on from it"}
+        return _nothing(run, progress, f"{backbone.name} varies a phrase and does not go on from it")
     clips, cut = choose_clips(corpus, num_clips, seconds, backbone.frame_rate_hz)
     if cut is None:
-        return {"reason": "no held-out clip is long enough to hear a part of it and to compare the rest"}
+        return _nothing(run, progress, "no held-out clip is long enough to hear a part of it and to compare the rest")
     chosen = {**backbone.options, **options.explicit_options}
     whole = [corpus.read_clip(clip).resample(backbone.rate_hz).to_channels(backbone.channels) for clip in clips]
     phrases = [each.cut(0.0, cut.phrase_seconds) for each in whole]
@@ -114,6 +115,14 @@ def evaluate_continuations(  # noqa: PLR0913
         "scores": rows,
         "warnings": warnings,
     }
+
+
+def _nothing(run: Run, progress: Progress, reason: str) -> dict[str, Any]:
+    """The result where nothing is continued; sound of an earlier evaluation is removed, as no score is about it."""
+    if run.continuations.is_dir():
+        shutil.rmtree(run.continuations)
+        progress.log(f"note: {run.continuations} is removed: it held continuations of an earlier evaluation")
+    return {"reason": reason}
 
 
 def shortfall(result: Mapping[str, Any], asked: int) -> str:

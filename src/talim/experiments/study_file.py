@@ -200,7 +200,9 @@ def trial_recipe(
 ) -> Recipe:
     """The recipe of one run of a study: DEFAULT_OVERRIDES, then `overrides` (dotted keys)."""
     values = {"base": base, "corpus": str(corpus), "design": design, "seed": seed}
-    return recipes.load((), values | DEFAULT_OVERRIDES | dict(overrides))
+    recipe = recipes.load((), values | DEFAULT_OVERRIDES | dict(overrides))
+    recipes.check_own_design(recipe, "a study")
+    return recipe
 
 
 def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design) -> TrialSpec:

@@ -20,6 +20,7 @@ from talim.backbones.readable_text import reading_notes
 from talim.backbones.resolve import resolve_source
 from talim.beats_chords import BeatsAndChords
 from talim.errors import UsageError
+from talim.corpus.melody import melody_of
 from talim.generation.melody import GivenMelody, pair_melodies, read_melodies
 from talim.generation.output import choose_output
 from talim.generation.phrase import ALL_KEPT, Phrase, PhraseOptions, pair_phrases, read_phrases
@@ -269,9 +270,12 @@ class Generation:
             piece.seed,
             keep_phrase=self.phrase_options.keep,
             strength=self.phrase_options.strength,
+        options = dict(self._options(piece))
+        if (followed := piece.melody) is not None:  # what precedes it is read in the same way
+            options["melody_of_phrase"] = lambda sound: melody_of(sound, self.backbone, followed.source).classes
             progress=lambda done, total: self.progress.step(f"generating {title}", done, total),
             beats_chords=[condition] if condition else None,
-            **self._options(piece),
+            **options,
         )
         logged: list[float] = []
 

@@ -109,6 +109,7 @@ def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
     for design in options.designs:
         values = {"base": options.base, "corpus": str(out / "corpus"), "design": design, "seed": options.seed}
         recipe = recipes.load((), values | dict(options.settings))
+        recipes.check_own_design(recipe, "a proof of concept")
         by_design[str(recipe.design)] = recipe
     return by_design
 

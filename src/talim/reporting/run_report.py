@@ -88,7 +88,7 @@ def context(
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result),
         "sentences": sentences.sentences(result, price_per_hour, judged),
-        "details": [sentences.loss_sentence(result), sentences.effect_sentence(result)] if result.finished else [],
+        "details": details(result),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
@@ -110,6 +110,14 @@ def context(
         "provenance": tables.provenance_table(result),
         "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
     }
+
+
+def details(result: RunResults) -> list[str]:
+    """The loss and what the adapter changes, in sentences; nothing before training is finished."""
+    if not result.finished:
+        return []
+    parts = [sentences.loss_sentence(result), sentences.melody_sentence(result), sentences.effect_sentence(result)]
+    return [part for part in parts if part]
 
 
 def heading(result: RunResults) -> str:

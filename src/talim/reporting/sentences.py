@@ -179,6 +179,23 @@ def loss_sentence(result: RunResults) -> str:
     return f"On {recordings} the loss {verb}{amount}{change} ({interval}{split})."
 
 
+def melody_sentence(result: RunResults) -> str:
+    """The change of the loss without the melodies of the clips, for a base that is given them; empty for others."""
+    losses = result.scores.get("held_out_loss_without_melody") or {}
+    mean = (losses.get("loss_reduction") or {}).get("mean")
+    base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
+    if not (_is_number(mean) and _is_number(base) and _is_number(adapted)):
+        return ""
+    verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
+    low, high = interval_of(losses["loss_reduction"])
+    interval = "" if low is None or high is None else f"; 95\u202f% interval of the reduction {format_ci(low, high)}"
+    change = f"{verb} from {format_number(base)} to {format_number(adapted)}{interval}" if mean else verb
+    return (
+        f"There the model was given the melody of each clip. Without it the loss {change}: what the adapter knows of "
+        "the music beyond its melody."
+    )
+
+
 def effect_sentence(result: RunResults) -> str:
     """How much generated audio changes with the adapter, at the same seed and prompt."""
     effect = result.scores.get("adapter_effect") or {}

@@ -111,6 +111,9 @@ def test_continuation_is_given_the_phrases_melody_then_the_new_one(
     assert given[0][0][:4].tolist() == own.tolist()
     assert given[0][0][4:15].tolist() == np.resize(MELODY, 11).tolist()
     assert given[1] is None
+    read = np.array([5, 7, 9, 11, 2, 2], np.int8)  # as another reader hears the phrase
+    base.generate_from(phrase, "ney", 0.4, seed=0, melody=[MELODY], melody_of_phrase=lambda sound: read).read()
+    assert given[2][0][:5].tolist() == [5, 7, 9, 11, MELODY[0]]
 
 
 def test_encode_melody_of_any_rate_and_channels(base: MusicGenMelody) -> None:

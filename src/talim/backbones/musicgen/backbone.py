@@ -11,7 +11,7 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
-from talim.backbones.devices import full_float32
+from talim.backbones.devices import CODEC_ARITHMETIC, full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import codec_blocks, continuation, decoding, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
@@ -64,6 +64,7 @@ class MusicGen(FrozenModel):
         _freeze_and_configure(model, self.special_token)
         self.fingerprint = fingerprint.hash_weights(model, _fingerprint_facts(model))
         facts = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
+        facts["arithmetic"] = CODEC_ARITHMETIC
         self.codec_hash = fingerprint.hash_weights(model.audio_encoder, facts, exact=True)
         self.num_parameters = fingerprint.count_values(model.decoder)
         self.int8 = False  # whether decoding quantises the weights

@@ -80,12 +80,23 @@ class MusicGenMelody(MusicGen):
         return prepended_conditions.forward_frozen(self.model, self._steps(batch), batch, layers)
 
     def generate_from(  # pyright: ignore[reportIncompatibleMethodOverride]  (the options are passed on)
-        self, phrase: Audio, prompt: str, seconds: float, seed: int, *, melody: Any = None, **options: Any
+        self,
+        phrase: Audio,
+        prompt: str,
+        seconds: float,
+        seed: int,
+        *,
+        melody: Any = None,
+        melody_of_phrase: Callable[[Audio], np.ndarray] | None = None,
+        **options: Any,
     ) -> AudioStream:
-        """As for MusicGen; a `melody` for the new music follows the phrase's own, which the model is also given."""
+        """As for MusicGen; a `melody` for the new music follows the phrase's own, which the model is also given.
+
+        `melody_of_phrase` reads the phrase's own where the melody was not read by chroma, as by `encode_melody`.
+        """
         if melody is not None and melody[0] is not None:
-            context = self.context_seconds(phrase.seconds)
-            own = self.encode_melody(phrase.cut(phrase.seconds - context, phrase.seconds)) if context else NO_MELODY[:0]
+            context, read = self.context_seconds(phrase.seconds), melody_of_phrase or self.encode_melody
+            own = read(phrase.cut(phrase.seconds - context, phrase.seconds)) if context else NO_MELODY[:0]
             own = own[: round(context * self.melody_rate_hz)]
             needed = math.ceil(seconds * self.melody_rate_hz) + self.melody_frames
             melody = [np.concatenate([own, np.resize(melody[0], needed)])]

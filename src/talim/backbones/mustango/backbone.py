@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
-from talim.backbones.devices import full_float32
+from talim.backbones.devices import CODEC_ARITHMETIC, full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import sampling
 from talim.backbones.mustango import diffusion
@@ -75,7 +75,8 @@ class Mustango(FrozenModel):
             part.requires_grad_(False).eval()
         facts = {"unet": asdict(model.unet.config), "rate_hz": self.rate_hz, "mel": asdict(mel_vae.mel.config)}
         self.fingerprint = fingerprint.hash_weights(nn.ModuleList([model, mel_vae]), facts)
-        self.codec_hash = fingerprint.hash_weights(mel_vae, {"mel": facts["mel"]}, exact=True)
+        sound = {"mel": facts["mel"], "arithmetic": CODEC_ARITHMETIC}
+        self.codec_hash = fingerprint.hash_weights(mel_vae, sound, exact=True)
         self.num_parameters = model.own_parameters
 
     @cached_property
