@@ -66,9 +66,9 @@ def plan_designs(  # noqa: PLR0913
 ) -> dict[str, Any]:
     """A row for `full@all` and for every design, with the ratios between the two.
 
-    `crop_seconds` None is the base's window, `memory_limit_bytes` None the hardware's memory. A design that does not
-    fit gets a `suggestion`: the first change that makes it fit, verified by tracing. UsageError for designs that the
-    base cannot have and values out of range, TalimError for an unknown base.
+    `crop_seconds` None is the base's window, `memory_limit_bytes` None the hardware's memory. One of `designs` that
+    does not fit gets a `suggestion`: the first change that makes it fit, verified by tracing. UsageError for designs
+    that the base cannot have and values out of range, TalimError for an unknown base.
     """
     facts = base_model_facts(base)
     seconds = facts.window_seconds if crop_seconds is None else crop_seconds
@@ -77,7 +77,8 @@ def plan_designs(  # noqa: PLR0913
     steps = max(1, math.ceil(clips * epochs / batch_size))
     precision = precision or hardware.precision
     limit = memory_limit_bytes or hardware.usable_bytes
-    planned = list(dict.fromkeys([design_costs.FULL_FINETUNE, *map(Design.parse, designs)]))
+    asked = [*map(Design.parse, designs)]
+    planned = list(dict.fromkeys([design_costs.FULL_FINETUNE, *asked]))
     costs = [feasible_design_cost(design, facts, seconds) for design in planned]
     traces = TraceCache(cache, progress or Progress())
     rows = []
@@ -85,7 +86,8 @@ def plan_designs(  # noqa: PLR0913
         config = StepConfig(base, design, seconds, batch_size, precision, gradient_checkpointing)
         row = _training_cost(config, steps, facts.family, hardware, prices, traces)
         fits = row["memory_bytes"] <= limit
-        suggestion = None if fits else fit_memory.find_fitting_config(config, facts, hardware, limit, traces)
+        wanted = not fits and design in asked
+        suggestion = fit_memory.find_fitting_config(config, facts, hardware, limit, traces) if wanted else None
         sizes = {name: getattr(cost, name) for name in ("parameters", "parameter_fraction", "file_bytes", "note")}
         rows.append({"design": str(design), **sizes, **row, "fits": fits, "suggestion": suggestion})
     for row in rows:
